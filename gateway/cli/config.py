@@ -1,0 +1,51 @@
+"""`audit-gateway config`: check the settings, print the example file and the reference."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from gateway.errors import InvalidSetting
+from gateway.settings.load import example, load, reference
+
+
+@click.group("config")
+def config() -> None:
+    """Check and explain the settings."""
+
+
+@config.command("check")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="TOML file of settings; `config example` prints one.",
+)
+def check(file: Path | None) -> None:
+    """Say whether the settings are valid, which are set, and where each came from.
+
+    Reads the file and the environment as `serve` does. Passwords in URLs are masked. Exit code 2
+    and one line on standard error where a setting is wrong.
+    """
+    try:
+        settings = load(file, os.environ, {})
+    except InvalidSetting as error:
+        click.echo(f"error: {error.detail}", err=True)
+        raise SystemExit(error.exit_code) from None
+    click.echo("ok")
+    for path, one in settings.given.items():
+        click.echo(f"{path} = {one.shown}  ({one.origin})")
+
+
+@config.command("example")
+def print_example() -> None:
+    """Print a TOML file of every setting, commented out, with defaults and help."""
+    click.echo(example(), nl=False)
+
+
+@config.command("reference")
+def print_reference() -> None:
+    """Print tables of all settings as Markdown."""
+    click.echo(reference(), nl=False)

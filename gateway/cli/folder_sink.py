@@ -1,0 +1,47 @@
+"""The way into a data folder without a server: the same decoding, the same log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from gateway.clock import SystemClock
+from gateway.event import Draft
+from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.ids import new_ids
+from gateway.ingest.sink import Refusal, SendResult
+from gateway.service import open_log
+from gateway.settings.load import load
+from gateway.store.folder import DataFolder
+
+
+class FolderSink:
+    """Appends to the log of a data folder; raises `FolderLocked` while a gateway runs on it."""
+
+    def __init__(self, data: Path) -> None:
+        clock = SystemClock()
+        settings = load(None, os.environ, {"data": str(data)})
+        DataFolder(settings.data)
+        self._ids = new_ids(clock.now)
+        self._runner = asyncio.Runner()
+        try:
+            self._log = self._runner.run(open_log(settings, clock))
+        except BaseException:
+            self._runner.close()
+            raise
+
+    def send(self, lines: list[bytes]) -> SendResult:
+        drafts: list[Draft] = []
+        refused: list[Refusal] = []
+        for index, line in enumerate(lines):
+            try:
+                drafts.append(decode_event(line, self._ids))
+            except Refused as error:
+                refused.append(Refusal(index, error.path, error.reason))
+        [appended] = self._runner.run(self._log.append([drafts]))
+        return SendResult(appended.accepted, appended.duplicates, refused)
+
+    def close(self) -> None:
+        self._runner.run(self._log.close())
+        self._runner.close()

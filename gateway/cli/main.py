@@ -1,0 +1,86 @@
+"""The program: commands by name, each imported when it is called.
+
+Exit codes: 0 done; 1 failed, or a part was refused; 2 wrong usage or input;
+3 a key was refused; 4 no such thing; 5 unreachable, in use or overloaded;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from gateway import __version__
+from gateway.errors import GatewayError
+
+_COMMANDS = {
+    "serve": ("gateway.cli.serve", "serve", "Run the gateway."),
+    "keys": ("gateway.cli.keys", "keys", "Make, list, show and revoke provisioning keys."),
+    "import": (
+        "gateway.cli.import_",
+        "import_command",
+        "Bring existing records into the log.",
+    ),
+    "tail": ("gateway.cli.tail", "tail_command", "Show a live stream."),
+    "config": ("gateway.cli.config", "config", "Check and explain the settings."),
+}
+
+_EXAMPLES = """\b
+Examples:
+  audit-gateway serve --demo
+  audit-gateway keys create --name siem --purpose "SIEM forwarder" \\
+      --grant '{"actions":["stream"],"categories":["auth.*"],"tenants":["acme"]}'
+  audit-gateway import --format cloudtrail --data ./audit-data trail/*.json.gz
+  audit-gateway tail --category 'auth.*' --since 15m
+
+\b
+Exit codes: 0 done, 1 failed or a part was refused, 2 wrong usage or input,
+3 the key was refused, 4 no such thing, 5 unreachable, in use or overloaded,
+130 interrupted.
+"""
+
+
+class _Commands(click.Group):
+    """Loads a command when it is used: importing all would make `--help` slow."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, _, about) in _COMMANDS.items()])
+
+
+@click.group(cls=_Commands, epilog=_EXAMPLES)
+@click.version_option(__version__, prog_name="audit-gateway")
+def cli() -> None:
+    """Live, least-privilege audit event streams."""
+
+
+def main() -> None:
+    """Entry point: errors are one line on standard error, and an exit code."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except GatewayError as error:
+        click.echo(f"error: {error.detail}", err=True)
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = 130
+    except BrokenPipeError:
+        # The reader of our output has had enough, as in `| head`.
+        sys.stderr.close()
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)

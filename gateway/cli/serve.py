@@ -1,0 +1,132 @@
+"""`audit-gateway serve`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.server.context import Context
+    from gateway.service import Running
+    from gateway.settings.load import Settings
+
+_EXAMPLES = """\b
+Examples:
+  audit-gateway serve --demo
+  audit-gateway serve --data /var/lib/audit-gateway --host 0.0.0.0 --port 8080
+  audit-gateway serve --config /etc/audit-gateway/config.toml
+
+At the first start on a data folder a first admin key is printed, once.
+SIGTERM and Ctrl-C end all streams with their cursors and stop.
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of settings; `config example` prints one.",
+)
+@click.option("--data", help="Folder of the log and the keys.  [default: ./audit-data]")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on, 0 for any free one.  [default: 8080]")
+@click.option("--demo", is_flag=True, help="Append a made-up event every so often, to look at.")
+def serve(
+    config_file: Path | None, data: str | None, host: str | None, port: int | None, demo: bool
+) -> None:
+    """Run the gateway until it is told to stop."""
+    import asyncio
+
+    from gateway.logs import configure_logs
+    from gateway.settings.load import load
+
+    flags = {"data": data, "server.host": host, "server.port": port}
+    settings = load(config_file, os.environ, flags)
+    configure_logs(settings.log.level, settings.log.format)
+    asyncio.run(_serve(settings, demo))
+
+
+async def _serve(settings: Settings, demo: bool) -> None:
+    import asyncio
+    import gc
+    import signal
+
+    from gateway.service import running
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as gateway:
+        # What is here now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        _greet(gateway, settings)
+        if demo:
+            _say_curl(gateway.url, await _demo_key(gateway.context))
+            producing = asyncio.create_task(_produce(gateway.context))
+            await stop.wait()
+            producing.cancel()
+            await asyncio.gather(producing, return_exceptions=True)
+        else:
+            if gateway.first_key is not None:
+                _say_curl(gateway.url, gateway.first_key)
+            await stop.wait()
+
+
+async def _demo_key(context: Context) -> str:
+    """A key that may only read, for a day; a fresh one at each start, as none is shown twice."""
+    from gateway.keys.grant import parse_grant
+    from gateway.keys.provisioning import new_key
+
+    key, token = new_key(
+        name="demo",
+        purpose="looking at the demo",
+        owner="",
+        grants=(parse_grant({"actions": ["stream", "pull"], "categories": ["**"]}),),
+        now=context.clock.now(),
+        life=86400,
+        pepper=context.pepper,
+    )
+    await context.key_store.create(key)
+    return token
+
+
+async def _produce(context: Context) -> None:
+    """A few events at once, then one every so often."""
+    import random
+
+    import orjson
+
+    from gateway.cli.demo import demo_events
+    from gateway.errors import Unavailable
+    from gateway.ingest.decode import decode_events
+    from gateway.ingest.ids import new_ids
+
+    ids = new_ids(context.clock.now)
+    events = demo_events(random.randrange(2**32))
+    for number, event in enumerate(events):
+        try:
+            await context.writer.append(decode_events([orjson.dumps(event)], ids))
+        except Unavailable as error:
+            click.echo(f"demo: {error.detail}", err=True)
+        if number >= 10:
+            await context.clock.sleep(random.uniform(0.2, 1.0))
+
+
+def _greet(gateway: Running, settings: Settings) -> None:
+    click.echo(f"audit-gateway is listening on {gateway.url} (data in {settings.data})")
+    if gateway.first_key is not None:
+        click.echo(f"first admin key, shown this once: {gateway.first_key}")
+
+
+def _say_curl(url: str, key: str) -> None:
+    click.echo("see events:")
+    click.echo(
+        f"  curl -N -H 'Authorization: Bearer {key}' "
+        f"-H 'Accept: text/event-stream' '{url}/v1/stream?from=start'"
+    )

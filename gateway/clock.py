@@ -1,0 +1,100 @@
+"""Time, as an argument.
+
+Pure code takes `now` (seconds since 1970 as float, or microseconds as int where
+it says so). Code that acts takes a `Clock`, so that tests own the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from gateway.errors import InvalidRequest
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DURATION = re.compile(r"(?:\d{1,9}(?:s|m|h|d))+")
+_PART = re.compile(r"(\d+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)",
+    re.ASCII,
+)
+
+
+class Clock(Protocol):
+    """What acting code may ask of time."""
+
+    def now(self) -> float:
+        """Wall clock, seconds since 1970-01-01T00:00Z."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; only differences mean anything."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that many seconds of this clock."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of a duration such as `30s`, `15m`, `24h`, `30d`, `1h30m`."""
+    if not _DURATION.fullmatch(text):
+        raise InvalidRequest(f"not a duration: {text!r}; write it like 30s, 15m, 24h or 30d")
+    return sum(int(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+
+
+def parse_rfc3339(text: str) -> int:
+    """Microseconds since 1970 of an RFC 3339 date-time; finer digits are cut off.
+
+    A leap second (`:60`) counts as the second after it.
+    Raises `ValueError` with a reason fit for the sender.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError("not an RFC 3339 date-time such as 2026-01-31T12:00:00Z")
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    leap = second == 60
+    try:
+        moment = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=UTC)
+    except ValueError as error:
+        raise ValueError(f"not a date-time that exists: {error}") from None
+    micros = (moment - _EPOCH) // timedelta(microseconds=1) + leap * 1_000_000
+    fraction = match[7]
+    if fraction:
+        micros += int(fraction[:6].ljust(6, "0"))
+    zone = match[8]
+    if zone not in "Zz":
+        hours, minutes = int(zone[1:3]), int(zone[4:6])
+        if hours > 23 or minutes > 59:
+            raise ValueError("not a time zone offset that exists")
+        shift = (hours * 60 + minutes) * 60_000_000
+        micros += -shift if zone[0] == "+" else shift
+    if not _FIRST <= micros <= _LAST:
+        raise ValueError("not a date-time between the years 1 and 9999 in UTC")
+    return micros
+
+
+def format_rfc3339(micros: int) -> str:
+    """RFC 3339 in UTC with six digits of fraction."""
+    moment = _EPOCH + timedelta(microseconds=micros)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.").rjust(20, "0") + f"{micros % 1_000_000:06d}Z"
+
+
+_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // timedelta(
+    microseconds=1
+)

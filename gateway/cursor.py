@@ -1,0 +1,37 @@
+"""Cursors: `<epoch>-<offset, zero-padded to 20 digits>`.
+
+Only this module and the stores know what is inside one. As text they sort in
+the order of the log, within one epoch.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from gateway.errors import InvalidRequest
+
+_CURSOR = re.compile(r"([a-z0-9]{1,16})-(\d{20})", re.ASCII)
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LARGEST = 2**63 - 1
+
+
+def new_epoch() -> str:
+    """A name for a new life of a log: 10 characters, 50 random bits."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+
+
+def format_cursor(epoch: str, offset: int) -> str:
+    """The cursor that stands right behind the event at `offset` (0: before the first)."""
+    return f"{epoch}-{offset:020d}"
+
+
+def parse_cursor(text: str) -> tuple[str, int]:
+    """`(epoch, offset)` of a cursor that a client sent back."""
+    match = _CURSOR.fullmatch(text)
+    if match is None or int(match[2]) > _LARGEST:
+        raise InvalidRequest(
+            "the cursor is malformed; send back a cursor exactly as the gateway gave it",
+            code="malformed_cursor",
+        )
+    return match[1], int(match[2])

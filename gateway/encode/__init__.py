@@ -1,0 +1,1 @@
+"""How events look on each wire: SSE, WebSocket, NDJSON (pure)."""

@@ -1,0 +1,104 @@
+"""Server-Sent Events (WHATWG HTML, section 9.2) and NDJSON, as the body of an HTTP response.
+
+Each flush is one chunk of RFC 9112's chunked coding, or bare bytes for
+HTTP/1.0 clients, whose body ends with the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.encode.wire import End, control_json
+from gateway.event import Event
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk of the chunked transfer coding."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
+
+
+class Sse:
+    """`id:` is the cursor, `data:` the event; ordinary events carry no `event:` field."""
+
+    content_type = "text/event-stream"
+
+    def __init__(self, *, chunked: bool) -> None:
+        self.name = "sse" if chunked else "sse-1.0"
+        self._chunked = chunked
+
+    def opening(self, cursor: str, retry_ms: int) -> bytes:
+        # The id makes a reconnect before the first event resume here, not at "now".
+        return self._out(f"retry: {retry_ms}\n: stream open\nid: {cursor}\n\n".encode())
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        return self._out(
+            b"".join([b"id: %b\ndata: %b\n\n" % (event.cursor, event.json) for event in events])
+        )
+
+    def control(self, kind: str, members: dict[str, Any]) -> bytes:
+        if kind == "bookmark":
+            return self.heartbeat(members["cursor"])
+        return self._out(self._named(kind, members))
+
+    def heartbeat(self, cursor: str) -> bytes:
+        return self._out(f"id: {cursor}\n\n".encode())
+
+    def ping(self) -> bytes:
+        return b""
+
+    def end(self, end: End, cursor: str) -> bytes:
+        last = self._out(self._named("end", end.message(cursor)))
+        return last + LAST_CHUNK if self._chunked else last
+
+    def _named(self, kind: str, members: dict[str, Any]) -> bytes:
+        position = f"id: {members['cursor']}\n".encode() if "cursor" in members else b""
+        return b"%bevent: %b\ndata: %b\n\n" % (position, kind.encode(), orjson.dumps(members))
+
+    def _out(self, payload: bytes) -> bytes:
+        return chunk(payload) if self._chunked else payload
+
+
+class Ndjson:
+    """One event per line; the few control messages are lines with a `type` member."""
+
+    content_type = "application/x-ndjson"
+    _SAID = ("gap", "notice", "bookmark")
+
+    def __init__(self, *, chunked: bool) -> None:
+        self.name = "ndjson" if chunked else "ndjson-1.0"
+        self._chunked = chunked
+
+    def opening(self, cursor: str, retry_ms: int) -> bytes:
+        return b""
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        return self._out(b"".join([b"%b\n" % event.json for event in events]))
+
+    def control(self, kind: str, members: dict[str, Any]) -> bytes:
+        if kind not in self._SAID:
+            return b""
+        return self._out(control_json(kind, members) + b"\n")
+
+    def heartbeat(self, cursor: str) -> bytes:
+        return self.control("bookmark", {"cursor": cursor})
+
+    def ping(self) -> bytes:
+        return b""
+
+    def end(self, end: End, cursor: str) -> bytes:
+        last = self._out(control_json("end", end.message(cursor)) + b"\n")
+        return last + LAST_CHUNK if self._chunked else last
+
+    def _out(self, payload: bytes) -> bytes:
+        return chunk(payload) if self._chunked else payload
+
+
+SSE = Sse(chunked=True)
+SSE_PLAIN = Sse(chunked=False)
+NDJSON = Ndjson(chunked=True)
+NDJSON_PLAIN = Ndjson(chunked=False)

@@ -1,0 +1,115 @@
+"""WebSocket (RFC 6455): what the gateway says, in three dialects.
+
+Without a subprotocol a text frame is one event and nothing else is said; the
+subprotocols `audit.v1` and `audit.v1.batch` wrap events and control messages.
+No extension is ever negotiated: compression would cost each connection its own
+window, and joining frames in one write saves more.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.encode.wire import End, control_json
+from gateway.event import Event
+
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+PING_FRAME = b"\x89\x00"
+# Common clients refuse frames above 1 MiB; one event may have 256 KiB.
+_BATCH_BYTES = 256 * 1024
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """One unmasked, final frame, as servers send them (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+
+
+def close_frame(code: int, reason: bytes = b"") -> bytes:
+    """A close frame; the reason is cut at the 123 bytes that fit."""
+    return frame(CLOSE, struct.pack("!H", code) + reason[:123])
+
+
+class PlainWebSocket:
+    """One text frame is one event."""
+
+    name = "websocket"
+    subprotocol: str | None = None
+
+    def opening(self, cursor: str, retry_ms: int) -> bytes:
+        return b""
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        return b"".join([frame(TEXT, event.json) for event in events])
+
+    def control(self, kind: str, members: dict[str, Any]) -> bytes:
+        # A gap is only ever there for a client that asked for it with `on_gap=skip`.
+        return frame(TEXT, control_json(kind, members)) if kind == "gap" else b""
+
+    def heartbeat(self, cursor: str) -> bytes:
+        return b""
+
+    def ping(self) -> bytes:
+        return PING_FRAME
+
+    def end(self, end: End, cursor: str) -> bytes:
+        reason = orjson.dumps({"reason": end.reason, "cursor": cursor})
+        return close_frame(end.code, reason)
+
+
+class AuditV1(PlainWebSocket):
+    """`{"type":"event","event":{..}}`, and control messages with their `type`."""
+
+    name = subprotocol = "audit.v1"
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        return b"".join([frame(TEXT, b'{"type":"event","event":%b}' % e.json) for e in events])
+
+    def control(self, kind: str, members: dict[str, Any]) -> bytes:
+        return frame(TEXT, control_json(kind, members))
+
+    def opening(self, cursor: str, retry_ms: int) -> bytes:
+        return self.heartbeat(cursor)
+
+    def heartbeat(self, cursor: str) -> bytes:
+        return self.control("bookmark", {"cursor": cursor})
+
+    def end(self, end: End, cursor: str) -> bytes:
+        return self.control("end", end.message(cursor)) + super().end(end, cursor)
+
+
+class AuditV1Batch(AuditV1):
+    """The same with all events of a flush in one `{"type":"events","events":[..]}`."""
+
+    name = subprotocol = "audit.v1.batch"
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        frames = []
+        batch: list[bytes] = []
+        size = 0
+        for event in events:
+            if batch and size + len(event.json) > _BATCH_BYTES:
+                frames.append(_batch_frame(batch))
+                batch, size = [], 0
+            batch.append(event.json)
+            size += len(event.json) + 1
+        frames.append(_batch_frame(batch))
+        return b"".join(frames)
+
+
+def _batch_frame(batch: list[bytes]) -> bytes:
+    return frame(TEXT, b'{"type":"events","events":[%b]}' % b",".join(batch))
+
+
+PLAIN = PlainWebSocket()
+SUBPROTOCOLS: dict[str, PlainWebSocket] = {
+    wire.subprotocol: wire for wire in (AuditV1(), AuditV1Batch()) if wire.subprotocol
+}

@@ -1,0 +1,82 @@
+"""What every wire has in common.
+
+A wire turns events and control messages into the bytes that go out, without
+knowing to whom: one encoding serves every subscriber of a group. Wires hold no
+state, so there is one object of each.
+
+Control messages are objects with a `type`: `bookmark`, `caught-up`, `gap`,
+`notice`, `end`. An empty result means that the wire has no way to say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+
+from gateway.event import Event
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a stream ends: the documented code, a stable reason, whether to come back."""
+
+    code: int
+    reason: str
+    reconnect: bool
+
+    def message(self, cursor: str) -> dict[str, Any]:
+        """The members of an `end` message."""
+        return {
+            "code": self.code,
+            "reason": self.reason,
+            "cursor": cursor,
+            "reconnect": self.reconnect,
+        }
+
+
+# 1000 and 1012 to 1013 are RFC 6455's and its registry's; 4000 to 4499 mean "come back
+# after a pause", 4500 to 4999 "do not".
+COMPLETE = End(1000, "complete", False)
+GOING_AWAY = End(1001, "going_away", True)
+RESTART = End(1012, "restart", True)
+OVERLOAD = End(1013, "overload", True)
+LIFETIME_REACHED = End(4002, "lifetime_reached", True)
+OVERTAKEN = End(4003, "overtaken_by_retention", True)
+KEY_REVOKED = End(4501, "key_revoked", False)
+KEY_EXPIRED = End(4502, "key_expired", False)
+NOT_GRANTED = End(4503, "grants_changed", False)
+ENDS = (
+    COMPLETE, GOING_AWAY, RESTART, OVERLOAD, LIFETIME_REACHED, OVERTAKEN,
+    KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED,
+)  # fmt: skip
+
+
+class Wire(Protocol):
+    """One way of writing a stream. `cursor` arguments are cursors as text."""
+
+    name: str
+
+    def opening(self, cursor: str, retry_ms: int) -> bytes:
+        """What is said once the position is fixed."""
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        """The events, in order; at least one."""
+
+    def control(self, kind: str, members: dict[str, Any]) -> bytes:
+        """A control message."""
+
+    def heartbeat(self, cursor: str) -> bytes:
+        """What keeps a quiet connection open and moves the client's cursor."""
+
+    def ping(self) -> bytes:
+        """What asks the peer for a sign of life, where the protocol has it."""
+
+    def end(self, end: End, cursor: str) -> bytes:
+        """The last bytes of the stream."""
+
+
+def control_json(kind: str, members: dict[str, Any]) -> bytes:
+    """A control message as JSON on one line."""
+    return orjson.dumps({"type": kind, **members})

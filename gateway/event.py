@@ -1,0 +1,134 @@
+"""The audit event: its members and limits, and the two shapes it has inside the gateway.
+
+A `Draft` is validated and has no place yet; an `Event` stands in the log. Both
+carry the native JSON as bytes that nobody encodes again: what the producer
+sent under `data` stays as it was sent, digit for digit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import orjson
+from msgspec import UNSET, Meta, UnsetType
+
+MAX_EVENT_BYTES = 256 * 1024
+MAX_DEPTH = 16
+DEFAULT_TENANT = "default"
+
+Id = Annotated[str, Meta(pattern=r"\A[ -~]{1,128}\Z")]
+Tenant = Annotated[str, Meta(pattern=r"\A[a-z0-9._-]{1,64}\Z")]
+Category = Annotated[str, Meta(max_length=64, pattern=r"\A[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\Z")]
+Action = Annotated[
+    str, Meta(max_length=128, pattern=r"\A[A-Za-z0-9_:/-]+(?:\.[A-Za-z0-9_:/-]+)*\Z")
+]
+Short = Annotated[str, Meta(max_length=256)]
+Long = Annotated[str, Meta(max_length=1024)]
+# A line each when several are stored together, so no control characters.
+Urn = Annotated[str, Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
+OUTCOMES = ("success", "failure", "denied", "unknown")
+Outcome = Literal["success", "failure", "denied", "unknown"]
+Severity = Annotated[int, Meta(ge=1, le=6)]
+
+
+class Actor(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    type: Short | UnsetType = UNSET
+    id: Short | UnsetType = UNSET
+    name: Short | UnsetType = UNSET
+    key_id: Short | UnsetType = UNSET
+
+
+class Source(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    service: Short | UnsetType = UNSET
+    ip: Short | UnsetType = UNSET
+    port: Annotated[int, Meta(ge=0, le=65535)] | UnsetType = UNSET
+    user_agent: Long | UnsetType = UNSET
+
+
+class Target(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    urn: Urn | UnsetType = UNSET
+    type: Short | UnsetType = UNSET
+    id: Short | UnsetType = UNSET
+    name: Short | UnsetType = UNSET
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    id: Short | UnsetType = UNSET
+    trace_id: Short | UnsetType = UNSET
+
+
+class Members(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a producer may send, with the limits of each member.
+
+    `time` is a string here and checked by the decoder, which also writes it
+    back in UTC with microseconds. The order is the order on the wire.
+    """
+
+    id: Id | UnsetType = UNSET
+    time: Short | UnsetType = UNSET
+    tenant: Tenant = DEFAULT_TENANT
+    category: Category
+    action: Action
+    outcome: Outcome = "unknown"
+    severity: Severity = 1
+    actor: Actor | UnsetType = UNSET
+    source: Source | UnsetType = UNSET
+    targets: Annotated[list[Target], Meta(max_length=32)] | UnsetType = UNSET
+    request: Request | UnsetType = UNSET
+    reason: Long | UnsetType = UNSET
+    data: msgspec.Raw | UnsetType = UNSET
+
+
+SET_BY_GATEWAY = ("recorded_at", "cursor")
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A validated event that has no offset yet.
+
+    `tail` is its native JSON without the opening brace and without the members
+    that are known only when it is stored (`cursor`, `recorded_at`, and `time`
+    unless `has_time`).
+    """
+
+    id: str
+    tenant: str
+    category: str
+    action: str
+    outcome: str
+    severity: int
+    actor: str
+    resources: str
+    has_time: bool
+    tail: bytes
+
+    def stored(self, recorded_at: bytes) -> bytes:
+        """The JSON to keep: all of it behind the `cursor` member."""
+        if self.has_time:
+            return b'"recorded_at":"%b",%b' % (recorded_at, self.tail)
+        return b'"recorded_at":"%b","time":"%b",%b' % (recorded_at, recorded_at, self.tail)
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """An event of the log.
+
+    `actor` is the actor's id ("" if none). `resources` are the urns of its
+    targets, one per line ("" if none). `json` is the whole native event on one
+    line, `cursor` included.
+    """
+
+    offset: int
+    tenant: str
+    category: str
+    action: str
+    outcome: str
+    severity: int
+    actor: str
+    resources: str
+    cursor: bytes
+    json: bytes
+
+    def members(self) -> dict[str, Any]:
+        """The decoded JSON; decoded anew at each call."""
+        decoded: dict[str, Any] = orjson.loads(self.json)
+        return decoded

@@ -1,0 +1,246 @@
+"""From the bytes of a request to validated drafts, or to every reason why not.
+
+Stricter than RFC 8259 where leniency would corrupt a record: duplicate
+members, NaN, Infinity, lone surrogates and integers beyond 64 bits are
+refused, because the next parser down the line would each read something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from gateway.clock import format_rfc3339, parse_rfc3339
+from gateway.errors import InvalidEvents, InvalidRequest, PayloadTooLarge
+from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, SET_BY_GATEWAY, Draft, Members
+
+MAX_REPORTED = 1000
+_DECODER = msgspec.json.Decoder(Members)
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_ENCODE = msgspec.json.Encoder().encode
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
+_AT = re.compile(r"(.*) - at `(.*)`", re.DOTALL)
+_LEAST, _MOST = -(2**63), 2**64 - 1
+
+
+class Refused(Exception):
+    """One item is not an event. `path` is "" where the item as a whole is meant."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
+    """The items of a body: of NDJSON its lines, of JSON an array's items or the one object."""
+    if body.startswith(b"\xef\xbb\xbf"):
+        raise InvalidRequest("the body begins with a byte order mark; send plain UTF-8")
+    if lines:
+        items = [line for line in body.split(b"\n") if not line.isspace() and line]
+    elif body.lstrip()[:1] == b"[":
+        try:
+            items = [bytes(item) for item in _ARRAY.decode(body)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            detail = f"the body is not valid JSON: {error}"
+            raise InvalidRequest(detail, code="malformed_json") from None
+    else:
+        items = [body]
+    if not items or not items[0].strip():
+        raise InvalidRequest("the body is empty; send one event, a JSON array or NDJSON lines")
+    if len(items) > most:
+        raise PayloadTooLarge(
+            f"{len(items)} events in one request; send at most {most}", code="too_many_events"
+        )
+    return items
+
+
+def decode_events(items: Iterable[bytes], new_id: Iterator[str]) -> list[Draft]:
+    """All items as drafts. Raises `InvalidEvents` with every refusal, else returns them all."""
+    drafts: list[Draft] = []
+    errors: list[dict[str, Any]] = []
+    for index, item in enumerate(items):
+        try:
+            drafts.append(decode_event(item, new_id))
+        except Refused as refused:
+            errors.append({"index": index, "path": refused.path, "reason": refused.reason})
+            if len(errors) == MAX_REPORTED:
+                break
+    if errors:
+        count = f"{len(errors)} or more" if len(errors) == MAX_REPORTED else str(len(errors))
+        raise InvalidEvents(
+            f"{count} of the events are refused and nothing was stored; "
+            "mend or remove the items named in `errors` and send the rest again",
+            errors=errors,
+        )
+    return drafts
+
+
+def decode_event(item: bytes, new_id: Iterator[str]) -> Draft:
+    """One event. Raises `Refused`."""
+    if len(item) > MAX_EVENT_BYTES:
+        raise _too_large(len(item))
+    _check_json(item)
+    try:
+        members = _DECODER.decode(item)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused("", f"not valid JSON: {error}") from None
+    if members.time is not UNSET:
+        try:
+            members.time = format_rfc3339(parse_rfc3339(members.time))
+        except ValueError as error:
+            raise Refused("time", str(error)) from None
+    if members.id is UNSET:
+        members.id = next(new_id)
+    if members.data is not UNSET:
+        _tidy_data(members)
+    encoded = _ENCODE(members)
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise _too_large(len(encoded))
+    return Draft(
+        id=members.id,
+        tenant=members.tenant,
+        category=members.category,
+        action=members.action,
+        outcome=members.outcome,
+        severity=members.severity,
+        actor=_text(members.actor.id) if members.actor is not UNSET else "",
+        resources=_resources(members),
+        has_time=members.time is not UNSET,
+        tail=encoded[1:],
+    )
+
+
+def _too_large(size: int) -> Refused:
+    return Refused("", f"the event has {size} bytes; at most {MAX_EVENT_BYTES} are allowed")
+
+
+def _text(value: str | msgspec.UnsetType) -> str:
+    return "" if value is UNSET else value
+
+
+def _resources(members: Members) -> str:
+    if members.targets is UNSET:
+        return ""
+    return "\n".join(target.urn for target in members.targets if target.urn is not UNSET)
+
+
+def _tidy_data(members: Members) -> None:
+    """An event is one line: white space between tokens goes, the tokens stay as sent."""
+    assert members.data is not UNSET
+    raw = bytes(members.data)
+    if raw[:1] != b"{":
+        raise Refused("data", "an object is needed")
+    if b"\n" in raw or b"\r" in raw:
+        members.data = msgspec.Raw(msgspec.json.format(raw, indent=-1))
+
+
+# What JSON itself must be
+
+
+def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise Refused(name, "the member appears twice in one object")
+            seen.add(name)
+    return members
+
+
+def _integer(text: str) -> int:
+    if len(text) < 19:
+        return int(text)
+    number = int(text) if len(text) <= 20 else _MOST + 1
+    if not _LEAST <= number <= _MOST:
+        raise Refused("", f"the integer {text[:24]} does not fit into 64 bits; send it as a string")
+    return number
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise Refused("", f"the number {text[:24]} is too large for a double; send it as a string")
+    return number
+
+
+def _constant(text: str) -> Any:
+    raise Refused("", f"{text} is not JSON; leave the member out or send a string")
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_members_once,
+    parse_int=_integer,
+    parse_float=_float,
+    parse_constant=_constant,
+)
+
+
+def _check_json(item: bytes) -> None:
+    """Raise `Refused` unless the item is one strict JSON value, not nested too deep."""
+    if item.count(b"{") + item.count(b"[") > MAX_DEPTH:
+        _check_depth(item)
+    try:
+        text = item.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("", f"not valid UTF-8 at byte {error.start}") from None
+    try:
+        value = _STRICT.decode(text)
+    except json.JSONDecodeError as error:
+        raise Refused("", f"not valid JSON: {error.msg} (character {error.pos + 1})") from None
+    if type(value) is not dict:
+        raise Refused("", "an event is a JSON object")
+    if "\\u" in text and re.search(r"\\u[dD][89a-fA-F]", text):
+        _check_surrogates(value)
+
+
+def _check_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused(
+            "", "a string holds half of a surrogate pair; send whole characters"
+        ) from None
+
+
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{\[]|[}\]]', re.DOTALL)
+
+
+def _check_depth(item: bytes) -> None:
+    depth = 0
+    for token in _TOKENS.finditer(item):
+        first = item[token.start()]
+        if first in b"{[":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Refused("", f"nested deeper than {MAX_DEPTH} levels")
+        elif first in b"}]":
+            depth -= 1
+
+
+def _refusal(message: str) -> Refused:
+    """A validation message of the decoder as path and reason."""
+    if match := _UNKNOWN.fullmatch(message):
+        path = _join(match[2], match[1])
+        if path in SET_BY_GATEWAY:
+            return Refused(path, "the gateway sets this member; leave it out")
+        return Refused(path, "unknown member; free-form content goes under `data`")
+    if match := _MISSING.fullmatch(message):
+        return Refused(_join(match[2], match[1]), "required")
+    if match := _AT.fullmatch(message):
+        return Refused(match[2].removeprefix("$").removeprefix("."), match[1])
+    return Refused("", message)
+
+
+def _join(parent: str | None, member: str) -> str:
+    parent = (parent or "$").removeprefix("$").removeprefix(".")
+    return f"{parent}.{member}" if parent else member

@@ -1,0 +1,1 @@
+"""Provisioning keys: the token format, grants, and pure decisions about them."""

@@ -1,0 +1,1 @@
+"""The live path: one tail per log, a hub of groups, and the subscriptions."""

@@ -1,0 +1,152 @@
+"""Replay: one subscription reads the store from its own cursor, at its peer's pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.clock import Clock
+from gateway.encode.wire import COMPLETE, OVERTAKEN
+from gateway.errors import GatewayError
+from gateway.event import Event
+from gateway.live.gap import gap_message
+from gateway.live.hub import Hub, Pace
+from gateway.live.pulse import Pulse
+from gateway.live.subscription import State, Subscription
+from gateway.store.ports import Log, Overtaken, Page
+
+_PAGE_EVENTS = 1000
+_RETRY_SECONDS = 1.0
+
+
+class Replays:
+    """Starts and runs the replays of one hub."""
+
+    def __init__(self, log: Log, grown: Pulse, clock: Clock, pace: Pace) -> None:
+        self.hub: Hub
+        self._log = log
+        self._grown = grown
+        self._clock = clock
+        self._pace = pace
+
+    def start(self, subscription: Subscription) -> None:
+        """Run a replay as a task of its own until the subscription is live or has ended."""
+        subscription.task = asyncio.get_running_loop().create_task(self._run(subscription))
+
+    async def _run(self, subscription: Subscription) -> None:
+        try:
+            await _Replay(self, subscription).run()
+        except asyncio.CancelledError:
+            # Ended from outside: whoever cancelled has said what there was to say.
+            if subscription.state is not State.ENDED:
+                raise
+        finally:
+            subscription.task = None
+
+
+class _Replay:
+    def __init__(self, replays: Replays, subscription: Subscription) -> None:
+        self._log = replays._log
+        self._hub = replays.hub
+        self._grown = replays._grown
+        self._clock = replays._clock
+        self._pace = replays._pace
+        self._subscription = subscription
+        self._matches: Callable[[Event], bool] = subscription.interest.question.matcher()
+        self._narrowing = subscription.interest.question.narrowing()
+        self._said_at = self._clock.monotonic()
+
+    async def run(self) -> None:
+        subscription, hub = self._subscription, self._hub
+        await subscription.sink.drained()
+        while subscription.state is State.REPLAYING:
+            # No `await` between this look at the position and joining.
+            if hub.join(subscription):
+                return
+            if self._complete():
+                hub.end(subscription, COMPLETE)
+                return
+            if subscription.cursor >= self._target():
+                await self._wait_at_head()
+                continue
+            page = await self._read()
+            if page is not None and subscription.state is State.REPLAYING:
+                self._deliver(page)
+                await subscription.sink.drained()
+
+    def _target(self) -> int:
+        """Never beyond the hub while it may be joined; a bounded stream follows the log itself."""
+        subscription = self._subscription
+        if subscription.until is not None:
+            return min(subscription.until, self._log.head)
+        return self._log.head if subscription.bounded else self._hub.position
+
+    def _complete(self) -> bool:
+        subscription = self._subscription
+        if subscription.limit is not None and subscription.sent >= subscription.limit:
+            return True
+        return subscription.until is not None and subscription.cursor >= subscription.until
+
+    async def _wait_at_head(self) -> None:
+        subscription = self._subscription
+        if subscription.bounded:
+            self._hub.say_caught_up(subscription)
+        log, hub, cursor = self._log, self._hub, subscription.cursor
+        if subscription.bounded:
+            grown = await self._grown.until(lambda: log.head > cursor, self._pace.heartbeat)
+        else:
+            # The hub is behind this client, who resumes from what it got elsewhere.
+            grown = await hub.moved.until(lambda: hub.position >= cursor, self._pace.heartbeat)
+        if not grown:
+            self._bookmark()
+
+    async def _read(self) -> Page | None:
+        subscription = self._subscription
+        try:
+            return await self._log.read(
+                subscription.cursor, self._target(), limit=_PAGE_EVENTS, narrowing=self._narrowing
+            )
+        except Overtaken:
+            self._overtaken()
+        except GatewayError:
+            # The store is away for a while; the stream stays and goes on from its cursor.
+            await self._clock.sleep(_RETRY_SECONDS)
+        return None
+
+    def _deliver(self, page: Page) -> None:
+        subscription = self._subscription
+        chosen = [event for event in page.events if self._matches(event)]
+        reached = page.reached
+        if subscription.limit is not None:
+            left = subscription.limit - subscription.sent
+            if len(chosen) >= left:
+                chosen = chosen[:left]
+                reached = chosen[-1].offset if chosen else subscription.cursor
+        subscription.cursor = reached
+        if chosen:
+            subscription.sent += len(chosen)
+            data = subscription.interest.wire.events(chosen)
+            subscription.sink.write(data)
+            self._hub.totals.events += len(chosen)
+            self._hub.totals.bytes += len(data)
+            self._said_at = self._clock.monotonic()
+        elif self._clock.monotonic() - self._said_at >= self._pace.scanning:
+            self._bookmark()
+
+    def _bookmark(self) -> None:
+        self._said_at = self._clock.monotonic()
+        wire = self._subscription.interest.wire
+        data = wire.heartbeat(self._hub.cursor_of(self._subscription)) + wire.ping()
+        if data:
+            self._subscription.sink.write(data)
+
+    def _overtaken(self) -> None:
+        subscription = self._subscription
+        if not subscription.skip_gaps:
+            self._hub.end(subscription, OVERTAKEN)
+            return
+        log = self._log
+        after, begin = (log.epoch, subscription.cursor), log.floor
+        gap = gap_message(log, "cursor_expired", after, begin)
+        subscription.sink.write(subscription.interest.wire.control("gap", gap))
+        subscription.cursor = begin

@@ -1,0 +1,88 @@
+"""One live stream of a subscriber: its position, and the states it goes through.
+
+    state      who writes to it                          its position
+    REPLAYING  its own task, from the store              `cursor`
+    LIVE       the hub, together with its group          the hub's
+    ENDED      nobody                                    where it ended
+
+    REPLAYING -> LIVE       it has reached the hub's position ("caught up"); same turn of the loop
+    LIVE      -> REPLAYING  its peer does not keep up ("demoted"); on from the hub's position
+    any       -> ENDED      end() or the connection is lost
+
+Nothing queues per subscriber: what a peer has not taken is at most the
+connection's bounded buffer, and everything behind that is in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Protocol
+
+from gateway.live.interest import Interest
+
+
+class State(Enum):
+    REPLAYING = "replaying"
+    LIVE = "live"
+    ENDED = "ended"
+
+
+class Sink(Protocol):
+    """A connection to one peer.
+
+    Ordering: bytes go out in the order of the calls. Nothing is written after
+    `finish`, and writing to a lost connection does nothing.
+    """
+
+    def write(self, data: bytes) -> bool:
+        """Hand over bytes, never waiting. False: the peer is too far behind for more."""
+
+    async def drained(self) -> None:
+        """Return when the peer has taken what was written, or is lost."""
+
+    def finish(self, last: bytes, within: float) -> None:
+        """Write the last bytes and close; whatever is unsent after `within` seconds is dropped."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Subscription:
+    """The state of one stream. Only the hub and its replay change it."""
+
+    __slots__ = (
+        "caught_up", "cursor", "interest", "joined_at", "key_id", "limit", "sent", "sink",
+        "skip_gaps", "state", "task", "until",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        interest: Interest,
+        sink: Sink,
+        key_id: str,
+        cursor: int,
+        *,
+        until: int | None = None,
+        limit: int | None = None,
+        skip_gaps: bool = False,
+    ) -> None:
+        self.interest = interest
+        self.sink = sink
+        self.key_id = key_id
+        self.cursor = cursor
+        # The offset at which the stream is complete, and the number of events likewise.
+        self.until = until
+        self.limit = limit
+        self.skip_gaps = skip_gaps
+        self.state = State.REPLAYING
+        self.caught_up = False
+        # Events written before it joined its group, and the group's count at that moment.
+        self.sent = 0
+        self.joined_at = 0
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the stream has an end of its own; such a one never goes live."""
+        return self.until is not None or self.limit is not None

@@ -1,0 +1,1 @@
+"""What a subscriber asked for: patterns, scopes, filter expressions, the index (pure)."""

@@ -1,0 +1,183 @@
+"""Filter expressions: CEL, restricted to one event.
+
+A filter is an expression that is true or false of an event, in a subset of CEL,
+the Common Expression Language (specification: github google/cel-spec):
+
+    outcome == "denied" && severity >= 4 && data.bytes > 1000000
+
+This is the manual of the subset.
+
+Members
+    An expression names the members of the event: id, time, recorded_at, cursor,
+    tenant, category, action, outcome, reason (strings), severity (int), actor,
+    source, request (objects), targets (a list of objects) and data (an object
+    with whatever the producer sent). Members of data have no known type.
+    `a.b` and `a["b"]` are the same; `targets[0]` is the first of a list.
+    An absent actor, source, request or data reads as an empty object and absent
+    targets as an empty list; to read anything else that is absent is an error.
+
+Literals
+    12, -12, 0x1F (int, 64 bits), 12u (uint, 64 bits), 1.5, 1e3 (double), true,
+    false, null, [1, 2]. Strings in single or double quotes with the escapes
+    \\\\ \\" \\' \\` \\? \\a \\b \\f \\n \\r \\t \\v \\x41 \\u0041 \\U0001F600 \\101; between three
+    quotes they may hold line ends; r"..." is raw, without escapes.
+    // begins a comment up to the end of the line.
+
+Operators, from the loosest to the tightest
+    ? :   ||   &&   == != < <= > >= in   + -   * / %   ! and unary -   . [] ()
+
+Functions
+    has(a.b)            whether a has the member b; has(reason) works as well
+    size(x), x.size()   characters of a string, items of a list, keys of a map
+    x.contains(y), x.startsWith(y), x.endsWith(y)
+    x.matches(r"...")   an RE2 pattern, found anywhere in x; a literal
+    x.lowerAscii(), x.upperAscii()
+    int(x), uint(x), double(x), string(x), bool(x), timestamp(x), duration(x)
+
+Quantifiers, over lists and the keys of maps that the event holds
+    targets.exists(t, t.type == "pod")
+    targets.all(t, t.urn.startsWith("k8s:prod/"))
+    targets.exists_one(t, has(t.name))
+
+Errors
+    An absent member, operands of the wrong type, a position behind the end of a
+    list, a number out of range, a division by zero are errors. An event for
+    which the filter as a whole is an error (or is not true or false) does not
+    match. `false && error` is false and `true || error` is true, in either
+    order; `!error` is an error. Where a mistake can be known from the text, the
+    filter does not compile instead.
+
+Values
+    Values of different types are never equal; numbers compare by value, exactly,
+    whatever their types. Strings order by code points, so time and recorded_at
+    order as text; timestamp(time) gives a timestamp, to which durations can be
+    added. A JSON number without fraction and exponent is an int (a uint above
+    2^63-1), any other a double. Integers overflow with an error; 7 / 2 is 3.
+
+Differences from CEL
+    has(member) of the event itself. An int that meets a double in arithmetic
+    becomes a double, where the types are not known from the text (CEL: an
+    error), because JSON does not tell 2 from 2.0. Comparing numbers of
+    different types needs no conversion. A conversion of a literal that cannot
+    work, such as timestamp("noon"), does not compile. Left out, and refused by
+    name: bytes, map literals, messages, type(), dyn(), filter(), map(),
+    quantifiers over lists built in the filter, the time zone accessors, a
+    leading dot, optional access, patterns that are not literals.
+
+Bounds
+    4096 characters, 256 names, values and operators, 32 levels of nesting,
+    patterns of 2000 RE2 instructions, concatenations of 262144 characters. One
+    evaluation has a budget (`cel_values.BUDGET`) of about ten milliseconds;
+    an event on which it runs out does not match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from gateway.match.cel_checker import check
+from gateway.match.cel_compiler import Program, compile_tree
+from gateway.match.cel_parser import parse
+from gateway.match.cel_tree import (
+    Binary,
+    Choice,
+    Constant,
+    Index,
+    ListOf,
+    Logic,
+    Name,
+    Node,
+    Select,
+    canonical_text,
+)
+
+INDEXED = frozenset({"tenant", "category", "action", "outcome", "actor.id"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filter:
+    """A compiled filter. Filters with the same canonical text are equal.
+
+    `members`: the paths of all members that it reads, such as `data.bytes`; a
+    path also stands for everything below it.
+    `equalities`: for some of the `INDEXED` paths, the only strings there with
+    which the filter can be true.
+    """
+
+    source: str
+    canonical: str
+    members: frozenset[str]
+    equalities: Mapping[str, frozenset[str]]
+    _program: Program
+
+    def matches(self, event: Mapping[str, Any]) -> bool:
+        """Whether the filter is true of a decoded event (as of `orjson.loads`). Never raises."""
+        program = self._program
+        try:
+            return program.test(event, program.frame and program.frame.copy())
+        except Exception:  # the budget is spent; and no event may end a stream
+            return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Filter) and self.canonical == other.canonical
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
+
+
+def compile_filter(source: str) -> Filter:
+    """The filter that `source` says.
+
+    Raises `InvalidFilter`, whose `column` (from 1, in characters) is where it goes wrong.
+    """
+    root = parse(source)
+    members = check(root)
+    equalities = MappingProxyType(_equalities(root))
+    return Filter(source, canonical_text(root), members, equalities, compile_tree(root))
+
+
+def _equalities(node: Node) -> dict[str, frozenset[str]]:
+    """What must hold, of the `INDEXED` paths, for `node` to be true."""
+    match node:
+        case Logic(operator="&&", operands=operands):
+            found = _equalities(operands[0])
+            for operand in operands[1:]:
+                for path, values in _equalities(operand).items():
+                    found[path] = found[path] & values if path in found else values
+            return found
+        case Logic(operator="||", operands=operands):
+            return _in_any([_equalities(operand) for operand in operands])
+        case Choice(then=then, otherwise=otherwise):
+            return _in_any([_equalities(then), _equalities(otherwise)])
+        case Binary(operator="==", left=left, right=Constant(value=str(text))):
+            return _one_of(left, {text})
+        case Binary(operator="==", left=Constant(value=str(text)), right=right):
+            return _one_of(right, {text})
+        case Binary(operator="in", left=left, right=ListOf(items=items)):
+            if all(isinstance(item, Constant) for item in items):
+                values = {item.value for item in items if isinstance(item, Constant)}
+                return _one_of(left, {value for value in values if isinstance(value, str)})
+    return {}
+
+
+def _in_any(cases: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
+    """What must hold if one of the cases does."""
+    shared = set(cases[0]).intersection(*cases[1:])
+    return {path: frozenset().union(*(case[path] for case in cases)) for path in shared}
+
+
+def _one_of(node: Node, values: set[str]) -> dict[str, frozenset[str]]:
+    match node:
+        case Name(name=name):
+            path = name
+        case (
+            Select(operand=Name(name=outer), field=name)
+            | Index(operand=Name(name=outer), key=Constant(value=str(name)))
+        ):
+            path = f"{outer}.{name}"
+        case _:
+            return {}
+    return {path: frozenset(values)} if path in INDEXED else {}

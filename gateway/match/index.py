@@ -1,0 +1,98 @@
+"""The index over live groups: which of them may want an event, for about one look-up.
+
+Every group says with which values of which members it can match at all, as one
+or more alternatives. Groups that bind the same members share a table keyed by
+the values, so an event costs one look-up per combination of members in use and
+the evaluation of what it finds; not one evaluation per group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from itertools import product
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from gateway.event import Event
+from gateway.match.scope import EQUALITY_MEMBERS
+
+Item = TypeVar("Item", bound=Hashable)
+Binding = Mapping[str, frozenset[str]]
+# A scope with long lists of values binds fewer members rather than fill the tables.
+MAX_ENTRIES = 1024
+
+
+class Index(Generic[Item]):
+    """A sound over-approximation: `candidates` never misses an item that can match."""
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[str, ...], _Table[Item]] = {}
+        self._unbound: dict[Item, None] = {}
+        self._places: dict[Item, list[tuple[tuple[str, ...], Any]]] = {}
+        self._several = 0
+
+    def add(self, item: Item, alternatives: Iterable[Binding]) -> None:
+        """Enter an item that can only match where one of the alternatives holds."""
+        places: list[tuple[tuple[str, ...], Any]] = []
+        for binding in alternatives:
+            members = _bound_members(binding)
+            values = [sorted(binding[member]) for member in members]
+            for combination in product(*values):
+                key = combination[0] if len(members) == 1 else combination
+                places.append((members, key))
+        self._places[item] = places
+        self._several += len(places) > 1
+        for members, key in places:
+            if members:
+                table = self._tables.setdefault(members, _Table(members))
+                table.entries.setdefault(key, {})[item] = None
+            else:
+                self._unbound[item] = None
+
+    def remove(self, item: Item) -> None:
+        """Take an item out again."""
+        places = self._places.pop(item)
+        self._several -= len(places) > 1
+        for members, key in places:
+            if not members:
+                self._unbound.pop(item, None)
+                continue
+            table = self._tables[members]
+            items = table.entries.get(key)
+            if items is not None:
+                items.pop(item, None)
+                if not items:
+                    del table.entries[key]
+            if not table.entries:
+                del self._tables[members]
+
+    def candidates(self, event: Event) -> Iterable[Item]:
+        """Every item that may match the event, each once."""
+        found: list[dict[Item, None]] = [self._unbound] if self._unbound else []
+        for table in self._tables.values():
+            items = table.entries.get(table.key_of(event))
+            if items:
+                found.append(items)
+        if len(found) == 1:
+            return found[0]
+        if self._several:
+            return {item: None for items in found for item in items}
+        return [item for items in found for item in items]
+
+
+class _Table(Generic[Item]):
+    def __init__(self, members: tuple[str, ...]) -> None:
+        self.key_of: Callable[[Event], Any] = attrgetter(*members) if members else lambda event: ()
+        self.entries: dict[Any, dict[Item, None]] = {}
+
+
+def _bound_members(binding: Binding) -> tuple[str, ...]:
+    """The members to key on: as many as fit, those with the fewest values first."""
+    entries = 1
+    chosen = set()
+    for member in sorted(binding, key=lambda name: len(binding[name])):
+        entries *= len(binding[member])
+        if entries > MAX_ENTRIES:
+            break
+        chosen.add(member)
+    return tuple(member for member in EQUALITY_MEMBERS if member in chosen)

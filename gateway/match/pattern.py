@@ -1,0 +1,76 @@
+"""Patterns over dotted or slashed names: `*` is one segment, `**` any number and only last.
+
+`auth.*` matches `auth.login`, not `auth` and not `auth.login.sso`;
+`k8s:prod/ns/pay/**` matches `k8s:prod/ns/pay` and all below it; `**` matches
+everything, also the empty name. A segment is either literal or a wildcard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from gateway.errors import InvalidRequest
+
+MAX_PATTERN_LENGTH = 1024
+ANY = "**"
+
+
+def check_pattern(pattern: str, separator: str) -> None:
+    """Raise `InvalidRequest` unless `pattern` is well formed."""
+    if not pattern or len(pattern) > MAX_PATTERN_LENGTH:
+        raise InvalidRequest(f"a pattern has 1 to {MAX_PATTERN_LENGTH} characters")
+    segments = pattern.split(separator)
+    for position, segment in enumerate(segments):
+        if segment == ANY and position < len(segments) - 1:
+            raise InvalidRequest(f"`**` stands only at the end of a pattern: {pattern!r}")
+        if "*" in segment and segment not in ("*", ANY):
+            raise InvalidRequest(
+                f"`*` stands for a whole segment between {separator!r}: {pattern!r}"
+            )
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether the pattern matches one name only."""
+    return "*" not in pattern
+
+
+def begins_with_wildcard(pattern: str) -> bool:
+    return pattern.startswith("*")
+
+
+def literal_prefix(pattern: str) -> str:
+    """The characters that every match begins with."""
+    return pattern if is_literal(pattern) else pattern[: pattern.index("*")]
+
+
+def to_regex(pattern: str, separator: str) -> str:
+    """The same as a regular expression to be matched in full.
+
+    Linear in the name: no part can match a separator, so nothing backtracks.
+    """
+    if pattern == ANY:
+        return ".*"
+    one = f"[^{re.escape(separator)}]+"
+    rest = ""
+    body = pattern
+    if pattern.endswith(separator + ANY):
+        rest = f"(?:{re.escape(separator)}.*)?"
+        body = pattern[: -len(separator + ANY)]
+    parts = [one if part == "*" else re.escape(part) for part in body.split(separator)]
+    return re.escape(separator).join(parts) + rest
+
+
+def compile_patterns(patterns: Iterable[str], separator: str) -> Callable[[str], bool]:
+    """A function that says whether a name matches one of the (checked) patterns."""
+    names = tuple(patterns)
+    if ANY in names:
+        return lambda name: True
+    literals = frozenset(name for name in names if is_literal(name))
+    wild = [to_regex(name, separator) for name in names if not is_literal(name)]
+    if not wild:
+        return literals.__contains__
+    match = re.compile("|".join(wild), re.DOTALL).fullmatch
+    if not literals:
+        return lambda name: match(name) is not None
+    return lambda name: name in literals or match(name) is not None

@@ -1,0 +1,181 @@
+"""A scope: what part of the log is meant, said with selectors.
+
+The parameters of a stream and each grant of a key are scopes. Within one
+member the patterns are alternatives; all members must hold. An empty tuple
+means no restriction of that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+from gateway.event import OUTCOMES
+from gateway.match.pattern import (
+    ANY,
+    begins_with_wildcard,
+    check_pattern,
+    compile_patterns,
+    is_literal,
+)
+
+# How a name of each member falls into segments.
+SEPARATORS = {"tenant": ".", "category": ".", "action": ".", "actor": "/", "resource": "/"}
+EQUALITY_MEMBERS = ("tenant", "category", "action", "outcome", "actor")
+MAX_PATTERNS = 256
+RESERVED = "gateway"
+
+
+class Described(Protocol):
+    """What scopes look at: an event, or a draft of one."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def category(self) -> str: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def severity(self) -> int: ...
+    @property
+    def actor(self) -> str: ...
+    @property
+    def resources(self) -> str: ...
+
+
+Test = Callable[[Described], bool]
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which events are meant. Hashable; equal scopes mean the same.
+
+    `reserved` says whether categories `gateway.*` are within reach of patterns
+    that begin with a wildcard: never in a grant, always in a subscriber's own
+    selectors, which only narrow.
+    """
+
+    tenant: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    action: tuple[str, ...] = ()
+    outcome: tuple[str, ...] = ()
+    actor: tuple[str, ...] = ()
+    resource: tuple[str, ...] = ()
+    min_severity: int = 1
+    reserved: bool = True
+
+    def check(self) -> None:
+        """Raise `InvalidRequest` naming the member that is malformed."""
+        for member, separator in SEPARATORS.items():
+            patterns = getattr(self, member)
+            if len(patterns) > MAX_PATTERNS:
+                raise InvalidRequest(f"{member}: {len(patterns)} values; at most {MAX_PATTERNS}")
+            for pattern in patterns:
+                try:
+                    check_pattern(pattern, separator)
+                except InvalidRequest as error:
+                    raise InvalidRequest(f"{member}: {error.detail}", parameter=member) from None
+        for outcome in self.outcome:
+            if outcome not in OUTCOMES:
+                raise InvalidRequest(
+                    f"outcome: {outcome!r} is none of {', '.join(OUTCOMES)}", parameter="outcome"
+                )
+        if not 1 <= self.min_severity <= 6:
+            raise InvalidRequest("min_severity: a number from 1 to 6", parameter="min_severity")
+
+    def equality(self, member: str) -> frozenset[str] | None:
+        """The only values the member can have in a match, or None if not so bounded."""
+        patterns: tuple[str, ...] = getattr(self, member)
+        if not patterns or not all(map(is_literal, patterns)):
+            return None
+        return frozenset(patterns)
+
+    def compile(self) -> Test:
+        """A function that says whether an event is in the scope."""
+        tests: list[Test] = []
+        if self.tenant:
+            tests.append(_on_tenant(compile_patterns(self.tenant, ".")))
+        tests.extend(self._category_tests())
+        if self.action:
+            tests.append(_on_action(compile_patterns(self.action, ".")))
+        if self.outcome:
+            allowed = frozenset(self.outcome)
+            tests.append(lambda event: event.outcome in allowed)
+        if self.actor:
+            tests.append(_on_actor(compile_patterns(self.actor, "/")))
+        if self.resource and ANY not in self.resource:
+            tests.append(_on_resource(compile_patterns(self.resource, "/")))
+        if self.min_severity > 1:
+            least = self.min_severity
+            tests.append(lambda event: event.severity >= least)
+        return all_of(tests)
+
+    def _category_tests(self) -> list[Test]:
+        if self.reserved:
+            if not self.category:
+                return []
+            return [_on_category(compile_patterns(self.category, "."))]
+        named = [name for name in self.category if not begins_with_wildcard(name)]
+        broad = [name for name in self.category if begins_with_wildcard(name)]
+        if not broad and self.category:
+            return [_on_category(compile_patterns(named, "."))]
+        by_name = compile_patterns(named, ".")
+        by_wildcard = compile_patterns(broad or (ANY,), ".")
+
+        def allowed(category: str) -> bool:
+            return by_name(category) or (by_wildcard(category) and not is_reserved(category))
+
+        return [_on_category(allowed)]
+
+
+EVERYTHING = Scope()
+
+
+def is_reserved(category: str) -> bool:
+    """Whether a category is one of the gateway's own records."""
+    return category == RESERVED or category.startswith(RESERVED + ".")
+
+
+def all_of(tests: Sequence[Test]) -> Test:
+    """Their conjunction, short-circuiting in order."""
+    if not tests:
+        return lambda event: True
+    if len(tests) == 1:
+        return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda event: first(event) and second(event)
+    *before, last = tests
+    head = all_of(before)
+    return lambda event: head(event) and last(event)
+
+
+def any_of(tests: Sequence[Test]) -> Test:
+    """Their disjunction; of none it is never true."""
+    if len(tests) == 1:
+        return tests[0]
+    return lambda event: any(test(event) for test in tests)
+
+
+def _on_tenant(test: Callable[[str], bool]) -> Test:
+    return lambda event: test(event.tenant)
+
+
+def _on_category(test: Callable[[str], bool]) -> Test:
+    return lambda event: test(event.category)
+
+
+def _on_action(test: Callable[[str], bool]) -> Test:
+    return lambda event: test(event.action)
+
+
+def _on_actor(test: Callable[[str], bool]) -> Test:
+    return lambda event: test(event.actor)
+
+
+def _on_resource(test: Callable[[str], bool]) -> Test:
+    return lambda event: event.resources != "" and any(map(test, event.resources.split("\n")))

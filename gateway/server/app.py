@@ -1,0 +1,29 @@
+"""The aiohttp application: routes and nothing else."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.server import events, health, keys, stream
+from gateway.server.context import CONTEXT, Context
+from gateway.server.problem import problems
+
+
+def make_app(context: Context) -> web.Application:
+    """The application over the parts of a running gateway."""
+    app = web.Application(middlewares=[problems])
+    app[CONTEXT] = context
+    app.router.add_get("/", health.index)
+    app.router.add_get("/healthz", health.healthz)
+    app.router.add_get("/readyz", health.readyz)
+    app.router.add_get("/metrics", health.metrics)
+    app.router.add_post("/v1/events", events.ingest)
+    app.router.add_get("/v1/events", events.pull, allow_head=False)
+    app.router.add_get("/v1/events/{id:.+}", events.by_id, allow_head=False)
+    app.router.add_get("/v1/stream", stream.stream, allow_head=False)
+    app.router.add_post("/v1/stream", stream.stream_post)
+    app.router.add_get("/v1/keys", keys.list_all, allow_head=False)
+    app.router.add_post("/v1/keys", keys.create)
+    app.router.add_get("/v1/keys/{id}", keys.show, allow_head=False)
+    app.router.add_post("/v1/keys/{id}/revoke", keys.revoke)
+    return app

@@ -1,0 +1,78 @@
+"""Reading a request body: bounded in bytes, in expansion and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+from aiohttp import web
+
+from gateway.errors import (
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+
+
+async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes:
+    """The whole body, decompressed; at most `most` bytes before and after that.
+
+    Raises `PayloadTooLarge` before reading what is declared too large,
+    `RequestTimeout` when it has not arrived after so many seconds.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise UnsupportedMediaType(
+            f"Content-Encoding {encoding!r} is not supported; use gzip or none",
+            code="unsupported_encoding",
+        )
+    if request.content_length is not None and request.content_length > most:
+        raise _too_large(most)
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece, _ in request.content.iter_chunks():
+                raw += piece
+                if len(raw) > most:
+                    raise _too_large(most)
+    except TimeoutError:
+        raise RequestTimeout(
+            f"the body did not arrive within {seconds:g} seconds; send it faster or in parts"
+        ) from None
+    return _gunzip(bytes(raw), most) if encoding == "gzip" else bytes(raw)
+
+
+def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
+    """The media type of the body if it is one of those; charset, if given, must be UTF-8."""
+    declared = request.headers.get("Content-Type")
+    kind = request.content_type if declared is not None else "none"
+    if kind not in allowed:
+        raise UnsupportedMediaType(
+            f"Content-Type {kind!r} is not supported here; use {' or '.join(allowed)}"
+        )
+    charset = request.charset
+    if charset is not None and charset.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType(f"charset {charset!r} is not supported; use UTF-8")
+    return kind
+
+
+def _gunzip(raw: bytes, most: int) -> bytes:
+    """Gzip members, one after the other (RFC 1952, section 2.2), never beyond the limit."""
+    plain = bytearray()
+    try:
+        while raw:
+            inflate = zlib.decompressobj(wbits=31)
+            plain += inflate.decompress(raw, most - len(plain) + 1)
+            if len(plain) > most:
+                raise _too_large(most)
+            if not inflate.eof:
+                raise InvalidRequest("the gzip body ends too early", code="malformed_gzip")
+            raw = inflate.unused_data
+    except zlib.error as error:
+        raise InvalidRequest(f"the body is not gzip: {error}", code="malformed_gzip") from None
+    return bytes(plain)
+
+
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body has more than {most} bytes; send it in parts")

@@ -1,0 +1,37 @@
+"""What the handlers need: made once by `gateway.service`, found in the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.ingest.writer import Writer
+from gateway.live.hub import Hub
+from gateway.live.keyring import Keyring, KeyWatch
+from gateway.live.pulse import Pulse
+from gateway.server.auth import Authenticator
+from gateway.settings.load import Settings
+from gateway.store.ports import KeyStore, Log
+
+
+@dataclass
+class Context:
+    """The parts of a running gateway."""
+
+    settings: Settings
+    clock: Clock
+    log: Log
+    grown: Pulse
+    writer: Writer
+    hub: Hub
+    key_store: KeyStore
+    keyring: Keyring
+    key_watch: KeyWatch
+    pepper: bytes
+    authenticator: Authenticator
+    ready: bool = False
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -1,0 +1,203 @@
+"""`/v1/events`: ingest, pull a page, one event by id."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.cursor import format_cursor
+from gateway.errors import Conflict, Forbidden, InvalidEvents, NotAcceptable, NotFound
+from gateway.event import Draft, Event
+from gateway.ingest.decode import decode_events, split_body
+from gateway.ingest.ids import new_ids
+from gateway.keys.policy import View
+from gateway.live.interest import Question
+from gateway.server.body import media_type, read_body
+from gateway.server.context import CONTEXT, Context
+from gateway.server.position import find_begin
+from gateway.server.problem import json_response
+from gateway.server.query import Query, parse_page
+from gateway.store.ports import Overtaken
+
+NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+# Large requests are decoded in parts, so that live streams do not wait for them.
+_DECODE_AT_ONCE = 250
+_READ_EVENTS = 1000
+# A page that finds little stops looking after so many seconds; its cursor has moved.
+_SCAN_SECONDS = 2.0
+
+
+async def ingest(request: web.Request) -> web.Response:
+    """`POST /v1/events`."""
+    context = request.app[CONTEXT]
+    limits = context.settings.ingest
+    _, view = await context.authenticator.authorize(request, "ingest")
+    kind = media_type(request, ("application/json", *NDJSON_TYPES))
+    body = await read_body(
+        request,
+        most=limits.max_request_bytes,
+        seconds=context.settings.server.body_timeout,
+    )
+    items = split_body(body, lines=kind in NDJSON_TYPES, most=limits.max_request_events)
+    drafts = await _decode(items, context.clock)
+    _check_granted(drafts, view)
+    appended = await context.writer.append(drafts)
+    epoch = context.log.epoch
+    return json_response(
+        {
+            "accepted": appended.accepted,
+            "duplicates": appended.duplicates,
+            "first_cursor": format_cursor(epoch, appended.first),
+            "last_cursor": format_cursor(epoch, appended.last),
+        },
+        status=201,
+    )
+
+
+async def pull(request: web.Request) -> web.Response:
+    """`GET /v1/events`."""
+    context = request.app[CONTEXT]
+    _, view = await context.authenticator.authorize(request, "pull")
+    query = parse_page(request.query.items(), context.clock.now())
+    lines = _wants_lines(request)
+    question = Question(query.wanted, view, query.filter)
+    events, reached, gap = await _collect(context, query, question)
+    cursor = format_cursor(context.log.epoch, reached)
+    has_more = reached < context.log.head
+    if lines:
+        body = b"".join([b"%b\n" % event.json for event in events])
+        headers = {
+            "Cache-Control": "no-store",
+            "Audit-Cursor": cursor,
+            "Audit-Has-More": "true" if has_more else "false",
+        }
+        return web.Response(body=body, content_type="application/x-ndjson", headers=headers)
+    page = {
+        "events": [msgspec.Raw(event.json) for event in events],
+        "cursor": cursor,
+        "has_more": has_more,
+    }
+    if gap is not None:
+        page["gap"] = gap
+    return web.Response(
+        body=msgspec.json.encode(page),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def by_id(request: web.Request) -> web.Response:
+    """`GET /v1/events/{id}`."""
+    context = request.app[CONTEXT]
+    _, view = await context.authenticator.authorize(request, "pull")
+    tenant = request.query.get("tenant")
+    event_id = request.match_info["id"]
+    sees = view.compile()
+    found = [event for event in await context.log.find(event_id, tenant) if sees(event)]
+    if not found:
+        raise NotFound("no event with this id that this key may see")
+    if len(found) > 1:
+        raise Conflict(
+            "several tenants have an event with this id; add tenant=",
+            code="ambiguous_id",
+            tenants=sorted(event.tenant for event in found),
+        )
+    return web.Response(
+        body=found[0].json,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _decode(items: list[bytes], clock: Clock) -> list[Draft]:
+    if len(items) <= _DECODE_AT_ONCE:
+        return decode_events(items, new_ids(clock.now))
+    drafts: list[Draft] = []
+    errors = []
+    for start in range(0, len(items), _DECODE_AT_ONCE):
+        try:
+            drafts += decode_events(items[start : start + _DECODE_AT_ONCE], new_ids(clock.now))
+        except InvalidEvents as refused:
+            errors += [
+                {**error, "index": error["index"] + start} for error in refused.members["errors"]
+            ]
+        await asyncio.sleep(0)
+    if errors:
+        raise InvalidEvents(
+            f"{len(errors)} of the events are refused and nothing was stored; "
+            "mend or remove the items named in `errors` and send the rest again",
+            errors=errors,
+        )
+    return drafts
+
+
+def _check_granted(drafts: list[Draft], view: View) -> None:
+    """All or nothing: one event outside of the key's grants refuses the request."""
+    may_write = view.compile()
+    errors = [
+        {
+            "index": index,
+            "path": "category",
+            "reason": f"this key may not write {draft.category!r} of tenant {draft.tenant!r} "
+            "with these targets and this severity",
+        }
+        for index, draft in enumerate(drafts)
+        if not may_write(draft)
+    ]
+    if errors:
+        raise Forbidden(
+            "some events are outside of what this key may write, and nothing was stored",
+            code="events_not_granted",
+            errors=errors[:1000],
+        )
+
+
+async def _collect(
+    context: Context, query: Query, question: Question
+) -> tuple[list[Event], int, dict[str, object] | None]:
+    """Read until the page is full, the head is reached, or it has taken long enough."""
+    log, clock = context.log, context.clock
+    begin = await find_begin(log, query)
+    matches, narrowing = question.matcher(), question.narrowing()
+    limit = query.limit or 0
+    began = clock.monotonic()
+    events: list[Event] = []
+    reached = begin.offset
+    while True:
+        while reached < log.head and len(events) < limit:
+            try:
+                page = await log.read(reached, log.head, limit=_READ_EVENTS, narrowing=narrowing)
+            except Overtaken:
+                # Retention came by between two reads: what was found so far is the page.
+                if events:
+                    return events, reached, begin.gap
+                begin = await find_begin(log, query)
+                reached = begin.offset
+                continue
+            chosen = [event for event in page.events if matches(event)]
+            room = limit - len(events)
+            events += chosen[:room]
+            reached = page.reached if len(chosen) <= room else events[-1].offset
+            if clock.monotonic() - began > _SCAN_SECONDS:
+                return events, reached, begin.gap
+        left = query.wait - (clock.monotonic() - began)
+        if events or left <= 0 or not context.ready:
+            return events, reached, begin.gap
+        await _growth(context, reached, left)
+
+
+async def _growth(context: Context, beyond: int, seconds: float) -> None:
+    """Until the log has grown beyond an offset, the time is over, or the gateway stops."""
+    await context.grown.until(lambda: context.log.head > beyond or not context.ready, seconds)
+
+
+def _wants_lines(request: web.Request) -> bool:
+    accept = request.headers.get("Accept", "*/*").lower()
+    if any(kind in accept for kind in NDJSON_TYPES):
+        return True
+    if "application/json" in accept or "*/*" in accept or "application/*" in accept:
+        return False
+    raise NotAcceptable("a page comes as application/json or application/x-ndjson")

@@ -1,0 +1,54 @@
+"""Where a stream or a page begins: from what was asked to an offset of the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.cursor import format_cursor
+from gateway.errors import CursorGone
+from gateway.live.gap import gap_message
+from gateway.server.query import Query
+from gateway.store.ports import Log
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """The offset to begin behind, and the `gap` to tell of first, if there is one."""
+
+    offset: int
+    gap: dict[str, Any] | None = None
+
+
+async def find_begin(log: Log, query: Query) -> Begin:
+    """Raises `CursorGone` where resuming would silently leave something out."""
+    position = query.position
+    if position.after is not None:
+        return _resume(log, position.after, query.skip_gaps)
+    if position.since is not None:
+        return Begin(await log.last_before(position.since))
+    return Begin(log.floor if position.start == "start" else log.head)
+
+
+def _resume(log: Log, after: tuple[str, int], skip_gaps: bool) -> Begin:
+    epoch, offset = after
+    if epoch != log.epoch:
+        begin, code = log.floor, "cursor_unknown"
+        detail = "the cursor is of another log, or of one that was recreated or restored"
+    elif offset > log.head:
+        begin, code = log.head, "cursor_unknown"
+        detail = "the cursor is ahead of the log"
+    elif offset < log.floor:
+        begin, code = log.floor, "cursor_expired"
+        detail = "events behind the cursor have been deleted by retention"
+    else:
+        return Begin(offset)
+    if not skip_gaps:
+        raise CursorGone(
+            f"{detail}; begin again at `earliest`, or send on_gap=skip to be told of the gap "
+            "and go on",
+            code=code,
+            earliest=format_cursor(log.epoch, log.floor),
+            latest=format_cursor(log.epoch, log.head),
+        )
+    return Begin(begin, gap_message(log, code, after, begin))

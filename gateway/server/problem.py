@@ -1,0 +1,110 @@
+"""Errors as RFC 9457 problem documents, and the id that every request gets."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.errors import (
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    Unauthorized,
+    Unavailable,
+)
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+_LOGGER = logging.getLogger(__name__)
+_REALM = 'Bearer realm="audit-gateway"'
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def json_response(
+    body: Any, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """A JSON response; never cached, as all of them depend on the key."""
+    return web.Response(
+        body=orjson.dumps(body),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def problem(error: GatewayError, request_id: str) -> web.Response:
+    """The problem document of an error, with the headers that its status asks for."""
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, Unauthorized):
+        hint = "" if error.code == "missing_key" else ', error="invalid_token"'
+        headers["WWW-Authenticate"] = _REALM + hint
+    elif isinstance(error, Forbidden):
+        headers["WWW-Authenticate"] = _REALM + ', error="insufficient_scope"'
+    elif isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.members.get("allowed", ()))
+    document = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail,
+        "request_id": request_id,
+        **error.members,
+    }
+    response = web.Response(
+        body=orjson.dumps(document),
+        status=error.status,
+        content_type="application/problem+json",
+        headers=headers,
+    )
+    if isinstance(error, PayloadTooLarge):
+        # The rest of the body is not worth reading.
+        response.force_close()
+    return response
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, and turn whatever is raised into a problem document."""
+    request_id = secrets.token_hex(8)
+    request[REQUEST_ID] = request_id
+    try:
+        return await handler(request)
+    except GatewayError as error:
+        return problem(error, request_id)
+    except web.HTTPException as error:
+        return problem(_from_aiohttp(error, request), request_id)
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        # The path alone: a query may hold what should not be logged.
+        _LOGGER.exception("request %s failed: %s %s", request_id, request.method, request.path)
+        return problem(
+            GatewayError(f"an error of ours; please report it with the request id {request_id}"),
+            request_id,
+        )
+
+
+def _from_aiohttp(error: web.HTTPException, request: web.Request) -> GatewayError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = sorted(error.allowed_methods)
+        return MethodNotAllowed(
+            f"{request.method} is not possible here; use {', '.join(allowed)}", allowed=allowed
+        )
+    if error.status == 404:
+        return NotFound(f"there is nothing at {request.path}; see /openapi.json", code="no_route")
+    if error.status == 413:
+        return PayloadTooLarge("the request body is too large")
+    if error.status < 500:
+        return InvalidRequest(error.reason)
+    return GatewayError(error.reason)

@@ -1,0 +1,208 @@
+"""The parameters of a stream or a page, from a query string or a JSON body.
+
+A parameter that is not known is refused by name: a typo must never widen a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.clock import parse_duration, parse_rfc3339
+from gateway.cursor import parse_cursor
+from gateway.errors import InvalidRequest
+from gateway.match.expression import Filter, compile_filter
+from gateway.match.scope import Scope
+
+SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
+_RESUME = ("last_event_id", "lastEventId")
+_POSITION = ("after", "since", "from")
+_BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "on_gap")
+STREAM = (*_BOTH, *_RESUME, "follow", "consumer")
+PAGE = (*_BOTH, "wait")
+MAX_LIMIT_PAGE = 10_000
+MAX_WAIT = 60
+_FORMATS = ("native", "cloudevents", "ocsf", "ecs", "cef")
+
+Pairs = Iterable[tuple[str, str]]
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where to begin: behind a cursor, at a time (microseconds since 1970), or at an end."""
+
+    after: tuple[str, int] | None = None
+    since: int | None = None
+    start: Literal["start", "now"] = "now"
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What the parameters say. `limit` is None for no limit."""
+
+    position: Position
+    wanted: Scope
+    filter: Filter | None
+    skip_gaps: bool
+    follow: bool
+    limit: int | None
+    wait: int
+
+
+def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
+    """The query of a stream; a `Last-Event-ID` wins over where the URL says to begin."""
+    values = _collect(pairs, STREAM)
+    if "consumer" in values:
+        raise InvalidRequest(
+            "durable consumers are not supported by this version; keep the cursor and send `after`",
+            code="unsupported_parameter",
+            parameter="consumer",
+        )
+    resume = last_event_id or next((values[n][0] for n in _RESUME if values.get(n, [""])[0]), None)
+    position = (
+        Position(after=parse_cursor(resume)) if resume else _position(values, now, default="now")
+    )
+    limit = _number(values, "limit", 1, 2**53)
+    return _query(values, position, limit, follow=_flag(values, "follow", True), wait=0)
+
+
+def parse_page(pairs: Pairs, now: float) -> Query:
+    """The query of a page."""
+    values = _collect(pairs, PAGE)
+    position = _position(values, now, default="start")
+    limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
+    wait = _number(values, "wait", 0, MAX_WAIT) or 0
+    return _query(values, position, 100 if limit is None else limit, follow=False, wait=wait)
+
+
+def pairs_of_body(body: Any) -> list[tuple[str, str]]:
+    """The parameters in a JSON body: strings, numbers, booleans, or lists of them."""
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object of stream parameters")
+    pairs = []
+    for name, value in body.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bool):
+                pairs.append((name, "true" if item else "false"))
+            elif isinstance(item, str | int):
+                pairs.append((name, str(item)))
+            else:
+                raise InvalidRequest(
+                    f"{name}: a string, a number, true, false or a list of them is needed",
+                    parameter=name,
+                )
+    return pairs
+
+
+def _query(
+    values: dict[str, list[str]], position: Position, limit: int | None, *, follow: bool, wait: int
+) -> Query:
+    chosen = _one(values, "format")
+    if chosen not in (None, "native"):
+        raise InvalidRequest(
+            f"format: {chosen!r} is not supported by this version; use native"
+            if chosen in _FORMATS
+            else f"format: {chosen!r} is none of {', '.join(_FORMATS)}",
+            code="unsupported_format",
+            parameter="format",
+        )
+    on_gap = _one(values, "on_gap") or "fail"
+    if on_gap not in ("fail", "skip"):
+        raise InvalidRequest("on_gap: fail or skip", parameter="on_gap")
+    source = _one(values, "filter")
+    return Query(
+        position=position,
+        wanted=_scope(values),
+        filter=compile_filter(source) if source is not None else None,
+        skip_gaps=on_gap == "skip",
+        follow=follow,
+        limit=limit,
+        wait=wait,
+    )
+
+
+def _collect(pairs: Pairs, known: tuple[str, ...]) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise InvalidRequest(
+                f"unknown parameter {name[:64]!r}"
+                + (f"; did you mean `{near[0]}`?" if near else ""),
+                code="unknown_parameter",
+                parameter=name[:64],
+            )
+        values.setdefault(name, []).append(value)
+    return values
+
+
+def _scope(values: dict[str, list[str]]) -> Scope:
+    chosen: dict[str, Any] = {
+        name: tuple(sorted(set(values[name]))) for name in SELECTORS if name in values
+    }
+    scope = Scope(**chosen, min_severity=_number(values, "min_severity", 1, 6) or 1)
+    scope.check()
+    return scope
+
+
+def _position(
+    values: dict[str, list[str]], now: float, *, default: Literal["start", "now"]
+) -> Position:
+    given = [name for name in _POSITION if name in values]
+    if len(given) > 1:
+        raise InvalidRequest(f"send only one of {' and '.join(given)}", parameter=given[1])
+    after = _one(values, "after")
+    if after is not None:
+        return Position(after=parse_cursor(after))
+    since = _one(values, "since")
+    if since is not None:
+        return Position(since=_moment(since, now))
+    start = _one(values, "from") or default
+    if start == "start":
+        return Position(start="start")
+    if start == "now":
+        return Position(start="now")
+    raise InvalidRequest("from: start or now", parameter="from")
+
+
+def _moment(text: str, now: float) -> int:
+    if text[:1].isdigit() and text[-1:] in "smhd":
+        try:
+            return int((now - parse_duration(text)) * 1_000_000)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"since: {error.detail}", parameter="since") from None
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        # A `+` of a time zone that was not escaped arrives as a space.
+        raise InvalidRequest(
+            f"since: {error}, or a duration such as 15m (write `+` as %2B)", parameter="since"
+        ) from None
+
+
+def _one(values: dict[str, list[str]], name: str) -> str | None:
+    given = values.get(name)
+    if given is None:
+        return None
+    if len(given) > 1:
+        raise InvalidRequest(f"{name}: given {len(given)} times; once is enough", parameter=name)
+    return given[0]
+
+
+def _number(values: dict[str, list[str]], name: str, least: int, most: int) -> int | None:
+    text = _one(values, name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):
+        raise InvalidRequest(f"{name}: a whole number from {least} to {most}", parameter=name)
+    return int(text)
+
+
+def _flag(values: dict[str, list[str]], name: str, default: bool) -> bool:
+    text = _one(values, name)
+    if text is None:
+        return default
+    if text not in ("true", "false", "1", "0"):
+        raise InvalidRequest(f"{name}: true or false", parameter=name)
+    return text in ("true", "1")

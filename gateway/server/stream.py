@@ -1,0 +1,199 @@
+"""`/v1/stream`: one address for every transport."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from gateway.encode.http import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
+from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
+from gateway.encode.wire import Wire
+from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unavailable
+from gateway.keys.key import Key
+from gateway.keys.policy import View
+from gateway.live.interest import Interest, Question
+from gateway.live.subscription import Subscription
+from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
+from gateway.server.body import media_type, read_body
+from gateway.server.connection import StreamConnection, WebSocketConnection
+from gateway.server.context import CONTEXT, Context
+from gateway.server.position import Begin, find_begin
+from gateway.server.query import Pairs, Query, pairs_of_body, parse_stream
+from gateway.server.takeover import TakenOver, take_over
+
+_BODY_BYTES = 64 * 1024
+_BODY_SECONDS = 10.0
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/stream`."""
+    if "upgrade" in request.headers.get("Connection", "").lower() and (
+        request.headers.get("Upgrade", "").lower() == "websocket"
+    ):
+        return await _websocket(request)
+    return await _http(request, request.query.items())
+
+
+async def stream_post(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/stream`: the parameters as a JSON body."""
+    await request.app[CONTEXT].authenticator.authorize(request, "stream")
+    media_type(request, ("application/json",))
+    body = await read_body(request, most=_BODY_BYTES, seconds=_BODY_SECONDS)
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
+    if request.query:
+        raise InvalidRequest("send the parameters in the body or in the URL, not in both")
+    return await _http(request, pairs_of_body(decoded))
+
+
+async def _http(request: web.Request, pairs: Pairs) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    key, view = await context.authenticator.authorize(request, "stream")
+    query = parse_stream(pairs, request.headers.get("Last-Event-ID"), context.clock.now())
+    wire = _http_wire(request)
+    origin = request.headers.get("Origin")
+    headers = [
+        f"Content-Type: {wire.content_type}; charset=utf-8",
+        "Cache-Control: no-cache, no-transform",
+        "X-Accel-Buffering: no",
+        "Connection: close",
+    ]
+    if request.version >= (1, 1):
+        headers.append("Transfer-Encoding: chunked")
+    if origin is not None and origin in context.settings.server.allowed_origins:
+        headers += [f"Access-Control-Allow-Origin: {origin}", "Vary: Origin"]
+    begin = await _begin(context, query)
+    return _open(request, context, key, view, query, begin, wire, _head(HTTPStatus.OK, headers))
+
+
+async def _websocket(request: web.Request) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    _check_origin(request, context)
+    key, view = await context.authenticator.authorize(request, "stream")
+    accept = _accept_key(request)
+    wire = _websocket_wire(request)
+    query = parse_stream(request.query.items(), None, context.clock.now())
+    headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
+    if wire.subprotocol is not None:
+        headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
+    begin = await _begin(context, query)
+    head = _head(HTTPStatus.SWITCHING_PROTOCOLS, headers)
+    return _open(request, context, key, view, query, begin, wire, head)
+
+
+async def _begin(context: Context, query: Query) -> Begin:
+    if not context.ready:
+        raise Unavailable("the gateway is stopping; connect again", code="stopping", retry_after=2)
+    if len(context.hub.subscriptions) >= context.settings.stream.max_streams:
+        raise Unavailable(
+            "all streams of this gateway are taken; try again later",
+            code="too_many_streams",
+            retry_after=5,
+        )
+    return await find_begin(context.log, query)
+
+
+def _open(
+    request: web.Request,
+    context: Context,
+    key: Key,
+    view: View,
+    query: Query,
+    begin: Begin,
+    wire: Wire,
+    head: bytes,
+) -> web.StreamResponse:
+    """From here to the end nothing waits: the position is fixed when the first byte goes out."""
+    until = None if query.follow else context.log.head
+    transport = take_over(request)
+    if transport is None:
+        return TakenOver()
+    kind = WebSocketConnection if isinstance(wire, PlainWebSocket) else StreamConnection
+    connection = kind(transport, context.settings.stream.buffer_bytes)
+    subscription = Subscription(
+        Interest(Question(query.wanted, view, query.filter), wire),
+        connection,
+        key.id,
+        begin.offset,
+        until=until,
+        limit=query.limit,
+        skip_gaps=query.skip_gaps,
+    )
+    retry_ms = context.settings.stream.retry_ms
+    opening = wire.opening(
+        context.hub.cursor_of(subscription), random.randint(retry_ms, 2 * retry_ms)
+    )
+    gap = wire.control("gap", begin.gap) if begin.gap is not None else b""
+    connection.write(head + opening + gap)
+    context.hub.open(subscription)
+    connection.on_lost(lambda: context.hub.forget(subscription))
+    return TakenOver()
+
+
+def _head(status: HTTPStatus, headers: list[str]) -> bytes:
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def _http_wire(request: web.Request) -> Sse | Ndjson:
+    chunked = request.version >= (1, 1)
+    accept = request.headers.get("Accept", "*/*").lower()
+    if "text/event-stream" in accept:
+        return SSE if chunked else SSE_PLAIN
+    if any(kind in accept for kind in ("application/x-ndjson", "application/ndjson")):
+        return NDJSON if chunked else NDJSON_PLAIN
+    if "*/*" in accept or "text/*" in accept:
+        return SSE if chunked else SSE_PLAIN
+    raise NotAcceptable(
+        "a stream comes as text/event-stream, application/x-ndjson, or over a WebSocket"
+    )
+
+
+def _websocket_wire(request: web.Request) -> PlainWebSocket:
+    offered = offered_subprotocols(request)
+    real = [name for name in offered if not name.startswith(WEBSOCKET_BEARER)]
+    for name in real:
+        if name in SUBPROTOCOLS:
+            return SUBPROTOCOLS[name]
+    if offered:
+        raise InvalidRequest(
+            "offer a subprotocol that the gateway speaks: " + ", ".join(SUBPROTOCOLS),
+            code="unsupported_subprotocol",
+        )
+    return PLAIN
+
+
+def _accept_key(request: web.Request) -> str:
+    """RFC 6455, section 4.2.2."""
+    if request.headers.get("Sec-WebSocket-Version") != "13":
+        raise InvalidRequest("WebSocket version 13 is needed", code="bad_handshake")
+    key = request.headers.get("Sec-WebSocket-Key", "")
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != 16:
+        raise InvalidRequest("Sec-WebSocket-Key is malformed", code="bad_handshake")
+    digest = hashlib.sha1(key.encode() + _WEBSOCKET_GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode()
+
+
+def _check_origin(request: web.Request, context: Context) -> None:
+    """Browsers let any page open a WebSocket anywhere; only the server can refuse."""
+    origin = request.headers.get("Origin")
+    if origin is None or origin in context.settings.server.allowed_origins:
+        return
+    if origin.partition("://")[2].lower() == request.host.lower():
+        return
+    raise Forbidden(
+        "this origin may not open streams; add it to server.allowed_origins",
+        code="origin_not_allowed",
+    )

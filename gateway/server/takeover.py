@@ -1,0 +1,37 @@
+"""Taking a connection over from aiohttp once its request has been answered with a stream.
+
+aiohttp keeps a task, a request, a response and two parsers for as long as a
+handler runs. A stream needs none of them: the transport is given a protocol of
+our own, and aiohttp is told that the connection is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+
+class TakenOver(web.StreamResponse):
+    """What a handler returns after `take_over`: aiohttp sends nothing more and forgets."""
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        raise ConnectionResetError("the connection belongs to a stream now")
+
+
+def take_over(request: web.Request) -> asyncio.Transport | None:
+    """The transport of a request, detached from aiohttp; None if the client has gone.
+
+    The caller sets a protocol on it and returns `TakenOver()` without waiting in between.
+    """
+    protocol = request.protocol
+    transport = protocol.transport
+    if transport is None or transport.is_closing():
+        return None
+    assert isinstance(transport, asyncio.Transport)
+    # Without its transport, the protocol's own end-of-connection handling
+    # deregisters and stops it, and leaves the socket alone.
+    protocol.transport = None
+    protocol.connection_lost(None)
+    return transport

@@ -1,0 +1,238 @@
+"""The one place that wires everything: start order, and the drain at the end.
+
+Start: log, keys, writer, hub and tail, key watch, retention; then the port is
+opened. Stop, in reverse: no new requests, streams end with their cursors, what
+was accepted is stored, files are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gateway.clock import Clock, SystemClock
+from gateway.encode.wire import RESTART
+from gateway.errors import GatewayError
+from gateway.ingest.writer import Writer
+from gateway.keys.grant import parse_grant
+from gateway.keys.provisioning import new_key
+from gateway.live.hub import Hub, Pace
+from gateway.live.keyring import Keyring, KeyWatch
+from gateway.live.pulse import Pulse
+from gateway.live.replay import Replays
+from gateway.live.tail import Tail
+from gateway.server.app import make_app
+from gateway.server.auth import Authenticator
+from gateway.server.context import Context
+from gateway.settings.load import Settings
+from gateway.store.folder import DataFolder
+from gateway.store.ports import Log
+from gateway.store.sqlite_keys import SqliteKeys
+from gateway.store.sqlite_log import SqliteLog
+
+_LOGGER = logging.getLogger(__name__)
+_TICK_SECONDS = 1.0
+_RETENTION_SECONDS = 10.0
+_BACKLOG = 4096
+_ADMIN_GRANT = {
+    "id": "everything",
+    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read", "erase"],
+    "categories": ["**", "gateway.**"],
+}
+
+
+class Running:
+    """A started gateway: its address, its parts, and the first key if it was just made."""
+
+    def __init__(self, context: Context, url: str, first_key: str | None) -> None:
+        self.context = context
+        self.url = url
+        self.first_key = first_key
+
+
+@asynccontextmanager
+async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """Start a gateway; leaving the context drains and stops it."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        context, first_key = await _start_parts(settings, clock, stack)
+        url = await _open_port(context, stack)
+        context.ready = True
+        stack.push_async_callback(_drain, context)
+        yield Running(context, url, first_key)
+
+
+async def _start_parts(
+    settings: Settings, clock: Clock, stack: AsyncExitStack
+) -> tuple[Context, str | None]:
+    folder = DataFolder(settings.data)
+    log = await open_log(settings, clock)
+    stack.push_async_callback(log.close)
+    pepper = folder.pepper()
+    key_store = SqliteKeys(folder.keys)
+    stack.push_async_callback(key_store.close)
+    first_key = await _first_key(key_store, settings, pepper, clock)
+
+    writer = Writer(
+        log,
+        queue_events=settings.ingest.queue_events,
+        queue_bytes=settings.ingest.queue_bytes,
+    )
+    writing = asyncio.create_task(writer.run())
+
+    async def finish_writing() -> None:
+        writer.close()
+        await writing
+
+    stack.push_async_callback(finish_writing)
+
+    grown = Pulse()
+    log.on_append(grown.beat)
+    pace = Pace(heartbeat=settings.stream.heartbeat, ping=settings.stream.ping)
+    replays = Replays(log, grown, clock, pace)
+    hub = Hub(log.epoch, log.head, clock, replays.start, pace)
+    replays.hub = hub
+    tail = Tail(log, hub, grown, clock, settings.stream.flush_ms / 1000)
+    keyring = Keyring(key_store, pepper, clock)
+    key_watch = KeyWatch(keyring, hub, clock)
+    for name, work in (
+        ("tail", tail.run()),
+        ("key watch", key_watch.run()),
+        ("heartbeat", _tick(hub, clock)),
+        ("retention", _retain(log, settings, clock)),
+    ):
+        _in_background(stack, name, work)
+    context = Context(
+        settings=settings,
+        clock=clock,
+        log=log,
+        grown=grown,
+        writer=writer,
+        hub=hub,
+        key_store=key_store,
+        keyring=keyring,
+        key_watch=key_watch,
+        pepper=pepper,
+        authenticator=Authenticator(keyring, clock),
+    )
+    return context, first_key
+
+
+async def open_log(settings: Settings, clock: Clock) -> Log:
+    """The log that the settings name, with the right to append to it."""
+    path = Path(settings.store_url.removeprefix("sqlite:///"))
+    if not path.parent.is_dir():
+        raise GatewayError(
+            f"store.url: there is no folder {path.parent}; make it first", code="folder_unusable"
+        )
+    return await SqliteLog.open(path, clock)
+
+
+async def _first_key(
+    store: SqliteKeys, settings: Settings, pepper: bytes, clock: Clock
+) -> str | None:
+    """At the first start, a key that may do everything, to make others with."""
+    if await store.all():
+        return None
+    key, token = new_key(
+        name="first admin key",
+        purpose="administration, made at the first start",
+        owner="",
+        grants=(parse_grant(_ADMIN_GRANT),),
+        now=clock.now(),
+        life=settings.keys.default_life,
+        pepper=pepper,
+    )
+    await store.create(key)
+    return token
+
+
+async def _open_port(context: Context, stack: AsyncExitStack) -> str:
+    server = context.settings.server
+    runner = web.AppRunner(
+        make_app(context),
+        access_log=None,
+        handler_cancellation=True,
+        auto_decompress=False,
+        keepalive_timeout=server.keepalive,
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, server.host, server.port, backlog=_BACKLOG)
+    try:
+        await site.start()
+    except OSError as error:
+        raise GatewayError(
+            f"cannot listen on {server.host}:{server.port}: {error.strerror or error}; "
+            "choose another address with --host and --port",
+            code="address_unusable",
+        ) from None
+    host, port = runner.addresses[0][:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+async def _drain(context: Context) -> None:
+    """End all streams, spread over a part of the time so that not all come back at once."""
+    context.ready = False
+    context.grown.beat()
+    hub, seconds = context.hub, context.settings.server.drain_timeout
+    streams = list(hub.subscriptions)
+    random.shuffle(streams)
+    # Few streams end at once; thousands are spread over half of the drain time.
+    portion = max(200, len(streams) // 50)
+    pause = seconds / 2 / 50 if len(streams) > portion else 0.0
+    for start in range(0, len(streams), portion):
+        for subscription in streams[start : start + portion]:
+            hub.end(subscription, RESTART)
+        if start + portion < len(streams):
+            await context.clock.sleep(pause)
+    # Streams that were being opened meanwhile.
+    for subscription in list(hub.subscriptions):
+        hub.end(subscription, RESTART)
+    # One turn for the last bytes; what peers do not take is bounded by Pace.finish.
+    await asyncio.sleep(0)
+
+
+async def _tick(hub: Hub, clock: Clock) -> None:
+    while True:
+        await clock.sleep(_TICK_SECONDS)
+        hub.tick()
+
+
+async def _retain(log: Log, settings: Settings, clock: Clock) -> None:
+    age, size = settings.store.retention_age, settings.store.retention_bytes
+    while age or size:
+        before = int((clock.now() - age) * 1_000_000) if age else None
+        try:
+            deleted = await log.trim(before, size or None)
+        except GatewayError as error:
+            _LOGGER.warning("retention failed, trying again: %s", error.detail)
+            deleted = 0
+        if not deleted:
+            await clock.sleep(_RETENTION_SECONDS)
+
+
+def _in_background(stack: AsyncExitStack, name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run a task until the stack unwinds; if it ever fails, that is logged as a bug."""
+    task = asyncio.create_task(work, name=name)
+
+    def report(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            _LOGGER.critical("the %s task has failed", name, exc_info=done.exception())
+
+    task.add_done_callback(report)
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(stop)

@@ -1,0 +1,282 @@
+"""The settings: every one is declared here, once, with default, kind, unit, range and help.
+
+The example file, the reference and the names of the environment variables are made from these
+declarations. Durations are held as whole seconds; what needs finer steps is a number of
+milliseconds and ends in `_ms`. Sizes are held as bytes, lists as tuples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gateway.settings.kinds import (
+    DURATION,
+    FOLDER,
+    INTEGER,
+    LIST,
+    SIZE,
+    SQLITE,
+    TEXT,
+    Setting,
+    check_host,
+    check_origins,
+    check_store_url,
+    setting,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SOME = "nothing would ever get through"
+_SLOW_PEER = "slow peers would hold connections for nothing"
+_MEMORY = "it is held in memory"
+_QUIET = "proxies cut connections that stay quiet for minutes"
+_CHATTY = "idle streams would cost more than busy ones"
+_ONE_EVENT = "one event may take 256KiB"
+_CENTURY = ("36500d", "that is a century; 0s means without end")
+
+
+@dataclass(frozen=True)
+class Server:
+    """Listening, deadlines, shutdown."""
+
+    host: str = setting(
+        "127.0.0.1", TEXT, "Address to listen on; 0.0.0.0 is every interface.", check=check_host
+    )
+    port: int = setting(
+        8080,
+        INTEGER,
+        "Port to listen on; 0 takes any free one.",
+        least=(0, "ports are not negative"),
+        most=(65535, "it is the highest port"),
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        [],
+        LIST,
+        "Further browser origins that may open streams, such as https://siem.example; the "
+        "gateway's own is always allowed.",
+        check=check_origins,
+    )
+    keepalive: int = setting(
+        "75s",
+        DURATION,
+        "How long an idle HTTP/1.1 connection stays open, and how long its headers may take.",
+        least=("1s", "clients need some time to send their headers"),
+        most=("1h", _SLOW_PEER),
+    )
+    body_timeout: int = setting(
+        "30s",
+        DURATION,
+        "How long the body of a request may take to arrive.",
+        least=("1s", "clients need some time to send a body"),
+        most=("1h", _SLOW_PEER),
+    )
+    drain_timeout: int = setting(
+        "10s",
+        DURATION,
+        "How long a shutdown may take; streams are ended with their cursors within it.",
+        least=("1s", "streams could not be told their last cursor"),
+        most=("10m", "service managers kill what stops slower"),
+    )
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the log is kept, and how much of it."""
+
+    url: str = setting(
+        "",
+        TEXT,
+        "The log: sqlite:///relative/path or sqlite:////absolute/path; empty is log.db in the "
+        "folder `data`.",
+        check=check_store_url,
+        secret=True,
+    )
+    retention_age: int = setting(
+        "0s", DURATION, "Age at which events are deleted; 0s keeps them for ever.", most=_CENTURY
+    )
+    retention_bytes: int = setting(
+        0,
+        SIZE,
+        "Size of the log beyond which its oldest events are deleted; 0 is no limit.",
+        least=(0, "sizes are not negative"),
+        most=("256TiB", "SQLite keeps no larger log; 0 is no limit"),
+    )
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Limits of what comes in; beyond the queue the answer is 503 with Retry-After."""
+
+    queue_events: int = setting(
+        100_000,
+        INTEGER,
+        "Events that may wait to be written.",
+        unit="events",
+        least=(1, _SOME),
+        most=(100_000_000, _MEMORY),
+    )
+    queue_bytes: int = setting(
+        "64MiB",
+        SIZE,
+        "Bytes of events that may wait to be written.",
+        least=("256KiB", _ONE_EVENT),
+        most=("1TiB", _MEMORY),
+    )
+    max_request_bytes: int = setting(
+        "32MiB",
+        SIZE,
+        "Largest body of a request, after decompression.",
+        least=("256KiB", _ONE_EVENT),
+        most=("4GiB", _MEMORY),
+    )
+    max_request_events: int = setting(
+        10_000,
+        INTEGER,
+        "Most events in one request.",
+        unit="events",
+        least=(1, _SOME),
+        most=(10_000_000, "a request is written in one transaction"),
+    )
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Live streams."""
+
+    heartbeat: int = setting(
+        "15s",
+        DURATION,
+        "Quiet time after which an SSE or NDJSON stream gets its cursor as a sign of life.",
+        least=("1s", _CHATTY),
+        most=("5m", _QUIET),
+    )
+    ping: int = setting(
+        "20s",
+        DURATION,
+        "Time between two pings on a WebSocket.",
+        least=("1s", _CHATTY),
+        most=("5m", _QUIET),
+    )
+    flush_ms: int = setting(
+        10,
+        INTEGER,
+        "Longest time that events wait under load to be joined into one write; 0 never waits.",
+        unit="milliseconds",
+        least=(0, "time does not run backwards"),
+        most=(1000, "a live stream would no longer be live"),
+    )
+    buffer_bytes: int = setting(
+        "128KiB",
+        SIZE,
+        "Unsent bytes after which a subscriber leaves the live group and reads from the store.",
+        least=("4KiB", "every subscriber would always read from the store"),
+        most=("64MiB", "every slow subscriber may take that much memory"),
+    )
+    retry_ms: int = setting(
+        2000,
+        INTEGER,
+        "Reconnection time that SSE clients are told, before jitter.",
+        unit="milliseconds",
+        least=(100, "after a restart all clients would come back at once"),
+        most=(600_000, "clients would stay away for longer than ten minutes"),
+    )
+    max_streams: int = setting(
+        20_000,
+        INTEGER,
+        "Streams open at the same time.",
+        unit="streams",
+        least=(1, _SOME),
+        most=(1_000_000, "each takes a file descriptor and memory"),
+    )
+    max_age: int = setting(
+        "0s",
+        DURATION,
+        "Lifetime of a stream, jittered, after which it ends with 4002; 0s is no limit.",
+        most=_CENTURY,
+    )
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Lifetimes of keys."""
+
+    default_life: int = setting(
+        "90d",
+        DURATION,
+        "Lifetime of a key that is made without one.",
+        least=("1s", "keys would expire before they can be used"),
+    )
+    max_life: int = setting(
+        "365d",
+        DURATION,
+        "Longest lifetime that a key may be given.",
+        least=("1s", "keys would expire before they can be used"),
+        most=("3650d", "a key that lives longer than ten years is never replaced"),
+    )
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the program writes to standard error."""
+
+    level: str = setting(
+        "info",
+        TEXT,
+        "Least level that is written.",
+        choices=("debug", "info", "warning", "error"),
+    )
+    format: str = setting(
+        "text", TEXT, "Lines for people or JSON for machines.", choices=("text", "json")
+    )
+
+
+class Given(NamedTuple):
+    """A value that was set: as TOML, with passwords masked, and where it came from."""
+
+    shown: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. `given` has those that are not left at their default."""
+
+    data: Path = setting(  # noqa: RUF009 - `setting` returns a field
+        "./audit-data",
+        FOLDER,
+        "Local folder of the gateway: log, keys, pepper. Relative to the working folder.",
+    )
+    server: Server = field(default_factory=Server)
+    store: Store = field(default_factory=Store)
+    ingest: Ingest = field(default_factory=Ingest)
+    stream: Stream = field(default_factory=Stream)
+    keys: Keys = field(default_factory=Keys)
+    log: Log = field(default_factory=Log)
+    given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def store_url(self) -> str:
+        """`store.url`, or the URL of `log.db` in the folder `data` where that is empty."""
+        return self.store.url or f"{SQLITE}{self.data / 'log.db'}"
+
+
+SECTIONS: dict[str, Any] = {
+    part.name: part.default_factory
+    for part in fields(Settings)
+    if part.name != "given" and "setting" not in part.metadata
+}
+DECLARED: dict[str, Setting] = {
+    prefix + part.name: part.metadata["setting"]
+    for prefix, owner in [("", Settings), *((f"{name}.", of) for name, of in SECTIONS.items())]
+    for part in fields(owner)
+    if "setting" in part.metadata
+}
+# (what may not be above, what, why): pairs that make sense only together.
+NOT_ABOVE = (
+    ("ingest.max_request_events", "ingest.queue_events", "a full request would never fit"),
+    ("ingest.max_request_bytes", "ingest.queue_bytes", "a full request would never fit"),
+    ("keys.default_life", "keys.max_life", "keys made without a lifetime would be refused"),
+)

@@ -1,0 +1,204 @@
+"""What a single setting is: its kind, its declaration and the checks of its value.
+
+`gateway.settings` declares the settings with these words. A value is read from what TOML holds
+(or from plain text, in the environment); a reader returns what the program holds, or raises
+ValueError with the reason. Standard modules that only some values need are imported there:
+`audit-gateway --help` imports this module too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SQLITE = "sqlite:///"
+_SIZE_UNITS = {None: 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_TYPES = {bool: "true or false", int: "a number", float: "a fraction", list: "a list"}
+
+
+class Kind(NamedTuple):
+    """A type of setting. `from_text` makes of plain text what TOML would hold."""
+
+    name: str
+    unit: str
+    read: Callable[[object], Any]
+    from_text: Callable[[str], object] = str
+
+
+class Setting(NamedTuple):
+    """One declaration. `least` and `most` are `(value as TOML holds it, why)`, both allowed."""
+
+    default: object
+    kind: Kind
+    help: str
+    unit: str
+    least: tuple[object, str] | None
+    most: tuple[object, str] | None
+    choices: tuple[str, ...]
+    check: Callable[[Any], Any] | None
+    secret: bool
+
+    def read(self, raw: object) -> Any:
+        """What the program holds for `raw`; ValueError says why there is nothing."""
+        value = self.kind.read(raw)
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{raw!r} is not one of {', '.join(self.choices)}")
+        if self.least is not None and value < self.kind.read(self.least[0]):
+            raise ValueError(f"{raw} is below {self.least[0]}: {self.least[1]}")
+        if self.most is not None and value > self.kind.read(self.most[0]):
+            raise ValueError(f"{raw} is above {self.most[0]}: {self.most[1]}")
+        return self.check(value) if self.check else value
+
+
+def setting(
+    default: object,
+    kind: Kind,
+    about: str,
+    *,
+    unit: str = "",
+    least: tuple[object, str] | None = None,
+    most: tuple[object, str] | None = None,
+    choices: tuple[str, ...] = (),
+    check: Callable[[Any], Any] | None = None,
+    secret: bool = False,
+) -> Any:
+    """A dataclass field that is a setting.
+
+    `secret`: the value may hold a password, which is masked wherever the value is shown.
+    """
+    declared = Setting(default, kind, about, unit or kind.unit, least, most, choices, check, secret)
+    return field(
+        default_factory=lambda: declared.read(default),
+        repr=not secret,
+        metadata={"setting": declared},
+    )
+
+
+def masked(url: str) -> str:
+    """The URL with passwords, in its authority or its parameters, replaced by `***`."""
+    url = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#]*", r"\1***", url)
+
+
+def _unlike(wanted: str, raw: object) -> ValueError:
+    shown = repr(raw) if isinstance(raw, str) else _TYPES.get(type(raw), "a table or a date")
+    return ValueError(f"must be {wanted}, not {shown}")
+
+
+def _read_text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise _unlike("text in quotes", raw)
+    if not raw.isprintable():
+        raise ValueError("holds a character that cannot be printed")
+    return raw
+
+
+def _read_folder(raw: object) -> Path:
+    from pathlib import Path
+
+    if not (text := _read_text(raw)):
+        raise ValueError("is empty; name a folder")
+    return Path(text)
+
+
+def _read_integer(raw: object) -> int:
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        raise _unlike("a whole number", raw)
+    return raw
+
+
+def _read_duration(raw: object) -> int:
+    from gateway.clock import parse_duration
+
+    if not isinstance(raw, str):
+        raise _unlike('a duration in quotes such as "30s", "15m", "24h" or "30d"', raw)
+    try:
+        return parse_duration(raw)
+    except InvalidRequest as error:
+        raise ValueError(error.detail) from None
+
+
+def _read_size(raw: object) -> int:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    match = re.fullmatch(r"([0-9]{1,18})([KMGT]iB)?", raw) if isinstance(raw, str) else None
+    if match is None:
+        raise _unlike('a size such as "64KiB", "32MiB", "10GiB" or a number of bytes', raw)
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def _read_list(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple):
+        raise _unlike("a list", raw)
+    return tuple(_read_text(item) for item in raw)
+
+
+def _number_if_one(text: str) -> object:
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
+
+
+def _split(text: str) -> object:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+TEXT = Kind("text", "", _read_text)
+FOLDER = Kind("folder", "", _read_folder)
+INTEGER = Kind("integer", "", _read_integer, _number_if_one)
+DURATION = Kind("duration", "", _read_duration)
+SIZE = Kind("size", "bytes", _read_size, _number_if_one)
+LIST = Kind("list of text", "", _read_list, _split)
+
+
+def check_host(host: str) -> str:
+    """A host name or an address, without a port."""
+    if ":" in host:
+        from ipaddress import IPv6Address
+
+        try:
+            IPv6Address(host)
+        except ValueError:
+            raise ValueError(
+                f"{host!r} is no address; the port is server.port, IPv6 is written like ::1"
+            ) from None
+    if not host or " " in host or "/" in host:
+        raise ValueError("must be a host name or an address; 0.0.0.0 is every IPv4 interface")
+    return host
+
+
+def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Web origins (RFC 6454) as browsers send them: lower case, no path, no default port."""
+    lowered = tuple(origin.lower() for origin in origins)
+    for origin in lowered:
+        if origin == "*":
+            raise ValueError('"*" would let every web site open streams; list the origins')
+        match = re.fullmatch(
+            r"(https?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", origin
+        )
+        if match is None:
+            raise ValueError(f"{origin!r} is no origin; write https://host or https://host:port")
+        if match.groups() in (("http", "80"), ("https", "443")):
+            raise ValueError(f"{origin!r}: leave out the default port, as browsers do")
+    return lowered
+
+
+def check_store_url(url: str) -> str:
+    """Empty, or the URL of a store that has an adapter. Errors never repeat the URL."""
+    if not url:
+        return url
+    how = f"write {SQLITE}relative/path or {SQLITE}/absolute/path"
+    scheme = re.match(r"([a-z][a-z0-9+.-]*)://", url)
+    if scheme is None:
+        raise ValueError(f"is no URL; {how}")
+    if scheme[1] != "sqlite":
+        raise ValueError(f"there is no adapter for {scheme[1]}://, only for sqlite://; {how}")
+    path = url.removeprefix(SQLITE)
+    if path == url or not path.strip("/") or path == ":memory:" or re.search(r"[?#]", path):
+        raise ValueError(f"must name a file, without parameters; {how}")
+    return url

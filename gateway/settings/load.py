@@ -1,0 +1,204 @@
+"""Settings: read from all sources, checked, and described.
+
+Precedence: defaults < TOML file < environment < flags. A setting that is unknown, of the wrong
+type or out of range stops the start with `InvalidSetting`, also where something stronger
+overrides it. The settings themselves are declared in `gateway.settings.declarations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import InvalidSetting
+from gateway.settings.declarations import (
+    DECLARED,
+    NOT_ABOVE,
+    SECTIONS,
+    Given,
+    Ingest,
+    Keys,
+    Log,
+    Server,
+    Settings,
+    Store,
+    Stream,
+)
+from gateway.settings.kinds import Setting, masked
+from gateway.settings.sources import Raw, env_name, from_environment, from_file, from_flags
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "Given",
+    "Ingest",
+    "Keys",
+    "Log",
+    "Server",
+    "Settings",
+    "Store",
+    "Stream",
+    "example",
+    "load",
+    "reference",
+]
+
+
+def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+    """The settings of all sources. `flags` is by path, `{"server.port": 8080}`; None is ignored.
+
+    Raises `InvalidSetting` with one line: which setting, what is wrong, where it was given.
+    """
+    given: dict[str, Given] = {}
+    values: dict[str, dict[str, Any]] = {section: {} for section in ("", *SECTIONS)}
+    for raw in chain(
+        from_file(config, SECTIONS) if config else (),
+        from_environment(environ),
+        from_flags(flags),
+    ):
+        section, _, name = raw.path.rpartition(".")
+        value, given[raw.path] = _checked(raw)
+        values[section][name] = value
+    sections = {name: of(**values[name]) for name, of in SECTIONS.items()}
+    settings = Settings(**values[""], **sections, given=given)
+    _check_pairs(settings)
+    return settings
+
+
+def example() -> str:
+    """A TOML file of every setting, commented out, with its default and its help."""
+    from textwrap import wrap
+
+    lines = [
+        "# Settings of the audit log gateway, all at their defaults: take a `#` away to set one.",
+        "# Flags win over environment variables, and those over this file. The variable of",
+        f"# server.port is {env_name('server.port')}.",
+        '# Durations are like "30s", "15m", "24h", "30d"; sizes like "64KiB", "10GiB" or bytes.',
+    ]
+    for section, about, settings in _by_section():
+        lines += ["", f"# {about}", f"[{section}]"] if section else []
+        for name, declared in settings.items():
+            limits = "; ".join(filter(None, (declared.unit, _range(declared))))
+            about = declared.help + (f" ({limits})" if limits else "")
+            lines += ["", *wrap(about, 96, initial_indent="# ", subsequent_indent="# ")]
+            lines += [f"#{name} = {_toml(declared.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """A Markdown page with a table of the settings of each section."""
+    lines = [
+        "# Settings",
+        "",
+        "Later ones win: defaults, the TOML file of `--config`, environment variables, flags.",
+        "A name that is not in these tables stops the start, and so does any other variable that",
+        "begins with `AUDIT_GATEWAY_`. Durations are like `30s`, `15m`, `24h`, `30d`; sizes like",
+        "`64KiB`, `10GiB` or a plain number of bytes. In the environment, lists are separated by",
+        "commas. `audit-gateway config check` says what is set, and where.",
+    ]
+    for section, about, settings in _by_section():
+        lines += ["", f"## `[{section}]`", "", about] if section else ["", "## Top level"]
+        lines += ["", "| Setting | Kind | Default | Range | Variable | Meaning |"]
+        lines += ["| --- | --- | --- | --- | --- | --- |"]
+        for name, declared in settings.items():
+            path = f"{section}.{name}" if section else name
+            kind = declared.kind.name + (f" ({declared.unit})" if declared.unit else "")
+            cells = [f"`{path}`", kind, f"`{_toml(declared.default)}`", _range(declared)]
+            cells += [f"`{env_name(path)}`", declared.help]
+            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"]
+    return "\n".join(lines) + "\n"
+
+
+def _checked(raw: Raw) -> tuple[Any, Given]:
+    declared = DECLARED.get(raw.path)
+    if declared is None:
+        raise _unknown(raw)
+    value = declared.kind.from_text(str(raw.value)) if raw.is_text else raw.value
+    try:
+        held = declared.read(value)
+    except ValueError as error:
+        raise InvalidSetting(
+            f"{raw.path}: {error} ({raw.origin})", setting=raw.path, origin=raw.origin
+        ) from None
+    return held, Given(_toml(masked(str(value)) if declared.secret else value), raw.origin)
+
+
+def _unknown(raw: Raw) -> InvalidSetting:
+    near = _nearest(raw)
+    path = raw.path if raw.path.isprintable() else ascii(raw.path)
+    detail = f"{path}: there is no such setting ({raw.origin})"
+    if near:
+        detail += f"; did you mean {near}" + (f" ({env_name(near)})?" if raw.is_variable else "?")
+    if raw.hint:
+        detail += f"; {raw.hint}"
+    return InvalidSetting(detail, setting=raw.path, origin=raw.origin, nearest=near)
+
+
+def _nearest(raw: Raw) -> str | None:
+    """The valid name that was most likely meant: the same name elsewhere, else one like it."""
+    from difflib import get_close_matches
+
+    path = raw.path.lower()
+    section, _, leaf = path.rpartition(".")
+    by_leaf = {name.rpartition(".")[2]: name for name in DECLARED}
+    if leaf in by_leaf:
+        return by_leaf[leaf]
+    if section in SECTIONS:
+        # Compared without the section: it would make every name of it look alike.
+        by_leaf = {leaf: name for leaf, name in by_leaf.items() if name.startswith(section + ".")}
+    else:
+        names = [*DECLARED] if raw.is_variable or section else [*DECLARED, *SECTIONS]
+        if like := get_close_matches(path, names, 1):
+            return like[0]
+    like = get_close_matches(leaf, by_leaf, 1)
+    return by_leaf[like[0]] if like else None
+
+
+def _check_pairs(settings: Settings) -> None:
+    for low, high, why in NOT_ABOVE:
+        if attrgetter(low)(settings) > attrgetter(high)(settings):
+            first = low if low in settings.given else high
+            pair = [
+                f"{path} = {one.shown} ({one.origin})"
+                for path in (low, high)
+                for one in [settings.given.get(path) or Given(_default(path), "default")]
+            ]
+            raise InvalidSetting(
+                f"{first}: {pair[0]} is above {pair[1]}: {why}",
+                setting=first,
+                origin=settings.given[first].origin,
+            )
+
+
+def _by_section() -> Iterator[tuple[str, str, dict[str, Setting]]]:
+    for section in ("", *SECTIONS):
+        about = SECTIONS[section].__doc__ if section else ""
+        inside = {
+            p.rpartition(".")[2]: one
+            for p, one in DECLARED.items()
+            if p.rpartition(".")[0] == section
+        }
+        yield section, about, inside
+
+
+def _range(declared: Setting) -> str:
+    least, most = (bound and str(bound[0]) for bound in (declared.least, declared.most))
+    if least and most:
+        return f"{least} to {most}"
+    if least or most:
+        return f"from {least}" if least else f"up to {most}"
+    return ", ".join(declared.choices)
+
+
+def _default(path: str) -> str:
+    return _toml(DECLARED[path].default)
+
+
+def _toml(value: object) -> str:
+    """Text, numbers and lists of text look the same in TOML as in JSON."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,115 @@
+"""Where settings come from: a TOML file, the environment, flags.
+
+Each source yields what it was given, as it stands; `gateway.settings` checks it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PREFIX = "AUDIT_GATEWAY_"
+# Variables that `import` and `tail` read; a server may have them in its environment too.
+_OF_CLIENTS = frozenset({"AUDIT_GATEWAY_KEY"})
+
+
+class Raw(NamedTuple):
+    """One setting as given. `is_text`: the value is text whatever the setting's kind is."""
+
+    path: str
+    value: object
+    origin: str
+    is_text: bool = False
+    is_variable: bool = False
+    hint: str = ""
+
+
+def env_name(path: str) -> str:
+    """The environment variable of a setting: `AUDIT_GATEWAY_SERVER__PORT` of `server.port`."""
+    return PREFIX + path.replace(".", "__").upper()
+
+
+def from_file(config: Path, sections: Collection[str]) -> Iterator[Raw]:
+    """What a TOML 1.0 file sets; `origin` is `file:line`, or the file where no line is found."""
+    import tomllib
+
+    try:
+        text = config.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidSetting(f"{config}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InvalidSetting(f"{config}:{line}: is not UTF-8") from None
+    try:
+        document = tomllib.loads(text)
+    except ValueError as error:
+        raise _syntax_error(config, text, str(error)) from None
+    for name, value in document.items():
+        if name not in sections:
+            yield Raw(name, value, _place(config, text, name))
+        elif isinstance(value, dict):
+            for inner, inner_value in value.items():
+                path = f"{name}.{inner}"
+                yield Raw(path, inner_value, _place(config, text, path, name))
+        else:
+            origin = _place(config, text, name)
+            raise InvalidSetting(
+                f"{name}: is a section, write [{name}] ({origin})", setting=name, origin=origin
+            )
+
+
+def from_environment(environ: Mapping[str, str]) -> Iterator[Raw]:
+    """Every variable that begins with `AUDIT_GATEWAY_`, in the order of the names."""
+    hint = ""
+    if PREFIX + "SERVICE_HOST" in environ:
+        hint = (
+            "Kubernetes adds such variables for a service named audit-gateway: "
+            "set enableServiceLinks to false in the pod"
+        )
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in _OF_CLIENTS:
+            tail = name.removeprefix(PREFIX)
+            path = tail.lower().replace("__", ".")
+            exact = path if env_name(path) == name else tail
+            yield Raw(exact, environ[name], f"environment variable {name}", True, True, hint)
+
+
+def from_flags(flags: Mapping[str, object]) -> Iterator[Raw]:
+    """The flags that were given: None stands for one that was not."""
+    for path, value in flags.items():
+        if value is not None:
+            plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+            yield Raw(path, plain, "flag", isinstance(plain, str))
+
+
+def _syntax_error(config: Path, text: str, message: str) -> InvalidSetting:
+    place = re.search(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$", message)
+    if place is None:
+        return InvalidSetting(f"{config}: is not TOML: {message}")
+    line = place[1] or str(text.count("\n") + 1)
+    return InvalidSetting(f"{config}:{line}: is not TOML: {message[: place.start()]}")
+
+
+def _place(config: Path, text: str, *paths: str) -> str:
+    """`file:line` of the first of `paths` that a line sets or opens.
+
+    The parser keeps no positions. A look at the lines finds all settings but those in inline
+    tables, for which `paths` ends with the section.
+    """
+    lines: dict[str, int] = {}
+    section = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        bare = re.sub(r"[\s\"']", "", line)
+        if header := re.match(r"\[+([^\]]+)\]", bare):
+            section = header[1] + "."
+            lines.setdefault(header[1], number)
+        elif assigned := re.match(r"([^=#]+)=", bare):
+            lines.setdefault(section + assigned[1], number)
+    return next((f"{config}:{lines[path]}" for path in paths if path in lines), str(config))

@@ -1,0 +1,1 @@
+"""The ports to durable state, and their adapters."""

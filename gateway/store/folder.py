@@ -1,0 +1,81 @@
+"""The data folder: who may write in it, and the pepper of the key digests.
+
+<data>/log.db    the event log (one writing process at a time, held by a lock)
+<data>/keys.db   the provisioning keys (any process may write)
+<data>/pepper    32 random bytes; without it no key of this folder works
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from gateway.errors import FolderLocked, GatewayError
+
+
+class DataFolder:
+    """Paths within one data folder; made, private to its user, when it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise GatewayError(
+                f"cannot make the data folder {path}: {error.strerror}; choose another with --data",
+                code="folder_unusable",
+            ) from None
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys.db"
+
+    def pepper(self) -> bytes:
+        """The secret of the key digests; made at first use, also when two processes race."""
+        path = self.path / "pepper"
+        if not path.exists():
+            draft = self.path / f"pepper.{secrets.token_hex(8)}"
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                # Unlike a rename, a link never replaces what another process made first.
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        pepper = path.read_bytes()
+        if len(pepper) != 32:
+            raise GatewayError(
+                f"{path} is damaged ({len(pepper)} bytes instead of 32); restore it from backup",
+                code="pepper_damaged",
+            )
+        return pepper
+
+
+class WriterLock:
+    """The right to append to a log file: an advisory lock that dies with its process."""
+
+    def __init__(self, log: Path) -> None:
+        path = log.with_name(log.name + ".lock")
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise FolderLocked(
+                f"{log} is being written by another process"
+                + (f" (pid {holder})" if holder else "")
+                + "; stop it, or choose another folder with --data"
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._descriptor)

@@ -1,0 +1,136 @@
+"""The ports to durable state: what every adapter promises, and no more.
+
+One contract suite (`tests/contract`) runs over all adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.event import Draft, Event
+from gateway.keys.key import Key
+from gateway.match.scope import Scope
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What became of one batch. `first` and `last` are the lowest and highest
+    offset of the batch's events, duplicates counted where they already stood;
+    0 for an empty batch."""
+
+    accepted: int
+    duplicates: int
+    first: int
+    last: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Events of one read, and how far it looked: everything with
+    `after < offset <= reached` that may be wanted is in `events`, in order."""
+
+    events: list[Event]
+    reached: int
+
+
+class Narrowing(msgspec.Struct, frozen=True):
+    """A hint of what is wanted: events in `wanted` and in one of `allowed`.
+
+    A store may use it to read less, and may return more than it asks for: the
+    caller checks every event itself.
+    """
+
+    wanted: Scope
+    allowed: tuple[Scope, ...]
+
+
+class Overtaken(Exception):
+    """Retention has deleted events behind the position that was to be read."""
+
+
+class Log(Protocol):
+    """The append-only log.
+
+    Ordering: offsets are 1, 2, 3 ... without gaps, in one total order that
+    never changes; whoever reads up to `head` has seen every event there will
+    ever be up to it. `recorded_at` never decreases with the offset.
+    Atomicity: a batch is appended whole or not at all; an id that the tenant
+    already has is a duplicate and is not appended again.
+    Durability: when `append` returns, the batches survive the death of process
+    and machine; `head` never names an event that could still be lost.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """The name of this life of the log."""
+
+    @property
+    def head(self) -> int:
+        """The newest offset; 0 if there never was an event."""
+
+    @property
+    def floor(self) -> int:
+        """The newest offset that retention has deleted; 0 if none."""
+
+    def on_append(self, listener: Callable[[], None]) -> None:
+        """Call `listener` in the event loop after `head` has moved.
+
+        Only a hint to look: calls may be merged, and one may be lost.
+        """
+
+    async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
+        """Store batches durably; the result has one entry per batch.
+
+        Raises `Unavailable` when nothing of it was stored.
+        """
+
+    async def read(
+        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+    ) -> Page:
+        """Events with `after < offset <= until`, at most `limit` and a bounded
+        number of bytes. May stop early with `reached < until`, but always
+        advances. Raises `Overtaken` if `after < floor`.
+        """
+
+    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+        """The retained events with that id: at most one per tenant."""
+
+    async def last_before(self, micros: int) -> int:
+        """The newest offset recorded before that time (microseconds since 1970);
+        `floor` if none is."""
+
+    async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
+        """Delete from the oldest end what was recorded before `before_micros` and
+        what exceeds `max_bytes` of stored JSON. Returns the number deleted, which
+        is bounded: call again while it is not 0."""
+
+    async def close(self) -> None:
+        """End cleanly; nothing may be called afterwards."""
+
+
+class KeyStore(Protocol):
+    """Where provisioning keys live.
+
+    Ordering: every change gets a revision higher than all before it.
+    Atomicity: one call is one change. Durability: a change has survived when
+    the call returns. Another process may change keys at any time.
+    """
+
+    async def create(self, key: Key) -> None:
+        """Add a key. Raises `Conflict` if its id is taken."""
+
+    async def get(self, key_id: str) -> Key | None:
+        """The key as it is now."""
+
+    async def all(self) -> list[Key]:
+        """Every key, oldest first."""
+
+    async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
+        """Mark a key revoked (the first reason stands); None if there is none such."""
+
+    async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
+        """The newest revision, and the keys changed after `revision`."""
+
+    async def close(self) -> None:
+        """End cleanly; nothing may be called afterwards."""
