@@ -16,9 +16,15 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LARGEST = 2**63 - 1
 
 
+# Native JSON begins with its cursor, at this place, so that nobody has to parse it to find it.
+JSON_PREFIX = b'{"cursor":"'
+EPOCH_LENGTH = 10
+IN_JSON = slice(len(JSON_PREFIX), len(JSON_PREFIX) + EPOCH_LENGTH + 21)
+
+
 def new_epoch() -> str:
     """A name for a new life of a log: 10 characters, 50 random bits."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+    return "".join(secrets.choice(_ALPHABET) for _ in range(EPOCH_LENGTH))
 
 
 def format_cursor(epoch: str, offset: int) -> str:

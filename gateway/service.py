@@ -95,7 +95,11 @@ async def _start_parts(
 
     grown = Pulse()
     log.on_append(grown.beat)
-    pace = Pace(heartbeat=settings.stream.heartbeat, ping=settings.stream.ping)
+    pace = Pace(
+        heartbeat=settings.stream.heartbeat,
+        ping=settings.stream.ping,
+        lifetime=settings.stream.max_age,
+    )
     replays = Replays(log, grown, clock, pace)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace)
     replays.hub = hub

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from gateway.encode.wire import End, control_json
-from gateway.event import Event
+from gateway.cursor import IN_JSON
+from gateway.encode.wire import End, Wire, control_json
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -22,7 +22,7 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 
-class Sse:
+class Sse(Wire):
     """`id:` is the cursor, `data:` the event; ordinary events carry no `event:` field."""
 
     content_type = "text/event-stream"
@@ -35,9 +35,9 @@ class Sse:
         # The id makes a reconnect before the first event resume here, not at "now".
         return self._out(f"retry: {retry_ms}\n: stream open\nid: {cursor}\n\n".encode())
 
-    def events(self, events: Sequence[Event]) -> bytes:
+    def lines(self, lines: Sequence[bytes]) -> bytes:
         return self._out(
-            b"".join([b"id: %b\ndata: %b\n\n" % (event.cursor, event.json) for event in events])
+            b"".join([b"id: %b\ndata: %b\n\n" % (line[IN_JSON], line) for line in lines])
         )
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
@@ -63,7 +63,7 @@ class Sse:
         return chunk(payload) if self._chunked else payload
 
 
-class Ndjson:
+class Ndjson(Wire):
     """One event per line; the few control messages are lines with a `type` member."""
 
     content_type = "application/x-ndjson"
@@ -76,8 +76,8 @@ class Ndjson:
     def opening(self, cursor: str, retry_ms: int) -> bytes:
         return b""
 
-    def events(self, events: Sequence[Event]) -> bytes:
-        return self._out(b"".join([b"%b\n" % event.json for event in events]))
+    def lines(self, lines: Sequence[bytes]) -> bytes:
+        return self._out(b"\n".join([*lines, b""]))
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         if kind not in self._SAID:

@@ -14,8 +14,7 @@ from typing import Any
 
 import orjson
 
-from gateway.encode.wire import End, control_json
-from gateway.event import Event
+from gateway.encode.wire import End, Wire, control_json
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 PING_FRAME = b"\x89\x00"
@@ -38,7 +37,7 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
     return frame(CLOSE, struct.pack("!H", code) + reason[:123])
 
 
-class PlainWebSocket:
+class PlainWebSocket(Wire):
     """One text frame is one event."""
 
     name = "websocket"
@@ -47,8 +46,8 @@ class PlainWebSocket:
     def opening(self, cursor: str, retry_ms: int) -> bytes:
         return b""
 
-    def events(self, events: Sequence[Event]) -> bytes:
-        return b"".join([frame(TEXT, event.json) for event in events])
+    def lines(self, lines: Sequence[bytes]) -> bytes:
+        return b"".join([frame(TEXT, line) for line in lines])
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         # A gap is only ever there for a client that asked for it with `on_gap=skip`.
@@ -70,8 +69,8 @@ class AuditV1(PlainWebSocket):
 
     name = subprotocol = "audit.v1"
 
-    def events(self, events: Sequence[Event]) -> bytes:
-        return b"".join([frame(TEXT, b'{"type":"event","event":%b}' % e.json) for e in events])
+    def lines(self, lines: Sequence[bytes]) -> bytes:
+        return b"".join([frame(TEXT, b'{"type":"event","event":%b}' % line) for line in lines])
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         return frame(TEXT, control_json(kind, members))
@@ -91,16 +90,16 @@ class AuditV1Batch(AuditV1):
 
     name = subprotocol = "audit.v1.batch"
 
-    def events(self, events: Sequence[Event]) -> bytes:
+    def lines(self, lines: Sequence[bytes]) -> bytes:
         frames = []
         batch: list[bytes] = []
         size = 0
-        for event in events:
-            if batch and size + len(event.json) > _BATCH_BYTES:
+        for line in lines:
+            if batch and size + len(line) > _BATCH_BYTES:
                 frames.append(_batch_frame(batch))
                 batch, size = [], 0
-            batch.append(event.json)
-            size += len(event.json) + 1
+            batch.append(line)
+            size += len(line) + 1
         frames.append(_batch_frame(batch))
         return b"".join(frames)
 

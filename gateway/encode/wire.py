@@ -61,8 +61,12 @@ class Wire(Protocol):
     def opening(self, cursor: str, retry_ms: int) -> bytes:
         """What is said once the position is fixed."""
 
+    def lines(self, lines: Sequence[bytes]) -> bytes:
+        """Events as their native JSON, in order; at least one."""
+
     def events(self, events: Sequence[Event]) -> bytes:
         """The events, in order; at least one."""
+        return self.lines([event.json for event in events])
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         """A control message."""

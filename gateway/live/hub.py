@@ -7,16 +7,19 @@ position has neither a gap nor a duplicate.
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import msgspec
 
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
-from gateway.encode.wire import OVERTAKEN, End
+from gateway.encode.wire import LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
+from gateway.live.group import Group
 from gateway.live.interest import Interest
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
@@ -24,12 +27,14 @@ from gateway.match.index import Index
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How often a quiet stream hears something, and how long an end may take (seconds)."""
+    """Seconds: how often a quiet stream hears something, how long its last bytes may take, and
+    how long it may live (0: for ever)."""
 
     heartbeat: float = 15.0
     scanning: float = 5.0
     ping: float = 20.0
     finish: float = 0.5
+    lifetime: float = 0.0
 
 
 class Totals(msgspec.Struct):
@@ -40,22 +45,6 @@ class Totals(msgspec.Struct):
     events: int = 0
     bytes: int = 0
     demotions: int = 0
-
-
-class Group:
-    """Live subscriptions with one interest: matched once, encoded once."""
-
-    __slots__ = ("bookmark", "count", "filter", "in_scope", "interest", "members", "quiet_since")
-
-    def __init__(self, interest: Interest, now: float, position: int) -> None:
-        self.interest = interest
-        self.in_scope = interest.question.in_scope()
-        chosen = interest.question.filter
-        self.filter = chosen.matches if chosen is not None else None
-        self.members: dict[Subscription, None] = {}
-        self.count = 0
-        self.quiet_since = now
-        self.bookmark = position
 
 
 class Hub:
@@ -77,6 +66,7 @@ class Hub:
         self._index: Index[Group] = Index()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
+        self._lifetimes: list[tuple[float, int, Subscription]] = []
 
     # Coming and going
 
@@ -85,6 +75,12 @@ class Hub:
         self.totals.opened += 1
         self.subscriptions[subscription] = None
         self._by_key[subscription.key_id][subscription] = None
+        if self._pace.lifetime:
+            # Jittered, so that streams opened together do not all come back together.
+            age = self._pace.lifetime * random.uniform(0.8, 1.0)
+            heappush(
+                self._lifetimes, (self._clock.monotonic() + age, id(subscription), subscription)
+            )
         if not self.join(subscription):
             self._start_replay(subscription)
 
@@ -98,7 +94,7 @@ class Hub:
             group = Group(interest, self._clock.monotonic(), self.position)
             self._groups[interest] = group
             self._index.add(group, interest.question.bindings())
-        group.members[subscription] = None
+        group.add(subscription)
         subscription.state = State.LIVE
         subscription.joined_at = group.count
         self.say_caught_up(subscription)
@@ -118,7 +114,7 @@ class Hub:
         self.totals.demotions += 1
         self._start_replay(subscription)
 
-    def end(self, subscription: Subscription, end: End, **members: Any) -> None:
+    def end(self, subscription: Subscription, end: End) -> None:
         """End a stream, saying why and where."""
         if subscription.state is State.ENDED:
             return
@@ -143,6 +139,11 @@ class Hub:
         if not streams:
             del self._by_key[subscription.key_id]
 
+    def blocked(self, subscription: Subscription) -> None:
+        """The connection has begun to buffer."""
+        if subscription.state is State.LIVE:
+            self._groups[subscription.interest].blocked(subscription)
+
     def cursor_of(self, subscription: Subscription) -> str:
         """Where a stream stands, as the cursor that a client resumes from."""
         live = subscription.state is State.LIVE
@@ -159,10 +160,10 @@ class Hub:
     def _leave(self, subscription: Subscription) -> None:
         interest = subscription.interest
         group = self._groups[interest]
-        del group.members[subscription]
+        group.remove(subscription)
         subscription.cursor = self.position
         subscription.sent += group.count - subscription.joined_at
-        if not group.members:
+        if not group:
             del self._groups[interest]
             self._index.remove(group)
 
@@ -184,7 +185,6 @@ class Hub:
         self.move_to(reached)
         now = self._clock.monotonic()
         encoded: dict[tuple[str, tuple[int, ...]], bytes] = {}
-        slow: list[Subscription] = []
         for group, chosen in wanted.items():
             wire = group.interest.wire
             identity = (wire.name, tuple([event.offset for event in chosen]))
@@ -194,14 +194,9 @@ class Hub:
             group.count += len(chosen)
             group.quiet_since = now
             group.bookmark = reached
-            for subscription in group.members:
-                if not subscription.sink.write(data):
-                    slow.append(subscription)
-            self.totals.events += len(chosen) * len(group.members)
-            self.totals.bytes += len(data) * len(group.members)
-        for subscription in slow:
-            if subscription.state is State.LIVE:
-                self.demote(subscription)
+            self.totals.events += len(chosen) * len(group)
+            self.totals.bytes += len(data) * len(group)
+            self._write(group, data)
 
     def _match(self, events: Sequence[Event]) -> dict[Group, list[Event]]:
         wanted: dict[Group, list[Event]] = {}
@@ -225,7 +220,7 @@ class Hub:
     def overtaken(self, floor: int) -> None:
         """Retention deleted events that live streams have not had: say so, and end them."""
         for group in list(self._groups.values()):
-            for subscription in list(group.members):
+            for subscription in group.members():
                 self.end(subscription, OVERTAKEN)
         self.move_to(floor)
 
@@ -234,6 +229,12 @@ class Hub:
     def tick(self) -> None:
         """Heartbeats, bookmarks and pings that are due. Call about once a second."""
         now = self._clock.monotonic()
+        while self._lifetimes and self._lifetimes[0][0] <= now:
+            self.end(heappop(self._lifetimes)[2], LIFETIME_REACHED)
+        if len(self._lifetimes) > 2 * len(self.subscriptions) + 1000:
+            # Mostly streams that ended before their time.
+            self._lifetimes = [entry for entry in self._lifetimes if entry[2] in self.subscriptions]
+            heapify(self._lifetimes)
         cursor = format_cursor(self._epoch, self.position)
         ping_due = now - self._pinged_at >= self._pace.ping
         if ping_due:
@@ -244,14 +245,10 @@ class Hub:
             if quiet >= self._pace.heartbeat or (moved and quiet >= self._pace.scanning):
                 group.quiet_since = now
                 group.bookmark = self.position
-                self._write_all(group, group.interest.wire.heartbeat(cursor))
+                self._write(group, group.interest.wire.heartbeat(cursor))
             if ping_due:
-                self._write_all(group, group.interest.wire.ping())
+                self._write(group, group.interest.wire.ping())
 
-    def _write_all(self, group: Group, data: bytes) -> None:
-        if not data:
-            return
-        slow = [member for member in group.members if not member.sink.write(data)]
-        for subscription in slow:
-            if subscription.state is State.LIVE:
-                self.demote(subscription)
+    def _write(self, group: Group, data: bytes) -> None:
+        for subscription in group.write(data):
+            self.demote(subscription)

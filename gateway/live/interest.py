@@ -40,7 +40,8 @@ class Question(msgspec.Struct, frozen=True):
 
     def narrowing(self) -> Narrowing:
         """What a store may use to read less."""
-        return Narrowing(self.wanted, self.view.allowed)
+        complete = self.filter is None and not self.view.denied
+        return Narrowing(self.wanted, self.view.allowed, complete)
 
     def bindings(self) -> list[Binding]:
         """The values with which an event can match at all, for the index."""

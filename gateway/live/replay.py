@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.encode.wire import COMPLETE, OVERTAKEN
 from gateway.errors import GatewayError
-from gateway.event import Event
+from gateway.live.chunks import Chunk, Chunks
 from gateway.live.gap import gap_message
 from gateway.live.hub import Hub, Pace
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
-from gateway.store.ports import Log, Overtaken, Page
+from gateway.store.ports import Log, Overtaken
 
-_PAGE_EVENTS = 1000
 _RETRY_SECONDS = 1.0
 
 
@@ -28,6 +26,7 @@ class Replays:
         self._grown = grown
         self._clock = clock
         self._pace = pace
+        self.chunks = Chunks(log)
 
     def start(self, subscription: Subscription) -> None:
         """Run a replay as a task of its own until the subscription is live or has ended."""
@@ -52,8 +51,7 @@ class _Replay:
         self._clock = replays._clock
         self._pace = replays._pace
         self._subscription = subscription
-        self._matches: Callable[[Event], bool] = subscription.interest.question.matcher()
-        self._narrowing = subscription.interest.question.narrowing()
+        self._chunks = replays.chunks
         self._said_at = self._clock.monotonic()
 
     async def run(self) -> None:
@@ -69,10 +67,12 @@ class _Replay:
             if subscription.cursor >= self._target():
                 await self._wait_at_head()
                 continue
-            page = await self._read()
-            if page is not None and subscription.state is State.REPLAYING:
-                self._deliver(page)
+            chunk = await self._read()
+            if chunk is not None and subscription.state is State.REPLAYING:
+                self._deliver(chunk)
                 await subscription.sink.drained()
+                # Others have their turn, above all the tail.
+                await asyncio.sleep(0)
 
     def _target(self) -> int:
         """Never beyond the hub while it may be joined; a bounded stream follows the log itself."""
@@ -100,11 +100,12 @@ class _Replay:
         if not grown:
             self._bookmark()
 
-    async def _read(self) -> Page | None:
+    async def _read(self) -> Chunk | None:
         subscription = self._subscription
+        left = None if subscription.limit is None else subscription.limit - subscription.sent
         try:
-            return await self._log.read(
-                subscription.cursor, self._target(), limit=_PAGE_EVENTS, narrowing=self._narrowing
+            return await self._chunks.get(
+                subscription.interest, subscription.cursor, self._target(), left
             )
         except Overtaken:
             self._overtaken()
@@ -113,22 +114,14 @@ class _Replay:
             await self._clock.sleep(_RETRY_SECONDS)
         return None
 
-    def _deliver(self, page: Page) -> None:
+    def _deliver(self, chunk: Chunk) -> None:
         subscription = self._subscription
-        chosen = [event for event in page.events if self._matches(event)]
-        reached = page.reached
-        if subscription.limit is not None:
-            left = subscription.limit - subscription.sent
-            if len(chosen) >= left:
-                chosen = chosen[:left]
-                reached = chosen[-1].offset if chosen else subscription.cursor
-        subscription.cursor = reached
-        if chosen:
-            subscription.sent += len(chosen)
-            data = subscription.interest.wire.events(chosen)
-            subscription.sink.write(data)
-            self._hub.totals.events += len(chosen)
-            self._hub.totals.bytes += len(data)
+        subscription.cursor = chunk.reached
+        if chunk.count:
+            subscription.sent += chunk.count
+            subscription.sink.write(chunk.data)
+            self._hub.totals.events += chunk.count
+            self._hub.totals.bytes += len(chunk.data)
             self._said_at = self._clock.monotonic()
         elif self._clock.monotonic() - self._said_at >= self._pace.scanning:
             self._bookmark()

@@ -35,6 +35,14 @@ class Sink(Protocol):
     `finish`, and writing to a lost connection does nothing.
     """
 
+    @property
+    def descriptor(self) -> int:
+        """A socket that may be written to directly whenever `clear`; -1 if there is none."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether everything handed over has left for the peer's system."""
+
     def write(self, data: bytes) -> bool:
         """Hand over bytes, never waiting. False: the peer is too far behind for more."""
 

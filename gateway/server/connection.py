@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from gateway.encode.websocket import CLOSE, PING, PONG, close_frame, frame
 from gateway.encode.websocket_input import ClientFrames, ProtocolFailure
+from gateway.live.hub import Hub
+from gateway.live.subscription import Subscription
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -28,7 +29,7 @@ class StreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",
-        "_on_lost", "_transport",
+        "_hub", "_subscription", "_transport",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, buffer_bytes: int) -> None:
@@ -36,7 +37,8 @@ class StreamConnection(asyncio.Protocol):
         self._buffer_bytes = buffer_bytes
         self._blocked = False
         self._closing = False
-        self._on_lost: Callable[[], None] | None = None
+        self._hub: Hub | None = None
+        self._subscription: Subscription | None = None
         self._drained: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._descriptor = -1
@@ -52,14 +54,23 @@ class StreamConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=0)
         transport.set_protocol(self)
 
-    def on_lost(self, callback: Callable[[], None]) -> None:
-        """Call back once when the connection is gone; at once if it is already."""
+    def serve(self, hub: Hub, subscription: Subscription) -> None:
+        """Carry that subscription, and tell the hub when the connection stalls or is lost."""
+        self._hub = hub
+        self._subscription = subscription
+        hub.open(subscription)
         if self._transport.is_closing():
-            callback()
-        else:
-            self._on_lost = callback
+            hub.forget(subscription)
 
     # Sink
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
+    @property
+    def clear(self) -> bool:
+        return not self._blocked
 
     def write(self, data: bytes) -> bool:
         if self._closing:
@@ -112,6 +123,8 @@ class StreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._blocked = True
+        if self._hub is not None and self._subscription is not None:
+            self._hub.blocked(self._subscription)
 
     def resume_writing(self) -> None:
         self._blocked = False
@@ -119,13 +132,14 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        self._descriptor = -1
         self._wake()
         if self._deadline is not None:
             self._deadline.cancel()
-        if self._on_lost is not None:
-            callback, self._on_lost = self._on_lost, None
-            callback()
+        if self._hub is not None and self._subscription is not None:
+            self._hub.forget(self._subscription)
+            self._hub = self._subscription = None
+        # The number of a closed socket is given to the next one: nobody may write to it now.
+        self._descriptor = -1
 
     def _wake(self) -> None:
         if self._drained is not None:

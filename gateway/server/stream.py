@@ -133,8 +133,7 @@ def _open(
     )
     gap = wire.control("gap", begin.gap) if begin.gap is not None else b""
     connection.write(head + opening + gap)
-    context.hub.open(subscription)
-    connection.on_lost(lambda: context.hub.forget(subscription))
+    connection.serve(context.hub, subscription)
     return TakenOver()
 
 

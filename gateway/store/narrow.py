@@ -1,60 +1,121 @@
-"""Scopes as SQL conditions: a store reads less with them, and decides nothing.
+"""Scopes as SQL conditions, so that a store reads less than everything.
 
-What SQL cannot say exactly (resources, wildcards within a name, denials) is
-left out, so the condition always holds for every event that is wanted.
+`narrow_sql` never leaves out an event that is wanted, and may let through
+others: whoever calls checks each event. `exact_sql` says precisely the same as
+the scopes, or says that it cannot: with it, no event needs to be looked at in
+Python at all.
 """
 
 from __future__ import annotations
 
-from gateway.match.pattern import ANY, is_literal, literal_prefix
-from gateway.match.scope import EQUALITY_MEMBERS, Scope
+from typing import NamedTuple
+
+from gateway.match.pattern import ANY, begins_with_wildcard, is_literal, literal_prefix
+from gateway.match.scope import EQUALITY_MEMBERS, RESERVED, SEPARATORS, Scope
 from gateway.store.ports import Narrowing
 
 _MOST_VALUES = 64
-# Sorts behind every continuation of a prefix: the largest code point.
-_LAST = "\U0010ffff"
+_NOT_RESERVED = (
+    f"NOT (category = '{RESERVED}' OR (category >= '{RESERVED}.' AND category < '{RESERVED}/'))"
+)
+
+Bound = list[str | int]
 
 
-def narrow_sql(narrowing: Narrowing | None) -> tuple[str, list[str | int]]:
+class _Condition(NamedTuple):
+    """`sql` is "" where nothing is left out; `exact` if it says all that the scope says."""
+
+    sql: str
+    bound: Bound
+    exact: bool
+
+
+def narrow_sql(narrowing: Narrowing | None) -> tuple[str, Bound]:
     """`(" AND ...", bound values)`; an empty string where nothing can be left out."""
     if narrowing is None:
         return "", []
-    parts: list[str] = []
-    bound: list[str | int] = []
-    condition, values = _scope_sql(narrowing.wanted)
-    if condition:
-        parts.append(condition)
-        bound += values
-    alternatives = [_scope_sql(scope) for scope in narrowing.allowed]
-    if alternatives and all(condition for condition, _ in alternatives):
-        parts.append("(" + " OR ".join(condition for condition, _ in alternatives) + ")")
-        for _, values in alternatives:
-            bound += values
-    return "".join(" AND " + part for part in parts), bound
+    condition = _narrowing_condition(narrowing)
+    return condition.sql, condition.bound
 
 
-def _scope_sql(scope: Scope) -> tuple[str, list[str | int]]:
+def exact_sql(narrowing: Narrowing) -> tuple[str, Bound] | None:
+    """The same, or None if SQL cannot say exactly what the narrowing means."""
+    condition = _narrowing_condition(narrowing)
+    if not (narrowing.complete and condition.exact):
+        return None
+    return condition.sql, condition.bound
+
+
+def _narrowing_condition(narrowing: Narrowing) -> _Condition:
+    wanted = _scope_condition(narrowing.wanted)
+    allowed = [_scope_condition(scope) for scope in narrowing.allowed]
+    sql = f" AND {wanted.sql}" if wanted.sql else ""
+    bound = list(wanted.bound)
+    if allowed and all(condition.sql for condition in allowed):
+        sql += " AND (" + " OR ".join(condition.sql for condition in allowed) + ")"
+        for condition in allowed:
+            bound += condition.bound
+    exact = bool(allowed) and all(condition.exact for condition in (wanted, *allowed))
+    return _Condition(sql, bound, exact)
+
+
+def _scope_condition(scope: Scope) -> _Condition:
     parts: list[str] = []
-    bound: list[str | int] = []
+    bound: Bound = []
+    exact = not scope.resource or ANY in scope.resource
     for member in EQUALITY_MEMBERS:
         patterns: tuple[str, ...] = getattr(scope, member)
-        if not patterns or len(patterns) > _MOST_VALUES or ANY in patterns:
-            continue
-        prefixes = [literal_prefix(pattern) for pattern in patterns if not is_literal(pattern)]
-        if "" in prefixes:
-            continue
-        choices = []
-        literals = [pattern for pattern in patterns if is_literal(pattern)]
-        # `auth.**` matches `auth` too, which lies before its prefix.
-        literals += [p[:-3] for p in patterns if p.endswith((".**", "/**"))]
-        if literals:
-            choices.append(f"{member} IN ({', '.join('?' * len(literals))})")
-            bound += literals
-        for prefix in prefixes:
-            choices.append(f"{member} BETWEEN ? AND ?")
-            bound += [prefix, prefix + _LAST]
-        parts.append("(" + " OR ".join(choices) + ")")
+        if member == "category" and not scope.reserved:
+            condition = _category_condition(patterns)
+        else:
+            condition = _member_condition(member, patterns)
+        exact = exact and condition.exact
+        if condition.sql:
+            parts.append(condition.sql)
+            bound += condition.bound
     if scope.min_severity > 1:
         parts.append("severity >= ?")
         bound.append(scope.min_severity)
-    return " AND ".join(parts), bound
+    sql = " AND ".join(parts)
+    return _Condition(f"({sql})" if sql else "", bound, exact)
+
+
+def _category_condition(patterns: tuple[str, ...]) -> _Condition:
+    """Of a grant: a pattern that begins with a wildcard does not reach `gateway.*`."""
+    broad = tuple(pattern for pattern in patterns if begins_with_wildcard(pattern))
+    named = tuple(pattern for pattern in patterns if not begins_with_wildcard(pattern))
+    if patterns and not broad:
+        return _member_condition("category", named)
+    by_name = _member_condition("category", named)
+    exact = by_name.exact and (not broad or ANY in broad)
+    if not named:
+        return _Condition(_NOT_RESERVED, [], exact)
+    if not by_name.sql:
+        return _Condition("", [], False)
+    return _Condition(f"({by_name.sql} OR {_NOT_RESERVED})", by_name.bound, exact)
+
+
+def _member_condition(member: str, patterns: tuple[str, ...]) -> _Condition:
+    if not patterns or ANY in patterns:
+        return _Condition("", [], True)
+    if len(patterns) > _MOST_VALUES or any(map(begins_with_wildcard, patterns)):
+        return _Condition("", [], False)
+    separator = SEPARATORS.get(member, ".")
+    rest = separator + ANY
+    literals = [pattern for pattern in patterns if is_literal(pattern)]
+    wild = [pattern for pattern in patterns if not is_literal(pattern)]
+    # `auth.**` matches `auth` too, which does not begin with its prefix.
+    literals += [pattern.removesuffix(rest) for pattern in wild if pattern.endswith(rest)]
+    choices = []
+    bound: Bound = []
+    if literals:
+        choices.append(f"{member} IN ({', '.join('?' * len(literals))})")
+        bound += literals
+    for pattern in wild:
+        prefix = literal_prefix(pattern)
+        # The first text behind all that begin with the prefix: its last character plus one.
+        behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        choices.append(f"({member} >= ? AND {member} < ?)")
+        bound += [prefix, behind]
+    exact = all(pattern == literal_prefix(pattern) + ANY for pattern in wild)
+    return _Condition(f"({' OR '.join(choices)})", bound, exact)

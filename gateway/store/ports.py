@@ -37,12 +37,21 @@ class Page(msgspec.Struct, frozen=True):
 class Narrowing(msgspec.Struct, frozen=True):
     """A hint of what is wanted: events in `wanted` and in one of `allowed`.
 
-    A store may use it to read less, and may return more than it asks for: the
-    caller checks every event itself.
+    A store may use it to read less, and `read` may return more than it asks for:
+    the caller checks every event itself. `complete` says that an event is wanted
+    if and only if it is in these scopes, which is what `read_lines` needs.
     """
 
     wanted: Scope
     allowed: tuple[Scope, ...]
+    complete: bool = False
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """The native JSON of the events of one read, and how far it looked."""
+
+    lines: list[bytes]
+    reached: int
 
 
 class Overtaken(Exception):
@@ -91,6 +100,16 @@ class Log(Protocol):
         """Events with `after < offset <= until`, at most `limit` and a bounded
         number of bytes. May stop early with `reached < until`, but always
         advances. Raises `Overtaken` if `after < floor`.
+        """
+
+    def gives_lines(self, narrowing: Narrowing) -> bool:
+        """Whether `read_lines` can answer this narrowing exactly."""
+
+    async def read_lines(
+        self, after: int, until: int, *, limit: int, narrowing: Narrowing
+    ) -> Lines:
+        """Like `read`, but exactly what is wanted and as JSON alone, without an object
+        per event: nobody checks it again. Only where `gives_lines` says so.
         """
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:

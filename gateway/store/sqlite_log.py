@@ -9,6 +9,8 @@ larger ones run on reader threads.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,19 +23,29 @@ from gateway.clock import Clock, format_rfc3339
 from gateway.cursor import new_epoch
 from gateway.event import Draft, Event
 from gateway.store.folder import WriterLock
-from gateway.store.narrow import narrow_sql
-from gateway.store.ports import Appended, Narrowing, Overtaken, Page
+from gateway.store.narrow import exact_sql, narrow_sql
+from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
 from gateway.store.sqlite import open_reader, open_writer, unavailable
+from gateway.store.sqlite_batch import (
+    COLUMNS,
+    INSERT_BATCH,
+    INSERT_ONE,
+    columns_and_bodies,
+    event_of,
+    events_of,
+    json_head,
+    read_events_sql,
+    read_lines_sql,
+    row_of,
+)
 
 T = TypeVar("T")
 
-_COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources, body"
-_INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # One narrowed read looks at no more offsets than this, so that a selective
 # filter over a long log still moves its cursor several times a second.
 _SCAN = 200_000
-_PAGE_BYTES = 1 << 20
-_SMALL_READ = 256
+_PAGE_BYTES = 256 * 1024
+_SMALL_READ = 64
 _TRIM_ROWS = 5_000
 _READERS = 4
 
@@ -46,12 +58,12 @@ class SqliteLog:
         self._clock = clock
         self._lock = WriterLock(path)
         self._writer = ThreadPoolExecutor(1, "log-writer")
-        self._readers = ThreadPoolExecutor(_READERS, "log-reader")
+        self._readers = ThreadPoolExecutor(_READERS, "log-reader", _yield_to_live_streams)
         self._local = threading.local()
         self._opened: list[apsw.Connection] = []
         self._listeners: list[Callable[[], None]] = []
         self._epoch = ""
-        self._prefix = b""
+        self._json_head = b""
         self._head = self._floor = self._bytes = self._recorded_at = 0
 
     @classmethod
@@ -101,16 +113,51 @@ class SqliteLog:
         if after >= until and after >= self._floor:
             return Page([], after)
         if until - after <= _SMALL_READ:
-            return self._read(after, until, limit, narrowing)
-        return await self._on_reader(lambda: self._read(after, until, limit, narrowing))
+            return self._read_small(after, until, limit)
+        condition, bound = narrow_sql(narrowing)
+        sql = read_events_sql(condition)
+        until = self._scan_end(after, until, condition)
+        [columns, bodies] = await self._on_reader(
+            lambda: self._read_page(sql, (after, until, *bound, limit, _PAGE_BYTES), after)
+        )
+        # Made here and not on the reader's thread, which would fight for Python's lock.
+        events = events_of(columns, bodies or b"", self._json_head)
+        full = len(events) == limit or len(bodies or b"") >= _PAGE_BYTES
+        return Page(events, events[-1].offset if full else until)
+
+    def gives_lines(self, narrowing: Narrowing) -> bool:
+        return exact_sql(narrowing) is not None
+
+    async def read_lines(
+        self, after: int, until: int, *, limit: int, narrowing: Narrowing
+    ) -> Lines:
+        until = min(until, self._head)
+        if after >= until and after >= self._floor:
+            return Lines([], after)
+        exact = exact_sql(narrowing)
+        assert exact is not None, "only where gives_lines() says so"
+        condition, bound = exact
+        sql = read_lines_sql(condition)
+        until = self._scan_end(after, until, condition)
+        head = self._json_head.decode()
+        [text] = await self._on_reader(
+            lambda: self._read_page(sql, (head, after, until, *bound, limit, _PAGE_BYTES), after)
+        )
+        lines: list[bytes] = text.split(b"\n") if text else []
+        # SQL promises no order to an aggregate, and lines sort by their cursors.
+        lines.sort()
+        full = len(lines) == limit or len(text or b"") >= _PAGE_BYTES
+        start = len(self._json_head)
+        return Lines(lines, int(lines[-1][start : start + 20]) if full else until)
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
         condition, bound = "id = ?", [event_id]
         if tenant is not None:
             condition, bound = "id = ? AND tenant = ?", [event_id, tenant]
-        sql = f"SELECT {_COLUMNS} FROM event WHERE {condition} AND offset <= {self._head}"
+        sql = f"SELECT {COLUMNS} FROM event WHERE {condition} AND offset <= {self._head}"
+        head = self._json_head
         return await self._on_reader(
-            lambda: [self._event(row) for row in self._reader().execute(sql, bound)]
+            lambda: [event_of(row, head) for row in self._reader().execute(sql, bound)]
         )
 
     async def last_before(self, micros: int) -> int:
@@ -140,7 +187,7 @@ class SqliteLog:
             )
         row = _one(self._connection, "SELECT epoch, head, floor, bytes FROM log")
         self._epoch, self._head, self._floor, self._bytes = row
-        self._prefix = f'{{"cursor":"{self._epoch}-'.encode()
+        self._json_head = json_head(self._epoch)
         newest = self._connection.execute(
             "SELECT recorded_at FROM event ORDER BY offset DESC LIMIT 1"
         ).fetchone()
@@ -149,16 +196,13 @@ class SqliteLog:
     def _append(self, batches: Sequence[Sequence[Draft]]) -> tuple[list[Appended], int, int]:
         # The wall clock may step back; `recorded_at` may not.
         now = max(self._recorded_at, int(self._clock.now() * 1_000_000))
-        stamp = format_rfc3339(now).encode()
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
             try:
-                head, size, results = self._head, self._bytes, []
-                for batch in batches:
-                    appended, head, size = self._append_batch(batch, head, size, now, stamp)
-                    results.append(appended)
-                execute("UPDATE log SET head = ?, bytes = ?", (head, size))
+                group = _Group(self._connection, self._head, self._bytes, now)
+                results = group.append(batches)
+                execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
                 execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
@@ -168,47 +212,7 @@ class SqliteLog:
             self._reopen_after(error)
             raise unavailable(error, "the events were not stored") from error
         self._recorded_at = now
-        return results, head, size
-
-    def _append_batch(
-        self, batch: Sequence[Draft], head: int, size: int, now: int, stamp: bytes
-    ) -> tuple[Appended, int, int]:
-        rows = [_row(draft, head + place, now, stamp) for place, draft in enumerate(batch, 1)]
-        execute = self._connection.execute
-        execute("SAVEPOINT batch")
-        try:
-            self._connection.executemany(_INSERT, rows)
-        except apsw.ConstraintError:
-            execute("ROLLBACK TO batch")
-            return self._append_singly(rows, head, size)
-        finally:
-            execute("RELEASE batch")
-        size += sum(len(row[-1]) for row in rows)
-        count = len(rows)
-        return (
-            Appended(count, 0, head + 1 if count else 0, head + count if count else 0),
-            (head + count),
-            size,
-        )
-
-    def _append_singly(self, rows: list[_Row], head: int, size: int) -> tuple[Appended, int, int]:
-        """The same when some ids are there already."""
-        execute = self._connection.execute
-        places = []
-        accepted = 0
-        for row in rows:
-            known = execute(
-                "SELECT offset FROM event WHERE id = ? AND tenant = ?", (row[9], row[2])
-            ).fetchone()
-            if known:
-                places.append(known[0])
-                continue
-            head += 1
-            accepted += 1
-            size += len(row[-1])
-            execute(_INSERT, (head, *row[1:]))
-            places.append(head)
-        return Appended(accepted, len(rows) - accepted, min(places), max(places)), head, size
+        return results, group.head, group.bytes
 
     def _reopen_after(self, error: apsw.Error) -> None:
         """After an I/O error the connection may hold pages that never reached the disk."""
@@ -247,35 +251,36 @@ class SqliteLog:
             self._opened.append(connection)
         return connection
 
-    def _read(self, after: int, until: int, limit: int, narrowing: Narrowing | None) -> Page:
-        condition, bound = narrow_sql(narrowing)
-        if condition:
-            until = min(until, after + _SCAN)
+    def _scan_end(self, after: int, until: int, condition: str) -> int:
+        return min(until, after + _SCAN) if condition else until
+
+    def _read_small(self, after: int, until: int, limit: int) -> Page:
         connection = self._reader()
         events: list[Event] = []
         size = 0
         # One read transaction, so that no event can vanish behind the check of the floor.
         with connection:
-            if after < _one(connection, "SELECT floor FROM log")[0]:
-                raise Overtaken
+            self._check_floor(connection, after)
             for row in connection.execute(
-                f"SELECT {_COLUMNS} FROM event WHERE offset > ? AND offset <= ?{condition} "
+                f"SELECT {COLUMNS} FROM event WHERE offset > ? AND offset <= ? "
                 "ORDER BY offset LIMIT ?",
-                (after, until, *bound, limit),
+                (after, until, limit),
             ):
-                events.append(self._event(row))
-                size += len(row[8])
+                events.append(event_of(row, self._json_head))
+                size += len(events[-1].json)
                 if size >= _PAGE_BYTES:
                     return Page(events, events[-1].offset)
         return Page(events, events[-1].offset if len(events) == limit else until)
 
-    def _event(self, row: tuple[int, str, str, str, str, int, str, str, bytes]) -> Event:
-        offset, tenant, category, action, outcome, severity, actor, resources, body = row
-        head = b"%b%020d" % (self._prefix, offset)
-        return Event(
-            offset, tenant, category, action, outcome, severity, actor, resources,
-            head[11:], b'%b",%b' % (head, body),
-        )  # fmt: skip
+    def _read_page(self, sql: str, bound: tuple[str | int, ...], after: int) -> Any:
+        connection = self._reader()
+        with connection:
+            self._check_floor(connection, after)
+            return connection.execute(sql, bound).fetchone()
+
+    def _check_floor(self, connection: apsw.Connection, after: int) -> None:
+        if after < _one(connection, "SELECT floor FROM log")[0]:
+            raise Overtaken
 
     def _last_before(self, micros: int) -> int:
         """Bisect: `recorded_at` never decreases with the offset, and offsets have no gaps."""
@@ -302,16 +307,67 @@ class SqliteLog:
             raise unavailable(error, "the log cannot be read") from error
 
 
-_Row = tuple[int, int, str, str, str, str, int, str, str, str, bytes]
+def _yield_to_live_streams() -> None:
+    """Where the system has priorities per thread, catching up never delays what is live."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+class _Group:
+    """The batches of one transaction."""
+
+    def __init__(self, connection: apsw.Connection, head: int, size: int, now: int) -> None:
+        self._connection = connection
+        self.head = head
+        self.bytes = size
+        self._now = now
+        self._stamp = format_rfc3339(now).encode()
+
+    def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
+        """All at once; if some ids are there already, one by one."""
+        drafts = [draft for batch in batches for draft in batch]
+        columns, bodies = columns_and_bodies(drafts, self._stamp)
+        execute = self._connection.execute
+        execute("SAVEPOINT whole")
+        try:
+            execute(INSERT_BATCH, (columns, bodies, self.head, self._now))
+        except apsw.ConstraintError:
+            execute("ROLLBACK TO whole")
+            return [self._append_singly(batch) for batch in batches]
+        finally:
+            execute("RELEASE whole")
+        results = []
+        for batch in batches:
+            first, self.head = self.head + 1, self.head + len(batch)
+            results.append(Appended(len(batch), 0, first, self.head) if batch else _NOTHING)
+        self.bytes += len(bodies)
+        return results
+
+    def _append_singly(self, batch: Sequence[Draft]) -> Appended:
+        execute = self._connection.execute
+        places = []
+        accepted = 0
+        for draft in batch:
+            known = execute(
+                "SELECT offset FROM event WHERE id = ? AND tenant = ?", (draft.id, draft.tenant)
+            ).fetchone()
+            if known:
+                places.append(known[0])
+                continue
+            row = row_of(draft, self._now, self._stamp)
+            self.head += 1
+            self.bytes += len(row[-1])
+            accepted += 1
+            execute(INSERT_ONE, (self.head, *row))
+            places.append(self.head)
+        if not places:
+            return _NOTHING
+        return Appended(accepted, len(batch) - accepted, min(places), max(places))
+
+
+_NOTHING = Appended(0, 0, 0, 0)
 
 
 def _one(connection: apsw.Connection, sql: str, *bound: int) -> Any:
     """The one row of a query that always has one."""
     return connection.execute(sql, bound).fetchone()
-
-
-def _row(draft: Draft, offset: int, now: int, stamp: bytes) -> _Row:
-    return (
-        offset, now, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
-        draft.actor, draft.resources, draft.id, draft.stored(stamp),
-    )  # fmt: skip

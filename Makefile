@@ -1,0 +1,46 @@
+# Everything is set up in .venv at the first call; see README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test check lint format bench bench-quick clean
+.DEFAULT_GOAL := run
+
+$(VENV)/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.made-dev: $(VENV)/.made
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.made
+	@exec $(BIN)/audit-gateway serve --demo $(ARGS)
+
+test: $(VENV)/.made-dev
+	@$(BIN)/python tests/setup_clients.py
+	@$(BIN)/python -m pytest -n auto
+
+check: $(VENV)/.made-dev format lint
+	@$(BIN)/python -m pytest -n auto -m "not slow" tests/unit tests/contract tests/server tests/simulation
+
+lint: $(VENV)/.made-dev
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+format: $(VENV)/.made-dev
+	@$(BIN)/ruff format --quiet .
+
+bench: $(VENV)/.made-dev
+	@$(BIN)/python -m tests.benchmarks
+
+bench-quick: $(VENV)/.made-dev
+	@$(BIN)/python -m tests.benchmarks --quick
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info node_modules

@@ -1,0 +1,96 @@
+"""Chunks: parts of the log as one interest gets them, ready to be written.
+
+Subscribers that catch up on the same question from the same place, such as all
+that were demoted in one moment, share the reading and the encoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+import msgspec
+
+from gateway.live.interest import Interest
+from gateway.store.ports import Log
+
+_CHUNK_EVENTS = 1000
+_MOST_BYTES = 16 << 20
+# Empty chunks count too: the objects around them.
+_OVERHEAD = 512
+# More reads at a time would not be faster, and would keep the live tail from its turn.
+_READS_AT_ONCE = 4
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """`count` events, encoded, and the offset that a subscriber then stands at."""
+
+    data: bytes
+    count: int
+    reached: int
+
+
+Place = tuple[Interest, int]
+
+
+class Chunks:
+    """Reads chunks, and remembers the last few megabytes of them."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._turns = asyncio.Semaphore(_READS_AT_ONCE)
+        self._known: OrderedDict[Place, Chunk] = OrderedDict()
+        self._bytes = 0
+        self._reading: dict[Place, asyncio.Event] = {}
+
+    async def get(self, interest: Interest, after: int, until: int, limit: int | None) -> Chunk:
+        """What comes behind `after`, up to `until` at most, and `limit` events at most.
+
+        Raises what `Log.read` raises.
+        """
+        if limit is not None and limit < _CHUNK_EVENTS:
+            return await self._read(interest, after, until, limit)
+        place = (interest, after)
+        while place in self._reading:
+            await self._reading[place].wait()
+        known = self._known.get(place)
+        if known is not None and known.reached <= until and after >= self._log.floor:
+            self._known.move_to_end(place)
+            return known
+        done = self._reading[place] = asyncio.Event()
+        try:
+            chunk = await self._read(interest, after, until, _CHUNK_EVENTS)
+        finally:
+            del self._reading[place]
+            done.set()
+        if chunk.reached < until:
+            self._remember(place, chunk)
+        return chunk
+
+    async def _read(self, interest: Interest, after: int, until: int, limit: int) -> Chunk:
+        question, wire = interest.question, interest.wire
+        narrowing = question.narrowing()
+        async with self._turns:
+            if self._log.gives_lines(narrowing):
+                read = await self._log.read_lines(after, until, limit=limit, narrowing=narrowing)
+                lines = read.lines
+                return Chunk(wire.lines(lines) if lines else b"", len(lines), read.reached)
+            page = await self._log.read(after, until, limit=_CHUNK_EVENTS, narrowing=narrowing)
+            matches = question.matcher()
+            chosen = [event for event in page.events if matches(event)]
+            reached = page.reached
+            if len(chosen) > limit:
+                chosen = chosen[:limit]
+                reached = chosen[-1].offset
+            return Chunk(wire.events(chosen) if chosen else b"", len(chosen), reached)
+
+    def _remember(self, place: Place, chunk: Chunk) -> None:
+        if place in self._known:
+            self._forget(self._known.pop(place))
+        self._known[place] = chunk
+        self._bytes += len(chunk.data) + _OVERHEAD
+        while self._bytes > _MOST_BYTES:
+            self._forget(self._known.popitem(last=False)[1])
+
+    def _forget(self, chunk: Chunk) -> None:
+        self._bytes -= len(chunk.data) + _OVERHEAD

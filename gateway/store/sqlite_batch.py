@@ -1,0 +1,117 @@
+"""Whole batches of events in and out of SQLite in single statements.
+
+While a statement runs in SQLite, Python's lock is free, and the event loop with
+it; a row at a time would take and give that lock a thousand times per batch,
+and the loop would stumble over each. So a batch goes in as one JSON array and
+one blob, and a page comes out as the same. Measured: as fast per event as row
+by row, without holding the loop up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.cursor import JSON_PREFIX
+from gateway.event import Draft, Event
+
+# ?1 the columns as a JSON array of arrays, ?2 all bodies in one blob, ?3 the head, ?4 the time.
+INSERT_BATCH = """
+INSERT INTO event
+SELECT ?3 + key + 1, ?4,
+       json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), json_extract(value, '$[7]'),
+       substr(?2, json_extract(value, '$[8]'), json_extract(value, '$[9]'))
+FROM json_each(?1)
+"""
+
+INSERT_ONE = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources, body"
+
+# The rows of one page: at most so many, and not beyond so many bytes but for the first row.
+_PAGE = """
+FROM (SELECT *, sum(length(body)) OVER (ORDER BY offset ROWS UNBOUNDED PRECEDING) AS upto
+      FROM event WHERE offset > ? AND offset <= ?{condition} ORDER BY offset LIMIT ?)
+WHERE upto - length(body) < ?
+"""
+
+_READ_EVENTS = """
+SELECT json_group_array(json_array(offset, tenant, category, action, outcome, severity,
+                                   actor, resources, length(body))),
+       CAST(group_concat(CAST(body AS TEXT), '') AS BLOB)
+"""
+
+_READ_LINES = """
+SELECT CAST(group_concat(? || printf('%020d', offset) || '",' || CAST(body AS TEXT), char(10))
+            AS BLOB)
+"""
+
+
+def read_events_sql(condition: str) -> str:
+    """Bound by: after, until, the condition's values, rows, bytes."""
+    return _READ_EVENTS + _PAGE.format(condition=condition)
+
+
+def read_lines_sql(condition: str) -> str:
+    """Bound by: the JSON up to the offset, and then like `read_events_sql`."""
+    return _READ_LINES + _PAGE.format(condition=condition)
+
+
+def json_head(epoch: str) -> bytes:
+    """What native JSON begins with, up to the offset."""
+    return JSON_PREFIX + epoch.encode() + b"-"
+
+
+def columns_and_bodies(drafts: Sequence[Draft], stamp: bytes) -> tuple[str, bytes]:
+    """The first two parameters of `INSERT_BATCH`."""
+    columns = []
+    bodies = []
+    at = 1
+    for draft in drafts:
+        body = draft.stored(stamp)
+        row = (draft.tenant, draft.category, draft.action, draft.outcome, draft.severity)
+        columns.append((*row, draft.actor, draft.resources, draft.id, at, len(body)))
+        bodies.append(body)
+        at += len(body)
+    return orjson.dumps(columns).decode(), b"".join(bodies)
+
+
+def row_of(draft: Draft, now: int, stamp: bytes) -> tuple[Any, ...]:
+    """The parameters of `INSERT_ONE` behind the offset."""
+    return (
+        now, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
+        draft.actor, draft.resources, draft.id, draft.stored(stamp),
+    )  # fmt: skip
+
+
+def event_of(row: Sequence[Any], head: bytes) -> Event:
+    """The event of a row of `COLUMNS`."""
+    offset, tenant, category, action, outcome, severity, actor, resources, body = row
+    start = b"%b%020d" % (head, offset)
+    json = b'%b",%b' % (start, body)
+    cursor = start[len(JSON_PREFIX) :]
+    return Event(
+        offset, tenant, category, action, outcome, severity, actor, resources, cursor, json
+    )
+
+
+def events_of(columns: str, bodies: bytes, head: bytes) -> list[Event]:
+    """The events of a page read with `read_events_sql`."""
+    events = []
+    at = 0
+    for row in orjson.loads(columns):
+        end = at + row[8]
+        row[8] = bodies[at:end]
+        events.append(event_of(row, head))
+        at = end
+    # SQL promises no order to an aggregate; sorting what is sorted costs next to nothing.
+    events.sort(key=_offset)
+    return events
+
+
+def _offset(event: Event) -> int:
+    return event.offset
