@@ -62,24 +62,22 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     """Start a gateway; leaving the context drains and stops it."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        context, first_key = await _start_parts(settings, clock, stack)
+        context = await _start_parts(settings, clock, stack)
         url = await _open_port(context, stack)
+        # Not before the start has succeeded: whoever calls shows it, and only this once.
+        first_key = await _first_key(context, clock)
         context.ready = True
         stack.push_async_callback(_drain, context)
         yield Running(context, url, first_key)
 
 
-async def _start_parts(
-    settings: Settings, clock: Clock, stack: AsyncExitStack
-) -> tuple[Context, str | None]:
+async def _start_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Context:
     folder = DataFolder(settings.data)
     log = await open_log(settings, clock)
     stack.push_async_callback(log.close)
     pepper = folder.pepper()
     key_store = SqliteKeys(folder.keys)
     stack.push_async_callback(key_store.close)
-    first_key = await _first_key(key_store, settings, pepper, clock)
-
     writer = Writer(
         log,
         queue_events=settings.ingest.queue_events,
@@ -99,11 +97,12 @@ async def _start_parts(
         heartbeat=settings.stream.heartbeat,
         ping=settings.stream.ping,
         lifetime=settings.stream.max_age,
+        flush=settings.stream.flush_ms / 1000,
     )
     replays = Replays(log, grown, clock, pace)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace)
     replays.hub = hub
-    tail = Tail(log, hub, grown, clock, settings.stream.flush_ms / 1000)
+    tail = Tail(log, hub, grown, clock)
     keyring = Keyring(key_store, pepper, clock)
     key_watch = KeyWatch(keyring, hub, clock)
     for name, work in (
@@ -113,7 +112,7 @@ async def _start_parts(
         ("retention", _retain(log, settings, clock)),
     ):
         _in_background(stack, name, work)
-    context = Context(
+    return Context(
         settings=settings,
         clock=clock,
         log=log,
@@ -126,7 +125,6 @@ async def _start_parts(
         pepper=pepper,
         authenticator=Authenticator(keyring, clock),
     )
-    return context, first_key
 
 
 async def open_log(settings: Settings, clock: Clock) -> Log:
@@ -139,11 +137,9 @@ async def open_log(settings: Settings, clock: Clock) -> Log:
     return await SqliteLog.open(path, clock)
 
 
-async def _first_key(
-    store: SqliteKeys, settings: Settings, pepper: bytes, clock: Clock
-) -> str | None:
+async def _first_key(context: Context, clock: Clock) -> str | None:
     """At the first start, a key that may do everything, to make others with."""
-    if await store.all():
+    if await context.key_store.all():
         return None
     key, token = new_key(
         name="first admin key",
@@ -151,10 +147,10 @@ async def _first_key(
         owner="",
         grants=(parse_grant(_ADMIN_GRANT),),
         now=clock.now(),
-        life=settings.keys.default_life,
-        pepper=pepper,
+        life=context.settings.keys.default_life,
+        pepper=context.pepper,
     )
-    await store.create(key)
+    await context.key_store.create(key)
     return token
 
 

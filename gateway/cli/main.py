@@ -79,8 +79,4 @@ def main() -> None:
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = 130
-    except BrokenPipeError:
-        # The reader of our output has had enough, as in `| head`.
-        sys.stderr.close()
-        status = 0
     sys.exit(status if isinstance(status, int) else 0)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, SET_BY_GATEWAY, Draft, Mem
 MAX_REPORTED = 1000
 _DECODER = msgspec.json.Decoder(Members)
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_LINE = re.compile(rb"\S[^\n]*")
 _ENCODE = msgspec.json.Encoder().encode
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
@@ -42,23 +44,26 @@ def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
     """The items of a body: of NDJSON its lines, of JSON an array's items or the one object."""
     if body.startswith(b"\xef\xbb\xbf"):
         raise InvalidRequest("the body begins with a byte order mark; send plain UTF-8")
+    items: Sequence[bytes | msgspec.Raw]
     if lines:
-        items = [line for line in body.split(b"\n") if not line.isspace() and line]
+        items = [line[0] for line in islice(_LINE.finditer(body), most + 1)]
     elif body.lstrip()[:1] == b"[":
         try:
-            items = [bytes(item) for item in _ARRAY.decode(body)]
+            items = _ARRAY.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             detail = f"the body is not valid JSON: {error}"
             raise InvalidRequest(detail, code="malformed_json") from None
     else:
         items = [body]
-    if not items or not items[0].strip():
-        raise InvalidRequest("the body is empty; send one event, a JSON array or NDJSON lines")
+    # Counted before anything is copied: millions of tiny items fit into one body.
     if len(items) > most:
         raise PayloadTooLarge(
-            f"{len(items)} events in one request; send at most {most}", code="too_many_events"
+            f"more than {most} events in one request; send them in parts", code="too_many_events"
         )
-    return items
+    whole = [bytes(item) for item in items]
+    if not whole or not whole[0].strip():
+        raise InvalidRequest("the body is empty; send one event, a JSON array or NDJSON lines")
+    return whole
 
 
 def decode_events(items: Iterable[bytes], new_id: Iterator[str]) -> list[Draft]:
@@ -85,7 +90,7 @@ def decode_events(items: Iterable[bytes], new_id: Iterator[str]) -> list[Draft]:
 def decode_event(item: bytes, new_id: Iterator[str]) -> Draft:
     """One event. Raises `Refused`."""
     if len(item) > MAX_EVENT_BYTES:
-        raise _too_large(len(item))
+        raise Refused("", f"the event has {len(item)} bytes; at most {MAX_EVENT_BYTES} are allowed")
     _check_json(item)
     try:
         members = _DECODER.decode(item)
@@ -102,9 +107,6 @@ def decode_event(item: bytes, new_id: Iterator[str]) -> Draft:
         members.id = next(new_id)
     if members.data is not UNSET:
         _tidy_data(members)
-    encoded = _ENCODE(members)
-    if len(encoded) > MAX_EVENT_BYTES:
-        raise _too_large(len(encoded))
     return Draft(
         id=members.id,
         tenant=members.tenant,
@@ -115,12 +117,8 @@ def decode_event(item: bytes, new_id: Iterator[str]) -> Draft:
         actor=_text(members.actor.id) if members.actor is not UNSET else "",
         resources=_resources(members),
         has_time=members.time is not UNSET,
-        tail=encoded[1:],
+        tail=_ENCODE(members)[1:],
     )
-
-
-def _too_large(size: int) -> Refused:
-    return Refused("", f"the event has {size} bytes; at most {MAX_EVENT_BYTES} are allowed")
 
 
 def _text(value: str | msgspec.UnsetType) -> str:
@@ -146,15 +144,37 @@ def _tidy_data(members: Members) -> None:
 # What JSON itself must be
 
 
+class _Repeated(Exception):
+    """Some object has two members of one name."""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object, member by member."""
+
+
 def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise Refused(name, "the member appears twice in one object")
-            seen.add(name)
+        raise _Repeated
     return members
+
+
+def _repeated(value: Any, path: str) -> str | None:
+    """The path of the first member that stands twice in its object."""
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, _Pairs):
+        inner = ((f"{path}.{name}" if path else name, member) for name, member in value)
+    elif isinstance(value, list):
+        inner = ((f"{path}[{place}]", member) for place, member in enumerate(value))
+    seen: set[str] = set()
+    for name, member in inner:
+        if name in seen:
+            return name
+        seen.add(name)
+        found = _repeated(member, name)
+        if found is not None:
+            return found
+    return None
 
 
 def _integer(text: str) -> int:
@@ -183,6 +203,9 @@ _STRICT = json.JSONDecoder(
     parse_float=_float,
     parse_constant=_constant,
 )
+_LENIENT = json.JSONDecoder(
+    object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=str
+)
 
 
 def _check_json(item: bytes) -> None:
@@ -197,10 +220,23 @@ def _check_json(item: bytes) -> None:
         value = _STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise Refused("", f"not valid JSON: {error.msg} (character {error.pos + 1})") from None
+    except _Repeated:
+        raise _twice(text) from None
     if type(value) is not dict:
         raise Refused("", "an event is a JSON object")
     if "\\u" in text and re.search(r"\\u[dD][89a-fA-F]", text):
         _check_surrogates(value)
+
+
+def _twice(text: str) -> Refused:
+    try:
+        path = _repeated(_LENIENT.decode(text), "") or ""
+    except json.JSONDecodeError:
+        # The object is whole, but what follows it is not JSON.
+        path = ""
+    # The name may hold half of a surrogate pair, and answers are UTF-8.
+    path = path.encode(errors="replace").decode()
+    return Refused(path, "the member appears twice in one object")
 
 
 def _check_surrogates(value: Any) -> None:
@@ -212,7 +248,9 @@ def _check_surrogates(value: Any) -> None:
         ) from None
 
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{\[]|[}\]]', re.DOTALL)
+# The closing quote is optional: from an opening one that has none, the rest of the item would
+# be searched again at each quote in it.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
 
 
 def _check_depth(item: bytes) -> None:

@@ -1,33 +1,88 @@
-"""A group: live subscriptions with one interest, matched once and encoded once."""
+"""Groups of live subscriptions: matched once, encoded once, written to shard by shard.
+
+A group is everybody with one interest. Its shards are small enough that one can
+be written to without holding up the event loop, and each takes all that has
+come up by its own turn: so what arrives while thousands are being written to
+waits for one round at the most, and goes out joined in one write per member.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from gateway.encode.wire import Wire
+from gateway.event import Event
 from gateway.live.interest import Interest
 from gateway.live.subscription import Subscription
 
+MOST_MEMBERS = 500
+
+
+class Batch:
+    """Events that were matched together; encoded once for each wire."""
+
+    __slots__ = ("_encoded", "events")
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = events
+        self._encoded: dict[str, bytes] = {}
+
+    def encoded(self, wire: Wire) -> bytes:
+        data = self._encoded.get(wire.name)
+        if data is None:
+            data = self._encoded[wire.name] = wire.events(self.events)
+        return data
+
 
 class Group:
-    """Members whose connections are clear are written to directly on their sockets.
+    """One interest, and the shards of those who share it."""
 
-    That loop is where a gateway spends its time: one system call per member,
-    and as little as possible around it. Who does not take everything at once
-    goes through its connection, which buffers, until it is clear again.
-    """
+    __slots__ = ("filter", "in_scope", "interest", "shards")
 
-    __slots__ = ("_buffered", "_direct", "bookmark", "count", "filter", "in_scope", "interest",
-                 "quiet_since")  # fmt: skip
-
-    def __init__(self, interest: Interest, now: float, position: int) -> None:
+    def __init__(self, interest: Interest) -> None:
         self.interest = interest
         self.in_scope = interest.question.in_scope()
         chosen = interest.question.filter
-        self.filter = chosen.matches if chosen is not None else None
-        # Events since the group began, and when its members last heard something.
+        self.filter: Callable[[dict[str, Any]], bool] | None = (
+            chosen.matches if chosen is not None else None
+        )
+        self.shards: list[Shard] = []
+
+    def shard_to_join(self, now: float, position: int) -> Shard:
+        """A shard with room to which nothing is owed."""
+        for shard in self.shards:
+            if not shard.pending and len(shard) < MOST_MEMBERS:
+                return shard
+        shard = Shard(self, now, position)
+        self.shards.append(shard)
+        return shard
+
+
+class Shard:
+    """Some members of a group, all at the same position.
+
+    Members whose connections are clear are written to directly on their
+    sockets. That loop is where a gateway spends its time: one system call per
+    member, and as little as possible around it. Who does not take everything
+    at once goes through its connection, which buffers, until it is clear again.
+    """
+
+    __slots__ = ("_buffered", "_direct", "begin", "bookmark", "count", "due", "group", "pending",
+                 "quiet_since")  # fmt: skip
+
+    def __init__(self, group: Group, now: float, position: int) -> None:
+        self.group = group
+        # Matched and not yet written; `begin` is where the members stand as long as there is any.
+        self.pending: list[Batch] = []
+        self.begin = position
+        # Events written since the shard began, and when its members last heard something.
         self.count = 0
         self.quiet_since = now
         self.bookmark = position
+        # Not to be written to before this moment, so that more can join.
+        self.due = now
         self._direct: dict[int, Subscription] = {}
         self._buffered: dict[Subscription, None] = {}
 
@@ -39,12 +94,16 @@ class Group:
 
     def add(self, subscription: Subscription) -> None:
         sink = subscription.sink
+        subscription.shard = self
+        subscription.joined_at = self.count
         if sink.descriptor >= 0 and sink.clear:
             self._direct[sink.descriptor] = subscription
         else:
             self._buffered[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
+        subscription.shard = None
+        subscription.sent += self.count - subscription.joined_at
         if subscription in self._buffered:
             del self._buffered[subscription]
         else:
@@ -57,8 +116,6 @@ class Group:
 
     def write(self, data: bytes) -> list[Subscription]:
         """Write to all members; returns those that are too far behind."""
-        if not data:
-            return []
         buffered = list(self._buffered)
         size = len(data)
         write = os.write

@@ -1,14 +1,15 @@
-"""The hub: groups of live subscriptions, and the fan-out to them.
+"""The hub: all live subscriptions of one log in this process, and the fan-out to them.
 
-Everything here runs on the event loop and never waits, so that between two
-calls all live subscriptions stand at the same position: whoever joins at that
-position has neither a gap nor a duplicate.
+Everything here runs on the event loop and never waits. `publish` matches and
+moves the hub's `position`; `flush` writes, a few hundred members at a time.
+Whoever joins at the hub's position, in a shard to which nothing is owed, has
+neither a gap nor a duplicate.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -19,22 +20,26 @@ from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.encode.wire import LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
-from gateway.live.group import Group
+from gateway.live.group import MOST_MEMBERS, Batch, Group, Shard
 from gateway.live.interest import Interest
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.match.index import Index
 
+# What one shard may be owed before the tail waits: the store is the queue, not this process.
+_MOST_OWED = 128
+
 
 class Pace(msgspec.Struct, frozen=True):
-    """Seconds: how often a quiet stream hears something, how long its last bytes may take, and
-    how long it may live (0: for ever)."""
+    """Seconds: how often a quiet stream hears something, how long its last bytes may take, how
+    long it may live (0: for ever), and how long events under load wait to be joined."""
 
     heartbeat: float = 15.0
     scanning: float = 5.0
     ping: float = 20.0
     finish: float = 0.5
     lifetime: float = 0.0
+    flush: float = 0.01
 
 
 class Totals(msgspec.Struct):
@@ -51,9 +56,13 @@ class Hub:
     """All streams of one log in this process."""
 
     def __init__(
-        self, epoch: str, position: int, clock: Clock, start_replay: Callable[[Subscription], None],
+        self,
+        epoch: str,
+        position: int,
+        clock: Clock,
+        start_replay: Callable[[Subscription], None],
         pace: Pace,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.position = position
         self.moved = Pulse()
         self.totals = Totals()
@@ -64,6 +73,7 @@ class Hub:
         self._pace = pace
         self._groups: dict[Interest, Group] = {}
         self._index: Index[Group] = Index()
+        self._owed: deque[Shard] = deque()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
         self._lifetimes: list[tuple[float, int, Subscription]] = []
@@ -77,10 +87,8 @@ class Hub:
         self._by_key[subscription.key_id][subscription] = None
         if self._pace.lifetime:
             # Jittered, so that streams opened together do not all come back together.
-            age = self._pace.lifetime * random.uniform(0.8, 1.0)
-            heappush(
-                self._lifetimes, (self._clock.monotonic() + age, id(subscription), subscription)
-            )
+            ends = self._clock.monotonic() + self._pace.lifetime * random.uniform(0.8, 1.0)
+            heappush(self._lifetimes, (ends, id(subscription), subscription))
         if not self.join(subscription):
             self._start_replay(subscription)
 
@@ -91,13 +99,11 @@ class Hub:
         interest = subscription.interest
         group = self._groups.get(interest)
         if group is None:
-            group = Group(interest, self._clock.monotonic(), self.position)
-            self._groups[interest] = group
+            group = self._groups[interest] = Group(interest)
             self._index.add(group, interest.question.bindings())
-        group.add(subscription)
-        subscription.state = State.LIVE
-        subscription.joined_at = group.count
         self.say_caught_up(subscription)
+        group.shard_to_join(self._clock.monotonic(), self.position).add(subscription)
+        subscription.state = State.LIVE
         return True
 
     def say_caught_up(self, subscription: Subscription) -> None:
@@ -105,7 +111,9 @@ class Hub:
         if not subscription.caught_up:
             subscription.caught_up = True
             members = {"cursor": self.cursor_of(subscription)}
-            subscription.sink.write(subscription.interest.wire.control("caught-up", members))
+            said = subscription.interest.wire.control("caught-up", members)
+            if said:
+                subscription.sink.write(said)
 
     def demote(self, subscription: Subscription) -> None:
         """Let a live subscription go on from the store at its own pace."""
@@ -118,8 +126,7 @@ class Hub:
         """End a stream, saying why and where."""
         if subscription.state is State.ENDED:
             return
-        cursor = self.cursor_of(subscription)
-        last = subscription.interest.wire.end(end, cursor)
+        last = subscription.interest.wire.end(end, self.cursor_of(subscription))
         self.forget(subscription)
         subscription.sink.finish(last, self._pace.finish)
 
@@ -141,13 +148,12 @@ class Hub:
 
     def blocked(self, subscription: Subscription) -> None:
         """The connection has begun to buffer."""
-        if subscription.state is State.LIVE:
-            self._groups[subscription.interest].blocked(subscription)
+        if subscription.shard is not None:
+            subscription.shard.blocked(subscription)
 
     def cursor_of(self, subscription: Subscription) -> str:
         """Where a stream stands, as the cursor that a client resumes from."""
-        live = subscription.state is State.LIVE
-        return format_cursor(self._epoch, self.position if live else subscription.cursor)
+        return format_cursor(self._epoch, self._offset_of(subscription))
 
     def key_ids(self) -> Iterable[str]:
         """The ids of all keys that have streams."""
@@ -157,14 +163,26 @@ class Hub:
         """The streams that a key has open."""
         return tuple(self._by_key.get(key_id, ()))
 
+    def _offset_of(self, subscription: Subscription) -> int:
+        shard = subscription.shard
+        if shard is None:
+            return subscription.cursor
+        return shard.begin if shard.pending else self.position
+
     def _leave(self, subscription: Subscription) -> None:
-        interest = subscription.interest
-        group = self._groups[interest]
-        group.remove(subscription)
-        subscription.cursor = self.position
-        subscription.sent += group.count - subscription.joined_at
-        if not group:
-            del self._groups[interest]
+        shard = subscription.shard
+        assert shard is not None
+        subscription.cursor = self._offset_of(subscription)
+        shard.remove(subscription)
+        if not shard:
+            self._drop(shard)
+
+    def _drop(self, shard: Shard) -> None:
+        group = shard.group
+        group.shards.remove(shard)
+        shard.pending.clear()
+        if not group.shards:
+            del self._groups[group.interest]
             self._index.remove(group)
 
     # Events
@@ -174,29 +192,68 @@ class Hub:
         """Whether there is anybody live; if not, the position may simply be moved."""
         return bool(self._groups)
 
+    @property
+    def takes_events(self) -> bool:
+        """Whether writing keeps up; if not, what is new can wait in the store."""
+        return not self._owed or len(self._owed[0].pending) < _MOST_OWED
+
     def move_to(self, position: int) -> None:
-        """Everything up to `position` has been handed out."""
+        """Everything up to `position` has been matched."""
         self.position = position
         self.moved.beat()
 
     def publish(self, events: Sequence[Event], reached: int) -> None:
-        """Deliver the events of `position < offset <= reached`, in order, to all who want them."""
-        wanted = self._match(events)
+        """Match the events of `position < offset <= reached`; `flush` delivers them in order."""
+        same: dict[tuple[int, ...], Batch] = {}
+        for group, chosen in self._match(events).items():
+            # Groups that get the same events share their encoding, too.
+            offsets = tuple([event.offset for event in chosen])
+            batch = same.get(offsets)
+            if batch is None:
+                batch = same[offsets] = Batch(chosen)
+            for shard in group.shards:
+                if not shard.pending:
+                    shard.begin = self.position
+                    self._owed.append(shard)
+                shard.pending.append(batch)
         self.move_to(reached)
+
+    def flush(self) -> float | None:
+        """Write what is owed to some shards.
+
+        Returns the seconds until it is worth calling again, None if nothing is owed.
+        """
+        written = 0
         now = self._clock.monotonic()
-        encoded: dict[tuple[str, tuple[int, ...]], bytes] = {}
-        for group, chosen in wanted.items():
-            wire = group.interest.wire
-            identity = (wire.name, tuple([event.offset for event in chosen]))
-            data = encoded.get(identity)
-            if data is None:
-                data = encoded[identity] = wire.events(chosen)
-            group.count += len(chosen)
-            group.quiet_since = now
-            group.bookmark = reached
-            self.totals.events += len(chosen) * len(group)
-            self.totals.bytes += len(data) * len(group)
-            self._write(group, data)
+        while self._owed:
+            shard = self._owed[0]
+            if shard.pending:
+                if shard.due > now:
+                    return shard.due - now
+                if written and written + len(shard) > MOST_MEMBERS:
+                    return 0.0
+                written += len(shard)
+                self._flush_shard(shard, now)
+            self._owed.popleft()
+        return None
+
+    def _flush_shard(self, shard: Shard, now: float) -> None:
+        wire = shard.group.interest.wire
+        data = b"".join([batch.encoded(wire) for batch in shard.pending])
+        count = sum([len(batch.events) for batch in shard.pending])
+        shard.pending.clear()
+        shard.count += count
+        shard.quiet_since = now
+        shard.bookmark = self.position
+        # Where several came at once there will be more: wait a little to join them, too.
+        shard.due = now + self._pace.flush if count > 1 else now
+        self.totals.events += count * len(shard)
+        self.totals.bytes += len(data) * len(shard)
+        self._write(shard, data)
+
+    def _write(self, shard: Shard, data: bytes) -> None:
+        for subscription in shard.write(data):
+            self.demote(subscription)
 
     def _match(self, events: Sequence[Event]) -> dict[Group, list[Event]]:
         wanted: dict[Group, list[Event]] = {}
@@ -220,35 +277,46 @@ class Hub:
     def overtaken(self, floor: int) -> None:
         """Retention deleted events that live streams have not had: say so, and end them."""
         for group in list(self._groups.values()):
-            for subscription in group.members():
-                self.end(subscription, OVERTAKEN)
+            for shard in list(group.shards):
+                for subscription in shard.members():
+                    self.end(subscription, OVERTAKEN)
         self.move_to(floor)
 
     # Quiet
 
     def tick(self) -> None:
-        """Heartbeats, bookmarks and pings that are due. Call about once a second."""
+        """Heartbeats, bookmarks, pings and ends that are due. Call about once a second."""
         now = self._clock.monotonic()
+        self._end_lifetimes(now)
+        cursor = format_cursor(self._epoch, self.position)
+        ping_due = now - self._pinged_at >= self._pace.ping
+        if ping_due:
+            self._pinged_at = now
+        for group in list(self._groups.values()):
+            wire = group.interest.wire
+            for shard in list(group.shards):
+                if self._bookmark_due(shard, now):
+                    shard.quiet_since = now
+                    shard.bookmark = self.position
+                    self._say(shard, wire.heartbeat(cursor))
+                if ping_due:
+                    self._say(shard, wire.ping())
+
+    def _bookmark_due(self, shard: Shard, now: float) -> bool:
+        if shard.pending:
+            return False
+        quiet = now - shard.quiet_since
+        moved = shard.bookmark < self.position
+        return quiet >= self._pace.heartbeat or (moved and quiet >= self._pace.scanning)
+
+    def _say(self, shard: Shard, data: bytes) -> None:
+        if data and shard:
+            self._write(shard, data)
+
+    def _end_lifetimes(self, now: float) -> None:
         while self._lifetimes and self._lifetimes[0][0] <= now:
             self.end(heappop(self._lifetimes)[2], LIFETIME_REACHED)
         if len(self._lifetimes) > 2 * len(self.subscriptions) + 1000:
             # Mostly streams that ended before their time.
             self._lifetimes = [entry for entry in self._lifetimes if entry[2] in self.subscriptions]
             heapify(self._lifetimes)
-        cursor = format_cursor(self._epoch, self.position)
-        ping_due = now - self._pinged_at >= self._pace.ping
-        if ping_due:
-            self._pinged_at = now
-        for group in list(self._groups.values()):
-            quiet = now - group.quiet_since
-            moved = group.bookmark < self.position
-            if quiet >= self._pace.heartbeat or (moved and quiet >= self._pace.scanning):
-                group.quiet_since = now
-                group.bookmark = self.position
-                self._write(group, group.interest.wire.heartbeat(cursor))
-            if ping_due:
-                self._write(group, group.interest.wire.ping())
-
-    def _write(self, group: Group, data: bytes) -> None:
-        for subscription in group.write(data):
-            self.demote(subscription)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from gateway.clock import Clock
-from gateway.encode.wire import COMPLETE, OVERTAKEN
+from gateway.encode.wire import COMPLETE, GOING_AWAY, OVERTAKEN
 from gateway.errors import GatewayError
 from gateway.live.chunks import Chunk, Chunks
 from gateway.live.gap import gap_message
@@ -15,6 +16,7 @@ from gateway.live.subscription import State, Subscription
 from gateway.store.ports import Log, Overtaken
 
 _RETRY_SECONDS = 1.0
+_LOGGER = logging.getLogger(__name__)
 
 
 class Replays:
@@ -39,6 +41,9 @@ class Replays:
             # Ended from outside: whoever cancelled has said what there was to say.
             if subscription.state is not State.ENDED:
                 raise
+        except Exception:
+            _LOGGER.exception("a replay has failed; its stream ends, and can be resumed")
+            self.hub.end(subscription, GOING_AWAY)
         finally:
             subscription.task = None
 

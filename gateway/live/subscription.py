@@ -2,11 +2,11 @@
 
     state      who writes to it                          its position
     REPLAYING  its own task, from the store              `cursor`
-    LIVE       the hub, together with its group          the hub's
+    LIVE       the hub, together with its shard          the shard's
     ENDED      nobody                                    where it ended
 
     REPLAYING -> LIVE       it has reached the hub's position ("caught up"); same turn of the loop
-    LIVE      -> REPLAYING  its peer does not keep up ("demoted"); on from the hub's position
+    LIVE      -> REPLAYING  its peer does not keep up ("demoted"); on from the shard's position
     any       -> ENDED      end() or the connection is lost
 
 Nothing queues per subscriber: what a peer has not taken is at most the
@@ -17,9 +17,12 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.live.interest import Interest
+
+if TYPE_CHECKING:
+    from gateway.live.group import Shard
 
 
 class State(Enum):
@@ -60,8 +63,8 @@ class Subscription:
     """The state of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "caught_up", "cursor", "interest", "joined_at", "key_id", "limit", "sent", "sink",
-        "skip_gaps", "state", "task", "until",
+        "caught_up", "cursor", "interest", "joined_at", "key_id", "limit", "sent", "shard",
+        "sink", "skip_gaps", "state", "task", "until",
     )  # fmt: skip
 
     def __init__(
@@ -85,9 +88,10 @@ class Subscription:
         self.skip_gaps = skip_gaps
         self.state = State.REPLAYING
         self.caught_up = False
-        # Events written before it joined its group, and the group's count at that moment.
+        # Events written before it joined its shard, and the shard's count at that moment.
         self.sent = 0
         self.joined_at = 0
+        self.shard: Shard | None = None
         self.task: asyncio.Task[None] | None = None
 
     @property

@@ -6,6 +6,7 @@ without one every so often, so a lost wake-up costs a moment, never an event.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from gateway.clock import Clock
@@ -20,44 +21,43 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Tail:
-    """Reads what is behind the hub's position and publishes it."""
+    """Reads what is behind the hub's position, and has it matched and written."""
 
-    def __init__(self, log: Log, hub: Hub, grown: Pulse, clock: Clock, flush: float) -> None:
+    def __init__(self, log: Log, hub: Hub, grown: Pulse, clock: Clock) -> None:
         self._log = log
         self._hub = hub
         self._grown = grown
         self._clock = clock
-        self._flush = flush
 
     async def run(self) -> None:
         """Until cancelled."""
+        wait: float | None = None
         while True:
-            await self._grown.until(
-                lambda: self._hub.position < self._log.head, _LOOK_ANYWAY_SECONDS
-            )
+            # Nothing owed: until there is something new. Else: until writing is due.
+            await self._grown.until(self._has_more, _LOOK_ANYWAY_SECONDS if wait is None else wait)
             try:
-                spent = await self.advance()
+                await self.advance()
             except GatewayError as error:
                 _LOGGER.warning("the log cannot be read, trying again: %s", error.detail)
                 await self._clock.sleep(_LOOK_ANYWAY_SECONDS)
-                continue
-            # Under load a pause as long as the fan-out itself lets arrivals join into the
-            # next write per subscriber; when quiet there was nothing to join, and no pause.
-            await self._clock.sleep(min(self._flush, spent))
+            wait = self._hub.flush()
+            # Whatever else is ready has its turn between two parts of a fan-out.
+            await asyncio.sleep(0)
 
-    async def advance(self) -> float:
-        """One step towards the head; returns the seconds spent on the fan-out."""
+    def _has_more(self) -> bool:
+        return self._hub.position < self._log.head and self._hub.takes_events
+
+    async def advance(self) -> None:
+        """One step towards the head."""
         log, hub = self._log, self._hub
-        if hub.position >= log.head:
-            return 0.0
+        if not self._has_more():
+            return
         if not hub.wants_events:
             hub.move_to(log.head)
-            return 0.0
+            return
         try:
             page = await log.read(hub.position, log.head, limit=_BATCH_EVENTS)
         except Overtaken:
             hub.overtaken(log.floor)
-            return 0.0
-        began = self._clock.monotonic()
+            return
         hub.publish(page.events, page.reached)
-        return self._clock.monotonic() - began

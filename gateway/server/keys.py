@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.clock import format_rfc3339
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys.provisioning import key_from_request
 from gateway.keys.token import is_key_id
@@ -70,9 +69,8 @@ async def revoke(request: web.Request) -> web.Response:
     if key is None:
         raise _unknown()
     await context.key_watch.look()
-    assert key.revoked_at is not None
-    revoked_at = format_rfc3339(int(key.revoked_at * 1_000_000))
-    return json_response({"id": key.id, "state": "revoked", "revoked_at": revoked_at})
+    shown = key.public(now)
+    return json_response({member: shown[member] for member in ("id", "state", "revoked_at")})
 
 
 async def _json_body(request: web.Request) -> Any:
@@ -80,7 +78,7 @@ async def _json_body(request: web.Request) -> Any:
     body = await read_body(request, most=_BODY_BYTES, seconds=_BODY_SECONDS)
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
 
 

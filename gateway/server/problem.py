@@ -17,6 +17,7 @@ from gateway.errors import (
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    RequestTimeout,
     Unauthorized,
     Unavailable,
 )
@@ -67,7 +68,7 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
         content_type="application/problem+json",
         headers=headers,
     )
-    if isinstance(error, PayloadTooLarge):
+    if isinstance(error, PayloadTooLarge | RequestTimeout):
         # The rest of the body is not worth reading.
         response.force_close()
     return response

@@ -71,7 +71,7 @@ async def _http(request: web.Request, pairs: Pairs) -> web.StreamResponse:
     if origin is not None and origin in context.settings.server.allowed_origins:
         headers += [f"Access-Control-Allow-Origin: {origin}", "Vary: Origin"]
     begin = await _begin(context, query)
-    return _open(request, context, key, view, query, begin, wire, _head(HTTPStatus.OK, headers))
+    return _open(request, context, key, view, query, begin, wire, headers)
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
@@ -85,8 +85,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
     begin = await _begin(context, query)
-    head = _head(HTTPStatus.SWITCHING_PROTOCOLS, headers)
-    return _open(request, context, key, view, query, begin, wire, head)
+    return _open(request, context, key, view, query, begin, wire, headers)
 
 
 async def _begin(context: Context, query: Query) -> Begin:
@@ -109,14 +108,15 @@ def _open(
     query: Query,
     begin: Begin,
     wire: Wire,
-    head: bytes,
+    headers: list[str],
 ) -> web.StreamResponse:
     """From here to the end nothing waits: the position is fixed when the first byte goes out."""
     until = None if query.follow else context.log.head
     transport = take_over(request)
     if transport is None:
         return TakenOver()
-    kind = WebSocketConnection if isinstance(wire, PlainWebSocket) else StreamConnection
+    websocket = isinstance(wire, PlainWebSocket)
+    kind = WebSocketConnection if websocket else StreamConnection
     connection = kind(transport, context.settings.stream.buffer_bytes)
     subscription = Subscription(
         Interest(Question(query.wanted, view, query.filter), wire),
@@ -128,9 +128,11 @@ def _open(
         skip_gaps=query.skip_gaps,
     )
     retry_ms = context.settings.stream.retry_ms
-    opening = wire.opening(
-        context.hub.cursor_of(subscription), random.randint(retry_ms, 2 * retry_ms)
-    )
+    cursor = context.hub.cursor_of(subscription)
+    status = HTTPStatus.SWITCHING_PROTOCOLS if websocket else HTTPStatus.OK
+    # For clients whose wire says nothing until there is an event.
+    head = _head(status, [*headers, f"Audit-Cursor: {cursor}"])
+    opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms))
     gap = wire.control("gap", begin.gap) if begin.gap is not None else b""
     connection.write(head + opening + gap)
     connection.serve(context.hub, subscription)

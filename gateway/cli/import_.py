@@ -1,0 +1,203 @@
+"""`audit-gateway import`: bring audit records that exist already into the log."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from gateway.cli.connection import DEFAULT_URL, read_key
+from gateway.cli.event_text import printable
+from gateway.errors import GatewayError, InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.cli.importing import Importer, RefusedFiles
+    from gateway.ingest.sink import Sink
+
+# The names in `gateway.ingest.mapping.formats`, which `--help` need not load.
+FORMAT_NAMES = ("native", "cloudtrail", "kubernetes", "github", "okta")
+INTERRUPTED = 130
+_TENANT = re.compile(r"[a-z0-9._-]{1,64}")
+
+_EXAMPLES = """\b
+Examples:
+  audit-gateway import events.ndjson
+  audit-gateway import --format cloudtrail --tenant acme AWSLogs/*.json.gz
+  audit-gateway import --format kubernetes --data ./data /var/log/audit.log
+  zcat okta-*.gz | audit-gateway import --format okta -
+
+\b
+Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
+3 the key was refused, 5 the gateway cannot be reached.
+"""
+
+
+@click.command("import", epilog=_EXAMPLES)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(FORMAT_NAMES),
+    default="native",
+    show_default=True,
+    help="What the records are. `native` is the gateway's own form.",
+)
+@click.option("--url", help=f"Address of a running gateway.  [default: {DEFAULT_URL}]")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that holds the key; else the variable AUDIT_GATEWAY_KEY.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write into this data folder instead; no gateway may be running on it.",
+)
+@click.option("--tenant", help="Tenant of events that name none.  [default: default]")
+@click.option(
+    "--refused",
+    "refused_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where refused records go.  [default: FILE.refused.ndjson]",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=500,
+    show_default=True,
+    help="Events per request.",
+)
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+)
+def import_command(
+    format_name: str,
+    url: str | None,
+    key_file: Path | None,
+    data: Path | None,
+    tenant: str | None,
+    refused_file: Path | None,
+    batch: int,
+    files: tuple[str, ...],
+) -> None:
+    """Import audit records from files, `-` for standard input.
+
+    A file is NDJSON, a JSON array, one object, or CloudTrail's
+    {"Records": [...]}; gzip is recognised. The record itself is kept unchanged
+    under `data`. Importing a file again does no harm: the same record gets the
+    same id, and the gateway counts it as a duplicate.
+
+    Records that cannot be taken are written to a file with their line and the
+    reason, and never keep others out.
+    """
+    from gateway.cli.importing import Importer, RefusedFiles
+    from gateway.ingest.mapping.lines import EventLines
+
+    if tenant is not None and not _TENANT.fullmatch(tenant):
+        raise InvalidRequest(f"--tenant {tenant}: a tenant is 1 to 64 of a-z, 0-9, `.`, `_`, `-`")
+    _check_refused_file(refused_file, files)
+    with _progress(files) as (advance, say), RefusedFiles(refused_file) as refused:
+        sink = make_sink(url, key_file, data, say)
+        try:
+            lines = EventLines(format_name, tenant)
+            importer = Importer(lines, sink, refused, batch=batch, progress=advance)
+            _run(importer, files)
+        finally:
+            sink.close()
+    _report(importer, refused)
+    if importer.count.refused:
+        click.get_current_context().exit(1)
+
+
+def make_sink(
+    url: str | None, key_file: Path | None, data: Path | None, notice: Callable[[str], None]
+) -> Sink:
+    """The way in: the folder `data` if given, else the gateway at `url`."""
+    if data is not None:
+        if url is not None or key_file is not None:
+            raise InvalidRequest("--data writes into a folder: leave out --url and --key-file")
+        from gateway.cli.folder_sink import FolderSink
+
+        return FolderSink(data)
+    from gateway.cli.http_sink import HttpSink
+
+    return HttpSink(url or DEFAULT_URL, read_key(key_file), notice=notice)
+
+
+def _run(importer: Importer, files: tuple[str, ...]) -> None:
+    """Import all files; an end before the last record says what is in, and how to go on."""
+    try:
+        for file in files:
+            with _opened(file) as stream:
+                importer.run(file, stream)
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted. {importer.count}. {_GO_ON}", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    except GatewayError:
+        if importer.count.read:
+            click.echo(f"stopped. {importer.count}. {_GO_ON}", err=True)
+        raise
+
+
+_GO_ON = "Run the same command again to go on: what is in already counts as duplicates."
+
+
+def _report(importer: Importer, refused: RefusedFiles) -> None:
+    click.echo(str(importer.count), err=True)
+    if refused.paths:
+        names = ", ".join(str(path) for path in refused.paths)
+        click.echo(f"the refused records and the reasons are in {names}", err=True)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[io.BufferedIOBase]:
+    if file == "-":
+        yield cast(io.BufferedIOBase, sys.stdin.buffer)
+        return
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open(file, "rb"))
+        except OSError as error:
+            raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from None
+        yield stream
+
+
+def _check_refused_file(refused_file: Path | None, files: tuple[str, ...]) -> None:
+    inputs = {Path(file).resolve() for file in files if file != "-"}
+    if refused_file is not None and refused_file.resolve() in inputs:
+        raise InvalidRequest(f"--refused {refused_file} is one of the files to import")
+
+
+@contextmanager
+def _progress(
+    files: tuple[str, ...],
+) -> Iterator[tuple[Callable[[str, int], None], Callable[[str], None]]]:
+    """Two functions: one takes a file and the bytes read of it, one says a line."""
+    if not sys.stderr.isatty():
+        yield lambda file, position: None, lambda text: click.echo(printable(text), err=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    total = sum(os.path.getsize(file) for file in files if file != "-")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total or None)
+        positions: dict[str, int] = {}
+
+        def advance(file: str, position: int) -> None:
+            positions[file] = position
+            bar.update(task, completed=sum(positions.values()))
+
+        yield advance, lambda text: console.print(printable(text), markup=False)

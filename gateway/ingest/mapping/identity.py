@@ -1,0 +1,61 @@
+"""Ids that come out the same however often a record is imported.
+
+A source's own id is kept where it can be trusted to be one of a kind. Where it
+is missing the record's content stands for it: SHA-256 over the record with
+its members sorted, so that white space and order do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from gateway.ingest.mapping.native import text
+
+_ID = re.compile(r"[ -~]{1,128}")
+_MARK_LENGTH = 32
+_REMEMBERED = 200_000
+
+
+def digest(record: dict[str, Any]) -> str:
+    """The record's content as 64 hexadecimal digits."""
+    return hashlib.sha256(msgspec.json.encode(record, order="deterministic")).hexdigest()
+
+
+def event_id(record: dict[str, Any], own: Any) -> str:
+    """The source's `own` id of the record if it fits, else one made of its content."""
+    name = text(own, 129)
+    if name is not None and _ID.fullmatch(name):
+        return name
+    return f"sha256-{digest(record)}"
+
+
+def marked(name: str, record: dict[str, Any]) -> str:
+    """`name` with a mark of the content behind it: equal only for equal records."""
+    mark = digest(record)[:_MARK_LENGTH]
+    candidate = f"{name}~{mark}"
+    return candidate if _ID.fullmatch(candidate) else f"sha256-{digest(record)}"
+
+
+class SeenIds:
+    """Keeps records apart that share an id within one import.
+
+    The gateway takes an id it knows for the same event and drops it. Exports
+    that were shortened or made anonymous reuse ids for different records: the
+    second record with an id, and other content than the first, gets a marked
+    id. Only the newest 200,000 ids are remembered, to bound the memory.
+    """
+
+    def __init__(self) -> None:
+        self._contents: dict[str, str] = {}
+
+    def settle(self, name: str, record: dict[str, Any]) -> str:
+        """The id under which to send the record."""
+        content = digest(record)[:_MARK_LENGTH]
+        known = self._contents.setdefault(name, content)
+        if len(self._contents) > _REMEMBERED:
+            del self._contents[next(iter(self._contents))]
+        return name if known == content else marked(name, record)

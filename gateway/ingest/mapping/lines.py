@@ -1,0 +1,63 @@
+"""From a record as it was read to the line of NDJSON that the gateway takes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from gateway.ingest.mapping.formats import FORMATS
+from gateway.ingest.mapping.identity import SeenIds, event_id
+
+_encode = msgspec.json.Encoder().encode
+# What a gateway that this event was read from has put in front of it.
+_SET_BY_GATEWAY = re.compile(rb'\A\{"cursor":"[^"]*","recorded_at":"[^"]*",')
+_LINE_BREAKS = re.compile(rb"[\r\n]")
+
+
+def one_line(raw: bytes) -> bytes:
+    """The same JSON without line breaks: they only stand between tokens, as a space may."""
+    return _LINE_BREAKS.sub(b" ", raw.strip())
+
+
+class EventLines:
+    """Maps the records of one import.
+
+    `tenant` is for events that name none themselves; None leaves the choice to
+    the gateway.
+    """
+
+    def __init__(self, format_name: str, tenant: str | None = None) -> None:
+        self._to_event = FORMATS[format_name]
+        self._is_native = format_name == "native"
+        self._tenant = tenant
+        self._seen = SeenIds()
+
+    def line(self, record: dict[str, Any], raw: bytes) -> bytes:
+        """The event of a record, without a line break. `raw` is the record as it was read.
+
+        The bytes of `raw` go into the event as they are: numbers keep their
+        digits, and duplicate members are still there for the gateway to refuse.
+        Raises `Unmappable`.
+        """
+        line = one_line(raw)
+        if self._is_native:
+            return self._completed(record, line)
+        event = self._to_event(record)
+        event["id"] = self._seen.settle(event["id"], record)
+        if self._tenant is not None:
+            event["tenant"] = self._tenant
+        event["data"] = msgspec.Raw(line)
+        return _encode(event)
+
+    def _completed(self, event: dict[str, Any], line: bytes) -> bytes:
+        line = _SET_BY_GATEWAY.sub(b"{", line, count=1)
+        added = {}
+        if "id" not in event:
+            added["id"] = event_id(event, None)
+        if self._tenant is not None and "tenant" not in event:
+            added["tenant"] = self._tenant
+        if not added or not event:
+            return line
+        return _encode(added)[:-1] + b"," + line[1:]

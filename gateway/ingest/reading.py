@@ -1,0 +1,216 @@
+"""The records of an export file, one after another.
+
+A file is NDJSON, one JSON array, one object, or a document that wraps its
+records (CloudTrail's `{"Records":[..]}`, Kubernetes' `EventList`), also several
+of these behind each other, in UTF-8 and possibly gzipped. What it is shows in
+the content, never in the name. NDJSON is read line by line; only a document
+is held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+# A document or a line. CloudTrail's documents hold 50 MB at most.
+MAX_UNIT_BYTES = 256 * 1024 * 1024
+_SHOWN_OF_A_LONG_LINE = 1024
+_BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_SPACE = re.compile(r"[ \t\n\r]*")
+_JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_shallow = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_any_value = msgspec.json.Decoder(msgspec.Raw)
+_deep = msgspec.json.Decoder()
+_text_decoder = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record: decoded, and `raw` as it was read.
+
+    `line` counts from 1. `item` is the place within the array or document that
+    begins on that line, from 1; None for a record that is a line of its own.
+    """
+
+    line: int
+    item: int | None
+    raw: bytes
+    members: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line, or a part of one, that holds no record. `raw` is what stands there."""
+
+    line: int
+    item: int | None
+    raw: bytes
+    reason: str
+
+
+def read_records(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
+    """Everything in the stream, in order; what cannot be read takes nothing else with it."""
+    start = stream.read(2)
+    if start in _UTF_16:
+        yield Unreadable(1, None, b"", "the file is UTF-16; convert it to UTF-8 first")
+        return
+    plain = _joined(start, stream)
+    units = _units(gzip.GzipFile(fileobj=plain) if start == _GZIP else plain)
+    line = 1
+    while True:
+        try:
+            line, unit = next(units)
+        except StopIteration:
+            return
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            reason = f"the gzip data is damaged or ends too early behind this line: {error}"
+            yield Unreadable(line, None, b"", reason)
+            return
+        if len(unit) > MAX_UNIT_BYTES:
+            reason = f"longer than {MAX_UNIT_BYTES} bytes without a line break"
+            yield Unreadable(line, None, unit[:_SHOWN_OF_A_LONG_LINE], reason)
+        else:
+            yield from _records(line, unit)
+
+
+def _units(stream: io.BufferedIOBase) -> Iterator[tuple[int, bytes]]:
+    """`(line number, text)` of each line, or of the one document that spans lines."""
+    lines = _lines(stream, 1)
+    for number, head in lines:
+        if len(head) > MAX_UNIT_BYTES or _values(head)[1] is None:
+            yield number, head
+            break
+        # Either a document of several lines, or NDJSON with a broken first line.
+        rest = stream.read(MAX_UNIT_BYTES - len(head))
+        document = head + b"\n" + rest
+        if _values(document)[1] is None:
+            yield number, document
+            return
+        yield number, head
+        lines = _lines(_joined(rest, stream), number + 1)
+        break
+    yield from lines
+
+
+def _lines(stream: io.BufferedIOBase, number: int) -> Iterator[tuple[int, bytes]]:
+    """`(line number, text)` of the lines that are not blank; one too long comes cut."""
+    while raw := stream.readline(MAX_UNIT_BYTES + 1):
+        line = raw.removeprefix(_BOM).strip()
+        if line:
+            yield number, line if len(raw) <= MAX_UNIT_BYTES else raw
+        while not raw.endswith(b"\n") and (raw := stream.readline(MAX_UNIT_BYTES)):
+            pass
+        number += 1
+
+
+def _values(text: bytes) -> tuple[list[bytes], str | None, bytes]:
+    """The JSON values that stand behind each other in `text`.
+
+    Then why what follows them is none, and that remainder; `None, b""` if nothing follows.
+    """
+    try:
+        _any_value.decode(text)
+    except _JSON_ERRORS as error:
+        reason = f"not valid JSON: {error}"
+    else:
+        return [text], None, b""
+    values: list[bytes] = []
+    try:
+        whole = text.decode()
+    except UnicodeDecodeError as error:
+        return [], f"not valid UTF-8 at byte {error.start}", text
+    begin = _past_space(whole, 0)
+    while begin < len(whole):
+        try:
+            end = _text_decoder.raw_decode(whole, begin)[1]
+        except (json.JSONDecodeError, RecursionError) as error:
+            if values:
+                reason = f"not valid JSON behind value {len(values)} of the line: {error}"
+            return values, reason, whole[begin:].encode()
+        values.append(whole[begin:end].encode())
+        begin = _past_space(whole, end)
+    return values, None, b""
+
+
+def _past_space(text: str, begin: int) -> int:
+    match = _SPACE.match(text, begin)
+    assert match is not None
+    return match.end()
+
+
+def _records(line: int, unit: bytes) -> Iterator[Record | Unreadable]:
+    values, reason, rest = _values(unit)
+    place = 0
+    for value in values:
+        wrapped = _wrapped(value)
+        alone = wrapped is None and len(values) == 1 and reason is None
+        for raw in [value] if wrapped is None else wrapped:
+            place += 1
+            yield _record(line, None if alone else place, raw)
+    if reason is not None:
+        yield Unreadable(line, place + 1 if place else None, rest, reason)
+
+
+def _wrapped(value: bytes) -> list[bytes] | None:
+    """The records inside an array or a wrapping document; None if `value` is neither."""
+    try:
+        outer = _shallow.decode(value)
+        if isinstance(outer, dict):
+            if "Records" in outer:
+                outer = _list.decode(outer["Records"])
+            elif "items" in outer and bytes(outer.get("kind", b"")).endswith(b'EventList"'):
+                outer = _list.decode(outer["items"])
+            else:
+                return None
+    except _JSON_ERRORS:
+        return None
+    return [bytes(item) for item in outer]
+
+
+def _record(line: int, item: int | None, raw: bytes) -> Record | Unreadable:
+    try:
+        members = _deep.decode(raw)
+    except UnicodeDecodeError as error:
+        return Unreadable(line, item, raw, f"not valid UTF-8 at byte {error.start}")
+    except _JSON_ERRORS as error:
+        return Unreadable(line, item, raw, f"not valid JSON: {error}")
+    if not isinstance(members, dict):
+        return Unreadable(line, item, raw, "a record is a JSON object")
+    return Record(line, item, raw, members)
+
+
+def _joined(head: bytes, rest: io.BufferedIOBase) -> io.BufferedIOBase:
+    return io.BufferedReader(_Joined(head, rest))
+
+
+class _Joined(io.RawIOBase):
+    """Bytes that were read already, and the rest of their stream behind them."""
+
+    def __init__(self, head: bytes, rest: io.BufferedIOBase) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """At most one read below: what a pipe holds is passed on before it fills a buffer."""
+        size = len(buffer)
+        if self._head:
+            taken, self._head = self._head[:size], self._head[size:]
+        else:
+            taken = self._rest.read1(size)
+        buffer[: len(taken)] = taken
+        return len(taken)
