@@ -6,7 +6,6 @@ it says so). Code that acts takes a `Clock`, so that tests own the time.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -15,11 +14,11 @@ from typing import Protocol
 from gateway.errors import InvalidRequest
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DURATION = re.compile(r"(?:\d{1,9}(?:s|m|h|d))+")
-_PART = re.compile(r"(\d+)([smhd])")
+_DURATION = re.compile(r"(?:\d{1,9}[smhd])+", re.ASCII)
+_PART = re.compile(r"(\d+)([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)",
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
 
@@ -47,6 +46,9 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        # Commands that never wait start about 50 ms sooner without it.
+        import asyncio
+
         await asyncio.sleep(seconds)
 
 

@@ -21,15 +21,33 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
     created_at: float
     expires_at: float
+    roles: tuple[str, ...] = ()
     revoked_at: float | None = None
     revoked_reason: str = ""
+    suspended_at: float | None = None
+    suspended_until: float | None = None
+    suspended_reason: str = ""
+    # After a rotation: the key that takes over, and when this one stops at the latest.
+    successor: str = ""
+    drains_until: float | None = None
+    predecessor: str = ""
     revision: int = 0
 
+    @property
+    def ends_at(self) -> float:
+        """When it stops working by itself."""
+        return min(self.expires_at, self.drains_until or self.expires_at)
+
     def state(self, now: float) -> str:
-        """`active`, `expired` or `revoked`; revoked stays revoked."""
+        """`active`, `draining`, `suspended`, `expired` or `revoked`; revoked stays revoked."""
         if self.revoked_at is not None:
             return "revoked"
-        return "expired" if now >= self.expires_at else "active"
+        if now >= self.ends_at:
+            return "expired"
+        until = self.suspended_until
+        if self.suspended_at is not None and (until is None or now < until):
+            return "suspended"
+        return "active" if self.drains_until is None else "draining"
 
     def public(self, now: float) -> dict[str, Any]:
         """What administration shows of it: never the digest."""
@@ -43,11 +61,17 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             "expires_at": _time(self.expires_at),
             "grants": msgspec.to_builtins(self.grants),
         }
-        if self.revoked_at is not None:
-            shown["revoked_at"] = _time(self.revoked_at)
-            shown["revoked_reason"] = self.revoked_reason
+        if self.roles:
+            shown["roles"] = list(self.roles)
+        for name in ("revoked_at", "suspended_at", "suspended_until", "drains_until"):
+            moment = getattr(self, name)
+            if moment is not None:
+                shown[name] = _time(moment)
+        for name in ("revoked_reason", "suspended_reason", "successor", "predecessor"):
+            if getattr(self, name):
+                shown[name] = getattr(self, name)
         return shown
 
 
 def _time(seconds: float) -> str:
-    return format_rfc3339(int(seconds * 1_000_000))
+    return format_rfc3339(round(seconds * 1_000_000))

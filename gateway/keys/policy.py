@@ -1,23 +1,77 @@
-"""Decisions: may this key do that, and what does it see then. Pure; default deny, deny wins."""
+"""Decisions: may this key do that, and what does it see then. Pure; default deny, deny wins.
+
+Roles and own grants count together. An event that several grants let through
+wears the masks of all of them: a mask is a denial of a part, and denials win.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
 import msgspec
 
+from gateway.event import Event
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
+from gateway.keys.mask import Masks, masked
 from gateway.match.scope import Scope, Test, all_of, any_of
+
+Lens = Callable[[Event], Event | None]
+_CLEAR = Masks()
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much of the events of one allowed scope is shown, and how far back (seconds)."""
+
+    masks: Masks = _CLEAR
+    lookback: int | None = None
 
 
 class View(msgspec.Struct, frozen=True):
-    """What one key sees of the log. Hashable; equal views see the same."""
+    """What one key sees of the log. Hashable; equal views see the same.
+
+    `limits` belong to the scopes of `allowed`, one each; empty, there are none.
+    """
 
     allowed: tuple[Scope, ...]
     denied: tuple[Scope, ...] = ()
+    limits: tuple[Limits, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the allowed scopes say it all."""
+        return not self.denied and not self.limits
 
     def compile(self) -> Test:
         """A function that says whether the view contains an event (or a draft)."""
-        sees = any_of([scope.compile() for scope in self.allowed])
+        return self._unless_denied(any_of([scope.compile() for scope in self.allowed]))
+
+    def lens(self, floors: tuple[int, ...] = ()) -> Lens:
+        """A function that gives an event as it is seen, or None.
+
+        `floors` are the offsets that the allowed scopes do not reach back to, one each.
+        """
+        sees = self.compile()
+        if not self.limits:
+            return lambda event: event if sees(event) else None
+        scopes = [scope.compile() for scope in self.allowed]
+        bounds = floors or (0,) * len(scopes)
+        parts = list(zip(scopes, [limits.masks for limits in self.limits], bounds, strict=True))
+
+        def look(event: Event) -> Event | None:
+            if not sees(event):
+                return None
+            through = [
+                masks for test, masks, floor in parts if event.offset > floor and test(event)
+            ]
+            if not through:
+                return None
+            return _masked(event, _joined(tuple(through)))
+
+        return look
+
+    def _unless_denied(self, sees: Test) -> Test:
         if not self.denied:
             return sees
         hidden = any_of([scope.compile() for scope in self.denied])
@@ -38,23 +92,77 @@ class Denied(msgspec.Struct, frozen=True):
 
 REVOKED = Denied("key_revoked")
 EXPIRED = Denied("key_expired")
+SUSPENDED = Denied("key_suspended")
 NOT_GRANTED = Denied("action_not_granted")
+_STATES = {"revoked": REVOKED, "expired": EXPIRED, "suspended": SUSPENDED}
 
 
-def decide(key: Key, action: str, now: float) -> Allowed | Denied:
-    """Whether `key` may perform `action` at `now` (seconds since 1970)."""
-    if key.revoked_at is not None:
-        return REVOKED
-    if now >= key.expires_at:
-        return EXPIRED
-    return decide_grants(key.grants, action)
+def decide(
+    key: Key,
+    action: str,
+    now: float,
+    *,
+    address: str | None = None,
+    roles: Mapping[str, tuple[Grant, ...]] | None = None,
+) -> Allowed | Denied:
+    """Whether `key` may perform `action` at `now` (seconds since 1970) from `address`."""
+    denied = _STATES.get(key.state(now))
+    if denied is not None:
+        return denied
+    return decide_grants(effective_grants(key, roles or {}), action, now=now, address=address)
 
 
-def decide_grants(grants: tuple[Grant, ...], action: str) -> Allowed | Denied:
+def effective_grants(key: Key, roles: Mapping[str, tuple[Grant, ...]]) -> tuple[Grant, ...]:
+    """The key's own grants and those of its roles; a role that is gone grants nothing."""
+    if not key.roles:
+        return key.grants
+    return key.grants + tuple(grant for role in key.roles for grant in roles.get(role, ()))
+
+
+def decide_grants(
+    grants: tuple[Grant, ...], action: str, *, now: float = 0.0, address: str | None = None
+) -> Allowed | Denied:
     """The same for grants alone, whatever the key's state."""
-    relevant = [grant for grant in grants if action in grant.actions]
-    allowed = tuple(dict.fromkeys(g.scope() for g in relevant if g.effect == "allow"))
+    allowed: dict[tuple[Scope, Limits], None] = {}
+    denied: dict[Scope, None] = {}
+    reason: str | None = None
+    for grant in grants:
+        if action not in grant.actions:
+            continue
+        unmet = grant.when.holds(now, address) if grant.when is not None else None
+        if unmet is not None:
+            reason = reason or unmet
+        elif grant.effect == "deny":
+            denied[grant.scope()] = None
+        else:
+            lookback = grant.when.lookback if grant.when is not None else None
+            allowed[grant.scope(), Limits(grant.fields or _CLEAR, lookback)] = None
     if not allowed:
-        return NOT_GRANTED
-    denied = tuple(dict.fromkeys(g.scope() for g in relevant if g.effect == "deny"))
-    return Allowed(View(allowed, denied))
+        return NOT_GRANTED if reason is None else Denied(reason)
+    limits = tuple(limit for _, limit in allowed)
+    if all(limit == Limits() for limit in limits):
+        limits = ()
+    return Allowed(View(tuple(scope for scope, _ in allowed), tuple(denied), limits))
+
+
+def changes_with_time(grants: tuple[Grant, ...]) -> bool:
+    """Whether a decision over the grants may be another one later."""
+    return any(grant.when is not None and grant.when.hours is not None for grant in grants)
+
+
+@lru_cache(1024)
+def _joined(several: tuple[Masks, ...]) -> Masks:
+    whole = several[0]
+    for masks in several[1:]:
+        whole = whole.joined(masks)
+    return whole
+
+
+# Events come to many groups one after the other: the last ones are worth keeping.
+@lru_cache(64)
+def _masked_json(event: Event, masks: Masks) -> Event:
+    return masked(event, masks)
+
+
+def _masked(event: Event, masks: Masks) -> Event:
+    return _masked_json(event, masks) if masks else event

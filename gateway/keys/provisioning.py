@@ -22,7 +22,7 @@ def new_key(
     owner: str,
     grants: tuple[Grant, ...],
     now: float,
-    life: int,
+    life: float,
     pepper: bytes,
 ) -> tuple[Key, str]:
     """The key to store, and its token, which is shown once. `life` in seconds."""
@@ -79,7 +79,7 @@ def key_from_request(
     )
 
 
-def check_life(life: int, max_life: int) -> None:
+def check_life(life: float, max_life: int) -> None:
     """Refuse a life (seconds) that is over already or longer than the settings allow."""
     if life <= 0:
         raise _invalid("the key would have expired already; choose a later expiry")
@@ -90,7 +90,7 @@ def check_life(life: int, max_life: int) -> None:
         )
 
 
-def _life(body: dict[str, Any], now: float, default: int) -> int:
+def _life(body: dict[str, Any], now: float, default: int) -> float:
     if "expires_in" in body and "expires_at" in body:
         raise _invalid("send either expires_in or expires_at")
     if "expires_in" in body:
@@ -104,7 +104,7 @@ def _life(body: dict[str, Any], now: float, default: int) -> int:
         if not isinstance(body["expires_at"], str):
             raise _invalid("expires_at: an RFC 3339 date-time is needed")
         try:
-            return int(parse_rfc3339(body["expires_at"]) / 1_000_000 - now)
+            return parse_rfc3339(body["expires_at"]) / 1_000_000 - now
         except ValueError as error:
             raise _invalid(f"expires_at: {error}") from None
     return default

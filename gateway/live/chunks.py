@@ -76,8 +76,8 @@ class Chunks:
                 lines = read.lines
                 return Chunk(wire.lines(lines) if lines else b"", len(lines), read.reached)
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, narrowing=narrowing)
-            matches = question.matcher()
-            chosen = [event for event in page.events if matches(event)]
+            look = question.matcher()
+            chosen = [seen for event in page.events if (seen := look(event)) is not None]
             reached = page.reached
             if len(chosen) > limit:
                 chosen = chosen[:limit]

@@ -96,7 +96,7 @@ class Hub:
         """Make a subscription live if it stands at the hub's position; says whether it is."""
         if subscription.bounded or subscription.cursor != self.position:
             return False
-        interest = subscription.interest
+        interest = subscription.interest = subscription.interest.live()
         group = self._groups.get(interest)
         if group is None:
             group = self._groups[interest] = Group(interest)
@@ -206,11 +206,11 @@ class Hub:
         """Match the events of `position < offset <= reached`; `flush` delivers them in order."""
         same: dict[tuple[int, ...], Batch] = {}
         for group, chosen in self._match(events).items():
-            # Groups that get the same events share their encoding, too.
-            offsets = tuple([event.offset for event in chosen])
-            batch = same.get(offsets)
+            # Groups that get the same events, with the same masks, share their encoding, too.
+            identity = tuple(map(id, chosen))
+            batch = same.get(identity)
             if batch is None:
-                batch = same[offsets] = Batch(chosen)
+                batch = same[identity] = Batch(chosen)
             for shard in group.shards:
                 if not shard.pending:
                     shard.begin = self.position
@@ -260,18 +260,23 @@ class Hub:
         for event in events:
             members: dict[str, Any] | None = None
             for group in self._index.candidates(event):
-                if not group.in_scope(event):
+                seen = group.in_scope(event)
+                if seen is None:
                     continue
                 if group.filter is not None:
-                    if members is None:
-                        members = event.members()
-                    if not group.filter(members):
+                    if seen is not event:
+                        matches = group.filter(seen.members())
+                    else:
+                        if members is None:
+                            members = event.members()
+                        matches = group.filter(members)
+                    if not matches:
                         continue
                 chosen = wanted.get(group)
                 if chosen is None:
-                    wanted[group] = [event]
+                    wanted[group] = [seen]
                 else:
-                    chosen.append(event)
+                    chosen.append(seen)
         return wanted
 
     def overtaken(self, floor: int) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from gateway.encode.wire import Wire
 from gateway.event import Event
-from gateway.keys.policy import View
+from gateway.keys.policy import Lens, View
 from gateway.match.expression import Filter
 from gateway.match.index import Binding
-from gateway.match.scope import EQUALITY_MEMBERS, Scope, Test, all_of
+from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of
 from gateway.store.ports import Narrowing
 
 # Members of the index by the path that filter expressions know them by.
@@ -25,22 +23,47 @@ class Question(msgspec.Struct, frozen=True):
     wanted: Scope
     view: View
     filter: Filter | None = None
+    # How far back each scope of the view reaches, where it is limited: never behind these offsets.
+    floors: tuple[int, ...] = ()
 
-    def in_scope(self) -> Test:
-        """Whether an event is asked for and allowed, but for the filter, which needs members."""
-        return all_of([self.wanted.compile(), self.view.compile()])
+    def live(self) -> Question:
+        """The same for events to come, which are behind every floor."""
+        return msgspec.structs.replace(self, floors=()) if self.floors else self
 
-    def matcher(self) -> Callable[[Event], bool]:
+    def in_scope(self) -> Lens:
+        """Gives an event as the key sees it if it is asked for, but for the filter.
+
+        What was asked for is looked up in what the key may see: selectors and
+        filters find out nothing about members that are masked.
+        """
+        wanted = self.wanted.compile()
+        if not self.view.limits:
+            wanted = all_of([wanted, self.view.compile()])
+            return lambda event: event if wanted(event) else None
+        lens = self.view.lens(self.floors)
+
+        def look(event: Event) -> Event | None:
+            seen = lens(event)
+            return seen if seen is not None and wanted(seen) else None
+
+        return look
+
+    def matcher(self) -> Lens:
         """The whole decision for one event at a time."""
         in_scope, chosen = self.in_scope(), self.filter
         if chosen is None:
             return in_scope
         matches = chosen.matches
-        return lambda event: in_scope(event) and matches(event.members())
+
+        def look(event: Event) -> Event | None:
+            seen = in_scope(event)
+            return seen if seen is not None and matches(seen.members()) else None
+
+        return look
 
     def narrowing(self) -> Narrowing:
         """What a store may use to read less."""
-        complete = self.filter is None and not self.view.denied
+        complete = self.filter is None and self.view.plain
         return Narrowing(self.wanted, self.view.allowed, complete)
 
     def bindings(self) -> list[Binding]:
@@ -65,3 +88,8 @@ class Interest(msgspec.Struct, frozen=True):
 
     question: Question
     wire: Wire
+
+    def live(self) -> Interest:
+        """The same for events to come."""
+        live = self.question.live()
+        return self if live is self.question else Interest(live, self.wire)

@@ -66,21 +66,22 @@ Differences from CEL
 
 Bounds
     4096 characters, 256 names, values and operators, 32 levels of nesting,
-    patterns of 2000 RE2 instructions, concatenations of 262144 characters. One
-    evaluation has a budget (`cel_values.BUDGET`) of about ten milliseconds;
-    an event on which it runs out does not match.
+    patterns of 2000 RE2 instructions together, concatenations of 262144
+    characters or 32768 items. One evaluation has a budget (`cel_values.BUDGET`)
+    of some ten milliseconds; an event on which it runs out does not match.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from gateway.match.cel_checker import check
-from gateway.match.cel_compiler import Program, compile_tree
+from gateway.match.cel_compiler import compile_tree
 from gateway.match.cel_parser import parse
+from gateway.match.cel_shapes import Test
 from gateway.match.cel_tree import (
     Binary,
     Choice,
@@ -93,6 +94,7 @@ from gateway.match.cel_tree import (
     Select,
     canonical_text,
 )
+from gateway.match.cel_values import Frame
 
 INDEXED = frozenset({"tenant", "category", "action", "outcome", "actor.id"})
 
@@ -111,13 +113,13 @@ class Filter:
     canonical: str
     members: frozenset[str]
     equalities: Mapping[str, frozenset[str]]
-    _program: Program
+    _test: Test = field(repr=False)
+    _frame: Frame = field(repr=False)  # copied for every evaluation; empty if nothing is counted
 
     def matches(self, event: Mapping[str, Any]) -> bool:
         """Whether the filter is true of a decoded event (as of `orjson.loads`). Never raises."""
-        program = self._program
         try:
-            return program.test(event, program.frame and program.frame.copy())
+            return self._test(event, self._frame and self._frame.copy())
         except Exception:  # the budget is spent; and no event may end a stream
             return False
 
@@ -135,8 +137,9 @@ def compile_filter(source: str) -> Filter:
     """
     root = parse(source)
     members = check(root)
+    test, frame = compile_tree(root)
     equalities = MappingProxyType(_equalities(root))
-    return Filter(source, canonical_text(root), members, equalities, compile_tree(root))
+    return Filter(source, canonical_text(root), members, equalities, test, frame)
 
 
 def _equalities(node: Node) -> dict[str, frozenset[str]]:
@@ -145,8 +148,8 @@ def _equalities(node: Node) -> dict[str, frozenset[str]]:
         case Logic(operator="&&", operands=operands):
             found = _equalities(operands[0])
             for operand in operands[1:]:
-                for path, values in _equalities(operand).items():
-                    found[path] = found[path] & values if path in found else values
+                for path, texts in _equalities(operand).items():
+                    found[path] = found[path] & texts if path in found else texts
             return found
         case Logic(operator="||", operands=operands):
             return _in_any([_equalities(operand) for operand in operands])

@@ -33,14 +33,15 @@ class Index(Generic[Item]):
 
     def add(self, item: Item, alternatives: Iterable[Binding]) -> None:
         """Enter an item that can only match where one of the alternatives holds."""
-        places: list[tuple[tuple[str, ...], Any]] = []
+        # Alternatives that differ in what is not indexed share their places: each counts once.
+        distinct: dict[tuple[tuple[str, ...], Any], None] = {}
         for binding in alternatives:
             members = _bound_members(binding)
             values = [sorted(binding[member]) for member in members]
             for combination in product(*values):
                 key = combination[0] if len(members) == 1 else combination
-                places.append((members, key))
-        self._places[item] = places
+                distinct[members, key] = None
+        places = self._places[item] = list(distinct)
         self._several += len(places) > 1
         for members, key in places:
             if members:
@@ -55,14 +56,13 @@ class Index(Generic[Item]):
         self._several -= len(places) > 1
         for members, key in places:
             if not members:
-                self._unbound.pop(item, None)
+                del self._unbound[item]
                 continue
             table = self._tables[members]
-            items = table.entries.get(key)
-            if items is not None:
-                items.pop(item, None)
-                if not items:
-                    del table.entries[key]
+            items = table.entries[key]
+            del items[item]
+            if not items:
+                del table.entries[key]
             if not table.entries:
                 del self._tables[members]
 
@@ -82,7 +82,7 @@ class Index(Generic[Item]):
 
 class _Table(Generic[Item]):
     def __init__(self, members: tuple[str, ...]) -> None:
-        self.key_of: Callable[[Event], Any] = attrgetter(*members) if members else lambda event: ()
+        self.key_of: Callable[[Event], Any] = attrgetter(*members)
         self.entries: dict[Any, dict[Item, None]] = {}
 
 

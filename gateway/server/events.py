@@ -17,7 +17,7 @@ from gateway.keys.policy import View
 from gateway.live.interest import Question
 from gateway.server.body import media_type, read_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.position import find_begin
+from gateway.server.position import find_begin, find_floors
 from gateway.server.problem import json_response
 from gateway.server.query import Query, parse_page
 from gateway.store.ports import Overtaken
@@ -63,7 +63,8 @@ async def pull(request: web.Request) -> web.Response:
     _, view = await context.authenticator.authorize(request, "pull")
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
-    question = Question(query.wanted, view, query.filter)
+    floors = await find_floors(context.log, view, context.clock.now())
+    question = Question(query.wanted, view, query.filter, floors)
     events, reached, gap = await _collect(context, query, question)
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
@@ -95,8 +96,12 @@ async def by_id(request: web.Request) -> web.Response:
     _, view = await context.authenticator.authorize(request, "pull")
     tenant = request.query.get("tenant")
     event_id = request.match_info["id"]
-    sees = view.compile()
-    found = [event for event in await context.log.find(event_id, tenant) if sees(event)]
+    lens = view.lens(await find_floors(context.log, view, context.clock.now()))
+    found = [
+        seen
+        for event in await context.log.find(event_id, tenant)
+        if (seen := lens(event)) is not None
+    ]
     if not found:
         raise NotFound("no event with this id that this key may see")
     if len(found) > 1:
@@ -160,8 +165,8 @@ async def _collect(
 ) -> tuple[list[Event], int, dict[str, object] | None]:
     """Read until the page is full, the head is reached, or it has taken long enough."""
     log, clock = context.log, context.clock
-    begin = await find_begin(log, query)
-    matches, narrowing = question.matcher(), question.narrowing()
+    begin = await find_begin(log, query, question.floors)
+    look, narrowing = question.matcher(), question.narrowing()
     limit = query.limit or 0
     began = clock.monotonic()
     events: list[Event] = []
@@ -174,10 +179,10 @@ async def _collect(
                 # Retention came by between two reads: what was found so far is the page.
                 if events:
                     return events, reached, begin.gap
-                begin = await find_begin(log, query)
+                begin = await find_begin(log, query, question.floors)
                 reached = begin.offset
                 continue
-            chosen = [event for event in page.events if matches(event)]
+            chosen = [seen for event in page.events if (seen := look(event)) is not None]
             room = limit - len(events)
             events += chosen[:room]
             reached = page.reached if len(chosen) <= room else events[-1].offset

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
+from gateway.keys.policy import View
 from gateway.live.gap import gap_message
 from gateway.server.query import Query
 from gateway.store.ports import Log
@@ -20,14 +21,36 @@ class Begin(msgspec.Struct, frozen=True):
     gap: dict[str, Any] | None = None
 
 
-async def find_begin(log: Log, query: Query) -> Begin:
-    """Raises `CursorGone` where resuming would silently leave something out."""
+async def find_begin(log: Log, query: Query, floors: tuple[int, ...] = ()) -> Begin:
+    """Raises `CursorGone` where resuming would silently leave something out.
+
+    What lies behind all of the `floors` may not be seen: nothing is read there.
+    """
+    begin = await _find(log, query)
+    return msgspec.structs.replace(begin, offset=max(begin.offset, min(floors, default=0)))
+
+
+async def _find(log: Log, query: Query) -> Begin:
     position = query.position
     if position.after is not None:
         return _resume(log, position.after, query.skip_gaps)
     if position.since is not None:
         return Begin(await log.last_before(position.since))
     return Begin(log.floor if position.start == "start" else log.head)
+
+
+async def find_floors(log: Log, view: View, now: float) -> tuple[int, ...]:
+    """The offsets that the scopes of a view do not reach back to; empty if all reach everything."""
+    if all(limits.lookback is None for limits in view.limits):
+        return ()
+    return tuple(
+        [
+            0
+            if limits.lookback is None
+            else await log.last_before(int((now - limits.lookback) * 1_000_000))
+            for limits in view.limits
+        ]
+    )
 
 
 def _resume(log: Log, after: tuple[str, int], skip_gaps: bool) -> Begin:

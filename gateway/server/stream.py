@@ -15,14 +15,13 @@ from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
 from gateway.encode.wire import Wire
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unavailable
 from gateway.keys.key import Key
-from gateway.keys.policy import View
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import media_type, read_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
-from gateway.server.position import Begin, find_begin
+from gateway.server.position import Begin, find_begin, find_floors
 from gateway.server.query import Pairs, Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, take_over
 
@@ -70,8 +69,10 @@ async def _http(request: web.Request, pairs: Pairs) -> web.StreamResponse:
         headers.append("Transfer-Encoding: chunked")
     if origin is not None and origin in context.settings.server.allowed_origins:
         headers += [f"Access-Control-Allow-Origin: {origin}", "Vary: Origin"]
-    begin = await _begin(context, query)
-    return _open(request, context, key, view, query, begin, wire, headers)
+    floors = await find_floors(context.log, view, context.clock.now())
+    question = Question(query.wanted, view, query.filter, floors)
+    begin = await _begin(context, query, floors)
+    return _open(request, context, key, question, query, begin, wire, headers)
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
@@ -84,11 +85,13 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
-    begin = await _begin(context, query)
-    return _open(request, context, key, view, query, begin, wire, headers)
+    floors = await find_floors(context.log, view, context.clock.now())
+    question = Question(query.wanted, view, query.filter, floors)
+    begin = await _begin(context, query, floors)
+    return _open(request, context, key, question, query, begin, wire, headers)
 
 
-async def _begin(context: Context, query: Query) -> Begin:
+async def _begin(context: Context, query: Query, floors: tuple[int, ...]) -> Begin:
     if not context.ready:
         raise Unavailable("the gateway is stopping; connect again", code="stopping", retry_after=2)
     if len(context.hub.subscriptions) >= context.settings.stream.max_streams:
@@ -97,14 +100,14 @@ async def _begin(context: Context, query: Query) -> Begin:
             code="too_many_streams",
             retry_after=5,
         )
-    return await find_begin(context.log, query)
+    return await find_begin(context.log, query, floors)
 
 
 def _open(
     request: web.Request,
     context: Context,
     key: Key,
-    view: View,
+    question: Question,
     query: Query,
     begin: Begin,
     wire: Wire,
@@ -119,7 +122,7 @@ def _open(
     kind = WebSocketConnection if websocket else StreamConnection
     connection = kind(transport, context.settings.stream.buffer_bytes)
     subscription = Subscription(
-        Interest(Question(query.wanted, view, query.filter), wire),
+        Interest(question, wire),
         connection,
         key.id,
         begin.offset,

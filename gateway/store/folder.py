@@ -63,7 +63,13 @@ class WriterLock:
 
     def __init__(self, log: Path) -> None:
         path = log.with_name(log.name + ".lock")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise GatewayError(
+                f"cannot write {path}: {error.strerror}; choose another folder with --data",
+                code="folder_unusable",
+            ) from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

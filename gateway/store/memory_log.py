@@ -1,33 +1,48 @@
-"""The log in memory: every promise of `Log` but durability. For embedding and for tests."""
+"""The log in memory: for embedding where nothing has to last, and for tests."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import NamedTuple
 
 from gateway.clock import Clock, format_rfc3339
-from gateway.cursor import new_epoch
+from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
-from gateway.match.scope import all_of, any_of
+from gateway.match.scope import Test, all_of, any_of
 from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
-from gateway.store.sqlite_batch import event_of, json_head, row_of
 
+# One read holds the event loop up for no more than this.
+_SCAN = 10_000
 _PAGE_BYTES = 256 * 1024
 _TRIM_EVENTS = 5_000
 
 
+class _Kept(NamedTuple):
+    """What the log knows of an event beside the event."""
+
+    recorded_at: int
+    id: str
+    bytes: int
+
+
 class MemoryLog:
-    """`Log` in this process alone: gone with it."""
+    """`Log` in the memory of this process: every promise of the port but durability.
+
+    It ends with the process, and with it its epoch. No call waits for anything:
+    each is done within one step of the event loop, and `Unavailable` is never
+    raised.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._epoch = new_epoch()
-        self._json_head = json_head(self._epoch)
         self._events: list[Event] = []
-        self._times: list[int] = []
-        self._places: dict[tuple[str, str], int] = {}
-        self._ids: list[tuple[str, str]] = []
-        self._floor = 0
+        self._kept: list[_Kept] = []
+        # id -> tenant -> offset
+        self._places: dict[str, dict[str, int]] = {}
+        self._floor = self._bytes = self._recorded_at = 0
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -46,47 +61,20 @@ class MemoryLog:
         self._listeners.append(listener)
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        now = max(self._times[-1] if self._times else 0, int(self._clock.now() * 1_000_000))
-        stamp = format_rfc3339(now).encode()
+        # The wall clock may step back; `recorded_at` may not.
+        self._recorded_at = max(self._recorded_at, int(self._clock.now() * 1_000_000))
+        stamp = format_rfc3339(self._recorded_at).encode()
         before = self.head
-        results = [self._append_batch(batch, now, stamp) for batch in batches]
+        results = [self._append_batch(batch, stamp) for batch in batches]
         if self.head > before:
             for listener in self._listeners:
                 listener()
         return results
 
-    def _append_batch(self, batch: Sequence[Draft], now: int, stamp: bytes) -> Appended:
-        places = []
-        accepted = 0
-        for draft in batch:
-            identity = (draft.id, draft.tenant)
-            place = self._places.get(identity)
-            if place is None:
-                place = self._places[identity] = self.head + 1
-                row = row_of(draft, now, stamp)
-                self._events.append(event_of((place, *row[1:8], row[9]), self._json_head))
-                self._times.append(now)
-                self._ids.append(identity)
-                accepted += 1
-            places.append(place)
-        if not places:
-            return Appended(0, 0, 0, 0)
-        return Appended(accepted, len(batch) - accepted, min(places), max(places))
-
     async def read(
         self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
     ) -> Page:
-        if after < self._floor:
-            raise Overtaken
-        until = min(until, self.head)
-        events: list[Event] = []
-        size = 0
-        for event in self._events[after - self._floor : max(0, until - self._floor)][:limit]:
-            events.append(event)
-            size += len(event.json)
-            if size >= _PAGE_BYTES:
-                break
-        return Page(events, events[-1].offset if events else after)
+        return self._scan(after, until, limit, narrowing)
 
     def gives_lines(self, narrowing: Narrowing) -> bool:
         return narrowing.complete
@@ -94,35 +82,88 @@ class MemoryLog:
     async def read_lines(
         self, after: int, until: int, *, limit: int, narrowing: Narrowing
     ) -> Lines:
-        page = await self.read(after, until, limit=limit)
-        allowed = any_of([scope.compile() for scope in narrowing.allowed])
-        wanted = all_of([narrowing.wanted.compile(), allowed])
-        return Lines([event.json for event in page.events if wanted(event)], page.reached)
+        assert narrowing.complete, "only where gives_lines() says so"
+        page = self._scan(after, until, limit, narrowing)
+        return Lines([event.json for event in page.events], page.reached)
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+        places = self._places.get(event_id, {})
         return [
-            self._events[place - 1 - self._floor]
-            for (known, owner), place in self._places.items()
-            if known == event_id and tenant in (None, owner)
+            self._events[place - self._floor - 1]
+            for owner, place in places.items()
+            if tenant in (None, owner)
         ]
 
     async def last_before(self, micros: int) -> int:
-        return self._floor + bisect_left(self._times, micros)
+        return self._floor + bisect_left(self._kept, micros, key=attrgetter("recorded_at"))
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
-        size = sum(len(event.json) for event in self._events)
         deleted = 0
-        for event, time in zip(self._events[:_TRIM_EVENTS], self._times, strict=False):
-            too_old = before_micros is not None and time < before_micros
-            if not too_old and not (max_bytes is not None and size > max_bytes):
+        for event, kept in zip(self._events[:_TRIM_EVENTS], self._kept, strict=False):
+            too_old = before_micros is not None and kept.recorded_at < before_micros
+            if not too_old and not (max_bytes is not None and self._bytes > max_bytes):
                 break
-            size -= len(event.json)
+            self._bytes -= kept.bytes
+            owners = self._places[kept.id]
+            del owners[event.tenant]
+            if not owners:
+                del self._places[kept.id]
             deleted += 1
-        for identity in self._ids[:deleted]:
-            del self._places[identity]
-        del self._events[:deleted], self._times[:deleted], self._ids[:deleted]
+        del self._events[:deleted], self._kept[:deleted]
         self._floor += deleted
         return deleted
 
     async def close(self) -> None:
-        """Nothing to do."""
+        """There is nothing to end."""
+
+    def _append_batch(self, batch: Sequence[Draft], stamp: bytes) -> Appended:
+        before = self.head
+        places = [self._place_of(draft, stamp) for draft in batch]
+        if not places:
+            return Appended(0, 0, 0, 0)
+        accepted = self.head - before
+        return Appended(accepted, len(batch) - accepted, min(places), max(places))
+
+    def _place_of(self, draft: Draft, stamp: bytes) -> int:
+        """Where the event stands: it is appended if its tenant has no event of that id."""
+        owners = self._places.setdefault(draft.id, {})
+        known = owners.get(draft.tenant)
+        if known is not None:
+            return known
+        offset = owners[draft.tenant] = self.head + 1
+        body = draft.stored(stamp)
+        cursor = format_cursor(self._epoch, offset).encode()
+        self._events.append(
+            Event(
+                offset, draft.tenant, draft.category, draft.action, draft.outcome,
+                draft.severity, draft.actor, draft.resources, cursor,
+                b'%b%b",%b' % (JSON_PREFIX, cursor, body),
+            )
+        )  # fmt: skip
+        self._kept.append(_Kept(self._recorded_at, draft.id, len(body)))
+        self._bytes += len(body)
+        return offset
+
+    def _scan(self, after: int, until: int, limit: int, narrowing: Narrowing | None) -> Page:
+        if after < self._floor:
+            raise Overtaken
+        until = min(until, self.head, after + _SCAN)
+        wanted = _test(narrowing)
+        events: list[Event] = []
+        size = 0
+        for place in range(after - self._floor, until - self._floor):
+            event = self._events[place]
+            if not wanted(event):
+                continue
+            events.append(event)
+            size += len(event.json)
+            if len(events) == limit or size >= _PAGE_BYTES:
+                return Page(events, event.offset)
+        return Page(events, max(after, until))
+
+
+def _test(narrowing: Narrowing | None) -> Test:
+    if narrowing is None:
+        return lambda event: True
+    allowed = any_of([scope.compile() for scope in narrowing.allowed])
+    return all_of([narrowing.wanted.compile(), allowed])

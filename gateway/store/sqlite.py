@@ -15,7 +15,17 @@ _BUSY_MILLISECONDS = 5000
 
 
 def open_writer(path: Path, schema: str) -> apsw.Connection:
-    """A connection that may write, with the schema `sql/<schema>_NNN.sql` up to date."""
+    """A connection that may write, with the schema `sql/<schema>_NNN.sql` up to date.
+
+    Raises `GatewayError` if the file is none of ours, or of a newer version.
+    """
+    try:
+        return _open_writer(path, schema)
+    except apsw.Error as error:
+        raise unavailable(error, f"{path} cannot be opened") from error
+
+
+def _open_writer(path: Path, schema: str) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(_BUSY_MILLISECONDS)
     connection.pragma("page_size", _PAGE_SIZE)

@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import apsw
 import orjson
 
+from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
+from gateway.store.ports import Appended
 
 # ?1 the columns as a JSON array of arrays, ?2 all bodies in one blob, ?3 the head, ?4 the time.
-INSERT_BATCH = """
+_INSERT_BATCH = """
 INSERT INTO event
 SELECT ?3 + key + 1, ?4,
        json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
@@ -28,7 +31,7 @@ SELECT ?3 + key + 1, ?4,
 FROM json_each(?1)
 """
 
-INSERT_ONE = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_ONE = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources, body"
 
@@ -66,8 +69,59 @@ def json_head(epoch: str) -> bytes:
     return JSON_PREFIX + epoch.encode() + b"-"
 
 
-def columns_and_bodies(drafts: Sequence[Draft], stamp: bytes) -> tuple[str, bytes]:
-    """The first two parameters of `INSERT_BATCH`."""
+class Group:
+    """The batches of one transaction."""
+
+    def __init__(self, connection: apsw.Connection, head: int, size: int, now: int) -> None:
+        self._connection = connection
+        self.head = head
+        self.bytes = size
+        self._now = now
+        self._stamp = format_rfc3339(now).encode()
+
+    def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
+        """All at once; if some ids are there already, one by one."""
+        drafts = [draft for batch in batches for draft in batch]
+        columns, bodies = _columns_and_bodies(drafts, self._stamp)
+        try:
+            self._connection.execute(_INSERT_BATCH, (columns, bodies, self.head, self._now))
+        except apsw.ConstraintError:
+            # SQLite has taken back the whole statement, and nothing but it.
+            return [self._append_singly(batch) for batch in batches]
+        results = []
+        for batch in batches:
+            first, self.head = self.head + 1, self.head + len(batch)
+            results.append(Appended(len(batch), 0, first, self.head) if batch else _NOTHING)
+        self.bytes += len(bodies)
+        return results
+
+    def _append_singly(self, batch: Sequence[Draft]) -> Appended:
+        execute = self._connection.execute
+        places = []
+        accepted = 0
+        for draft in batch:
+            known = execute(
+                "SELECT offset FROM event WHERE id = ? AND tenant = ?", (draft.id, draft.tenant)
+            ).fetchone()
+            if known:
+                places.append(known[0])
+                continue
+            row = row_of(draft, self._now, self._stamp)
+            self.head += 1
+            self.bytes += len(row[-1])
+            accepted += 1
+            execute(_INSERT_ONE, (self.head, *row))
+            places.append(self.head)
+        if not places:
+            return _NOTHING
+        return Appended(accepted, len(batch) - accepted, min(places), max(places))
+
+
+_NOTHING = Appended(0, 0, 0, 0)
+
+
+def _columns_and_bodies(drafts: Sequence[Draft], stamp: bytes) -> tuple[str, bytes]:
+    """The first two parameters of `_INSERT_BATCH`."""
     columns = []
     bodies = []
     at = 1
@@ -81,7 +135,7 @@ def columns_and_bodies(drafts: Sequence[Draft], stamp: bytes) -> tuple[str, byte
 
 
 def row_of(draft: Draft, now: int, stamp: bytes) -> tuple[Any, ...]:
-    """The parameters of `INSERT_ONE` behind the offset."""
+    """The parameters of `_INSERT_ONE` behind the offset."""
     return (
         now, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
         draft.actor, draft.resources, draft.id, draft.stored(stamp),

@@ -51,16 +51,15 @@ class SqliteKeys:
         try:
             with self._connection:
                 key = await self.get(key_id)
-                if key is None or key.revoked_at is not None:
-                    return key
-                revoked = msgspec.structs.replace(key, revoked_at=at, revoked_reason=reason)
-                self._connection.execute(
-                    f"UPDATE key SET document = ?, revision = {_NEXT} WHERE id = ?",
-                    (_document(revoked), key_id),
-                )
+                if key is not None and key.revoked_at is None:
+                    revoked = msgspec.structs.replace(key, revoked_at=at, revoked_reason=reason)
+                    self._connection.execute(
+                        f"UPDATE key SET document = ?, revision = {_NEXT} WHERE id = ?",
+                        (_document(revoked), key_id),
+                    )
         except apsw.Error as error:
             raise unavailable(error, "the key was not revoked") from error
-        return revoked
+        return await self.get(key_id)
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         keys = self._select("WHERE revision > ? ORDER BY revision", revision)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from gateway.clock import Clock, format_rfc3339
+from gateway.clock import Clock
 from gateway.cursor import new_epoch
 from gateway.event import Draft, Event
 from gateway.store.folder import WriterLock
@@ -28,15 +28,12 @@ from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
 from gateway.store.sqlite import open_reader, open_writer, unavailable
 from gateway.store.sqlite_batch import (
     COLUMNS,
-    INSERT_BATCH,
-    INSERT_ONE,
-    columns_and_bodies,
+    Group,
     event_of,
     events_of,
     json_head,
     read_events_sql,
     read_lines_sql,
-    row_of,
 )
 
 T = TypeVar("T")
@@ -64,7 +61,11 @@ class SqliteLog:
         self._listeners: list[Callable[[], None]] = []
         self._epoch = ""
         self._json_head = b""
-        self._head = self._floor = self._bytes = self._recorded_at = 0
+        # What readers may rely on: moved on the event loop, once it is durable.
+        self._head = self._floor = 0
+        # What the file holds: known to the writer thread alone, which never waits for the loop.
+        self._written = self._trimmed = self._bytes = self._recorded_at = 0
+        self._broken = False
 
     @classmethod
     async def open(cls, path: Path, clock: Clock) -> SqliteLog:
@@ -75,6 +76,7 @@ class SqliteLog:
         log = cls(path, clock)
         try:
             await log._on_writer(log._open_writer)
+            log._head, log._floor = log._written, log._trimmed
         except BaseException:
             log._writer.shutdown()
             log._readers.shutdown()
@@ -98,8 +100,7 @@ class SqliteLog:
         self._listeners.append(listener)
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        results, head, size = await self._on_writer(lambda: self._append(batches))
-        self._bytes = size
+        results, head = await self._on_writer(lambda: self._append(batches))
         if head > self._head:
             self._head = head
             for listener in self._listeners:
@@ -113,7 +114,10 @@ class SqliteLog:
         if after >= until and after >= self._floor:
             return Page([], after)
         if until - after <= _SMALL_READ:
-            return self._read_small(after, until, limit)
+            try:
+                return self._read_small(after, until, limit)
+            except apsw.Error as error:
+                raise unavailable(error, "the log cannot be read") from error
         condition, bound = narrow_sql(narrowing)
         sql = read_events_sql(condition)
         until = self._scan_end(after, until, condition)
@@ -161,21 +165,23 @@ class SqliteLog:
         )
 
     async def last_before(self, micros: int) -> int:
-        return await self._on_reader(lambda: self._last_before(micros))
+        # What is written but not yet announced is not there yet.
+        return min(await self._on_reader(lambda: self._last_before(micros)), self._head)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
-        deleted, self._floor, self._bytes = await self._on_writer(
-            lambda: self._trim(before_micros, max_bytes)
-        )
+        deleted, floor = await self._on_writer(lambda: self._trim(before_micros, max_bytes))
+        self._floor = max(self._floor, floor)
         return deleted
 
     async def close(self) -> None:
-        await self._on_writer(lambda: self._connection.close())
-        self._writer.shutdown()
-        self._readers.shutdown()
-        for connection in self._opened:
-            connection.close()
-        self._lock.release()
+        try:
+            await self._on_writer(lambda: self._connection.close())
+        finally:
+            self._writer.shutdown()
+            self._readers.shutdown()
+            for connection in self._opened:
+                connection.close()
+            self._lock.release()
 
     # On the writer thread
 
@@ -186,21 +192,22 @@ class SqliteLog:
                 "INSERT OR IGNORE INTO log VALUES (1, ?, 0, 0, 0)", (new_epoch(),)
             )
         row = _one(self._connection, "SELECT epoch, head, floor, bytes FROM log")
-        self._epoch, self._head, self._floor, self._bytes = row
+        self._epoch, self._written, self._trimmed, self._bytes = row
         self._json_head = json_head(self._epoch)
         newest = self._connection.execute(
             "SELECT recorded_at FROM event ORDER BY offset DESC LIMIT 1"
         ).fetchone()
         self._recorded_at = newest[0] if newest else 0
 
-    def _append(self, batches: Sequence[Sequence[Draft]]) -> tuple[list[Appended], int, int]:
+    def _append(self, batches: Sequence[Sequence[Draft]]) -> tuple[list[Appended], int]:
         # The wall clock may step back; `recorded_at` may not.
         now = max(self._recorded_at, int(self._clock.now() * 1_000_000))
-        execute = self._connection.execute
         try:
+            self._mend()
+            execute = self._connection.execute
             execute("BEGIN IMMEDIATE")
             try:
-                group = _Group(self._connection, self._head, self._bytes, now)
+                group = Group(self._connection, self._written, self._bytes, now)
                 results = group.append(batches)
                 execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
                 execute("COMMIT")
@@ -209,20 +216,29 @@ class SqliteLog:
                     execute("ROLLBACK")
                 raise
         except apsw.Error as error:
-            self._reopen_after(error)
+            self._broken = self._broken or isinstance(error, apsw.IOError)
             raise unavailable(error, "the events were not stored") from error
-        self._recorded_at = now
-        return results, group.head, group.bytes
+        self._written, self._bytes, self._recorded_at = group.head, group.bytes, now
+        return results, group.head
 
-    def _reopen_after(self, error: apsw.Error) -> None:
+    def _mend(self) -> None:
         """After an I/O error the connection may hold pages that never reached the disk."""
-        if isinstance(error, apsw.IOError):
+        if self._broken:
             self._connection.close()
             self._open_writer()
+            self._broken = False
 
-    def _trim(self, before_micros: int | None, max_bytes: int | None) -> tuple[int, int, int]:
+    def _trim(self, before_micros: int | None, max_bytes: int | None) -> tuple[int, int]:
+        try:
+            self._mend()
+            return self._trim_step(before_micros, max_bytes)
+        except apsw.Error as error:
+            self._broken = self._broken or isinstance(error, apsw.IOError)
+            raise unavailable(error, "old events were not deleted") from error
+
+    def _trim_step(self, before_micros: int | None, max_bytes: int | None) -> tuple[int, int]:
         execute = self._connection.execute
-        floor, size, deleted = self._floor, self._bytes, 0
+        floor, size, deleted = self._trimmed, self._bytes, 0
         oldest: list[Any] = execute(
             "SELECT offset, recorded_at, length(body) FROM event ORDER BY offset LIMIT ?",
             (_TRIM_ROWS,),
@@ -234,13 +250,11 @@ class SqliteLog:
                 break
             floor, size, deleted = offset, size - length, deleted + 1
         if deleted:
-            try:
-                with self._connection:
-                    execute("DELETE FROM event WHERE offset <= ?", (floor,))
-                    execute("UPDATE log SET floor = ?, bytes = ?", (floor, size))
-            except apsw.Error as error:
-                raise unavailable(error, "old events were not deleted") from error
-        return deleted, floor, size
+            with self._connection:
+                execute("DELETE FROM event WHERE offset <= ?", (floor,))
+                execute("UPDATE log SET floor = ?, bytes = ?", (floor, size))
+            self._trimmed, self._bytes = floor, size
+        return deleted, floor
 
     # On any thread, each with a connection of its own
 
@@ -311,61 +325,6 @@ def _yield_to_live_streams() -> None:
     """Where the system has priorities per thread, catching up never delays what is live."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-class _Group:
-    """The batches of one transaction."""
-
-    def __init__(self, connection: apsw.Connection, head: int, size: int, now: int) -> None:
-        self._connection = connection
-        self.head = head
-        self.bytes = size
-        self._now = now
-        self._stamp = format_rfc3339(now).encode()
-
-    def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        """All at once; if some ids are there already, one by one."""
-        drafts = [draft for batch in batches for draft in batch]
-        columns, bodies = columns_and_bodies(drafts, self._stamp)
-        execute = self._connection.execute
-        execute("SAVEPOINT whole")
-        try:
-            execute(INSERT_BATCH, (columns, bodies, self.head, self._now))
-        except apsw.ConstraintError:
-            execute("ROLLBACK TO whole")
-            return [self._append_singly(batch) for batch in batches]
-        finally:
-            execute("RELEASE whole")
-        results = []
-        for batch in batches:
-            first, self.head = self.head + 1, self.head + len(batch)
-            results.append(Appended(len(batch), 0, first, self.head) if batch else _NOTHING)
-        self.bytes += len(bodies)
-        return results
-
-    def _append_singly(self, batch: Sequence[Draft]) -> Appended:
-        execute = self._connection.execute
-        places = []
-        accepted = 0
-        for draft in batch:
-            known = execute(
-                "SELECT offset FROM event WHERE id = ? AND tenant = ?", (draft.id, draft.tenant)
-            ).fetchone()
-            if known:
-                places.append(known[0])
-                continue
-            row = row_of(draft, self._now, self._stamp)
-            self.head += 1
-            self.bytes += len(row[-1])
-            accepted += 1
-            execute(INSERT_ONE, (self.head, *row))
-            places.append(self.head)
-        if not places:
-            return _NOTHING
-        return Appended(accepted, len(batch) - accepted, min(places), max(places))
-
-
-_NOTHING = Appended(0, 0, 0, 0)
 
 
 def _one(connection: apsw.Connection, sql: str, *bound: int) -> Any:

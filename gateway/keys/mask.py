@@ -1,0 +1,143 @@
+"""Masks: what of an event a grant hides. Works on the JSON bytes; what stays is not touched.
+
+A masked value is replaced by `"***"` (in a container, every value in it), a
+dropped member is gone. Lists are gone through: `targets.name` means the name of
+every target. What was masked is declared in the event: `"masked":["actor.name"]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.cursor import JSON_PREFIX
+from gateway.errors import InvalidRequest
+from gateway.event import Event
+
+MASK = msgspec.Raw(b'"***"')
+# The members that may be hidden, and what is in them; None: anything.
+_MEMBERS: dict[str, tuple[str, ...] | None] = {
+    "actor": ("type", "id", "name", "key_id"),
+    "source": ("service", "ip", "port", "user_agent"),
+    "targets": ("urn", "type", "id", "name"),
+    "request": ("id", "trace_id"),
+    "reason": (),
+    "data": None,
+}
+MAX_PATHS = 64
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Paths to mask and to drop, sorted. Equal masks hide the same."""
+
+    mask: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.mask or self.drop)
+
+    def joined(self, other: Masks) -> Masks:
+        """Everything that either hides; dropping wins over masking."""
+        drop = {*self.drop, *other.drop}
+        mask = {*self.mask, *other.mask} - drop
+        return Masks(tuple(sorted(mask)), tuple(sorted(drop)))
+
+    def hides(self, *paths: str) -> bool:
+        """Whether one of the paths, or a member that it lies in, is hidden."""
+        hidden = {*self.mask, *self.drop}
+        return any(path in hidden or path.partition(".")[0] in hidden for path in paths)
+
+
+def check_paths(paths: tuple[str, ...]) -> None:
+    """Raise `InvalidRequest` unless all are paths of members that may be hidden."""
+    if len(paths) > MAX_PATHS:
+        raise InvalidRequest(f"fields: at most {MAX_PATHS} paths")
+    for path in paths:
+        root, _, rest = path.partition(".")
+        inner = _MEMBERS.get(root)
+        if root not in _MEMBERS or (inner is not None and rest and rest not in inner):
+            raise InvalidRequest(
+                f"fields: {path!r} cannot be hidden; what can is in "
+                + ", ".join(_MEMBERS)
+                + ", such as actor.name or data.payload"
+            )
+        if "" in path.split("."):
+            raise InvalidRequest(f"fields: {path!r} has an empty part")
+
+
+def masked(event: Event, masks: Masks) -> Event:
+    """The event as it is seen through the masks; selectors and filters look at this one, too."""
+    if not masks:
+        return event
+    members = _OBJECT.decode(event.json)
+    declared: list[str] = []
+    for path in masks.drop:
+        _hide(members, path.split("."), None, declared, path)
+    for path in masks.mask:
+        _hide(members, path.split("."), MASK, declared, path)
+    if declared:
+        members["masked"] = msgspec.Raw(_encode(declared))
+    json = _encode(members)
+    assert json.startswith(JSON_PREFIX)
+    return msgspec.structs.replace(
+        event,
+        json=json,
+        actor="" if masks.hides("actor.id") else event.actor,
+        resources="" if masks.hides("targets.urn") else event.resources,
+    )
+
+
+def _hide(
+    members: dict[str, msgspec.Raw],
+    parts: list[str],
+    instead: msgspec.Raw | None,
+    declared: list[str],
+    path: str,
+) -> None:
+    name, rest = parts[0], parts[1:]
+    value = members.get(name)
+    if value is None:
+        return
+    if rest:
+        members[name] = _within(value, rest, instead, declared, path)
+    elif instead is None:
+        del members[name]
+    else:
+        members[name] = _blank(value)
+        if path not in declared:
+            declared.append(path)
+
+
+def _within(
+    value: msgspec.Raw,
+    parts: list[str],
+    instead: msgspec.Raw | None,
+    declared: list[str],
+    path: str,
+) -> msgspec.Raw:
+    content: Any
+    first = bytes(value).lstrip()[:1]
+    if first == b"{":
+        content = _OBJECT.decode(value)
+        _hide(content, parts, instead, declared, path)
+    elif first == b"[":
+        content = [_within(item, parts, instead, declared, path) for item in _LIST.decode(value)]
+    else:
+        return value
+    return msgspec.Raw(_encode(content))
+
+
+def _blank(value: msgspec.Raw) -> msgspec.Raw:
+    """Every value in it masked; the names of members stay."""
+    first = bytes(value).lstrip()[:1]
+    if first == b"{":
+        return msgspec.Raw(
+            _encode({name: _blank(item) for name, item in _OBJECT.decode(value).items()})
+        )
+    if first == b"[":
+        return msgspec.Raw(_encode([_blank(item) for item in _LIST.decode(value)]))
+    return MASK

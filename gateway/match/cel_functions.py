@@ -1,0 +1,253 @@
+"""The functions of filter expressions: on strings, sizes, and between types.
+
+Each takes its CEL values and the frame, and answers ERROR where CEL has an
+error. What takes longer than a moment is charged to the frame's budget.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import re2
+
+from gateway.clock import format_rfc3339, parse_rfc3339
+from gateway.errors import InvalidFilter
+from gateway.match.cel_values import (
+    ERROR,
+    MAX_INT,
+    MAX_UINT,
+    MIN_INT,
+    Duration,
+    Frame,
+    Timestamp,
+    Uint,
+    as_duration,
+    as_timestamp,
+    charge,
+)
+
+MAX_PROGRAM: Final = 2000  # instructions of a filter's compiled patterns together
+_MAX_PATTERN_MEMORY = 512 * 1024  # RE2 gives up on a pattern that needs more
+_CONVERSION, _TIME_CONVERSION = 20, 50  # units of the budget
+_SECOND = 10**9
+_UNITS = {
+    "h": 3600 * _SECOND,
+    "m": 60 * _SECOND,
+    "s": _SECOND,
+    "ms": 10**6,
+    "us": 10**3,
+    "ns": 1,
+}
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
+_DOUBLE = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE
+)
+_DURATION_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(h|ms|m|s|us|ns)")
+_DURATION = re.compile(r"([+-]?)(0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:h|ms|m|s|us|ns))+)")
+_BOOLS = dict.fromkeys(("true", "True", "TRUE", "t", "1"), True) | dict.fromkeys(
+    ("false", "False", "FALSE", "f", "0"), False
+)
+Search = Callable[[str, Frame], bool]
+_LONGEST_NUMBER = 400  # characters of a string that is read as a number or a duration
+_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+_TO_UPPER = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
+
+
+def compile_pattern(pattern: str, column: int, room: int) -> tuple[Search, int]:
+    """A search for an RE2 pattern, whose literal stands at `column`, and its program's size.
+
+    Raises `InvalidFilter`, also if the size is more than `room`.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.max_mem = _MAX_PATTERN_MEMORY
+    try:
+        compiled = re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0]
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise InvalidFilter(f"not an RE2 pattern: {text}", column=column) from None
+    size = compiled.programsize
+    if size > room:
+        detail = "the filter's patterns are too big; use smaller repetitions"
+        raise InvalidFilter(detail, column=column)
+    search = compiled.search
+
+    def found(text: str, frame: Frame) -> bool:
+        # at worst RE2 spends about half a nanosecond a character and instruction
+        charge(frame, 10 + len(text) * size // 200)
+        return search(text.encode()) is not None
+
+    return found, size
+
+
+def _size(value: Any, frame: Frame) -> Any:
+    return len(value) if type(value) in (str, list, dict) else ERROR
+
+
+def contains(text: Any, part: Any, frame: Frame) -> Any:
+    if type(text) is not str or type(part) is not str:
+        return ERROR
+    if len(text) > 256:
+        charge(frame, len(text) >> 4)
+    return part in text
+
+
+def _starts_with(text: Any, prefix: Any, frame: Frame) -> Any:
+    if type(text) is not str or type(prefix) is not str:
+        return ERROR
+    charge(frame, 1 + (len(prefix) >> 10))
+    return text.startswith(prefix)
+
+
+def _ends_with(text: Any, suffix: Any, frame: Frame) -> Any:
+    if type(text) is not str or type(suffix) is not str:
+        return ERROR
+    charge(frame, 1 + (len(suffix) >> 10))
+    return text.endswith(suffix)
+
+
+def _lower_ascii(text: Any, frame: Frame) -> Any:
+    if type(text) is not str:
+        return ERROR
+    charge(frame, 1 + (len(text) >> 4))
+    return text.lower() if text.isascii() else text.translate(_TO_LOWER)
+
+
+def _upper_ascii(text: Any, frame: Frame) -> Any:
+    if type(text) is not str:
+        return ERROR
+    charge(frame, 1 + (len(text) >> 4))
+    return text.upper() if text.isascii() else text.translate(_TO_UPPER)
+
+
+def _to_bool(value: Any, frame: Frame) -> Any:
+    if type(value) is bool:
+        return value
+    return _BOOLS.get(value, ERROR) if type(value) is str else ERROR
+
+
+def _whole(value: Any, frame: Frame) -> int | None:
+    """What int() and uint() have in common: any whole number, not yet in range."""
+    charge(frame, _CONVERSION)
+    kind = type(value)
+    if kind is int or kind is Uint:
+        return int(value)
+    if kind is float:
+        return int(value) if math.isfinite(value) else None
+    if kind is str:
+        return int(value) if _INTEGER.fullmatch(value) else None
+    return None
+
+
+def _to_int(value: Any, frame: Frame) -> Any:
+    whole = value // _SECOND if type(value) is Timestamp else _whole(value, frame)
+    if whole is None or not MIN_INT <= whole <= MAX_INT:
+        return ERROR
+    # -2^63 as a double may have been any of its neighbours
+    return ERROR if whole == MIN_INT and type(value) is float else whole
+
+
+def _to_uint(value: Any, frame: Frame) -> Any:
+    whole = _whole(value, frame)
+    if whole is None or not 0 <= whole <= MAX_UINT:
+        return ERROR
+    if (type(value) is float and value < 0) or (type(value) is str and value[0] == "-"):
+        return ERROR
+    return Uint(whole)
+
+
+def _to_double(value: Any, frame: Frame) -> Any:
+    charge(frame, _CONVERSION)
+    kind = type(value)
+    if kind is float:
+        return value
+    if kind is int or kind is Uint:
+        return float(value)
+    if kind is str and len(value) <= _LONGEST_NUMBER and _DOUBLE.fullmatch(value):
+        return float(value)
+    return ERROR
+
+
+def _to_string(value: Any, frame: Frame) -> Any:
+    charge(frame, _CONVERSION)
+    kind = type(value)
+    if kind is str:
+        return value
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is int or kind is Uint:
+        return str(int(value))
+    if kind is float:
+        return repr(value).removesuffix(".0")
+    if kind is Timestamp:
+        whole, fraction = divmod(int(value), _SECOND)
+        return f"{format_rfc3339(whole * 10**6)[:19]}{_fraction(fraction)}Z"
+    if kind is Duration:
+        whole, fraction = divmod(abs(int(value)), _SECOND)
+        return f"{'-' if value < 0 else ''}{whole}{_fraction(fraction)}s"
+    return ERROR
+
+
+def _fraction(nanoseconds: int) -> str:
+    """A fraction of a second with no, three, six or nine digits."""
+    digits = f"{nanoseconds:09d}"
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    return "." + digits if digits else ""
+
+
+def _to_timestamp(value: Any, frame: Frame) -> Any:
+    charge(frame, _TIME_CONVERSION)
+    if type(value) is Timestamp:
+        return value
+    if type(value) is int:
+        return as_timestamp(value * _SECOND)
+    if type(value) is not str or len(value) > 64:
+        return ERROR
+    try:
+        micros = parse_rfc3339(value)
+    except ValueError:
+        return ERROR
+    finer = re.search(r"\.[0-9]{6}([0-9]{1,3})", value)  # which the clock cuts off
+    return as_timestamp(micros * 1000 + (int(finer[1].ljust(3, "0")) if finer else 0))
+
+
+def _to_duration(value: Any, frame: Frame) -> Any:
+    charge(frame, _TIME_CONVERSION)
+    if type(value) is Duration:
+        return value
+    if type(value) is not str or len(value) > _LONGEST_NUMBER:
+        return ERROR
+    written = _DURATION.fullmatch(value)
+    if written is None:
+        return ERROR
+    total = 0
+    for whole, fraction, unit in _DURATION_PART.findall(written[2]):
+        total += int(whole or 0) * _UNITS[unit]
+        total += int(fraction or 0) * _UNITS[unit] // 10 ** len(fraction)
+    return as_duration(-total if written[1] == "-" else total)
+
+
+UNARY: Final[dict[str, Callable[[Any, Frame], Any]]] = {
+    "size": _size,
+    "lowerAscii": _lower_ascii,
+    "upperAscii": _upper_ascii,
+    "bool": _to_bool,
+    "int": _to_int,
+    "uint": _to_uint,
+    "double": _to_double,
+    "string": _to_string,
+    "timestamp": _to_timestamp,
+    "duration": _to_duration,
+}
+BINARY: Final[dict[str, Callable[[Any, Any, Frame], Any]]] = {
+    "contains": contains,
+    "startsWith": _starts_with,
+    "endsWith": _ends_with,
+}
+CONVERSIONS: Final = frozenset({"bool", "int", "uint", "double", "timestamp", "duration"})

@@ -1,0 +1,125 @@
+"""What all tests share. Tests get at it through fixtures, never by importing this file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+
+from gateway.event import Draft, Event
+from gateway.ingest.decode import decode_event
+from gateway.ingest.ids import new_ids
+
+# Examples are found again by the printed blob, not by a folder of them.
+settings.register_profile("here", deadline=None, database=None, print_blob=True)
+settings.load_profile("here")
+
+START = 1_700_000_000.0
+_TURNS = 20
+
+
+class FakeClock:
+    """Time that stands still until a test moves it. Implements `gateway.clock.Clock`."""
+
+    def __init__(self, start: float = START) -> None:
+        self._now = start
+        self._monotonic = 0.0
+        self._order = count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        awake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._sleepers, (self._monotonic + seconds, next(self._order), awake))
+        await awake
+
+    @property
+    def sleepers(self) -> int:
+        """How many calls of `sleep` are waiting."""
+        return sum(not awake.done() for _, _, awake in self._sleepers)
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock, forward or back, as an operator or NTP does; no time passes."""
+        self._now += seconds
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass at once; whoever has slept long enough is woken."""
+        self._now += seconds
+        self._monotonic += seconds
+        while self._sleepers and self._sleepers[0][0] <= self._monotonic:
+            awake = heappop(self._sleepers)[2]
+            if not awake.done():
+                awake.set_result(None)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass sleeper by sleeper, so that a loop that sleeps runs every turn of it."""
+        until = self._monotonic + seconds
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= until:
+            self.tick(self._sleepers[0][0] - self._monotonic)
+            await settle()
+        self.tick(until - self._monotonic)
+        await settle()
+
+
+async def settle() -> None:
+    """Let every task that can run do so, several turns long."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock of the test's own, at 2023-11-14T22:13:20Z."""
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def draft() -> Callable[..., Draft]:
+    """Makes drafts from members, through the decoder that requests go through."""
+    ids = new_ids(lambda: START)
+
+    def make(**members: Any) -> Draft:
+        event = {"category": "auth", "action": "user.login", **members}
+        return decode_event(msgspec.json.encode(event), ids)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def event() -> Callable[..., Event]:
+    """Makes events of the log from the columns that matching looks at."""
+
+    def make(
+        offset: int = 1,
+        *,
+        tenant: str = "acme",
+        category: str = "auth",
+        action: str = "user.login",
+        outcome: str = "unknown",
+        severity: int = 1,
+        actor: str = "",
+        resources: str = "",
+        json: bytes | None = None,
+    ) -> Event:
+        cursor = b"k3f9xq7m2p-%020d" % offset
+        whole = b'{"cursor":"%b"}' % cursor if json is None else json
+        return Event(
+            offset, tenant, category, action, outcome, severity, actor, resources, cursor, whole
+        )
+
+    return make
