@@ -24,7 +24,8 @@ from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
 from gateway.keys.provisioning import new_key
 from gateway.live.hub import Hub, Pace
-from gateway.live.keyring import Keyring, KeyWatch
+from gateway.live.key_watch import KeyWatch
+from gateway.live.keyring import Keyring
 from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.tail import Tail
@@ -65,7 +66,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         context = await _start_parts(settings, clock, stack)
         url = await _open_port(context, stack)
         # Not before the start has succeeded: whoever calls shows it, and only this once.
-        first_key = await _first_key(context, clock)
+        first_key = await _first_key(context)
         context.ready = True
         stack.push_async_callback(_drain, context)
         yield Running(context, url, first_key)
@@ -104,7 +105,8 @@ async def _start_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) 
     replays.hub = hub
     tail = Tail(log, hub, grown, clock)
     keyring = Keyring(key_store, pepper, clock)
-    key_watch = KeyWatch(keyring, hub, clock)
+    await keyring.refresh()
+    key_watch = KeyWatch(keyring, hub, log, clock)
     for name, work in (
         ("tail", tail.run()),
         ("key watch", key_watch.run()),
@@ -123,7 +125,7 @@ async def _start_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) 
         keyring=keyring,
         key_watch=key_watch,
         pepper=pepper,
-        authenticator=Authenticator(keyring, clock),
+        authenticator=Authenticator(keyring),
     )
 
 
@@ -137,7 +139,7 @@ async def open_log(settings: Settings, clock: Clock) -> Log:
     return await SqliteLog.open(path, clock)
 
 
-async def _first_key(context: Context, clock: Clock) -> str | None:
+async def _first_key(context: Context) -> str | None:
     """At the first start, a key that may do everything, to make others with."""
     if await context.key_store.all():
         return None
@@ -146,7 +148,7 @@ async def _first_key(context: Context, clock: Clock) -> str | None:
         purpose="administration, made at the first start",
         owner="",
         grants=(parse_grant(_ADMIN_GRANT),),
-        now=clock.now(),
+        now=context.clock.now(),
         life=context.settings.keys.default_life,
         pepper=context.pepper,
     )

@@ -26,12 +26,15 @@ _OUTCOMES = ("success", "failure", "denied")
 def demo_events(seed: int) -> Iterator[Event]:
     """Endless events as a producer would send them; the same ones for the same seed.
 
-    They carry neither `id` nor `time`, so that the gateway sets both: a second run with the
-    same seed is new events and not duplicates.
+    They begin with an account that is being guessed, so that a stream of refusals has
+    something to show at once. They carry neither `id` nor `time`, so that the gateway sets
+    both: a second run with the same seed is new events and not duplicates.
     """
     rng = random.Random(seed)
     scenes = tuple(_SCENES)
     weights = tuple(_SCENES.values())
+    for event in _password_guessing(rng):
+        yield {"tenant": _TENANTS[0], **event}
     while True:
         tenant = rng.choices(_TENANTS, _TENANT_WEIGHTS)[0]
         scene = rng.choices(scenes, weights)[0]

@@ -47,9 +47,10 @@ OVERTAKEN = End(4003, "overtaken_by_retention", True)
 KEY_REVOKED = End(4501, "key_revoked", False)
 KEY_EXPIRED = End(4502, "key_expired", False)
 NOT_GRANTED = End(4503, "grants_changed", False)
+KEY_SUSPENDED = End(4504, "key_suspended", False)
 ENDS = (
     COMPLETE, GOING_AWAY, RESTART, OVERLOAD, LIFETIME_REACHED, OVERTAKEN,
-    KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED,
+    KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
 )  # fmt: skip
 
 

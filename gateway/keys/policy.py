@@ -106,10 +106,15 @@ def decide(
     roles: Mapping[str, tuple[Grant, ...]] | None = None,
 ) -> Allowed | Denied:
     """Whether `key` may perform `action` at `now` (seconds since 1970) from `address`."""
-    denied = _STATES.get(key.state(now))
+    denied = decide_state(key, now)
     if denied is not None:
         return denied
     return decide_grants(effective_grants(key, roles or {}), action, now=now, address=address)
+
+
+def decide_state(key: Key, now: float) -> Denied | None:
+    """The denial that the key's state alone means, if it does."""
+    return _STATES.get(key.state(now))
 
 
 def effective_grants(key: Key, roles: Mapping[str, tuple[Grant, ...]]) -> tuple[Grant, ...]:
@@ -145,9 +150,12 @@ def decide_grants(
     return Allowed(View(tuple(scope for scope, _ in allowed), tuple(denied), limits))
 
 
-def changes_with_time(grants: tuple[Grant, ...]) -> bool:
-    """Whether a decision over the grants may be another one later."""
-    return any(grant.when is not None and grant.when.hours is not None for grant in grants)
+def depends_on_circumstances(grants: tuple[Grant, ...]) -> bool:
+    """Whether a decision over the grants may be another one later, or from elsewhere."""
+    return any(
+        grant.when is not None and (grant.when.hours is not None or bool(grant.when.cidr))
+        for grant in grants
+    )
 
 
 @lru_cache(1024)

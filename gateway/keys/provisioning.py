@@ -8,10 +8,11 @@ from gateway.clock import parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.keys.grant import Grant, parse_grants
 from gateway.keys.key import Key
+from gateway.keys.role import parse_role_names
 from gateway.keys.token import digest, new_token
 
 _MEMBERS = ("name", "purpose", "owner", "expires_in", "expires_at", "grants", "roles", "limits")
-_NOT_YET = ("roles", "limits")
+_NOT_YET = ("limits",)
 _MAX_TEXT = 256
 
 
@@ -24,6 +25,7 @@ def new_key(
     now: float,
     life: float,
     pepper: bytes,
+    roles: tuple[str, ...] = (),
 ) -> tuple[Key, str]:
     """The key to store, and its token, which is shown once. `life` in seconds."""
     for member, text, needed in (("name", name, 1), ("purpose", purpose, 1), ("owner", owner, 0)):
@@ -40,6 +42,7 @@ def new_key(
         purpose=purpose,
         owner=owner,
         grants=grants,
+        roles=roles,
         created_at=now,
         expires_at=now + life,
     )
@@ -76,6 +79,7 @@ def key_from_request(
         now=now,
         life=life,
         pepper=pepper,
+        roles=parse_role_names(body.get("roles", [])),
     )
 
 

@@ -20,6 +20,7 @@ from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.encode.wire import LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
+from gateway.keys.policy import View
 from gateway.live.group import MOST_MEMBERS, Batch, Group, Shard
 from gateway.live.interest import Interest
 from gateway.live.pulse import Pulse
@@ -121,6 +122,17 @@ class Hub:
         subscription.state = State.REPLAYING
         self.totals.demotions += 1
         self._start_replay(subscription)
+
+    def show(self, subscription: Subscription, view: View, floors: tuple[int, ...] = ()) -> None:
+        """Go on with another view, from the same position: nothing that it hides comes any more."""
+        if subscription.state is State.ENDED:
+            return
+        if subscription.state is State.LIVE:
+            self._leave(subscription)
+            subscription.state = State.REPLAYING
+        subscription.interest = subscription.interest.seen_through(view, floors)
+        if subscription.task is None and not self.join(subscription):
+            self._start_replay(subscription)
 
     def end(self, subscription: Subscription, end: End) -> None:
         """End a stream, saying why and where."""

@@ -89,6 +89,11 @@ class Interest(msgspec.Struct, frozen=True):
     question: Question
     wire: Wire
 
+    def seen_through(self, view: View, floors: tuple[int, ...]) -> Interest:
+        """The same with another view."""
+        question = msgspec.structs.replace(self.question, view=view, floors=floors)
+        return Interest(question, self.wire)
+
     def live(self) -> Interest:
         """The same for events to come."""
         live = self.question.live()

@@ -1,37 +1,51 @@
-"""Keys in memory, and the watch that ends the streams of keys that may no longer have them.
+"""Keys and roles in memory, and the decisions over them.
 
-The store is asked for changes several times a second, so a key that another
-process or replica revoked is refused, and its streams end, within a second.
+The store is asked for changes several times a second, so what another process
+or replica changes is known here within a fraction of a second. Decisions that
+do not depend on time or address are made once per key and action.
 """
 
 from __future__ import annotations
 
-import logging
-
 from gateway.clock import Clock
-from gateway.encode.wire import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED
-from gateway.errors import GatewayError
+from gateway.keys.grant import ACTIONS, Grant
 from gateway.keys.key import Key
-from gateway.keys.policy import EXPIRED, REVOKED, Denied, decide
+from gateway.keys.policy import (
+    Allowed,
+    Denied,
+    decide_grants,
+    decide_state,
+    depends_on_circumstances,
+    effective_grants,
+)
+from gateway.keys.role import BUILTIN
 from gateway.keys.token import digest, key_id_of, same
-from gateway.live.hub import Hub
 from gateway.store.ports import KeyStore
 
-_LOOK_SECONDS = 0.25
 _MOST_CACHED = 100_000
-_LOGGER = logging.getLogger(__name__)
-_ENDS = {REVOKED: KEY_REVOKED, EXPIRED: KEY_EXPIRED}
+_PREDEFINED = {role.name: role.grants for role in BUILTIN.values()}
+
+
+class Changes:
+    """What `Keyring.refresh` found: the changed keys, and whether roles have changed."""
+
+    def __init__(self, keys: list[Key], roles: bool) -> None:
+        self.keys = keys
+        self.roles = roles
 
 
 class Keyring:
-    """Finds the key of a token, and knows every key that is in use."""
+    """Finds the key of a token, and decides what it may do."""
 
     def __init__(self, store: KeyStore, pepper: bytes, clock: Clock) -> None:
         self._store = store
         self._pepper = pepper
         self._clock = clock
-        self._cache: dict[str, Key] = {}
-        self._revision = 0
+        self._keys: dict[str, Key] = {}
+        self._revision = -1
+        self._roles = _PREDEFINED
+        self._roles_version = -1
+        self._decisions: dict[tuple[str, str], Allowed | Denied] = {}
         self._dummy = digest(pepper, "")
 
     async def authenticate(self, token: str) -> Key | None:
@@ -49,48 +63,54 @@ class Keyring:
 
     async def get(self, key_id: str) -> Key | None:
         """The key with that id, from memory if it is known."""
-        key = self._cache.get(key_id)
+        key = self._keys.get(key_id)
         if key is None:
             key = await self._store.get(key_id)
             if key is not None:
-                if len(self._cache) >= _MOST_CACHED:
-                    self._cache.pop(next(iter(self._cache)))
-                self._cache[key_id] = key
+                if len(self._keys) >= _MOST_CACHED:
+                    self._forget(next(iter(self._keys)))
+                self._keys[key_id] = key
         return key
 
-    async def refresh(self) -> list[Key]:
-        """Take in what has changed in the store; returns the changed keys."""
+    def decide(self, key: Key, action: str, address: str | None) -> Allowed | Denied:
+        """Whether the key may perform the action now, from that address."""
+        now = self._clock.now()
+        denied = decide_state(key, now)
+        if denied is not None:
+            return denied
+        place = (key.id, action)
+        known = self._decisions.get(place)
+        if known is None or self._keys.get(key.id) is not key:
+            grants = self.grants_of(key)
+            known = decide_grants(grants, action, now=now, address=address)
+            if not depends_on_circumstances(grants):
+                self._decisions[place] = known
+        return known
+
+    def grants_of(self, key: Key) -> tuple[Grant, ...]:
+        """The grants of the key, those of its roles included."""
+        return effective_grants(key, self._roles)
+
+    async def refresh(self) -> Changes:
+        """Take in what has changed in the store."""
+        if self._revision < 0:
+            # What is read from now on is not older than this.
+            self._revision = await self._store.newest_revision()
         self._revision, changed = await self._store.changed_since(self._revision)
         for key in changed:
-            if key.id in self._cache:
-                self._cache[key.id] = key
-        return changed
+            if key.id in self._keys:
+                self._forget(key.id)
+                self._keys[key.id] = key
+        version = await self._store.roles_version()
+        roles_changed = version != self._roles_version
+        if roles_changed:
+            roles = await self._store.roles()
+            self._roles = {**_PREDEFINED, **{name: role.grants for name, role in roles.items()}}
+            self._roles_version = version
+            self._decisions.clear()
+        return Changes(changed, roles_changed)
 
-
-class KeyWatch:
-    """Ends streams whose key was revoked, has expired, or no longer allows them."""
-
-    def __init__(self, keyring: Keyring, hub: Hub, clock: Clock) -> None:
-        self._keyring = keyring
-        self._hub = hub
-        self._clock = clock
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except GatewayError as error:
-                _LOGGER.warning("keys cannot be read, trying again: %s", error.detail)
-            await self._clock.sleep(_LOOK_SECONDS)
-
-    async def look(self) -> None:
-        """One look at all keys that have streams."""
-        await self._keyring.refresh()
-        now = self._clock.now()
-        for key_id in self._hub.key_ids():
-            key = await self._keyring.get(key_id)
-            decision = REVOKED if key is None else decide(key, "stream", now)
-            if isinstance(decision, Denied):
-                for subscription in self._hub.streams_of(key_id):
-                    self._hub.end(subscription, _ENDS.get(decision, NOT_GRANTED))
+    def _forget(self, key_id: str) -> None:
+        del self._keys[key_id]
+        for action in ACTIONS:
+            self._decisions.pop((key_id, action), None)

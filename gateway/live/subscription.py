@@ -63,8 +63,8 @@ class Subscription:
     """The state of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "caught_up", "cursor", "interest", "joined_at", "key_id", "limit", "sent", "shard",
-        "sink", "skip_gaps", "state", "task", "until",
+        "address", "caught_up", "cursor", "interest", "joined_at", "key_id", "limit", "sent",
+        "shard", "sink", "skip_gaps", "state", "task", "until",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class Subscription:
         until: int | None = None,
         limit: int | None = None,
         skip_gaps: bool = False,
+        address: str | None = None,
     ) -> None:
         self.interest = interest
         self.sink = sink
@@ -86,6 +87,8 @@ class Subscription:
         self.until = until
         self.limit = limit
         self.skip_gaps = skip_gaps
+        # Of the peer; some grants count only from certain networks.
+        self.address = address
         self.state = State.REPLAYING
         self.caught_up = False
         # Events written before it joined its shard, and the shard's count at that moment.

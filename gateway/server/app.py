@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.server import events, health, keys, stream
+from gateway.server import events, health, keys, roles, stream
 from gateway.server.context import CONTEXT, Context
 from gateway.server.problem import problems
 
@@ -26,4 +26,11 @@ def make_app(context: Context) -> web.Application:
     app.router.add_post("/v1/keys", keys.create)
     app.router.add_get("/v1/keys/{id}", keys.show, allow_head=False)
     app.router.add_post("/v1/keys/{id}/revoke", keys.revoke)
+    app.router.add_post("/v1/keys/{id}/suspend", keys.suspend)
+    app.router.add_post("/v1/keys/{id}/resume", keys.resume)
+    app.router.add_post("/v1/keys/{id}/rotate", keys.rotate)
+    app.router.add_get("/v1/roles", roles.list_all, allow_head=False)
+    app.router.add_get("/v1/roles/{name}", roles.show, allow_head=False)
+    app.router.add_put("/v1/roles/{name}", roles.put)
+    app.router.add_delete("/v1/roles/{name}", roles.delete)
     return app

@@ -7,10 +7,9 @@ import binascii
 
 from aiohttp import web
 
-from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized
 from gateway.keys.key import Key
-from gateway.keys.policy import EXPIRED, REVOKED, Denied, View, decide
+from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.keys.token import looks_like_token
 from gateway.live.keyring import Keyring
 
@@ -20,15 +19,17 @@ _URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "au
 _REASONS = {
     "key_revoked": "this key was revoked; ask for a new one",
     "key_expired": "this key has expired; ask for a new one",
+    "key_suspended": "this key is suspended; ask who answers for it",
+    "outside_hours": "the grants of this key do not count at this hour",
+    "address_not_allowed": "the grants of this key do not count from this address",
 }
 
 
 class Authenticator:
     """Decides for each request. Every refusal carries a reason code."""
 
-    def __init__(self, keyring: Keyring, clock: Clock) -> None:
+    def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._clock = clock
 
     async def authorize(self, request: web.Request, action: str) -> tuple[Key, View]:
         """The key of the request and what it sees under `action`.
@@ -39,7 +40,7 @@ class Authenticator:
         key = await self._keyring.authenticate(_token(request))
         if key is None:
             raise Unauthorized("no such key; check that it was copied whole")
-        decision = decide(key, action, self._clock.now())
+        decision = self._keyring.decide(key, action, request.remote)
         if isinstance(decision, Denied):
             raise _refusal(decision, action)
         return key, decision.view
@@ -57,11 +58,10 @@ def refuse_key_in_url(request: web.Request) -> None:
 
 
 def _refusal(decision: Denied, action: str) -> GatewayError:
-    if decision in (REVOKED, EXPIRED):
+    if decision in (REVOKED, EXPIRED, SUSPENDED):
         return Unauthorized(_REASONS[decision.reason], code=decision.reason)
-    return Forbidden(
-        f"no grant of this key allows the action `{action}`", code=decision.reason, action=action
-    )
+    detail = _REASONS.get(decision.reason, f"no grant of this key allows the action `{action}`")
+    return Forbidden(detail, code=decision.reason, action=action)
 
 
 def _token(request: web.Request) -> str:

@@ -35,7 +35,7 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            async for piece, _ in request.content.iter_chunks():
+            async for piece in request.content.iter_any():
                 raw += piece
                 if len(raw) > most:
                     raise _too_large(most)

@@ -9,7 +9,8 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.ingest.writer import Writer
 from gateway.live.hub import Hub
-from gateway.live.keyring import Keyring, KeyWatch
+from gateway.live.key_watch import KeyWatch
+from gateway.live.keyring import Keyring
 from gateway.live.pulse import Pulse
 from gateway.server.auth import Authenticator
 from gateway.settings.load import Settings

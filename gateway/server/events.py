@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
+from gateway.encode.wire import control_json
 from gateway.errors import Conflict, Forbidden, InvalidEvents, NotAcceptable, NotFound
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_events, split_body
 from gateway.ingest.ids import new_ids
 from gateway.keys.policy import View
+from gateway.live.floors import find_floors
 from gateway.live.interest import Question
 from gateway.server.body import media_type, read_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.position import find_begin, find_floors
+from gateway.server.position import find_begin
 from gateway.server.problem import json_response
 from gateway.server.query import Query, parse_page
 from gateway.store.ports import Overtaken
@@ -26,6 +29,8 @@ NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl
 # Large requests are decoded in parts, so that live streams do not wait for them.
 _DECODE_AT_ONCE = 250
 _READ_EVENTS = 1000
+# A page of large events ends before its limit, because it is held in memory.
+_PAGE_BYTES = 16 << 20
 # A page that finds little stops looking after so many seconds; its cursor has moved.
 _SCAN_SECONDS = 2.0
 
@@ -60,16 +65,22 @@ async def ingest(request: web.Request) -> web.Response:
 async def pull(request: web.Request) -> web.Response:
     """`GET /v1/events`."""
     context = request.app[CONTEXT]
-    _, view = await context.authenticator.authorize(request, "pull")
+
+    async def view_now() -> View:
+        return (await context.authenticator.authorize(request, "pull"))[1]
+
+    view = await view_now()
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
-    events, reached, gap = await _collect(context, query, question)
+    events, reached, gap = await _collect(context, query, question, view_now)
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
     if lines:
         body = b"".join([b"%b\n" % event.json for event in events])
+        if gap is not None:
+            body = control_json("gap", gap) + b"\n" + body
         headers = {
             "Cache-Control": "no-store",
             "Audit-Cursor": cursor,
@@ -161,15 +172,22 @@ def _check_granted(drafts: list[Draft], view: View) -> None:
 
 
 async def _collect(
-    context: Context, query: Query, question: Question
+    context: Context,
+    query: Query,
+    question: Question,
+    view_now: Callable[[], Awaitable[View]],
 ) -> tuple[list[Event], int, dict[str, object] | None]:
-    """Read until the page is full, the head is reached, or it has taken long enough."""
+    """Read until the page is full, the head is reached, or it has taken long enough.
+
+    After each wait for more, `view_now` says whether the key may still see it.
+    """
     log, clock = context.log, context.clock
     begin = await find_begin(log, query, question.floors)
     look, narrowing = question.matcher(), question.narrowing()
     limit = query.limit or 0
     began = clock.monotonic()
     events: list[Event] = []
+    size = 0
     reached = begin.offset
     while True:
         while reached < log.head and len(events) < limit:
@@ -186,12 +204,15 @@ async def _collect(
             room = limit - len(events)
             events += chosen[:room]
             reached = page.reached if len(chosen) <= room else events[-1].offset
-            if clock.monotonic() - began > _SCAN_SECONDS:
+            size += sum(len(event.json) for event in chosen)
+            if size > _PAGE_BYTES or clock.monotonic() - began > _SCAN_SECONDS:
                 return events, reached, begin.gap
         left = query.wait - (clock.monotonic() - began)
         if events or left <= 0 or not context.ready:
             return events, reached, begin.gap
         await _growth(context, reached, left)
+        if await view_now() != question.view:
+            return events, reached, begin.gap
 
 
 async def _growth(context: Context, beyond: int, seconds: float) -> None:

@@ -1,17 +1,25 @@
-"""`/v1/keys`: key administration."""
+"""`/v1/keys`: making and looking at keys, and what changes them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from gateway.errors import InvalidRequest, NotFound
+from gateway.clock import parse_duration
+from gateway.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from gateway.keys import lifecycle
+from gateway.keys.covers import uncovered
+from gateway.keys.grant import Grant
+from gateway.keys.key import Key
+from gateway.keys.policy import effective_grants
 from gateway.keys.provisioning import key_from_request
+from gateway.keys.role import BUILTIN
 from gateway.keys.token import is_key_id
 from gateway.server.body import media_type, read_body
-from gateway.server.context import CONTEXT
+from gateway.server.context import CONTEXT, Context
 from gateway.server.problem import json_response
 
 _BODY_BYTES = 64 * 1024
@@ -21,19 +29,23 @@ _BODY_SECONDS = 10.0
 async def create(request: web.Request) -> web.Response:
     """`POST /v1/keys`: 201 with the key itself, here and never again."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "keys.admin")
+    minter, _ = await context.authenticator.authorize(request, "keys.admin")
     settings = context.settings.keys
     now = context.clock.now()
     key, token = key_from_request(
-        await _json_body(request),
+        await json_body(request),
         now=now,
         default_life=settings.default_life,
         max_life=settings.max_life,
         pepper=context.pepper,
     )
+    roles = await all_roles(context)
+    for name in key.roles:
+        if name not in roles:
+            raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
+    refuse_to_pass_on_more(context, minter, effective_grants(key, roles))
     await context.key_store.create(key)
-    shown = {"id": key.id, "key": token, **key.public(now)}
-    return json_response(shown, status=201, headers={"Location": f"/v1/keys/{key.id}"})
+    return _shown_once(key, token, now)
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -48,9 +60,7 @@ async def show(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}`."""
     context = request.app[CONTEXT]
     await context.authenticator.authorize(request, "keys.admin")
-    key = await context.key_store.get(_key_id(request))
-    if key is None:
-        raise _unknown()
+    key = await _named(request)
     return json_response(
         {**key.public(context.clock.now()), "streams": len(context.hub.streams_of(key.id))}
     )
@@ -58,28 +68,114 @@ async def show(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/revoke`: the key's streams have ended when this returns."""
+    reason, now = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.revoke(key, now, reason))
+
+
+async def suspend(request: web.Request) -> web.Response:
+    """`POST /v1/keys/{id}/suspend`: likewise, until it is resumed."""
+    reason, now = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.suspend(key, now, reason))
+
+
+async def resume(request: web.Request) -> web.Response:
+    """`POST /v1/keys/{id}/resume`."""
+    _, now = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.resume(key, now))
+
+
+async def rotate(request: web.Request) -> web.Response:
+    """`POST /v1/keys/{id}/rotate`: 201 with the successor; the old key drains."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "keys.admin")
-    body = await _json_body(request) if request.can_read_body else {}
-    reason = body.get("reason", "") if isinstance(body, dict) else None
-    if not isinstance(reason, str) or len(reason) > 256:
-        raise InvalidRequest("reason: a string of at most 256 characters")
+    minter, _ = await context.authenticator.authorize(request, "keys.admin")
+    body = await json_body(request) if request.can_read_body else {}
+    overlap = _overlap(body, context.settings.keys.max_overlap)
+    key = await _named(request)
+    refuse_to_pass_on_more(context, minter, effective_grants(key, await all_roles(context)))
     now = context.clock.now()
-    key = await context.key_store.revoke(_key_id(request), now, reason)
-    if key is None:
+    settings = context.settings.keys
+    old, successor, token = lifecycle.rotate(
+        key, now, overlap=overlap, max_life=settings.max_life, pepper=context.pepper
+    )
+
+    def replace(current: Key) -> Key:
+        if current.revision != key.revision:
+            raise Conflict(f"key {key.id} was changed at the same time; look again")
+        return old
+
+    await context.key_store.change(key.id, replace, create=successor)
+    await context.key_watch.look()
+    return _shown_once(successor, token, now)
+
+
+async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Response:
+    context = request.app[CONTEXT]
+    changed = await context.key_store.change(_key_id(request), change)
+    if changed is None:
         raise _unknown()
     await context.key_watch.look()
-    shown = key.public(now)
-    return json_response({member: shown[member] for member in ("id", "state", "revoked_at")})
+    return json_response(changed.public(context.clock.now()))
 
 
-async def _json_body(request: web.Request) -> Any:
+async def _authorized_reason(request: web.Request) -> tuple[str, float]:
+    context = request.app[CONTEXT]
+    await context.authenticator.authorize(request, "keys.admin")
+    body = await json_body(request) if request.can_read_body else {}
+    if not isinstance(body, dict) or set(body) - {"reason"}:
+        raise InvalidRequest('the body may be {"reason": ".."}')
+    return lifecycle.check_reason(body.get("reason", "")), context.clock.now()
+
+
+def _overlap(body: Any, most: int) -> int:
+    if not isinstance(body, dict) or set(body) - {"overlap"}:
+        raise InvalidRequest('the body may be {"overlap": "1h"}')
+    given = body.get("overlap", "1h")
+    if not isinstance(given, str):
+        raise InvalidRequest("overlap: a duration such as 1h is needed")
+    overlap = parse_duration(given)
+    if overlap > most:
+        raise InvalidRequest(f"overlap: at most {most // 3600} hours (setting keys.max_overlap)")
+    return overlap
+
+
+def refuse_to_pass_on_more(context: Context, minter: Key, wanted: tuple[Grant, ...]) -> None:
+    """Nobody grants what they do not have themselves."""
+    more = uncovered(context.keyring.grants_of(minter), wanted)
+    if more is not None:
+        raise Forbidden(
+            "this key cannot grant what it does not have; narrow the grant, or use a key that "
+            "has those rights",
+            code="exceeds_own_grants",
+            grant=msgspec.to_builtins(more),
+        )
+
+
+async def all_roles(context: Context) -> dict[str, tuple[Grant, ...]]:
+    """The grants of every role there is, by name."""
+    roles = {**BUILTIN, **await context.key_store.roles()}
+    return {name: role.grants for name, role in roles.items()}
+
+
+async def json_body(request: web.Request) -> Any:
+    """The decoded body of an administration request."""
     media_type(request, ("application/json",))
     body = await read_body(request, most=_BODY_BYTES, seconds=_BODY_SECONDS)
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
+
+
+def _shown_once(key: Key, token: str, now: float) -> web.Response:
+    shown = {"id": key.id, "key": token, **key.public(now)}
+    return json_response(shown, status=201, headers={"Location": f"/v1/keys/{key.id}"})
+
+
+async def _named(request: web.Request) -> Key:
+    key = await request.app[CONTEXT].key_store.get(_key_id(request))
+    if key is None:
+        raise _unknown()
+    return key
 
 
 def _key_id(request: web.Request) -> str:

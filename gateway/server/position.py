@@ -8,7 +8,6 @@ import msgspec
 
 from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
-from gateway.keys.policy import View
 from gateway.live.gap import gap_message
 from gateway.server.query import Query
 from gateway.store.ports import Log
@@ -37,20 +36,6 @@ async def _find(log: Log, query: Query) -> Begin:
     if position.since is not None:
         return Begin(await log.last_before(position.since))
     return Begin(log.floor if position.start == "start" else log.head)
-
-
-async def find_floors(log: Log, view: View, now: float) -> tuple[int, ...]:
-    """The offsets that the scopes of a view do not reach back to; empty if all reach everything."""
-    if all(limits.lookback is None for limits in view.limits):
-        return ()
-    return tuple(
-        [
-            0
-            if limits.lookback is None
-            else await log.last_before(int((now - limits.lookback) * 1_000_000))
-            for limits in view.limits
-        ]
-    )
 
 
 def _resume(log: Log, after: tuple[str, int], skip_gaps: bool) -> Begin:

@@ -15,13 +15,14 @@ from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
 from gateway.encode.wire import Wire
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unavailable
 from gateway.keys.key import Key
+from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import media_type, read_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
-from gateway.server.position import Begin, find_begin, find_floors
+from gateway.server.position import Begin, find_begin
 from gateway.server.query import Pairs, Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, take_over
 
@@ -129,6 +130,7 @@ def _open(
         until=until,
         limit=query.limit,
         skip_gaps=query.skip_gaps,
+        address=request.remote,
     )
     retry_ms = context.settings.stream.retry_ms
     cursor = context.hub.cursor_of(subscription)

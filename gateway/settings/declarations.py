@@ -216,6 +216,12 @@ class Keys:
         least=("1s", "keys would expire before they can be used"),
         most=("3650d", "a key that lives longer than ten years is never replaced"),
     )
+    max_overlap: int = setting(
+        "7d",
+        DURATION,
+        "Longest time that a rotated key may go on working beside its successor.",
+        most=("365d", "a rotated key that goes on for a year was not rotated"),
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.event import Draft, Event
 from gateway.keys.key import Key
+from gateway.keys.role import Role
 from gateway.match.scope import Scope
 
 
@@ -147,6 +148,29 @@ class KeyStore(Protocol):
 
     async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
         """Mark a key revoked (the first reason stands); None if there is none such."""
+
+    async def change(
+        self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
+    ) -> Key | None:
+        """Replace a key by what `change` makes of it, and add another key in the same change.
+
+        None if there is none such. What `change` raises leaves everything as it was.
+        """
+
+    async def put_role(self, role: Role) -> None:
+        """Add a role, or replace the one of that name."""
+
+    async def delete_role(self, name: str) -> bool:
+        """Remove a role; False if there is none such."""
+
+    async def roles(self) -> dict[str, Role]:
+        """Every role that was put, by name."""
+
+    async def roles_version(self) -> int:
+        """A number that rises with every change to a role; cheap to ask for."""
+
+    async def newest_revision(self) -> int:
+        """The revision of the newest change to a key; 0 if there never was one."""
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         """The newest revision, and the keys changed after `revision`."""

@@ -6,6 +6,7 @@ their pages stay in memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import apsw
 import msgspec
 
 from gateway.errors import Conflict
+from gateway.keys import lifecycle
 from gateway.keys.key import Key
+from gateway.keys.role import Role
 from gateway.store.sqlite import open_writer, unavailable
 
 _DECODER = msgspec.json.Decoder(Key)
+_ROLE = msgspec.json.Decoder(Role)
 _ENCODER = msgspec.json.Encoder()
 _NEXT = "(SELECT COALESCE(MAX(revision), 0) + 1 FROM key)"
 
@@ -48,18 +52,59 @@ class SqliteKeys:
         return sorted(self._select(""), key=lambda key: (key.created_at, key.id))
 
     async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
+        return await self.change(key_id, lambda key: lifecycle.revoke(key, at, reason))
+
+    async def change(
+        self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
+    ) -> Key | None:
         try:
             with self._connection:
                 key = await self.get(key_id)
-                if key is not None and key.revoked_at is None:
-                    revoked = msgspec.structs.replace(key, revoked_at=at, revoked_reason=reason)
+                if key is None:
+                    return None
+                changed = change(key)
+                if changed is not key:
                     self._connection.execute(
                         f"UPDATE key SET document = ?, revision = {_NEXT} WHERE id = ?",
-                        (_document(revoked), key_id),
+                        (_document(changed), key_id),
                     )
+                if create is not None:
+                    await self.create(create)
         except apsw.Error as error:
-            raise unavailable(error, "the key was not revoked") from error
+            raise unavailable(error, "the key was not changed") from error
         return await self.get(key_id)
+
+    async def put_role(self, role: Role) -> None:
+        self._change_roles(
+            "INSERT OR REPLACE INTO role VALUES (?, ?)", role.name, _ENCODER.encode(role)
+        )
+
+    async def delete_role(self, name: str) -> bool:
+        return self._change_roles("DELETE FROM role WHERE name = ?", name)
+
+    async def roles(self) -> dict[str, Role]:
+        rows: list[Any] = self._connection.execute("SELECT document FROM role").fetchall()
+        roles = [_ROLE.decode(document) for (document,) in rows]
+        return {role.name: role for role in roles}
+
+    async def roles_version(self) -> int:
+        row: Any = self._connection.execute("SELECT version FROM role_version").fetchone()
+        return int(row[0])
+
+    def _change_roles(self, sql: str, *bound: str | bytes) -> bool:
+        try:
+            with self._connection:
+                self._connection.execute(sql, bound)
+                changed = self._connection.changes() > 0
+                if changed:
+                    self._connection.execute("UPDATE role_version SET version = version + 1")
+        except apsw.Error as error:
+            raise unavailable(error, "the role was not changed") from error
+        return changed
+
+    async def newest_revision(self) -> int:
+        row: Any = self._connection.execute("SELECT max(revision) FROM key").fetchone()
+        return row[0] or 0
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         keys = self._select("WHERE revision > ? ORDER BY revision", revision)

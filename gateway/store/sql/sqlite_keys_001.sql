@@ -7,3 +7,11 @@ CREATE TABLE key (
 ) STRICT;
 
 CREATE UNIQUE INDEX key_revision ON key (revision);
+
+CREATE TABLE role (
+    name        TEXT PRIMARY KEY,
+    document    BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE role_version (version INTEGER NOT NULL) STRICT;
+INSERT INTO role_version VALUES (0);

@@ -1,0 +1,112 @@
+"""Roles: named lists of grants. Some are there from the beginning."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+from gateway.keys.grant import Grant, parse_grant, parse_grants
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
+MAX_ROLES_OF_KEY = 16
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """A role; `builtin` ones cannot be changed."""
+
+    name: str
+    description: str = ""
+    grants: tuple[Grant, ...] = ()
+    builtin: bool = False
+
+    def public(self) -> dict[str, Any]:
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        return shown
+
+
+def _builtin(name: str, description: str, *grants: dict[str, Any]) -> Role:
+    return Role(
+        name=name, description=description, grants=tuple(map(parse_grant, grants)), builtin=True
+    )
+
+
+BUILTIN = {
+    role.name: role
+    for role in (
+        _builtin(
+            "siem-forwarder",
+            "Streams and pulls everything but the gateway's own records.",
+            {"id": "events", "actions": ["stream", "pull"], "categories": ["**"]},
+        ),
+        _builtin(
+            "dashboard",
+            "Streams everything of the last day but the gateway's own records and payloads.",
+            {
+                "id": "events",
+                "actions": ["stream", "pull"],
+                "categories": ["**"],
+                "fields": {"drop": ["data"]},
+                "when": {"max_lookback": "24h"},
+            },
+        ),
+        _builtin(
+            "log-shipper",
+            "Streams everything but the gateway's own records; pulls nothing.",
+            {"id": "events", "actions": ["stream"], "categories": ["**"]},
+        ),
+        _builtin(
+            "producer",
+            "Sends events; reads none.",
+            {"id": "events", "actions": ["ingest"], "categories": ["**"]},
+        ),
+        _builtin(
+            "auditor",
+            "Reads everything, the gateway's own records and the usage of keys included.",
+            {
+                "id": "everything",
+                "actions": ["stream", "pull", "usage.read"],
+                "categories": ["**", "gateway.**"],
+            },
+        ),
+        _builtin(
+            "key-admin",
+            "Makes and ends keys; reads the records of that, and no other events.",
+            {"id": "keys", "actions": ["keys.admin", "usage.read"], "categories": ["**"]},
+            {"id": "record", "actions": ["stream", "pull"], "categories": ["gateway.keys"]},
+        ),
+    )
+}
+
+
+def parse_role(name: str, body: Any) -> Role:
+    """A role from the decoded body of `PUT /v1/roles/{name}`."""
+    check_role_name(name)
+    if name in BUILTIN:
+        raise InvalidRequest(f"the role {name} is predefined; choose another name")
+    if not isinstance(body, dict) or set(body) - {"description", "grants"}:
+        raise InvalidRequest('a role is {"description": .., "grants": [..]}')
+    description = body.get("description", "")
+    if not isinstance(description, str) or len(description) > 1024:
+        raise InvalidRequest("description: a string of at most 1024 characters")
+    return Role(name=name, description=description, grants=parse_grants(body.get("grants")))
+
+
+def check_role_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"not a role name: {name[:64]!r}; lower case letters, digits and hyphens"
+        )
+
+
+def parse_role_names(raw: Any) -> tuple[str, ...]:
+    """The `roles` of a key."""
+    if not isinstance(raw, list) or not all(isinstance(name, str) for name in raw):
+        raise InvalidRequest("roles: a list of role names is needed")
+    if len(raw) > MAX_ROLES_OF_KEY:
+        raise InvalidRequest(f"roles: at most {MAX_ROLES_OF_KEY}")
+    for name in raw:
+        check_role_name(name)
+    return tuple(dict.fromkeys(raw))

@@ -1,0 +1,62 @@
+"""`/v1/roles`: named lists of grants. A change reaches live streams at once."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.errors import Conflict, NotFound
+from gateway.keys.role import BUILTIN, Role, parse_role
+from gateway.server.context import CONTEXT, Context
+from gateway.server.keys import all_roles, json_body, refuse_to_pass_on_more
+from gateway.server.problem import json_response
+
+
+async def list_all(request: web.Request) -> web.Response:
+    """`GET /v1/roles`."""
+    context = request.app[CONTEXT]
+    await context.authenticator.authorize(request, "keys.admin")
+    roles = {**BUILTIN, **await context.key_store.roles()}
+    return json_response({"roles": [role.public() for role in roles.values()]})
+
+
+async def show(request: web.Request) -> web.Response:
+    """`GET /v1/roles/{name}`."""
+    context = request.app[CONTEXT]
+    await context.authenticator.authorize(request, "keys.admin")
+    return json_response((await _role(context, request.match_info["name"])).public())
+
+
+async def put(request: web.Request) -> web.Response:
+    """`PUT /v1/roles/{name}`: 201 if it is new, else 200."""
+    context = request.app[CONTEXT]
+    minter, _ = await context.authenticator.authorize(request, "keys.admin")
+    role = parse_role(request.match_info["name"], await json_body(request))
+    refuse_to_pass_on_more(context, minter, role.grants)
+    known = role.name in await all_roles(context)
+    await context.key_store.put_role(role)
+    await context.key_watch.look()
+    return json_response(role.public(), status=200 if known else 201)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """`DELETE /v1/roles/{name}`: keys that have it lose its grants."""
+    context = request.app[CONTEXT]
+    await context.authenticator.authorize(request, "keys.admin")
+    name = request.match_info["name"]
+    if name in BUILTIN:
+        raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
+    if not await context.key_store.delete_role(name):
+        raise _unknown(name)
+    await context.key_watch.look()
+    return web.Response(status=204)
+
+
+async def _role(context: Context, name: str) -> Role:
+    role = BUILTIN.get(name) or (await context.key_store.roles()).get(name)
+    if role is None:
+        raise _unknown(name)
+    return role
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"there is no role {name[:64]!r}", code="unknown_role")
