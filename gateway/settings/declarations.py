@@ -210,7 +210,7 @@ class Keys:
         least=("1s", "keys would expire before they can be used"),
     )
     max_life: int = setting(
-        "365d",
+        "90d",
         DURATION,
         "Longest lifetime that a key may be given.",
         least=("1s", "keys would expire before they can be used"),

@@ -20,7 +20,8 @@ EVENT: dict[str, Any] = orjson.loads(
                 {"urn": "k8s:prod/ns/pay/secrets/db", "type": "secret"}],
     "data": {"bytes": 2000000, "ratio": 0.75, "whole": 2.0, "ok": true, "none": null,
              "path": "/admin/\\u00e4.php", "tags": ["x", "y", 3], "big": 9007199254740993,
-             "huge": 18446744073709551615, "lowest": -9.223372036854775808e18, "count": 3, "negative": -7, "in": 1, "a b": {"c": "d"},
+             "huge": 18446744073709551615, "lowest": -9.223372036854775808e18, "count": 3,
+             "negative": -7, "in": 1, "a b": {"c": "d"},
              "headers": {"host": "a.example", "x-id": "7"}, "empty": [], "nested": [[1], [2, 3]]}
     }"""
 )

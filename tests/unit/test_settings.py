@@ -77,7 +77,8 @@ def test_defaults_are_those_of_the_design() -> None:
     }
     assert dataclasses.asdict(settings.keys) == {
         "default_life": 90 * 86400,
-        "max_life": 365 * 86400,
+        "max_life": 90 * 86400,
+        "max_overlap": 7 * 86400,
     }
     assert dataclasses.asdict(settings.log) == {"level": "info", "format": "text"}
 
