@@ -6,14 +6,15 @@ index of ids, which is what keeps a durable append cheap.
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Callable, Iterator
 
 
 def new_ids(now: Callable[[], float]) -> Iterator[str]:
     """Fresh ids, for ever. `now` gives seconds since 1970."""
     while True:
-        yield uuid7(int(now() * 1000), secrets.randbits(74))
+        # Unique, not secret: the generator that was seeded by the system is enough.
+        yield uuid7(int(now() * 1000), random.getrandbits(74))
 
 
 def uuid7(milliseconds: int, random: int) -> str:

@@ -11,21 +11,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gateway.errors import GatewayError, Unavailable
+from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.store.ports import Appended, Log
 
 # One append takes no more than this, so that its latency stays bounded.
 _GROUP_EVENTS = 5_000
+_GROUP_BYTES = 16 << 20
 
 
 class _Waiting:
-    __slots__ = ("batch", "done", "size")
+    """Batches that are stored together or not at all."""
 
-    def __init__(self, batch: Sequence[Draft], done: asyncio.Future[Appended]) -> None:
-        self.batch = batch
+    __slots__ = ("batches", "done", "events", "size")
+
+    def __init__(
+        self, batches: Sequence[Sequence[Draft]], done: asyncio.Future[list[Appended]]
+    ) -> None:
+        self.batches = batches
         self.done = done
-        self.size = sum(len(draft.tail) for draft in batch)
+        self.events = sum(map(len, batches))
+        self.size = sum([len(draft.tail) for batch in batches for draft in batch])
 
 
 class Writer:
@@ -44,15 +50,20 @@ class Writer:
     async def append(self, batch: Sequence[Draft]) -> Appended:
         """Store a batch; returns when it is durable.
 
-        Raises `Unavailable` when the queue is full or nothing was stored. A
+        Raises `Unavailable` when the queue is full, or as `Log.append` does. A
         request that is cancelled while it waits may still be stored.
         """
+        [appended] = await self.append_together([batch])
+        return appended
+
+    async def append_together(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
+        """The same for several batches, of which either all are stored or none."""
         if self._closed:
             raise Unavailable("the gateway is stopping", code="stopping", retry_after=2)
-        waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
-        # A batch that is larger than the whole queue is let in when it is alone.
+        waiting = _Waiting(batches, asyncio.get_running_loop().create_future())
+        # What is larger than the whole queue is let in when it is alone.
         full = (
-            self._events + len(batch) > self._queue_events
+            self._events + waiting.events > self._queue_events
             or self._bytes + waiting.size > self._queue_bytes
         )
         if self._waiting and full:
@@ -62,7 +73,7 @@ class Writer:
                 retry_after=1,
             )
         self._waiting.append(waiting)
-        self._events += len(batch)
+        self._events += waiting.events
         self._bytes += waiting.size
         self._work.set()
         return await waiting.done
@@ -82,27 +93,32 @@ class Writer:
         self._work.set()
 
     def _take_group(self) -> list[_Waiting]:
-        count = events = 0
+        count = events = size = 0
         for waiting in self._waiting:
-            if count and events + len(waiting.batch) > _GROUP_EVENTS:
+            events += waiting.events
+            size += waiting.size
+            if count and (events > _GROUP_EVENTS or size > _GROUP_BYTES):
                 break
             count += 1
-            events += len(waiting.batch)
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         return group
 
     async def _append_group(self, group: list[_Waiting]) -> None:
         try:
-            results = await self._log.append([waiting.batch for waiting in group])
-        except GatewayError as error:
+            results = await self._log.append([one for waiting in group for one in waiting.batches])
+        except Exception as error:
+            # Whatever it is, who waits must hear of it, and those behind must not wait for ever.
             for waiting in group:
                 if not waiting.done.done():
                     waiting.done.set_exception(error)
         else:
-            for waiting, result in zip(group, results, strict=True):
+            at = 0
+            for waiting in group:
+                end = at + len(waiting.batches)
                 if not waiting.done.done():
-                    waiting.done.set_result(result)
+                    waiting.done.set_result(results[at:end])
+                at = end
         finally:
             for waiting in group:
-                self._events -= len(waiting.batch)
+                self._events -= waiting.events
                 self._bytes -= waiting.size

@@ -35,6 +35,12 @@ def key_id_of(token: str) -> str | None:
     return match[2]
 
 
+def claimed_key_id(token: str) -> str | None:
+    """The kid that a text of the right form claims; the checksum is not looked at."""
+    match = _TOKEN.fullmatch(token)
+    return None if match is None else match[2]
+
+
 def is_key_id(text: str) -> bool:
     """Whether the text has the form of a kid."""
     return _KEY_ID.fullmatch(text) is not None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
+from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from gateway.errors import (
@@ -14,6 +17,8 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 
+_JSON_BYTES = 64 * 1024
+_JSON_SECONDS = 10.0
 _SLICE = 16 * 1024
 _MOST_MEMBERS = 10_000
 
@@ -32,6 +37,12 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
         )
     if request.content_length is not None and request.content_length > most:
         raise _too_large(most)
+    if request.content.is_eof():
+        # It came with the head of the request: nothing has to be waited for.
+        whole = await request.content.read()
+        if len(whole) > most:
+            raise _too_large(most)
+        return _gunzip(whole, most) if encoding == "gzip" else whole
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -44,6 +55,29 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
             f"the body did not arrive within {seconds:g} seconds; send it faster or in parts"
         ) from None
     return _gunzip(bytes(raw), most) if encoding == "gzip" else bytes(raw)
+
+
+async def json_body(request: web.Request) -> Any:
+    """The decoded JSON of a small request.
+
+    A member that stands twice is refused: one of the two would be passed over in silence.
+    """
+    media_type(request, ("application/json",))
+    body = await read_body(request, most=_JSON_BYTES, seconds=_JSON_SECONDS)
+    try:
+        decoded = msgspec.json.decode(body)
+        json.loads(body.decode(), object_pairs_hook=_refuse_twice)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
+    return decoded
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise InvalidRequest(f"the member {name[:64]!r} stands twice; send it once")
+        seen.add(name)
 
 
 def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:

@@ -15,14 +15,14 @@ from gateway.errors import Conflict, Forbidden, InvalidEvents, NotAcceptable, No
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_events, split_body
 from gateway.ingest.ids import new_ids
-from gateway.keys.policy import View
+from gateway.keys.policy import View, compiled
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
 from gateway.server.body import media_type, read_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.position import find_begin
 from gateway.server.problem import json_response
-from gateway.server.query import Query, parse_page
+from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.store.ports import Overtaken
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -105,7 +105,7 @@ async def by_id(request: web.Request) -> web.Response:
     """`GET /v1/events/{id}`."""
     context = request.app[CONTEXT]
     _, view = await context.authenticator.authorize(request, "pull")
-    tenant = request.query.get("tenant")
+    tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
     lens = view.lens(await find_floors(context.log, view, context.clock.now()))
     found = [
@@ -152,7 +152,7 @@ async def _decode(items: list[bytes], clock: Clock) -> list[Draft]:
 
 def _check_granted(drafts: list[Draft], view: View) -> None:
     """All or nothing: one event outside of the key's grants refuses the request."""
-    may_write = view.compile()
+    may_write = compiled(view)
     errors = [
         {
             "index": index,

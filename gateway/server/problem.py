@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -77,7 +77,7 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, and turn whatever is raised into a problem document."""
-    request_id = secrets.token_hex(8)
+    request_id = f"{random.getrandbits(64):016x}"
     request[REQUEST_ID] = request_id
     try:
         return await handler(request)

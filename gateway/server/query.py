@@ -23,6 +23,7 @@ _POSITION = ("after", "since", "from")
 _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "on_gap")
 STREAM = (*_BOTH, *_RESUME, "follow", "consumer")
 PAGE = (*_BOTH, "wait")
+BY_ID = ("tenant",)
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
 _FORMATS = ("native", "cloudevents", "ocsf", "ecs", "cef")
@@ -76,13 +77,19 @@ def parse_page(pairs: Pairs, now: float) -> Query:
     return _query(values, position, 100 if limit is None else limit, follow=False, wait=wait)
 
 
+def parse_tenant(pairs: Pairs) -> str | None:
+    """The one parameter that an event by id may have."""
+    return _one(_collect(pairs, BY_ID), "tenant")
+
+
 def pairs_of_body(body: Any) -> list[tuple[str, str]]:
     """The parameters in a JSON body: strings, numbers, booleans, or lists of them."""
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object of stream parameters")
     pairs = []
     for name, value in body.items():
-        for item in value if isinstance(value, list) else [value]:
+        # An empty list would be no restriction at all, which is never what was meant.
+        for item in value if isinstance(value, list) and value else [value]:
             if isinstance(item, bool):
                 pairs.append((name, "true" if item else "false"))
             elif isinstance(item, str | int):
