@@ -13,7 +13,7 @@ import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -23,6 +23,7 @@ from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
 from gateway.keys.provisioning import new_key
+from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub, Pace
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
@@ -32,16 +33,25 @@ from gateway.live.tail import Tail
 from gateway.server.app import make_app
 from gateway.server.auth import Authenticator
 from gateway.server.context import Context
+from gateway.server.figures import Figures
+from gateway.server.listening import cannot_listen
 from gateway.settings.load import Settings
-from gateway.store.folder import DataFolder
+from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.ports import Log
+from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
+from gateway.store.writer_server import WriterServer
+
+if TYPE_CHECKING:
+    from gateway.supervisor import Worker
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _RETENTION_SECONDS = 10.0
 _BACKLOG = 4096
+# Other workers drain at the same time; what they have accepted has to get here.
+_FOLLOWERS_SECONDS = 3.0
 _ADMIN_GRANT = {
     "id": "everything",
     "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read", "erase"],
@@ -59,22 +69,26 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
-    """Start a gateway; leaving the context drains and stops it."""
+async def running(
+    settings: Settings, clock: Clock | None = None, worker: Worker | None = None
+) -> AsyncIterator[Running]:
+    """Start a gateway, or one worker of it; leaving the context drains and stops it."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        context = await _start_parts(settings, clock, stack)
-        url = await _open_port(context, stack)
+        context = await _start_parts(settings, clock, stack, worker)
+        url = await _open_port(context, stack, worker)
         # Not before the start has succeeded: whoever calls shows it, and only this once.
-        first_key = await _first_key(context)
+        first_key = None if worker is not None else await make_first_key(context)
         context.ready = True
         stack.push_async_callback(_drain, context)
         yield Running(context, url, first_key)
 
 
-async def _start_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Context:
+async def _start_parts(
+    settings: Settings, clock: Clock, stack: AsyncExitStack, worker: Worker | None
+) -> Context:
     folder = DataFolder(settings.data)
-    log = await open_log(settings, clock)
+    log = await open_log(settings, clock, worker)
     stack.push_async_callback(log.close)
     pepper = folder.pepper()
     key_store = SqliteKeys(folder.keys)
@@ -91,6 +105,10 @@ async def _start_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) 
         await writing
 
     stack.push_async_callback(finish_writing)
+    if worker is not None and worker.lock is not None:
+        server = WriterServer(folder.writer_socket, log, writer.append_together)
+        await server.start()
+        stack.push_async_callback(server.close, _FOLLOWERS_SECONDS)
 
     grown = Pulse()
     log.on_append(grown.beat)
@@ -107,14 +125,7 @@ async def _start_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) 
     keyring = Keyring(key_store, pepper, clock)
     await keyring.refresh()
     key_watch = KeyWatch(keyring, hub, log, clock)
-    for name, work in (
-        ("tail", tail.run()),
-        ("key watch", key_watch.run()),
-        ("heartbeat", _tick(hub, clock)),
-        ("retention", _retain(log, settings, clock)),
-    ):
-        _in_background(stack, name, work)
-    return Context(
+    context = Context(
         settings=settings,
         clock=clock,
         log=log,
@@ -126,20 +137,46 @@ async def _start_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) 
         key_watch=key_watch,
         pepper=pepper,
         authenticator=Authenticator(keyring),
+        used_tickets=UsedTickets(),
+        figures=worker.figures if worker is not None else Figures(),
     )
+    for name, work in (
+        ("tail", tail.run()),
+        ("key watch", key_watch.run()),
+        ("heartbeat", _tick(context)),
+    ):
+        _in_background(stack, name, work)
+    if worker is None or worker.writes:
+        _in_background(stack, "retention", _retain(log, settings, clock))
+    return context
 
 
-async def open_log(settings: Settings, clock: Clock) -> Log:
+async def open_log(settings: Settings, clock: Clock, worker: Worker | None = None) -> Log:
     """The log that the settings name, with the right to append to it."""
+    path = _log_path(settings)
+    if worker is None:
+        return await SqliteLog.open(path, clock)
+    if worker.lock is not None:
+        return await SqliteLog.open(path, clock, worker.lock)
+    return await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
+
+
+def claim_log(settings: Settings) -> WriterLock | None:
+    """The right to append to the log, where only one process at a time may have it."""
+    DataFolder(settings.data)
+    return WriterLock(_log_path(settings))
+
+
+def _log_path(settings: Settings) -> Path:
     path = Path(settings.store_url.removeprefix("sqlite:///"))
     if not path.parent.is_dir():
         raise GatewayError(
             f"store.url: there is no folder {path.parent}; make it first", code="folder_unusable"
         )
-    return await SqliteLog.open(path, clock)
+    return path
 
 
-async def _first_key(context: Context) -> str | None:
+async def make_first_key(context: Context) -> str | None:
     """At the first start, a key that may do everything, to make others with."""
     if await context.key_store.all():
         return None
@@ -156,7 +193,7 @@ async def _first_key(context: Context) -> str | None:
     return token
 
 
-async def _open_port(context: Context, stack: AsyncExitStack) -> str:
+async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | None) -> str:
     server = context.settings.server
     runner = web.AppRunner(
         make_app(context),
@@ -168,15 +205,16 @@ async def _open_port(context: Context, stack: AsyncExitStack) -> str:
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, server.host, server.port, backlog=_BACKLOG)
+    sites: list[web.BaseSite]
+    if worker is None:
+        sites = [web.TCPSite(runner, server.host, server.port, backlog=_BACKLOG)]
+    else:
+        sites = [web.SockSite(runner, sock, backlog=_BACKLOG) for sock in worker.sockets]
     try:
-        await site.start()
+        for site in sites:
+            await site.start()
     except OSError as error:
-        raise GatewayError(
-            f"cannot listen on {server.host}:{server.port}: {error.strerror or error}; "
-            "choose another address with --host and --port",
-            code="address_unusable",
-        ) from None
+        raise cannot_listen(server.host, server.port, error) from None
     host, port = runner.addresses[0][:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
@@ -204,10 +242,11 @@ async def _drain(context: Context) -> None:
     await asyncio.sleep(0)
 
 
-async def _tick(hub: Hub, clock: Clock) -> None:
+async def _tick(context: Context) -> None:
     while True:
-        await clock.sleep(_TICK_SECONDS)
-        hub.tick()
+        await context.clock.sleep(_TICK_SECONDS)
+        context.hub.tick()
+        context.figures.keep(context)
 
 
 async def _retain(log: Log, settings: Settings, clock: Clock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.server import events, health, keys, roles, stream
+from gateway.server import events, health, keys, roles, stream, tickets
 from gateway.server.context import CONTEXT, Context
 from gateway.server.problem import problems
 
@@ -22,6 +22,7 @@ def make_app(context: Context) -> web.Application:
     app.router.add_get("/v1/events/{id:.+}", events.by_id, allow_head=False)
     app.router.add_get("/v1/stream", stream.stream, allow_head=False)
     app.router.add_post("/v1/stream", stream.stream_post)
+    app.router.add_post("/v1/tickets", tickets.create)
     app.router.add_get("/v1/keys", keys.list_all, allow_head=False)
     app.router.add_post("/v1/keys", keys.create)
     app.router.add_get("/v1/keys/{id}", keys.show, allow_head=False)

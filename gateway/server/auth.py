@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized
 from gateway.keys.key import Key
 from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View
+from gateway.keys.ticket import PREFIX as TICKET
 from gateway.keys.token import looks_like_token
 from gateway.live.keyring import Keyring
 
@@ -40,10 +41,22 @@ class Authenticator:
         key = await self._keyring.authenticate(_token(request))
         if key is None:
             raise Unauthorized("no such key; check that it was copied whole")
+        return key, self._decide(key, request, action)
+
+    async def authorize_key(
+        self, key_id: str, request: web.Request, action: str
+    ) -> tuple[Key, View]:
+        """The same for a key that a ticket names."""
+        key = await self._keyring.get(key_id)
+        if key is None:
+            raise Unauthorized("the key of this ticket is gone")
+        return key, self._decide(key, request, action)
+
+    def _decide(self, key: Key, request: web.Request, action: str) -> View:
         decision = self._keyring.decide(key, action, request.remote)
         if isinstance(decision, Denied):
             raise _refusal(decision, action)
-        return key, decision.view
+        return decision.view
 
 
 def refuse_key_in_url(request: web.Request) -> None:
@@ -83,6 +96,15 @@ def _from_base64url(text: str) -> str:
         return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         raise Unauthorized("the key in the subprotocol is not base64url") from None
+
+
+def offered_ticket(request: web.Request) -> str | None:
+    """The ticket among the subprotocols of a WebSocket, if there is one."""
+    for offered in offered_subprotocols(request):
+        if offered.startswith(WEBSOCKET_BEARER):
+            text = _from_base64url(offered.removeprefix(WEBSOCKET_BEARER))
+            return text if text.startswith(TICKET) else None
+    return None
 
 
 def offered_subprotocols(request: web.Request) -> list[str]:

@@ -24,6 +24,10 @@ _KEEPALIVE = (
 )
 
 
+# How long the last bytes may take when it is the client who ends.
+_LAST_SECONDS = 1.0
+
+
 class StreamConnection(asyncio.Protocol):
     """An HTTP response body that never ends by itself. Implements `gateway.live.Sink`."""
 
@@ -53,6 +57,8 @@ class StreamConnection(asyncio.Protocol):
         # `pause_writing` as soon as anything waits, `resume_writing` when nothing does.
         transport.set_write_buffer_limits(high=0)
         transport.set_protocol(self)
+        # Whoever read before may have paused it, and then no disconnect would be heard.
+        transport.resume_reading()
 
     def serve(self, hub: Hub, subscription: Subscription) -> None:
         """Carry that subscription, and tell the hub when the connection stalls or is lost."""
@@ -119,6 +125,8 @@ class StreamConnection(asyncio.Protocol):
         """Whatever an HTTP client sends behind its request is ignored."""
 
     def eof_received(self) -> bool:
+        # A client that closed its side only may still read; one that does not is not waited for.
+        self.finish(b"", _LAST_SECONDS)
         return False
 
     def pause_writing(self) -> None:
@@ -151,37 +159,36 @@ class StreamConnection(asyncio.Protocol):
 class WebSocketConnection(StreamConnection):
     """The same for WebSocket: answers pings and closes, ignores messages."""
 
-    __slots__ = ("_close_sent", "_frames")
+    __slots__ = ("_frames",)
 
     def __init__(self, transport: asyncio.Transport, buffer_bytes: int) -> None:
         super().__init__(transport, buffer_bytes)
         self._frames = ClientFrames()
-        self._close_sent = False
 
     def data_received(self, data: bytes) -> None:
         try:
             messages = self._frames.feed(data)
         except ProtocolFailure as failure:
-            self._fail(failure)
+            self._answer_last(close_frame(failure.code, failure.reason.encode()))
             return
         for opcode, payload in messages:
-            if opcode == PING:
+            # A client that does not read has no use for pongs, and would fill the buffer with them.
+            if opcode == PING and not self._blocked:
                 self.write(frame(PONG, payload))
             elif opcode == CLOSE:
-                if not self._close_sent:
-                    self.write(frame(CLOSE, payload[:2]))
-                self._closing = True
-                self._transport.close()
+                self._answer_last(frame(CLOSE, payload[:2]))
                 return
 
-    def _fail(self, failure: ProtocolFailure) -> None:
-        self.finish(close_frame(failure.code, failure.reason.encode()), 1.0)
+    def _answer_last(self, data: bytes) -> None:
+        """Say that, unless our own close frame is out, and close: no frame may follow."""
+        if self._hub is not None and self._subscription is not None:
+            self._hub.forget(self._subscription)
+        self.finish(data, _LAST_SECONDS)
         self._transport.close()
 
     def _close(self) -> None:
-        # RFC 6455, section 7.1.1: the server closes after the client's close frame; the
-        # deadline of `finish` bounds how long it is waited for.
-        self._close_sent = True
+        """RFC 6455, section 7.1.1: the server closes after the client's close frame; the
+        deadline of `finish` bounds how long it is waited for."""
 
 
 def _writes_at_once(transport: Any) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.ingest.writer import Writer
+from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pulse import Pulse
 from gateway.server.auth import Authenticator
+from gateway.server.figures import Figures
 from gateway.settings.load import Settings
 from gateway.store.ports import KeyStore, Log
 
@@ -32,6 +34,8 @@ class Context:
     key_watch: KeyWatch
     pepper: bytes
     authenticator: Authenticator
+    used_tickets: UsedTickets
+    figures: Figures = field(default_factory=Figures)
     ready: bool = False
 
 

@@ -33,30 +33,10 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Prometheus text exposition format, version 0.0.4."""
+    """The figures of all workers; those of others are up to a second old."""
     context = request.app[CONTEXT]
-    totals, log = context.hub.totals, context.log
-    rows = (
-        ("streams", "gauge", "Open streams.", len(context.hub.subscriptions)),
-        ("streams_opened_total", "counter", "Streams opened.", totals.opened),
-        ("streams_ended_total", "counter", "Streams ended.", totals.ended),
-        ("delivered_events_total", "counter", "Events written to streams.", totals.events),
-        ("delivered_bytes_total", "counter", "Bytes of events written to streams.", totals.bytes),
-        ("demotions_total", "counter", "Streams that fell behind and went on from the store.",
-         totals.demotions),
-        ("log_head_offset", "gauge", "Newest offset of the log.", log.head),
-        ("log_floor_offset", "gauge", "Newest offset deleted by retention.", log.floor),
-        ("tail_lag_events", "gauge", "Events not yet handed to live streams.",
-         log.head - context.hub.position),
-    )  # fmt: skip
-    lines = []
-    for name, kind, about, value in rows:
-        lines += [
-            f"# HELP audit_gateway_{name} {about}",
-            f"# TYPE audit_gateway_{name} {kind}",
-            f"audit_gateway_{name} {value}",
-        ]
+    context.figures.keep(context)
     return web.Response(
-        body="\n".join([*lines, ""]).encode(),
+        body=context.figures.text().encode(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )

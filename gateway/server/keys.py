@@ -18,12 +18,9 @@ from gateway.keys.policy import effective_grants
 from gateway.keys.provisioning import key_from_request
 from gateway.keys.role import BUILTIN
 from gateway.keys.token import is_key_id
-from gateway.server.body import media_type, read_body
+from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.problem import json_response
-
-_BODY_BYTES = 64 * 1024
-_BODY_SECONDS = 10.0
 
 
 async def create(request: web.Request) -> web.Response:
@@ -154,16 +151,6 @@ async def all_roles(context: Context) -> dict[str, tuple[Grant, ...]]:
     """The grants of every role there is, by name."""
     roles = {**BUILTIN, **await context.key_store.roles()}
     return {name: role.grants for name, role in roles.items()}
-
-
-async def json_body(request: web.Request) -> Any:
-    """The decoded body of an administration request."""
-    media_type(request, ("application/json",))
-    body = await read_body(request, most=_BODY_BYTES, seconds=_BODY_SECONDS)
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
 
 
 def _shown_once(key: Key, token: str, now: float) -> web.Response:

@@ -30,6 +30,8 @@ async def find_begin(log: Log, query: Query, floors: tuple[int, ...] = ()) -> Be
 
 
 async def _find(log: Log, query: Query) -> Begin:
+    # The cursor may be of another worker or replica, which was told of newer events sooner.
+    await log.catch_up()
     position = query.position
     if position.after is not None:
         return _resume(log, position.after, query.skip_gaps)

@@ -53,6 +53,9 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.members.get("allowed", ()))
+    elif error.code == "bad_handshake":
+        # RFC 6455, section 4.4.
+        headers["Sec-WebSocket-Version"] = "13"
     document = {
         "type": "about:blank",
         "title": error.title,

@@ -18,10 +18,10 @@ from gateway.match.expression import Filter, compile_filter
 from gateway.match.scope import Scope
 
 SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
-_RESUME = ("last_event_id", "lastEventId")
+RESUME = ("last_event_id", "lastEventId")
 _POSITION = ("after", "since", "from")
 _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "on_gap")
-STREAM = (*_BOTH, *_RESUME, "follow", "consumer")
+STREAM = (*_BOTH, *RESUME, "follow", "consumer")
 PAGE = (*_BOTH, "wait")
 BY_ID = ("tenant",)
 MAX_LIMIT_PAGE = 10_000
@@ -60,7 +60,7 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
             code="unsupported_parameter",
             parameter="consumer",
         )
-    resume = last_event_id or next((values[n][0] for n in _RESUME if values.get(n, [""])[0]), None)
+    resume = last_event_id or next((values[n][0] for n in RESUME if values.get(n, [""])[0]), None)
     position = (
         Position(after=parse_cursor(resume)) if resume else _position(values, now, default="now")
     )

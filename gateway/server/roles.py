@@ -6,8 +6,9 @@ from aiohttp import web
 
 from gateway.errors import Conflict, NotFound
 from gateway.keys.role import BUILTIN, Role, parse_role
+from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.keys import all_roles, json_body, refuse_to_pass_on_more
+from gateway.server.keys import all_roles, refuse_to_pass_on_more
 from gateway.server.problem import json_response
 
 

@@ -7,27 +7,24 @@ import hashlib
 import random
 from http import HTTPStatus
 
-import msgspec
 from aiohttp import web
 
 from gateway.encode.http import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
 from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
 from gateway.encode.wire import Wire
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unavailable
-from gateway.keys.key import Key
 from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
+from gateway.server import tickets
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
-from gateway.server.body import media_type, read_body
+from gateway.server.body import json_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
 from gateway.server.position import Begin, find_begin
-from gateway.server.query import Pairs, Query, pairs_of_body, parse_stream
+from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, take_over
 
-_BODY_BYTES = 64 * 1024
-_BODY_SECONDS = 10.0
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -37,27 +34,22 @@ async def stream(request: web.Request) -> web.StreamResponse:
         request.headers.get("Upgrade", "").lower() == "websocket"
     ):
         return await _websocket(request)
-    return await _http(request, request.query.items())
+    access = await tickets.access(request)
+    return await _http(request, access)
 
 
 async def stream_post(request: web.Request) -> web.StreamResponse:
     """`POST /v1/stream`: the parameters as a JSON body."""
-    await request.app[CONTEXT].authenticator.authorize(request, "stream")
-    media_type(request, ("application/json",))
-    body = await read_body(request, most=_BODY_BYTES, seconds=_BODY_SECONDS)
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
+    key, view = await request.app[CONTEXT].authenticator.authorize(request, "stream")
+    body = await json_body(request)
     if request.query:
         raise InvalidRequest("send the parameters in the body or in the URL, not in both")
-    return await _http(request, pairs_of_body(decoded))
+    return await _http(request, tickets.Access(key, view, pairs_of_body(body)))
 
 
-async def _http(request: web.Request, pairs: Pairs) -> web.StreamResponse:
+async def _http(request: web.Request, access: tickets.Access) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    key, view = await context.authenticator.authorize(request, "stream")
-    query = parse_stream(pairs, request.headers.get("Last-Event-ID"), context.clock.now())
+    query = parse_stream(access.pairs, request.headers.get("Last-Event-ID"), context.clock.now())
     wire = _http_wire(request)
     origin = request.headers.get("Origin")
     headers = [
@@ -70,26 +62,22 @@ async def _http(request: web.Request, pairs: Pairs) -> web.StreamResponse:
         headers.append("Transfer-Encoding: chunked")
     if origin is not None and origin in context.settings.server.allowed_origins:
         headers += [f"Access-Control-Allow-Origin: {origin}", "Vary: Origin"]
-    floors = await find_floors(context.log, view, context.clock.now())
-    question = Question(query.wanted, view, query.filter, floors)
-    begin = await _begin(context, query, floors)
-    return _open(request, context, key, question, query, begin, wire, headers)
+    if access.cookie is not None:
+        headers.append(f"Set-Cookie: {access.cookie}")
+    return await _open(request, access, query, wire, headers)
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     _check_origin(request, context)
-    key, view = await context.authenticator.authorize(request, "stream")
+    access = await tickets.access(request)
     accept = _accept_key(request)
     wire = _websocket_wire(request)
-    query = parse_stream(request.query.items(), None, context.clock.now())
+    query = parse_stream(access.pairs, None, context.clock.now())
     headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
-    floors = await find_floors(context.log, view, context.clock.now())
-    question = Question(query.wanted, view, query.filter, floors)
-    begin = await _begin(context, query, floors)
-    return _open(request, context, key, question, query, begin, wire, headers)
+    return await _open(request, access, query, wire, headers)
 
 
 async def _begin(context: Context, query: Query, floors: tuple[int, ...]) -> Begin:
@@ -104,17 +92,18 @@ async def _begin(context: Context, query: Query, floors: tuple[int, ...]) -> Beg
     return await find_begin(context.log, query, floors)
 
 
-def _open(
+async def _open(
     request: web.Request,
-    context: Context,
-    key: Key,
-    question: Question,
+    access: tickets.Access,
     query: Query,
-    begin: Begin,
     wire: Wire,
     headers: list[str],
 ) -> web.StreamResponse:
-    """From here to the end nothing waits: the position is fixed when the first byte goes out."""
+    context = request.app[CONTEXT]
+    floors = await find_floors(context.log, access.view, context.clock.now())
+    question = Question(query.wanted, access.view, query.filter, floors)
+    begin = await _begin(context, query, floors)
+    # From here to the end nothing waits: the position is fixed when the first byte goes out.
     until = None if query.follow else context.log.head
     transport = take_over(request)
     if transport is None:
@@ -125,7 +114,7 @@ def _open(
     subscription = Subscription(
         Interest(question, wire),
         connection,
-        key.id,
+        access.key.id,
         begin.offset,
         until=until,
         limit=query.limit,

@@ -1,0 +1,103 @@
+"""Stream tickets: what a browser is given instead of a key, which it could not keep secret.
+
+`alpt_<claims>.<signature>`, both base64url: the claims are JSON, the signature
+is HMAC-SHA-256 under a key derived from the pepper, so that any replica can
+check it. A ticket opens one stream within 30 seconds. Over SSE the answer sets
+a cookie of the same form, with which the browser's own reconnects go on with
+that stream for as long as the key and the cookie's time allow.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from typing import Literal
+
+import msgspec
+
+PREFIX = "alpt_"
+TICKET_SECONDS = 30
+COOKIE_SECONDS = 12 * 3600
+MAX_LENGTH = 8 * 1024
+_PURPOSE = b"audit-gateway stream ticket"
+
+
+class Ticket(msgspec.Struct, frozen=True, array_like=True):
+    """What a ticket or a cookie allows: the stream of `key_id` with exactly these parameters.
+
+    `id` is shared by a ticket and its cookie. `expires_at` in seconds since 1970.
+    """
+
+    kind: Literal["ticket", "cookie"]
+    id: str
+    key_id: str
+    parameters: tuple[tuple[str, str], ...]
+    origin: str | None
+    expires_at: float
+
+    def as_cookie(self, now: float) -> Ticket:
+        """The cookie with which the browser comes back."""
+        return msgspec.structs.replace(self, kind="cookie", expires_at=now + COOKIE_SECONDS)
+
+
+_DECODER = msgspec.json.Decoder(Ticket)
+
+
+def new_ticket(
+    key_id: str, parameters: tuple[tuple[str, str], ...], origin: str | None, now: float
+) -> Ticket:
+    """A ticket that nobody has seen yet."""
+    return Ticket("ticket", secrets.token_hex(8), key_id, parameters, origin, now + TICKET_SECONDS)
+
+
+def sign(ticket: Ticket, pepper: bytes) -> str:
+    """The text of a ticket or cookie."""
+    claims = msgspec.json.encode(ticket)
+    return f"{PREFIX}{_encode(claims)}.{_encode(_signature(claims, pepper))}"
+
+
+def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
+    """The ticket or cookie that a text is; None if it is none of ours, or is over."""
+    claims_text, dot, signature_text = text.removeprefix(PREFIX).partition(".")
+    if not text.startswith(PREFIX) or not dot or len(text) > MAX_LENGTH:
+        return None
+    try:
+        claims, signature = _decode(claims_text), _decode(signature_text)
+    except ValueError:
+        return None
+    if not hmac.compare_digest(_signature(claims, pepper), signature):
+        return None
+    ticket = _DECODER.decode(claims)
+    return ticket if now < ticket.expires_at else None
+
+
+class UsedTickets:
+    """The tickets that were used in this process and are not over yet; each opens one stream."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, float] = {}
+
+    def use(self, ticket: Ticket, now: float) -> bool:
+        """Whether this is the first use."""
+        # Oldest first: all tickets live equally long.
+        while self._used and next(iter(self._used.values())) <= now:
+            del self._used[next(iter(self._used))]
+        if ticket.id in self._used:
+            return False
+        self._used[ticket.id] = ticket.expires_at
+        return True
+
+
+def _signature(claims: bytes, pepper: bytes) -> bytes:
+    key = hmac.digest(pepper, _PURPOSE, hashlib.sha256)
+    return hmac.digest(key, claims, hashlib.sha256)
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

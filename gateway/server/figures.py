@@ -1,0 +1,93 @@
+"""What `/metrics` says: the figures of all processes of this gateway together.
+
+Each worker keeps its figures in a row of memory that they all share, and writes
+them there about once a second and whenever it is asked itself. So any of them
+can answer for all, and the counters of one that dies are not lost.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gateway.server.context import Context
+
+
+class Figure(NamedTuple):
+    """A whole number that each worker has, and how all of theirs make one."""
+
+    name: str
+    kind: str
+    about: str
+    of: Callable[[Context], int]
+    together: Callable[[Iterable[int]], int]
+
+
+FIGURES = (
+    Figure("streams", "gauge", "Open streams.", lambda c: len(c.hub.subscriptions), sum),
+    Figure("streams_opened_total", "counter", "Streams opened.",
+           lambda c: c.hub.totals.opened, sum),
+    Figure("streams_ended_total", "counter", "Streams ended.", lambda c: c.hub.totals.ended, sum),
+    Figure("delivered_events_total", "counter", "Events written to streams.",
+           lambda c: c.hub.totals.events, sum),
+    Figure("delivered_bytes_total", "counter", "Bytes of events written to streams.",
+           lambda c: c.hub.totals.bytes, sum),
+    Figure("demotions_total", "counter", "Streams that fell behind and went on from the store.",
+           lambda c: c.hub.totals.demotions, sum),
+    Figure("log_head_offset", "gauge", "Newest offset of the log.", lambda c: c.log.head, max),
+    Figure("log_floor_offset", "gauge", "Newest offset deleted by retention.",
+           lambda c: c.log.floor, max),
+    Figure("tail_lag_events", "gauge", "Events not yet handed to live streams.",
+           lambda c: c.log.head - c.hub.position, max),
+)  # fmt: skip
+_STREAMS = 0
+_BYTES = 8
+
+
+class Figures:
+    """The figures of so many workers; made before they are forked."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
+        memory = mmap.mmap(-1, workers * len(FIGURES) * _BYTES)
+        self._cells = memoryview(memory).cast("q")
+        self._first = 0
+        self._before = [0] * len(FIGURES)
+
+    def begin(self, worker: int) -> None:
+        """This process is that worker; its counters go on where those of an earlier one ended."""
+        self._first = worker * len(FIGURES)
+        row = self._row(worker)
+        for column, figure in enumerate(FIGURES):
+            if figure.kind == "counter":
+                self._before[column] = row[column]
+            else:
+                self._cells[self._first + column] = 0
+
+    def keep(self, context: Context) -> None:
+        """Write down the figures of this process."""
+        for column, figure in enumerate(FIGURES):
+            self._cells[self._first + column] = self._before[column] + figure.of(context)
+
+    def text(self) -> str:
+        """All figures, in Prometheus' text exposition format, version 0.0.4."""
+        rows = [self._row(worker) for worker in range(self._workers)]
+        lines: list[str] = []
+        for column, figure in enumerate(FIGURES):
+            lines += _head(figure.name, figure.kind, figure.about)
+            value = figure.together(row[column] for row in rows)
+            lines.append(f"audit_gateway_{figure.name} {value}")
+        lines += _head("worker_streams", "gauge", "Open streams of each worker process.")
+        for worker, row in enumerate(rows):
+            lines.append(f'audit_gateway_worker_streams{{worker="{worker}"}} {row[_STREAMS]}')
+        return "\n".join([*lines, ""])
+
+    def _row(self, worker: int) -> list[int]:
+        first = worker * len(FIGURES)
+        return self._cells[first : first + len(FIGURES)].tolist()
+
+
+def _head(name: str, kind: str, about: str) -> tuple[str, str]:
+    return f"# HELP audit_gateway_{name} {about}", f"# TYPE audit_gateway_{name} {kind}"

@@ -1,0 +1,72 @@
+"""Sockets of several processes on one address: the kernel gives each connection to one of them."""
+
+from __future__ import annotations
+
+import socket
+
+from gateway.errors import GatewayError
+
+
+class SharedAddress:
+    """An address that several processes listen on, each with sockets of its own (SO_REUSEPORT).
+
+    A port 0 becomes a free one at the first call of `bind`.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._infos: list[tuple[socket.AddressFamily, tuple[str | int, ...]]] = []
+
+    def bind(self) -> list[socket.socket]:
+        """The sockets of one process, one per address that the host stands for, not yet listening.
+
+        Raises `GatewayError` if somebody else listens there.
+        """
+        try:
+            if not self._infos:
+                self._resolve()
+            return [self._bound(family, address) for family, address in self._infos]
+        except OSError as error:
+            raise cannot_listen(self._host, self._port, error) from None
+
+    def _resolve(self) -> None:
+        infos = []
+        for family, _, _, _, address in socket.getaddrinfo(
+            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            # Without SO_REUSEPORT: it would not see that another gateway shares this port.
+            with _socket(family) as alone:
+                alone.bind((address[0], self._port, *address[2:]))
+                self._port = alone.getsockname()[1]
+            infos.append((family, (address[0], self._port, *address[2:])))
+        self._infos = list(dict.fromkeys(infos))
+
+    def _bound(self, family: socket.AddressFamily, address: tuple[str | int, ...]) -> socket.socket:
+        sock = _socket(family)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
+    """What a failure to listen means to who started the program."""
+    return GatewayError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}; "
+        "choose another address with --host and --port",
+        code="address_unusable",
+    )
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    # What is left of connections of an earlier process is no reason not to start.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        # IPv4 has sockets of its own.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock

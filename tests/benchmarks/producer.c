@@ -1,0 +1,248 @@
+/* Posts events, at a given rate or as fast as they are answered.
+
+   producer --port P --head FILE --events FILE [--connections C] [--window W] [--tick-us U]
+
+   The head file holds the request up to and including "Content-Length: ". The events file
+   holds one JSON event per line, each with the mark of measure.h; event number i is line i
+   modulo their number. Up to W requests wait for an answer on one connection.
+   Command on standard input, answered by one line of JSON:
+     run FIRST COUNT RATE BATCH SECONDS   post COUNT events numbered from FIRST
+   With RATE > 0 events fall due at that rate and what is due at a tick is posted on the first
+   connection, at most BATCH per request; a late answer makes the next request larger. The
+   time stamp is taken just before the request is written. With RATE 0 every connection
+   posts BATCH events, waits for the answer, and posts again. Stops after SECONDS. */
+#define _GNU_SOURCE
+#include "measure.h"
+
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+struct connection {
+    int fd, waiting; /* answers outstanding */
+    uint64_t *posted; /* ring of W: when each outstanding request was written */
+    uint64_t *sizes;  /* events in it */
+    unsigned oldest;
+    char *answer;
+    size_t received, room;
+    char *request;
+    size_t written, length;
+};
+
+static struct connection *connections;
+static int port, connection_count, window, poller, event_count;
+static char *head_text, **events;
+static size_t head_size, *event_sizes, *marks;
+
+static struct {
+    uint64_t next, end, first_at, last_at, cpu, begun, deadline;
+    uint64_t posted, accepted, refused, requests, bytes;
+    char refusal[500];
+    struct histogram latency;
+} r;
+
+static void connect_one(struct connection *c) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int on = 1;
+    if (c->fd > 0) close(c->fd);
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to)) die("connect");
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    c->waiting = 0, c->received = 0, c->written = c->length = 0;
+    struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = c};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &wanted)) die("epoll_ctl");
+}
+
+static void watch(struct connection *c, uint32_t what) {
+    struct epoll_event wanted = {.events = what, .data.ptr = c};
+    epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &wanted);
+}
+
+static void flush_request(struct connection *c) {
+    while (c->written < c->length) {
+        ssize_t n = send(c->fd, c->request + c->written, c->length - c->written, MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN) return watch(c, EPOLLIN | EPOLLOUT);
+        if (n < 0) die("send");
+        c->written += (size_t)n;
+    }
+    watch(c, EPOLLIN);
+}
+
+static void post(struct connection *c, uint64_t batch) {
+    size_t size = 0, used;
+    for (uint64_t i = 0; i < batch; i++) size += event_sizes[(r.next + i) % (uint64_t)event_count] + 1;
+    c->request = must(realloc(c->request, head_size + 32 + size));
+    memcpy(c->request, head_text, head_size);
+    used = head_size + (size_t)sprintf(c->request + head_size, "%zu\r\n\r\n", size - 1);
+    uint64_t now = now_ns();
+    for (uint64_t i = 0; i < batch; i++, r.next++) {
+        int which = (int)(r.next % (uint64_t)event_count);
+        memcpy(c->request + used, events[which], event_sizes[which]);
+        put_mark(c->request + used + marks[which], r.next, now);
+        used += event_sizes[which];
+        c->request[used++] = '\n';
+    }
+    c->length = used - 1;
+    c->written = 0;
+    int slot = (int)((c->oldest + (unsigned)c->waiting) % (unsigned)window);
+    c->posted[slot] = now;
+    c->sizes[slot] = batch;
+    c->waiting++;
+    r.posted += batch;
+    r.requests++;
+    r.bytes += c->length;
+    if (!r.first_at) r.first_at = now, r.cpu = cpu_ns();
+    flush_request(c);
+}
+
+/* Bytes of the first whole answer in the buffer, 0 when it is incomplete. */
+static size_t answer_size(struct connection *c) {
+    c->answer[c->received] = 0;
+    char *end = memmem(c->answer, c->received, "\r\n\r\n", 4);
+    if (!end) return 0;
+    *end = 0;
+    char *length = strcasestr(c->answer, "content-length:");
+    *end = '\r';
+    size_t size = (size_t)(end + 4 - c->answer) + (length ? strtoul(length + 15, NULL, 10) : 0);
+    return size <= c->received ? size : 0;
+}
+
+static void receive(struct connection *c) {
+    if (c->room - c->received < 4096) c->answer = must(realloc(c->answer, c->room += 65536));
+    ssize_t n = recv(c->fd, c->answer + c->received, c->room - c->received - 1, 0);
+    if (n < 0 && errno == EAGAIN) return;
+    if (n <= 0) {
+        fprintf(stderr, "the server closed a producer's connection\n");
+        exit(1);
+    }
+    c->received += (size_t)n;
+    size_t size;
+    while (c->waiting && (size = answer_size(c))) {
+        uint64_t now = now_ns();
+        int status = atoi(c->answer + 9);
+        if (status >= 200 && status < 300) {
+            r.accepted += c->sizes[c->oldest];
+        } else if (!r.refused++) {
+            snprintf(r.refusal, sizeof r.refusal, "%.*s", (int)size, c->answer);
+        }
+        record(&r.latency, (now - c->posted[c->oldest]) / 1000);
+        r.last_at = now;
+        c->oldest = (c->oldest + 1) % (unsigned)window;
+        c->waiting--;
+        memmove(c->answer, c->answer + size, c->received -= size);
+    }
+}
+
+static void collect(int timeout_ms) {
+    static struct epoll_event ready[256];
+    int number = epoll_wait(poller, ready, 256, timeout_ms);
+    for (int i = 0; i < number; i++) {
+        if (ready[i].events & EPOLLOUT) flush_request(ready[i].data.ptr);
+        if (ready[i].events & ~(uint32_t)EPOLLOUT) receive(ready[i].data.ptr);
+    }
+}
+
+static int outstanding(void) {
+    int sum = 0;
+    for (int i = 0; i < connection_count; i++) sum += connections[i].waiting;
+    return sum;
+}
+
+static bool idle(const struct connection *c) {
+    return c->waiting < window && c->written == c->length;
+}
+
+static void paced(double rate, uint64_t batch, uint64_t tick_ns) {
+    uint64_t first = r.next, begun = now_ns(), tick = begun;
+    while (r.next < r.end && now_ns() < r.deadline) {
+        uint64_t now = now_ns();
+        uint64_t due = first + 1 + (uint64_t)((double)(now - begun) / 1e9 * rate);
+        if (due > r.end) due = r.end;
+        while (r.next < due && idle(&connections[0]))
+            post(&connections[0], due - r.next < batch ? due - r.next : batch);
+        collect(0);
+        tick += tick_ns;
+        if (tick < now) tick = now;
+        sleep_until(tick);
+    }
+}
+
+static void closed_loop(uint64_t batch) {
+    while (r.next < r.end && now_ns() < r.deadline) {
+        for (int i = 0; i < connection_count && r.next < r.end; i++)
+            if (idle(&connections[i]))
+                post(&connections[i], r.end - r.next < batch ? r.end - r.next : batch);
+        collect(1000);
+    }
+}
+
+static void print_result(void) {
+    double seconds = (double)(r.last_at - r.first_at) / 1e9;
+    double busy = (double)(cpu_ns() - r.cpu) / 1e9, share = seconds > 0.1 ? busy / seconds : 0;
+    printf("{\"posted\":%lu,\"accepted\":%lu,\"refused\":%lu,\"requests\":%lu,\"bytes\":%lu,"
+           "\"seconds\":%.6f,\"cpu_share\":%.4f,\"saturated\":%s,\"p50_us\":%lu,"
+           "\"p99_us\":%lu,\"max_us\":%lu,\"refusal\":",
+           r.posted, r.accepted, r.refused, r.requests, r.bytes, seconds, share,
+           share > 0.9 ? "true" : "false", percentile(&r.latency, 0.5),
+           percentile(&r.latency, 0.99), r.latency.max);
+    print_string(r.refusal, strlen(r.refusal), sizeof r.refusal);
+    printf("}\n");
+    fflush(stdout);
+}
+
+static void run(const char *command, uint64_t tick_ns) {
+    unsigned long first, number, batch;
+    double rate, seconds;
+    if (sscanf(command, "run %lu %lu %lf %lu %lf", &first, &number, &rate, &batch, &seconds) != 5) {
+        fprintf(stderr, "unknown command: %s\n", command);
+        exit(2);
+    }
+    memset(&r, 0, sizeof r);
+    r.next = first, r.end = first + number;
+    r.begun = now_ns();
+    r.deadline = r.begun + (uint64_t)(seconds * 1e9);
+    if (rate > 0) paced(rate, batch, tick_ns);
+    else closed_loop(batch);
+    uint64_t patience = now_ns() + 20000000000u;
+    while (outstanding() && now_ns() < patience) collect(100);
+    print_result();
+}
+
+int main(int argc, char **argv) {
+    begin_program();
+    port = atoi(option(argc, argv, "--port", NULL));
+    connection_count = atoi(option(argc, argv, "--connections", "1"));
+    window = atoi(option(argc, argv, "--window", "1"));
+    uint64_t tick_ns = strtoull(option(argc, argv, "--tick-us", "1000"), NULL, 10) * 1000;
+    size_t size;
+    head_text = read_file(option(argc, argv, "--head", NULL), &head_size);
+    event_count = split_lines(read_file(option(argc, argv, "--events", NULL), &size), &events);
+    event_sizes = must(calloc((size_t)event_count, sizeof *event_sizes));
+    marks = must(calloc((size_t)event_count, sizeof *marks));
+    for (int i = 0; i < event_count; i++) {
+        char *mark = strstr(events[i], MARK);
+        if (!mark) fprintf(stderr, "event %d has no mark\n", i), exit(2);
+        event_sizes[i] = strlen(events[i]);
+        marks[i] = (size_t)(mark - events[i]);
+    }
+    if ((poller = epoll_create1(0)) < 0) die("epoll_create1");
+    connections = must(calloc((size_t)connection_count, sizeof *connections));
+    for (int i = 0; i < connection_count; i++) {
+        connections[i].posted = must(calloc((size_t)window, 8));
+        connections[i].sizes = must(calloc((size_t)window, 8));
+        connect_one(&connections[i]);
+    }
+    printf("{\"ready\":%d}\n", connection_count);
+    fflush(stdout);
+    for (;;) {
+        struct pollfd input = {.fd = 0, .events = POLLIN};
+        char *command = next_command();
+        if (command) run(command, tick_ns);
+        else poll(&input, 1, 1000);
+    }
+}

