@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.encode.wire import Wire
 from gateway.event import Event
-from gateway.live.interest import Interest
+from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 
 MOST_MEMBERS = 500
@@ -36,14 +36,39 @@ class Batch:
         return data
 
 
+class Looked:
+    """An event as somebody sees it, decoded at most once."""
+
+    __slots__ = ("_members", "event")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self._members: dict[str, Any] | None = None
+
+    def members(self) -> dict[str, Any]:
+        if self._members is None:
+            self._members = self.event.members()
+        return self._members
+
+
+class Sight:
+    """A question without its filter; groups that differ in nothing else share its answers."""
+
+    __slots__ = ("groups", "look")
+
+    def __init__(self, question: Question) -> None:
+        self.look = question.in_scope()
+        self.groups = 0
+
+
 class Group:
     """One interest, and the shards of those who share it."""
 
-    __slots__ = ("filter", "in_scope", "interest", "shards")
+    __slots__ = ("filter", "interest", "shards", "sight")
 
-    def __init__(self, interest: Interest) -> None:
+    def __init__(self, interest: Interest, sight: Sight) -> None:
         self.interest = interest
-        self.in_scope = interest.question.in_scope()
+        self.sight = sight
         chosen = interest.question.filter
         self.filter: Callable[[dict[str, Any]], bool] | None = (
             chosen.matches if chosen is not None else None

@@ -12,7 +12,6 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any
 
 import msgspec
 
@@ -21,8 +20,8 @@ from gateway.cursor import format_cursor
 from gateway.encode.wire import LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
 from gateway.keys.policy import View
-from gateway.live.group import MOST_MEMBERS, Batch, Group, Shard
-from gateway.live.interest import Interest
+from gateway.live.group import MOST_MEMBERS, Batch, Group, Looked, Shard, Sight
+from gateway.live.interest import Interest, Question
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.match.index import Index
@@ -74,6 +73,7 @@ class Hub:
         self._pace = pace
         self._groups: dict[Interest, Group] = {}
         self._index: Index[Group] = Index()
+        self._sights: dict[Question, Sight] = {}
         self._owed: deque[Shard] = deque()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
@@ -100,8 +100,7 @@ class Hub:
         interest = subscription.interest = subscription.interest.live()
         group = self._groups.get(interest)
         if group is None:
-            group = self._groups[interest] = Group(interest)
-            self._index.add(group, interest.question.bindings())
+            group = self._add_group(interest)
         self.say_caught_up(subscription)
         group.shard_to_join(self._clock.monotonic(), self.position).add(subscription)
         subscription.state = State.LIVE
@@ -194,8 +193,24 @@ class Hub:
         group.shards.remove(shard)
         shard.pending.clear()
         if not group.shards:
-            del self._groups[group.interest]
-            self._index.remove(group)
+            self._remove_group(group)
+
+    def _add_group(self, interest: Interest) -> Group:
+        question = msgspec.structs.replace(interest.question, filter=None)
+        sight = self._sights.get(question)
+        if sight is None:
+            sight = self._sights[question] = Sight(question)
+        sight.groups += 1
+        group = self._groups[interest] = Group(interest, sight)
+        self._index.add(group, interest.question.bindings())
+        return group
+
+    def _remove_group(self, group: Group) -> None:
+        del self._groups[group.interest]
+        self._index.remove(group)
+        group.sight.groups -= 1
+        if not group.sight.groups:
+            del self._sights[msgspec.structs.replace(group.interest.question, filter=None)]
 
     # Events
 
@@ -270,25 +285,28 @@ class Hub:
     def _match(self, events: Sequence[Event]) -> dict[Group, list[Event]]:
         wanted: dict[Group, list[Event]] = {}
         for event in events:
-            members: dict[str, Any] | None = None
-            for group in self._index.candidates(event):
-                seen = group.in_scope(event)
-                if seen is None:
-                    continue
-                if group.filter is not None:
-                    if seen is not event:
-                        matches = group.filter(seen.members())
+            original = Looked(event)
+            answers: dict[Sight, Looked | None] = {}
+            for group in self._index.candidates(event, original.members):
+                sight = group.sight
+                if sight in answers:
+                    looked = answers[sight]
+                else:
+                    seen = sight.look(event)
+                    if seen is event:
+                        looked = original
                     else:
-                        if members is None:
-                            members = event.members()
-                        matches = group.filter(members)
-                    if not matches:
-                        continue
+                        looked = None if seen is None else Looked(seen)
+                    answers[sight] = looked
+                if looked is None:
+                    continue
+                if group.filter is not None and not group.filter(looked.members()):
+                    continue
                 chosen = wanted.get(group)
                 if chosen is None:
-                    wanted[group] = [seen]
+                    wanted[group] = [looked.event]
                 else:
-                    chosen.append(seen)
+                    chosen.append(looked.event)
         return wanted
 
     def overtaken(self, floor: int) -> None:

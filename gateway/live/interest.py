@@ -12,9 +12,8 @@ from gateway.match.index import Binding
 from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of
 from gateway.store.ports import Narrowing
 
-# Members of the index by the path that filter expressions know them by.
-_FILTER_PATHS = {"tenant": "tenant", "category": "category", "action": "action",
-                 "outcome": "outcome", "actor": "actor.id"}  # fmt: skip
+# The actor is indexed by its id, which filters know by its path.
+_INDEXED_AS = {"actor.id": "actor"}
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -72,15 +71,19 @@ class Question(msgspec.Struct, frozen=True):
         for allowed in self.view.allowed:
             binding: dict[str, frozenset[str]] = {}
             for member in EQUALITY_MEMBERS:
-                bounds = [self.wanted.equality(member), allowed.equality(member)]
-                if self.filter is not None:
-                    bounds.append(self.filter.equalities.get(_FILTER_PATHS[member]))
-                known = [bound for bound in bounds if bound is not None]
-                if known:
-                    binding[member] = frozenset.intersection(*known)
+                for bound in (self.wanted.equality(member), allowed.equality(member)):
+                    _bind(binding, member, bound)
+            if self.filter is not None:
+                for path, bound in self.filter.equalities.items():
+                    _bind(binding, _INDEXED_AS.get(path, path), bound)
             if all(binding.values()):
                 alternatives.append(binding)
         return alternatives
+
+
+def _bind(binding: dict[str, frozenset[str]], member: str, bound: frozenset[str] | None) -> None:
+    if bound is not None:
+        binding[member] = binding[member] & bound if member in binding else bound
 
 
 class Interest(msgspec.Struct, frozen=True):

@@ -96,8 +96,6 @@ from gateway.match.cel_tree import (
 )
 from gateway.match.cel_values import Frame
 
-INDEXED = frozenset({"tenant", "category", "action", "outcome", "actor.id"})
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filter:
@@ -105,8 +103,8 @@ class Filter:
 
     `members`: the paths of all members that it reads, such as `data.bytes`; a
     path also stands for everything below it.
-    `equalities`: for some of the `INDEXED` paths, the only strings there with
-    which the filter can be true.
+    `equalities`: for some paths, the only strings there with which the filter
+    can be true.
     """
 
     source: str
@@ -143,7 +141,7 @@ def compile_filter(source: str) -> Filter:
 
 
 def _equalities(node: Node) -> dict[str, frozenset[str]]:
-    """What must hold, of the `INDEXED` paths, for `node` to be true."""
+    """What strings must stand where for `node` to be true."""
     match node:
         case Logic(operator="&&", operands=operands):
             found = _equalities(operands[0])
@@ -160,9 +158,10 @@ def _equalities(node: Node) -> dict[str, frozenset[str]]:
         case Binary(operator="==", left=Constant(value=str(text)), right=right):
             return _one_of(right, {text})
         case Binary(operator="in", left=left, right=ListOf(items=items)):
-            if all(isinstance(item, Constant) for item in items):
-                values = {item.value for item in items if isinstance(item, Constant)}
-                return _one_of(left, {value for value in values if isinstance(value, str)})
+            among = [item.value for item in items if isinstance(item, Constant)]
+            strings = {value for value in among if isinstance(value, str)}
+            if len(among) == len(items) and all(isinstance(value, str) for value in among):
+                return _one_of(left, strings)
     return {}
 
 
@@ -173,14 +172,22 @@ def _in_any(cases: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]
 
 
 def _one_of(node: Node, values: set[str]) -> dict[str, frozenset[str]]:
+    parts = _parts(node)
+    # A name with a dot in it would make the path mean two things.
+    if parts is None or any("." in part for part in parts):
+        return {}
+    return {".".join(parts): frozenset(values)}
+
+
+def _parts(node: Node) -> list[str] | None:
+    """The names on the way to a member, where all of them are known."""
     match node:
         case Name(name=name):
-            path = name
+            return [name]
         case (
-            Select(operand=Name(name=outer), field=name)
-            | Index(operand=Name(name=outer), key=Constant(value=str(name)))
+            Select(operand=operand, field=name)
+            | Index(operand=operand, key=Constant(value=str(name)))
         ):
-            path = f"{outer}.{name}"
-        case _:
-            return {}
-    return {path: frozenset(values)} if path in INDEXED else {}
+            parts = _parts(operand)
+            return None if parts is None else [*parts, name]
+    return None

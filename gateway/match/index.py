@@ -66,11 +66,17 @@ class Index(Generic[Item]):
             if not table.entries:
                 del self._tables[members]
 
-    def candidates(self, event: Event) -> Iterable[Item]:
-        """Every item that may match the event, each once."""
+    def candidates(
+        self, event: Event, members: Callable[[], Mapping[str, Any]] | None = None
+    ) -> Iterable[Item]:
+        """Every item that may match the event, each once.
+
+        `members` gives the decoded event, for what is bound to members deeper inside; it is
+        only called if something is.
+        """
         found: list[dict[Item, None]] = [self._unbound] if self._unbound else []
         for table in self._tables.values():
-            items = table.entries.get(table.key_of(event))
+            items = table.entries.get(table.key_of(event, members or event.members))
             if items:
                 found.append(items)
         if len(found) == 1:
@@ -80,10 +86,36 @@ class Index(Generic[Item]):
         return [item for items in found for item in items]
 
 
+Decode = Callable[[], Mapping[str, Any]]
+
+
 class _Table(Generic[Item]):
+    """All items that bind the same members, by the values that they want there."""
+
     def __init__(self, members: tuple[str, ...]) -> None:
-        self.key_of: Callable[[Event], Any] = attrgetter(*members)
         self.entries: dict[Any, dict[Item, None]] = {}
+        shallow = [member for member in members if member in EQUALITY_MEMBERS]
+        deep = [member.split(".") for member in members if member not in EQUALITY_MEMBERS]
+        self._shallow = attrgetter(*shallow) if shallow else None
+        self._deep = deep
+        self._single = len(members) == 1
+
+    def key_of(self, event: Event, decode: Decode) -> Any:
+        if not self._deep:
+            assert self._shallow is not None
+            return self._shallow(event)
+        values = [_value_at(decode(), path) for path in self._deep]
+        if self._shallow is None:
+            return values[0] if self._single else tuple(values)
+        first = self._shallow(event)
+        return (*first, *values) if isinstance(first, tuple) else (first, *values)
+
+
+def _value_at(members: Any, path: list[str]) -> str | None:
+    """The string at a path; anything else equals no string."""
+    for name in path:
+        members = members.get(name) if isinstance(members, dict) else None
+    return members if isinstance(members, str) else None
 
 
 def _bound_members(binding: Binding) -> tuple[str, ...]:
@@ -95,4 +127,5 @@ def _bound_members(binding: Binding) -> tuple[str, ...]:
         if entries > MAX_ENTRIES:
             break
         chosen.add(member)
-    return tuple(member for member in EQUALITY_MEMBERS if member in chosen)
+    shallow = tuple(member for member in EQUALITY_MEMBERS if member in chosen)
+    return shallow + tuple(sorted(chosen.difference(shallow)))

@@ -79,7 +79,11 @@ def test_members_are_all_that_a_filter_reads(source: str, members: set[str]) -> 
         ('tenant == "a" && tenant == "b"', {"tenant": set()}),
         ('tenant in ["a", "b"] && tenant in ["b", "c"]', {"tenant": {"b"}}),
         ('actor.id == "u" && actor["id"] != "v"', {"actor.id": {"u"}}),
-        ('actor.name == "u" && time == "x"', {}),
+        ('actor.name == "u" && time == "x"', {"actor.name": {"u"}, "time": {"x"}}),
+        ('data.a.b == "x" && data["c"] in ["y", "z"]', {"data.a.b": {"x"}, "data.c": {"y", "z"}}),
+        ('data["a.b"] == "x"', {}),
+        ('data.a in ["x", 3]', {}),
+        ('data.l[0] == "x" && targets[0].urn == "y"', {}),
         (
             'category == "c" && (action == "a" || action == "b" && outcome == "x")',
             {"category": {"c"}, "action": {"a", "b"}},

@@ -127,5 +127,38 @@ def test_long_lists_of_values_bind_fewer_members(event: MakeEvent, size: int) ->
     index.add("group", [{"tenant": frozenset({"t1"}), "actor": actors}])
     assert list(index.candidates(event(tenant="t1", actor="u7"))) == ["group"]
     assert list(index.candidates(event(tenant="t2", actor="u7"))) == []
+    # Beyond the bound the long list is not keyed on, and the group is offered too often.
+    assert bool(list(index.candidates(event(tenant="t1", actor="x")))) is (size > MAX_ENTRIES)
     index.remove("group")
     assert vars(index) == vars(Index())
+
+
+def test_what_is_bound_to_members_deep_inside_is_found_by_their_values(event: MakeEvent) -> None:
+    index: Index[str] = Index()
+    index.add("x", [{"data.customer": frozenset({"c1", "c2"})}])
+    index.add("y", [{"tenant": frozenset({"t1"}), "data.customer": frozenset({"c1"})}])
+    index.add("z", [{"source.ip": frozenset({"192.0.2.1"}), "data.a.b": frozenset({"v"})}])
+
+    def found(tenant: str, **members: object) -> set[str]:
+        return set(index.candidates(event(tenant=tenant), lambda: members))
+
+    assert found("t1", data={"customer": "c1"}) == {"x", "y"}
+    assert found("t2", data={"customer": "c1"}) == {"x"}
+    assert found("t1", data={"customer": "c2"}) == {"x"}
+    assert found("t1", data={"customer": ["c1"]}) == set()
+    assert found("t1", data=None) == set()
+    assert found("t1", source={"ip": "192.0.2.1"}, data={"a": {"b": "v"}}) == {"z"}
+    assert found("t1", source={"ip": "192.0.2.1"}, data={"a": "v"}) == set()
+    for item in ("x", "y", "z"):
+        index.remove(item)
+    assert not index._tables
+
+
+def test_the_event_is_decoded_only_if_something_is_bound_deep_inside(event: MakeEvent) -> None:
+    index: Index[str] = Index()
+    index.add("x", [{"tenant": frozenset({"t1"})}])
+
+    def decode() -> dict[str, object]:
+        raise AssertionError("decoded for nothing")
+
+    assert set(index.candidates(event(tenant="t1"), decode)) == {"x"}

@@ -1,0 +1,42 @@
+"""Whether two patterns can match the same name. Pure."""
+
+from __future__ import annotations
+
+from gateway.match.pattern import ANY, begins_with_wildcard
+from gateway.match.scope import RESERVED, SEPARATORS, Scope
+
+
+def patterns_overlap(one: str, other: str, separator: str) -> bool:
+    """Whether there is a name that both (checked) patterns match."""
+    if ANY in (one, other):
+        return True
+    return _overlap(one.split(separator), other.split(separator))
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    for first, second in zip(one, other, strict=False):
+        if ANY in (first, second):
+            return True
+        if first != second and "*" not in (first, second):
+            return False
+    # `a.**` matches `a` itself: what one has more must be such an end.
+    rest = one[len(other) :] or other[len(one) :]
+    return not rest or rest == [ANY]
+
+
+def categories_out_of_reach(wanted: tuple[str, ...], allowed: tuple[Scope, ...]) -> tuple[str, ...]:
+    """Those patterns of categories under which not one event can be in any of the scopes."""
+    return tuple(
+        pattern for pattern in wanted if not any(_reaches(scope, pattern) for scope in allowed)
+    )
+
+
+def _reaches(scope: Scope, wanted: str) -> bool:
+    separator = SEPARATORS["category"]
+    own = wanted == RESERVED or wanted.startswith(RESERVED + separator)
+    for pattern in scope.category or (ANY,):
+        if own and not scope.reserved and begins_with_wildcard(pattern):
+            continue
+        if patterns_overlap(pattern, wanted, separator):
+            return True
+    return False
