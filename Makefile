@@ -18,6 +18,10 @@ $(VENV)/.made-dev: $(VENV)/.made
 	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.made-bench: $(VENV)/.made-dev
+	@$(PIP) install -c constraints.txt -e '.[bench]'
+	@touch $@
+
 run: $(VENV)/.made
 	@exec $(BIN)/audit-gateway serve --demo $(ARGS)
 
@@ -36,11 +40,11 @@ lint: $(VENV)/.made-dev
 format: $(VENV)/.made-dev
 	@$(BIN)/ruff format --quiet .
 
-bench: $(VENV)/.made-dev
+bench: $(VENV)/.made-bench
 	@$(BIN)/python -m tests.benchmarks
 
-bench-quick: $(VENV)/.made-dev
+bench-quick: $(VENV)/.made-bench
 	@$(BIN)/python -m tests.benchmarks --quick
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info node_modules
+	@rm -rf $(VENV) build dist *.egg-info tests/clients/node_modules
