@@ -153,6 +153,21 @@ class InvalidEvents(GatewayError):
     exit_code = 2
 
 
+class TooManyRequests(GatewayError):
+    """429: try again after `retry_after` whole seconds."""
+
+    status = 429
+    title = "Too many requests"
+    code = "rate_limited"
+    exit_code = 5
+
+    def __init__(
+        self, detail: str, *, code: str | None = None, retry_after: int = 1, **members: Any
+    ) -> None:
+        super().__init__(detail, code=code, **members)
+        self.retry_after = retry_after
+
+
 class Unavailable(GatewayError):
     """503: try again after `retry_after` whole seconds."""
 

@@ -24,18 +24,25 @@ from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
 from gateway.keys.provisioning import new_key
 from gateway.keys.ticket import UsedTickets
+from gateway.live.findings import Findings
 from gateway.live.hub import Hub, Pace
+from gateway.live.key_events import KeyEvents
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pulse import Pulse
+from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.replay import Replays
 from gateway.live.tail import Tail
+from gateway.live.watchdog import Reaction, Watchdog
 from gateway.server.app import make_app
 from gateway.server.auth import Authenticator
 from gateway.server.context import Context
 from gateway.server.figures import Figures
 from gateway.server.listening import cannot_listen
+from gateway.server.malformed import Runner
 from gateway.settings.load import Settings
+from gateway.shared.memory import shared_in_process
+from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.ports import Log
 from gateway.store.sqlite_follower import SqliteFollower
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _RETENTION_SECONDS = 10.0
+_LAST_BYTES_SECONDS = 2.0
 _BACKLOG = 4096
 # Other workers drain at the same time; what they have accepted has to get here.
 _FOLLOWERS_SECONDS = 3.0
@@ -93,6 +101,9 @@ async def _start_parts(
     pepper = folder.pepper()
     key_store = SqliteKeys(folder.keys)
     stack.push_async_callback(key_store.close)
+    ledger = SqliteLedger(folder.path / "usage.db")
+    stack.push_async_callback(ledger.close)
+    shared = await stack.enter_async_context(shared_in_process(clock, ledger))
     writer = Writer(
         log,
         queue_events=settings.ingest.queue_events,
@@ -110,6 +121,9 @@ async def _start_parts(
         await server.start()
         stack.push_async_callback(server.close, _FOLLOWERS_SECONDS)
 
+    record = AccessRecord(writer, clock, log.epoch, _record_pace(settings))
+    stack.push_async_callback(record.close)
+
     grown = Pulse()
     log.on_append(grown.beat)
     pace = Pace(
@@ -121,10 +135,27 @@ async def _start_parts(
     replays = Replays(log, grown, clock, pace)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace)
     replays.hub = hub
+    hub.on_close = record.stream_closed
+    hub.usage = shared.usage
     tail = Tail(log, hub, grown, clock)
     keyring = Keyring(key_store, pepper, clock)
     await keyring.refresh()
     key_watch = KeyWatch(keyring, hub, log, clock)
+    watchdog = Watchdog(
+        key_store,
+        hub,
+        Findings(key_store, writer, clock),
+        clock,
+        warm_up=settings.watch.warm_up,
+        reaction=_reaction(settings),
+    )
+    record.listeners.append(watchdog.see)
+    stack.push_async_callback(watchdog.close)
+    key_events = KeyEvents(
+        key_store, writer, hub, watchdog.traces, clock, settings.keys.expiry_warnings
+    )
+    key_watch.listeners.append(key_events.take)
+    stack.push_async_callback(key_events.close)
     context = Context(
         settings=settings,
         clock=clock,
@@ -135,20 +166,36 @@ async def _start_parts(
         key_store=key_store,
         keyring=keyring,
         key_watch=key_watch,
+        record=record,
+        watchdog=watchdog,
+        usage=shared.usage,
         pepper=pepper,
-        authenticator=Authenticator(keyring),
+        authenticator=Authenticator(keyring, clock),
         used_tickets=UsedTickets(),
         figures=worker.figures if worker is not None else Figures(),
     )
     for name, work in (
         ("tail", tail.run()),
         ("key watch", key_watch.run()),
+        ("record", record.run()),
+        ("watchdog", watchdog.run()),
+        ("key events", key_events.run()),
         ("heartbeat", _tick(context)),
     ):
         _in_background(stack, name, work)
     if worker is None or worker.writes:
         _in_background(stack, "retention", _retain(log, settings, clock))
     return context
+
+
+def _record_pace(settings: Settings) -> RecordPace:
+    record = settings.record
+    return RecordPace(record.delay, record.merge, record.merge_ingest)
+
+
+def _reaction(settings: Settings) -> Reaction:
+    watch = settings.watch
+    return Reaction(watch.suspend_on, watch.throttle_on, watch.pause)
 
 
 async def open_log(settings: Settings, clock: Clock, worker: Worker | None = None) -> Log:
@@ -195,7 +242,7 @@ async def make_first_key(context: Context) -> str | None:
 
 async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | None) -> str:
     server = context.settings.server
-    runner = web.AppRunner(
+    runner = Runner(
         make_app(context),
         access_log=None,
         handler_cancellation=True,
@@ -238,8 +285,8 @@ async def _drain(context: Context) -> None:
     # Streams that were being opened meanwhile.
     for subscription in list(hub.subscriptions):
         hub.end(subscription, RESTART)
-    # One turn for the last bytes; what peers do not take is bounded by Pace.finish.
-    await asyncio.sleep(0)
+    # What peers do not take is bounded by Pace.finish; this bound is for what should not happen.
+    await hub.emptied.until(lambda: not hub.ending, _LAST_BYTES_SECONDS)
 
 
 async def _tick(context: Context) -> None:

@@ -90,12 +90,12 @@ def clock() -> FakeClock:
 
 @pytest.fixture(scope="session")
 def draft() -> Callable[..., Draft]:
-    """Makes drafts from members, through the decoder that requests go through."""
+    """Makes drafts from members, through the decoder; the gateway's own records as well."""
     ids = new_ids(lambda: START)
 
     def make(**members: Any) -> Draft:
         event = {"category": "auth", "action": "user.login", **members}
-        return decode_event(msgspec.json.encode(event), ids)
+        return decode_event(msgspec.json.encode(event), ids, own=True)
 
     return make
 

@@ -1,11 +1,12 @@
-"""Makes sure that the programs which tests/clients/ drives are there.
+"""Makes sure that the programs which tests/clients/ and tests/deploy/ drive are there.
 
     python tests/setup_clients.py
 
 Node and npm come with the development packages of Python, the two Node packages
-from npm, at the versions of tests/clients/package.json. curl and Chromium are
-Debian's: installed here when run as root, asked for otherwise. Nothing is said
-when nothing is missing. Exit code 1: something is missing; one line says what to do.
+from npm, at the versions of tests/clients/package.json. curl, Chromium, nginx,
+HAProxy and openssl are Debian's: installed here when run as root, without starting
+a service, asked for otherwise. Nothing is said when nothing is missing. Exit code 1:
+something is missing; one line says what to do.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CLIENTS = Path(__file__).parent / "clients"
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_SERVICES = ("nginx", "haproxy")
 _INSTALL_SECONDS = 900
+# Asked by Debian's packages before they start anything.
+_POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 class Missing(Exception):
@@ -35,6 +41,11 @@ def node_program() -> Path:
 def chromium_program() -> str | None:
     """Chromium, or a browser built from it."""
     return next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
+
+
+def system_program(name: str) -> str | None:
+    """A program that Debian keeps where ordinary users do not look."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
 
 
 def main() -> None:
@@ -53,19 +64,37 @@ def _node_folder() -> Path:
 
 
 def _provide_debian_packages() -> None:
-    names = [] if shutil.which("curl") else ["curl"]
+    names = [name for name in ("curl", "openssl", *_SERVICES) if system_program(name) is None]
     names += [] if chromium_program() else ["chromium"]
     if not names:
         return
     wanted = " ".join(names)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Missing(f"install {wanted} (on Debian, as root: apt-get install {wanted}) and retry")
-    print(f"installing {wanted} for the tests with real clients ...", flush=True)
+    print(f"installing {wanted} for the tests with real programs ...", flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # Right after a machine has started, its own updates may hold the lock.
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120"]
     _run([*apt, "update"], environment)
-    _run([*apt, "install", "-y", "--no-install-recommends", *names], environment)
+    with _no_service_starts():
+        _run([*apt, "install", "-y", "--no-install-recommends", *names], environment)
+    services = [name for name in names if name in _SERVICES]
+    if services and shutil.which("systemctl"):
+        _run(["systemctl", "--quiet", "disable", *services], environment)
+
+
+@contextmanager
+def _no_service_starts() -> Iterator[None]:
+    """What is installed meanwhile is there to be run, not running."""
+    if _POLICY.exists():
+        yield
+        return
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    try:
+        _POLICY.chmod(0o755)
+        yield
+    finally:
+        _POLICY.unlink()
 
 
 def _provide_node_packages() -> None:

@@ -3,75 +3,96 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli import keys_changes, keys_history, keys_review, keys_usage
+from gateway.cli.key_folder import (
+    PROGRAM,
+    check_roles,
+    data_option,
+    grant_option,
+    json_option,
+    key_argument,
+    key_store,
+    known_key,
+    role_option,
+    run,
+    settings_of,
+)
+
 if TYPE_CHECKING:
     from gateway.keys.key import Key
-    from gateway.settings.load import Settings
-    from gateway.store.sqlite_keys import SqliteKeys
 
 _EXAMPLES = """\b
 Examples:
   audit-gateway keys create --name siem --purpose "SIEM forwarder" --expires 30d \\
       --grant '{"actions":["stream"],"categories":["auth.*"],"tenants":["acme"]}'
+  audit-gateway keys create --name shop --purpose "events of the shop" --role producer
   audit-gateway keys list
-  audit-gateway keys show 4fK2mQ9sLx0a
+  audit-gateway keys document 4fK2mQ9sLx0a
+  audit-gateway keys rotate 4fK2mQ9sLx0a --overlap 1d
   audit-gateway keys revoke 4fK2mQ9sLx0a --reason "left the project"
 """
-
-_data = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(epilog=_EXAMPLES)
 def keys() -> None:
-    """Make, list, show and revoke provisioning keys."""
+    """Make, look at, change and end provisioning keys."""
+
+
+for _command in (
+    keys_changes.rotate, keys_changes.suspend, keys_changes.resume, keys_changes.revoke,
+    keys_review.document, keys_review.simulate, keys_history.history, keys_usage.usage,
+):  # fmt: skip
+    keys.add_command(_command)
 
 
 @keys.command(epilog=_EXAMPLES)
-@_data
+@data_option
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--purpose", required=True, help="The one thing it is for.")
 @click.option("--owner", default="", help="Who answers for it.")
-@click.option("--grant", "grants", multiple=True, help="A grant as JSON; may be repeated.")
+@grant_option
+@role_option
 @click.option("--expires", help="How long it lives, such as 30d.  [default: keys.default_life]")
-@_as_json
+@json_option
 def create(
     data: str | None,
     name: str,
     purpose: str,
     owner: str,
     grants: tuple[str, ...],
+    roles: tuple[str, ...],
     expires: str | None,
     as_json: bool,
 ) -> None:
     """Make a key and print it; it is not shown again."""
+    import msgspec
+
     from gateway.clock import parse_duration
     from gateway.keys.grant import parse_grant_text
     from gateway.keys.provisioning import check_life, new_key
 
     parsed = tuple(map(parse_grant_text, grants))
-    settings = _settings(data)
+    settings = settings_of(data)
     life = parse_duration(expires) if expires else settings.keys.default_life
     check_life(life, settings.keys.max_life)
 
     async def work() -> tuple[Key, str]:
-        async with _key_store(settings) as (store, pepper, now):
+        async with key_store(settings) as (store, pepper, now):
             key, token = new_key(
                 name=name, purpose=purpose, owner=owner, grants=parsed,
-                now=now, life=life, pepper=pepper,
+                now=now, life=life, pepper=pepper, roles=await check_roles(store, roles),
             )  # fmt: skip
+            key = msgspec.structs.replace(key, changed_by=PROGRAM)
             await store.create(key)
             return key, token
 
-    key, token = _run(work())
-    if not parsed:
-        click.echo("note: without --grant this key is allowed nothing", err=True)
+    key, token = run(work())
+    if not parsed and not roles:
+        click.echo("note: without --grant or --role this key is allowed nothing", err=True)
     shown = {"id": key.id, "key": token, **key.public(key.created_at)}
     if as_json:
         click.echo(json.dumps(shown))
@@ -80,16 +101,16 @@ def create(
 
 
 @keys.command("list")
-@_data
-@_as_json
+@data_option
+@json_option
 def list_all(data: str | None, as_json: bool) -> None:
     """List all keys."""
 
     async def work() -> list[dict[str, Any]]:
-        async with _key_store(_settings(data)) as (store, _, now):
+        async with key_store(settings_of(data)) as (store, _, now):
             return [key.public(now) for key in await store.all()]
 
-    shown = _run(work())
+    shown = run(work())
     if as_json:
         click.echo(json.dumps({"keys": shown}))
         return
@@ -99,66 +120,18 @@ def list_all(data: str | None, as_json: bool) -> None:
 
 
 @keys.command()
-@click.argument("key_id", metavar="KID")
-@_data
-@_as_json
+@key_argument
+@data_option
+@json_option
 def show(key_id: str, data: str | None, as_json: bool) -> None:
     """Show one key: everything but its secret."""
+    from gateway.live.traces import Traces
 
     async def work() -> dict[str, Any]:
-        async with _key_store(_settings(data)) as (store, _, now):
-            return _known(await store.get(key_id), key_id).public(now)
+        async with key_store(settings_of(data)) as (store, _, now):
+            key = known_key(await store.get(key_id), key_id)
+            trace = await Traces(store).of(key_id)
+            return {**key.public(now), "last_used": trace.last_use()}
 
-    shown = _run(work())
+    shown = run(work())
     click.echo(json.dumps(shown) if as_json else json.dumps(shown, indent=2))
-
-
-@keys.command()
-@click.argument("key_id", metavar="KID")
-@click.option("--reason", default="", help="Why; kept with the key.")
-@_data
-@_as_json
-def revoke(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
-    """Revoke a key for good; its live streams end within a second."""
-
-    async def work() -> dict[str, Any]:
-        async with _key_store(_settings(data)) as (store, _, now):
-            return _known(await store.revoke(key_id, now, reason), key_id).public(now)
-
-    shown = _run(work())
-    click.echo(json.dumps(shown) if as_json else f"{key_id} is revoked")
-
-
-def _settings(data: str | None) -> Settings:
-    from gateway.settings.load import load
-
-    return load(None, os.environ, {"data": data})
-
-
-@asynccontextmanager
-async def _key_store(settings: Settings) -> AsyncIterator[tuple[SqliteKeys, bytes, float]]:
-    """The keys of the data folder, its pepper, and the time."""
-    from gateway.clock import SystemClock
-    from gateway.store.folder import DataFolder
-    from gateway.store.sqlite_keys import SqliteKeys
-
-    folder = DataFolder(settings.data)
-    store = SqliteKeys(folder.keys)
-    try:
-        yield store, folder.pepper(), SystemClock().now()
-    finally:
-        await store.close()
-
-
-def _known(key: Key | None, key_id: str) -> Key:
-    from gateway.errors import NotFound
-
-    if key is None:
-        raise NotFound(f"there is no key {key_id}; `audit-gateway keys list` shows all")
-    return key
-
-
-def _run(work: Any) -> Any:
-    import asyncio
-
-    return asyncio.run(work)

@@ -17,12 +17,14 @@ from gateway.errors import GatewayError
 
 _COMMANDS = {
     "serve": ("gateway.cli.serve", "serve", "Run the gateway."),
-    "keys": ("gateway.cli.keys", "keys", "Make, list, show and revoke provisioning keys."),
+    "keys": ("gateway.cli.keys", "keys", "Make, look at, change and end provisioning keys."),
+    "roles": ("gateway.cli.roles", "roles", "Named lists of grants, which keys can have."),
     "import": (
         "gateway.cli.import_",
         "import_command",
         "Bring existing records into the log.",
     ),
+    "log": ("gateway.cli.log", "log", "Back up the log, and give a restored one a new epoch."),
     "tail": ("gateway.cli.tail", "tail_command", "Show a live stream."),
     "config": ("gateway.cli.config", "config", "Check and explain the settings."),
 }

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from gateway.server.context import Context
     from gateway.service import Running
     from gateway.settings.load import Settings
+    from gateway.supervisor import Worker
 
 _EXAMPLES = """\b
 Examples:
   audit-gateway serve --demo
-  audit-gateway serve --data /var/lib/audit-gateway --host 0.0.0.0 --port 8080
+  audit-gateway serve --data /var/lib/audit-gateway --host 0.0.0.0 --port 8080 --workers 4
   audit-gateway serve --config /etc/audit-gateway/config.toml
 
 At the first start on a data folder a first admin key is printed, once.
@@ -34,9 +35,15 @@ SIGTERM and Ctrl-C end all streams with their cursors and stop.
 @click.option("--data", help="Folder of the log and the keys.  [default: ./audit-data]")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on, 0 for any free one.  [default: 8080]")
+@click.option("--workers", type=int, help="Processes that share the port.  [default: 1]")
 @click.option("--demo", is_flag=True, help="Append a made-up event every so often, to look at.")
 def serve(
-    config_file: Path | None, data: str | None, host: str | None, port: int | None, demo: bool
+    config_file: Path | None,
+    data: str | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    demo: bool,
 ) -> None:
     """Run the gateway until it is told to stop."""
     import asyncio
@@ -44,37 +51,47 @@ def serve(
     from gateway.logs import configure_logs
     from gateway.settings.load import load
 
-    flags = {"data": data, "server.host": host, "server.port": port}
+    flags = {"data": data, "server.host": host, "server.port": port, "server.workers": workers}
     settings = load(config_file, os.environ, flags)
     configure_logs(settings.log.level, settings.log.format)
-    asyncio.run(_serve(settings, demo))
+    if settings.server.workers == 1:
+        asyncio.run(_serve(settings, demo))
+    else:
+        from gateway.supervisor import supervise
+
+        supervise(settings, lambda worker: _serve(settings, demo, worker))
 
 
-async def _serve(settings: Settings, demo: bool) -> None:
+async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -> None:
     import asyncio
     import gc
     import signal
 
-    from gateway.service import running
+    from gateway.service import make_first_key, running
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # Ctrl-C reaches all processes; of several, the supervisor heeds it for all.
+    for number in (signal.SIGTERM,) if worker is not None else (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as gateway:
+    async with running(settings, worker=worker) as gateway:
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        _greet(gateway, settings)
-        if demo:
-            _say_curl(gateway.url, await _demo_key(gateway.context))
+        greets = True
+        if worker is not None:
+            worker.say_ready(stop)
+            greets = worker.greets and await worker.all_ready()
+            if greets:
+                gateway.first_key = await make_first_key(gateway.context)
+        if greets:
+            await _greet(gateway, settings, demo)
+        if demo and (worker is None or worker.writes):
             producing = asyncio.create_task(_produce(gateway.context))
             await stop.wait()
             producing.cancel()
             await asyncio.gather(producing, return_exceptions=True)
         else:
-            if gateway.first_key is not None:
-                _say_curl(gateway.url, gateway.first_key)
             await stop.wait()
 
 
@@ -118,10 +135,14 @@ async def _produce(context: Context) -> None:
             await context.clock.sleep(random.uniform(0.2, 1.0))
 
 
-def _greet(gateway: Running, settings: Settings) -> None:
+async def _greet(gateway: Running, settings: Settings, demo: bool) -> None:
     click.echo(f"audit-gateway is listening on {gateway.url} (data in {settings.data})")
     if gateway.first_key is not None:
         click.echo(f"first admin key, shown this once: {gateway.first_key}")
+    if demo:
+        _say_curl(gateway.url, await _demo_key(gateway.context))
+    elif gateway.first_key is not None:
+        _say_curl(gateway.url, gateway.first_key)
 
 
 def _say_curl(url: str, key: str) -> None:

@@ -79,6 +79,12 @@ class Ndjson(Wire):
     def lines(self, lines: Sequence[bytes]) -> bytes:
         return self._out(b"\n".join([*lines, b""]))
 
+    def text(self, text: bytes) -> bytes:
+        if not self._chunked:
+            return text + b"\n"
+        # Joined and not formatted: that would copy it twice.
+        return b"".join([b"%x\r\n" % (len(text) + 1), text, b"\n\r\n"])
+
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         if kind not in self._SAID:
             return b""

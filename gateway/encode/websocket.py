@@ -33,8 +33,9 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: bytes = b"") -> bytes:
-    """A close frame; the reason is cut at the 123 bytes that fit."""
-    return frame(CLOSE, struct.pack("!H", code) + reason[:123])
+    """A close frame; of the reason as much as fits into 123 bytes, in whole characters."""
+    fitting = reason[:123].decode(errors="ignore").encode()
+    return frame(CLOSE, struct.pack("!H", code) + fitting)
 
 
 class PlainWebSocket(Wire):

@@ -29,19 +29,20 @@ class ProtocolFailure(Exception):
 class ClientFrames:
     """Reassembles a client's messages. Control frames may come between fragments."""
 
-    __slots__ = ("_buffer", "_fragments", "_opcode")
+    __slots__ = ("_buffer", "_closed", "_fragments", "_opcode")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._closed = False
         self._fragments: bytearray | None = None
         self._opcode = 0
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Take what arrived; return the messages it completes."""
+        """Take what arrived; return the messages it completes. CLOSE is the last one ever."""
         data = self._buffer + data if self._buffer else data
         messages: list[tuple[int, bytes]] = []
         at = 0
-        while True:
+        while not self._closed:
             parsed = _parse(data, at)
             if parsed is None:
                 break
@@ -49,13 +50,15 @@ class ClientFrames:
             message = self._take(final, opcode, payload)
             if message is not None:
                 messages.append(message)
-        self._buffer = data[at:]
+        self._buffer = b"" if self._closed else data[at:]
         return messages
 
     def _take(self, final: bool, opcode: int, payload: bytes) -> tuple[int, bytes] | None:
         if opcode >= CLOSE:
             if opcode == CLOSE:
                 _check_close(payload)
+                # RFC 6455, section 1.4: whatever comes behind a close frame is discarded.
+                self._closed = True
             return opcode, payload
         if opcode == CONTINUATION:
             if self._fragments is None:

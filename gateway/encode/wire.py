@@ -42,6 +42,7 @@ COMPLETE = End(1000, "complete", False)
 GOING_AWAY = End(1001, "going_away", True)
 RESTART = End(1012, "restart", True)
 OVERLOAD = End(1013, "overload", True)
+THROTTLED = End(4001, "throttled", True)
 LIFETIME_REACHED = End(4002, "lifetime_reached", True)
 OVERTAKEN = End(4003, "overtaken_by_retention", True)
 KEY_REVOKED = End(4501, "key_revoked", False)
@@ -49,7 +50,7 @@ KEY_EXPIRED = End(4502, "key_expired", False)
 NOT_GRANTED = End(4503, "grants_changed", False)
 KEY_SUSPENDED = End(4504, "key_suspended", False)
 ENDS = (
-    COMPLETE, GOING_AWAY, RESTART, OVERLOAD, LIFETIME_REACHED, OVERTAKEN,
+    COMPLETE, GOING_AWAY, RESTART, OVERLOAD, THROTTLED, LIFETIME_REACHED, OVERTAKEN,
     KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
 )  # fmt: skip
 
@@ -61,6 +62,10 @@ class Wire(Protocol):
 
     def opening(self, cursor: str, retry_ms: int) -> bytes:
         """What is said once the position is fixed."""
+
+    def text(self, text: bytes) -> bytes:
+        """Events as lines of native JSON, in order; at least one, and no break behind the last."""
+        return self.lines(text.split(b"\n"))
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
         """Events as their native JSON, in order; at least one."""

@@ -6,8 +6,11 @@ is not.
 
 from __future__ import annotations
 
+import msgspec
+
 from gateway.keys.grant import Grant
 from gateway.keys.mask import Masks
+from gateway.match.overlap import category_in_reach, patterns_overlap
 from gateway.match.scope import RESERVED, SEPARATORS, Scope
 
 
@@ -25,10 +28,17 @@ def uncovered(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Grant | N
 def _covered(holder: tuple[Grant, ...], all_wanted: tuple[Grant, ...], wanted: Grant) -> bool:
     for action in wanted.actions:
         having = [grant for grant in holder if action in grant.actions]
-        if not any(grant.effect == "allow" and _grant_covers(grant, wanted) for grant in having):
-            return False
-        for denial in having:
-            if denial.effect == "deny" and not _denied_again(denial, all_wanted, action):
+        allowing = [grant for grant in having if grant.effect == "allow"]
+        # Categories are alternatives: each may be covered by another grant.
+        for category in wanted.categories:
+            part = msgspec.structs.replace(wanted, categories=(category,))
+            if not any(_grant_covers(grant, part) for grant in allowing):
+                return False
+        for grant in having:
+            if grant.effect == "deny" and not _denied_again(grant, all_wanted, action):
+                return False
+            # What the holder sees through several grants wears the masks of all of them.
+            if grant.fields and not _hidden_again(grant, wanted):
                 return False
     return True
 
@@ -46,12 +56,27 @@ def _denied_again(denial: Grant, wanted: tuple[Grant, ...], action: str) -> bool
 def _grant_covers(holder: Grant, wanted: Grant) -> bool:
     if holder.when is not None and holder.when != wanted.when:
         return False
-    hidden, hides = holder.fields or Masks(), wanted.fields or Masks()
-    if not set(hidden.drop) <= set(hides.drop):
-        return False
-    if not set(hidden.mask) <= {*hides.mask, *hides.drop}:
-        return False
     return scope_covers(holder.scope(), wanted.scope())
+
+
+def _hidden_again(holder: Grant, wanted: Grant) -> bool:
+    """Whether `wanted` hides what `holder` hides, or they have no event in common."""
+    if not _have_in_common(holder.scope(), wanted.scope()):
+        return True
+    hidden, hides = holder.fields or Masks(), wanted.fields or Masks()
+    drops = Masks(drop=hides.drop)
+    return all(map(drops.hides, hidden.drop)) and all(map(hides.hides, hidden.mask))
+
+
+def _have_in_common(one: Scope, other: Scope) -> bool:
+    """Whether one event can be in both; one with several targets is in many scopes."""
+    if not any(category_in_reach(one, pattern) for pattern in other.category):
+        return False
+    return any(
+        patterns_overlap(pattern, another, SEPARATORS["tenant"])
+        for pattern in one.tenant or ("**",)
+        for another in other.tenant or ("**",)
+    )
 
 
 def scope_covers(outer: Scope, inner: Scope) -> bool:

@@ -46,11 +46,15 @@ class When(
             return "address_not_allowed"
         if self.hours is not None:
             first, last = (int(part) for part in self.hours.split("-"))
-            hour = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(self.tz)).hour
+            hour = self.local_hour(now)
             inside = first <= hour < last if first < last else hour >= first or hour < last
             if not inside:
                 return "outside_hours"
         return None
+
+    def local_hour(self, now: float) -> int:
+        """The hour of the day in its time zone, which `hours` are compared with."""
+        return datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(self.tz)).hour
 
     @property
     def lookback(self) -> int | None:

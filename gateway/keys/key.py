@@ -27,10 +27,15 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     suspended_at: float | None = None
     suspended_until: float | None = None
     suspended_reason: str = ""
+    throttled_until: float | None = None
     # After a rotation: the key that takes over, and when this one stops at the latest.
     successor: str = ""
     drains_until: float | None = None
     predecessor: str = ""
+    # What the newest change was, and who made it: a kid, or the name of a program.
+    change: str = "created"
+    changed_by: str = "gateway"
+    changed_at: float = 0.0
     revision: int = 0
 
     @property
@@ -49,6 +54,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             return "suspended"
         return "active" if self.drains_until is None else "draining"
 
+    def throttled(self, now: float) -> bool:
+        """Whether it may do little for the time being."""
+        return self.throttled_until is not None and now < self.throttled_until
+
     def public(self, now: float) -> dict[str, Any]:
         """What administration shows of it: never the digest."""
         shown: dict[str, Any] = {
@@ -63,7 +72,13 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.roles:
             shown["roles"] = list(self.roles)
-        for name in ("revoked_at", "suspended_at", "suspended_until", "drains_until"):
+        for name in (
+            "revoked_at",
+            "suspended_at",
+            "suspended_until",
+            "throttled_until",
+            "drains_until",
+        ):
             moment = getattr(self, name)
             if moment is not None:
                 shown[name] = _time(moment)

@@ -3,15 +3,22 @@
 active -> suspended -> active      suspend, resume (or its end)
 active -> draining -> expired      rotate: the successor takes over within the overlap
 any    -> revoked                  revoke; for good
+
+Each change says of itself what it was and who made it (`by`: a kid, or the name of a program).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
+from gateway.clock import parse_duration
 from gateway.errors import Conflict, InvalidRequest
 from gateway.keys.key import Key
 from gateway.keys.token import digest, new_token
+
+Changing = Callable[[Key], Key]
 
 MAX_REASON = 256
 # A predecessor whose successor is in use ends early once it has been idle for so long (seconds).
@@ -25,32 +32,55 @@ def check_reason(reason: object) -> str:
     return reason
 
 
-def revoke(key: Key, now: float, reason: str) -> Key:
+def check_overlap(text: object, most: int) -> int:
+    """The seconds of an overlap such as `1h`, if it is one and not longer than `most`."""
+    if not isinstance(text, str):
+        raise InvalidRequest("overlap: a duration such as 1h is needed")
+    try:
+        overlap = parse_duration(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"overlap: {error.detail}") from None
+    if overlap > most:
+        raise InvalidRequest(f"overlap: at most {most // 3600} hours (setting keys.max_overlap)")
+    return overlap
+
+
+def revoke(key: Key, now: float, reason: str, by: str = "") -> Key:
     """Revoke for good; the first reason stands."""
     if key.revoked_at is not None:
         return key
-    return msgspec.structs.replace(key, revoked_at=now, revoked_reason=reason)
+    revoked = msgspec.structs.replace(key, revoked_at=now, revoked_reason=reason)
+    return _changed(revoked, "revoked", now, by)
 
 
-def suspend(key: Key, now: float, reason: str, until: float | None = None) -> Key:
+def suspend(key: Key, now: float, reason: str, until: float | None = None, *, by: str = "") -> Key:
     """Suspend until `resume`, or until a moment."""
     _refuse_ended(key, now, "suspended")
-    return msgspec.structs.replace(
+    suspended = msgspec.structs.replace(
         key, suspended_at=now, suspended_until=until, suspended_reason=reason
     )
+    return _changed(suspended, "suspended", now, by)
 
 
-def resume(key: Key, now: float) -> Key:
+def throttle(key: Key, now: float, until: float, *, by: str = "") -> Key:
+    """Let little through until a moment."""
+    _refuse_ended(key, now, "throttled")
+    throttled = msgspec.structs.replace(key, throttled_until=until)
+    return _changed(throttled, "throttled", now, by)
+
+
+def resume(key: Key, now: float, by: str = "") -> Key:
     """End a suspension."""
     if key.state(now) != "suspended":
         raise Conflict(f"key {key.id} is {key.state(now)}, not suspended", code="not_suspended")
-    return msgspec.structs.replace(
+    resumed = msgspec.structs.replace(
         key, suspended_at=None, suspended_until=None, suspended_reason=""
     )
+    return _changed(resumed, "resumed", now, by)
 
 
 def rotate(
-    key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes
+    key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes, by: str = ""
 ) -> tuple[Key, Key, str]:
     """`(predecessor, successor, token)`: the same rights, and a life that policy allows.
 
@@ -70,15 +100,39 @@ def rotate(
         created_at=now,
         expires_at=now + life,
         predecessor=key.id,
+        suspended_at=None,
+        suspended_until=None,
+        suspended_reason="",
+        throttled_until=None,
         revision=0,
     )
     predecessor = msgspec.structs.replace(key, successor=key_id, drains_until=now + overlap)
-    return predecessor, successor, token
+    return (
+        _changed(predecessor, "rotated", now, by),
+        _changed(successor, "created", now, by),
+        token,
+    )
+
+
+def unless_changed(key: Key, replacement: Key) -> Changing:
+    """A change to `replacement`, refused if the key is no longer as it was looked at."""
+
+    def change(current: Key) -> Key:
+        if current.revision != key.revision:
+            raise Conflict(f"key {key.id} was changed at the same time; look again")
+        return replacement
+
+    return change
 
 
 def end_draining(key: Key, now: float) -> Key:
     """The successor is in use and this key is not: it need not wait for the end of the overlap."""
-    return msgspec.structs.replace(key, drains_until=min(now, key.ends_at))
+    ended = msgspec.structs.replace(key, drains_until=min(now, key.ends_at))
+    return _changed(ended, "drained", now, "gateway")
+
+
+def _changed(key: Key, change: str, now: float, by: str) -> Key:
+    return msgspec.structs.replace(key, change=change, changed_by=by, changed_at=now)
 
 
 def _refuse_ended(key: Key, now: float, what: str) -> None:

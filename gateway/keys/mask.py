@@ -1,12 +1,16 @@
 """Masks: what of an event a grant hides. Works on the JSON bytes; what stays is not touched.
 
-A masked value is replaced by `"***"` (in a container, every value in it), a
-dropped member is gone. Lists are gone through: `targets.name` means the name of
-every target. What was masked is declared in the event: `"masked":["actor.name"]`.
+A masked value is replaced by `"***"`, a dropped member is gone. Of the event's own
+objects and lists (`actor`, `targets`, ..) the values are masked one by one, so that
+they keep their shape; what lies in `data` is masked whole, because its names are
+content, too, and masked itself it is empty. Lists are gone through: `targets.name`
+means the name of every target. What was masked is declared in the event:
+`"masked":["actor.name"]`.
 """
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -16,6 +20,7 @@ from gateway.errors import InvalidRequest
 from gateway.event import Event
 
 MASK = msgspec.Raw(b'"***"')
+_NOTHING = msgspec.Raw(b"{}")
 # The members that may be hidden, and what is in them; None: anything.
 _MEMBERS: dict[str, tuple[str, ...] | None] = {
     "actor": ("type", "id", "name", "key_id"),
@@ -49,7 +54,9 @@ class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     def hides(self, *paths: str) -> bool:
         """Whether one of the paths, or a member that it lies in, is hidden."""
         hidden = {*self.mask, *self.drop}
-        return any(path in hidden or path.partition(".")[0] in hidden for path in paths)
+        return bool(hidden) and any(
+            not hidden.isdisjoint(accumulate(path.split("."), "{}.{}".format)) for path in paths
+        )
 
 
 def check_paths(paths: tuple[str, ...]) -> None:
@@ -107,7 +114,7 @@ def _hide(
     elif instead is None:
         del members[name]
     else:
-        members[name] = _blank(value)
+        members[name] = _blank(value, path)
         if path not in declared:
             declared.append(path)
 
@@ -131,13 +138,20 @@ def _within(
     return msgspec.Raw(_encode(content))
 
 
-def _blank(value: msgspec.Raw) -> msgspec.Raw:
+def _blank(value: msgspec.Raw, path: str) -> msgspec.Raw:
+    """What stands in the place of a masked value."""
+    if path == "data":
+        return _NOTHING
+    return MASK if path.startswith("data.") else _blank_shape(value)
+
+
+def _blank_shape(value: msgspec.Raw) -> msgspec.Raw:
     """Every value in it masked; the names of members stay."""
     first = bytes(value).lstrip()[:1]
     if first == b"{":
         return msgspec.Raw(
-            _encode({name: _blank(item) for name, item in _OBJECT.decode(value).items()})
+            _encode({name: _blank_shape(item) for name, item in _OBJECT.decode(value).items()})
         )
     if first == b"[":
-        return msgspec.Raw(_encode([_blank(item) for item in _LIST.decode(value)]))
+        return msgspec.Raw(_encode([_blank_shape(item) for item in _LIST.decode(value)]))
     return MASK

@@ -52,22 +52,33 @@ class View(msgspec.Struct, frozen=True):
 
         `floors` are the offsets that the allowed scopes do not reach back to, one each.
         """
+        if not self.limits:
+            sees = self.compile()
+            return lambda event: event if sees(event) else None
+        worn = self.masks(floors)
+
+        def look(event: Event) -> Event | None:
+            masks = worn(event)
+            return None if masks is None else seen_through(event, masks)
+
+        return look
+
+    def masks(self, floors: tuple[int, ...] = ()) -> Callable[[Event], Masks | None]:
+        """A function that gives the masks that an event wears, or None if it is not seen."""
         sees = self.compile()
         if not self.limits:
-            return lambda event: event if sees(event) else None
+            return lambda event: _CLEAR if sees(event) else None
         scopes = [scope.compile() for scope in self.allowed]
         bounds = floors or (0,) * len(scopes)
         parts = list(zip(scopes, [limits.masks for limits in self.limits], bounds, strict=True))
 
-        def look(event: Event) -> Event | None:
+        def look(event: Event) -> Masks | None:
             if not sees(event):
                 return None
             through = [
                 masks for test, masks, floor in parts if event.offset > floor and test(event)
             ]
-            if not through:
-                return None
-            return _masked(event, _joined(tuple(through)))
+            return _joined(tuple(through)) if through else None
 
         return look
 
@@ -135,10 +146,11 @@ def decide_grants(
         if action not in grant.actions:
             continue
         unmet = grant.when.holds(now, address) if grant.when is not None else None
-        if unmet is not None:
+        if grant.effect == "deny":
+            if unmet is None:
+                denied[grant.scope()] = None
+        elif unmet is not None:
             reason = reason or unmet
-        elif grant.effect == "deny":
-            denied[grant.scope()] = None
         else:
             lookback = grant.when.lookback if grant.when is not None else None
             allowed[grant.scope(), Limits(grant.fields or _CLEAR, lookback)] = None
@@ -178,5 +190,6 @@ def _masked_json(event: Event, masks: Masks) -> Event:
     return masked(event, masks)
 
 
-def _masked(event: Event, masks: Masks) -> Event:
+def seen_through(event: Event, masks: Masks) -> Event:
+    """The event as it is seen through the masks."""
     return _masked_json(event, masks) if masks else event

@@ -73,8 +73,7 @@ class Chunks:
         async with self._turns:
             if self._log.gives_lines(narrowing):
                 read = await self._log.read_lines(after, until, limit=limit, narrowing=narrowing)
-                lines = read.lines
-                return Chunk(wire.lines(lines) if lines else b"", len(lines), read.reached)
+                return Chunk(wire.text(read.text) if read.count else b"", read.count, read.reached)
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, narrowing=narrowing)
             look = question.matcher()
             chosen = [seen for event in page.events if (seen := look(event)) is not None]

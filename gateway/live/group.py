@@ -94,8 +94,18 @@ class Shard:
     at once goes through its connection, which buffers, until it is clear again.
     """
 
-    __slots__ = ("_buffered", "_direct", "begin", "bookmark", "count", "due", "group", "pending",
-                 "quiet_since")  # fmt: skip
+    __slots__ = (
+        "_buffered",
+        "_direct",
+        "begin",
+        "bookmark",
+        "count",
+        "due",
+        "group",
+        "keys",
+        "pending",
+        "quiet_since",
+    )  # fmt: skip
 
     def __init__(self, group: Group, now: float, position: int) -> None:
         self.group = group
@@ -108,6 +118,8 @@ class Shard:
         self.bookmark = position
         # Not to be written to before this moment, so that more can join.
         self.due = now
+        # How many members each key has, for counting its use.
+        self.keys: dict[str, int] = {}
         self._direct: dict[int, Subscription] = {}
         self._buffered: dict[Subscription, None] = {}
 
@@ -121,6 +133,7 @@ class Shard:
         sink = subscription.sink
         subscription.shard = self
         subscription.joined_at = self.count
+        self.keys[subscription.key_id] = self.keys.get(subscription.key_id, 0) + 1
         if sink.descriptor >= 0 and sink.clear:
             self._direct[sink.descriptor] = subscription
         else:
@@ -129,6 +142,9 @@ class Shard:
     def remove(self, subscription: Subscription) -> None:
         subscription.shard = None
         subscription.sent += self.count - subscription.joined_at
+        self.keys[subscription.key_id] -= 1
+        if not self.keys[subscription.key_id]:
+            del self.keys[subscription.key_id]
         if subscription in self._buffered:
             del self._buffered[subscription]
         else:

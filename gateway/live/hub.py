@@ -12,6 +12,7 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,7 @@ from gateway.live.interest import Interest, Question
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.match.index import Index
+from gateway.shared.ports import Usage
 
 # What one shard may be owed before the tail waits: the store is the queue, not this process.
 _MOST_OWED = 128
@@ -65,9 +67,16 @@ class Hub:
     ) -> None:
         self.position = position
         self.moved = Pulse()
+        # Ended, and their last bytes still on the way; `emptied` beats when there are none.
+        self.ending: dict[Subscription, None] = {}
+        self.emptied = Pulse()
         self.totals = Totals()
+        # Where the use of each key is counted, if it is.
+        self.usage: Usage | None = None
         self.subscriptions: dict[Subscription, None] = {}
         self._epoch = epoch
+        # Told of each stream that has ended, and how, if it was ended from here.
+        self.on_close: Callable[[Subscription, End | None], None] = lambda subscription, end: None
         self._clock = clock
         self._start_replay = start_replay
         self._pace = pace
@@ -84,6 +93,8 @@ class Hub:
     def open(self, subscription: Subscription) -> None:
         """Take a stream in, at its cursor. What its wire says first is already written."""
         self.totals.opened += 1
+        if self.usage is not None:
+            self.usage.count(subscription.key_id, streams=1)
         self.subscriptions[subscription] = None
         self._by_key[subscription.key_id][subscription] = None
         if self._pace.lifetime:
@@ -138,12 +149,25 @@ class Hub:
         if subscription.state is State.ENDED:
             return
         last = subscription.interest.wire.end(end, self.cursor_of(subscription))
-        self.forget(subscription)
+        self.forget(subscription, end)
+        self.ending[subscription] = None
         subscription.sink.finish(last, self._pace.finish)
 
-    def forget(self, subscription: Subscription) -> None:
-        """The connection is gone."""
+    def say(self, subscription: Subscription, kind: str, members: dict[str, Any]) -> None:
+        """Send a control message to one stream, if its wire has a way to."""
+        said = subscription.interest.wire.control(kind, members)
+        if not said or subscription.state is State.ENDED:
+            return
+        keeps_up = subscription.sink.write(said)
+        if not keeps_up and subscription.state is State.LIVE:
+            self.demote(subscription)
+
+    def forget(self, subscription: Subscription, end: End | None = None) -> None:
+        """The connection is gone, or is about to be `end`ed."""
         if subscription.state is State.ENDED:
+            self.ending.pop(subscription, None)
+            if not self.ending:
+                self.emptied.beat()
             return
         if subscription.state is State.LIVE:
             self._leave(subscription)
@@ -156,6 +180,7 @@ class Hub:
         del streams[subscription]
         if not streams:
             del self._by_key[subscription.key_id]
+        self.on_close(subscription, end)
 
     def blocked(self, subscription: Subscription) -> None:
         """The connection has begun to buffer."""
@@ -276,6 +301,9 @@ class Hub:
         shard.due = now + self._pace.flush if count > 1 else now
         self.totals.events += count * len(shard)
         self.totals.bytes += len(data) * len(shard)
+        if self.usage is not None:
+            for key_id, members in shard.keys.items():
+                self.usage.count(key_id, events=count * members, size=len(data) * members)
         self._write(shard, data)
 
     def _write(self, shard: Shard, data: bytes) -> None:

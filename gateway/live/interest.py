@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.encode.wire import Wire
 from gateway.event import Event
-from gateway.keys.policy import Lens, View
+from gateway.keys.policy import Lens, Limits, View
 from gateway.match.expression import Filter
 from gateway.match.index import Binding
 from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of
@@ -61,21 +61,28 @@ class Question(msgspec.Struct, frozen=True):
         return look
 
     def narrowing(self) -> Narrowing:
-        """What a store may use to read less."""
+        """What a store may use to read less; never what the key may not see of some events,
+        or the time that it takes would tell."""
+        wanted = self.wanted
+        if any(limits.masks.hides("actor.id") for limits in self.view.limits):
+            wanted = msgspec.structs.replace(wanted, actor=())
         complete = self.filter is None and self.view.plain
-        return Narrowing(self.wanted, self.view.allowed, complete)
+        return Narrowing(wanted, self.view.allowed, complete)
 
     def bindings(self) -> list[Binding]:
         """The values with which an event can match at all, for the index."""
         alternatives: list[Binding] = []
-        for allowed in self.view.allowed:
+        limits = self.view.limits or (Limits(),) * len(self.view.allowed)
+        for allowed, limit in zip(self.view.allowed, limits, strict=True):
             binding: dict[str, frozenset[str]] = {}
             for member in EQUALITY_MEMBERS:
                 for bound in (self.wanted.equality(member), allowed.equality(member)):
                     _bind(binding, member, bound)
             if self.filter is not None:
                 for path, bound in self.filter.equalities.items():
-                    _bind(binding, _INDEXED_AS.get(path, path), bound)
+                    # A filter looks at what is seen, the index at the event itself.
+                    if not limit.masks.hides(path):
+                        _bind(binding, _INDEXED_AS.get(path, path), bound)
             if all(binding.values()):
                 alternatives.append(binding)
         return alternatives

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from gateway.clock import Clock
-from gateway.encode.wire import KEY_EXPIRED, KEY_REVOKED, KEY_SUSPENDED, NOT_GRANTED
+from gateway.encode.wire import KEY_EXPIRED, KEY_REVOKED, KEY_SUSPENDED, NOT_GRANTED, THROTTLED
 from gateway.errors import GatewayError
 from gateway.keys.key import Key
 from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, depends_on_circumstances
 from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
-from gateway.live.keyring import Keyring
+from gateway.live.keyring import Changes, Keyring
 from gateway.live.subscription import Subscription
 from gateway.store.ports import Log
 
@@ -24,6 +25,8 @@ class KeyWatch:
     """Looks several times a second, and whenever it is told of a change."""
 
     def __init__(self, keyring: Keyring, hub: Hub, log: Log, clock: Clock) -> None:
+        # Told of what has changed in the key store, whoever changed it.
+        self.listeners: list[Callable[[Changes], None]] = []
         self._keyring = keyring
         self._hub = hub
         self._log = log
@@ -41,6 +44,8 @@ class KeyWatch:
     async def look(self) -> None:
         """One look at all keys that have streams."""
         changes = await self._keyring.refresh()
+        for listener in self.listeners:
+            listener(changes)
         changed = {key.id for key in changes.keys}
         now = self._clock.now()
         for key_id in self._hub.key_ids():
@@ -59,6 +64,10 @@ class KeyWatch:
         return depends_on_circumstances(self._keyring.grants_of(key))
 
     async def _check(self, key: Key, subscription: Subscription) -> None:
+        if key.change == "throttled" and key.throttled(self._clock.now()):
+            # It may come back, as often as it is let through then.
+            self._hub.end(subscription, THROTTLED)
+            return
         decision = self._keyring.decide(key, "stream", subscription.address)
         if isinstance(decision, Denied):
             self._hub.end(subscription, _ENDS.get(decision, NOT_GRANTED))

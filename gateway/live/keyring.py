@@ -82,11 +82,13 @@ class Keyring:
         if denied is not None:
             return denied
         place = (key.id, action)
-        known = self._decisions.get(place)
-        if known is None or self._keys.get(key.id) is not key:
+        # A key that was found before it changed must not leave its decision behind.
+        newest = self._keys.get(key.id) is key
+        known = self._decisions.get(place) if newest else None
+        if known is None:
             grants = self.grants_of(key)
             known = decide_grants(grants, action, now=now, address=address)
-            if not depends_on_circumstances(grants):
+            if newest and not depends_on_circumstances(grants):
                 self._decisions[place] = known
         return known
 

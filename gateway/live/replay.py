@@ -72,8 +72,11 @@ class _Replay:
             if subscription.cursor >= self._target():
                 await self._wait_at_head()
                 continue
+            interest = subscription.interest
             chunk = await self._read()
-            if chunk is not None and subscription.state is State.REPLAYING:
+            # What was read for a view that the key no longer has is not delivered.
+            narrowed = subscription.interest is not interest
+            if chunk is not None and not narrowed and subscription.state is State.REPLAYING:
                 self._deliver(chunk)
                 await subscription.sink.drained()
                 # Others have their turn, above all the tail.
@@ -127,6 +130,8 @@ class _Replay:
             subscription.sink.write(chunk.data)
             self._hub.totals.events += chunk.count
             self._hub.totals.bytes += len(chunk.data)
+            if self._hub.usage is not None:
+                self._hub.usage.count(subscription.key_id, events=chunk.count, size=len(chunk.data))
             self._said_at = self._clock.monotonic()
         elif self._clock.monotonic() - self._said_at >= self._pace.scanning:
             self._bookmark()

@@ -19,6 +19,7 @@ import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.keys.use import Use
 from gateway.live.interest import Interest
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Subscription:
     """The state of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "address", "caught_up", "cursor", "interest", "joined_at", "key_id", "limit", "sent",
-        "shard", "sink", "skip_gaps", "state", "task", "until",
+        "address", "caught_up", "counted", "cursor", "interest", "joined_at", "key_id", "limit",
+        "opened", "sent", "shard", "sink", "skip_gaps", "state", "task", "until",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,9 @@ class Subscription:
         self.skip_gaps = skip_gaps
         # Of the peer; some grants count only from certain networks.
         self.address = address
+        # How it was opened, for the record; and how many of its events the watch has counted.
+        self.opened: Use | None = None
+        self.counted = 0
         self.state = State.REPLAYING
         self.caught_up = False
         # Events written before it joined its shard, and the shard's count at that moment.
@@ -96,6 +100,11 @@ class Subscription:
         self.joined_at = 0
         self.shard: Shard | None = None
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def delivered(self) -> int:
+        """Events written so far."""
+        return self.sent if self.shard is None else self.sent + self.shard.count - self.joined_at
 
     @property
     def bounded(self) -> bool:

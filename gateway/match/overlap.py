@@ -24,14 +24,8 @@ def _overlap(one: list[str], other: list[str]) -> bool:
     return not rest or rest == [ANY]
 
 
-def categories_out_of_reach(wanted: tuple[str, ...], allowed: tuple[Scope, ...]) -> tuple[str, ...]:
-    """Those patterns of categories under which not one event can be in any of the scopes."""
-    return tuple(
-        pattern for pattern in wanted if not any(_reaches(scope, pattern) for scope in allowed)
-    )
-
-
-def _reaches(scope: Scope, wanted: str) -> bool:
+def category_in_reach(scope: Scope, wanted: str) -> bool:
+    """Whether a pattern of categories and a scope can mean the same event."""
     separator = SEPARATORS["category"]
     own = wanted == RESERVED or wanted.startswith(RESERVED + separator)
     for pattern in scope.category or (ANY,):

@@ -7,16 +7,19 @@ import binascii
 
 from aiohttp import web
 
+from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized
 from gateway.keys.key import Key
 from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.keys.ticket import PREFIX as TICKET
-from gateway.keys.token import looks_like_token
+from gateway.keys.token import key_id_of
 from gateway.live.keyring import Keyring
+from gateway.server.address import client_address
+from gateway.server.throttle import Throttle
+from gateway.server.uses import USE
 
 # Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
 WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
-_URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "authorization"})
 _REASONS = {
     "key_revoked": "this key was revoked; ask for a new one",
     "key_expired": "this key has expired; ask for a new one",
@@ -29,45 +32,45 @@ _REASONS = {
 class Authenticator:
     """Decides for each request. Every refusal carries a reason code."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, clock: Clock) -> None:
         self._keyring = keyring
+        self._throttle = Throttle(clock)
 
     async def authorize(self, request: web.Request, action: str) -> tuple[Key, View]:
         """The key of the request and what it sees under `action`.
 
         Raises `Unauthorized` or `Forbidden`.
         """
-        refuse_key_in_url(request)
-        key = await self._keyring.authenticate(_token(request))
+        use = request[USE]
+        again, use.attempted = bool(use.attempted), action
+        token = _token(request)
+        key = use.key = await self._keyring.authenticate(token)
         if key is None:
+            use.claimed = key_id_of(token) or ""
             raise Unauthorized("no such key; check that it was copied whole")
-        return key, self._decide(key, request, action)
+        view = self._decide(key, request, action)
+        if not again:
+            self._throttle.check(key)
+        return key, view
 
     async def authorize_key(
         self, key_id: str, request: web.Request, action: str
     ) -> tuple[Key, View]:
         """The same for a key that a ticket names."""
-        key = await self._keyring.get(key_id)
+        use = request[USE]
+        use.attempted = action
+        key = use.key = await self._keyring.get(key_id)
         if key is None:
             raise Unauthorized("the key of this ticket is gone")
-        return key, self._decide(key, request, action)
+        view = self._decide(key, request, action)
+        self._throttle.check(key)
+        return key, view
 
     def _decide(self, key: Key, request: web.Request, action: str) -> View:
-        decision = self._keyring.decide(key, action, request.remote)
+        decision = self._keyring.decide(key, action, client_address(request))
         if isinstance(decision, Denied):
             raise _refusal(decision, action)
         return decision.view
-
-
-def refuse_key_in_url(request: web.Request) -> None:
-    """URLs end up in logs and histories; a key in one is refused, and should be revoked."""
-    for name, value in request.query.items():
-        if name.lower() in _URL_NAMES or looks_like_token(value):
-            raise InvalidRequest(
-                "a key never goes into a URL, where logs keep it: send it as "
-                "`Authorization: Bearer <key>`, and revoke the one that was sent",
-                code="key_in_url",
-            )
 
 
 def _refusal(decision: Denied, action: str) -> GatewayError:
@@ -78,9 +81,12 @@ def _refusal(decision: Denied, action: str) -> GatewayError:
 
 
 def _token(request: web.Request) -> str:
-    header = request.headers.get("Authorization")
-    if header is not None:
-        scheme, _, token = header.partition(" ")
+    sent = request.headers.getall("Authorization", [])
+    if len(sent) > 1:
+        # Whoever stands in front may have looked at another one.
+        raise InvalidRequest("send one Authorization header", code="ambiguous_key")
+    if sent:
+        scheme, _, token = sent[0].partition(" ")
         if scheme.lower() not in ("bearer", "token"):
             raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
         return token.strip()

@@ -13,9 +13,12 @@ from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pulse import Pulse
+from gateway.live.record import AccessRecord
+from gateway.live.watchdog import Watchdog
 from gateway.server.auth import Authenticator
 from gateway.server.figures import Figures
 from gateway.settings.load import Settings
+from gateway.shared.ports import Usage
 from gateway.store.ports import KeyStore, Log
 
 
@@ -32,6 +35,9 @@ class Context:
     key_store: KeyStore
     keyring: Keyring
     key_watch: KeyWatch
+    record: AccessRecord
+    watchdog: Watchdog
+    usage: Usage
     pepper: bytes
     authenticator: Authenticator
     used_tickets: UsedTickets

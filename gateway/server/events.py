@@ -15,7 +15,9 @@ from gateway.errors import Conflict, Forbidden, InvalidEvents, NotAcceptable, No
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_events, split_body
 from gateway.ingest.ids import new_ids
+from gateway.ingest.own import ACCESS
 from gateway.keys.policy import View, compiled
+from gateway.keys.use import INGESTED, PULLED, READ, Use
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
 from gateway.server.body import media_type, read_body
@@ -23,6 +25,7 @@ from gateway.server.context import CONTEXT, Context
 from gateway.server.position import find_begin
 from gateway.server.problem import json_response
 from gateway.server.query import Query, parse_page, parse_tenant
+from gateway.server.uses import USE, ask
 from gateway.store.ports import Overtaken
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -48,8 +51,11 @@ async def ingest(request: web.Request) -> web.Response:
     )
     items = split_body(body, lines=kind in NDJSON_TYPES, most=limits.max_request_events)
     drafts = await _decode(items, context.clock)
-    _check_granted(drafts, view)
+    use = request[USE]
+    _check_granted(drafts, view, use)
     appended = await context.writer.append(drafts)
+    use.action, use.events, use.duplicates = INGESTED, appended.accepted, appended.duplicates
+    use.begin, use.end = appended.first - 1, appended.last
     epoch = context.log.epoch
     return json_response(
         {
@@ -74,7 +80,10 @@ async def pull(request: web.Request) -> web.Response:
     lines = _wants_lines(request)
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
-    events, reached, gap = await _collect(context, query, question, view_now)
+    use = request[USE]
+    ask(use, request.query.items(), query, view)
+    events, reached, gap = await _collect(context, query, question, view_now, use)
+    use.action, use.events, use.end = PULLED, len(events), reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
     if lines:
@@ -108,12 +117,11 @@ async def by_id(request: web.Request) -> web.Response:
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
     lens = view.lens(await find_floors(context.log, view, context.clock.now()))
-    found = [
-        seen
-        for event in await context.log.find(event_id, tenant)
-        if (seen := lens(event)) is not None
-    ]
+    there = await context.log.find(event_id, tenant)
+    found = [seen for event in there if (seen := lens(event)) is not None]
+    use = request[USE]
     if not found:
+        use.forbidden = tuple({event.category for event in there})
         raise NotFound("no event with this id that this key may see")
     if len(found) > 1:
         raise Conflict(
@@ -121,6 +129,7 @@ async def by_id(request: web.Request) -> web.Response:
             code="ambiguous_id",
             tenants=sorted(event.tenant for event in found),
         )
+    use.action, use.events, use.about = READ, 1, f"event:{found[0].tenant}/{event_id}"
     return web.Response(
         body=found[0].json,
         content_type="application/json",
@@ -150,7 +159,7 @@ async def _decode(items: list[bytes], clock: Clock) -> list[Draft]:
     return drafts
 
 
-def _check_granted(drafts: list[Draft], view: View) -> None:
+def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
     """All or nothing: one event outside of the key's grants refuses the request."""
     may_write = compiled(view)
     errors = [
@@ -164,6 +173,7 @@ def _check_granted(drafts: list[Draft], view: View) -> None:
         if not may_write(draft)
     ]
     if errors:
+        use.forbidden = tuple({draft.category for draft in drafts if not may_write(draft)})
         raise Forbidden(
             "some events are outside of what this key may write, and nothing was stored",
             code="events_not_granted",
@@ -176,6 +186,7 @@ async def _collect(
     query: Query,
     question: Question,
     view_now: Callable[[], Awaitable[View]],
+    use: Use,
 ) -> tuple[list[Event], int, dict[str, object] | None]:
     """Read until the page is full, the head is reached, or it has taken long enough.
 
@@ -183,6 +194,7 @@ async def _collect(
     """
     log, clock = context.log, context.clock
     begin = await find_begin(log, query, question.floors)
+    use.begin, use.behind = begin.offset, max(0, log.head - begin.offset)
     look, narrowing = question.matcher(), question.narrowing()
     limit = query.limit or 0
     began = clock.monotonic()
@@ -198,7 +210,7 @@ async def _collect(
                 if events:
                     return events, reached, begin.gap
                 begin = await find_begin(log, query, question.floors)
-                reached = begin.offset
+                reached = use.begin = begin.offset
                 continue
             chosen = [seen for event in page.events if (seen := look(event)) is not None]
             room = limit - len(events)
@@ -208,11 +220,17 @@ async def _collect(
             if size > _PAGE_BYTES or clock.monotonic() - began > _SCAN_SECONDS:
                 return events, reached, begin.gap
         left = query.wait - (clock.monotonic() - began)
-        if events or left <= 0 or not context.ready:
+        enough = len(events) >= limit or any(_is_news(event, use) for event in events)
+        if enough or left <= 0 or not context.ready:
             return events, reached, begin.gap
         await _growth(context, reached, left)
         if await view_now() != question.view:
             return events, reached, begin.gap
+
+
+def _is_news(event: Event, use: Use) -> bool:
+    """Whether an event ends the wait: the records of a key's own pulls would never let it wait."""
+    return not (event.category == ACCESS and event.action == PULLED and event.actor == use.key_id)
 
 
 async def _growth(context: Context, beyond: int, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 Each worker keeps its figures in a row of memory that they all share, and writes
 them there about once a second and whenever it is asked itself. So any of them
-can answer for all, and the counters of one that dies are not lost.
+can answer for all, and of one that dies only the last second is not counted.
 """
 
 from __future__ import annotations
@@ -36,6 +36,14 @@ FIGURES = (
            lambda c: c.hub.totals.bytes, sum),
     Figure("demotions_total", "counter", "Streams that fell behind and went on from the store.",
            lambda c: c.hub.totals.demotions, sum),
+    Figure("recorded_uses_total", "counter", "Uses of keys, and refusals, noted for the record.",
+           lambda c: c.record.uses, sum),
+    Figure("record_events_total", "counter", "Events of the record that are in the log.",
+           lambda c: c.record.written, sum),
+    Figure("record_waiting", "gauge", "Events of the record that are not in the log yet.",
+           lambda c: c.record.waiting, sum),
+    Figure("findings_total", "counter", "Signs of unusual activity.",
+           lambda c: c.watchdog.findings.found, sum),
     Figure("log_head_offset", "gauge", "Newest offset of the log.", lambda c: c.log.head, max),
     Figure("log_floor_offset", "gauge", "Newest offset deleted by retention.",
            lambda c: c.log.floor, max),
@@ -60,11 +68,16 @@ class Figures:
         """This process is that worker; its counters go on where those of an earlier one ended."""
         self._first = worker * len(FIGURES)
         row = self._row(worker)
+        self._before = [
+            value if figure.kind == "counter" else 0
+            for figure, value in zip(FIGURES, row, strict=True)
+        ]
+
+    def end(self, worker: int) -> None:
+        """That worker is gone: nothing is open there any more."""
         for column, figure in enumerate(FIGURES):
-            if figure.kind == "counter":
-                self._before[column] = row[column]
-            else:
-                self._cells[self._first + column] = 0
+            if figure.kind == "gauge":
+                self._cells[worker * len(FIGURES) + column] = 0
 
     def keep(self, context: Context) -> None:
         """Write down the figures of this process."""

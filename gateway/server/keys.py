@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.clock import parse_duration
-from gateway.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from gateway.errors import Forbidden, InvalidRequest, NotFound
 from gateway.keys import lifecycle
 from gateway.keys.covers import uncovered
 from gateway.keys.grant import Grant
@@ -41,7 +40,8 @@ async def create(request: web.Request) -> web.Response:
         if name not in roles:
             raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
     refuse_to_pass_on_more(context, minter, effective_grants(key, roles))
-    await context.key_store.create(key)
+    await context.key_store.create(msgspec.structs.replace(key, changed_by=minter.id))
+    await context.key_watch.look()
     return _shown_once(key, token, now)
 
 
@@ -57,28 +57,32 @@ async def show(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}`."""
     context = request.app[CONTEXT]
     await context.authenticator.authorize(request, "keys.admin")
-    key = await _named(request)
-    return json_response(
-        {**key.public(context.clock.now()), "streams": len(context.hub.streams_of(key.id))}
-    )
+    key = await named_key(request)
+    trace = await context.watchdog.traces.of(key.id)
+    shown = {
+        **key.public(context.clock.now()),
+        "streams": len(context.hub.streams_of(key.id)),
+        "last_used": trace.last_use(),
+    }
+    return json_response(shown)
 
 
 async def revoke(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/revoke`: the key's streams have ended when this returns."""
-    reason, now = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.revoke(key, now, reason))
+    reason, now, by = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.revoke(key, now, reason, by))
 
 
 async def suspend(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/suspend`: likewise, until it is resumed."""
-    reason, now = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.suspend(key, now, reason))
+    reason, now, by = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.suspend(key, now, reason, by=by))
 
 
 async def resume(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/resume`."""
-    _, now = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.resume(key, now))
+    _, now, by = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.resume(key, now, by))
 
 
 async def rotate(request: web.Request) -> web.Response:
@@ -87,20 +91,15 @@ async def rotate(request: web.Request) -> web.Response:
     minter, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     overlap = _overlap(body, context.settings.keys.max_overlap)
-    key = await _named(request)
+    key = await named_key(request)
     refuse_to_pass_on_more(context, minter, effective_grants(key, await all_roles(context)))
     now = context.clock.now()
     settings = context.settings.keys
     old, successor, token = lifecycle.rotate(
-        key, now, overlap=overlap, max_life=settings.max_life, pepper=context.pepper
+        key, now, overlap=overlap, max_life=settings.max_life, pepper=context.pepper, by=minter.id
     )
 
-    def replace(current: Key) -> Key:
-        if current.revision != key.revision:
-            raise Conflict(f"key {key.id} was changed at the same time; look again")
-        return old
-
-    await context.key_store.change(key.id, replace, create=successor)
+    await context.key_store.change(key.id, lifecycle.unless_changed(key, old), create=successor)
     await context.key_watch.look()
     return _shown_once(successor, token, now)
 
@@ -114,25 +113,20 @@ async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Res
     return json_response(changed.public(context.clock.now()))
 
 
-async def _authorized_reason(request: web.Request) -> tuple[str, float]:
+async def _authorized_reason(request: web.Request) -> tuple[str, float, str]:
+    """The reason that was given, the time, and whose key it is that asks."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "keys.admin")
+    asking, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise InvalidRequest('the body may be {"reason": ".."}')
-    return lifecycle.check_reason(body.get("reason", "")), context.clock.now()
+    return lifecycle.check_reason(body.get("reason", "")), context.clock.now(), asking.id
 
 
 def _overlap(body: Any, most: int) -> int:
     if not isinstance(body, dict) or set(body) - {"overlap"}:
         raise InvalidRequest('the body may be {"overlap": "1h"}')
-    given = body.get("overlap", "1h")
-    if not isinstance(given, str):
-        raise InvalidRequest("overlap: a duration such as 1h is needed")
-    overlap = parse_duration(given)
-    if overlap > most:
-        raise InvalidRequest(f"overlap: at most {most // 3600} hours (setting keys.max_overlap)")
-    return overlap
+    return lifecycle.check_overlap(body.get("overlap", "1h"), most)
 
 
 def refuse_to_pass_on_more(context: Context, minter: Key, wanted: tuple[Grant, ...]) -> None:
@@ -158,7 +152,8 @@ def _shown_once(key: Key, token: str, now: float) -> web.Response:
     return json_response(shown, status=201, headers={"Location": f"/v1/keys/{key.id}"})
 
 
-async def _named(request: web.Request) -> Key:
+async def named_key(request: web.Request) -> Key:
+    """The key that the path names."""
     key = await request.app[CONTEXT].key_store.get(_key_id(request))
     if key is None:
         raise _unknown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unavailable
 
 
 class SharedAddress:
@@ -55,7 +55,7 @@ class SharedAddress:
 
 def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
     """What a failure to listen means to who started the program."""
-    return GatewayError(
+    return Unavailable(
         f"cannot listen on {host}:{port}: {error.strerror or error}; "
         "choose another address with --host and --port",
         code="address_unusable",

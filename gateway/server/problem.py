@@ -18,12 +18,15 @@ from gateway.errors import (
     NotFound,
     PayloadTooLarge,
     RequestTimeout,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
+from gateway.keys.token import is_key_id, looks_like_token
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _LOGGER = logging.getLogger(__name__)
+_URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "authorization"})
 _REALM = 'Bearer realm="audit-gateway"'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -49,7 +52,7 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
         headers["WWW-Authenticate"] = _REALM + hint
     elif isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = _REALM + ', error="insufficient_scope"'
-    elif isinstance(error, Unavailable):
+    elif isinstance(error, Unavailable | TooManyRequests):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.members.get("allowed", ()))
@@ -96,6 +99,20 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem(
             GatewayError(f"an error of ours; please report it with the request id {request_id}"),
             request_id,
+        )
+
+
+def refuse_key_in_url(request: web.Request) -> None:
+    """URLs end up in logs and histories; a key in one is refused, and should be revoked."""
+    query = list(request.query.items())
+    texts = [request.path, *(text for pair in query for text in pair)]
+    # The id of a key is no secret: findings are asked for by `key`.
+    sent = any(name.lower() in _URL_NAMES and not is_key_id(value) for name, value in query)
+    if sent or any(map(looks_like_token, texts)):
+        raise InvalidRequest(
+            "a key never goes into a URL, where logs keep it: send it as "
+            "`Authorization: Bearer <key>`, and revoke the one that was sent",
+            code="key_in_url",
         )
 
 

@@ -24,6 +24,8 @@ _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "o
 STREAM = (*_BOTH, *RESUME, "follow", "consumer")
 PAGE = (*_BOTH, "wait")
 BY_ID = ("tenant",)
+HISTORY = ("after", "limit")
+FINDINGS = ("key", "signal", "state", "limit")
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
 _FORMATS = ("native", "cloudevents", "ocsf", "ecs", "cef")
@@ -60,10 +62,14 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
             code="unsupported_parameter",
             parameter="consumer",
         )
-    resume = last_event_id or next((values[n][0] for n in RESUME if values.get(n, [""])[0]), None)
-    position = (
-        Position(after=parse_cursor(resume)) if resume else _position(values, now, default="now")
-    )
+    # Checked in any case: where a stream begins must not depend on whether it is resumed.
+    position = _position(values, now, default="now")
+    resumes = [text for name in RESUME if (text := _one(values, name))]
+    if len(resumes) > 1:
+        raise InvalidRequest(f"send only one of {' and '.join(RESUME)}", parameter=RESUME[1])
+    resume = last_event_id or "".join(resumes)
+    if resume:
+        position = Position(after=parse_cursor(resume))
     limit = _number(values, "limit", 1, 2**53)
     return _query(values, position, limit, follow=_flag(values, "follow", True), wait=0)
 
@@ -80,6 +86,21 @@ def parse_page(pairs: Pairs, now: float) -> Query:
 def parse_tenant(pairs: Pairs) -> str | None:
     """The one parameter that an event by id may have."""
     return _one(_collect(pairs, BY_ID), "tenant")
+
+
+def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
+    """The members that findings must have, and how many of them are wanted at most."""
+    values = _collect(pairs, FINDINGS)
+    wanted = {name: one for name in FINDINGS[:-1] if (one := _one(values, name)) is not None}
+    return wanted, _number(values, "limit", 1, MAX_LIMIT_PAGE) or 100
+
+
+def parse_history(pairs: Pairs) -> Query:
+    """The query of a page of a key's history: only where it begins, and how long it is."""
+    values = _collect(pairs, HISTORY)
+    position = _position(values, 0.0, default="start")
+    limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
+    return _query(values, position, 100 if limit is None else limit, follow=False, wait=0)
 
 
 def pairs_of_body(body: Any) -> list[tuple[str, str]]:

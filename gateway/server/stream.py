@@ -13,10 +13,12 @@ from gateway.encode.http import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Ss
 from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
 from gateway.encode.wire import Wire
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unavailable
+from gateway.keys.use import OPENED
 from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server import tickets
+from gateway.server.address import client_address
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
@@ -24,6 +26,7 @@ from gateway.server.context import CONTEXT, Context
 from gateway.server.position import Begin, find_begin
 from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, take_over
+from gateway.server.uses import USE, ask
 
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -102,7 +105,13 @@ async def _open(
     context = request.app[CONTEXT]
     floors = await find_floors(context.log, access.view, context.clock.now())
     question = Question(query.wanted, access.view, query.filter, floors)
+    use = request[USE]
+    ask(use, access.pairs, query, access.view)
     begin = await _begin(context, query, floors)
+    # The watch over live streams has not seen this one: what changed meanwhile is seen here.
+    _, view = await context.authenticator.authorize_key(access.key.id, request, "stream")
+    if view != access.view:
+        raise Unavailable("the grants of this key have just changed", code="grants_changed")
     # From here to the end nothing waits: the position is fixed when the first byte goes out.
     until = None if query.follow else context.log.head
     transport = take_over(request)
@@ -119,7 +128,7 @@ async def _open(
         until=until,
         limit=query.limit,
         skip_gaps=query.skip_gaps,
-        address=request.remote,
+        address=client_address(request),
     )
     retry_ms = context.settings.stream.retry_ms
     cursor = context.hub.cursor_of(subscription)
@@ -129,6 +138,11 @@ async def _open(
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms))
     gap = wire.control("gap", begin.gap) if begin.gap is not None else b""
     connection.write(head + opening + gap)
+    use.action, use.transport = OPENED, wire.name
+    use.begin = use.end = begin.offset
+    use.behind = max(0, context.log.head - begin.offset)
+    context.record.note(use)
+    subscription.opened = use
     connection.serve(context.hub, subscription)
     return TakenOver()
 
@@ -186,7 +200,8 @@ def _check_origin(request: web.Request, context: Context) -> None:
     origin = request.headers.get("Origin")
     if origin is None or origin in context.settings.server.allowed_origins:
         return
-    if origin.partition("://")[2].lower() == request.host.lower():
+    authority = origin.partition("://")[2].lower()
+    if authority and authority == request.host.lower():
         return
     raise Forbidden(
         "this origin may not open streams; add it to server.allowed_origins",

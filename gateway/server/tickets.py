@@ -13,8 +13,8 @@ from gateway.keys.key import Key
 from gateway.keys.policy import View
 from gateway.keys.ticket import COOKIE_SECONDS, MAX_LENGTH, Ticket, new_ticket, read_ticket, sign
 from gateway.server.auth import offered_ticket
-from gateway.server.context import CONTEXT, Context
 from gateway.server.body import json_body
+from gateway.server.context import CONTEXT, Context
 from gateway.server.problem import json_response
 from gateway.server.query import RESUME, Pairs, pairs_of_body, parse_stream
 

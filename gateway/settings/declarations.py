@@ -20,13 +20,17 @@ from gateway.settings.kinds import (
     SQLITE,
     TEXT,
     Setting,
+    check_durations,
     check_host,
+    check_networks,
     check_origins,
     check_store_url,
     setting,
 )
+from gateway.settings.watching import Record, Watch
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
 
 _SOME = "nothing would ever get through"
@@ -52,12 +56,27 @@ class Server:
         least=(0, "ports are not negative"),
         most=(65535, "it is the highest port"),
     )
+    workers: int = setting(
+        1,
+        INTEGER,
+        "Processes that share the port, and the log with it; about as many as there are cores.",
+        unit="processes",
+        least=(1, "nobody would listen"),
+        most=(64, "each takes memory, and their appends go through one"),
+    )
     allowed_origins: tuple[str, ...] = setting(
         [],
         LIST,
         "Further browser origins that may open streams, such as https://siem.example; the "
         "gateway's own is always allowed.",
         check=check_origins,
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        [],
+        LIST,
+        "Addresses or networks (CIDR) of the proxies in front, whose X-Forwarded-For is believed; "
+        "from anybody else it is ignored.",
+        check=check_networks,
     )
     keepalive: int = setting(
         "75s",
@@ -126,7 +145,7 @@ class Ingest:
         most=("1TiB", _MEMORY),
     )
     max_request_bytes: int = setting(
-        "32MiB",
+        "8MiB",
         SIZE,
         "Largest body of a request, after decompression.",
         least=("256KiB", _ONE_EVENT),
@@ -186,7 +205,7 @@ class Stream:
     max_streams: int = setting(
         20_000,
         INTEGER,
-        "Streams open at the same time.",
+        "Streams open at the same time, in each of the worker processes.",
         unit="streams",
         least=(1, _SOME),
         most=(1_000_000, "each takes a file descriptor and memory"),
@@ -221,6 +240,12 @@ class Keys:
         DURATION,
         "Longest time that a rotated key may go on working beside its successor.",
         most=("365d", "a rotated key that goes on for a year was not rotated"),
+    )
+    expiry_warnings: tuple[int, ...] = setting(
+        ["30d", "14d", "7d", "1d"],
+        LIST,
+        "How long before its end a key and its streams are warned, once each.",
+        check=check_durations,
     )
 
 
@@ -260,6 +285,8 @@ class Settings:
     ingest: Ingest = field(default_factory=Ingest)
     stream: Stream = field(default_factory=Stream)
     keys: Keys = field(default_factory=Keys)
+    record: Record = field(default_factory=Record)
+    watch: Watch = field(default_factory=Watch)
     log: Log = field(default_factory=Log)
     given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)
 

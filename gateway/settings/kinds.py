@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
 
 SQLITE = "sqlite:///"
@@ -186,6 +187,31 @@ def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
         if match.groups() in (("http", "80"), ("https", "443")):
             raise ValueError(f"{origin!r}: leave out the default port, as browsers do")
     return lowered
+
+
+def check_networks(networks: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks in CIDR notation, or single addresses."""
+    from ipaddress import ip_network
+
+    parsed = []
+    for text in networks:
+        try:
+            network = ip_network(text)
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is no network; write it like 10.1.0.0/16, 10.1.2.3 or 2001:db8::/64"
+            ) from None
+        if not network.prefixlen:
+            raise ValueError(
+                f"{text!r} would let every client choose its address; name the proxies"
+            )
+        parsed.append(network)
+    return tuple(parsed)
+
+
+def check_durations(durations: tuple[str, ...]) -> tuple[int, ...]:
+    """Durations as seconds, longest first."""
+    return tuple(sorted({_read_duration(text) for text in durations}, reverse=True))
 
 
 def check_store_url(url: str) -> str:

@@ -3,6 +3,7 @@
 <data>/log.db    the event log (one writing process at a time, held by a lock)
 <data>/keys.db   the provisioning keys (any process may write)
 <data>/pepper    32 random bytes; without it no key of this folder works
+<data>/writer.sock   with several workers: where they append, through the one that writes
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class DataFolder:
     @property
     def keys(self) -> Path:
         return self.path / "keys.db"
+
+    @property
+    def writer_socket(self) -> Path:
+        return self.path / "writer.sock"
 
     def pepper(self) -> bytes:
         """The secret of the key digests; made at first use, also when two processes race."""

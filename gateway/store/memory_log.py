@@ -71,6 +71,9 @@ class MemoryLog:
                 listener()
         return results
 
+    async def catch_up(self) -> None:
+        """Nobody else appends."""
+
     async def read(
         self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
     ) -> Page:
@@ -84,7 +87,7 @@ class MemoryLog:
     ) -> Lines:
         assert narrowing.complete, "only where gives_lines() says so"
         page = self._scan(after, until, limit, narrowing)
-        return Lines([event.json for event in page.events], page.reached)
+        return Lines.of([event.json for event in page.events], page.reached)
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
         places = self._places.get(event_id, {})

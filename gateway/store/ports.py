@@ -5,12 +5,13 @@ One contract suite (`tests/contract`) runs over all adapters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from gateway.event import Draft, Event
+from gateway.keys.change import Change
 from gateway.keys.key import Key
 from gateway.keys.role import Role
 from gateway.match.scope import Scope
@@ -49,10 +50,19 @@ class Narrowing(msgspec.Struct, frozen=True):
 
 
 class Lines(msgspec.Struct, frozen=True):
-    """The native JSON of the events of one read, and how far it looked."""
+    """The native JSON of the events of one read, a line each, and how far it looked."""
 
-    lines: list[bytes]
+    text: bytes
+    count: int
     reached: int
+
+    @classmethod
+    def of(cls, lines: list[bytes], reached: int) -> Lines:
+        return cls(b"\n".join(lines), len(lines), reached)
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.text.split(b"\n") if self.count else []
 
 
 class Overtaken(Exception):
@@ -92,8 +102,13 @@ class Log(Protocol):
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
         """Store batches durably; the result has one entry per batch.
 
-        Raises `Unavailable` when nothing of it was stored.
+        Raises `Unavailable` when nothing of it was stored, or, with the code
+        `outcome_unknown`, when whoever was to store it is gone.
         """
+
+    async def catch_up(self) -> None:
+        """Move `head` to where the log stands now, where other processes append to it, too:
+        what any of them has acknowledged before this call can be read after it."""
 
     async def read(
         self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
@@ -129,12 +144,20 @@ class Log(Protocol):
         """End cleanly; nothing may be called afterwards."""
 
 
+# Makes a note of the one there was before; None: there was none, or there shall be none.
+Noting = Callable[[bytes | None], bytes | None]
+
+
 class KeyStore(Protocol):
-    """Where provisioning keys live.
+    """Where provisioning keys live, and what is remembered about them.
 
     Ordering: every change gets a revision higher than all before it.
     Atomicity: one call is one change. Durability: a change has survived when
-    the call returns. Another process may change keys at any time.
+    the call returns; a note survives the process, and the machine a moment
+    later. Another process may change keys and notes at any time.
+
+    Changes of keys and roles are kept, in the same transaction, until somebody
+    has written them into the log: none goes unrecorded, whoever makes it.
     """
 
     async def create(self, key: Key) -> None:
@@ -157,10 +180,10 @@ class KeyStore(Protocol):
         None if there is none such. What `change` raises leaves everything as it was.
         """
 
-    async def put_role(self, role: Role) -> None:
-        """Add a role, or replace the one of that name."""
+    async def put_role(self, role: Role, by: str = "") -> None:
+        """Add a role, or replace the one of that name. `by`: a kid or a program's name."""
 
-    async def delete_role(self, name: str) -> bool:
+    async def delete_role(self, name: str, by: str = "") -> bool:
         """Remove a role; False if there is none such."""
 
     async def roles(self) -> dict[str, Role]:
@@ -174,6 +197,21 @@ class KeyStore(Protocol):
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         """The newest revision, and the keys changed after `revision`."""
+
+    async def unrecorded(self, limit: int) -> dict[int, Change]:
+        """The oldest changes that were not marked as recorded, in order, by number."""
+
+    async def mark_recorded(self, numbers: Sequence[int]) -> None:
+        """These changes are in the log."""
+
+    async def note(self, kind: str, name: str) -> bytes | None:
+        """One note."""
+
+    async def notes(self, kind: str) -> dict[str, bytes]:
+        """All notes of a kind, by name."""
+
+    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
+        """Replace notes, by name; nobody else changes notes in between."""
 
     async def close(self) -> None:
         """End cleanly; nothing may be called afterwards."""

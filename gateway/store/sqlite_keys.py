@@ -6,7 +6,7 @@ their pages stay in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ import msgspec
 
 from gateway.errors import Conflict
 from gateway.keys import lifecycle
+from gateway.keys.change import Change, key_change, role_change
 from gateway.keys.key import Key
 from gateway.keys.role import Role
+from gateway.store.ports import Noting
 from gateway.store.sqlite import open_writer, unavailable
 
 _DECODER = msgspec.json.Decoder(Key)
+_CHANGE = msgspec.json.Decoder(Change)
 _ROLE = msgspec.json.Decoder(Role)
 _ENCODER = msgspec.json.Encoder()
 _NEXT = "(SELECT COALESCE(MAX(revision), 0) + 1 FROM key)"
@@ -32,13 +35,19 @@ class SqliteKeys:
         self._connection = open_writer(path, "sqlite_keys")
         # A transaction that reads first and then writes must not find another in between.
         self._connection.transaction_mode = "IMMEDIATE"
+        # Notes come often and may be lost with the machine: their commits need no sync to disk.
+        self._notes = open_writer(path, "sqlite_keys")
+        self._notes.transaction_mode = "IMMEDIATE"
+        self._notes.pragma("synchronous", "normal")
 
     async def create(self, key: Key) -> None:
         try:
-            self._connection.execute(
-                f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})",
-                (key.id, key.digest, _document(key)),
-            )
+            with self._connection:
+                self._connection.execute(
+                    f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})",
+                    (key.id, key.digest, _document(key)),
+                )
+                self._keep_change(key.id)
         except apsw.ConstraintError:
             raise Conflict(f"there is a key {key.id} already") from None
         except apsw.Error as error:
@@ -68,19 +77,24 @@ class SqliteKeys:
                         f"UPDATE key SET document = ?, revision = {_NEXT} WHERE id = ?",
                         (_document(changed), key_id),
                     )
+                    self._keep_change(key_id)
                 if create is not None:
                     await self.create(create)
         except apsw.Error as error:
             raise unavailable(error, "the key was not changed") from error
         return await self.get(key_id)
 
-    async def put_role(self, role: Role) -> None:
+    async def put_role(self, role: Role, by: str = "") -> None:
         self._change_roles(
-            "INSERT OR REPLACE INTO role VALUES (?, ?)", role.name, _ENCODER.encode(role)
+            role.name,
+            role,
+            by,
+            "INSERT OR REPLACE INTO role VALUES (?1, ?2)",
+            _ENCODER.encode(role),
         )
 
-    async def delete_role(self, name: str) -> bool:
-        return self._change_roles("DELETE FROM role WHERE name = ?", name)
+    async def delete_role(self, name: str, by: str = "") -> bool:
+        return self._change_roles(name, None, by, "DELETE FROM role WHERE name = ?1")
 
     async def roles(self) -> dict[str, Role]:
         rows: list[Any] = self._connection.execute("SELECT document FROM role").fetchall()
@@ -91,13 +105,16 @@ class SqliteKeys:
         row: Any = self._connection.execute("SELECT version FROM role_version").fetchone()
         return int(row[0])
 
-    def _change_roles(self, sql: str, *bound: str | bytes) -> bool:
+    def _change_roles(self, name: str, role: Role | None, by: str, sql: str, *bound: bytes) -> bool:
         try:
             with self._connection:
-                self._connection.execute(sql, bound)
+                self._connection.execute(sql, (name, *bound))
                 changed = self._connection.changes() > 0
                 if changed:
-                    self._connection.execute("UPDATE role_version SET version = version + 1")
+                    row: Any = self._connection.execute(
+                        "UPDATE role_version SET version = version + 1 RETURNING version"
+                    ).fetchone()
+                    self._keep(role_change(name, row[0], role, by))
         except apsw.Error as error:
             raise unavailable(error, "the role was not changed") from error
         return changed
@@ -110,8 +127,72 @@ class SqliteKeys:
         keys = self._select("WHERE revision > ? ORDER BY revision", revision)
         return (keys[-1].revision if keys else revision), keys
 
+    async def unrecorded(self, limit: int) -> dict[int, Change]:
+        try:
+            rows: list[Any] = self._connection.execute(
+                "SELECT number, document FROM change ORDER BY number LIMIT ?", (limit,)
+            ).fetchall()
+        except apsw.Error as error:
+            raise unavailable(error, "the changes cannot be read") from error
+        return {number: _CHANGE.decode(document) for number, document in rows}
+
+    async def mark_recorded(self, numbers: Sequence[int]) -> None:
+        try:
+            with self._connection:
+                self._connection.executemany(
+                    "DELETE FROM change WHERE number = ?", [(number,) for number in numbers]
+                )
+        except apsw.Error as error:
+            raise unavailable(error, "the changes were not marked") from error
+
+    async def note(self, kind: str, name: str) -> bytes | None:
+        try:
+            return self._note(kind, name)
+        except apsw.Error as error:
+            raise unavailable(error, "the notes cannot be read") from error
+
+    async def notes(self, kind: str) -> dict[str, bytes]:
+        try:
+            rows: list[Any] = self._notes.execute(
+                "SELECT name, document FROM note WHERE kind = ?", (kind,)
+            ).fetchall()
+        except apsw.Error as error:
+            raise unavailable(error, "the notes cannot be read") from error
+        return dict(rows)
+
+    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
+        try:
+            with self._notes:
+                for name, noting in updates.items():
+                    made = noting(self._note(kind, name))
+                    if made is None:
+                        sql, bound = "DELETE FROM note WHERE kind = ? AND name = ?", (kind, name)
+                        self._notes.execute(sql, bound)
+                    else:
+                        sql = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
+                        self._notes.execute(sql, (kind, name, made))
+        except apsw.Error as error:
+            raise unavailable(error, "the notes were not kept") from error
+
     async def close(self) -> None:
         self._connection.close()
+        self._notes.close()
+
+    def _note(self, kind: str, name: str) -> bytes | None:
+        row: Any = self._notes.execute(
+            "SELECT document FROM note WHERE kind = ? AND name = ?", (kind, name)
+        ).fetchone()
+        return row[0] if row else None
+
+    def _keep_change(self, key_id: str) -> None:
+        """What has become of a key, within the transaction that changed it."""
+        [key] = self._select("WHERE id = ?", key_id)
+        self._keep(key_change(key))
+
+    def _keep(self, change: Change) -> None:
+        self._connection.execute(
+            "INSERT INTO change (document) VALUES (?)", (_ENCODER.encode(change),)
+        )
 
     def _select(self, condition: str, *bound: str | int) -> list[Key]:
         try:

@@ -42,7 +42,7 @@ def test_times_sort_as_text_in_their_order(one: datetime, other: datetime) -> No
 
 
 @given(
-    st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29)),
+    st.datetimes(max_value=datetime.fromisoformat("9999-12-29")).filter(lambda one: one.year > 1),
     st.integers(-(23 * 60 + 59), 23 * 60 + 59),
 )
 def test_offsets_are_taken_off(moment: datetime, minutes: int) -> None:

@@ -76,8 +76,9 @@ def test_what_json_does_not_call_a_number_is_refused(number: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [r'"\u00e9"', r'"\/"', r'"\ud83d\ude00"', r'"\u0000"', r'"\u2028"', r'"\\ud800"', r'"\uD83D\uDE00"',
-     r'"\\\\u"', '"\u2028\u2029\x7f\ufeff"', '"\N{GRINNING FACE}"', r'"\b\f\n\r\t\"\\"', '" a  b "'],
+    [r'"\u00e9"', r'"\/"', r'"\ud83d\ude00"', r'"\u0000"', r'"\u2028"', r'"\\ud800"',
+     r'"\uD83D\uDE00"', r'"\\\\u"',
+     '"\u2028\u2029\x7f\ufeff"', '"\N{GRINNING FACE}"', r'"\b\f\n\r\t\"\\"', '" a  b "'],
 )  # fmt: skip
 def test_strings_are_kept_exactly_as_sent(text: str) -> None:
     data = '{"x":%s,%s:1}' % (text, text.replace("x", "y"))  # noqa: UP031
@@ -86,8 +87,8 @@ def test_strings_are_kept_exactly_as_sent(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [r'"\ud800"', r'"\udc00"', r'"\ud800x"', r'"\ud800\u0041"', r'"\ude00\ud83d"', r'"\uD800\uD800"',
-     r'"a\ud83d\ude00\ud83d"'],
+    [r'"\ud800"', r'"\udc00"', r'"\ud800x"', r'"\ud800\u0041"', r'"\ude00\ud83d"',
+     r'"\uD800\uD800"', r'"a\ud83d\ude00\ud83d"'],
 )  # fmt: skip
 def test_halves_of_surrogate_pairs_are_refused(text: str) -> None:
     for data in (f'{{"x":{text}}}', f"{{{text}:1}}", f'{{"x":[[{text}]]}}'):
@@ -138,7 +139,8 @@ def test_a_repeated_member_before_broken_json_is_refused() -> None:
     "item",
     [b"", b" ", b"{", b"{}x", b"{} {}", b"{,}", b"{'a':1}", b'{"a":1,}', b'{"a" 1}', b"{a:1}",
      b'{"a":"\n"}', b'{"a":"\x00"}', b'{"a":"\t"}', b'{"a":"\\x"}', b'{"a":"\\u12"}', b'{"a":tru}',
-     b'{"a":"}', b'{"a":"\\"}', b"\xef\xbb\xbf{}", b"/**/{}", b"{}//", b"\x0b{}", b"\xc2\xa0{}", b"}{"],
+     b'{"a":"}', b'{"a":"\\"}', b"\xef\xbb\xbf{}", b"/**/{}", b"{}//", b"\x0b{}",
+     b"\xc2\xa0{}", b"}{"],
 )  # fmt: skip
 def test_what_is_not_json_is_refused_as_a_whole(item: bytes) -> None:
     refusal = refused(item)
@@ -213,9 +215,9 @@ def test_pretty_printed_data_becomes_one_line_with_the_same_tokens(
 )  # fmt: skip
 def test_a_hostile_item_is_refused_in_no_time(hostile: bytes) -> None:
     assert len(hostile) <= MAX_EVENT_BYTES
-    began = time.perf_counter()
+    began = time.process_time()
     refused(hostile)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 1
 
 
 # Bodies
@@ -252,13 +254,15 @@ def test_a_byte_order_mark_is_refused_by_name() -> None:
     [b"[", b"[1", b"[1,]", b"[1]x", b"[,]", b"[1 2]", b"[" * 100_000, b"[\xff]", b'["\xed"x]'],
 )
 def test_a_broken_array_is_refused_as_a_whole(body: bytes) -> None:
-    try:
-        items = split(body)
-    except InvalidRequest as error:
-        assert error.code == "malformed_json"
-    else:
-        # What only an item is to blame for is that item's refusal.
-        assert [refused(item).path for item in items] == [""]
+    with pytest.raises(InvalidRequest) as caught:
+        split(body)
+    assert caught.value.code == "malformed_json"
+
+
+def test_an_item_that_is_not_utf_8_is_not_the_fault_of_the_others() -> None:
+    good, bad = split(b'[{"a":1},"\xed"]')
+    assert good == b'{"a":1}'
+    assert "UTF-8" in refused(bad).reason
 
 
 def test_a_body_holds_at_most_so_many_events() -> None:
@@ -275,10 +279,10 @@ def test_a_body_holds_at_most_so_many_events() -> None:
 @pytest.mark.parametrize("lines", [True, False])
 @pytest.mark.parametrize("body", [b"\n" * (1 << 22), b" " * (1 << 22), b" \n" * (1 << 21)])
 def test_a_body_of_blanks_is_refused_in_no_time(body: bytes, lines: bool) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidRequest, match="empty"):
         split(body, lines=lines)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 1
 
 
 def test_items_of_an_array_are_sliced_byte_by_byte() -> None:

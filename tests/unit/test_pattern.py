@@ -145,6 +145,6 @@ def test_matching_stays_linear_for_the_worst_pattern() -> None:
     stars = ".".join(["*"] * 300)
     hostile = compile_patterns([f"{stars}.x", f"{stars}.y", f"{stars}.*.z"], ".")
     name = ".".join(["a"] * 20_000)
-    began = time.perf_counter()
+    began = time.process_time()
     assert not hostile(name)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 1

@@ -185,6 +185,6 @@ def test_a_member_has_at_most_256_patterns() -> None:
 def test_conjunction_and_disjunction_of_any_number_of_tests(
     event: MakeEvent, values: list[bool]
 ) -> None:
-    tests = [(lambda value: lambda item: value)(value) for value in values]
+    tests = [lambda item, value=value: value for value in values]
     assert all_of(tests)(event()) == all(values)
     assert any_of(tests)(event()) == any(values)

@@ -50,7 +50,9 @@ def test_defaults_are_those_of_the_design() -> None:
     assert dataclasses.asdict(settings.server) == {
         "host": "127.0.0.1",
         "port": 8080,
+        "workers": 1,
         "allowed_origins": (),
+        "trusted_proxies": (),
         "keepalive": 75,
         "body_timeout": 30,
         "drain_timeout": 10,
@@ -63,7 +65,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert dataclasses.asdict(settings.ingest) == {
         "queue_events": 100_000,
         "queue_bytes": 64 * 2**20,
-        "max_request_bytes": 32 * 2**20,
+        "max_request_bytes": 8 * 2**20,
         "max_request_events": 10_000,
     }
     assert dataclasses.asdict(settings.stream) == {

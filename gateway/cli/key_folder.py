@@ -1,0 +1,120 @@
+"""What the commands over keys and roles share: the data folder's keys, and its log to read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.keys.grant import Grant
+    from gateway.keys.key import Key
+    from gateway.settings.load import Settings
+    from gateway.store.ports import KeyStore, Log
+
+# Whom the record names for changes that were made here.
+PROGRAM = "audit-gateway"
+
+data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+key_argument = click.argument("key_id", metavar="KID")
+grant_option = click.option(
+    "--grant", "grants", multiple=True, help="A grant as JSON; may be repeated."
+)
+role_option = click.option(
+    "--role", "roles", multiple=True, help="A role by name; may be repeated."
+)
+
+
+def settings_of(data: str | None) -> Settings:
+    """The settings from the environment and `--data`."""
+    from gateway.settings.load import load
+
+    return load(None, os.environ, {"data": data})
+
+
+@asynccontextmanager
+async def key_store(settings: Settings) -> AsyncIterator[tuple[KeyStore, bytes, float]]:
+    """The keys of the data folder, its pepper, and the time."""
+    from gateway.clock import SystemClock
+    from gateway.store.folder import DataFolder
+    from gateway.store.sqlite_keys import SqliteKeys
+
+    folder = DataFolder(settings.data)
+    store = SqliteKeys(folder.keys)
+    try:
+        yield store, folder.pepper(), SystemClock().now()
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
+    """The log of the data folder, whether or not a gateway is writing to it; empty where none
+    has ever run."""
+    from pathlib import Path
+
+    from gateway.clock import SystemClock
+    from gateway.errors import InvalidRequest
+    from gateway.settings.kinds import SQLITE
+    from gateway.store.folder import DataFolder
+    from gateway.store.memory_log import MemoryLog
+    from gateway.store.sqlite_follower import SqliteFollower
+
+    if not settings.store_url.startswith(SQLITE):
+        raise InvalidRequest(
+            "this command reads an embedded log; with another store ask the gateway itself: "
+            "GET /v1/keys/{id}/document, POST /v1/authz/simulate"
+        )
+    folder = DataFolder(settings.data)
+    path = Path(settings.store_url.removeprefix(SQLITE))
+    clock = SystemClock()
+    log: Log = MemoryLog(clock)
+    if path.exists():
+        log = await SqliteFollower.open(path, folder.writer_socket, clock)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def all_roles(store: KeyStore) -> dict[str, tuple[Grant, ...]]:
+    """The grants of every role there is, by name."""
+    from gateway.keys.role import BUILTIN
+
+    return {name: role.grants for name, role in {**BUILTIN, **await store.roles()}.items()}
+
+
+async def check_roles(store: KeyStore, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, each once. Raises `InvalidRequest` for one that is no role."""
+    from gateway.errors import InvalidRequest
+    from gateway.keys.role import parse_role_names
+
+    parsed = parse_role_names(list(names))
+    known = await all_roles(store)
+    for name in parsed:
+        if name not in known:
+            raise InvalidRequest(
+                f"there is no role {name!r}; there are {', '.join(sorted(known))}",
+                code="unknown_role",
+            )
+    return parsed
+
+
+def known_key(key: Key | None, key_id: str) -> Key:
+    """The key, which must be there."""
+    from gateway.errors import NotFound
+
+    if key is None:
+        raise NotFound(f"there is no key {key_id}; `audit-gateway keys list` shows all")
+    return key
+
+
+def run(work: Any) -> Any:
+    """The result of a coroutine."""
+    import asyncio
+
+    return asyncio.run(work)

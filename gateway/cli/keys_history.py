@@ -1,0 +1,81 @@
+"""`audit-gateway keys history`: what a key was used for, and what has become of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.key_folder import (
+    data_option,
+    json_option,
+    key_argument,
+    key_store,
+    known_key,
+    log_to_read,
+    run,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_SECONDS = 600.0
+_TOLD = ("count", "events", "seconds", "route", "parameters", "forbidden", "until")
+
+
+@click.command()
+@key_argument
+@click.option("--since", help="How far to look back, such as 7d.  [default: the key's whole life]")
+@data_option
+@json_option
+def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> None:
+    """Show the log's records about one key, oldest first: one line each."""
+    from gateway.cli.event_text import event_parts, printable, printable_json
+
+    async def work() -> None:
+        async for line in _lines(key_id, since, data):
+            if as_json:
+                click.echo(printable_json(line.decode()))
+                continue
+            event: dict[str, Any] = json.loads(line)
+            told = printable(_told(event.get("data", {})))
+            click.echo(" ".join([*(text for text, _ in event_parts(event)), told]).rstrip())
+
+    run(work())
+
+
+async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncIterator[bytes]:
+    from gateway.clock import SystemClock, parse_duration
+    from gateway.live.history import beginning, read_history
+    from gateway.store.ports import Overtaken
+
+    settings = settings_of(data)
+    async with key_store(settings) as (store, _, now):
+        key = known_key(await store.get(key_id), key_id)
+    start = key.created_at if since is None else now - parse_duration(since)
+    async with log_to_read(settings) as log:
+        reached = await beginning(log, start)
+        while reached < log.head:
+            try:
+                page = await read_history(
+                    log, SystemClock(), key_id, reached, lambda event: event,
+                    limit=1000, seconds=_SECONDS,
+                )  # fmt: skip
+            except Overtaken:
+                reached = log.floor
+                continue
+            for event in page.events:
+                yield event.json
+            reached = page.reached
+
+
+def _told(data: dict[str, Any]) -> str:
+    parts = [
+        f"{name}={json.dumps(data[name], separators=(',', ':'))}" for name in _TOLD if name in data
+    ]
+    ranges = data.get("ranges")
+    if ranges:
+        parts.append(f"after={ranges[0]['after']} to={ranges[-1]['to']}")
+    return " ".join(parts)

@@ -1,0 +1,149 @@
+"""`audit-gateway keys document` and `simulate`: what a key can see, and what a change would do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.key_folder import (
+    all_roles,
+    check_roles,
+    data_option,
+    grant_option,
+    json_option,
+    key_argument,
+    key_store,
+    known_key,
+    log_to_read,
+    role_option,
+    run,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from gateway.keys.document import Facts
+
+_SECONDS = 600.0
+_EVENTS = 1_000_000
+
+
+@click.command()
+@key_argument
+@click.option(
+    "--format", "kind",
+    type=click.Choice(["markdown", "html", "json"]), default="markdown", show_default=True,
+    help="How to write it.",
+)  # fmt: skip
+@data_option
+def document(key_id: str, kind: str, data: str | None) -> None:
+    """Say what a key is for, what it can and cannot see, and what it was used for."""
+    import msgspec
+
+    from gateway.keys.document import as_json, blocks
+    from gateway.keys.document_text import to_html, to_markdown
+
+    facts = run(_facts(key_id, data))
+    if kind == "json":
+        click.echo(msgspec.json.encode(as_json(facts)))
+    else:
+        write = to_html if kind == "html" else to_markdown
+        click.echo(write(blocks(facts)), nl=False)
+
+
+async def _facts(key_id: str, data: str | None) -> Facts:
+    from gateway.clock import SystemClock
+    from gateway.keys.named_grant import grants_of_key
+    from gateway.live.key_review import Patience, key_facts, sees_everything
+
+    settings = settings_of(data)
+    async with key_store(settings) as (store, _, _now):
+        key = known_key(await store.get(key_id), key_id)
+        grants = grants_of_key(key, await all_roles(store))
+    async with log_to_read(settings) as log:
+        return await key_facts(
+            log, SystemClock(), key, grants,
+            reader=sees_everything, patience=Patience(_SECONDS, _EVENTS),
+        )  # fmt: skip
+
+
+@click.command()
+@key_argument
+@grant_option
+@role_option
+@click.option("--since", default="7d", show_default=True, help="How far to look back.")
+@data_option
+@json_option
+def simulate(
+    key_id: str,
+    grants: tuple[str, ...],
+    roles: tuple[str, ...],
+    since: str,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Run other grants and roles for a key over its recorded uses and the events of the log.
+
+    Says what would have been denied, what the key would no longer or newly see, and which of
+    the grants are never used. Nothing is changed. Given are all grants and roles that the key
+    would have; without any it would have none.
+    """
+    found = run(_simulated(key_id, grants, roles, since, data))
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        click.echo("\n".join(_lines(found)))
+
+
+async def _simulated(
+    key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
+) -> dict[str, Any]:
+    from gateway.clock import SystemClock, parse_duration
+    from gateway.keys.grant import parse_grant_text
+    from gateway.keys.named_grant import grants_of_key, named_grants
+    from gateway.keys.simulation import Simulation
+    from gateway.live import key_review
+
+    settings = settings_of(data)
+    own = tuple(map(parse_grant_text, grants))
+    async with key_store(settings) as (store, _, now):
+        key = known_key(await store.get(key_id), key_id)
+        known = await all_roles(store)
+        after = named_grants(own, await check_roles(store, roles), known)
+    simulation = Simulation(grants_of_key(key, known), after)
+    async with log_to_read(settings) as log:
+        patience = key_review.Patience(_SECONDS, _EVENTS)
+        review = key_review.Review(log, SystemClock(), patience)
+        await key_review.simulate(
+            simulation, review, key_id, now - parse_duration(since),
+            reader=key_review.sees_everything, with_uses=True,
+        )  # fmt: skip
+    return {"key": key_id, "complete": review.complete, **simulation.public()}
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    from gateway.cli.event_text import printable
+
+    uses, events = found["uses"], found["events"]
+    lines = [f"{uses['looked_at']} uses and {events['looked_at']} events were looked at"]
+    if not found["complete"]:
+        lines[0] += ", not all there are"
+    for kind, said in (("would_be_denied", "denied"), ("would_be_allowed", "allowed")):
+        for one in uses[kind]:
+            reason, address = one["reason_code"], one["address"] or "an unknown address"
+            lines.append(
+                f"would be {said}: {one['action']} from {printable(address)}, "
+                f"{one['count']} times, last {one['last']} ({reason})"
+            )
+    for action in ("stream", "pull"):
+        for kind in ("no_longer_seen", "newly_seen", "more_hidden", "less_hidden"):
+            tally = events.get(action, {}).get(kind, {"count": 0})
+            if tally["count"]:
+                lines.append(f"{action}: {tally['count']} events {kind.replace('_', ' ')}")
+                lines += [
+                    f"  {one['count']} of {one['category']} of {one['tenant']}"
+                    for one in tally["by"]
+                ]
+    lines += [f"never used: grant {printable(name)}" for name in found["unused"]]
+    return lines

@@ -1,0 +1,68 @@
+"""`audit-gateway keys usage`: how much a key was used."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from gateway.cli.key_folder import (
+    data_option,
+    json_option,
+    key_argument,
+    key_store,
+    known_key,
+    run,
+    settings_of,
+)
+
+_BARS = "▁▂▃▄▅▆▇█"
+_COUNTERS = ("requests", "streams", "events", "bytes", "denials")
+
+
+@click.command()
+@key_argument
+@click.option("--window", default="24h", show_default=True, help="How far back.")
+@click.option("--step", default="1h", show_default=True, help="One row for each.")
+@data_option
+@json_option
+def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) -> None:
+    """Show a key's requests, streams, delivered events and bytes, and denials."""
+    rows = run(_rows(key_id, window, step, data))
+    if as_json:
+        click.echo(json.dumps({"id": key_id, "rows": rows}))
+        return
+    click.echo("start                 " + "".join(f"{name:>12}" for name in _COUNTERS))
+    for row in rows:
+        if any(row[name] for name in _COUNTERS):
+            counts = "".join(f"{row[name]:>12}" for name in _COUNTERS)
+            click.echo(f"{row['start'][:19]}Z  {counts}")
+    for name in _COUNTERS:
+        values = [row[name] for row in rows]
+        click.echo(f"{name:>9} {_sparkline(values)} {sum(values)}")
+
+
+async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:
+    from gateway.clock import SystemClock, parse_duration
+    from gateway.shared.meter import Meter
+    from gateway.shared.sqlite_usage import SqliteLedger
+    from gateway.store.folder import DataFolder
+
+    settings = settings_of(data)
+    async with key_store(settings) as (store, _, _):
+        known_key(await store.get(key_id), key_id)
+    ledger = SqliteLedger(DataFolder(settings.data).path / "usage.db")
+    try:
+        meter = Meter(ledger, SystemClock())
+        rows = await meter.rows(key_id, parse_duration(window), parse_duration(step))
+    finally:
+        await ledger.close()
+    return [row.public() for row in rows]
+
+
+def _sparkline(values: list[int]) -> str:
+    most = max(values, default=0)
+    if not most:
+        return _BARS[0] * len(values)
+    return "".join(_BARS[value * (len(_BARS) - 1) // most] for value in values)

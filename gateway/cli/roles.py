@@ -1,0 +1,135 @@
+"""`audit-gateway roles`: works on the data folder, with or without the server running."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.key_folder import (
+    PROGRAM,
+    data_option,
+    grant_option,
+    json_option,
+    key_store,
+    run,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from gateway.errors import GatewayError
+    from gateway.keys.role import Role
+    from gateway.store.ports import KeyStore
+
+_EXAMPLES = """\b
+Examples:
+  audit-gateway roles list
+  audit-gateway roles put pay-team --description "The payments team" \\
+      --grant '{"actions":["stream","pull"],"categories":["**"],"resources":["k8s:prod/ns/pay/**"]}'
+  audit-gateway keys create --name pay --purpose "on-call screen" --role pay-team
+"""
+
+_name_argument = click.argument("name", metavar="NAME")
+
+
+@click.group(epilog=_EXAMPLES)
+def roles() -> None:
+    """Named lists of grants, which keys can have. A change reaches live streams at once."""
+
+
+@roles.command("list")
+@data_option
+@json_option
+def list_all(data: str | None, as_json: bool) -> None:
+    """List all roles, the predefined ones first."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with key_store(settings_of(data)) as (store, _, _now):
+            return [role.public() for role in (await _all(store)).values()]
+
+    shown = run(work())
+    if as_json:
+        click.echo(json.dumps({"roles": shown}))
+        return
+    for role in shown:
+        kind = "predefined" if role["builtin"] else "own"
+        click.echo(f"{role['name']:20}  {kind:10}  {role['description']}")
+
+
+@roles.command()
+@_name_argument
+@data_option
+@json_option
+def show(name: str, data: str | None, as_json: bool) -> None:
+    """Show one role and its grants."""
+
+    async def work() -> dict[str, Any]:
+        async with key_store(settings_of(data)) as (store, _, _now):
+            role = (await _all(store)).get(name)
+            if role is None:
+                raise _unknown(name)
+            return role.public()
+
+    shown = run(work())
+    click.echo(json.dumps(shown) if as_json else json.dumps(shown, indent=2))
+
+
+@roles.command(epilog=_EXAMPLES)
+@_name_argument
+@click.option("--description", default="", help="What it is for.")
+@grant_option
+@data_option
+@json_option
+def put(
+    name: str, description: str, grants: tuple[str, ...], data: str | None, as_json: bool
+) -> None:
+    """Add a role, or replace the one of that name, in every key that has it."""
+    import msgspec
+
+    from gateway.keys.grant import parse_grant_text
+    from gateway.keys.role import parse_role
+
+    parsed = [msgspec.to_builtins(parse_grant_text(grant)) for grant in grants]
+    role = parse_role(name, {"description": description, "grants": parsed})
+
+    async def work() -> None:
+        async with key_store(settings_of(data)) as (store, _, _now):
+            await store.put_role(role, PROGRAM)
+
+    run(work())
+    if not grants:
+        click.echo("note: without --grant this role allows nothing", err=True)
+    click.echo(json.dumps(role.public()) if as_json else f"role {name} is stored")
+
+
+@roles.command()
+@_name_argument
+@data_option
+def delete(name: str, data: str | None) -> None:
+    """Delete a role; keys that have it lose its grants."""
+    from gateway.errors import Conflict
+    from gateway.keys.role import BUILTIN
+
+    if name in BUILTIN:
+        raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
+
+    async def work() -> bool:
+        async with key_store(settings_of(data)) as (store, _, _now):
+            return await store.delete_role(name, PROGRAM)
+
+    if not run(work()):
+        raise _unknown(name)
+    click.echo(f"role {name} is deleted")
+
+
+async def _all(store: KeyStore) -> dict[str, Role]:
+    from gateway.keys.role import BUILTIN
+
+    return {**BUILTIN, **await store.roles()}
+
+
+def _unknown(name: str) -> GatewayError:
+    from gateway.errors import NotFound
+
+    return NotFound(f"there is no role {name[:64]!r}; `audit-gateway roles list` shows all")

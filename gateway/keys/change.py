@@ -1,0 +1,90 @@
+"""Changes to keys and roles, as the record tells of them. Pure.
+
+Each change has an event id of its own that follows from it, so that whoever
+notices it first may write it into the log, and it stands there once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.clock import format_rfc3339
+from gateway.keys.key import Key
+from gateway.keys.role import Role
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One change. `about` are the urns of what was changed, `by` is a kid or a program's name,
+    `at` is in seconds since 1970 (0: when it is recorded)."""
+
+    id: str
+    action: str
+    about: tuple[str, ...]
+    name: str = ""
+    by: str = ""
+    at: float = 0.0
+    reason: str = ""
+    data: dict[str, Any] = {}
+
+
+def key_urn(key_id: str) -> str:
+    """How records name a key among their targets."""
+    return f"key:{key_id}"
+
+
+def key_change(key: Key) -> Change:
+    """The newest change of a key, which is as it stands in the store after it."""
+    return Change(
+        id=f"key-{key.id}-{key.revision}",
+        action=f"key.{key.change}",
+        about=tuple(map(key_urn, filter(None, (key.id, key.successor, key.predecessor)))),
+        name=key.name,
+        by=key.changed_by,
+        at=key.changed_at or key.created_at,
+        reason=_reason(key),
+        data=_key_data(key),
+    )
+
+
+def role_change(name: str, version: int, role: Role | None, by: str) -> Change:
+    """A role was put, or deleted (None); `version` is that of all roles after it."""
+    data: dict[str, Any] = {"role": name}
+    if role is not None:
+        data |= {"description": role.description, "grants": msgspec.to_builtins(role.grants)}
+    return Change(
+        id=f"role-{name}-{version}",
+        action="role.deleted" if role is None else "role.put",
+        about=(f"role:{name}",),
+        name=name,
+        by=by,
+        data=data,
+    )
+
+
+def _reason(key: Key) -> str:
+    return {"revoked": key.revoked_reason, "suspended": key.suspended_reason}.get(key.change, "")
+
+
+def _key_data(key: Key) -> dict[str, Any]:
+    data: dict[str, Any] = {"key": key.id, "purpose": key.purpose, "owner": key.owner}
+    if key.change == "created":
+        data["expires_at"] = moment(key.expires_at)
+        data["grants"] = msgspec.to_builtins(key.grants)
+        data["roles"] = list(key.roles)
+        if key.predecessor:
+            data["predecessor"] = key.predecessor
+    if key.change in ("rotated", "drained"):
+        data["successor"] = key.successor
+        data["drains_until"] = moment(key.ends_at)
+    if key.change == "suspended" and key.suspended_until is not None:
+        data["until"] = moment(key.suspended_until)
+    if key.change == "throttled" and key.throttled_until is not None:
+        data["until"] = moment(key.throttled_until)
+    return data
+
+
+def moment(seconds: float) -> str:
+    """RFC 3339 of seconds since 1970."""
+    return format_rfc3339(round(seconds * 1_000_000))

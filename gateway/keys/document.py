@@ -1,0 +1,185 @@
+"""The document of a key: what it is for, what it can and cannot see, and who answers for it.
+
+Facts become blocks (headings, tables, lists, code), and blocks become Markdown
+or HTML in `gateway.keys.document_text`. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.clock import format_rfc3339
+from gateway.keys.grant_use import PastUse
+from gateway.keys.key import Key
+from gateway.keys.named_grant import NamedGrant
+from gateway.keys.sentences import grant_sentences, limits_of
+
+UNUSED_DAYS = 30
+SAMPLES = 10
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a key at `now` (seconds since 1970).
+
+    `unused` are grants that were of no use since `looked_since`; None: nobody knows, because
+    uses were not looked at. `samples` are events as JSON, as the key would see them.
+    """
+
+    key: Key
+    grants: tuple[NamedGrant, ...]
+    now: float
+    last_use: PastUse | None = None
+    unused: tuple[NamedGrant, ...] | None = None
+    looked_since: float = 0.0
+    samples: tuple[bytes, ...] = ()
+    samples_note: str = ""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A part of a document. `rows` of a table are pairs; those of other kinds are texts."""
+
+    kind: Literal["title", "heading", "text", "list", "table", "code"]
+    rows: tuple[Any, ...]
+
+
+def as_json(facts: Facts) -> dict[str, Any]:
+    """The document for programs."""
+    key = facts.key
+    return {
+        "key": key.public(facts.now),
+        "generated_at": _time(facts.now),
+        "can": _can(facts),
+        "cannot": _cannot(facts),
+        "masks": _hidden(facts, "mask"),
+        "drops": _hidden(facts, "drop"),
+        "grants": [one.public() for one in facts.grants],
+        "last_use": None if facts.last_use is None else _use(facts.last_use),
+        "unused_since": None if facts.unused is None else _time(facts.looked_since),
+        "unused": None if facts.unused is None else [one.name for one in facts.unused],
+        "samples": [msgspec.Raw(sample) for sample in facts.samples],
+        "samples_note": facts.samples_note,
+    }
+
+
+def blocks(facts: Facts) -> list[Block]:
+    """The document for people."""
+    key = facts.key
+    made = [
+        Block("title", (f"Key {key.name}",)),
+        Block("text", (key.purpose,)),
+        Block("table", tuple(_summary(facts))),
+        Block("heading", ("What it can do",)),
+        _sentences(_can(facts), "Nothing: it has no grants."),
+        Block("heading", ("What it cannot do",)),
+        _sentences(_cannot(facts), ""),
+    ]
+    if facts.unused is not None:
+        made += [
+            Block("heading", (f"Grants without use since {_day(facts.looked_since)}",)),
+            _sentences([_named(one) for one in facts.unused], "None: all of them are used."),
+        ]
+    made.append(Block("heading", ("Events as this key sees them",)))
+    if facts.samples_note:
+        made.append(Block("text", (facts.samples_note,)))
+    if facts.samples:
+        made.append(Block("code", tuple(sample.decode() for sample in facts.samples)))
+    made.append(Block("text", (f"Made at {_time(facts.now)} from the key's state at that time.",)))
+    return made
+
+
+def _summary(facts: Facts) -> list[tuple[str, str]]:
+    key, public = facts.key, facts.key.public(facts.now)
+    rows = [
+        ("Id", key.id),
+        ("State", public["state"]),
+        ("Owner", key.owner or "nobody is named"),
+        ("Made", public["created_at"]),
+        ("Expires", public["expires_at"]),
+    ]
+    if key.roles:
+        rows.append(("Roles", ", ".join(key.roles)))
+    for title, member in (
+        ("Stops at the latest", "drains_until"),
+        ("Replaced by", "successor"),
+        ("Replaces", "predecessor"),
+        ("Suspended", "suspended_at"),
+        ("Suspended until", "suspended_until"),
+        ("Reason of that", "suspended_reason"),
+        ("Revoked", "revoked_at"),
+        ("Reason of that", "revoked_reason"),
+    ):
+        if member in public:
+            rows.append((title, str(public[member])))
+    if masked := _hidden(facts, "mask"):
+        rows.append(("Masked", ", ".join(masked)))
+    if dropped := _hidden(facts, "drop"):
+        rows.append(("Left out", ", ".join(dropped)))
+    for limit, value in (public.get("limits") or {}).items():
+        rows.append((f"Limit {limit}", str(value)))
+    rows.append(("Last use", _last_use(facts)))
+    return rows
+
+
+def _last_use(facts: Facts) -> str:
+    use = facts.last_use
+    if use is None:
+        return "none is known"
+    return f"{_time(use.until)} from {use.address or 'an unknown address'}" + (
+        f" ({use.client})" if use.client else ""
+    )
+
+
+def _can(facts: Facts) -> list[str]:
+    return [
+        sentence
+        for one in facts.grants
+        if one.grant.effect == "allow"
+        for sentence in grant_sentences(one.grant)
+    ]
+
+
+def _cannot(facts: Facts) -> list[str]:
+    denials = [
+        sentence
+        for one in facts.grants
+        if one.grant.effect == "deny"
+        for sentence in grant_sentences(one.grant)
+    ]
+    return denials + limits_of([one.grant for one in facts.grants])
+
+
+def _hidden(facts: Facts, way: Literal["mask", "drop"]) -> list[str]:
+    paths = {
+        path
+        for one in facts.grants
+        if one.grant.fields is not None
+        for path in getattr(one.grant.fields, way)
+    }
+    return sorted(paths)
+
+
+def _named(one: NamedGrant) -> str:
+    return f"{one.name}: {' '.join(grant_sentences(one.grant))}"
+
+
+def _sentences(sentences: list[str], none: str) -> Block:
+    return Block("list", tuple(sentences)) if sentences else Block("text", (none,))
+
+
+def _use(use: PastUse) -> dict[str, Any]:
+    return {
+        "at": _time(use.until),
+        "action": use.attempted,
+        "address": use.address or "",
+        "client": use.client,
+    }
+
+
+def _day(seconds: float) -> str:
+    return _time(seconds)[:10]
+
+
+def _time(seconds: float) -> str:
+    return format_rfc3339(round(seconds * 1_000_000))

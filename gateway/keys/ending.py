@@ -1,0 +1,50 @@
+"""The end of a key's life, and the warnings before it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from gateway.keys.key import Key
+from gateway.keys.lifecycle import IDLE_WHEN_REPLACED
+from gateway.keys.trace import Trace
+
+
+class Notice(msgspec.Struct, frozen=True, order=True):
+    """Something to say at a moment (seconds since 1970). `id` is that of its event."""
+
+    at: float
+    id: str
+    key_id: str
+    action: str
+    ends_at: float
+
+
+def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
+    """What there is to say of a key's end, in order; `warnings` are seconds before it.
+
+    Nobody is warned of what was so from the beginning: of 30 days, when it lives for 10.
+    """
+    if key.revoked_at is not None or key.change == "drained":
+        # It was ended, and that is told of.
+        return []
+    ends_at = key.ends_at
+    draining = key.drains_until is not None
+    began_at = max(key.created_at, key.changed_at) if draining else key.created_at
+    name = f"key-{key.id}"
+    over = f"{name}-expired-{int(ends_at)}"
+    found = [Notice(ends_at, over, key.id, "key.expired", ends_at)]
+    for seconds in warnings:
+        at = ends_at - seconds
+        if at > began_at:
+            event_id = f"{name}-expiring-{int(ends_at)}-{seconds}"
+            found.append(Notice(at, event_id, key.id, "key.expiring", ends_at))
+    return sorted(found)
+
+
+def replaced(key: Key, trace: Trace, successor: Trace, now: float) -> bool:
+    """Whether a draining key may end early: its successor is in use, and it is idle."""
+    if key.state(now) != "draining" or not successor.used_at:
+        return False
+    return now - max(trace.used_at, key.changed_at) >= IDLE_WHEN_REPLACED

@@ -1,0 +1,182 @@
+"""Why a key may or may not do something, or see an event. Pure.
+
+The decision is that of `gateway.keys.policy`; this looks at every grant one
+predicate at a time, and names the ones that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gateway.keys.grant import Grant, When
+from gateway.keys.key import Key
+from gateway.keys.mask import Masks
+from gateway.keys.named_grant import NamedGrant
+from gateway.keys.policy import NOT_GRANTED, Denied, decide_grants, decide_state
+from gateway.match.scope import Described, Scope
+
+GRANTED = "granted"
+DENIED_BY_GRANT = "denied_by_grant"
+EVENT_NOT_GRANTED = "event_not_granted"
+BEYOND_LOOKBACK = "beyond_lookback"
+
+
+# What these allow is not about events: their grants' scopes and fields mean nothing.
+NOT_ABOUT_EVENTS = ("keys.admin", "usage.read")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What is asked: an action, at a time (seconds since 1970), from an address, on an event.
+
+    Without an `event` it is asked whether the key may perform the action at all, as it is
+    for actions that are `NOT_ABOUT_EVENTS`. `age` is how long ago the event was recorded
+    (seconds; None: it is happening now).
+    """
+
+    action: str
+    now: float
+    address: str | None = None
+    event: Described | None = None
+    age: float | None = None
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """One predicate of a grant that does not hold: its name as in the grant's JSON."""
+
+    predicate: str
+    expected: Any
+    actual: Any
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """`reason_code` is stable. `nearest` is the grant that would have allowed it first."""
+
+    allowed: bool
+    reason_code: str
+    grants: tuple[NamedGrant, ...] = ()
+    nearest: NamedGrant | None = None
+    failed: tuple[Failure, ...] = ()
+    masks: Masks = Masks()
+
+    def public(self) -> dict[str, Any]:
+        """`{"decision", "reason_code", "grants", "nearest", "masks", "drops"}`."""
+        return {
+            "decision": "allow" if self.allowed else "deny",
+            "reason_code": self.reason_code,
+            "grants": [one.public() for one in self.grants],
+            "nearest": self._nearest(),
+            "masks": list(self.masks.mask),
+            "drops": list(self.masks.drop),
+        }
+
+    def _nearest(self) -> dict[str, Any] | None:
+        if not self.failed:
+            return None
+        first: dict[str, Any] = msgspec.to_builtins(self.failed[0])
+        named = self.nearest.public() if self.nearest is not None else {}
+        return {**named, **first, "failed": msgspec.to_builtins(self.failed)}
+
+
+def explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanation:
+    """The decision over `asked`, and what led to it."""
+    matching = tuple(one for one in grants if not failures(one.grant, asked))
+    state = decide_state(key, asked.now)
+    if state is not None:
+        failure = Failure("state", "active", key.state(asked.now))
+        return Explanation(False, state.reason, matching, failed=(failure,))
+    plain = tuple(one.grant for one in grants)
+    decision = decide_grants(plain, asked.action, now=asked.now, address=asked.address)
+    if isinstance(decision, Denied):
+        return _missed(decision.reason, grants, asked, matching)
+    denying = [one for one in matching if one.grant.effect == "deny"]
+    # Without an event there is nothing yet that a denial of events could mean.
+    if denying and asked.event is not None:
+        failure = Failure("effect", "allow", "deny")
+        return Explanation(False, DENIED_BY_GRANT, matching, denying[0], (failure,))
+    allowing = [one for one in matching if one.grant.effect == "allow"]
+    if not allowing:
+        return _missed(None, grants, asked, matching)
+    masks = Masks()
+    for one in allowing if asked.event is not None else ():
+        masks = masks.joined(one.grant.fields or Masks())
+    return Explanation(True, GRANTED, matching, masks=masks)
+
+
+def failures(grant: Grant, asked: Asked) -> tuple[Failure, ...]:
+    """Every predicate of the grant that does not hold for what is asked, in a fixed order."""
+    failed = []
+    if asked.action not in grant.actions:
+        failed.append(Failure("actions", list(grant.actions), asked.action))
+    if grant.when is not None:
+        failed += _circumstances(grant.when, asked)
+    if asked.event is not None:
+        failed += _parts(grant, asked.event)
+    lookback = grant.when.lookback if grant.when is not None and grant.effect == "allow" else None
+    if lookback is not None and asked.age is not None and asked.age > lookback:
+        assert grant.when is not None
+        failed.append(Failure("when.max_lookback", grant.when.max_lookback, f"{int(asked.age)}s"))
+    return tuple(failed)
+
+
+def _circumstances(when: When, asked: Asked) -> list[Failure]:
+    failed = []
+    if When(cidr=when.cidr).holds(asked.now, asked.address) is not None:
+        failed.append(Failure("when.cidr", list(when.cidr), asked.address))
+    if When(hours=when.hours, tz=when.tz).holds(asked.now, None) is not None:
+        hour = f"{when.local_hour(asked.now):02d}"
+        failed.append(Failure("when.hours", f"{when.hours} {when.tz}", hour))
+    return failed
+
+
+def _parts(grant: Grant, event: Described) -> list[Failure]:
+    whole = grant.scope()
+    parts: tuple[tuple[str, Scope, Any, Callable[[], Any]], ...] = (
+        ("tenants", Scope(tenant=whole.tenant), list(grant.tenants), lambda: event.tenant),
+        (
+            "categories",
+            Scope(category=whole.category, reserved=whole.reserved),
+            list(grant.categories),
+            lambda: event.category,
+        ),
+        (
+            "resources",
+            Scope(resource=whole.resource),
+            list(grant.resources),
+            lambda: event.resources.split("\n") if event.resources else [],
+        ),
+        (
+            "min_severity",
+            Scope(min_severity=whole.min_severity),
+            grant.min_severity,
+            lambda: event.severity,
+        ),
+    )
+    return [
+        Failure(predicate, expected, actual())
+        for predicate, scope, expected, actual in parts
+        if not scope.compile()(event)
+    ]
+
+
+def _missed(
+    reason: str | None,
+    grants: tuple[NamedGrant, ...],
+    asked: Asked,
+    matching: tuple[NamedGrant, ...],
+) -> Explanation:
+    """Denied because no grant allows it: the nearest is the one of which the least fails."""
+    allowing = [one for one in grants if one.grant.effect == "allow"]
+    if not allowing:
+        return Explanation(False, reason or NOT_GRANTED.reason, matching)
+    tried = [(failures(one.grant, asked), one) for one in allowing]
+    # A grant for another action is farther away than one that fails only in what it speaks of.
+    failed, nearest = min(
+        tried, key=lambda one: (one[0][0].predicate == "actions" if one[0] else False, len(one[0]))
+    )
+    if reason is None:
+        beyond = [failure.predicate for failure in failed] == ["when.max_lookback"]
+        reason = BEYOND_LOOKBACK if beyond else EVENT_NOT_GRANTED
+    return Explanation(False, reason, matching, nearest, failed)

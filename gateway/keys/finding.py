@@ -1,0 +1,100 @@
+"""Findings: what the watch has found, counted per key, signal and window of time. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.keys.change import moment
+from gateway.keys.signals import Sign
+
+# Beside what `gateway.keys.signals` knows for certain: what `gateway.keys.baseline` takes for it.
+VOLUME = "volume"
+_HOUR = 3600
+_WINDOWS = {"denials": _HOUR, "forbidden_categories": _HOUR, "deep_replay": _HOUR}
+_WINDOW = 6 * _HOUR
+_SEVERITY = {"forbidden_categories": 4, "drained_presented": 2, "silent_consumer": 2}
+_OFTEN_SECONDS = 60
+
+
+class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Times are seconds since 1970. `key` is a kid; without one it is about `address`.
+
+    `told` is the count that the newest event in the log says, written at `told_at`.
+    """
+
+    id: str
+    signal: str
+    key: str = ""
+    address: str = ""
+    count: int = 0
+    first_seen: float
+    last_seen: float
+    state: Literal["open", "expected"] = "open"
+    reason: str = ""
+    by: str = ""
+    data: dict[str, Any] = {}
+    told: int = 0
+    told_at: float = 0.0
+
+    @property
+    def severity(self) -> int:
+        return _SEVERITY.get(self.signal, 3)
+
+    @property
+    def silence(self) -> str:
+        """What it is marked expected for: this signal of this key or address."""
+        return silence(self.signal, self.key, self.address)
+
+    def counted(self, sign: Sign) -> Finding:
+        """The finding after one sign more."""
+        return msgspec.structs.replace(
+            self,
+            count=self.count + sign.count,
+            first_seen=min(self.first_seen, sign.at),
+            last_seen=max(self.last_seen, sign.at),
+            data=sign.data,
+        )
+
+    def is_news(self, now: float) -> bool:
+        """Whether another event is due: at first, when the count doubles, or after a minute."""
+        if self.count <= self.told:
+            return False
+        return self.count >= 2 * self.told or now - self.told_at >= _OFTEN_SECONDS
+
+    def public(self) -> dict[str, Any]:
+        """As the interface shows it."""
+        shown: dict[str, Any] = {"id": self.id, "key": self.key or None, "signal": self.signal}
+        if self.address:
+            shown["address"] = self.address
+        shown |= {
+            "count": self.count,
+            "severity": self.severity,
+            "first_seen": moment(self.first_seen),
+            "last_seen": moment(self.last_seen),
+            "state": self.state,
+            "data": self.data,
+        }
+        for name in ("reason", "by"):
+            if getattr(self, name):
+                shown[name] = getattr(self, name)
+        return shown
+
+
+def new_finding(sign: Sign, key_id: str, address: str = "") -> Finding:
+    """The finding that a sign belongs to, with nothing counted yet. Its id follows from that."""
+    window = int(sign.at // _WINDOWS.get(sign.signal, _WINDOW))
+    return Finding(
+        id=f"{sign.signal}-{key_id or address.replace('/', '_')}-{window}",
+        signal=sign.signal,
+        key=key_id,
+        address="" if key_id else address,
+        first_seen=sign.at,
+        last_seen=sign.at,
+    )
+
+
+def silence(signal: str, key_id: str, address: str) -> str:
+    """The name of the note that this signal is expected of this key or address."""
+    return f"{signal}:{key_id or address}"

@@ -1,0 +1,51 @@
+"""Grants with the place that a key has them from: its own, or one of its roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.keys.grant import Grant
+from gateway.keys.key import Key
+
+
+class NamedGrant(msgspec.Struct, frozen=True):
+    """One grant of a key. `role` is "" for the key's own; `number` counts from 1 within either."""
+
+    grant: Grant
+    role: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        """What to call it: its id where it has one, such as `g1` or `auditor/everything`."""
+        own = self.grant.id or str(self.number)
+        return f"{self.role}/{own}" if self.role else own
+
+    def public(self) -> dict[str, Any]:
+        """`{"name", "role", "grant"}`; `role` is left out for the key's own."""
+        shown: dict[str, Any] = {"name": self.name}
+        if self.grant.id:
+            shown["id"] = self.grant.id
+        if self.role:
+            shown["role"] = self.role
+        return {**shown, "effect": self.grant.effect, "grant": msgspec.to_builtins(self.grant)}
+
+
+def named_grants(
+    own: tuple[Grant, ...], roles: tuple[str, ...], known: Mapping[str, tuple[Grant, ...]]
+) -> tuple[NamedGrant, ...]:
+    """The key's own grants and those of its roles, in the order in which they are decided over."""
+    named = [NamedGrant(grant, "", number) for number, grant in enumerate(own, 1)]
+    for role in roles:
+        named += [
+            NamedGrant(grant, role, number) for number, grant in enumerate(known.get(role, ()), 1)
+        ]
+    return tuple(named)
+
+
+def grants_of_key(key: Key, known: Mapping[str, tuple[Grant, ...]]) -> tuple[NamedGrant, ...]:
+    """The same of a key as it is."""
+    return named_grants(key.grants, key.roles, known)

@@ -1,0 +1,121 @@
+"""Grants in plain sentences, for people who do not read JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gateway.keys.grant import Grant, When
+from gateway.keys.grant_use import READING
+from gateway.keys.mask import Masks
+from gateway.match.overlap import category_in_reach
+from gateway.match.pattern import ANY
+from gateway.match.scope import RESERVED
+
+_VERBS = {"stream": "stream", "pull": "pull", "ingest": "send", "erase": "erase"}
+_DUTIES = {
+    "keys.admin": "make, change and end keys and roles",
+    "usage.read": "read what keys are used for",
+}
+_SEVERITIES = {2: "low", 3: "medium", 4: "high", 5: "critical", 6: "fatal"}
+
+
+def grant_sentences(grant: Grant) -> list[str]:
+    """What one grant says, a sentence for events and one for each other duty."""
+    allows = grant.effect == "allow"
+    verbs = [_VERBS[action] for action in grant.actions if action in _VERBS]
+    when = _circumstances(grant.when, allows)
+    sentences = []
+    if verbs:
+        may = "May" if allows else "Must not"
+        reads = not set(grant.actions).isdisjoint(READING)
+        hidden = _hidden(grant.fields) if grant.fields and reads else ""
+        back = _lookback(grant.when) if allows and reads else ""
+        does = _listed(verbs, "and" if allows else "or")
+        sentences.append(f"{may} {does} {_events(grant)}{back}{hidden}{when}.")
+    for action in grant.actions:
+        if action in _DUTIES:
+            sentences.append(f"{'May' if allows else 'Must not'} {_DUTIES[action]}{when}.")
+    return sentences
+
+
+def limits_of(grants: Sequence[Grant]) -> list[str]:
+    """What the grants together do not allow; there is always something."""
+    allowed = [grant for grant in grants if grant.effect == "allow"]
+    actions = {action for grant in allowed for action in grant.actions}
+    sentences = ["Anything that no grant allows is denied."]
+    if actions.isdisjoint(READING):
+        sentences.append("Cannot read events.")
+    else:
+        for action, verb in (("stream", "follow events live"), ("pull", "pull past events")):
+            if action not in actions:
+                sentences.append(f"Cannot {verb}.")
+        if not any(_reaches_own(grant) for grant in allowed):
+            sentences.append(
+                "Cannot see the gateway's own records of keys and their use (gateway.**)."
+            )
+    if "ingest" not in actions:
+        sentences.append("Cannot send events.")
+    for action, duty in _DUTIES.items():
+        if action not in actions:
+            sentences.append(f"Cannot {duty}.")
+    if "erase" not in actions:
+        sentences.append("Cannot erase events.")
+    return sentences
+
+
+def _reaches_own(grant: Grant) -> bool:
+    return not set(grant.actions).isdisjoint(READING) and category_in_reach(
+        grant.scope(), f"{RESERVED}.{ANY}"
+    )
+
+
+def _events(grant: Grant) -> str:
+    text = "events of " + _patterns("category", "categories", grant.categories, "any category")
+    if any(one.startswith("*") for one in grant.categories) and grant.effect == "allow":
+        text += " but the gateway's own"
+    if grant.tenants:
+        text += " of " + _patterns("the tenant", "the tenants", grant.tenants, "any tenant")
+    if grant.resources and ANY not in grant.resources:
+        text += " on " + _patterns("the resource", "the resources", grant.resources, "any resource")
+    if grant.min_severity > 1:
+        name = _SEVERITIES[grant.min_severity]
+        text += f" of severity {grant.min_severity} ({name})"
+        text += " or higher" if grant.min_severity < 6 else ""
+    return text
+
+
+def _patterns(one: str, several: str, patterns: Sequence[str], everything: str) -> str:
+    if ANY in patterns and len(patterns) == 1:
+        return everything
+    return f"{one if len(patterns) == 1 else several} {_listed(patterns, 'or')}"
+
+
+def _hidden(masks: Masks) -> str:
+    parts = []
+    if masks.mask:
+        parts.append(f"with {_listed(masks.mask, 'and')} masked")
+    if masks.drop:
+        parts.append(f"without {_listed(masks.drop, 'and')}")
+    return ", " + " and ".join(parts)
+
+
+def _lookback(when: When | None) -> str:
+    if when is None or when.max_lookback is None:
+        return ""
+    return f", none that was recorded more than {when.max_lookback} ago"
+
+
+def _circumstances(when: When | None, allows: bool) -> str:
+    word = "only" if allows else "when it asks"
+    text = ""
+    if when is not None and when.cidr:
+        text += f", {word} from {_listed(when.cidr, 'or')}"
+    if when is not None and when.hours is not None:
+        first, last = when.hours.split("-")
+        text += f", {word} between {first}:00 and {last}:00 ({when.tz})"
+    return text
+
+
+def _listed(items: Iterable[str], joint: str) -> str:
+    *before, last = items
+    return f"{', '.join(before)} {joint} {last}" if before else last

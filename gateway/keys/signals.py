@@ -1,0 +1,105 @@
+"""Signals of unusual activity that need no statistics: what is known for certain. Pure.
+
+| signal | when |
+| --- | --- |
+| `denials` | 5 denials within 10 minutes, of a key or of an address without one |
+| `forbidden_categories` | 3 different categories within an hour that the key may not see or write |
+| `dormant_woke` | a key is used that was not for 30 days |
+| `new_network` | a key is used from a network that it never came from |
+| `revoked_presented` | a revoked key is presented |
+| `drained_presented` | a key is presented that its successor has replaced |
+| `deep_replay` | a read begins 4 times as far back as ever before, and 10,000 events at least |
+| `silent_consumer` | a stream is open, behind, and has taken nothing for 5 minutes |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.keys.trace import News, Trace, joined
+
+DENIALS = 5
+DENIALS_SECONDS = 600
+FORBIDDEN = 3
+FORBIDDEN_SECONDS = 3600
+DORMANT_SECONDS = 30 * 86400
+DEEP_EVENTS = 10_000
+DEEP_TIMES = 4
+SILENT_SECONDS = 300
+
+
+class Sign(msgspec.Struct, frozen=True):
+    """A signal for a key: `count` things more that speak for it, the last of them at `at`."""
+
+    signal: str
+    at: float
+    count: int = 1
+    data: dict[str, Any] = {}
+
+
+def judge(before: Trace, news: News) -> tuple[Trace, list[Sign]]:
+    """The trace after the news, and what signals they give."""
+    after = joined(before, news)
+    signs = [Sign(name, at, count, data) for name, (count, at, data) in news.certain.items()]
+    for rule in _RULES:
+        signs += rule(before, news, after)
+    return after, signs
+
+
+def _denials(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    fresh = len({*news.denials} - {*before.denials})
+    if not fresh:
+        return
+    newest = after.denials[-1]
+    recent = sum(newest - at <= DENIALS_SECONDS for at in after.denials)
+    if recent >= DENIALS:
+        known = sum(newest - at <= DENIALS_SECONDS for at in before.denials) >= DENIALS
+        yield Sign("denials", newest, fresh if known else recent, {"address": news.address})
+
+
+def _forbidden(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    if not news.forbidden:
+        return
+    newest = max(news.forbidden.values())
+    recent = [name for name, at in after.forbidden.items() if newest - at <= FORBIDDEN_SECONDS]
+    if len(recent) >= FORBIDDEN:
+        yield Sign(
+            "forbidden_categories",
+            newest,
+            len(news.forbidden) if _asked(before, newest) >= FORBIDDEN else len(recent),
+            {"categories": sorted(recent), "address": news.address},
+        )
+
+
+def _asked(trace: Trace, newest: float) -> int:
+    return sum(newest - at <= FORBIDDEN_SECONDS for at in trace.forbidden.values())
+
+
+def _dormant(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    idle_since = before.used_at or news.created_at
+    if news.first_at and idle_since and news.first_at - idle_since >= DORMANT_SECONDS:
+        days = int((news.first_at - idle_since) // 86400)
+        data = {"days": days, "address": news.address, "client": news.client}
+        yield Sign("dormant_woke", news.first_at, 1, data)
+
+
+def _new_network(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    unknown = [network for network in news.networks if network not in before.networks]
+    if before.networks and unknown:
+        at = max(news.networks[network] for network in unknown)
+        data = {"networks": sorted(unknown), "address": news.address, "client": news.client}
+        yield Sign("new_network", at, len(unknown), data)
+
+
+def _deep_replay(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    known = before.deepest
+    if known >= 0 and news.deepest >= max(DEEP_EVENTS, DEEP_TIMES * known):
+        data = {"events": news.deepest, "before": known, "address": news.address}
+        yield Sign("deep_replay", news.used_at, 1, data)
+
+
+_Rule = Callable[[Trace, News, Trace], Iterator[Sign]]
+_RULES: tuple[_Rule, ...] = (_denials, _forbidden, _dormant, _new_network, _deep_replay)

@@ -1,0 +1,187 @@
+"""What would become of a key's uses and events under other grants. Pure.
+
+It is told of past uses and of events, one by one, and adds up what differs
+between the grants as they are (`before`) and as they are proposed (`after`).
+Hours, networks and lookback are tried on uses, which have a time and an
+address; events are tried on scopes and masks alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.clock import format_rfc3339
+from gateway.event import Event
+from gateway.keys.grant_use import READING, GrantUse, PastUse
+from gateway.keys.mask import Masks
+from gateway.keys.named_grant import NamedGrant
+from gateway.keys.policy import Allowed, Denied, decide_grants
+
+_MOST_GROUPS = 50
+_MOST_EXAMPLES = 5
+# Denials that grants decide; the others are about the key's state or about nothing of ours.
+_BY_GRANTS = frozenset({"action_not_granted", "outside_hours", "address_not_allowed"})
+
+_Worn = Callable[[Event], Masks | None]
+
+
+class _Tally:
+    """How many events, of which tenants and categories, and some of their cursors."""
+
+    def __init__(self) -> None:
+        self._groups: Counter[tuple[str, str]] = Counter()
+        self._examples: list[str] = []
+
+    def add(self, event: Event) -> None:
+        self._groups[event.tenant, event.category] += 1
+        if len(self._examples) < _MOST_EXAMPLES:
+            self._examples.append(event.cursor.decode())
+
+    def public(self) -> dict[str, Any]:
+        return {
+            "count": self._groups.total(),
+            "by": [
+                {"tenant": tenant, "category": category, "count": count}
+                for (tenant, category), count in self._groups.most_common(_MOST_GROUPS)
+            ],
+            "examples": self._examples,
+        }
+
+
+class _Difference:
+    """What one reading action shows before and after."""
+
+    def __init__(self, before: _Worn, after: _Worn) -> None:
+        self._before = before
+        self._after = after
+        self._seen_before = 0
+        self._seen_after = 0
+        self._tallies = {
+            name: _Tally()
+            for name in ("no_longer_seen", "newly_seen", "more_hidden", "less_hidden")
+        }
+
+    def add(self, event: Event) -> None:
+        before, after = self._before(event), self._after(event)
+        self._seen_before += before is not None
+        self._seen_after += after is not None
+        if before is None or after is None:
+            if before is not None:
+                self._tallies["no_longer_seen"].add(event)
+            elif after is not None:
+                self._tallies["newly_seen"].add(event)
+            return
+        both = before.joined(after)
+        if both != before:
+            self._tallies["more_hidden"].add(event)
+        if both != after:
+            self._tallies["less_hidden"].add(event)
+
+    def public(self) -> dict[str, Any]:
+        return {
+            "seen_before": self._seen_before,
+            "seen_after": self._seen_after,
+            **{name: tally.public() for name, tally in self._tallies.items()},
+        }
+
+
+class Simulation:
+    """Proposed grants beside those of today."""
+
+    def __init__(self, before: Iterable[NamedGrant], after: Iterable[NamedGrant]) -> None:
+        self._before = tuple(one.grant for one in before)
+        after = tuple(after)
+        self._after = tuple(one.grant for one in after)
+        self._grants = [GrantUse(one) for one in after]
+        self._differences = {
+            action: _Difference(_worn(self._before, action), _worn(self._after, action))
+            for action in READING
+            if any(action in grant.actions for grant in self._before + self._after)
+        }
+        self._uses = 0
+        self._events = 0
+        self._changed: dict[str, Counter[tuple[str, str, str, str]]] = {
+            "would_be_denied": Counter(),
+            "would_be_allowed": Counter(),
+        }
+        self._last: dict[tuple[str, str, str, str], float] = {}
+
+    def add_use(self, use: PastUse) -> None:
+        """The key was used."""
+        self._uses += use.count
+        for one in self._grants:
+            one.count_use(use)
+        denials = [
+            decision.reason
+            for moment in (use.at, use.until)
+            if isinstance(
+                decision := decide_grants(
+                    self._after, use.attempted, now=moment, address=use.address
+                ),
+                Denied,
+            )
+        ]
+        if use.allowed and denials:
+            self._note("would_be_denied", use, denials[0])
+        elif not use.allowed and not denials and use.reason in _BY_GRANTS:
+            self._note("would_be_allowed", use, use.reason)
+
+    def add_event(self, event: Event) -> None:
+        """An event stands in the log."""
+        self._events += 1
+        for one in self._grants:
+            one.count_event(event)
+        for difference in self._differences.values():
+            difference.add(event)
+
+    def public(self, *, with_uses: bool = True) -> dict[str, Any]:
+        """`{"uses", "events", "grants", "unused"}`; `unused` names proposed grants.
+
+        Where uses were not looked at (`with_uses`), nothing is said of them.
+        """
+        uses = {
+            "looked_at": self._uses,
+            **{kind: self._changes(kind) for kind in self._changed},
+        }
+        return {
+            "uses": uses if with_uses else None,
+            "events": {
+                "looked_at": self._events,
+                **{action: one.public() for action, one in self._differences.items()},
+            },
+            "grants": [one.public() for one in self._grants],
+            "unused": [one.named.name for one in self._grants if not one.used]
+            if with_uses
+            else None,
+        }
+
+    def _note(self, kind: str, use: PastUse, reason: str) -> None:
+        what = (use.attempted, reason, use.address or "", use.route)
+        self._changed[kind][what] += use.count
+        self._last[what] = max(use.until, self._last.get(what, 0.0))
+
+    def _changes(self, kind: str) -> list[dict[str, Any]]:
+        return [
+            {
+                "action": action,
+                "reason_code": reason,
+                "address": address,
+                "route": route,
+                "count": count,
+                "last": format_rfc3339(round(self._last[action, reason, address, route] * 1e6)),
+            }
+            for (action, reason, address, route), count in self._changed[kind].most_common(
+                _MOST_GROUPS
+            )
+        ]
+
+
+def _worn(grants: Iterable[Any], action: str) -> _Worn:
+    """What an event wears under the grants at a time and place where all of them count."""
+    always = tuple(msgspec.structs.replace(grant, when=None) for grant in grants)
+    decision = decide_grants(always, action)
+    return decision.view.masks() if isinstance(decision, Allowed) else lambda event: None

@@ -1,0 +1,160 @@
+"""What the uses of a key leave behind: its last use, and what is usual for it. Pure.
+
+A `Trace` is kept in the key store, one for all processes; `News` is what one
+process has seen since it last brought its own into it. Bringing news in
+twice, or in another order, gives the same trace.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import msgspec
+
+from gateway.keys.change import moment
+from gateway.keys.use import Use
+
+MOST_NETWORKS = 64
+MOST_REMEMBERED = 16
+# Denials of the key's state: whoever is told so has not used it.
+_NOT_USED = frozenset({"key_revoked", "key_expired", "key_suspended"})
+
+
+class Trace(msgspec.Struct, omit_defaults=True):
+    """Times are seconds since 1970. `networks` and `forbidden` say when each was seen last;
+    `deepest` is the furthest that a read began behind the head, in events (-1: none did)."""
+
+    used_at: float = 0.0
+    address: str = ""
+    client: str = ""
+    networks: dict[str, float] = {}
+    deepest: int = -1
+    denials: list[float] = []
+    forbidden: dict[str, float] = {}
+
+    def last_use(self) -> dict[str, Any] | None:
+        """As the interface shows it; None if the key was never used."""
+        if not self.used_at:
+            return None
+        return {"at": moment(self.used_at), "address": self.address, "client": self.client}
+
+
+class News:
+    """Uses of one key, or refusals of one address, since the last time."""
+
+    __slots__ = (
+        "address", "certain", "client", "created_at", "deepest", "denials", "first_at",
+        "forbidden", "networks", "urgent", "used_at",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.first_at = 0.0
+        self.used_at = 0.0
+        self.address = ""
+        self.client = ""
+        self.created_at = 0.0
+        self.networks: dict[str, float] = {}
+        self.deepest = -1
+        self.denials: list[float] = []
+        self.forbidden: dict[str, float] = {}
+        # Signals that need no history: how often, and what there is to say of the last time.
+        self.certain: dict[str, tuple[int, float, dict[str, Any]]] = {}
+        self.urgent = False
+
+    def add(self, use: Use, known: Trace | None) -> None:
+        """Take in a use. `known` is the trace as last seen: what is new to it is urgent."""
+        key = use.key
+        if use.outcome == "denied":
+            self._add_denial(use)
+        if key is not None and use.reason not in _NOT_USED:
+            self.created_at = key.created_at
+            self.touch(use.at, use.address, use.client)
+            self.deepest = max(self.deepest, use.behind)
+            self.urgent = self.urgent or known is None or self.deepest > known.deepest
+            if use.address:
+                network = network_of(use.address)
+                self.networks[network] = use.at
+                self.urgent = self.urgent or known is None or network not in known.networks
+        for category in use.forbidden:
+            self.urgent = True
+            if len(self.forbidden) < MOST_REMEMBERED or category in self.forbidden:
+                self.forbidden[category] = use.at
+
+    def touch(self, at: float, address: str = "", client: str = "") -> None:
+        """The key is in use."""
+        self.first_at = self.first_at or at
+        self.used_at = max(self.used_at, at)
+        self.address, self.client = address or self.address, client or self.client
+
+    def say(self, signal: str, at: float, data: dict[str, Any]) -> None:
+        """Something happened that says it all."""
+        count = self.certain[signal][0] if signal in self.certain else 0
+        self.certain[signal] = (count + 1, at, data)
+        self.urgent = True
+
+    def followed_by(self, later: News) -> News:
+        """Both together."""
+        later.first_at = self.first_at or later.first_at
+        later.used_at = max(self.used_at, later.used_at)
+        later.address, later.client = later.address or self.address, later.client or self.client
+        later.created_at = self.created_at or later.created_at
+        later.networks = {**self.networks, **later.networks}
+        later.deepest = max(self.deepest, later.deepest)
+        later.denials = [*self.denials, *later.denials][-MOST_REMEMBERED:]
+        later.forbidden = {**self.forbidden, **later.forbidden}
+        for signal, (count, at, data) in self.certain.items():
+            known = later.certain.get(signal)
+            later.certain[signal] = (
+                (count, at, data) if known is None else (count + known[0], *known[1:])
+            )
+        later.urgent = self.urgent or later.urgent
+        return later
+
+    def _add_denial(self, use: Use) -> None:
+        self.urgent = True
+        self.address = use.address or self.address
+        data = {"address": use.address, "client": use.client}
+        if use.reason == "key_suspended":
+            # It would keep up what it was suspended for.
+            return
+        if use.reason == "key_revoked":
+            self.say("revoked_presented", use.at, data)
+        elif use.reason == "key_expired" and use.key is not None and use.key.successor:
+            self.say("drained_presented", use.at, {**data, "successor": use.key.successor})
+        else:
+            self.denials.append(use.at)
+            del self.denials[:-MOST_REMEMBERED]
+
+
+def joined(before: Trace, news: News) -> Trace:
+    """The trace after the news."""
+    later = news.used_at >= before.used_at
+    return Trace(
+        used_at=max(before.used_at, news.used_at),
+        address=news.address if later and news.address else before.address,
+        client=news.client if later and news.client else before.client,
+        networks=_newest({**before.networks, **news.networks}, MOST_NETWORKS),
+        deepest=max(before.deepest, news.deepest),
+        denials=sorted({*before.denials, *news.denials})[-MOST_REMEMBERED:],
+        forbidden=_newest({**before.forbidden, **news.forbidden}, MOST_REMEMBERED),
+    )
+
+
+@lru_cache(4096)
+def network_of(address: str) -> str:
+    """What counts as one network: IPv4 /24 (private ones /16), IPv6 /48; else the text itself."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    found = getattr(found, "ipv4_mapped", None) or found
+    bits = 48 if found.version == 6 else 16 if found.is_private else 24
+    return str(ip_network(f"{found}/{bits}", strict=False))
+
+
+def _newest(times: dict[str, float], most: int) -> dict[str, float]:
+    if len(times) <= most:
+        return times
+    return dict(sorted(times.items(), key=lambda item: item[1])[-most:])

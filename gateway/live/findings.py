@@ -1,0 +1,152 @@
+"""Findings: kept in the key store, told of in the log, and marked expected by people."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.event import Draft
+from gateway.ingest.own import ANOMALY, own_event
+from gateway.keys.change import key_urn, moment
+from gateway.keys.finding import Finding, new_finding
+from gateway.keys.signals import Sign
+from gateway.live.record import Appender
+from gateway.store.ports import KeyStore
+
+KIND = "finding"
+SILENCES = "silence"
+_KEPT_SECONDS = 90 * 86400
+_MOST_KEPT = 5_000
+_DECODER = msgspec.json.Decoder(Finding)
+_ENCODE = msgspec.json.Encoder().encode
+_LOGGER = logging.getLogger(__name__)
+
+Changing = Callable[[Finding | None], Finding | None]
+
+
+class Findings:
+    """All processes share what is found, and each event of it is written once."""
+
+    def __init__(self, store: KeyStore, writer: Appender, clock: Clock) -> None:
+        # Signs since the start, for metrics.
+        self.found = 0
+        self._store = store
+        self._writer = writer
+        self._clock = clock
+        self._untold: dict[str, Finding] = {}
+
+    async def add(self, sign: Sign, key_id: str, address: str = "") -> Finding | None:
+        """Count a sign; None if it is expected."""
+        fresh = new_finding(sign, key_id, address)
+        if await self._store.note(SILENCES, fresh.silence) is not None:
+            return None
+        counted = await self._update(fresh.id, lambda known: (known or fresh).counted(sign))
+        assert counted is not None
+        self.found += sign.count
+        self._untold[counted.id] = counted
+        return counted
+
+    async def tell(self) -> None:
+        """Write what is new into the log; what cannot be written waits."""
+        now = self._clock.now()
+        for finding in [one for one in self._untold.values() if one.is_news(now)]:
+            try:
+                await self._writer.append([_event(finding)])
+            except GatewayError as error:
+                _LOGGER.warning("a finding cannot be recorded, trying again: %s", error.detail)
+                return
+            told = await self._update(finding.id, _telling(finding, now))
+            if told is not None and told.count > told.told:
+                self._untold[finding.id] = told
+            elif self._untold.get(finding.id) is finding:
+                del self._untold[finding.id]
+
+    async def all(self) -> list[Finding]:
+        """Newest first."""
+        notes = await self._store.notes(KIND)
+        findings = [_DECODER.decode(document) for document in notes.values()]
+        return sorted(findings, key=lambda one: (one.last_seen, one.id), reverse=True)
+
+    async def mark(
+        self, finding_id: str, *, expected: bool, by: str, reason: str = ""
+    ) -> Finding | None:
+        """Mark a finding expected, which silences its signal for its key; or take that back."""
+        state: Literal["open", "expected"] = "expected" if expected else "open"
+
+        def marked(known: Finding | None) -> Finding | None:
+            if known is None:
+                return None
+            return msgspec.structs.replace(known, state=state, reason=reason, by=by)
+
+        finding = await self._update(finding_id, marked)
+        if finding is not None:
+            note = _ENCODE({"by": by, "reason": reason, "finding": finding_id})
+            await self._store.update_notes(
+                SILENCES, {finding.silence: lambda _: note if expected else None}
+            )
+        return finding
+
+    async def begin(self) -> None:
+        """Take up what was found and not told when the process before this one ended."""
+        for finding in await self.all():
+            if finding.count > finding.told:
+                self._untold[finding.id] = finding
+
+    async def prune(self) -> None:
+        """Forget what is old, or too much."""
+        oldest = self._clock.now() - _KEPT_SECONDS
+        findings = await self.all()
+        gone = [
+            finding.id
+            for place, finding in enumerate(findings)
+            if place >= _MOST_KEPT or finding.last_seen < oldest
+        ]
+        if gone:
+            await self._store.update_notes(KIND, dict.fromkeys(gone, lambda _: None))
+
+    async def _update(self, finding_id: str, change: Changing) -> Finding | None:
+        made: list[Finding | None] = []
+
+        def noting(document: bytes | None) -> bytes | None:
+            made.append(change(None if document is None else _DECODER.decode(document)))
+            return None if made[-1] is None else _ENCODE(made[-1])
+
+        await self._store.update_notes(KIND, {finding_id: noting})
+        return made[-1]
+
+
+def _telling(finding: Finding, now: float) -> Changing:
+    def told(known: Finding | None) -> Finding | None:
+        if known is None:
+            # It was pruned meanwhile.
+            return None
+        return msgspec.structs.replace(known, told=max(known.told, finding.count), told_at=now)
+
+    return told
+
+
+def _event(finding: Finding) -> Draft:
+    return own_event(
+        # Each count is told of once, whoever does it.
+        id=f"finding-{finding.id}-{finding.count}",
+        category=ANOMALY,
+        action=f"anomaly.{finding.signal}",
+        outcome="unknown",
+        severity=finding.severity,
+        address=finding.address or str(finding.data.get("address", "")),
+        about=[key_urn(finding.key)] if finding.key else [],
+        data={
+            "finding": finding.id,
+            "signal": finding.signal,
+            "key": finding.key or None,
+            "count": finding.count,
+            "first_seen": moment(finding.first_seen),
+            "last_seen": moment(finding.last_seen),
+            **finding.data,
+        },
+    )

@@ -1,0 +1,59 @@
+"""The history of one key: the log's records about it, page by page."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.event import Event
+from gateway.keys.change import key_urn
+from gateway.keys.policy import Lens
+from gateway.match.scope import RESERVED, Scope
+from gateway.store.ports import Log, Narrowing
+
+_READ_EVENTS = 1000
+_OWN = Scope(category=(f"{RESERVED}.**",))
+_NARROWING = Narrowing(_OWN, (_OWN,))
+
+
+class HistoryPage(msgspec.Struct, frozen=True):
+    """Records in the order of the log, and the offset up to which it was looked."""
+
+    events: list[Event]
+    reached: int
+
+
+async def read_history(
+    log: Log, clock: Clock, key_id: str, after: int, lens: Lens, *, limit: int, seconds: float
+) -> HistoryPage:
+    """Records that the key made or that are about it, behind `after`, as far as `lens` shows them.
+
+    Ends at the head, at `limit`, or when it has taken long enough. Raises `Overtaken`.
+    """
+    urn = key_urn(key_id)
+    own = _OWN.compile()
+    began = clock.monotonic()
+    events: list[Event] = []
+    reached = after
+    while reached < log.head and len(events) < limit:
+        page = await log.read(reached, log.head, limit=_READ_EVENTS, narrowing=_NARROWING)
+        chosen = [
+            seen
+            for event in page.events
+            if own(event) and _is_about(event, key_id, urn) and (seen := lens(event)) is not None
+        ]
+        room = limit - len(events)
+        events += chosen[:room]
+        reached = page.reached if len(chosen) <= room else events[-1].offset
+        if clock.monotonic() - began > seconds:
+            break
+    return HistoryPage(events, reached)
+
+
+async def beginning(log: Log, created_at: float) -> int:
+    """The offset behind which the history of a key made then begins."""
+    return max(log.floor, await log.last_before(int(created_at * 1_000_000)))
+
+
+def _is_about(event: Event, key_id: str, urn: str) -> bool:
+    return event.actor == key_id or urn in event.resources.split("\n")

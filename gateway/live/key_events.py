@@ -1,0 +1,231 @@
+"""What becomes of keys, as events of the log: changes by whoever made them, and ends in time.
+
+Changes wait in the key store until they are in the log, so that none is lost,
+also of those that another process makes. Each has an event id that follows from
+it: whichever process writes it, it stands there once.
+"""
+
+from __future__ import annotations
+
+import logging
+from heapq import heappop, heappush
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.event import Draft
+from gateway.ingest.own import KEYS, own_event
+from gateway.keys import lifecycle
+from gateway.keys.change import Change, key_urn, moment
+from gateway.keys.ending import Notice, notices, replaced
+from gateway.keys.key import Key
+from gateway.live.hub import Hub
+from gateway.live.keyring import Changes
+from gateway.live.record import Appender
+from gateway.live.traces import Traces
+from gateway.store.ports import KeyStore
+
+_LOOK_SECONDS = 0.25
+_AGAIN_SECONDS = 1.0
+_DRAINING_SECONDS = 15.0
+_AT_ONCE = 100
+# What has ended while no gateway ran is told of at the next start, if it is not longer ago.
+_TOLD_LATE_SECONDS = 30 * 86400
+_SEVERITY = {"key.revoked": 2, "key.suspended": 2, "key.throttled": 2, "key.expiring": 2}
+_LOGGER = logging.getLogger(__name__)
+
+
+class KeyEvents:
+    """One per process. `warnings`: seconds before a key's end."""
+
+    def __init__(
+        self,
+        store: KeyStore,
+        writer: Appender,
+        hub: Hub,
+        traces: Traces,
+        clock: Clock,
+        warnings: tuple[int, ...],
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._hub = hub
+        self._traces = traces
+        self._clock = clock
+        self._warnings = warnings
+        self._changed = True
+        self._draining: dict[str, Key] = {}
+        self._draining_at = clock.monotonic()
+        # When there is something to say of which key; what was due before is said already.
+        self._due: list[tuple[float, str]] = []
+        self._next: dict[str, float] = {}
+        self._said_until: float | None = None
+
+    def take(self, changes: Changes) -> None:
+        """Something has changed in the key store."""
+        self._changed = self._changed or bool(changes.keys) or changes.roles
+        for key in changes.keys:
+            self._follow(key)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.look()
+                wait = _LOOK_SECONDS
+            except GatewayError as error:
+                _LOGGER.warning("changes of keys cannot be recorded now: %s", error.detail)
+                wait = _AGAIN_SECONDS
+            await self._clock.sleep(wait)
+
+    async def look(self) -> None:
+        """Write what there is."""
+        if self._said_until is None:
+            await self._begin()
+        if self._changed:
+            self._changed = False
+            try:
+                await self.record_changes()
+            except GatewayError:
+                self._changed = True
+                raise
+        await self._say_due(self._clock.now())
+        if self._clock.monotonic() - self._draining_at >= _DRAINING_SECONDS:
+            self._draining_at = self._clock.monotonic()
+            await self._end_replaced()
+
+    async def record_changes(self) -> None:
+        """Write the changes that are not in the log yet."""
+        while changes := await self._store.unrecorded(_AT_ONCE):
+            await self._writer.append(list(map(_event_of_change, changes.values())))
+            await self._store.mark_recorded(list(changes))
+
+    async def close(self) -> None:
+        """Write them a last time; what remains waits in the key store for the next start."""
+        try:
+            await self.record_changes()
+        except GatewayError as error:
+            _LOGGER.warning("changes of keys will be recorded at the next start: %s", error.detail)
+
+    async def _begin(self) -> None:
+        """Follow all keys; what ended while no gateway ran is told of now."""
+        now = self._clock.now()
+        self._said_until = now - _TOLD_LATE_SECONDS
+        for key in await self._store.all():
+            self._follow(key)
+        late = [key_id for key_id, at in self._next.items() if at <= now]
+        await self._write([one for key_id in late for one in await self._due_of(key_id, now)])
+        self._said_until = now
+
+    def _follow(self, key: Key) -> None:
+        if key.drains_until is not None and key.revoked_at is None:
+            self._draining[key.id] = key
+        else:
+            self._draining.pop(key.id, None)
+        self._schedule(key)
+
+    def _schedule(self, key: Key) -> None:
+        said_until = self._said_until if self._said_until is not None else 0.0
+        coming = [one.at for one in notices(key, self._warnings) if one.at > said_until]
+        if coming:
+            self._next[key.id] = coming[0]
+            heappush(self._due, (coming[0], key.id))
+        else:
+            self._next.pop(key.id, None)
+
+    async def _say_due(self, now: float) -> None:
+        due = []
+        while self._due and self._due[0][0] <= now:
+            at, key_id = heappop(self._due)
+            if self._next.get(key_id) == at:
+                due.append(key_id)
+        if not due:
+            self._said_until = now
+            return
+        try:
+            said = {key_id: await self._due_of(key_id, now) for key_id in due}
+            await self._write([notice for of_key in said.values() for notice in of_key])
+        except GatewayError:
+            for key_id in due:
+                heappush(self._due, (self._next[key_id], key_id))
+            raise
+        self._said_until = now
+        for key_id, of_key in said.items():
+            for notice in of_key:
+                self._warn_streams(key_id, notice)
+            key = await self._store.get(key_id)
+            if key is not None:
+                self._schedule(key)
+
+    async def _due_of(self, key_id: str, now: float) -> list[Notice]:
+        """What there is to say of a key now: of several warnings the last, or that it is over."""
+        key = await self._store.get(key_id)
+        if key is None or self._said_until is None:
+            return []
+        due = [one for one in notices(key, self._warnings) if self._said_until < one.at <= now]
+        return due[-1:]
+
+    async def _write(self, due: list[Notice]) -> None:
+        for start in range(0, len(due), _AT_ONCE):
+            drafts = [
+                _event_of_notice(notice, key)
+                for notice in due[start : start + _AT_ONCE]
+                if (key := await self._store.get(notice.key_id)) is not None
+            ]
+            await self._writer.append(drafts)
+
+    def _warn_streams(self, key_id: str, notice: Notice) -> None:
+        if notice.action != "key.expiring":
+            return
+        members = {"code": "key_expiring", "expires_at": moment(notice.ends_at)}
+        for subscription in self._hub.streams_of(key_id):
+            self._hub.say(subscription, "notice", members)
+
+    async def _end_replaced(self) -> None:
+        """End the keys whose successors have taken over and that nobody uses any more."""
+        now = self._clock.now()
+        for key in list(self._draining.values()):
+            if key.state(now) != "draining":
+                del self._draining[key.id]
+            elif not self._hub.streams_of(key.id):
+                traces = [await self._traces.of(one) for one in (key.id, key.successor)]
+                if replaced(key, traces[0], traces[1], now):
+                    await self._store.change(key.id, _ending(now))
+
+
+def _ending(now: float) -> lifecycle.Changing:
+    def ended(key: Key) -> Key:
+        return lifecycle.end_draining(key, now) if key.state(now) == "draining" else key
+
+    return ended
+
+
+def _event_of_change(change: Change) -> Draft:
+    return own_event(
+        id=change.id,
+        category=KEYS,
+        action=change.action,
+        at=change.at,
+        severity=_SEVERITY.get(change.action, 1),
+        by=change.by,
+        about=change.about,
+        reason=change.reason,
+        data={"name": change.name, **change.data},
+    )
+
+
+def _event_of_notice(notice: Notice, key: Key) -> Draft:
+    return own_event(
+        id=notice.id,
+        category=KEYS,
+        action=notice.action,
+        at=notice.at,
+        severity=_SEVERITY.get(notice.action, 1),
+        by="gateway",
+        about=[key_urn(key.id)],
+        data={
+            "key": key.id,
+            "name": key.name,
+            "owner": key.owner,
+            "expires_at": moment(notice.ends_at),
+        },
+    )

@@ -1,0 +1,213 @@
+"""Looking back over the log for one key: what it was used for, and what it sees of the events.
+
+Newest first and in small parts, so that live streams do not wait for it; it
+ends early when it has taken long enough, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from gateway.clock import Clock, parse_rfc3339
+from gateway.event import Event
+from gateway.ingest.own import ACCESS
+from gateway.keys.change import key_urn
+from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
+from gateway.keys.grant import Grant, When
+from gateway.keys.grant_use import READING, GrantUse, PastUse, past_uses
+from gateway.keys.key import Key
+from gateway.keys.mask import Masks
+from gateway.keys.named_grant import NamedGrant
+from gateway.keys.policy import Allowed, decide_grants, seen_through
+from gateway.keys.simulation import Simulation
+from gateway.live.floors import find_floors
+from gateway.match.scope import RESERVED, Scope
+from gateway.store.ports import Log, Narrowing, Overtaken
+
+_AT_ONCE = 200
+_READ_OFFSETS = 2000
+_READ_RECORDS = 20_000
+
+Worn = Callable[[Event], Masks | None]
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long a look back may take, and how many events it may look at."""
+
+    seconds: float = 3.0
+    events: int = 10_000
+
+
+class Review:
+    """Looks back over one log. `complete` is false as soon as a look ended early; `oldest` is the
+    last event that was looked at."""
+
+    def __init__(self, log: Log, clock: Clock, patience: Patience) -> None:
+        self.complete = True
+        self.oldest: Event | None = None
+        self._log = log
+        self._clock = clock
+        self._patience = patience
+
+    async def uses(self, key_id: str, since: float) -> list[PastUse]:
+        """What the record tells of a key's uses, newest first."""
+        wanted = Scope(tenant=(RESERVED,), category=(ACCESS,), resource=(key_urn(key_id),))
+        meant = wanted.compile()
+        found: list[PastUse] = []
+        narrowing = Narrowing(msgspec.structs.replace(wanted, resource=()), (Scope(),))
+        async for events in self._newest_first(since, _READ_RECORDS, narrowing):
+            for event in events:
+                if meant(event):
+                    found += past_uses(event, key_id)
+        return found
+
+    async def events(self, since: float) -> AsyncIterator[Event]:
+        """The events of the log, newest first, as many as patience lasts."""
+        left = self._patience.events
+        async for events in self._newest_first(since, _READ_OFFSETS, None):
+            for event in events:
+                if not left:
+                    self.complete = False
+                    return
+                left -= 1
+                self.oldest = event
+                yield event
+
+    async def _newest_first(
+        self, since: float, offsets: int, narrowing: Narrowing | None
+    ) -> AsyncIterator[list[Event]]:
+        log, deadline = self._log, self._clock.monotonic() + self._patience.seconds
+        await log.catch_up()
+        first = await log.last_before(int(since * 1_000_000))
+        until = log.head
+        while until > first:
+            after = max(first, until - offsets, log.floor)
+            try:
+                events = await self._read(after, until, narrowing)
+            except Overtaken:
+                return
+            for end in range(len(events), 0, -_AT_ONCE):
+                yield events[max(0, end - _AT_ONCE) : end][::-1]
+                # Others have their turn.
+                await asyncio.sleep(0)
+                if self._clock.monotonic() > deadline:
+                    self.complete = False
+                    return
+            if after <= log.floor:
+                return
+            until = after
+
+    async def _read(self, after: int, until: int, narrowing: Narrowing | None) -> list[Event]:
+        events: list[Event] = []
+        while after < until:
+            limit = until - after
+            page = await self._log.read(after, until, limit=limit, narrowing=narrowing)
+            events += page.events
+            after = page.reached
+        return events
+
+
+async def key_facts(
+    log: Log,
+    clock: Clock,
+    key: Key,
+    grants: tuple[NamedGrant, ...],
+    *,
+    reader: Worn,
+    patience: Patience,
+) -> Facts:
+    """What the key's document says. Samples are events that the `reader` may see, too."""
+    now = clock.now()
+    since = max(key.created_at, now - UNUSED_DAYS * 86400)
+    review = Review(log, clock, patience)
+    uses = await review.uses(key.id, since)
+    counts = [GrantUse(one) for one in grants]
+    for use in uses:
+        for one in counts:
+            one.count_use(use)
+    worn = await _worn_by_key(log, grants, now)
+    samples: list[bytes] = []
+    async for event in review.events(since):
+        for one in counts:
+            one.count_event(event)
+        if len(samples) < SAMPLES:
+            sample = _sample(event, worn, reader)
+            if sample is not None:
+                samples.append(sample)
+    return Facts(
+        key=key,
+        grants=grants,
+        now=now,
+        last_use=next((use for use in uses if use.allowed), None),
+        unused=tuple(one.named for one in counts if not one.used),
+        looked_since=since if review.complete else _recorded_at(review.oldest, now),
+        samples=tuple(samples),
+        samples_note=_note(key, now, samples),
+    )
+
+
+async def _worn_by_key(log: Log, grants: tuple[NamedGrant, ...], now: float) -> Worn:
+    """What the key sees when it asks from where and when it may, by the first way of reading."""
+    for action in READING:
+        standing = tuple(_always(one.grant) for one in grants)
+        decision = decide_grants(standing, action)
+        if isinstance(decision, Allowed):
+            return decision.view.masks(await find_floors(log, decision.view, now))
+    return lambda event: None
+
+
+def _always(grant: Grant) -> Grant:
+    """The same without hours and networks."""
+    if grant.when is None:
+        return grant
+    when = When(max_lookback=grant.when.max_lookback)
+    return msgspec.structs.replace(grant, when=when)
+
+
+def _sample(event: Event, worn: Worn, reader: Worn) -> bytes | None:
+    masks, also = worn(event), reader(event)
+    if masks is None or also is None:
+        return None
+    return seen_through(event, masks.joined(also)).json
+
+
+def _note(key: Key, now: float, samples: list[bytes]) -> str:
+    state = key.state(now)
+    if not samples:
+        return "There is none among the newest events that both this key and the reader may see."
+    if state in ("active", "draining"):
+        return "The newest ones."
+    return f"The key is {state} and sees nothing now; these it would see otherwise."
+
+
+def _recorded_at(event: Event | None, now: float) -> float:
+    if event is None:
+        return now
+    return parse_rfc3339(event.members()["recorded_at"]) / 1_000_000
+
+
+async def simulate(
+    simulation: Simulation,
+    review: Review,
+    key_id: str,
+    since: float,
+    *,
+    reader: Worn,
+    with_uses: bool,
+) -> None:
+    """Tell a simulation of what was, as far as the `reader` may see it."""
+    if with_uses:
+        for use in await review.uses(key_id, since):
+            simulation.add_use(use)
+    async for event in review.events(since):
+        masks = reader(event)
+        if masks is not None:
+            simulation.add_event(seen_through(event, masks))
+
+
+def sees_everything(event: Event) -> Masks | None:
+    """The reader who has the data folder itself."""
+    return Masks()

@@ -1,0 +1,239 @@
+"""The record of every use: what keys are used for, as events of the log itself.
+
+    note() -> one entry per (key, action, outcome, reason, address, route)
+           -> written after a moment; what repeats it meanwhile is counted into the same event
+           -> the log, through the writer, in batches, in the background
+
+A first use is written almost at once. As long as it is repeated, its entry
+stays and is written again after a pause, which doubles up to a minute: so a
+thousand requests a second are one event a minute, and a client that reads this
+record does not feed itself. What is merged is counted and keeps its details: an
+entry in which they no longer fit is written early. While the log is away
+entries go on merging. Memory is bounded: beyond that details go, counts stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Protocol
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.encode.wire import End
+from gateway.errors import GatewayError
+from gateway.event import Draft
+from gateway.ingest.ids import new_ids
+from gateway.keys.use import CLOSED, INGESTED, Use
+from gateway.live.record_entry import Entry
+from gateway.live.subscription import Subscription
+from gateway.shared.limits import address_subject
+from gateway.store.ports import Appended
+
+MOST_ENTRIES = 10_000
+# Whoever has no key can make up addresses, so that many of those are told apart.
+MOST_STRANGERS = 500
+_MOST_READY = 1_000
+_MOST_CHARACTERS = 16 << 20
+# How often an entry is written early because of how it was asked, until its rest is over.
+_MOST_EARLY = 8
+_BATCH = 100
+_LOOK_SECONDS = 0.25
+_LONGEST_REST = 60.0
+_CLOSING_SECONDS = 3.0
+_LOGGER = logging.getLogger(__name__)
+
+Identity = tuple[str, ...]
+
+
+class Appender(Protocol):
+    """What of the writer is needed."""
+
+    async def append(self, batch: Sequence[Draft]) -> Appended:
+        """Store a batch durably, or raise `Unavailable`."""
+
+
+class RecordPace(msgspec.Struct, frozen=True):
+    """Seconds: how long a use may wait to be written with others, how long its repeats are
+    merged at first, and how long those of successful ingest requests are."""
+
+    delay: float = 1.0
+    merge: float = 5.0
+    merge_ingest: float = 60.0
+
+
+class AccessRecord:
+    """Takes uses, never waiting; writes them into the log."""
+
+    def __init__(self, writer: Appender, clock: Clock, epoch: str, pace: RecordPace) -> None:
+        self.listeners: list[Callable[[Use], None]] = []
+        # Counters since the start, for metrics.
+        self.uses = 0
+        self.written = 0
+        self._writer = writer
+        self._clock = clock
+        self._epoch = epoch
+        self._pace = pace
+        self._ids: Iterator[str] = new_ids(clock.now)
+        self._entries: dict[Identity, Entry] = {}
+        self._strangers = 0
+        self._characters = 0
+        self._due: list[tuple[float, int, Identity]] = []
+        self._order = 0
+        # Entries that are complete, and the drafts of those that are on their way into the log:
+        # with their ids, so that what is sent twice stands there once.
+        self._ready: list[Entry] = []
+        self._sending: list[Draft] = []
+        self._lock = asyncio.Lock()
+
+    def note(self, use: Use) -> None:
+        """Take in one use. Costs a few microseconds."""
+        self.uses += 1
+        for listener in self.listeners:
+            listener(use)
+        identity = _identity(use)
+        entry = self._entries.get(identity)
+        if entry is None:
+            entry, identity = self._new_entry(use, identity)
+        if (entry.full or entry.crowded) and use.key is not None and self._takes_early(entry):
+            self._ready.append(entry)
+            entry = self._entries[identity] = entry.successor()
+            entry.early += 1
+        size = entry.size
+        entry.add(use, details=self._characters < _MOST_CHARACTERS)
+        self._characters += entry.size - size
+
+    def stream_closed(self, subscription: Subscription, end: End | None) -> None:
+        """A stream has ended: by us (`end`), or because its peer went away."""
+        opened = subscription.opened
+        if opened is None:
+            return
+        now = self._clock.now()
+        self.note(
+            Use(
+                at=now,
+                action=CLOSED,
+                reason=end.reason if end is not None else "client_gone",
+                key=opened.key,
+                attempted=opened.attempted,
+                address=opened.address,
+                client=opened.client,
+                request_id=opened.request_id,
+                transport=opened.transport,
+                parameters=opened.parameters,
+                begin=opened.begin,
+                end=max(opened.begin, subscription.cursor),
+                events=subscription.delivered,
+                counted=subscription.counted,
+                seconds=max(0.0, now - opened.at),
+            )
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Entries that are not in the log yet."""
+        held = sum(entry.count > 0 for entry in self._entries.values())
+        return held + len(self._ready) + len(self._sending)
+
+    async def run(self) -> None:
+        """Write what is due, until cancelled."""
+        away = False
+        while True:
+            await self._clock.sleep(_LOOK_SECONDS)
+            self._take_due(self._clock.monotonic())
+            written = await self._send()
+            if not written and not away:
+                _LOGGER.warning("uses of keys cannot be recorded now; they wait")
+            away = not written
+
+    async def flush(self) -> bool:
+        """Write all there is; False if the log is away."""
+        for identity, entry in list(self._entries.items()):
+            self._drop(identity)
+            if entry.count:
+                self._ready.append(entry)
+        self._due.clear()
+        return await self._send()
+
+    async def close(self) -> None:
+        """The last flush, before the log is closed; the log gets a few seconds to come back."""
+        deadline = self._clock.monotonic() + _CLOSING_SECONDS
+        while not await self.flush():
+            if self._clock.monotonic() >= deadline:
+                _LOGGER.error(
+                    "%d records of uses are lost: the log was away at the end", self.waiting
+                )
+                return
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    def _new_entry(self, use: Use, identity: Identity) -> tuple[Entry, Identity]:
+        stranger = use.key is None
+        if len(self._entries) >= MOST_ENTRIES or (stranger and self._strangers >= MOST_STRANGERS):
+            # Whose they were is then one of the details.
+            identity = ("", use.action, use.outcome, use.reason, "", "", "")
+            known = self._entries.get(identity)
+            if known is not None:
+                return known, identity
+        self._strangers += stranger
+        rest = self._pace.merge_ingest if use.action == INGESTED else self._pace.merge
+        entry = self._entries[identity] = Entry(rest)
+        self._wait(identity, self._pace.delay)
+        return entry, identity
+
+    def _takes_early(self, entry: Entry) -> bool:
+        if len(self._ready) >= _MOST_READY:
+            return False
+        return entry.full or entry.early < _MOST_EARLY
+
+    def _wait(self, identity: Identity, seconds: float) -> None:
+        self._order += 1
+        heappush(self._due, (self._clock.monotonic() + seconds, self._order, identity))
+
+    def _take_due(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            identity = heappop(self._due)[2]
+            entry = self._entries.get(identity)
+            if entry is None:
+                continue
+            if not entry.count:
+                self._drop(identity)
+            elif len(self._ready) >= _MOST_READY:
+                self._wait(identity, self._pace.merge)
+            else:
+                self._ready.append(entry)
+                following = self._entries[identity] = entry.successor()
+                following.early = 0
+                if entry.rested:
+                    following.rest = max(entry.rest, min(2 * entry.rest, _LONGEST_REST))
+                following.rested = True
+                self._wait(identity, following.rest)
+
+    def _drop(self, identity: Identity) -> None:
+        del self._entries[identity]
+        self._strangers -= not identity[0]
+
+    async def _send(self) -> bool:
+        async with self._lock:
+            while self._sending or self._ready:
+                if not self._sending:
+                    batch, self._ready = self._ready[:_BATCH], self._ready[_BATCH:]
+                    self._sending = [entry.draft(next(self._ids), self._epoch) for entry in batch]
+                    self._characters -= sum(entry.size for entry in batch)
+                try:
+                    await self._writer.append(self._sending)
+                except GatewayError:
+                    return False
+                self.written += len(self._sending)
+                self._sending = []
+        return True
+
+
+def _identity(use: Use) -> Identity:
+    if use.key is None:
+        address = address_subject(use.address)
+        return "", use.action, use.outcome, use.reason, address, use.attempted, use.route
+    key_id = use.key.id
+    return key_id, use.action, use.outcome, use.reason, use.address, use.attempted, use.route

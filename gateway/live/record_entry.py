@@ -1,0 +1,183 @@
+"""One event of the record in the making: uses of one kind, merged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.cursor import format_cursor
+from gateway.event import Draft
+from gateway.ingest.own import ACCESS, MOST_TARGETS, clean, own_event
+from gateway.keys.change import key_urn, moment
+from gateway.keys.use import INGESTED, OPENED, Use
+
+_SEVERITY = {"success": 1, "failure": 2, "denied": 3}
+# So many different values of one detail fit into one event, which ends at 256 KiB.
+_MOST_NAMED = MOST_TARGETS - 1
+_MOST = {"parameters": 16, "about": 256, "clients": 8, "forbidden": 16, "claimed": _MOST_NAMED}
+_MOST_RANGES = 16
+
+
+class Entry:
+    """Uses that differ in their details only. `rest` is how long its repeats are merged next."""
+
+    __slots__ = (
+        "_details", "_duplicates", "_events", "_first", "_last", "_omitted", "_ranges",
+        "_seconds", "_whose", "count", "crowded", "early", "full", "rest", "rested", "size",
+    )  # fmt: skip
+
+    def __init__(self, rest: float) -> None:
+        self.rest = rest
+        # Whether it has been written before, and how often because it was crowded.
+        self.rested = False
+        self.early = 0
+        self.count = 0
+        # The next one may not find room: for what was read, or for how it was asked.
+        self.full = False
+        self.crowded = False
+        # About how many characters of details it holds.
+        self.size = 0
+        self._first: Use | None = None
+        self._last = 0.0
+        self._events = 0
+        self._duplicates = 0
+        self._seconds = 0.0
+        self._omitted = 0
+        self._ranges: list[list[int]] = []
+        self._details: dict[str, dict[str, None]] = {}
+        # Keys and addresses: several where there are too many to be told apart.
+        self._whose: dict[tuple[str, str], None] = {}
+
+    def successor(self) -> Entry:
+        """An empty entry in its place."""
+        entry = Entry(self.rest)
+        entry.rested, entry.early = self.rested, self.early
+        return entry
+
+    def add(self, use: Use, *, details: bool = True) -> None:
+        """Count one more use; without `details`, only its figures."""
+        if self._first is None:
+            self._first = use
+        self.count += 1
+        self._last = use.at
+        self._events += use.events
+        self._duplicates += use.duplicates
+        self._seconds += use.seconds
+        kept = details and self._add_whose(use)
+        if use.end >= 0:
+            kept = kept and self._add_range(use)
+        for name, value in (
+            ("parameters", use.parameters), ("about", use.about), ("claimed", use.claimed)
+        ):  # fmt: skip
+            if value:
+                kept = kept and self._keep(name, value)
+        for category in use.forbidden:
+            kept = kept and self._keep("forbidden", category)
+        self._omitted += not kept
+        if use.client and details:
+            self._keep("clients", use.client)
+
+    def draft(self, event_id: str, epoch: str) -> Draft:
+        """The event."""
+        first = self._first
+        assert first is not None
+        several = len(self._whose) > 1
+        key = None if several else first.key
+        return own_event(
+            id=event_id,
+            category=ACCESS,
+            action=first.action,
+            at=first.at,
+            outcome=first.outcome,
+            severity=_SEVERITY[first.outcome],
+            by="" if key is None else key.id,
+            by_name="" if key is None else key.name,
+            address="" if several else first.address,
+            client=first.client,
+            about=self._targets(),
+            request_id=first.request_id if self.count == 1 else "",
+            reason=first.reason,
+            data=self._data(first, epoch),
+        )
+
+    def _targets(self) -> list[str]:
+        """What was read or administered, as far as there is room, and the keys."""
+        keys = list(map(key_urn, self._key_ids()))
+        return [*list(self._details.get("about", {}))[: MOST_TARGETS - len(keys)], *keys]
+
+    def _key_ids(self) -> list[str]:
+        """The keys it is about: those that were used, or that somebody claimed to have."""
+        used = {key_id: None for key_id, _ in self._whose if key_id}
+        return list({**used, **self._details.get("claimed", {})})
+
+    def _data(self, first: Use, epoch: str) -> dict[str, Any]:
+        data: dict[str, Any] = {"count": self.count}
+        if self.count > 1:
+            data["until"] = moment(self._last)
+        for name in ("attempted", "route", "transport"):
+            if getattr(first, name):
+                data[name] = getattr(first, name)
+        if self._ranges:
+            data["events"] = self._events
+            data["ranges"] = [
+                {"after": format_cursor(epoch, begin), "to": format_cursor(epoch, end)}
+                for begin, end in self._ranges
+            ]
+        if self._duplicates:
+            data["duplicates"] = self._duplicates
+        if self._seconds:
+            data["seconds"] = round(self._seconds, 3)
+        if "parameters" in self._details:
+            data["parameters"] = [
+                msgspec.Raw(text.encode()) for text in self._details["parameters"]
+            ]
+        # One alone is told elsewhere: as the target, and as the source.
+        for name, least in (("about", 2), ("clients", 2), ("forbidden", 1), ("claimed", 1)):
+            values = self._details.get(name, ())
+            if len(values) >= least:
+                data[name] = [clean(value, 1024) for value in values]
+        if len(self._whose) > 1:
+            data["whose"] = [
+                {"key": key_id, "address": clean(address)} for key_id, address in self._whose
+            ]
+        if self._omitted:
+            data["without_details"] = self._omitted
+        return data
+
+    def _add_whose(self, use: Use) -> bool:
+        whose = (use.key_id, use.address)
+        if whose in self._whose:
+            return True
+        if len(self._whose) >= _MOST_NAMED:
+            return False
+        self._whose[whose] = None
+        self.full = self.full or len(self._whose) == _MOST_NAMED
+        return True
+
+    def _add_range(self, use: Use) -> bool:
+        begin, end = use.begin, use.end
+        # Who opens or writes goes through nothing: from the first place to the last is enough.
+        hull = use.action in (OPENED, INGESTED)
+        for known in self._ranges:
+            if hull or (begin <= known[1] and known[0] <= end):
+                known[0], known[1] = min(known[0], begin), max(known[1], end)
+                return True
+        if len(self._ranges) >= _MOST_RANGES:
+            return False
+        self._ranges.append([begin, end])
+        self.crowded = self.crowded or len(self._ranges) == _MOST_RANGES
+        return True
+
+    def _keep(self, name: str, value: str) -> bool:
+        known = self._details.setdefault(name, {})
+        if value in known:
+            return True
+        if len(known) >= _MOST[name]:
+            return False
+        known[value] = None
+        self.size += len(value)
+        if len(known) == _MOST[name]:
+            self.full = self.full or name == "about"
+            self.crowded = self.crowded or name == "parameters"
+        return True

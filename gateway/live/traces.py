@@ -1,0 +1,147 @@
+"""The traces of all keys: gathered here, brought together in the key store.
+
+Taking in a use costs a few microseconds and waits for nothing. What may be
+unusual is brought into the store, and judged there against what all processes
+have seen, within a second; all else in batches, now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from gateway.errors import GatewayError
+from gateway.keys.signals import Sign, judge
+from gateway.keys.trace import News, Trace, joined
+from gateway.keys.use import Use
+from gateway.shared.limits import address_subject
+from gateway.store.ports import KeyStore, Noting
+
+KIND = "trace"
+_AT_ONCE = 100
+_MOST_STRANGERS = 5_000
+_MOST_KNOWN = 100_000
+_DECODER = msgspec.json.Decoder(Trace)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What was found of one key, or of an address that showed none."""
+
+    key_id: str
+    address: str
+    signs: list[Sign]
+
+
+class Traces:
+    """Listens to the record."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+        self._news: dict[str, News] = {}
+        self._urgent: dict[str, None] = {}
+        # Traces as last seen in the store, by kid; those of strangers are nowhere else.
+        self._known: dict[str, Trace] = {}
+        self._strangers: dict[str, Trace] = {}
+        self._news_of_strangers: dict[str, News] = {}
+
+    def see(self, use: Use) -> None:
+        """Take in one use."""
+        if use.key is not None:
+            news = self._news_of(use.key.id)
+            news.add(use, self._known.get(use.key.id))
+            if news.urgent:
+                self._urgent[use.key.id] = None
+        elif use.outcome == "denied":
+            address = address_subject(use.address)
+            stranger = self._news_of_strangers.get(address)
+            if stranger is None:
+                if len(self._news_of_strangers) >= _MOST_STRANGERS:
+                    return
+                stranger = self._news_of_strangers[address] = News()
+            stranger.add(use, None)
+
+    def touch(self, key_ids: Iterable[str], now: float) -> None:
+        """These keys have streams open: they are in use."""
+        for key_id in key_ids:
+            self._news_of(key_id).touch(now)
+
+    def say(self, key_id: str, sign: Sign) -> None:
+        """Something was found of a key that is not in its uses."""
+        self._news_of(key_id).say(sign.signal, sign.at, sign.data)
+        self._urgent[key_id] = None
+
+    async def of(self, key_id: str) -> Trace:
+        """The trace of a key as all processes have left it, and this one up to now."""
+        document = await self._store.note(KIND, key_id)
+        trace = Trace() if document is None else _DECODER.decode(document)
+        news = self._news.get(key_id)
+        return trace if news is None else joined(trace, news)
+
+    async def flush(self, *, everything: bool) -> list[Judged]:
+        """Bring what is new into the store; what it gives. Unless `everything`, what is urgent.
+
+        What could not be brought there stays for the next time.
+        """
+        wanted = list(self._news if everything else self._urgent)
+        found = self._judge_strangers()
+        for start in range(0, len(wanted), _AT_ONCE):
+            names = [name for name in wanted[start : start + _AT_ONCE] if name in self._news]
+            batch = {name: self._news.pop(name) for name in names}
+            judged: dict[str, tuple[Trace, list[Sign]]] = {}
+            try:
+                await self._store.update_notes(KIND, dict(_notings(batch, judged)))
+            except GatewayError:
+                for name, news in batch.items():
+                    later = self._news.get(name)
+                    self._news[name] = news if later is None else news.followed_by(later)
+                raise
+            for name, (trace, signs) in judged.items():
+                self._remember(name, trace)
+                if not self._news.get(name, _NOTHING).urgent:
+                    self._urgent.pop(name, None)
+                if signs:
+                    found.append(Judged(name, batch[name].address, signs))
+        return found
+
+    def _news_of(self, key_id: str) -> News:
+        news = self._news.get(key_id)
+        if news is None:
+            news = self._news[key_id] = News()
+        return news
+
+    def _remember(self, key_id: str, trace: Trace) -> None:
+        if len(self._known) >= _MOST_KNOWN and key_id not in self._known:
+            del self._known[next(iter(self._known))]
+        self._known[key_id] = trace
+
+    def _judge_strangers(self) -> list[Judged]:
+        news, self._news_of_strangers = self._news_of_strangers, {}
+        found = []
+        for address, one in news.items():
+            # Put at the end: the first ones are those not seen for longest.
+            trace, signs = judge(self._strangers.pop(address, Trace()), one)
+            self._strangers[address] = trace
+            if signs:
+                found.append(Judged("", address, signs))
+        while len(self._strangers) > _MOST_STRANGERS:
+            del self._strangers[next(iter(self._strangers))]
+        return found
+
+
+_NOTHING = News()
+
+
+def _notings(
+    batch: dict[str, News], judged: dict[str, tuple[Trace, list[Sign]]]
+) -> Iterator[tuple[str, Noting]]:
+    """What makes new notes of the old ones, leaving in `judged` what was found."""
+    for name, news in batch.items():
+
+        def noting(document: bytes | None, name: str = name, news: News = news) -> bytes:
+            before = Trace() if document is None else _DECODER.decode(document)
+            judged[name] = judge(before, news)
+            return _ENCODE(judged[name][0])
+
+        yield name, noting

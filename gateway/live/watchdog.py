@@ -1,0 +1,160 @@
+"""The watch for unusual activity: from the uses of keys to findings, and what follows from them.
+
+It listens to the record and reads nothing of the log. What it knows of each key
+is in the key store, where all processes bring together what they have seen.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.errors import Conflict, GatewayError
+from gateway.keys import lifecycle
+from gateway.keys.finding import VOLUME
+from gateway.keys.key import Key
+from gateway.keys.signals import Sign
+from gateway.keys.use import Use
+from gateway.live.findings import Findings
+from gateway.live.hub import Hub
+from gateway.live.traces import Traces
+from gateway.live.volumes import Volumes
+from gateway.store.ports import KeyStore
+
+_LOOK_SECONDS = 1.0
+_TRACES_SECONDS = 30
+_PRUNE_SECONDS = 3600
+# The end of a minute, for other processes that have not brought their counts yet.
+_GRACE_SECONDS = 5
+_LOGGER = logging.getLogger(__name__)
+_BY = "gateway"
+
+
+class Reaction(msgspec.Struct, frozen=True):
+    """On which signals a key is suspended or throttled, and for how many seconds."""
+
+    suspend_on: tuple[str, ...] = ()
+    throttle_on: tuple[str, ...] = ()
+    seconds: int = 900
+
+
+class Watchdog:
+    """One per process. Run `run()` as a task, and `close()` before the key store is closed."""
+
+    def __init__(
+        self,
+        store: KeyStore,
+        hub: Hub,
+        findings: Findings,
+        clock: Clock,
+        *,
+        warm_up: int,
+        reaction: Reaction,
+    ) -> None:
+        self.traces = Traces(store)
+        self.findings = findings
+        self._store = store
+        self._hub = hub
+        self._clock = clock
+        self._reaction = reaction
+        self._volumes = Volumes(store, hub, warm_up)
+        now = clock.now()
+        self._minute = int(now // 60)
+        self._to_close: int | None = None
+        self._traces_at = now
+        self._prune_at = now
+
+    def see(self, use: Use) -> None:
+        """Take in one use; costs a few microseconds."""
+        self.traces.see(use)
+        self._volumes.see(use)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        begun = False
+        while True:
+            try:
+                if not begun:
+                    await self.findings.begin()
+                    begun = True
+                await self.look()
+            except GatewayError as error:
+                _LOGGER.warning("the watch cannot go on, trying again: %s", error.detail)
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Judge what is new."""
+        now = self._clock.now()
+        await self._look_at_volumes(now)
+        everything = now - self._traces_at >= _TRACES_SECONDS
+        if everything:
+            self._traces_at = now
+            self.traces.touch(self._hub.key_ids(), now)
+        for judged in await self.traces.flush(everything=everything):
+            for sign in judged.signs:
+                await self._found(sign, judged.key_id, judged.address)
+        await self.findings.tell()
+        if now - self._prune_at >= _PRUNE_SECONDS:
+            self._prune_at = now
+            await self.findings.prune()
+
+    async def close(self) -> None:
+        """Bring everything into the store."""
+        try:
+            for key_id, sign in await self._volumes.add(int(self._clock.now() // 60)):
+                await self._found(sign, key_id, "")
+            self._traces_at = 0.0
+            await self.look()
+        except GatewayError as error:
+            _LOGGER.warning("what was seen of keys at last is lost: %s", error.detail)
+
+    async def _look_at_volumes(self, now: float) -> None:
+        minute = int(now // 60)
+        alarms: list[tuple[str, Sign]] = []
+        if minute > self._minute:
+            over, self._minute = minute - 1, minute
+            for key_id, sign in self._volumes.look_at_streams(now):
+                self.traces.say(key_id, sign)
+            alarms += await self._volumes.add(over)
+            self._to_close = over
+        if self._to_close is not None and now - 60 * (self._to_close + 1) >= _GRACE_SECONDS:
+            closing, self._to_close = self._to_close, None
+            alarms += await self._volumes.close(closing)
+        for key_id, sign in alarms:
+            await self._found(sign, key_id, "")
+
+    async def _found(self, sign: Sign, key_id: str, address: str) -> None:
+        finding = await self.findings.add(sign, key_id, address)
+        if finding is None:
+            return
+        if finding.count == sign.count:
+            _LOGGER.warning("unusual activity: %s of %s", sign.signal, key_id or address)
+        # Volume is a likelihood only, and who shows no key has none that could be taken away.
+        if sign.signal != VOLUME and key_id:
+            await self._react(sign, key_id)
+
+    async def _react(self, sign: Sign, key_id: str) -> None:
+        now = self._clock.now()
+        until = now + self._reaction.seconds
+        reason = f"unusual activity: {sign.signal}"
+
+        def suspended(key: Key) -> Key:
+            if key.state(now) not in ("active", "draining"):
+                return key
+            return lifecycle.suspend(key, now, reason, until, by=_BY)
+
+        def throttled(key: Key) -> Key:
+            if key.state(now) not in ("active", "draining") or key.throttled(now):
+                return key
+            return lifecycle.throttle(key, now, until, by=_BY)
+
+        try:
+            if sign.signal in self._reaction.suspend_on:
+                await self._store.change(key_id, suspended)
+            elif sign.signal in self._reaction.throttle_on:
+                await self._store.change(key_id, throttled)
+        except Conflict:
+            # Somebody ended it at the same moment.
+            pass

@@ -1,0 +1,48 @@
+"""Whose request it is: the client's address, also behind proxies."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from aiohttp import web
+
+Address = IPv4Address | IPv6Address
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+# The setting `server.trusted_proxies`.
+TRUSTED_PROXIES: web.AppKey[Networks] = web.AppKey("trusted_proxies", tuple)
+
+
+def client_address(request: web.Request) -> str | None:
+    """The address of the client; None if it is not known.
+
+    A trusted proxy is believed what it appended to `X-Forwarded-For`, and so on to the left: the
+    rightmost address that is no trusted proxy is the client's. What a client itself has put there
+    stands further to the left. None if a trusted proxy names something that is no address.
+    """
+    peer = request.remote
+    trusted = request.app[TRUSTED_PROXIES]
+    if not trusted or peer is None:
+        return peer
+    client = _parse(peer)
+    # Proxies append to the header or add another of its name: RFC 9110, section 5.3.
+    lines = request.headers.getall("X-Forwarded-For", [])
+    hops = [hop.strip() for line in lines for hop in line.split(",")]
+    for hop in filter(None, reversed(hops)):
+        if client is None or not any(client in network for network in trusted):
+            break
+        client = _parse(hop)
+    return None if client is None else str(client)
+
+
+def _parse(text: str) -> Address | None:
+    """An address, also with a port behind it; an IPv4 address mapped into IPv6 is the former."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,105 @@
+"""`/v1/keys/{id}/document`: what a key is for and what it can see, for people and programs."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from gateway.errors import Forbidden, NotAcceptable
+from gateway.keys.document import as_json, blocks
+from gateway.keys.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
+from gateway.keys.key import Key
+from gateway.keys.mask import Masks
+from gateway.keys.named_grant import grants_of_key
+from gateway.keys.policy import Allowed
+from gateway.live.floors import find_floors
+from gateway.live.key_review import Patience, Worn, key_facts
+from gateway.server.address import client_address
+from gateway.server.context import CONTEXT, Context
+from gateway.server.keys import all_roles, named_key
+
+_KINDS = ("text/markdown", "text/html", "application/json")
+_PATIENCE = Patience(seconds=3.0, events=10_000)
+
+
+async def document(request: web.Request) -> web.Response:
+    """`GET /v1/keys/{id}/document`: for whoever administers keys or reads their usage.
+
+    The samples in it are events that the asking key may pull itself, with the masks of both.
+    """
+    context = request.app[CONTEXT]
+    asking = await authorize_any(request, ("keys.admin", "usage.read"))
+    kind = _kind(request.headers.get("Accept", "*/*"))
+    key = await named_key(request)
+    grants = grants_of_key(key, await all_roles(context))
+    reader = await reader_of(request, asking)
+    facts = await key_facts(
+        context.log, context.clock, key, grants, reader=reader, patience=_PATIENCE
+    )
+    if kind == "application/json":
+        body = msgspec.json.encode(as_json(facts))
+    else:
+        write = to_html if kind == "text/html" else to_markdown
+        body = write(blocks(facts)).encode()
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Vary": "Accept",
+    }
+    charset = None if kind == "application/json" else "utf-8"
+    return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
+
+
+async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:
+    """The key of the request, if it has a grant of one of the actions."""
+    authenticator = request.app[CONTEXT].authenticator
+    *others, last = actions
+    for action in others:
+        try:
+            return (await authenticator.authorize(request, action))[0]
+        except Forbidden:
+            continue
+    return (await authenticator.authorize(request, last))[0]
+
+
+async def reader_of(request: web.Request, key: Key) -> Worn:
+    """What the key of this request may see of the log itself."""
+    context: Context = request.app[CONTEXT]
+    decision = context.keyring.decide(key, "pull", client_address(request))
+    if not isinstance(decision, Allowed):
+        return _nothing
+    return decision.view.masks(await find_floors(context.log, decision.view, context.clock.now()))
+
+
+def _nothing(event: object) -> Masks | None:
+    return None
+
+
+def _kind(accept: str) -> str:
+    """The best of the media types by quality (RFC 9110, section 12.5.1), the earlier if equal."""
+    best, chosen = 0.0, ""
+    for part in accept.split(","):
+        wanted, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = _quality(parameters)
+        kind = next((kind for kind in _KINDS if wanted in (kind, _whole(kind), "*/*")), None)
+        if kind is not None and quality > best:
+            best, chosen = quality, kind
+    if not chosen:
+        raise NotAcceptable("a document comes as " + ", ".join(_KINDS))
+    return chosen
+
+
+def _whole(kind: str) -> str:
+    return kind.partition("/")[0] + "/*"
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return min(1.0, float(value))
+            except ValueError:
+                return 0.0
+    return 1.0

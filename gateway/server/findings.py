@@ -1,0 +1,51 @@
+"""`/v1/findings`: what the watch for unusual activity has found."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.errors import InvalidRequest, NotFound
+from gateway.keys.lifecycle import check_reason
+from gateway.server.body import json_body
+from gateway.server.context import CONTEXT
+from gateway.server.problem import json_response
+from gateway.server.query import parse_findings
+
+
+async def list_all(request: web.Request) -> web.Response:
+    """`GET /v1/findings`: newest first; `key`, `signal` and `state` narrow it."""
+    context = request.app[CONTEXT]
+    await context.authenticator.authorize(request, "usage.read")
+    wanted, limit = parse_findings(request.query.items())
+    shown = []
+    for finding in await context.watchdog.findings.all():
+        if all(getattr(finding, name) == value for name, value in wanted.items()):
+            shown.append(finding.public())
+    return json_response({"findings": shown[:limit]})
+
+
+async def expect(request: web.Request) -> web.Response:
+    """`POST /v1/findings/{id}/expected`: silences that signal for that key from now on."""
+    return await _mark(request, expected=True)
+
+
+async def no_longer_expect(request: web.Request) -> web.Response:
+    """`DELETE /v1/findings/{id}/expected`."""
+    return await _mark(request, expected=False)
+
+
+async def _mark(request: web.Request, *, expected: bool) -> web.Response:
+    context = request.app[CONTEXT]
+    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    body = await json_body(request) if request.can_read_body else {}
+    if not isinstance(body, dict) or set(body) - {"reason"}:
+        raise InvalidRequest('the body may be {"reason": ".."}')
+    finding = await context.watchdog.findings.mark(
+        request.match_info["id"],
+        expected=expected,
+        by=asking.id,
+        reason=check_reason(body.get("reason", "")),
+    )
+    if finding is None:
+        raise NotFound("there is no finding with this id", code="unknown_finding")
+    return json_response(finding.public())

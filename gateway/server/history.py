@@ -1,0 +1,55 @@
+"""`/v1/keys/{id}/history`: what a key was used for, and what has become of it."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from gateway.cursor import format_cursor
+from gateway.live.floors import find_floors
+from gateway.live.history import beginning, read_history
+from gateway.server.context import CONTEXT
+from gateway.server.keys import named_key
+from gateway.server.position import find_begin
+from gateway.server.query import parse_history
+from gateway.server.uses import USE
+from gateway.store.ports import Overtaken
+
+_SECONDS = 2.0
+
+
+async def history(request: web.Request) -> web.Response:
+    """`GET /v1/keys/{id}/history`: a page of the log's records about the key, oldest first.
+
+    It shows what the asking key may pull itself: records need the category `gateway.access`,
+    `gateway.keys` or `gateway.anomaly` by name.
+    """
+    context = request.app[CONTEXT]
+    log = context.log
+    _, view = await context.authenticator.authorize(request, "pull")
+    query = parse_history(request.query.items())
+    key = await named_key(request)
+    start = (await find_begin(log, query)).offset
+    if query.position.after is None:
+        start = await beginning(log, key.created_at)
+    lens = view.lens(await find_floors(log, view, context.clock.now()))
+    use = request[USE]
+    while True:
+        try:
+            page = await read_history(
+                log, context.clock, key.id, start, lens, limit=query.limit or 0, seconds=_SECONDS
+            )
+            break
+        except Overtaken:
+            start = log.floor
+    use.begin, use.end, use.events = start, page.reached, len(page.events)
+    body = {
+        "events": [msgspec.Raw(event.json) for event in page.events],
+        "cursor": format_cursor(log.epoch, page.reached),
+        "has_more": page.reached < log.head,
+    }
+    return web.Response(
+        body=msgspec.json.encode(body),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

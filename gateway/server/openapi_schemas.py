@@ -1,0 +1,317 @@
+"""The schemas of the OpenAPI document: JSON Schema 2020-12, as OpenAPI 3.1 has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.event import (
+    MAX_EVENT_BYTES,
+    OUTCOMES,
+    Action,
+    Actor,
+    Category,
+    Request,
+    Source,
+    Target,
+    Tenant,
+)
+from gateway.keys.grant import ACTIONS, MAX_GRANTS
+from gateway.keys.role import MAX_ROLES_OF_KEY
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+MOMENT: Schema = {
+    "type": "string",
+    "format": "date-time",
+    "description": "RFC 3339 in UTC with microseconds.",
+}
+DURATION: Schema = {
+    "type": "string",
+    "pattern": r"^(\d{1,9}[smhd])+$",
+    "description": "Such as `30s`, `15m`, `24h`, `30d`.",
+}
+CURSOR: Schema = {
+    "type": "string",
+    "description": "A position of the log. Opaque: send it back exactly as it was given.",
+}
+_SEVERITY: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": 6,
+    "description": "1 informational, 2 low, 3 medium, 4 high, 5 critical, 6 fatal.",
+}
+
+
+def named(name: str) -> Schema:
+    """A reference to one of `SCHEMAS`."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def listed(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def shape(required: tuple[str, ...] = (), *, closed: bool = False, **members: Schema) -> Schema:
+    """An object; `closed` refuses members that are not named."""
+    made: Schema = {"type": "object", "properties": members}
+    if required:
+        made["required"] = list(required)
+    if closed:
+        made["additionalProperties"] = False
+    return made
+
+
+def _bounded(kind: Any) -> Schema:
+    """The limits of a member, from the declaration that the decoder checks with."""
+    meta = kind.__metadata__[0]
+    made: Schema = {"type": "string"}
+    if meta.max_length is not None:
+        made["maxLength"] = meta.max_length
+    if meta.pattern is not None:
+        made["pattern"] = meta.pattern.replace(r"\A", "^").replace(r"\Z", "$")
+    return made
+
+
+def _texts(struct: type, **others: Schema) -> Schema:
+    """An object of strings, all optional, as the declaration names them."""
+    fields: tuple[str, ...] = struct.__struct_fields__  # type: ignore[attr-defined]
+    return shape(closed=True, **{name: others.get(name, TEXT) for name in fields})
+
+
+_PRODUCED: Schema = {
+    "id": {
+        "type": "string",
+        "pattern": "^[ -~]{1,128}$",
+        "description": "The deduplication key within a tenant; the gateway makes one if it "
+        "is left out.",
+    },
+    "time": {**MOMENT, "description": "When it happened; `recorded_at` if left out."},
+    "tenant": {**_bounded(Tenant), "default": "default"},
+    "category": {**_bounded(Category), "examples": ["auth", "k8s.audit"]},
+    "action": {**_bounded(Action), "examples": ["user.login"]},
+    "outcome": {"enum": list(OUTCOMES), "default": "unknown"},
+    "severity": {**_SEVERITY, "default": 1},
+    "actor": _texts(Actor),
+    "source": _texts(Source, port={"type": "integer", "minimum": 0, "maximum": 65535}),
+    "targets": listed(_texts(Target), maxItems=32),
+    "request": _texts(Request),
+    "reason": {"type": "string", "maxLength": 1024},
+    "data": {"type": "object", "description": "Free-form content, kept exactly as sent."},
+}
+_KEY: Schema = {
+    "id": {"type": "string", "pattern": "^[0-9A-Za-z]{12}$"},
+    "name": TEXT,
+    "purpose": TEXT,
+    "owner": TEXT,
+    "state": {"enum": ["active", "draining", "suspended", "expired", "revoked"]},
+    "created_at": MOMENT,
+    "expires_at": MOMENT,
+    "grants": listed(named("Grant")),
+    "roles": listed(TEXT),
+    "revoked_at": MOMENT,
+    "revoked_reason": TEXT,
+    "suspended_at": MOMENT,
+    "suspended_until": MOMENT,
+    "suspended_reason": TEXT,
+    "throttled_until": MOMENT,
+    "drains_until": {**MOMENT, "description": "After a rotation: when it stops working."},
+    "successor": TEXT,
+    "predecessor": TEXT,
+}
+_KEY_ALWAYS = ("id", "name", "purpose", "owner", "state", "created_at", "expires_at", "grants")
+_SECRET: Schema = {
+    "type": "string",
+    "pattern": "^alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$",
+    "description": "The key itself, in this answer only.",
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "NewEvent": {
+        **shape(("category", "action"), closed=True, **_PRODUCED),
+        "description": f"An event as a producer sends it: at most {MAX_EVENT_BYTES // 1024} KiB, "
+        "nested at most 16 deep. NaN, Infinity, lone surrogates, duplicate members and integers "
+        "beyond 64 bits are refused.",
+    },
+    "Event": shape(
+        ("cursor", "recorded_at", "time", "id", "tenant", "category", "action", "outcome",
+         "severity"),
+        cursor=CURSOR,
+        recorded_at=MOMENT,
+        **_PRODUCED,
+        masked=listed(TEXT, description="What the key's grants mask of this event."),
+    ),
+    "Ingested": shape(
+        ("accepted", "duplicates", "first_cursor", "last_cursor"),
+        accepted={"type": "integer"},
+        duplicates={"type": "integer", "description": "Items whose id the tenant already had."},
+        first_cursor=CURSOR,
+        last_cursor=CURSOR,
+    ),
+    "Page": shape(
+        ("events", "cursor", "has_more"),
+        events=listed(named("Event")),
+        cursor={**CURSOR, "description": "Send it as `after` for the next page; it stands on "
+                "empty pages too."},
+        has_more={"type": "boolean"},
+        gap=named("Gap"),
+    ),
+    "Gap": shape(
+        ("reason", "after", "cursor", "earliest", "latest"),
+        reason={"enum": ["cursor_expired", "cursor_unknown"]},
+        after=CURSOR,
+        cursor={**CURSOR, "description": "Where it goes on."},
+        earliest=CURSOR,
+        latest=CURSOR,
+        missing={"type": "integer", "description": "Events of the log in between, if known."},
+    ),
+    "StreamParameters": {
+        "type": "object",
+        "description": "The query parameters of `GET /v1/stream` as members: strings, numbers, "
+        "true, false, or lists of them.",
+        "additionalProperties": {
+            "oneOf": [
+                {"type": ["string", "integer", "boolean"]},
+                listed({"type": ["string", "integer", "boolean"]}, minItems=1),
+            ]
+        },
+    },
+    "Grant": {
+        **shape(
+            ("actions", "categories"),
+            closed=True,
+            id=TEXT,
+            effect={"enum": ["allow", "deny"], "default": "allow"},
+            actions=listed({"enum": list(ACTIONS)}, minItems=1),
+            tenants=listed(TEXT),
+            categories=listed(TEXT, minItems=1),
+            resources=listed(TEXT),
+            min_severity={**_SEVERITY, "default": 1},
+            fields=shape(closed=True, mask=listed(TEXT), drop=listed(TEXT)),
+            when=shape(
+                closed=True,
+                cidr=listed(TEXT),
+                hours={"type": ["string", "null"], "examples": ["06-20"]},
+                tz=TEXT,
+                max_lookback={"type": ["string", "null"], "examples": ["24h"]},
+            ),
+        ),
+        "description": "What a key may do. Default deny; deny wins. `*` stands for one segment, "
+        "`**` for any number and only last. A pattern that begins with a wildcard never reaches "
+        "the categories `gateway.*`.",
+    },
+    "NewKey": shape(
+        ("name", "purpose"),
+        closed=True,
+        name={"type": "string", "minLength": 1, "maxLength": 256},
+        purpose={"type": "string", "minLength": 1, "maxLength": 256},
+        owner={"type": "string", "maxLength": 256},
+        expires_in=DURATION,
+        expires_at={"type": "string", "format": "date-time"},
+        grants=listed(named("Grant"), maxItems=MAX_GRANTS),
+        roles=listed(TEXT, maxItems=MAX_ROLES_OF_KEY),
+        limits={"type": "object", "description": "Not supported by this version."},
+    ),
+    "Key": shape(_KEY_ALWAYS, **_KEY),
+    "KeyInUse": shape(
+        (*_KEY_ALWAYS, "streams"),
+        **_KEY,
+        streams={"type": "integer", "description": "Streams that it has open."},
+        last_used={"type": ["object", "string", "null"]},
+    ),
+    "MintedKey": shape((*_KEY_ALWAYS, "key"), **_KEY, key=_SECRET),
+    "KeyList": shape(("keys",), keys=listed(named("Key"))),
+    "Reason": shape(closed=True, reason={"type": "string", "maxLength": 256}),
+    "Overlap": shape(
+        closed=True,
+        overlap={**DURATION, "default": "1h", "description": "How long the old key works on."},
+    ),
+    "NewRole": shape(closed=True, description=TEXT, grants=listed(named("Grant"))),
+    "Role": shape(
+        ("name", "description", "grants", "builtin"),
+        name={"type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$"},
+        description=TEXT,
+        grants=listed(named("Grant")),
+        builtin={"type": "boolean"},
+    ),
+    "RoleList": shape(("roles",), roles=listed(named("Role"))),
+    "Ticket": shape(
+        ("ticket", "expires_at"),
+        ticket={"type": "string", "pattern": r"^alpt_[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+$"},
+        expires_at=MOMENT,
+    ),
+    "Question": shape(
+        ("key", "action"),
+        closed=True,
+        key={"type": "string", "description": "The id of a key."},
+        action={"enum": list(ACTIONS)},
+        event={"type": "object", "description": "An event; or instead of it the four below."},
+        tenant=TEXT,
+        category=TEXT,
+        severity=_SEVERITY,
+        resource={"oneOf": [TEXT, listed(TEXT)]},
+        recorded_at={"type": "string", "format": "date-time"},
+        address={"type": "string", "description": "The address that the key is used from."},
+        at={"type": "string", "format": "date-time"},
+    ),
+    "Explanation": shape(
+        ("key", "action", "at", "decision", "reason_code", "grants", "nearest", "masks", "drops"),
+        key=TEXT,
+        action=TEXT,
+        at=MOMENT,
+        decision={"enum": ["allow", "deny"]},
+        reason_code=TEXT,
+        grants=listed({"type": "object"}, description="The grants that match."),
+        nearest={"type": ["object", "null"], "description": "The grant that came nearest, and "
+                 "the predicate that failed."},
+        masks=listed(TEXT),
+        drops=listed(TEXT),
+    ),
+    "Proposal": shape(
+        ("key",),
+        closed=True,
+        key={"type": "string", "description": "The id of a key."},
+        grants=listed(named("Grant"), maxItems=MAX_GRANTS),
+        roles=listed(TEXT, maxItems=MAX_ROLES_OF_KEY),
+        since={"type": "string", "default": "7d", "description": "RFC 3339, or a duration."},
+        max_events={"type": "integer", "minimum": 0, "maximum": 100_000, "default": 10_000},
+    ),
+    "Simulation": shape(
+        ("key", "window"),
+        key=TEXT,
+        window=shape(
+            ("since", "until", "complete"),
+            since=MOMENT,
+            until=MOMENT,
+            complete={"type": "boolean", "description": "Whether all events were looked at."},
+        ),
+    ),
+    "Problem": shape(
+        ("type", "title", "status", "code", "detail", "request_id"),
+        type=TEXT,
+        title=TEXT,
+        status={"type": "integer"},
+        code={"type": "string", "description": "Stable, for programs."},
+        detail={"type": "string", "description": "What to do, for people."},
+        request_id=TEXT,
+    ),
+    "GoneProblem": {
+        "allOf": [named("Problem"), shape(("earliest", "latest"), earliest=CURSOR, latest=CURSOR)]
+    },
+    "EventsProblem": {
+        "allOf": [
+            named("Problem"),
+            shape(
+                ("errors",),
+                errors=listed(
+                    shape(
+                        ("index", "path", "reason"),
+                        index={"type": "integer", "minimum": 0},
+                        path={"type": "string", "description": "Empty: the item as a whole."},
+                        reason=TEXT,
+                    )
+                ),
+            ),
+        ]
+    },
+}  # fmt: skip

@@ -1,0 +1,37 @@
+"""Keys that the watch has throttled: a few requests a minute, until it is over."""
+
+from __future__ import annotations
+
+import math
+
+from gateway.clock import Clock
+from gateway.errors import TooManyRequests
+from gateway.keys.key import Key
+from gateway.shared.limits import Rate, Standing
+
+RATE = Rate("throttled", 6, 60, burst=2)
+
+
+class Throttle:
+    """Counts the requests of throttled keys, in this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._standings: dict[str, Standing] = {}
+
+    def check(self, key: Key) -> None:
+        """Raise `TooManyRequests` if the key is throttled and has had its requests."""
+        if not key.throttled(self._clock.now()):
+            if self._standings:
+                self._standings.pop(key.id, None)
+            return
+        now = self._clock.monotonic()
+        standing = self._standings.setdefault(key.id, Standing(0.0, now))
+        if not RATE.take(standing, 1, now):
+            wait = RATE.decision(standing, False, 1, source="local").retry_after
+            raise TooManyRequests(
+                "this key is throttled for a while, because of unusual activity; ask who answers "
+                "for it",
+                code="key_throttled",
+                retry_after=max(1, math.ceil(wait)),
+            )

@@ -1,0 +1,115 @@
+"""Every request with a key becomes a use in the record, and so does every refusal of one.
+
+The middleware makes a use of each request; who authenticates writes the key
+into it, and the handlers what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from gateway.clock import Clock
+from gateway.errors import Forbidden, GatewayError, Unauthorized
+from gateway.ingest.own import clean
+from gateway.keys.policy import View
+from gateway.keys.reach import categories_out_of_reach
+from gateway.keys.use import DENIED, FAILED, OPENED, Use
+from gateway.live.record import AccessRecord
+from gateway.server.address import client_address
+from gateway.server.problem import REQUEST_ID, Handler, refuse_key_in_url
+from gateway.shared.ports import Usage
+
+if TYPE_CHECKING:
+    from gateway.server.query import Pairs, Query
+
+USE: web.RequestKey[Use] = web.RequestKey("use", Use)
+# They say where to begin: what was gone through tells that better.
+_POSITION = frozenset({"after", "since", "last_event_id", "lastEventId", "wait"})
+_MOST_PARAMETER = 2048
+_MOST_CLIENT = 256
+_TOO_MANY = 429
+_ADMINISTERED = re.compile(r"/v1/(key|role)s/([0-9A-Za-z-]{1,64})(?:/|\Z)")
+_CLAIMED = re.compile(r"alpk_([0-9A-Za-z]{12})_")
+_ENCODE = msgspec.json.Encoder(order="deterministic").encode
+
+
+def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
+    """A middleware that notes what came of each request with a key, or without one it needed."""
+
+    @web.middleware
+    async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        use = Use(
+            at=clock.now(),
+            address=client_address(request) or "",
+            client=request.headers.get("User-Agent", "")[:_MOST_CLIENT],
+            request_id=request[REQUEST_ID],
+            route=_route(request),
+        )
+        request[USE] = use
+        use.about = _about(request)
+        try:
+            refuse_key_in_url(request)
+            response = await handler(request)
+        except GatewayError as error:
+            if _refused(use, request, error):
+                record.note(use)
+            if use.key is not None:
+                usage.count(use.key.id, requests=1, denials=int(use.action == DENIED))
+            raise
+        except (asyncio.CancelledError, Exception) as error:
+            if use.key is not None:
+                gone = isinstance(error, asyncio.CancelledError | ConnectionError | TimeoutError)
+                use.refused(FAILED, "failure", "client_gone" if gone else "internal")
+                record.note(use)
+            raise
+        if use.key is not None:
+            usage.count(use.key.id, requests=1)
+        # An opened stream was noted before its first byte.
+        if use.key is not None and use.action != OPENED:
+            record.note(use)
+        return response
+
+    return recorded
+
+
+def ask(use: Use, pairs: Pairs, query: Query, view: View) -> None:
+    """Note what is asked for, and what of it the key may not see."""
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name not in _POSITION:
+            values.setdefault(name, []).append(clean(value, _MOST_PARAMETER))
+    if values:
+        use.parameters = _ENCODE(values).decode()
+    wanted = query.wanted.category
+    if query.filter is not None:
+        wanted += tuple(query.filter.equalities.get("category", ()))
+    if wanted:
+        use.forbidden = categories_out_of_reach(view, wanted)
+
+
+def _refused(use: Use, request: web.Request, error: GatewayError) -> bool:
+    """Say in the use what became of it; whether that is worth a record."""
+    denied = isinstance(error, Unauthorized | Forbidden) or error.status == _TOO_MANY
+    use.refused(DENIED if denied else FAILED, "denied" if denied else "failure", error.code)
+    if error.code != "key_in_url":
+        return denied or use.key is not None
+    found = _CLAIMED.search(str(request.rel_url))
+    use.claimed = found[1] if found is not None else ""
+    return True
+
+
+def _about(request: web.Request) -> str:
+    """The key or the role that a request is about."""
+    found = _ADMINISTERED.match(request.path)
+    return f"{found[1]}:{found[2]}" if found is not None else ""
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return f"{request.method} {resource.canonical}" if resource is not None else ""

@@ -1,0 +1,82 @@
+"""The standings of many subjects, in memory that is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from gateway.clock import Clock
+from gateway.shared.limits import Limit, Standing
+
+_SWEEP_SECONDS = 1.0
+
+
+class Account:
+    """One subject in one limit, as this process knows it."""
+
+    __slots__ = ("limit", "standing", "subject")
+
+    def __init__(self, limit: Limit, subject: str, now: float) -> None:
+        self.limit = limit
+        self.subject = subject
+        self.standing = Standing(0.0, now)
+
+    def use(self, limit: Limit) -> None:
+        """Go on under these figures."""
+        self.limit = limit
+
+    def idle(self, clock: Clock) -> bool:
+        """Whether forgetting it changes nothing."""
+        return self.limit.idle_at(self.standing) <= self.limit.time(clock)
+
+
+A = TypeVar("A", bound=Account)
+
+
+class Accounts(Generic[A]):
+    """Finds accounts; forgets the idle ones and, beyond `most`, the oldest."""
+
+    def __init__(
+        self, make: Callable[[Limit, str, float], A], clock: Clock, most: int = 200_000
+    ) -> None:
+        self._make = make
+        self._clock = clock
+        self._most = most
+        self._known: dict[tuple[str, str], A] = {}
+        self._sweep_at = 1024
+        self._swept = clock.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, limit: Limit, subject: str) -> A:
+        """The account, made if it is new, under the figures of `limit`."""
+        identity = (limit.name, subject)
+        account = self._known.get(identity)
+        if account is None:
+            self._make_room()
+            account = self._make(limit, subject, limit.time(self._clock))
+            self._known[identity] = account
+        elif account.limit is not limit:
+            account.use(limit)
+        return account
+
+    def find(self, limit: Limit, subject: str) -> A | None:
+        """The account, if there is one."""
+        return self._known.get((limit.name, subject))
+
+    def _make_room(self) -> None:
+        if len(self._known) < self._sweep_at:
+            return
+        now = self._clock.monotonic()
+        if now - self._swept >= _SWEEP_SECONDS:
+            # At most once a second: a flood of addresses must not cost a sweep each.
+            self._swept = now
+            self._known = {
+                identity: account
+                for identity, account in self._known.items()
+                if not account.idle(self._clock)
+            }
+            self._sweep_at = min(self._most, max(1024, 2 * len(self._known)))
+        if len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]

@@ -1,0 +1,121 @@
+"""What the streams of a key may be sent: limits on events and on bytes, asked without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
+
+from gateway.clock import Clock
+from gateway.shared.limits import Limit, Standing
+
+_MOST_AT_ONCE = 1 << 30
+
+
+class Part:
+    """One limit of a delivery; `unsent` is what other replicas have not been told."""
+
+    __slots__ = ("limit", "standing", "unsent")
+
+    def __init__(self, limit: Limit, now: float) -> None:
+        self.limit = limit
+        self.standing = Standing(0.0, now)
+        self.unsent = 0
+
+
+class Bucket:
+    """One subject's delivery. Implements `gateway.shared.ports.Delivery`."""
+
+    __slots__ = ("__weakref__", "_clock", "_events", "_on_take", "_size", "parts", "subject")
+
+    def __init__(self, subject: str, clock: Clock, on_take: Callable[[Bucket], None]) -> None:
+        self.subject = subject
+        self.parts: dict[str, Part] = {}
+        self._events: list[Part] = []
+        self._size: list[Part] = []
+        self._clock = clock
+        self._on_take = on_take
+
+    def take(self, events: int, size: int) -> float:
+        wait = 0.0
+        for parts, amount in ((self._events, events), (self._size, size)):
+            for part in parts:
+                limit, standing = part.limit, part.standing
+                limit.charge(standing, amount, limit.time(self._clock))
+                part.unsent += amount
+                over = limit.seconds_over(standing)
+                if over > wait:
+                    wait = over
+        self._on_take(self)
+        return wait
+
+    def room(self) -> int:
+        room = _MOST_AT_ONCE
+        for part in self._events:
+            part.limit.settle(part.standing, part.limit.time(self._clock))
+            room = min(room, part.limit.room(part.standing))
+        return max(1, room)
+
+    def use(self, events: Sequence[Limit], size: Sequence[Limit]) -> None:
+        """Go on under these limits; a limit keeps its standing by its name."""
+        known, self.parts = self.parts, {}
+        self._events = [self._part(known, limit) for limit in events]
+        self._size = [self._part(known, limit) for limit in size]
+
+    def idle(self) -> bool:
+        """Whether forgetting it changes nothing."""
+        return all(
+            part.limit.idle_at(part.standing) <= part.limit.time(self._clock)
+            for part in self.parts.values()
+        )
+
+    def _part(self, known: dict[str, Part], limit: Limit) -> Part:
+        part = known.get(limit.name)
+        if part is None:
+            part = Part(limit, limit.time(self._clock))
+        part.limit = limit
+        self.parts[limit.name] = part
+        return part
+
+
+class Buckets:
+    """The buckets of this process. One that has something to remember is kept when its last
+    stream is gone, so that reconnecting is no way around a limit."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_new: Callable[[Bucket], None] | None = None,
+        on_take: Callable[[Bucket], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._on_new = on_new
+        self._on_take = on_take
+        self._held: WeakValueDictionary[str, Bucket] = WeakValueDictionary()
+        self._busy: dict[Bucket, None] = {}
+        self._sweep_at = 256
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def of(
+        self, subject: str, *, events: Sequence[Limit] = (), size: Sequence[Limit] = ()
+    ) -> Bucket:
+        """See `gateway.shared.ports.Deliveries`."""
+        bucket = self._held.get(subject)
+        if bucket is not None:
+            bucket.use(events, size)
+            return bucket
+        bucket = self._held[subject] = Bucket(subject, self._clock, self._taken)
+        bucket.use(events, size)
+        if self._on_new is not None:
+            self._on_new(bucket)
+        return bucket
+
+    def _taken(self, bucket: Bucket) -> None:
+        if bucket not in self._busy:
+            if len(self._busy) >= self._sweep_at:
+                self._busy = {busy: None for busy in self._busy if not busy.idle()}
+                self._sweep_at = max(256, 2 * len(self._busy))
+            self._busy[bucket] = None
+        if self._on_take is not None:
+            self._on_take(bucket)

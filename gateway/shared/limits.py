@@ -1,0 +1,287 @@
+"""What a limit is and what a decision about it says. Pure.
+
+A `Rate` is the generic cell rate algorithm in its form as a leaky bucket that
+is measured, not queued (ITU-T I.371; both decide the same): a level rises by
+the cost of what is let through and sinks at the rate of the limit; what would
+raise it above the burst is refused and costs nothing. A `Daily` counts up
+within one day of UTC.
+
+A `Standing` is where a subject (a key, an address) stands in one limit. Where
+replicas share it, the Redis scripts repeat the arithmetic of this module.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from gateway.clock import Clock
+
+# Sums of fractions such as 1/3 must not refuse the last of a burst.
+SLACK = 1e-6
+_DAY = 86400
+_CLOSED_SECONDS = 1.0
+
+# What happens while the replicas cannot ask each other: each decides by what
+# it knows alone, or everything is refused.
+WhenDown = Literal["local", "closed"]
+# Who decided: the replicas together, this one alone, or the policy to refuse.
+Source = Literal["shared", "local", "closed"]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """May it, and how does the subject stand.
+
+    limit        most that fits at once (`Rate`: the burst) or in a day
+    window       seconds in which that much comes back
+    remaining    what may still be taken now, as far as this replica knows
+    reset        seconds until all of `limit` may be taken again
+    retry_after  seconds until the same request is let through; 0.0 if it was
+    source       `closed`: refused because the replicas cannot be asked, which
+                 is 503 to a client; every other refusal is 429
+    """
+
+    allowed: bool
+    limit: int
+    window: int
+    remaining: int
+    reset: float
+    retry_after: float = 0.0
+    source: Source = "shared"
+
+    def headers(self) -> dict[str, str]:
+        """`RateLimit-*` (draft-ietf-httpapi-ratelimit-headers-07) and, for a refusal,
+        `Retry-After`; whole seconds, rounded up so that whoever waits them is let through."""
+        headers = {
+            "RateLimit-Policy": f"{self.limit};w={self.window}",
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(math.ceil(self.reset)),
+        }
+        if not self.allowed:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        return headers
+
+
+class Standing:
+    """Where a subject stands in a limit: `level` was used, seen at `at` (the limit's own time)."""
+
+    __slots__ = ("at", "level")
+
+    def __init__(self, level: float = 0.0, at: float = 0.0) -> None:
+        self.level = level
+        self.at = at
+
+
+@dataclass(frozen=True)
+class Rate:
+    """At most `count` in `seconds` on average, and at most `burst` at once (0: `count`).
+
+    `name` is unique among the limits of a gateway: limits of one name and
+    subject are the same limit. A cost above the burst is let through when
+    nothing of the burst is used, and paid off afterwards.
+    """
+
+    name: str
+    count: float
+    seconds: float = 1.0
+    burst: float = 0
+    when_down: WhenDown = "local"
+    per_second: float = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not (self.count > 0 and self.seconds > 0):
+            raise ValueError(f"{self.name}: a rate is above 0")
+        object.__setattr__(self, "per_second", self.count / self.seconds)
+        if not self.burst:
+            object.__setattr__(self, "burst", max(1, self.count))
+        if self.burst < 1:
+            raise ValueError(f"{self.name}: a burst is at least 1")
+
+    @property
+    def capacity(self) -> int:
+        """What fits at once."""
+        return int(self.burst)
+
+    @property
+    def window(self) -> int:
+        """Seconds in which all of it comes back."""
+        return max(1, math.ceil(self.burst / self.per_second))
+
+    def time(self, clock: Clock) -> float:
+        """The time that its standings are told in."""
+        return clock.monotonic()
+
+    def settle(self, standing: Standing, now: float) -> None:
+        """Let the level sink to what it is now. Time that goes back changes nothing."""
+        elapsed = now - standing.at
+        standing.at = now
+        if elapsed > 0:
+            standing.level = max(0.0, standing.level - elapsed * self.per_second)
+
+    def take(self, standing: Standing, cost: int, now: float) -> bool:
+        """Take `cost` if it fits; a cost of 0 asks whether 1 would."""
+        self.settle(standing, now)
+        if standing.level + (cost or 1) > self.burst + SLACK and not (
+            cost > self.burst and standing.level <= SLACK
+        ):
+            return False
+        standing.level += cost
+        return True
+
+    def charge(self, standing: Standing, amount: float, now: float) -> None:
+        """Take what was used already, whether it fits or not."""
+        self.settle(standing, now)
+        standing.level += amount
+
+    def seconds_over(self, standing: Standing) -> float:
+        """How long until the level, as settled last, is no higher than the burst."""
+        over = standing.level - self.burst
+        return over / self.per_second if over > 0 else 0.0
+
+    def idle_at(self, standing: Standing) -> float:
+        """When the standing will be as if the subject had never been seen."""
+        return standing.at + standing.level / self.per_second
+
+    def room(self, standing: Standing) -> int:
+        """What fits now."""
+        return max(0, int(self.burst - standing.level + SLACK))
+
+    def decision(
+        self, standing: Standing, allowed: bool, cost: int, *, spare: int = 0, source: Source
+    ) -> Decision:
+        """What to say about a standing settled just now; `spare` is taken but not yet used."""
+        wait = 0.0
+        if not allowed:
+            above = standing.level + (cost or 1) - self.burst
+            wait = standing.level if cost > self.burst else above
+        return Decision(
+            allowed,
+            self.capacity,
+            self.window,
+            self.room(standing) + spare,
+            standing.level / self.per_second,
+            wait / self.per_second,
+            source,
+        )
+
+
+@dataclass(frozen=True)
+class Daily:
+    """At most `most` in a day of UTC."""
+
+    name: str
+    most: int
+    when_down: WhenDown = "local"
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"{self.name}: a daily quota is at least 1")
+
+    @property
+    def capacity(self) -> int:
+        """What fits in a day."""
+        return self.most
+
+    @property
+    def window(self) -> int:
+        """Seconds of a day."""
+        return _DAY
+
+    def time(self, clock: Clock) -> float:
+        """The time that its standings are told in."""
+        return clock.now()
+
+    def settle(self, standing: Standing, now: float) -> None:
+        """A new day begins at 0."""
+        if day_of(now) != day_of(standing.at):
+            standing.level = 0.0
+        standing.at = now
+
+    def take(self, standing: Standing, cost: int, now: float) -> bool:
+        """Take `cost` if it fits; a cost of 0 asks whether 1 would."""
+        self.settle(standing, now)
+        if standing.level + (cost or 1) > self.most:
+            return False
+        standing.level += cost
+        return True
+
+    def charge(self, standing: Standing, amount: float, now: float) -> None:
+        """Take what was used already, whether it fits or not."""
+        self.settle(standing, now)
+        standing.level += amount
+
+    def seconds_over(self, standing: Standing) -> float:
+        """How long until there is anything left: 0.0, or until midnight."""
+        return _until_midnight(standing.at) if standing.level >= self.most else 0.0
+
+    def idle_at(self, standing: Standing) -> float:
+        """When the standing will be as if the subject had never been seen."""
+        return standing.at + (_until_midnight(standing.at) if standing.level else 0.0)
+
+    def room(self, standing: Standing) -> int:
+        """What fits now."""
+        return max(0, self.most - int(standing.level))
+
+    def decision(
+        self, standing: Standing, allowed: bool, cost: int, *, spare: int = 0, source: Source
+    ) -> Decision:
+        """What to say about a standing settled just now; `spare` is taken but not yet used."""
+        left = _until_midnight(standing.at)
+        remaining = self.room(standing) + spare
+        retry_after = 0.0 if allowed else left
+        return Decision(allowed, self.most, _DAY, remaining, left, retry_after, source)
+
+
+Limit = Rate | Daily
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """At most `most` held at the same time."""
+
+    name: str
+    most: int
+    when_down: WhenDown = "local"
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"{self.name}: at least 1 must be possible")
+
+    def refusal(self, held: int, source: Source) -> Decision:
+        """All are taken; nobody knows when one is given back."""
+        room = max(0, self.most - held)
+        return Decision(False, self.most, 1, room, _CLOSED_SECONDS, _CLOSED_SECONDS, source)
+
+
+def closed(limit: Limit) -> Decision:
+    """The refusal of a limit whose policy is `closed`, while the replicas cannot be asked."""
+    wait = _CLOSED_SECONDS
+    return Decision(False, limit.capacity, limit.window, 0, wait, wait, "closed")
+
+
+def day_of(now: float) -> int:
+    """The day of UTC, counted from 1970-01-01."""
+    return int(now // _DAY)
+
+
+def _until_midnight(now: float) -> float:
+    return _DAY - now % _DAY
+
+
+def address_subject(address: str) -> str:
+    """Whom to count requests from an IP address for: IPv4 the address, IPv6 its /64, which is
+    what one subscriber has; anything else (a Unix socket) as it is."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)).network_address) + "/64"

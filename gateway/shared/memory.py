@@ -1,0 +1,122 @@
+"""Everything in process: for a gateway that runs alone. No server, nothing to ask, nothing to lose
+but what a restart forgets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from gateway.clock import Clock
+from gateway.shared.accounts import Account, Accounts
+from gateway.shared.delivery import Buckets
+from gateway.shared.limits import Concurrency, Decision, Limit
+from gateway.shared.meter import Batch, Ledger, Meter
+from gateway.shared.ports import Health, Lease, Shared
+from gateway.shared.windows import TIERS, ZERO, Counts, Tier
+
+
+@asynccontextmanager
+async def shared_in_process(clock: Clock, ledger: Ledger | None = None) -> AsyncIterator[Shared]:
+    """The adapters of a gateway without Redis. Usage goes to `ledger`; without one, the end of the
+    process forgets it."""
+    meter = Meter(ledger or MemoryLedger(), clock)
+    async with meter.running():
+        yield Shared(
+            limits=MemoryLimits(clock),
+            deliveries=Buckets(clock),
+            leases=MemoryLeases(),
+            usage=meter,
+            signals=NoSignals(),
+            health=Health,
+        )
+
+
+class MemoryLimits:
+    """`Limits` of one process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._accounts = Accounts(Account, clock)
+
+    async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
+        standing = self._accounts.get(limit, subject).standing
+        allowed = limit.take(standing, cost, limit.time(self._clock))
+        return limit.decision(standing, allowed, cost, source="local")
+
+    def blocked(self, limit: Limit, subject: str) -> Decision | None:
+        account = self._accounts.find(limit, subject)
+        if account is None or limit.take(account.standing, 0, limit.time(self._clock)):
+            return None
+        return limit.decision(account.standing, False, 1, source="local")
+
+
+class MemoryLeases:
+    """`Leases` of one process."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], int] = {}
+
+    async def acquire(self, limit: Concurrency, subject: str) -> Lease | Decision:
+        identity = (limit.name, subject)
+        held = self._held.get(identity, 0)
+        if held >= limit.most:
+            return limit.refusal(held, "local")
+        self._held[identity] = held + 1
+        return Place(lambda: self._release(identity))
+
+    def _release(self, identity: tuple[str, str]) -> None:
+        left = self._held[identity] - 1
+        if left:
+            self._held[identity] = left
+        else:
+            del self._held[identity]
+
+
+class Place:
+    """One place of a limit. Implements `gateway.shared.ports.Lease`."""
+
+    __slots__ = ("_give_back",)
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+
+    def release(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+
+class MemoryLedger:
+    """`Ledger` that a restart forgets."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], dict[int, Counts]] = {}
+        self._taken: dict[str, int] = {}
+
+    async def add(self, batch: Batch) -> None:
+        if self._taken.get(batch.writer, 0) >= batch.number:
+            return
+        self._taken[batch.writer] = batch.number
+        for key_id, (minute, counts) in batch.entries.items():
+            for tier in TIERS:
+                index = tier.index(minute * 60)
+                kept = self._counts.setdefault((key_id, tier.name), {})
+                oldest = index - tier.kept // tier.seconds
+                while kept and (first := next(iter(kept))) < oldest:
+                    del kept[first]
+                before = kept.get(index, ZERO)
+                kept[index] = tuple(map(sum, zip(before, counts, strict=True)))
+
+    async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
+        kept = self._counts.get((key_id, tier.name), {})
+        return {index: counts for index, counts in kept.items() if first <= index <= last}
+
+
+class NoSignals:
+    """`Signals` where there is no other replica to wake or to be woken by."""
+
+    def send(self, name: str) -> None:
+        pass
+
+    def listen(self, name: str, listener: Callable[[], None]) -> None:
+        pass

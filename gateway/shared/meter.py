@@ -1,0 +1,156 @@
+"""Usage: counted in memory, handed over to a ledger twice a second.
+
+    count() -> collected -> waiting, by (key, minute) -> one batch at a time -> ledger
+
+A batch that failed is offered again, unchanged and under its number, until it
+is known to be stored; whatever is counted meanwhile waits behind it. So a
+ledger that remembers the last number it took from a writer counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.errors import Unavailable
+from gateway.shared.windows import MINUTE, Counts, Row, Tier, fold, plan
+
+FLUSH_SECONDS = 0.5
+_BATCH_KEYS = 500
+_MOST_WAITING = 200_000
+_LOGGER = logging.getLogger(__name__)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Counts to add: for each key a minute (its number since 1970) and the counts."""
+
+    writer: str
+    number: int
+    entries: dict[str, tuple[int, Counts]]
+
+
+class Ledger(Protocol):
+    """Where usage is kept.
+
+    Ordering: batches of one writer come one after the other, numbered upwards.
+    Atomicity: each key's entry is added once, even when a batch is offered
+    again because the answer was lost. Durability: as the adapter says.
+    """
+
+    async def add(self, batch: Batch) -> None:
+        """Add the counts. Raises `Unavailable` if not all of them are known to be stored."""
+
+    async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
+        """A key's counts by index, `first` to `last`. Raises `Unavailable`."""
+
+
+class Meter:
+    """`Usage` over any ledger."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, most_waiting: int = _MOST_WAITING) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._most_waiting = most_waiting
+        self._collected: dict[str, list[int]] = {}
+        self._waiting: dict[tuple[str, int], Counts] = {}
+        self._batch: Batch | None = None
+        self._writer = secrets.token_hex(8)
+        self._number = 0
+        self._handing_over = asyncio.Lock()
+        self._lost = 0
+
+    @property
+    def lost(self) -> int:
+        return self._lost
+
+    def count(
+        self,
+        key_id: str,
+        *,
+        requests: int = 0,
+        streams: int = 0,
+        events: int = 0,
+        size: int = 0,
+        denials: int = 0,
+    ) -> None:
+        counts = self._collected.get(key_id)
+        if counts is None:
+            self._collected[key_id] = [requests, streams, events, size, denials]
+            return
+        counts[0] += requests
+        counts[1] += streams
+        counts[2] += events
+        counts[3] += size
+        counts[4] += denials
+
+    async def flush(self) -> bool:
+        self._collect()
+        async with self._handing_over:
+            while self._batch is not None or self._waiting:
+                if self._batch is None:
+                    self._batch = self._next_batch()
+                try:
+                    await self._ledger.add(self._batch)
+                except Unavailable:
+                    return False
+                self._batch = None
+        return True
+
+    async def rows(self, key_id: str, window: int, step: int) -> list[Row]:
+        chosen = plan(window, step, self._clock.now())
+        # Its own counts at least are complete in what it shows.
+        await self.flush()
+        found = await self._ledger.read(key_id, chosen.tier, chosen.first, chosen.last)
+        return fold(chosen, found)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Flush in the background; at the end, a last time."""
+        task = asyncio.create_task(self._run(), name="usage")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if not await self.flush():
+                _LOGGER.warning("usage of the last moments is lost: its ledger is away")
+
+    async def _run(self) -> None:
+        while True:
+            await self._clock.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    def _collect(self) -> None:
+        """Give what was counted its minute, so that an outage does not blur it."""
+        minute = MINUTE.index(self._clock.now())
+        collected, self._collected = self._collected, {}
+        for key_id, counts in collected.items():
+            before = self._waiting.get((key_id, minute))
+            if before is not None:
+                self._waiting[key_id, minute] = tuple(map(sum, zip(before, counts, strict=True)))
+            elif len(self._waiting) < self._most_waiting:
+                self._waiting[key_id, minute] = tuple(counts)
+            else:
+                if not self._lost:
+                    _LOGGER.error("usage is being lost: its ledger has been away for too long")
+                self._lost += 1
+
+    def _next_batch(self) -> Batch:
+        """Up to so many keys, oldest first, each once: entries of one key go one by one."""
+        entries: dict[str, tuple[int, Counts]] = {}
+        for (key_id, minute), counts in self._waiting.items():
+            if key_id not in entries:
+                entries[key_id] = (minute, counts)
+                if len(entries) >= _BATCH_KEYS:
+                    break
+        for key_id, (minute, _) in entries.items():
+            del self._waiting[key_id, minute]
+        self._number += 1
+        return Batch(self._writer, self._number, entries)

@@ -1,0 +1,159 @@
+"""The ports to what replicas share: what every adapter promises, and no more.
+
+One contract suite (`tests/contract`) runs over both adapters: in process, for
+a gateway that runs alone, and over Redis. All of it is advisory: no event, no
+key and no revocation depends on it, and no call ever waits for Redis longer
+than a short, stated time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from gateway.shared.limits import Concurrency, Decision, Limit
+from gateway.shared.windows import Row
+
+
+class Limits(Protocol):
+    """Limits on how often: requests, new streams, failed authentications, daily quotas.
+
+    Ordering: decisions about one subject are made one after the other, by all
+    replicas together. Atomicity: a cost is taken whole or not at all.
+    Durability: none is promised; a restart of the server forgets at worst one
+    burst (and, without its append-only file, the day so far).
+    A replica may take up to 1 % of a limit ahead, and remembers a refusal
+    until it can change: who is refused costs no look-up.
+    """
+
+    async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
+        """Take `cost` of what the subject has left. A cost of 0 only asks whether 1 would do."""
+
+    def blocked(self, limit: Limit, subject: str) -> Decision | None:
+        """The refusal that the subject would get, where this replica knows without asking."""
+
+
+class Delivery(Protocol):
+    """What one key may be sent in all its streams. Never waits; kept level with the other
+    replicas in the background."""
+
+    def take(self, events: int, size: int) -> float:
+        """Count a delivery of so many events and bytes that has been made; returns the seconds
+        to wait before the next one (until midnight, where a daily quota is used up)."""
+
+    def room(self) -> int:
+        """How many events may be delivered at once now; at least 1."""
+
+
+class Deliveries(Protocol):
+    """Limits on what is delivered, per key.
+
+    Ordering and atomicity: deliveries are charged after the fact, all of them,
+    so over time the rate is exact; replicas that begin in the same tenth of a
+    second may each begin with a twentieth of the burst before they know.
+    Durability: as `Limits`.
+    """
+
+    def of(
+        self, subject: str, *, events: Sequence[Limit] = (), size: Sequence[Limit] = ()
+    ) -> Delivery:
+        """The one delivery object of this process for a subject, with its limits on events and
+        on bytes, which replace those of an earlier call."""
+
+
+class Lease(Protocol):
+    """One of the places that a `Concurrency` limit has."""
+
+    def release(self) -> None:
+        """Give it back; a second time does nothing."""
+
+
+class Leases(Protocol):
+    """Limits on how many at the same time: concurrent streams.
+
+    Ordering: places are given in the order of the requests at the server.
+    Atomicity: never more than the limit are given, by all replicas together,
+    except after the server was away. Durability: a replica renews its places;
+    those of one that crashed are free after `lease_seconds`. What is given
+    back is free for other replicas within a tenth of a second.
+    """
+
+    async def acquire(self, limit: Concurrency, subject: str) -> Lease | Decision:
+        """A place, or the refusal."""
+
+
+class Usage(Protocol):
+    """Counts per key: requests, streams, events, bytes, denials; by minute, hour and day.
+
+    Ordering: a count belongs to the minute (UTC) in which it was collected, up
+    to half a second after it was made. Atomicity: what was collected is added
+    once, also when the answer to it was lost. Durability: that of the ledger
+    beneath; what a crash of this process loses is half a second of counts.
+    While the ledger is away, counts wait in memory, which is bounded.
+    """
+
+    @property
+    def lost(self) -> int:
+        """Entries (a key's minute) that were given up because too many waited."""
+
+    def count(
+        self,
+        key_id: str,
+        *,
+        requests: int = 0,
+        streams: int = 0,
+        events: int = 0,
+        size: int = 0,
+        denials: int = 0,
+    ) -> None:
+        """Add to a key's counts; costs less than a microsecond and never waits."""
+
+    async def flush(self) -> bool:
+        """Hand over what was counted so far; False if the ledger is away."""
+
+    async def rows(self, key_id: str, window: int, step: int) -> list[Row]:
+        """A key's usage in the last `window` seconds, one row per `step` seconds, oldest first.
+
+        Raises `InvalidRequest` for what is not kept, `Unavailable` when the ledger is away.
+        """
+
+
+class Signals(Protocol):
+    """Wake-ups: "look now". Lossy hints; whoever gets one looks for himself.
+
+    Ordering: none. Atomicity: several may arrive as one. Durability: none, but
+    after a connection was lost every listener is called once, as one may have
+    been missed. The sender does not hear itself.
+    """
+
+    def send(self, name: str) -> None:
+        """Wake the listeners to `name` on the other replicas. Never waits."""
+
+    def listen(self, name: str, listener: Callable[[], None]) -> None:
+        """Call `listener` in the event loop at every wake-up of that name."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Counters since the start, and whether the replicas can ask each other now."""
+
+    up: bool = True
+    outages: int = 0
+    failed_calls: int = 0
+    round_trips: int = 0
+    local_decisions: int = 0
+    closed_decisions: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """All of it, as one adapter gives it."""
+
+    limits: Limits
+    deliveries: Deliveries
+    leases: Leases
+    usage: Usage
+    signals: Signals
+    health: Callable[[], Health]

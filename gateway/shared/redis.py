@@ -1,0 +1,88 @@
+"""Everything over Redis: for any number of replicas.
+
+Redis is a help, never a need: a gateway starts, serves and drains without it,
+and goes back to it by itself. See `gateway.shared.redis_link` for how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.clock import Clock
+from gateway.shared.meter import Meter
+from gateway.shared.ports import Health, Shared
+from gateway.shared.redis_address import RedisAddress
+from gateway.shared.redis_deliveries import RedisDeliveries
+from gateway.shared.redis_leases import LEASE_SECONDS, RedisLeases
+from gateway.shared.redis_limits import RedisLimits
+from gateway.shared.redis_link import CALL_SECONDS, Link
+from gateway.shared.redis_signals import RedisSignals
+from gateway.shared.redis_usage import RedisLedger
+
+PREFIX = "audit-gateway"
+_LOGGER = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def shared_over_redis(
+    address: RedisAddress,
+    clock: Clock,
+    *,
+    prefix: str = PREFIX,
+    server_time: bool = True,
+    lease_seconds: float = LEASE_SECONDS,
+    call_seconds: float = CALL_SECONDS,
+) -> AsyncIterator[Shared]:
+    """The adapters of one replica. Entering waits for Redis a second at most, and never fails.
+
+    `prefix` begins all names at the server: gateways that share nothing differ in it.
+    `server_time=False` decides by `clock` instead of the server's, for tests that own the time.
+    """
+    link = Link(address, clock, prefix, call_seconds)
+    limits = RedisLimits(link, clock, server_time)
+    deliveries = RedisDeliveries(link, clock, server_time)
+    leases = RedisLeases(link, clock, server_time=server_time, lease_seconds=lease_seconds)
+    signals = RedisSignals(link, clock)
+    meter = Meter(RedisLedger(link), clock)
+
+    def health() -> Health:
+        return Health(
+            up=link.up,
+            outages=link.outages,
+            failed_calls=link.failed_calls,
+            round_trips=link.round_trips,
+            local_decisions=limits.local_decisions + leases.local_decisions,
+            closed_decisions=limits.closed_decisions + leases.closed_decisions,
+        )
+
+    await link.probe()
+    tasks = [
+        asyncio.create_task(work, name=name)
+        for name, work in (
+            ("redis link", link.keep()),
+            ("deliveries", deliveries.run()),
+            ("leases", leases.run()),
+            ("signals", signals.run()),
+        )
+    ]
+    for task in tasks:
+        task.add_done_callback(_report)
+    try:
+        async with meter.running():
+            yield Shared(limits, deliveries, leases, meter, signals, health)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await deliveries.sync()
+        await leases.give_back_all()
+        await signals.close()
+        await link.close()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _LOGGER.critical("the %s task has failed", task.get_name(), exc_info=task.exception())

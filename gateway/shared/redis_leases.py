@@ -1,0 +1,170 @@
+"""`Leases` over Redis: each replica says how many places it holds, and until when.
+
+What is sent is always the whole number, so a call whose answer was lost does no
+harm, and a Redis that forgot everything knows it again after the next renewal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.shared.limits import Concurrency, Decision
+from gateway.shared.memory import Place
+from gateway.shared.ports import Lease
+from gateway.shared.redis_link import Link, Rounds
+from gateway.shared.redis_scripts import LEASE, Call
+
+LEASE_SECONDS = 10.0
+# After a refusal, how long to refuse without asking.
+_REFUSAL_SECONDS = 0.1
+
+
+class _Holding:
+    """What this replica holds of one subject's places."""
+
+    __slots__ = ("asked", "held", "limit", "others", "refused_until", "said", "subject", "waiting")
+
+    def __init__(self, limit: Concurrency, subject: str) -> None:
+        self.limit = limit
+        self.subject = subject
+        self.held = 0
+        # How many the server was told of last; how many others held then.
+        self.said = 0
+        self.others = 0
+        self.waiting: list[asyncio.Future[Lease | Decision]] = []
+        self.asked: list[asyncio.Future[Lease | Decision]] = []
+        self.refused_until = 0.0
+
+
+class RedisLeases:
+    """`Leases` of all replicas on one Redis."""
+
+    def __init__(
+        self,
+        link: Link,
+        clock: Clock,
+        *,
+        server_time: bool = True,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self.local_decisions = 0
+        self.closed_decisions = 0
+        self._link = link
+        self._clock = clock
+        self._server_time = server_time
+        self._life = lease_seconds
+        self._replica = secrets.token_hex(8)
+        self._holdings: dict[tuple[str, str], _Holding] = {}
+        self._rounds = Rounds(link, self._ask, self._hear, self._miss)
+        link.on_return(self._say_all)
+
+    async def acquire(self, limit: Concurrency, subject: str) -> Lease | Decision:
+        identity = (limit.name, subject)
+        holding = self._holdings.get(identity)
+        if holding is None:
+            holding = self._holdings[identity] = _Holding(limit, subject)
+        holding.limit = limit
+        if not self._link.up:
+            return self._alone(holding)
+        if self._clock.monotonic() < holding.refused_until:
+            return limit.refusal(holding.held + holding.others, "shared")
+        answer: asyncio.Future[Lease | Decision] = asyncio.get_running_loop().create_future()
+        holding.waiting.append(answer)
+        self._rounds.add(holding)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled():
+                # It was given in the same moment.
+                place = answer.result()
+                if not isinstance(place, Decision):
+                    place.release()
+            raise
+
+    async def renew(self) -> None:
+        """Say again what is held, before the server takes it for lost."""
+        for identity, holding in list(self._holdings.items()):
+            if holding.held or holding.said:
+                self._rounds.add(holding)
+            elif not (holding.waiting or holding.asked):
+                del self._holdings[identity]
+        await self._rounds.settled()
+
+    async def run(self) -> None:
+        """Renew in time, until cancelled."""
+        while True:
+            await self._clock.sleep(self._life / 3)
+            await self.renew()
+
+    async def give_back_all(self) -> None:
+        """At the end of the process: what is held is free at once."""
+        for holding in self._holdings.values():
+            holding.held = 0
+        await self.renew()
+
+    def _release(self, holding: _Holding) -> None:
+        holding.held -= 1
+        holding.refused_until = 0.0
+        self._rounds.add(holding)
+
+    def _alone(self, holding: _Holding) -> Lease | Decision:
+        limit = holding.limit
+        if limit.when_down == "closed":
+            self.closed_decisions += 1
+            return limit.refusal(limit.most, "closed")
+        self.local_decisions += 1
+        if holding.held >= limit.most:
+            return limit.refusal(holding.held, "local")
+        return self._place(holding)
+
+    def _place(self, holding: _Holding) -> Lease:
+        holding.held += 1
+        return Place(lambda: self._release(holding))
+
+    # Rounds
+
+    def _ask(self, holding: _Holding) -> Call:
+        holding.asked += holding.waiting
+        holding.waiting = []
+        key = f"{self._link.prefix}:{{{holding.subject}}}:lease:{holding.limit.name}"
+        now = "" if self._server_time else round(self._clock.now() * 1_000_000)
+        life = int(self._life * 1_000_000)
+        holding.said = holding.held
+        figures = (holding.held, holding.limit.most, len(holding.asked))
+        return Call(LEASE, (key,), (now, life, self._replica, *figures))
+
+    def _hear(self, holding: _Holding, answer: Any) -> None:
+        more, holding.others = int(answer[0]), int(answer[1])
+        holding.said += more
+        for waiter in holding.asked:
+            if waiter.cancelled():
+                continue
+            if more:
+                more -= 1
+                waiter.set_result(self._place(holding))
+            else:
+                holding.refused_until = self._clock.monotonic() + _REFUSAL_SECONDS
+                refusal = holding.limit.refusal(holding.held + holding.others, "shared")
+                waiter.set_result(refusal)
+        holding.asked = []
+        if holding.said != holding.held or holding.waiting:
+            # Given back, asked for, or given up by whoever asked, while this was under way.
+            self._rounds.add(holding)
+
+    def _miss(self, holding: _Holding) -> None:
+        for waiter in holding.asked + holding.waiting:
+            if not waiter.cancelled():
+                waiter.set_result(self._alone(holding))
+        holding.asked = []
+        holding.waiting = []
+
+    async def _say_all(self) -> None:
+        """Redis is back, and may have forgotten: tell it before anybody asks it for a place."""
+        due = [holding for holding in self._holdings.values() if holding.held or holding.said]
+        if due:
+            answers = await self._link.run([self._ask(holding) for holding in due], early=True)
+            for holding, answer in zip(due, answers, strict=True):
+                self._hear(holding, answer)

@@ -1,0 +1,88 @@
+"""`Ledger` in Redis: hashes of 64 minutes, hours or days of one key, added to once per batch.
+
+    <prefix>:{<key>}:usage:m:<minute / 64>   field: minute   value: "<count> <count> ..."
+
+A hash of so few short values is stored compactly. Each writer leaves the number
+of its last batch beside them, so that a batch that is offered again is known.
+Survives what Redis survives: with `appendonly yes` a crash of the server loses
+nothing that was acknowledged, one of its machine a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gateway.errors import Unavailable
+from gateway.shared.meter import Batch
+from gateway.shared.redis_link import Down, Link
+from gateway.shared.redis_scripts import COUNT, Call
+from gateway.shared.windows import COUNTERS, TIERS, Counts, Tier
+
+_CHUNK = 64
+# One call must not hold the server up for long, nor one round trip take long.
+_KEYS_A_CALL = 25
+_CALLS_AT_ONCE = 10
+# Longer than any batch is offered again.
+_WRITER_MILLISECONDS = 86_400_000
+
+
+class RedisLedger:
+    """Usage of all replicas on one Redis."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def add(self, batch: Batch) -> None:
+        keys = list(batch.entries)
+        together = 1 if self._link.scattered else _KEYS_A_CALL
+        calls = [
+            self._call(batch, keys[start : start + together])
+            for start in range(0, len(keys), together)
+        ]
+        try:
+            for start in range(0, len(calls), _CALLS_AT_ONCE):
+                await self._link.run(calls[start : start + _CALLS_AT_ONCE])
+        except Down:
+            raise _unavailable() from None
+
+    async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
+        chunks = range(first // _CHUNK, last // _CHUNK + 1)
+        commands = [("HGETALL", self._key(key_id, tier, chunk)) for chunk in chunks]
+        try:
+            answers = await self._link.fetch(commands)
+        except Down:
+            raise _unavailable() from None
+        found: dict[int, Counts] = {}
+        for answer in answers:
+            for index, counts in _pairs(answer):
+                if first <= int(index) <= last:
+                    found[int(index)] = tuple(map(int, counts.split()))
+        return found
+
+    def _call(self, batch: Batch, key_ids: Sequence[str]) -> Call:
+        keys: list[str] = []
+        arguments = [batch.number, _WRITER_MILLISECONDS, len(TIERS), len(COUNTERS)]
+        arguments += [tier.kept + _CHUNK * tier.seconds for tier in TIERS]
+        for key_id in key_ids:
+            minute, counts = batch.entries[key_id]
+            units = [tier.index(minute * 60) for tier in TIERS]
+            keys.append(f"{self._link.prefix}:{{{key_id}}}:usage:writer:{batch.writer}")
+            for tier, unit in zip(TIERS, units, strict=True):
+                keys.append(self._key(key_id, tier, unit // _CHUNK))
+            arguments += [*units, *counts]
+        return Call(COUNT, keys, arguments)
+
+    def _key(self, key_id: str, tier: Tier, chunk: int) -> str:
+        return f"{self._link.prefix}:{{{key_id}}}:usage:{tier.unit}:{chunk}"
+
+
+def _pairs(answer: object) -> Iterator[tuple[bytes, bytes]]:
+    """The fields of a hash: clients of a cluster give a list, others a dict."""
+    if isinstance(answer, dict):
+        yield from answer.items()
+    elif isinstance(answer, list):
+        yield from zip(answer[::2], answer[1::2], strict=True)
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("usage cannot be read while Redis is away", code="usage_unavailable")

@@ -1,0 +1,110 @@
+"""Usage by windows and steps: which counts are kept how long, and rows made of them. Pure.
+
+Counts are kept per minute, hour and day of UTC, each for a while. A question
+`window=24h&step=1h` is answered from the coarsest of them that divides its step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.clock import format_rfc3339
+from gateway.errors import InvalidRequest
+
+COUNTERS = ("requests", "streams", "events", "size", "denials")
+Counts = tuple[int, ...]
+ZERO: Counts = (0,) * len(COUNTERS)
+MAX_ROWS = 1500
+
+
+class Tier(msgspec.Struct, frozen=True):
+    """Counts per `seconds`, kept for `kept` seconds."""
+
+    name: str
+    unit: str
+    seconds: int
+    kept: int
+
+    def index(self, now: float) -> int:
+        """The number of the minute, hour or day, from 1970 on."""
+        return int(now // self.seconds)
+
+
+MINUTE = Tier("minute", "m", 60, 2 * 86400)
+HOUR = Tier("hour", "h", 3600, 60 * 86400)
+DAY = Tier("day", "d", 86400, 400 * 86400)
+TIERS = (MINUTE, HOUR, DAY)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What was used from `start` (seconds since 1970) to the start of the next row."""
+
+    start: int
+    requests: int = 0
+    streams: int = 0
+    events: int = 0
+    size: int = 0
+    denials: int = 0
+
+    def public(self) -> dict[str, Any]:
+        """As the interface shows it."""
+        return {
+            "start": format_rfc3339(self.start * 1_000_000),
+            "requests": self.requests,
+            "streams": self.streams,
+            "events": self.events,
+            "bytes": self.size,
+            "denials": self.denials,
+        }
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Read the counts of `tier` from index `first` to `last`; each row is `each` of them."""
+
+    tier: Tier
+    first: int
+    last: int
+    each: int
+
+
+def plan(window: int, step: int, now: float) -> Plan:
+    """How to answer for the last `window` seconds in steps of `step` seconds.
+
+    Rows begin at multiples of the step; the last one holds `now` and is not
+    over yet. Raises `InvalidRequest` for what is not kept.
+    """
+    tier = next((tier for tier in reversed(TIERS) if step > 0 and step % tier.seconds == 0), None)
+    if tier is None:
+        raise InvalidRequest("step: whole minutes are counted; use 1m, 1h or 1d", code="bad_window")
+    if window < step:
+        raise InvalidRequest("window: must not be shorter than the step", code="bad_window")
+    if window > tier.kept:
+        raise InvalidRequest(
+            f"window: counts per {tier.name} are kept for {tier.kept // 86400} days; "
+            "ask for a shorter window or a longer step",
+            code="bad_window",
+        )
+    rows = -(-window // step)
+    if rows > MAX_ROWS:
+        raise InvalidRequest(
+            f"window: that is {rows} rows, at most {MAX_ROWS} are given; take a longer step",
+            code="bad_window",
+        )
+    each = step // tier.seconds
+    newest = int(now // step)
+    return Plan(tier, (newest - rows + 1) * each, (newest + 1) * each - 1, each)
+
+
+def fold(plan: Plan, found: Mapping[int, Counts]) -> list[Row]:
+    """The rows of a plan from the counts found by index; what is missing is 0."""
+    rows = []
+    for first in range(plan.first, plan.last + 1, plan.each):
+        sums = list(ZERO)
+        for index in range(first, first + plan.each):
+            for place, count in enumerate(found.get(index, ZERO)):
+                sums[place] += count
+        rows.append(Row(first * plan.tier.seconds, *sums))
+    return rows

@@ -1,0 +1,242 @@
+"""PostgreSQL: pools that reconnect, migrations, and which failures mean what."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+import asyncpg
+
+from gateway.errors import GatewayError, Unavailable
+
+_LOGGER = logging.getLogger(__name__)
+
+OLDEST_VERSION = 15
+SCHEMA = "audit_gateway"
+# A connection that cannot be had, and a statement that does not end, in seconds. The server gives
+# up first, so that it does not go on with what nobody waits for.
+_CONNECT_SECONDS = 5
+_STATEMENT_SECONDS = 10
+_ANSWER_SECONDS = 15
+_SETTINGS = {
+    "application_name": "audit-gateway",
+    "statement_timeout": f"{_STATEMENT_SECONDS}s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "10s",
+    "timezone": "UTC",
+    # Little is wanted of large tables, in an order that an index has.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
+
+class Database:
+    """A pool of connections to one database, made when they are needed.
+
+    `settings` are session settings of its connections. Every failure of the
+    database surfaces as `Unavailable`; the next use connects again.
+    """
+
+    def __init__(self, url: str, size: int, schema: str = SCHEMA, **settings: str) -> None:
+        self._url = url
+        self._size = size
+        self._settings = {**_SETTINGS, "search_path": schema, **settings}
+        self._pool: asyncpg.Pool | None = None
+
+    @asynccontextmanager
+    async def connection(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for a short while. `refusal` begins the detail of a failure."""
+        try:
+            pool = await self._connected()
+            async with pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+                try:
+                    yield connection
+                except asyncpg.InternalClientError:
+                    # The server has ended it while it was idle, and it does not know yet.
+                    connection.terminate()
+                    raise
+        except _FAILURES as error:
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError) and self._pool is not None:
+                # After a failover the old primary may still answer; a new connection finds the new.
+                await self._pool.expire_connections()
+            raise unavailable(error, refusal) from error
+
+    async def close(self) -> None:
+        """End all connections, those in use too."""
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def _connected(self) -> asyncpg.Pool:
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._size,
+                timeout=_CONNECT_SECONDS,
+                command_timeout=_ANSWER_SECONDS,
+                server_settings=self._settings,
+                init=self._prepare,
+                reset=_keep_as_it_is,
+            )
+        await self._pool
+        return self._pool
+
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        """A commit that has returned is on disk, whatever the server's default is."""
+        if "synchronous_commit" not in self._settings:
+            await connection.execute(
+                "SELECT set_config('synchronous_commit', 'on', false)"
+                " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+            )
+
+
+async def _keep_as_it_is(connection: asyncpg.Connection) -> None:
+    """Nothing here changes a session, so a round trip at each release is saved."""
+
+
+async def migrate(url: str, schema: str = SCHEMA) -> None:
+    """Bring the schema up to date: the numbered files it has not seen, in one transaction.
+
+    Only one process does it at a time. Raises `GatewayError` if the database
+    is too old, not UTF-8, or was migrated by a newer version of this program.
+    """
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,40}", schema):
+        raise GatewayError(f"not a name of a schema: {schema!r}", code="invalid_setting")
+    database = Database(url, 1, schema, statement_timeout="0", lock_timeout="60s")
+    try:
+        async with database.connection("the database cannot be prepared") as connection:
+            _check_server(connection, await connection.fetchval("SHOW server_encoding"))
+            async with connection.transaction():
+                await _migrate(connection, schema)
+    except Unavailable as error:
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            raise GatewayError(
+                f"store.url: this user may not make or change the schema {schema}: "
+                f"{error.__cause__}; grant it CREATE on the database once",
+                code="database_unusable",
+            ) from error
+        raise
+    finally:
+        await database.close()
+
+
+def _check_server(connection: asyncpg.Connection, encoding: str) -> None:
+    version = connection.get_server_version()
+    if version.major < OLDEST_VERSION:
+        raise GatewayError(
+            f"store.url: this is PostgreSQL {version.major}; {OLDEST_VERSION} or newer is needed",
+            code="database_unusable",
+        )
+    if encoding != "UTF8":
+        raise GatewayError(
+            f"store.url: the encoding of this database is {encoding}; make one with UTF8",
+            code="database_unusable",
+        )
+
+
+async def _migrate(connection: asyncpg.Connection, schema: str) -> None:
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{schema}.migration"
+    )
+    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS migration ("
+        "name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    scripts = migrations()
+    rows = await connection.fetch("SELECT name FROM migration")
+    applied = {row["name"] for row in rows}
+    if unknown := applied - scripts.keys():
+        raise GatewayError(
+            f"the schema {schema} was migrated by a newer version of this program "
+            f"({max(unknown)}); run that version or a newer one",
+            code="schema_too_new",
+        )
+    for name, script in scripts.items():
+        if name not in applied:
+            await connection.execute(script)
+            await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
+
+
+def migrations() -> dict[str, str]:
+    """The scripts by name, in the order they are applied."""
+    folder = resources.files("gateway.store") / "sql"
+    names = sorted(item.name for item in folder.iterdir() if item.name.startswith("postgres_"))
+    return {name.removesuffix(".sql"): (folder / name).read_text("utf-8") for name in names}
+
+
+def storable(text: str) -> str:
+    """Text without NUL, which PostgreSQL cannot hold. Equal texts stay equal, unequal ones
+    unequal, and one that begins with another still does."""
+    if "\x00" in text or "\x01" in text:
+        return text.replace("\x01", "\x01\x31").replace("\x00", "\x01\x30")
+    return text
+
+
+def original(stored: str) -> str:
+    """What `storable` was given."""
+    if "\x01" in stored:
+        return stored.replace("\x01\x30", "\x00").replace("\x01\x31", "\x01")
+    return stored
+
+
+def unavailable(error: BaseException, refusal: str) -> Unavailable:
+    """What a failure of the database means to a client. No addresses or statements are told."""
+    for kinds, code, reason, retry_after in _MEANINGS:
+        if isinstance(error, kinds):
+            return Unavailable(f"{refusal}: {reason}", code=code, retry_after=retry_after)
+    _LOGGER.error("%s: %s: %s", refusal, type(error).__name__, error)
+    return Unavailable(
+        f"{refusal}: the database failed, see the log of the gateway",
+        code="store_unavailable",
+        retry_after=5,
+    )
+
+
+_FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+_MEANINGS: tuple[tuple[tuple[type[Any], ...], str, str, int], ...] = (
+    ((asyncpg.DiskFullError,), "disk_full", "the disk of the database is full", 30),
+    (
+        (asyncpg.ReadOnlySQLTransactionError,),
+        "store_read_only",
+        "the database accepts no writes",
+        10,
+    ),
+    (
+        (asyncpg.TooManyConnectionsError,),
+        "store_unavailable",
+        "the database has no connection left",
+        5,
+    ),
+    (
+        (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, TimeoutError),
+        "store_slow",
+        "the database does not answer in time",
+        5,
+    ),
+    (
+        (
+            asyncpg.PostgresConnectionError,
+            asyncpg.OperatorInterventionError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+        ),
+        "store_unavailable",
+        "the database cannot be reached",
+        2,
+    ),
+)

@@ -1,0 +1,212 @@
+"""Provisioning keys in PostgreSQL, shared by all gateways on one database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+import msgspec
+
+from gateway.errors import Conflict
+from gateway.keys import lifecycle
+from gateway.keys.change import Change, key_change, role_change
+from gateway.keys.key import Key
+from gateway.keys.role import Role
+from gateway.store.ports import Noting
+from gateway.store.postgres import SCHEMA, Database, migrate, storable
+
+_DECODER = msgspec.json.Decoder(Key)
+_ROLE = msgspec.json.Decoder(Role)
+_CHANGE = msgspec.json.Decoder(Change)
+_ENCODER = msgspec.json.Encoder()
+_CONNECTIONS = 2
+_SELECT = "SELECT document, digest, revision FROM key"
+# Changes wait for each other, so that they become visible in the order of their revisions.
+_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.key', 0))"
+_NEXT = "(SELECT coalesce(max(revision), 0) + 1 FROM key)"
+_NOTING = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.note', 0))"
+_UNREADABLE = "the keys cannot be read"
+
+
+class PostgresKeys:
+    """`KeyStore` in one PostgreSQL schema. Use `await PostgresKeys.open(...)`."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        self._database = Database(url, _CONNECTIONS, schema)
+
+    @classmethod
+    async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
+        """Raises `Unavailable` if the database cannot be reached, `GatewayError` if it
+        cannot be used."""
+        await migrate(url, schema)
+        return cls(url, schema)
+
+    async def create(self, key: Key) -> None:
+        async with self._changing("the key was not stored") as connection:
+            await _insert(connection, key)
+
+    async def get(self, key_id: str) -> Key | None:
+        keys = await self._select("WHERE id = $1", storable(key_id))
+        return keys[0] if keys else None
+
+    async def all(self) -> list[Key]:
+        return sorted(await self._select(""), key=lambda key: (key.created_at, key.id))
+
+    async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
+        return await self.change(key_id, lambda key: lifecycle.revoke(key, at, reason))
+
+    async def change(
+        self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
+    ) -> Key | None:
+        async with self._changing("the key was not changed") as connection:
+            row = await connection.fetchrow(f"{_SELECT} WHERE id = $1", storable(key_id))
+            if row is None:
+                return None
+            key = _key(row)
+            changed = change(key)
+            if changed is not key:
+                revision: int = await connection.fetchval(
+                    f"UPDATE key SET document = $2, revision = {_NEXT} WHERE id = $1"
+                    " RETURNING revision",
+                    key_id,
+                    _document(changed),
+                )
+                changed = msgspec.structs.replace(changed, revision=revision)
+                await _keep(connection, key_change(changed))
+            if create is not None:
+                await _insert(connection, create)
+        return changed
+
+    async def put_role(self, role: Role, by: str = "") -> None:
+        await self._change_roles(
+            role.name,
+            role,
+            by,
+            "INSERT INTO role VALUES ($1, $2)"
+            " ON CONFLICT (name) DO UPDATE SET document = excluded.document",
+            _ENCODER.encode(role),
+        )
+
+    async def delete_role(self, name: str, by: str = "") -> bool:
+        return await self._change_roles(name, None, by, "DELETE FROM role WHERE name = $1")
+
+    async def roles(self) -> dict[str, Role]:
+        async with self._database.connection(_UNREADABLE) as connection:
+            rows = await connection.fetch("SELECT document FROM role")
+        roles = [_ROLE.decode(row["document"]) for row in rows]
+        return {role.name: role for role in roles}
+
+    async def roles_version(self) -> int:
+        return await self._number("SELECT version FROM role_version")
+
+    async def newest_revision(self) -> int:
+        return await self._number("SELECT coalesce(max(revision), 0) FROM key")
+
+    async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
+        keys = await self._select("WHERE revision > $1 ORDER BY revision", revision)
+        return (keys[-1].revision if keys else revision), keys
+
+    async def unrecorded(self, limit: int) -> dict[int, Change]:
+        async with self._database.connection(_UNREADABLE) as connection:
+            rows = await connection.fetch(
+                "SELECT number, document FROM change ORDER BY number LIMIT $1", limit
+            )
+        return {row["number"]: _CHANGE.decode(row["document"]) for row in rows}
+
+    async def mark_recorded(self, numbers: Sequence[int]) -> None:
+        async with self._database.connection("the changes were not marked") as connection:
+            await connection.execute("DELETE FROM change WHERE number = ANY($1)", list(numbers))
+
+    async def note(self, kind: str, name: str) -> bytes | None:
+        sql = "SELECT document FROM note WHERE kind = $1 AND name = $2"
+        async with self._database.connection(_UNREADABLE) as connection:
+            document: bytes | None = await connection.fetchval(sql, kind, storable(name))
+        return document
+
+    async def notes(self, kind: str) -> dict[str, bytes]:
+        async with self._database.connection(_UNREADABLE) as connection:
+            rows = await connection.fetch("SELECT name, document FROM note WHERE kind = $1", kind)
+        return {row["name"]: row["document"] for row in rows}
+
+    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
+        async with (
+            self._database.connection("the notes were not kept") as connection,
+            connection.transaction(),
+        ):
+            # Notes come often and may be lost with the machine.
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            await connection.execute(_NOTING)
+            names = list(updates)
+            rows = await connection.fetch(
+                "SELECT name, document FROM note WHERE kind = $1 AND name = ANY($2)", kind, names
+            )
+            before = {row["name"]: row["document"] for row in rows}
+            after = {name: noting(before.get(name)) for name, noting in updates.items()}
+            gone = [name for name, made in after.items() if made is None]
+            await connection.execute(
+                "DELETE FROM note WHERE kind = $1 AND name = ANY($2)", kind, gone
+            )
+            await connection.executemany(
+                "INSERT INTO note VALUES ($1, $2, $3)"
+                " ON CONFLICT (kind, name) DO UPDATE SET document = excluded.document",
+                [(kind, name, made) for name, made in after.items() if made is not None],
+            )
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    @asynccontextmanager
+    async def _changing(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction, and the only one of all processes that changes keys or roles."""
+        async with self._database.connection(refusal) as connection, connection.transaction():
+            await connection.execute(_TURN)
+            yield connection
+
+    async def _change_roles(
+        self, name: str, role: Role | None, by: str, sql: str, *bound: bytes
+    ) -> bool:
+        async with self._changing("the role was not changed") as connection:
+            changed = await connection.fetchval(f"{sql} RETURNING true", name, *bound) is not None
+            if changed:
+                version: int = await connection.fetchval(
+                    "UPDATE role_version SET version = version + 1 RETURNING version"
+                )
+                await _keep(connection, role_change(name, version, role, by))
+        return changed
+
+    async def _select(self, condition: str, *bound: str | int) -> list[Key]:
+        async with self._database.connection(_UNREADABLE) as connection:
+            rows = await connection.fetch(f"{_SELECT} {condition}", *bound)
+        return [_key(row) for row in rows]
+
+    async def _number(self, sql: str) -> int:
+        async with self._database.connection(_UNREADABLE) as connection:
+            number: int = await connection.fetchval(sql)
+        return number
+
+
+async def _insert(connection: asyncpg.Connection, key: Key) -> None:
+    if await connection.fetchval("SELECT true FROM key WHERE id = $1", key.id):
+        raise Conflict(f"there is a key {key.id} already")
+    revision: int = await connection.fetchval(
+        f"INSERT INTO key VALUES ($1, $2, $3, {_NEXT}) RETURNING revision",
+        key.id,
+        key.digest,
+        _document(key),
+    )
+    await _keep(connection, key_change(msgspec.structs.replace(key, revision=revision)))
+
+
+async def _keep(connection: asyncpg.Connection, change: Change) -> None:
+    """Within the transaction that made the change."""
+    await connection.execute("INSERT INTO change (document) VALUES ($1)", _ENCODER.encode(change))
+
+
+def _key(row: asyncpg.Record) -> Key:
+    key = _DECODER.decode(row["document"])
+    return msgspec.structs.replace(key, digest=row["digest"], revision=row["revision"])
+
+
+def _document(key: Key) -> bytes:
+    return _ENCODER.encode(msgspec.structs.replace(key, digest=b"", revision=0))

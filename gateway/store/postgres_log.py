@@ -1,0 +1,353 @@
+"""The log in PostgreSQL, shared by any number of gateways.
+
+Events go into a table as they come, without a lock; the sequencer then gives
+them their offsets (see `postgres_sequencer`). An append is durable with the
+step that places it: its commit flushes the write-ahead log up to itself, and
+so the events before it, whose own commit need not wait for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import asyncpg
+
+from gateway.clock import Clock
+from gateway.cursor import JSON_PREFIX, new_epoch
+from gateway.errors import GatewayError, Unavailable
+from gateway.event import Draft, Event
+from gateway.store.narrow import exact_sql, narrow_sql
+from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
+from gateway.store.postgres import SCHEMA, Database, migrate, storable
+from gateway.store.postgres_rows import (
+    ARRIVING,
+    EVENT_COLUMNS,
+    FIND,
+    JSON_COLUMNS,
+    PLACES,
+    bound_values,
+    events_of,
+    lines_of,
+    page_sql,
+    row_of,
+)
+from gateway.store.postgres_sequencer import Sequencer
+
+# One narrowed read looks at no more offsets than this, so that a selective
+# filter over a long log still moves its cursor several times a second.
+_SCAN = 50_000
+_PAGE_BYTES = 768 * 1024
+_TRIM_EVENTS = 5_000
+_TEND_SECONDS = 10.0
+# A partition is left when it holds this part of what retention keeps, but never a tiny one.
+_PARTS = 8
+_LEAST_AGE = 60_000_000
+_LEAST_BYTES = 16 << 20
+_READERS = 6
+_WRITERS = 4
+_DROP_AGAIN_SECONDS = 60.0
+_LOGGER = logging.getLogger(__name__)
+
+
+async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
+    """Give the log another epoch, and return it: for a database that was set back to an earlier
+    state, so that no cursor from after it means something else now. Gateways must be restarted.
+    """
+    await migrate(url, schema)
+    database = Database(url, 1, schema)
+    try:
+        async with database.connection("the log cannot be renamed") as connection:
+            await connection.execute(_CREATE, new_epoch())
+            epoch: str = await connection.fetchval(_LIFE, new_epoch(), True)
+    finally:
+        await database.close()
+    return epoch
+
+
+class PostgresLog:
+    """`Log` in one PostgreSQL schema. Use `await PostgresLog.open(...)`."""
+
+    def __init__(self, url: str, clock: Clock, schema: str) -> None:
+        self._clock = clock
+        self._reads = Database(url, _READERS, schema)
+        self._writes = Database(url, _WRITERS, schema)
+        # The step that follows makes durable what arrives here.
+        self._arrivals = Database(url, _WRITERS, schema, synchronous_commit="off")
+        self._sequencer: Sequencer
+        self._json_head = b""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._next_drop = 0.0
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, schema: str = SCHEMA) -> PostgresLog:
+        """Open or create the log, and follow it in the background until closed.
+
+        Raises `Unavailable` if the database cannot be reached, `GatewayError`
+        if it cannot be used.
+        """
+        await migrate(url, schema)
+        log = cls(url, clock, schema)
+        try:
+            await log._start()
+        except BaseException:
+            await log.close()
+            raise
+        return log
+
+    @property
+    def epoch(self) -> str:
+        return self._sequencer.epoch
+
+    @property
+    def head(self) -> int:
+        return self._sequencer.head
+
+    @property
+    def floor(self) -> int:
+        return self._sequencer.floor
+
+    def on_append(self, listener: Callable[[], None]) -> None:
+        self._sequencer.on_move(listener)
+
+    def look_now(self) -> None:
+        """Look for events of other gateways at once instead of at the next turn."""
+        self._sequencer.look_now()
+
+    async def catch_up(self) -> None:
+        # Who holds a step up places what is newer; what was acknowledged is placed already.
+        await self._sequencer.step(patient=False)
+
+    async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
+        self._sequencer.check()
+        drafts = list(chain.from_iterable(batches))
+        if not drafts:
+            return [_NOTHING for _ in batches]
+        batch = secrets.randbits(62) + 1
+        now = self._micros()
+        await self._arrive([row_of(draft, batch, now) for draft in drafts])
+        try:
+            first = await self._placed(batch, len(drafts))
+            if first is None:
+                return await self._places(batches, batch)
+        except Unavailable as error:
+            raise _unknown(error) from error
+        results = []
+        for drafts_of_one in batches:
+            count = len(drafts_of_one)
+            results.append(Appended(count, 0, first, first + count - 1) if count else _NOTHING)
+            first += count
+        return results
+
+    async def read(
+        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+    ) -> Page:
+        until = min(until, self.head)
+        if after >= until and after >= self.floor:
+            return Page([], after)
+        condition, bound = narrow_sql(narrowing)
+        rows, reached = await self._page(EVENT_COLUMNS, after, until, limit, condition, bound)
+        return Page(events_of(rows, self._json_head), reached)
+
+    def gives_lines(self, narrowing: Narrowing) -> bool:
+        return exact_sql(narrowing) is not None
+
+    async def read_lines(
+        self, after: int, until: int, *, limit: int, narrowing: Narrowing
+    ) -> Lines:
+        until = min(until, self.head)
+        if after >= until and after >= self.floor:
+            return Lines(b"", 0, after)
+        exact = exact_sql(narrowing)
+        assert exact is not None, "only where gives_lines() says so"
+        condition, bound = exact
+        rows, reached = await self._page(JSON_COLUMNS, after, until, limit, condition, bound)
+        return Lines.of(lines_of(rows, self._json_head), reached)
+
+    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+        async with self._reads.connection("the log cannot be read") as connection:
+            rows = await connection.fetch(
+                FIND, storable(event_id), None if tenant is None else storable(tenant), self.head
+            )
+        return events_of(rows, self._json_head)
+
+    async def last_before(self, micros: int) -> int:
+        async with self._reads.connection("the log cannot be read") as connection:
+            offset: int = await connection.fetchval("SELECT last_before($1)", micros)
+        # What another gateway has appended and is not yet known here is not there yet.
+        return min(offset, self.head)
+
+    async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
+        now = self._micros()
+        most_age = most_bytes = None
+        if before_micros is not None:
+            most_age = max((now - before_micros) // _PARTS, _LEAST_AGE)
+        if max_bytes is not None:
+            most_bytes = max(max_bytes // _PARTS, _LEAST_BYTES)
+        async with self._writes.connection("old events were not deleted") as connection:
+            deleted, floor = await connection.fetchrow(
+                "SELECT * FROM trim_log($1, $2, $3)", before_micros, max_bytes, _TRIM_EVENTS
+            )
+            await connection.execute(_TEND, now, most_age, most_bytes)
+            await self._drop_passed(connection, floor)
+        self._sequencer.floor = max(self.floor, floor)
+        return int(deleted)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for database in (self._arrivals, self._reads, self._writes):
+            await database.close()
+
+    async def _start(self) -> None:
+        async with self._writes.connection("the log cannot be opened") as connection:
+            await connection.execute(_CREATE, new_epoch())
+            epoch = await connection.fetchval(_LIFE, new_epoch(), False)
+            if await connection.fetchval("SHOW fsync") == "off":
+                _LOGGER.warning("the database runs with fsync=off: a power failure loses events")
+        self._json_head = JSON_PREFIX + epoch.encode() + b"-"
+        self._sequencer = Sequencer(self._writes, epoch)
+        await self._tend()
+        await self._sequencer.step(patient=True)
+        self._tasks = [
+            asyncio.create_task(self._sequencer.watch(), name="sequencer"),
+            asyncio.create_task(self._tend_often(), name="partitions"),
+        ]
+
+    async def _arrive(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        try:
+            await self._copy(rows)
+        except Unavailable as error:
+            if isinstance(error.__cause__, asyncpg.CheckViolationError):
+                # There is no partition for them yet.
+                await self._tend()
+                await self._copy(rows)
+            else:
+                raise
+
+    async def _copy(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        begun = False
+        try:
+            async with self._arrivals.connection("the events were not stored") as connection:
+                begun = True
+                await connection.copy_records_to_table("event", records=rows, columns=ARRIVING)
+        except Unavailable as error:
+            if begun and not _took_nothing(error.__cause__):
+                raise _unknown(error) from error
+            raise
+
+    async def _placed(self, batch: int, count: int) -> int | None:
+        """The first offset of a batch, or None if not all of it was placed here, or not whole."""
+        while True:
+            step = await self._sequencer.step(patient=True, mine=batch)
+            if step.accepted == count:
+                return step.first
+            if step.accepted or not step.more:
+                while step.more:
+                    step = await self._sequencer.step(patient=True)
+                return None
+
+    async def _places(self, batches: Sequence[Sequence[Draft]], batch: int) -> list[Appended]:
+        """What became of each batch, when some ids were there already or another gateway's
+        step placed them."""
+        drafts = list(chain.from_iterable(batches))
+        ids, tenants = [draft.id for draft in drafts], [draft.tenant for draft in drafts]
+        async with self._writes.connection("the events cannot be found") as connection:
+            rows = await connection.fetch(PLACES, ids, tenants, batch)
+        places = {(row["id"], row["tenant"]): (row["offset"], row["mine"]) for row in rows}
+        results = []
+        seen = set()
+        for one in batches:
+            accepted = 0
+            offsets = []
+            for draft in one:
+                name = (draft.id, draft.tenant)
+                # Retention may already have taken what was placed a moment ago.
+                offset, mine = places.get(name, (self.floor, True))
+                accepted += mine and name not in seen
+                seen.add(name)
+                offsets.append(offset)
+            results.append(
+                Appended(accepted, len(one) - accepted, min(offsets), max(offsets))
+                if one
+                else _NOTHING
+            )
+        return results
+
+    async def _page(
+        self, columns: str, after: int, until: int, limit: int, condition: str,
+        bound: Sequence[str | int],
+    ) -> tuple[list[asyncpg.Record], int]:  # fmt: skip
+        """Rows, and how far was looked. Raises `Overtaken`."""
+        # Offsets are dense: where nothing is left out, so many rows lie in so many offsets.
+        until = min(until, after + (_SCAN if condition else limit))
+        sql = page_sql(columns, condition)
+        async with self._reads.connection("the log cannot be read") as connection:
+            rows = await connection.fetch(
+                sql, after, until, limit, _PAGE_BYTES, *bound_values(bound)
+            )
+            floor: int = (
+                rows[0]["floor"]
+                if rows
+                else await connection.fetchval("SELECT floor FROM newest_step()")
+            )
+        self._sequencer.floor = max(self.floor, floor)
+        if after < floor:
+            raise Overtaken
+        full = rows and (len(rows) == limit or rows[-1]["upto"] >= _PAGE_BYTES)
+        return rows, rows[-1]["offset"] if full else until
+
+    def _micros(self) -> int:
+        return int(self._clock.now() * 1_000_000)
+
+    async def _drop_passed(self, connection: asyncpg.Connection, floor: int) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._next_drop:
+            return
+        for partition in await connection.fetch(_PASSED, floor):
+            if not await connection.fetchval("SELECT drop_partition($1)", partition["number"]):
+                # Each try may keep everybody waiting for a moment.
+                self._next_drop = loop.time() + _DROP_AGAIN_SECONDS
+
+    async def _tend(self) -> None:
+        async with self._writes.connection("the log cannot be extended") as connection:
+            await connection.execute(_TEND, self._micros(), None, None)
+
+    async def _tend_often(self) -> None:
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            try:
+                await self._tend()
+            except GatewayError as error:
+                _LOGGER.warning("%s; trying again (%s)", error.detail, error.__cause__)
+            except Exception:
+                _LOGGER.exception("extending the log failed, which is a bug; trying again")
+
+
+_NOTHING = Appended(0, 0, 0, 0)
+_CREATE = "INSERT INTO log VALUES (true, $1, 'event'::regclass) ON CONFLICT DO NOTHING"
+_LIFE = "SELECT begin_life($1, $2)"
+_PASSED = "SELECT number FROM partition WHERE left_head <= $1 ORDER BY number"
+_TEND = "SELECT tend_partitions($1, $2, $3)"
+
+
+def _took_nothing(cause: BaseException | None) -> bool:
+    """Whether the server itself has said that the statement failed."""
+    return isinstance(cause, asyncpg.PostgresError) and not isinstance(
+        cause, (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError,
+                asyncpg.CrashShutdownError, asyncpg.IdleInTransactionSessionTimeoutError)
+    )  # fmt: skip
+
+
+def _unknown(error: Unavailable) -> Unavailable:
+    return Unavailable(
+        f"{error.detail}; it is not known whether the events were stored: send them again with "
+        "the same ids, then what is there counts as duplicates",
+        code="outcome_unknown",
+        retry_after=error.retry_after,
+    )

@@ -1,0 +1,113 @@
+"""Events as rows of PostgreSQL, on their way in and out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import count
+from typing import Any
+
+from gateway.clock import format_rfc3339
+from gateway.cursor import JSON_PREFIX
+from gateway.event import Draft, Event
+from gateway.store.postgres import original, storable
+
+ARRIVING = (
+    "batch", "arrived_at", "severity", "has_time", "id", "tenant", "category", "action",
+    "outcome", "actor", "resources", "tail",
+)  # fmt: skip
+
+# What is read of an event, for its JSON alone and for all of it.
+JSON_COLUMNS = "has_time, tail"
+EVENT_COLUMNS = "has_time, tail, tenant, category, action, outcome, severity, actor, resources"
+
+# The events of a range; with the floor, as of the same moment. Bound by: after, until, rows,
+# bytes, and the condition's values. At most so many rows, and bytes but for the first row.
+_PAGE = """
+SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
+  FROM (
+    SELECT *, sum(octet_length(tail)) OVER (ORDER BY "offset" ROWS UNBOUNDED PRECEDING) AS upto
+      FROM (
+        SELECT "offset", recorded_at, it.*
+          FROM sequenced CROSS JOIN LATERAL (
+            SELECT {columns} FROM event
+             WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq{condition}
+          ) AS it
+         WHERE "offset" > $1 AND "offset" <= $2 ORDER BY "offset" LIMIT $3
+      ) AS page
+  ) AS counted
+ WHERE upto - octet_length(tail) < $4 ORDER BY "offset"
+"""
+_PAGE_VALUES = 4
+
+# Bound by: the id, the tenant or null, the head.
+FIND = f"""
+SELECT "offset", recorded_at, it.*
+  FROM sequenced CROSS JOIN LATERAL (
+    SELECT {EVENT_COLUMNS} FROM event
+     WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq
+  ) AS it
+ WHERE id = $1 AND ($2::text IS NULL OR sequenced.tenant = $2) AND "offset" <= $3
+"""
+
+# Where events stand, by ids and tenants, and whether the batch $3 put them there.
+PLACES = """
+SELECT asked.id, asked.tenant, "offset",
+       EXISTS (SELECT FROM event WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq
+                                   AND batch = $3) AS mine
+  FROM unnest($1::text[], $2::text[]) AS asked (id, tenant)
+  JOIN sequenced ON sequenced.id = asked.id AND sequenced.tenant = asked.tenant
+"""
+
+
+def page_sql(columns: str, condition: str) -> str:
+    """The statement for a page; `condition` has `?` for its values."""
+    places = count(_PAGE_VALUES + 1)
+    numbered = re.sub(r"\?", lambda _: f"${next(places)}", condition)
+    return _PAGE.format(columns=columns, condition=numbered)
+
+
+def row_of(draft: Draft, batch: int, now: int) -> tuple[Any, ...]:
+    """The columns `ARRIVING`."""
+    return (
+        batch, now, draft.severity, draft.has_time, draft.id, draft.tenant, draft.category,
+        draft.action, draft.outcome, storable(draft.actor), draft.resources, draft.tail,
+    )  # fmt: skip
+
+
+def events_of(rows: Sequence[Any], head: bytes) -> list[Event]:
+    """The events of rows with `EVENT_COLUMNS`; `head` is what their JSON begins with."""
+    events = []
+    for row in rows:
+        offset, recorded_at, has_time, tail = row[:4]
+        tenant, category, action, outcome, severity, actor, resources = row[4:11]
+        start = b"%b%020d" % (head, offset)
+        json = b'%b",%b%b' % (start, _stamped(recorded_at, has_time), tail)
+        cursor = start[len(JSON_PREFIX) :]
+        events.append(
+            Event(
+                offset, tenant, category, action, outcome, severity, original(actor), resources,
+                cursor, json,
+            )
+        )  # fmt: skip
+    return events
+
+
+def lines_of(rows: Sequence[Any], head: bytes) -> list[bytes]:
+    """The same as native JSON alone, of rows with `JSON_COLUMNS`."""
+    return [b'%b%020d",%b%b' % (head, row[0], _stamped(row[1], row[2]), row[3]) for row in rows]
+
+
+@lru_cache(maxsize=256)
+def _stamped(recorded_at: int, has_time: bool) -> bytes:
+    """The members that an event gets with its offset."""
+    return Draft("", "", "", "", "", 1, "", "", has_time, b"").stored(
+        format_rfc3339(recorded_at).encode()
+    )
+
+
+def bound_values(values: Sequence[str | int]) -> Iterator[str | int]:
+    """The values of a condition as they compare with stored ones."""
+    for value in values:
+        yield storable(value) if isinstance(value, str) else value

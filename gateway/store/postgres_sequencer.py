@@ -1,0 +1,134 @@
+"""The sequencer: sees to it that committed events get their offsets, and knows the head.
+
+Any process may take the next step; the database lets one at a time (see
+`sql/postgres_log_002.sql`). So there is no leader to lose: a process that dies
+or hangs leaves nothing behind that the others would have to wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.errors import GatewayError, Unavailable
+from gateway.store.postgres import Database
+
+# One step holds the others up for no longer than it takes to place so many events.
+_STEP_EVENTS = 10_000
+# Pauses between looks: while others are appending, when it is quiet, while the database is away.
+_BUSY_SECONDS = 0.002
+_QUIET_SECONDS = 0.05
+_AWAY_SECONDS = 0.25
+_SLOWER = 1.5
+_LOGGER = logging.getLogger(__name__)
+
+_STEP = "SELECT * FROM sequence($1, $2, $3)"
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one step did for the batch it was asked about; `more` if it left rows behind."""
+
+    first: int
+    accepted: int
+    more: bool
+
+
+class Sequencer:
+    """Takes steps when asked, and on its own as often as it finds something."""
+
+    def __init__(self, database: Database, epoch: str) -> None:
+        self.epoch = epoch
+        self.head = 0
+        self.floor = 0
+        self._database = database
+        self._listeners: list[Callable[[], None]] = []
+        self._wanted = asyncio.Event()
+        self._looked_at = 0.0
+        self._lost: str | None = None
+
+    def on_move(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    def look_now(self) -> None:
+        """Look without waiting for the pause to end: somebody has heard of new events."""
+        self._wanted.set()
+
+    async def step(self, *, patient: bool, mine: int = 0) -> Step:
+        """Place what has been committed; `mine` is the batch to be told about.
+
+        Without `patient` it does not wait for a step that is going on elsewhere.
+        """
+        self.check()
+        known = self.head
+        async with self._database.connection("the log cannot be read") as connection:
+            row = await connection.fetchrow(_STEP, patient, mine, _STEP_EVENTS)
+        self._looked_at = asyncio.get_running_loop().time()
+        self._note(row["epoch"], row["head"], row["floor"], known)
+        return Step(row["first"] or 0, row["accepted"], row["more"])
+
+    def check(self) -> None:
+        """Raises `Unavailable` for ever once the log has turned out to be another one."""
+        if self._lost is not None:
+            raise Unavailable(self._lost, code="log_replaced", retry_after=30)
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled."""
+        pause = _BUSY_SECONDS
+        away = False
+        while True:
+            await self._pause(pause)
+            before = self.head
+            try:
+                step = await self.step(patient=False)
+            except GatewayError as error:
+                if not away:
+                    _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
+                away, pause = True, _AWAY_SECONDS
+                continue
+            except Exception:
+                _LOGGER.exception("looking for new events failed, which is a bug; trying again")
+                pause = _AWAY_SECONDS
+                continue
+            if away:
+                away = False
+                _LOGGER.warning("the database is back")
+            if step.more:
+                pause = 0.0
+            elif self.head > before:
+                pause = _BUSY_SECONDS
+            else:
+                pause = min(max(pause, _BUSY_SECONDS) * _SLOWER, _QUIET_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until asked to look, or until the last look is that long ago."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while not self._wanted.is_set():
+            due = max(begun, self._looked_at) + seconds
+            if loop.time() >= due:
+                break
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+        self._wanted.clear()
+
+    def _note(self, epoch: str, head: int, floor: int, known: int) -> None:
+        if epoch != self.epoch or head < known:
+            # Events that were acknowledged are gone: a failover that lost them, or a restore.
+            self._lost = (
+                "the database holds another log than before: it was restored, or a failover lost "
+                "events; restart the gateway"
+            )
+            _LOGGER.critical("%s (epoch %s, head %d; was %s, %d)", self._lost, epoch, head,
+                             self.epoch, known)  # fmt: skip
+            self.check()
+        self.floor = max(self.floor, floor)
+        if head > self.head:
+            self.head = head
+            for listener in self._listeners:
+                listener()

@@ -1,0 +1,207 @@
+"""Follows a table that somebody else writes to, and brings each committed row into the log once.
+
+Rows are mapped and go into the event table, in the transaction that also saves
+how far it came; from there they take the way of all events. So the log does
+not change when its source does, and one gateway after the other can go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncpg
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.store.postgres import SCHEMA, Database, migrate
+from gateway.store.postgres_follow import ByHorizon, ByTransaction, Follower, Horizon, Position
+from gateway.store.postgres_rows import ARRIVING, row_of
+from gateway.store.postgres_table import XID_COLUMN, Source, Table, inspect
+from gateway.store.row_mapping import RowMapping
+
+_ROWS = 2_000
+_BUSY_SECONDS = 0.005
+_QUIET_SECONDS = 0.1
+_AWAY_SECONDS = 0.5
+_SLOWER = 1.5
+# A position that no rows came with is saved as well, so that what it passed is not read again.
+_SAVE_SECONDS = 1.0
+_PREPARE_SECONDS = 86_400
+_LOGGER = logging.getLogger(__name__)
+
+_TURN = """
+SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || '.source.' || $1, 0))
+"""
+_POSITION = """
+SELECT number, source_table, snapshot::text, partial_xid::text, partial_key
+  FROM source_step WHERE source = $1 ORDER BY number DESC LIMIT 1
+"""
+_SAVE = """
+INSERT INTO source_step VALUES ($1, $2, $3, $4::text::pg_snapshot, $5::text::xid8, $6)
+"""
+_FORGET = "DELETE FROM source_step WHERE source = $1 AND number = $2 - 100"
+
+
+class TableSource:
+    """One followed table, beside an open `PostgresLog` on the same schema.
+
+    Use `await TableSource.open(...)`, and run `watch(log.look_now)` as a task.
+    """
+
+    def __init__(
+        self, database: Database, table: Table, mapping: RowMapping, follower: Follower,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._table = table
+        self._mapping = mapping
+        self._follower = follower
+        self._clock = clock
+        self._saved_at = 0.0
+
+    @classmethod
+    async def open(
+        cls, url: str, source: Source, clock: Clock, schema: str = SCHEMA
+    ) -> TableSource:
+        """Raises `GatewayError` with the statement to run if the table is not prepared, and
+        `InvalidSetting` if columns are named that it does not have."""
+        await migrate(url, schema)
+        mapping = RowMapping(source.table, source.columns)
+        # The log's next step makes durable what arrives here. A client that hangs is let go soon.
+        database = Database(
+            url, 2, schema, synchronous_commit="off", idle_in_transaction_session_timeout="2s"
+        )
+        follower: Follower
+        try:
+            async with database.connection("the table cannot be read") as connection:
+                table = await inspect(connection, source.table, mapping)
+                if source.read_only:
+                    follower = ByHorizon(table)
+                else:
+                    await _check_prepared(connection, table)
+                    follower = ByTransaction(table)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, table, mapping, follower, clock)
+
+    async def collect(self) -> int:
+        """Bring in the next rows; returns how many. 0 also while another gateway does it."""
+        name, now = self._table.name, asyncio.get_running_loop().time()
+        async with (
+            self._database.connection("the table cannot be followed") as connection,
+            connection.transaction(),
+        ):
+            if not await connection.fetchval(_TURN, name):
+                return 0
+            number, position = await _position(connection, self._table)
+            found = await self._follower.find(connection, position, _ROWS)
+            if found.position is None or not (found.rows or now > self._saved_at + _SAVE_SECONDS):
+                return 0
+            if found.rows:
+                await self._store(connection, found.rows)
+            at = found.position
+            await connection.execute(
+                _SAVE, name, number + 1, self._table.oid, at.snapshot, at.xid, at.key
+            )
+            await connection.execute(_FORGET, name, number)
+        self._saved_at = now
+        return len(found.rows)
+
+    async def watch(self, brought_in: Callable[[], None]) -> None:
+        """Collect again and again, until cancelled; `brought_in` is called when rows came."""
+        pause = _BUSY_SECONDS
+        while True:
+            try:
+                rows = await self.collect()
+            except GatewayError as error:
+                _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
+                await asyncio.sleep(_AWAY_SECONDS)
+                continue
+            except Exception:
+                _LOGGER.exception("following a table failed, which is a bug; trying again")
+                await asyncio.sleep(_AWAY_SECONDS)
+                continue
+            if rows:
+                brought_in()
+                pause = 0.0 if rows == _ROWS else _BUSY_SECONDS
+            else:
+                pause = min(max(pause, _BUSY_SECONDS) * _SLOWER, _QUIET_SECONDS)
+            await asyncio.sleep(pause)
+
+    async def horizon(self) -> Horizon | None:
+        """Of a table that is only read: what its newest rows wait for; None if for nothing."""
+        async with self._database.connection("the horizon is not known") as connection:
+            return await self._follower.horizon(connection)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def _store(self, connection: asyncpg.Connection, rows: Sequence[Any]) -> None:
+        now = int(self._clock.now() * 1_000_000)
+        batch = secrets.randbits(62) + 1
+        arriving = [row_of(self._mapping.draft(row["key"], row["row"]), batch, now) for row in rows]
+        await connection.copy_records_to_table("event", records=arriving, columns=ARRIVING)
+
+
+async def preparation(url: str, source: Source, schema: str = SCHEMA) -> str | None:
+    """The one statement that adds what following needs to the table; None if nothing is missing.
+
+    It is for the owner of the table, who reads it before it is run.
+    """
+    mapping = RowMapping(source.table, source.columns)
+    database = Database(url, 1, schema)
+    try:
+        async with database.connection("the table cannot be read") as connection:
+            return (await inspect(connection, source.table, mapping)).preparation()
+    finally:
+        await database.close()
+
+
+async def prepare(url: str, source: Source, schema: str = SCHEMA) -> None:
+    """Run that statement."""
+    statement = await preparation(url, source, schema)
+    if statement is None:
+        return
+    # An index over a large table takes its time; waiting for the table may not, since everybody
+    # else waits behind it.
+    database = Database(url, 1, schema, statement_timeout="0")
+    try:
+        async with database.connection("the table was not prepared") as connection:
+            await connection.execute(statement, timeout=_PREPARE_SECONDS)
+    finally:
+        await database.close()
+
+
+async def _position(connection: asyncpg.Connection, table: Table) -> tuple[int, Position]:
+    row = await connection.fetchrow(_POSITION, table.name)
+    if row is None:
+        return 0, Position()
+    if row["source_table"] != table.oid:
+        # Restored from a dump: its transactions count anew. Rows that are in the log already are
+        # known by their ids.
+        return row["number"], Position()
+    return row["number"], Position(row["snapshot"], row["partial_xid"], row["partial_key"])
+
+
+async def _check_prepared(connection: asyncpg.Connection, table: Table) -> None:
+    if statement := table.preparation():
+        raise GatewayError(
+            f"store.table: {table.name} is not prepared; run `audit-gateway store prepare`, or as "
+            f"its owner: {statement}",
+            code="table_not_prepared",
+        )
+    # Rows whose transactions are yet to come would be waited for.
+    if await connection.fetchval(
+        f"SELECT true FROM {table.name} WHERE {XID_COLUMN} >="
+        " pg_snapshot_xmax(pg_current_snapshot()) LIMIT 1"
+    ):
+        raise GatewayError(
+            f"store.table: {table.name} was restored from another server; run once, as its owner: "
+            f"UPDATE {table.name} SET {XID_COLUMN} = pg_current_xact_id()",
+            code="table_restored",
+        )

@@ -1,0 +1,192 @@
+"""How a row of somebody else's table becomes an event.
+
+Values are put into the members and limits of an event with some leniency: what
+is optional and too long is cut, since the row stands whole under `data`. A row
+that still makes no event becomes one that says so: nothing is passed over in
+silence, and nothing stands in the way of what comes behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.errors import InvalidSetting
+from gateway.event import MAX_EVENT_BYTES, OUTCOMES, Draft
+from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.mapping.moments import utc_time
+from gateway.ingest.mapping.native import LONG, SHORT, Unmappable, action, category, text
+
+UNMAPPABLE = "source.row"
+_GROUPS = {
+    "actor": ("type", "id", "name", "key_id"),
+    "source": ("service", "ip", "port", "user_agent"),
+    "target": ("urn", "type", "id", "name"),
+    "request": ("id", "trace_id"),
+}
+_PLAIN = (
+    "id", "time", "tenant", "category", "action", "outcome", "severity", "reason", "data",
+    "targets",
+)  # fmt: skip
+MEMBERS = (*_PLAIN, *(f"{group}.{name}" for group, names in _GROUPS.items() for name in names))
+_REQUIRED = ("category", "action")
+_LIMITS = {"user_agent": LONG, "urn": LONG}
+_ID = re.compile(r"[ -~]{1,128}")
+# A row larger than this makes no event, whatever its columns hold.
+LARGEST_ROW = 4 * MAX_EVENT_BYTES
+_SHOWN = 8192
+_KEPT = ("id", "tenant", "category", "action", "time")
+_CONSTANT = "="
+_RECORD = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANY = msgspec.json.Decoder()
+_ENCODER = msgspec.json.Encoder()
+_NO_IDS: Iterator[str] = iter(())
+
+
+class RowMapping:
+    """Which column, JSON path in a column, or constant makes each member.
+
+    `columns` is `{"action": "verb", "actor.id": "payload.user.id", "category": "=billing"}`:
+    a column, a column and a path of members inside it, or `=` and a constant.
+    Without `data` the whole row is kept there. `table` names the source in ids.
+    Raises `InvalidSetting` for members that are unknown or missing.
+    """
+
+    def __init__(self, table: str, columns: Mapping[str, str]) -> None:
+        unknown = [member for member in columns if member not in MEMBERS]
+        if unknown:
+            raise InvalidSetting(
+                f"store.columns: an event has no member {unknown[0]!r}; there are "
+                + ", ".join(MEMBERS)
+            )
+        missing = [member for member in _REQUIRED if member not in columns]
+        if missing:
+            raise InvalidSetting(
+                f"store.columns: {missing[0]} is needed; name a column, or a constant like "
+                f'{missing[0]} = "=app"'
+            )
+        self._table = table
+        self._constants = {
+            member: value[1:] for member, value in columns.items() if value.startswith(_CONSTANT)
+        }
+        self._paths = {
+            member: value.split(".")
+            for member, value in columns.items()
+            if not value.startswith(_CONSTANT)
+        }
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that must be there."""
+        return {path[0] for path in self._paths.values()}
+
+    def draft(self, key: str, row: str | None) -> Draft:
+        """The event of a row, as JSON text; None if the row is too large to be looked at."""
+        if row is None:
+            return self._marked(key, {}, "the row is too large", None)
+        values: dict[str, Any] = {}
+        try:
+            values = self._values(row)
+            event = self._event(key, values)
+            data = values["data"] if "data" in values else msgspec.Raw(row.encode())
+            return _decoded(event, data)
+        except (ValueError, TypeError, RecursionError, Refused) as error:
+            return self._marked(key, values, str(error), row)
+
+    def _values(self, row: str) -> dict[str, Any]:
+        record = _RECORD.decode(row)
+        found = {member: _inner(record, path) for member, path in self._paths.items()}
+        return {**self._constants, **found}
+
+    def _event(self, key: str, values: dict[str, Any]) -> dict[str, Any]:
+        """All members but `data`. Raises `ValueError` for a row that makes no event."""
+        plain = {
+            member: None if raw is None else raw if isinstance(raw, str) else _ANY.decode(raw)
+            for member, raw in values.items()
+            if member != "data"
+        }
+        event: dict[str, Any] = {
+            "id": self._id(key, plain.get("id")),
+            "time": utc_time(plain, "time"),
+            "tenant": text(plain.get("tenant")),
+            "category": category(text(plain["category"]) or ""),
+            "action": action(text(plain["action"]) or ""),
+            "outcome": _outcome(plain.get("outcome")),
+            "severity": _severity(plain.get("severity")),
+            "reason": text(plain.get("reason"), LONG),
+            "targets": plain.get("targets"),
+        }
+        for member in _REQUIRED:
+            if not event[member]:
+                raise Unmappable(member, "the row has none")
+        for group, names in _GROUPS.items():
+            members = {name: _short(name, plain.get(f"{group}.{name}")) for name in names}
+            found = {name: value for name, value in members.items() if value is not None}
+            if found and group == "target":
+                event["targets"] = [found]
+            elif found:
+                event[group] = found
+        return {member: value for member, value in event.items() if value is not None}
+
+    def _id(self, key: str, own: Any) -> str:
+        """The row's own id if it fits, else one made of the table and its key: always the same."""
+        for candidate in (text(own, 129), f"{self._table}:{key}"):
+            if candidate is not None and _ID.fullmatch(candidate):
+                return candidate
+        return "sha256-" + hashlib.sha256(f"{self._table}:{key}".encode()).hexdigest()
+
+    def _marked(self, key: str, values: dict[str, Any], reason: str, row: str | None) -> Draft:
+        """The event that stands for a row that makes none: as much of it as is certain."""
+        data: dict[str, Any] = {
+            "truncated": True, "reason": reason[:LONG], "table": self._table, "key": key[:SHORT],
+        }  # fmt: skip
+        if row is not None:
+            data |= {"bytes": len(row.encode()), "row": row[:_SHOWN]}
+        try:
+            event = self._event(key, values)
+            return _decoded({name: event[name] for name in _KEPT if name in event}, data)
+        except (ValueError, TypeError, KeyError, RecursionError, Refused):
+            event = {"id": self._id(key, None), "category": UNMAPPABLE, "action": "truncated"}
+            return _decoded(event, data)
+
+
+def _decoded(event: dict[str, Any], data: Any) -> Draft:
+    """`data` is a value, or JSON that stays as it is, digit for digit; no object gets a name."""
+    if data is None:
+        return decode_event(_ENCODER.encode(event), _NO_IDS)
+    whole = isinstance(data, dict) or (isinstance(data, msgspec.Raw) and bytes(data)[:1] == b"{")
+    members = {**event, "data": data if whole else {"value": data}}
+    return decode_event(_ENCODER.encode(members), _NO_IDS)
+
+
+def _inner(record: Any, path: list[str]) -> msgspec.Raw | None:
+    """The value at the end of a path; JSON in a column of text is looked into as well."""
+    value: msgspec.Raw | None = record.get(path[0])
+    for name in path[1:]:
+        if value is None:
+            return None
+        inside = _ANY.decode(value)
+        try:
+            value = _RECORD.decode(inside if isinstance(inside, str) else value).get(name)
+        except msgspec.DecodeError:
+            return None
+    return None if value is None or bytes(value) == b"null" else value
+
+
+def _short(name: str, value: Any) -> Any:
+    if name == "port":
+        return value if isinstance(value, int) and 0 <= value <= 65535 else None
+    return text(value, _LIMITS.get(name, SHORT))
+
+
+def _outcome(value: Any) -> str:
+    name = value.lower() if isinstance(value, str) else value
+    return name if name in OUTCOMES else "unknown"
+
+
+def _severity(value: Any) -> int | None:
+    return min(max(value, 1), 6) if isinstance(value, int) else None

@@ -1,0 +1,53 @@
+"""Copies of SQLite files that are in use, and what a restored log needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import apsw
+
+from gateway.cursor import new_epoch
+from gateway.errors import NotFound
+from gateway.store.folder import WriterLock
+from gateway.store.sqlite import open_reader, open_writer, unavailable
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database as it is at one moment, whoever writes to it meanwhile.
+
+    `target` must not exist; it is readable by its user alone, and on disk when this returns.
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        reading, writing = open_reader(source), apsw.Connection(str(target))
+        with reading, writing.backup("main", reading, "main") as backup:
+            # All in one step: a writer of another process would make it begin again between two.
+            backup.step()
+        writing.close()
+        reading.close()
+    except apsw.Error as error:
+        raise unavailable(error, f"{source} was not copied to {target}") from error
+
+
+def begin_new_life(path: Path) -> str:
+    """Give the log at `path` another epoch, and return it: for one that was set back to an earlier
+    state, so that no cursor from after it means something else now.
+
+    Raises `NotFound` if there is no log, `FolderLocked` while a gateway runs on it.
+    """
+    if not path.exists():
+        raise NotFound(f"there is no log {path}")
+    lock = WriterLock(path)
+    try:
+        connection = open_writer(path, "sqlite_log")
+        try:
+            epoch = new_epoch()
+            connection.execute("UPDATE log SET epoch = ?", (epoch,))
+            return epoch
+        except apsw.Error as error:
+            raise unavailable(error, f"{path} was not changed") from error
+        finally:
+            connection.close()
+    finally:
+        lock.release()

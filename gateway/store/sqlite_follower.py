@@ -1,0 +1,98 @@
+"""The embedded log as the other processes of one gateway have it: they read the file themselves,
+and append through the process that writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from gateway.clock import Clock
+from gateway.errors import Unavailable
+from gateway.event import Draft, Event
+from gateway.store.ports import Appended
+from gateway.store.sqlite import unavailable
+from gateway.store.sqlite_reader import SqliteReader, one_row
+from gateway.store.writer_link import WriterLink
+
+# The writer tells of every append; this is for when it could not.
+_LOOK_SECONDS = 0.1
+_LOGGER = logging.getLogger(__name__)
+
+
+class SqliteFollower(SqliteReader):
+    """`Log` in an SQLite file that another process writes. Use `await SqliteFollower.open(...)`.
+
+    While that process is away, `append` and `trim` raise `Unavailable`, and
+    everything else goes on.
+    """
+
+    def __init__(self, path: Path, link: Path, clock: Clock) -> None:
+        super().__init__(path)
+        self._clock = clock
+        self._link = WriterLink(link, clock, self._moved)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(cls, path: Path, link: Path, clock: Clock) -> SqliteFollower:
+        """Follow the log at `path`, whose writer listens on the Unix socket `link`.
+
+        Raises `Unavailable` if there is no log yet. The writer may be away.
+        """
+        follower = cls(path, link, clock)
+        try:
+            connection = follower._reader()
+            follower._opened(*one_row(connection, "SELECT epoch, head, floor FROM log"))
+        except apsw.Error as error:
+            follower._close_readers()
+            raise unavailable(error, f"{path} cannot be followed") from error
+        follower._tasks = [
+            asyncio.create_task(follower._link.run(), name="writer link"),
+            asyncio.create_task(follower._look_often(), name="look"),
+        ]
+        return follower
+
+    async def connected(self) -> None:
+        """Return once the writer can be reached."""
+        await self._link.connected()
+
+    async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
+        return await self._link.append(batches)
+
+    async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
+        return await self._link.trim(before_micros, max_bytes)
+
+    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+        self._look()
+        return await super().find(event_id, tenant)
+
+    async def catch_up(self) -> None:
+        self._look()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._close_readers()
+
+    def _look(self) -> None:
+        """Whatever can be read is durable: SQLite shows a commit after it has been synced."""
+        try:
+            self._moved(*one_row(self._reader(), "SELECT head, floor FROM log"))
+        except apsw.Error as error:
+            raise unavailable(error, "the log cannot be read") from error
+
+    async def _look_often(self) -> None:
+        away = False
+        while True:
+            await self._clock.sleep(_LOOK_SECONDS)
+            try:
+                self._look()
+                away = False
+            except Unavailable as error:
+                if not away:
+                    _LOGGER.warning("%s; trying again", error.detail)
+                away = True

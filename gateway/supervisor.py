@@ -1,0 +1,353 @@
+"""Several processes on one port: starts them, starts again what dies, ends them together.
+
+Workers are forked from this process, which has loaded everything but has no
+event loop, no thread and no file of the store open. So a worker is there within
+milliseconds, and one that dies is hardly missed. What must outlive a worker is
+held here: the right to write the log, the listening sockets, the shared figures.
+
+Both ends of a worker's control socket notice when the other process is gone: a
+worker that loses its supervisor drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+import msgspec
+
+from gateway.errors import GatewayError
+from gateway.server.figures import Figures
+from gateway.server.listening import SharedAddress
+from gateway.service import claim_log
+from gateway.settings.load import Settings
+from gateway.store.folder import WriterLock
+
+# A worker that lived so long is started again at once; else after pauses that double.
+_STABLE_SECONDS = 5.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+# To drain takes less than `server.drain_timeout`; this is for the rest of a worker's end.
+_END_SECONDS = 10.0
+_LISTEN_FOR = {signal.SIGTERM, signal.SIGINT}
+_UNAVAILABLE = 5
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Failed(msgspec.Struct):
+    """Why a worker could not start: the members of a `GatewayError`."""
+
+    detail: str
+    code: str
+    exit_code: int
+
+
+class Worker:
+    """What a worker process knows of its place among the others. Worker 0 writes the log."""
+
+    def __init__(
+        self,
+        number: int,
+        sockets: list[socket.socket],
+        control: socket.socket,
+        lock: WriterLock | None,
+        figures: Figures,
+        greets: bool,
+    ) -> None:
+        self.number = number
+        self.sockets = sockets
+        self.lock = lock
+        self.figures = figures
+        # Whether this is the one process that says where the gateway listens.
+        self.greets = greets
+        self._control = control
+        self._all_ready = False
+        self._told = asyncio.Event()
+
+    @property
+    def writes(self) -> bool:
+        return self.number == 0
+
+    def say_ready(self, stop: asyncio.Event) -> None:
+        """Tell the supervisor; from here on `stop` is set when it wants an end, or is gone."""
+        self._control.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._control, self._listen, stop)
+        with suppress(OSError):
+            self._control.send(b"ready\n")
+
+    async def all_ready(self) -> bool:
+        """Return True when all workers have started, False when an end is wanted before."""
+        await self._told.wait()
+        return self._all_ready
+
+    def _listen(self, stop: asyncio.Event) -> None:
+        try:
+            data = self._control.recv(64)
+        except OSError:
+            data = b""
+        if data:
+            self._all_ready = True
+        else:
+            asyncio.get_running_loop().remove_reader(self._control)
+            stop.set()
+        self._told.set()
+
+
+Work = Callable[[Worker], Coroutine[Any, Any, None]]
+
+
+def supervise(settings: Settings, work: Work) -> None:
+    """Run `work` in `server.workers` processes until SIGTERM or SIGINT.
+
+    Returns when all have ended. Raises `GatewayError` when they cannot start,
+    or did not end in time.
+    """
+    lock = claim_log(settings)
+    address = SharedAddress(settings.server.host, settings.server.port)
+    _Supervisor(settings, work, lock, address).run()
+
+
+class _Process:
+    """The supervisor's record of a worker."""
+
+    def __init__(self, number: int, sockets: list[socket.socket]) -> None:
+        self.number = number
+        self.sockets = sockets
+        self.pid = 0
+        self.control: socket.socket | None = None
+        self.said = b""
+        self.ready_at: float | None = None
+        self.failures = 0
+        # When to start it again.
+        self.due: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or will again."""
+        return self.control is not None or self.due is not None
+
+    def close_sockets(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+        self.sockets = []
+
+
+class _Supervisor:
+    def __init__(
+        self, settings: Settings, work: Work, lock: WriterLock | None, address: SharedAddress
+    ) -> None:
+        self._work = work
+        self._lock = lock
+        self._address = address
+        self._drain_seconds = settings.server.drain_timeout
+        workers = settings.server.workers
+        self._figures = Figures(workers)
+        self._processes = [_Process(number, address.bind()) for number in range(workers)]
+        self._selector = selectors.DefaultSelector()
+        self._greeted = False
+        self._asked_to_stop = False
+        self._stopping = False
+        # When those that have not ended are killed.
+        self._deadline: float | None = None
+        self._failure: GatewayError | None = None
+
+    def run(self) -> None:
+        wake, waker = socket.socketpair()
+        wake.setblocking(False)
+        waker.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        for number in _LISTEN_FOR:
+            signal.signal(number, self._on_signal)
+        self._selector.register(wake, selectors.EVENT_READ)
+        # What is here now stays as it is in every worker, and its memory is shared.
+        gc.collect()
+        gc.freeze()
+        # The others need what the first one makes: the log, the keys, the pepper.
+        self._start(self._processes[0])
+        while any(process.alive for process in self._processes):
+            for key, _ in self._selector.select(self._patience()):
+                if key.data is None:
+                    wake.recv(64)
+                else:
+                    self._hear(key.data)
+            if self._asked_to_stop:
+                self._stop()
+            self._do_what_is_due()
+        if self._failure is not None:
+            raise self._failure
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._asked_to_stop = True
+
+    # Starting
+
+    def _start(self, process: _Process) -> None:
+        process.due = process.ready_at = None
+        process.said = b""
+        ours, theirs = socket.socketpair()
+        # The handlers are not for the child: no signal before it has its own.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _LISTEN_FOR)
+        process.pid = os.fork()
+        if process.pid == 0:
+            ours.close()
+            self._become_worker(process, theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _LISTEN_FOR)
+        theirs.close()
+        process.control = ours
+        self._selector.register(ours, selectors.EVENT_READ, process)
+        _LOGGER.info("worker %d is process %d", process.number, process.pid)
+
+    def _become_worker(self, process: _Process, control: socket.socket) -> NoReturn:
+        """In the child: let go of what belongs to the others, work, and end."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # Ctrl-C reaches every process of the terminal; the supervisor decides.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _LISTEN_FOR)
+            self._selector.close()
+            for other in self._processes:
+                if other is not process:
+                    other.close_sockets()
+                if other.control is not None:
+                    other.control.close()
+            lock = self._lock
+            if lock is not None and process.number:
+                lock.release()
+                lock = None
+            self._figures.begin(process.number)
+            greets = process.number == 0 and not self._greeted
+            worker = Worker(process.number, process.sockets, control, lock, self._figures, greets)
+            asyncio.run(self._work(worker))
+            status = 0
+        except GatewayError as error:
+            failed = _Failed(error.detail, error.code, error.exit_code)
+            control.send(msgspec.json.encode(failed) + b"\n")
+        except BaseException:
+            _LOGGER.critical("worker %d has failed", process.number, exc_info=True)
+        finally:
+            # Not `sys.exit`: what waits further up the stack is the supervisor's.
+            sys.stdout.flush()
+            os._exit(status)
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        for process in self._processes:
+            if process.due is not None and process.due <= now:
+                try:
+                    process.sockets = process.sockets or self._address.bind()
+                except GatewayError as error:
+                    _LOGGER.error("worker %d: %s", process.number, error.detail)
+                    process.due = now + _LONGEST_PAUSE
+                else:
+                    self._start(process)
+        if self._deadline is not None and self._deadline <= now:
+            self._kill()
+
+    def _patience(self) -> float | None:
+        moments = [*(process.due for process in self._processes), self._deadline]
+        known = [moment for moment in moments if moment is not None]
+        return max(0.0, min(known) - time.monotonic()) if known else None
+
+    # Hearing of them
+
+    def _hear(self, process: _Process) -> None:
+        assert process.control is not None
+        try:
+            data = process.control.recv(65536)
+        except ConnectionError:
+            data = b""
+        process.said += data
+        if not data:
+            self._ended(process)
+        elif process.said == b"ready\n":
+            self._ready(process)
+
+    def _ready(self, process: _Process) -> None:
+        process.ready_at = time.monotonic()
+        if self._stopping:
+            return
+        for other in self._processes:
+            if not other.pid:
+                self._start(other)
+        if not self._greeted and all(other.ready_at for other in self._processes):
+            writer = self._processes[0].control
+            assert writer is not None
+            writer.send(b"all ready\n")
+            self._greeted = True
+
+    def _ended(self, process: _Process) -> None:
+        assert process.control is not None
+        self._selector.unregister(process.control)
+        process.control.close()
+        process.control = None
+        self._figures.end(process.number)
+        status = os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        if self._stopping:
+            return
+        failed = self._why(process)
+        if failed is not None:
+            how = f"could not start: {failed.detail}"
+        if not self._greeted or (failed is not None and failed.exit_code != _UNAVAILABLE):
+            # It would fail again: the gateway has to be set up otherwise.
+            self._fail(failed or _Failed(f"worker {process.number} {how}", "worker_failed", 1))
+            return
+        lived = time.monotonic() - process.ready_at if process.ready_at else 0.0
+        process.failures = 0 if lived >= _STABLE_SECONDS else process.failures + 1
+        pause = 0.0
+        if process.failures > 1:
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (process.failures - 2))
+            # Who connects meanwhile goes to the other workers. Before a start at once the sockets
+            # stay: whoever waits in their queue is served by the next process.
+            process.close_sockets()
+        _LOGGER.warning("worker %d (process %d) %s; starting it again in %.1f s",
+                        process.number, process.pid, how, pause)  # fmt: skip
+        process.due = time.monotonic() + pause
+
+    @staticmethod
+    def _why(process: _Process) -> _Failed | None:
+        said = process.said.removeprefix(b"ready\n")
+        return msgspec.json.decode(said, type=_Failed) if said.endswith(b"\n") else None
+
+    # Ending
+
+    def _fail(self, failed: _Failed) -> None:
+        self._failure = GatewayError(failed.detail, code=failed.code)
+        self._failure.exit_code = failed.exit_code
+        self._stop()
+
+    def _stop(self) -> None:
+        """Nobody connects any more, and every worker drains."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._deadline = time.monotonic() + self._drain_seconds + _END_SECONDS
+        for process in self._processes:
+            process.due = None
+            process.close_sockets()
+        for process in self._processes:
+            if process.control is not None:
+                process.control.shutdown(socket.SHUT_WR)
+
+    def _kill(self) -> None:
+        late = [process for process in self._processes if process.control is not None]
+        for process in late:
+            os.kill(process.pid, signal.SIGKILL)
+        self._deadline = None
+        numbers = ", ".join(str(process.number) for process in late)
+        self._failure = self._failure or GatewayError(
+            f"killed workers that did not end in time: {numbers}", code="stop_too_slow"
+        )

@@ -1,0 +1,126 @@
+"""The adapters that the contract suites run over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.ingest.writer import Writer
+from gateway.store.memory_log import MemoryLog
+from gateway.store.ports import KeyStore, Log
+from gateway.store.postgres_keys import PostgresKeys
+from gateway.store.postgres_log import PostgresLog
+from gateway.store.sqlite_follower import SqliteFollower
+from gateway.store.sqlite_keys import SqliteKeys
+from gateway.store.sqlite_log import SqliteLog
+from gateway.store.writer_server import WriterServer
+from tests.services.postgres import PostgresServer, installations, servers
+
+if TYPE_CHECKING:
+    from tests.conftest import FakeClock
+
+
+POSTGRES = [f"postgres{major}" for major in sorted(installations())]
+# Each of them asks its database for news twenty times a second.
+_POSTGRES_LOGS_AT_ONCE = 2
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[str], PostgresServer]]:
+    """The server of a major version."""
+    with servers() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", "follower", *POSTGRES])
+async def new_log(
+    request: pytest.FixtureRequest,
+    clock: FakeClock,
+    tmp_path: Path,
+    postgres: Callable[[str], PostgresServer],
+) -> AsyncIterator[Callable[[], Awaitable[Log]]]:
+    """Makes an empty log at each call; all of them are closed at the end."""
+    made: list[Log] = []
+
+    async def make() -> Log:
+        log: Log
+        if request.param == "memory":
+            log = MemoryLog(clock)
+        elif request.param == "sqlite":
+            log = await SqliteLog.open(tmp_path / f"log{len(made)}.db", clock)
+        elif request.param == "follower":
+            log = await stack.enter_async_context(followed(tmp_path, f"log{len(made)}", clock))
+        else:
+            for earlier in made[:-_POSTGRES_LOGS_AT_ONCE]:
+                await earlier.close()
+            log = await PostgresLog.open(url, clock, f"log{len(made)}")
+        made.append(log)
+        return log
+
+    async with AsyncExitStack() as stack:
+        url = ""
+        if request.param in POSTGRES:
+            server = postgres(request.param.removeprefix("postgres"))
+            url = await stack.enter_async_context(server.database())
+        yield make
+        for log in made:
+            await log.close()
+
+
+@asynccontextmanager
+async def followed(folder: Path, name: str, clock: FakeClock) -> AsyncIterator[SqliteFollower]:
+    """A follower of a log whose writer is there, too."""
+    path, link = folder / f"{name}.db", folder / f"{name}.sock"
+    written = await SqliteLog.open(path, clock)
+    writer = Writer(written, queue_events=100_000, queue_bytes=1 << 30)
+    writing = asyncio.create_task(writer.run())
+    server = WriterServer(link, written, writer.append_together)
+    await server.start()
+    follower = await SqliteFollower.open(path, link, clock)
+    await follower.connected()
+    yield follower
+    await server.close(1.0)
+    writer.close()
+    await writing
+    await written.close()
+
+
+@pytest.fixture
+async def log(new_log: Callable[[], Awaitable[Log]]) -> Log:
+    """An empty log."""
+    return await new_log()
+
+
+@pytest.fixture(params=["sqlite", *POSTGRES])
+async def connect_keys(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: Callable[[str], PostgresServer]
+) -> AsyncIterator[Callable[[], Awaitable[KeyStore]]]:
+    """Connects to one and the same key store, as each process does for itself."""
+    made: list[KeyStore] = []
+
+    async def connect() -> KeyStore:
+        if request.param == "sqlite":
+            made.append(SqliteKeys(tmp_path / "keys.db"))
+        else:
+            made.append(await PostgresKeys.open(url))
+        return made[-1]
+
+    async with AsyncExitStack() as stack:
+        url = ""
+        if request.param in POSTGRES:
+            server = postgres(request.param.removeprefix("postgres"))
+            url = await stack.enter_async_context(server.database())
+        yield connect
+        for store in made:
+            await store.close()
+
+
+@pytest.fixture
+async def keys(connect_keys: Callable[[], Awaitable[KeyStore]]) -> KeyStore:
+    """An empty key store."""
+    return await connect_keys()

@@ -1,0 +1,72 @@
+"""Both adapters of what replicas share, under one name each."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from gateway.clock import Clock
+from gateway.shared.memory import shared_in_process
+from gateway.shared.ports import Shared
+from gateway.shared.redis import shared_over_redis
+from gateway.shared.redis_address import RedisAddress, parse_address
+
+START = 1_700_000_000.0
+ADAPTERS = ("memory", "redis")
+_PREFIXES = itertools.count()
+
+Opening = AbstractAsyncContextManager[Shared]
+Opens = Callable[[Clock], Opening]
+
+
+def new_prefix() -> str:
+    """Names at the server that no other test uses."""
+    return f"test{next(_PREFIXES)}"
+
+
+def replicas_of(
+    address: RedisAddress | str,
+    *,
+    server_time: bool = True,
+    lease_seconds: float = 10.0,
+    prefix: str | None = None,
+) -> Opens:
+    """Opens replicas that share everything with each other and nothing with another test.
+
+    With `server_time=False` they decide by the clock they are opened with.
+    """
+    chosen = prefix or new_prefix()
+    parsed = parse_address(address) if isinstance(address, str) else address
+
+    def opens(clock: Clock) -> Opening:
+        return shared_over_redis(
+            parsed, clock, prefix=chosen, server_time=server_time, lease_seconds=lease_seconds
+        )
+
+    return opens
+
+
+def adapter(name: str, url: str) -> Opens:
+    """How to open an adapter that decides by the clock it is given."""
+    return shared_in_process if name == "memory" else replicas_of(url, server_time=False)
+
+
+class StillClock:
+    """Time that a test moves by hand and nobody waits for. Implements `gateway.clock.Clock`."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def now(self) -> float:
+        return START + self.passed
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def tick(self, seconds: float) -> None:
+        self.passed += seconds

@@ -1,0 +1,273 @@
+"""What every key store promises: one truth for all processes, and changes that can be followed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import Conflict, GatewayError
+from gateway.keys.grant import parse_grant
+from gateway.keys.key import Key
+from gateway.keys.role import Role
+from gateway.store.ports import KeyStore
+from gateway.store.sqlite_keys import SqliteKeys
+
+Connect = Callable[[], Awaitable[KeyStore]]
+ROOT = Path(__file__).parents[2]
+NOW = 1_700_000_000.123456
+GRANT = parse_grant(
+    {"id": "g", "actions": ["stream", "pull"], "categories": ["auth.**", "ü/x"], "min_severity": 3}
+)
+
+
+def key(key_id: str, **members: Any) -> Key:
+    made = Key(
+        id=key_id, digest=bytes(range(32)), name="Größe", purpose="a 'test'", owner="o",
+        grants=(GRANT,), created_at=NOW, expires_at=NOW + 60,
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **members)
+
+
+def unnumbered(found: Key | None) -> Key:
+    assert found is not None
+    assert found.revision > 0
+    return msgspec.structs.replace(found, revision=0)
+
+
+async def test_an_empty_store_has_nothing(keys: KeyStore) -> None:
+    assert await keys.all() == []
+    assert await keys.get("a") is None
+    assert await keys.revoke("a", NOW, "why") is None
+    assert await keys.changed_since(0) == (0, [])
+    assert await keys.changed_since(7) == (7, [])
+    assert await keys.newest_revision() == 0
+
+
+async def test_a_key_is_kept_member_by_member(keys: KeyStore) -> None:
+    made = key("a", revoked_at=None, roles=("r",), suspended_at=NOW, suspended_reason="pause")
+    await keys.create(made)
+    assert unnumbered(await keys.get("a")) == made
+    assert [unnumbered(found) for found in await keys.all()] == [made]
+    assert await keys.get("A") is None
+
+
+async def test_an_id_is_taken_once(keys: KeyStore) -> None:
+    await keys.create(key("a"))
+    with pytest.raises(Conflict) as caught:
+        await keys.create(key("a", name="another"))
+    assert caught.value.status == 409
+    assert unnumbered(await keys.get("a")).name == "Größe"
+    assert (await keys.changed_since(0))[0] == 1, "what failed is no change"
+
+
+async def test_all_keys_come_oldest_first(keys: KeyStore) -> None:
+    for name, age in (("c", 5), ("a", 0), ("b", 5), ("d", 9)):
+        await keys.create(key(name, created_at=NOW - age))
+    assert [found.id for found in await keys.all()] == ["d", "b", "c", "a"]
+
+
+async def test_a_revocation_stands_with_its_first_reason(keys: KeyStore) -> None:
+    await keys.create(key("a"))
+    await keys.create(key("b"))
+    first = await keys.revoke("a", NOW + 1, "left the project")
+    assert first is not None
+    assert (first.revoked_at, first.revoked_reason) == (NOW + 1, "left the project")
+    assert first == await keys.get("a"), "as it is now, with its revision"
+    revision = (await keys.changed_since(0))[0]
+    assert await keys.revoke("a", NOW + 2, "another reason") == first
+    assert await keys.changed_since(revision) == (revision, []), "nothing has changed"
+    other = await keys.get("b")
+    assert other is not None
+    assert other.revoked_at is None
+
+
+async def test_changes_are_told_once_in_their_order(keys: KeyStore) -> None:
+    await keys.create(key("a"))
+    await keys.create(key("b"))
+    revision, changed = await keys.changed_since(0)
+    assert [found.id for found in changed] == ["a", "b"]
+    assert await keys.newest_revision() == revision
+    await keys.revoke("a", NOW, "")
+    await keys.create(key("c"))
+    later, changed = await keys.changed_since(revision)
+    assert later > revision
+    assert [(found.id, found.revoked_at is not None) for found in changed] == [
+        ("a", True), ("c", False),
+    ]  # fmt: skip
+    assert [found.revision for found in changed] == sorted(found.revision for found in changed)
+    assert await keys.changed_since(later) == (later, [])
+
+
+async def test_a_change_and_the_key_it_makes_are_one(keys: KeyStore) -> None:
+    await keys.create(key("a"))
+
+    def rename(found: Key) -> Key:
+        return msgspec.structs.replace(found, successor="b")
+
+    changed = await keys.change("a", rename, create=key("b", predecessor="a"))
+    assert changed == await keys.get("a")
+    assert unnumbered(changed).successor == "b"
+    assert unnumbered(await keys.get("b")).predecessor == "a"
+    revision = await keys.newest_revision()
+
+    def refuse(found: Key) -> Key:
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await keys.change("a", refuse, create=key("c"))
+    with pytest.raises(Conflict):
+        await keys.change("a", lambda found: key("a", successor="x"), create=key("b"))
+    assert await keys.change("nobody", rename, create=key("c")) is None
+    assert await keys.change("a", lambda found: found) == changed
+    assert await keys.newest_revision() == revision
+    assert await keys.get("c") is None
+    assert await keys.get("a") == changed
+
+
+async def test_changes_of_one_connection_are_seen_by_the_others(connect_keys: Connect) -> None:
+    one, other = await connect_keys(), await connect_keys()
+    await one.create(key("a"))
+    revision, changed = await other.changed_since(0)
+    assert [found.id for found in changed] == ["a"]
+    assert await other.get("a") == await one.get("a")
+    with pytest.raises(Conflict):
+        await other.create(key("a"))
+    await other.revoke("a", NOW, "seen elsewhere")
+    _, changed = await one.changed_since(revision)
+    assert [found.revoked_reason for found in changed] == ["seen elsewhere"]
+    assert await one.revoke("a", NOW + 9, "too late") == await other.get("a")
+
+
+async def test_roles_are_put_replaced_and_removed_and_their_version_rises(
+    connect_keys: Connect,
+) -> None:
+    one, other = await connect_keys(), await connect_keys()
+    versions = [await one.roles_version()]
+    assert await one.roles() == {}
+    role = Role(name="soc", grants=(GRANT,))
+    await one.put_role(role)
+    versions.append(await other.roles_version())
+    assert await other.roles() == {"soc": role}
+    await other.put_role(msgspec.structs.replace(role, grants=()))
+    versions.append(await one.roles_version())
+    assert (await one.roles())["soc"].grants == ()
+    assert await one.delete_role("soc") is True
+    versions.append(await one.roles_version())
+    assert versions == sorted(set(versions))
+    assert await one.delete_role("soc") is False
+    assert (await one.roles(), await one.roles_version()) == ({}, versions[-1])
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["make", "revoke", "look"]), st.integers(0, 4))))
+async def test_whoever_follows_the_changes_knows_every_key_as_it_is(
+    connect_keys: Connect, steps: list[tuple[str, int]]
+) -> None:
+    writer, follower = await connect_keys(), await connect_keys()
+    known = {found.id: found for found in await follower.all()}
+    revision = await follower.newest_revision()
+    for number, (step, name) in enumerate([*steps, ("look", 0)]):
+        if step == "make":
+            try:
+                await writer.create(key(f"k{name}"))
+            except Conflict:
+                continue
+        elif step == "revoke":
+            await writer.revoke(f"k{name}", NOW + number, f"reason {number}")
+        else:
+            revision, changed = await follower.changed_since(revision)
+            known.update((found.id, found) for found in changed)
+            assert known == {found.id: found for found in await writer.all()}
+
+
+OTHER_PROCESS = """
+import asyncio, sys
+from pathlib import Path
+from gateway.store.sqlite_keys import SqliteKeys
+
+async def main():
+    store = SqliteKeys(Path(sys.argv[1]))
+    print(*(key.id for key in await store.all()))
+    await store.revoke("a", 7.0, "by another process")
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_another_process_sees_and_makes_changes(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    store = SqliteKeys(path)
+    await store.create(key("a"))
+    revision = await store.newest_revision()
+    done = subprocess.run(  # noqa: ASYNC221
+        [sys.executable, "-c", OTHER_PROCESS, str(path)],
+        capture_output=True, text=True, timeout=60, check=True, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "a\n"
+    _, changed = await store.changed_since(revision)
+    assert [(found.revoked_at, found.revoked_reason) for found in changed] == [
+        (7.0, "by another process")
+    ]
+    await store.close()
+
+
+COUNTER = """
+import asyncio, sys
+from pathlib import Path
+import msgspec
+from gateway.store.sqlite_keys import SqliteKeys
+
+async def main():
+    store = SqliteKeys(Path(sys.argv[1]))
+    for _ in range(40):
+        await store.change(
+            "a", lambda found: msgspec.structs.replace(found, name=str(int(found.name) + 1))
+        )
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_changes_of_several_processes_at_once_are_all_made(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    store = SqliteKeys(path)
+    await store.create(key("a", name="0"))
+    command = [sys.executable, "-c", COUNTER, str(path)]
+    processes = [
+        subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)})  # noqa: ASYNC220
+        for _ in range(3)
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert unnumbered(await store.get("a")).name == "120"
+    await store.close()
+
+
+async def test_the_file_holds_digests_and_no_document_repeats_them(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    store = SqliteKeys(path)
+    await store.create(key("a"))
+    await store.close()
+    connection = apsw.Connection(str(path))
+    rows: Any = connection.execute("SELECT digest, document FROM key").fetchall()
+    [(digest, document)] = rows
+    connection.close()
+    assert digest == bytes(range(32))
+    assert msgspec.json.decode(document)["digest"] == ""
+
+
+def test_a_file_that_holds_no_keys_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(GatewayError, match="cannot be opened"):
+        SqliteKeys(path)

@@ -1,0 +1,53 @@
+"""Real PostgreSQL servers, one per major version that is there, and databases in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import asyncpg
+import pytest
+
+from tests.services.postgres import PostgresServer, installations, servers
+
+
+@pytest.fixture(scope="session")
+def server_of() -> Iterator[Callable[[str], PostgresServer]]:
+    """The server of a major version, shared by the tests that do it no harm."""
+    with servers(max_connections="150") as server:
+        yield server
+
+
+@pytest.fixture(params=sorted(installations()), ids="postgres{}".format)
+def major(request: pytest.FixtureRequest) -> str:
+    """Each major version in turn."""
+    version: str = request.param
+    return version
+
+
+@pytest.fixture
+def postgres(major: str, server_of: Callable[[str], PostgresServer]) -> PostgresServer:
+    return server_of(major)
+
+
+@pytest.fixture
+def own_postgres(major: str) -> Iterator[PostgresServer]:
+    """A server for one test alone, which may crash it. It syncs to disk as in production."""
+    with PostgresServer(installations()[major], durable=True, max_connections="20") as server:
+        yield server
+
+
+@pytest.fixture
+async def database(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The URL of a database of the test's own."""
+    async with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+async def sql(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the test's database, to look behind the store's back."""
+    connection = await asyncpg.connect(database, server_settings={"search_path": "audit_gateway"})
+    try:
+        yield connection
+    finally:
+        connection.terminate()

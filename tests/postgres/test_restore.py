@@ -1,0 +1,87 @@
+"""Backup and restore: events and offsets survive, and no old cursor means something else."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import asyncpg
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.event import Draft
+from gateway.store.postgres_log import PostgresLog, begin_new_life
+from tests.postgres.writers import everything, insert
+from tests.services.postgres import PostgresServer, installations
+
+MakeDraft = Callable[..., Draft]
+
+
+def dump_and_restore(major: str, url: str, into: str) -> None:
+    programs = installations()[major]
+    dump = subprocess.run([programs / "pg_dump", url], capture_output=True, check=True, timeout=60)
+    subprocess.run(
+        [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", into],
+        input=dump.stdout, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("younger", [True, False], ids=["younger", "older"])
+async def test_a_dump_that_is_restored_elsewhere_goes_on_under_another_epoch(
+    major: str, database: str, sql: asyncpg.Connection, postgres: PostgresServer,
+    own_postgres: PostgresServer, draft: MakeDraft, younger: bool,
+) -> None:  # fmt: skip
+    # Into a server whose transactions have lower numbers, or higher ones.
+    busy = sql if younger else await asyncpg.connect(own_postgres.url())
+    for _ in range(3000):
+        await busy.execute("SELECT pg_current_xact_id()")
+    if busy is not sql:
+        await busy.close()
+    log = await PostgresLog.open(database, SystemClock())
+    await log.append([[draft(id="a"), draft(id="b"), draft(id="c")]])
+    await log.trim(None, 300)
+    epoch, floor = log.epoch, log.floor
+    await log.close()
+    await insert(sql, ["not yet placed"])
+    dump_and_restore(major, database, own_postgres.url())
+
+    restored = await PostgresLog.open(own_postgres.url(), SystemClock())
+    assert restored.epoch != epoch
+    assert (restored.head, restored.floor) == (4, floor)
+    expected = ["a", "b", "c", "not yet placed"]
+    assert await everything(restored, after=floor) == expected[floor:]
+    [again] = await restored.append([[draft(id="c"), draft(id="d")]])
+    assert (again.accepted, again.duplicates) == (1, 1)
+
+    # Until the numbers of the old transactions come round again, and beyond.
+    connection = await asyncpg.connect(own_postgres.url())
+    for _ in range(3500):
+        await connection.execute("SELECT pg_current_xact_id()")
+    await restored.append([[draft(id="e")]])
+    assert await everything(restored, after=floor) == [*expected[floor:], "d", "e"]
+    assert await restored.trim(None, 0) == 6 - floor
+    await restored.trim(None, 0)
+    assert await connection.fetchval("SELECT count(*) FROM audit_gateway.event WHERE id < 'd'") == 0
+    name = restored.epoch
+    await restored.close()
+    again_opened = await PostgresLog.open(own_postgres.url(), SystemClock())
+    assert again_opened.epoch == name, "only once"
+    await again_opened.close()
+    await connection.close()
+
+
+async def test_a_new_life_on_request_has_another_epoch_and_the_same_events(
+    database: str, draft: MakeDraft
+) -> None:
+    log = await PostgresLog.open(database, SystemClock())
+    await log.append([[draft(id="a")]])
+    epoch = await begin_new_life(database)
+    assert epoch != log.epoch
+    with pytest.raises(Exception, match="restart the gateway"):
+        await log.append([[draft(id="b")]])
+    await log.close()
+    log = await PostgresLog.open(database, SystemClock())
+    assert log.epoch == epoch
+    await log.append([[draft(id="b")]])
+    assert (await everything(log))[:1] == ["a"]
+    await log.close()

@@ -1,0 +1,106 @@
+"""Fixtures of gateways: within the process, and as a program of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from gateway_client import DEADLINE
+from gateways import Gateway, Program, ShiftedClock, Start, StartProgram, run_program
+
+from gateway.clock import Clock
+from gateway.service import running
+from gateway.settings.declarations import SECTIONS, Settings
+
+SHORT = {
+    "server": {"port": 0},
+    "stream": {"heartbeat": 1, "ping": 1},
+    # What tests count in the log are their own events; the record is written at the end.
+    "record": {"delay": 3600},
+}
+
+
+@pytest.fixture
+def shifted() -> ShiftedClock:
+    """A clock that a test may set forward."""
+    return ShiftedClock()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        yield session
+
+
+@pytest.fixture
+async def start(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator[Start]:
+    """Start a gateway with settings by section, as in `start(stream={"heartbeat": 2})`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(clock: Clock | None = None, **sections: dict[str, Any]) -> Gateway:
+            given = {
+                name: of(**{**SHORT.get(name, {}), **sections.get(name, {})})
+                for name, of in SECTIONS.items()
+            }
+            settings = Settings(data=tmp_path / "data", **given)
+            started = await stack.enter_async_context(running(settings, clock))
+            assert started.first_key is not None
+            gateway = Gateway(started.url, started.first_key, session, started.context)
+            stack.callback(gateway.disconnect)
+            await gateway.make_user()
+            return gateway
+
+        yield start
+
+
+@pytest.fixture
+async def gateway(start: Start) -> Gateway:
+    """A gateway whose heartbeats and pings come every second."""
+    return await start()
+
+
+@pytest.fixture
+async def start_program(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> AsyncIterator[StartProgram]:
+    """Start `audit-gateway serve` on a free port, with settings from the environment.
+
+    Always on the same folder; `key` is its admin's, where it was started on before.
+    """
+    processes: list[asyncio.subprocess.Process] = []
+    programs: list[Program] = []
+
+    async def start(key: str = "", **settings: str) -> Program:
+        data = tmp_path / "data"
+        process = await run_program("serve", "--data", str(data), "--port", "0", **settings)
+        processes.append(process)
+        program = Program(await _greeting(process, "listening on"), "", session)
+        programs.append(program)
+        program.process, program.data = process, data
+        program.admin = key or await _greeting(process, "first admin key, shown this once:")
+        await program.make_user()
+        return program
+
+    yield start
+    for program in programs:
+        program.disconnect()
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def _greeting(process: asyncio.subprocess.Process, words: str) -> str:
+    """The word behind those words on the standard output of a program that is starting."""
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE):
+        while line := (await process.stdout.readline()).decode():
+            if words in line:
+                return line.partition(words)[2].split()[0]
+        _, errors = await process.communicate()
+    raise AssertionError(f"it ended before it said {words!r}: {errors.decode()}")

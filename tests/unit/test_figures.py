@@ -1,0 +1,67 @@
+"""The figures of several workers: together, and over the deaths of those that counted."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+from gateway.live.hub import Totals
+from gateway.server.figures import FIGURES, Figures
+
+
+def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0) -> Any:
+    hub = SimpleNamespace(
+        subscriptions=range(streams), totals=Totals(opened=opened), position=position
+    )
+    return SimpleNamespace(hub=hub, log=SimpleNamespace(head=head, floor=1))
+
+
+def said(figures: Figures) -> dict[str, int]:
+    lines = figures.text().splitlines()
+    rows = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name.removeprefix("audit_gateway_"): int(value) for name, value in rows.items()}
+
+
+def as_worker(figures: Figures, number: int, now: Any) -> None:
+    """What the process of a worker does; here they share this one."""
+    figures.begin(number)
+    figures.keep(now)
+
+
+def test_streams_and_counters_add_up_and_offsets_do_not() -> None:
+    figures = Figures(3)
+    as_worker(figures, 0, context(streams=2, opened=5, head=100, position=90))
+    as_worker(figures, 1, context(streams=3, opened=4, head=99, position=99))
+    known = said(figures)
+    assert (known["streams"], known["streams_opened_total"]) == (5, 9)
+    assert (known["log_head_offset"], known["tail_lag_events"]) == (100, 10)
+    assert [known[f'worker_streams{{worker="{number}"}}'] for number in range(3)] == [2, 3, 0]
+
+
+def test_a_worker_that_has_ended_has_no_streams_and_its_counters_go_on() -> None:
+    figures = Figures(2)
+    as_worker(figures, 1, context(streams=2, opened=5))
+    figures.end(1)
+    known = said(figures)
+    assert (known["streams"], known["streams_opened_total"]) == (0, 5)
+    as_worker(figures, 1, context(streams=1, opened=1))
+    figures.keep(context(streams=2, opened=2))
+    known = said(figures)
+    assert (known["streams"], known["streams_opened_total"]) == (2, 7)
+
+
+def test_the_text_is_that_of_the_exposition_format() -> None:
+    figures = Figures()
+    figures.keep(context(streams=1))
+    text = figures.text()
+    assert text.endswith("\n")
+    assert text.splitlines()[:3] == [
+        "# HELP audit_gateway_streams Open streams.",
+        "# TYPE audit_gateway_streams gauge",
+        "audit_gateway_streams 1",
+    ]
+    for figure in FIGURES:
+        assert re.fullmatch(r"[a-z_]+", figure.name)
+        assert figure.kind == ("counter" if figure.name.endswith("_total") else "gauge")
+        assert re.search(rf"^audit_gateway_{figure.name} \d+$", text, re.MULTILINE)

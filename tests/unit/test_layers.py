@@ -1,0 +1,202 @@
+"""The house: which module may import which, and what a module may look like."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "gateway").rglob("*.py"))
+
+# The first entry that a module's name begins with counts.
+LAYERS = [
+    ("gateway.__main__", 6),
+    ("gateway.cli", 6),
+    ("gateway.service", 5),
+    ("gateway.supervisor", 5),
+    ("gateway.server", 4),
+    ("gateway.live", 3),
+    ("gateway.store", 2),
+    ("gateway.shared", 2),
+    ("gateway.match", 1),
+    ("gateway.encode", 1),
+    ("gateway.keys", 1),
+    ("gateway.ingest", 1),
+    ("gateway.errors", 0),
+    ("gateway.event", 0),
+    ("gateway.cursor", 0),
+    ("gateway.clock", 0),
+    ("gateway.settings", 0),
+    ("gateway.logs", 0),
+]
+# The part of `ingest` that stores stands above the stores, like `live`.
+STORING = 3
+UNPLACED = 7
+ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
+# What others than the stores may know of cursors.
+OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"}
+INSIDES = re.compile(r"%020d|:020d?|^020d?$|\\d\{20\}|\[0-9\]\{20\}")
+
+
+def name_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(file): file for file in FILES}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The modules named by every import in the tree, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+def loaded(tree: ast.Module) -> Iterator[str]:
+    """The same without what is imported for annotations only."""
+    for node in tree.body:
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from imported(node)
+
+
+def layer_of(module: str) -> int:
+    if module == "gateway":
+        return 0
+    if module.startswith("gateway.ingest.") and any(
+        name.startswith("gateway.store") for name in imported(tree_of(module))
+    ):
+        return STORING
+    for prefix, layer in LAYERS:
+        if module == prefix or module.startswith(prefix + "."):
+            return layer
+    return UNPLACED
+
+
+PURE = [module for module in MODULES if layer_of(module) <= 1]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards_only(module: str) -> None:
+    own = layer_of(module)
+    upwards = {
+        name
+        for name in imported(tree_of(module))
+        if name.split(".")[0] == "gateway" and layer_of(name) > own
+    }
+    assert not upwards, f"{module} is of layer {own}"
+
+
+def test_the_storing_part_of_ingest_is_small() -> None:
+    ingest = [module for module in MODULES if module.startswith("gateway.ingest.")]
+    assert layer_of("gateway.ingest.writer") == STORING
+    assert layer_of("gateway.ingest.decode") == 1
+    assert sum(layer_of(module) == STORING for module in ingest) <= 2
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        module: {name for name in loaded(tree_of(module)) if name in MODULES and name != module}
+        for module in MODULES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_neither_wait_nor_touch_a_network(module: str) -> None:
+    tree = tree_of(module)
+    acting = {name for name in imported(tree) if name.split(".")[0] in ACTING}
+    if module == "gateway.clock":
+        assert acting == {"asyncio"}
+        [sleep] = [
+            node
+            for outer in tree.body
+            if isinstance(outer, ast.ClassDef) and outer.name == "SystemClock"
+            for node in outer.body
+            if isinstance(node, ast.AsyncFunctionDef) and node.name == "sleep"
+        ]
+        whole = [name for name in imported(tree) if name == "asyncio"]
+        assert whole == [name for name in imported(sleep) if name == "asyncio"]
+    else:
+        assert not acting
+
+
+@pytest.mark.parametrize("module", [m for m in PURE if m not in ("gateway.clock", "gateway.logs")])
+def test_pure_modules_take_the_time_as_an_argument(module: str) -> None:
+    asked = {
+        ast.unparse(node.func) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)
+    }
+    assert not asked & {
+        "time.time", "time.monotonic", "time.time_ns", "time.monotonic_ns", "time.perf_counter",
+        "datetime.now", "datetime.utcnow", "date.today", "datetime.today", "SystemClock",
+    }  # fmt: skip
+
+
+def knows_cursors(module: str) -> bool:
+    return module == "gateway.cursor" or module.startswith("gateway.store.")
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if not knows_cursors(module)])
+def test_only_the_stores_know_what_is_inside_a_cursor(module: str) -> None:
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.ImportFrom) and node.module == "gateway.cursor":
+            assert {alias.name for alias in node.names} <= OF_CURSORS
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+            assert not INSIDES.search(text), f"line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            twenty = any(isinstance(arg, ast.Constant) and arg.value == 20 for arg in node.args)
+            assert not (node.func.attr == "zfill" and twenty), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in FILES if file.name == "__init__.py"],
+    ids=lambda file: file.parent.name,
+)
+def test_packages_hold_a_docstring_and_nothing_else(file: Path) -> None:
+    docstring, *rest = ast.parse(file.read_text(encoding="utf-8")).body
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(docstring.value, ast.Constant)
+    assert isinstance(docstring.value.value, str)
+    if name_of(file) == "gateway":
+        [version] = rest
+        assert isinstance(version, ast.Assign)
+        assert ast.unparse(version.targets[0]) == "__version__"
+    else:
+        assert not rest
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: name_of(file))
+def test_files_are_small_and_say_what_they_are_for(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    assert file.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
+    assert ast.get_docstring(ast.parse(text)), "a module begins with what it is for"
+
+
+def test_every_package_is_one_and_has_a_layer() -> None:
+    folders = {file.parent for file in FILES}
+    assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
+    unplaced = [module for module in MODULES if layer_of(module) == UNPLACED]
+    assert not unplaced, "give them a layer in the design and here"

@@ -1,0 +1,99 @@
+"""Rows become events, or events that say why not: never an error, never nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import InvalidSetting
+from gateway.store.row_mapping import MEMBERS, RowMapping
+
+COLUMNS = {
+    "id": "a", "time": "b", "tenant": "c", "category": "d", "action": "e", "outcome": "f",
+    "severity": "g", "reason": "h", "data": "i", "targets": "j.list", "actor.id": "j.actor.id",
+    "source.port": "k", "source.ip": "=10.0.0.1", "request.id": "l",
+}  # fmt: skip
+MAPPING = RowMapping("t", COLUMNS)
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+    | st.sampled_from(["2026-01-31T12:00:00Z", "auth", "user.login", "gateway", "gateway.x", "{",
+                       '{"actor": {"id": "x"}}', "\x00", "success", "x" * 2000]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["actor", "id", "list", "x"]), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+rows = st.dictionaries(st.sampled_from("abcdefghijklm"), values)
+
+
+@given(row=rows, key=st.text(max_size=300))
+def test_every_row_makes_an_event(row: dict[str, Any], key: str) -> None:
+    draft = MAPPING.draft(key, json.dumps(row))
+    event = json.loads(b"{" + draft.tail)
+    assert event["id"] == draft.id
+    assert draft.tenant != "gateway"
+    assert not draft.category.startswith("gateway")
+    assert MAPPING.draft(key, json.dumps(row)) == draft, "the same event each time"
+
+
+@given(text=st.text(max_size=50))
+def test_what_is_no_json_makes_an_event_too(text: str) -> None:
+    event = json.loads(b"{" + MAPPING.draft("7", text + "]").tail)
+    assert event["data"]["truncated"] is True
+    assert event["data"]["key"] == "7"
+
+
+def test_a_row_nested_too_deeply_is_marked() -> None:
+    row = '{"d":"auth","e":"login","i":' + '{"x":' * 5000 + "1" + "}" * 5000 + "}"
+    assert json.loads(b"{" + MAPPING.draft("7", row).tail)["data"]["truncated"] is True
+
+
+def test_a_marked_row_keeps_what_is_certain() -> None:
+    row = {"a": "id-1", "c": "acme", "d": "auth", "e": "login", "b": "2026-01-31T12:00:00Z",
+           "i": {"x": "y" * 300_000}}  # fmt: skip
+    draft = MAPPING.draft("7", json.dumps(row))
+    assert (draft.id, draft.tenant, draft.category, draft.action) == (
+        "id-1", "acme", "auth", "login",
+    )  # fmt: skip
+    event = json.loads(b"{" + draft.tail)
+    assert event["time"] == "2026-01-31T12:00:00.000000Z"
+    assert "at most 262144 are allowed" in event["data"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ({"x": 1.50}, {"x": 1.5}),
+        ([1, 2], {"value": [1, 2]}),
+        ("text", {"value": "text"}),
+        (None, None),
+    ],
+)
+def test_data_is_an_object_or_is_put_into_one(value: Any, data: Any) -> None:
+    row = {"d": "auth", "e": "login", "i": value}
+    assert json.loads(b"{" + MAPPING.draft("7", json.dumps(row)).tail).get("data") == data
+
+
+def test_numbers_stay_digit_for_digit() -> None:
+    draft = MAPPING.draft("7", '{"d":"auth","e":"login","i":{"n":0.10000000000000000000000001}}')
+    assert b'"n":0.10000000000000000000000001' in draft.tail
+
+
+def test_an_id_comes_from_the_row_or_else_from_its_key() -> None:
+    for own, wanted in (("x", "x"), (7, "7"), (None, "t:5"), ("", "t:5"), ("é", "t:5")):
+        row = {"a": own, "d": "auth", "e": "login"}
+        assert MAPPING.draft("5", json.dumps(row)).id == wanted
+    long = MAPPING.draft("k" * 200, '{"d":"auth","e":"login"}').id
+    assert long.startswith("sha256-")
+
+
+def test_a_member_that_is_unknown_or_missing_is_named() -> None:
+    with pytest.raises(InvalidSetting, match=r"no member 'actor\.mail'") as caught:
+        RowMapping("t", {**COLUMNS, "actor.mail": "x"})
+    assert all(member in caught.value.detail for member in MEMBERS)
+    with pytest.raises(InvalidSetting, match="category is needed"):
+        RowMapping("t", {"action": "x"})
