@@ -42,9 +42,10 @@ from gateway.server.listening import cannot_listen
 from gateway.server.malformed import Runner
 from gateway.settings.load import Settings
 from gateway.shared.memory import shared_in_process
+from gateway.shared.ports import Shared
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store.folder import DataFolder, WriterLock
-from gateway.store.ports import Log
+from gateway.store.ports import KeyStore, Log
 from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
@@ -99,11 +100,9 @@ async def _start_parts(
     log = await open_log(settings, clock, worker)
     stack.push_async_callback(log.close)
     pepper = folder.pepper()
-    key_store = SqliteKeys(folder.keys)
+    key_store = await open_keys(settings)
     stack.push_async_callback(key_store.close)
-    ledger = SqliteLedger(folder.path / "usage.db")
-    stack.push_async_callback(ledger.close)
-    shared = await stack.enter_async_context(shared_in_process(clock, ledger))
+    shared = await _enter_shared(settings, folder, clock, stack)
     writer = Writer(
         log,
         queue_events=settings.ingest.queue_events,
@@ -200,6 +199,11 @@ def _reaction(settings: Settings) -> Reaction:
 
 async def open_log(settings: Settings, clock: Clock, worker: Worker | None = None) -> Log:
     """The log that the settings name, with the right to append to it."""
+    if settings.on_postgres:
+        # Imported here: most gateways need neither the adapter nor its driver.
+        from gateway.store.postgres_log import PostgresLog
+
+        return await PostgresLog.open(settings.store_url, clock)
     path = _log_path(settings)
     if worker is None:
         return await SqliteLog.open(path, clock)
@@ -211,7 +215,31 @@ async def open_log(settings: Settings, clock: Clock, worker: Worker | None = Non
 def claim_log(settings: Settings) -> WriterLock | None:
     """The right to append to the log, where only one process at a time may have it."""
     DataFolder(settings.data)
-    return WriterLock(_log_path(settings))
+    return None if settings.on_postgres else WriterLock(_log_path(settings))
+
+
+async def open_keys(settings: Settings) -> KeyStore:
+    """The provisioning keys: in the data folder, or beside the log in PostgreSQL."""
+    if settings.on_postgres:
+        from gateway.store.postgres_keys import PostgresKeys
+
+        return await PostgresKeys.open(settings.store_url)
+    return SqliteKeys(DataFolder(settings.data).keys)
+
+
+async def _enter_shared(
+    settings: Settings, folder: DataFolder, clock: Clock, stack: AsyncExitStack
+) -> Shared:
+    """What replicas share: over Redis, or in this process alone."""
+    if settings.redis.url:
+        from gateway.shared.redis import shared_over_redis
+        from gateway.shared.redis_address import parse_address
+
+        address = parse_address(settings.redis.url)
+        return await stack.enter_async_context(shared_over_redis(address, clock))
+    ledger = SqliteLedger(folder.path / "usage.db")
+    stack.push_async_callback(ledger.close)
+    return await stack.enter_async_context(shared_in_process(clock, ledger))
 
 
 def _log_path(settings: Settings) -> Path:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from gateway.clock import SystemClock
+from gateway.errors import InvalidRequest
 from gateway.event import Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
@@ -23,6 +24,11 @@ class FolderSink:
         clock = SystemClock()
         settings = load(None, os.environ, {"data": str(data)})
         DataFolder(settings.data)
+        if settings.on_postgres:
+            raise InvalidRequest(
+                "--data writes into an embedded log, and the settings name PostgreSQL; "
+                "import through a running gateway with --url"
+            )
         self._ids = new_ids(clock.now)
         self._runner = asyncio.Runner()
         try:

@@ -44,7 +44,13 @@ async def key_store(settings: Settings) -> AsyncIterator[tuple[KeyStore, bytes, 
     from gateway.store.sqlite_keys import SqliteKeys
 
     folder = DataFolder(settings.data)
-    store = SqliteKeys(folder.keys)
+    store: KeyStore
+    if settings.on_postgres:
+        from gateway.store.postgres_keys import PostgresKeys
+
+        store = await PostgresKeys.open(settings.store_url)
+    else:
+        store = SqliteKeys(folder.keys)
     try:
         yield store, folder.pepper(), SystemClock().now()
     finally:

@@ -70,9 +70,7 @@ def _reaches_own(grant: Grant) -> bool:
 
 
 def _events(grant: Grant) -> str:
-    text = "events of " + _patterns("category", "categories", grant.categories, "any category")
-    if any(one.startswith("*") for one in grant.categories) and grant.effect == "allow":
-        text += " but the gateway's own"
+    text = "events of " + _categories(grant)
     if grant.tenants:
         text += " of " + _patterns("the tenant", "the tenants", grant.tenants, "any tenant")
     if grant.resources and ANY not in grant.resources:
@@ -82,6 +80,22 @@ def _events(grant: Grant) -> str:
         text += f" of severity {grant.min_severity} ({name})"
         text += " or higher" if grant.min_severity < 6 else ""
     return text
+
+
+def _categories(grant: Grant) -> str:
+    own = [name for name in grant.categories if name.split(".")[0] == RESERVED]
+    others = [name for name in grant.categories if name not in own]
+    wild = any(name.startswith("*") for name in others) and grant.effect == "allow"
+    if ANY not in others:
+        text = _patterns("category", "categories", grant.categories, "")
+        return f"{text} but the gateway's own" if wild and not own else text
+    if grant.effect == "deny":
+        return "any category"
+    if not own:
+        return "any category but the gateway's own"
+    if f"{RESERVED}.{ANY}" in own:
+        return "any category, the gateway's own included"
+    return f"any category, of the gateway's own only {_listed(own, 'and')}"
 
 
 def _patterns(one: str, several: str, patterns: Sequence[str], everything: str) -> str:

@@ -19,15 +19,13 @@ from typing import Any
 
 import msgspec
 
-from gateway.keys.trace import News, Trace, joined
+from gateway.keys.trace import News, Trace, is_deep, joined
 
 DENIALS = 5
 DENIALS_SECONDS = 600
 FORBIDDEN = 3
 FORBIDDEN_SECONDS = 3600
 DORMANT_SECONDS = 30 * 86400
-DEEP_EVENTS = 10_000
-DEEP_TIMES = 4
 SILENT_SECONDS = 300
 
 
@@ -96,7 +94,7 @@ def _new_network(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
 
 def _deep_replay(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
     known = before.deepest
-    if known >= 0 and news.deepest >= max(DEEP_EVENTS, DEEP_TIMES * known):
+    if known >= 0 and is_deep(news.deepest, known):
         data = {"events": news.deepest, "before": known, "address": news.address}
         yield Sign("deep_replay", news.used_at, 1, data)
 

@@ -18,6 +18,8 @@ from gateway.keys.use import Use
 
 MOST_NETWORKS = 64
 MOST_REMEMBERED = 16
+DEEP_EVENTS = 10_000
+DEEP_TIMES = 4
 # Denials of the key's state: whoever is told so has not used it.
 _NOT_USED = frozenset({"key_revoked", "key_expired", "key_suspended"})
 
@@ -72,19 +74,19 @@ class News:
             self.created_at = key.created_at
             self.touch(use.at, use.address, use.client)
             self.deepest = max(self.deepest, use.behind)
-            self.urgent = self.urgent or known is None or self.deepest > known.deepest
+            self.urgent = self.urgent or known is None or is_deep(self.deepest, known.deepest)
             if use.address:
                 network = network_of(use.address)
-                self.networks[network] = use.at
+                self.networks[network] = max(use.at, self.networks.get(network, use.at))
                 self.urgent = self.urgent or known is None or network not in known.networks
         for category in use.forbidden:
             self.urgent = True
             if len(self.forbidden) < MOST_REMEMBERED or category in self.forbidden:
-                self.forbidden[category] = use.at
+                self.forbidden[category] = max(use.at, self.forbidden.get(category, use.at))
 
     def touch(self, at: float, address: str = "", client: str = "") -> None:
         """The key is in use."""
-        self.first_at = self.first_at or at
+        self.first_at = min(self.first_at or at, at)
         self.used_at = max(self.used_at, at)
         self.address, self.client = address or self.address, client or self.client
 
@@ -96,14 +98,14 @@ class News:
 
     def followed_by(self, later: News) -> News:
         """Both together."""
-        later.first_at = self.first_at or later.first_at
+        later.first_at = min(self.first_at or later.first_at, later.first_at or self.first_at)
         later.used_at = max(self.used_at, later.used_at)
         later.address, later.client = later.address or self.address, later.client or self.client
         later.created_at = self.created_at or later.created_at
-        later.networks = {**self.networks, **later.networks}
+        later.networks = _latest(self.networks, later.networks)
         later.deepest = max(self.deepest, later.deepest)
         later.denials = [*self.denials, *later.denials][-MOST_REMEMBERED:]
-        later.forbidden = {**self.forbidden, **later.forbidden}
+        later.forbidden = _latest(self.forbidden, later.forbidden)
         for signal, (count, at, data) in self.certain.items():
             known = later.certain.get(signal)
             later.certain[signal] = (
@@ -128,6 +130,11 @@ class News:
             del self.denials[:-MOST_REMEMBERED]
 
 
+def is_deep(behind: int, known: int) -> bool:
+    """Whether a read begins far further back than the furthest that is known."""
+    return behind >= max(DEEP_EVENTS, DEEP_TIMES * known)
+
+
 def joined(before: Trace, news: News) -> Trace:
     """The trace after the news."""
     later = news.used_at >= before.used_at
@@ -135,10 +142,10 @@ def joined(before: Trace, news: News) -> Trace:
         used_at=max(before.used_at, news.used_at),
         address=news.address if later and news.address else before.address,
         client=news.client if later and news.client else before.client,
-        networks=_newest({**before.networks, **news.networks}, MOST_NETWORKS),
+        networks=_newest(_latest(before.networks, news.networks), MOST_NETWORKS),
         deepest=max(before.deepest, news.deepest),
         denials=sorted({*before.denials, *news.denials})[-MOST_REMEMBERED:],
-        forbidden=_newest({**before.forbidden, **news.forbidden}, MOST_REMEMBERED),
+        forbidden=_newest(_latest(before.forbidden, news.forbidden), MOST_REMEMBERED),
     )
 
 
@@ -152,6 +159,10 @@ def network_of(address: str) -> str:
     found = getattr(found, "ipv4_mapped", None) or found
     bits = 48 if found.version == 6 else 16 if found.is_private else 24
     return str(ip_network(f"{found}/{bits}", strict=False))
+
+
+def _latest(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {**one, **{name: max(at, one.get(name, at)) for name, at in other.items()}}
 
 
 def _newest(times: dict[str, float], most: int) -> dict[str, float]:

@@ -76,7 +76,7 @@ def _bounded(kind: Any) -> Schema:
 def _texts(struct: type, **others: Schema) -> Schema:
     """An object of strings, all optional, as the declaration names them."""
     fields: tuple[str, ...] = struct.__struct_fields__  # type: ignore[attr-defined]
-    return shape(closed=True, **{name: others.get(name, TEXT) for name in fields})
+    return shape((), closed=True, **{name: others.get(name, TEXT) for name in fields})
 
 
 _PRODUCED: Schema = {
@@ -286,6 +286,37 @@ SCHEMAS: dict[str, Schema] = {
             complete={"type": "boolean", "description": "Whether all events were looked at."},
         ),
     ),
+    "UsageRows": shape(
+        ("id", "rows"),
+        id=TEXT,
+        rows=listed(
+            shape(
+                ("start", "requests", "streams", "events", "bytes", "denials"),
+                start=MOMENT,
+                requests={"type": "integer"},
+                streams={"type": "integer"},
+                events={"type": "integer"},
+                bytes={"type": "integer"},
+                denials={"type": "integer"},
+            )
+        ),
+    ),
+    "Finding": shape(
+        ("id", "key", "signal", "count", "severity", "first_seen", "last_seen", "state", "data"),
+        id=TEXT,
+        key={"type": ["string", "null"], "description": "The id of the key, if it is about one."},
+        address={"type": "string", "description": "What it is about, if it is about no key."},
+        signal=TEXT,
+        count={"type": "integer"},
+        severity=_SEVERITY,
+        first_seen=MOMENT,
+        last_seen=MOMENT,
+        state={"enum": ["open", "expected"]},
+        reason=TEXT,
+        by=TEXT,
+        data={"type": "object"},
+    ),
+    "FindingList": shape(("findings",), findings=listed(named("Finding"))),
     "Problem": shape(
         ("type", "title", "status", "code", "detail", "request_id"),
         type=TEXT,

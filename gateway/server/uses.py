@@ -47,7 +47,8 @@ def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
         use = Use(
             at=clock.now(),
             address=client_address(request) or "",
-            client=request.headers.get("User-Agent", "")[:_MOST_CLIENT],
+            # Bytes that are no text would be none in the record, either.
+            client=clean(request.headers.get("User-Agent", ""), _MOST_CLIENT),
             request_id=request[REQUEST_ID],
             route=_route(request),
         )

@@ -16,6 +16,7 @@ from gateway.settings.kinds import (
     FOLDER,
     INTEGER,
     LIST,
+    POSTGRES,
     SIZE,
     SQLITE,
     TEXT,
@@ -24,6 +25,7 @@ from gateway.settings.kinds import (
     check_host,
     check_networks,
     check_origins,
+    check_redis_url,
     check_store_url,
     setting,
 )
@@ -108,8 +110,8 @@ class Store:
     url: str = setting(
         "",
         TEXT,
-        "The log: sqlite:///relative/path or sqlite:////absolute/path; empty is log.db in the "
-        "folder `data`.",
+        "The log: sqlite:///relative/path, sqlite:////absolute/path, or postgresql://..., which "
+        "then holds the keys, too; empty is log.db in the folder `data`.",
         check=check_store_url,
         secret=True,
     )
@@ -122,6 +124,20 @@ class Store:
         "Size of the log beyond which its oldest events are deleted; 0 is no limit.",
         least=(0, "sizes are not negative"),
         most=("256TiB", "SQLite keeps no larger log; 0 is no limit"),
+    )
+
+
+@dataclass(frozen=True)
+class Redis:
+    """What replicas share beside the store: usage counters."""
+
+    url: str = setting(
+        "",
+        TEXT,
+        "Redis, such as redis://host/0 (also rediss, redis+sentinel, redis+cluster); empty counts "
+        "in this process and keeps the counts in the folder `data`.",
+        check=check_redis_url,
+        secret=True,
     )
 
 
@@ -282,6 +298,7 @@ class Settings:
     )
     server: Server = field(default_factory=Server)
     store: Store = field(default_factory=Store)
+    redis: Redis = field(default_factory=Redis)
     ingest: Ingest = field(default_factory=Ingest)
     stream: Stream = field(default_factory=Stream)
     keys: Keys = field(default_factory=Keys)
@@ -289,6 +306,11 @@ class Settings:
     watch: Watch = field(default_factory=Watch)
     log: Log = field(default_factory=Log)
     given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def on_postgres(self) -> bool:
+        """Whether the log and the keys are in PostgreSQL."""
+        return self.store.url.partition(":")[0] in POSTGRES
 
     @property
     def store_url(self) -> str:

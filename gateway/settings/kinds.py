@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SQLITE = "sqlite:///"
+POSTGRES = ("postgresql", "postgres")
 _SIZE_UNITS = {None: 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _TYPES = {bool: "true or false", int: "a number", float: "a fraction", list: "a list"}
 
@@ -214,16 +215,30 @@ def check_durations(durations: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(sorted({_read_duration(text) for text in durations}, reverse=True))
 
 
+def check_redis_url(url: str) -> str:
+    """Empty, or the address of a Redis, of its Sentinels or of its cluster."""
+    if url and not re.match(r"rediss?(\+sentinel|\+cluster)?://[^/]", url):
+        raise ValueError(
+            "is no address of a Redis; write redis://host/0, rediss://.., "
+            "redis+sentinel://host,host/service or redis+cluster://host,host"
+        )
+    return url
+
+
 def check_store_url(url: str) -> str:
     """Empty, or the URL of a store that has an adapter. Errors never repeat the URL."""
     if not url:
         return url
-    how = f"write {SQLITE}relative/path or {SQLITE}/absolute/path"
+    how = f"write {SQLITE}relative/path, {SQLITE}/absolute/path or postgresql://user@host/database"
     scheme = re.match(r"([a-z][a-z0-9+.-]*)://", url)
     if scheme is None:
         raise ValueError(f"is no URL; {how}")
+    if scheme[1] in POSTGRES:
+        return url
     if scheme[1] != "sqlite":
-        raise ValueError(f"there is no adapter for {scheme[1]}://, only for sqlite://; {how}")
+        raise ValueError(
+            f"there is no adapter for {scheme[1]}://, only for sqlite:// and postgresql://; {how}"
+        )
     path = url.removeprefix(SQLITE)
     if path == url or not path.strip("/") or path == ":memory:" or re.search(r"[?#]", path):
         raise ValueError(f"must name a file, without parameters; {how}")

@@ -82,7 +82,7 @@ class Watch:
         most=("24h", "for longer, somebody should decide"),
     )
     warm_up: int = setting(
-        "3d",
+        "7d",
         DURATION,
         "How long the usual volume of a key is learned before any is called unusual.",
         least=("5m", "nothing would be known of the key"),

@@ -115,17 +115,23 @@ class TableSource:
     async def watch(self, brought_in: Callable[[], None]) -> None:
         """Collect again and again, until cancelled; `brought_in` is called when rows came."""
         pause = _BUSY_SECONDS
+        away = False
         while True:
             try:
                 rows = await self.collect()
             except GatewayError as error:
-                _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
+                if not away:
+                    _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
+                away = True
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
             except Exception:
                 _LOGGER.exception("following a table failed, which is a bug; trying again")
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
+            if away:
+                away = False
+                _LOGGER.warning("the table %s is followed again", self._table.name)
             if rows:
                 brought_in()
                 pause = 0.0 if rows == _ROWS else _BUSY_SECONDS

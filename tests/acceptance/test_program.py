@@ -12,7 +12,7 @@ import pytest
 from tests.gateway_process import GatewayProcess, environment, run_program
 
 _KEY = re.compile(r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
-_COMMANDS = ("serve", "keys", "import", "tail", "config")
+_COMMANDS = ("serve", "keys", "import", "log", "tail", "config")
 _SLOW_TO_IMPORT = {"aiohttp", "redis", "asyncpg", "apsw", "msgspec", "rich", "asyncio"}
 
 

@@ -17,8 +17,8 @@ FILTERED: Parameters = (*DRAIN, ("category", "bench.rare"))
 
 def prepared(folder: Path, events: int) -> Gateway:
     """The gateway, not yet started, whose log will hold that many events."""
-    texts = [payload.event() for _ in range(SHARE - 1)]
-    wanted = payload.event(category="bench.rare")
+    texts = [payload.posted() for _ in range(SHARE - 1)]
+    wanted = payload.posted(category="bench.rare")
     return Gateway(folder, events=[*texts, wanted], history=events)
 
 

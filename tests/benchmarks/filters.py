@@ -39,7 +39,7 @@ def _scope(i: int) -> Parameters:
 
 
 def _scoped_event(i: int) -> str:
-    return payload.event(
+    return payload.posted(
         tenant=f"tenant-{i}",
         category=f"bench.c{i % 100}",
         actor={"type": "service", "id": f"svc-{i}"},
@@ -47,7 +47,7 @@ def _scoped_event(i: int) -> str:
 
 
 def _numbered_event(i: int) -> str:
-    return payload.event(data={"n": i + 1, "customer": f"c{i}"})
+    return payload.posted(data={"n": i + 1, "customer": f"c{i}"})
 
 
 KINDS: Sequence[Kind] = (

@@ -57,7 +57,7 @@ class Gateway:
     ) -> None:
         self._folder = folder
         self._selections = selections
-        self._events = events or [payload.event()]
+        self._events = events or [payload.posted()]
         self._history = history
         self._server: Server | None = None
         self.data = folder / "gateway-data"

@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 EVENT_BYTES = 600
+# What the gateway adds to an event: cursor, recorded_at, time, id, outcome and severity.
+ADDED_BYTES = 201
 MARK = f"{0:010d}:{0:019d}"  # sequence number and nanoseconds; measure.h writes over it
 
 
@@ -26,6 +28,11 @@ def event(size: int = EVENT_BYTES, data: Mapping[str, Any] | None = None, **memb
         raise ValueError(f"these members alone take {short} bytes, more than {size}")
     body["data"]["pad"] = "x" * (size - short)
     return json.dumps(body, separators=(",", ":"))
+
+
+def posted(data: Mapping[str, Any] | None = None, **members: Any) -> str:
+    """The event to post to the gateway so that what it delivers has `EVENT_BYTES`."""
+    return event(EVENT_BYTES - ADDED_BYTES, data, **members)
 
 
 def post_head(path: str, content_type: str, key: str = "") -> str:

@@ -198,7 +198,7 @@ async def test_a_missing_partition_is_made_when_rows_need_it(
     log: PostgresLog, sql: asyncpg.Connection, draft: MakeDraft
 ) -> None:
     await sql.execute("SELECT setval('event_seq', 7 << 24)")
-    await appended(log, draft(id="a"))
-    await appended(log, draft(id="b"))
+    await log.append([[draft(id="a")]])
+    await log.append([[draft(id="b")]])
     assert await everything(log) == ["a", "b"]
     assert await sql.fetchval("SELECT tableoid::regclass::text FROM event LIMIT 1") == "event_7"

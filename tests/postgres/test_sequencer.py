@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -78,7 +79,7 @@ async def test_rows_of_64_writers_that_commit_in_any_order_come_once_and_densely
         writers = Writers(database, rows, seed=9)
         await writers.run(WRITERS)
         for log in logs:
-            await until_head(log, len(writers.committed))
+            await until_head(log, len(writers.committed), seconds=180)
         stop.set()
         await asyncio.gather(*reading)
         await left_open.execute("COMMIT")
@@ -128,30 +129,39 @@ async def test_steps_of_any_size_place_each_row_once(
     database: str, sql: asyncpg.Connection, most: int
 ) -> None:
     await migrated(database)
-    others = [await asyncpg.connect(database) for _ in range(3)]
+    rng = random.Random(most)
+    others = [await asyncpg.connect(database) for _ in range(5)]
+    open_rows: dict[asyncpg.Connection, list[str]] = {}
     committed: list[str] = []
-    ids: list[list[str]] = [[], [], []]
-    for turn in range(40):
-        # Transactions that overlap each other and the steps, and are larger than a step.
-        one = others[turn % 3]
-        if turn >= 3:
-            await one.execute("ROLLBACK" if turn % 5 == 0 else "COMMIT")
-            if turn % 5:
-                committed += ids[turn % 3]
-        await one.execute("BEGIN")
-        ids[turn % 3] = [f"{turn}-{place}" for place in range(turn % 4 * 5)]
-        await insert(one, ids[turn % 3])
-        if turn % 2:
+
+    async def end(one: asyncpg.Connection, how: str) -> None:
+        await one.execute(how)
+        committed.extend(open_rows.pop(one) if how == "COMMIT" else ())
+        open_rows.pop(one, None)
+
+    # Transactions that overlap each other and the steps, end in any order, and are larger than
+    # a step.
+    for turn in range(120):
+        one = rng.choice(others)
+        if one in open_rows:
+            await end(one, rng.choice(["COMMIT", "COMMIT", "ROLLBACK"]))
+        else:
+            await one.execute("BEGIN")
+            open_rows[one] = [f"{turn}-{place}" for place in range(rng.randint(0, 20))]
+            await insert(one, open_rows[one])
+        if rng.random() < 0.6:
             await sql.execute("SELECT * FROM sequence(true, 0, $1::integer)", most)
-    for one, rest in zip(others, ids, strict=True):
-        await one.execute("COMMIT")
-        committed += rest
+    for one in others:
+        if one in open_rows:
+            await end(one, "COMMIT")
         await one.close()
     while (await sql.fetchrow("SELECT * FROM sequence(true, 0, $1::integer)", most))["more"]:
         pass
-    rows = await sql.fetch('SELECT "offset", id FROM sequenced ORDER BY "offset"')
+    rows = await sql.fetch(
+        'SELECT "offset", event.id FROM sequenced JOIN event USING (xid, seq) ORDER BY "offset"'
+    )
     assert [row["offset"] for row in rows] == list(range(1, len(committed) + 1))
-    assert {row["id"] for row in rows} == set(committed)
+    assert sorted(row["id"] for row in rows) == sorted(committed)
 
 
 async def scanned(sql: asyncpg.Connection) -> int:

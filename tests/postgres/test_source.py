@@ -100,7 +100,7 @@ async def test_rows_that_64_writers_put_into_a_table_of_theirs_come_once_and_den
     async with following(prepared) as log, following(prepared):
         writers = Writers(prepared, rows, seed=3, insert=add)
         await writers.run(64)
-        await until_head(log, len(writers.committed), seconds=60)
+        await until_head(log, len(writers.committed), seconds=180)
         await left_open.execute("COMMIT")
         await until_head(log, len(writers.committed) + 1)
         found = await everything(log)

@@ -11,9 +11,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import orjson
 from gateway_client import DEADLINE, Event, GatewayClient, eventually
 
 from gateway.clock import SystemClock, parse_rfc3339
+from gateway.ingest.decode import decode_events
+from gateway.ingest.ids import new_ids
 from gateway.ingest.own import own_event
 from gateway.server.context import Context
 
@@ -43,6 +46,11 @@ class Gateway(GatewayClient):
         before = parse_rfc3339(event["recorded_at"])
         while await self.context.log.trim(before, None):
             pass
+
+    async def append(self, *events: Event) -> None:
+        """Append events without a request, of which there would be a record."""
+        items = [orjson.dumps(one) for one in events]
+        await self.context.writer.append(decode_events(items, new_ids(self.context.clock.now)))
 
     async def record(self, event_id: str, category: str) -> None:
         """Append one of the gateway's own records."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -291,6 +292,34 @@ async def test_a_key_in_a_url_opens_nothing_even_if_it_is_the_only_one(gateway: 
         with pytest.raises(Refused) as refused:
             await open_stream(gateway, transport, None, token=gateway.admin)
         refused.value.answer.problem(400, "key_in_url")
+
+
+async def test_the_id_of_a_key_may_stand_in_a_url(gateway: Gateway) -> None:
+    path = f"/v1/findings?key={key_id(gateway.user)}"
+    assert (await gateway.get(path, key=gateway.admin)).status == 200
+
+
+# Addresses
+
+
+async def test_a_client_cannot_say_itself_where_it_comes_from(gateway: Gateway) -> None:
+    key = await gateway.reader_key(when={"cidr": ["10.0.0.0/8"]})
+    for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Client-IP", "True-Client-IP"):
+        value = "for=10.0.0.1" if name == "Forwarded" else "10.0.0.1"
+        answer = await gateway.get("/v1/events", key=key, headers={name: value})
+        answer.problem(403, "address_not_allowed")
+
+
+async def test_behind_a_trusted_proxy_only_what_the_proxy_appended_counts(start: Start) -> None:
+    gateway = await start(server={"trusted_proxies": (ip_network("127.0.0.0/8"),)})
+    key = await gateway.reader_key(when={"cidr": ["10.0.0.0/8"]})
+    for forwarded, status in (
+        ("10.0.0.1", 200), ("10.0.0.1, 192.0.2.1", 403), ("192.0.2.1, 10.0.0.1", 200),
+        ("10.0.0.1, 192.0.2.1, 127.0.0.9", 403), ("", 403), ("junk", 403), ("10.0.0.1, junk", 403),
+    ):  # fmt: skip
+        headers = {"X-Forwarded-For": forwarded}
+        answer = await gateway.get("/v1/events", key=key, headers=headers)
+        assert answer.status == status, forwarded
 
 
 # Origins

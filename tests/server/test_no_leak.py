@@ -224,9 +224,11 @@ async def streamed(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
 async def test_thousands_of_questions_are_answered_with_what_the_grants_allow_and_no_more(
-    world: World,
+    world: World, seed: int
 ) -> None:
+    world.rng.seed(seed)
     await world.fill(150, keys=30)
     ways = ["json", "ndjson-page", *TRANSPORTS]
 
@@ -247,10 +249,10 @@ async def test_thousands_of_questions_are_answered_with_what_the_grants_allow_an
         return len(expected)
 
     found = 0
-    for start in range(0, 6000, 20):
+    for start in range(0, 1500, 20):
         found += sum(await asyncio.gather(*(ask(start + n) for n in range(20))))
     # Most questions had an answer, or nothing was tested.
-    assert found > 30_000
+    assert found > 7_000
 
 
 @pytest.mark.slow

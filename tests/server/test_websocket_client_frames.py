@@ -145,7 +145,7 @@ async def test_endless_empty_fragments_are_harmless(gateway: Gateway) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", 1002),
     ],
     ids=lambda value: (
-        value[:4].hex() + f"-{len(value)}" if isinstance(value, bytes) else str(value)
+        value[:2].hex() + f"-{len(value)}" if isinstance(value, bytes) else str(value)
     ),
 )
 async def test_a_breach_of_the_protocol_closes_with_its_code(

@@ -27,6 +27,14 @@ import asyncpg
 
 _OLDEST = 15
 _USER = "gateway"
+# Ends the server and removes its folder when its input ends: with us, even if we are killed.
+_GUARD = """
+cat > /dev/null
+if pid=$(head -n 1 data/postmaster.pid 2> /dev/null); then
+    kill -QUIT "$pid" && while test -e data/postmaster.pid; do sleep 0.02; done
+fi
+rm -rf "$PWD"
+"""
 
 
 @cache
@@ -53,6 +61,9 @@ class PostgresServer:
     def __init__(self, programs: Path, *, durable: bool = False, **settings: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._identity = _unprivileged(self.folder)
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD], cwd=self.folder, stdin=subprocess.PIPE, start_new_session=True
+        )
         self._programs = self._reachable(programs)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
@@ -97,11 +108,12 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", "data"]
                 + [f"--{name}={value}" for name, value in settings.items()],
-                cwd=self.folder, stdout=log, stderr=log, **self._identity,
+                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, **self._identity,
             )  # fmt: skip
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._process.poll() is None:
-            # Its sixth line begins with "ready" once it takes connections, also after recovery.
+            # Its last line says "ready" once it takes connections, after any recovery.
             pid_file = self.folder / "data" / "postmaster.pid"
             lines = pid_file.read_text().splitlines() if pid_file.exists() else []
             if lines[7:8] == ["ready   "] and lines[0] == str(self._process.pid):
@@ -119,7 +131,7 @@ class PostgresServer:
     def close(self) -> None:
         """End it and remove its folder."""
         self.stop(signal.SIGQUIT)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._guard.communicate(timeout=60)
 
     def __enter__(self) -> PostgresServer:
         return self

@@ -50,7 +50,7 @@ def test_check_never_prints_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("check")
     assert result.exit_code == 0
     assert "u:***@log.db" in result.stdout
-    monkeypatch.setenv("AUDIT_GATEWAY_STORE__URL", "postgresql://u:hunter2@db/log")
+    monkeypatch.setenv("AUDIT_GATEWAY_STORE__URL", "mysql://u:hunter2@db/log")
     refused = run("check")
     assert refused.exit_code == 2
     assert "hunter2" not in result.output + refused.output

@@ -73,7 +73,9 @@ def test_the_canonical_text_is_the_same_filter(source: str, tried: list[dict[str
 
 
 _values = st.sampled_from(["acme", "b", "i", "denied", "success", "a", "u1"])
-_paths = st.sampled_from(["tenant", "outcome", "category", "action", "actor.id", "reason", "data.s", "source.ip"])
+_paths = st.sampled_from(
+    ["tenant", "outcome", "category", "action", "actor.id", "reason", "data.s", "source.ip"]
+)
 _equality = st.one_of(
     st.builds('{} == "{}"'.format, _paths, _values),
     st.builds('"{1}" == {0}'.format, _paths, _values),

@@ -14,7 +14,10 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
     hub = SimpleNamespace(
         subscriptions=range(streams), totals=Totals(opened=opened), position=position
     )
-    return SimpleNamespace(hub=hub, log=SimpleNamespace(head=head, floor=1))
+    record = SimpleNamespace(uses=0, written=0, waiting=0)
+    watchdog = SimpleNamespace(findings=SimpleNamespace(found=0))
+    log = SimpleNamespace(head=head, floor=1)
+    return SimpleNamespace(hub=hub, log=log, record=record, watchdog=watchdog)
 
 
 def said(figures: Figures) -> dict[str, int]:

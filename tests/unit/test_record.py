@@ -116,7 +116,7 @@ async def test_a_use_is_in_the_log_within_a_second_or_so(recorder: Recorder) -> 
 
 
 async def test_repeats_are_merged_into_one_event_with_a_count(recorder: Recorder) -> None:
-    recorder.note(1000, events=2, begin=0, end=5)
+    recorder.note(1000, events=2, begin=0, end=5, request_id="the first of them")
     await recorder.run(1)
     recorder.note(500, events=1, begin=5, end=9)
     await recorder.run(4)
@@ -126,7 +126,7 @@ async def test_repeats_are_merged_into_one_event_with_a_count(recorder: Recorder
     first, second = recorder.log.events
     assert (first["data"]["events"], second["data"]["events"]) == (2000, 500)
     assert "until" in second["data"]
-    assert "request" not in second, "there were many"
+    assert "request" not in first, "there were many"
 
 
 async def test_no_use_is_lost_whatever_its_rate(recorder: Recorder) -> None:
@@ -158,6 +158,15 @@ async def test_after_a_rest_without_repeats_a_use_is_written_at_once_again(
     recorder.note()
     await recorder.run(1)
     assert recorder.log.counts(PULLED) == [1, 1]
+
+
+async def test_what_rests_is_forgotten(recorder: Recorder) -> None:
+    for number in range(200):
+        recorder.note(address=f"10.0.0.{number}")
+        recorder.note(key=None, action=DENIED, outcome="denied", address=f"10.1.0.{number}")
+    await recorder.run(20)
+    record = recorder.record
+    assert (len(record._entries), len(record._due), record._strangers) == (0, 0, 0)
 
 
 async def test_requests_that_ingest_are_summed_up_by_the_minute(recorder: Recorder) -> None:
@@ -284,6 +293,12 @@ async def test_every_parameter_set_is_kept_until_there_are_too_many_of_them(
     await recorder.run(10)
     assert sum(recorder.log.counts(PULLED)) == 10_100
     assert len(recorder.log.events) <= 7 + 10, "the log is not for whoever fills it"
+    before = len(recorder.log.of(PULLED))
+    for number in range(100):
+        recorder.note(parameters=f'{{"filter":["data.o == {number}"]}}')
+    await recorder.run(20)
+    later = recorder.log.of(PULLED)[before:]
+    assert sum(len(event["data"]["parameters"]) for event in later) == 100, "it is a new rest"
 
 
 async def test_streams_opened_and_closed_by_thousands_are_few_events(recorder: Recorder) -> None:
@@ -390,6 +405,14 @@ async def test_what_clients_say_of_themselves_is_kept_without_keys_and_control_c
     assert "eyJ" not in shown
     if "ordinary" in text:
         assert shown == text
+
+
+async def test_texts_are_cut_where_events_end_them(recorder: Recorder) -> None:
+    recorder.note(client="c" * 3000, address="a" * 300, reason="r" * 3000)
+    await recorder.run(1)
+    [event] = recorder.log.events
+    assert len(event["source"]["user_agent"]) == len(event["reason"]) == 1024
+    assert len(event["source"]["ip"]) == 256
 
 
 async def test_the_last_uses_are_in_the_log_before_it_is_closed(recorder: Recorder) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from gateway.errors import InvalidSetting
 from gateway.settings.declarations import DECLARED
-from gateway.settings.sources import env_name
 from gateway.settings.load import Settings, example, load, reference
+from gateway.settings.sources import env_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +81,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "default_life": 90 * 86400,
         "max_life": 90 * 86400,
         "max_overlap": 7 * 86400,
+        "expiry_warnings": (30 * 86400, 14 * 86400, 7 * 86400, 86400),
     }
     assert dataclasses.asdict(settings.log) == {"level": "info", "format": "text"}
 
@@ -345,7 +346,10 @@ def test_deploy_settings_md_is_current() -> None:
 
 
 def test_the_example_file_is_toml() -> None:
-    assert set(tomllib.loads(example())) == {"server", "store", "ingest", "stream", "keys", "log"}
+    sections = set(tomllib.loads(example()))
+    assert sections == {
+        "server", "store", "redis", "ingest", "stream", "keys", "record", "watch", "log",
+    }  # fmt: skip
 
 
 def test_importing_settings_loads_nothing_heavy() -> None:

@@ -164,7 +164,10 @@ BEGIN
     END IF;
     IF again_xid IS NOT NULL THEN
         DELETE FROM event USING unnest(again_xid, again_seq) AS again (xid, seq)
-         WHERE event.xid = again.xid AND event.seq = again.seq;
+         WHERE event.xid = again.xid AND event.seq = again.seq
+           AND NOT EXISTS (SELECT FROM sequenced AS known
+                            WHERE known.id = event.id AND known.tenant = event.tenant
+                              AND known.xid = event.xid AND known.seq = event.seq);
     END IF;
     more := picked = most;
     IF more THEN

@@ -1,0 +1,130 @@
+"""What operations of the OpenAPI document are made of: parameters, bodies, responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.event import OUTCOMES
+from gateway.server.openapi_schemas import CURSOR, DURATION, TEXT, Schema, listed
+from gateway.server.query import MAX_LIMIT_PAGE, MAX_WAIT
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+
+
+def _many(about: str, **schema: Any) -> Schema:
+    """A selector: may repeat."""
+    return {"schema": listed({**TEXT, **schema}), "explode": True, "description": about}
+
+
+_PATTERN = "`*` is one segment, `**` any number and only last. May repeat: one of them holds."
+_PARAMETERS: dict[str, Schema] = {
+    "tenant": _many(f"Tenants; {_PATTERN}"),
+    "category": _many(f"Categories, such as `auth.*`; {_PATTERN}"),
+    "action": _many(f"Actions, such as `user.*`; {_PATTERN}"),
+    "outcome": _many("Outcomes. May repeat: one of them holds.", enum=list(OUTCOMES)),
+    "actor": _many(f"Ids of actors; {_PATTERN}"),
+    "resource": _many(f"Urns of targets, such as `k8s:prod/**`; {_PATTERN}"),
+    "after": {"schema": CURSOR, "description": "Begin behind this cursor."},
+    "since": {"schema": TEXT, "description": "Begin at a time (RFC 3339) or so long ago (`15m`)."},
+    "from": {
+        "schema": {"enum": ["start", "now"]},
+        "description": "Begin at an end of the log; without a position a stream begins `now`, "
+        "a page at the `start`.",
+    },
+    "min_severity": {"schema": {"type": "integer", "minimum": 1, "maximum": 6}},
+    "filter": {
+        "schema": {"type": "string", "maxLength": 4096},
+        "description": "A CEL expression over one event: `outcome == \"denied\" && severity >= 4`.",
+    },
+    "format": {"schema": {"enum": ["native"]}},
+    "limit": {"schema": {"type": "integer", "minimum": 1}},
+    "on_gap": {
+        "schema": {"enum": ["fail", "skip"], "default": "fail"},
+        "description": "With `skip` a cursor that is gone is no 410: the first message is a `gap`.",
+    },
+    "last_event_id": {"schema": CURSOR, "description": "As the header `Last-Event-ID`."},
+    "lastEventId": {"schema": CURSOR, "description": "As the header `Last-Event-ID`."},
+    "follow": {
+        "schema": {"enum": ["true", "false", "1", "0"], "default": "true"},
+        "description": "With `false` the stream ends at the head as of the request.",
+    },
+    "consumer": {"schema": TEXT, "deprecated": True, "description": "Not in this version."},
+    "wait": {
+        "schema": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0},
+        "description": "Long poll: wait so many seconds for the first event.",
+    },
+    "key": {"schema": TEXT, "description": "The id of a key."},
+    "signal": {"schema": TEXT, "description": "What kind of thing was found."},
+    "state": {"schema": {"enum": ["open", "expected"]}},
+    "window": {"schema": {**DURATION, "default": "24h"}},
+    "step": {"schema": {**DURATION, "default": "1h"}},
+}  # fmt: skip
+PAGE_LIMIT = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT_PAGE, "default": 100}
+TICKET = {
+    "name": "ticket",
+    "in": "query",
+    "schema": TEXT,
+    "description": "A ticket instead of a key, for browsers; of the other parameters only "
+    "`last_event_id` and `lastEventId` may stand beside it.",
+}
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": CURSOR,
+    "description": "Begin behind this cursor, whatever the parameters say.",
+}
+ID = {"name": "id", "in": "path", "required": True, "schema": TEXT}
+NAME = {"name": "name", "in": "path", "required": True, "schema": TEXT}
+
+
+def query(names: tuple[str, ...], **instead: Schema) -> list[Schema]:
+    return [
+        {"name": name, "in": "query", **_PARAMETERS[name], **instead.get(name, {})}
+        for name in names
+    ]
+
+
+def content(schema: Schema, *kinds: str) -> Schema:
+    return {"content": {kind: {"schema": schema} for kind in kinds or (JSON,)}}
+
+
+def says(about: str, schema: Schema | None = None, *kinds: str, **more: Any) -> Schema:
+    return {"description": about, **(content(schema, *kinds) if schema else {}), **more}
+
+
+def headers(**headers: str) -> Schema:
+    return {
+        name.replace("_", "-"): {"schema": TEXT, "description": about}
+        for name, about in headers.items()
+    }
+
+
+def operation(
+    name: str,
+    summary: str,
+    responses: dict[int, Schema],
+    problems: tuple[int, ...] = (),
+    *,
+    tag: str,
+    body: Schema | None = None,
+    optional_body: bool = False,
+    parameters: list[Schema] | None = None,
+    public: bool = False,
+) -> Schema:
+    every = problems if public else (400, 401, 403, 429, 503, *problems)
+    made: Schema = {
+        "operationId": name,
+        "summary": summary,
+        "tags": [tag],
+        "responses": {
+            **{str(status): response for status, response in responses.items()},
+            **{str(s): {"$ref": f"#/components/responses/Problem{s}"} for s in sorted(set(every))},
+        },
+    }
+    if public:
+        made["security"] = []
+    if parameters:
+        made["parameters"] = parameters
+    if body is not None:
+        made["requestBody"] = {"required": not optional_body, **body}
+    return made

@@ -1,0 +1,122 @@
+"""Two gateways on one PostgreSQL: any of them takes events, any of them gives them, in one order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.gateway_process import GatewayProcess
+from tests.services.postgres import PostgresServer, installations
+from tests.services.valkey import Valkey
+
+pytestmark = pytest.mark.slow
+EVERYTHING = {"actions": ["stream", "pull", "ingest"], "categories": ["**"]}
+NDJSON = {"Accept": "application/x-ndjson"}
+Replicas = tuple[GatewayProcess, GatewayProcess]
+
+
+@pytest.fixture(params=installations())
+def replicas(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Replicas]:
+    with ExitStack() as stack:
+        database = PostgresServer(installations()[request.param])
+        stack.callback(database.close)
+        redis = stack.enter_context(Valkey())
+        settings = {
+            "AUDIT_GATEWAY_STORE__URL": database.url(),
+            "AUDIT_GATEWAY_REDIS__URL": f"redis://127.0.0.1:{redis.port}/0",
+        }
+        first = stack.enter_context(GatewayProcess(tmp_path, settings=settings, shows_key=True))
+        second = stack.enter_context(GatewayProcess(tmp_path, settings=settings, shows_key=False))
+        yield first, second
+
+
+def events(first: int, count: int) -> list[dict[str, Any]]:
+    return [
+        {"id": f"e{n}", "category": "auth", "action": "login"} for n in range(first, first + count)
+    ]
+
+
+async def lines(url: str, key: str, query: str, count: int) -> list[dict[str, Any]]:
+    """So many events of a stream."""
+    found: list[dict[str, Any]] = []
+    headers = {**NDJSON, "Authorization": f"Bearer {key}"}
+    async with (
+        asyncio.timeout(30),
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/v1/stream?category=auth&{query}", headers=headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+        async for line in answer.content:
+            message = json.loads(line)
+            if "type" not in message:
+                found.append(message)
+                if len(found) == count:
+                    break
+    return found
+
+
+async def test_a_client_goes_on_at_another_gateway_with_its_cursor(replicas: Replicas) -> None:
+    first, second = replicas
+    key = first.make_key(EVERYTHING)
+    for batch in range(10):
+        (first, second)[batch % 2].post(events(batch * 20, 20), key)
+    seen: list[dict[str, Any]] = []
+    query = "from=start"
+    for part, gateway in enumerate((first, second, first, second)):
+        seen += await lines(gateway.url, key, query, 50)
+        query = f"after={seen[-1]['cursor']}"
+        assert len(seen) == 50 * (part + 1)
+    assert sorted(event["id"] for event in seen) == sorted(f"e{n}" for n in range(200))
+    cursors = [event["cursor"] for event in seen]
+    assert cursors == sorted(set(cursors))
+
+
+async def test_what_one_takes_is_live_at_the_other_and_is_stored_once(replicas: Replicas) -> None:
+    first, second = replicas
+    key = first.make_key(EVERYTHING)
+    waiting = asyncio.create_task(lines(second.url, key, "from=start", 3))
+    await asyncio.to_thread(first.post, events(0, 3), key)
+    assert [event["id"] for event in await waiting] == ["e0", "e1", "e2"]
+    status, answer = await asyncio.to_thread(second.ask, "POST", "/v1/events", key, events(1, 3))
+    assert (status, answer["accepted"], answer["duplicates"]) == (201, 1, 2)
+
+
+async def test_a_key_revoked_at_one_ends_its_streams_at_the_other_within_a_second(
+    replicas: Replicas,
+) -> None:
+    first, second = replicas
+    key = first.make_key(EVERYTHING)
+    headers = {"Authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession() as session:
+        socket = await session.ws_connect(second.url + "/v1/stream", headers=headers)
+        path = f"/v1/keys/{key[5:17]}/revoke"
+        status, _ = await asyncio.to_thread(first.ask, "POST", path, first.first_key, {})
+        began = time.monotonic()
+        assert status == 200
+        async with asyncio.timeout(10):
+            async for _ in socket:
+                pass
+        assert socket.close_code == 4501
+        assert time.monotonic() - began < 1
+
+
+async def test_use_at_both_is_counted_together(replicas: Replicas) -> None:
+    first, second = replicas
+    key = first.make_key(EVERYTHING)
+    for number, gateway in enumerate(replicas):
+        await asyncio.to_thread(gateway.post, events(number, 1), key)
+    path = f"/v1/keys/{key[5:17]}/usage?window=1h&step=1m"
+    async with asyncio.timeout(10):
+        while True:
+            _, answer = await asyncio.to_thread(first.ask, "GET", path, first.first_key)
+            if sum(row["requests"] for row in answer["rows"]) == 2:
+                break
+            await asyncio.sleep(0.05)

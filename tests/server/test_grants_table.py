@@ -1,0 +1,238 @@
+"""Grants times events: who sees what, the same on every way out of the gateway.
+
+The whole table is asked for once, over real sockets, live and from the log; then each
+row and event is a test of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from gateway_client import NDJSON, Event
+from gateways import Gateway, ShiftedClock, eventually
+from grant_oracle import may_see
+from grants_table import EVENTS, OLD, OWN, OWN_ROLE, OWN_ROLE_GRANTS, ROWS, Members, Row
+from open_streams import TRANSPORTS, Refused, Stream, open_stream
+
+from gateway.keys.role import BUILTIN
+from gateway.service import running
+from gateway.settings.declarations import SECTIONS, Settings
+
+pytestmark = pytest.mark.slow
+LIVE = tuple(f"live {name}" for name in TRANSPORTS)
+CAUGHT_UP = tuple(f"from the log {name}" for name in TRANSPORTS)
+PULLED = ("a page", "a page as lines", "by id")
+AGE = 7200.0
+# What a key saw on each way: events by their ids.
+Seen = dict[str, dict[str, Event]]
+GIVEN = {"server": {"port": 0}, "record": {"delay": 3600}}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, dict[str, Seen]]:
+    """What there was to see, and what each row's key saw of it."""
+    return asyncio.run(_ask(tmp_path_factory.mktemp("table")))
+
+
+async def _ask(folder: Path) -> tuple[Seen, dict[str, Seen]]:
+    clock = ShiftedClock()
+    sections = {name: of(**GIVEN.get(name, {})) for name, of in SECTIONS.items()}
+    async with aiohttp.ClientSession() as session:
+        async with running(Settings(data=folder / "data", **sections), clock) as started:
+            assert started.first_key is not None
+            gateway = Gateway(started.url, started.first_key, session, started.context)
+            await gateway.make_user()
+            body = {"grants": OWN_ROLE_GRANTS}
+            answer = await gateway.request(
+                "PUT", f"/v1/roles/{OWN_ROLE}", key=gateway.admin, json=body
+            )
+            assert answer.status == 201
+            keys = {row.name: await gateway.mint(*row.grants, roles=row.roles) for row in ROWS}
+            everything = await gateway.mint(
+                {"actions": ["pull"], "categories": ["**", "gateway.**"]}
+            )
+            await gateway.send({"id": OLD, "action": "test", **EVENTS[OLD]})
+            clock.shift = AGE
+            live = {name: await _open_live(gateway, key) for name, key in keys.items()}
+            reading = asyncio.create_task(_to_the_end(live))
+            await _send(gateway)
+            whole = await _page(gateway, everything, "application/json")
+            found = {name: await _read(gateway, key) for name, key in keys.items()}
+            await gateway.tail_reaches(started.context.log.head)
+            await eventually(lambda: started.context.hub.flush() is None, "all is written")
+        for name, seen in (await reading).items():
+            found[name] |= seen
+        gateway.disconnect()
+    return {"all": whole}, found
+
+
+async def _send(gateway: Gateway) -> None:
+    for name, members in EVENTS.items():
+        if name in OWN:
+            await gateway.record(name, members["category"])
+        elif name != OLD:
+            await gateway.send({"id": name, "action": "test", **members})
+
+
+async def _open_live(gateway: Gateway, key: str) -> dict[str, Stream | None]:
+    return dict(zip(LIVE, [await _opened(gateway, name, key) for name in TRANSPORTS], strict=True))
+
+
+async def _opened(gateway: Gateway, transport: str, key: str, **params: str) -> Stream | None:
+    """The stream; None if the key may not have one."""
+    try:
+        stream: Stream = await open_stream(gateway, transport, key, **params)
+    except Refused as refused:
+        if refused.answer.status != 403:
+            raise
+        return None
+    return stream
+
+
+async def _to_the_end(live: dict[str, dict[str, Stream | None]]) -> dict[str, Seen]:
+    """All streams, until the gateway stops."""
+
+    async def read(stream: Stream | None) -> dict[str, Event]:
+        if stream is not None:
+            assert (await stream.to_end(60))["code"] == 1012
+        return _by_id(stream.events if stream is not None else [])
+
+    ways = [(name, way, stream) for name, row in live.items() for way, stream in row.items()]
+    read_all = await asyncio.gather(*(read(stream) for _, _, stream in ways))
+    seen: dict[str, Seen] = {name: {} for name in live}
+    for (name, way, _), events in zip(ways, read_all, strict=True):
+        seen[name][way] = events
+    return seen
+
+
+async def _read(gateway: Gateway, key: str) -> Seen:
+    """What the key gets from the log."""
+    seen: Seen = {}
+    for way, transport in zip(CAUGHT_UP, TRANSPORTS, strict=True):
+        stream = await _opened(gateway, transport, key, from_="start", follow="false")
+        if stream is not None:
+            await stream.to_end()
+        seen[way] = _by_id(stream.events if stream is not None else [])
+    seen["a page"] = await _page(gateway, key, "application/json")
+    seen["a page as lines"] = await _page(gateway, key, NDJSON)
+    seen["by id"] = {}
+    for name in EVENTS:
+        answer = await gateway.get(f"/v1/events/{name}", key=key)
+        assert answer.status in (200, 403, 404)
+        if answer.status == 200:
+            seen["by id"][name] = answer.json()
+    return seen
+
+
+async def _page(gateway: Gateway, key: str, kind: str) -> dict[str, Event]:
+    answer = await gateway.get("/v1/events?limit=1000", key=key, headers={"Accept": kind})
+    if answer.status == 403:
+        return {}
+    return _by_id(answer.json()["events"] if kind == "application/json" else answer.lines())
+
+
+def _by_id(events: list[Event]) -> dict[str, Event]:
+    by_id = {one["id"]: one for one in events if one["id"] in EVENTS}
+    assert len(by_id) == sum(one["id"] in EVENTS for one in events), "an event came twice"
+    return by_id
+
+
+# What is expected, from the table and the meaning of masks
+
+
+def _expected(row: Row, name: str, whole: Event, letter: str, action: str) -> Event | None:
+    if letter == ".":
+        return None
+    if letter == "s":
+        return whole
+    grants = [
+        grant
+        for grant in [*row.grants, *(grant for role in row.roles for grant in _grants_of(role))]
+        if action in grant["actions"]
+        and grant.get("effect") != "deny"
+        and may_see([grant], whole)
+        and not (name == OLD and grant.get("when", {}).get("max_lookback") == "1h")
+    ]
+    fields = [grant["fields"] for grant in grants if "fields" in grant]
+    drop = {path for one in fields for path in one.get("drop", ())}
+    mask = {path for one in fields for path in one.get("mask", ())} - drop
+    return _hidden(whole, mask, drop)
+
+
+def _grants_of(role: str) -> list[Members]:
+    if role == OWN_ROLE:
+        return OWN_ROLE_GRANTS
+    grants: list[Members] = msgspec.to_builtins(BUILTIN[role].grants)
+    return grants
+
+
+def _hidden(whole: Event, mask: set[str], drop: set[str]) -> Event:
+    event = deepcopy(whole)
+    for path in drop:
+        for holder, name in _places(event, path.split(".")):
+            del holder[name]
+    masked = []
+    for path in sorted(mask):
+        for holder, name in _places(event, path.split(".")):
+            holder[name] = {} if path == "data" else _stars(holder[name], path)
+            masked.append(path)
+    if masked:
+        event["masked"] = sorted(set(masked))
+    return event
+
+
+def _places(value: Any, parts: list[str]) -> list[tuple[Members, str]]:
+    """The objects that hold what a path names."""
+    if isinstance(value, list):
+        return [place for item in value for place in _places(item, parts)]
+    if not isinstance(value, dict) or parts[0] not in value:
+        return []
+    return [(value, parts[0])] if len(parts) == 1 else _places(value[parts[0]], parts[1:])
+
+
+def _stars(value: Any, path: str) -> Any:
+    if path.startswith("data"):
+        return "***"
+    if isinstance(value, dict):
+        return dict.fromkeys(value, "***")
+    return [_stars(item, path) for item in value] if isinstance(value, list) else "***"
+
+
+# The tests
+
+
+def test_the_table_is_large_and_each_row_whole() -> None:
+    assert len(ROWS) * len(EVENTS) >= 200
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        for letters in (row.streamed, row.pulled):
+            assert len(letters) == len(EVENTS), row.name
+            assert set(letters) <= set("sm."), row.name
+
+
+def test_there_was_everything_to_see(table: tuple[Seen, dict[str, Seen]]) -> None:
+    assert set(table[0]["all"]) == set(EVENTS)
+
+
+@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_row(table: tuple[Seen, dict[str, Seen]], row: Row, name: str) -> None:
+    whole = table[0]["all"][name]
+    seen = table[1][row.name]
+    column = list(EVENTS).index(name)
+    ways = {
+        **({} if name == OLD else dict.fromkeys(LIVE, row.streamed[column])),
+        **dict.fromkeys(CAUGHT_UP, row.streamed[column]),
+        **dict.fromkeys(PULLED, row.pulled[column]),
+    }
+    for way, letter in ways.items():
+        action = "pull" if way in PULLED else "stream"
+        expected = _expected(row, name, whole, letter, action)
+        assert letter != "m" or expected != whole, "it has nothing that would be masked"
+        assert seen[way].get(name) == expected, way

@@ -1,0 +1,187 @@
+"""Stream tickets: what a browser is given instead of a key, and what nobody can do with one."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from gateway_client import Answer, event, key_id
+from gateways import Gateway, ShiftedClock, Start
+from open_streams import TRANSPORTS, Refused, Stream, open_stream
+
+BEARER = "base64url.bearer.authorization.audit."
+ORIGIN = "https://siem.example"
+
+
+async def ticket(gateway: Gateway, key: str = "", origin: str = "", **params: Any) -> str:
+    headers = {"Origin": origin} if origin else {}
+    answer = await gateway.post("/v1/tickets", json=params, key=key, headers=headers)
+    assert answer.status == 201, answer.body
+    assert set(answer.json()) == {"ticket", "expires_at"}
+    text: str = answer.json()["ticket"]
+    assert text.startswith("alpt_")
+    return text
+
+
+async def opened(gateway: Gateway, text: str, **options: Any) -> Stream:
+    stream: Stream = await open_stream(gateway, "sse", None, ticket=text, **options)
+    return stream
+
+
+async def refused(gateway: Gateway, text: str, **options: Any) -> Answer:
+    with pytest.raises(Refused) as refusal:
+        await opened(gateway, text, **options)
+    assert text.encode() not in refusal.value.answer.body
+    return refusal.value.answer
+
+
+def cookie_of(stream: Stream) -> str:
+    return stream.answer.headers["set-cookie"].partition(";")[0]
+
+
+async def test_a_ticket_opens_the_stream_that_it_was_made_for(gateway: Gateway) -> None:
+    await gateway.send(event(id="1"), event(id="2", category="billing"))
+    text = await ticket(gateway, category=["billing"], **{"from": "start", "follow": False})
+    stream = await opened(gateway, text)
+    await stream.to_end()
+    assert [one["id"] for one in stream.events] == ["2"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_ticket_works_on_every_transport(gateway: Gateway, transport: str) -> None:
+    await gateway.send(event(id="1"))
+    text = await ticket(gateway, **{"from": "start"})
+    stream = await open_stream(gateway, transport, None, ticket=text)
+    assert (await stream.event())["id"] == "1"
+
+
+async def test_a_ticket_in_the_subprotocol_opens_a_websocket_and_is_not_echoed(
+    gateway: Gateway,
+) -> None:
+    text = await ticket(gateway)
+    hidden = BEARER + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    headers = {"Sec-WebSocket-Protocol": f"audit.v1, {hidden}"}
+    stream = await open_stream(gateway, "websocket", None, headers=headers)
+    assert stream.answer.headers["sec-websocket-protocol"] == "audit.v1"
+    assert hidden not in str(stream.answer.headers)
+
+
+async def test_a_ticket_is_no_key(gateway: Gateway) -> None:
+    text = await ticket(gateway)
+    for path in ("/v1/events", "/v1/keys", "/v1/stream"):
+        (await gateway.get(path, key=text)).problem(401, "invalid_key")
+    (await gateway.get(f"/v1/events?ticket={text}", key=None)).problem(401, "missing_key")
+
+
+async def test_a_ticket_opens_one_stream_only(gateway: Gateway) -> None:
+    text = await ticket(gateway)
+    await opened(gateway, text)
+    (await refused(gateway, text)).problem(401, "invalid_ticket")
+
+
+async def test_a_browser_reconnects_with_its_cookie(gateway: Gateway) -> None:
+    await gateway.send(event(id="1"))
+    text = await ticket(gateway, category="auth", **{"from": "start"})
+    stream = await opened(gateway, text)
+    cursor = (await stream.event())["cursor"]
+    stream.close()
+    await gateway.send(event(id="x", category="billing"), event(id="2"))
+    headers = {"Cookie": cookie_of(stream), "Last-Event-ID": cursor}
+    again = await opened(gateway, text, headers=headers)
+    assert (await again.event())["id"] == "2"
+
+
+async def test_the_cookie_is_kept_from_scripts_other_sites_and_other_paths(
+    gateway: Gateway,
+) -> None:
+    stream = await opened(gateway, await ticket(gateway))
+    _, *attributes = stream.answer.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Strict", "Path=/v1/stream"} <= set(attributes)
+
+
+async def test_a_cookie_alone_or_beside_another_ticket_opens_nothing(gateway: Gateway) -> None:
+    first, other = await ticket(gateway), await ticket(gateway)
+    cookie = cookie_of(await opened(gateway, first))
+    with pytest.raises(Refused) as refusal:
+        await open_stream(gateway, "sse", None, headers={"Cookie": cookie})
+    refusal.value.answer.problem(401, "missing_key")
+    await opened(gateway, other)
+    (await refused(gateway, other, headers={"Cookie": cookie})).problem(401, "invalid_ticket")
+
+
+async def test_parameters_beside_a_ticket_are_refused(gateway: Gateway) -> None:
+    for name, value in (("category", "**"), ("tenant", "x"), ("filter", "true"), ("after", "x")):
+        text = await ticket(gateway, category="auth")
+        problem = (await refused(gateway, text, **{name: value})).problem(400, "unknown_parameter")
+        assert problem["parameter"] == name
+
+
+async def test_any_change_of_a_ticket_makes_it_worthless(gateway: Gateway) -> None:
+    text = await ticket(gateway, category="auth")
+    claims, _, signature = text.removeprefix("alpt_").partition(".")
+    plain = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
+    forged = base64.urlsafe_b64encode(plain.replace(b"auth", b"a***")).decode().rstrip("=")
+    for changed in (
+        text[:-2], text + "A", f"alpt_{forged}.{signature}", f"alpt_{claims}.", "alpt_.",
+        "alpt_", f"alpt_{claims}.{signature[::-1]}", f"alpt_{claims[:-4]}.{signature}", "x",
+        f"alpt_{claims}.{'A' * 43}", "alpt_" + "A" * 9000, "alpt_\xff.\xff",
+    ):  # fmt: skip
+        with pytest.raises(Refused) as refusal:
+            await opened(gateway, changed)
+        assert refusal.value.answer.status in (400, 401)
+    await opened(gateway, text)
+
+
+async def test_a_ticket_is_over_after_30_seconds(start: Start, shifted: ShiftedClock) -> None:
+    gateway = await start(clock=shifted)
+    early, late = await ticket(gateway), await ticket(gateway)
+    shifted.shift = 25.0
+    await opened(gateway, early)
+    shifted.shift = 31.0
+    (await refused(gateway, late)).problem(401, "invalid_ticket")
+
+
+async def test_a_ticket_and_its_cookie_do_no_more_than_the_key_still_may(
+    gateway: Gateway,
+) -> None:
+    key = await gateway.reader_key(categories=["auth"])
+    await gateway.send(event(id="1", category="billing"), event(id="2"))
+    used, unused = await ticket(gateway, key, **{"from": "start"}), await ticket(gateway, key)
+    stream = await opened(gateway, used)
+    assert (await stream.event())["id"] == "2"
+    await gateway.revoke(key)
+    assert (await stream.to_end())["code"] == 4501
+    (await refused(gateway, unused)).problem(401, "key_revoked")
+    headers = {"Cookie": cookie_of(stream)}
+    (await refused(gateway, used, headers=headers)).problem(401, "key_revoked")
+
+
+async def test_a_key_that_may_not_stream_gets_no_ticket(gateway: Gateway) -> None:
+    key = await gateway.mint({"actions": ["pull"], "categories": ["**"]})
+    answer = await gateway.post("/v1/tickets", json={}, key=key)
+    answer.problem(403, "action_not_granted")
+
+
+async def test_parameters_that_make_no_sense_get_no_ticket(gateway: Gateway) -> None:
+    for params in ({"categroy": "x"}, {"category": []}, {"after": "x"}, {"filter": "(("}):
+        assert (await gateway.post("/v1/tickets", json=params)).status == 400
+    assert (await gateway.post("/v1/tickets", json=["x"])).status == 400
+
+
+async def test_a_ticket_is_bound_to_the_origin_that_asked_for_it(start: Start) -> None:
+    gateway = await start(server={"allowed_origins": (ORIGIN, "https://other.example")})
+    text = await ticket(gateway, origin=ORIGIN)
+    answer = await refused(gateway, text, headers={"Origin": "https://other.example"})
+    answer.problem(403, "origin_not_allowed")
+    text = await ticket(gateway, origin=ORIGIN)
+    await opened(gateway, text, headers={"Origin": ORIGIN})
+
+
+async def test_nothing_of_a_keys_secret_is_in_its_ticket(gateway: Gateway) -> None:
+    key = await gateway.reader_key()
+    text = await ticket(gateway, key)
+    claims = text.removeprefix("alpt_").partition(".")[0]
+    plain = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)).decode()
+    assert key_id(key) in plain
+    assert key[18:] not in plain

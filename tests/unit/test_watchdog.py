@@ -1,0 +1,444 @@
+"""The watch: from uses to findings, over the key store that all processes share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
+
+from gateway.errors import Unavailable
+from gateway.keys.use import CLOSED, DENIED, PULLED, Use
+from gateway.live.findings import Findings
+from gateway.live.subscription import State
+from gateway.live.watchdog import Reaction, Watchdog
+from gateway.store.sqlite_keys import SqliteKeys
+
+if TYPE_CHECKING:
+    from tests.conftest import FakeClock
+
+K = "A" * 12
+
+
+class Watched:
+    """A watchdog over a key store in a file. `step` is one of its looks, a second later."""
+
+    def __init__(
+        self, path: Path, clock: FakeClock, reaction: Reaction, warm_up: int, writer: FakeWriter
+    ) -> None:
+        self.store = SqliteKeys(path)
+        self.writer = writer
+        self.hub = FakeHub()
+        self.clock = clock
+        self.findings = Findings(self.store, writer, clock)
+        self.dog = Watchdog(
+            self.store, self.hub, self.findings, clock,  # type: ignore[arg-type]
+            warm_up=warm_up, reaction=reaction,
+        )  # fmt: skip
+
+    def use(self, times: int = 1, **members: Any) -> None:
+        for _ in range(times):
+            made = {"key": key(K), "action": PULLED, "address": "9.9.9.9", "at": self.clock.now()}
+            self.dog.see(Use(**{**made, **members}))
+
+    def denied(self, times: int = 1, **members: Any) -> None:
+        for n in range(times):
+            refused = {"action": DENIED, "outcome": "denied", "reason": "action_not_granted"}
+            self.use(**{**refused, "at": self.clock.now() + n / 100, **members})
+
+    async def step(self, seconds: float = 1.0) -> None:
+        self.clock.tick(seconds)
+        await self.dog.look()
+
+    async def minutes(self, counts: list[int]) -> None:
+        for count in counts:
+            if count:
+                self.use(events=count)
+            await self.step(30)
+            await self.step(30)
+        # The grace for other processes.
+        await self.step(6)
+        self.clock.tick(54)
+
+    async def found(self) -> list[tuple[str, int]]:
+        return [(one.signal, one.count) for one in await self.findings.all()]
+
+
+Make = Callable[..., Watched]
+
+
+@pytest.fixture
+async def make(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Make]:
+    """Makes watchdogs that share one key store and one log, as processes do."""
+    made: list[Watched] = []
+    writer = FakeWriter()
+
+    def watched(warm_up: int = 7 * DAY, **reaction: Any) -> Watched:
+        one = Watched(tmp_path / "keys.db", clock, Reaction(**reaction), warm_up, writer)
+        made.append(one)
+        return one
+
+    yield watched
+    for one in made:
+        await one.store.close()
+
+
+@pytest.fixture
+def watched(make: Make) -> Watched:
+    return make()
+
+
+async def test_a_signal_becomes_a_finding_and_an_event_within_a_second(watched: Watched) -> None:
+    watched.denied(5)
+    await watched.step()
+    [finding] = await watched.findings.all()
+    assert (finding.signal, finding.key, finding.count) == ("denials", K, 5)
+    [event] = watched.writer.events("gateway.anomaly")
+    assert (event["tenant"], event["action"], event["severity"]) == (
+        "gateway", "anomaly.denials", 3,
+    )  # fmt: skip
+    assert event["targets"] == [{"urn": f"key:{K}", "type": "key", "id": K}]
+    assert event["data"]["finding"] == finding.id
+    assert event["data"]["count"] == 5
+    assert watched.findings.found == 5
+
+
+async def test_a_finding_that_counts_on_is_told_of_now_and_then(watched: Watched) -> None:
+    watched.denied(5)
+    await watched.step()
+    for _ in range(120):
+        watched.denied()
+        await watched.step()
+    counts = [event["data"]["count"] for event in watched.writer.events("gateway.anomaly")]
+    assert counts == sorted(counts)
+    assert counts[0] == 5
+    assert 3 <= len(counts) <= 8
+    await watched.step(61)
+    last = watched.writer.events("gateway.anomaly")[-1]["data"]["count"]
+    assert last == 125, "and its last count is told of, too"
+    [finding] = await watched.findings.all()
+    assert finding.count == 125
+
+
+async def test_ordinary_uses_find_nothing(watched: Watched) -> None:
+    for _ in range(300):
+        watched.use(behind=10)
+        await watched.step()
+    assert await watched.found() == []
+    assert watched.writer.drafts == {}
+
+
+async def test_signals_of_several_processes_come_together_and_are_told_of_once(
+    make: Make,
+) -> None:
+    one, other = make(), make()
+    one.denied(3)
+    await one.dog.look()
+    assert await one.found() == []
+    one.clock.tick(1)
+    other.denied(3)
+    await other.dog.look()
+    assert await one.found() == [("denials", 6)]
+    await one.dog.look()
+    assert len(one.writer.events("gateway.anomaly")) == 1
+
+
+async def test_two_processes_that_find_the_same_count_into_one_finding(make: Make) -> None:
+    one, other = make(), make()
+    for watched in (one, other):
+        watched.use(at=NOW, action=DENIED, outcome="denied", reason="key_revoked")
+        await watched.dog.look()
+    assert await one.found() == [("revoked_presented", 2)]
+    counts = [event["data"]["count"] for event in one.writer.events("gateway.anomaly")]
+    assert counts == [1, 2]
+
+
+async def test_denials_without_a_key_are_found_by_address(watched: Watched) -> None:
+    watched.denied(5, key=None, address="45.1.2.3")
+    watched.denied(4, key=None, address="45.1.2.4")
+    await watched.step()
+    [finding] = await watched.findings.all()
+    assert (finding.key, finding.address, finding.count) == ("", "45.1.2.3", 5)
+    assert "targets" not in watched.writer.events("gateway.anomaly")[0]
+
+
+async def test_what_a_key_is_used_for_is_remembered_over_a_restart(make: Make) -> None:
+    first = make()
+    first.use(address="9.9.9.9", client="curl", behind=3)
+    await first.dog.close()
+    later = make()
+    trace = await later.dog.traces.of(K)
+    assert (trace.used_at, trace.address, trace.client) == (NOW, "9.9.9.9", "curl")
+    later.use(address="45.1.2.3")
+    await later.step()
+    assert await later.found() == [("new_network", 1)]
+
+
+async def test_the_last_use_is_known_at_once_and_stored_in_batches(
+    watched: Watched, make: Make
+) -> None:
+    watched.use()
+    await watched.step()
+    watched.clock.tick(10)
+    watched.use(client="new")
+    assert (await watched.dog.traces.of(K)).client == "new"
+    await watched.step()
+    other = make()
+    assert (await other.dog.traces.of(K)).client == "", "an ordinary use waits"
+    await watched.step(30)
+    assert (await other.dog.traces.of(K)).client == "new"
+
+
+async def test_a_key_with_an_open_stream_is_in_use(watched: Watched) -> None:
+    watched.use()
+    watched.hub.subscriptions.append(FakeStream(K))
+    for _ in range(10):
+        await watched.step(60)
+    assert (await watched.dog.traces.of(K)).used_at >= watched.clock.now() - 60
+
+
+# What is expected
+
+
+async def test_what_is_marked_expected_is_silent_for_that_key_and_signal(
+    watched: Watched,
+) -> None:
+    watched.denied(5)
+    await watched.step()
+    [finding] = await watched.findings.all()
+    marked = await watched.findings.mark(finding.id, expected=True, by="admin", reason="a test")
+    assert marked is not None
+    assert (marked.state, marked.by, marked.reason) == ("expected", "admin", "a test")
+    events = len(watched.writer.drafts)
+    await watched.step(4000)
+    watched.denied(9)
+    watched.denied(9, key=key("B" * 12))
+    watched.use(forbidden=("a", "b", "c"))
+    await watched.step()
+    assert sorted(await watched.found()) == [
+        ("denials", 5), ("denials", 9), ("forbidden_categories", 3),
+    ]  # fmt: skip
+    assert len(watched.writer.drafts) == events + 2
+    await watched.findings.mark(finding.id, expected=False, by="admin")
+    await watched.step(4000)
+    watched.denied(5)
+    await watched.step()
+    assert len(await watched.found()) == 4
+
+
+async def test_there_is_nothing_to_mark_under_an_unknown_id(watched: Watched) -> None:
+    assert await watched.findings.mark("denials-x-1", expected=True, by="a") is None
+    assert await watched.store.notes("silence") == {}
+
+
+async def test_old_findings_are_forgotten(watched: Watched) -> None:
+    watched.denied(5)
+    await watched.step()
+    watched.clock.tick(89 * DAY)
+    await watched.findings.prune()
+    assert len(await watched.found()) == 1
+    watched.clock.tick(2 * DAY)
+    await watched.findings.prune()
+    assert await watched.found() == []
+
+
+# Outages
+
+
+async def test_a_finding_is_told_of_when_the_log_is_back(watched: Watched, make: Make) -> None:
+    watched.writer.away = True
+    watched.denied(5)
+    await watched.step()
+    assert await watched.found() == [("denials", 5)]
+    later = make()
+    later.writer.away = False
+    await later.findings.begin()
+    await later.dog.look()
+    assert len(later.writer.events("gateway.anomaly")) == 1, "also by another process"
+
+
+async def test_what_was_seen_while_the_key_store_was_away_is_judged_later(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = watched.store.update_notes
+
+    async def away(*_: Any) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(watched.store, "update_notes", away)
+    watched.denied(3)
+    with pytest.raises(Unavailable):
+        await watched.step()
+    watched.denied(3)
+    with pytest.raises(Unavailable):
+        await watched.step()
+    monkeypatch.setattr(watched.store, "update_notes", whole)
+    await watched.step()
+    assert await watched.found() == [("denials", 6)]
+
+
+async def test_the_background_task_goes_on_after_an_outage(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import asyncio
+
+    whole = watched.store.notes
+
+    async def away(*_: Any) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(watched.store, "notes", away)
+    task = asyncio.create_task(watched.dog.run())
+    await watched.clock.advance(3)
+    assert "trying again" in caplog.text
+    monkeypatch.setattr(watched.store, "notes", whole)
+    watched.denied(5)
+    await watched.clock.advance(2)
+    assert await watched.found() == [("denials", 5)]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# Streams
+
+
+async def test_a_stream_that_takes_nothing_for_five_minutes_is_a_silent_consumer(
+    watched: Watched,
+) -> None:
+    stuck = FakeStream(K, state=State.REPLAYING, cursor=10)
+    slow = FakeStream("B" * 12, state=State.REPLAYING, cursor=10)
+    live = FakeStream("C" * 12, cursor=10)
+    done = FakeStream("D" * 12, state=State.REPLAYING, cursor=500)
+    watched.hub.subscriptions += [stuck, slow, live, done]
+    watched.hub.position = 500
+    for minute in range(5):
+        slow.cursor += 1
+        await watched.step(60)
+        assert await watched.found() == [], f"minute {minute}"
+    await watched.step(60)
+    await watched.step()
+    [finding] = await watched.findings.all()
+    assert (finding.signal, finding.key) == ("silent_consumer", K)
+    assert finding.data["behind"] == 490
+    assert finding.data["seconds"] >= 300
+
+
+# Volume
+
+
+async def test_a_spike_of_pulls_is_found_within_five_minutes_and_has_no_consequences(
+    make: Make,
+) -> None:
+    watched = make(
+        warm_up=300 * 60, suspend_on=("denials", "volume"), throttle_on=("new_network",)
+    )
+    await watched.store.create(key(K))
+    rng = random.Random(1)
+    await watched.minutes([rng.randint(90, 110) for _ in range(400)])
+    assert await watched.found() == []
+    await watched.minutes([1000] * 5)
+    [finding] = await watched.findings.all()
+    assert finding.signal == "volume"
+    assert finding.data["per_minute"] > 4 * finding.data["expected_per_minute"]
+    found = await watched.store.get(K)
+    assert found is not None
+    assert found.state(watched.clock.now()) == "active"
+
+
+async def test_what_streams_deliver_counts_minute_by_minute_and_only_once(make: Make) -> None:
+    watched = make(warm_up=300 * 60)
+    stream = FakeStream(K)
+    watched.hub.subscriptions.append(stream)
+    for _ in range(400):
+        stream.delivered += 100
+        await watched.step(60)
+    for _ in range(5):
+        stream.delivered += 1000
+        await watched.step(60)
+    await watched.step(6)
+    assert [signal for signal, _ in await watched.found()] == ["volume"]
+    assert stream.counted == stream.delivered
+    # Its end tells of all that it has delivered, which was counted.
+    before = await watched.store.note("volume", K)
+    watched.use(action=CLOSED, events=stream.delivered, counted=stream.counted)
+    await watched.step(60)
+    await watched.step(6)
+    assert await watched.store.note("volume", K) == before
+
+
+# Consequences
+
+
+async def state_of(watched: Watched) -> str:
+    found = await watched.store.get(K)
+    assert found is not None
+    return found.state(watched.clock.now())
+
+
+async def test_nothing_happens_to_a_key_unless_it_was_asked_for(watched: Watched) -> None:
+    await watched.store.create(key(K))
+    watched.denied(50)
+    watched.use(forbidden=("a", "b", "c"))
+    await watched.step()
+    assert len(await watched.found()) == 2
+    assert await state_of(watched) == "active"
+    assert await watched.store.newest_revision() == 1
+
+
+async def test_a_key_is_suspended_for_a_quarter_of_an_hour_where_that_is_asked_for(
+    make: Make,
+) -> None:
+    watched = make(suspend_on=("denials",))
+    await watched.store.create(key(K))
+    watched.denied(5)
+    await watched.step()
+    assert await state_of(watched) == "suspended"
+    [_, change] = (await watched.store.unrecorded(9)).values()
+    assert (change.action, change.by, change.reason) == (
+        "key.suspended", "gateway", "unusual activity: denials",
+    )  # fmt: skip
+    # It goes on trying, which neither prolongs nor repeats it.
+    for _ in range(30):
+        watched.denied(5, reason="key_suspended")
+        await watched.step(29)
+    assert await state_of(watched) == "suspended"
+    await watched.step(31)
+    assert await state_of(watched) == "active"
+    assert await watched.store.newest_revision() == 2
+
+
+async def test_a_key_is_throttled_where_that_is_asked_for(make: Make) -> None:
+    watched = make(throttle_on=("forbidden_categories",), suspend_on=("denials",))
+    await watched.store.create(key(K))
+    watched.use(forbidden=("a", "b", "c"))
+    await watched.step()
+    found = await watched.store.get(K)
+    assert found is not None
+    assert found.throttled(watched.clock.now())
+    assert not found.throttled(watched.clock.now() + 900)
+    assert await state_of(watched) == "active"
+
+
+async def test_what_is_expected_has_no_consequences(make: Make) -> None:
+    watched = make(suspend_on=("denials",))
+    watched.denied(5)
+    await watched.step()
+    [finding] = await watched.findings.all()
+    await watched.findings.mark(finding.id, expected=True, by="admin")
+    await watched.store.create(key(K))
+    watched.denied(5)
+    await watched.step()
+    assert await state_of(watched) == "active"
+
+
+async def test_addresses_without_a_key_and_keys_that_ended_are_left_alone(make: Make) -> None:
+    watched = make(suspend_on=("denials", "revoked_presented"))
+    await watched.store.create(key(K, revoked_at=NOW))
+    watched.denied(9, key=None, claimed=K)
+    watched.denied(2, reason="key_revoked")
+    await watched.step()
+    assert len(await watched.found()) == 2
+    assert await watched.store.newest_revision() == 1
