@@ -59,28 +59,29 @@ async def key_store(settings: Settings) -> AsyncIterator[tuple[KeyStore, bytes, 
 
 @asynccontextmanager
 async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
-    """The log of the data folder, whether or not a gateway is writing to it; empty where none
-    has ever run."""
+    """The log of the settings, whether or not a gateway is writing to it; empty where none has
+    ever run."""
     from pathlib import Path
 
     from gateway.clock import SystemClock
-    from gateway.errors import InvalidRequest
     from gateway.settings.kinds import SQLITE
     from gateway.store.folder import DataFolder
-    from gateway.store.memory_log import MemoryLog
-    from gateway.store.sqlite_follower import SqliteFollower
 
-    if not settings.store_url.startswith(SQLITE):
-        raise InvalidRequest(
-            "this command reads an embedded log; with another store ask the gateway itself: "
-            "GET /v1/keys/{id}/document, POST /v1/authz/simulate"
-        )
-    folder = DataFolder(settings.data)
-    path = Path(settings.store_url.removeprefix(SQLITE))
     clock = SystemClock()
-    log: Log = MemoryLog(clock)
-    if path.exists():
-        log = await SqliteFollower.open(path, folder.writer_socket, clock)
+    path = Path(settings.store_url.removeprefix(SQLITE))
+    log: Log
+    if settings.on_postgres:
+        from gateway.store.postgres_log import PostgresLog
+
+        log = await PostgresLog.open(settings.store_url, clock)
+    elif path.exists():
+        from gateway.store.sqlite_follower import SqliteFollower
+
+        log = await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
+    else:
+        from gateway.store.memory_log import MemoryLog
+
+        log = MemoryLog(clock)
     try:
         yield log
     finally:

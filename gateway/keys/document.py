@@ -11,7 +11,6 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.clock import format_rfc3339
-from gateway.keys.grant_use import PastUse
 from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.sentences import grant_sentences, limits_of
@@ -21,7 +20,8 @@ SAMPLES = 10
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a key at `now` (seconds since 1970).
+    """What is known of a key at `now` (seconds since 1970). `last_use` is
+    `{"at", "address", "client"}`.
 
     `unused` are grants that were of no use since `looked_since`; None: nobody knows, because
     uses were not looked at. `samples` are events as JSON, as the key would see them.
@@ -30,7 +30,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     grants: tuple[NamedGrant, ...]
     now: float
-    last_use: PastUse | None = None
+    last_use: dict[str, Any] | None = None
     unused: tuple[NamedGrant, ...] | None = None
     looked_since: float = 0.0
     samples: tuple[bytes, ...] = ()
@@ -55,7 +55,7 @@ def as_json(facts: Facts) -> dict[str, Any]:
         "masks": _hidden(facts, "mask"),
         "drops": _hidden(facts, "drop"),
         "grants": [one.public() for one in facts.grants],
-        "last_use": None if facts.last_use is None else _use(facts.last_use),
+        "last_use": facts.last_use,
         "unused_since": None if facts.unused is None else _time(facts.looked_since),
         "unused": None if facts.unused is None else [one.name for one in facts.unused],
         "samples": [msgspec.Raw(sample) for sample in facts.samples],
@@ -126,9 +126,8 @@ def _last_use(facts: Facts) -> str:
     use = facts.last_use
     if use is None:
         return "none is known"
-    return f"{_time(use.until)} from {use.address or 'an unknown address'}" + (
-        f" ({use.client})" if use.client else ""
-    )
+    client = f" ({use['client']})" if use["client"] else ""
+    return f"{use['at']} from {use['address'] or 'an unknown address'}{client}"
 
 
 def _can(facts: Facts) -> list[str]:
@@ -166,15 +165,6 @@ def _named(one: NamedGrant) -> str:
 
 def _sentences(sentences: list[str], none: str) -> Block:
     return Block("list", tuple(sentences)) if sentences else Block("text", (none,))
-
-
-def _use(use: PastUse) -> dict[str, Any]:
-    return {
-        "at": _time(use.until),
-        "action": use.attempted,
-        "address": use.address or "",
-        "client": use.client,
-    }
 
 
 def _day(seconds: float) -> str:

@@ -29,7 +29,6 @@ class PastUse(msgspec.Struct, frozen=True):
     until: float
     count: int = 1
     address: str | None = None
-    client: str = ""
     allowed: bool = True
     reason: str = ""
     route: str = ""
@@ -96,7 +95,6 @@ def past_uses(record: Event, key_id: str) -> list[PastUse]:
             # Of what was merged over several keys, nobody knows how much was whose.
             count=data["count"] if several is None else 1,
             address=address,
-            client=source.get("user_agent", ""),
             allowed=members["outcome"] != "denied",
             reason=members.get("reason", ""),
             route=data.get("route", ""),

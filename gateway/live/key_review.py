@@ -7,7 +7,9 @@ ends early when it has taken long enough, and says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
 
 import msgspec
 
@@ -64,7 +66,7 @@ class Review:
                     found += past_uses(event, key_id)
         return found
 
-    async def events(self, since: float) -> AsyncIterator[Event]:
+    async def events(self, since: float) -> AsyncGenerator[Event]:
         """The events of the log, newest first, as many as patience lasts."""
         left = self._patience.events
         async for events in self._newest_first(since, _READ_OFFSETS, None):
@@ -116,34 +118,42 @@ async def key_facts(
     key: Key,
     grants: tuple[NamedGrant, ...],
     *,
+    last_use: dict[str, Any] | None,
     reader: Worn,
     patience: Patience,
 ) -> Facts:
     """What the key's document says. Samples are events that the `reader` may see, too."""
     now = clock.now()
-    since = max(key.created_at, now - UNUSED_DAYS * 86400)
+    begin = now - UNUSED_DAYS * 86400
+    since = max(key.created_at, begin)
     review = Review(log, clock, patience)
-    uses = await review.uses(key.id, since)
     counts = [GrantUse(one) for one in grants]
-    for use in uses:
+    for use in await review.uses(key.id, since):
         for one in counts:
             one.count_use(use)
     worn = await _worn_by_key(log, grants, now)
+    before = await log.last_before(int(begin * 1_000_000))
     samples: list[bytes] = []
-    async for event in review.events(since):
-        for one in counts:
-            one.count_event(event)
-        if len(samples) < SAMPLES:
-            sample = _sample(event, worn, reader)
+    async with aclosing(review.events(0.0)) as events:
+        async for event in events:
+            if event.offset > before:
+                for one in counts:
+                    one.count_event(event)
+            elif len(samples) == SAMPLES:
+                break
+            sample = _sample(event, worn, reader) if len(samples) < SAMPLES else None
             if sample is not None:
                 samples.append(sample)
+    oldest = review.oldest
+    if not review.complete and oldest is not None and oldest.offset > before:
+        since = max(since, _recorded_at(oldest))
     return Facts(
         key=key,
         grants=grants,
         now=now,
-        last_use=next((use for use in uses if use.allowed), None),
+        last_use=last_use,
         unused=tuple(one.named for one in counts if not one.used),
-        looked_since=since if review.complete else _recorded_at(review.oldest, now),
+        looked_since=since,
         samples=tuple(samples),
         samples_note=_note(key, now, samples),
     )
@@ -183,9 +193,7 @@ def _note(key: Key, now: float, samples: list[bytes]) -> str:
     return f"The key is {state} and sees nothing now; these it would see otherwise."
 
 
-def _recorded_at(event: Event | None, now: float) -> float:
-    if event is None:
-        return now
+def _recorded_at(event: Event) -> float:
     return parse_rfc3339(event.members()["recorded_at"]) / 1_000_000
 
 

@@ -33,9 +33,11 @@ async def document(request: web.Request) -> web.Response:
     key = await named_key(request)
     grants = grants_of_key(key, await all_roles(context))
     reader = await reader_of(request, asking)
+    last_use = (await context.watchdog.traces.of(key.id)).last_use()
     facts = await key_facts(
-        context.log, context.clock, key, grants, reader=reader, patience=_PATIENCE
-    )
+        context.log, context.clock, key, grants, last_use=last_use, reader=reader,
+        patience=_PATIENCE,
+    )  # fmt: skip
     if kind == "application/json":
         body = msgspec.json.encode(as_json(facts))
     else:

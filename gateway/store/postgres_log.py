@@ -80,6 +80,8 @@ class PostgresLog:
         self._arrivals = Database(url, _WRITERS, schema, synchronous_commit="off")
         self._sequencer: Sequencer
         self._json_head = b""
+        # One after the other, so that appends get their offsets in the order of the calls.
+        self._arriving = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._next_drop = 0.0
 
@@ -129,7 +131,8 @@ class PostgresLog:
             return [_NOTHING for _ in batches]
         batch = secrets.randbits(62) + 1
         now = self._micros()
-        await self._arrive([row_of(draft, batch, now) for draft in drafts])
+        async with self._arriving:
+            await self._arrive([row_of(draft, batch, now) for draft in drafts])
         try:
             first = await self._placed(batch, len(drafts))
             if first is None:

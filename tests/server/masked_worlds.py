@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from gateway_client import DEADLINE
+from gateway_client import DEADLINE, eventually
 from open_streams import masked
 
 from gateway.clock import SystemClock
+from gateway.encode.wire import RESTART
 from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
 from gateway.keys.grant import parse_grants
@@ -180,18 +181,43 @@ class Worlds:
             await asyncio.sleep(0.4)
         raise AssertionError(f"the logs do not come to rest alike: {heads}")
 
+    async def publish(self, numbers: range) -> None:
+        """Events for live streams, each alone on its way; then all streams are ended."""
+        for number in numbers:
+            await self.append(number)
+            await self._delivered()
+        for context in self.contexts.values():
+            for subscription in list(context.hub.subscriptions):
+                context.hub.end(subscription, RESTART)
+
+    async def _delivered(self) -> None:
+        for context in self.contexts.values():
+            hub = context.hub
+            await eventually(lambda hub=hub, log=context.log: hub.position == log.head, "the tail")
+            await eventually(lambda hub=hub: hub.flush() is None, "all is written")
+
     # Requests
 
     def ask(self, world: str, request: bytes) -> bytes:
         """Everything that comes back, up to the end of the answer."""
-        with socket.create_connection(("127.0.0.1", self.ports[world]), timeout=DEADLINE) as sock:
-            sock.sendall(request)
-            answer = bytearray()
-            while not _whole(answer) and (data := sock.recv(1 << 16)):
-                answer += data
-                if answer.startswith(b"HTTP/1.1 101 ") and _closes(answer):
-                    sock.sendall(masked(8, b""))
-            return bytes(answer)
+        with self.begin(world, request) as sock:
+            return finish(sock)
+
+    def begin(self, world: str, request: bytes) -> socket.socket:
+        """A connection of its own on which a request was sent."""
+        sock = socket.create_connection(("127.0.0.1", self.ports[world]), timeout=DEADLINE)
+        sock.sendall(request)
+        return sock
+
+
+def finish(sock: socket.socket, answer: bytes = b"") -> bytes:
+    """The rest of an answer of which this has been read."""
+    whole = bytearray(answer)
+    while not _whole(whole) and (data := sock.recv(1 << 16)):
+        whole += data
+        if whole.startswith(b"HTTP/1.1 101 ") and _closes(whole):
+            sock.sendall(masked(8, b""))
+    return bytes(whole)
 
 
 def _nothing(use: Use) -> None:

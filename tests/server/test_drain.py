@@ -24,11 +24,12 @@ async def fill(gateway: Program, count: int) -> list[str]:
     return ids
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 async def test_a_signal_ends_every_stream_with_1012_and_its_cursor(
-    start_program: StartProgram, number: signal.Signals
+    start_program: StartProgram, number: signal.Signals, workers: str
 ) -> None:
-    gateway = await start_program()
+    gateway = await start_program(server__workers=workers)
     await gateway.send_many(5)
     streams = [await open_stream(gateway, name, from_="start") for name in TRANSPORTS * 2]
     for stream in streams:

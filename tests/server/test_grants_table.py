@@ -64,6 +64,8 @@ async def _ask(folder: Path) -> tuple[Seen, dict[str, Seen]]:
             await _send(gateway)
             whole = await _page(gateway, everything, "application/json")
             found = {name: await _read(gateway, key) for name, key in keys.items()}
+            for name, key in keys.items():
+                found[name]["explained"] = await _explain(gateway, key, whole)
             await gateway.tail_reaches(started.context.log.head)
             await eventually(lambda: started.context.hub.flush() is None, "all is written")
         for name, seen in (await reading).items():
@@ -128,6 +130,19 @@ async def _read(gateway: Gateway, key: str) -> Seen:
         if answer.status == 200:
             seen["by id"][name] = answer.json()
     return seen
+
+
+async def _explain(gateway: Gateway, key: str, whole: dict[str, Event]) -> dict[str, Event]:
+    """Why it may pull each event, or may not."""
+    asked = {"key": key_id(key), "action": "pull", "address": "127.0.0.1"}
+    answers = {}
+    for name, event in whole.items():
+        answer = await gateway.post(
+            "/v1/authz/explain", key=gateway.admin, json={**asked, "event": event}
+        )
+        assert answer.status == 200, answer.body
+        answers[name] = answer.json()
+    return answers
 
 
 async def _page(gateway: Gateway, key: str, kind: str) -> dict[str, Event]:
@@ -236,3 +251,6 @@ def test_row(table: tuple[Seen, dict[str, Seen]], row: Row, name: str) -> None:
         expected = _expected(row, name, whole, letter, action)
         assert letter != "m" or expected != whole, "it has nothing that would be masked"
         assert seen[way].get(name) == expected, way
+    explained = seen["explained"][name]
+    assert explained["decision"] == ("deny" if row.pulled[column] == "." else "allow")
+    assert row.pulled[column] != "m" or explained["masks"] or explained["drops"]

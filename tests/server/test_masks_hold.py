@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,7 +19,18 @@ import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from masked_worlds import COUNT, EPOCH, GUESSES, KEYS, MARK, NAMES, Worlds, comparable, upgrade
+from masked_worlds import (
+    COUNT,
+    EPOCH,
+    GUESSES,
+    KEYS,
+    MARK,
+    NAMES,
+    Worlds,
+    comparable,
+    finish,
+    upgrade,
+)
 from masked_worlds import request as http
 
 pytestmark = pytest.mark.slow
@@ -126,7 +139,7 @@ def parameters(draw: st.DrawFn) -> list[tuple[str, str]]:
     return chosen
 
 
-@settings(max_examples=150)
+@settings(max_examples=250)
 @given(
     parameters(), st.sampled_from(READERS), st.sampled_from(["application/json", ACCEPT["ndjson"]])
 )
@@ -138,7 +151,7 @@ def test_pages_are_alike(
     note(str(answer[9:12]))
 
 
-@settings(max_examples=150)
+@settings(max_examples=250)
 @given(
     parameters(), st.sampled_from(READERS), st.sampled_from(WAYS), st.none() | offsets,
     st.booleans(),
@@ -169,7 +182,7 @@ def test_streams_are_alike(
         alike(worlds, http("GET", target, key, f"Accept: {ACCEPT[way]}", *headers))
 
 
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(parameters(), st.sampled_from([name for name in READERS if name != "administrator"]))
 def test_tickets_and_their_streams_are_alike(
     worlds: Worlds, params: list[tuple[str, str]], reader: str
@@ -226,6 +239,54 @@ def test_what_administration_tells_is_alike(worlds: Worlds, data: st.DataObject)
         asked = {"key": subject, "action": "pull", "category": "auth", "resource": guess or "x"}
         request = http("POST", "/v1/authz/explain", key, body=json.dumps(asked).encode())
     alike(worlds, request)
+
+
+LIVE: list[dict[str, str]] = [
+    {}, {"actor": "alice"}, {"actor": "*"}, {"actor": "**"}, {"resource": "k8s:prod/a"},
+    {"resource": "**"}, {"filter": 'actor.id == "alice"'}, {"filter": 'actor.id == "***"'},
+    {"filter": 'data.secret == "***"'}, {"filter": 'actor.id != "bob"'}, {"filter": "has(reason)"},
+    {"filter": 'targets.exists(t, t.urn == "k8s:prod/a")', "category": "auth.**"},
+]  # fmt: skip
+
+
+def test_live_streams_are_alike_and_like_those_from_the_log(worlds: Worlds) -> None:
+    readers = [name for name in READERS if name != "administrator"]
+    asked = [
+        (reader, way, params)
+        for reader in readers
+        for number, params in enumerate(LIVE)
+        for way in (WAYS[number % len(WAYS)], WAYS[(number + 2) % len(WAYS)])
+    ]
+    with ExitStack() as stack:
+        streams = [
+            [
+                stack.enter_context(worlds.begin(world, _stream(worlds, *one, "now")))
+                for world in NAMES
+            ]
+            for one in asked
+        ]
+        heads = [[sock.recv(1 << 16) for sock in both] for both in streams]
+        page = alike(worlds, http("GET", "/v1/events?limit=9999", worlds.keys["dropped"]))
+        before = _numbers(page)
+        worlds.run(worlds.publish(range(COUNT, COUNT + 12)))
+        for one, both, head in zip(asked, streams, heads, strict=True):
+            answers = list(map(finish, both, head))
+            assert comparable(answers[0]) == comparable(answers[1]), one
+            assert not any(form in answer for form in FORMS for answer in answers), one
+            again = worlds.ask("first", _stream(worlds, *one, "start"))
+            assert _numbers(answers[0]) == [n for n in _numbers(again) if n not in before], one
+
+
+def _stream(worlds: Worlds, reader: str, way: str, params: dict[str, str], begin: str) -> bytes:
+    ends = {} if begin == "now" else {"follow": "false"}
+    target = "/v1/stream?" + urlencode({**params, "from": begin, **ends})
+    if way in ACCEPT:
+        return http("GET", target, worlds.keys[reader], f"Accept: {ACCEPT[way]}")
+    return upgrade(target, worlds.keys[reader], way)
+
+
+def _numbers(answer: bytes) -> list[bytes]:
+    return re.findall(rb'"id":"event-(\d+)"', answer)
 
 
 def test_without_masks_the_worlds_would_differ(worlds: Worlds) -> None:

@@ -208,7 +208,7 @@ async def pulled(world: World, key: str, params: Params, lines: bool) -> tuple[b
 async def streamed(
     client: GatewayClient, transport: str, key: str, params: Params
 ) -> tuple[bytes, list[Event]]:
-    merged: dict[str, list[str]] = {}
+    merged: dict[str, Any] = {}
     for name, value in params:
         merged.setdefault(name + "_", []).append(value)
     try:
@@ -308,7 +308,7 @@ async def test_live_streams_get_what_their_grants_allow_and_no_more(
     for number in range(120):
         asker = world.askers[number % len(world.askers)]
         selection, passes = world.some_selection()
-        merged: dict[str, list[str]] = {}
+        merged: dict[str, Any] = {}
         for name, value in selection:
             merged.setdefault(name + "_", []).append(value)
         stream = await open_stream(world.gateway, transport, asker.key, after=begin, **merged)

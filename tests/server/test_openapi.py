@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from gateway_client import event
 from gateways import Gateway
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from open_streams import Refused, open_stream
 from openapi_spec_validator import OpenAPIV31SpecValidator
 

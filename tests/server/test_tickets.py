@@ -42,7 +42,8 @@ def cookie_of(stream: Stream) -> str:
 
 async def test_a_ticket_opens_the_stream_that_it_was_made_for(gateway: Gateway) -> None:
     await gateway.send(event(id="1"), event(id="2", category="billing"))
-    text = await ticket(gateway, category=["billing"], **{"from": "start", "follow": False})
+    params: dict[str, Any] = {"category": ["billing"], "from": "start", "follow": False}
+    text = await ticket(gateway, **params)
     stream = await opened(gateway, text)
     await stream.to_end()
     assert [one["id"] for one in stream.events] == ["2"]
@@ -164,7 +165,8 @@ async def test_a_key_that_may_not_stream_gets_no_ticket(gateway: Gateway) -> Non
 
 
 async def test_parameters_that_make_no_sense_get_no_ticket(gateway: Gateway) -> None:
-    for params in ({"categroy": "x"}, {"category": []}, {"after": "x"}, {"filter": "(("}):
+    wrong: list[Any] = [{"categroy": "x"}, {"category": []}, {"after": "x"}, {"filter": "(("}]
+    for params in wrong:
         assert (await gateway.post("/v1/tickets", json=params)).status == 400
     assert (await gateway.post("/v1/tickets", json=["x"])).status == 400
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from gateway.keys.document import Facts, as_json, blocks
 from gateway.keys.document_text import to_html, to_markdown, visible
 from gateway.keys.grant import Grant, parse_grant
-from gateway.keys.grant_use import PastUse
 from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key
 from gateway.keys.sentences import grant_sentences, limits_of
@@ -98,7 +97,8 @@ def test_what_is_not_granted_is_said() -> None:
 
 
 def test_a_document_says_everything_there_is_to_say() -> None:
-    last = PastUse("pull", NOW - 60, NOW - 30, address="192.0.2.1", client="curl/8")
+    at = "2023-11-15T11:59:30.000000Z"
+    last = {"at": at, "address": "192.0.2.1", "client": "curl/8"}
     made = facts(
         parse_grant(FULL), grant("billing", effect="deny"),
         facts={
@@ -113,10 +113,7 @@ def test_a_document_says_everything_there_is_to_say() -> None:
     assert shown["can"] == grant_sentences(parse_grant(FULL))
     assert shown["cannot"][0] == "Must not stream events of category billing."
     assert (shown["masks"], shown["drops"]) == (["actor.name"], ["data.payload"])
-    assert shown["last_use"] == {
-        "at": "2023-11-15T11:59:30.000000Z", "action": "pull", "address": "192.0.2.1",
-        "client": "curl/8",
-    }  # fmt: skip
+    assert shown["last_use"] == last
     assert (shown["unused"], shown["unused_since"][:10]) == (["g1"], "2023-11-14")
     assert json.loads(msgspec.json.encode(shown))["samples"] == [{"cursor": "c", "data": {"n": 1}}]
     parts = (
@@ -186,7 +183,7 @@ def hostile_facts(text: str) -> Facts:
         revoked_at=NOW, revoked_reason=text, suspended_reason=text,
         facts={
             "samples": (sample,),
-            "last_use": PastUse("pull", NOW, NOW, address=text, client=text),
+            "last_use": {"at": text, "address": text, "client": text},
             "unused": grants_of_key(facts(grant("auth", id=text)).key, {}),
         },
     )  # fmt: skip

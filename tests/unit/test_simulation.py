@@ -202,7 +202,7 @@ def test_a_record_is_read_as_uses(draft: MakeDraft) -> None:
     assert past_uses(event, KEY) == [
         PastUse(
             attempted="pull", at=seconds(at), until=seconds(until), count=3, address="192.0.2.1",
-            client="curl", route="GET /v1/events",
+            route="GET /v1/events",
         )
     ]  # fmt: skip
     assert past_uses(event, OTHER) == []

@@ -11,6 +11,8 @@ import pytest
 from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
 from gateway.errors import Unavailable
+from gateway.keys.baseline import decode_volume
+from gateway.keys.signals import Sign
 from gateway.keys.use import CLOSED, DENIED, PULLED, Use
 from gateway.live.findings import Findings
 from gateway.live.subscription import State
@@ -442,3 +444,113 @@ async def test_addresses_without_a_key_and_keys_that_ended_are_left_alone(make: 
     await watched.step()
     assert len(await watched.found()) == 2
     assert await watched.store.newest_revision() == 1
+
+
+async def test_a_suspension_is_not_prolonged_by_further_signals(make: Make) -> None:
+    watched = make(suspend_on=("denials", "forbidden_categories"))
+    await watched.store.create(key(K))
+    watched.denied(5)
+    await watched.step()
+    watched.use(forbidden=("a", "b", "c"))
+    await watched.step(600)
+    await watched.step(300)
+    assert await state_of(watched) == "active"
+    assert await watched.store.newest_revision() == 2
+
+
+# What each part of the watch is there for
+
+
+async def test_a_spike_is_found_though_the_key_falls_silent_after_it(make: Make) -> None:
+    watched = make(warm_up=300 * 60)
+    # To the beginning of a minute.
+    watched.clock.tick(-NOW % 60)
+    await watched.minutes([100] * 400)
+    watched.use(events=9000)
+    await watched.step(60)
+    assert await watched.found() == [], "others may yet add to that minute"
+    await watched.step(5)
+    assert [signal for signal, _ in await watched.found()] == ["volume"]
+
+
+async def test_counts_of_several_processes_are_one_volume(make: Make) -> None:
+    one, other = make(warm_up=300 * 60), make(warm_up=300 * 60)
+    one.clock.tick(-NOW % 60 + 6)
+    for _ in range(400):
+        one.use(events=50)
+        other.use(events=50)
+        one.clock.tick(54)
+        await one.dog.look()
+        await other.dog.look()
+        one.clock.tick(6)
+        await other.dog.look()
+        await one.dog.look()
+    volume = decode_volume(await one.store.note("volume", K))
+    assert volume.baseline.recent == (100,) * 5
+
+
+async def test_uses_right_before_the_end_are_kept(make: Make) -> None:
+    watched = make()
+    watched.use()
+    await watched.step()
+    watched.use(events=7, client="last")
+    await watched.dog.close()
+    later = make()
+    assert (await later.dog.traces.of(K)).client == "last"
+    assert decode_volume(await later.store.note("volume", K)).count == 7
+
+
+async def test_denials_of_an_address_add_up_over_several_looks(watched: Watched) -> None:
+    for _ in range(5):
+        watched.denied(key=None, address="45.1.2.3")
+        await watched.step(30)
+    assert await watched.found() == [("denials", 5)]
+
+
+async def test_the_memory_of_addresses_is_bounded(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.live.traces._MOST_STRANGERS", 10)
+    for n in range(30):
+        watched.denied(key=None, address=f"45.1.2.{n}")
+    assert len(watched.dog.traces._news_of_strangers) == 10
+    await watched.step()
+    for n in range(30, 60):
+        watched.denied(key=None, address=f"45.1.2.{n}")
+        await watched.step()
+    traces = watched.dog.traces
+    assert len(traces._strangers) == 10
+    assert len(traces._news_of_strangers) == 0
+
+
+async def test_findings_are_pruned_as_time_goes_by_and_beyond_a_number(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.live.findings._MOST_KEPT", 3)
+    for n in range(5):
+        watched.denied(5, key=key(f"{n:012d}"))
+        await watched.step()
+    await watched.step(3600)
+    kept = [finding.key for finding in await watched.findings.all()]
+    assert kept == [f"{n:012d}" for n in (4, 3, 2)], "the newest"
+    await watched.step(91 * DAY)
+    assert await watched.found() == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_another_process_counted_and_did_not_tell_of_is_told_of_later(
+    make: Make, restarted: bool
+) -> None:
+    one, other = make(), make()
+    sign = Sign("revoked_presented", NOW)
+    await one.findings.add(sign, K)
+    await other.findings.add(sign, K)
+    # The other one ends here.
+    await one.findings.tell()
+    later = make() if restarted else one
+    later.clock.tick(61)
+    if restarted:
+        await later.findings.begin()
+    await later.findings.tell()
+    counts = [event["data"]["count"] for event in later.writer.events("gateway.anomaly")]
+    assert counts == [1, 2]
