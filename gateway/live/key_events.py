@@ -57,7 +57,6 @@ class KeyEvents:
         self._draining_at = clock.monotonic()
         # When there is something to say of which key; what was due before is said already.
         self._due: list[tuple[float, str]] = []
-        self._next: dict[str, float] = {}
         self._said_until: float | None = None
 
     def take(self, changes: Changes) -> None:
@@ -112,9 +111,7 @@ class KeyEvents:
         self._said_until = now - _TOLD_LATE_SECONDS
         for key in await self._store.all():
             self._follow(key)
-        late = [key_id for key_id, at in self._next.items() if at <= now]
-        await self._write([one for key_id in late for one in await self._due_of(key_id, now)])
-        self._said_until = now
+        await self._say_due(now)
 
     def _follow(self, key: Key) -> None:
         if key.drains_until is not None and key.revoked_at is None:
@@ -127,26 +124,19 @@ class KeyEvents:
         said_until = self._said_until if self._said_until is not None else 0.0
         coming = [one.at for one in notices(key, self._warnings) if one.at > said_until]
         if coming:
-            self._next[key.id] = coming[0]
             heappush(self._due, (coming[0], key.id))
-        else:
-            self._next.pop(key.id, None)
 
     async def _say_due(self, now: float) -> None:
-        due = []
+        due: dict[str, float] = {}
         while self._due and self._due[0][0] <= now:
             at, key_id = heappop(self._due)
-            if self._next.get(key_id) == at:
-                due.append(key_id)
-        if not due:
-            self._said_until = now
-            return
+            due[key_id] = at
         try:
             said = {key_id: await self._due_of(key_id, now) for key_id in due}
             await self._write([notice for of_key in said.values() for notice in of_key])
         except GatewayError:
-            for key_id in due:
-                heappush(self._due, (self._next[key_id], key_id))
+            for key_id, at in due.items():
+                heappush(self._due, (at, key_id))
             raise
         self._said_until = now
         for key_id, of_key in said.items():

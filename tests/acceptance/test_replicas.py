@@ -1,4 +1,4 @@
-"""Two gateways on one PostgreSQL: any of them takes events, any of them gives them, in one order."""
+"""Two gateways on one PostgreSQL: any takes events, any gives them, in one order."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_a_key_revoked_at_one_ends_its_streams_at_the_other_within_a_secon
 
 
 async def test_use_at_both_is_counted_together(replicas: Replicas) -> None:
-    first, second = replicas
+    first, _ = replicas
     key = first.make_key(EVERYTHING)
     for number, gateway in enumerate(replicas):
         await asyncio.to_thread(gateway.post, events(number, 1), key)

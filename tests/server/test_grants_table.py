@@ -7,6 +7,7 @@ row and event is a test of its own.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from gateway_client import NDJSON, Event
+from gateway_client import NDJSON, Event, key_id
 from gateways import Gateway, ShiftedClock, eventually
 from grant_oracle import may_see
 from grants_table import EVENTS, OLD, OWN, OWN_ROLE, OWN_ROLE_GRANTS, ROWS, Members, Row
@@ -43,35 +44,46 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, dict[str, See
 async def _ask(folder: Path) -> tuple[Seen, dict[str, Seen]]:
     clock = ShiftedClock()
     sections = {name: of(**GIVEN.get(name, {})) for name, of in SECTIONS.items()}
-    async with aiohttp.ClientSession() as session:
-        async with running(Settings(data=folder / "data", **sections), clock) as started:
+    settings = Settings(data=folder / "data", **sections)
+    async with AsyncExitStack() as connections:
+        session = await connections.enter_async_context(aiohttp.ClientSession())
+        async with running(settings, clock) as started:
             assert started.first_key is not None
             gateway = Gateway(started.url, started.first_key, session, started.context)
-            await gateway.make_user()
-            body = {"grants": OWN_ROLE_GRANTS}
-            answer = await gateway.request(
-                "PUT", f"/v1/roles/{OWN_ROLE}", key=gateway.admin, json=body
-            )
-            assert answer.status == 201
-            keys = {row.name: await gateway.mint(*row.grants, roles=row.roles) for row in ROWS}
-            everything = await gateway.mint(
-                {"actions": ["pull"], "categories": ["**", "gateway.**"]}
-            )
-            await gateway.send({"id": OLD, "action": "test", **EVENTS[OLD]})
-            clock.shift = AGE
+            connections.callback(gateway.disconnect)
+            keys = await _prepare(gateway, clock)
             live = {name: await _open_live(gateway, key) for name, key in keys.items()}
             reading = asyncio.create_task(_to_the_end(live))
-            await _send(gateway)
-            whole = await _page(gateway, everything, "application/json")
-            found = {name: await _read(gateway, key) for name, key in keys.items()}
-            for name, key in keys.items():
-                found[name]["explained"] = await _explain(gateway, key, whole)
-            await gateway.tail_reaches(started.context.log.head)
-            await eventually(lambda: started.context.hub.flush() is None, "all is written")
+            whole, found = await _find(gateway, keys)
+        # The gateway has stopped, which ends all streams.
         for name, seen in (await reading).items():
             found[name] |= seen
-        gateway.disconnect()
     return {"all": whole}, found
+
+
+async def _prepare(gateway: Gateway, clock: ShiftedClock) -> dict[str, str]:
+    """A key for each row; and the old event is old."""
+    await gateway.make_user()
+    body = {"grants": OWN_ROLE_GRANTS}
+    answer = await gateway.request("PUT", f"/v1/roles/{OWN_ROLE}", key=gateway.admin, json=body)
+    assert answer.status == 201
+    keys = {row.name: await gateway.mint(*row.grants, roles=row.roles) for row in ROWS}
+    await gateway.send({"id": OLD, "action": "test", **EVENTS[OLD]})
+    clock.shift = AGE
+    return keys
+
+
+async def _find(gateway: Gateway, keys: dict[str, str]) -> tuple[dict[str, Event], dict[str, Seen]]:
+    """Everything there is, and what each key gets of it from the log."""
+    everything = await gateway.mint({"actions": ["pull"], "categories": ["**", "gateway.**"]})
+    await _send(gateway)
+    whole = await _page(gateway, everything, "application/json")
+    found = {name: await _read(gateway, key) for name, key in keys.items()}
+    for name, key in keys.items():
+        found[name]["explained"] = await _explain(gateway, key, whole)
+    await gateway.tail_reaches(gateway.context.log.head)
+    await eventually(lambda: gateway.context.hub.flush() is None, "all is written")
+    return whole, found
 
 
 async def _send(gateway: Gateway) -> None:

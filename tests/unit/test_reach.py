@@ -15,9 +15,7 @@ from gateway.keys.reach import categories_out_of_reach
 from gateway.match.overlap import patterns_overlap
 from gateway.match.pattern import compile_patterns
 
-NAMES = [
-    ".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)
-]
+NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]
 SEGMENTS = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=3)
 PATTERNS = st.builds(lambda parts, rest: ".".join([*parts, *rest]), SEGMENTS,
                      st.sampled_from([[], ["**"]])) | st.just("**")  # fmt: skip

@@ -148,7 +148,10 @@ def test_what_is_no_host_is_refused(host: str) -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("mysql://u:hunter2@db/log", "no adapter for mysql://, only for sqlite:// and postgresql://"),
+        (
+            "mysql://u:hunter2@db/log",
+            "no adapter for mysql://, only for sqlite:// and postgresql://",
+        ),
         ("host=db password=hunter2", "is no URL"),
         ("log.db", "is no URL"),
         ("sqlite://hunter2.db", "must name a file"),

@@ -334,9 +334,7 @@ async def test_a_stream_that_takes_nothing_for_five_minutes_is_a_silent_consumer
 async def test_a_spike_of_pulls_is_found_within_five_minutes_and_has_no_consequences(
     make: Make,
 ) -> None:
-    watched = make(
-        warm_up=300 * 60, suspend_on=("denials", "volume"), throttle_on=("new_network",)
-    )
+    watched = make(warm_up=300 * 60, suspend_on=("denials", "volume"), throttle_on=("new_network",))
     await watched.store.create(key(K))
     rng = random.Random(1)
     await watched.minutes([rng.randint(90, 110) for _ in range(400)])
