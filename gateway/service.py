@@ -23,7 +23,6 @@ from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
 from gateway.keys.provisioning import new_key
-from gateway.keys.ticket import UsedTickets
 from gateway.live.findings import Findings
 from gateway.live.hub import Hub, Pace
 from gateway.live.key_events import KeyEvents
@@ -170,7 +169,6 @@ async def _start_parts(
         usage=shared.usage,
         pepper=pepper,
         authenticator=Authenticator(keyring, clock),
-        used_tickets=UsedTickets(),
         figures=worker.figures if worker is not None else Figures(),
     )
     for name, work in (

@@ -48,14 +48,14 @@ def judge(before: Trace, news: News) -> tuple[Trace, list[Sign]]:
 
 
 def _denials(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    fresh = len({*news.denials} - {*before.denials})
-    if not fresh:
+    if not news.refusals:
         return
     newest = after.denials[-1]
-    recent = sum(newest - at <= DENIALS_SECONDS for at in after.denials)
-    if recent >= DENIALS:
-        known = sum(newest - at <= DENIALS_SECONDS for at in before.denials) >= DENIALS
-        yield Sign("denials", newest, fresh if known else recent, {"address": news.address})
+    if sum(newest - at <= DENIALS_SECONDS for at in after.denials) >= DENIALS:
+        known = sum(newest - at <= DENIALS_SECONDS for at in before.denials)
+        # Those before the fifth are counted together with it.
+        count = news.refusals + (known if known < DENIALS else 0)
+        yield Sign("denials", newest, count, {"address": news.address})
 
 
 def _forbidden(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
@@ -85,8 +85,9 @@ def _dormant(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
 
 
 def _new_network(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    unknown = [network for network in news.networks if network not in before.networks]
-    if before.networks and unknown:
+    known = before.networks or {news.home: 0.0}
+    unknown = [network for network in news.networks if network not in known]
+    if unknown:
         at = max(news.networks[network] for network in unknown)
         data = {"networks": sorted(unknown), "address": news.address, "client": news.client}
         yield Sign("new_network", at, len(unknown), data)

@@ -21,7 +21,13 @@ PREFIX = "alpt_"
 TICKET_SECONDS = 30
 COOKIE_SECONDS = 12 * 3600
 MAX_LENGTH = 8 * 1024
+# Of the notes of used tickets.
+KIND = "used-ticket"
 _PURPOSE = b"audit-gateway stream ticket"
+_MINUTES = 4
+_SHARD_DIGITS = 2
+_NOTHING_USED: tuple[int, list[str]] = (0, [])
+_USED = msgspec.json.Decoder(tuple[int, list[str]])
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
@@ -73,21 +79,27 @@ def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
     return ticket if now < ticket.expires_at else None
 
 
-class UsedTickets:
-    """The tickets that were used in this process and are not over yet; each opens one stream."""
+class Use:
+    """Notes the use of a ticket beside others in `name`, one of a bounded number of notes that
+    all processes share; `first` then says whether it is the only one.
 
-    def __init__(self) -> None:
-        self._used: dict[str, float] = {}
+    A note holds the tickets that end in one minute. It is begun anew when its turn comes again:
+    those in it have been over for minutes.
+    """
 
-    def use(self, ticket: Ticket, now: float) -> bool:
-        """Whether this is the first use."""
-        # Oldest first: all tickets live equally long.
-        while self._used and next(iter(self._used.values())) <= now:
-            del self._used[next(iter(self._used))]
-        if ticket.id in self._used:
-            return False
-        self._used[ticket.id] = ticket.expires_at
-        return True
+    def __init__(self, ticket: Ticket) -> None:
+        self.first = False
+        self._id = ticket.id
+        self._minute = int(ticket.expires_at // 60)
+        self.name = f"{self._minute % _MINUTES}-{ticket.id[:_SHARD_DIGITS]}"
+
+    def __call__(self, document: bytes | None) -> bytes:
+        """The note after it; what is there before it is None or such a note."""
+        minute, used = _NOTHING_USED if document is None else _USED.decode(document)
+        if minute != self._minute:
+            used = []
+        self.first = self._id not in used
+        return msgspec.json.encode((self._minute, [*used, self._id] if self.first else used))
 
 
 def _signature(claims: bytes, pepper: bytes) -> bytes:

@@ -48,7 +48,7 @@ class News:
 
     __slots__ = (
         "address", "certain", "client", "created_at", "deepest", "denials", "first_at",
-        "forbidden", "networks", "urgent", "used_at",
+        "forbidden", "home", "networks", "refusals", "urgent", "used_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,7 +58,11 @@ class News:
         self.client = ""
         self.created_at = 0.0
         self.networks: dict[str, float] = {}
+        # The one it came from first.
+        self.home = ""
         self.deepest = -1
+        # All of them are counted, the last ones remembered.
+        self.refusals = 0
         self.denials: list[float] = []
         self.forbidden: dict[str, float] = {}
         # Signals that need no history: how often, and what there is to say of the last time.
@@ -77,6 +81,7 @@ class News:
             self.urgent = self.urgent or known is None or is_deep(self.deepest, known.deepest)
             if use.address:
                 network = network_of(use.address)
+                self.home = self.home or network
                 self.networks[network] = max(use.at, self.networks.get(network, use.at))
                 self.urgent = self.urgent or known is None or network not in known.networks
         for category in use.forbidden:
@@ -103,7 +108,9 @@ class News:
         later.address, later.client = later.address or self.address, later.client or self.client
         later.created_at = self.created_at or later.created_at
         later.networks = _latest(self.networks, later.networks)
+        later.home = self.home or later.home
         later.deepest = max(self.deepest, later.deepest)
+        later.refusals += self.refusals
         later.denials = [*self.denials, *later.denials][-MOST_REMEMBERED:]
         later.forbidden = _latest(self.forbidden, later.forbidden)
         for signal, (count, at, data) in self.certain.items():
@@ -126,6 +133,7 @@ class News:
         elif use.reason == "key_expired" and use.key is not None and use.key.successor:
             self.say("drained_presented", use.at, {**data, "successor": use.key.successor})
         else:
+            self.refusals += 1
             self.denials.append(use.at)
             del self.denials[:-MOST_REMEMBERED]
 

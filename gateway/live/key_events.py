@@ -61,7 +61,7 @@ class KeyEvents:
 
     def take(self, changes: Changes) -> None:
         """Something has changed in the key store."""
-        self._changed = self._changed or bool(changes.keys) or changes.roles
+        self._changed = self._changed or bool(changes.keys or changes.roles)
         for key in changes.keys:
             self._follow(key)
 

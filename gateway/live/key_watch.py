@@ -53,7 +53,11 @@ class KeyWatch:
             if key is None:
                 for subscription in self._hub.streams_of(key_id):
                     self._hub.end(subscription, KEY_REVOKED)
-            elif changes.roles or key_id in changed or self._may_have_changed(key, now):
+            elif (
+                key_id in changed
+                or not changes.roles.isdisjoint(key.roles)
+                or self._may_have_changed(key, now)
+            ):
                 for subscription in self._hub.streams_of(key_id):
                     await self._check(key, subscription)
 

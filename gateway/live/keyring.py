@@ -19,7 +19,7 @@ from gateway.keys.policy import (
     effective_grants,
 )
 from gateway.keys.role import BUILTIN
-from gateway.keys.token import claimed_key_id, digest, key_id_of, same
+from gateway.keys.token import digest, key_id_of, same
 from gateway.store.ports import KeyStore
 
 _MOST_CACHED = 100_000
@@ -27,9 +27,9 @@ _PREDEFINED = {role.name: role.grants for role in BUILTIN.values()}
 
 
 class Changes:
-    """What `Keyring.refresh` found: the changed keys, and whether roles have changed."""
+    """What `Keyring.refresh` found: the changed keys, and the names of the changed roles."""
 
-    def __init__(self, keys: list[Key], roles: bool) -> None:
+    def __init__(self, keys: list[Key], roles: frozenset[str]) -> None:
         self.keys = keys
         self.roles = roles
 
@@ -43,7 +43,7 @@ class Keyring:
         self._clock = clock
         self._keys: dict[str, Key] = {}
         self._revision = -1
-        self._roles = _PREDEFINED
+        self._roles = dict(_PREDEFINED)
         self._roles_version = -1
         self._decisions: dict[tuple[str, str], Allowed | Denied] = {}
         self._dummy = digest(pepper, "")
@@ -51,12 +51,10 @@ class Keyring:
     async def authenticate(self, token: str) -> Key | None:
         """The key of a token, whatever its state; None if there is none such.
 
-        An unknown kid costs the same comparison as a wrong secret.
+        An unknown kid costs the same look-up and comparison as a wrong secret; what has no right
+        checksum costs neither.
         """
-        key_id = claimed_key_id(token)
-        # The checksum spares a look-up; where none is needed, the digest says all there is to say.
-        if key_id not in self._keys:
-            key_id = key_id_of(token)
+        key_id = key_id_of(token)
         if key_id is None:
             return None
         key = await self.get(key_id)
@@ -106,16 +104,19 @@ class Keyring:
             if key.id in self._keys:
                 self._forget(key.id)
                 self._keys[key.id] = key
-        version = await self._store.roles_version()
-        roles_changed = version != self._roles_version
-        if roles_changed:
-            roles = await self._store.roles()
-            self._roles = {**_PREDEFINED, **{name: role.grants for name, role in roles.items()}}
-            self._roles_version = version
-            self._decisions.clear()
-        return Changes(changed, roles_changed)
+        self._roles_version, roles = await self._store.roles_since(self._roles_version)
+        for name, role in roles.items():
+            self._roles[name] = () if role is None else role.grants
+        if roles:
+            for key in self._keys.values():
+                if not roles.keys().isdisjoint(key.roles):
+                    self._forget_decisions(key.id)
+        return Changes(changed, frozenset(roles))
 
     def _forget(self, key_id: str) -> None:
         del self._keys[key_id]
+        self._forget_decisions(key_id)
+
+    def _forget_decisions(self, key_id: str) -> None:
         for action in ACTIONS:
             self._decisions.pop((key_id, action), None)

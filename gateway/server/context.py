@@ -8,7 +8,6 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.ingest.writer import Writer
-from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
@@ -40,7 +39,6 @@ class Context:
     usage: Usage
     pepper: bytes
     authenticator: Authenticator
-    used_tickets: UsedTickets
     figures: Figures = field(default_factory=Figures)
     ready: bool = False
 

@@ -11,7 +11,16 @@ from gateway.clock import format_rfc3339
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.keys.key import Key
 from gateway.keys.policy import View
-from gateway.keys.ticket import COOKIE_SECONDS, MAX_LENGTH, Ticket, new_ticket, read_ticket, sign
+from gateway.keys.ticket import (
+    COOKIE_SECONDS,
+    KIND,
+    MAX_LENGTH,
+    Ticket,
+    Use,
+    new_ticket,
+    read_ticket,
+    sign,
+)
 from gateway.server.auth import offered_ticket
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
@@ -58,7 +67,7 @@ async def access(request: web.Request) -> Access:
     now = context.clock.now()
     ticket = read_ticket(text, context.pepper, now)
     cookie: str | None = None
-    if ticket is not None and ticket.kind == "ticket" and context.used_tickets.use(ticket, now):
+    if ticket is not None and ticket.kind == "ticket" and await _first_use(context, ticket):
         if "ticket" in request.query:
             cookie = _set_cookie(ticket.as_cookie(now), context, request)
     else:
@@ -70,6 +79,13 @@ async def access(request: web.Request) -> Access:
     _check_origin(request, ticket)
     key, view = await context.authenticator.authorize_key(ticket.key_id, request, "stream")
     return Access(key, view, [*ticket.parameters, *_resume(request.query.items())], cookie)
+
+
+async def _first_use(context: Context, ticket: Ticket) -> bool:
+    """Whether nobody has used the ticket before, in this process or in any other."""
+    use = Use(ticket)
+    await context.key_store.update_notes(KIND, {use.name: use})
+    return use.first
 
 
 def _from_cookies(cookies: Iterable[str], text: str, context: Context, now: float) -> Ticket | None:

@@ -189,8 +189,9 @@ class KeyStore(Protocol):
     async def roles(self) -> dict[str, Role]:
         """Every role that was put, by name."""
 
-    async def roles_version(self) -> int:
-        """A number that rises with every change to a role; cheap to ask for."""
+    async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
+        """The version of all roles, which rises with every change to one, and those that were put
+        or deleted (None) after `version`. Cheap to ask for; -1 gives all of them."""
 
     async def newest_revision(self) -> int:
         """The revision of the newest change to a key; 0 if there never was one."""

@@ -79,26 +79,26 @@ class PostgresKeys:
         return changed
 
     async def put_role(self, role: Role, by: str = "") -> None:
-        await self._change_roles(
-            role.name,
-            role,
-            by,
-            "INSERT INTO role VALUES ($1, $2)"
-            " ON CONFLICT (name) DO UPDATE SET document = excluded.document",
-            _ENCODER.encode(role),
-        )
+        await self._change_role(role.name, role, by)
 
     async def delete_role(self, name: str, by: str = "") -> bool:
-        return await self._change_roles(name, None, by, "DELETE FROM role WHERE name = $1")
+        return await self._change_role(name, None, by)
 
     async def roles(self) -> dict[str, Role]:
-        async with self._database.connection(_UNREADABLE) as connection:
-            rows = await connection.fetch("SELECT document FROM role")
-        roles = [_ROLE.decode(row["document"]) for row in rows]
-        return {role.name: role for role in roles}
+        _, roles = await self.roles_since(-1)
+        return {name: role for name, role in roles.items() if role is not None}
 
-    async def roles_version(self) -> int:
-        return await self._number("SELECT version FROM role_version")
+    async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
+        async with self._database.connection(_UNREADABLE) as connection:
+            newest: int = await connection.fetchval("SELECT version FROM role_version")
+            if newest == version:
+                return version, {}
+            rows = await connection.fetch(
+                "SELECT name, document FROM role WHERE version > $1", version
+            )
+        return newest, {
+            row["name"]: _ROLE.decode(row["document"]) if row["document"] else None for row in rows
+        }
 
     async def newest_revision(self) -> int:
         return await self._number("SELECT coalesce(max(revision), 0) FROM key")
@@ -163,17 +163,23 @@ class PostgresKeys:
             await connection.execute(_TURN)
             yield connection
 
-    async def _change_roles(
-        self, name: str, role: Role | None, by: str, sql: str, *bound: bytes
-    ) -> bool:
+    async def _change_role(self, name: str, role: Role | None, by: str) -> bool:
         async with self._changing("the role was not changed") as connection:
-            changed = await connection.fetchval(f"{sql} RETURNING true", name, *bound) is not None
-            if changed:
-                version: int = await connection.fetchval(
-                    "UPDATE role_version SET version = version + 1 RETURNING version"
-                )
-                await _keep(connection, role_change(name, version, role, by))
-        return changed
+            known = "SELECT document <> '' FROM role WHERE name = $1"
+            if role is None and not await connection.fetchval(known, storable(name)):
+                return False
+            version: int = await connection.fetchval(
+                "UPDATE role_version SET version = version + 1 RETURNING version"
+            )
+            await connection.execute(
+                "INSERT INTO role VALUES ($1, $2, $3) ON CONFLICT (name)"
+                " DO UPDATE SET document = excluded.document, version = excluded.version",
+                name,
+                b"" if role is None else _ENCODER.encode(role),
+                version,
+            )
+            await _keep(connection, role_change(name, version, role, by))
+        return True
 
     async def _select(self, condition: str, *bound: str | int) -> list[Key]:
         async with self._database.connection(_UNREADABLE) as connection:

@@ -85,39 +85,48 @@ class SqliteKeys:
         return await self.get(key_id)
 
     async def put_role(self, role: Role, by: str = "") -> None:
-        self._change_roles(
-            role.name,
-            role,
-            by,
-            "INSERT OR REPLACE INTO role VALUES (?1, ?2)",
-            _ENCODER.encode(role),
-        )
+        self._change_role(role.name, role, by)
 
     async def delete_role(self, name: str, by: str = "") -> bool:
-        return self._change_roles(name, None, by, "DELETE FROM role WHERE name = ?1")
+        return self._change_role(name, None, by)
 
     async def roles(self) -> dict[str, Role]:
-        rows: list[Any] = self._connection.execute("SELECT document FROM role").fetchall()
-        roles = [_ROLE.decode(document) for (document,) in rows]
-        return {role.name: role for role in roles}
+        _, roles = await self.roles_since(-1)
+        return {name: role for name, role in roles.items() if role is not None}
 
-    async def roles_version(self) -> int:
-        row: Any = self._connection.execute("SELECT version FROM role_version").fetchone()
-        return int(row[0])
+    async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
+        try:
+            row: Any = self._connection.execute("SELECT version FROM role_version").fetchone()
+            if row[0] == version:
+                return version, {}
+            rows: list[Any] = self._connection.execute(
+                "SELECT name, document FROM role WHERE version > ?", (version,)
+            ).fetchall()
+        except apsw.Error as error:
+            raise unavailable(error, "the roles cannot be read") from error
+        return row[0], {
+            name: _ROLE.decode(document) if document else None for name, document in rows
+        }
 
-    def _change_roles(self, name: str, role: Role | None, by: str, sql: str, *bound: bytes) -> bool:
+    def _change_role(self, name: str, role: Role | None, by: str) -> bool:
         try:
             with self._connection:
-                self._connection.execute(sql, (name, *bound))
-                changed = self._connection.changes() > 0
-                if changed:
-                    row: Any = self._connection.execute(
-                        "UPDATE role_version SET version = version + 1 RETURNING version"
-                    ).fetchone()
-                    self._keep(role_change(name, row[0], role, by))
+                known: Any = self._connection.execute(
+                    "SELECT document <> x'' FROM role WHERE name = ?", (name,)
+                ).fetchone()
+                if role is None and not (known and known[0]):
+                    return False
+                row: Any = self._connection.execute(
+                    "UPDATE role_version SET version = version + 1 RETURNING version"
+                ).fetchone()
+                document = b"" if role is None else _ENCODER.encode(role)
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO role VALUES (?, ?, ?)", (name, document, row[0])
+                )
+                self._keep(role_change(name, row[0], role, by))
         except apsw.Error as error:
             raise unavailable(error, "the role was not changed") from error
-        return changed
+        return True
 
     async def newest_revision(self) -> int:
         row: Any = self._connection.execute("SELECT max(revision) FROM key").fetchone()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import catchup, fanout, filters, ingest, machine, mixed
+from tests.benchmarks import authorize, catchup, fanout, filters, ingest, machine, mixed
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.programs import BenchmarkError
 from tests.benchmarks.targets import Ceiling, Nchan, Target
@@ -36,6 +36,7 @@ class Plan:
     read_limit: float  # seconds that a crowd of readers may take
     mixed_readers: int
     history: int
+    keys: int
     time_limit: float  # seconds; scenarios that have not begun by then are left out
 
 
@@ -53,6 +54,7 @@ FULL = Plan(
     read_limit=240,
     mixed_readers=1000,
     history=500_000,
+    keys=100_000,
     time_limit=5400,
 )
 QUICK = Plan(
@@ -69,6 +71,7 @@ QUICK = Plan(
     read_limit=10,
     mixed_readers=400,
     history=100_000,
+    keys=10_000,
     time_limit=100,
 )
 
@@ -231,6 +234,16 @@ def _mixed(run: Run) -> Measurements:
     ]
 
 
+def _authorize(run: Run) -> Measurements:
+    plan = run.plan
+    return [
+        (
+            f"{plan.keys} keys",
+            partial(authorize.cost, run.folder, plan.keys, plan.rounds),
+        )
+    ]
+
+
 SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "moderate": _moderate,
     "fanout": _fanout,
@@ -239,4 +252,5 @@ SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "catchup": _catchup,
     "mixed": _mixed,
     "filters": _filters,
+    "authorize": _authorize,
 }

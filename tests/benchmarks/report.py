@@ -42,6 +42,7 @@ def rows(results: Results) -> list[Row]:
         "catchup": _catchup,
         "ingest": _ingest,
         "mixed": _mixed,
+        "authorize": _authorize,
     }
     lines: list[Row] = []
     for name, found in results.items():
@@ -242,4 +243,17 @@ def _mixed(found: list[dict[str, Any]]) -> list[Row]:
         doubts.append("" if one["still_catching_up"] else "CATCHING UP ENDED TOO EARLY")
         remark = "; ".join(filter(None, doubts))
         lines.append(Row("mixed: live p99 with/without", one["ratio"], "x", AT_MOST, 1.5, remark))
+    return lines
+
+
+def _authorize(found: list[dict[str, Any]]) -> list[Row]:
+    lines = []
+    for one in found:
+        of = f"with {one['keys']} keys and {one['roles']} roles"
+        lines += [
+            Row(f"authorise a request {of}", one["again_us"], "us", AT_MOST, 50),
+            Row(f"authorise a key's first request {of}", one["first_us"], "us"),
+            Row(f"take in a change to one key {of}", one["key_change_ms"], "ms", AT_MOST, 50),
+            Row(f"take in a change to one role {of}", one["role_change_ms"], "ms", AT_MOST, 50),
+        ]
     return lines

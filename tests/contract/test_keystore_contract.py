@@ -151,20 +151,34 @@ async def test_roles_are_put_replaced_and_removed_and_their_version_rises(
     connect_keys: Connect,
 ) -> None:
     one, other = await connect_keys(), await connect_keys()
-    versions = [await one.roles_version()]
+    versions = [(await one.roles_since(-1))[0]]
+
+    async def changed(store: KeyStore) -> dict[str, Role | None]:
+        """What has changed since the last time."""
+        version, roles = await store.roles_since(versions[-1])
+        versions.append(version)
+        assert await store.roles_since(version) == (version, {})
+        return roles
+
     assert await one.roles() == {}
     role = Role(name="soc", grants=(GRANT,))
     await one.put_role(role)
-    versions.append(await other.roles_version())
+    assert await changed(other) == {"soc": role}
     assert await other.roles() == {"soc": role}
+    await one.put_role(msgspec.structs.replace(role, name="other"))
+    assert list(await changed(other)) == ["other"]
     await other.put_role(msgspec.structs.replace(role, grants=()))
-    versions.append(await one.roles_version())
-    assert (await one.roles())["soc"].grants == ()
+    assert await changed(one) == {"soc": msgspec.structs.replace(role, grants=())}
     assert await one.delete_role("soc") is True
-    versions.append(await one.roles_version())
+    assert await changed(other) == {"soc": None}
+    assert list(await other.roles()) == ["other"]
     assert versions == sorted(set(versions))
     assert await one.delete_role("soc") is False
-    assert (await one.roles(), await one.roles_version()) == ({}, versions[-1])
+    assert await one.delete_role("never") is False
+    assert await one.roles_since(versions[-1]) == (versions[-1], {})
+    await other.put_role(role)
+    assert await changed(one) == {"soc": role}
+    assert set((await one.roles_since(-1))[1]) == {"soc", "other"}
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -104,3 +104,9 @@ async def _greeting(process: asyncio.subprocess.Process, words: str) -> str:
                 return line.partition(words)[2].split()[0]
         _, errors = await process.communicate()
     raise AssertionError(f"it ended before it said {words!r}: {errors.decode()}")
+
+
+@pytest.fixture
+async def recording(start: Start) -> Gateway:
+    """A gateway that writes its record as fast as it can."""
+    return await start(record={"delay": 0, "merge": 1, "merge_ingest": 1})

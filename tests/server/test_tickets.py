@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
 import pytest
-from gateway_client import Answer, event, key_id
-from gateways import Gateway, ShiftedClock, Start
+from gateway_client import Answer, GatewayClient, event, key_id
+from gateways import Gateway, ShiftedClock, Start, StartProgram
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
 
 BEARER = "base64url.bearer.authorization.audit."
 ORIGIN = "https://siem.example"
 
 
-async def ticket(gateway: Gateway, key: str = "", origin: str = "", **params: Any) -> str:
+async def ticket(gateway: GatewayClient, key: str = "", origin: str = "", **params: Any) -> str:
     headers = {"Origin": origin} if origin else {}
     answer = await gateway.post("/v1/tickets", json=params, key=key, headers=headers)
     assert answer.status == 201, answer.body
@@ -79,6 +80,30 @@ async def test_a_ticket_opens_one_stream_only(gateway: Gateway) -> None:
     text = await ticket(gateway)
     await opened(gateway, text)
     (await refused(gateway, text)).problem(401, "invalid_ticket")
+
+
+async def race(gateway: GatewayClient, text: str) -> list[int]:
+    """The status of each of several requests with the same ticket at once."""
+
+    async def attempt() -> int:
+        try:
+            return int((await open_stream(gateway, "sse", None, ticket=text)).answer.status)
+        except Refused as refusal:
+            return refusal.answer.status
+
+    return sorted(await asyncio.gather(*(attempt() for _ in range(12))))
+
+
+async def test_of_many_uses_at_once_one_opens_a_stream(gateway: Gateway) -> None:
+    assert await race(gateway, await ticket(gateway)) == [200] + [401] * 11
+
+
+async def test_a_ticket_opens_one_stream_whichever_worker_is_asked(
+    start_program: StartProgram,
+) -> None:
+    program = await start_program(server__workers="2")
+    for _ in range(3):
+        assert await race(program, await ticket(program)) == [200] + [401] * 11
 
 
 async def test_a_browser_reconnects_with_its_cookie(gateway: Gateway) -> None:

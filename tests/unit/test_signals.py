@@ -171,6 +171,22 @@ def test_addresses_fall_into_networks(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
+def test_two_networks_that_are_heard_of_together_are_told_apart() -> None:
+    news = News()
+    for address in ("8.8.8.8", "45.1.2.3", "8.8.8.9"):
+        news.add(use(address=address), None)
+    _, [sign] = judge(Trace(), news)
+    assert (sign.signal, sign.data["networks"]) == ("new_network", ["45.1.2.0/24"])
+
+
+def test_more_denials_than_are_remembered_are_counted() -> None:
+    news = News()
+    for n in range(100):
+        news.add(denied(NOW + n / 10), None)
+    trace, [sign] = judge(Trace(), news)
+    assert (sign.count, len(trace.denials)) == (100, 16)
+
+
 def test_the_networks_that_are_remembered_are_those_seen_last() -> None:
     trace, _ = follow(*(use(NOW + n, address=f"8.8.{n}.1") for n in range(MOST_NETWORKS + 9)))
     assert len(trace.networks) == MOST_NETWORKS
@@ -295,7 +311,16 @@ def test_news_that_could_not_be_brought_in_lose_nothing_by_waiting(
         whole.add(use_, None)
         two.add(use_, None)
     both = one.followed_by(two)
-    for name in ("first_at", "deepest", "denials", "forbidden", "networks", "urgent"):
+    for name in (
+        "first_at",
+        "home",
+        "refusals",
+        "deepest",
+        "denials",
+        "forbidden",
+        "networks",
+        "urgent",
+    ):
         assert getattr(both, name) == getattr(whole, name), name
     assert {name: one[0] for name, one in both.certain.items()} == {
         name: one[0] for name, one in whole.certain.items()

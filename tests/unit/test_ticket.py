@@ -15,7 +15,7 @@ from gateway.keys.ticket import (
     PREFIX,
     TICKET_SECONDS,
     Ticket,
-    UsedTickets,
+    Use,
     new_ticket,
     read_ticket,
     sign,
@@ -111,18 +111,36 @@ def test_junk_is_no_ticket(text: str) -> None:
     assert read_ticket(text, PEPPER, NOW) is None
 
 
+def used(notes: dict[str, bytes], ticket: Ticket) -> bool:
+    """Use a ticket, as a store of notes does it; whether it was the first time."""
+    use = Use(ticket)
+    notes[use.name] = use(notes.get(use.name))
+    return use.first
+
+
 def test_each_ticket_is_used_once() -> None:
-    used, other = UsedTickets(), new_ticket("k" * 12, (), None, NOW)
-    assert [used.use(TICKET, NOW), used.use(TICKET, NOW + 1), used.use(other, NOW + 1)] == [
-        True, False, True,
-    ]  # fmt: skip
+    notes: dict[str, bytes] = {}
+    tickets = [new_ticket("k" * 12, (), None, NOW + second) for second in range(200)]
+    assert all(used(notes, ticket) for ticket in tickets)
+    # Over two minutes later those from the beginning are over, and the last ones are not.
+    assert not any(used(notes, ticket) for ticket in tickets[-100:])
 
 
-def test_used_tickets_are_forgotten_only_when_they_are_over() -> None:
-    used = UsedTickets()
-    for second in range(100):
-        at = NOW + second
-        ticket = new_ticket("k" * 12, (), None, at)
-        assert used.use(ticket, at)
-        assert not used.use(ticket, at + 29)
-    assert len(used._used) <= TICKET_SECONDS + 2
+def test_a_use_is_told_from_those_in_the_same_note() -> None:
+    """A hundred thousand tickets within a minute share a few hundred notes."""
+    notes: dict[str, bytes] = {}
+    tickets = [new_ticket("k" * 12, (), None, NOW) for _ in range(3000)]
+    assert sum(used(notes, ticket) for ticket in tickets) == 3000
+    assert sum(used(notes, ticket) for ticket in tickets) == 0
+    assert len(notes) <= 256
+
+
+def test_notes_of_used_tickets_never_grow_in_number() -> None:
+    notes: dict[str, bytes] = {}
+    for minute in range(60):
+        for _ in range(50):
+            ticket = new_ticket("k" * 12, (), None, NOW + 60 * minute)
+            assert used(notes, ticket)
+            assert not used(notes, ticket)
+    assert len(notes) <= 4 * 256
+    assert max(map(len, notes.values())) < 200

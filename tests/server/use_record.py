@@ -1,0 +1,34 @@
+"""Reads the record of every use, as an administrator of a gateway does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from gateway_client import Event, GatewayClient, key_id
+
+ACCESS, KEYS = "gateway.access", "gateway.keys"
+
+
+async def told(
+    gateway: GatewayClient,
+    count: int = 1,
+    *,
+    where: Callable[[Event], bool] = lambda event: True,
+    **selectors: str,
+) -> list[Event]:
+    """The records that the selectors choose, once there are that many of them."""
+    deadline = time.monotonic() + 5
+    while True:
+        chosen = {"category": "gateway.**", "limit": "10000", **selectors}
+        page = await gateway.pull(gateway.admin, **chosen)
+        found = [one for one in page["events"] if where(one)]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, f"{selectors}: {len(found)} of {count} records"
+        await asyncio.sleep(0.02)
+
+
+def about(key: str) -> str:
+    return f"key:{key_id(key)}"

@@ -1,0 +1,92 @@
+"""A stream that is narrowed while it reads the log gets nothing of what it was reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from gateway.encode.http import NDJSON_PLAIN
+from gateway.event import Draft
+from gateway.keys.grant import parse_grant
+from gateway.keys.policy import Allowed, View, decide_grants
+from gateway.live.hub import Hub, Pace
+from gateway.live.interest import Interest, Question
+from gateway.live.pulse import Pulse
+from gateway.live.replay import Replays
+from gateway.live.subscription import Subscription
+from gateway.match.scope import Scope
+from gateway.store.memory_log import MemoryLog
+from gateway.store.ports import Lines, Page
+
+
+class HeldLog(MemoryLog):
+    """Answers no read before it is told to."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self.reading = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def read(self, *arguments: Any, **options: Any) -> Page:
+        self.reading.set()
+        await self.go.wait()
+        return await super().read(*arguments, **options)
+
+    async def read_lines(self, *arguments: Any, **options: Any) -> Lines:
+        self.reading.set()
+        await self.go.wait()
+        return await super().read_lines(*arguments, **options)
+
+
+class Peer:
+    """A sink that takes everything."""
+
+    descriptor = -1
+    clear = True
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def write(self, data: bytes) -> bool:
+        self.text += data
+        return True
+
+    async def drained(self) -> None:
+        return
+
+    def finish(self, last: bytes, within: float) -> None:
+        self.write(last)
+
+    def abort(self) -> None:
+        return
+
+
+def view(*categories: str) -> View:
+    grant = parse_grant({"actions": ["stream"], "categories": list(categories)})
+    decision = decide_grants((grant,), "stream")
+    assert isinstance(decision, Allowed)
+    return decision.view
+
+
+async def test_what_was_read_for_a_wider_view_is_not_delivered(
+    clock: Any, draft: Callable[..., Draft]
+) -> None:
+    log = HeldLog(clock)
+    await log.append([[draft(category="auth"), draft(category="billing"), draft(category="auth")]])
+    pace = Pace()
+    replays = Replays(log, Pulse(), clock, pace)
+    hub = Hub(log.epoch, log.head, clock, replays.start, pace)
+    replays.hub = hub
+    peer = Peer()
+    interest = Interest(Question(Scope(), view("**")), NDJSON_PLAIN)
+    stream = Subscription(interest, peer, "k" * 12, 0)
+    hub.open(stream)
+    await log.reading.wait()
+    hub.show(stream, view("auth"))
+    assert stream.task is not None
+    log.go.set()
+    await stream.task
+    assert peer.text.count(b'"category":"auth"') == 2
+    assert b"billing" not in peer.text
+    hub.forget(stream)
