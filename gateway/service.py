@@ -24,19 +24,22 @@ from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
 from gateway.keys.provisioning import new_key
 from gateway.live.findings import Findings
-from gateway.live.hub import Hub, Pace
+from gateway.live.hub import Hub
 from gateway.live.key_events import KeyEvents
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
+from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.replay import Replays
 from gateway.live.tail import Tail
+from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
 from gateway.server.app import make_app
 from gateway.server.auth import Authenticator
 from gateway.server.context import Context
 from gateway.server.figures import Figures
+from gateway.server.limits import AppliedLimits, giving_back
 from gateway.server.listening import cannot_listen
 from gateway.server.malformed import Runner
 from gateway.settings.load import Settings
@@ -44,7 +47,7 @@ from gateway.shared.memory import shared_in_process
 from gateway.shared.ports import Shared
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store.folder import DataFolder, WriterLock
-from gateway.store.ports import KeyStore, Log
+from gateway.store.ports import Followed, KeyStore, Log
 from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
@@ -98,7 +101,9 @@ async def _start_parts(
     folder = DataFolder(settings.data)
     log = await open_log(settings, clock, worker)
     stack.push_async_callback(log.close)
-    pepper = folder.pepper()
+    followed = await _follow_table(settings, log, clock, stack)
+    peppers = folder.peppers
+    peppers.read()
     key_store = await open_keys(settings)
     stack.push_async_callback(key_store.close)
     shared = await _enter_shared(settings, folder, clock, stack)
@@ -133,10 +138,10 @@ async def _start_parts(
     replays = Replays(log, grown, clock, pace)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace)
     replays.hub = hub
-    hub.on_close = record.stream_closed
+    hub.on_close = giving_back(record.stream_closed)
     hub.usage = shared.usage
     tail = Tail(log, hub, grown, clock)
-    keyring = Keyring(key_store, pepper, clock)
+    keyring = Keyring(key_store, peppers.newest, clock)
     await keyring.refresh()
     key_watch = KeyWatch(keyring, hub, log, clock)
     watchdog = Watchdog(
@@ -154,6 +159,10 @@ async def _start_parts(
     )
     key_watch.listeners.append(key_events.take)
     stack.push_async_callback(key_events.close)
+    wake_ups = WakeUps(shared.signals, key_watch, getattr(log, "look_now", None))
+    stack.push_async_callback(wake_ups.close)
+    writer.on_store = wake_ups.tell_of_events
+    limits = AppliedLimits(shared, settings.limits, clock)
     context = Context(
         settings=settings,
         clock=clock,
@@ -167,9 +176,11 @@ async def _start_parts(
         record=record,
         watchdog=watchdog,
         usage=shared.usage,
-        pepper=pepper,
-        authenticator=Authenticator(keyring, clock),
+        shared=shared,
+        limits=limits,
+        authenticator=Authenticator(keyring, clock, limits),
         figures=worker.figures if worker is not None else Figures(),
+        followed=followed,
     )
     for name, work in (
         ("tail", tail.run()),
@@ -208,6 +219,25 @@ async def open_log(settings: Settings, clock: Clock, worker: Worker | None = Non
     if worker.lock is not None:
         return await SqliteLog.open(path, clock, worker.lock)
     return await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
+
+
+async def _follow_table(
+    settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack
+) -> Followed | None:
+    """Bring the rows of `store.table` into the log, if there is one."""
+    store = settings.store
+    if not store.table:
+        return None
+    from gateway.store.postgres_log import PostgresLog
+    from gateway.store.postgres_source import TableSource
+    from gateway.store.postgres_table import Source
+
+    assert isinstance(log, PostgresLog), "the settings are checked"
+    source = Source(store.table, store.columns, store.table_mode == "read-only")
+    table = await TableSource.open(settings.store_url, source, clock)
+    stack.push_async_callback(table.close)
+    _in_background(stack, "followed table", table.watch(log.look_now))
+    return table
 
 
 def claim_log(settings: Settings) -> WriterLock | None:
@@ -256,11 +286,11 @@ async def make_first_key(context: Context) -> str | None:
     key, token = new_key(
         name="first admin key",
         purpose="administration, made at the first start",
-        owner="",
+        owner="whoever started the gateway",
         grants=(parse_grant(_ADMIN_GRANT),),
         now=context.clock.now(),
-        life=context.settings.keys.default_life,
-        pepper=context.pepper,
+        life=context.settings.keys.default_life or context.settings.keys.max_life,
+        pepper=context.keyring.peppers.current.secret,
     )
     await context.key_store.create(key)
     return token

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import settings
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
+from tests.leftovers import nothing_is_left_behind
 
 # Examples are found again by the printed blob, not by a folder of them.
 settings.register_profile("here", deadline=None, database=None, print_blob=True)
@@ -80,6 +81,15 @@ async def settle() -> None:
     """Let every task that can run do so, several turns long."""
     for _ in range(_TURNS):
         await asyncio.sleep(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No process, temporary file or user is left when the last test and the servers have ended."""
+    # The folder of `tmp_path` is made before: the last few of those are kept on purpose.
+    tmp_path_factory.getbasetemp()
+    with nothing_is_left_behind():
+        yield
 
 
 @pytest.fixture

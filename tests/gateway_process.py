@@ -163,7 +163,7 @@ class GatewayProcess:
 
     def make_key(self, *grants: dict[str, Any]) -> str:
         """A key with these grants, made with the first key."""
-        wanted = {"name": "test", "purpose": "test", "grants": list(grants)}
+        wanted = {"name": "test", "purpose": "test", "owner": "tests", "grants": list(grants)}
         status, answer = self.ask("POST", "/v1/keys", self.first_key, wanted)
         assert status == 201, answer
         key: str = answer["key"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.errors import InvalidSetting
-from gateway.settings.load import example, load, reference
+from gateway.settings.load import Settings, example, load, reference
 
 
 @click.group("config")
@@ -27,16 +27,26 @@ def check(file: Path | None) -> None:
     """Say whether the settings are valid, which are set, and where each came from.
 
     Reads the file and the environment as `serve` does. Passwords in URLs are masked. Exit code 2
-    and one line on standard error where a setting is wrong.
+    and one line on standard error where a setting is wrong. Nothing is connected to: `store
+    check` looks at the table that store.table names.
     """
     try:
         settings = load(file, os.environ, {})
+        _check_columns(settings)
     except InvalidSetting as error:
         click.echo(f"error: {error.detail}", err=True)
         raise SystemExit(error.exit_code) from None
     click.echo("ok")
     for path, one in settings.given.items():
         click.echo(f"{path} = {one.shown}  ({one.origin})")
+
+
+def _check_columns(settings: Settings) -> None:
+    """The members that [store.columns] names; `store check` looks at the table itself."""
+    if settings.store.table:
+        from gateway.store.row_mapping import RowMapping
+
+        RowMapping(settings.store.table, settings.store.columns)
 
 
 @config.command("example")

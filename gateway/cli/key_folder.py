@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,27 +19,66 @@ if TYPE_CHECKING:
 # Whom the record names for changes that were made here.
 PROGRAM = "audit-gateway"
 
-data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
+_CONFIG = "gateway.config_file"
+
+
+def _keep_config(context: click.Context, _: click.Parameter, file: Path | None) -> None:
+    context.meta[_CONFIG] = file
+
+
+def _refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
+    from gateway.errors import InvalidRequest
+    from gateway.keys.token import looks_like_token
+
+    if looks_like_token(text):
+        # Not repeated: what is said here ends up in logs.
+        raise InvalidRequest(
+            "this is a whole key: name it by its id, the 12 characters behind `alpk_`, and rotate "
+            "it, because arguments are seen in process lists and shell histories"
+        )
+    return text
+
+
+_config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of settings, as for `serve`.",
+    callback=_keep_config,
+    expose_value=False,
+)
+_data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
+
+
+def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--data`, and `--config` beside it, which `settings_of` looks up itself."""
+    return _config_option(_data_option(command))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-key_argument = click.argument("key_id", metavar="KID")
+key_argument = click.argument("key_id", metavar="KID", callback=_refuse_whole_key)
 grant_option = click.option(
     "--grant", "grants", multiple=True, help="A grant as JSON; may be repeated."
 )
 role_option = click.option(
     "--role", "roles", multiple=True, help="A role by name; may be repeated."
 )
+limit_option = click.option(
+    "--limit", "limits", multiple=True,
+    help="A limit of its own, such as events_per_second=100 (0: none); may be repeated.",
+)  # fmt: skip
 
 
 def settings_of(data: str | None) -> Settings:
-    """The settings from the environment and `--data`."""
+    """The settings of the command that runs: from `--config`, the environment and `--data`."""
     from gateway.settings.load import load
 
-    return load(None, os.environ, {"data": data})
+    config = click.get_current_context().meta.get(_CONFIG)
+    return load(config, os.environ, {"data": data})
 
 
 @asynccontextmanager
 async def key_store(settings: Settings) -> AsyncIterator[tuple[KeyStore, bytes, float]]:
-    """The keys of the data folder, its pepper, and the time."""
+    """The keys of the data folder, its current pepper, and the time."""
     from gateway.clock import SystemClock
     from gateway.store.folder import DataFolder
     from gateway.store.sqlite_keys import SqliteKeys
@@ -52,7 +92,7 @@ async def key_store(settings: Settings) -> AsyncIterator[tuple[KeyStore, bytes, 
     else:
         store = SqliteKeys(folder.keys)
     try:
-        yield store, folder.pepper(), SystemClock().now()
+        yield store, folder.peppers.read().current.secret, SystemClock().now()
     finally:
         await store.close()
 
@@ -61,8 +101,6 @@ async def key_store(settings: Settings) -> AsyncIterator[tuple[KeyStore, bytes, 
 async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
     """The log of the settings, whether or not a gateway is writing to it; empty where none has
     ever run."""
-    from pathlib import Path
-
     from gateway.clock import SystemClock
     from gateway.settings.kinds import SQLITE
     from gateway.store.folder import DataFolder

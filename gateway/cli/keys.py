@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli import keys_changes, keys_history, keys_review, keys_usage
+from gateway.cli import keys_changes, keys_explain, keys_history, keys_review, keys_usage
 from gateway.cli.key_folder import (
     PROGRAM,
     check_roles,
@@ -17,6 +17,7 @@ from gateway.cli.key_folder import (
     key_argument,
     key_store,
     known_key,
+    limit_option,
     role_option,
     run,
     settings_of,
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  audit-gateway keys create --name siem --purpose "SIEM forwarder" --expires 30d \\
+  audit-gateway keys create --name siem --purpose "SIEM forwarder" --owner sec-team --expires 30d \\
       --grant '{"actions":["stream"],"categories":["auth.*"],"tenants":["acme"]}'
-  audit-gateway keys create --name shop --purpose "events of the shop" --role producer
+  audit-gateway keys create --name shop --purpose "events of the shop" --owner shop-team \\
+      --role producer
   audit-gateway keys list
   audit-gateway keys document 4fK2mQ9sLx0a
   audit-gateway keys rotate 4fK2mQ9sLx0a --overlap 1d
@@ -44,7 +46,8 @@ def keys() -> None:
 
 for _command in (
     keys_changes.rotate, keys_changes.suspend, keys_changes.resume, keys_changes.revoke,
-    keys_review.document, keys_review.simulate, keys_history.history, keys_usage.usage,
+    keys_review.document, keys_explain.explain_access, keys_review.simulate, keys_history.history,
+    keys_usage.usage,
 ):  # fmt: skip
     keys.add_command(_command)
 
@@ -53,18 +56,20 @@ for _command in (
 @data_option
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--purpose", required=True, help="The one thing it is for.")
-@click.option("--owner", default="", help="Who answers for it.")
+@click.option("--owner", help="Who answers for it.  [default: the user who runs the command]")
 @grant_option
 @role_option
+@limit_option
 @click.option("--expires", help="How long it lives, such as 30d.  [default: keys.default_life]")
 @json_option
 def create(
     data: str | None,
     name: str,
     purpose: str,
-    owner: str,
+    owner: str | None,
     grants: tuple[str, ...],
     roles: tuple[str, ...],
+    limits: tuple[str, ...],
     expires: str | None,
     as_json: bool,
 ) -> None:
@@ -73,18 +78,22 @@ def create(
 
     from gateway.clock import parse_duration
     from gateway.keys.grant import parse_grant_text
-    from gateway.keys.provisioning import check_life, new_key
+    from gateway.keys.limits import parse_limit_texts
+    from gateway.keys.provisioning import check_default_life, check_life, new_key
 
     parsed = tuple(map(parse_grant_text, grants))
+    own_limits = parse_limit_texts(limits)
     settings = settings_of(data)
-    life = parse_duration(expires) if expires else settings.keys.default_life
+    default_life = settings.keys.default_life
+    life = parse_duration(expires) if expires else check_default_life(default_life)
     check_life(life, settings.keys.max_life)
 
     async def work() -> tuple[Key, str]:
         async with key_store(settings) as (store, pepper, now):
             key, token = new_key(
-                name=name, purpose=purpose, owner=owner, grants=parsed,
-                now=now, life=life, pepper=pepper, roles=await check_roles(store, roles),
+                name=name, purpose=purpose, owner=_user() if owner is None else owner,
+                grants=parsed, now=now, life=life, pepper=pepper,
+                roles=await check_roles(store, roles), limits=own_limits,
             )  # fmt: skip
             key = msgspec.structs.replace(key, changed_by=PROGRAM)
             await store.create(key)
@@ -97,7 +106,19 @@ def create(
     if as_json:
         click.echo(json.dumps(shown))
     else:
-        click.echo(f"{token}\n(id {key.id}, expires {shown['expires_at']}; not shown again)")
+        about = f"id {key.id}, owner {key.owner}, expires {shown['expires_at']}; not shown again"
+        click.echo(f"{token}\n({about})")
+
+
+def _user() -> str:
+    """Who runs the command; a name or, where the system knows none, a number."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"
 
 
 @keys.command("list")

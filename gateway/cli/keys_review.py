@@ -55,7 +55,7 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.clock import SystemClock
     from gateway.keys.named_grant import grants_of_key
-    from gateway.live.key_review import Patience, key_facts, sees_everything
+    from gateway.live.key_review import Patience, key_facts, line_of, sees_everything
     from gateway.live.traces import Traces
 
     settings = settings_of(data)
@@ -63,9 +63,10 @@ async def _facts(key_id: str, data: str | None) -> Facts:
         key = known_key(await store.get(key_id), key_id)
         grants = grants_of_key(key, await all_roles(store))
         trace = await Traces(store).of(key_id)
+        line = await line_of(store, key)
     async with log_to_read(settings) as log:
         return await key_facts(
-            log, SystemClock(), key, grants, last_use=trace.last_use(),
+            log, SystemClock(), key, grants, line=line, last_use=trace.last_use(),
             reader=sees_everything, patience=Patience(_SECONDS, _EVENTS),
         )  # fmt: skip
 

@@ -111,7 +111,7 @@ def _copy(databases: Sequence[Path], data: Path, target: Path) -> None:
             copy_database(database, draft / database.name)
         pepper = os.open(draft / "pepper", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(pepper, "wb") as file:
-            file.write(DataFolder(data).pepper())
+            file.write(DataFolder(data).peppers.content())
             file.flush()
             os.fsync(file.fileno())
         draft.rename(target)

@@ -19,12 +19,15 @@ _COMMANDS = {
     "serve": ("gateway.cli.serve", "serve", "Run the gateway."),
     "keys": ("gateway.cli.keys", "keys", "Make, look at, change and end provisioning keys."),
     "roles": ("gateway.cli.roles", "roles", "Named lists of grants, which keys can have."),
+    "pepper": ("gateway.cli.pepper", "pepper", "Rotate the secret of the key digests."),
     "import": (
         "gateway.cli.import_",
         "import_command",
         "Bring existing records into the log.",
     ),
     "log": ("gateway.cli.log", "log", "Back up the log, and give a restored one a new epoch."),
+    "store": ("gateway.cli.store", "store", "Prepare a table of yours that is to be followed."),
+    "migrate": ("gateway.cli.store", "migrate", "Bring the schemas of the store up to date."),
     "tail": ("gateway.cli.tail", "tail_command", "Show a live stream."),
     "config": ("gateway.cli.config", "config", "Check and explain the settings."),
 }

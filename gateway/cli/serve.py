@@ -103,11 +103,11 @@ async def _demo_key(context: Context) -> str:
     key, token = new_key(
         name="demo",
         purpose="looking at the demo",
-        owner="",
+        owner="whoever started the demo",
         grants=(parse_grant({"actions": ["stream", "pull"], "categories": ["**"]}),),
         now=context.clock.now(),
         life=86400,
-        pepper=context.pepper,
+        pepper=context.keyring.peppers.current.secret,
     )
     await context.key_store.create(key)
     return token

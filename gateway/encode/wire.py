@@ -43,6 +43,7 @@ GOING_AWAY = End(1001, "going_away", True)
 RESTART = End(1012, "restart", True)
 OVERLOAD = End(1013, "overload", True)
 THROTTLED = End(4001, "throttled", True)
+QUOTA_EXHAUSTED = End(4001, "quota_exhausted", True)
 LIFETIME_REACHED = End(4002, "lifetime_reached", True)
 OVERTAKEN = End(4003, "overtaken_by_retention", True)
 KEY_REVOKED = End(4501, "key_revoked", False)
@@ -50,8 +51,8 @@ KEY_EXPIRED = End(4502, "key_expired", False)
 NOT_GRANTED = End(4503, "grants_changed", False)
 KEY_SUSPENDED = End(4504, "key_suspended", False)
 ENDS = (
-    COMPLETE, GOING_AWAY, RESTART, OVERLOAD, THROTTLED, LIFETIME_REACHED, OVERTAKEN,
-    KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
+    COMPLETE, GOING_AWAY, RESTART, OVERLOAD, THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED,
+    OVERTAKEN, KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
 )  # fmt: skip
 
 

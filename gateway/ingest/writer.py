@@ -9,7 +9,7 @@ requests are refused with `Retry-After` instead of growing the process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.errors import Unavailable
 from gateway.event import Draft
@@ -38,6 +38,8 @@ class Writer:
     """The only way into the log. Run `run()` as a task; `close()` drains it."""
 
     def __init__(self, log: Log, *, queue_events: int, queue_bytes: int) -> None:
+        # Called each time that something has been stored.
+        self.on_store: Callable[[], None] = lambda: None
         self._log = log
         self._queue_events = queue_events
         self._queue_bytes = queue_bytes
@@ -118,6 +120,7 @@ class Writer:
                 if not waiting.done.done():
                     waiting.done.set_result(results[at:end])
                 at = end
+            self.on_store()
         finally:
             for waiting in group:
                 self._events -= waiting.events

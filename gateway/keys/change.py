@@ -73,6 +73,8 @@ def _key_data(key: Key) -> dict[str, Any]:
         data["expires_at"] = moment(key.expires_at)
         data["grants"] = msgspec.to_builtins(key.grants)
         data["roles"] = list(key.roles)
+        if limits := key.limits.public():
+            data["limits"] = limits
         if key.predecessor:
             data["predecessor"] = key.predecessor
     if key.change in ("rotated", "drained"):

@@ -21,7 +21,8 @@ SAMPLES = 10
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a key at `now` (seconds since 1970). `last_use` is
-    `{"at", "address", "client"}`.
+    `{"at", "address", "client"}`; `line` are the keys that took over from each other, this one
+    among them, the oldest first.
 
     `unused` are grants that were of no use since `looked_since`; None: nobody knows, because
     uses were not looked at. `samples` are events as JSON, as the key would see them.
@@ -30,6 +31,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     grants: tuple[NamedGrant, ...]
     now: float
+    line: tuple[Key, ...] = ()
     last_use: dict[str, Any] | None = None
     unused: tuple[NamedGrant, ...] | None = None
     looked_since: float = 0.0
@@ -55,6 +57,7 @@ def as_json(facts: Facts) -> dict[str, Any]:
         "masks": _hidden(facts, "mask"),
         "drops": _hidden(facts, "drop"),
         "grants": [one.public() for one in facts.grants],
+        "rotations": _rotations(facts),
         "last_use": facts.last_use,
         "unused_since": None if facts.unused is None else _time(facts.looked_since),
         "unused": None if facts.unused is None else [one.name for one in facts.unused],
@@ -75,6 +78,13 @@ def blocks(facts: Facts) -> list[Block]:
         Block("heading", ("What it cannot do",)),
         _sentences(_cannot(facts), ""),
     ]
+    if rotations := _rotations(facts):
+        lines = [
+            f"{one['id']}, made at {one['created_at']}, {one['state']}"
+            + (": this key" if one["id"] == key.id else "")
+            for one in rotations
+        ]
+        made += [Block("heading", ("Rotations",)), _sentences(lines, "")]
     if facts.unused is not None:
         made += [
             Block("heading", (f"Grants without use since {_day(facts.looked_since)}",)),
@@ -116,8 +126,8 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Masked", ", ".join(masked)))
     if dropped := _hidden(facts, "drop"):
         rows.append(("Left out", ", ".join(dropped)))
-    for limit, value in (public.get("limits") or {}).items():
-        rows.append((f"Limit {limit}", str(value)))
+    for limit, value in key.limits.public().items():
+        rows.append((f"Limit of {limit.replace('_', ' ')}", str(value) if value else "none"))
     rows.append(("Last use", _last_use(facts)))
     return rows
 
@@ -147,6 +157,16 @@ def _cannot(facts: Facts) -> list[str]:
         for sentence in grant_sentences(one.grant)
     ]
     return denials + limits_of([one.grant for one in facts.grants])
+
+
+def _rotations(facts: Facts) -> list[dict[str, Any]]:
+    """Every key of the line; none where nothing was rotated."""
+    if len(facts.line) < 2:
+        return []
+    return [
+        {"id": one.id, "created_at": _time(one.created_at), "state": one.state(facts.now)}
+        for one in facts.line
+    ]
 
 
 def _hidden(facts: Facts, way: Literal["mask", "drop"]) -> list[str]:

@@ -11,6 +11,11 @@ from gateway.keys.signals import Sign
 
 # Beside what `gateway.keys.signals` knows for certain: what `gateway.keys.baseline` takes for it.
 VOLUME = "volume"
+SIGNALS = (
+    "denials", "forbidden_categories", "dormant_woke", "new_network", "revoked_presented",
+    "drained_presented", "deep_replay", "silent_consumer", VOLUME,
+)  # fmt: skip
+STATES = ("open", "expected")
 _HOUR = 3600
 _WINDOWS = {"denials": _HOUR, "forbidden_categories": _HOUR, "deep_replay": _HOUR}
 _WINDOW = 6 * _HOUR

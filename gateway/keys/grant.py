@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -163,6 +164,8 @@ def _check_when(when: When) -> None:
         parse_duration(when.max_lookback)
 
 
+# Asked anew for every request of such a key, from the same few addresses.
+@lru_cache(4096)
 def _within(address: str | None, networks: tuple[str, ...]) -> bool:
     if address is None:
         return False

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.clock import format_rfc3339
 from gateway.keys.grant import Grant
+from gateway.keys.limits import NO_LIMITS, KeyLimits
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,6 +16,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     digest: bytes
+    # The id of the pepper of the digest; "" for keys from before peppers had ids.
+    pepper: str = ""
     name: str
     purpose: str
     owner: str = ""
@@ -22,6 +25,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     expires_at: float
     roles: tuple[str, ...] = ()
+    limits: KeyLimits = NO_LIMITS
     revoked_at: float | None = None
     revoked_reason: str = ""
     suspended_at: float | None = None
@@ -72,6 +76,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.roles:
             shown["roles"] = list(self.roles)
+        if self.limits != NO_LIMITS:
+            shown["limits"] = self.limits.public()
         for name in (
             "revoked_at",
             "suspended_at",

@@ -15,7 +15,9 @@ import msgspec
 
 from gateway.clock import parse_duration
 from gateway.errors import Conflict, InvalidRequest
+from gateway.ingest.own import clean
 from gateway.keys.key import Key
+from gateway.keys.pepper import pepper_id
 from gateway.keys.token import digest, new_token
 
 Changing = Callable[[Key], Key]
@@ -26,10 +28,11 @@ IDLE_WHEN_REPLACED = 900
 
 
 def check_reason(reason: object) -> str:
-    """The reason given for a change, if it is one."""
+    """The reason given for a change, if it is one: printable, and without keys, as whoever
+    revokes a leaked one may have pasted it. Nothing is refused for that when it is urgent."""
     if not isinstance(reason, str) or len(reason) > MAX_REASON:
         raise InvalidRequest(f"reason: a string of at most {MAX_REASON} characters")
-    return reason
+    return clean(reason)
 
 
 def check_overlap(text: object, most: int) -> int:
@@ -97,6 +100,7 @@ def rotate(
         key,
         id=key_id,
         digest=digest(pepper, token),
+        pepper=pepper_id(pepper),
         created_at=now,
         expires_at=now + life,
         predecessor=key.id,
@@ -112,6 +116,15 @@ def rotate(
         _changed(successor, "created", now, by),
         token,
     )
+
+
+def rehash(key: Key, was: Key, now: float, *, pepper: bytes, token: str) -> Key:
+    """Keep the digest under another pepper: that of `token`, which is the token of `was`."""
+    if (key.digest, key.pepper) != (was.digest, was.pepper):
+        # Another process was first.
+        return key
+    rehashed = msgspec.structs.replace(key, digest=digest(pepper, token), pepper=pepper_id(pepper))
+    return _changed(rehashed, "rehashed", now, "gateway")
 
 
 def unless_changed(key: Key, replacement: Key) -> Changing:

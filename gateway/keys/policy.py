@@ -47,6 +47,10 @@ class View(msgspec.Struct, frozen=True):
         """A function that says whether the view contains an event (or a draft)."""
         return self._unless_denied(any_of([scope.compile() for scope in self.allowed]))
 
+    def members(self) -> set[str]:
+        """The attributes of an event that the view depends on, but for its limits."""
+        return set().union(*(scope.members() for scope in (*self.allowed, *self.denied)))
+
     def lens(self, floors: tuple[int, ...] = ()) -> Lens:
         """A function that gives an event as it is seen, or None.
 
@@ -168,6 +172,11 @@ def depends_on_circumstances(grants: tuple[Grant, ...]) -> bool:
         grant.when is not None and (grant.when.hours is not None or bool(grant.when.cidr))
         for grant in grants
     )
+
+
+def depends_on_hours(grants: tuple[Grant, ...]) -> bool:
+    """Whether a decision over the grants may be another one when the next hour begins."""
+    return any(grant.when is not None and grant.when.hours is not None for grant in grants)
 
 
 @lru_cache(1024)

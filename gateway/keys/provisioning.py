@@ -8,11 +8,17 @@ from gateway.clock import parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.keys.grant import Grant, parse_grants
 from gateway.keys.key import Key
+from gateway.keys.limits import NO_LIMITS, KeyLimits, parse_limits
+from gateway.keys.pepper import pepper_id
 from gateway.keys.role import parse_role_names
 from gateway.keys.token import digest, new_token
 
 _MEMBERS = ("name", "purpose", "owner", "expires_in", "expires_at", "grants", "roles", "limits")
-_NOT_YET = ("limits",)
+_REQUIRED = {
+    "name": "what to call the key",
+    "purpose": "the one thing it is for",
+    "owner": "who answers for it",
+}
 _MAX_TEXT = 256
 
 
@@ -26,23 +32,23 @@ def new_key(
     life: float,
     pepper: bytes,
     roles: tuple[str, ...] = (),
+    limits: KeyLimits = NO_LIMITS,
 ) -> tuple[Key, str]:
     """The key to store, and its token, which is shown once. `life` in seconds."""
-    for member, text, needed in (("name", name, 1), ("purpose", purpose, 1), ("owner", owner, 0)):
-        if not needed <= len(text) <= _MAX_TEXT or not text.isprintable():
-            raise InvalidRequest(
-                f"{member}: {needed} to {_MAX_TEXT} printable characters",
-                code="invalid_key_request",
-            )
+    for member, text in (("name", name), ("purpose", purpose), ("owner", owner)):
+        if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
+            raise _invalid(f"{member}: 1 to {_MAX_TEXT} printable characters")
     key_id, token = new_token()
     key = Key(
         id=key_id,
         digest=digest(pepper, token),
+        pepper=pepper_id(pepper),
         name=name,
         purpose=purpose,
         owner=owner,
         grants=grants,
         roles=roles,
+        limits=limits,
         created_at=now,
         expires_at=now + life,
     )
@@ -58,28 +64,21 @@ def key_from_request(
     for member in body:
         if member not in _MEMBERS:
             raise _invalid(f"unknown member {member[:64]!r}; there are {', '.join(_MEMBERS)}")
-    for member in _NOT_YET:
-        if body.get(member):
-            raise InvalidRequest(
-                f"{member} are not supported by this version; leave the member out",
-                code="unsupported_member",
-            )
-    for member in ("name", "purpose"):
+    for member, meaning in _REQUIRED.items():
         if not isinstance(body.get(member), str):
-            raise _invalid(f"{member}: a string is required")
-    if not isinstance(body.get("owner", ""), str):
-        raise _invalid("owner: a string is needed")
+            raise _invalid(f"{member}: a string is required, {meaning}")
     life = _life(body, now, default_life)
     check_life(life, max_life)
     return new_key(
         name=body["name"],
         purpose=body["purpose"],
-        owner=body.get("owner", ""),
+        owner=body["owner"],
         grants=parse_grants(body.get("grants", [])),
         now=now,
         life=life,
         pepper=pepper,
         roles=parse_role_names(body.get("roles", [])),
+        limits=parse_limits(body.get("limits")),
     )
 
 
@@ -111,6 +110,16 @@ def _life(body: dict[str, Any], now: float, default: int) -> float:
             return parse_rfc3339(body["expires_at"]) / 1_000_000 - now
         except ValueError as error:
             raise _invalid(f"expires_at: {error}") from None
+    return check_default_life(default)
+
+
+def check_default_life(default: int) -> int:
+    """The life (seconds) of a key that is made without an expiry, if the settings give one."""
+    if not default:
+        raise _invalid(
+            "expires_in or expires_at is required: no life is given to keys that name none "
+            "(setting keys.default_life)"
+        )
     return default
 
 

@@ -121,6 +121,16 @@ class News:
         later.urgent = self.urgent or later.urgent
         return later
 
+    def make_plain(self) -> None:
+        """Put a mark in place of what is no text: halves of surrogate pairs."""
+        self.address, self.client = _plain(self.address), _plain(self.client)
+        self.home = _plain(self.home)
+        self.networks = {_plain(name): at for name, at in self.networks.items()}
+        self.forbidden = {_plain(name): at for name, at in self.forbidden.items()}
+        for signal, (count, at, data) in self.certain.items():
+            texts = {name: _plain(one) for name, one in data.items() if isinstance(one, str)}
+            self.certain[signal] = (count, at, {**data, **texts})
+
     def _add_denial(self, use: Use) -> None:
         self.urgent = True
         self.address = use.address or self.address
@@ -167,6 +177,10 @@ def network_of(address: str) -> str:
     found = getattr(found, "ipv4_mapped", None) or found
     bits = 48 if found.version == 6 else 16 if found.is_private else 24
     return str(ip_network(f"{found}/{bits}", strict=False))
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _latest(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:

@@ -60,6 +60,11 @@ class Findings:
             except GatewayError as error:
                 _LOGGER.warning("a finding cannot be recorded, trying again: %s", error.detail)
                 return
+            except Exception:
+                # One that cannot be told of must not hold up the others.
+                _LOGGER.exception("the finding %s is not told of, which is a bug", finding.id)
+                del self._untold[finding.id]
+                continue
             told = await self._update(finding.id, _telling(finding, now))
             if told is not None and told.count > told.told:
                 self._untold[finding.id] = told

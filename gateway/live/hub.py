@@ -23,25 +23,18 @@ from gateway.event import Event
 from gateway.keys.policy import View
 from gateway.live.group import MOST_MEMBERS, Batch, Group, Looked, Shard, Sight
 from gateway.live.interest import Interest, Question
+from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.match.index import Index
 from gateway.shared.ports import Usage
 
-# What one shard may be owed before the tail waits: the store is the queue, not this process.
+# What one shard may be owed, in batches, before the tail waits: the store is the queue, not this
+# process.
 _MOST_OWED = 128
-
-
-class Pace(msgspec.Struct, frozen=True):
-    """Seconds: how often a quiet stream hears something, how long its last bytes may take, how
-    long it may live (0: for ever), and how long events under load wait to be joined."""
-
-    heartbeat: float = 15.0
-    scanning: float = 5.0
-    ping: float = 20.0
-    finish: float = 0.5
-    lifetime: float = 0.0
-    flush: float = 0.01
+_BATCH_EVENTS = 100
+# What each member is given at once. More would overflow the buffers of peers that keep up.
+_FLUSH_BYTES = 64 << 10
 
 
 class Totals(msgspec.Struct):
@@ -84,6 +77,7 @@ class Hub:
         self._index: Index[Group] = Index()
         self._sights: dict[Question, Sight] = {}
         self._owed: deque[Shard] = deque()
+        self._owed_most: set[Shard] = set()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
         self._lifetimes: list[tuple[float, int, Subscription]] = []
@@ -217,6 +211,7 @@ class Hub:
         group = shard.group
         group.shards.remove(shard)
         shard.pending.clear()
+        self._owed_most.discard(shard)
         if not group.shards:
             self._remove_group(group)
 
@@ -247,7 +242,7 @@ class Hub:
     @property
     def takes_events(self) -> bool:
         """Whether writing keeps up; if not, what is new can wait in the store."""
-        return not self._owed or len(self._owed[0].pending) < _MOST_OWED
+        return not self._owed_most
 
     def move_to(self, position: int) -> None:
         """Everything up to `position` has been matched."""
@@ -256,18 +251,23 @@ class Hub:
 
     def publish(self, events: Sequence[Event], reached: int) -> None:
         """Match the events of `position < offset <= reached`; `flush` delivers them in order."""
-        same: dict[tuple[int, ...], Batch] = {}
+        same: dict[tuple[int, ...], list[Batch]] = {}
         for group, chosen in self._match(events).items():
             # Groups that get the same events, with the same masks, share their encoding, too.
             identity = tuple(map(id, chosen))
-            batch = same.get(identity)
-            if batch is None:
-                batch = same[identity] = Batch(chosen)
+            batches = same.get(identity)
+            if batches is None:
+                batches = same[identity] = [
+                    Batch(chosen[begin : begin + _BATCH_EVENTS])
+                    for begin in range(0, len(chosen), _BATCH_EVENTS)
+                ]
             for shard in group.shards:
                 if not shard.pending:
                     shard.begin = self.position
                     self._owed.append(shard)
-                shard.pending.append(batch)
+                shard.pending += batches
+                if len(shard.pending) >= _MOST_OWED:
+                    self._owed_most.add(shard)
         self.move_to(reached)
 
     def flush(self) -> float | None:
@@ -276,35 +276,48 @@ class Hub:
         Returns the seconds until it is worth calling again, None if nothing is owed.
         """
         written = 0
+        wait: float | None = None
         now = self._clock.monotonic()
-        while self._owed:
-            shard = self._owed[0]
-            if shard.pending:
-                if shard.due > now:
-                    return shard.due - now
+        for _ in range(len(self._owed)):
+            shard = self._owed.popleft()
+            if shard.pending and shard.due <= now:
                 if written and written + len(shard) > MOST_MEMBERS:
+                    self._owed.appendleft(shard)
                     return 0.0
                 written += len(shard)
                 self._flush_shard(shard, now)
-            self._owed.popleft()
-        return None
+            if shard.pending:
+                self._owed.append(shard)
+                due = max(0.0, shard.due - now)
+                wait = due if wait is None else min(wait, due)
+        return wait
 
     def _flush_shard(self, shard: Shard, now: float) -> None:
         wire = shard.group.interest.wire
-        data = b"".join([batch.encoded(wire) for batch in shard.pending])
-        count = sum([len(batch.events) for batch in shard.pending])
-        shard.pending.clear()
+        parts: list[bytes] = []
+        count = size = taken = 0
+        for batch in shard.pending:
+            part = batch.encoded(wire)
+            if parts and size + len(part) > _FLUSH_BYTES:
+                break
+            parts.append(part)
+            size += len(part)
+            count += len(batch.events)
+            taken += 1
+        shard.begin = shard.pending[taken - 1].events[-1].offset
+        del shard.pending[:taken]
+        self._owed_most.discard(shard)
         shard.count += count
         shard.quiet_since = now
-        shard.bookmark = self.position
+        shard.bookmark = shard.begin if shard.pending else self.position
         # Where several came at once there will be more: wait a little to join them, too.
-        shard.due = now + self._pace.flush if count > 1 else now
+        shard.due = now + self._pace.flush if count > 1 and not shard.pending else now
         self.totals.events += count * len(shard)
-        self.totals.bytes += len(data) * len(shard)
+        self.totals.bytes += size * len(shard)
         if self.usage is not None:
             for key_id, members in shard.keys.items():
-                self.usage.count(key_id, events=count * members, size=len(data) * members)
-        self._write(shard, data)
+                self.usage.count(key_id, events=count * members, size=size * members)
+        self._write(shard, parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _write(self, shard: Shard, data: bytes) -> None:
         for subscription in shard.write(data):

@@ -9,7 +9,7 @@ from gateway.event import Event
 from gateway.keys.policy import Lens, Limits, View
 from gateway.match.expression import Filter
 from gateway.match.index import Binding
-from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of
+from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
 from gateway.store.ports import Narrowing
 
 # The actor is indexed by its id, which filters know by its path.
@@ -38,6 +38,7 @@ class Question(msgspec.Struct, frozen=True):
         wanted = self.wanted.compile()
         if not self.view.limits:
             wanted = all_of([wanted, self.view.compile()])
+            wanted = remembered(wanted, self.wanted.members() | self.view.members())
             return lambda event: event if wanted(event) else None
         lens = self.view.lens(self.floors)
 

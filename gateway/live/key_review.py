@@ -27,11 +27,12 @@ from gateway.keys.policy import Allowed, decide_grants, seen_through
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
 from gateway.match.scope import RESERVED, Scope
-from gateway.store.ports import Log, Narrowing, Overtaken
+from gateway.store.ports import KeyStore, Log, Narrowing, Overtaken
 
 _AT_ONCE = 200
 _READ_OFFSETS = 2000
 _READ_RECORDS = 20_000
+_MOST_ROTATIONS = 50
 
 Worn = Callable[[Event], Masks | None]
 
@@ -112,12 +113,33 @@ class Review:
         return events
 
 
+async def line_of(store: KeyStore, key: Key) -> tuple[Key, ...]:
+    """The keys that took over from each other by rotation, the given one among them, the oldest
+    first; of very many the nearest."""
+    before, after = key, key
+    line = [key]
+    for _ in range(_MOST_ROTATIONS):
+        found = await store.get(before.predecessor) if before.predecessor else None
+        if found is None:
+            break
+        before = found
+        line.insert(0, found)
+    for _ in range(_MOST_ROTATIONS):
+        found = await store.get(after.successor) if after.successor else None
+        if found is None:
+            break
+        after = found
+        line.append(found)
+    return tuple(line)
+
+
 async def key_facts(
     log: Log,
     clock: Clock,
     key: Key,
     grants: tuple[NamedGrant, ...],
     *,
+    line: tuple[Key, ...],
     last_use: dict[str, Any] | None,
     reader: Worn,
     patience: Patience,
@@ -151,6 +173,7 @@ async def key_facts(
         key=key,
         grants=grants,
         now=now,
+        line=line,
         last_use=last_use,
         unused=tuple(one.named for one in counts if not one.used),
         looked_since=since,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from gateway.clock import Clock
 from gateway.encode.wire import KEY_EXPIRED, KEY_REVOKED, KEY_SUSPENDED, NOT_GRANTED, THROTTLED
 from gateway.errors import GatewayError
 from gateway.keys.key import Key
-from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, depends_on_circumstances
+from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, depends_on_hours
 from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes, Keyring
@@ -17,6 +18,10 @@ from gateway.live.subscription import Subscription
 from gateway.store.ports import Log
 
 _LOOK_SECONDS = 0.25
+_AT_ONCE = 1000
+# Time zones are apart by multiples of a quarter of an hour.
+_QUARTER_SECONDS = 900
+_OPENING_SECONDS = 10
 _LOGGER = logging.getLogger(__name__)
 _ENDS = {REVOKED: KEY_REVOKED, EXPIRED: KEY_EXPIRED, SUSPENDED: KEY_SUSPENDED}
 
@@ -31,41 +36,79 @@ class KeyWatch:
         self._hub = hub
         self._log = log
         self._clock = clock
+        self._quarter = 0.0
+        # Keys that have changed, or may have, and could not be looked at.
+        self._due: set[str] = set()
+        self._looking = asyncio.Lock()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             try:
-                await self.look()
+                await self._in_turn()
             except GatewayError as error:
                 _LOGGER.warning("keys cannot be read, trying again: %s", error.detail)
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
-        """One look at all keys that have streams."""
+        """One look at all keys that have streams. What was changed before has been acted on when it
+        returns; it goes on when its caller is cancelled, as the store tells of a change once."""
+        await asyncio.shield(asyncio.ensure_future(self._in_turn()))
+
+    async def _in_turn(self) -> None:
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         changes = await self._keyring.refresh()
         for listener in self.listeners:
             listener(changes)
-        changed = {key.id for key in changes.keys}
         now = self._clock.now()
-        for key_id in self._hub.key_ids():
-            key = await self._keyring.get(key_id)
-            if key is None:
-                for subscription in self._hub.streams_of(key_id):
-                    self._hub.end(subscription, KEY_REVOKED)
-            elif (
-                key_id in changed
-                or not changes.roles.isdisjoint(key.roles)
-                or self._may_have_changed(key, now)
+        turning = self._turning(now)
+        due, self._due = self._due, set()
+        due.update(key.id for key in changes.keys)
+        failure: GatewayError | None = None
+        for place, key_id in enumerate(self._hub.key_ids(), 1):
+            if place % _AT_ONCE == 0:
+                # Streams have their turn.
+                await asyncio.sleep(0)
+            key = self._keyring.known(key_id)
+            if (
+                key is not None
+                and key_id not in due
+                and (not changes.roles or changes.roles.isdisjoint(key.roles))
+                and not self._may_have_changed(key, now, turning)
             ):
-                for subscription in self._hub.streams_of(key_id):
-                    await self._check(key, subscription)
+                continue
+            try:
+                await self._look_at(key_id)
+            except GatewayError as error:
+                # Others do not wait for it; it is looked at again.
+                self._due.add(key_id)
+                failure = error
+        if failure is not None:
+            raise failure
 
-    def _may_have_changed(self, key: Key, now: float) -> bool:
-        """Whether time alone may have changed what the key allows."""
+    async def _look_at(self, key_id: str) -> None:
+        key = await self._keyring.get(key_id)
+        for subscription in self._hub.streams_of(key_id):
+            if key is None:
+                self._hub.end(subscription, KEY_REVOKED)
+            else:
+                await self._check(key, subscription)
+
+    def _turning(self, now: float) -> bool:
+        """Whether an hour has begun in some time zone since the last look, or just before it: a
+        stream that was decided on before may have been opened after the first look."""
+        quarter, since = divmod(now, _QUARTER_SECONDS)
+        before, self._quarter = self._quarter, quarter
+        return quarter != before or since < _OPENING_SECONDS
+
+    def _may_have_changed(self, key: Key, now: float, turning: bool) -> bool:
+        """Whether time alone may have changed what the key allows; a stream's address stays."""
         if key.state(now) not in ("active", "draining"):
             return True
-        return depends_on_circumstances(self._keyring.grants_of(key))
+        return turning and depends_on_hours(self._keyring.grants_of(key))
 
     async def _check(self, key: Key, subscription: Subscription) -> None:
         if key.change == "throttled" and key.throttled(self._clock.now()):

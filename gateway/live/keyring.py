@@ -7,9 +7,15 @@ do not depend on time or address are made once per key and action.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.keys import lifecycle
 from gateway.keys.grant import ACTIONS, Grant
 from gateway.keys.key import Key
+from gateway.keys.pepper import Peppers
 from gateway.keys.policy import (
     Allowed,
     Denied,
@@ -23,6 +29,8 @@ from gateway.keys.token import digest, key_id_of, same
 from gateway.store.ports import KeyStore
 
 _MOST_CACHED = 100_000
+_REHASH_AGAIN_SECONDS = 10.0
+_LOGGER = logging.getLogger(__name__)
 _PREDEFINED = {role.name: role.grants for role in BUILTIN.values()}
 
 
@@ -35,42 +43,68 @@ class Changes:
 
 
 class Keyring:
-    """Finds the key of a token, and decides what it may do."""
+    """Finds the key of a token, and decides what it may do.
 
-    def __init__(self, store: KeyStore, pepper: bytes, clock: Clock) -> None:
+    `newest_peppers` is asked whenever the store is asked for changes.
+    """
+
+    def __init__(
+        self, store: KeyStore, newest_peppers: Callable[[], Peppers], clock: Clock
+    ) -> None:
         self._store = store
-        self._pepper = pepper
+        self._newest_peppers = newest_peppers
+        self._take(newest_peppers())
         self._clock = clock
         self._keys: dict[str, Key] = {}
         self._revision = -1
         self._roles = dict(_PREDEFINED)
         self._roles_version = -1
         self._decisions: dict[tuple[str, str], Allowed | Denied] = {}
-        self._dummy = digest(pepper, "")
+        self._dummy = digest(self._current.secret, "")
+        self._rehashing: set[str] = set()
+        self._rehash_from = 0.0
 
     async def authenticate(self, token: str) -> Key | None:
         """The key of a token, whatever its state; None if there is none such.
 
         An unknown kid costs the same look-up and comparison as a wrong secret; what has no right
-        checksum costs neither.
+        checksum costs neither. A key of a former pepper moves to the current one.
         """
         key_id = key_id_of(token)
         if key_id is None:
             return None
+        known = key_id in self._keys
         key = await self.get(key_id)
+        pepper = None if key is None else self._pepper_of.get(key.pepper)
         expected = self._dummy if key is None else key.digest
-        matches = same(digest(self._pepper, token), expected)
-        return key if matches else None
+        if not same(digest((pepper or self._current).secret, token), expected):
+            if known:
+                # An unknown kid is looked up; a known one must not be told from it by the time.
+                await self._store.get(key_id)
+            return None
+        if key is not None and pepper is not None and pepper.over:
+            await self._rehash(key, token)
+        return key
+
+    def known(self, key_id: str) -> Key | None:
+        """The key with that id, if it is in memory."""
+        return self._keys.get(key_id)
 
     async def get(self, key_id: str) -> Key | None:
         """The key with that id, from memory if it is known."""
         key = self._keys.get(key_id)
-        if key is None:
+        while key is None:
+            revision = self._revision
             key = await self._store.get(key_id)
-            if key is not None:
-                if len(self._keys) >= _MOST_CACHED:
-                    self._forget(next(iter(self._keys)))
-                self._keys[key_id] = key
+            if key is None:
+                return None
+            if self._revision != revision:
+                # It may have changed since it was read, and nobody would tell again.
+                key = self._keys.get(key_id)
+                continue
+            if len(self._keys) >= _MOST_CACHED:
+                self._forget(next(iter(self._keys)))
+            self._keys[key_id] = key
         return key
 
     def decide(self, key: Key, action: str, address: str | None) -> Allowed | Denied:
@@ -95,16 +129,21 @@ class Keyring:
         return effective_grants(key, self._roles)
 
     async def refresh(self) -> Changes:
-        """Take in what has changed in the store."""
+        """Take in what has changed in the store; one call at a time."""
+        newest = self._newest_peppers()
+        if newest is not self.peppers:
+            self._take(newest)
         if self._revision < 0:
             # What is read from now on is not older than this.
             self._revision = await self._store.newest_revision()
-        self._revision, changed = await self._store.changed_since(self._revision)
+        revision, changed = await self._store.changed_since(self._revision)
+        version, roles = await self._store.roles_since(self._roles_version)
+        # Taken in together, so that nothing is told of by halves.
+        self._revision, self._roles_version = revision, version
         for key in changed:
             if key.id in self._keys:
                 self._forget(key.id)
                 self._keys[key.id] = key
-        self._roles_version, roles = await self._store.roles_since(self._roles_version)
         for name, role in roles.items():
             self._roles[name] = () if role is None else role.grants
         if roles:
@@ -112,6 +151,32 @@ class Keyring:
                 if not roles.keys().isdisjoint(key.roles):
                     self._forget_decisions(key.id)
         return Changes(changed, frozenset(roles))
+
+    def _take(self, peppers: Peppers) -> None:
+        self.peppers = peppers
+        self._current = peppers.current
+        self._pepper_of = peppers.by_id()
+
+    async def _rehash(self, key: Key, token: str) -> None:
+        """Move a key that is in use to the current pepper."""
+        now = self._clock.now()
+        # What ends soon, or is held back, keeps the digest that it has.
+        if key.state(now) != "active" or key.throttled(now) or key.id in self._rehashing:
+            return
+        if self._clock.monotonic() < self._rehash_from:
+            return
+        pepper = self._current.secret
+        self._rehashing.add(key.id)
+        try:
+            await self._store.change(
+                key.id,
+                lambda found: lifecycle.rehash(found, key, now, pepper=pepper, token=token),
+            )
+        except GatewayError as error:
+            self._rehash_from = self._clock.monotonic() + _REHASH_AGAIN_SECONDS
+            _LOGGER.warning("key %s stays with its former pepper: %s", key.id, error.detail)
+        finally:
+            self._rehashing.discard(key.id)
 
     def _forget(self, key_id: str) -> None:
         del self._keys[key_id]

@@ -10,6 +10,7 @@ thousand requests a second are one event a minute, and a client that reads this
 record does not feed itself. What is merged is counted and keeps its details: an
 entry in which they no longer fit is written early. While the log is away
 entries go on merging. Memory is bounded: beyond that details go, counts stay.
+A use that cannot be written as it is stops neither the record nor its request.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.encode.wire import End
-from gateway.errors import GatewayError
+from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.ids import new_ids
 from gateway.keys.use import CLOSED, INGESTED, Use
@@ -38,6 +39,8 @@ MOST_ENTRIES = 10_000
 MOST_STRANGERS = 500
 _MOST_READY = 1_000
 _MOST_CHARACTERS = 16 << 20
+# Of what a client says of itself; nothing honest is longer.
+_MOST_TEXT = 1024
 # How often an entry is written early because of how it was asked, until its rest is over.
 _MOST_EARLY = 8
 _BATCH = 100
@@ -73,6 +76,7 @@ class AccessRecord:
         # Counters since the start, for metrics.
         self.uses = 0
         self.written = 0
+        self.lost = 0
         self._writer = writer
         self._clock = clock
         self._epoch = epoch
@@ -92,8 +96,14 @@ class AccessRecord:
     def note(self, use: Use) -> None:
         """Take in one use. Costs a few microseconds."""
         self.uses += 1
+        if len(use.client) > _MOST_TEXT or len(use.address) > _MOST_TEXT:
+            use.client, use.address = use.client[:_MOST_TEXT], use.address[:_MOST_TEXT]
         for listener in self.listeners:
-            listener(use)
+            try:
+                listener(use)
+            except Exception:
+                # Whoever looks on must not fail the request that is looked at.
+                _LOGGER.exception("a use was not looked at, which is a bug")
         identity = _identity(use)
         entry = self._entries.get(identity)
         if entry is None:
@@ -143,8 +153,12 @@ class AccessRecord:
         away = False
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
-            self._take_due(self._clock.monotonic())
-            written = await self._send()
+            try:
+                self._take_due(self._clock.monotonic())
+                written = await self._send()
+            except Exception:
+                _LOGGER.exception("writing the record of uses failed, which is a bug")
+                written = False
             if not written and not away:
                 _LOGGER.warning("uses of keys cannot be recorded now; they wait")
             away = not written
@@ -220,15 +234,42 @@ class AccessRecord:
             while self._sending or self._ready:
                 if not self._sending:
                     batch, self._ready = self._ready[:_BATCH], self._ready[_BATCH:]
-                    self._sending = [entry.draft(next(self._ids), self._epoch) for entry in batch]
+                    self._sending = list(map(self._draft, batch))
                     self._characters -= sum(entry.size for entry in batch)
                 try:
                     await self._writer.append(self._sending)
-                except GatewayError:
+                except Unavailable:
                     return False
-                self.written += len(self._sending)
-                self._sending = []
+                except Exception:
+                    if not await self._send_apart():
+                        return False
+                else:
+                    self.written += len(self._sending)
+                    self._sending = []
         return True
+
+    async def _send_apart(self) -> bool:
+        """One by one, what could not be written together: what is at fault alone is left out."""
+        while self._sending:
+            try:
+                await self._writer.append(self._sending[:1])
+            except Unavailable:
+                return False
+            except Exception:
+                self.lost += 1
+                _LOGGER.exception("a record of uses cannot be written, which is a bug")
+            else:
+                self.written += 1
+            del self._sending[0]
+        return True
+
+    def _draft(self, entry: Entry) -> Draft:
+        event_id = next(self._ids)
+        try:
+            return entry.draft(event_id, self._epoch)
+        except Exception:
+            _LOGGER.exception("a record of uses is written without its details, which is a bug")
+            return entry.bare(event_id)
 
 
 def _identity(use: Use) -> Identity:

@@ -17,6 +17,9 @@ _SEVERITY = {"success": 1, "failure": 2, "denied": 3}
 _MOST_NAMED = MOST_TARGETS - 1
 _MOST = {"parameters": 16, "about": 256, "clients": 8, "forbidden": 16, "claimed": _MOST_NAMED}
 _MOST_RANGES = 16
+# What was asked may be long: so many characters of details, and so many of one question.
+_MOST_CHARACTERS = 40_000
+MOST_PARAMETERS = 16_000
 
 
 class Entry:
@@ -101,6 +104,24 @@ class Entry:
             data=self._data(first, epoch),
         )
 
+    def bare(self, event_id: str) -> Draft:
+        """The event without anything that somebody else has said."""
+        first = self._first
+        assert first is not None
+        key = None if len(self._whose) > 1 else first.key
+        return own_event(
+            id=event_id,
+            category=ACCESS,
+            action=first.action,
+            at=first.at,
+            outcome=first.outcome,
+            severity=_SEVERITY[first.outcome],
+            by="" if key is None else key.id,
+            about=list(map(key_urn, self._key_ids())),
+            reason=first.reason,
+            data={"count": self.count, "without_details": self.count},
+        )
+
     def _targets(self) -> list[str]:
         """What was read or administered, as far as there is room, and the keys."""
         keys = list(map(key_urn, self._key_ids()))
@@ -175,9 +196,13 @@ class Entry:
             return True
         if len(known) >= _MOST[name]:
             return False
+        asked = name == "parameters"
+        if asked and self.size + len(value) > _MOST_CHARACTERS:
+            return False
         known[value] = None
         self.size += len(value)
-        if len(known) == _MOST[name]:
-            self.full = self.full or name == "about"
-            self.crowded = self.crowded or name == "parameters"
+        last = len(known) == _MOST[name]
+        self.full = self.full or (last and name == "about")
+        cramped = self.size > _MOST_CHARACTERS - MOST_PARAMETERS
+        self.crowded = self.crowded or (asked and (last or cramped))
         return True

@@ -6,11 +6,13 @@ import asyncio
 import logging
 
 from gateway.clock import Clock
-from gateway.encode.wire import COMPLETE, GOING_AWAY, OVERTAKEN
+from gateway.encode.wire import COMPLETE, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 from gateway.errors import GatewayError
 from gateway.live.chunks import Chunk, Chunks
 from gateway.live.gap import gap_message
-from gateway.live.hub import Hub, Pace
+from gateway.live.hub import Hub
+from gateway.live.pace import Pace
+from gateway.live.pacing import Pacing
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.store.ports import Log, Overtaken
@@ -74,6 +76,8 @@ class _Replay:
                 continue
             interest = subscription.interest
             chunk = await self._read()
+            if subscription.pacing is not None and chunk is not None and chunk.count:
+                await self._await_turn(subscription.pacing)
             # What was read for a view that the key no longer has is not delivered.
             narrowed = subscription.interest is not interest
             if chunk is not None and not narrowed and subscription.state is State.REPLAYING:
@@ -108,9 +112,22 @@ class _Replay:
         if not grown:
             self._bookmark()
 
+    async def _await_turn(self, pacing: Pacing) -> None:
+        """Until more may be sent, or the stream has ended because it would take too long."""
+        while seconds := pacing.wait():
+            if pacing.given_up:
+                self._hub.end(self._subscription, QUOTA_EXHAUSTED)
+                return
+            if self._clock.monotonic() - self._said_at >= self._pace.heartbeat:
+                self._bookmark()
+            await self._clock.sleep(seconds)
+
     async def _read(self) -> Chunk | None:
         subscription = self._subscription
         left = None if subscription.limit is None else subscription.limit - subscription.sent
+        if subscription.pacing is not None:
+            streams = len(self._hub.streams_of(subscription.key_id))
+            left = subscription.pacing.most(left, streams)
         try:
             return await self._chunks.get(
                 subscription.interest, subscription.cursor, self._target(), left
@@ -128,6 +145,8 @@ class _Replay:
         if chunk.count:
             subscription.sent += chunk.count
             subscription.sink.write(chunk.data)
+            if subscription.pacing is not None:
+                subscription.pacing.sent(chunk.count, len(chunk.data))
             self._hub.totals.events += chunk.count
             self._hub.totals.bytes += len(chunk.data)
             if self._hub.usage is not None:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.keys.use import Use
 from gateway.live.interest import Interest
+from gateway.live.pacing import Pacing
+from gateway.shared.ports import Lease
 
 if TYPE_CHECKING:
     from gateway.live.group import Shard
@@ -65,7 +67,8 @@ class Subscription:
 
     __slots__ = (
         "address", "caught_up", "counted", "cursor", "interest", "joined_at", "key_id", "limit",
-        "opened", "sent", "shard", "sink", "skip_gaps", "state", "task", "until",
+        "opened", "pacing", "place", "sent", "shard", "sink", "skip_gaps", "state", "task",
+        "until",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +82,8 @@ class Subscription:
         limit: int | None = None,
         skip_gaps: bool = False,
         address: str | None = None,
+        pacing: Pacing | None = None,
+        place: Lease | None = None,
     ) -> None:
         self.interest = interest
         self.sink = sink
@@ -90,6 +95,9 @@ class Subscription:
         self.skip_gaps = skip_gaps
         # Of the peer; some grants count only from certain networks.
         self.address = address
+        # Where its key may be sent only so much, or have only so many streams.
+        self.pacing = pacing
+        self.place = place
         # How it was opened, for the record; and how many of its events the watch has counted.
         self.opened: Use | None = None
         self.counted = 0
@@ -108,5 +116,5 @@ class Subscription:
 
     @property
     def bounded(self) -> bool:
-        """Whether the stream has an end of its own; such a one never goes live."""
-        return self.until is not None or self.limit is not None
+        """Whether the stream has an end or a pace of its own; such a one never goes live."""
+        return self.until is not None or self.limit is not None or self.pacing is not None

@@ -7,6 +7,7 @@ have seen, within a second; all else in batches, now and then.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -19,6 +20,7 @@ from gateway.shared.limits import address_subject
 from gateway.store.ports import KeyStore, Noting
 
 KIND = "trace"
+_LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 100
 _MOST_STRANGERS = 5_000
 _MOST_KNOWN = 100_000
@@ -45,6 +47,8 @@ class Traces:
         self._known: dict[str, Trace] = {}
         self._strangers: dict[str, Trace] = {}
         self._news_of_strangers: dict[str, News] = {}
+        # What was judged before the store went away.
+        self._judged: list[Judged] = []
 
     def see(self, use: Use) -> None:
         """Take in one use."""
@@ -85,25 +89,28 @@ class Traces:
         What could not be brought there stays for the next time.
         """
         wanted = list(self._news if everything else self._urgent)
-        found = self._judge_strangers()
+        self._judged += self._judge_strangers()
         for start in range(0, len(wanted), _AT_ONCE):
             names = [name for name in wanted[start : start + _AT_ONCE] if name in self._news]
-            batch = {name: self._news.pop(name) for name in names}
-            judged: dict[str, tuple[Trace, list[Sign]]] = {}
-            try:
-                await self._store.update_notes(KIND, dict(_notings(batch, judged)))
-            except GatewayError:
-                for name, news in batch.items():
-                    later = self._news.get(name)
-                    self._news[name] = news if later is None else news.followed_by(later)
-                raise
-            for name, (trace, signs) in judged.items():
-                self._remember(name, trace)
-                if not self._news.get(name, _NOTHING).urgent:
-                    self._urgent.pop(name, None)
-                if signs:
-                    found.append(Judged(name, batch[name].address, signs))
+            await self._bring({name: self._news.pop(name) for name in names})
+        found, self._judged = self._judged, []
         return found
+
+    async def _bring(self, batch: dict[str, News]) -> None:
+        judged: dict[str, tuple[Trace, list[Sign]]] = {}
+        try:
+            await self._store.update_notes(KIND, dict(_notings(batch, judged)))
+        except GatewayError:
+            for name, news in batch.items():
+                later = self._news.get(name)
+                self._news[name] = news if later is None else news.followed_by(later)
+            raise
+        for name, (trace, signs) in judged.items():
+            self._remember(name, trace)
+            if not self._news.get(name, _NOTHING).urgent:
+                self._urgent.pop(name, None)
+            if signs:
+                self._judged.append(Judged(name, batch[name].address, signs))
 
     def _news_of(self, key_id: str) -> News:
         news = self._news.get(key_id)
@@ -137,11 +144,28 @@ def _notings(
     batch: dict[str, News], judged: dict[str, tuple[Trace, list[Sign]]]
 ) -> Iterator[tuple[str, Noting]]:
     """What makes new notes of the old ones, leaving in `judged` what was found."""
+
+    def judging(document: bytes | None, name: str, news: News) -> bytes:
+        before = Trace() if document is None else _DECODER.decode(document)
+        after, signs = judge(before, news)
+        note = _ENCODE(after)
+        # Of signs, their data alone may hold texts of somebody else's that the trace does not.
+        _ENCODE(signs)
+        judged[name] = after, signs
+        return note
+
     for name, news in batch.items():
 
-        def noting(document: bytes | None, name: str = name, news: News = news) -> bytes:
-            before = Trace() if document is None else _DECODER.decode(document)
-            judged[name] = judge(before, news)
-            return _ENCODE(judged[name][0])
+        def noting(document: bytes | None, name: str = name, news: News = news) -> bytes | None:
+            try:
+                try:
+                    return judging(document, name, news)
+                except UnicodeEncodeError:
+                    news.make_plain()
+                    return judging(document, name, news)
+            except Exception:
+                # It must not keep those of other keys from the store.
+                _LOGGER.exception("what was seen of the key %s is left out: a bug", name)
+                return document
 
         yield name, noting

@@ -9,8 +9,11 @@ stand once a minute: nothing is done per event.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+import logging
+from collections import defaultdict, deque
 from collections.abc import Callable
+from itertools import islice
+from typing import Any
 
 from gateway.keys.baseline import Alarm, Volume, decode_volume, encode_volume, volume_data
 from gateway.keys.finding import VOLUME
@@ -21,7 +24,10 @@ from gateway.live.subscription import State, Subscription
 from gateway.store.ports import KeyStore, Noting
 
 KIND = "volume"
+_LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 50
+# So many minutes' counts wait for a key store that is away.
+_MOST_LATE = 60
 
 Step = Callable[[Volume], Alarm | None]
 
@@ -34,6 +40,9 @@ class Volumes:
         self._hub = hub
         self._warm_up = warm_up // 60
         self._counts: defaultdict[str, int] = defaultdict(int)
+        # Minutes that are over and not in the store yet, and what was found of those that are.
+        self._late: deque[tuple[int, dict[str, int]]] = deque(maxlen=_MOST_LATE)
+        self._alarms: list[tuple[str, Sign]] = []
         # The keys that were active in a minute that is not closed yet.
         self._open: dict[str, None] = {}
         # Streams that do not move: where each stands, and since when.
@@ -65,33 +74,46 @@ class Volumes:
         self._still = still
         return silent
 
-    async def add(self, minute: int) -> list[tuple[str, Sign]]:
-        """Add to the volumes what was moved in that minute."""
+    def turn(self, minute: int) -> None:
+        """That minute is over here: what was moved in it is to be added to the volumes."""
         counts, self._counts = self._counts, defaultdict(int)
         self._open.update(dict.fromkeys(counts))
+        if counts:
+            self._late.append((minute, counts))
+
+    async def add(self) -> None:
+        """Add it, minute by minute; what the store does not take stays for the next time."""
         warm_up = self._warm_up
+        while self._late:
+            minute, counts = self._late[0]
 
-        def adding(count: int) -> Step:
-            return lambda volume: volume.add(minute, count, warm_up)
+            def adding(name: str, minute: int = minute, counts: dict[str, int] = counts) -> Step:
+                return lambda volume: volume.add(minute, counts[name], warm_up)
 
-        return await self._step({key_id: adding(count) for key_id, count in counts.items()})
+            await self._step(counts, adding)
+            self._late.popleft()
 
-    async def close(self, minute: int) -> list[tuple[str, Sign]]:
+    async def close(self, minute: int) -> None:
         """That minute is over for all processes."""
-        closing, self._open = self._open, {}
-        return await self._step(
-            dict.fromkeys(closing, lambda volume: volume.close(minute, self._warm_up))
-        )
+        await self._step(self._open, lambda _: lambda volume: volume.close(minute, self._warm_up))
 
-    async def _step(self, steps: dict[str, Step]) -> list[tuple[str, Sign]]:
-        alarms: list[tuple[str, Sign]] = []
-        names = list(steps)
-        for start in range(0, len(names), _AT_ONCE):
-            part = {name: _noting(name, steps[name], alarms) for name in names[start:][:_AT_ONCE]}
+    def alarms(self) -> list[tuple[str, Sign]]:
+        """What was found since the last time."""
+        alarms, self._alarms = self._alarms, []
+        return alarms
+
+    async def _step(self, waiting: dict[str, Any], step: Callable[[str], Step]) -> None:
+        """Bring the step of each key that is waiting into the store, and take it out."""
+        while waiting:
+            names = list(islice(waiting, _AT_ONCE))
+            alarms: list[tuple[str, Sign]] = []
+            part = {name: _noting(name, step(name), alarms) for name in names}
             await self._store.update_notes(KIND, part)
+            self._alarms += alarms
+            for name in names:
+                del waiting[name]
             # Streams have their turn in between.
             await asyncio.sleep(0)
-        return alarms
 
     def _silence(self, subscription: Subscription, now: float, since: float) -> Sign:
         behind = self._hub.position - subscription.cursor
@@ -104,9 +126,14 @@ class Volumes:
 
 
 def _noting(name: str, step: Step, alarms: list[tuple[str, Sign]]) -> Noting:
-    def noting(document: bytes | None) -> bytes:
-        volume = decode_volume(document)
-        alarm = step(volume)
+    def noting(document: bytes | None) -> bytes | None:
+        try:
+            volume = decode_volume(document)
+            alarm = step(volume)
+        except Exception:
+            # It must not keep those of other keys from the store.
+            _LOGGER.exception("the volume of the key %s is begun anew, which is a bug", name)
+            return None
         if alarm is not None:
             at = volume.minute * 60.0
             alarms.append((name, Sign(VOLUME, at, 1, volume_data(alarm))))

@@ -6,14 +6,16 @@ is in the key store, where all processes bring together what they have seen.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 
 import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import Conflict, GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.finding import VOLUME
+from gateway.keys.finding import VOLUME, Finding
 from gateway.keys.key import Key
 from gateway.keys.signals import Sign
 from gateway.keys.use import Use
@@ -28,6 +30,8 @@ _TRACES_SECONDS = 30
 _PRUNE_SECONDS = 3600
 # The end of a minute, for other processes that have not brought their counts yet.
 _GRACE_SECONDS = 5
+# What was found and could not be dealt with yet; beyond that the oldest go.
+_MOST_WAITING = 10_000
 _LOGGER = logging.getLogger(__name__)
 _BY = "gateway"
 
@@ -60,6 +64,10 @@ class Watchdog:
         self._clock = clock
         self._reaction = reaction
         self._volumes = Volumes(store, hub, warm_up)
+        # Signs with their key and address, and signals on which a key may have to be stopped.
+        self._looking = asyncio.Lock()
+        self._signs: deque[tuple[Sign, str, str]] = deque(maxlen=_MOST_WAITING)
+        self._reactions: deque[tuple[str, str]] = deque(maxlen=_MOST_WAITING)
         now = clock.now()
         self._minute = int(now // 60)
         self._to_close: int | None = None
@@ -82,10 +90,16 @@ class Watchdog:
                 await self.look()
             except GatewayError as error:
                 _LOGGER.warning("the watch cannot go on, trying again: %s", error.detail)
+            except Exception:
+                _LOGGER.exception("a look of the watch failed, which is a bug; it goes on")
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
         """Judge what is new."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         now = self._clock.now()
         await self._look_at_volumes(now)
         everything = now - self._traces_at >= _TRACES_SECONDS
@@ -93,8 +107,8 @@ class Watchdog:
             self._traces_at = now
             self.traces.touch(self._hub.key_ids(), now)
         for judged in await self.traces.flush(everything=everything):
-            for sign in judged.signs:
-                await self._found(sign, judged.key_id, judged.address)
+            self._signs += [(sign, judged.key_id, judged.address) for sign in judged.signs]
+        await self._act()
         await self.findings.tell()
         if now - self._prune_at >= _PRUNE_SECONDS:
             self._prune_at = now
@@ -103,8 +117,7 @@ class Watchdog:
     async def close(self) -> None:
         """Bring everything into the store."""
         try:
-            for key_id, sign in await self._volumes.add(int(self._clock.now() // 60)):
-                await self._found(sign, key_id, "")
+            self._volumes.turn(int(self._clock.now() // 60))
             self._traces_at = 0.0
             await self.look()
         except GatewayError as error:
@@ -112,33 +125,48 @@ class Watchdog:
 
     async def _look_at_volumes(self, now: float) -> None:
         minute = int(now // 60)
-        alarms: list[tuple[str, Sign]] = []
         if minute > self._minute:
             over, self._minute = minute - 1, minute
             for key_id, sign in self._volumes.look_at_streams(now):
                 self.traces.say(key_id, sign)
-            alarms += await self._volumes.add(over)
+            self._volumes.turn(over)
             self._to_close = over
+        await self._volumes.add()
         if self._to_close is not None and now - 60 * (self._to_close + 1) >= _GRACE_SECONDS:
-            closing, self._to_close = self._to_close, None
-            alarms += await self._volumes.close(closing)
-        for key_id, sign in alarms:
-            await self._found(sign, key_id, "")
+            await self._volumes.close(self._to_close)
+            self._to_close = None
+        self._signs += [(sign, key_id, "") for key_id, sign in self._volumes.alarms()]
 
-    async def _found(self, sign: Sign, key_id: str, address: str) -> None:
-        finding = await self.findings.add(sign, key_id, address)
-        if finding is None:
-            return
-        if finding.count == sign.count:
-            _LOGGER.warning("unusual activity: %s of %s", sign.signal, key_id or address)
-        # Volume is a likelihood only, and who shows no key has none that could be taken away.
-        if sign.signal != VOLUME and key_id:
-            await self._react(sign, key_id)
+    async def _act(self) -> None:
+        """Deal with what was found, oldest first; what the store does not take stays."""
+        while self._signs:
+            finding = await self._found(*self._signs[0])
+            sign, key_id, address = self._signs.popleft()
+            if finding is None:
+                continue
+            if finding.count == sign.count:
+                _LOGGER.warning("unusual activity: %s of %s", sign.signal, key_id or address)
+            # Volume is a likelihood only, and who shows no key has none that could be taken away.
+            if sign.signal != VOLUME and key_id:
+                self._reactions.append((sign.signal, key_id))
+        while self._reactions:
+            await self._react(*self._reactions[0])
+            self._reactions.popleft()
 
-    async def _react(self, sign: Sign, key_id: str) -> None:
+    async def _found(self, sign: Sign, key_id: str, address: str) -> Finding | None:
+        try:
+            return await self.findings.add(sign, key_id, address)
+        except GatewayError:
+            raise
+        except Exception:
+            # One that cannot be kept must not hold up those behind it.
+            _LOGGER.exception("a sign of %s was not kept, which is a bug", sign.signal)
+            return None
+
+    async def _react(self, signal: str, key_id: str) -> None:
         now = self._clock.now()
         until = now + self._reaction.seconds
-        reason = f"unusual activity: {sign.signal}"
+        reason = f"unusual activity: {signal}"
 
         def suspended(key: Key) -> Key:
             if key.state(now) not in ("active", "draining"):
@@ -151,9 +179,9 @@ class Watchdog:
             return lifecycle.throttle(key, now, until, by=_BY)
 
         try:
-            if sign.signal in self._reaction.suspend_on:
+            if signal in self._reaction.suspend_on:
                 await self._store.change(key_id, suspended)
-            elif sign.signal in self._reaction.throttle_on:
+            elif signal in self._reaction.throttle_on:
                 await self._store.change(key_id, throttled)
         except Conflict:
             # Somebody ended it at the same moment.

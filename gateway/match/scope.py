@@ -8,7 +8,8 @@ means no restriction of that kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from operator import attrgetter
+from typing import Any, Protocol
 
 import msgspec
 
@@ -26,6 +27,9 @@ from gateway.match.pattern import (
 SEPARATORS = {"tenant": ".", "category": ".", "action": ".", "actor": "/", "resource": "/"}
 EQUALITY_MEMBERS = ("tenant", "category", "action", "outcome", "actor")
 MAX_PATTERNS = 256
+# Members of which logs have so few values that events with the same ones come again and again.
+_FEW_VALUED = {"tenant", "category", "action", "outcome", "severity"}
+_MOST_ANSWERS = 32
 RESERVED = "gateway"
 
 
@@ -94,6 +98,17 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return None
         return frozenset(patterns)
 
+    def members(self) -> set[str]:
+        """The attributes of an event that the scope depends on."""
+        names = {name for name in EQUALITY_MEMBERS if getattr(self, name)}
+        if not self.reserved:
+            names.add("category")
+        if self.resource:
+            names.add("resources")
+        if self.min_severity > 1:
+            names.add("severity")
+        return names
+
     def compile(self) -> Test:
         """A function that says whether an event is in the scope."""
         tests: list[Test] = []
@@ -159,6 +174,26 @@ def any_of(tests: Sequence[Test]) -> Test:
     if len(tests) == 1:
         return tests[0]
     return lambda event: any(test(event) for test in tests)
+
+
+def remembered(test: Test, members: set[str]) -> Test:
+    """The same test, for one that depends on these members only, and remembering its answers
+    where their values are few."""
+    if not members or not members <= _FEW_VALUED:
+        return test
+    values_of = attrgetter(*members)
+    answers: dict[Any, bool] = {}
+
+    def look(event: Described) -> bool:
+        values = values_of(event)
+        answer = answers.get(values)
+        if answer is None:
+            if len(answers) >= _MOST_ANSWERS:
+                answers.clear()
+            answer = answers[values] = test(event)
+        return answer
+
+    return look
 
 
 def _on_tenant(test: Callable[[str], bool]) -> Test:

@@ -8,13 +8,14 @@ import binascii
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized
+from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.keys.key import Key
 from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.keys.ticket import PREFIX as TICKET
 from gateway.keys.token import key_id_of
 from gateway.live.keyring import Keyring
 from gateway.server.address import client_address
+from gateway.server.limits import AppliedLimits
 from gateway.server.throttle import Throttle
 from gateway.server.uses import USE
 
@@ -29,12 +30,18 @@ _REASONS = {
 }
 
 
+_ENDED = (REVOKED, EXPIRED, SUSPENDED)
+# The key that a request was let in with, and what it saw then.
+_ADMITTED: web.RequestKey[tuple[Key, View]] = web.RequestKey("admitted", tuple)
+
+
 class Authenticator:
     """Decides for each request. Every refusal carries a reason code."""
 
-    def __init__(self, keyring: Keyring, clock: Clock) -> None:
+    def __init__(self, keyring: Keyring, clock: Clock, limits: AppliedLimits) -> None:
         self._keyring = keyring
         self._throttle = Throttle(clock)
+        self._limits = limits
 
     async def authorize(self, request: web.Request, action: str) -> tuple[Key, View]:
         """The key of the request and what it sees under `action`.
@@ -43,38 +50,75 @@ class Authenticator:
         """
         use = request[USE]
         again, use.attempted = bool(use.attempted), action
+        address = client_address(request)
+        if not again:
+            await self._limits.admit_address(request, address)
         token = _token(request)
         key = use.key = await self._keyring.authenticate(token)
         if key is None:
             use.claimed = key_id_of(token) or ""
+            await self._limits.failed(request, address)
             raise Unauthorized("no such key; check that it was copied whole")
-        view = self._decide(key, request, action)
-        if not again:
-            self._throttle.check(key)
-        return key, view
+        return key, await self._admit(key, request, action, address, again)
 
     async def authorize_key(
         self, key_id: str, request: web.Request, action: str
     ) -> tuple[Key, View]:
         """The same for a key that a ticket names."""
         use = request[USE]
-        use.attempted = action
+        again, use.attempted = bool(use.attempted), action
+        address = client_address(request)
+        if not again:
+            await self._limits.admit_address(request, address)
         key = use.key = await self._keyring.get(key_id)
         if key is None:
             raise Unauthorized("the key of this ticket is gone")
-        view = self._decide(key, request, action)
-        self._throttle.check(key)
-        return key, view
+        return key, await self._admit(key, request, action, address, again)
 
-    def _decide(self, key: Key, request: web.Request, action: str) -> View:
+    async def _admit(
+        self, key: Key, request: web.Request, action: str, address: str | None, again: bool
+    ) -> View:
+        """What the key sees now, if it may; counted once for each request."""
+        decision = self._keyring.decide(key, action, address)
+        if isinstance(decision, Denied) and decision in _ENDED:
+            # Not counted: what is refused from memory need not be limited.
+            raise _refusal(decision, action)
+        if not again and await self._limits.admit(request, key):
+            # It may have taken a while: what has changed meanwhile counts.
+            decision = self._keyring.decide(key, action, address)
+        if isinstance(decision, Denied):
+            raise _refusal(decision, action)
+        if not again:
+            self._throttle.check(key)
+        request[_ADMITTED] = (key, decision.view)
+        return decision.view
+
+    async def recheck(self, request: web.Request) -> None:
+        """After a wait for the client: the key must still be what was let in.
+
+        Raises as `authorize` does, and `Unavailable` if it may still, but not just the same.
+        """
+        admitted = request.get(_ADMITTED)
+        if admitted is None:
+            return
+        before, view = admitted
+        key = await self._keyring.get(before.id)
+        if key is None:
+            raise Unauthorized("this key is gone")
+        action = request[USE].attempted
         decision = self._keyring.decide(key, action, client_address(request))
         if isinstance(decision, Denied):
             raise _refusal(decision, action)
-        return decision.view
+        rights = (key.grants, key.roles, decision.view)
+        if rights != (before.grants, before.roles, view):
+            raise Unavailable(
+                "the grants of this key have just changed; send the request again",
+                code="grants_changed",
+            )
 
 
 def _refusal(decision: Denied, action: str) -> GatewayError:
-    if decision in (REVOKED, EXPIRED, SUSPENDED):
+    if decision in _ENDED:
         return Unauthorized(_REASONS[decision.reason], code=decision.reason)
     detail = _REASONS.get(decision.reason, f"no grant of this key allows the action `{action}`")
     return Forbidden(detail, code=decision.reason, action=action)

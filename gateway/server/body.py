@@ -16,6 +16,7 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from gateway.server.context import CONTEXT
 
 _JSON_BYTES = 64 * 1024
 _JSON_SECONDS = 10.0
@@ -27,9 +28,10 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
     """The whole body, decompressed; at most `most` bytes before and after that.
 
     Raises `PayloadTooLarge` before reading what is declared too large,
-    `RequestTimeout` when it has not arrived after so many seconds.
+    `RequestTimeout` when it has not arrived after so many seconds, and as `recheck` does when
+    the key has changed while it arrived.
     """
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = ", ".join(request.headers.getall("Content-Encoding", ["identity"])).strip().lower()
     if encoding not in ("identity", "gzip"):
         raise UnsupportedMediaType(
             f"Content-Encoding {encoding!r} is not supported; use gzip or none",
@@ -54,6 +56,8 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
         raise RequestTimeout(
             f"the body did not arrive within {seconds:g} seconds; send it faster or in parts"
         ) from None
+    # Or a request that began before its key was revoked could be ended long after.
+    await request.app[CONTEXT].authenticator.recheck(request)
     return _gunzip(bytes(raw), most) if encoding == "gzip" else bytes(raw)
 
 

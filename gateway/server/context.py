@@ -16,9 +16,11 @@ from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
 from gateway.server.auth import Authenticator
 from gateway.server.figures import Figures
+from gateway.server.limits import AppliedLimits
+from gateway.server.turns import Turns
 from gateway.settings.load import Settings
-from gateway.shared.ports import Usage
-from gateway.store.ports import KeyStore, Log
+from gateway.shared.ports import Shared, Usage
+from gateway.store.ports import Followed, KeyStore, Log
 
 
 @dataclass
@@ -37,9 +39,12 @@ class Context:
     record: AccessRecord
     watchdog: Watchdog
     usage: Usage
-    pepper: bytes
+    shared: Shared
+    limits: AppliedLimits
     authenticator: Authenticator
     figures: Figures = field(default_factory=Figures)
+    turns: Turns = field(default_factory=Turns)
+    followed: Followed | None = None
     ready: bool = False
 
 

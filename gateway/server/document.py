@@ -13,7 +13,8 @@ from gateway.keys.mask import Masks
 from gateway.keys.named_grant import grants_of_key
 from gateway.keys.policy import Allowed
 from gateway.live.floors import find_floors
-from gateway.live.key_review import Patience, Worn, key_facts
+from gateway.live.key_review import Patience, Worn, key_facts, line_of
+from gateway.server.accept import quality
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context
 from gateway.server.keys import all_roles, named_key
@@ -35,9 +36,10 @@ async def document(request: web.Request) -> web.Response:
     reader = await reader_of(request, asking)
     last_use = (await context.watchdog.traces.of(key.id)).last_use()
     facts = await key_facts(
-        context.log, context.clock, key, grants, last_use=last_use, reader=reader,
-        patience=_PATIENCE,
+        context.log, context.clock, key, grants, line=await line_of(context.key_store, key),
+        last_use=last_use, reader=reader, patience=_PATIENCE,
     )  # fmt: skip
+    await context.authenticator.recheck(request)
     if kind == "application/json":
         body = msgspec.json.encode(as_json(facts))
     else:
@@ -83,10 +85,10 @@ def _kind(accept: str) -> str:
     best, chosen = 0.0, ""
     for part in accept.split(","):
         wanted, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = _quality(parameters)
+        how_much = quality(parameters)
         kind = next((kind for kind in _KINDS if wanted in (kind, _whole(kind), "*/*")), None)
-        if kind is not None and quality > best:
-            best, chosen = quality, kind
+        if kind is not None and how_much > best:
+            best, chosen = how_much, kind
     if not chosen:
         raise NotAcceptable("a document comes as " + ", ".join(_KINDS))
     return chosen
@@ -94,14 +96,3 @@ def _kind(accept: str) -> str:
 
 def _whole(kind: str) -> str:
     return kind.partition("/")[0] + "/*"
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return min(1.0, float(value))
-            except ValueError:
-                return 0.0
-    return 1.0

@@ -20,6 +20,7 @@ from gateway.keys.policy import View, compiled
 from gateway.keys.use import INGESTED, PULLED, READ, Use
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
+from gateway.server.accept import best_kind
 from gateway.server.body import media_type, read_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.position import find_begin
@@ -78,11 +79,19 @@ async def pull(request: web.Request) -> web.Response:
     view = await view_now()
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
+    key = request[USE].key
+    allowed = context.limits.page(key) if key is not None else None
+    if allowed is not None:
+        query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
     use = request[USE]
     ask(use, request.query.items(), query, view)
     events, reached, gap = await _collect(context, query, question, view_now, use)
+    # It may have looked through much of the log.
+    await context.authenticator.recheck(request)
+    if allowed is not None:
+        events, reached = allowed.fitting(events, reached)
     use.action, use.events, use.end = PULLED, len(events), reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
@@ -113,7 +122,8 @@ async def pull(request: web.Request) -> web.Response:
 async def by_id(request: web.Request) -> web.Response:
     """`GET /v1/events/{id}`."""
     context = request.app[CONTEXT]
-    _, view = await context.authenticator.authorize(request, "pull")
+    key, view = await context.authenticator.authorize(request, "pull")
+    allowed = context.limits.page(key)
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
     lens = view.lens(await find_floors(context.log, view, context.clock.now()))
@@ -129,6 +139,8 @@ async def by_id(request: web.Request) -> web.Response:
             code="ambiguous_id",
             tenants=sorted(event.tenant for event in found),
         )
+    if allowed is not None:
+        allowed.fitting(found, 0)
     use.action, use.events, use.about = READ, 1, f"event:{found[0].tenant}/{event_id}"
     return web.Response(
         body=found[0].json,
@@ -239,9 +251,7 @@ async def _growth(context: Context, beyond: int, seconds: float) -> None:
 
 
 def _wants_lines(request: web.Request) -> bool:
-    accept = request.headers.get("Accept", "*/*").lower()
-    if any(kind in accept for kind in NDJSON_TYPES):
-        return True
-    if "application/json" in accept or "*/*" in accept or "application/*" in accept:
-        return False
-    raise NotAcceptable("a page comes as application/json or application/x-ndjson")
+    kind = best_kind(request, ("application/json", *NDJSON_TYPES))
+    if kind is None:
+        raise NotAcceptable("a page comes as application/json or application/x-ndjson")
+    return kind in NDJSON_TYPES

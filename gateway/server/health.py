@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from aiohttp import web
 
 from gateway.errors import Unavailable
 from gateway.server.context import CONTEXT
+from gateway.store.ports import Followed
 
 _INDEX = """The audit log gateway.
 
@@ -26,10 +29,24 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """The gateway takes requests: it has started, and is not stopping."""
-    if not request.app[CONTEXT].ready:
+    """The gateway takes requests: it has started, is not stopping, and its store is there."""
+    context = request.app[CONTEXT]
+    if not context.ready:
         raise Unavailable("starting or stopping", code="not_ready", retry_after=1)
-    return web.Response(text="ready\n")
+    if (trouble := context.log.trouble) is not None:
+        raise Unavailable(trouble.detail, code=trouble.code, retry_after=trouble.retry_after)
+    return web.Response(text="\n".join(["ready", *_about_followed(context.followed), ""]))
+
+
+def _about_followed(table: Followed | None) -> Iterator[str]:
+    """What keeps rows of a followed table from coming; everything else goes on meanwhile."""
+    if table is None:
+        return
+    if table.trouble is not None:
+        yield f"{table.name} is not followed: {table.trouble.detail}"
+    elif (waits := table.waits) is not None:
+        whom = "a transaction" if waits.pid is None else f"the transaction of process {waits.pid}"
+        yield f"rows of {table.name} have been waiting for {waits.seconds:.0f} s for {whom}"
 
 
 async def metrics(request: web.Request) -> web.Response:

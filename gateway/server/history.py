@@ -42,6 +42,7 @@ async def history(request: web.Request) -> web.Response:
             break
         except Overtaken:
             start = log.floor
+    await context.authenticator.recheck(request)
     use.begin, use.end, use.events = start, page.reached, len(page.events)
     body = {
         "events": [msgspec.Raw(event.json) for event in page.events],

@@ -13,6 +13,7 @@ from gateway.keys import lifecycle
 from gateway.keys.covers import uncovered
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
+from gateway.keys.limits import exceeded, inherited
 from gateway.keys.policy import effective_grants
 from gateway.keys.provisioning import key_from_request
 from gateway.keys.role import BUILTIN
@@ -33,14 +34,17 @@ async def create(request: web.Request) -> web.Response:
         now=now,
         default_life=settings.default_life,
         max_life=settings.max_life,
-        pepper=context.pepper,
+        pepper=context.keyring.peppers.current.secret,
     )
     roles = await all_roles(context)
     for name in key.roles:
         if name not in roles:
             raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
     refuse_to_pass_on_more(context, minter, effective_grants(key, roles))
-    await context.key_store.create(msgspec.structs.replace(key, changed_by=minter.id))
+    limits = inherited(minter.limits, key.limits)
+    key = msgspec.structs.replace(key, limits=limits, changed_by=minter.id)
+    _refuse_higher_limits(minter, key)
+    await context.key_store.create(key)
     await context.key_watch.look()
     return _shown_once(key, token, now)
 
@@ -93,11 +97,13 @@ async def rotate(request: web.Request) -> web.Response:
     overlap = _overlap(body, context.settings.keys.max_overlap)
     key = await named_key(request)
     refuse_to_pass_on_more(context, minter, effective_grants(key, await all_roles(context)))
+    _refuse_higher_limits(minter, key)
     now = context.clock.now()
     settings = context.settings.keys
     old, successor, token = lifecycle.rotate(
-        key, now, overlap=overlap, max_life=settings.max_life, pepper=context.pepper, by=minter.id
-    )
+        key, now, overlap=overlap, max_life=settings.max_life,
+        pepper=context.keyring.peppers.current.secret, by=minter.id,
+    )  # fmt: skip
 
     await context.key_store.change(key.id, lifecycle.unless_changed(key, old), create=successor)
     await context.key_watch.look()
@@ -138,6 +144,18 @@ def refuse_to_pass_on_more(context: Context, minter: Key, wanted: tuple[Grant, .
             "has those rights",
             code="exceeds_own_grants",
             grant=msgspec.to_builtins(more),
+        )
+
+
+def _refuse_higher_limits(minter: Key, key: Key) -> None:
+    """Nor does anybody lift the limits they have themselves."""
+    more = exceeded(minter.limits, key.limits)
+    if more is not None:
+        raise Forbidden(
+            f"limits.{more}: this key has {getattr(minter.limits, more)} itself and cannot give "
+            "more; use a key without that limit",
+            code="exceeds_own_limits",
+            limit=more,
         )
 
 

@@ -1,11 +1,14 @@
-"""What is not HTTP is answered and logged without being quoted.
+"""The connections of requests: what is not HTTP, and who does not take answers.
 
 aiohttp repeats the line that it cannot parse, to the sender and in its log,
-and a key may stand in that line.
+and a key may stand in that line: here it is answered and logged without being
+quoted. And aiohttp waits for ever for a peer that does not read its answer,
+which may be a page of megabytes: here the connection is cut.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 
@@ -13,8 +16,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import GatewayError, InvalidRequest
-from gateway.server.problem import problem
+from gateway.server.problem import MALFORMED, SERVER, from_aiohttp, problem
 
+# Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
+STALLED_SECONDS = 30.0
+LEAST_BYTES = 16 * 1024
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -37,7 +43,55 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_stalled", "_unsent")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._stalled: asyncio.TimerHandle | None = None
+        self._unsent = 0
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._watch_no_more()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        self._watch_no_more()
+        super().resume_writing()
+
+    def _watch(self) -> None:
+        if self.transport is not None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._stalled = self._loop.call_later(STALLED_SECONDS, self._look)
+
+    def _watch_no_more(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _look(self) -> None:
+        """Cut the peer off unless it has taken something."""
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.get_write_buffer_size() > self._unsent - LEAST_BYTES:
+            _LOGGER.debug("a peer does not take its answer: it is cut off")
+            transport.abort()
+        else:
+            self._watch()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, web.HTTPException):
+            # Raised before any of our code was asked, as for an `Expect` that is not known.
+            resp = problem(from_aiohttp(resp, request), secrets.token_hex(8))
+            resp.headers["Server"] = SERVER
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,
@@ -50,7 +104,7 @@ class _Connection(web.RequestHandler):
         error: GatewayError
         if isinstance(exc, HttpProcessingError):
             _LOGGER.debug("%s sent what is not HTTP: %s", request.remote, type(exc).__name__)
-            error = InvalidRequest("this is not well-formed HTTP/1.1", code="malformed_http")
+            error = InvalidRequest("this is not well-formed HTTP/1.1", code=MALFORMED)
         else:
             _LOGGER.error("request %s failed", request_id, exc_info=exc)
             error = GatewayError(
@@ -59,5 +113,6 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is out already")
         response = problem(error, request_id)
+        response.headers["Server"] = SERVER
         response.force_close()
         return response

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
-from gateway.server.openapi_parts import JSON, content
+from gateway.server.openapi_parts import JSON, content, headers
 from gateway.server.openapi_paths import PATHS
 from gateway.server.openapi_schemas import SCHEMAS, named
 
@@ -31,6 +31,14 @@ _PROBLEMS = {
     422: "Items are refused, each named in `errors`; nothing was stored.",
     429: "Too much at once; try again after `Retry-After` seconds.",
     503: "Try again after `Retry-After` seconds.",
+}
+_LIMIT_HEADERS = {
+    "Retry_After": "Whole seconds to wait.",
+    "RateLimit_Limit": "What fits at once, where the answer is about a rate. Where the requests "
+    "of a key are limited, all answers have these headers.",
+    "RateLimit_Remaining": "What is left of it.",
+    "RateLimit_Reset": "Seconds until all of it is there again.",
+    "RateLimit_Policy": "The limit, and the seconds in which as much comes back.",
 }
 _PROBLEM_SCHEMAS = {410: "GoneProblem", 422: "EventsProblem"}
 
@@ -58,6 +66,7 @@ DOCUMENT: dict[str, Any] = {
         "responses": {
             f"Problem{status}": {
                 "description": about,
+                **({"headers": headers(**_LIMIT_HEADERS)} if status == 429 else {}),
                 **content(
                     named(_PROBLEM_SCHEMAS.get(status, "Problem")), "application/problem+json"
                 ),

@@ -16,6 +16,7 @@ from gateway.event import (
     Tenant,
 )
 from gateway.keys.grant import ACTIONS, MAX_GRANTS
+from gateway.keys.limits import NAMES as LIMITS
 from gateway.keys.role import MAX_ROLES_OF_KEY
 
 Schema = dict[str, Any]
@@ -99,6 +100,10 @@ _PRODUCED: Schema = {
     "reason": {"type": "string", "maxLength": 1024},
     "data": {"type": "object", "description": "Free-form content, kept exactly as sent."},
 }
+_LIMITS: Schema = {
+    **shape((), closed=True, **{name: {"type": "integer", "minimum": 0} for name in LIMITS}),
+    "description": "In place of the settings'; 0 is no limit.",
+}
 _KEY: Schema = {
     "id": {"type": "string", "pattern": "^[0-9A-Za-z]{12}$"},
     "name": TEXT,
@@ -109,6 +114,7 @@ _KEY: Schema = {
     "expires_at": MOMENT,
     "grants": listed(named("Grant")),
     "roles": listed(TEXT),
+    "limits": _LIMITS,
     "revoked_at": MOMENT,
     "revoked_reason": TEXT,
     "suspended_at": MOMENT,
@@ -201,16 +207,16 @@ SCHEMAS: dict[str, Schema] = {
         "the categories `gateway.*`.",
     },
     "NewKey": shape(
-        ("name", "purpose"),
+        ("name", "purpose", "owner"),
         closed=True,
         name={"type": "string", "minLength": 1, "maxLength": 256},
         purpose={"type": "string", "minLength": 1, "maxLength": 256},
-        owner={"type": "string", "maxLength": 256},
+        owner={"type": "string", "minLength": 1, "maxLength": 256},
         expires_in=DURATION,
         expires_at={"type": "string", "format": "date-time"},
         grants=listed(named("Grant"), maxItems=MAX_GRANTS),
         roles=listed(TEXT, maxItems=MAX_ROLES_OF_KEY),
-        limits={"type": "object", "description": "Not supported by this version."},
+        limits=_LIMITS,
     ),
     "Key": shape(_KEY_ALWAYS, **_KEY),
     "KeyInUse": shape(

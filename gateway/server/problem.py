@@ -23,10 +23,16 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.keys.token import is_key_id, looks_like_token
+from gateway.shared.limits import Decision
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+# Where a limit was asked: how the key stands in it, for the headers of the answer.
+STANDING: web.RequestKey[Decision] = web.RequestKey("standing", Decision)
 _LOGGER = logging.getLogger(__name__)
 _URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "authorization"})
+MALFORMED = "malformed_http"
+# Without it aiohttp tells everybody its version, and that of Python.
+SERVER = "audit-gateway"
 _REALM = 'Bearer realm="audit-gateway"'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -74,8 +80,8 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
         content_type="application/problem+json",
         headers=headers,
     )
-    if isinstance(error, PayloadTooLarge | RequestTimeout):
-        # The rest of the body is not worth reading.
+    if isinstance(error, PayloadTooLarge | RequestTimeout) or error.code == MALFORMED:
+        # The rest of the body is not worth reading, or nobody knows where it ends.
         response.force_close()
     return response
 
@@ -85,12 +91,22 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Give the request an id, and turn whatever is raised into a problem document."""
     request_id = f"{random.getrandbits(64):016x}"
     request[REQUEST_ID] = request_id
+    response = await _answered(request, request_id, handler)
+    response.headers["Server"] = SERVER
+    standing = request.get(STANDING)
+    if standing is not None:
+        response.headers.update(standing.headers())
+    return response
+
+
+async def _answered(request: web.Request, request_id: str, handler: Handler) -> web.StreamResponse:
     try:
+        _refuse_odd_framing(request)
         return await handler(request)
     except GatewayError as error:
         return problem(error, request_id)
     except web.HTTPException as error:
-        return problem(_from_aiohttp(error, request), request_id)
+        return problem(from_aiohttp(error, request), request_id)
     except (ConnectionError, TimeoutError):
         raise
     except Exception:
@@ -100,6 +116,18 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             GatewayError(f"an error of ours; please report it with the request id {request_id}"),
             request_id,
         )
+
+
+def _refuse_odd_framing(request: web.Request) -> None:
+    """Where a proxy in front may see other ends of messages than we do (RFC 9112, section 6.1)."""
+    codings = request.headers.getall("Transfer-Encoding", [])
+    chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
+    if codings and (request.version < (1, 1) or not chunked):
+        raise InvalidRequest(
+            "Transfer-Encoding can only be chunked, and only in HTTP/1.1", code=MALFORMED
+        )
+    if request.version < (1, 0):
+        raise InvalidRequest("use HTTP/1.1", code=MALFORMED)
 
 
 def refuse_key_in_url(request: web.Request) -> None:
@@ -116,7 +144,8 @@ def refuse_key_in_url(request: web.Request) -> None:
         )
 
 
-def _from_aiohttp(error: web.HTTPException, request: web.Request) -> GatewayError:
+def from_aiohttp(error: web.HTTPException, request: web.BaseRequest) -> GatewayError:
+    """The error of ours that says what one of aiohttp's does, without quoting the request."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = sorted(error.allowed_methods)
         return MethodNotAllowed(
@@ -124,6 +153,8 @@ def _from_aiohttp(error: web.HTTPException, request: web.Request) -> GatewayErro
         )
     if error.status == 404:
         return NotFound(f"there is nothing at {request.path}; see /openapi.json", code="no_route")
+    if error.status == 417:
+        return InvalidRequest("Expect: 100-continue is all that can be expected")
     if error.status == 413:
         return PayloadTooLarge("the request body is too large")
     if error.status < 500:

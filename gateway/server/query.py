@@ -14,6 +14,7 @@ import msgspec
 from gateway.clock import parse_duration, parse_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
+from gateway.keys.finding import SIGNALS, STATES
 from gateway.match.expression import Filter, compile_filter
 from gateway.match.scope import Scope
 
@@ -92,6 +93,10 @@ def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
     """The members that findings must have, and how many of them are wanted at most."""
     values = _collect(pairs, FINDINGS)
     wanted = {name: one for name in FINDINGS[:-1] if (one := _one(values, name)) is not None}
+    # A slip of the pen must not look as if nothing had been found.
+    for name, known in (("signal", SIGNALS), ("state", STATES)):
+        if wanted.get(name, known[0]) not in known:
+            raise InvalidRequest(f"{name}: one of {', '.join(known)}", parameter=name)
     return wanted, _number(values, "limit", 1, MAX_LIMIT_PAGE) or 100
 
 
@@ -135,8 +140,8 @@ def _query(
             code="unsupported_format",
             parameter="format",
         )
-    on_gap = _one(values, "on_gap") or "fail"
-    if on_gap not in ("fail", "skip"):
+    on_gap = _one(values, "on_gap")
+    if on_gap not in (None, "fail", "skip"):
         raise InvalidRequest("on_gap: fail or skip", parameter="on_gap")
     source = _one(values, "filter")
     return Query(
@@ -186,7 +191,9 @@ def _position(
     since = _one(values, "since")
     if since is not None:
         return Position(since=_moment(since, now))
-    start = _one(values, "from") or default
+    start = _one(values, "from")
+    if start is None:
+        start = default
     if start == "start":
         return Position(start="start")
     if start == "now":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+from contextlib import ExitStack
 from http import HTTPStatus
 
 from aiohttp import web
@@ -18,16 +19,20 @@ from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server import tickets
+from gateway.server.accept import best_kind
 from gateway.server.address import client_address
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
 from gateway.server.position import Begin, find_begin
+from gateway.server.problem import STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, take_over
 from gateway.server.uses import USE, ask
+from gateway.shared.ports import Lease
 
+_KINDS = ("text/event-stream", "application/x-ndjson", "application/ndjson")
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -52,7 +57,7 @@ async def stream_post(request: web.Request) -> web.StreamResponse:
 
 async def _http(request: web.Request, access: tickets.Access) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    query = parse_stream(access.pairs, request.headers.get("Last-Event-ID"), context.clock.now())
+    query = parse_stream(access.pairs, _last_event_id(request), context.clock.now())
     wire = _http_wire(request)
     origin = request.headers.get("Origin")
     headers = [
@@ -108,6 +113,27 @@ async def _open(
     use = request[USE]
     ask(use, access.pairs, query, access.view)
     begin = await _begin(context, query, floors)
+    place = await context.limits.open_stream(request, access.key)
+    with ExitStack() as unless_opened:
+        if place is not None:
+            unless_opened.callback(place.release)
+        interest = Interest(question, wire)
+        if await _take(request, access, query, interest, begin, headers, place):
+            unless_opened.pop_all()
+    return TakenOver()
+
+
+async def _take(
+    request: web.Request,
+    access: tickets.Access,
+    query: Query,
+    interest: Interest,
+    begin: Begin,
+    headers: list[str],
+    place: Lease | None,
+) -> bool:
+    """Answer with the stream, whose end gives the place back; False if the client has gone."""
+    context, use, wire = request.app[CONTEXT], request[USE], interest.wire
     # The watch over live streams has not seen this one: what changed meanwhile is seen here.
     _, view = await context.authenticator.authorize_key(access.key.id, request, "stream")
     if view != access.view:
@@ -116,12 +142,12 @@ async def _open(
     until = None if query.follow else context.log.head
     transport = take_over(request)
     if transport is None:
-        return TakenOver()
+        return False
     websocket = isinstance(wire, PlainWebSocket)
     kind = WebSocketConnection if websocket else StreamConnection
-    connection = kind(transport, context.settings.stream.buffer_bytes)
+    connection = kind(transport, context.settings.stream.buffer_bytes, context.turns)
     subscription = Subscription(
-        Interest(question, wire),
+        interest,
         connection,
         access.key.id,
         begin.offset,
@@ -129,12 +155,16 @@ async def _open(
         limit=query.limit,
         skip_gaps=query.skip_gaps,
         address=client_address(request),
+        pacing=context.limits.pacing(access.key),
+        place=place,
     )
     retry_ms = context.settings.stream.retry_ms
     cursor = context.hub.cursor_of(subscription)
     status = HTTPStatus.SWITCHING_PROTOCOLS if websocket else HTTPStatus.OK
     # For clients whose wire says nothing until there is an event.
-    head = _head(status, [*headers, f"Audit-Cursor: {cursor}"])
+    standing = request[STANDING].headers() if STANDING in request else {}
+    shown = [f"{name}: {value}" for name, value in standing.items()]
+    head = _head(status, [*headers, *shown, f"Audit-Cursor: {cursor}"])
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms))
     gap = wire.control("gap", begin.gap) if begin.gap is not None else b""
     connection.write(head + opening + gap)
@@ -144,7 +174,7 @@ async def _open(
     context.record.note(use)
     subscription.opened = use
     connection.serve(context.hub, subscription)
-    return TakenOver()
+    return True
 
 
 def _head(status: HTTPStatus, headers: list[str]) -> bytes:
@@ -152,15 +182,21 @@ def _head(status: HTTPStatus, headers: list[str]) -> bytes:
     return "\r\n".join(lines).encode("latin-1")
 
 
+def _last_event_id(request: web.Request) -> str | None:
+    sent = request.headers.getall("Last-Event-ID", [])
+    if len(set(sent)) > 1:
+        # One of them would be passed over in silence, and a part of the log with it.
+        raise InvalidRequest("send one Last-Event-ID", parameter="Last-Event-ID")
+    return sent[0] if sent else None
+
+
 def _http_wire(request: web.Request) -> Sse | Ndjson:
     chunked = request.version >= (1, 1)
-    accept = request.headers.get("Accept", "*/*").lower()
-    if "text/event-stream" in accept:
+    kind = best_kind(request, _KINDS)
+    if kind == _KINDS[0]:
         return SSE if chunked else SSE_PLAIN
-    if any(kind in accept for kind in ("application/x-ndjson", "application/ndjson")):
+    if kind is not None:
         return NDJSON if chunked else NDJSON_PLAIN
-    if "*/*" in accept or "text/*" in accept:
-        return SSE if chunked else SSE_PLAIN
     raise NotAcceptable(
         "a stream comes as text/event-stream, application/x-ndjson, or over a WebSocket"
     )
@@ -182,9 +218,13 @@ def _websocket_wire(request: web.Request) -> PlainWebSocket:
 
 def _accept_key(request: web.Request) -> str:
     """RFC 6455, section 4.2.2."""
-    if request.headers.get("Sec-WebSocket-Version") != "13":
+    if request.version < (1, 1):
+        raise InvalidRequest("a WebSocket needs HTTP/1.1", code="bad_handshake")
+    if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
         raise InvalidRequest("WebSocket version 13 is needed", code="bad_handshake")
-    key = request.headers.get("Sec-WebSocket-Key", "")
+    key, *more = request.headers.getall("Sec-WebSocket-Key", [""])
+    if more:
+        raise InvalidRequest("send one Sec-WebSocket-Key", code="bad_handshake")
     try:
         nonce = base64.b64decode(key, validate=True)
     except ValueError:

@@ -50,7 +50,7 @@ async def create(request: web.Request) -> web.Response:
     now = context.clock.now()
     parse_stream(pairs, None, now)
     ticket = new_ticket(key.id, tuple(pairs), request.headers.get("Origin"), now)
-    text = sign(ticket, context.pepper)
+    text = sign(ticket, context.keyring.peppers.current.secret)
     if len(text) > MAX_LENGTH:
         raise InvalidRequest("the parameters are too long for a ticket; shorten the filter")
     expires_at = format_rfc3339(int(ticket.expires_at * 1_000_000))
@@ -65,7 +65,7 @@ async def access(request: web.Request) -> Access:
         key, view = await context.authenticator.authorize(request, "stream")
         return Access(key, view, list(request.query.items()))
     now = context.clock.now()
-    ticket = read_ticket(text, context.pepper, now)
+    ticket = _read(text, context, now)
     cookie: str | None = None
     if ticket is not None and ticket.kind == "ticket" and await _first_use(context, ticket):
         if "ticket" in request.query:
@@ -91,13 +91,22 @@ async def _first_use(context: Context, ticket: Ticket) -> bool:
 def _from_cookies(cookies: Iterable[str], text: str, context: Context, now: float) -> Ticket | None:
     """The cookie that came of this very ticket, for a browser that reconnects."""
     # The ticket itself is over by then: its claims count, not its time.
-    original = read_ticket(text, context.pepper, 0.0)
+    original = _read(text, context, 0.0)
     if original is None:
         return None
     for cookie in cookies:
-        known = read_ticket(cookie, context.pepper, now)
+        known = _read(cookie, context, now)
         if known is not None and known.kind == "cookie" and known.id == original.id:
             return known
+    return None
+
+
+def _read(text: str, context: Context, now: float) -> Ticket | None:
+    """A ticket or cookie of ours, whichever of the peppers it is signed with."""
+    for pepper in context.keyring.peppers.for_tickets():
+        ticket = read_ticket(text, pepper, now)
+        if ticket is not None:
+            return ticket
     return None
 
 
@@ -124,7 +133,8 @@ def _resume(pairs: Pairs) -> list[tuple[str, str]]:
 
 def _set_cookie(cookie: Ticket, context: Context, request: web.Request) -> str:
     secure = "; Secure" if request.secure else ""
+    text = sign(cookie, context.keyring.peppers.current.secret)
     return (
-        f"{_COOKIE}{cookie.id}={sign(cookie, context.pepper)}; Path=/v1/stream; "
+        f"{_COOKIE}{cookie.id}={text}; Path=/v1/stream; "
         f"Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict{secure}"
     )

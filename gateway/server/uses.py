@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
@@ -21,6 +21,7 @@ from gateway.keys.policy import View
 from gateway.keys.reach import categories_out_of_reach
 from gateway.keys.use import DENIED, FAILED, OPENED, Use
 from gateway.live.record import AccessRecord
+from gateway.live.record_entry import MOST_PARAMETERS
 from gateway.server.address import client_address
 from gateway.server.problem import REQUEST_ID, Handler, refuse_key_in_url
 from gateway.shared.ports import Usage
@@ -32,7 +33,10 @@ USE: web.RequestKey[Use] = web.RequestKey("use", Use)
 # They say where to begin: what was gone through tells that better.
 _POSITION = frozenset({"after", "since", "last_event_id", "lastEventId", "wait"})
 _MOST_PARAMETER = 2048
+# What a value takes in JSON beside itself: its name, quotes and commas.
+_MEMBER = 16
 _MOST_CLIENT = 256
+_MOST_CATEGORY = 64
 _TOO_MANY = 429
 _ADMINISTERED = re.compile(r"/v1/(key|role)s/([0-9A-Za-z-]{1,64})(?:/|\Z)")
 _CLAIMED = re.compile(r"alpk_([0-9A-Za-z]{12})_")
@@ -82,22 +86,36 @@ def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
 def ask(use: Use, pairs: Pairs, query: Query, view: View) -> None:
     """Note what is asked for, and what of it the key may not see."""
     values: dict[str, list[str]] = {}
+    room = MOST_PARAMETERS // 2
+    left_out = 0
     for name, value in pairs:
-        if name not in _POSITION:
-            values.setdefault(name, []).append(clean(value, _MOST_PARAMETER))
+        if name in _POSITION:
+            continue
+        text = clean(value, _MOST_PARAMETER)
+        if len(text) + _MEMBER > room:
+            left_out += 1
+            continue
+        room -= len(text) + _MEMBER
+        values.setdefault(name, []).append(text)
     if values:
-        use.parameters = _ENCODE(values).decode()
+        asked: dict[str, Any] = {**values, "left_out": left_out} if left_out else {**values}
+        use.parameters = _ENCODE(asked).decode()
     wanted = query.wanted.category
     if query.filter is not None:
         wanted += tuple(query.filter.equalities.get("category", ()))
     if wanted:
-        use.forbidden = categories_out_of_reach(view, wanted)
+        # Longer ones do not exist; what is no text could not be remembered.
+        out_of_reach = categories_out_of_reach(view, wanted)
+        use.forbidden = tuple([clean(one, _MOST_CATEGORY) for one in out_of_reach])
 
 
 def _refused(use: Use, request: web.Request, error: GatewayError) -> bool:
     """Say in the use what became of it; whether that is worth a record."""
-    denied = isinstance(error, Unauthorized | Forbidden) or error.status == _TOO_MANY
-    use.refused(DENIED if denied else FAILED, "denied" if denied else "failure", error.code)
+    limited = error.status == _TOO_MANY
+    denied = isinstance(error, Unauthorized | Forbidden) or limited
+    # Who is too fast asked for nothing that is forbidden: the watch has nothing to see in that.
+    forbidden = denied and not (limited and use.key is not None)
+    use.refused(DENIED if denied else FAILED, "denied" if forbidden else "failure", error.code)
     if error.code != "key_in_url":
         return denied or use.key is not None
     found = _CLAIMED.search(str(request.rel_url))

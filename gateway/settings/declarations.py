@@ -19,6 +19,7 @@ from gateway.settings.kinds import (
     POSTGRES,
     SIZE,
     SQLITE,
+    TABLE,
     TEXT,
     Setting,
     check_durations,
@@ -27,8 +28,10 @@ from gateway.settings.kinds import (
     check_origins,
     check_redis_url,
     check_store_url,
+    check_table,
     setting,
 )
+from gateway.settings.limits import Limits
 from gateway.settings.watching import Record, Watch
 
 if TYPE_CHECKING:
@@ -115,6 +118,26 @@ class Store:
         check=check_store_url,
         secret=True,
     )
+    table: str = setting(
+        "",
+        TEXT,
+        "A table of yours in that PostgreSQL database, such as public.audit, whose rows become "
+        "events, too; see deploy/postgresql.md. Empty is none.",
+        check=check_table,
+    )
+    columns: Mapping[str, str] = setting(
+        {},
+        TABLE,
+        "What makes each member of these events: a column, a path in a column of JSON, or = and a "
+        'constant, as in { action = "verb", "actor.id" = "payload.user.id", category = "=app" }.',
+    )
+    table_mode: str = setting(
+        "prepared",
+        TEXT,
+        "How new rows are told: prepared by `audit-gateway store prepare`, which misses none and "
+        "waits for none, or read-only, which changes nothing and gives up both.",
+        choices=("prepared", "read-only"),
+    )
     retention_age: int = setting(
         "0s", DURATION, "Age at which events are deleted; 0s keeps them for ever.", most=_CENTURY
     )
@@ -129,13 +152,13 @@ class Store:
 
 @dataclass(frozen=True)
 class Redis:
-    """What replicas share beside the store: usage counters."""
+    """What replicas share beside the store: limits, usage counters, wake-ups."""
 
     url: str = setting(
         "",
         TEXT,
-        "Redis, such as redis://host/0 (also rediss, redis+sentinel, redis+cluster); empty counts "
-        "in this process and keeps the counts in the folder `data`.",
+        "Redis, such as redis://host/0 (also rediss, redis+sentinel, redis+cluster); empty limits "
+        "and counts in each process, and keeps the counts in the folder `data`.",
         check=check_redis_url,
         secret=True,
     )
@@ -241,8 +264,7 @@ class Keys:
     default_life: int = setting(
         "90d",
         DURATION,
-        "Lifetime of a key that is made without one.",
-        least=("1s", "keys would expire before they can be used"),
+        "Lifetime of a key that is made without one; 0s: each has to be made with one.",
     )
     max_life: int = setting(
         "90d",
@@ -302,6 +324,7 @@ class Settings:
     ingest: Ingest = field(default_factory=Ingest)
     stream: Stream = field(default_factory=Stream)
     keys: Keys = field(default_factory=Keys)
+    limits: Limits = field(default_factory=Limits)
     record: Record = field(default_factory=Record)
     watch: Watch = field(default_factory=Watch)
     log: Log = field(default_factory=Log)

@@ -9,7 +9,7 @@ ValueError with the reason. Standard modules that only some values need are impo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,6 +142,33 @@ def _read_list(raw: object) -> tuple[str, ...]:
     return tuple(_read_text(item) for item in raw)
 
 
+def _read_table(raw: object) -> Mapping[str, str]:
+    """Texts by name. `a.b = ".."` is a table in a table for TOML, and the name `a.b` for us."""
+    if not isinstance(raw, dict):
+        raise _unlike('a table such as { action = "verb", "actor.id" = "who" }', raw)
+    found: dict[str, str] = {}
+    for name, value in raw.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{inner}": text for inner, text in _read_table(value).items()}
+        else:
+            try:
+                found[name] = _read_text(value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
+    return found
+
+
+def _json_if_any(text: str) -> object:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(
+            'must be JSON in the environment, such as {"action": "verb", "actor.id": "who"}'
+        ) from None
+
+
 def _number_if_one(text: str) -> object:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
@@ -156,6 +183,7 @@ INTEGER = Kind("integer", "", _read_integer, _number_if_one)
 DURATION = Kind("duration", "", _read_duration)
 SIZE = Kind("size", "bytes", _read_size, _number_if_one)
 LIST = Kind("list of text", "", _read_list, _split)
+TABLE = Kind("table of text", "", _read_table, _json_if_any)
 
 
 def check_host(host: str) -> str:
@@ -223,6 +251,17 @@ def check_redis_url(url: str) -> str:
             "redis+sentinel://host,host/service or redis+cluster://host,host"
         )
     return url
+
+
+def check_table(name: str) -> str:
+    """Empty, or the name of a table as SQL writes it, with or without a schema."""
+    part = r'(?:[A-Za-z_][A-Za-z0-9_$]*|"(?:[^"]|"")+")'
+    if name and not re.fullmatch(rf"{part}(\.{part})?", name):
+        raise ValueError(
+            f"{name!r} is no name of a table; write it like audit.events, or with quotes as in SQL "
+            """where SQL needs them: 'audit."Trail"'"""
+        )
+    return name
 
 
 def check_store_url(url: str) -> str:

@@ -65,6 +65,7 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
     sections = {name: of(**values[name]) for name, of in SECTIONS.items()}
     settings = Settings(**values[""], **sections, given=given)
     _check_pairs(settings)
+    _check_followed(settings)
     return settings
 
 
@@ -116,8 +117,8 @@ def _checked(raw: Raw) -> tuple[Any, Given]:
     declared = DECLARED.get(raw.path)
     if declared is None:
         raise _unknown(raw)
-    value = declared.kind.from_text(str(raw.value)) if raw.is_text else raw.value
     try:
+        value = declared.kind.from_text(str(raw.value)) if raw.is_text else raw.value
         held = declared.read(value)
     except ValueError as error:
         raise InvalidSetting(
@@ -173,6 +174,24 @@ def _check_pairs(settings: Settings) -> None:
             )
 
 
+def _check_followed(settings: Settings) -> None:
+    """A table that is followed needs a database and a mapping, and they are for nothing else."""
+    store, given = settings.store, settings.given
+    if store.table and not settings.on_postgres:
+        path, reason = "store.table", "is in PostgreSQL: set store.url to postgresql://.., too"
+    elif store.table and not store.columns:
+        path, reason = "store.table", "needs [store.columns], which says what its columns are"
+    elif store.columns and not store.table:
+        path, reason = "store.columns", "says what the columns of store.table are: set that, too"
+    elif store.table_mode != DECLARED["store.table_mode"].default and not store.table:
+        path, reason = "store.table_mode", "is for store.table: set that, too"
+    else:
+        return
+    raise InvalidSetting(
+        f"{path}: {reason} ({given[path].origin})", setting=path, origin=given[path].origin
+    )
+
+
 def _by_section() -> Iterator[tuple[str, str, dict[str, Setting]]]:
     for section in ("", *SECTIONS):
         about = SECTIONS[section].__doc__ if section else ""
@@ -201,4 +220,7 @@ def _toml(value: object) -> str:
     """Text, numbers and lists of text look the same in TOML as in JSON."""
     import json
 
+    if isinstance(value, dict):
+        inside = ", ".join(f"{json.dumps(name)} = {_toml(one)}" for name, one in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
     return json.dumps(value, ensure_ascii=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 from gateway.clock import Clock
-from gateway.shared.limits import Limit, Standing
+from gateway.shared.limits import Daily, Limit, Standing
 
 _MOST_AT_ONCE = 1 << 30
 
@@ -49,11 +49,19 @@ class Bucket:
         return wait
 
     def room(self) -> int:
-        room = _MOST_AT_ONCE
-        for part in self._events:
-            part.limit.settle(part.standing, part.limit.time(self._clock))
-            room = min(room, part.limit.room(part.standing))
-        return max(1, room)
+        return self._room(self._events)
+
+    def room_bytes(self) -> int:
+        return self._room(self._size)
+
+    @property
+    def spent(self) -> bool:
+        for part in self.parts.values():
+            if isinstance(part.limit, Daily):
+                part.limit.settle(part.standing, part.limit.time(self._clock))
+                if part.limit.seconds_over(part.standing):
+                    return True
+        return False
 
     def use(self, events: Sequence[Limit], size: Sequence[Limit]) -> None:
         """Go on under these limits; a limit keeps its standing by its name."""
@@ -67,6 +75,13 @@ class Bucket:
             part.limit.idle_at(part.standing) <= part.limit.time(self._clock)
             for part in self.parts.values()
         )
+
+    def _room(self, parts: Sequence[Part]) -> int:
+        room = _MOST_AT_ONCE
+        for part in parts:
+            part.limit.settle(part.standing, part.limit.time(self._clock))
+            room = min(room, part.limit.room(part.standing))
+        return max(1, room)
 
     def _part(self, known: dict[str, Part], limit: Limit) -> Part:
         part = known.get(limit.name)

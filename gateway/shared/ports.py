@@ -47,6 +47,13 @@ class Delivery(Protocol):
     def room(self) -> int:
         """How many events may be delivered at once now; at least 1."""
 
+    def room_bytes(self) -> int:
+        """Likewise, how many bytes; at least 1."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether a daily quota is used up; else whoever waits does so for a rate."""
+
 
 class Deliveries(Protocol):
     """Limits on what is delivered, per key.

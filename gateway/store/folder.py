@@ -1,8 +1,8 @@
-"""The data folder: who may write in it, and the pepper of the key digests.
+"""The data folder: what is in it, and who may write to its log.
 
 <data>/log.db    the event log (one writing process at a time, held by a lock)
 <data>/keys.db   the provisioning keys (any process may write)
-<data>/pepper    32 random bytes; without it no key of this folder works
+<data>/pepper    the secrets of the key digests; without them no key of this folder works
 <data>/writer.sock   with several workers: where they append, through the one that writes
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from pathlib import Path
 
 from gateway.errors import FolderLocked, GatewayError
+from gateway.store.pepper_file import PepperFile
 
 
 class DataFolder:
@@ -37,30 +37,9 @@ class DataFolder:
     def writer_socket(self) -> Path:
         return self.path / "writer.sock"
 
-    def pepper(self) -> bytes:
-        """The secret of the key digests; made at first use, also when two processes race."""
-        path = self.path / "pepper"
-        if not path.exists():
-            draft = self.path / f"pepper.{secrets.token_hex(8)}"
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(32))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                # Unlike a rename, a link never replaces what another process made first.
-                os.link(draft, path)
-            except FileExistsError:
-                pass
-            finally:
-                draft.unlink()
-        pepper = path.read_bytes()
-        if len(pepper) != 32:
-            raise GatewayError(
-                f"{path} is damaged ({len(pepper)} bytes instead of 32); restore it from backup",
-                code="pepper_damaged",
-            )
-        return pepper
+    @property
+    def peppers(self) -> PepperFile:
+        return PepperFile(self.path / "pepper")
 
 
 class WriterLock:

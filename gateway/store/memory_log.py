@@ -35,6 +35,8 @@ class MemoryLog:
     raised.
     """
 
+    trouble = None
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._epoch = new_epoch()

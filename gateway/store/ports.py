@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.keys.change import Change
 from gateway.keys.key import Key
@@ -93,6 +94,10 @@ class Log(Protocol):
     def floor(self) -> int:
         """The newest offset that retention has deleted; 0 if none."""
 
+    @property
+    def trouble(self) -> Unavailable | None:
+        """Why nothing can be appended now, as far as that is known without trying."""
+
     def on_append(self, listener: Callable[[], None]) -> None:
         """Call `listener` in the event loop after `head` has moved.
 
@@ -142,6 +147,41 @@ class Log(Protocol):
 
     async def close(self) -> None:
         """End cleanly; nothing may be called afterwards."""
+
+
+class Horizon(msgspec.Struct, frozen=True):
+    """What new rows of a followed table wait for: since how many seconds, and for the transaction
+    of which process and program, open for how long, where that is known."""
+
+    seconds: float
+    pid: int | None
+    user: str | None
+    application: str | None
+    open_seconds: float | None
+
+
+class Followed(Protocol):
+    """A table of somebody else, whose rows are brought into the log in the background."""
+
+    @property
+    def name(self) -> str:
+        """As SQL writes it."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that this process has brought in."""
+
+    @property
+    def marked(self) -> int:
+        """How many of them made no event but one that says so."""
+
+    @property
+    def trouble(self) -> GatewayError | None:
+        """Why it cannot be followed now."""
+
+    @property
+    def waits(self) -> Horizon | None:
+        """What its newest rows wait for, as of about a second ago."""
 
 
 # Makes a note of the one there was before; None: there was none, or there shall be none.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from gateway.errors import GatewayError, Unavailable
+from gateway.store.postgres_sessions import check_sessions
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -22,8 +23,8 @@ SCHEMA = "audit_gateway"
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 10
 _ANSWER_SECONDS = 15
+_NAME = {"application_name": "audit-gateway"}
 _SETTINGS = {
-    "application_name": "audit-gateway",
     "statement_timeout": f"{_STATEMENT_SECONDS}s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
@@ -35,18 +36,30 @@ _SETTINGS = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
+_DURABLE = """
+set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+           WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)
+"""
 
 
 class Database:
     """A pool of connections to one database, made when they are needed.
 
-    `settings` are session settings of its connections. Every failure of the
-    database surfaces as `Unavailable`; the next use connects again.
+    `settings` are session settings of its connections, and `greet` is called with each new one.
+    Every failure of the database surfaces as `Unavailable`; the next use connects again.
     """
 
-    def __init__(self, url: str, size: int, schema: str = SCHEMA, **settings: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        size: int,
+        schema: str = SCHEMA,
+        greet: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+        **settings: str,
+    ) -> None:
         self._url = url
         self._size = size
+        self._greet = greet
         self._settings = {**_SETTINGS, "search_path": schema, **settings}
         self._pool: asyncpg.Pool | None = None
 
@@ -63,10 +76,15 @@ class Database:
                     connection.terminate()
                     raise
         except _FAILURES as error:
-            if isinstance(error, asyncpg.ReadOnlySQLTransactionError) and self._pool is not None:
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 # After a failover the old primary may still answer; a new connection finds the new.
-                await self._pool.expire_connections()
+                await self.let_go()
             raise unavailable(error, refusal) from error
+
+    async def let_go(self) -> None:
+        """Use no connection again that there is now."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
 
     async def close(self) -> None:
         """End all connections, those in use too."""
@@ -81,7 +99,7 @@ class Database:
                 max_size=self._size,
                 timeout=_CONNECT_SECONDS,
                 command_timeout=_ANSWER_SECONDS,
-                server_settings=self._settings,
+                server_settings=_NAME,
                 init=self._prepare,
                 reset=_keep_as_it_is,
             )
@@ -89,40 +107,69 @@ class Database:
         return self._pool
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
-        """A commit that has returned is on disk, whatever the server's default is."""
+        # Poolers refuse or swallow settings that are sent with the greeting.
+        chosen = [
+            f"set_config('{name}', '{value}', false)" for name, value in self._settings.items()
+        ]
         if "synchronous_commit" not in self._settings:
-            await connection.execute(
-                "SELECT set_config('synchronous_commit', 'on', false)"
-                " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
-            )
+            # A commit that has returned is on disk, whatever the server's default is.
+            chosen.append(_DURABLE)
+        await connection.execute("SELECT " + ", ".join(chosen))
+        if self._greet is not None:
+            await self._greet(connection)
+
+
+@contextmanager
+def _failing_as(refusal: str) -> Iterator[None]:
+    try:
+        yield
+    except _FAILURES as error:
+        raise unavailable(error, refusal) from error
 
 
 async def _keep_as_it_is(connection: asyncpg.Connection) -> None:
     """Nothing here changes a session, so a round trip at each release is saved."""
 
 
-async def migrate(url: str, schema: str = SCHEMA) -> None:
+class Migrated(NamedTuple):
+    """The scripts that were applied before, and those that were now, in order."""
+
+    before: tuple[str, ...]
+    now: tuple[str, ...]
+
+
+async def migrate(url: str, schema: str = SCHEMA) -> Migrated:
     """Bring the schema up to date: the numbered files it has not seen, in one transaction.
 
-    Only one process does it at a time. Raises `GatewayError` if the database
-    is too old, not UTF-8, or was migrated by a newer version of this program.
+    Only one process does it at a time. Raises `Unavailable` if the database cannot be reached,
+    and `GatewayError` if it is too old, not UTF-8, behind a pooler that shares sessions, or was
+    migrated by a newer version of this program.
     """
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,40}", schema):
         raise GatewayError(f"not a name of a schema: {schema!r}", code="invalid_setting")
     database = Database(url, 1, schema, statement_timeout="0", lock_timeout="60s")
     try:
+        with _failing_as("the database cannot be prepared"):
+            await check_sessions(url)
         async with database.connection("the database cannot be prepared") as connection:
             _check_server(connection, await connection.fetchval("SHOW server_encoding"))
             async with connection.transaction():
-                await _migrate(connection, schema)
+                return await _migrate(connection, schema)
     except Unavailable as error:
-        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+        cause = error.__cause__
+        if isinstance(cause, asyncpg.InsufficientPrivilegeError):
             raise GatewayError(
                 f"store.url: this user may not make or change the schema {schema}: "
-                f"{error.__cause__}; grant it CREATE on the database once",
+                f"{cause}; grant it CREATE on the database once, or run as an administrator: "
+                f"CREATE SCHEMA {schema} AUTHORIZATION <user>",
                 code="database_unusable",
             ) from error
-        raise
+        # Whoever starts a gateway may know what clients are not told.
+        raise Unavailable(
+            f"store.url: {error.detail} ({type(cause).__name__}: {str(cause) or 'no answer'})",
+            code=error.code,
+            retry_after=error.retry_after,
+        ) from cause
     finally:
         await database.close()
 
@@ -141,11 +188,13 @@ def _check_server(connection: asyncpg.Connection, encoding: str) -> None:
         )
 
 
-async def _migrate(connection: asyncpg.Connection, schema: str) -> None:
+async def _migrate(connection: asyncpg.Connection, schema: str) -> Migrated:
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{schema}.migration"
     )
-    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    # To make one that is there takes rights, too.
+    if await connection.fetchval("SELECT to_regnamespace($1)::text", schema) is None:
+        await connection.execute(f"CREATE SCHEMA {schema}")
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS migration ("
         "name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -159,10 +208,11 @@ async def _migrate(connection: asyncpg.Connection, schema: str) -> None:
             f"({max(unknown)}); run that version or a newer one",
             code="schema_too_new",
         )
-    for name, script in scripts.items():
-        if name not in applied:
-            await connection.execute(script)
-            await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
+    missing = {name: script for name, script in scripts.items() if name not in applied}
+    for name, script in missing.items():
+        await connection.execute(script)
+        await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
+    return Migrated(tuple(sorted(applied)), tuple(missing))
 
 
 def migrations() -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import asyncpg
 import msgspec
 
+from gateway.store.ports import Horizon
 from gateway.store.postgres_table import XID_COLUMN, Table
 
 _VISIBLE = """
@@ -25,9 +26,15 @@ SELECT now::text, pg_snapshot_xmax(now)::text AS end, pg_snapshot_xmax(before)::
 """
 _CUT = "SELECT cut_snapshot($1::text::pg_snapshot, $2::text::pg_snapshot, $3::text::xid8)::text"
 _PASSED = "SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8"
+# Everybody may see these locks, which every transaction has that has written, also a prepared one.
 _OLDEST = """
-SELECT pid, usename, application_name, extract(epoch FROM now() - xact_start)::float8 AS seconds
-  FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY age(backend_xid) DESC LIMIT 1
+SELECT pid, usename::text, coalesce(application_name, 'prepared transaction ' || gid),
+       extract(epoch FROM now() - coalesce(xact_start, prepared))::float8
+  FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
+                LEFT JOIN pg_prepared_xacts ON transaction = transactionid
+ WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+   AND age(transactionid) > age($1::text::xid8::xid)
+ ORDER BY age(transactionid) DESC LIMIT 1
 """
 # The first snapshot: nothing is visible in it.
 NOTHING = "3:3:"
@@ -46,16 +53,6 @@ class Found(msgspec.Struct, frozen=True):
 
     rows: list[Any]
     position: Position | None
-
-
-class Horizon(msgspec.Struct, frozen=True):
-    """What rows wait for: since how many seconds, and for whose transaction, if that is known."""
-
-    seconds: float
-    pid: int | None
-    user: str | None
-    application: str | None
-    open_seconds: float | None
 
 
 class Follower(Protocol):
@@ -149,8 +146,9 @@ class ByHorizon:
     async def horizon(self, connection: asyncpg.Connection) -> Horizon | None:
         if self._mark is None:
             return None
-        seconds = time.monotonic() - self._mark[2]
-        oldest = await connection.fetchrow(_OLDEST)
+        _, xid, since = self._mark
+        seconds = time.monotonic() - since
+        oldest = await connection.fetchrow(_OLDEST, xid)
         if oldest is None:
             return Horizon(seconds, None, None, None, None)
         return Horizon(seconds, *oldest.values())

@@ -67,10 +67,11 @@ class PostgresKeys:
             changed = change(key)
             if changed is not key:
                 revision: int = await connection.fetchval(
-                    f"UPDATE key SET document = $2, revision = {_NEXT} WHERE id = $1"
+                    f"UPDATE key SET document = $2, digest = $3, revision = {_NEXT} WHERE id = $1"
                     " RETURNING revision",
                     key_id,
                     _document(changed),
+                    changed.digest,
                 )
                 changed = msgspec.structs.replace(changed, revision=revision)
                 await _keep(connection, key_change(changed))

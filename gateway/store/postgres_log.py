@@ -75,7 +75,7 @@ class PostgresLog:
     def __init__(self, url: str, clock: Clock, schema: str) -> None:
         self._clock = clock
         self._reads = Database(url, _READERS, schema)
-        self._writes = Database(url, _WRITERS, schema)
+        self._writes = Database(url, _WRITERS, schema, self._confirm)
         # The step that follows makes durable what arrives here.
         self._arrivals = Database(url, _WRITERS, schema, synchronous_commit="off")
         self._sequencer: Sequencer
@@ -84,6 +84,8 @@ class PostgresLog:
         self._arriving = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._next_drop = 0.0
+        # An event that we have acknowledged last: its offset, and the batch it came with.
+        self._acknowledged: tuple[int, int] | None = None
 
     @classmethod
     async def open(cls, url: str, clock: Clock, schema: str = SCHEMA) -> PostgresLog:
@@ -113,6 +115,10 @@ class PostgresLog:
     def floor(self) -> int:
         return self._sequencer.floor
 
+    @property
+    def trouble(self) -> Unavailable | None:
+        return self._sequencer.trouble
+
     def on_append(self, listener: Callable[[], None]) -> None:
         self._sequencer.on_move(listener)
 
@@ -121,8 +127,8 @@ class PostgresLog:
         self._sequencer.look_now()
 
     async def catch_up(self) -> None:
-        # Who holds a step up places what is newer; what was acknowledged is placed already.
-        await self._sequencer.step(patient=False)
+        # What was acknowledged is placed already.
+        await self._sequencer.look()
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
         self._sequencer.check()
@@ -139,6 +145,7 @@ class PostgresLog:
                 return await self._places(batches, batch)
         except Unavailable as error:
             raise _unknown(error) from error
+        self._acknowledged = (first, batch)
         results = []
         for drafts_of_one in batches:
             count = len(drafts_of_one)
@@ -222,6 +229,12 @@ class PostgresLog:
             asyncio.create_task(self._tend_often(), name="partitions"),
         ]
 
+    async def _confirm(self, connection: asyncpg.Connection) -> None:
+        """A new connection may lead to another server, which has not all that the last one had."""
+        if self._tasks:
+            known = self._acknowledged or (None, None)
+            await connection.fetchval(_CONFIRM, new_epoch(), self.head, *known)
+
     async def _arrive(self, rows: Sequence[tuple[Any, ...]]) -> None:
         try:
             await self._copy(rows)
@@ -261,8 +274,12 @@ class PostgresLog:
         drafts = list(chain.from_iterable(batches))
         ids, tenants = [draft.id for draft in drafts], [draft.tenant for draft in drafts]
         async with self._writes.connection("the events cannot be found") as connection:
-            rows = await connection.fetch(PLACES, ids, tenants, batch)
-        places = {(row["id"], row["tenant"]): (row["offset"], row["mine"]) for row in rows}
+            rows = await connection.fetch(PLACES, ids, tenants)
+        places = {}
+        for row in rows:
+            places[row["id"], row["tenant"]] = (row["offset"], row["batch"] == batch)
+            if self._acknowledged is None or row["offset"] > self._acknowledged[0]:
+                self._acknowledged = (row["offset"], row["batch"])
         results = []
         seen = set()
         for one in batches:
@@ -335,6 +352,7 @@ class PostgresLog:
 _NOTHING = Appended(0, 0, 0, 0)
 _CREATE = "INSERT INTO log VALUES (true, $1, 'event'::regclass) ON CONFLICT DO NOTHING"
 _LIFE = "SELECT begin_life($1, $2)"
+_CONFIRM = "SELECT confirm_life($1, $2, $3, $4)"
 _PASSED = "SELECT number FROM partition WHERE left_head <= $1 ORDER BY number"
 _TEND = "SELECT tend_partitions($1, $2, $3)"
 

@@ -51,11 +51,11 @@ SELECT "offset", recorded_at, it.*
  WHERE id = $1 AND ($2::text IS NULL OR sequenced.tenant = $2) AND "offset" <= $3
 """
 
-# Where events stand, by ids and tenants, and whether the batch $3 put them there.
+# Where events stand, by ids and tenants, and the batch that put them there.
 PLACES = """
 SELECT asked.id, asked.tenant, "offset",
-       EXISTS (SELECT FROM event WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq
-                                   AND batch = $3) AS mine
+       (SELECT batch FROM event WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq)
+           AS batch
   FROM unnest($1::text[], $2::text[]) AS asked (id, tenant)
   JOIN sequenced ON sequenced.id = asked.id AND sequenced.tenant = asked.tenant
 """

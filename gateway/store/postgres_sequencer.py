@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+import asyncpg
 import msgspec
 
 from gateway.errors import GatewayError, Unavailable
@@ -25,7 +26,13 @@ _AWAY_SECONDS = 0.25
 _SLOWER = 1.5
 _LOGGER = logging.getLogger(__name__)
 
-_STEP = "SELECT * FROM sequence($1, $2, $3)"
+_STEP = """
+SELECT *, current_setting('transaction_read_only') = 'on' AS read_only FROM sequence($1, $2, $3)
+"""
+_LOOK = """
+SELECT head, floor, (SELECT epoch FROM log), current_setting('transaction_read_only') = 'on'
+                                                 AS read_only FROM newest_step()
+"""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -48,6 +55,8 @@ class Sequencer:
         self._wanted = asyncio.Event()
         self._looked_at = 0.0
         self._lost: str | None = None
+        # Why events cannot be taken now, as far as that is known from the steps.
+        self.trouble: Unavailable | None = None
 
     def on_move(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
@@ -66,8 +75,17 @@ class Sequencer:
         async with self._database.connection("the log cannot be read") as connection:
             row = await connection.fetchrow(_STEP, patient, mine, _STEP_EVENTS)
         self._looked_at = asyncio.get_running_loop().time()
-        self._note(row["epoch"], row["head"], row["floor"], known)
+        self.trouble = _read_only() if row["read_only"] else None
+        await self._note(row, known)
         return Step(row["first"] or 0, row["accepted"], row["more"])
+
+    async def look(self) -> None:
+        """Learn what has been placed, without placing anything."""
+        self.check()
+        known = self.head
+        async with self._database.connection("the log cannot be read") as connection:
+            row = await connection.fetchrow(_LOOK)
+        await self._note(row, known)
 
     def check(self) -> None:
         """Raises `Unavailable` for ever once the log has turned out to be another one."""
@@ -84,6 +102,8 @@ class Sequencer:
             try:
                 step = await self.step(patient=False)
             except GatewayError as error:
+                if isinstance(error, Unavailable):
+                    self.trouble = error
                 if not away:
                     _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
                 away, pause = True, _AWAY_SECONDS
@@ -91,6 +111,11 @@ class Sequencer:
             except Exception:
                 _LOGGER.exception("looking for new events failed, which is a bug; trying again")
                 pause = _AWAY_SECONDS
+                continue
+            if self.trouble is not None:
+                if not away:
+                    _LOGGER.error("%s; trying again", self.trouble.detail)
+                away, pause = True, _AWAY_SECONDS
                 continue
             if away:
                 away = False
@@ -117,7 +142,13 @@ class Sequencer:
                 pass
         self._wanted.clear()
 
-    def _note(self, epoch: str, head: int, floor: int, known: int) -> None:
+    async def _note(self, row: asyncpg.Record, known: int) -> None:
+        epoch, head = row["epoch"], row["head"]
+        if row["read_only"]:
+            # After a failover the old primary may still answer, and a standby may lag behind.
+            await self._database.let_go()
+            if head < known:
+                raise _read_only()
         if epoch != self.epoch or head < known:
             # Events that were acknowledged are gone: a failover that lost them, or a restore.
             self._lost = (
@@ -127,8 +158,12 @@ class Sequencer:
             _LOGGER.critical("%s (epoch %s, head %d; was %s, %d)", self._lost, epoch, head,
                              self.epoch, known)  # fmt: skip
             self.check()
-        self.floor = max(self.floor, floor)
+        self.floor = max(self.floor, row["floor"])
         if head > self.head:
             self.head = head
             for listener in self._listeners:
                 listener()
+
+
+def _read_only() -> Unavailable:
+    return Unavailable("the database accepts no writes", code="store_read_only", retry_after=10)

@@ -16,11 +16,12 @@ from typing import Any
 import asyncpg
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unavailable
+from gateway.store.ports import Horizon
 from gateway.store.postgres import SCHEMA, Database, migrate
-from gateway.store.postgres_follow import ByHorizon, ByTransaction, Follower, Horizon, Position
+from gateway.store.postgres_follow import ByHorizon, ByTransaction, Follower, Position
 from gateway.store.postgres_rows import ARRIVING, row_of
-from gateway.store.postgres_table import XID_COLUMN, Source, Table, inspect
+from gateway.store.postgres_table import XID_COLUMN, Source, Table, inspect, reading
 from gateway.store.row_mapping import RowMapping
 
 _ROWS = 2_000
@@ -31,6 +32,9 @@ _SLOWER = 1.5
 # A position that no rows came with is saved as well, so that what it passed is not read again.
 _SAVE_SECONDS = 1.0
 _PREPARE_SECONDS = 86_400
+_LOOK_SECONDS = 1.0
+_GROWING = ("smallint", "integer", "bigint")
+_LONG_SECONDS = 60.0
 _LOGGER = logging.getLogger(__name__)
 
 _TURN = """
@@ -62,6 +66,11 @@ class TableSource:
         self._follower = follower
         self._clock = clock
         self._saved_at = 0.0
+        self._looked_at = 0.0
+        self._warned = False
+        self.rows = 0
+        self.trouble: GatewayError | None = None
+        self.waits: Horizon | None = None
 
     @classmethod
     async def open(
@@ -70,7 +79,7 @@ class TableSource:
         """Raises `GatewayError` with the statement to run if the table is not prepared, and
         `InvalidSetting` if columns are named that it does not have."""
         await migrate(url, schema)
-        mapping = RowMapping(source.table, source.columns)
+        mapping = source.mapping()
         # The log's next step makes durable what arrives here. A client that hangs is let go soon.
         database = Database(
             url, 2, schema, synchronous_commit="off", idle_in_transaction_session_timeout="2s"
@@ -78,8 +87,10 @@ class TableSource:
         follower: Follower
         try:
             async with database.connection("the table cannot be read") as connection:
-                table = await inspect(connection, source.table, mapping)
+                async with reading(source):
+                    table = await inspect(connection, source, mapping)
                 if source.read_only:
+                    _check_growing(table)
                     follower = ByHorizon(table)
                 else:
                     await _check_prepared(connection, table)
@@ -88,6 +99,14 @@ class TableSource:
             await database.close()
             raise
         return cls(database, table, mapping, follower, clock)
+
+    @property
+    def name(self) -> str:
+        return self._table.name
+
+    @property
+    def marked(self) -> int:
+        return self._mapping.marked
 
     async def collect(self) -> int:
         """Bring in the next rows; returns how many. 0 also while another gateway does it."""
@@ -110,6 +129,7 @@ class TableSource:
             )
             await connection.execute(_FORGET, name, number)
         self._saved_at = now
+        self.rows += len(found.rows)
         return len(found.rows)
 
     async def watch(self, brought_in: Callable[[], None]) -> None:
@@ -119,7 +139,9 @@ class TableSource:
         while True:
             try:
                 rows = await self.collect()
+                await self._look()
             except GatewayError as error:
+                self.trouble = error
                 if not away:
                     _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
                 away = True
@@ -129,6 +151,7 @@ class TableSource:
                 _LOGGER.exception("following a table failed, which is a bug; trying again")
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
+            self.trouble = None
             if away:
                 away = False
                 _LOGGER.warning("the table %s is followed again", self._table.name)
@@ -138,6 +161,24 @@ class TableSource:
             else:
                 pause = min(max(pause, _BUSY_SECONDS) * _SLOWER, _QUIET_SECONDS)
             await asyncio.sleep(pause)
+
+    async def _look(self) -> None:
+        """Keep what the newest rows wait for, and say so once if that takes long."""
+        now = asyncio.get_running_loop().time()
+        if now < self._looked_at + _LOOK_SECONDS:
+            return
+        self._looked_at = now
+        self.waits = await self.horizon()
+        if self.waits is None or self.waits.seconds < _LONG_SECONDS:
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            _LOGGER.warning(
+                "rows of %s have been waiting for %.0f s, for a transaction of process %s "
+                "(user %s, %s) to end",
+                self.name, self.waits.seconds, self.waits.pid or "unknown",
+                self.waits.user or "unknown", self.waits.application or "unknown",
+            )  # fmt: skip
 
     async def horizon(self) -> Horizon | None:
         """Of a table that is only read: what its newest rows wait for; None if for nothing."""
@@ -159,28 +200,40 @@ async def preparation(url: str, source: Source, schema: str = SCHEMA) -> str | N
 
     It is for the owner of the table, who reads it before it is run.
     """
-    mapping = RowMapping(source.table, source.columns)
+    mapping = source.mapping()
     database = Database(url, 1, schema)
     try:
-        async with database.connection("the table cannot be read") as connection:
-            return (await inspect(connection, source.table, mapping)).preparation()
+        async with (
+            database.connection("the table cannot be read") as connection,
+            reading(source),
+        ):
+            return (await inspect(connection, source, mapping)).preparation()
     finally:
         await database.close()
 
 
-async def prepare(url: str, source: Source, schema: str = SCHEMA) -> None:
-    """Run that statement."""
+async def prepare(url: str, source: Source, schema: str = SCHEMA) -> str | None:
+    """Run that statement, and return it."""
     statement = await preparation(url, source, schema)
     if statement is None:
-        return
+        return None
     # An index over a large table takes its time; waiting for the table may not, since everybody
     # else waits behind it.
     database = Database(url, 1, schema, statement_timeout="0")
     try:
         async with database.connection("the table was not prepared") as connection:
             await connection.execute(statement, timeout=_PREPARE_SECONDS)
+    except Unavailable as error:
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            raise GatewayError(
+                f"store.table: this user does not own {source.name}; let its owner run: {statement}"
+                ' -- or set store.table_mode = "read-only", which gives up what its help says',
+                code="table_unusable",
+            ) from error
+        raise
     finally:
         await database.close()
+    return statement
 
 
 async def _position(connection: asyncpg.Connection, table: Table) -> tuple[int, Position]:
@@ -192,6 +245,16 @@ async def _position(connection: asyncpg.Connection, table: Table) -> tuple[int, 
         # known by their ids.
         return row["number"], Position()
     return row["number"], Position(row["snapshot"], row["partial_xid"], row["partial_key"])
+
+
+def _check_growing(table: Table) -> None:
+    """Rows that are told by their keys alone have to come in their order."""
+    if table.key_type not in _GROWING:
+        raise GatewayError(
+            f"store.table_mode: {table.name} can only be read if its key grows, and {table.key} is "
+            f"{table.key_type}; use the mode prepared",
+            code="table_unusable",
+        )
 
 
 async def _check_prepared(connection: asyncpg.Connection, table: Table) -> None:

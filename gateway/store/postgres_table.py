@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 import msgspec
@@ -14,9 +16,12 @@ XID_COLUMN = "gateway_xid"
 
 _FACTS = """
 SELECT c.oid, c.oid::regclass::text AS name, c.relkind,
+       has_table_privilege(c.oid, 'SELECT') AS readable, quote_ident(current_user) AS me,
        quote_ident(k.attname) AS key, format_type(k.atttypid, k.atttypmod) AS key_type,
-       (SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
-         WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attname <> $2) AS columns,
+       (SELECT array_agg(ARRAY[attname, format_type(coalesce(nullif(typbasetype, 0), t.oid), NULL)]
+                         ORDER BY attnum)
+          FROM pg_attribute JOIN pg_type AS t ON t.oid = atttypid
+         WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attname <> $2) AS types,
        (SELECT array_agg(quote_ident(attname) ORDER BY attnum) FROM pg_attribute
          WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attname <> $2) AS quoted,
        EXISTS (SELECT FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid
@@ -35,15 +40,42 @@ SELECT c.oid, c.oid::regclass::text AS name, c.relkind,
 """
 
 
+_NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
+_TEXTS = ("text", "character varying", "character")
+_TIMES = ("timestamp with time zone", "timestamp without time zone")
+_JSON = ("json", "jsonb")
+# What a column may be whose value has to be of a kind, and how that is called.
+_KINDS = {
+    "time": ((*_TIMES, *_TEXTS, *_NUMBERS), "a timestamp, RFC 3339 in text, or seconds since 1970"),
+    "severity": ((*_NUMBERS, *_TEXTS), "a whole number"),
+    "source.port": ((*_NUMBERS, *_TEXTS), "a whole number"),
+    "targets": (_JSON, "json or jsonb that holds a list"),
+}
+# These have nothing inside.
+_PLAIN = (
+    *_NUMBERS, *_TIMES, "boolean", "date", "uuid", "bytea", "inet", "cidr", "interval",
+    "time without time zone", "time with time zone",
+)  # fmt: skip
+
+
 class Source(msgspec.Struct, frozen=True):
     """The settings `[store] table` and `[store.columns]`.
 
-    `read_only`: nothing may be added to the table; see `postgres_horizon`.
+    `read_only`: nothing may be added to the table; see `postgres_follow`.
     """
 
     table: str
     columns: Mapping[str, str]
     read_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """The table with its schema, which is `public` if it names none."""
+        return self.table if "." in re.sub('"[^"]*"', "", self.table) else f"public.{self.table}"
+
+    def mapping(self) -> RowMapping:
+        """Raises `InvalidSetting` for members that are unknown or missing."""
+        return RowMapping(self.name, self.columns)
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -86,26 +118,71 @@ class Table(msgspec.Struct, frozen=True):
         )
 
 
-async def inspect(connection: asyncpg.Connection, name: str, mapping: RowMapping) -> Table:
-    """The table of that name, in the schema `public` if it names none.
-
-    Raises `GatewayError` if there is none that can be followed.
-    """
-    qualified = name if "." in name else f"public.{name}"
-    facts = await connection.fetchrow(_FACTS, qualified, XID_COLUMN)
-    if facts is None:
-        raise InvalidSetting(f"store.table: there is no table {name} that this user can see")
-    if missing := mapping.columns - set(facts["columns"]):
+@asynccontextmanager
+async def reading(source: Source) -> AsyncIterator[None]:
+    """What is done with the table inside needs rights that the user may not have."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
         raise InvalidSetting(
-            f"store.columns: the table {name} has no column {min(missing)}; it has "
-            + ", ".join(sorted(facts["columns"]))
+            f"store.table: this user may not read {source.name}: {error}; let its owner grant "
+            "SELECT on it, and USAGE on its schema"
+        ) from error
+
+
+async def inspect(connection: asyncpg.Connection, source: Source, mapping: RowMapping) -> Table:
+    """The table as it is.
+
+    Raises `InvalidSetting` if there is none, or a column is missing or of a type that never makes
+    its member, and `GatewayError` if its rows cannot be told apart.
+    """
+    facts = await connection.fetchrow(_FACTS, source.name, XID_COLUMN)
+    if facts is None:
+        raise InvalidSetting(
+            f"store.table: there is no table {source.name} that this user can see; name it with "
+            "its schema, and grant this user USAGE on that and SELECT on the table"
         )
+    if facts["relkind"] not in (b"r", b"p"):
+        raise GatewayError(
+            f"store.table: {source.name} is no table, so its rows cannot be told apart; name the "
+            "table behind it",
+            code="table_unusable",
+        )
+    if not facts["readable"]:
+        raise InvalidSetting(
+            f"store.table: this user may not read {source.name}; let its owner run: "
+            f"GRANT SELECT ON {facts['name']} TO {facts['me']}"
+        )
+    types = dict(facts["types"])
+    for member, path in mapping.paths.items():
+        _check_column(source.name, member, path, types)
     if facts["key"] is None:
         raise GatewayError(
-            f"store.table: {name} has no primary key of one column; its rows cannot be told apart",
+            f"store.table: {source.name} has no primary key of one column; its rows cannot be told "
+            "apart",
             code="table_unusable",
         )
     return Table(
         facts["oid"], facts["name"], facts["key"], facts["key_type"], tuple(facts["quoted"]),
         facts["has_xid"], facts["has_index"],
     )  # fmt: skip
+
+
+def _check_column(table: str, member: str, path: Sequence[str], types: Mapping[str, str]) -> None:
+    column, *inside = path
+    if column not in types:
+        raise InvalidSetting(
+            f"store.columns: {member} names the column {column}, which {table} has not; it has "
+            f'{", ".join(sorted(types))}; a constant begins with "="'
+        )
+    kind = types[column]
+    if inside and kind in _PLAIN:
+        raise InvalidSetting(
+            f"store.columns: {member} looks for {'.'.join(inside)} in the column {column}, which "
+            f"is {kind}; only json, jsonb and text have members inside"
+        )
+    if member in _KINDS and not inside and kind not in _KINDS[member][0]:
+        raise InvalidSetting(
+            f"store.columns: {member} is made of the column {column}, which is {kind}; it needs "
+            f"{_KINDS[member][1]}"
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -69,6 +69,8 @@ class RowMapping:
                 f"store.columns: {missing[0]} is needed; name a column, or a constant like "
                 f'{missing[0]} = "=app"'
             )
+        # Rows that made no event but one that says so.
+        self.marked = 0
         self._table = table
         self._constants = {
             member: value[1:] for member, value in columns.items() if value.startswith(_CONSTANT)
@@ -80,9 +82,9 @@ class RowMapping:
         }
 
     @property
-    def columns(self) -> set[str]:
-        """The columns that must be there."""
-        return {path[0] for path in self._paths.values()}
+    def paths(self) -> Mapping[str, Sequence[str]]:
+        """By member: the column that must be there, and the members inside it."""
+        return self._paths
 
     def draft(self, key: str, row: str | None) -> Draft:
         """The event of a row, as JSON text; None if the row is too large to be looked at."""
@@ -141,6 +143,7 @@ class RowMapping:
 
     def _marked(self, key: str, values: dict[str, Any], reason: str, row: str | None) -> Draft:
         """The event that stands for a row that makes none: as much of it as is certain."""
+        self.marked += 1
         data: dict[str, Any] = {
             "truncated": True, "reason": reason[:LONG], "table": self._table, "key": key[:SHORT],
         }  # fmt: skip
@@ -179,7 +182,8 @@ def _inner(record: Any, path: list[str]) -> msgspec.Raw | None:
 
 def _short(name: str, value: Any) -> Any:
     if name == "port":
-        return value if isinstance(value, int) and 0 <= value <= 65535 else None
+        number = _whole(value)
+        return number if number is not None and 0 <= number <= 65535 else None
     return text(value, _LIMITS.get(name, SHORT))
 
 
@@ -189,4 +193,12 @@ def _outcome(value: Any) -> str:
 
 
 def _severity(value: Any) -> int | None:
-    return min(max(value, 1), 6) if isinstance(value, int) else None
+    number = _whole(value)
+    return None if number is None else min(max(number, 1), 6)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also in text: a constant is always text."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

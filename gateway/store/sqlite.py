@@ -53,23 +53,41 @@ def unavailable(error: apsw.Error, what: str) -> GatewayError:
     return Unavailable(f"{what}: {error}", code="store_unavailable", retry_after=5)
 
 
-def _migrate(connection: apsw.Connection, schema: str, path: Path) -> None:
-    """Apply the numbered files that this database has not seen, in one transaction each."""
+def migrate(path: Path, schema: str) -> tuple[list[str], list[str]]:
+    """Bring a file up to date: the scripts that were applied before, and those that were now."""
+    try:
+        connection = open_reader(path)
+        version = int(str(connection.pragma("user_version")))
+        connection.close()
+    except apsw.Error as error:
+        raise unavailable(error, f"{path} cannot be opened") from error
+    open_writer(path, schema).close()
+    names = list(scripts(schema))
+    return names[:version], names[version:]
+
+
+def scripts(schema: str) -> dict[str, str]:
+    """The scripts of a schema by name, in the order they are applied."""
     folder = resources.files("gateway.store") / "sql"
-    scripts = sorted(
+    names = sorted(
         item.name
         for item in folder.iterdir()
         if item.name.startswith(schema + "_") and item.name.endswith(".sql")
     )
+    return {name.removesuffix(".sql"): (folder / name).read_text("utf-8") for name in names}
+
+
+def _migrate(connection: apsw.Connection, schema: str, path: Path) -> None:
+    """Apply the numbered files that this database has not seen, in one transaction each."""
+    known = list(scripts(schema).values())
     version = int(str(connection.pragma("user_version")))
-    if version > len(scripts):
+    if version > len(known):
         raise GatewayError(
             f"{path} was written by a newer version of this program (schema {version}, "
-            f"this one knows {len(scripts)}); run that version or a newer one",
+            f"this one knows {len(known)}); run that version or a newer one",
             code="schema_too_new",
         )
-    for number, name in enumerate(scripts[version:], start=version + 1):
-        script = (folder / name).read_text("utf-8")
+    for number, script in enumerate(known[version:], start=version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:
             if int(str(connection.pragma("user_version"))) < number:

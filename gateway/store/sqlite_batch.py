@@ -80,15 +80,21 @@ class Group:
         self._connection = connection
         self.head = head
         self.bytes = size
+        # What was stored, and as what, if all of it was stored as it came.
+        self.drafts: list[Draft] = []
+        self.bodies: list[bytes] = []
         self._now = now
         self._stamp = format_rfc3339(now).encode()
 
     def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
         """All at once; if some ids are there already, one by one."""
         drafts = [draft for batch in batches for draft in batch]
-        columns, bodies = _columns_and_bodies(drafts, self._stamp)
+        bodies = [draft.stored(self._stamp) for draft in drafts]
+        text = b"".join(bodies)
         try:
-            self._connection.execute(_INSERT_BATCH, (columns, bodies, self.head, self._now))
+            self._connection.execute(
+                _INSERT_BATCH, (_columns(drafts, bodies), text, self.head, self._now)
+            )
         except apsw.ConstraintError:
             # SQLite has taken back the whole statement, and nothing but it.
             return [self._append_singly(batch) for batch in batches]
@@ -96,7 +102,8 @@ class Group:
         for batch in batches:
             first, self.head = self.head + 1, self.head + len(batch)
             results.append(Appended(len(batch), 0, first, self.head) if batch else _NOTHING)
-        self.bytes += len(bodies)
+        self.bytes += len(text)
+        self.drafts, self.bodies = drafts, bodies
         return results
 
     def _append_singly(self, batch: Sequence[Draft]) -> Appended:
@@ -124,18 +131,15 @@ class Group:
 _NOTHING = Appended(0, 0, 0, 0)
 
 
-def _columns_and_bodies(drafts: Sequence[Draft], stamp: bytes) -> tuple[str, bytes]:
-    """The first two parameters of `_INSERT_BATCH`."""
+def _columns(drafts: Sequence[Draft], bodies: Sequence[bytes]) -> str:
+    """The first parameter of `_INSERT_BATCH`."""
     columns = []
-    bodies = []
     at = 1
-    for draft in drafts:
-        body = draft.stored(stamp)
+    for draft, body in zip(drafts, bodies, strict=True):
         row = (draft.tenant, draft.category, draft.action, draft.outcome, draft.severity)
         columns.append((*row, draft.actor, draft.resources, draft.id, at, len(body)))
-        bodies.append(body)
         at += len(body)
-    return orjson.dumps(columns).decode(), b"".join(bodies)
+    return orjson.dumps(columns).decode()
 
 
 def row_of(draft: Draft, now: int, stamp: bytes) -> tuple[Any, ...]:

@@ -74,8 +74,8 @@ class SqliteKeys:
                 changed = change(key)
                 if changed is not key:
                     self._connection.execute(
-                        f"UPDATE key SET document = ?, revision = {_NEXT} WHERE id = ?",
-                        (_document(changed), key_id),
+                        f"UPDATE key SET document = ?, digest = ?, revision = {_NEXT} WHERE id = ?",
+                        (_document(changed), changed.digest, key_id),
                     )
                     self._keep_change(key_id)
                 if create is not None:

@@ -18,10 +18,11 @@ from gateway.clock import Clock
 from gateway.cursor import new_epoch
 from gateway.event import Draft
 from gateway.store.folder import WriterLock
-from gateway.store.ports import Appended
+from gateway.store.fresh import Fresh
+from gateway.store.ports import Appended, Narrowing, Page
 from gateway.store.sqlite import open_writer, unavailable
 from gateway.store.sqlite_batch import Group
-from gateway.store.sqlite_reader import SqliteReader, one_row
+from gateway.store.sqlite_reader import PAGE_BYTES, SqliteReader, one_row
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class SqliteLog(SqliteReader):
         self._clock = clock
         self._lock = lock
         self._writer = ThreadPoolExecutor(1, "log-writer")
+        self._fresh = Fresh()
         # What the file holds: known to the writer thread alone, which never waits for the loop.
         self._written = self._trimmed = self._bytes = self._recorded_at = 0
         self._broken = False
@@ -58,9 +60,21 @@ class SqliteLog(SqliteReader):
         return log
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        results, head = await self._on_writer(lambda: self._append(batches))
-        self._moved(head, self._floor)
+        results, group = await self._on_writer(lambda: self._append(batches))
+        if group.drafts:
+            self._fresh.add(group.head - len(group.drafts) + 1, group.drafts, group.bodies)
+        self._moved(group.head, self._floor)
         return results
+
+    async def read(
+        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+    ) -> Page:
+        if narrowing is None and after >= self._floor:
+            until = min(until, self._head)
+            page = self._fresh.page(after, until, limit, PAGE_BYTES, self._json_head)
+            if page is not None:
+                return page
+        return await super().read(after, until, limit=limit, narrowing=narrowing)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
         deleted, floor = await self._on_writer(lambda: self._trim(before_micros, max_bytes))
@@ -91,7 +105,7 @@ class SqliteLog(SqliteReader):
         self._recorded_at = newest[0] if newest else 0
         return str(epoch)
 
-    def _append(self, batches: Sequence[Sequence[Draft]]) -> tuple[list[Appended], int]:
+    def _append(self, batches: Sequence[Sequence[Draft]]) -> tuple[list[Appended], Group]:
         # The wall clock may step back; `recorded_at` may not.
         now = max(self._recorded_at, int(self._clock.now() * 1_000_000))
         try:
@@ -111,7 +125,7 @@ class SqliteLog(SqliteReader):
             self._broken = self._broken or isinstance(error, apsw.IOError)
             raise unavailable(error, "the events were not stored") from error
         self._written, self._bytes, self._recorded_at = group.head, group.bytes, now
-        return results, group.head
+        return results, group
 
     def _mend(self) -> None:
         """After an I/O error the connection may hold pages that never reached the disk."""

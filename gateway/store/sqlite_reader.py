@@ -36,7 +36,7 @@ T = TypeVar("T")
 # One read looks at no more than the rest of such a block of offsets: that bounds what it
 # costs, and a selective filter over a long log still moves its cursor often.
 _BLOCK = 4096
-_PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 256 * 1024
 _MOST_BYTES = 4 << 20
 _MOST_SIZES = 4096
 _SMALL_READ = 64
@@ -45,6 +45,9 @@ _READERS = 4
 
 class SqliteReader:
     """What `Log` promises of reading. Whoever inherits tells it of `_opened` and `_moved`."""
+
+    # Whether a file takes writes is only known by writing.
+    trouble = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -172,7 +175,7 @@ class SqliteReader:
             ):
                 events.append(event_of(row, self._json_head))
                 size += len(events[-1].json)
-                if size >= _PAGE_BYTES:
+                if size >= PAGE_BYTES:
                     return Page(events, events[-1].offset)
         return Page(events, events[-1].offset if len(events) == limit else until)
 
@@ -201,7 +204,7 @@ class SqliteReader:
         count, total, largest = sizes
         if not count:
             return 1
-        return max(1, min(_PAGE_BYTES * count // total, _MOST_BYTES // largest))
+        return max(1, min(PAGE_BYTES * count // total, _MOST_BYTES // largest))
 
     def _check_floor(self, connection: apsw.Connection, after: int) -> None:
         if after < one_row(connection, "SELECT floor FROM log")[0]:

@@ -50,8 +50,8 @@ def main() -> int:
         try:
             for scenario in options.only.split(","):
                 run.scenario(scenario)
-        except KeyboardInterrupt:
-            about["stopped"] = "by hand, incomplete"
+        except (KeyboardInterrupt, SystemExit):
+            about["stopped"] = "from outside, incomplete"
             _say("stopped; what was measured so far:")
     about["seconds"] = round(time.monotonic() - begun)
     failed = _publish(about, run.results)

@@ -18,6 +18,7 @@ from typing import Any
 from gateway.clock import SystemClock
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant, parse_grant
+from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.policy import Allowed
 from gateway.keys.provisioning import new_key
 from gateway.keys.role import Role
@@ -41,7 +42,8 @@ async def _cost(path: Path, keys: int, rounds: int) -> dict[str, Any]:
         store = SqliteKeys(path)
         stack.push_async_callback(store.close)
         tokens = await _fill(store, keys)
-        keyring = Keyring(store, _PEPPER, SystemClock())
+        peppers = Peppers((Pepper(_PEPPER),))
+        keyring = Keyring(store, lambda: peppers, SystemClock())
         await keyring.refresh()
         sample = random.Random(1).sample(tokens, min(SAMPLE, keys))
         first = await _each(keyring, sample)
@@ -100,7 +102,7 @@ async def _fill(store: SqliteKeys, keys: int) -> list[str]:
             await store.put_role(role)
         for number in range(keys):
             key, token = new_key(
-                name=f"key {number}", purpose="benchmark", owner="", grants=(_grant(number),),
+                name=f"key {number}", purpose="benchmark", owner="bench", grants=(_grant(number),),
                 roles=(_role(number), _role(number * 7)), now=now, life=86400.0, pepper=_PEPPER,
             )  # fmt: skip
             await store.create(key)

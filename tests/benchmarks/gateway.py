@@ -60,23 +60,28 @@ class Gateway:
         self._events = events or [payload.posted()]
         self._history = history
         self._server: Server | None = None
+        self.prepared = folder / "gateway-keys"
+        # Settings, by their names in the environment, and more of the command line.
+        self.settings: dict[str, str] = {}
+        self.options: tuple[str, ...] = ()
+        self.cores: Sequence[int] = ()
         self.data = folder / "gateway-data"
         self.port = 0
         self.writer = ""
         self.readers: list[str] = []
 
     def start(self) -> None:
-        prepared = self._folder / "gateway-keys"
-        if not prepared.exists():
-            self._prepare(prepared)
-        self.writer, *self.readers = json.loads((prepared / "bench.json").read_text())
+        if not self.prepared.exists():
+            self._prepare(self.prepared)
+        self.writer, *self.readers = json.loads((self.prepared / "bench.json").read_text())
         shutil.rmtree(self.data, ignore_errors=True)
-        shutil.copytree(prepared / "data", self.data)
+        shutil.copytree(self.prepared / "data", self.data)
         self.port = free_port()
         self._server = Server(
-            [*GATEWAY, "serve", "--data", str(self.data), "--port", str(self.port)],
+            [*GATEWAY, "serve", "--data", str(self.data), "--port", str(self.port), *self.options],
             self._folder / "gateway.log",
-            _environment(),
+            _environment(self.settings),
+            self.cores,
         )
         self._server.wait_until(lambda: answers(self.port, "/readyz"))
         if self._history:
@@ -95,15 +100,14 @@ class Gateway:
         keys = [self._key(folder / "data", name, grant) for name, grant in named]
         (folder / "bench.json").write_text(json.dumps(keys))
 
-    @staticmethod
-    def _key(data: Path, name: str, grant: Mapping[str, object]) -> str:
+    def _key(self, data: Path, name: str, grant: Mapping[str, object]) -> str:
         arguments = ["--data", str(data), "--name", name, "--purpose", "benchmark", "--json"]
         done = subprocess.run(
             [*GATEWAY, "keys", "create", *arguments, "--grant", json.dumps(grant)],
             capture_output=True,
             text=True,
             timeout=30,
-            env=dict(os.environ) | _environment(),
+            env=dict(os.environ) | _environment(self.settings),
             check=False,
         )
         if done.returncode != 0:
@@ -140,8 +144,9 @@ class Gateway:
         shutil.rmtree(self.data, ignore_errors=True)
 
 
-def _environment() -> dict[str, str]:
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {
+        **settings,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "AUDIT_GATEWAY_LOG__LEVEL": "warning",
     }

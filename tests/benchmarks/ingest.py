@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import machine
@@ -14,21 +13,21 @@ SHAPES = ((1, 64), (100, 8), (1000, 4))  # events in a request, producers at the
 
 
 def durable_rate(
-    folder: Path, batch: int, producers: int, seconds: float, rounds: int
+    target: Gateway, batch: int, producers: int, seconds: float, rounds: int
 ) -> dict[str, Any]:
     """Every producer posts, waits for 201 and posts again; median of `rounds`."""
-    target = Gateway(folder)
     with closing(target):
         target.start()
         with closing(target.producer("--connections", producers)) as producer:
             producer.ask(f"run 1 {batch * producers * 4} 0 {batch} 30", 60)
-            runs = [_run(target, producer, batch, seconds) for _ in range(rounds)]
+            runs = [run(target, producer, batch, seconds) for _ in range(rounds)]
     runs.sort(key=lambda run: float(run["events_per_second"]))
     middle = runs[len(runs) // 2]
     return {"batch": batch, "producers": producers, "median": middle, "runs": runs}
 
 
-def _run(target: Gateway, producer: Program, batch: int, seconds: float) -> dict[str, Any]:
+def run(target: Gateway, producer: Program, batch: int, seconds: float) -> dict[str, Any]:
+    """One run, with what it cost the target."""
     watch = machine.LoadWatch({*target.pids(), *producer.pids})
     before = machine.cpu_seconds(target.pids())
     run = producer.ask(f"run 1 1000000000 0 {batch} {seconds}", seconds + 60)

@@ -27,6 +27,13 @@ def cores() -> tuple[int, int]:
     return usable[0], usable[1 % len(usable)]
 
 
+def serving_cores() -> list[int]:
+    """The cores for servers of several processes: all but the clients', where there are more than
+    two; else all."""
+    usable = sorted(os.sched_getaffinity(0))
+    return [core for core in usable if core != cores()[1]] if len(usable) > 2 else usable
+
+
 def enter_network_namespace() -> str:
     """Move this process into an empty network with loopback and Reno; say what came of it.
 

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import authorize, catchup, fanout, filters, ingest, machine, mixed
+from tests.benchmarks import authorize, catchup, fanout, filters, ingest, machine, mixed, postgres
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.programs import BenchmarkError
 from tests.benchmarks.targets import Ceiling, Nchan, Target
 
 Results = dict[str, list[dict[str, Any]]]
 FLUSH_MS = 10  # of the ceiling that joins
+WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +214,11 @@ def _catchup(run: Run) -> Measurements:
 
 
 def _ingest(run: Run) -> Measurements:
-    plan, seconds = run.plan, max(run.plan.seconds, 1)
+    plan, seconds, target = run.plan, max(run.plan.seconds, 1), Gateway(run.folder)
     return [
         (
             f"{producers} producers, {batch} in a request",
-            partial(ingest.durable_rate, run.folder, batch, producers, seconds, plan.rounds),
+            partial(ingest.durable_rate, target, batch, producers, seconds, plan.rounds),
         )
         for batch, producers in ingest.SHAPES
     ]
@@ -244,6 +245,34 @@ def _authorize(run: Run) -> Measurements:
     ]
 
 
+def _postgres(run: Run) -> Measurements:
+    plan, seconds = run.plan, max(run.plan.seconds, 1)
+    log, readers, limit = plan.log // 2, plan.moderate, plan.read_limit
+    return [
+        (
+            f"a log of {log}, {readers} readers",
+            partial(postgres.measured, run.folder, log, readers, seconds, plan.rounds, limit),
+        )
+    ]
+
+
+def _workers(run: Run) -> Measurements:
+    plan, (batch, producers) = run.plan, ingest.SHAPES[-1]
+    target = Gateway(run.folder)
+    target.options, target.cores = ("--workers", str(WORKERS)), machine.serving_cores()
+    n, folder, seconds = plan.moderate, run.folder, plan.seconds
+    return [
+        (
+            f"fan-out ws {n}",
+            partial(fanout.highest_rate, target, "ws", n, folder, seconds, plan.precision),
+        ),
+        (
+            f"ingest, {producers} producers, {batch} in a request",
+            partial(ingest.durable_rate, target, batch, producers, max(seconds, 1), plan.rounds),
+        ),
+    ]
+
+
 SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "moderate": _moderate,
     "fanout": _fanout,
@@ -253,4 +282,6 @@ SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "mixed": _mixed,
     "filters": _filters,
     "authorize": _authorize,
+    "postgres": _postgres,
+    "workers": _workers,
 }

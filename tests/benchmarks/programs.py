@@ -39,12 +39,12 @@ def compile_program(name: str, folder: Path) -> Path:
     return target
 
 
-def on_core(core: int, *, niceness: int = 0) -> Callable[[], None]:
+def on_core(*cores: int, niceness: int = 0) -> Callable[[], None]:
     """What a child does before its program starts: take its core, and die with its parent."""
     libc = ctypes.CDLL(None)
 
     def prepare() -> None:
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, cores)
         os.nice(niceness)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -52,10 +52,15 @@ def on_core(core: int, *, niceness: int = 0) -> Callable[[], None]:
 
 
 class Server:
-    """A server process on the serving core. Its log is a file in the run's folder."""
+    """A server process, on the serving core unless others are given. Its log is a file in the
+    run's folder."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        cores: Sequence[int] = (),
     ) -> None:
         self.log = log
         with log.open("ab") as out:
@@ -65,7 +70,7 @@ class Server:
                 stdout=out,
                 stderr=out,
                 env=dict(os.environ) | dict(environment or {}),
-                preexec_fn=on_core(machine.cores()[0]),
+                preexec_fn=on_core(*(cores or machine.cores()[:1])),
             )
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.filters import FEW
+from tests.benchmarks.machine import cores, serving_cores
 
 Results = dict[str, list[dict[str, Any]]]
 AT_LEAST, AT_MOST = ">=", "<="
@@ -43,6 +44,8 @@ def rows(results: Results) -> list[Row]:
         "ingest": _ingest,
         "mixed": _mixed,
         "authorize": _authorize,
+        "postgres": _postgres,
+        "workers": _workers,
     }
     lines: list[Row] = []
     for name, found in results.items():
@@ -256,4 +259,52 @@ def _authorize(found: list[dict[str, Any]]) -> list[Row]:
             Row(f"take in a change to one key {of}", one["key_change_ms"], "ms", AT_MOST, 50),
             Row(f"take in a change to one role {of}", one["role_change_ms"], "ms", AT_MOST, 50),
         ]
+    return lines
+
+
+def _postgres(found: list[dict[str, Any]]) -> list[Row]:
+    lines = []
+    for one in found:
+        on, read, taken = one["cores"], one["catchup"], one["ingest"]
+        where = (
+            f"PostgreSQL {one['version']} with the clients on core {on['database_and_clients']}, "
+            f"the gateway on core {on['gateway']}"
+        )
+        live = f"postgres: live p99, 1000 events/s to {one['readers']} readers"
+        caught_up = f"postgres: catch-up of {read['log']} events, 1 reader"
+        whole = "" if read["complete"] else "NOT COMPLETE"
+        posting = "postgres: ingest, 4 producers, 1000 in a request"
+        cost = "postgres: cpu per event ingested"
+        rows = [
+            (posting, taken["events_per_second"], "events/s", AT_LEAST, 25_000, [where]),
+            (f"{cost}, gateway", taken["gateway_us_per_event"], "us", "", None, []),
+            (f"{cost}, database", taken["database_us_per_event"], "us", "", None, []),
+            ("postgres: cpu per event placed by a step", one["step_us_per_event"], "us", "", None,
+             ["of the database, in steps of 1000"]),
+            (live, one["live"]["p99_ms"], "ms", AT_MOST, 50, []),
+            (caught_up, read["events_per_second"], "events/s", AT_LEAST, 100_000, [whole]),
+        ]  # fmt: skip
+        doubts = {posting: _remarks(one["runs"]), live: _remarks(one["steps"]),
+                  caught_up: _remarks([read])}  # fmt: skip
+        lines += [
+            Row(what, value, unit, relation, goal,
+                "; ".join(filter(None, [*remarks, doubts.get(what, "")])))
+            for what, value, unit, relation, goal, remarks in rows
+        ]  # fmt: skip
+    return lines
+
+
+def _workers(found: list[dict[str, Any]]) -> list[Row]:
+    where = f"on cores {', '.join(map(str, serving_cores()))}; the clients on {cores()[1]}"
+    lines = []
+    for one in found:
+        if "batch" in one:
+            what = f"2 workers: ingest, {one['producers']} producers, {one['batch']} in a request"
+            rate, unit, runs = one["median"]["events_per_second"], "events/s", one["runs"]
+        else:
+            what = f"2 workers: fan-out {one['mode']} {one['subscribers']}"
+            best = one["best"] or {"deliveries_per_second": 0}
+            rate, unit, runs = best["deliveries_per_second"], "deliveries/s", [best]
+        remark = "; ".join(filter(None, [where, _remarks(runs)]))
+        lines.append(Row(what, rate, unit, remark=remark))
     return lines

@@ -13,6 +13,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -79,24 +80,26 @@ async def browser(profile: Path, url: str) -> AsyncIterator[Page]:
     """A page at `url` in a browser of its own; `profile` is an empty folder for it."""
     program = chromium_program()
     assert program is not None, "Chromium is missing: run tests/setup_clients.py"
-    process = await asyncio.create_subprocess_exec(
-        program, *_FLAGS, f"--user-data-dir={profile}", "about:blank",
-        env={**os.environ, "HOME": str(profile)}, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    reading: asyncio.Task[bytes] | None = None
-    try:
-        address = await asyncio.wait_for(_address(process.stderr), _START_SECONDS)
-        reading = asyncio.create_task(process.stderr.read())
-        async with connect(address, max_size=None, proxy=None, ping_interval=None) as devtools:
-            page = Page(devtools)
-            await page.open(url)
-            yield page
-    finally:
-        await _end(process)
-        if reading is not None:
-            await reading
+    # Where it puts its socket, whose path has to be short, and does not remove it.
+    with TemporaryDirectory(prefix="browser-") as temporary:
+        process = await asyncio.create_subprocess_exec(
+            program, *_FLAGS, f"--user-data-dir={profile}", "about:blank",
+            env={**os.environ, "HOME": str(profile), "TMPDIR": temporary},
+            stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        reading: asyncio.Task[bytes] | None = None
+        try:
+            address = await asyncio.wait_for(_address(process.stderr), _START_SECONDS)
+            reading = asyncio.create_task(process.stderr.read())
+            async with connect(address, max_size=None, proxy=None, ping_interval=None) as devtools:
+                page = Page(devtools)
+                await page.open(url)
+                yield page
+        finally:
+            await _end(process)
+            if reading is not None:
+                await reading
 
 
 async def _address(errors: asyncio.StreamReader) -> str:

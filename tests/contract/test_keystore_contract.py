@@ -133,6 +133,14 @@ async def test_a_change_and_the_key_it_makes_are_one(keys: KeyStore) -> None:
     assert await keys.get("a") == changed
 
 
+async def test_a_change_may_give_a_key_another_digest(keys: KeyStore) -> None:
+    await keys.create(key("a"))
+    again = key("a", digest=b"another", pepper="p2")
+    await keys.change("a", lambda found: again)
+    assert unnumbered(await keys.get("a")) == again
+    assert [unnumbered(found) for found in (await keys.changed_since(0))[1]] == [again]
+
+
 async def test_changes_of_one_connection_are_seen_by_the_others(connect_keys: Connect) -> None:
     one, other = await connect_keys(), await connect_keys()
     await one.create(key("a"))

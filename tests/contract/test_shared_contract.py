@@ -328,10 +328,32 @@ async def test_room_is_what_fits_now_and_never_nothing(shared: Shared, clock: An
     assert delivery.room() == 50
 
 
+async def test_room_in_bytes_is_told_apart_from_room_in_events(shared: Shared) -> None:
+    delivery = shared.deliveries.of("k", events=[Rate("e", 100, 1)], size=[Rate("b", 1000, 1)])
+    assert (delivery.room(), delivery.room_bytes()) == (100, 1000)
+    delivery.take(10, 900)
+    assert (delivery.room(), delivery.room_bytes()) == (90, 100)
+    delivery.take(0, 900)
+    assert (delivery.room(), delivery.room_bytes()) == (90, 1)
+
+
+async def test_a_quota_is_spent_until_midnight_and_a_rate_never_is(
+    shared: Shared, clock: Any
+) -> None:
+    delivery = shared.deliveries.of("k", events=[Rate("e", 1, 1), Daily("d", 100)])
+    delivery.take(99, 0)
+    assert not delivery.spent
+    delivery.take(1, 0)
+    assert delivery.spent
+    clock.tick(86400 - clock.now() % 86400)
+    assert not delivery.spent
+
+
 async def test_without_limits_there_is_nothing_to_wait_for(shared: Shared) -> None:
     delivery = shared.deliveries.of("k")
     assert delivery.take(10**6, 10**9) == 0.0
-    assert delivery.room() >= 10**6
+    assert min(delivery.room(), delivery.room_bytes()) >= 10**6
+    assert not delivery.spent
 
 
 async def test_connecting_anew_is_no_way_around_a_delivery_rate(shared: Shared) -> None:

@@ -191,6 +191,8 @@ async def test_an_io_error_is_answered_and_the_log_mends_itself(
 ) -> None:
     log = await SqliteLog.open(path, clock)
     await log.append([[draft(id="before")]])
+    # As long as somebody reads, closing does not begin the write-ahead log anew.
+    await log.find("before", None)
     with files_end_at(path.with_name("log.db-wal").stat().st_size + 100):
         # Again and again: mending itself fails as well while the fault lasts.
         for number in range(4):
@@ -214,6 +216,9 @@ async def test_a_read_that_fails_says_so_however_large_it_is(
 ) -> None:
     log = await SqliteLog.open(path, clock)
     await log.append([[draft(id=f"e{number}") for number in range(500)]])
+    await log.close()
+    # What was just appended would be at hand.
+    log = await SqliteLog.open(path, clock)
 
     def broken(path: Path) -> apsw.Connection:
         raise apsw.IOError("disk I/O error")

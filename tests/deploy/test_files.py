@@ -46,8 +46,10 @@ POD = OBJECTS["Deployment"]["spec"]["template"]
 END_SECONDS = 10
 # A name alone is an image of the default registry; a host would have a dot or a port.
 PLAIN_IMAGE = re.compile(r"[a-z][a-z0-9-]*(:[a-z0-9.-]+)?")
+# What looks like the name of a setting, and is a file or an action.
+OTHERS = ("log.db", "keys.db", "keys.md", "keys.admin")
 WRITTEN = [
-    "Dockerfile", "backup.md", "compose.yaml", "haproxy.cfg", "nginx.conf", "sizing.md",
+    "Dockerfile", "backup.md", "compose.yaml", "haproxy.cfg", "keys.md", "nginx.conf", "sizing.md",
     "kubernetes/deployment.yaml", "kubernetes/horizontalpodautoscaler.yaml",
 ]  # fmt: skip
 
@@ -315,5 +317,5 @@ def settings_in(text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("file", WRITTEN)
 def test_settings_are_called_by_their_names(file: str) -> None:
-    known = {*DECLARED, *map(env_name, DECLARED), "AUDIT_GATEWAY_KEY", "log.db", "keys.db"}
+    known = {*DECLARED, *map(env_name, DECLARED), "AUDIT_GATEWAY_KEY", *OTHERS}
     assert set(settings_in((DEPLOY / file).read_text(encoding="utf-8"))) <= known

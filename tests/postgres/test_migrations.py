@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Callable
 
 import asyncpg
+import msgspec
 import pytest
 
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.event import Draft
+from gateway.keys.key import Key
+from gateway.keys.role import Role
 from gateway.store import postgres
 from gateway.store.postgres import migrate, migrations
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog
-from tests.postgres.writers import everything
+from tests.postgres.writers import everything, insert
 from tests.services.postgres import PostgresServer
 
 MakeDraft = Callable[..., Draft]
@@ -35,6 +38,68 @@ async def test_a_schema_of_every_earlier_version_is_brought_up_to_date(
     assert await everything(log) == ["a"]
     assert await keys.all() == []
     await log.close()
+    await keys.close()
+
+
+_LOG = [name for name in migrations() if name.startswith("postgres_log_")]
+_KEYS = [name for name in migrations() if name.startswith("postgres_keys_")]
+
+
+async def earlier(
+    database: str, applied: list[str], patch: pytest.MonkeyPatch
+) -> asyncpg.Connection:
+    """A connection to a database as an earlier version of the program has left it."""
+    with patch.context() as patched:
+        scripts = {name: script for name, script in migrations().items() if name in applied}
+        patched.setattr(postgres, "migrations", lambda: scripts)
+        await migrate(database)
+    return await asyncpg.connect(database, server_settings={"search_path": "audit_gateway"})
+
+
+# The first version with which a gateway ran has the first three.
+@pytest.mark.parametrize("version", range(3, len(_LOG)))
+async def test_a_log_of_every_earlier_version_keeps_its_epoch_its_events_and_their_offsets(
+    database: str, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    connection = await earlier(database, _LOG[:version], monkeypatch)
+    await connection.execute("INSERT INTO log VALUES (true, 'k3f9xq7m2p', 'event'::regclass)")
+    await connection.fetchval("SELECT begin_life('another', false)")
+    await connection.execute("SELECT tend_partitions(0, NULL, NULL)")
+    await insert(connection, ["a", "b"])
+    assert await connection.fetchval("SELECT head FROM sequence(true, 0, 1000)") == 2
+    await insert(connection, ["c"])
+    await connection.close()
+    before, now = await migrate(database)
+    assert len(before) == version
+    assert set(_LOG[version:]) <= set(now)
+    log = await PostgresLog.open(database, SystemClock())
+    assert log.epoch == "k3f9xq7m2p"
+    [appended] = await log.append([[draft(id="b", tenant="acme"), draft(id="d")]])
+    assert (appended.accepted, appended.duplicates) == (1, 1)
+    assert await everything(log) == ["a", "b", "c", "d"]
+    await log.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(_KEYS)))
+async def test_keys_of_every_earlier_version_are_kept(
+    database: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    connection = await earlier(database, _KEYS[:version], monkeypatch)
+    key = Key(
+        id="k" * 12, digest=b"", name="n", purpose="p", owner="o", grants=(), created_at=1.0,
+        expires_at=2e9,
+    )  # fmt: skip
+    document = msgspec.json.encode(key)
+    await connection.execute("INSERT INTO key VALUES ($1, $2, $3, 1)", key.id, b"d", document)
+    role = msgspec.json.encode(Role(name="reader"))
+    await connection.execute("INSERT INTO role (name, document) VALUES ('reader', $1)", role)
+    await connection.close()
+    keys = await PostgresKeys.open(database)
+    [found] = await keys.all()
+    assert (found.id, found.digest, found.revision) == (key.id, b"d", 1)
+    assert list(await keys.roles()) == ["reader"]
+    await keys.revoke(key.id, 3.0, "tried")
+    assert len(await keys.unrecorded(10)) == 1
     await keys.close()
 
 
@@ -120,4 +185,9 @@ async def test_a_user_without_rights_is_told_in_words(
     with pytest.raises(GatewayError, match="may not") as caught:
         await PostgresLog.open(url, SystemClock())
     assert caught.value.code == "database_unusable"
+    statement = caught.value.detail.split("administrator: ")[1]
+    await sql.execute(statement.replace("<user>", "nobody_here"))
+    log = await PostgresLog.open(url, SystemClock())
+    await log.close()
+    await sql.execute("DROP OWNED BY nobody_here")
     await sql.execute("DROP ROLE nobody_here")

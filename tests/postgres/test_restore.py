@@ -12,7 +12,7 @@ from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.store.postgres_log import PostgresLog, begin_new_life
 from tests.postgres.writers import everything, insert
-from tests.services.postgres import PostgresServer, installations
+from tests.services.postgres import PostgresCopy, PostgresServer, installations
 
 MakeDraft = Callable[..., Draft]
 
@@ -68,6 +68,41 @@ async def test_a_dump_that_is_restored_elsewhere_goes_on_under_another_epoch(
     assert again_opened.epoch == name, "only once"
     await again_opened.close()
     await connection.close()
+
+
+async def test_a_restored_log_whose_table_has_the_same_number_gets_another_epoch_too(
+    major: str, database: str, own_postgres: PostgresServer, draft: MakeDraft
+) -> None:
+    log = await PostgresLog.open(database, SystemClock())
+    await log.append([[draft(id="a"), draft(id="b")]])
+    epoch = log.epoch
+    await log.close()
+    dump_and_restore(major, database, own_postgres.url())
+    # Young servers number their tables alike.
+    connection = await asyncpg.connect(
+        own_postgres.url(), server_settings={"search_path": "audit_gateway"}
+    )
+    await connection.execute("UPDATE log SET event_table = 'event'::regclass")
+    await connection.close()
+    restored = await PostgresLog.open(own_postgres.url(), SystemClock())
+    assert restored.epoch != epoch
+    await restored.append([[draft(id="c"), draft(id="b")]])
+    assert await everything(restored) == ["a", "b", "c"]
+    await restored.close()
+
+
+async def test_a_base_backup_that_is_started_as_it_is_says_nothing_and_is_given_an_epoch_by_hand(
+    own_postgres: PostgresServer, draft: MakeDraft
+) -> None:
+    log = await PostgresLog.open(own_postgres.url(), SystemClock())
+    await log.append([[draft(id="a")]])
+    epoch = log.epoch
+    await log.close()
+    with PostgresCopy(own_postgres, standby=False, max_connections="20") as copy:
+        restored = await PostgresLog.open(copy.url(), SystemClock())
+        assert restored.epoch == epoch
+        await restored.close()
+        assert await begin_new_life(copy.url()) != epoch
 
 
 async def test_a_new_life_on_request_has_another_epoch_and_the_same_events(

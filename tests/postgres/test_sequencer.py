@@ -13,10 +13,11 @@ import pytest
 from gateway.clock import SystemClock, parse_rfc3339
 from gateway.event import Draft
 from gateway.store.postgres_log import PostgresLog
-from tests.postgres.writers import Writers, everything, insert, until_head
+from tests.postgres.writers import Writers, everything, insert, naive_reader, until_head
 
 MakeDraft = Callable[..., Draft]
 WRITERS = 64
+BY_SEQUENCE = "SELECT seq, id FROM audit_gateway.event WHERE seq > $1 ORDER BY seq LIMIT 5000"
 
 
 @asynccontextmanager
@@ -36,20 +37,6 @@ async def migrated(url: str) -> None:
         pass
 
 
-async def naive_reader(url: str, seen: set[str], stop: asyncio.Event) -> None:
-    """Follows the table by `seq > last`, as one would without a sequencer."""
-    connection = await asyncpg.connect(url)
-    last = -1
-    while not stop.is_set():
-        rows = await connection.fetch(
-            "SELECT seq, id FROM audit_gateway.event WHERE seq > $1 ORDER BY seq LIMIT 5000", last
-        )
-        seen.update(row["id"] for row in rows)
-        last = rows[-1]["seq"] if rows else last
-        await asyncio.sleep(0.005)
-    await connection.close()
-
-
 async def follow(log: PostgresLog, found: list[str], stop: asyncio.Event) -> None:
     """Reads the log while it grows, as a stream does."""
     while not stop.is_set() or len(found) < log.head:
@@ -63,21 +50,18 @@ async def test_rows_of_64_writers_that_commit_in_any_order_come_once_and_densely
     database: str, sql: asyncpg.Connection, rows: int
 ) -> None:
     stop = asyncio.Event()
-    naive: set[str] = set()
     followed: list[list[str]] = [[], []]
     async with opened(database, 2) as logs:
         left_open = await asyncpg.connect(database)
         await left_open.execute("BEGIN")
         await insert(left_open, ["left open"])
         reading = [
-            asyncio.create_task(naive_reader(database, naive, stop)),
-            *(
-                asyncio.create_task(follow(log, found, stop))
-                for log, found in zip(logs, followed, strict=True)
-            ),
+            asyncio.create_task(follow(log, found, stop))
+            for log, found in zip(logs, followed, strict=True)
         ]
         writers = Writers(database, rows, seed=9)
-        await writers.run(WRITERS)
+        async with naive_reader(database, BY_SEQUENCE) as naive:
+            await writers.run(WRITERS)
         for log in logs:
             await until_head(log, len(writers.committed), seconds=180)
         stop.set()
@@ -86,7 +70,7 @@ async def test_rows_of_64_writers_that_commit_in_any_order_come_once_and_densely
         await until_head(logs[0], len(writers.committed) + 1)
         assert await everything(logs[0], after=len(writers.committed)) == ["left open"]
         assert len(writers.committed) >= rows
-        assert writers.rolled_back > 0
+        assert min(writers.rolled_back, writers.savepoints) > 0
         for found in followed:
             assert len(found) == len(writers.committed), "each offset was read once"
             assert set(found) == writers.committed

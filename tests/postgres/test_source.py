@@ -17,7 +17,8 @@ from gateway.store import postgres_source
 from gateway.store.postgres_log import PostgresLog
 from gateway.store.postgres_source import TableSource, preparation, prepare
 from gateway.store.postgres_table import Source
-from tests.postgres.writers import Writers, eventually, everything, until_head
+from tests.postgres.writers import Writers, eventually, everything, naive_reader, until_head
+from tests.services.postgres import PostgresServer, installations
 
 TABLE = """
 CREATE TABLE "Audit Trail" (
@@ -99,7 +100,9 @@ async def test_rows_that_64_writers_put_into_a_table_of_theirs_come_once_and_den
     await add(left_open, ["left open"])
     async with following(prepared) as log, following(prepared):
         writers = Writers(prepared, rows, seed=3, insert=add)
-        await writers.run(64)
+        by_key = f"SELECT id, code FROM {NAME} WHERE id > $1 ORDER BY id LIMIT 5000"
+        async with naive_reader(prepared, by_key) as naive:
+            await writers.run(64)
         await until_head(log, len(writers.committed), seconds=180)
         await left_open.execute("COMMIT")
         await until_head(log, len(writers.committed) + 1)
@@ -107,6 +110,8 @@ async def test_rows_that_64_writers_put_into_a_table_of_theirs_come_once_and_den
         assert len(found) == len(set(found)) == len(writers.committed) + 1 > rows
         assert set(found) == writers.committed | {"left open"}
         assert found[-1] == "left open"
+        assert min(writers.rolled_back, writers.savepoints) > 0
+        assert writers.committed - naive, "reading by `id > last` would have been as good"
     await left_open.close()
 
 
@@ -295,8 +300,12 @@ async def test_preparing_is_one_statement_that_is_shown_before_it_is_run(
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (Source("nothing", COLUMNS), "no table nothing"),
-        (Source(NAME, {**COLUMNS, "reason": "nte"}), "no column nte"),
+        (Source("nothing", COLUMNS), "no table public.nothing that this user can see; name it"),
+        (Source(NAME, {**COLUMNS, "reason": "nte"}), "the column nte, which .* has not; it has am"),
+        (Source(NAME, {**COLUMNS, "time": "payload"}), "time is made of .* json; it needs a times"),
+        (Source(NAME, {**COLUMNS, "severity": "happened"}), "it needs a whole number"),
+        (Source(NAME, {**COLUMNS, "targets": "note"}), "it needs json or jsonb that holds a list"),
+        (Source(NAME, {**COLUMNS, "actor.id": "level.who"}), "level, which is integer; only json"),
         (Source(NAME, {"category": "=a"}), "action is needed"),
         (Source(NAME, {**COLUMNS, "actor.mail": "who"}), "no member 'actor.mail'"),
     ],
@@ -365,3 +374,59 @@ async def test_a_table_that_is_only_read_is_followed_behind_a_horizon(
         assert await everything(log) == ["old", "a", "b"]
         await table.close()
     await other.close()
+
+
+async def test_whoever_may_only_read_is_told_the_process_that_rows_wait_for(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    role = f"follower_{database.rpartition('_')[2]}"
+    name = await sql.fetchval("SELECT current_database()")
+    await sql.execute(
+        f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {name} TO {role};"
+        f"GRANT SELECT ON {NAME} TO {role}"
+    )
+    other = await asyncpg.connect(database)
+    await other.execute("BEGIN")
+    await add(other, ["a"])
+    await add(sql, ["b"])
+    url = database.replace("gateway@", f"{role}@")
+    table = await TableSource.open(url, Source(NAME, COLUMNS, read_only=True), SystemClock())
+    log = await PostgresLog.open(url, SystemClock())
+    assert await table.collect() == 0
+    horizon = await table.horizon()
+    assert horizon is not None
+    assert horizon.pid == other.get_server_pid()
+    await other.close()
+    await log.close()
+    await table.close()
+    await sql.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_forgotten_prepared_transaction_is_named(major: str) -> None:
+    with PostgresServer(installations()[major], max_prepared_transactions="2") as server:
+        connection = await asyncpg.connect(server.url())
+        await connection.execute(TABLE)
+        await connection.execute("BEGIN")
+        await add(connection, ["a"])
+        await connection.execute("PREPARE TRANSACTION 'forgotten'")
+        await add(connection, ["b"])
+        source = Source(NAME, COLUMNS, read_only=True)
+        table = await TableSource.open(server.url(), source, SystemClock())
+        assert await table.collect() == 0
+        horizon = await table.horizon()
+        assert horizon is not None
+        assert (horizon.pid, horizon.application) == (None, "prepared transaction forgotten")
+        await table.close()
+        await connection.close()
+
+
+async def test_a_table_whose_key_does_not_grow_cannot_be_followed_by_it(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("CREATE TABLE by_uuid (id uuid PRIMARY KEY, verb text)")
+    columns = {"category": "=a", "action": "verb"}
+    with pytest.raises(GatewayError, match="id is uuid; use the mode prepared"):
+        await TableSource.open(database, Source("by_uuid", columns, read_only=True), SystemClock())
+    await prepare(database, Source("by_uuid", columns))
+    table = await TableSource.open(database, Source("by_uuid", columns), SystemClock())
+    await table.close()

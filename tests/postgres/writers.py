@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -38,6 +39,7 @@ class Writers:
         self._random = random.Random(seed)
         self.committed: set[str] = set()
         self.rolled_back = 0
+        self.savepoints = 0
 
     async def run(self, count: int) -> None:
         await asyncio.gather(*(self._write(f"w{number}") for number in range(count)))
@@ -61,12 +63,14 @@ class Writers:
         how = rng.random()
         if how < 0.2:
             # A savepoint that stays: its rows carry a subtransaction's xmin.
+            self.savepoints += 1
             async with connection.transaction():
                 await self._insert(connection, ids)
         elif how < 0.4:
             half = len(ids) // 2
             kept = ids[:half]
             await self._insert(connection, kept)
+            self.savepoints += 1
             savepoint = connection.transaction()
             await savepoint.start()
             await self._insert(connection, ids[half:])
@@ -80,6 +84,37 @@ class Writers:
         else:
             await transaction.commit()
             self.committed.update(kept)
+
+
+@asynccontextmanager
+async def naive_reader(url: str, query: str) -> AsyncIterator[set[str]]:
+    """The ids that one gets who follows a table as one would without a sequencer.
+
+    `query` gives rows whose first column is above `$1`, in its order, and whose second is the id.
+    """
+    seen: set[str] = set()
+    stop = asyncio.Event()
+
+    async def follow() -> None:
+        connection = await asyncpg.connect(url)
+        last = -1
+        while True:
+            # It has looked once more after the end.
+            ended = stop.is_set()
+            rows = await connection.fetch(query, last)
+            seen.update(row[1] for row in rows)
+            if ended and not rows:
+                break
+            last = rows[-1][0] if rows else last
+            await asyncio.sleep(0.005)
+        await connection.close()
+
+    following = asyncio.create_task(follow())
+    try:
+        yield seen
+    finally:
+        stop.set()
+        await following
 
 
 async def everything(log: Log, after: int = 0) -> list[str]:

@@ -130,7 +130,8 @@ class GatewayClient:
 
     async def mint(self, *grants: dict[str, Any], **members: Any) -> str:
         """A new key with those grants."""
-        body = {"name": "test", "purpose": "a test", "grants": list(grants), **members}
+        body = {"name": "test", "purpose": "a test", "owner": "tests", "grants": list(grants)}
+        body |= members
         answer = await self.post("/v1/keys", json=body, key=self.admin)
         assert answer.status == 201, answer.body
         key: str = answer.json()["key"]

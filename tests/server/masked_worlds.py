@@ -135,7 +135,7 @@ class Worlds:
         pepper = b"p" * 32
         made = {
             name: new_key(
-                name=name, purpose="p", owner="", now=NOW, life=3600.0, pepper=pepper,
+                name=name, purpose="p", owner="o", now=NOW, life=3600.0, pepper=pepper,
                 grants=parse_grants(
                     [{"actions": READ, "categories": ["**"], **grant} for grant in grants]
                 ),

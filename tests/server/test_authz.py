@@ -289,10 +289,13 @@ async def test_a_document_tells_the_whole_life_of_a_key(gateway: Gateway) -> Non
     found = await facts(gateway, key)
     assert found["key"]["state"] == "draining"
     assert found["key"]["successor"] == key_id(successor)
+    line = [key_id(key), key_id(successor)]
+    assert [one["id"] for one in found["rotations"]] == line
     assert found["last_use"]["address"] == "127.0.0.1"
     assert found["unused"] == ["idle"]
     after = await facts(gateway, successor)
     assert after["key"]["predecessor"] == key_id(key)
+    assert [one["id"] for one in after["rotations"]] == line
     assert (after["last_use"], after["unused"]) == (None, ["g1", "idle"])
     await gateway.post(
         f"/v1/keys/{key_id(successor)}/suspend", key=gateway.admin, json={"reason": "odd"}

@@ -56,7 +56,7 @@ async def test_five_denials_are_a_finding_an_event_and_a_metric(gateway: Gateway
     assert (finding["count"], finding["state"], finding["severity"]) == (5, "open", 3)
     assert finding["first_seen"] <= finding["last_seen"]
     assert finding["data"]["address"] == "127.0.0.1"
-    page = await gateway.pull(gateway.admin, category="gateway.anomaly")
+    page = await gateway.pull(gateway.admin, category="gateway.anomaly", wait="3")
     [told] = page["events"]
     assert told["data"]["finding"] == finding["id"]
     assert told["targets"][0]["urn"] == f"key:{key_id(key)}"
@@ -191,6 +191,9 @@ async def test_findings_are_narrowed_by_key_signal_and_state(gateway: Gateway) -
     assert newest == sorted(newest, reverse=True)
     answer = await gateway.get("/v1/findings", key=gateway.admin, params={"sort": "x"})
     answer.problem(400, "unknown_parameter")
+    for name, slip in (("signal", "denial"), ("state", "closed"), ("state", "")):
+        answer = await gateway.get("/v1/findings", key=gateway.admin, params={name: slip})
+        assert answer.problem(400, "invalid_request")["parameter"] == name
 
 
 async def test_what_is_expected_is_silent_until_it_is_no_longer(gateway: Gateway) -> None:

@@ -173,7 +173,8 @@ async def test_a_key_that_is_not_there_is_404(
     [
         {"nme": "x"}, {"id": "000000000000"}, {"key": "x"}, {"digest": "x"}, {"state": "active"},
         {"revoked_at": 0}, {"predecessor": "0" * 12}, {"drains_until": 0}, {"revision": 1},
-        {"purpose": ""}, {"purpose": None}, {"name": "a\nb"}, {"owner": 7}, {"name": "x" * 257},
+        {"purpose": ""}, {"purpose": None}, {"name": "a\nb"}, {"owner": 7}, {"owner": " "},
+        {"owner": None}, {"name": "x" * 257},
         {"expires_in": "30d", "expires_at": "2099-01-01T00:00:00Z"}, {"expires_in": "91d"},
         {"expires_in": "0s"}, {"expires_at": "2001-01-01T00:00:00Z"}, {"expires_in": 30},
         {"grants": {}}, {"grants": [EVERYTHING] * 65}, {"roles": "auditor"}, {"roles": ["Auditor"]},
@@ -183,14 +184,14 @@ async def test_a_key_that_is_not_there_is_404(
 )  # fmt: skip
 async def test_what_makes_no_sense_makes_no_key(gateway: Gateway, change: dict[str, Any]) -> None:
     before = len((await admin(gateway, "GET", "/v1/keys")).json()["keys"])
-    body = {"name": "n", "purpose": "p", "grants": [AUTH], **change}
+    body = {"name": "n", "purpose": "p", "owner": "o", "grants": [AUTH], **change}
     answer = await admin(gateway, "POST", "/v1/keys", body)
     assert answer.status == 400, answer.body
     assert len((await admin(gateway, "GET", "/v1/keys")).json()["keys"]) == before
 
 
 async def test_a_role_that_is_not_there_is_named(gateway: Gateway) -> None:
-    body = {"name": "n", "purpose": "p", "roles": ["auditor", "audiotr"]}
+    body = {"name": "n", "purpose": "p", "owner": "o", "roles": ["auditor", "audiotr"]}
     problem = (await admin(gateway, "POST", "/v1/keys", body)).problem(400, "unknown_role")
     assert "'audiotr'" in problem["detail"]
 
@@ -285,12 +286,12 @@ async def test_a_key_makes_no_key_that_may_more(
     gateway: Gateway, grants: list[dict[str, Any]]
 ) -> None:
     limited = await minter(gateway)
-    body = {"name": "n", "purpose": "p", "grants": grants}
+    body = {"name": "n", "purpose": "p", "owner": "o", "grants": grants}
     exceeds(await admin(gateway, "POST", "/v1/keys", body, limited))
     exceeds(await put_role(gateway, "team", *grants, by=limited))
     # Nor through a role that somebody else has made, nor by rotating a key that may more.
     assert (await put_role(gateway, "team", *grants)).status == 201
-    body = {"name": "n", "purpose": "p", "roles": ["team"]}
+    body = {"name": "n", "purpose": "p", "owner": "o", "roles": ["team"]}
     exceeds(await admin(gateway, "POST", "/v1/keys", body, limited))
     for other in (await gateway.mint(*grants), await gateway.mint(roles=["team"])):
         exceeds(await change(gateway, other, "rotate", by=limited))
@@ -299,7 +300,7 @@ async def test_a_key_makes_no_key_that_may_more(
 
 async def test_what_a_key_has_it_passes_on(gateway: Gateway) -> None:
     limited = await minter(gateway)
-    body = {"name": "n", "purpose": "p", "grants": LIMITED}
+    body = {"name": "n", "purpose": "p", "owner": "o", "grants": LIMITED}
     answer = await admin(gateway, "POST", "/v1/keys", body, limited)
     assert answer.status == 201, answer.body
     assert (await put_role(gateway, "team", *OWN, by=limited)).status == 201
@@ -318,7 +319,7 @@ async def test_predefined_roles_are_passed_on_only_by_who_has_as_much(
     gateway: Gateway, role: str
 ) -> None:
     limited = await minter(gateway)
-    body = {"name": "n", "purpose": "p", "roles": [role]}
+    body = {"name": "n", "purpose": "p", "owner": "o", "roles": [role]}
     exceeds(await admin(gateway, "POST", "/v1/keys", body, limited))
     assert (await admin(gateway, "POST", "/v1/keys", body)).status == 201
 
@@ -327,7 +328,7 @@ async def test_the_masks_of_all_of_ones_grants_are_passed_on(gateway: Gateway) -
     """The minter sees `auth` through both grants, and so without names."""
     hiding = {**EVERYTHING, "fields": {"mask": ["actor.name"]}}
     limited = await gateway.mint(AUTH, hiding, ADMIN)
-    body = {"name": "n", "purpose": "p", "grants": [AUTH]}
+    body = {"name": "n", "purpose": "p", "owner": "o", "grants": [AUTH]}
     exceeds(await admin(gateway, "POST", "/v1/keys", body, limited))
 
 

@@ -133,7 +133,7 @@ async def test_what_the_gateway_answers_is_what_the_document_says(gateway: Gatew
     valid(await gateway.pull(), "Page")
     valid((await gateway.get("/v1/events/x?tenant=a")).json(), "Event")
     valid((await gateway.get("/v1/events/x")).json(), "Problem")
-    asked = {"name": "n", "purpose": "p", "grants": [grant], "expires_in": "1h"}
+    asked = {"name": "n", "purpose": "p", "owner": "o", "grants": [grant], "expires_in": "1h"}
     valid(asked, "NewKey")
     minted = (await gateway.post("/v1/keys", json=asked, **admin)).json()
     valid(minted, "MintedKey")

@@ -54,8 +54,8 @@ def installations() -> dict[str, Path]:
 class PostgresServer:
     """One running server. Use as a context manager, or call `close`.
 
-    `url("name")` names a database of it. With `durable` it syncs to disk as in
-    production; without, it is quicker and loses nothing but power failures.
+    `url("name")` names a database of it; `version` is its major one. With `durable` it syncs to
+    disk as in production; without, it is quicker and loses nothing but power failures.
     """
 
     def __init__(self, programs: Path, *, durable: bool = False, **settings: str) -> None:
@@ -64,21 +64,26 @@ class PostgresServer:
         self._guard = subprocess.Popen(
             ["sh", "-c", _GUARD], cwd=self.folder, stdin=subprocess.PIPE, start_new_session=True
         )
+        self.programs = programs
         self._programs = self._reachable(programs)
+        self.version = _major(self._programs, **self._identity)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
         self._settings = {"fsync": "on" if durable else "off", **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = count(1)
         try:
-            self._run(
-                "initdb", "--pgdata=data", f"--username={_USER}", "--auth=trust",
-                "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions",
-            )  # fmt: skip
+            self._make()
             self.start()
         except BaseException:
             self.close()
             raise
+
+    def _make(self) -> None:
+        self._run(
+            "initdb", "--pgdata=data", f"--username={_USER}", "--auth=trust",
+            "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions",
+        )  # fmt: skip
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
@@ -158,6 +163,24 @@ class PostgresServer:
                 shutil.copytree(site / name, self.folder / "site" / name)
             return self.folder / "site" / programs.relative_to(site)
         return programs
+
+
+class PostgresCopy(PostgresServer):
+    """A physical copy of a running server: a standby of it until `promote`, or on its own."""
+
+    def __init__(self, primary: PostgresServer, *, standby: bool = True, **settings: str) -> None:
+        self._primary, self._standby = primary, standby
+        super().__init__(primary.programs, **settings)
+
+    def _make(self) -> None:
+        self._run(
+            "pg_basebackup", "--pgdata=data", f"--dbname={self._primary.url()}", "--no-sync",
+            "--checkpoint=fast", *(["--write-recovery-conf"] if self._standby else []),
+        )  # fmt: skip
+
+    def promote(self) -> None:
+        """Make a primary of a standby; returns when it takes writes."""
+        self._run("pg_ctl", "promote", "--pgdata=data", "--wait")
 
 
 @contextmanager

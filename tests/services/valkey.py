@@ -10,7 +10,6 @@ Needs no rights, listens on loopback only, and leaves nothing behind.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,12 @@ from typing import BinaryIO
 START_SECONDS = 10
 _STOP_SECONDS = 5
 _PORTS_TRIED = 3
+# Ends the server and removes its folder when its input ends: with us, even if we are killed.
+_GUARD = """
+cat > /dev/null
+test -e pid && kill -KILL "$(cat pid)"
+rm -rf "$PWD"
+"""
 
 
 def binary() -> Path:
@@ -40,6 +45,9 @@ class Valkey:
 
     def __init__(self, *options: tuple[str, str], sentinel: str | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="valkey-"))
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD], cwd=self.folder, stdin=subprocess.PIPE, start_new_session=True
+        )
         self.port = 0
         self._options = options
         self._sentinel = sentinel
@@ -63,6 +71,7 @@ class Valkey:
                 [binary(), *self._arguments()], cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        (self.folder / "pid").write_text(str(self._process.pid))
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -102,7 +111,7 @@ class Valkey:
     def close(self) -> None:
         """End it and delete what it wrote."""
         self._end(signal.SIGTERM)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._guard.communicate(timeout=_STOP_SECONDS)
 
     def __enter__(self) -> Valkey:
         return self
@@ -153,6 +162,7 @@ class Valkey:
         process, self._process = self._process, None
         if process is None:
             return
+        (self.folder / "pid").unlink(missing_ok=True)
         # A frozen process would not hear it.
         process.send_signal(signal.SIGCONT)
         process.send_signal(how)

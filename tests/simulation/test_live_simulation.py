@@ -23,8 +23,10 @@ from gateway.encode.wire import GOING_AWAY
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.keys.policy import View
-from gateway.live.hub import Hub, Pace
+from gateway.live import hub as hub_module
+from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
+from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
@@ -272,11 +274,18 @@ def draft(number: int, rng: random.Random) -> Draft:
     )
 
 
-def simulate(seed: int, *, trims: bool) -> tuple[World, list[Client]]:
+def simulate(
+    seed: int, monkeypatch: pytest.MonkeyPatch, *, trims: bool
+) -> tuple[World, list[Client]]:
     loop = VirtualTimeLoop(random.Random(seed))
     asyncio.set_event_loop(loop)
     try:
         world = World(seed, loop, trims=trims)
+        rng = random.Random(seed)
+        # So that even these few events are written in several parts.
+        monkeypatch.setattr(hub_module, "_BATCH_EVENTS", rng.choice((1, 3, 100)))
+        monkeypatch.setattr(hub_module, "_FLUSH_BYTES", rng.choice((100, 500, 65536)))
+        monkeypatch.setattr(hub_module, "_MOST_OWED", rng.choice((2, 10, 128)))
         clients = loop.run_until_complete(asyncio.wait_for(world.run(), 100_000))
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
@@ -290,8 +299,10 @@ def in_gap(offset: int, client: Client) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_every_wanted_event_arrives_exactly_once_and_in_order(seed: int) -> None:
-    world, clients = simulate(seed, trims=False)
+def test_every_wanted_event_arrives_exactly_once_and_in_order(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, clients = simulate(seed, monkeypatch, trims=False)
     for client in clients:
         matches = client.wanted.compile()
         expected = [e.offset for e in world.written if e.offset > client.began and matches(e)]
@@ -300,8 +311,10 @@ def test_every_wanted_event_arrives_exactly_once_and_in_order(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", range(1000, 1030))
-def test_what_retention_took_is_told_as_a_gap_and_nothing_else_is_missing(seed: int) -> None:
-    world, clients = simulate(seed, trims=True)
+def test_what_retention_took_is_told_as_a_gap_and_nothing_else_is_missing(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, clients = simulate(seed, monkeypatch, trims=True)
     for client in clients:
         matches = client.wanted.compile()
         wanted = [e.offset for e in world.written if e.offset > client.began and matches(e)]

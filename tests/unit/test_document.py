@@ -16,6 +16,7 @@ from gateway.keys.document import Facts, as_json, blocks
 from gateway.keys.document_text import to_html, to_markdown, visible
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
+from gateway.keys.limits import KeyLimits
 from gateway.keys.named_grant import grants_of_key
 from gateway.keys.sentences import grant_sentences, limits_of
 
@@ -105,6 +106,7 @@ def test_a_document_says_everything_there_is_to_say() -> None:
             "last_use": last, "samples": (b'{"cursor":"c","data":{"n":1}}',),
             "samples_note": "The newest ones.", "looked_since": NOW - 86400,
             "unused": grants_of_key(facts(parse_grant(FULL)).key, {}),
+            "line": (facts(id="r" * 12, revoked_at=NOW).key, facts().key, facts(id="s" * 12).key),
         },
         successor="s" * 12, predecessor="r" * 12, drains_until=NOW + 60,
     )  # fmt: skip
@@ -114,11 +116,14 @@ def test_a_document_says_everything_there_is_to_say() -> None:
     assert shown["cannot"][0] == "Must not stream events of category billing."
     assert (shown["masks"], shown["drops"]) == (["actor.name"], ["data.payload"])
     assert shown["last_use"] == last
+    assert [(one["id"][0], one["state"]) for one in shown["rotations"]] == [
+        ("r", "revoked"), ("k", "active"), ("s", "active"),
+    ]  # fmt: skip
     assert (shown["unused"], shown["unused_since"][:10]) == (["g1"], "2023-11-14")
     assert json.loads(msgspec.json.encode(shown))["samples"] == [{"cursor": "c", "data": {"n": 1}}]
     parts = (
         "siem", "forwarding", "ops", "draining", "s" * 12, "r" * 12, "192.0.2.1", "curl/8",
-        "Grants without use since 2023-11-14", "The newest ones.",
+        "Grants without use since 2023-11-14", "The newest ones.", "Rotations", "this key",
     )  # fmt: skip
     for text in (to_markdown(blocks(made)), to_html(blocks(made))):
         assert [part for part in parts if part not in text] == []
@@ -132,6 +137,13 @@ def test_what_is_not_known_is_said_to_be_so() -> None:
     assert "none is known" in text
     assert "Nothing: it has no grants." in text
     assert "without use" not in text
+    assert "Rotations" not in text
+
+
+def test_limits_of_its_own_are_shown() -> None:
+    made = facts(limits=KeyLimits(events_per_second=7))
+    assert "| Limit of events per second | 7 |" in to_markdown(blocks(made))
+    assert as_json(made)["key"]["limits"] == {"events_per_second": 7}
 
 
 def test_reasons_of_an_end_are_shown() -> None:

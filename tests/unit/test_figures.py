@@ -6,8 +6,10 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+from gateway.keys.pepper import Pepper, Peppers
 from gateway.live.hub import Totals
 from gateway.server.figures import FIGURES, Figures
+from gateway.shared.ports import Health
 
 
 def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0) -> Any:
@@ -16,8 +18,20 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
     )
     record = SimpleNamespace(uses=0, written=0, waiting=0)
     watchdog = SimpleNamespace(findings=SimpleNamespace(found=0))
-    log = SimpleNamespace(head=head, floor=1)
-    return SimpleNamespace(hub=hub, log=log, record=record, watchdog=watchdog)
+    log = SimpleNamespace(head=head, floor=1, trouble=None)
+    limits = SimpleNamespace(refusals=0)
+    shared = SimpleNamespace(health=Health)
+    keyring = SimpleNamespace(peppers=Peppers((Pepper(b"p" * 32),)))
+    return SimpleNamespace(
+        keyring=keyring,
+        hub=hub,
+        log=log,
+        record=record,
+        watchdog=watchdog,
+        limits=limits,
+        shared=shared,
+        followed=None,
+    )
 
 
 def said(figures: Figures) -> dict[str, int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from gateway.keys.finding import Finding, new_finding, silence
+from gateway.keys.finding import SIGNALS, VOLUME, Finding, new_finding, silence
 from gateway.keys.signals import Sign
 
 HOUR = 3600
@@ -80,3 +83,9 @@ def test_what_is_shown_has_the_members_of_the_interface() -> None:
 def test_a_finding_survives_being_written_down() -> None:
     finding = new_finding(Sign("volume", AT), "k").counted(Sign("volume", AT, 1, {"times": 9.5}))
     assert msgspec.json.decode(msgspec.json.encode(finding), type=Finding) == finding
+
+
+def test_all_signals_that_are_documented_can_be_asked_for_and_no_others() -> None:
+    page = (Path(__file__).parents[2] / "deploy" / "unusual-activity.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z_]+)` \| .* \| (?:1 hour|6 hours) \|$", page, re.MULTILINE)
+    assert {*rows, VOLUME} == set(SIGNALS)

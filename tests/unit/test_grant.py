@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidRequest
+from gateway.keys import grant as grant_module
 from gateway.keys.grant import (
     ACTIONS,
     MAX_GRANTS,
@@ -177,3 +178,16 @@ def test_text_that_is_no_grant_is_refused(text: str) -> None:
         parse_grant_text(text)
     assert caught.value.code == "invalid_grant"
     caught.value.detail.encode()
+
+
+def test_networks_are_not_read_anew_for_every_request_of_an_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = {"cidr": [f"10.{n}.0.0/16" for n in range(64)]}
+    when = parse_grant({**LEAST, "when": many}).when
+    assert when is not None
+    assert when.holds(0.0, "10.63.7.7") is None
+    assert when.holds(0.0, "10.64.7.7") == "address_not_allowed"
+    monkeypatch.delattr(grant_module, "ip_network")
+    assert when.holds(0.0, "10.63.7.7") is None
+    assert when.holds(0.0, "10.64.7.7") == "address_not_allowed"

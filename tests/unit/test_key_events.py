@@ -14,6 +14,7 @@ from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.key import Key
+from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.role import Role
 from gateway.keys.use import PULLED, Use
 from gateway.live.key_events import KeyEvents
@@ -35,7 +36,7 @@ class Followed:
         self.clock = clock
         self.writer = writer
         self.hub = FakeHub()
-        self.keyring = Keyring(self.store, b"p" * 32, clock)
+        self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
         self.traces = Traces(self.store)
         self.events = KeyEvents(
             self.store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,21 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
+from gateway.keys.pepper import Pepper, Peppers, pepper_id
 from gateway.keys.policy import Allowed, Denied
 from gateway.keys.provisioning import new_key
 from gateway.keys.role import Role
-from gateway.keys.token import _checksum, new_token
+from gateway.keys.token import _checksum, digest, new_token
 from gateway.live import keyring as keyring_module
 from gateway.live.keyring import Keyring
 from gateway.store.sqlite_keys import SqliteKeys
 
 PEPPER = b"p" * 32
+PEPPERS = Peppers((Pepper(PEPPER),))
 
 
 def grant(*categories: str, **members: Any) -> Grant:
@@ -36,14 +40,14 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteKeys]:
 
 @pytest.fixture
 async def keyring(store: SqliteKeys, clock: Any) -> Keyring:
-    keyring = Keyring(store, PEPPER, clock)
+    keyring = Keyring(store, lambda: PEPPERS, clock)
     await keyring.refresh()
     return keyring
 
 
 async def made(store: SqliteKeys, clock: Any, *grants: Grant, **members: Any) -> tuple[Key, str]:
     key, token = new_key(
-        name="n", purpose="p", owner="", grants=grants, now=clock.now(), life=3600.0,
+        name="n", purpose="p", owner="o", grants=grants, now=clock.now(), life=3600.0,
         pepper=PEPPER, **members,
     )  # fmt: skip
     await store.create(key)
@@ -90,17 +94,43 @@ async def test_an_unknown_key_costs_exactly_what_a_wrong_secret_costs(
     assert await keyring.authenticate(with_secret_of(token, other)) is None
     wrong = work.take()
     assert unknown == wrong == ["get", "digest", "same"]
+    # Again: by now the key is in memory, which must not make it faster to be wrong about it.
+    assert await keyring.authenticate(other) is None
+    unknown = work.take()
+    assert await keyring.authenticate(with_secret_of(token, other)) is None
+    wrong = work.take()
+    assert sorted(unknown) == sorted(wrong) == ["digest", "get", "same"]
 
 
-async def test_a_known_key_costs_one_digest_and_one_comparison_right_or_wrong(
+@pytest.mark.parametrize("state", ["active", "revoked", "suspended", "expired"])
+async def test_a_wrong_secret_costs_the_same_whatever_the_state_of_the_key(
+    keyring: Keyring, store: SqliteKeys, clock: Any, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    key, token = await made(store, clock)
+    now = clock.now()
+    if state == "revoked":
+        await store.change(key.id, lambda key: lifecycle.revoke(key, now, ""))
+    elif state == "suspended":
+        await store.change(key.id, lambda key: lifecycle.suspend(key, now, ""))
+    elif state == "expired":
+        clock.tick(400 * 86400)
+    _, other = new_token()
+    work = Work(monkeypatch, store)
+    await keyring.authenticate(other)
+    unknown = work.take()
+    for _ in range(3):
+        assert await keyring.authenticate(with_secret_of(token, other)) is None
+        assert sorted(work.take()) == sorted(unknown)
+
+
+async def test_a_known_key_costs_one_digest_and_one_comparison_and_no_look_up(
     keyring: Keyring, store: SqliteKeys, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, token = await made(store, clock)
     assert await keyring.authenticate(token) == await store.get(key.id)
-    _, other = new_token()
     work = Work(monkeypatch, store)
-    for presented in (token, with_secret_of(token, other), token):
-        await keyring.authenticate(presented)
+    for _ in range(3):
+        await keyring.authenticate(token)
         assert work.take() == ["digest", "same"]
 
 
@@ -193,3 +223,160 @@ async def test_hours_and_networks_are_looked_at_each_time(
     assert found is not None
     for address, allowed in (("10.1.1.1", True), ("192.0.2.1", False), ("10.1.1.1", True)):
         assert isinstance(keyring.decide(found, "stream", address), Allowed) is allowed
+
+
+# Peppers
+
+NEXT = b"n" * 32
+
+
+class Rotated:
+    """A keyring whose peppers a test changes as the file of them would."""
+
+    def __init__(self, store: SqliteKeys, clock: Any) -> None:
+        self.peppers = PEPPERS
+        self.keyring = Keyring(store, lambda: self.peppers, clock)
+
+    async def take(self, peppers: Peppers) -> None:
+        self.peppers = peppers
+        await self.keyring.refresh()
+
+
+@pytest.fixture
+def rotated(store: SqliteKeys, clock: Any) -> Rotated:
+    return Rotated(store, clock)
+
+
+COMING = PEPPERS.with_coming(NEXT)
+SWITCHED = COMING.switched(leaked=False)
+
+
+@pytest.mark.parametrize("leaked", [True, False])
+async def test_a_key_in_use_moves_to_the_current_pepper_and_needs_the_former_no_more(
+    rotated: Rotated, store: SqliteKeys, clock: Any, leaked: bool
+) -> None:
+    key, token = await made(store, clock, grant("**"))
+    await rotated.take(COMING.switched(leaked=leaked))
+    assert await rotated.keyring.authenticate(token) is not None
+    moved = await store.get(key.id)
+    assert moved is not None
+    assert (moved.pepper, moved.digest) == (pepper_id(NEXT), digest(NEXT, token))
+    assert (moved.change, moved.changed_by) == ("rehashed", "gateway")
+    assert msgspec.structs.replace(
+        moved, pepper=key.pepper, digest=key.digest, change=key.change, changed_at=key.changed_at,
+        revision=key.revision,
+    ) == key  # fmt: skip
+    await rotated.take(Peppers((Pepper(NEXT),)))
+    assert await rotated.keyring.authenticate(token) == moved
+
+
+async def test_a_key_moves_once_however_often_it_is_used(
+    rotated: Rotated, store: SqliteKeys, clock: Any
+) -> None:
+    key, token = await made(store, clock)
+    await rotated.take(SWITCHED)
+    for _ in range(3):
+        await asyncio.gather(*(rotated.keyring.authenticate(token) for _ in range(5)))
+    changes = [change.action for change in (await store.unrecorded(100)).values()]
+    assert changes == ["key.created", "key.rehashed"]
+    await rotated.keyring.refresh()
+    before = await store.newest_revision()
+    assert await rotated.keyring.authenticate(token) == await store.get(key.id)
+    assert await store.newest_revision() == before
+
+
+async def test_a_key_from_before_peppers_had_ids_moves_too(
+    rotated: Rotated, store: SqliteKeys, clock: Any
+) -> None:
+    key, token = await made(store, clock)
+    await store.change(key.id, lambda key: msgspec.structs.replace(key, pepper=""))
+    await rotated.take(SWITCHED)
+    assert await rotated.keyring.authenticate(token) is not None
+    moved = await store.get(key.id)
+    assert moved is not None
+    assert moved.pepper == pepper_id(NEXT)
+
+
+async def test_a_coming_pepper_is_known_before_anything_is_made_with_it(
+    rotated: Rotated, store: SqliteKeys, clock: Any
+) -> None:
+    """Another process has switched already; this one must not move its keys back."""
+    _, old = await made(store, clock)
+    new, token = new_key(
+        name="n", purpose="p", owner="o", grants=(), now=clock.now(), life=3600.0, pepper=NEXT
+    )
+    await store.create(new)
+    await rotated.take(PEPPERS)
+    assert await rotated.keyring.authenticate(token) is None
+    await rotated.take(COMING)
+    assert await rotated.keyring.authenticate(token) == await store.get(new.id)
+    assert await rotated.keyring.authenticate(old) is not None
+    assert [change.action for change in (await store.unrecorded(9)).values()] == ["key.created"] * 2
+
+
+async def test_under_every_pepper_a_wrong_secret_costs_what_an_unknown_key_costs(
+    rotated: Rotated, store: SqliteKeys, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, token = await made(store, clock)
+    _, other = new_token()
+    await rotated.take(SWITCHED)
+    work = Work(monkeypatch, store)
+    assert await rotated.keyring.authenticate(other) is None
+    unknown = work.take()
+    assert await rotated.keyring.authenticate(with_secret_of(token, other)) is None
+    assert work.take() == unknown == ["get", "digest", "same"]
+    # A wrong secret moves nothing.
+    assert [change.action for change in (await store.unrecorded(9)).values()] == ["key.created"]
+
+
+async def test_a_key_whose_pepper_is_forgotten_is_unknown(
+    rotated: Rotated, store: SqliteKeys, clock: Any
+) -> None:
+    _, token = await made(store, clock)
+    await rotated.take(Peppers((Pepper(NEXT),)))
+    assert await rotated.keyring.authenticate(token) is None
+
+
+async def test_what_ends_soon_or_is_held_back_stays_where_it_is(
+    rotated: Rotated, store: SqliteKeys, clock: Any
+) -> None:
+    now = clock.now()
+    changes = (
+        lambda key: lifecycle.suspend(key, now, ""),
+        lambda key: lifecycle.revoke(key, now, ""),
+        lambda key: lifecycle.throttle(key, now, now + 60),
+        lambda key: msgspec.structs.replace(key, drains_until=now + 60),
+    )
+    await rotated.take(SWITCHED)
+    for change in changes:
+        key, token = await made(store, clock)
+        before = await store.change(key.id, change)
+        assert await rotated.keyring.authenticate(token) == before
+        assert await store.get(key.id) == before
+
+
+async def test_a_key_works_while_it_cannot_be_moved(
+    rotated: Rotated, store: SqliteKeys, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, token = await made(store, clock)
+    await rotated.take(SWITCHED)
+
+    async def unmoved() -> Key:
+        found = await store.get(key.id)
+        assert found is not None
+        return found
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise Unavailable("the disk is full")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(store, "change", fail)
+        assert await rotated.keyring.authenticate(token) == await store.get(key.id)
+    # Requests do not wait for an ailing store one after the other.
+    await rotated.keyring.authenticate(token)
+    assert (await unmoved()).pepper == pepper_id(PEPPER)
+    clock.tick(10)
+    assert await rotated.keyring.authenticate(token) is not None
+    moved = await store.get(key.id)
+    assert moved is not None
+    assert moved.pepper == pepper_id(NEXT)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli.main import cli
+from gateway.clock import parse_rfc3339
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.keys.change import Change
 from gateway.keys.token import key_id_of
@@ -54,6 +55,14 @@ def test_a_key_is_made_with_roles_and_grants(run: Run) -> None:
     assert (made["roles"], len(made["grants"])) == (["producer", "auditor"], 1)
     assert key_id_of(made["key"]) == made["id"]
     assert show(run, made["id"])["roles"] == ["producer", "auditor"]
+
+
+def test_a_key_is_made_with_limits_of_its_own(run: Run) -> None:
+    made = create(run, "--limit", "events_per_second=100", "--limit", "concurrent_streams=0")
+    limits = {"events_per_second": 100, "concurrent_streams": 0}
+    assert made["limits"] == show(run, made["id"])["limits"] == limits
+    with pytest.raises(InvalidRequest, match="did you mean events_per_second"):
+        create(run, "--limit", "events_per_secnd=100")
 
 
 def test_a_role_that_is_not_there_is_refused_by_name(run: Run) -> None:
@@ -205,3 +214,76 @@ def test_a_simulation_tells_people_and_programs_what_would_change(
     found = json.loads(run("keys", "simulate", key_id, "--role", "log-shipper", "--json"))
     assert found["events"]["stream"]["seen_after"] == 2
     assert show(run, key_id)["grants"] == [{"actions": ["stream"], "categories": ["auth.*"]}]
+
+
+def test_the_policy_of_a_settings_file_holds_for_commands_too(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[keys]\nmax_life = "10d"\ndefault_life = "0s"\nmax_overlap = "1h"\n')
+    where = ("--config", str(file))
+    with pytest.raises(InvalidRequest, match="10 days at most"):
+        create(run, "--expires", "11d", *where)
+    with pytest.raises(InvalidRequest, match="expires_in or expires_at is required"):
+        create(run, *where)
+    made = create(run, "--expires", "10d", *where)
+    with pytest.raises(InvalidRequest, match="at most 1 hours"):
+        run("keys", "rotate", made["id"], "--overlap", "2h", *where)
+    # A life that was longer before the policy came is not handed on.
+    longer = create(run, "--expires", "80d")
+    rotated = json.loads(run("keys", "rotate", longer["id"], "--json", *where))
+    lived = parse_rfc3339(rotated["expires_at"]) - parse_rfc3339(rotated["created_at"])
+    assert lived == 10 * 86400 * 1_000_000
+
+
+def test_the_owner_of_a_key_is_who_made_it_unless_somebody_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "erin")
+    assert create(run)["owner"] == "erin"
+    assert create(run, "--owner", "platform team")["owner"] == "platform team"
+    with pytest.raises(InvalidRequest, match="owner"):
+        create(run, "--owner", "")
+    shown = run("keys", "create", "--name", "n", "--purpose", "p")
+    assert ", owner erin, expires " in shown
+
+
+def test_a_decision_is_explained_to_people_and_programs(run: Run) -> None:
+    hiding = '{"id":"g","actions":["pull"],"categories":["auth"],"tenants":["acme"],'
+    hiding += '"resources":["db:main"],"fields":{"mask":["actor.name"],"drop":["data"]}}'
+    key_id = create(run, "--grant", hiding)["id"]
+    about = ("keys", "explain", key_id, "--action", "pull", "--tenant", "acme")
+    seen = run(*about, "--category", "auth", "--resource", "x", "--resource", "db:main")
+    assert seen.splitlines() == [
+        "allowed: granted", "grant g (allow) matches", "masked: actor.name", "left out: data",
+    ]  # fmt: skip
+    missed = run(*about, "--category", "billing", "--resource", "db:main")
+    assert missed.splitlines() == [
+        "denied: event_not_granted", "nearest: grant g",
+        '  categories wanted ["auth"], got "billing"',
+    ]  # fmt: skip
+    event = '{"category":"auth","action":"a","tenant":"acme","masked":["x"],"cursor":"c"}'
+    found = json.loads(
+        run("keys", "explain", key_id, "--action", "pull", "--event", event, "--json")
+    )
+    assert (found["decision"], found["nearest"]["predicate"]) == ("deny", "resources")
+    run("keys", "suspend", key_id)
+    assert "denied: key_suspended" in run("keys", "explain", key_id, "--action", "pull")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--action", "read"], "action"), (["--action", "pull", "--event", "{"], "event"),
+        (["--action", "pull", "--event", "[]"], "event"),
+        (["--action", "pull", "--event", "{}", "--tenant", "x"], "tenant"),
+        (["--action", "pull", "--category", "A"], "category"),
+        (["--action", "pull", "--at", "noon"], "at:"),
+    ],
+)  # fmt: skip
+def test_a_question_that_makes_no_sense_is_refused_by_name(
+    run: Run, options: list[str], named: str
+) -> None:
+    key_id = create(run)["id"]
+    with pytest.raises(InvalidRequest, match=named):
+        run("keys", "explain", key_id, *options)

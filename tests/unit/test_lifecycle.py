@@ -11,6 +11,7 @@ from gateway.errors import Conflict, InvalidRequest
 from gateway.keys import lifecycle
 from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
+from gateway.keys.limits import KeyLimits
 from gateway.keys.token import digest, key_id_of
 
 NOW = 1_700_000_000.0
@@ -96,10 +97,10 @@ def test_a_suspended_or_expired_key_can_be_revoked() -> None:
 
 
 def test_the_successor_has_the_same_rights_and_another_secret() -> None:
-    old, successor, token = rotated(key())
+    old, successor, token = rotated(key(limits=KeyLimits(events_per_second=5)))
     assert key_id_of(token) == successor.id != old.id
     assert successor.digest == digest(PEPPER, token) != old.digest
-    for member in ("name", "purpose", "owner", "grants", "roles"):
+    for member in ("name", "purpose", "owner", "grants", "roles", "limits"):
         assert getattr(successor, member) == getattr(old, member)
     assert (successor.predecessor, old.successor) == (old.id, successor.id)
     assert (successor.successor, successor.drains_until) == ("", None)

@@ -10,8 +10,9 @@ from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Draft
 from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
-from gateway.live.hub import Hub, Pace
+from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
+from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import Subscription

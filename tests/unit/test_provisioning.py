@@ -16,7 +16,7 @@ NOW = 1_700_000_000.75
 DAY = 86_400
 PEPPER = b"p" * 32
 GRANT = {"actions": ["stream"], "categories": ["auth.*"]}
-LEAST: dict[str, Any] = {"name": "siem", "purpose": "SIEM forwarder"}
+LEAST: dict[str, Any] = {"name": "siem", "purpose": "SIEM forwarder", "owner": "ops"}
 
 
 def asked(body: Any) -> tuple[Key, str]:
@@ -32,7 +32,7 @@ def refusal(body: Any) -> InvalidRequest:
 
 def test_the_least_request_makes_a_key_that_may_nothing_and_lives_the_default_time() -> None:
     key, token = asked(LEAST)
-    assert (key.name, key.purpose, key.owner, key.grants) == ("siem", "SIEM forwarder", "", ())
+    assert (key.name, key.purpose, key.owner, key.grants) == ("siem", "SIEM forwarder", "ops", ())
     assert key.created_at == NOW
     assert key.expires_at == NOW + 30 * DAY
     assert key.revoked_at is None
@@ -83,7 +83,9 @@ def test_expires_at_is_kept_to_the_microsecond(text: str, shown: str) -> None:
         ({"name": 7}, "name"),
         ({"purpose": ""}, "purpose"),
         ({"purpose": ["x"]}, "purpose"),
+        ({"purpose": " "}, "purpose"),
         ({"owner": None}, "owner"),
+        ({"owner": ""}, "owner"),
         ({"owner": "a\x1b[31m"}, "owner"),
         ({"owner": "x" * 257}, "owner"),
         ({"expires_in": "0s"}, "expired already"),
@@ -114,8 +116,8 @@ def test_a_request_that_makes_no_sense_is_refused_by_name(
     assert len(error.detail) < 300
 
 
-@pytest.mark.parametrize("member", ["name", "purpose"])
-def test_a_name_and_a_purpose_are_required(member: str) -> None:
+@pytest.mark.parametrize("member", ["name", "purpose", "owner"])
+def test_a_name_a_purpose_and_an_owner_are_required(member: str) -> None:
     body = {name: value for name, value in LEAST.items() if name != member}
     assert refusal(body).detail.startswith(member)
 
@@ -132,17 +134,44 @@ def test_grants_are_checked_like_everywhere(grants: Any) -> None:
     assert refusal({**LEAST, "grants": grants}).code == "invalid_grant"
 
 
-@pytest.mark.parametrize(("member", "value"), [("limits", {"rate": 1})])
-def test_what_would_not_be_enforced_is_refused(member: str, value: Any) -> None:
-    assert refusal({**LEAST, member: value}).code == "unsupported_member"
-    asked({**LEAST, member: type(value)()})
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"events_per_secnd": 1}, "did you mean events_per_second?"),
+        ({"rate": 1}, "there are requests_per_second, "),
+        ({"events_per_second": -1}, "limits.events_per_second: a whole number"),
+        ({"events_per_second": 1.5}, "limits.events_per_second: a whole number"),
+        ({"events_per_second": True}, "limits.events_per_second: a whole number"),
+        ({"events_per_second": "10"}, "limits.events_per_second: a whole number"),
+        (["events_per_second"], "limits: an object"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused_by_name(limits: Any, said: str) -> None:
+    refused = refusal({**LEAST, "limits": limits})
+    assert refused.code == "invalid_limits"
+    assert said in refused.detail
+
+
+def test_limits_of_its_own_stay_with_the_key() -> None:
+    limits = {"events_per_second": 10, "concurrent_streams": 0}
+    assert asked({**LEAST, "limits": limits})[0].public(NOW)["limits"] == limits
+    assert "limits" not in asked({**LEAST, "limits": {}})[0].public(NOW)
 
 
 def test_text_of_people_may_be_in_any_script() -> None:
     key, _ = new_key(
-        name="Größe 東京", purpose="x" * 256, owner="", grants=(), now=NOW, life=60, pepper=PEPPER
+        name="Größe 東京", purpose="x" * 256, owner="o", grants=(), now=NOW, life=60, pepper=PEPPER
     )
     assert key.name == "Größe 東京"
+
+
+def test_an_expiry_is_required_where_the_settings_give_no_life() -> None:
+    def ask(body: Any) -> Key:
+        return key_from_request(body, now=NOW, default_life=0, max_life=90 * DAY, pepper=PEPPER)[0]
+
+    with pytest.raises(InvalidRequest, match=r"expires_in or expires_at.*keys\.default_life"):
+        ask(LEAST)
+    assert ask({**LEAST, "expires_in": "1d"}).expires_at == NOW + DAY
 
 
 def test_a_life_ends_in_the_future_and_within_the_limit() -> None:

@@ -97,3 +97,20 @@ def test_a_member_that_is_unknown_or_missing_is_named() -> None:
     assert all(member in caught.value.detail for member in MEMBERS)
     with pytest.raises(InvalidSetting, match="category is needed"):
         RowMapping("t", {"action": "x"})
+
+
+def test_a_constant_or_text_may_be_a_number() -> None:
+    mapping = RowMapping(
+        "t", {"category": "=a", "action": "=b", "severity": "=4", "source.port": "p"}
+    )
+    event = json.loads(b"{" + mapping.draft("7", '{"p": "443"}').tail)
+    assert (event["severity"], event["source"]["port"]) == (4, 443)
+
+
+def test_rows_that_make_no_event_are_counted() -> None:
+    mapping = RowMapping("t", {"category": "=a", "action": "verb"})
+    mapping.draft("1", '{"verb": "pay"}')
+    assert mapping.marked == 0
+    mapping.draft("2", "{}")
+    mapping.draft("3", None)
+    assert mapping.marked == 2

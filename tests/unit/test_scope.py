@@ -20,6 +20,7 @@ from gateway.match.scope import (
     all_of,
     any_of,
     is_reserved,
+    remembered,
 )
 
 MakeEvent = Callable[..., Event]
@@ -188,3 +189,43 @@ def test_conjunction_and_disjunction_of_any_number_of_tests(
     tests = [lambda item, value=value: value for value in values]
     assert all_of(tests)(event()) == all(values)
     assert any_of(tests)(event()) == any(values)
+
+
+@given(scopes, described, described)
+def test_a_scope_depends_on_no_other_members_than_it_says(
+    event: MakeEvent, scope: Scope, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    test = scope.compile()
+    mixed = {**other, **{name: one[name] for name in scope.members()}}
+    assert test(event(**one)) == test(event(**mixed))
+
+
+@given(scopes, st.lists(described, max_size=80))
+def test_remembered_answers_are_the_same(
+    event: MakeEvent, scope: Scope, several: list[dict[str, Any]]
+) -> None:
+    test = scope.compile()
+    with_memory = remembered(test, scope.members())
+    for members in several:
+        assert with_memory(event(**members)) == test(event(**members))
+
+
+def test_answers_are_remembered_where_values_are_few_and_so_is_a_bounded_number(
+    event: MakeEvent,
+) -> None:
+    asked: list[str] = []
+
+    def test(one: Any) -> bool:
+        asked.append(one.category)
+        return True
+
+    look = remembered(test, {"category", "severity"})
+    for _ in range(3):
+        look(event(category="a"))
+    assert asked == ["a"]
+    for number in range(1000):
+        look(event(category=f"c{number}"))
+    look(event(category="a"))
+    assert len(asked) == 1002
+    assert remembered(test, {"category", "actor"}) is test
+    assert remembered(test, set()) is test

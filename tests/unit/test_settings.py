@@ -59,6 +59,9 @@ def test_defaults_are_those_of_the_design() -> None:
     }
     assert dataclasses.asdict(settings.store) == {
         "url": "",
+        "table": "",
+        "columns": {},
+        "table_mode": "prepared",
         "retention_age": 0,
         "retention_bytes": 0,
     }
@@ -348,7 +351,8 @@ def test_deploy_settings_md_is_current() -> None:
 def test_the_example_file_is_toml() -> None:
     sections = set(tomllib.loads(example()))
     assert sections == {
-        "server", "store", "redis", "ingest", "stream", "keys", "record", "watch", "log",
+        "server", "store", "redis", "ingest", "stream", "keys", "limits", "record", "watch",
+        "log",
     }  # fmt: skip
 
 

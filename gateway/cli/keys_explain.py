@@ -1,0 +1,94 @@
+"""`audit-gateway keys explain`: why a key may or may not do something, or see an event."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.key_folder import (
+    all_roles,
+    data_option,
+    json_option,
+    key_argument,
+    key_store,
+    known_key,
+    run,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from gateway.keys.explain import Explanation
+
+_EXAMPLES = """\b
+Examples:
+  audit-gateway keys explain 4fK2mQ9sLx0a --action stream --tenant acme --category auth.login
+  audit-gateway keys explain 4fK2mQ9sLx0a --action pull --event "$(cat event.json)" \\
+      --address 10.1.2.3 --at 2026-01-31T23:00:00Z
+  audit-gateway keys explain 4fK2mQ9sLx0a --action keys.admin
+"""
+
+
+@click.command("explain", epilog=_EXAMPLES)
+@key_argument
+@click.option("--action", required=True, help="What it would do, such as stream, pull or ingest.")
+@click.option("--event", help="The event as JSON, as it stands in the log.")
+@click.option("--tenant", help="Instead: an event of this tenant.")
+@click.option("--category", help="Of this category.")
+@click.option("--severity", type=int, help="Of this severity.")
+@click.option("--resource", multiple=True, help="With this urn as a target; may be repeated.")
+@click.option("--address", help="Where it would come from.")
+@click.option("--at", help="When, as RFC 3339.  [default: now]")
+@data_option
+@json_option
+def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -> None:
+    """Say whether a key may do something, by which grants, and what stands against it."""
+    from gateway.keys.explain import explain
+    from gateway.keys.named_grant import grants_of_key
+    from gateway.keys.question import parse_question
+
+    given = {name: value for name, value in asked.items() if value is not None and value != ()}
+    if "resource" in given:
+        given["resource"] = list(given["resource"])
+    if "event" in given:
+        given["event"] = _event(given["event"])
+
+    async def work() -> Explanation:
+        async with key_store(settings_of(data)) as (store, _, now):
+            key = known_key(await store.get(key_id), key_id)
+            grants = grants_of_key(key, await all_roles(store))
+            return explain(key, grants, parse_question(given, now))
+
+    found = run(work())
+    if as_json:
+        click.echo(json.dumps({"key": key_id, "action": asked["action"], **found.public()}))
+    else:
+        click.echo("\n".join(_lines(found)))
+
+
+def _event(text: str) -> Any:
+    from gateway.errors import InvalidRequest
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"event: it must be JSON: {error}") from None
+
+
+def _lines(found: Explanation) -> list[str]:
+    from gateway.cli.event_text import printable
+
+    lines = [f"{'allowed' if found.allowed else 'denied'}: {found.reason_code}"]
+    lines += [f"grant {one.name} ({one.grant.effect}) matches" for one in found.grants]
+    if found.masks.mask:
+        lines.append(f"masked: {', '.join(found.masks.mask)}")
+    if found.masks.drop:
+        lines.append(f"left out: {', '.join(found.masks.drop)}")
+    if found.nearest is not None:
+        lines.append(f"nearest: grant {found.nearest.name}")
+    for one in found.failed:
+        lines.append(
+            f"  {one.predicate} wanted {json.dumps(one.expected)}, got {json.dumps(one.actual)}"
+        )
+    return [printable(line) for line in lines]

@@ -1,0 +1,150 @@
+"""`audit-gateway store` prepares a table to be followed, `audit-gateway migrate` the schemas."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.settings.load import Settings
+
+_EXAMPLES = """\b
+Examples:
+  audit-gateway store prepare --dry-run --config /etc/audit-gateway/config.toml
+  audit-gateway store check --config /etc/audit-gateway/config.toml
+"""
+
+_config = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of settings, as for `serve`.",
+)
+_data = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
+
+
+@click.group(epilog=_EXAMPLES)
+def store() -> None:
+    """Look at the table that `store.table` names, and prepare it."""
+
+
+@store.command(epilog=_EXAMPLES)
+@_config
+@click.option("--dry-run", is_flag=True, help="Print the statement; change nothing.")
+def prepare(config_file: Path | None, dry_run: bool) -> None:
+    """Add to the table what tells its new rows, in one statement, which is printed.
+
+    A column and an index; nothing of what is there is changed or rewritten.
+    Rows cannot be written while the index is being built. The user of
+    `store.url` has to own the table; else let its owner run what --dry-run
+    prints.
+    """
+    import asyncio
+
+    from gateway.store import postgres_source
+    from gateway.store.postgres_table import Source
+
+    settings = _settings(config_file)
+    _check_followed(settings)
+    source = Source(settings.store.table, settings.store.columns)
+    change = postgres_source.preparation if dry_run else postgres_source.prepare
+    statement = asyncio.run(change(settings.store_url, source))
+    if statement is None:
+        click.echo(f"{source.name} is prepared already", err=True)
+    else:
+        click.echo(statement + ";")
+
+
+@store.command(epilog=_EXAMPLES)
+@_config
+def check(config_file: Path | None) -> None:
+    """Say whether the table is there, fits [store.columns] and is prepared; change nothing."""
+    import asyncio
+
+    from gateway.store.postgres_source import preparation
+    from gateway.store.postgres_table import Source
+
+    settings = _settings(config_file)
+    _check_followed(settings)
+    source = Source(settings.store.table, settings.store.columns)
+    missing = asyncio.run(preparation(settings.store_url, source))
+    click.echo(f"{source.name} is there, and its columns fit")
+    if settings.store.table_mode == "read-only":
+        click.echo("it is only read: rows wait for every transaction that was open before them")
+    elif missing is not None:
+        click.echo(f"it is not prepared; run `audit-gateway store prepare`, or: {missing};")
+        raise SystemExit(1)
+    else:
+        click.echo("it is prepared")
+
+
+@click.command()
+@_config
+@_data
+def migrate(config_file: Path | None, data: str | None) -> None:
+    """Bring the schemas of the store up to date, forwards only; `serve` does so at its start, too.
+
+    Says from which version to which. One process does it at a time, and others
+    wait. An embedded log must not be in use by a gateway.
+    """
+    settings = _settings(config_file, data)
+    if settings.on_postgres:
+        import asyncio
+
+        from gateway.store.postgres import SCHEMA
+        from gateway.store.postgres import migrate as migrate_postgres
+
+        before, now = asyncio.run(migrate_postgres(settings.store_url))
+        _tell(f"schema {SCHEMA}", before, now)
+    else:
+        _migrate_embedded(settings)
+
+
+def _migrate_embedded(settings: Settings) -> None:
+    from gateway.service import claim_log
+    from gateway.store.sqlite import migrate as migrate_file
+
+    lock = claim_log(settings)
+    try:
+        log = Path(settings.store_url.removeprefix("sqlite:///"))
+        files = [(log, "sqlite_log"), (settings.data / "keys.db", "sqlite_keys"),
+                 (settings.data / "usage.db", "sqlite_usage")]  # fmt: skip
+        for path, schema in files:
+            if not path.exists():
+                click.echo(f"{path}: not there yet")
+                continue
+            before, now = migrate_file(path, schema)
+            _tell(str(path), before, now)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _tell(what: str, before: Sequence[str], now: Sequence[str]) -> None:
+    version = len(before) + len(now)
+    if now:
+        applied = ", ".join(now)
+        click.echo(f"{what}: from version {len(before)} to {version} ({applied})")
+    else:
+        click.echo(f"{what}: version {version}, up to date")
+
+
+def _check_followed(settings: Settings) -> None:
+    if not settings.store.table:
+        raise InvalidRequest(
+            "no table is named: set store.url, store.table and [store.columns] in the file of "
+            "--config; deploy/postgresql.md shows how"
+        )
+
+
+def _settings(config_file: Path | None, data: str | None = None) -> Settings:
+    from gateway.settings.load import load
+
+    return load(config_file, os.environ, {"data": data})

@@ -1,0 +1,85 @@
+"""The limits of a key: its own, in place of those of the settings. Pure.
+
+They have the same names in the section `[limits]` of the settings, in the body
+of `POST /v1/keys` and on the command line. 0 is no limit.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+
+_MOST = 10**15
+
+
+class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is said for one key; None leaves it to the settings."""
+
+    requests_per_second: int | None = None
+    requests_burst: int | None = None
+    new_streams_per_minute: int | None = None
+    concurrent_streams: int | None = None
+    events_per_second: int | None = None
+    bytes_per_second: int | None = None
+    events_per_day: int | None = None
+    bytes_per_day: int | None = None
+
+    def public(self) -> dict[str, int]:
+        """What is said, by name."""
+        said: dict[str, int] = msgspec.to_builtins(self)
+        return said
+
+
+NO_LIMITS = KeyLimits()
+NAMES = KeyLimits.__struct_fields__
+
+
+def parse_limits(raw: Any) -> KeyLimits:
+    """The limits of a decoded JSON object. Raises `InvalidRequest` that names what is wrong."""
+    if raw is None:
+        return NO_LIMITS
+    if not isinstance(raw, dict):
+        raise _invalid('limits: an object is needed, such as {"events_per_second": 100}')
+    for name, value in raw.items():
+        if name not in NAMES:
+            near = get_close_matches(name, NAMES, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise _invalid(
+                f"limits: there is no {name[:64]!r}; there are {', '.join(NAMES)}{meant}"
+            )
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+            raise _invalid(f"limits.{name}: a whole number from 0 (no limit) is needed")
+    return KeyLimits(**raw)
+
+
+def parse_limit_texts(texts: tuple[str, ...]) -> KeyLimits:
+    """The same from texts like `events_per_second=100`."""
+    raw: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        raw[name] = int(value) if value.isascii() and value.isdecimal() else value
+    return parse_limits(raw)
+
+
+def inherited(own: KeyLimits, wanted: KeyLimits) -> KeyLimits:
+    """The limits of a key that a key with limits of its `own` makes: where nothing is said, its
+    own."""
+    return KeyLimits(**{**own.public(), **wanted.public()})
+
+
+def exceeded(own: KeyLimits, wanted: KeyLimits) -> str | None:
+    """The name of a limit by which `wanted` lets through more than `own` does."""
+    said = wanted.public()
+    for name, most in own.public().items():
+        # Bursts are no right of their own: what counts is the rate beside them.
+        if most and name != "requests_burst" and not 0 < said.get(name, 0) <= most:
+            return name
+    return None
+
+
+def _invalid(detail: str) -> InvalidRequest:
+    return InvalidRequest(detail, code="invalid_limits")

@@ -1,0 +1,116 @@
+"""Peppers: the secrets under which digests of keys are kept and tickets are signed. Pure.
+
+One is current: what is new is made with it. When it is rotated, others count
+beside it for a while, so that no key and no stream notices:
+
+coming     made, and not used yet: every process learns of it before the first key does
+previous   was current: keys and tickets made with it work, and a key moves on when it is used
+leaked     was current and became known to others, who can sign tickets with it: keys only
+
+A file of peppers is either 32 bytes, the current one, or lines of a standing and
+64 hexadecimal digits, such as `current 0f1e..`, the newest pepper first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from typing import Literal, get_args
+
+import msgspec
+
+from gateway.errors import Conflict
+
+BYTES = 32
+Standing = Literal["coming", "current", "previous", "leaked"]
+_LINE = re.compile(rf"({'|'.join(get_args(Standing))}) ([0-9a-f]{{{2 * BYTES}}})", re.ASCII)
+_ID_DIGITS = 12
+
+
+class Pepper(msgspec.Struct, frozen=True):
+    """One secret. Its `id` is kept with the keys made with it, and tells nothing of it."""
+
+    secret: bytes
+    standing: Standing = "current"
+
+    @property
+    def id(self) -> str:
+        return pepper_id(self.secret)
+
+    @property
+    def over(self) -> bool:
+        """Whether another one has taken its place."""
+        return self.standing in ("previous", "leaked")
+
+
+def pepper_id(secret: bytes) -> str:
+    """Twelve hexadecimal digits that follow from a pepper."""
+    return hmac.digest(secret, b"pepper id", hashlib.sha256).hex()[:_ID_DIGITS]
+
+
+class Peppers(msgspec.Struct, frozen=True):
+    """All that count, the newest first; exactly one is current."""
+
+    all: tuple[Pepper, ...]
+
+    @property
+    def current(self) -> Pepper:
+        return next(one for one in self.all if one.standing == "current")
+
+    def by_id(self) -> dict[str, Pepper]:
+        """Each by its id. Keys from before peppers had ids ("") were made with the oldest."""
+        return {"": self.all[-1], **{one.id: one for one in self.all}}
+
+    def for_tickets(self) -> tuple[bytes, ...]:
+        """The secrets under which a ticket may be signed, the current one first."""
+        trusted = sorted(self.all, key=lambda one: one.standing != "current")
+        return tuple(one.secret for one in trusted if one.standing != "leaked")
+
+    def with_coming(self, secret: bytes) -> Peppers:
+        """Beside these, one that becomes current with `switched`."""
+        if self.all[0].standing == "coming":
+            raise Conflict(
+                "there is a coming pepper already; `audit-gateway pepper switch` makes it current"
+            )
+        return Peppers((Pepper(secret, "coming"), *self.all))
+
+    def switched(self, *, leaked: bool) -> Peppers:
+        """The coming one is current; the one before it is previous, or leaked."""
+        if self.all[0].standing != "coming":
+            raise Conflict("there is no coming pepper; `audit-gateway pepper add` makes one")
+        before: Standing = "leaked" if leaked else "previous"
+        steps: dict[Standing, Standing] = {"coming": "current", "current": before}
+        return Peppers(
+            tuple(Pepper(one.secret, steps.get(one.standing, one.standing)) for one in self.all)
+        )
+
+    def without(self, identities: frozenset[str]) -> Peppers:
+        """Without those of these ids that are over."""
+        return Peppers(tuple(one for one in self.all if not one.over or one.id not in identities))
+
+
+def parse_peppers(content: bytes) -> Peppers:
+    """The peppers in a file. Raises `ValueError` saying what is wrong with it."""
+    if len(content) == BYTES:
+        return Peppers((Pepper(content),))
+    found = []
+    for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            # What stands there may be a part of a secret: it is not repeated.
+            raise ValueError(f"{len(content)} bytes; line {number} is no pepper")
+        standing: Standing = match[1]  # type: ignore[assignment]
+        found.append(Pepper(bytes.fromhex(match[2]), standing))
+    standings = [one.standing for one in found]
+    if standings.count("current") != 1 or "coming" in standings[1:]:
+        raise ValueError("it needs one current pepper, with at most a coming one before it")
+    if standings.index("current") != standings.count("coming"):
+        raise ValueError("the current pepper has to stand before those that are over")
+    return Peppers(tuple(found))
+
+
+def format_peppers(peppers: Peppers) -> bytes:
+    """The file that `parse_peppers` reads."""
+    lines = [f"{one.standing} {one.secret.hex()}\n" for one in peppers.all]
+    return "".join(lines).encode()

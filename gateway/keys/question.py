@@ -1,0 +1,87 @@
+"""What is asked of `gateway.keys.explain`, from decoded JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.clock import parse_rfc3339
+from gateway.errors import InvalidRequest
+from gateway.event import SET_BY_GATEWAY, Draft
+from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.ids import new_ids
+from gateway.keys.explain import NOT_ABOUT_EVENTS, Asked
+from gateway.keys.grant import ACTIONS
+
+_DESCRIBING = ("tenant", "category", "severity", "resource")
+MEMBERS = ("action", "event", *_DESCRIBING, "recorded_at", "address", "at")
+
+
+def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
+    """The question in the `MEMBERS`; what is not given is as it is `now` (seconds since 1970).
+
+    `event` is one as it stands in the log or as it would be sent; `tenant`, `category`,
+    `severity` and `resource` describe one instead. Raises `InvalidRequest` naming the member.
+    """
+    action = raw.get("action")
+    if action not in ACTIONS:
+        raise InvalidRequest(f"action: one of {', '.join(ACTIONS)} is needed")
+    address = raw.get("address")
+    if address is not None and not isinstance(address, str):
+        raise InvalidRequest("address: a string is needed")
+    at = parse_moment(raw, "at") if "at" in raw else now
+    event, recorded_at = _event(raw, now)
+    return Asked(
+        action=action,
+        now=at,
+        address=address,
+        event=None if action in NOT_ABOUT_EVENTS else event,
+        age=None if recorded_at is None else at - recorded_at,
+    )
+
+
+def parse_moment(raw: Mapping[str, Any], member: str) -> float:
+    """Seconds since 1970 of an RFC 3339 date-time."""
+    text = raw.get(member)
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{member}: an RFC 3339 date-time is needed")
+    try:
+        return parse_rfc3339(text) / 1_000_000
+    except ValueError as error:
+        raise InvalidRequest(f"{member}: {error}") from None
+
+
+def _event(raw: Mapping[str, Any], now: float) -> tuple[Draft | None, float | None]:
+    """The event that is asked about, and when it was recorded, as far as either is said."""
+    recorded_at = parse_moment(raw, "recorded_at") if "recorded_at" in raw else None
+    given = [name for name in _DESCRIBING if name in raw]
+    if "event" in raw:
+        event = raw["event"]
+        if given:
+            raise InvalidRequest(f"send either `event` or `{given[0]}`")
+        if not isinstance(event, dict):
+            raise InvalidRequest("event: an event as a JSON object is needed")
+        if recorded_at is None and event.get("recorded_at") is not None:
+            recorded_at = parse_moment(event, "recorded_at")
+        # As it was read from the log: with what the gateway has added to it.
+        added = (*SET_BY_GATEWAY, "masked")
+        sent = {name: value for name, value in event.items() if name not in added}
+        return _draft(sent, "event.", now), recorded_at
+    if not given:
+        return None, recorded_at
+    resources = raw.get("resource", [])
+    if not isinstance(resources, list):
+        resources = [resources]
+    described = {name: raw[name] for name in given if name != "resource"}
+    targets = [{"urn": urn} for urn in resources]
+    return _draft({**described, "action": "any", "targets": targets}, "", now), recorded_at
+
+
+def _draft(event: dict[str, Any], where: str, now: float) -> Draft:
+    try:
+        return decode_event(msgspec.json.encode(event), new_ids(lambda: now), own=True)
+    except Refused as refused:
+        path = f"{where}{refused.path}" if refused.path else where.rstrip(".") or "event"
+        raise InvalidRequest(f"{path}: {refused.reason}") from None

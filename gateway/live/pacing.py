@@ -1,0 +1,61 @@
+"""Keeping the streams of a key within what it may be sent.
+
+Such a stream never goes live: it reads the store as fast as its key's delivery
+limits let it. Nothing is dropped, and nothing is asked of keys without limits.
+"""
+
+from __future__ import annotations
+
+from gateway.clock import Clock
+from gateway.shared.ports import Delivery
+
+# Who has to wait does so for this long at least, so that what comes then comes together.
+_LEAST_SECONDS = 0.1
+# Nor longer than this without looking: other replicas are heard of meanwhile.
+_MOST_SECONDS = 1.0
+_FIRST_GUESS = 600
+
+
+class Pacing:
+    """One stream's part in the delivery of its key."""
+
+    __slots__ = ("_clock", "_delivery", "_each", "_patience", "_spent_at")
+
+    def __init__(self, delivery: Delivery, clock: Clock, patience: float) -> None:
+        self._delivery = delivery
+        self._clock = clock
+        # How long to wait with a quota that is used up, and since when it has been.
+        self._patience = patience
+        self._spent_at: float | None = None
+        # Bytes of an event, roughly.
+        self._each = _FIRST_GUESS
+
+    def wait(self) -> float:
+        """The seconds to wait before asking again; 0.0 if something may be sent now."""
+        seconds = self._delivery.take(0, 0)
+        if not seconds:
+            self._spent_at = None
+            return 0.0
+        if not self._delivery.spent:
+            self._spent_at = None
+        elif self._spent_at is None:
+            self._spent_at = self._clock.monotonic()
+        return min(max(seconds, _LEAST_SECONDS), _MOST_SECONDS)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the quota has been used up for so long that the stream had better end."""
+        if self._spent_at is None:
+            return False
+        return self._clock.monotonic() - self._spent_at >= self._patience
+
+    def most(self, left: int | None, streams: int) -> int:
+        """How many events to read now: what its key may be sent, shared by its streams."""
+        room = min(self._delivery.room(), self._delivery.room_bytes() // self._each)
+        most = max(1, room // max(1, streams))
+        return most if left is None else min(most, left)
+
+    def sent(self, events: int, size: int) -> None:
+        """Count what was sent."""
+        self._each = max(1, size // events)
+        self._delivery.take(events, size)

@@ -1,0 +1,95 @@
+"""Wake-ups between replicas: "look now", and no more.
+
+Whoever gets one asks the store, as it does several times a second anyway: a
+wake-up makes that sooner, and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from gateway.errors import GatewayError
+from gateway.live.key_watch import KeyWatch
+from gateway.live.keyring import Changes
+from gateway.shared.ports import Signals
+
+APPENDED = "appended"
+KEYS = "keys"
+# Where others append all the time, the store is asked no more often than this.
+_SPACING_SECONDS = 0.002
+_LOGGER = logging.getLogger(__name__)
+
+
+class WakeUps:
+    """Tells the other replicas of events and of changed keys, and looks when told."""
+
+    def __init__(
+        self, signals: Signals, key_watch: KeyWatch, look_at_log: Callable[[], None] | None
+    ) -> None:
+        self._signals = signals
+        self._key_watch = key_watch
+        self._changed = False
+        self._looking: asyncio.Task[None] | None = None
+        # Whoever notices a change first tells all, whether or not it was made there.
+        key_watch.listeners.append(self._tell_of_keys)
+        signals.listen(KEYS, self._look_at_keys)
+        if look_at_log is not None:
+            signals.listen(APPENDED, Spaced(look_at_log, _SPACING_SECONDS))
+
+    def tell_of_events(self) -> None:
+        """Something has been appended here."""
+        self._signals.send(APPENDED)
+
+    async def close(self) -> None:
+        """No look goes on any more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
+
+    def _tell_of_keys(self, changes: Changes) -> None:
+        if changes.keys or changes.roles:
+            self._signals.send(KEYS)
+
+    def _look_at_keys(self) -> None:
+        self._changed = True
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            while self._changed:
+                self._changed = False
+                await self._key_watch.look()
+        except GatewayError as error:
+            # The watch itself tries again, and says so.
+            _LOGGER.debug("keys cannot be read: %s", error.detail)
+        finally:
+            self._looking = None
+
+
+class Spaced:
+    """Calls something at once, but no more often than every so many seconds; a call in between
+    comes late and is not lost."""
+
+    def __init__(self, act: Callable[[], None], seconds: float) -> None:
+        self._act = act
+        self._seconds = seconds
+        self._next = 0.0
+        self._due = False
+
+    def __call__(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._due:
+            return
+        if loop.time() >= self._next:
+            self._now()
+        else:
+            self._due = True
+            loop.call_at(self._next, self._now)
+
+    def _now(self) -> None:
+        self._due = False
+        self._next = asyncio.get_running_loop().time() + self._seconds
+        self._act()

@@ -1,0 +1,42 @@
+"""Which media type an answer has: RFC 9110, section 12.5.1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+
+def best_kind(request: web.Request, kinds: Sequence[str]) -> str | None:
+    """Of the types that there are, the one that `Accept` wants most; None if it wants none.
+
+    Of equal quality, one that is named goes before one that a wildcard lets in, and then the
+    earlier of `kinds`. Without the header it is the first.
+    """
+    lines = request.headers.getall("Accept", [])
+    if not lines:
+        return kinds[0]
+    wanted: dict[str, float] = {}
+    for part in ",".join(lines).lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        wanted[name] = quality(parameters)
+    best, chosen = (0.0, False), None
+    for kind in kinds:
+        named = wanted.get(kind)
+        let_in = wanted.get(kind.partition("/")[0] + "/*", wanted.get("*/*", 0.0))
+        rank = (let_in if named is None else named, named is not None)
+        if rank[0] > 0 and rank > best:
+            best, chosen = rank, kind
+    return chosen
+
+
+def quality(parameters: Sequence[str]) -> float:
+    """The value of `q`, which is 1 if there is none and 0 if it is no number."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return max(0.0, min(1.0, float(value)))
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,0 +1,266 @@
+"""The limits of keys and addresses, applied to requests, streams and pages.
+
+What a limit is and how it is decided is in `gateway.shared`; here is which ones
+a key has. A refusal is 429 with `Retry-After` and the `RateLimit-*` headers; where
+the replicas cannot be asked and the policy is to refuse then, it is 503.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.encode.wire import End
+from gateway.errors import GatewayError, TooManyRequests, Unavailable
+from gateway.event import Event
+from gateway.keys.key import Key
+from gateway.keys.limits import KeyLimits
+from gateway.live.pacing import Pacing
+from gateway.live.subscription import Subscription
+from gateway.server.problem import STANDING
+from gateway.settings.limits import Limits as Settings
+from gateway.shared.limits import (
+    Concurrency,
+    Daily,
+    Decision,
+    Limit,
+    Rate,
+    WhenDown,
+    address_subject,
+)
+from gateway.shared.ports import Delivery, Lease, Shared
+
+Closing = Callable[[Subscription, End | None], None]
+_MOST_PLANS = 10_000
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The limits of keys that say the same about them."""
+
+    requests: Rate | None
+    new_streams: Rate | None
+    streams: Concurrency | None
+    events: tuple[Limit, ...]
+    size: tuple[Limit, ...]
+
+
+class Page:
+    """What of a page a key may be sent; `events` is how many."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.events = delivery.room()
+        self._delivery = delivery
+
+    def fitting(self, events: list[Event], reached: int) -> tuple[list[Event], int]:
+        """Of the events of a page as many as fit, at least one, and how far they reach: counted
+        as sent."""
+        most, size = self._delivery.room_bytes(), 0
+        for count, event in enumerate(events):
+            if count and size + len(event.json) > most:
+                events, reached = events[:count], events[count - 1].offset
+                break
+            size += len(event.json)
+        self._delivery.take(len(events), size)
+        return events, reached
+
+
+class AppliedLimits:
+    """Asked at every request. Costs nothing where there is no limit."""
+
+    def __init__(self, shared: Shared, settings: Settings, clock: Clock) -> None:
+        # Answers of 429, for the metrics.
+        self.refusals = 0
+        self._limits = shared.limits
+        self._leases = shared.leases
+        self._deliveries = shared.deliveries
+        self._settings = settings
+        self._clock = clock
+        self._plans: dict[KeyLimits, _Plan] = {}
+        self._addresses = _rate(
+            "addresses",
+            settings.address_requests_per_second,
+            burst=settings.address_requests_burst,
+            when_down=self._when_down("addresses"),
+        )
+        self._failures = _rate(
+            "failures",
+            settings.address_failures_per_minute,
+            60,
+            when_down=self._when_down("failures"),
+        )
+
+    async def admit_address(self, request: web.Request, address: str | None) -> None:
+        """Count a request of an address; raises if it is one too many."""
+        if self._addresses is not None:
+            await self._take(
+                request, self._addresses, _subject(address), "requests from this address"
+            )
+
+    async def admit(self, request: web.Request, key: Key) -> bool:
+        """Count a request of a key, if they are limited, and say whether they are; raises if it is
+        one too many."""
+        limit = self._plan(key).requests
+        if limit is None:
+            return False
+        request[STANDING] = await self._take(request, limit, key.id, "requests with this key")
+        return True
+
+    async def failed(self, request: web.Request, address: str | None) -> None:
+        """Count a request with a wrong key; raises if its address has sent too many of them."""
+        if self._failures is not None:
+            await self._take(
+                request, self._failures, _subject(address), "wrong keys from this address"
+            )
+
+    async def open_stream(self, request: web.Request, key: Key) -> Lease | None:
+        """The place of a new stream of the key, which must be released; raises if it may not be
+        opened now."""
+        plan = self._plan(key)
+        if plan.new_streams is not None:
+            await self._take(request, plan.new_streams, key.id, "new streams with this key")
+        if plan.streams is None:
+            return None
+        place = await self._leases.acquire(plan.streams, key.id)
+        if isinstance(place, Decision):
+            raise self._refusal(request, place, "open streams of this key", "too_many_streams")
+        return place
+
+    def pacing(self, key: Key) -> Pacing | None:
+        """What keeps a stream of the key within what it may be sent, if that is limited."""
+        delivery = self._delivery(key)
+        if delivery is None:
+            return None
+        return Pacing(delivery, self._clock, self._settings.quota_wait)
+
+    def page(self, key: Key) -> Page | None:
+        """What of a page the key may be sent, if that is limited; raises if nothing now."""
+        delivery = self._delivery(key)
+        if delivery is None:
+            return None
+        wait = delivery.take(0, 0)
+        if wait:
+            self.refusals += 1
+            if delivery.spent:
+                raise TooManyRequests(
+                    "this key has been sent all that it may be sent in a day of UTC",
+                    code="quota_exhausted",
+                    retry_after=_seconds(wait),
+                )
+            raise TooManyRequests(
+                "this key has been sent more than it may be sent in so short a time; wait",
+                retry_after=_seconds(wait),
+            )
+        return Page(delivery)
+
+    async def _take(self, request: web.Request, limit: Limit, subject: str, what: str) -> Decision:
+        decision = await self._limits.take(limit, subject)
+        if not decision.allowed:
+            raise self._refusal(request, decision, what)
+        return decision
+
+    def _refusal(
+        self, request: web.Request, decision: Decision, what: str, code: str | None = None
+    ) -> GatewayError:
+        wait = _seconds(decision.retry_after)
+        if decision.source == "closed":
+            return Unavailable(
+                f"{what} cannot be counted while Redis is away; try again",
+                code="limits_unavailable",
+                retry_after=wait,
+            )
+        request[STANDING] = decision
+        self.refusals += 1
+        detail = f"too many {what}: at most {decision.limit}"
+        if decision.window > 1:
+            detail += f" in {decision.window} seconds"
+        return TooManyRequests(
+            f"{detail}; wait for Retry-After seconds", code=code, retry_after=wait
+        )
+
+    def _delivery(self, key: Key) -> Delivery | None:
+        plan = self._plan(key)
+        if not plan.events and not plan.size:
+            return None
+        return self._deliveries.of(key.id, events=plan.events, size=plan.size)
+
+    def _plan(self, key: Key) -> _Plan:
+        plan = self._plans.get(key.limits)
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[key.limits] = self._new_plan(key.limits)
+        return plan
+
+    def _new_plan(self, own: KeyLimits) -> _Plan:
+        def figure(name: str) -> int:
+            said: int | None = getattr(own, name)
+            default: int = getattr(self._settings, name)
+            return default if said is None else said
+
+        burst = figure("requests_burst")
+        if own.requests_burst is None and own.requests_per_second is not None:
+            # The burst of the settings belongs to their rate.
+            burst = 0
+        streams = figure("concurrent_streams")
+        return _Plan(
+            requests=_rate(
+                "requests",
+                figure("requests_per_second"),
+                burst=burst,
+                when_down=self._when_down("requests"),
+            ),
+            new_streams=_rate(
+                "new-streams",
+                figure("new_streams_per_minute"),
+                60,
+                when_down=self._when_down("new_streams"),
+            ),
+            streams=Concurrency("streams", streams, self._when_down("streams"))
+            if streams
+            else None,
+            events=_delivered("events", figure("events_per_second"), figure("events_per_day")),
+            size=_delivered("bytes", figure("bytes_per_second"), figure("bytes_per_day")),
+        )
+
+    def _when_down(self, name: str) -> WhenDown:
+        return "closed" if name in self._settings.closed_without_redis else "local"
+
+
+def giving_back(then: Closing) -> Closing:
+    """What is done at the end of each stream: its place is free, `then` the rest."""
+
+    def closed(subscription: Subscription, end: End | None) -> None:
+        if subscription.place is not None:
+            subscription.place.release()
+        then(subscription, end)
+
+    return closed
+
+
+def _rate(
+    name: str, count: int, seconds: int = 1, *, burst: int = 0, when_down: WhenDown = "local"
+) -> Rate | None:
+    return Rate(name, count, seconds, burst, when_down) if count else None
+
+
+def _delivered(name: str, per_second: int, per_day: int) -> tuple[Limit, ...]:
+    limits: list[Limit] = []
+    if per_second:
+        limits.append(Rate(f"{name}-rate", per_second))
+    if per_day:
+        limits.append(Daily(f"{name}-day", per_day))
+    return tuple(limits)
+
+
+def _subject(address: str | None) -> str:
+    return _UNKNOWN if address is None else address_subject(address)
+
+
+def _seconds(wait: float) -> int:
+    return max(1, math.ceil(wait))

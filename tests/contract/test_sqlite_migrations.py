@@ -1,0 +1,150 @@
+"""Files of the embedded stores: brought up to date from every earlier version, only forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli.main import cli
+from gateway.clock import SystemClock
+from gateway.errors import FolderLocked, GatewayError
+from gateway.event import Draft
+from gateway.keys.key import Key
+from gateway.keys.role import Role
+from gateway.store.folder import WriterLock
+from gateway.store.sqlite import migrate, scripts
+from gateway.store.sqlite_keys import SqliteKeys
+from gateway.store.sqlite_log import SqliteLog
+
+MakeDraft = Callable[..., Draft]
+SCHEMAS = ("sqlite_log", "sqlite_keys", "sqlite_usage")
+KEY = Key(
+    id="k" * 12, digest=b"", name="n", purpose="p", owner="o", grants=(), created_at=1.0,
+    expires_at=2e9,
+)  # fmt: skip
+
+
+def made(path: Path, schema: str, version: int) -> apsw.Connection:
+    """A file as the program of that version made it."""
+    connection = apsw.Connection(str(path))
+    connection.pragma("journal_mode", "wal")
+    for script in list(scripts(schema).values())[:version]:
+        connection.execute(script)
+    connection.pragma("user_version", version)
+    return connection
+
+
+@pytest.mark.parametrize("version", range(1, len(scripts("sqlite_keys")) + 1))
+async def test_keys_of_every_earlier_version_are_kept(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "keys.db"
+    with made(path, "sqlite_keys", version) as connection:
+        document = msgspec.json.encode(KEY)
+        connection.execute("INSERT INTO key VALUES (?, ?, ?, 1)", (KEY.id, b"d", document))
+        role = msgspec.json.encode(Role(name="reader"))
+        connection.execute("INSERT INTO role (name, document) VALUES ('reader', ?)", (role,))
+    connection.close()
+    keys = SqliteKeys(path)
+    [found] = await keys.all()
+    assert (found.id, found.digest, found.revision) == (KEY.id, b"d", 1)
+    assert list(await keys.roles()) == ["reader"]
+    await keys.revoke(KEY.id, 3.0, "tried")
+    assert len(await keys.unrecorded(10)) == 1
+    await keys.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(scripts("sqlite_log")) + 1))
+async def test_a_log_of_every_earlier_version_keeps_its_epoch_and_its_events(
+    tmp_path: Path, draft: MakeDraft, version: int
+) -> None:
+    path = tmp_path / "log.db"
+    with made(path, "sqlite_log", version) as connection:
+        connection.execute("INSERT INTO log VALUES (1, 'k3f9xq7m2p', 1, 0, 100)")
+        one = draft(id="a")
+        body = one.stored(b"2026-01-31T12:00:00.000000Z")
+        connection.execute(
+            "INSERT INTO event VALUES (1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (one.tenant, one.category, one.action, one.outcome, one.severity, one.actor,
+             one.resources, one.id, body),
+        )  # fmt: skip
+    connection.close()
+    log = await SqliteLog.open(path, SystemClock())
+    assert (log.epoch, log.head) == ("k3f9xq7m2p", 1)
+    [appended] = await log.append([[draft(id="a"), draft(id="b")]])
+    assert (appended.accepted, appended.duplicates) == (1, 1)
+    page = await log.read(0, 2, limit=10)
+    assert [event.members()["id"] for event in page.events] == ["a", "b"]
+    await log.close()
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_migrating_says_what_was_there_and_what_was_done(tmp_path: Path, schema: str) -> None:
+    names = list(scripts(schema))
+    for version in range(len(names) + 1):
+        path = tmp_path / f"{version}.db"
+        made(path, schema, version).close()
+        assert migrate(path, schema) == (names[:version], names[version:])
+        assert migrate(path, schema) == (names, [])
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(
+    tmp_path: Path, schema: str
+) -> None:
+    path = tmp_path / "x.db"
+    newer = len(scripts(schema)) + 1
+    connection = made(path, schema, newer)
+    connection.pragma("user_version", newer)
+    connection.close()
+    with pytest.raises(GatewayError, match="newer version") as caught:
+        migrate(path, schema)
+    assert caught.value.code == "schema_too_new"
+    connection = apsw.Connection(str(path))
+    assert connection.pragma("user_version") == newer
+    connection.close()
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_migration_that_fails_leaves_the_file_at_the_version_before(
+    tmp_path: Path, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    whole = scripts(schema)
+    broken = {**whole, f"{schema}_999": "CREATE TABLE half (a); SELECT * FROM absent"}
+    monkeypatch.setattr("gateway.store.sqlite.scripts", lambda _: broken)
+    made(path, schema, 0).close()
+    with pytest.raises(GatewayError, match="no such table"):
+        migrate(path, schema)
+    connection = apsw.Connection(str(path))
+    assert connection.pragma("user_version") == len(whole)
+    assert list(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'half'")) == []
+    connection.close()
+
+
+def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    made(data / "keys.db", "sqlite_keys", 1).close()
+    made(data / "log.db", "sqlite_log", 1).close()
+
+    def run() -> str:
+        done = CliRunner().invoke(cli, ["migrate", "--data", str(data)], standalone_mode=False)
+        if done.exception is not None:
+            raise done.exception
+        return done.stdout
+
+    said = run().splitlines()
+    assert said == [
+        f"{data}/log.db: version 1, up to date",
+        f"{data}/keys.db: from version 1 to 3 (sqlite_keys_002, sqlite_keys_003)",
+        f"{data}/usage.db: not there yet",
+    ]
+    assert run().splitlines()[1] == f"{data}/keys.db: version 3, up to date"
+    lock = WriterLock(data / "log.db")
+    with pytest.raises(FolderLocked):
+        run()
+    lock.release()
