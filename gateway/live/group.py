@@ -52,12 +52,16 @@ class Looked:
 
 
 class Sight:
-    """A question without its filter; groups that differ in nothing else share its answers."""
+    """A question without its filter; groups that differ in nothing else share its answers.
 
-    __slots__ = ("groups", "look")
+    `plain`: it shows events as they are, and its answer depends on their columns alone.
+    """
+
+    __slots__ = ("groups", "look", "plain")
 
     def __init__(self, question: Question) -> None:
         self.look = question.in_scope()
+        self.plain = not question.view.limits
         self.groups = 0
 
 

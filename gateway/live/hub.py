@@ -21,8 +21,9 @@ from gateway.cursor import format_cursor
 from gateway.encode.wire import LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
 from gateway.keys.policy import View
-from gateway.live.group import MOST_MEMBERS, Batch, Group, Looked, Shard, Sight
+from gateway.live.group import MOST_MEMBERS, Batch, Group, Shard, Sight
 from gateway.live.interest import Interest, Question
+from gateway.live.matching import match
 from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
@@ -252,7 +253,7 @@ class Hub:
     def publish(self, events: Sequence[Event], reached: int) -> None:
         """Match the events of `position < offset <= reached`; `flush` delivers them in order."""
         same: dict[tuple[int, ...], list[Batch]] = {}
-        for group, chosen in self._match(events).items():
+        for group, chosen in match(self._index, events).items():
             # Groups that get the same events, with the same masks, share their encoding, too.
             identity = tuple(map(id, chosen))
             batches = same.get(identity)
@@ -322,33 +323,6 @@ class Hub:
     def _write(self, shard: Shard, data: bytes) -> None:
         for subscription in shard.write(data):
             self.demote(subscription)
-
-    def _match(self, events: Sequence[Event]) -> dict[Group, list[Event]]:
-        wanted: dict[Group, list[Event]] = {}
-        for event in events:
-            original = Looked(event)
-            answers: dict[Sight, Looked | None] = {}
-            for group in self._index.candidates(event, original.members):
-                sight = group.sight
-                if sight in answers:
-                    looked = answers[sight]
-                else:
-                    seen = sight.look(event)
-                    if seen is event:
-                        looked = original
-                    else:
-                        looked = None if seen is None else Looked(seen)
-                    answers[sight] = looked
-                if looked is None:
-                    continue
-                if group.filter is not None and not group.filter(looked.members()):
-                    continue
-                chosen = wanted.get(group)
-                if chosen is None:
-                    wanted[group] = [looked.event]
-                else:
-                    chosen.append(looked.event)
-        return wanted
 
     def overtaken(self, floor: int) -> None:
         """Retention deleted events that live streams have not had: say so, and end them."""

@@ -66,6 +66,11 @@ class Index(Generic[Item]):
             if not table.entries:
                 del self._tables[members]
 
+    @property
+    def looks_inside(self) -> bool:
+        """Whether candidates depend on more of an event than its columns."""
+        return any(table.looks_inside for table in self._tables.values())
+
     def candidates(
         self, event: Event, members: Callable[[], Mapping[str, Any]] | None = None
     ) -> Iterable[Item]:
@@ -99,6 +104,7 @@ class _Table(Generic[Item]):
         self._shallow = attrgetter(*shallow) if shallow else None
         self._deep = deep
         self._single = len(members) == 1
+        self.looks_inside = bool(deep)
 
     def key_of(self, event: Event, decode: Decode) -> Any:
         if not self._deep:
