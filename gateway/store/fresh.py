@@ -58,15 +58,23 @@ class Fresh:
         if not self._groups or not self._groups[0].first <= after + 1 <= until < self._next:
             return None
         events: list[Event] = []
-        for group in self._groups:
-            if group.first > until:
-                break
+        for group in self._between(after + 1, until):
             for offset, draft, body in group.part(after + 1, until):
                 events.append(_event(offset, draft, body, head))
                 size -= len(body)
                 if size <= 0 or len(events) == limit:
                     return Page(events, offset)
         return Page(events, until)
+
+    def _between(self, first: int, last: int) -> list[_Stored]:
+        """The groups that hold these offsets. They are mostly the last ones: sought from behind."""
+        found: list[_Stored] = []
+        for group in reversed(self._groups):
+            if group.first <= last:
+                found.append(group)
+            if group.first <= first:
+                break
+        return found[::-1]
 
 
 class _Stored:
