@@ -307,7 +307,8 @@ class Hub:
             taken += 1
         shard.begin = shard.pending[taken - 1].events[-1].offset
         del shard.pending[:taken]
-        self._owed_most.discard(shard)
+        if len(shard.pending) < _MOST_OWED:
+            self._owed_most.discard(shard)
         shard.count += count
         shard.quiet_since = now
         shard.bookmark = shard.begin if shard.pending else self.position

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
+import urllib.request
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import machine
-from tests.benchmarks.session import Session, Step
+from tests.benchmarks.gateway import Gateway
+from tests.benchmarks.session import Session, Step, subscribers
 from tests.benchmarks.targets import Target
 
 MODERATE_RATE = 20
+# More than a page of the log holds.
+APART = 500
 MOST_STEPS = 24
 
 
@@ -92,12 +98,50 @@ def moderate(
 def idle_memory(target: Target, mode: str, few: int, many: int, folder: Path) -> dict[str, Any]:
     """Resident bytes of the server per idle connection, from `few` to `many` of them."""
     sizes = {}
-    for subscribers in (few, many):
-        with Session(target, mode, subscribers, folder) as session:
+    for connections in (few, many):
+        with Session(target, mode, connections, folder) as session:
             time.sleep(0.5)
-            sizes[subscribers] = machine.resident_bytes(session.target.pids())
+            sizes[connections] = machine.resident_bytes(session.target.pids())
     each = (sizes[many] - sizes[few]) / (many - few)
     return {"target": target.name, "mode": mode, "resident": sizes, "bytes_each": each}
+
+
+def stalled_memory(mode: str, streams: int, folder: Path) -> dict[str, Any]:
+    """Resident bytes of the gateway for each stream that is not read.
+
+    Each stands at a place of its own, so that nothing which is kept for them is shared.
+    """
+    target = Gateway(folder, history=(streams + 2) * APART)
+    with closing(target), ExitStack() as stack:
+        target.start()
+        places = _cursors(target, streams)
+        before = machine.resident_bytes(target.pids())
+        requests = [target.stream(mode, [("after", place)]) for place in places]
+        program = subscribers(folder, target.port, requests, streams, "--stalled", streams)
+        stack.callback(program.close)
+        program.ask("open", 60)
+        time.sleep(2)
+        after = machine.resident_bytes(target.pids())
+    return {
+        "target": target.name,
+        "mode": f"{mode}, stalled",
+        "resident": {0: before, streams: after},
+        "bytes_each": (after - before) / streams,
+    }
+
+
+def _cursors(target: Gateway, count: int) -> list[str]:
+    """Cursors that are `APART` events from each other."""
+    found: list[str] = []
+    while len(found) < count:
+        after = f"&after={found[-1]}" if found else ""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{target.port}/v1/events?limit={APART}{after}",
+            headers={"Authorization": f"Bearer {target.readers[0]}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            found.append(json.load(response)["cursor"])
+    return found
 
 
 def median(steps: list[Step], *names: str) -> dict[str, float]:

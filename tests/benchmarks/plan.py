@@ -31,6 +31,7 @@ class Plan:
     fanout_targets: tuple[str, ...]
     moderate: int
     idle: int
+    stalled: int
     streams: int
     log: int
     readers: tuple[int, ...]
@@ -48,7 +49,8 @@ FULL = Plan(
     fanout=(100, 1000, 5000),
     fanout_targets=("gateway", "nchan", "c-joined", "c-per-event"),
     moderate=1000,
-    idle=5000,
+    idle=10_000,
+    stalled=500,
     streams=10_000,
     log=1_000_000,
     readers=(1, 100),
@@ -66,6 +68,7 @@ QUICK = Plan(
     fanout_targets=("gateway", "nchan", "c-joined"),
     moderate=1000,
     idle=1000,
+    stalled=100,
     streams=1000,
     log=100_000,
     readers=(1,),
@@ -173,6 +176,9 @@ def _memory(run: Run) -> Measurements:
         )
         for target in run.targets()
         if target.name in ("gateway", "nchan")
+        for mode in ("ws", "sse")
+    ] + [
+        (f"{mode}, stalled", partial(fanout.stalled_memory, mode, run.plan.stalled, run.folder))
         for mode in ("ws", "sse")
     ]
 

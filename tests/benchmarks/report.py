@@ -165,7 +165,8 @@ def _memory(found: list[dict[str, Any]]) -> list[Row]:
     goals = {("gateway", "ws"): 16.0, ("gateway", "sse"): 12.0}
     return [
         Row(
-            f"memory per idle connection {one['target']} {one['mode']}",
+            f"memory per {'' if 'stalled' in one['mode'] else 'idle '}connection "
+            f"{one['target']} {one['mode']}",
             one["bytes_each"] / 1024,
             "KiB",
             AT_MOST,
