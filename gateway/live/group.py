@@ -107,15 +107,18 @@ class Shard:
         "due",
         "group",
         "keys",
+        "owed_since",
         "pending",
         "quiet_since",
     )  # fmt: skip
 
     def __init__(self, group: Group, now: float, position: int) -> None:
         self.group = group
-        # Matched and not yet written; `begin` is where the members stand as long as there is any.
+        # Matched and not yet written; `begin` is where the members stand as long as there is any,
+        # `owed_since` when they last had a part of it.
         self.pending: list[Batch] = []
         self.begin = position
+        self.owed_since = now
         # Events written since the shard began, and when its members last heard something.
         self.count = 0
         self.quiet_since = now

@@ -36,6 +36,8 @@ _MOST_OWED = 128
 _BATCH_EVENTS = 100
 # What each member is given at once. More would overflow the buffers of peers that keep up.
 _FLUSH_BYTES = 64 << 10
+# Writing never takes so long: whoever is owed something for longer is forgotten somewhere.
+_OVERDUE_SECONDS = 5.0
 
 
 class Totals(msgspec.Struct):
@@ -245,6 +247,11 @@ class Hub:
         """Whether writing keeps up; if not, what is new can wait in the store."""
         return not self._owed_most
 
+    def overdue(self) -> int:
+        """How many live streams have not got what they are owed for seconds: a bug, if any."""
+        since = self._clock.monotonic() - _OVERDUE_SECONDS
+        return sum(len(shard) for shard in self._owed if shard.pending and shard.owed_since < since)
+
     def move_to(self, position: int) -> None:
         """Everything up to `position` has been matched."""
         self.position = position
@@ -253,6 +260,7 @@ class Hub:
     def publish(self, events: Sequence[Event], reached: int) -> None:
         """Match the events of `position < offset <= reached`; `flush` delivers them in order."""
         same: dict[tuple[int, ...], list[Batch]] = {}
+        now = self._clock.monotonic()
         for group, chosen in match(self._index, events).items():
             # Groups that get the same events, with the same masks, share their encoding, too.
             identity = tuple(map(id, chosen))
@@ -265,6 +273,7 @@ class Hub:
             for shard in group.shards:
                 if not shard.pending:
                     shard.begin = self.position
+                    shard.owed_since = now
                     self._owed.append(shard)
                 shard.pending += batches
                 if len(shard.pending) >= _MOST_OWED:
@@ -306,6 +315,7 @@ class Hub:
             count += len(batch.events)
             taken += 1
         shard.begin = shard.pending[taken - 1].events[-1].offset
+        shard.owed_since = now
         del shard.pending[:taken]
         if len(shard.pending) < _MOST_OWED:
             self._owed_most.discard(shard)

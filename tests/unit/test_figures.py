@@ -14,7 +14,10 @@ from gateway.shared.ports import Health
 
 def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0) -> Any:
     hub = SimpleNamespace(
-        subscriptions=range(streams), totals=Totals(opened=opened), position=position
+        subscriptions=range(streams),
+        totals=Totals(opened=opened),
+        position=position,
+        overdue=lambda: 0,
     )
     record = SimpleNamespace(uses=0, written=0, waiting=0)
     watchdog = SimpleNamespace(findings=SimpleNamespace(found=0))

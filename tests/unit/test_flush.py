@@ -167,3 +167,20 @@ async def test_others_are_not_held_up_by_who_waits_to_join_more(
     while hub.flush() is not None:
         pass
     assert offsets(few) == list(range(1, 1001))
+
+
+async def test_live_streams_that_are_forgotten_are_counted(
+    hub: Hub, event: MakeEvent, clock: FakeClock
+) -> None:
+    for _ in range(3):
+        join(hub)
+    hub.publish(burst(event, 1, 1000), 1000)
+    await clock.advance(4)
+    hub.flush()
+    await clock.advance(4)
+    assert hub.overdue() == 0
+    await clock.advance(2)
+    assert hub.overdue() == 3
+    while hub.flush() is not None:
+        pass
+    assert hub.overdue() == 0
