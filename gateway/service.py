@@ -42,6 +42,7 @@ from gateway.server.figures import Figures
 from gateway.server.limits import AppliedLimits, giving_back
 from gateway.server.listening import cannot_listen
 from gateway.server.malformed import Runner
+from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.memory import shared_in_process
 from gateway.shared.ports import Shared
@@ -170,6 +171,7 @@ async def _start_parts(
         grown=grown,
         writer=writer,
         hub=hub,
+        turns=Turns(lambda: hub.writing),
         key_store=key_store,
         keyring=keyring,
         key_watch=key_watch,

@@ -17,7 +17,9 @@ from gateway.event import Event
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 
-MOST_MEMBERS = 500
+# Written to without a pause: one to two milliseconds. A request on its way to becoming an event
+# waits for several such pauses.
+MOST_MEMBERS = 200
 
 
 class Batch:

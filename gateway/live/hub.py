@@ -247,6 +247,11 @@ class Hub:
         """Whether writing keeps up; if not, what is new can wait in the store."""
         return not self._owed_most
 
+    @property
+    def writing(self) -> bool:
+        """Whether something is owed to somebody live."""
+        return bool(self._owed)
+
     def overdue(self) -> int:
         """How many live streams have not got what they are owed for seconds: a bug, if any."""
         since = self._clock.monotonic() - _OVERDUE_SECONDS

@@ -41,9 +41,10 @@ def _match_one(index: Index[Group], event: Event, found: Matches) -> list[Group]
     answers: dict[Sight, Looked | None] = {}
     certain = not index.looks_inside
     groups: list[Group] = []
+    last: Looked | None = None
+    members: dict[str, Any] = {}
     for group in index.candidates(event, original.members):
         sight = group.sight
-        certain = certain and sight.plain and group.filter is None
         if sight in answers:
             looked = answers[sight]
         else:
@@ -55,8 +56,15 @@ def _match_one(index: Index[Group], event: Event, found: Matches) -> list[Group]
             answers[sight] = looked
         if looked is None:
             continue
-        if group.filter is not None and not group.filter(looked.members()):
-            continue
+        matches = group.filter
+        if matches is not None:
+            certain = False
+            if looked is not last:
+                last, members = looked, looked.members()
+            if not matches(members):
+                continue
+        elif not sight.plain:
+            certain = False
         groups.append(group)
         chosen = found.get(group)
         if chosen is None:

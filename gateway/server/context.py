@@ -33,6 +33,7 @@ class Context:
     grown: Pulse
     writer: Writer
     hub: Hub
+    turns: Turns
     key_store: KeyStore
     keyring: Keyring
     key_watch: KeyWatch
@@ -43,7 +44,6 @@ class Context:
     limits: AppliedLimits
     authenticator: Authenticator
     figures: Figures = field(default_factory=Figures)
-    turns: Turns = field(default_factory=Turns)
     followed: Followed | None = None
     ready: bool = False
 

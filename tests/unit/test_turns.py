@@ -23,7 +23,7 @@ Connect = Callable[..., Awaitable[Pair]]
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """A connection, and the socket of its peer."""
-    turns = Turns()
+    turns = Turns(lambda: False)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
@@ -125,7 +125,7 @@ async def test_readers_that_catch_up_write_one_piece_a_round_of_the_loop(
 
 
 async def test_turns_come_in_the_order_of_asking_and_one_that_fails_stops_nobody() -> None:
-    turns, seen = Turns(), list[str]()
+    turns, seen = Turns(lambda: False), list[str]()
     failed: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failed.append(context))
 
@@ -149,3 +149,30 @@ async def test_turns_come_in_the_order_of_asking_and_one_that_fails_stops_nobody
     turns.ask(lambda: seen.append("later"))
     await asyncio.sleep(0)
     assert seen[-1] == "later"
+
+
+async def test_turns_are_few_while_live_events_are_written() -> None:
+    busy = True
+    turns, seen = Turns(lambda: busy), 0
+    fifth, sixth = asyncio.Event(), asyncio.Event()
+
+    def again() -> None:
+        nonlocal seen, busy
+        seen += 1
+        if seen == 5:
+            busy = False
+            fifth.set()
+        if seen == 6:
+            sixth.set()
+        if seen < 100:
+            turns.ask(again)
+
+    loop = asyncio.get_running_loop()
+    turns.ask(again)
+    began = loop.time()
+    await fifth.wait()
+    assert loop.time() - began >= 5 * 0.002
+    await sixth.wait()
+    for _ in range(94):
+        await asyncio.sleep(0)
+    assert seen == 100
