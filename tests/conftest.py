@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
@@ -22,7 +23,13 @@ settings.register_profile("here", deadline=None, database=None, print_blob=True)
 settings.load_profile("here")
 
 START = 1_700_000_000.0
+_MOST_WORKERS = 16
 _TURNS = 20
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Most tests wait for servers, clients and time-outs: there is room for twice the cores."""
+    return min(2 * (os.cpu_count() or 1), _MOST_WORKERS)
 
 
 class FakeClock:
