@@ -89,7 +89,8 @@ def _publish(about: dict[str, Any], results: report.Results) -> int:
     except ImportError:
         _say("no plots: matplotlib is not installed (pip install 'audit-gateway[bench]')")
     _say(f"{about['seconds']} s; written to {folder}")
-    return 1 if any("failed" in one for found in results.values() for one in found) else 0
+    failed = [one for found in results.values() for one in found if "failed" in one]
+    return 0 if all("left_out" in one for one in failed) else 1
 
 
 def _say(text: str) -> None:

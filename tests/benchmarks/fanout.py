@@ -107,7 +107,7 @@ def idle_memory(target: Target, mode: str, few: int, many: int, folder: Path) ->
 
 
 def stalled_memory(mode: str, streams: int, folder: Path) -> dict[str, Any]:
-    """Resident bytes of the gateway for each stream that is not read.
+    """Bytes of memory of its own that the gateway has for each stream that is not read.
 
     Each stands at a place of its own, so that nothing which is kept for them is shared.
     """
@@ -115,13 +115,14 @@ def stalled_memory(mode: str, streams: int, folder: Path) -> dict[str, Any]:
     with closing(target), ExitStack() as stack:
         target.start()
         places = _cursors(target, streams)
-        before = machine.resident_bytes(target.pids())
+        target.restart()
+        before = machine.own_bytes(target.pids())
         requests = [target.stream(mode, [("after", place)]) for place in places]
         program = subscribers(folder, target.port, requests, streams, "--stalled", streams)
         stack.callback(program.close)
         program.ask("open", 60)
         time.sleep(2)
-        after = machine.resident_bytes(target.pids())
+        after = machine.own_bytes(target.pids())
     return {
         "target": target.name,
         "mode": f"{mode}, stalled",

@@ -76,6 +76,17 @@ class Gateway:
         self.writer, *self.readers = json.loads((self.prepared / "bench.json").read_text())
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.copytree(self.prepared / "data", self.data)
+        self._serve()
+        if self._history:
+            self._fill()
+
+    def restart(self) -> None:
+        """Another process on the same log, with nothing of the past in its memory."""
+        if self._server:
+            self._server.close()
+        self._serve()
+
+    def _serve(self) -> None:
         self.port = free_port()
         self._server = Server(
             [*GATEWAY, "serve", "--data", str(self.data), "--port", str(self.port), *self.options],
@@ -84,8 +95,6 @@ class Gateway:
             self.cores,
         )
         self._server.wait_until(lambda: answers(self.port, "/readyz"))
-        if self._history:
-            self._fill()
 
     def _fill(self) -> None:
         with closing(self.producer("--connections", 4)) as program:

@@ -104,7 +104,8 @@ class Run:
         for what, measure in SCENARIOS[name](self):
             if time.monotonic() > self._ends:
                 self._say(f"{name}: {what}: left out")
-                self.results[name].append({"failed": what, "error": "left out, the time was up"})
+                left_out = "left out, the time was up"
+                self.results[name].append({"failed": what, "error": left_out, "left_out": True})
                 continue
             self._say(f"{name}: {what}")
             self._ends += machine.wait_for_quiet(self._patience)
