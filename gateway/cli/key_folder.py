@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli import options
+
 if TYPE_CHECKING:
     from gateway.keys.grant import Grant
     from gateway.keys.key import Key
@@ -46,12 +48,11 @@ _config_option = click.option(
     callback=_keep_config,
     expose_value=False,
 )
-_data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
 
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--data`, and `--config` beside it, which `settings_of` looks up itself."""
-    return _config_option(_data_option(command))
+    return _config_option(options.data_option(command))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

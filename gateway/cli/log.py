@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.options import config_option, data_option
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.settings.kinds import SQLITE
 
@@ -22,14 +23,6 @@ Examples:
   audit-gateway log new-epoch --data /var/lib/audit-gateway
 """
 
-_config = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file of settings, as for `serve`.",
-)
-_data = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
-
 
 @click.group(epilog=_EXAMPLES)
 def log() -> None:
@@ -37,8 +30,8 @@ def log() -> None:
 
 
 @log.command(epilog=_EXAMPLES)
-@_config
-@_data
+@config_option
+@data_option
 @click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
 def backup(config_file: Path | None, data: str | None, target: Path) -> None:
     """Copy an embedded log, its keys and its pepper into a new FOLDER.
@@ -73,8 +66,8 @@ def backup(config_file: Path | None, data: str | None, target: Path) -> None:
 
 
 @log.command("new-epoch", epilog=_EXAMPLES)
-@_config
-@_data
+@config_option
+@data_option
 def new_epoch(config_file: Path | None, data: str | None) -> None:
     """Give the log a new epoch, after it was set back to an earlier state.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.options import config_option, data_option
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -21,14 +22,6 @@ Examples:
   audit-gateway store check --config /etc/audit-gateway/config.toml
 """
 
-_config = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file of settings, as for `serve`.",
-)
-_data = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
-
 
 @click.group(epilog=_EXAMPLES)
 def store() -> None:
@@ -36,7 +29,7 @@ def store() -> None:
 
 
 @store.command(epilog=_EXAMPLES)
-@_config
+@config_option
 @click.option("--dry-run", is_flag=True, help="Print the statement; change nothing.")
 def prepare(config_file: Path | None, dry_run: bool) -> None:
     """Add to the table what tells its new rows, in one statement, which is printed.
@@ -63,7 +56,7 @@ def prepare(config_file: Path | None, dry_run: bool) -> None:
 
 
 @store.command(epilog=_EXAMPLES)
-@_config
+@config_option
 def check(config_file: Path | None) -> None:
     """Say whether the table is there, fits [store.columns] and is prepared; change nothing."""
     import asyncio
@@ -86,8 +79,8 @@ def check(config_file: Path | None) -> None:
 
 
 @click.command()
-@_config
-@_data
+@config_option
+@data_option
 def migrate(config_file: Path | None, data: str | None) -> None:
     """Bring the schemas of the store up to date, forwards only; `serve` does so at its start, too.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ class Message(NamedTuple):
     content: dict[str, Any]
 
 
-class Stream:
+class Stream(ABC):
     """An open stream."""
 
     headers: Mapping[str, str]
@@ -47,12 +48,12 @@ class Stream:
             assert message.kind in ("bookmark", "caught-up"), message
         return message
 
-    async def _message(self) -> Message:
-        raise NotImplementedError
+    @abstractmethod
+    async def _message(self) -> Message: ...
 
+    @abstractmethod
     def break_off(self) -> None:
         """End the connection at once, as when a client is killed."""
-        raise NotImplementedError
 
 
 class LineStream(Stream):

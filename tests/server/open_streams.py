@@ -7,6 +7,7 @@ import base64
 import os
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class Said:
     raw: bytes
 
 
-class Stream:
+class Stream(ABC):
     """An open stream. `events` and `others` keep all that was read from it."""
 
     def __init__(
@@ -145,8 +146,8 @@ class Stream:
         found, self._buffer = self._buffer[:count], self._buffer[count:]
         return found
 
-    async def _decode(self) -> list[Said] | None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _decode(self) -> list[Said] | None: ...
 
 
 class HttpStream(Stream):
