@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from gateway.clock import Clock
@@ -18,6 +19,7 @@ from gateway.live.subscription import Subscription
 from gateway.store.ports import Log
 
 _LOOK_SECONDS = 0.25
+_LEAST_SECONDS = 0.01
 _AT_ONCE = 1000
 # Time zones are apart by multiples of a quarter of an hour.
 _QUARTER_SECONDS = 900
@@ -27,7 +29,7 @@ _ENDS = {REVOKED: KEY_REVOKED, EXPIRED: KEY_EXPIRED, SUSPENDED: KEY_SUSPENDED}
 
 
 class KeyWatch:
-    """Looks several times a second, and whenever it is told of a change."""
+    """Looks several times a second, when a key's life ends, and when it is told of a change."""
 
     def __init__(self, keyring: Keyring, hub: Hub, log: Log, clock: Clock) -> None:
         # Told of what has changed in the key store, whoever changed it.
@@ -37,6 +39,8 @@ class KeyWatch:
         self._log = log
         self._clock = clock
         self._quarter = 0.0
+        # When the next of the keys that have streams stops working by itself.
+        self._next_end = math.inf
         # Keys that have changed, or may have, and could not be looked at.
         self._due: set[str] = set()
         self._looking = asyncio.Lock()
@@ -48,7 +52,8 @@ class KeyWatch:
                 await self._in_turn()
             except GatewayError as error:
                 _LOGGER.warning("keys cannot be read, trying again: %s", error.detail)
-            await self._clock.sleep(_LOOK_SECONDS)
+            left = self._next_end - self._clock.now()
+            await self._clock.sleep(min(max(left, _LEAST_SECONDS), _LOOK_SECONDS))
 
     async def look(self) -> None:
         """One look at all keys that have streams. What was changed before has been acted on when it
@@ -60,19 +65,26 @@ class KeyWatch:
             await self._look()
 
     async def _look(self) -> None:
-        changes = await self._keyring.refresh()
+        failure: GatewayError | None = None
+        try:
+            changes = await self._keyring.refresh()
+        except GatewayError as error:
+            # Lives end and hours pass whether or not the store can be read.
+            changes, failure = Changes([], frozenset()), error
         for listener in self.listeners:
             listener(changes)
         now = self._clock.now()
         turning = self._turning(now)
         due, self._due = self._due, set()
         due.update(key.id for key in changes.keys)
-        failure: GatewayError | None = None
+        self._next_end = math.inf
         for place, key_id in enumerate(self._hub.key_ids(), 1):
             if place % _AT_ONCE == 0:
                 # Streams have their turn.
                 await asyncio.sleep(0)
             key = self._keyring.known(key_id)
+            if key is not None and key.ends_at > now:
+                self._next_end = min(self._next_end, key.ends_at)
             if (
                 key is not None
                 and key_id not in due

@@ -18,6 +18,8 @@ from gateway_client import event, eventually, key_id
 from gateways import Gateway, ShiftedClock, Start
 from open_streams import TRANSPORTS, Stream, open_stream
 
+from gateway.clock import parse_rfc3339
+
 pytestmark = pytest.mark.slow
 WITHIN = 1.0
 STREAMS_PER_KEY = 10
@@ -118,6 +120,13 @@ async def change(gateway: Gateway, key: Key, what: str, **body: Any) -> None:
     assert answer.status in (200, 201), answer.body
 
 
+async def drains_until(gateway: Gateway, key: Key) -> float:
+    """When the key stops working by itself (monotonic)."""
+    shown = await gateway.get(f"/v1/keys/{key_id(key.token)}", key=gateway.admin)
+    wall = parse_rfc3339(shown.json()["drains_until"]) / 1_000_000
+    return time.monotonic() + wall - time.time()
+
+
 async def open_all(gateway: Gateway, token: str) -> Key:
     streams = []
     for number in range(STREAMS_PER_KEY):
@@ -187,13 +196,12 @@ async def test_each_change_reaches_its_own_streams_within_a_second_and_no_others
         await goes_on(*rotated, *by_role, *expiring)
         delays |= await narrowed(gateway, producer, by_role, roles)
         await goes_on(*rotated, *by_role[:4], *expiring)
-        begun = time.monotonic()
         for key in rotated:
-            await change(gateway, key, "rotate", overlap="1s")
+            await change(gateway, key, "rotate", overlap="2s")
+        overlaps_end = [await drains_until(gateway, key) for key in rotated]
         await producer.some_more(4)
         assert all(not one.task.done() for key in rotated for one in key.streams), "still draining"
-        overlap_ends = begun + 1.0
-        for key in rotated:
+        for key, overlap_ends in zip(rotated, overlaps_end, strict=True):
             await ended(key)
             delays.setdefault("rotate", []).extend(delays_of_ends(key, overlap_ends, 4502))
         await goes_on(*by_role[:4], *expiring)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from watched import NOW, FakeHub, key
 
-from gateway.encode.wire import KEY_REVOKED, NOT_GRANTED, End
+from gateway.encode.wire import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED, End
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant, parse_grant
@@ -213,6 +213,35 @@ async def test_a_key_that_changes_while_it_is_read_is_not_remembered_as_it_was(
     assert found is not None
     assert again is found
     assert found.revoked_at == NOW
+
+
+# Lives
+
+
+async def test_a_life_ends_at_its_moment_and_not_at_the_next_look(one: Watched) -> None:
+    await one.make("a", grant("**"), expires_at=NOW + 10.1)
+    await one.make("b", grant("**"), expires_at=NOW + 3600)
+    running = asyncio.create_task(one.watch.run())
+    await one.clock.advance(10.09)
+    assert one.hub.ended == {}
+    await one.clock.advance(0.02)
+    assert one.hub.ended == {"a": KEY_EXPIRED}
+    running.cancel()
+
+
+async def test_a_life_ends_while_the_store_cannot_be_read(
+    one: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one.make("a", grant("**"), expires_at=NOW + 10)
+
+    async def fail(_: int) -> Any:
+        raise Unavailable("the keys cannot be read")
+
+    monkeypatch.setattr(one.store, "changed_since", fail)
+    one.clock.tick(10)
+    with pytest.raises(Unavailable):
+        await one.watch.look()
+    assert one.hub.ended == {"a": KEY_EXPIRED}
 
 
 # Hours
