@@ -41,7 +41,7 @@ from gateway.server.context import Context
 from gateway.server.figures import Figures
 from gateway.server.limits import AppliedLimits, giving_back
 from gateway.server.listening import cannot_listen
-from gateway.server.malformed import Runner
+from gateway.server.malformed import MOST_LINE, Runner
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.memory import shared_in_process
@@ -305,6 +305,8 @@ async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | N
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,
+        max_line_size=MOST_LINE,
+        max_field_size=MOST_LINE,
         keepalive_timeout=server.keepalive,
         shutdown_timeout=1.0,
     )

@@ -78,12 +78,23 @@ def settings_of(data: str | None) -> Settings:
 
 
 @asynccontextmanager
-async def key_store(settings: Settings) -> AsyncIterator[tuple[KeyStore, bytes, float]]:
-    """The keys of the data folder, its current pepper, and the time."""
+async def key_store(
+    settings: Settings, *, make: bool = False
+) -> AsyncIterator[tuple[KeyStore, bytes, float]]:
+    """The keys of the data folder, its current pepper, and the time.
+
+    A folder without keys is only made where that is wanted, not where its name is mistyped.
+    """
     from gateway.clock import SystemClock
+    from gateway.errors import NotFound
     from gateway.store.folder import DataFolder
     from gateway.store.sqlite_keys import SqliteKeys
 
+    if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
+        raise NotFound(
+            f"there are no keys in {settings.data}; name the folder of the gateway with --data",
+            code="no_keys",
+        )
     folder = DataFolder(settings.data)
     store: KeyStore
     if settings.on_postgres:

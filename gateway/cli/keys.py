@@ -89,7 +89,7 @@ def create(
     check_life(life, settings.keys.max_life)
 
     async def work() -> tuple[Key, str]:
-        async with key_store(settings) as (store, pepper, now):
+        async with key_store(settings, make=True) as (store, pepper, now):
             key, token = new_key(
                 name=name, purpose=purpose, owner=_user() if owner is None else owner,
                 grants=parsed, now=now, life=life, pepper=pepper,

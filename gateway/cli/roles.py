@@ -94,7 +94,7 @@ def put(
     role = parse_role(name, {"description": description, "grants": parsed})
 
     async def work() -> None:
-        async with key_store(settings_of(data)) as (store, _, _now):
+        async with key_store(settings_of(data), make=True) as (store, _, _now):
             await store.put_role(role, PROGRAM)
 
     run(work())

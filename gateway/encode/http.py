@@ -25,15 +25,16 @@ def chunk(payload: bytes) -> bytes:
 class Sse(Wire):
     """`id:` is the cursor, `data:` the event; ordinary events carry no `event:` field."""
 
-    content_type = "text/event-stream"
+    content_type = "text/event-stream; charset=utf-8"
 
     def __init__(self, *, chunked: bool) -> None:
         self.name = "sse" if chunked else "sse-1.0"
         self._chunked = chunked
 
-    def opening(self, cursor: str, retry_ms: int) -> bytes:
+    def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
         # The id makes a reconnect before the first event resume here, not at "now".
-        return self._out(f"retry: {retry_ms}\n: stream open\nid: {cursor}\n\n".encode())
+        opened = self._out(f"retry: {retry_ms}\n: stream open\nid: {cursor}\n\n".encode())
+        return opened if gap is None else opened + self.control("gap", gap)
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
         return self._out(
@@ -73,8 +74,8 @@ class Ndjson(Wire):
         self.name = "ndjson" if chunked else "ndjson-1.0"
         self._chunked = chunked
 
-    def opening(self, cursor: str, retry_ms: int) -> bytes:
-        return b""
+    def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
+        return b"" if gap is None else self.control("gap", gap)
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
         return self._out(b"\n".join([*lines, b""]))

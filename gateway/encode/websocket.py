@@ -44,8 +44,8 @@ class PlainWebSocket(Wire):
     name = "websocket"
     subprotocol: str | None = None
 
-    def opening(self, cursor: str, retry_ms: int) -> bytes:
-        return b""
+    def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
+        return b"" if gap is None else self.control("gap", gap)
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
         return b"".join([frame(TEXT, line) for line in lines])
@@ -76,8 +76,9 @@ class AuditV1(PlainWebSocket):
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         return frame(TEXT, control_json(kind, members))
 
-    def opening(self, cursor: str, retry_ms: int) -> bytes:
-        return self.heartbeat(cursor)
+    def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
+        # Either says where the stream begins.
+        return self.heartbeat(cursor) if gap is None else self.control("gap", gap)
 
     def heartbeat(self, cursor: str) -> bytes:
         return self.control("bookmark", {"cursor": cursor})

@@ -44,6 +44,9 @@ RESTART = End(1012, "restart", True)
 OVERLOAD = End(1013, "overload", True)
 THROTTLED = End(4001, "throttled", True)
 QUOTA_EXHAUSTED = End(4001, "quota_exhausted", True)
+PROTOCOL_ERROR = End(1002, "protocol_error", False)
+INVALID_TEXT = End(1007, "invalid_text", False)
+MESSAGE_TOO_BIG = End(1009, "message_too_big", False)
 LIFETIME_REACHED = End(4002, "lifetime_reached", True)
 OVERTAKEN = End(4003, "overtaken_by_retention", True)
 KEY_REVOKED = End(4501, "key_revoked", False)
@@ -51,8 +54,9 @@ KEY_EXPIRED = End(4502, "key_expired", False)
 NOT_GRANTED = End(4503, "grants_changed", False)
 KEY_SUSPENDED = End(4504, "key_suspended", False)
 ENDS = (
-    COMPLETE, GOING_AWAY, RESTART, OVERLOAD, THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED,
-    OVERTAKEN, KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
+    COMPLETE, GOING_AWAY, PROTOCOL_ERROR, INVALID_TEXT, MESSAGE_TOO_BIG, RESTART, OVERLOAD,
+    THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED,
+    KEY_SUSPENDED,
 )  # fmt: skip
 
 
@@ -61,8 +65,8 @@ class Wire(Protocol):
 
     name: str
 
-    def opening(self, cursor: str, retry_ms: int) -> bytes:
-        """What is said once the position is fixed."""
+    def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
+        """What is said once the position is fixed; of messages, the `gap` first if there is one."""
 
     def text(self, text: bytes) -> bytes:
         """Events as lines of native JSON, in order; at least one, and no break behind the last."""

@@ -37,6 +37,15 @@ _ENCODE = msgspec.json.Encoder().encode
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
 _AT = re.compile(r"(.*) - at `(.*)`", re.DOTALL)
+# What a member that does not match its pattern has to be, in words.
+_RULES = {
+    "id": "1 to 128 printable ASCII characters are needed",
+    "tenant": "1 to 64 of a-z, 0-9, dot, underscore and hyphen are needed",
+    "category": "words of a-z, 0-9, _ and - with dots between, such as k8s.audit, are needed",
+    "action": "words of letters, digits, _ - : and / with dots between, such as user.login, "
+    "are needed",
+    "urn": "at least one character, and no control characters, are needed",
+}
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
 
@@ -89,7 +98,7 @@ def decode_events(items: Iterable[bytes], new_id: Iterator[str]) -> list[Draft]:
     if errors:
         count = f"{len(errors)} or more" if len(errors) == MAX_REPORTED else str(len(errors))
         raise InvalidEvents(
-            f"{count} of the events are refused and nothing was stored; "
+            f"refused: {count} of the events; nothing was stored; "
             "mend or remove the items named in `errors` and send the rest again",
             errors=errors,
         )
@@ -352,7 +361,9 @@ def _refusal(message: str) -> Refused:
     if match := _MISSING.fullmatch(message):
         return Refused(_join(match[2], match[1]), "required")
     if match := _AT.fullmatch(message):
-        return Refused(match[2].removeprefix("$").removeprefix("."), match[1])
+        path = match[2].removeprefix("$").removeprefix(".")
+        rule = _RULES.get(path.rpartition(".")[2]) if "matching regex" in match[1] else None
+        return Refused(path, rule or match[1])
     return Refused("", message)
 
 

@@ -121,7 +121,11 @@ def parse_grants(raw: Any) -> tuple[Grant, ...]:
         raise _invalid("grants: a list of grants is needed")
     if len(raw) > MAX_GRANTS:
         raise _invalid(f"grants: at most {MAX_GRANTS}")
-    return tuple(map(parse_grant, raw))
+    grants = tuple(map(parse_grant, raw))
+    names = [grant.id for grant in grants if grant.id]
+    if len(set(names)) < len(names):
+        raise _invalid("grants: two of them have the same id, and nobody could tell which is meant")
+    return grants
 
 
 def _check(grant: Grant) -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from gateway.event import Event
+from gateway.event import Draft, Event
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks, masked
@@ -19,6 +19,13 @@ from gateway.match.scope import Scope, Test, all_of, any_of
 
 Lens = Callable[[Event], Event | None]
 _CLEAR = Masks()
+# The members of an event as producers know them, and the parts of a scope up to each.
+_NARROWING = (
+    ("tenant", ("tenant",)),
+    ("category", ("tenant", "category", "reserved")),
+    ("targets", ("tenant", "category", "reserved", "resource")),
+    ("severity", ("tenant", "category", "reserved", "resource", "min_severity")),
+)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -46,6 +53,15 @@ class View(msgspec.Struct, frozen=True):
     def compile(self) -> Test:
         """A function that says whether the view contains an event (or a draft)."""
         return self._unless_denied(any_of([scope.compile() for scope in self.allowed]))
+
+    def outside(self, event: Event | Draft) -> str:
+        """Of an event that the view does not contain, the first member that no scope lets in."""
+        for path, names in _NARROWING:
+            parts = [Scope(**{name: getattr(one, name) for name in names}) for one in self.allowed]
+            if not any_of([part.compile() for part in parts])(event):
+                return path
+        # Something denies it.
+        return "category"
 
     def members(self) -> set[str]:
         """The attributes of an event that the view depends on, but for its limits."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 from aiohttp import web
 
 from gateway.server import (
@@ -20,8 +22,20 @@ from gateway.server import (
 )
 from gateway.server.address import TRUSTED_PROXIES
 from gateway.server.context import CONTEXT, Context
-from gateway.server.problem import problems
+from gateway.server.problem import Handler, problems
+from gateway.server.query import refuse_parameters
 from gateway.server.uses import recording
+
+
+def _bare(handler: Handler) -> Handler:
+    """A handler of requests without parameters in the URL."""
+
+    @wraps(handler)
+    async def checked(request: web.Request) -> web.StreamResponse:
+        refuse_parameters(request.query.items())
+        return await handler(request)
+
+    return checked
 
 
 def make_app(context: Context) -> web.Application:
@@ -36,29 +50,29 @@ def make_app(context: Context) -> web.Application:
     app.router.add_get("/readyz", health.readyz)
     app.router.add_get("/metrics", health.metrics)
     app.router.add_get("/openapi.json", openapi.openapi)
-    app.router.add_post("/v1/events", events.ingest)
+    app.router.add_post("/v1/events", _bare(events.ingest))
     app.router.add_get("/v1/events", events.pull, allow_head=False)
     app.router.add_get("/v1/events/{id:.+}", events.by_id, allow_head=False)
     app.router.add_get("/v1/stream", stream.stream, allow_head=False)
     app.router.add_post("/v1/stream", stream.stream_post)
-    app.router.add_post("/v1/tickets", tickets.create)
-    app.router.add_get("/v1/keys", keys.list_all, allow_head=False)
-    app.router.add_post("/v1/keys", keys.create)
-    app.router.add_get("/v1/keys/{id}", keys.show, allow_head=False)
-    app.router.add_post("/v1/keys/{id}/revoke", keys.revoke)
-    app.router.add_post("/v1/keys/{id}/suspend", keys.suspend)
-    app.router.add_post("/v1/keys/{id}/resume", keys.resume)
-    app.router.add_post("/v1/keys/{id}/rotate", keys.rotate)
-    app.router.add_get("/v1/keys/{id}/document", document.document, allow_head=False)
+    app.router.add_post("/v1/tickets", _bare(tickets.create))
+    app.router.add_get("/v1/keys", _bare(keys.list_all), allow_head=False)
+    app.router.add_post("/v1/keys", _bare(keys.create))
+    app.router.add_get("/v1/keys/{id}", _bare(keys.show), allow_head=False)
+    app.router.add_post("/v1/keys/{id}/revoke", _bare(keys.revoke))
+    app.router.add_post("/v1/keys/{id}/suspend", _bare(keys.suspend))
+    app.router.add_post("/v1/keys/{id}/resume", _bare(keys.resume))
+    app.router.add_post("/v1/keys/{id}/rotate", _bare(keys.rotate))
+    app.router.add_get("/v1/keys/{id}/document", _bare(document.document), allow_head=False)
     app.router.add_get("/v1/keys/{id}/history", history.history, allow_head=False)
     app.router.add_get("/v1/keys/{id}/usage", usage.show, allow_head=False)
     app.router.add_get("/v1/findings", findings.list_all, allow_head=False)
-    app.router.add_post("/v1/findings/{id}/expected", findings.expect)
-    app.router.add_delete("/v1/findings/{id}/expected", findings.no_longer_expect)
-    app.router.add_post("/v1/authz/explain", authz.explain_access)
-    app.router.add_post("/v1/authz/simulate", authz.simulate)
-    app.router.add_get("/v1/roles", roles.list_all, allow_head=False)
-    app.router.add_get("/v1/roles/{name}", roles.show, allow_head=False)
-    app.router.add_put("/v1/roles/{name}", roles.put)
-    app.router.add_delete("/v1/roles/{name}", roles.delete)
+    app.router.add_post("/v1/findings/{id}/expected", _bare(findings.expect))
+    app.router.add_delete("/v1/findings/{id}/expected", _bare(findings.no_longer_expect))
+    app.router.add_post("/v1/authz/explain", _bare(authz.explain_access))
+    app.router.add_post("/v1/authz/simulate", _bare(authz.simulate))
+    app.router.add_get("/v1/roles", _bare(roles.list_all), allow_head=False)
+    app.router.add_get("/v1/roles/{name}", _bare(roles.show), allow_head=False)
+    app.router.add_put("/v1/roles/{name}", _bare(roles.put))
+    app.router.add_delete("/v1/roles/{name}", _bare(roles.delete))
     return app

@@ -54,6 +54,12 @@ class Authenticator:
         if not again:
             await self._limits.admit_address(request, address)
         token = _token(request)
+        if token.startswith(TICKET):
+            raise Unauthorized(
+                "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
+                "subprotocol",
+                code="misplaced_ticket",
+            )
         key = use.key = await self._keyring.authenticate(token)
         if key is None:
             use.claimed = key_id_of(token) or ""
@@ -82,12 +88,12 @@ class Authenticator:
         decision = self._keyring.decide(key, action, address)
         if isinstance(decision, Denied) and decision in _ENDED:
             # Not counted: what is refused from memory need not be limited.
-            raise _refusal(decision, action)
+            raise _refusal(decision, action, key)
         if not again and await self._limits.admit(request, key):
             # It may have taken a while: what has changed meanwhile counts.
             decision = self._keyring.decide(key, action, address)
         if isinstance(decision, Denied):
-            raise _refusal(decision, action)
+            raise _refusal(decision, action, key)
         if not again:
             self._throttle.check(key)
         request[_ADMITTED] = (key, decision.view)
@@ -108,7 +114,7 @@ class Authenticator:
         action = request[USE].attempted
         decision = self._keyring.decide(key, action, client_address(request))
         if isinstance(decision, Denied):
-            raise _refusal(decision, action)
+            raise _refusal(decision, action, key)
         rights = (key.grants, key.roles, decision.view)
         if rights != (before.grants, before.roles, view):
             raise Unavailable(
@@ -117,7 +123,11 @@ class Authenticator:
             )
 
 
-def _refusal(decision: Denied, action: str) -> GatewayError:
+def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
+    if decision == EXPIRED and key.successor:
+        return Unauthorized(
+            f"key {key.successor} has taken over from this one; use that", code=decision.reason
+        )
     if decision in _ENDED:
         return Unauthorized(_REASONS[decision.reason], code=decision.reason)
     detail = _REASONS.get(decision.reason, f"no grant of this key allows the action `{action}`")

@@ -87,11 +87,10 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
     """The media type of the body if it is one of those; charset, if given, must be UTF-8."""
     declared = request.headers.get("Content-Type")
-    kind = request.content_type if declared is not None else "none"
-    if kind not in allowed:
-        raise UnsupportedMediaType(
-            f"Content-Type {kind!r} is not supported here; use {' or '.join(allowed)}"
-        )
+    kind = request.content_type
+    if declared is None or kind not in allowed:
+        said = f"Content-Type {kind!r} is not supported here" if declared else "no Content-Type"
+        raise UnsupportedMediaType(f"{said}; send a body of {' or '.join(allowed)}")
     charset = request.charset
     if charset is not None and charset.lower().replace("_", "-") not in ("utf-8", "utf8"):
         raise UnsupportedMediaType(f"charset {charset!r} is not supported; use UTF-8")

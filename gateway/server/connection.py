@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.encode.websocket import CLOSE, PING, PONG, close_frame, frame
 from gateway.encode.websocket_input import ClientFrames, ProtocolFailure
+from gateway.encode.wire import ENDS
 from gateway.live.hub import Hub
 from gateway.live.subscription import Subscription
 from gateway.server.turns import Turns
@@ -241,7 +242,7 @@ class WebSocketConnection(StreamConnection):
         try:
             messages = self._frames.feed(data)
         except ProtocolFailure as failure:
-            self._answer_last(close_frame(failure.code, failure.reason.encode()))
+            self._answer_last(self._end(failure))
             return
         for opcode, payload in messages:
             # A client that does not read has no use for pongs, and would fill the buffer with them.
@@ -250,6 +251,14 @@ class WebSocketConnection(StreamConnection):
             elif opcode == CLOSE:
                 self._answer_last(frame(CLOSE, payload[:2]))
                 return
+
+    def _end(self, failure: ProtocolFailure) -> bytes:
+        """As other ends, in the words of the stream."""
+        if self._hub is None or self._subscription is None:
+            return close_frame(failure.code)
+        end = next(one for one in ENDS if one.code == failure.code)
+        wire = self._subscription.interest.wire
+        return wire.end(end, self._hub.cursor_of(self._subscription))
 
     def _answer_last(self, data: bytes) -> None:
         """Say that, unless our own close frame is out, and close: no frame may follow."""

@@ -164,7 +164,7 @@ async def _decode(items: list[bytes], clock: Clock) -> list[Draft]:
         await asyncio.sleep(0)
     if errors:
         raise InvalidEvents(
-            f"{len(errors)} of the events are refused and nothing was stored; "
+            f"refused: {len(errors)} of the events; nothing was stored; "
             "mend or remove the items named in `errors` and send the rest again",
             errors=errors,
         )
@@ -177,7 +177,7 @@ def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
     errors = [
         {
             "index": index,
-            "path": "category",
+            "path": view.outside(draft),
             "reason": f"this key may not write {draft.category!r} of tenant {draft.tenant!r} "
             "with these targets and this severity",
         }

@@ -13,14 +13,16 @@ import logging
 import secrets
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from gateway.errors import GatewayError, InvalidRequest
+from gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest
 from gateway.server.problem import MALFORMED, SERVER, from_aiohttp, problem
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
 STALLED_SECONDS = 30.0
 LEAST_BYTES = 16 * 1024
+# Of the first line and of each header: a filter of the longest, with every byte of it escaped.
+MOST_LINE = 16 * 1024
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -104,7 +106,13 @@ class _Connection(web.RequestHandler):
         error: GatewayError
         if isinstance(exc, HttpProcessingError):
             _LOGGER.debug("%s sent what is not HTTP: %s", request.remote, type(exc).__name__)
-            error = InvalidRequest("this is not well-formed HTTP/1.1", code=MALFORMED)
+            if isinstance(exc, LineTooLong):
+                error = HeadersTooLarge(
+                    f"the URL or a header is longer than {MOST_LINE} bytes; a long filter goes "
+                    "into the body of POST /v1/stream"
+                )
+            else:
+                error = InvalidRequest("this is not well-formed HTTP/1.1", code=MALFORMED)
         else:
             _LOGGER.error("request %s failed", request_id, exc_info=exc)
             error = GatewayError(

@@ -23,12 +23,13 @@ RESUME = ("last_event_id", "lastEventId")
 _POSITION = ("after", "since", "from")
 _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "on_gap")
 STREAM = (*_BOTH, *RESUME, "follow", "consumer")
-PAGE = (*_BOTH, "wait")
+PAGE = (*_BOTH, "follow", "consumer", "wait")
 BY_ID = ("tenant",)
 HISTORY = ("after", "limit")
 FINDINGS = ("key", "signal", "state", "limit")
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
+_CLOCKS_APART_SECONDS = 60
 _FORMATS = ("native", "cloudevents", "ocsf", "ecs", "cef")
 
 Pairs = Iterable[tuple[str, str]]
@@ -57,12 +58,7 @@ class Query(msgspec.Struct, frozen=True):
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
     """The query of a stream; a `Last-Event-ID` wins over where the URL says to begin."""
     values = _collect(pairs, STREAM)
-    if "consumer" in values:
-        raise InvalidRequest(
-            "durable consumers are not supported by this version; keep the cursor and send `after`",
-            code="unsupported_parameter",
-            parameter="consumer",
-        )
+    _refuse_consumer(values)
     # Checked in any case: where a stream begins must not depend on whether it is resumed.
     position = _position(values, now, default="now")
     resumes = [text for name in RESUME if (text := _one(values, name))]
@@ -78,6 +74,11 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
 def parse_page(pairs: Pairs, now: float) -> Query:
     """The query of a page."""
     values = _collect(pairs, PAGE)
+    _refuse_consumer(values)
+    if _flag(values, "follow", False):
+        raise InvalidRequest(
+            "follow: a page has an end; open a stream to follow the log", parameter="follow"
+        )
     position = _position(values, now, default="start")
     limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
     wait = _number(values, "wait", 0, MAX_WAIT) or 0
@@ -155,6 +156,20 @@ def _query(
     )
 
 
+def refuse_parameters(pairs: Pairs) -> None:
+    """For what has none."""
+    _collect(pairs, ())
+
+
+def _refuse_consumer(values: dict[str, list[str]]) -> None:
+    if "consumer" in values:
+        raise InvalidRequest(
+            "durable consumers are not supported by this version; keep the cursor and send `after`",
+            code="unsupported_parameter",
+            parameter="consumer",
+        )
+
+
 def _collect(pairs: Pairs, known: tuple[str, ...]) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for name, value in pairs:
@@ -208,12 +223,16 @@ def _moment(text: str, now: float) -> int:
         except InvalidRequest as error:
             raise InvalidRequest(f"since: {error.detail}", parameter="since") from None
     try:
-        return parse_rfc3339(text)
+        moment = parse_rfc3339(text)
     except ValueError as error:
         # A `+` of a time zone that was not escaped arrives as a space.
         raise InvalidRequest(
             f"since: {error}, or a duration such as 15m (write `+` as %2B)", parameter="since"
         ) from None
+    if moment > (now + _CLOCKS_APART_SECONDS) * 1_000_000:
+        # A stream that began now would show what was before.
+        raise InvalidRequest("since: this time is still to come", parameter="since")
+    return moment
 
 
 def _one(values: dict[str, list[str]], name: str) -> str | None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from gateway.encode.http import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
 from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
 from gateway.encode.wire import Wire
-from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unavailable
+from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
 from gateway.keys.use import OPENED
 from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
@@ -25,6 +25,7 @@ from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
+from gateway.server.origin import check_origin
 from gateway.server.position import Begin, find_begin
 from gateway.server.problem import STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
@@ -61,7 +62,7 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
     wire = _http_wire(request)
     origin = request.headers.get("Origin")
     headers = [
-        f"Content-Type: {wire.content_type}; charset=utf-8",
+        f"Content-Type: {wire.content_type}",
         "Cache-Control: no-cache, no-transform",
         "X-Accel-Buffering: no",
         "Connection: close",
@@ -76,12 +77,11 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
-    context = request.app[CONTEXT]
-    _check_origin(request, context)
+    check_origin(request)
     access = await tickets.access(request)
     accept = _accept_key(request)
     wire = _websocket_wire(request)
-    query = parse_stream(access.pairs, None, context.clock.now())
+    query = parse_stream(access.pairs, None, request.app[CONTEXT].clock.now())
     headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
@@ -165,9 +165,8 @@ async def _take(
     standing = request[STANDING].headers() if STANDING in request else {}
     shown = [f"{name}: {value}" for name, value in standing.items()]
     head = _head(status, [*headers, *shown, f"Audit-Cursor: {cursor}"])
-    opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms))
-    gap = wire.control("gap", begin.gap) if begin.gap is not None else b""
-    connection.write(head + opening + gap)
+    opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
+    connection.write(head + opening)
     use.action, use.transport = OPENED, wire.name
     use.begin = use.end = begin.offset
     use.behind = max(0, context.log.head - begin.offset)
@@ -233,17 +232,3 @@ def _accept_key(request: web.Request) -> str:
         raise InvalidRequest("Sec-WebSocket-Key is malformed", code="bad_handshake")
     digest = hashlib.sha1(key.encode() + _WEBSOCKET_GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()
-
-
-def _check_origin(request: web.Request, context: Context) -> None:
-    """Browsers let any page open a WebSocket anywhere; only the server can refuse."""
-    origin = request.headers.get("Origin")
-    if origin is None or origin in context.settings.server.allowed_origins:
-        return
-    authority = origin.partition("://")[2].lower()
-    if authority and authority == request.host.lower():
-        return
-    raise Forbidden(
-        "this origin may not open streams; add it to server.allowed_origins",
-        code="origin_not_allowed",
-    )

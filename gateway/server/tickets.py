@@ -24,6 +24,7 @@ from gateway.keys.ticket import (
 from gateway.server.auth import offered_ticket
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
+from gateway.server.origin import check_origin
 from gateway.server.problem import json_response
 from gateway.server.query import RESUME, Pairs, pairs_of_body, parse_stream
 
@@ -46,6 +47,7 @@ async def create(request: web.Request) -> web.Response:
     """`POST /v1/tickets`: the parameters of a stream as JSON."""
     context = request.app[CONTEXT]
     key, _ = await context.authenticator.authorize(request, "stream")
+    check_origin(request)
     pairs = pairs_of_body(await json_body(request))
     now = context.clock.now()
     parse_stream(pairs, None, now)
@@ -66,6 +68,8 @@ async def access(request: web.Request) -> Access:
         return Access(key, view, list(request.query.items()))
     now = context.clock.now()
     ticket = _read(text, context, now)
+    # Before it counts as used: another page must not spend it.
+    _check_origin(request, ticket)
     cookie: str | None = None
     if ticket is not None and ticket.kind == "ticket" and await _first_use(context, ticket):
         if "ticket" in request.query:
@@ -110,9 +114,13 @@ def _read(text: str, context: Context, now: float) -> Ticket | None:
     return None
 
 
-def _check_origin(request: web.Request, ticket: Ticket) -> None:
+def _check_origin(request: web.Request, ticket: Ticket | None) -> None:
+    check_origin(request)
+    if ticket is None or ticket.origin is None:
+        return
     origin = request.headers.get("Origin")
-    if ticket.origin is not None and origin is not None and origin != ticket.origin:
+    # Browsers leave it out where a page asks its own origin, but never with a WebSocket.
+    if origin != ticket.origin and (origin is not None or "Upgrade" in request.headers):
         raise Forbidden("the ticket was made for another origin", code="origin_not_allowed")
 
 

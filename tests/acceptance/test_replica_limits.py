@@ -19,7 +19,8 @@ from tests.gateway_process import GatewayProcess
 from tests.services.postgres import PostgresServer, installations
 from tests.services.valkey import Valkey
 
-pytestmark = pytest.mark.slow
+# In one process, as what they share takes long to set up.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("replica limits")]
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
 RATE = 40
 NDJSON = {"Accept": "application/x-ndjson"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.services.ports import free_port
 from tests.setup_clients import system_program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -116,7 +117,7 @@ class Proxy:
         self.context = certificate.context
         self.certificate = certificate.path
         self._folder = folder
-        plain, self.port = _free_ports()
+        plain, self.port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self.plain_url = f"http://127.0.0.1:{plain}"
         ports = (plain, self.port)
@@ -171,11 +172,3 @@ class Proxy:
 def missing_programs() -> list[str]:
     """What these tests drive and is not there; tests/setup_clients.py installs it."""
     return [name for name in (*KINDS, "openssl", "curl") if system_program(name) is None]
-
-
-def _free_ports() -> tuple[int, int]:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as other,
-    ):
-        return one.getsockname()[1], other.getsockname()[1]

@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+
+from tests.services.ports import free_port
 
 _OLDEST = 15
 _USER = "gateway"
@@ -67,8 +68,7 @@ class PostgresServer:
         self.programs = programs
         self._programs = self._reachable(programs)
         self.version = _major(self._programs, **self._identity)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._settings = {"fsync": "on" if durable else "off", **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = count(1)

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from tests.services.ports import free_port
+
 START_SECONDS = 10
 _STOP_SECONDS = 5
 _PORTS_TRIED = 3
@@ -126,7 +128,7 @@ class Valkey:
 
     def _start_first(self) -> None:
         for left in reversed(range(_PORTS_TRIED)):
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 self.start()
             except RuntimeError:
@@ -183,10 +185,3 @@ def _read(answer: BinaryIO) -> Iterator[str]:
         yield answer.read(int(rest) + 2).decode().rstrip("\r\n") if rest != "-1" else ""
     else:
         yield f"-{rest}" if kind == b"-" else rest
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

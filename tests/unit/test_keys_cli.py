@@ -143,8 +143,18 @@ def test_a_key_is_suspended_resumed_and_revoked(run: Run) -> None:
     "command", ["show", "rotate", "suspend", "resume", "revoke", "document", "simulate"]
 )
 def test_a_key_that_is_not_there_is_said_to_be_so(run: Run, command: str) -> None:
+    create(run)
     with pytest.raises(NotFound, match="keys list"):
         run("keys", command, "0" * 12)
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("keys", "revoke", "0" * 12)])
+def test_a_folder_that_is_mistyped_is_said_to_have_no_keys_and_is_not_made(
+    run: Run, data: Path, command: tuple[str, ...]
+) -> None:
+    with pytest.raises(NotFound, match=r"there are no keys in .*data; name the folder"):
+        run(*command)
+    assert not data.exists()
 
 
 def test_changes_say_that_they_were_made_here(run: Run, data: Path) -> None:
