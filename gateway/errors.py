@@ -153,14 +153,6 @@ class InvalidEvents(GatewayError):
     exit_code = 2
 
 
-class HeadersTooLarge(GatewayError):
-    """431 (RFC 6585): the first line of a request, or a header, is too long."""
-
-    status = 431
-    title = "Request header fields too large"
-    code = "headers_too_large"
-
-
 class TooManyRequests(GatewayError):
     """429: try again after `retry_after` whole seconds."""
 

@@ -135,7 +135,7 @@ async def _needing(settings: Settings) -> dict[str, list[Key]]:
     """The keys that work or may work again, by the id of the pepper that they need."""
     by_id: dict[str, Any] = _file(settings).read().by_id()
     needing: dict[str, list[Key]] = {one.id: [] for one in by_id.values()}
-    async with key_store(settings) as (store, _, now):
+    async with key_store(settings, make=True) as (store, _, now):
         for key in await store.all():
             if key.pepper in by_id and key.state(now) not in ("revoked", "expired"):
                 needing[by_id[key.pepper].id].append(key)

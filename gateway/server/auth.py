@@ -57,8 +57,7 @@ class Authenticator:
         if token.startswith(TICKET):
             raise Unauthorized(
                 "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
-                "subprotocol",
-                code="misplaced_ticket",
+                "subprotocol"
             )
         key = use.key = await self._keyring.authenticate(token)
         if key is None:

@@ -15,7 +15,7 @@ import secrets
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from gateway.errors import GatewayError, HeadersTooLarge, InvalidRequest
+from gateway.errors import GatewayError, InvalidRequest
 from gateway.server.problem import MALFORMED, SERVER, from_aiohttp, problem
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
@@ -107,9 +107,10 @@ class _Connection(web.RequestHandler):
         if isinstance(exc, HttpProcessingError):
             _LOGGER.debug("%s sent what is not HTTP: %s", request.remote, type(exc).__name__)
             if isinstance(exc, LineTooLong):
-                error = HeadersTooLarge(
+                error = InvalidRequest(
                     f"the URL or a header is longer than {MOST_LINE} bytes; a long filter goes "
-                    "into the body of POST /v1/stream"
+                    "into the body of POST /v1/stream",
+                    code="line_too_long",
                 )
             else:
                 error = InvalidRequest("this is not well-formed HTTP/1.1", code=MALFORMED)

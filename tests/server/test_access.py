@@ -84,6 +84,23 @@ async def test_a_malformed_key_is_refused(gateway: Gateway) -> None:
         (await with_header(gateway, f"Bearer {malformed}")).problem(401, "invalid_key")
 
 
+async def test_a_ticket_where_a_key_belongs_is_told_from_a_bad_copy(gateway: Gateway) -> None:
+    problem = (await with_header(gateway, "Bearer alpt_x.y")).problem(401, "invalid_key")
+    assert "this is a ticket" in problem["detail"]
+
+
+async def test_a_replaced_key_is_told_which_one_has_taken_over(
+    start: Start, shifted: ShiftedClock
+) -> None:
+    gateway = await start(clock=shifted)
+    key = await gateway.reader_key()
+    path = f"/v1/keys/{key_id(key)}/rotate"
+    successor = (await gateway.post(path, key=gateway.admin, json={"overlap": "1h"})).json()["id"]
+    shifted.shift = 3601
+    problem = (await gateway.get("/v1/events", key=key)).problem(401, "key_expired")
+    assert f"key {successor} has taken over" in problem["detail"]
+
+
 async def test_a_wrong_checksum_is_refused(gateway: Gateway) -> None:
     key = await gateway.reader_key()
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")

@@ -184,10 +184,29 @@ async def test_a_producer_bound_to_a_tenant_cannot_write_into_another(gateway: G
     events = [event(tenant="acme"), event(tenant="globex"), event()]
     answer = await gateway.post("/v1/events", json=events, key=key)
     problem = answer.problem(403, "events_not_granted")
-    assert [error["index"] for error in problem["errors"]] == [1, 2]
+    assert [(error["index"], error["path"]) for error in problem["errors"]] == [
+        (1, "tenant"), (2, "tenant"),
+    ]  # fmt: skip
     assert "insufficient_scope" in answer.headers["WWW-Authenticate"]
     assert await stored(gateway) == []
     assert (await gateway.send(event(tenant="acme"), key=key))["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("grant", "path"),
+    [
+        ({"tenants": ["globex"]}, "tenant"),
+        ({"categories": ["billing.**"]}, "category"),
+        ({"resources": ["k8s:prod/**"]}, "targets"),
+        ({"min_severity": 2}, "severity"),
+    ],
+)
+async def test_a_refused_event_is_told_the_member_that_is_outside(
+    gateway: Gateway, grant: dict[str, Any], path: str
+) -> None:
+    key = await gateway.mint({"actions": ["ingest"], "categories": ["**"], **grant})
+    answer = await gateway.post("/v1/events", json=[event(tenant="acme")], key=key)
+    assert answer.problem(403, "events_not_granted")["errors"][0]["path"] == path
 
 
 @pytest.mark.parametrize("category", ["gateway", "gateway.keys"])

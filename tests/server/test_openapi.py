@@ -107,6 +107,18 @@ def test_grants_and_key_requests_have_the_members_that_are_known() -> None:
     assert set(schemas["NewKey"]["properties"]) == set(_MEMBERS)
 
 
+@pytest.mark.parametrize(("method", "path"), [one for one in operations() if "/v1/" in one[1]])
+async def test_a_parameter_that_is_not_known_is_refused_by_name_everywhere(
+    gateway: Gateway, method: str, path: str
+) -> None:
+    address = path.replace("{id}", "x").replace("{name}", "x")
+    answer = await gateway.request(method, f"{address}?categroy=auth", key=gateway.admin, json={})
+    if (method, path) == ("POST", "/v1/stream"):
+        assert "not in both" in answer.problem(400, "invalid_request")["detail"]
+    else:
+        assert answer.problem(400, "unknown_parameter")["parameter"] == "categroy"
+
+
 def test_every_status_of_an_error_has_a_response() -> None:
     def statuses(kind: type[GatewayError]) -> set[int]:
         return {kind.status}.union(*(statuses(sub) for sub in kind.__subclasses__()))

@@ -145,8 +145,6 @@ async def test_no_header_is_an_error_of_ours(gateway: Gateway, header: bytes, ta
     "sent",
     [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 100,
      b"GET /\xff HTTP/1.1\r\n\r\n", b"NONSENSE\r\n\r\n", b"GET  / HTTP/1.1\r\n\r\n",
-     b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 20_000 + b"\r\n\r\n",
-     b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\n\r\n",
      b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n"],
     ids=lambda sent: repr(sent[:16]),
 )  # fmt: skip
@@ -161,6 +159,32 @@ async def test_what_is_not_http_is_answered_with_a_problem_document_and_not_quot
     assert b'"code":"malformed_http"' in body
     assert b"secret-behind" not in answer
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET / HTTP/1.1\r\nX: secret" + b"y" * 20_000, b"GET /secret" + b"y" * 20_000 + b" HTTP/1.1"],
+    ids=["header", "path"],
+)
+async def test_a_line_that_is_too_long_is_told_from_what_is_not_http(
+    gateway: Gateway, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        answer = await gateway.exchange(sent + b"\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == b"400"
+    assert b'"code":"line_too_long"' in body
+    assert b"POST /v1/stream" in body
+    assert b"secret" not in answer
+    assert caplog.text == ""
+
+
+async def test_the_longest_filter_fits_into_a_url_with_every_byte_escaped(
+    gateway: Gateway,
+) -> None:
+    expression = 'action == "' + "☂" * 1200 + '"'
+    answer = await gateway.get("/v1/events", params={"filter": expression})
+    assert answer.status == 200, answer.body
 
 
 async def test_an_error_of_ours_is_500_with_an_id_that_the_log_has_and_no_traceback(

@@ -145,8 +145,7 @@ async def test_with_on_gap_skip_the_first_message_says_what_is_missing(
     stream = await open_stream(gateway, transport, after=cursor, on_gap="skip")
     gap = (await stream.next("gap")).content
     assert stream.events == []
-    kinds = {said.kind for said in stream.others}
-    assert kinds <= {"gap", "opening", "bookmark"}
+    assert [said.kind for said in stream.others] in (["gap"], ["opening", "gap"])
     assert gap["reason"] == ("cursor_expired" if gone == "expired" else "cursor_unknown")
     assert (gap["after"], gap["cursor"]) == (cursor, stream.answer.headers["audit-cursor"])
     assert gap["earliest"] == cursor_at(first, offset_of(events[2]["cursor"]) - 1)

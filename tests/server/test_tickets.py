@@ -205,6 +205,31 @@ async def test_a_ticket_is_bound_to_the_origin_that_asked_for_it(start: Start) -
     await opened(gateway, text, headers={"Origin": ORIGIN})
 
 
+async def test_another_origin_does_not_spend_a_ticket(start: Start) -> None:
+    gateway = await start(server={"allowed_origins": (ORIGIN, "https://other.example")})
+    text = await ticket(gateway, origin=ORIGIN)
+    for headers in ({"Origin": "https://other.example"}, {"Origin": "https://evil.example"}):
+        (await refused(gateway, text, headers=headers)).problem(403, "origin_not_allowed")
+    await opened(gateway, text, headers={"Origin": ORIGIN})
+
+
+async def test_a_page_of_a_foreign_origin_gets_no_ticket_and_opens_none(gateway: Gateway) -> None:
+    evil = {"Origin": "https://evil.example"}
+    answer = await gateway.post("/v1/tickets", json={}, headers=evil)
+    answer.problem(403, "origin_not_allowed")
+    text = await ticket(gateway)
+    (await refused(gateway, text, headers=evil)).problem(403, "origin_not_allowed")
+
+
+async def test_a_websocket_of_a_bound_ticket_says_its_origin(start: Start) -> None:
+    gateway = await start(server={"allowed_origins": (ORIGIN,)})
+    text = await ticket(gateway, origin=ORIGIN)
+    with pytest.raises(Refused) as refusal:
+        await open_stream(gateway, "websocket", None, ticket=text)
+    refusal.value.answer.problem(403, "origin_not_allowed")
+    await open_stream(gateway, "websocket", None, ticket=text, headers={"Origin": ORIGIN})
+
+
 async def test_nothing_of_a_keys_secret_is_in_its_ticket(gateway: Gateway) -> None:
     key = await gateway.reader_key()
     text = await ticket(gateway, key)

@@ -157,6 +157,28 @@ async def test_a_breach_of_the_protocol_closes_with_its_code(
     await gateway.streams_become(0)
 
 
+@pytest.mark.parametrize(
+    ("frames", "code", "reason"),
+    [
+        (b"\x81\x05hello", 1002, "protocol_error"),
+        (masked(TEXT, b"\xff"), 1007, "invalid_text"),
+        (masked(TEXT, b"x" * (MOST + 1)), 1009, "message_too_big"),
+    ],
+    ids=["unmasked", "no text", "too big"],
+)
+async def test_such_an_end_names_the_last_cursor_as_every_other_does(
+    gateway: Gateway, frames: bytes, code: int, reason: str
+) -> None:
+    stream = await open_stream(gateway, "audit.v1")
+    await gateway.send(event())
+    last = (await stream.event())["cursor"]
+    stream.write(frames)
+    end = (await stream.next("end")).content
+    assert end.pop("cursor") >= last
+    assert end == {"type": "end", "code": code, "reason": reason, "reconnect": False}
+    assert await closed_with(stream) == code
+
+
 async def test_a_close_frame_reaches_a_client_that_goes_on_sending(gateway: Gateway) -> None:
     """A connection closed over unread bytes is reset, which would take the close frame along."""
     for _ in range(10):

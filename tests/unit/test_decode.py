@@ -253,8 +253,28 @@ def test_every_refused_item_is_listed_with_index_path_and_reason() -> None:
         (1, "category"), (3, "severity"), (4, ""), (5, "x"),
     ]  # fmt: skip
     assert all(error["reason"] for error in errors)
-    assert caught.value.detail.startswith("4 of the events are refused")
+    assert caught.value.detail.startswith("refused: 4 of the events")
     assert caught.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("members", "path", "rule"),
+    [
+        ({"id": ""}, "id", "1 to 128 printable ASCII"),
+        ({"tenant": "AC"}, "tenant", "1 to 64 of a-z"),
+        ({"category": "Auth"}, "category", "such as k8s.audit"),
+        ({"action": "a b"}, "action", "such as user.login"),
+        ({"targets": [{"urn": ""}]}, "targets[0].urn", "no control characters"),
+    ],
+)
+def test_what_a_member_has_to_be_is_said_in_words(
+    members: dict[str, Any], path: str, rule: str
+) -> None:
+    with pytest.raises(InvalidEvents) as caught:
+        decode_events([msgspec.json.encode({**LEAST, **members})], ids())
+    [error] = caught.value.members["errors"]
+    assert (error["path"], "regex" in error["reason"]) == (path, False)
+    assert rule in error["reason"]
 
 
 def test_the_list_of_refusals_is_bounded() -> None:

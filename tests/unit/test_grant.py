@@ -57,6 +57,12 @@ def test_the_grant_of_the_design_is_read_member_by_member() -> None:
     )
 
 
+def test_two_grants_of_one_name_are_refused_and_any_number_without_a_name_are_not() -> None:
+    assert len(parse_grants([LEAST, LEAST, {**LEAST, "id": "a"}, {**LEAST, "id": "b"}])) == 4
+    with pytest.raises(InvalidRequest, match="the same id"):
+        parse_grants([{**LEAST, "id": "a"}, {**LEAST, "id": "a"}])
+
+
 def test_what_is_left_out_means_no_restriction() -> None:
     grant = parse_grant(LEAST)
     assert (grant.id, grant.effect, grant.min_severity) == ("", "allow", 1)

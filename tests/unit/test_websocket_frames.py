@@ -140,6 +140,8 @@ def test_the_subprotocols_say_where_they_stand(wire: PlainWebSocket) -> None:
     assert wire.name == wire.subprotocol
     bookmark = {"type": "bookmark", "cursor": CURSOR}
     assert texts(wire.opening(CURSOR, 1000)) == [bookmark]
+    gap = {"reason": "cursor_expired", "cursor": CURSOR}
+    assert texts(wire.opening(CURSOR, 1000, gap)) == [{"type": "gap", **gap}]
     assert texts(wire.heartbeat(CURSOR)) == [bookmark]
     for kind in ("bookmark", "caught-up", "gap", "notice"):
         assert texts(wire.control(kind, {"cursor": CURSOR, "x": "\n"})) == [
