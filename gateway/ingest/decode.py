@@ -130,7 +130,7 @@ def decode_event(item: bytes, new_id: Iterator[str], *, own: bool = False) -> Dr
     if members.id is UNSET:
         members.id = next(new_id)
     if members.data is not UNSET:
-        _tidy_data(members)
+        _tidy_data(members, b"\n" in item or b"\r" in item)
     return draft_of(members)
 
 
@@ -201,14 +201,14 @@ def _resources(members: Members) -> str:
     return "\n".join(target.urn for target in members.targets if target.urn is not UNSET)
 
 
-def _tidy_data(members: Members) -> None:
-    """An event is one line: white space between tokens goes, the tokens stay as sent."""
+def _tidy_data(members: Members, broken: bool) -> None:
+    """An event is one line: where lines are `broken`, white space between tokens goes, and the
+    tokens stay as sent."""
     assert members.data is not UNSET
-    raw = bytes(members.data)
-    if raw[:1] != b"{":
+    if memoryview(members.data)[0] != ord("{"):
         raise Refused("data", "an object is needed")
-    if b"\n" in raw or b"\r" in raw:
-        members.data = msgspec.Raw(msgspec.json.format(raw, indent=-1))
+    if broken:
+        members.data = msgspec.Raw(msgspec.json.format(members.data, indent=-1))
 
 
 # What JSON itself must be
