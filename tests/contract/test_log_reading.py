@@ -167,6 +167,12 @@ def wants(narrowing: Narrowing) -> Callable[[Event], bool]:
     return all_of([narrowing.wanted.compile(), allowed])
 
 
+@pytest.fixture
+async def long_log(log: Log, draft: MakeDraft) -> Log:
+    """A log of 150 events, which is only read."""
+    return await filled(log, draft, 150)
+
+
 @settings(max_examples=40, suppress_health_check=FRESH_LOG)
 @given(
     wanted=scopes,
@@ -175,27 +181,25 @@ def wants(narrowing: Narrowing) -> Callable[[Event], bool]:
     limit=st.integers(1, 60),
 )
 async def test_narrowing_leaves_out_nothing_that_is_wanted(
-    new_log: NewLog,
-    draft: MakeDraft,
+    long_log: Log,
     wanted: Scope,
     allowed: tuple[Scope, ...],
     after: int,
     limit: int,
 ) -> None:
-    log = await filled(await new_log(), draft, 150)
     narrowing = Narrowing(wanted, allowed, True)
     contains = wants(narrowing)
-    every = (await log.read(0, 150, limit=1000)).events
-    every += (await log.read(len(every), 150, limit=1000)).events if len(every) < 150 else []
-    page = await log.read(after, 150, limit=limit, narrowing=narrowing)
+    every = (await long_log.read(0, 150, limit=1000)).events
+    every += (await long_log.read(len(every), 150, limit=1000)).events if len(every) < 150 else []
+    page = await long_log.read(after, 150, limit=limit, narrowing=narrowing)
     assert page.reached > after
     within = [event for event in every if after < event.offset <= page.reached]
     expected = [event for event in within if contains(event)]
     assert [event for event in page.events if contains(event)] == expected
     assert offsets(page) == sorted(set(offsets(page)))
     assert len(page.events) <= limit
-    if log.gives_lines(narrowing):
-        lines = await log.read_lines(after, 150, limit=limit, narrowing=narrowing)
+    if long_log.gives_lines(narrowing):
+        lines = await long_log.read_lines(after, 150, limit=limit, narrowing=narrowing)
         assert lines.reached > after
         within = [event for event in every if after < event.offset <= lines.reached]
         assert lines.lines == [event.json for event in within if contains(event)]
