@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
@@ -25,11 +27,25 @@ settings.load_profile("here")
 START = 1_700_000_000.0
 _MOST_WORKERS = 16
 _TURNS = 20
+# What these set up for all of their tests takes long.
+_TOGETHER = ("test_grants_table.py", "test_masks_hold.py", "test_replica_limits.py")
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """Most tests wait for servers, clients and time-outs: there is room for twice the cores."""
     return min(2 * (os.cpu_count() or 1), _MOST_WORKERS)
+
+
+class Together(LoadScopeScheduling):
+    """Gives each test to the next process that is free, and the tests of some files to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(_TOGETHER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Together(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

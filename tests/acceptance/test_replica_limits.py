@@ -19,8 +19,7 @@ from tests.gateway_process import GatewayProcess
 from tests.services.postgres import PostgresServer, installations
 from tests.services.valkey import Valkey
 
-# In one process, as what they share takes long to set up.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("replica limits")]
+pytestmark = pytest.mark.slow
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
 RATE = 40
 NDJSON = {"Accept": "application/x-ndjson"}

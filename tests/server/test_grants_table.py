@@ -25,8 +25,7 @@ from gateway.keys.role import BUILTIN
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
 
-# In one process, as what they share takes long to set up.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grants table")]
+pytestmark = pytest.mark.slow
 LIVE = tuple(f"live {name}" for name in TRANSPORTS)
 CAUGHT_UP = tuple(f"from the log {name}" for name in TRANSPORTS)
 PULLED = ("a page", "a page as lines", "by id")

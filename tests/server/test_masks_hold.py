@@ -33,8 +33,7 @@ from masked_worlds import (
 )
 from masked_worlds import request as http
 
-# In one process, as what they share takes long to set up.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("masks hold")]
+pytestmark = pytest.mark.slow
 ACCEPT = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
 WAYS = (*ACCEPT, "", "audit.v1", "audit.v1.batch")
 FORMS = tuple(
