@@ -30,6 +30,12 @@ def postgres(major: str, server_of: Callable[[str], PostgresServer]) -> Postgres
 
 
 @pytest.fixture
+def rows(major: str) -> int:
+    """How many rows many writers put in: on the newest version as many as are promised."""
+    return 200_000 if major == max(installations(), key=int) else 50_000
+
+
+@pytest.fixture
 def own_postgres(major: str) -> Iterator[PostgresServer]:
     """A server for one test alone, which may crash it. It syncs to disk as in production."""
     with PostgresServer(installations()[major], durable=True, max_connections="20") as server:

@@ -45,7 +45,6 @@ async def follow(log: PostgresLog, found: list[str], stop: asyncio.Event) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [200_000])
 async def test_rows_of_64_writers_that_commit_in_any_order_come_once_and_densely(
     database: str, sql: asyncpg.Connection, rows: int
 ) -> None:

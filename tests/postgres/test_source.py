@@ -91,7 +91,6 @@ async def events(log: PostgresLog, count: int) -> list[Event]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [200_000])
 async def test_rows_that_64_writers_put_into_a_table_of_theirs_come_once_and_densely(
     prepared: str, sql: asyncpg.Connection, rows: int
 ) -> None:

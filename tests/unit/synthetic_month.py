@@ -118,9 +118,9 @@ def volume_month(
     spikes = [day * DAY + rng.randrange(DAY - 60) for day in range(9, days - 1, 6)]
     baseline = Baseline()
     alarms = []
+    spiking = {minute for begin in spikes for minute in range(begin, begin + 30)}
     for minute in range(days * DAY):
-        spike = any(begin <= minute < begin + 30 for begin in spikes)
-        count = poisson(rng, rate(rng, minute) * (times if spike else 1))
+        count = poisson(rng, rate(rng, minute) * (times if minute in spiking else 1))
         if baseline.observe(FIRST_MINUTE + minute, count, warm_up) is not None:
             alarms.append(minute)
     result = VolumeResult(spikes=len(spikes))
