@@ -13,7 +13,7 @@ import msgspec
 from gateway.clock import format_rfc3339
 from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant
-from gateway.keys.sentences import grant_sentences, limits_of
+from gateway.keys.sentences import denied_duties, grant_sentences, limits_of
 
 UNUSED_DAYS = 30
 SAMPLES = 10
@@ -141,11 +141,12 @@ def _last_use(facts: Facts) -> str:
 
 
 def _can(facts: Facts) -> list[str]:
+    in_vain = denied_duties(one.grant for one in facts.grants)
     return [
         sentence
         for one in facts.grants
         if one.grant.effect == "allow"
-        for sentence in grant_sentences(one.grant)
+        for sentence in grant_sentences(one.grant, in_vain)
     ]
 
 

@@ -15,17 +15,12 @@ from gateway.keys.grant import Grant, When
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
-from gateway.keys.policy import NOT_GRANTED, Denied, decide_grants, decide_state
+from gateway.keys.policy import DENIED_BY_GRANT, NOT_GRANTED, Denied, decide_grants, decide_state
 from gateway.match.scope import Described, Scope
 
 GRANTED = "granted"
-DENIED_BY_GRANT = "denied_by_grant"
 EVENT_NOT_GRANTED = "event_not_granted"
 BEYOND_LOOKBACK = "beyond_lookback"
-
-
-# What these allow is not about events: their grants' scopes and fields mean nothing.
-NOT_ABOUT_EVENTS = ("keys.admin", "usage.read")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -89,13 +84,13 @@ def explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanati
         return Explanation(False, state.reason, matching, failed=(failure,))
     plain = tuple(one.grant for one in grants)
     decision = decide_grants(plain, asked.action, now=asked.now, address=asked.address)
-    if isinstance(decision, Denied):
+    if isinstance(decision, Denied) and decision != DENIED_BY_GRANT:
         return _missed(decision.reason, grants, asked, matching)
     denying = [one for one in matching if one.grant.effect == "deny"]
     # Without an event there is nothing yet that a denial of events could mean.
-    if denying and asked.event is not None:
+    if decision == DENIED_BY_GRANT or (denying and asked.event is not None):
         failure = Failure("effect", "allow", "deny")
-        return Explanation(False, DENIED_BY_GRANT, matching, denying[0], (failure,))
+        return Explanation(False, DENIED_BY_GRANT.reason, matching, denying[0], (failure,))
     allowing = [one for one in matching if one.grant.effect == "allow"]
     if not allowing:
         return _missed(None, grants, asked, matching)

@@ -22,6 +22,8 @@ from gateway.keys.mask import Masks, check_paths
 from gateway.match.scope import Scope
 
 ACTIONS = ("stream", "pull", "ingest", "keys.admin", "usage.read", "erase")
+# What these allow or deny is not about events: the scopes and fields of grants mean nothing there.
+NOT_ABOUT_EVENTS = ("keys.admin", "usage.read")
 MAX_GRANTS = 64
 MAX_NETWORKS = 64
 _HOURS = re.compile(r"([01]\d|2[0-3])-([01]\d|2[0-4])", re.ASCII)

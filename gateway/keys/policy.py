@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from gateway.event import Draft, Event
-from gateway.keys.grant import Grant
+from gateway.keys.grant import NOT_ABOUT_EVENTS, Grant
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks, masked
 from gateway.match.scope import Scope, Test, all_of, any_of
@@ -125,6 +125,7 @@ REVOKED = Denied("key_revoked")
 EXPIRED = Denied("key_expired")
 SUSPENDED = Denied("key_suspended")
 NOT_GRANTED = Denied("action_not_granted")
+DENIED_BY_GRANT = Denied("denied_by_grant")
 _STATES = {"revoked": REVOKED, "expired": EXPIRED, "suspended": SUSPENDED}
 
 
@@ -176,6 +177,9 @@ def decide_grants(
             allowed[grant.scope(), Limits(grant.fields or _CLEAR, lookback)] = None
     if not allowed:
         return NOT_GRANTED if reason is None else Denied(reason)
+    if denied and action in NOT_ABOUT_EVENTS:
+        # There are no events of which a part would be left.
+        return DENIED_BY_GRANT
     limits = tuple(limit for _, limit in allowed)
     if all(limit == Limits() for limit in limits):
         limits = ()

@@ -12,8 +12,8 @@ from gateway.errors import InvalidRequest
 from gateway.event import SET_BY_GATEWAY, Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
-from gateway.keys.explain import NOT_ABOUT_EVENTS, Asked
-from gateway.keys.grant import ACTIONS
+from gateway.keys.explain import Asked
+from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
 MEMBERS = ("action", "event", *_DESCRIBING, "recorded_at", "address", "at")
@@ -33,11 +33,13 @@ def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
         raise InvalidRequest("address: a string is needed")
     at = parse_moment(raw, "at") if "at" in raw else now
     event, recorded_at = _event(raw, now)
+    if action in NOT_ABOUT_EVENTS:
+        event = recorded_at = None
     return Asked(
         action=action,
         now=at,
         address=address,
-        event=None if action in NOT_ABOUT_EVENTS else event,
+        event=event,
         age=None if recorded_at is None else at - recorded_at,
     )
 

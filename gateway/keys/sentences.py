@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from gateway.keys.grant import Grant, When
 from gateway.keys.grant_use import READING
@@ -19,8 +19,22 @@ _DUTIES = {
 _SEVERITIES = {2: "low", 3: "medium", 4: "high", 5: "critical", 6: "fatal"}
 
 
-def grant_sentences(grant: Grant) -> list[str]:
-    """What one grant says, a sentence for events and one for each other duty."""
+def denied_duties(grants: Iterable[Grant]) -> set[str]:
+    """The duties that a grant denies at any time and from anywhere, whatever others allow."""
+    return {
+        action
+        for grant in grants
+        if grant.effect == "deny" and not _circumstances(grant.when, False)
+        for action in grant.actions
+        if action in _DUTIES
+    }
+
+
+def grant_sentences(grant: Grant, but: Collection[str] = ()) -> list[str]:
+    """What one grant says, a sentence for events and one for each other duty.
+
+    Nothing is said of duties that it allows in vain (`but`).
+    """
     allows = grant.effect == "allow"
     verbs = [_VERBS[action] for action in grant.actions if action in _VERBS]
     when = _circumstances(grant.when, allows)
@@ -33,7 +47,7 @@ def grant_sentences(grant: Grant) -> list[str]:
         does = _listed(verbs, "and" if allows else "or")
         sentences.append(f"{may} {does} {_events(grant)}{back}{hidden}{when}.")
     for action in grant.actions:
-        if action in _DUTIES:
+        if action in _DUTIES and not (allows and action in but):
             sentences.append(f"{'May' if allows else 'Must not'} {_DUTIES[action]}{when}.")
     return sentences
 

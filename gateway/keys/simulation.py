@@ -24,7 +24,9 @@ from gateway.keys.policy import Allowed, Denied, decide_grants
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5
 # Denials that grants decide; the others are about the key's state or about nothing of ours.
-_BY_GRANTS = frozenset({"action_not_granted", "outside_hours", "address_not_allowed"})
+_BY_GRANTS = frozenset(
+    {"action_not_granted", "outside_hours", "address_not_allowed", "denied_by_grant"}
+)
 
 _Worn = Callable[[Event], Masks | None]
 

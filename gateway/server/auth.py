@@ -27,6 +27,7 @@ _REASONS = {
     "key_suspended": "this key is suspended; ask who answers for it",
     "outside_hours": "the grants of this key do not count at this hour",
     "address_not_allowed": "the grants of this key do not count from this address",
+    "denied_by_grant": "a grant of this key, or of one of its roles, denies this action",
 }
 
 

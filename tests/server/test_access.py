@@ -183,6 +183,31 @@ async def test_deny_wins_over_every_allow(gateway: Gateway) -> None:
     assert [one["id"] for one in (await gateway.pull(key))["events"]] == ["2"]
 
 
+async def test_deny_wins_for_what_is_not_about_events_too(gateway: Gateway) -> None:
+    """And the explanation and the document say the same."""
+    both = ["keys.admin", "usage.read"]
+    key = await gateway.mint(
+        {"actions": both, "categories": ["**"]},
+        {"id": "no", "effect": "deny", "actions": both, "categories": ["**"]},
+    )
+    body = {"name": "n", "purpose": "p", "owner": "o"}
+    for answer in (
+        await gateway.get("/v1/keys", key=key),
+        await gateway.post("/v1/keys", key=key, json=body),
+        await gateway.get(f"/v1/keys/{key_id(key)}/usage", key=key),
+        await gateway.get("/v1/findings", key=key),
+    ):
+        answer.problem(403, "denied_by_grant")
+    for action in both:
+        question = {"key": key_id(key), "action": action}
+        found = await gateway.post("/v1/authz/explain", key=gateway.admin, json=question)
+        assert found.json()["reason_code"] == "denied_by_grant"
+        assert found.json()["nearest"]["id"] == "no"
+    path = f"/v1/keys/{key_id(key)}/document"
+    told = await gateway.get(path, key=gateway.admin, headers={"Accept": "application/json"})
+    assert told.json()["can"] == []
+
+
 # Where a key stands
 
 

@@ -94,6 +94,24 @@ def test_what_is_not_granted_is_said() -> None:
     assert "Cannot follow events live." in limits_of([grant("**", actions=["pull"])])
 
 
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        (None, ""), ({"max_lookback": "1h"}, ""),
+        ({"cidr": ["192.0.2.0/24"]}, ", when it asks from 192.0.2.0/24"),
+    ],
+)  # fmt: skip
+def test_a_document_never_says_both_may_and_must_not(
+    when: dict[str, Any] | None, said: str
+) -> None:
+    denial = {"effect": "deny", "actions": ["keys.admin"]} | ({"when": when} if when else {})
+    made = as_json(facts(grant("**", actions=["keys.admin", "usage.read"]), grant("x", **denial)))
+    duty = "make, change and end keys and roles"
+    assert (f"May {duty}." in made["can"]) is bool(said)
+    assert f"Must not {duty}{said}." in made["cannot"]
+    assert "May read what keys are used for." in made["can"]
+
+
 # The document
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.event import Event
 from gateway.keys.explain import Asked, Explanation, explain
-from gateway.keys.grant import Grant, When, parse_grant
+from gateway.keys.grant import NOT_ABOUT_EVENTS, Grant, When, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant, grants_of_key
@@ -157,6 +157,18 @@ def test_a_denial_wins_and_is_named_beside_what_would_have_allowed(event: MakeEv
     assert found.public()["masks"] == []
 
 
+def test_a_denial_of_a_duty_is_named_without_an_event() -> None:
+    one = key(
+        grant("**", id="all", actions=["keys.admin"]),
+        grant("auth", id="no-keys", effect="deny", actions=["keys.admin"]),
+    )
+    found = explained(one, action="keys.admin")
+    assert (found.allowed, found.reason_code) == (False, "denied_by_grant")
+    assert names(found) == ["all", "no-keys"]
+    nearest = found.public()["nearest"]
+    assert (nearest["name"], nearest["predicate"]) == ("no-keys", "effect")
+
+
 def test_a_denial_of_some_events_leaves_the_action_allowed() -> None:
     one = key(grant("**"), grant("auth.**", effect="deny"))
     assert explained(one).allowed
@@ -224,7 +236,7 @@ any_grants = st.lists(
 @given(
     own=any_grants,
     of_role=any_grants,
-    action=st.sampled_from(["stream", "pull"]),
+    action=st.sampled_from(["stream", "pull", "keys.admin"]),
     now=st.sampled_from([NOON, NIGHT]),
     address=st.sampled_from([INSIDE, OUTSIDE, None]),
     old=st.booleans(),
@@ -240,15 +252,16 @@ def test_an_explanation_says_what_the_decision_says(
 ) -> None:  # fmt: skip
     one = key(*own, roles=("r",), **state)
     item = event(1, category=category, resources=resources, severity=severity)
+    about_events = action not in NOT_ABOUT_EVENTS
     found = explained(
-        one, item, action=action, now=now, address=address, age=7200.0 if old else 60.0,
-        roles={"r": of_role},
+        one, item if about_events else None, action=action, now=now, address=address,
+        age=(7200.0 if old else 60.0) if about_events else None, roles={"r": of_role},
     )  # fmt: skip
     decision = decide(one, action, now, address=address, roles={"r": of_role})
     worn = None
     if isinstance(decision, Allowed):
         floors = tuple(1 if old and limits.lookback else 0 for limits in decision.view.limits)
-        worn = decision.view.masks(floors)(item)
+        worn = decision.view.masks(floors)(item) if about_events else Masks()
     else:
         assert found.reason_code == decision.reason
     assert found.allowed == (worn is not None)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.event import Event
-from gateway.keys.grant import ACTIONS, Grant, parse_grant
+from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS, Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.policy import Allowed, Denied, View, decide, decide_grants
 from gateway.match.pattern import compile_patterns
@@ -112,6 +112,33 @@ def test_a_deny_counts_for_its_own_actions_only(event: MakeEvent) -> None:
     decisions = [decide_grants(grants, action) for action in ("stream", "pull")]
     views = [decision.view for decision in decisions if isinstance(decision, Allowed)]
     assert [view.compile()(event(**EVENTS["login"])) for view in views] == [True, False]
+
+
+@pytest.mark.parametrize("action", NOT_ABOUT_EVENTS)
+@pytest.mark.parametrize(
+    "denial",
+    [
+        grant("**", effect="deny", actions=list(ACTIONS)),
+        grant("auth.login", effect="deny", actions=list(ACTIONS), tenants=["acme"], min_severity=6),
+    ],
+    ids=["of everything", "of a few events"],
+)
+def test_a_deny_refuses_what_is_not_about_events_as_a_whole(action: str, denial: Grant) -> None:
+    allowing = grant("**", "gateway.**", actions=list(ACTIONS))
+    for grants in ((allowing, denial), (denial, allowing)):
+        assert decide_grants(grants, action) == Denied("denied_by_grant")
+        assert isinstance(decide_grants(grants, "pull"), Allowed)
+    assert decide_grants((denial,), action) == Denied("action_not_granted")
+
+
+def test_a_deny_of_duties_counts_where_and_when_it_says() -> None:
+    grants = (
+        grant("**", actions=["keys.admin", "usage.read"]),
+        grant("**", effect="deny", actions=["keys.admin"], when={"cidr": ["10.0.0.0/8"]}),
+    )
+    assert decide_grants(grants, "keys.admin", address="10.1.2.3") == Denied("denied_by_grant")
+    assert isinstance(decide_grants(grants, "keys.admin", address="192.0.2.1"), Allowed)
+    assert isinstance(decide_grants(grants, "usage.read", address="10.1.2.3"), Allowed)
 
 
 def test_a_key_expires_at_its_time_not_after_it() -> None:
