@@ -80,6 +80,9 @@ def _lines(found: Explanation) -> list[str]:
     from gateway.cli.event_text import printable
 
     lines = [f"{'allowed' if found.allowed else 'denied'}: {found.reason_code}"]
+    if found.throttled_until is not None:
+        until = found.public()["throttled_until"]
+        lines.append(f"throttled until {until}: a few requests a minute")
     lines += [f"grant {one.name} ({one.grant.effect}) matches" for one in found.grants]
     if found.masks.mask:
         lines.append(f"masked: {', '.join(found.masks.mask)}")

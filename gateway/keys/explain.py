@@ -11,16 +11,19 @@ from typing import Any
 
 import msgspec
 
+from gateway.clock import format_rfc3339
 from gateway.keys.grant import Grant, When
+from gateway.keys.grant_use import READING
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.policy import DENIED_BY_GRANT, NOT_GRANTED, Denied, decide_grants, decide_state
-from gateway.match.scope import Described, Scope
+from gateway.match.scope import RESERVED, Described, Scope, is_reserved
 
 GRANTED = "granted"
 EVENT_NOT_GRANTED = "event_not_granted"
 BEYOND_LOOKBACK = "beyond_lookback"
+NOT_FOR_PRODUCERS = "reserved"
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -47,7 +50,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """`reason_code` is stable. `nearest` is the grant that would have allowed it first."""
+    """`reason_code` is stable. `nearest` is the grant that would have allowed it first.
+
+    Until `throttled_until` (seconds since 1970), what is allowed is allowed a few times a minute.
+    """
 
     allowed: bool
     reason_code: str
@@ -55,10 +61,12 @@ class Explanation(msgspec.Struct, frozen=True):
     nearest: NamedGrant | None = None
     failed: tuple[Failure, ...] = ()
     masks: Masks = Masks()
+    throttled_until: float | None = None
 
     def public(self) -> dict[str, Any]:
-        """`{"decision", "reason_code", "grants", "nearest", "masks", "drops"}`."""
-        return {
+        """`{"decision", "reason_code", "grants", "nearest", "masks", "drops"}`, and
+        `throttled_until` where it is."""
+        shown = {
             "decision": "allow" if self.allowed else "deny",
             "reason_code": self.reason_code,
             "grants": [one.public() for one in self.grants],
@@ -66,6 +74,9 @@ class Explanation(msgspec.Struct, frozen=True):
             "masks": list(self.masks.mask),
             "drops": list(self.masks.drop),
         }
+        if self.throttled_until is not None:
+            shown["throttled_until"] = format_rfc3339(round(self.throttled_until * 1_000_000))
+        return shown
 
     def _nearest(self) -> dict[str, Any] | None:
         if not self.failed:
@@ -77,6 +88,13 @@ class Explanation(msgspec.Struct, frozen=True):
 
 def explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanation:
     """The decision over `asked`, and what led to it."""
+    found = _explain(key, grants, asked)
+    if key.throttled(asked.now):
+        found = msgspec.structs.replace(found, throttled_until=key.throttled_until)
+    return found
+
+
+def _explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanation:
     matching = tuple(one for one in grants if not failures(one.grant, asked))
     state = decide_state(key, asked.now)
     if state is not None:
@@ -86,6 +104,8 @@ def explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanati
     decision = decide_grants(plain, asked.action, now=asked.now, address=asked.address)
     if isinstance(decision, Denied) and decision != DENIED_BY_GRANT:
         return _missed(decision.reason, grants, asked, matching)
+    if asked.action == "ingest" and (reserved := _reserved(asked.event)) is not None:
+        return Explanation(False, NOT_FOR_PRODUCERS, matching, failed=(reserved,))
     denying = [one for one in matching if one.grant.effect == "deny"]
     # Without an event there is nothing yet that a denial of events could mean.
     if decision == DENIED_BY_GRANT or (denying and asked.event is not None):
@@ -95,9 +115,20 @@ def explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanati
     if not allowing:
         return _missed(None, grants, asked, matching)
     masks = Masks()
-    for one in allowing if asked.event is not None else ():
+    for one in allowing if asked.event is not None and asked.action in READING else ():
         masks = masks.joined(one.grant.fields or Masks())
     return Explanation(True, GRANTED, matching, masks=masks)
+
+
+def _reserved(event: Described | None) -> Failure | None:
+    """What of an event nobody sends but the gateway itself, whatever is granted."""
+    if event is None:
+        return None
+    if is_reserved(event.category):
+        return Failure("category", f"none of the gateway's own ({RESERVED}.**)", event.category)
+    if event.tenant == RESERVED:
+        return Failure("tenant", "another than the gateway's own", event.tenant)
+    return None
 
 
 def failures(grant: Grant, asked: Asked) -> tuple[Failure, ...]:

@@ -14,6 +14,7 @@ from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.keys.explain import Asked
 from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS
+from gateway.keys.grant_use import READING
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
 MEMBERS = ("action", "event", *_DESCRIBING, "recorded_at", "address", "at")
@@ -34,7 +35,10 @@ def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
     at = parse_moment(raw, "at") if "at" in raw else now
     event, recorded_at = _event(raw, now)
     if action in NOT_ABOUT_EVENTS:
-        event = recorded_at = None
+        event = None
+    if action not in READING:
+        # What is sent is new, whatever stands in it.
+        recorded_at = None
     return Asked(
         action=action,
         now=at,

@@ -272,6 +272,8 @@ SCHEMAS: dict[str, Schema] = {
                  "the predicate that failed."},
         masks=listed(TEXT),
         drops=listed(TEXT),
+        throttled_until={**MOMENT, "description": "Until then a few requests a minute are let "
+                         "through; where the key is throttled."},
     ),
     "Proposal": shape(
         ("key",),

@@ -156,6 +156,12 @@ ROWS = [
     _row("pulls only", _allow("**", actions=["pull"]), sees=NONE, pulls=ALL),
     _row("everything but reading",
          _allow("**", actions=["ingest", "keys.admin", "usage.read", "erase"]), sees=NONE),
+    _row("sends everything", _allow("**", "gateway.**", actions=["ingest"]), sees=NONE),
+    _row("sends of acme", _allow("**", tenants=["acme"], min_severity=2, actions=["ingest"]),
+         _deny("billing.**", actions=["ingest"]), sees=NONE),
+    _row("sends and pulls an hour back",
+         _allow("**", actions=["pull", "ingest"], when={"max_lookback": "1h"}), sees=NONE,
+         pulls="sssssssss..ss."),
     _row("nothing", sees=NONE),
     # Masks
     _row("mask actor.name", _allow("**", fields={"mask": ["actor.name"]}), sees="mmmmsmsmm..ssm"),

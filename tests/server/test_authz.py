@@ -90,6 +90,15 @@ async def test_an_event_is_asked_about_as_it_was_read(gateway: Gateway) -> None:
     assert (await explained(gateway, key, event=seen, at=later))["reason_code"] == "key_expired"
 
 
+async def test_the_age_of_an_event_counts_only_for_who_reads_it(gateway: Gateway) -> None:
+    actions = ["pull", "ingest", "keys.admin"]
+    when = {"max_lookback": "1h"}
+    key = await gateway.mint({"actions": actions, "categories": ["**"], "when": when})
+    old = {"event": LOGIN, "recorded_at": "2020-01-01T00:00:00Z"}
+    decisions = [await explained(gateway, key, action=action, **old) for action in actions]
+    assert [one["decision"] for one in decisions] == ["deny", "allow", "allow"]
+
+
 async def test_circumstances_are_those_that_are_asked_about(gateway: Gateway) -> None:
     key = await gateway.mint({**EVERYTHING, "when": {"cidr": ["192.0.2.0/24"], "hours": "06-20"}})
     at = {"noon": "2999-01-01T12:00:00Z", "night": "2999-01-01T02:00:00Z"}

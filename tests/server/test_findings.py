@@ -258,6 +258,13 @@ async def test_a_key_is_throttled_where_the_policy_says_so(
     assert statuses == [200, 200, 429, 429, 429]
     refused = await gateway.get("/v1/events", key=key)
     refused.problem(429, "key_throttled")
+    question = {"key": key_id(key), "action": "pull"}
+    explained = (await gateway.post("/v1/authz/explain", key=gateway.admin, json=question)).json()
+    shown = (await gateway.get(f"/v1/keys/{key_id(key)}", key=gateway.admin)).json()
+    assert (explained["decision"], explained["throttled_until"]) == (
+        "allow",
+        shown["throttled_until"],
+    )
     assert 1 <= int(refused.headers["Retry-After"]) <= 10
     with pytest.raises(Refused) as caught:
         await open_stream(gateway, "sse", key)

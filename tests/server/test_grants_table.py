@@ -80,7 +80,9 @@ async def _find(gateway: Gateway, keys: dict[str, str]) -> tuple[dict[str, Event
     whole = await _page(gateway, everything, "application/json")
     found = {name: await _read(gateway, key) for name, key in keys.items()}
     for name, key in keys.items():
-        found[name]["explained"] = await _explain(gateway, key, whole)
+        for action in ("stream", "pull", "ingest"):
+            found[name][f"explained {action}"] = await _explain(gateway, key, action, whole)
+        found[name]["sent"] = await _sent_again(gateway, key)
     await gateway.tail_reaches(gateway.context.log.head)
     await eventually(lambda: gateway.context.hub.flush() is None, "all is written")
     return whole, found
@@ -144,9 +146,23 @@ async def _read(gateway: Gateway, key: str) -> Seen:
     return seen
 
 
-async def _explain(gateway: Gateway, key: str, whole: dict[str, Event]) -> dict[str, Event]:
-    """Why it may pull each event, or may not."""
-    asked = {"key": key_id(key), "action": "pull", "address": "127.0.0.1"}
+async def _sent_again(gateway: Gateway, key: str) -> dict[str, Event]:
+    """The answers to sending each event, which the log has already."""
+    sent = {}
+    for name, members in EVENTS.items():
+        answer = await gateway.post(
+            "/v1/events", key=key, json={"id": name, "action": "test", **members}
+        )
+        assert answer.status in (201, 403, 422), answer.body
+        sent[name] = answer.json()
+    return sent
+
+
+async def _explain(
+    gateway: Gateway, key: str, action: str, whole: dict[str, Event]
+) -> dict[str, Event]:
+    """Why it may do that with each event, or may not."""
+    asked = {"key": key_id(key), "action": action, "address": "127.0.0.1"}
     answers = {}
     for name, event in whole.items():
         answer = await gateway.post(
@@ -263,6 +279,11 @@ def test_row(table: tuple[Seen, dict[str, Seen]], row: Row, name: str) -> None:
         expected = _expected(row, name, whole, letter, action)
         assert letter != "m" or expected != whole, "it has nothing that would be masked"
         assert seen[way].get(name) == expected, way
-    explained = seen["explained"][name]
-    assert explained["decision"] == ("deny" if row.pulled[column] == "." else "allow")
-    assert row.pulled[column] != "m" or explained["masks"] or explained["drops"]
+    for action, letters in (("stream", row.streamed), ("pull", row.pulled)):
+        explained = seen[f"explained {action}"][name]
+        assert explained["decision"] == ("deny" if letters[column] == "." else "allow")
+        assert letters[column] != "m" or explained["masks"] or explained["drops"]
+    explained = seen["explained ingest"][name]
+    sent = seen["sent"][name]
+    assert explained["decision"] == ("allow" if "accepted" in sent else "deny"), sent
+    assert sent.get("code") != "action_not_granted" or explained["reason_code"] == sent["code"]

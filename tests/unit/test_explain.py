@@ -192,6 +192,43 @@ def test_the_state_of_a_key_is_said_before_its_grants(
     assert names(found) == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("members", "predicate"),
+    [({"category": "gateway.keys"}, "category"), ({"category": "gateway"}, "category"),
+     ({"tenant": "gateway"}, "tenant")],
+)  # fmt: skip
+def test_nobody_is_said_to_send_the_gateways_own_records(
+    event: MakeEvent, members: dict[str, Any], predicate: str
+) -> None:
+    one = key(grant("**", "gateway.**", actions=["ingest", "pull"]))
+    found = explained(one, event(**members), action="ingest")
+    assert (found.allowed, found.reason_code) == (False, "reserved")
+    assert (predicates(found), found.nearest) == ([predicate], None)
+    assert explained(one, event(**members), action="pull").allowed
+    assert explained(one, event(category="gatewayx"), action="ingest").allowed
+    assert explained(one, action="ingest").allowed
+    unable = explained(key(grant("**")), event(**members), action="ingest")
+    assert unable.reason_code == "action_not_granted"
+
+
+def test_masks_are_claimed_of_what_is_read_only(event: MakeEvent) -> None:
+    both = grant("**", actions=["ingest", "pull"], fields={"mask": ["reason"]})
+    shown = {
+        action: explained(key(both), event(), action=action).masks.mask
+        for action in ("ingest", "pull")
+    }
+    assert shown == {"ingest": (), "pull": ("reason",)}
+
+
+def test_a_throttled_key_is_said_to_be_throttled(event: MakeEvent) -> None:
+    one = key(grant("auth"), throttled_until=NOON + 60)
+    for action in ("stream", "pull"):
+        shown = explained(one, event(category="auth"), action=action).public()
+        assert shown["decision"] == ("allow" if action == "stream" else "deny")
+        assert shown["throttled_until"] == "2023-11-15T12:01:00.000000Z"
+    assert "throttled_until" not in explained(one, now=NOON + 60).public()
+
+
 def test_without_an_event_no_masks_are_claimed() -> None:
     found = explained(key(grant("**", fields={"mask": ["reason"]})))
     assert (found.allowed, found.public()["masks"]) == (True, [])
