@@ -13,7 +13,7 @@ from collections.abc import Callable
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.grant import ACTIONS, Grant
+from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 from gateway.keys.pepper import Peppers
 from gateway.keys.policy import (
@@ -56,10 +56,13 @@ class Keyring:
         self._take(newest_peppers())
         self._clock = clock
         self._keys: dict[str, Key] = {}
+        # The ids of those that have a role, by its name.
+        self._having: dict[str, set[str]] = {}
         self._revision = -1
         self._roles = dict(_PREDEFINED)
         self._roles_version = -1
-        self._decisions: dict[tuple[str, str], Allowed | Denied] = {}
+        # By the id of the key, and by the action.
+        self._decisions: dict[str, dict[str, Allowed | Denied]] = {}
         self._dummy = digest(self._current.secret, "")
         self._rehashing: set[str] = set()
         self._rehash_from = 0.0
@@ -104,7 +107,7 @@ class Keyring:
                 continue
             if len(self._keys) >= _MOST_CACHED:
                 self._forget(next(iter(self._keys)))
-            self._keys[key_id] = key
+            self._remember(key)
         return key
 
     def decide(self, key: Key, action: str, address: str | None) -> Allowed | Denied:
@@ -113,15 +116,15 @@ class Keyring:
         denied = decide_state(key, now)
         if denied is not None:
             return denied
-        place = (key.id, action)
         # A key that was found before it changed must not leave its decision behind.
         newest = self._keys.get(key.id) is key
-        known = self._decisions.get(place) if newest else None
+        decided = self._decisions.get(key.id) if newest else None
+        known = decided.get(action) if decided is not None else None
         if known is None:
             grants = self.grants_of(key)
             known = decide_grants(grants, action, now=now, address=address)
             if newest and not depends_on_circumstances(grants):
-                self._decisions[place] = known
+                self._decisions.setdefault(key.id, {})[action] = known
         return known
 
     def grants_of(self, key: Key) -> tuple[Grant, ...]:
@@ -142,14 +145,11 @@ class Keyring:
         self._revision, self._roles_version = revision, version
         for key in changed:
             if key.id in self._keys:
-                self._forget(key.id)
-                self._keys[key.id] = key
+                self._remember(key)
         for name, role in roles.items():
             self._roles[name] = () if role is None else role.grants
-        if roles:
-            for key in self._keys.values():
-                if not roles.keys().isdisjoint(key.roles):
-                    self._forget_decisions(key.id)
+            for key_id in self._having.get(name, ()):
+                self._decisions.pop(key_id, None)
         return Changes(changed, frozenset(roles))
 
     def _take(self, peppers: Peppers) -> None:
@@ -178,10 +178,17 @@ class Keyring:
         finally:
             self._rehashing.discard(key.id)
 
-    def _forget(self, key_id: str) -> None:
-        del self._keys[key_id]
-        self._forget_decisions(key_id)
+    def _remember(self, key: Key) -> None:
+        if key.id in self._keys:
+            self._forget(key.id)
+        self._keys[key.id] = key
+        for role in key.roles:
+            self._having.setdefault(role, set()).add(key.id)
 
-    def _forget_decisions(self, key_id: str) -> None:
-        for action in ACTIONS:
-            self._decisions.pop((key_id, action), None)
+    def _forget(self, key_id: str) -> None:
+        self._decisions.pop(key_id, None)
+        for role in set(self._keys.pop(key_id).roles):
+            having = self._having[role]
+            having.remove(key_id)
+            if not having:
+                del self._having[role]

@@ -197,6 +197,74 @@ async def test_a_change_to_a_role_changes_the_decisions_of_its_keys(
     assert keyring.decide(found, "stream", None) == Denied("action_not_granted")
 
 
+async def test_a_change_to_a_role_looks_at_no_other_keys(
+    keyring: Keyring, store: SqliteKeys, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a hundred thousand of them, and streams wait meanwhile."""
+
+    class Unwalked(dict[str, Key]):
+        def values(self) -> Any:
+            raise AssertionError("all keys are looked at")
+
+        __iter__ = items = keys = values
+
+    await store.put_role(Role(name="other", grants=(grant("auth"),)))
+    kept, _ = await made(store, clock, roles=("other",))
+    changed, _ = await made(store, clock, roles=("other", "team"))
+    await keyring.refresh()
+    keys = {key.id: await keyring.get(key.id) for key in (kept, changed)}
+    before = {name: keyring.decide(key, "stream", None) for name, key in keys.items() if key}
+    monkeypatch.setattr(keyring, "_keys", Unwalked(keyring._keys))
+    await store.put_role(Role(name="team", grants=(grant("billing"),)))
+    await keyring.refresh()
+    after = {name: keyring.decide(key, "stream", None) for name, key in keys.items() if key}
+    assert after[kept.id] is before[kept.id]
+    assert categories(after[changed.id]) == [("auth",), ("billing",)]
+
+
+def categories(decision: Allowed | Denied) -> list[tuple[str, ...]]:
+    return [one.category for one in decision.view.allowed] if isinstance(decision, Allowed) else []
+
+
+async def test_roles_that_a_key_is_given_or_loses_count_from_then_on(
+    keyring: Keyring, store: SqliteKeys, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a key came into memory: read, changed, or read again after it had to make place."""
+    monkeypatch.setattr(keyring_module, "_MOST_CACHED", 2)
+    key, _ = await made(store, clock, roles=("a", "b"))
+
+    async def decided() -> list[tuple[str, ...]]:
+        await keyring.refresh()
+        found = await keyring.get(key.id)
+        assert found is not None
+        return categories(keyring.decide(found, "stream", None))
+
+    async def put(name: str, category: str) -> None:
+        await store.put_role(Role(name=name, grants=(grant(category),)))
+
+    await put("a", "a1")
+    assert await decided() == [("a1",)]
+    await put("b", "b1")
+    assert await decided() == [("a1",), ("b1",)]
+    await store.change(key.id, lambda key: msgspec.structs.replace(key, roles=("b", "c", "c")))
+    assert await decided() == [("b1",)]
+    await put("c", "c1")
+    assert await decided() == [("b1",), ("c1",)]
+    await put("a", "a2")
+    await put("b", "b2")
+    assert await decided() == [("b2",), ("c1",)]
+    for _ in range(2):
+        other, _ = await made(store, clock, roles=("c",))
+        await keyring.get(other.id)
+    assert keyring.known(key.id) is None
+    assert await decided() == [("b2",), ("c1",)]
+    await put("c", "c2")
+    assert await decided() == [("b2",), ("c2",)]
+    for name in "abc":
+        await store.delete_role(name)
+    assert await decided() == []
+
+
 async def test_a_key_that_was_found_before_it_changed_leaves_no_decision_behind(
     keyring: Keyring, store: SqliteKeys, clock: Any
 ) -> None:
