@@ -48,6 +48,7 @@ def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> 
 
 async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncIterator[bytes]:
     from gateway.clock import SystemClock, parse_duration
+    from gateway.keys.mask import Masks
     from gateway.live.history import beginning, read_history
     from gateway.store.ports import Overtaken
 
@@ -60,7 +61,7 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
         while reached < log.head:
             try:
                 page = await read_history(
-                    log, SystemClock(), key_id, reached, lambda event: event,
+                    log, SystemClock(), key_id, reached, lambda event: Masks(),
                     limit=1000, seconds=_SECONDS,
                 )  # fmt: skip
             except Overtaken:

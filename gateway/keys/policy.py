@@ -18,6 +18,8 @@ from gateway.keys.mask import Masks, masked
 from gateway.match.scope import Scope, Test, all_of, any_of
 
 Lens = Callable[[Event], Event | None]
+# The masks that an event wears; None: it is not seen.
+Worn = Callable[[Event], Masks | None]
 _CLEAR = Masks()
 # The members of an event as producers know them, and the parts of a scope up to each.
 _NARROWING = (
@@ -83,7 +85,7 @@ class View(msgspec.Struct, frozen=True):
 
         return look
 
-    def masks(self, floors: tuple[int, ...] = ()) -> Callable[[Event], Masks | None]:
+    def masks(self, floors: tuple[int, ...] = ()) -> Worn:
         """A function that gives the masks that an event wears, or None if it is not seen."""
         sees = self.compile()
         if not self.limits:

@@ -9,7 +9,7 @@ address; events are tried on scopes and masks alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,9 +17,8 @@ import msgspec
 from gateway.clock import format_rfc3339
 from gateway.event import Event
 from gateway.keys.grant_use import READING, GrantUse, PastUse
-from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
-from gateway.keys.policy import Allowed, Denied, decide_grants
+from gateway.keys.policy import Allowed, Denied, Worn, decide_grants
 
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5
@@ -27,8 +26,6 @@ _MOST_EXAMPLES = 5
 _BY_GRANTS = frozenset(
     {"action_not_granted", "outside_hours", "address_not_allowed", "denied_by_grant"}
 )
-
-_Worn = Callable[[Event], Masks | None]
 
 
 class _Tally:
@@ -57,7 +54,7 @@ class _Tally:
 class _Difference:
     """What one reading action shows before and after."""
 
-    def __init__(self, before: _Worn, after: _Worn) -> None:
+    def __init__(self, before: Worn, after: Worn) -> None:
         self._before = before
         self._after = after
         self._seen_before = 0
@@ -182,7 +179,7 @@ class Simulation:
         ]
 
 
-def _worn(grants: Iterable[Any], action: str) -> _Worn:
+def _worn(grants: Iterable[Any], action: str) -> Worn:
     """What an event wears under the grants at a time and place where all of them count."""
     always = tuple(msgspec.structs.replace(grant, when=None) for grant in grants)
     decision = decide_grants(always, action)

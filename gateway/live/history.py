@@ -7,7 +7,8 @@ import msgspec
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.keys.change import key_urn
-from gateway.keys.policy import Lens
+from gateway.keys.mask import Masks
+from gateway.keys.policy import Worn, seen_through
 from gateway.match.scope import RESERVED, Scope
 from gateway.store.ports import Log, Narrowing
 
@@ -24,9 +25,10 @@ class HistoryPage(msgspec.Struct, frozen=True):
 
 
 async def read_history(
-    log: Log, clock: Clock, key_id: str, after: int, lens: Lens, *, limit: int, seconds: float
+    log: Log, clock: Clock, key_id: str, after: int, worn: Worn, *, limit: int, seconds: float
 ) -> HistoryPage:
-    """Records that the key made or that are about it, behind `after`, as far as `lens` shows them.
+    """Records that the key made or that are about it, behind `after`, with the masks that they
+    wear (`worn`). Where these hide whom a record is about, it is about nobody.
 
     Ends at the head, at `limit`, or when it has taken long enough. Raises `Overtaken`.
     """
@@ -38,9 +40,11 @@ async def read_history(
     while reached < log.head and len(events) < limit:
         page = await log.read(reached, log.head, limit=_READ_EVENTS, narrowing=_NARROWING)
         chosen = [
-            seen
+            seen_through(event, masks)
             for event in page.events
-            if own(event) and _is_about(event, key_id, urn) and (seen := lens(event)) is not None
+            if own(event)
+            and (masks := worn(event)) is not None
+            and _is_seen_about(event, masks, key_id, urn)
         ]
         room = limit - len(events)
         events += chosen[:room]
@@ -55,5 +59,8 @@ async def beginning(log: Log, created_at: float) -> int:
     return max(log.floor, await log.last_before(int(created_at * 1_000_000)))
 
 
-def _is_about(event: Event, key_id: str, urn: str) -> bool:
-    return event.actor == key_id or urn in event.resources.split("\n")
+def _is_seen_about(event: Event, masks: Masks, key_id: str, urn: str) -> bool:
+    # What is hidden is not even compared: neither the answer nor the time it takes tells of it.
+    if not masks.hides("actor.id") and event.actor == key_id:
+        return True
+    return not masks.hides("targets.urn") and urn in event.resources.split("\n")

@@ -7,7 +7,7 @@ ends early when it has taken long enough, and says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -23,7 +23,7 @@ from gateway.keys.grant_use import READING, GrantUse, PastUse, past_uses
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
-from gateway.keys.policy import Allowed, decide_grants, seen_through
+from gateway.keys.policy import Allowed, Worn, decide_grants, seen_through
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
 from gateway.match.scope import RESERVED, Scope
@@ -33,8 +33,6 @@ _AT_ONCE = 200
 _READ_OFFSETS = 2000
 _READ_RECORDS = 20_000
 _MOST_ROTATIONS = 50
-
-Worn = Callable[[Event], Masks | None]
 
 
 class Patience(msgspec.Struct, frozen=True):

@@ -11,9 +11,9 @@ from gateway.keys.document_text import CONTENT_SECURITY_POLICY, to_html, to_mark
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import grants_of_key
-from gateway.keys.policy import Allowed
+from gateway.keys.policy import Allowed, Worn
 from gateway.live.floors import find_floors
-from gateway.live.key_review import Patience, Worn, key_facts, line_of
+from gateway.live.key_review import Patience, key_facts, line_of
 from gateway.server.accept import quality
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context

@@ -32,12 +32,12 @@ async def history(request: web.Request) -> web.Response:
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
         start = await beginning(log, key.created_at)
-    lens = view.lens(await find_floors(log, view, context.clock.now()))
+    worn = view.masks(await find_floors(log, view, context.clock.now()))
     use = request[USE]
     while True:
         try:
             page = await read_history(
-                log, context.clock, key.id, start, lens, limit=query.limit or 0, seconds=_SECONDS
+                log, context.clock, key.id, start, worn, limit=query.limit or 0, seconds=_SECONDS
             )
             break
         except Overtaken:

@@ -22,8 +22,11 @@ from open_streams import masked
 
 from gateway.clock import SystemClock
 from gateway.encode.wire import RESTART
+from gateway.event import Draft
 from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
+from gateway.ingest.own import ACCESS, own_event
+from gateway.keys.change import key_urn
 from gateway.keys.grant import parse_grants
 from gateway.keys.provisioning import new_key
 from gateway.keys.use import Use
@@ -66,8 +69,13 @@ KEYS: dict[str, list[dict[str, Any]]] = {
                  {"categories": ["auth.login"], "effect": "deny", "min_severity": 5}],
     "administrator": [{"actions": ["pull", "keys.admin", "usage.read"],
                        "fields": {"mask": list(HIDDEN), "drop": list(GONE)}}],
+    "watcher": [{"actions": ["pull"], "categories": ["gateway.**"],
+                 "fields": {"mask": ["actor", "source", "targets"]}}],
+    "clear watcher": [{"actions": ["pull"], "categories": ["gateway.**"]}],
     "clear": [{}],
 }  # fmt: skip
+# The key that the gateway's own records are about, in each world.
+USED = {"first": "roots", "second": "two grants"}
 
 
 class StillClock(SystemClock):
@@ -103,6 +111,15 @@ def event_of(world: str, number: int) -> dict[str, Any]:
         event["reason"] = MARK
         event["data"]["card"] = {"number": MARK, "cvv": number}
     return event
+
+
+def record_of(world: str, number: int, key_id: str) -> Draft:
+    """A record of the gateway's own: the same in every world but for what it is about."""
+    return own_event(
+        id=f"event-own-{number}", category=ACCESS, action="events.pulled", at=NOW, by=key_id,
+        address=f"{MARK}{world}", client=MARK * 2 + world, about=[key_urn(key_id)],
+        data={"count": number + 1, "attempted": "pull"},
+    )  # fmt: skip
 
 
 class Worlds:
@@ -163,6 +180,12 @@ class Worlds:
             context.key_watch.listeners.clear()
         for number in range(COUNT):
             await self.append(number)
+        for number in range(6):
+            for world, context in self.contexts.items():
+                await context.writer.append([record_of(world, number, self.key_id(USED[world]))])
+
+    def key_id(self, name: str) -> str:
+        return self.keys[name].split("_")[1]
 
     async def append(self, number: int) -> None:
         """One event more, in each world."""
