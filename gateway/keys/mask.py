@@ -6,10 +6,14 @@ they keep their shape; what lies in `data` is masked whole, because its names ar
 content, too, and masked itself it is empty. Lists are gone through: `targets.name`
 means the name of every target. What was masked is declared in the event:
 `"masked":["actor.name"]`.
+
+The gateway's own records repeat in `data` what stands in their other members:
+whatever hides one of those hides its copies, too.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -18,6 +22,7 @@ import msgspec
 from gateway.cursor import JSON_PREFIX
 from gateway.errors import InvalidRequest
 from gateway.event import Event
+from gateway.match.scope import is_reserved
 
 MASK = msgspec.Raw(b'"***"')
 _NOTHING = msgspec.Raw(b"{}")
@@ -31,6 +36,23 @@ _MEMBERS: dict[str, tuple[str, ...] | None] = {
     "data": None,
 }
 MAX_PATHS = 64
+_KEY_IDS = ("targets.urn", "targets.id")
+# Of the gateway's own records: the members of `data`, and of which others they are copies.
+COPIES = {
+    "data.address": ("source.ip",),
+    "data.networks": ("source.ip",),
+    "data.client": ("source.user_agent",),
+    "data.clients": ("source.user_agent",),
+    "data.whose.address": ("source.ip",),
+    "data.whose.key": ("actor.id", "actor.key_id", *_KEY_IDS),
+    "data.key": _KEY_IDS,
+    "data.name": (*_KEY_IDS, "targets.name"),
+    "data.role": _KEY_IDS,
+    "data.about": _KEY_IDS,
+    "data.claimed": _KEY_IDS,
+    "data.predecessor": _KEY_IDS,
+    "data.successor": _KEY_IDS,
+}
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
@@ -80,12 +102,10 @@ def masked(event: Event, masks: Masks) -> Event:
     """The event as it is seen through the masks; selectors and filters look at this one, too."""
     if not masks:
         return event
+    if is_reserved(event.category):
+        masks = masks.joined(copies_of(masks))
     members = _OBJECT.decode(event.json)
-    declared: list[str] = []
-    for path in masks.drop:
-        _hide(members, path.split("."), None, declared, path)
-    for path in masks.mask:
-        _hide(members, path.split("."), MASK, declared, path)
+    declared = _hide_all(members, masks)
     if declared:
         members["masked"] = msgspec.Raw(_encode(declared))
     json = _encode(members)
@@ -96,6 +116,36 @@ def masked(event: Event, masks: Masks) -> Event:
         actor="" if masks.hides("actor.id") else event.actor,
         resources="" if masks.hides("targets.urn") else event.resources,
     )
+
+
+def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
+    """The `data` of a record of the gateway's own, shown elsewhere, without what the masks hide."""
+    if not masks:
+        return data
+    members = {"data": msgspec.Raw(_encode(data))}
+    _hide_all(members, masks.joined(copies_of(masks)))
+    shown: dict[str, Any] = msgspec.json.decode(members.get("data", _NOTHING))
+    return shown
+
+
+@lru_cache(1024)
+def copies_of(masks: Masks) -> Masks:
+    """The copies, in records of the gateway's own, of what the masks hide."""
+    mask, drop = Masks(mask=masks.mask), Masks(drop=masks.drop)
+    return Masks(
+        tuple(path for path, of in COPIES.items() if mask.hides(*of)),
+        tuple(path for path, of in COPIES.items() if drop.hides(*of)),
+    )
+
+
+def _hide_all(members: dict[str, msgspec.Raw], masks: Masks) -> list[str]:
+    """Hide it, and say which paths were masked."""
+    declared: list[str] = []
+    for path in masks.drop:
+        _hide(members, path.split("."), None, declared, path)
+    for path in masks.mask:
+        _hide(members, path.split("."), MASK, declared, path)
+    return declared
 
 
 def _hide(

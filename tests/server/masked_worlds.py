@@ -118,7 +118,12 @@ def record_of(world: str, number: int, key_id: str) -> Draft:
     return own_event(
         id=f"event-own-{number}", category=ACCESS, action="events.pulled", at=NOW, by=key_id,
         address=f"{MARK}{world}", client=MARK * 2 + world, about=[key_urn(key_id)],
-        data={"count": number + 1, "attempted": "pull"},
+        data={
+            "count": number + 1, "attempted": "pull", "address": MARK + world, "key": key_id,
+            "client": MARK + world, "clients": [MARK, world], "networks": [MARK + world],
+            "claimed": [key_id], "about": [f"key:{key_id}"], "name": MARK + world,
+            "whose": [{"key": key_id, "address": MARK + world}],
+        },
     )  # fmt: skip
 
 

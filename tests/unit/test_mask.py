@@ -12,7 +12,8 @@ from stored_events import MakeDraft, stored, with_json
 
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.keys.mask import MAX_PATHS, Masks, check_paths, masked
+from gateway.ingest.own import ACCESS, own_event
+from gateway.keys.mask import COPIES, MAX_PATHS, Masks, check_paths, masked
 
 WHOLE: dict[str, Any] = {
     "actor": {"type": "user", "id": "u-1", "name": "Alice", "key_id": "k1"},
@@ -214,3 +215,62 @@ def test_no_byte_of_a_hidden_value_is_left(
     assert MARK.encode() not in found.json
     assert MARK not in found.actor + found.resources
     assert orjson.loads(found.json)["cursor"] == event.cursor.decode()
+
+
+# The gateway's own records
+
+COPIED: dict[str, Any] = {
+    "address": "192.0.2.7", "networks": ["192.0.2.0/24"], "client": "curl", "clients": ["a", "b"],
+    "whose": [{"key": "k", "address": "192.0.2.7"}], "key": "k", "name": "siem", "role": "r",
+    "about": ["key:k"], "claimed": ["k"], "predecessor": "k", "successor": "k",
+}  # fmt: skip
+KEY_COPIES = {"key", "name", "role", "about", "claimed", "predecessor", "successor"}
+
+
+def own_record() -> Event:
+    draft = own_event(
+        id="1", category=ACCESS, action="events.pulled", by="k" * 12, address="192.0.2.7",
+        client="curl", about=["key:k"], data={**COPIED, "count": 1, "ranges": [1]},
+    )  # fmt: skip
+    cursor = b"k3f9xq7m2p-%020d" % 1
+    json = b'{"cursor":"%b",%b' % (cursor, draft.stored(b"2026-01-31T10:00:00.000000Z"))
+    return Event(
+        1, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity, draft.actor,
+        draft.resources, cursor, json,
+    )  # fmt: skip
+
+
+def test_every_copy_that_is_known_is_tried_here() -> None:
+    assert {path.split(".")[1] for path in COPIES} == set(COPIED)
+
+
+@pytest.mark.parametrize(
+    ("path", "gone"),
+    [
+        ("source.ip", {"address", "networks"}), ("source.user_agent", {"client", "clients"}),
+        ("source", {"address", "networks", "client", "clients"}), ("source.port", set()),
+        ("targets.urn", KEY_COPIES), ("targets.id", KEY_COPIES), ("targets", KEY_COPIES),
+        ("targets.name", {"name"}), ("actor.id", set()), ("actor", set()), ("reason", set()),
+    ],
+)  # fmt: skip
+def test_copies_of_what_is_hidden_are_hidden_in_own_records(path: str, gone: set[str]) -> None:
+    event = own_record()
+    left = seen(event, drop=(path,))["data"]
+    assert set(COPIED) - set(left) == gone
+    found = seen(event, (path,))
+    assert {name for name in gone if found["data"][name] != "***"} == set()
+    assert {f"data.{name}" for name in gone} <= set(found.get("masked", []))
+    assert (found["data"]["count"], found["data"]["ranges"]) == (1, [1])
+
+
+def test_whose_an_own_record_is_is_hidden_with_whoever_it_names() -> None:
+    for path, one in (
+        ("source", {"key": "k"}), ("actor", {"address": "192.0.2.7"}),
+        ("actor.key_id", {"address": "192.0.2.7"}), ("targets.urn", {"address": "192.0.2.7"}),
+    ):  # fmt: skip
+        assert seen(own_record(), drop=(path,))["data"]["whose"] == [one]
+
+
+def test_what_a_producer_sends_under_the_same_names_stays(draft: MakeDraft) -> None:
+    event = stored(draft, category="gatewayx.access", data=COPIED)
+    assert seen(event, ("source", "targets", "actor"))["data"] == COPIED
