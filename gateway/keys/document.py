@@ -21,8 +21,8 @@ SAMPLES = 10
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a key at `now` (seconds since 1970). `last_use` is
-    `{"at", "address", "client"}`; `line` are the keys that took over from each other, this one
-    among them, the oldest first.
+    `{"at", "address", "client"}`, as far as the reader sees it; `line` are the keys that took over
+    from each other, this one among them, the oldest first.
 
     `unused` are grants that were of no use since `looked_since`; None: nobody knows, because
     uses were not looked at. `samples` are events as JSON, as the key would see them.
@@ -136,8 +136,8 @@ def _last_use(facts: Facts) -> str:
     use = facts.last_use
     if use is None:
         return "none is known"
-    client = f" ({use['client']})" if use["client"] else ""
-    return f"{use['at']} from {use['address'] or 'an unknown address'}{client}"
+    client = f" ({use['client']})" if use.get("client") else ""
+    return f"{use['at']} from {use.get('address') or 'an unknown address'}{client}"
 
 
 def _can(facts: Facts) -> list[str]:

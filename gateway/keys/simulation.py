@@ -17,6 +17,7 @@ import msgspec
 from gateway.clock import format_rfc3339
 from gateway.event import Event
 from gateway.keys.grant_use import READING, GrantUse, PastUse
+from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.policy import Allowed, Denied, Worn, decide_grants
 
@@ -89,9 +90,14 @@ class _Difference:
 
 
 class Simulation:
-    """Proposed grants beside those of today."""
+    """Proposed grants beside those of today. `hidden` is what the reader may not see of uses."""
 
-    def __init__(self, before: Iterable[NamedGrant], after: Iterable[NamedGrant]) -> None:
+    def __init__(
+        self,
+        before: Iterable[NamedGrant],
+        after: Iterable[NamedGrant],
+        hidden: Masks | None = None,
+    ) -> None:
         self._before = tuple(one.grant for one in before)
         after = tuple(after)
         self._after = tuple(one.grant for one in after)
@@ -101,6 +107,7 @@ class Simulation:
             for action in READING
             if any(action in grant.actions for grant in self._before + self._after)
         }
+        self._hides_address = hidden is not None and hidden.hides("source.ip")
         self._uses = 0
         self._events = 0
         self._changed: dict[str, Counter[tuple[str, str, str, str]]] = {
@@ -159,7 +166,8 @@ class Simulation:
         }
 
     def _note(self, kind: str, use: PastUse, reason: str) -> None:
-        what = (use.attempted, reason, use.address or "", use.route)
+        address = "***" if self._hides_address else use.address or ""
+        what = (use.attempted, reason, address, use.route)
         self._changed[kind][what] += use.count
         self._last[what] = max(use.until, self._last.get(what, 0.0))
 

@@ -13,6 +13,7 @@ from gateway.keys.explain import explain
 from gateway.keys.grant import Grant, parse_grants
 from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key, named_grants
+from gateway.keys.own_record import hidden_of_uses
 from gateway.keys.policy import Allowed
 from gateway.keys.question import MEMBERS, parse_moment, parse_question
 from gateway.keys.role import parse_role_names
@@ -59,7 +60,8 @@ async def simulate(request: web.Request) -> web.Response:
     since = _since(body, now)
     known = await all_roles(context)
     before, after = grants_of_key(key, known), _proposed(body, key, known)
-    simulation = Simulation(before, named_grants(*after, known))
+    hidden = hidden_of_uses(context.keyring.grants_of(asking), key.id)
+    simulation = Simulation(before, named_grants(*after, known), hidden)
     review = Review(context.log, context.clock, Patience(_SECONDS, _most_events(body)))
     address = client_address(request)
     with_uses = isinstance(context.keyring.decide(asking, "usage.read", address), Allowed)

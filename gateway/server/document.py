@@ -17,7 +17,7 @@ from gateway.live.key_review import Patience, key_facts, line_of
 from gateway.server.accept import quality
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context
-from gateway.server.keys import all_roles, named_key
+from gateway.server.keys import all_roles, last_use, named_key
 
 _KINDS = ("text/markdown", "text/html", "application/json")
 _PATIENCE = Patience(seconds=3.0, events=10_000)
@@ -34,10 +34,9 @@ async def document(request: web.Request) -> web.Response:
     key = await named_key(request)
     grants = grants_of_key(key, await all_roles(context))
     reader = await reader_of(request, asking)
-    last_use = (await context.watchdog.traces.of(key.id)).last_use()
     facts = await key_facts(
         context.log, context.clock, key, grants, line=await line_of(context.key_store, key),
-        last_use=last_use, reader=reader, patience=_PATIENCE,
+        last_use=await last_use(context, asking, key.id), reader=reader, patience=_PATIENCE,
     )  # fmt: skip
     await context.authenticator.recheck(request)
     if kind == "application/json":

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys.lifecycle import check_reason
+from gateway.keys.own_record import finding_seen
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.problem import json_response
@@ -15,12 +16,14 @@ from gateway.server.query import parse_findings
 async def list_all(request: web.Request) -> web.Response:
     """`GET /v1/findings`: newest first; `key`, `signal` and `state` narrow it."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "usage.read")
+    asking, _ = await context.authenticator.authorize(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
+    grants = context.keyring.grants_of(asking)
     shown = []
     for finding in await context.watchdog.findings.all():
-        if all(getattr(finding, name) == value for name, value in wanted.items()):
-            shown.append(finding.public())
+        seen = finding_seen(grants, finding)
+        if all(seen[name] == value for name, value in wanted.items()):
+            shown.append(seen)
     return json_response({"findings": shown[:limit]})
 
 
@@ -48,4 +51,4 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     )
     if finding is None:
         raise NotFound("there is no finding with this id", code="unknown_finding")
-    return json_response(finding.public())
+    return json_response(finding_seen(context.keyring.grants_of(asking), finding))

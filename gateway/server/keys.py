@@ -14,6 +14,7 @@ from gateway.keys.covers import uncovered
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 from gateway.keys.limits import exceeded, inherited
+from gateway.keys.own_record import use_seen
 from gateway.keys.policy import effective_grants
 from gateway.keys.provisioning import key_from_request
 from gateway.keys.role import BUILTIN
@@ -60,15 +61,20 @@ async def list_all(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}`."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "keys.admin")
+    asking, _ = await context.authenticator.authorize(request, "keys.admin")
     key = await named_key(request)
-    trace = await context.watchdog.traces.of(key.id)
     shown = {
         **key.public(context.clock.now()),
         "streams": len(context.hub.streams_of(key.id)),
-        "last_used": trace.last_use(),
+        "last_used": await last_use(context, asking, key.id),
     }
     return json_response(shown)
+
+
+async def last_use(context: Context, asking: Key, key_id: str) -> dict[str, Any] | None:
+    """When and from where a key was used last, as far as nothing hides it from the asking key."""
+    use = (await context.watchdog.traces.of(key_id)).last_use()
+    return use and use_seen(context.keyring.grants_of(asking), key_id, use)
 
 
 async def revoke(request: web.Request) -> web.Response:
