@@ -55,7 +55,9 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.clock import SystemClock
     from gateway.keys.named_grant import grants_of_key
-    from gateway.live.key_review import Patience, key_facts, line_of, sees_everything
+    from gateway.keys.past_use import Presence
+    from gateway.keys.reader import SEES_EVERYTHING
+    from gateway.live.key_review import Patience, key_facts, line_of
     from gateway.live.traces import Traces
 
     settings = settings_of(data)
@@ -67,7 +69,8 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     async with log_to_read(settings) as log:
         return await key_facts(
             log, SystemClock(), key, grants, line=line, last_use=trace.last_use(),
-            reader=sees_everything, patience=Patience(_SECONDS, _EVENTS),
+            presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,
+            patience=Patience(_SECONDS, _EVENTS),
         )  # fmt: skip
 
 
@@ -105,24 +108,29 @@ async def _simulated(
     from gateway.clock import SystemClock, parse_duration
     from gateway.keys.grant import parse_grant_text
     from gateway.keys.named_grant import grants_of_key, named_grants
+    from gateway.keys.past_use import Presence
+    from gateway.keys.reader import SEES_EVERYTHING
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
+    from gateway.live.traces import Traces
 
     settings = settings_of(data)
     own = tuple(map(parse_grant_text, grants))
     async with key_store(settings) as (store, _, now):
         key = known_key(await store.get(key_id), key_id)
         known = await all_roles(store)
+        trace = await Traces(store).of(key_id)
         after = named_grants(own, await check_roles(store, roles), known)
     simulation = Simulation(grants_of_key(key, known), after)
     async with log_to_read(settings) as log:
         patience = key_review.Patience(_SECONDS, _EVENTS)
         review = key_review.Review(log, SystemClock(), patience)
-        await key_review.simulate(
+        found = await key_review.simulate(
             simulation, review, key_id, now - parse_duration(since),
-            reader=key_review.sees_everything, with_uses=True,
+            presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,
+            with_uses=True,
         )  # fmt: skip
-    return {"key": key_id, "complete": review.complete, **simulation.public()}
+    return {"key": key_id, "complete": review.complete, **found}
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -149,4 +157,5 @@ def _lines(found: dict[str, Any]) -> list[str]:
                     for one in tally["by"]
                 ]
     lines += [f"never used: grant {printable(name)}" for name in found["unused"]]
+    lines += [f"not known to be used: grant {printable(name)}" for name in found["not_known"]]
     return lines

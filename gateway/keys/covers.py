@@ -61,16 +61,16 @@ def _grant_covers(holder: Grant, wanted: Grant) -> bool:
 
 def _hidden_again(holder: Grant, wanted: Grant) -> bool:
     """Whether `wanted` hides what `holder` hides, or they have no event in common."""
-    if not _have_in_common(holder.scope(), wanted.scope()):
+    if not have_in_common(holder.scope(), wanted.scope()):
         return True
     hidden, hides = holder.fields or Masks(), wanted.fields or Masks()
     drops = Masks(drop=hides.drop)
     return all(map(drops.hides, hidden.drop)) and all(map(hides.hides, hidden.mask))
 
 
-def _have_in_common(one: Scope, other: Scope) -> bool:
+def have_in_common(one: Scope, other: Scope) -> bool:
     """Whether one event can be in both; one with several targets is in many scopes."""
-    if not any(category_in_reach(one, pattern) for pattern in other.category):
+    if not any(category_in_reach(one, pattern) for pattern in other.category or ("**",)):
         return False
     return any(
         patterns_overlap(pattern, another, SEPARATORS["tenant"])

@@ -24,8 +24,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     `{"at", "address", "client"}`, as far as the reader sees it; `line` are the keys that took over
     from each other, this one among them, the oldest first.
 
-    `unused` are grants that were of no use since `looked_since`; None: nobody knows, because
-    uses were not looked at. `samples` are events as JSON, as the key would see them.
+    `unused` are grants that were of no use since `looked_since`, `not_known` those of which the
+    reader cannot see whether they were; None: uses were not looked at. `samples` are events as
+    JSON, as the key would see them.
     """
 
     key: Key
@@ -34,6 +35,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     line: tuple[Key, ...] = ()
     last_use: dict[str, Any] | None = None
     unused: tuple[NamedGrant, ...] | None = None
+    not_known: tuple[NamedGrant, ...] = ()
     looked_since: float = 0.0
     samples: tuple[bytes, ...] = ()
     samples_note: str = ""
@@ -61,6 +63,7 @@ def as_json(facts: Facts) -> dict[str, Any]:
         "last_use": facts.last_use,
         "unused_since": None if facts.unused is None else _time(facts.looked_since),
         "unused": None if facts.unused is None else [one.name for one in facts.unused],
+        "not_known": None if facts.unused is None else [one.name for one in facts.not_known],
         "samples": [msgspec.Raw(sample) for sample in facts.samples],
         "samples_note": facts.samples_note,
     }
@@ -88,8 +91,14 @@ def blocks(facts: Facts) -> list[Block]:
     if facts.unused is not None:
         made += [
             Block("heading", (f"Grants without use since {_day(facts.looked_since)}",)),
-            _sentences([_named(one) for one in facts.unused], "None: all of them are used."),
+            _sentences([_named(one) for one in facts.unused], _no_unused(facts)),
         ]
+        if facts.not_known:
+            made += [
+                Block("heading", ("Grants that may have been without use",)),
+                Block("text", ("Whoever asked may not see all events that would tell.",)),
+                _sentences([_named(one) for one in facts.not_known], ""),
+            ]
     made.append(Block("heading", ("Events as this key sees them",)))
     if facts.samples_note:
         made.append(Block("text", (facts.samples_note,)))
@@ -178,6 +187,10 @@ def _hidden(facts: Facts, way: Literal["mask", "drop"]) -> list[str]:
         for path in getattr(one.grant.fields, way)
     }
     return sorted(paths)
+
+
+def _no_unused(facts: Facts) -> str:
+    return "None is known." if facts.not_known else "None: all of them are used."
 
 
 def _named(one: NamedGrant) -> str:

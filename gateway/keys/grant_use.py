@@ -2,106 +2,167 @@
 
 A grant is used when the key has performed one of its actions and, where that
 action reads events, the grant lets through at least one of the events that
-were looked at.
+were looked at and that lie where the key has read, within what it asked for.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.clock import parse_rfc3339
 from gateway.event import Event
+from gateway.keys.asked import EVERYTHING, Asked
 from gateway.keys.named_grant import NamedGrant
-from gateway.keys.use import CLOSED
+from gateway.keys.past_use import READING, PastUse
+from gateway.keys.reader import Reader
 from gateway.match.scope import Test
 
-READING = ("stream", "pull")
+# Beyond that, whoever asks for ever different things is taken to have asked for everything.
+_MOST_ASKED = 16
 
 
-class PastUse(msgspec.Struct, frozen=True):
-    """Uses of a key as its record tells of them. `count` of them, from `at` to `until` (seconds
-    since 1970), all of the `attempted` action and from one address."""
+class Verdict(msgspec.Struct, frozen=True):
+    """Grants that were not used, and those of which that is not known."""
 
-    attempted: str
-    at: float
-    until: float
-    count: int = 1
-    address: str | None = None
-    allowed: bool = True
-    reason: str = ""
-    route: str = ""
+    unused: tuple[NamedGrant, ...]
+    not_known: tuple[NamedGrant, ...]
 
 
 class GrantUse:
-    """Counts for one grant."""
+    """Counts for one grant. Uses are counted before events."""
 
-    __slots__ = ("_test", "events", "named", "uses")
+    __slots__ = ("_acted", "_reads", "_scope", "_test", "events", "named", "uses")
 
     def __init__(self, named: NamedGrant) -> None:
         self.named = named
         self.uses = 0
         self.events = 0
-        self._test: Test = named.grant.scope().compile()
+        self._acted = False
+        self._reads = _Reads()
+        self._scope = named.grant.scope()
+        self._test: Test = self._scope.compile()
 
     def count_use(self, use: PastUse) -> None:
         """The key performed an action; it counts if the grant has a part in it."""
+        if not self.takes_part(use):
+            return
+        self.uses += use.count
+        if use.attempted in READING:
+            self._reads.add(use)
+        else:
+            self._acted = True
+
+    def takes_part(self, use: PastUse) -> bool:
+        """Whether the grant may be what allowed the use, or what denied a part of it."""
         grant = self.named.grant
-        counts = grant.when is None or grant.when.holds(use.at, use.address) is None
-        if use.allowed and use.attempted in grant.actions and counts:
-            self.uses += use.count
+        if not use.allowed or use.attempted not in grant.actions:
+            return False
+        if grant.when is not None and all(
+            grant.when.holds(moment, use.address) is not None for moment in (use.at, use.until)
+        ):
+            return False
+        return use.attempted not in READING or any(
+            asked.reaches(self._scope) for asked in use.asked
+        )
 
     def count_event(self, event: Event) -> None:
-        """An event went by."""
-        self.events += self._test(event)
+        """An event stands in the log, and is seen like this."""
+        if self._test(event):
+            # A denial is of use when there is something to deny, whoever has asked for it.
+            self.events += self.named.grant.effect == "deny" or self._reads.cover(event)
 
     @property
     def used(self) -> bool:
-        """A denial is of use when there was something to deny."""
-        grant = self.named.grant
-        reads = not set(grant.actions).isdisjoint(READING)
-        if grant.effect == "deny":
-            return self.events > 0
-        return self.uses > 0 and (self.events > 0 or not reads)
+        return self.events > 0 or (self._acted and self.named.grant.effect == "allow")
+
+    def is_certain(self, reader: Reader, first: int) -> bool:
+        """Whether the `reader` would have seen any event behind `first` that makes it used."""
+        members = {"targets.urn"} if self.named.grant.resources else set()
+        if self.named.grant.effect == "allow":
+            if not self._reads:
+                return True
+            members |= self._reads.members()
+        return reader.sees_all(self._scope, members, first)
 
     def public(self) -> dict[str, Any]:
         """`{"name", "role", "effect", "grant", "uses", "events"}`."""
         return {**self.named.public(), "uses": self.uses, "events": self.events}
 
 
-def past_uses(record: Event, key_id: str) -> list[PastUse]:
-    """The uses of one key that an event of the category `gateway.access` tells of."""
-    members = record.members()
-    data = members.get("data", {})
-    if members["action"] == CLOSED or "attempted" not in data:
-        # How a stream ended is not another use of it.
-        return []
-    several = data.get("whose")
-    if several is None and record.actor != key_id:
-        return []
-    source = members.get("source", {}) if several is None else {}
-    addresses = (
-        [source.get("ip")]
-        if several is None
-        else [one["address"] for one in several if one["key"] == key_id]
-    )
-    at = _seconds(members["time"])
-    return [
-        PastUse(
-            attempted=data["attempted"],
-            at=at,
-            until=_seconds(data["until"]) if "until" in data else at,
-            # Of what was merged over several keys, nobody knows how much was whose.
-            count=data["count"] if several is None else 1,
-            address=address,
-            allowed=members["outcome"] != "denied",
-            reason=members.get("reason", ""),
-            route=data.get("route", ""),
-        )
-        for address in addresses
+def verdict(
+    counts: Iterable[GrantUse],
+    uses: Sequence[PastUse],
+    *,
+    since: float,
+    reader: Reader,
+    first: int,
+) -> Verdict:
+    """Which grants were of no use `since` then, where the events behind `first` were looked at.
+
+    What was read since then and lies further back may have been read through any grant.
+    """
+    behind = [
+        use
+        for use in uses
+        if use.ranges and use.until >= since and max(end for _, end in use.ranges) <= first
     ]
+    unused: list[NamedGrant] = []
+    not_known: list[NamedGrant] = []
+    for one in counts:
+        if not one.used:
+            certain = one.is_certain(reader, first) and not any(map(one.takes_part, behind))
+            (unused if certain else not_known).append(one.named)
+    return Verdict(tuple(unused), tuple(not_known))
 
 
-def _seconds(moment: str) -> float:
-    return parse_rfc3339(moment) / 1_000_000
+class _Reads:
+    """Where in the log, and for what, was asked."""
+
+    __slots__ = ("_merged", "_named", "_ranges")
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+        self._ranges: dict[Asked, list[tuple[int, int]]] = {}
+        # The same in order and without overlaps: where ranges begin, and where they end.
+        self._merged: dict[Asked, tuple[list[int], list[int]]] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges or self._named)
+
+    def add(self, use: PastUse) -> None:
+        self._named |= use.named
+        self._merged = None
+        for asked in use.asked if use.ranges else ():
+            if asked not in self._ranges and len(self._ranges) >= _MOST_ASKED:
+                asked = EVERYTHING
+            self._ranges.setdefault(asked, []).extend(use.ranges)
+
+    def members(self) -> frozenset[str]:
+        """The members of events that were asked about."""
+        return frozenset[str]().union(*(asked.members for asked in self._ranges))
+
+    def cover(self, event: Event) -> bool:
+        if self._merged is None:
+            self._merged = {asked: _merged(ranges) for asked, ranges in self._ranges.items()}
+        for asked, (begins, ends) in self._merged.items():
+            place = bisect_left(begins, event.offset) - 1
+            if place >= 0 and event.offset <= ends[place] and asked.holds(event):
+                return True
+        if not self._named:
+            return False
+        return f"event:{event.tenant}/{event.members()['id']}" in self._named
+
+
+def _merged(ranges: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    begins: list[int] = []
+    ends: list[int] = []
+    for begin, end in sorted(ranges):
+        if ends and begin <= ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            begins.append(begin)
+            ends.append(end)
+    return begins, ends

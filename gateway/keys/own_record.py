@@ -16,8 +16,8 @@ import msgspec
 from gateway.keys.change import key_urn
 from gateway.keys.finding import Finding
 from gateway.keys.grant import Grant
-from gateway.keys.grant_use import READING
 from gateway.keys.mask import Masks, copies_of, masked_data
+from gateway.keys.past_use import READING
 from gateway.match.scope import RESERVED, Scope, Test
 
 _ALL = Masks(drop=("actor", "source", "targets"))

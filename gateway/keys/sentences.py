@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from gateway.keys.grant import Grant, When
-from gateway.keys.grant_use import READING
 from gateway.keys.mask import Masks
+from gateway.keys.past_use import READING
 from gateway.match.overlap import category_in_reach
 from gateway.match.pattern import ANY
 from gateway.match.scope import RESERVED

@@ -16,10 +16,14 @@ import msgspec
 
 from gateway.clock import format_rfc3339
 from gateway.event import Event
-from gateway.keys.grant_use import READING, GrantUse, PastUse
+from gateway.keys.explain import EVENT_NOT_GRANTED
+from gateway.keys.grant_use import GrantUse, verdict
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
+from gateway.keys.past_use import READING, PastUse
 from gateway.keys.policy import Allowed, Denied, Worn, decide_grants
+from gateway.keys.reach import is_out_of_reach
+from gateway.keys.reader import SEES_EVERYTHING, Reader
 
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5
@@ -108,7 +112,7 @@ class Simulation:
             if any(action in grant.actions for grant in self._before + self._after)
         }
         self._hides_address = hidden is not None and hidden.hides("source.ip")
-        self._uses = 0
+        self._uses: list[PastUse] = []
         self._events = 0
         self._changed: dict[str, Counter[tuple[str, str, str, str]]] = {
             "would_be_denied": Counter(),
@@ -118,19 +122,23 @@ class Simulation:
 
     def add_use(self, use: PastUse) -> None:
         """The key was used."""
-        self._uses += use.count
+        self._uses.append(use)
         for one in self._grants:
             one.count_use(use)
-        denials = [
-            decision.reason
+        if not use.count:
+            return
+        decisions = [
+            decide_grants(self._after, use.attempted, now=moment, address=use.address)
             for moment in (use.at, use.until)
-            if isinstance(
-                decision := decide_grants(
-                    self._after, use.attempted, now=moment, address=use.address
-                ),
-                Denied,
-            )
         ]
+        denials = [one.reason for one in decisions if isinstance(one, Denied)]
+        if use.allowed and use.attempted in READING and not denials:
+            denials = [
+                EVENT_NOT_GRANTED
+                for one in decisions
+                if isinstance(one, Allowed)
+                and any(is_out_of_reach(one.view, asked) for asked in use.asked)
+            ]
         if use.allowed and denials:
             self._note("would_be_denied", use, denials[0])
         elif not use.allowed and not denials and use.reason in _BY_GRANTS:
@@ -144,13 +152,22 @@ class Simulation:
         for difference in self._differences.values():
             difference.add(event)
 
-    def public(self, *, with_uses: bool = True) -> dict[str, Any]:
-        """`{"uses", "events", "grants", "unused"}`; `unused` names proposed grants.
+    def public(
+        self,
+        *,
+        with_uses: bool = True,
+        reader: Reader = SEES_EVERYTHING,
+        since: float = 0.0,
+        first: int = 0,
+    ) -> dict[str, Any]:
+        """`{"uses", "events", "grants", "unused", "not_known"}`; the last two name proposed grants.
 
-        Where uses were not looked at (`with_uses`), nothing is said of them.
+        Where uses were not looked at (`with_uses`), nothing is said of them. Events were looked
+        at as the `reader` sees them, behind the offset `first`, and uses `since` then.
         """
+        found = verdict(self._grants, self._uses, since=since, reader=reader, first=first)
         uses = {
-            "looked_at": self._uses,
+            "looked_at": sum(use.count for use in self._uses),
             **{kind: self._changes(kind) for kind in self._changed},
         }
         return {
@@ -160,9 +177,8 @@ class Simulation:
                 **{action: one.public() for action, one in self._differences.items()},
             },
             "grants": [one.public() for one in self._grants],
-            "unused": [one.named.name for one in self._grants if not one.used]
-            if with_uses
-            else None,
+            "unused": [one.name for one in found.unused] if with_uses else None,
+            "not_known": [one.name for one in found.not_known] if with_uses else None,
         }
 
     def _note(self, kind: str, use: PastUse, reason: str) -> None:

@@ -186,7 +186,7 @@ class Hub:
 
     def cursor_of(self, subscription: Subscription) -> str:
         """Where a stream stands, as the cursor that a client resumes from."""
-        return format_cursor(self._epoch, self._offset_of(subscription))
+        return format_cursor(self._epoch, self.offset_of(subscription))
 
     def key_ids(self) -> Iterable[str]:
         """The ids of all keys that have streams."""
@@ -196,7 +196,8 @@ class Hub:
         """The streams that a key has open."""
         return tuple(self._by_key.get(key_id, ()))
 
-    def _offset_of(self, subscription: Subscription) -> int:
+    def offset_of(self, subscription: Subscription) -> int:
+        """The same as an offset."""
         shard = subscription.shard
         if shard is None:
             return subscription.cursor
@@ -205,7 +206,7 @@ class Hub:
     def _leave(self, subscription: Subscription) -> None:
         shard = subscription.shard
         assert shard is not None
-        subscription.cursor = self._offset_of(subscription)
+        subscription.cursor = self.offset_of(subscription)
         shard.remove(subscription)
         if not shard:
             self._drop(shard)

@@ -19,11 +19,12 @@ from gateway.ingest.own import ACCESS
 from gateway.keys.change import key_urn
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.keys.grant import Grant, When
-from gateway.keys.grant_use import READING, GrantUse, PastUse, past_uses
+from gateway.keys.grant_use import GrantUse, verdict
 from gateway.keys.key import Key
-from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
+from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses
 from gateway.keys.policy import Allowed, Worn, decide_grants, seen_through
+from gateway.keys.reader import Reader
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
 from gateway.match.scope import RESERVED, Scope
@@ -44,7 +45,7 @@ class Patience(msgspec.Struct, frozen=True):
 
 class Review:
     """Looks back over one log. `complete` is false as soon as a look ended early; `oldest` is the
-    last event that was looked at."""
+    last event that was looked at, if any."""
 
     def __init__(self, log: Log, clock: Clock, patience: Patience) -> None:
         self.complete = True
@@ -53,8 +54,13 @@ class Review:
         self._clock = clock
         self._patience = patience
 
-    async def uses(self, key_id: str, since: float) -> list[PastUse]:
-        """What the record tells of a key's uses, newest first."""
+    @property
+    def first(self) -> int:
+        """The offset behind which all events were looked at."""
+        return self._log.head if self.oldest is None else self.oldest.offset - 1
+
+    async def uses(self, key_id: str, since: float, presence: Presence) -> list[PastUse]:
+        """What the record tells of a key's uses, newest first, and open streams."""
         wanted = Scope(tenant=(RESERVED,), category=(ACCESS,), resource=(key_urn(key_id),))
         meant = wanted.compile()
         found: list[PastUse] = []
@@ -62,8 +68,8 @@ class Review:
         async for events in self._newest_first(since, _READ_RECORDS, narrowing):
             for event in events:
                 if meant(event):
-                    found += past_uses(event, key_id)
-        return found
+                    found += past_uses(event, key_id, since)
+        return found + present_uses(presence, found, since, self._clock.now())
 
     async def events(self, since: float) -> AsyncGenerator[Event]:
         """The events of the log, newest first, as many as patience lasts."""
@@ -139,16 +145,18 @@ async def key_facts(
     *,
     line: tuple[Key, ...],
     last_use: dict[str, Any] | None,
-    reader: Worn,
+    presence: Presence,
+    reader: Reader,
     patience: Patience,
 ) -> Facts:
-    """What the key's document says. Samples are events that the `reader` may see, too."""
+    """What the key's document says, as far as the `reader` may see the events behind it."""
     now = clock.now()
     begin = now - UNUSED_DAYS * 86400
     since = max(key.created_at, begin)
     review = Review(log, clock, patience)
     counts = [GrantUse(one) for one in grants]
-    for use in await review.uses(key.id, since):
+    uses = await review.uses(key.id, since, presence)
+    for use in uses:
         for one in counts:
             one.count_use(use)
     worn = await _worn_by_key(log, grants, now)
@@ -156,24 +164,29 @@ async def key_facts(
     samples: list[bytes] = []
     async with aclosing(review.events(0.0)) as events:
         async for event in events:
-            if event.offset > before:
-                for one in counts:
-                    one.count_event(event)
-            elif len(samples) == SAMPLES:
+            if event.offset <= before and len(samples) == SAMPLES:
                 break
-            sample = _sample(event, worn, reader) if len(samples) < SAMPLES else None
-            if sample is not None:
-                samples.append(sample)
+            masks = reader.worn(event)
+            if masks is None:
+                continue
+            seen = seen_through(event, masks)
+            for one in counts:
+                one.count_event(seen)
+            also = worn(event) if len(samples) < SAMPLES else None
+            if also is not None:
+                samples.append(seen_through(event, masks.joined(also)).json)
     oldest = review.oldest
     if not review.complete and oldest is not None and oldest.offset > before:
         since = max(since, _recorded_at(oldest))
+    found = verdict(counts, uses, since=since, reader=reader, first=review.first)
     return Facts(
         key=key,
         grants=grants,
         now=now,
         line=line,
         last_use=last_use,
-        unused=tuple(one.named for one in counts if not one.used),
+        unused=found.unused,
+        not_known=found.not_known,
         looked_since=since,
         samples=tuple(samples),
         samples_note=_note(key, now, samples),
@@ -198,13 +211,6 @@ def _always(grant: Grant) -> Grant:
     return msgspec.structs.replace(grant, when=when)
 
 
-def _sample(event: Event, worn: Worn, reader: Worn) -> bytes | None:
-    masks, also = worn(event), reader(event)
-    if masks is None or also is None:
-        return None
-    return seen_through(event, masks.joined(also)).json
-
-
 def _note(key: Key, now: float, samples: list[bytes]) -> str:
     state = key.state(now)
     if not samples:
@@ -224,19 +230,16 @@ async def simulate(
     key_id: str,
     since: float,
     *,
-    reader: Worn,
+    presence: Presence,
+    reader: Reader,
     with_uses: bool,
-) -> None:
-    """Tell a simulation of what was, as far as the `reader` may see it."""
+) -> dict[str, Any]:
+    """What a simulation says of what was, as far as the `reader` may see it."""
     if with_uses:
-        for use in await review.uses(key_id, since):
+        for use in await review.uses(key_id, since, presence):
             simulation.add_use(use)
     async for event in review.events(since):
-        masks = reader(event)
+        masks = reader.worn(event)
         if masks is not None:
             simulation.add_event(seen_through(event, masks))
-
-
-def sees_everything(event: Event) -> Masks | None:
-    """The reader who has the data folder itself."""
-    return Masks()
+    return simulation.public(with_uses=with_uses, reader=reader, since=since, first=review.first)

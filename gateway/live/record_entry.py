@@ -26,7 +26,7 @@ class Entry:
     """Uses that differ in their details only. `rest` is how long its repeats are merged next."""
 
     __slots__ = (
-        "_details", "_duplicates", "_events", "_first", "_last", "_omitted", "_ranges",
+        "_bare", "_details", "_duplicates", "_events", "_first", "_last", "_omitted", "_ranges",
         "_seconds", "_whose", "count", "crowded", "early", "full", "rest", "rested", "size",
     )  # fmt: skip
 
@@ -47,6 +47,8 @@ class Entry:
         self._duplicates = 0
         self._seconds = 0.0
         self._omitted = 0
+        # Some of them had no parameters.
+        self._bare = False
         self._ranges: list[list[int]] = []
         self._details: dict[str, dict[str, None]] = {}
         # Keys and addresses: several where there are too many to be told apart.
@@ -67,6 +69,7 @@ class Entry:
         self._events += use.events
         self._duplicates += use.duplicates
         self._seconds += use.seconds
+        self._bare = self._bare or not use.parameters
         kept = details and self._add_whose(use)
         if use.end >= 0:
             kept = kept and self._add_range(use)
@@ -151,7 +154,8 @@ class Entry:
             data["seconds"] = round(self._seconds, 3)
         if "parameters" in self._details:
             data["parameters"] = [
-                msgspec.Raw(text.encode()) for text in self._details["parameters"]
+                msgspec.Raw(text.encode())
+                for text in (*self._details["parameters"], *(["{}"] if self._bare else []))
             ]
         # One alone is told elsewhere: as the target, and as the source.
         for name, least in (("about", 2), ("clients", 2), ("forbidden", 1), ("claimed", 1)):

@@ -24,7 +24,7 @@ from gateway.live.key_review import simulate as look_back
 from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.document import authorize_any, reader_of
+from gateway.server.document import authorize_any, presence_of, reader_of
 from gateway.server.keys import all_roles
 from gateway.server.problem import json_response
 
@@ -66,10 +66,12 @@ async def simulate(request: web.Request) -> web.Response:
     address = client_address(request)
     with_uses = isinstance(context.keyring.decide(asking, "usage.read", address), Allowed)
     reader = await reader_of(request, asking)
-    await look_back(simulation, review, key.id, since, reader=reader, with_uses=with_uses)
+    found = await look_back(
+        simulation, review, key.id, since, presence=await presence_of(context, key.id),
+        reader=reader, with_uses=with_uses,
+    )  # fmt: skip
     await context.authenticator.recheck(request)
     window = {"since": _time(since), "until": _time(now), "complete": review.complete}
-    found = simulation.public(with_uses=with_uses)
     return json_response({"key": key.id, "window": window, **found})
 
 

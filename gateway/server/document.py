@@ -9,9 +9,10 @@ from gateway.errors import Forbidden, NotAcceptable
 from gateway.keys.document import as_json, blocks
 from gateway.keys.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
 from gateway.keys.key import Key
-from gateway.keys.mask import Masks
 from gateway.keys.named_grant import grants_of_key
-from gateway.keys.policy import Allowed, Worn
+from gateway.keys.past_use import Presence
+from gateway.keys.policy import Allowed
+from gateway.keys.reader import Reader
 from gateway.live.floors import find_floors
 from gateway.live.key_review import Patience, key_facts, line_of
 from gateway.server.accept import quality
@@ -26,7 +27,7 @@ _PATIENCE = Patience(seconds=3.0, events=10_000)
 async def document(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}/document`: for whoever administers keys or reads their usage.
 
-    The samples in it are events that the asking key may pull itself, with the masks of both.
+    It is made of events that the asking key may pull itself; samples have the masks of both.
     """
     context = request.app[CONTEXT]
     asking = await authorize_any(request, ("keys.admin", "usage.read"))
@@ -36,7 +37,8 @@ async def document(request: web.Request) -> web.Response:
     reader = await reader_of(request, asking)
     facts = await key_facts(
         context.log, context.clock, key, grants, line=await line_of(context.key_store, key),
-        last_use=await last_use(context, asking, key.id), reader=reader, patience=_PATIENCE,
+        last_use=await last_use(context, asking, key.id),
+        presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
     )  # fmt: skip
     await context.authenticator.recheck(request)
     if kind == "application/json":
@@ -66,17 +68,23 @@ async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:
     return (await authenticator.authorize(request, last))[0]
 
 
-async def reader_of(request: web.Request, key: Key) -> Worn:
+async def presence_of(context: Context, key_id: str) -> Presence:
+    """How the key is used at this moment."""
+    hub, trace = context.hub, await context.watchdog.traces.of(key_id)
+    streams = [
+        (one.opened, hub.offset_of(one)) for one in hub.streams_of(key_id) if one.opened is not None
+    ]
+    return Presence(tuple(streams), trace.used_at, trace.address)
+
+
+async def reader_of(request: web.Request, key: Key) -> Reader:
     """What the key of this request may see of the log itself."""
     context: Context = request.app[CONTEXT]
     decision = context.keyring.decide(key, "pull", client_address(request))
     if not isinstance(decision, Allowed):
-        return _nothing
-    return decision.view.masks(await find_floors(context.log, decision.view, context.clock.now()))
-
-
-def _nothing(event: object) -> Masks | None:
-    return None
+        return Reader(None)
+    floors = await find_floors(context.log, decision.view, context.clock.now())
+    return Reader(decision.view, floors)
 
 
 def _kind(accept: str) -> str:

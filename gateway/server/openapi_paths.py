@@ -170,7 +170,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             {200: says("By `Accept`.", content={
                 "text/markdown": {"schema": PLAIN},
                 "text/html": {"schema": PLAIN},
-                JSON: {"schema": {"type": "object"}},
+                JSON: {"schema": named("KeyDocument")},
             })},
             (404, 406), tag="keys", parameters=[ID],
         ),

@@ -100,6 +100,15 @@ _PRODUCED: Schema = {
     "reason": {"type": "string", "maxLength": 1024},
     "data": {"type": "object", "description": "Free-form content, kept exactly as sent."},
 }
+_GRANT_NAMES: Schema = {
+    "type": ["array", "null"],
+    "items": TEXT,
+    "description": "Names of grants that were of no use.",
+}
+_NOT_KNOWN: Schema = {
+    **_GRANT_NAMES,
+    "description": "Names of grants of which the asking key may not see whether they were.",
+}
 _LIMITS: Schema = {
     **shape((), closed=True, **{name: {"type": "integer", "minimum": 0} for name in LIMITS}),
     "description": "In place of the settings'; 0 is no limit.",
@@ -293,6 +302,25 @@ SCHEMAS: dict[str, Schema] = {
             until=MOMENT,
             complete={"type": "boolean", "description": "Whether all events were looked at."},
         ),
+        uses={"type": ["object", "null"], "description": "Null without `usage.read`, as are the "
+              "two below."},
+        events={"type": "object"},
+        grants=listed({"type": "object"}, description="The proposed ones."),
+        unused=_GRANT_NAMES,
+        not_known=_NOT_KNOWN,
+    ),
+    "KeyDocument": shape(
+        ("key", "can", "cannot", "grants", "last_use", "unused_since", "unused", "not_known",
+         "samples"),
+        key=named("Key"),
+        can=listed(TEXT),
+        cannot=listed(TEXT),
+        grants=listed({"type": "object"}),
+        last_use={"type": ["object", "null"]},
+        unused_since={"type": ["string", "null"], "format": "date-time"},
+        unused=_GRANT_NAMES,
+        not_known=_NOT_KNOWN,
+        samples=listed(named("Event")),
     ),
     "UsageRows": shape(
         ("id", "rows"),

@@ -115,6 +115,16 @@ async def test_a_use_is_in_the_log_within_a_second_or_so(recorder: Recorder) -> 
     }
 
 
+async def test_a_read_without_parameters_is_told_from_those_it_is_merged_with(
+    recorder: Recorder,
+) -> None:
+    for parameters in ("", '{"category":["auth"]}', ""):
+        recorder.note(parameters=parameters)
+    await recorder.run(1)
+    [event] = recorder.log.events
+    assert event["data"]["parameters"] == [{"category": ["auth"]}, {}]
+
+
 async def test_repeats_are_merged_into_one_event_with_a_count(recorder: Recorder) -> None:
     recorder.note(1000, events=2, begin=0, end=5, request_id="the first of them")
     await recorder.run(1)

@@ -10,11 +10,14 @@ from stored_events import MakeDraft, stored
 
 from gateway.clock import parse_rfc3339
 from gateway.event import Event
+from gateway.keys.asked import EVERYTHING, asked_in
 from gateway.keys.grant import Grant, parse_grant
-from gateway.keys.grant_use import PastUse, past_uses
 from gateway.keys.named_grant import named_grants
+from gateway.keys.past_use import PastUse, Presence, past_uses, present_uses
 from gateway.keys.simulation import Simulation
+from gateway.keys.use import Use
 
+CURSOR = "k3f9xq7m2p-%020d"
 KEY, OTHER = "k" * 12, "o" * 12
 NOON = 1_700_049_600.0  # 2023-11-15, 12:00 UTC
 
@@ -28,9 +31,8 @@ def simulation(before: list[Grant], after: list[Grant]) -> Simulation:
 
 
 def use(attempted: str = "stream", **members: Any) -> PastUse:
-    return PastUse(
-        **{"attempted": attempted, "at": NOON, "until": NOON, "address": "10.0.0.1", **members}
-    )
+    given = {"at": NOON, "until": NOON, "address": "10.0.0.1", "ranges": ((0, 100),), **members}
+    return PastUse(attempted, **given)
 
 
 def uses_of(one: Simulation, kind: str) -> list[tuple[str, str, int]]:
@@ -183,6 +185,67 @@ def test_where_uses_are_not_looked_at_nothing_is_said_of_them() -> None:
     assert (shown["uses"], shown["unused"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("members", "events"),
+    [
+        ({}, 4), ({"ranges": ((0, 2), (3, 4))}, 3), ({"ranges": ((1, 2),)}, 1), ({"ranges": ()}, 0),
+        ({"asked": (asked_in({"category": ["auth.**"]}),)}, 3),
+        ({"asked": (asked_in({"tenant": ["b"]}), asked_in({"category": ["billing"]}))}, 2),
+        ({"asked": (asked_in({"filter": ['category == "billing"']}),)}, 1),
+        ({"asked": (asked_in({"filter": ['severity > 5']}),)}, 0),
+        ({"ranges": (), "named": frozenset({"event:b/e3", "event:a/e3"})}, 1),
+    ],
+)  # fmt: skip
+def test_events_count_where_the_key_has_read_and_for_what_it_asked(
+    draft: MakeDraft, members: dict[str, Any], events: int
+) -> None:
+    one = simulation([], [grant("**")])
+    one.add_use(use(**members))
+    for offset, (tenant, category) in enumerate(PLACES, 1):
+        one.add_event(made(draft, offset, id=f"e{offset}", tenant=tenant, category=category))
+    assert [each["events"] for each in one.public()["grants"]] == [events]
+
+
+def test_whoever_asks_for_ever_new_things_is_taken_to_ask_for_everything(draft: MakeDraft) -> None:
+    one = simulation([], [grant("**", id="x")])
+    for n in range(30):
+        one.add_use(use(asked=(asked_in({"category": [f"c{n}"]}),)))
+    one.add_event(made(draft, 1, category="auth"))
+    assert unused(one) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "denied"),
+    [
+        ({"category": ["billing.**"]}, True), ({"category": ["billing", "auth.x"]}, False),
+        ({"tenant": ["b"], "category": ["auth"]}, True), ({"tenant": ["*"]}, False), ({}, False),
+        ({"filter": ['category == "billing" && severity > 2']}, True),
+        ({"filter": ['category != "auth"']}, False), ({"category": ["auth.secret"]}, True),
+        ({"category": ["gateway.access"]}, True),
+    ],
+)  # fmt: skip
+def test_uses_that_asked_for_nothing_of_the_proposal_would_be_denied(
+    asked: dict[str, Any], denied: bool
+) -> None:
+    denial = grant("auth.secret", effect="deny")
+    one = simulation([grant("**")], [grant("auth.**", "other", tenants=["a"]), denial])
+    one.add_use(use(asked=(asked_in(asked),), count=3))
+    expected = [("stream", "event_not_granted", 3)] if denied else []
+    assert uses_of(one, "would_be_denied") == expected
+    ended = simulation([grant("**")], [])
+    ended.add_use(use(count=0))
+    assert uses_of(ended, "would_be_denied") == []
+
+
+def test_reads_from_further_back_than_was_looked_may_have_been_through_any_grant() -> None:
+    one = simulation([], [grant("auth", id="a"), grant("hr", id="hr", actions=["ingest"])])
+    one.add_use(use(ranges=((0, 50),)))
+    for first, since, names in ((49, 0.0, []), (50, 0.0, ["a"]), (50, NOON + 1, [])):
+        shown = one.public(first=first, since=since)
+        assert shown["not_known"] == names
+        assert set(shown["unused"]) == {"a", "hr"} - set(names)
+
+
 # What the record tells
 
 
@@ -197,12 +260,17 @@ def test_a_record_is_read_as_uses(draft: MakeDraft) -> None:
     at, until = "2026-01-31T10:00:00Z", "2026-01-31T11:00:00Z"
     event = record(
         draft, KEY, time=at, source={"ip": "192.0.2.1", "user_agent": "curl"},
-        data={"count": 3, "attempted": "pull", "route": "GET /v1/events", "until": until},
+        data={
+            "count": 3, "attempted": "pull", "route": "GET /v1/events", "until": until,
+            "ranges": [{"after": CURSOR % 3, "to": CURSOR % 9}],
+            "parameters": [{"category": ["auth.*"], "limit": ["7"]}, {}],
+        },
     )  # fmt: skip
     assert past_uses(event, KEY) == [
         PastUse(
             attempted="pull", at=seconds(at), until=seconds(until), count=3, address="192.0.2.1",
-            route="GET /v1/events",
+            route="GET /v1/events", action="events.pulled", ranges=((3, 9),),
+            asked=(asked_in({"category": ["auth.*"]}), EVERYTHING),
         )
     ]  # fmt: skip
     assert past_uses(event, OTHER) == []
@@ -224,10 +292,96 @@ def test_a_record_of_several_keys_counts_once_for_each_address(draft: MakeDraft)
     assert (found.count, found.address) == (1, "192.0.2.1")
 
 
-def test_the_end_of_a_stream_and_attempts_without_an_action_are_no_uses(draft: MakeDraft) -> None:
-    closed = record(draft, KEY, action="stream.closed", data={"count": 1, "attempted": "stream"})
-    assert past_uses(closed, KEY) == []
+def test_attempts_without_an_action_are_no_uses(draft: MakeDraft) -> None:
     assert past_uses(record(draft, KEY, data={"count": 1}), KEY) == []
+
+
+def test_the_end_of_a_stream_is_a_use_only_where_its_opening_is_not_looked_at(
+    draft: MakeDraft,
+) -> None:
+    at = "2026-01-31T10:00:00Z"
+    data = {
+        "count": 1, "attempted": "stream", "seconds": 3600.0,
+        "ranges": [{"after": CURSOR % 3, "to": CURSOR % 9}],
+    }  # fmt: skip
+    closed = record(draft, KEY, action="stream.closed", time=at, data=data)
+    for since, count in ((seconds(at) - 3601, 0), (seconds(at) - 3599, 1)):
+        [found] = past_uses(closed, KEY, since)
+        assert (found.count, found.ranges) == (count, ((3, 9),))
+        assert (found.at, found.until) == (seconds(at) - 3600, seconds(at))
+
+
+def test_where_streams_were_opened_is_not_what_they_read(draft: MakeDraft) -> None:
+    data = {
+        "count": 2, "attempted": "stream", "ranges": [{"after": CURSOR % 3, "to": CURSOR % 9}],
+    }  # fmt: skip
+    [found] = past_uses(record(draft, KEY, action="stream.opened", data=data), KEY)
+    assert (found.count, found.ranges) == (2, ())
+
+
+def test_events_read_by_their_ids_are_known_by_name(draft: MakeDraft) -> None:
+    targets = [{"urn": "event:acme/1"}, {"urn": f"key:{KEY}"}]
+    data: dict[str, Any] = {"count": 1, "attempted": "pull"}
+    one = record(draft, KEY, action="event.read", targets=targets, data=data)
+    assert [found.named for found in past_uses(one, KEY)] == [frozenset({"event:acme/1"})]
+    names = ["event:acme/1", "event:acme/2"]
+    data = {"count": 2, "attempted": "pull", "about": names}
+    more = record(draft, KEY, action="event.read", targets=targets, data=data)
+    assert [found.named for found in past_uses(more, KEY)] == [frozenset(names)]
+
+
+def test_what_is_not_known_of_a_read_may_have_been_anything(draft: MakeDraft) -> None:
+    data: dict[str, Any] = {
+        "count": 9, "attempted": "pull", "without_details": 1, "parameters": [{"category": ["x"]}],
+        "ranges": [{"after": CURSOR % 3, "to": CURSOR % 9}],
+    }  # fmt: skip
+    [found] = past_uses(record(draft, KEY, data=data), KEY)
+    assert (found.asked, found.ranges) == ((EVERYTHING,), ((0, 2**63),))
+    for parameters in (
+        {"category": ["x"], "left_out": 1}, {"filter": ["cut in the mid"]}, {"category": ["**x"]},
+        {"category": "x"}, {"min_severity": ["x"]},
+    ):  # fmt: skip
+        assert asked_in(parameters) is EVERYTHING
+
+
+def test_what_was_out_of_reach_when_it_was_asked_for_is_no_loss(draft: MakeDraft) -> None:
+    data = {
+        "count": 1, "attempted": "pull", "parameters": [{"category": ["hr"]}], "forbidden": ["hr"],
+    }  # fmt: skip
+    [found] = past_uses(record(draft, KEY, data=data), KEY)
+    one = simulation([], [grant("auth", actions=["pull"])])
+    one.add_use(found)
+    assert uses_of(one, "would_be_denied") == []
+
+
+# Streams that are open
+
+
+def test_open_streams_are_uses_of_what_they_have_read() -> None:
+    opened = Use(
+        at=NOON - 50, attempted="stream", begin=7, end=7, address="10.0.0.1",
+        parameters='{"category":["auth"]}',
+    )  # fmt: skip
+    for since, count in ((NOON - 60, 0), (NOON - 40, 1)):
+        [found] = present_uses(Presence(((opened, 20),), NOON), [], since, NOON)
+        assert (found.count, found.ranges, found.until) == (count, ((7, 20),), NOON)
+        assert found.asked == (asked_in({"category": ["auth"]}),)
+
+
+def test_a_key_in_use_without_a_record_of_it_has_a_stream_open_elsewhere() -> None:
+    since = NOON - 86400
+    presence = Presence((), NOON, "10.0.0.1")
+    assert present_uses(presence, [use(until=NOON - 60)], since, NOON) == []
+    assert present_uses(Presence((), since - 1), [], since, NOON) == []
+    [anything] = present_uses(presence, [use(until=NOON - 600)], since, NOON)
+    assert (anything.count, anything.asked) == (1, (EVERYTHING,))
+    asked = (asked_in({"category": ["auth"]}),)
+    opening = use(at=NOON - 900, until=NOON - 900, action="stream.opened", asked=asked)
+    [known] = present_uses(presence, [opening], since, NOON)
+    assert (known.count, known.asked) == (0, asked)
+    ended = use(at=NOON - 900, until=NOON - 800, action="stream.closed", count=0)
+    [anything] = present_uses(presence, [opening, ended], since, NOON)
+    assert anything.asked == (EVERYTHING,)
 
 
 def seconds(text: str) -> float:

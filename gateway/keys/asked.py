@@ -1,0 +1,94 @@
+"""What a read asked for, as the record of uses tells of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+from gateway.event import Event
+from gateway.keys.covers import have_in_common
+from gateway.match.expression import Filter, compile_filter
+from gateway.match.scope import Scope
+
+_SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
+_MEMBERS = {"actor": "actor.id", "resource": "targets.urn"}
+_ENCODE = msgspec.json.Encoder(order="deterministic").encode
+_DECODER = msgspec.json.Decoder(dict[str, list[str]])
+
+
+class Asked:
+    """The selectors and the filter of reads; equal ones are the same object.
+
+    `members` are the paths that they look at and that masks may hide, `categories` the only
+    ones that were asked for, as patterns (empty: no restriction).
+    """
+
+    __slots__ = ("_answer", "_filter", "_last", "_parts", "_test", "categories", "members")
+
+    def __init__(self, scope: Scope, chosen: Filter | None = None) -> None:
+        self._test, self._filter = scope.compile(), chosen
+        self._last: Event | None = None
+        self._answer = False
+        self.members = frozenset(_MEMBERS[name] for name in _MEMBERS if getattr(scope, name))
+        # An event has to be in each of them, as far as categories and tenants go.
+        self._parts = [scope]
+        if chosen is not None:
+            self.members |= chosen.members
+            named: dict[str, Any] = {
+                name: tuple(chosen.equalities[name])
+                for name in ("tenant", "category")
+                if name in chosen.equalities
+            }
+            self._parts.append(Scope(**named))
+        self.categories = frozenset().union(*(part.category for part in self._parts))
+
+    def holds(self, event: Event) -> bool:
+        """Whether it asks for the event."""
+        # Asked again for each grant, one event after the other.
+        if event is not self._last:
+            self._last, self._answer = event, self._test(event)
+            if self._answer and self._filter is not None:
+                self._answer = self._filter.matches(event.members())
+        return self._answer
+
+    def reaches(self, scope: Scope) -> bool:
+        """Whether it asks for an event that may be in the scope, by category and tenant."""
+        return all(have_in_common(scope, part) for part in self._parts)
+
+
+EVERYTHING = Asked(Scope())
+
+
+def asked_in(parameters: Mapping[str, Any]) -> Asked:
+    """What recorded parameters ask for; everything, where that is not known for sure."""
+    if "left_out" in parameters:
+        return EVERYTHING
+    names = (*_SELECTORS, "min_severity", "filter")
+    return _asked(_ENCODE({name: parameters[name] for name in names if name in parameters}))
+
+
+@lru_cache(1024)
+def _asked(text: bytes) -> Asked:
+    if text == b"{}":
+        return EVERYTHING
+    try:
+        values = _DECODER.decode(text)
+        return Asked(_scope(values), _filter(values.get("filter", ())))
+    except (msgspec.ValidationError, InvalidRequest, ValueError):
+        # It was cut when it was recorded, or is of another version.
+        return EVERYTHING
+
+
+def _scope(values: Mapping[str, list[str]]) -> Scope:
+    chosen: dict[str, Any] = {name: tuple(values[name]) for name in _SELECTORS if name in values}
+    scope = Scope(**chosen, min_severity=int(values.get("min_severity", ["1"])[0]))
+    scope.check()
+    return scope
+
+
+def _filter(sources: Sequence[str]) -> Filter | None:
+    return compile_filter(sources[0]) if sources else None

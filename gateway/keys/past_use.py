@@ -1,0 +1,169 @@
+"""Uses of a key as its record tells of them, and as streams do that are still open. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.clock import parse_rfc3339
+from gateway.cursor import parse_cursor
+from gateway.errors import InvalidRequest
+from gateway.event import Event
+from gateway.keys.asked import EVERYTHING, Asked, asked_in
+from gateway.keys.use import CLOSED, OPENED, PULLED, READ, Use
+
+READING = ("stream", "pull")
+# The longest that repeats of a use are merged before they are in the record, and then some.
+_UNRECORDED_SECONDS = 90.0
+_WHOLE = ((0, 2**63),)
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+class PastUse(msgspec.Struct, frozen=True):
+    """Uses of a key: `count` of them, from `at` to `until` (seconds since 1970), all of the
+    `attempted` action and from one address; none (0) where they are told of elsewhere.
+
+    Of a read, each of `asked` was asked for in some of the `ranges` of offsets (what lies behind
+    the first and not behind the second), or events were read by their ids (`named`, as urns).
+    """
+
+    attempted: str
+    at: float
+    until: float
+    count: int = 1
+    address: str | None = None
+    allowed: bool = True
+    reason: str = ""
+    route: str = ""
+    action: str = ""
+    asked: tuple[Asked, ...] = (EVERYTHING,)
+    ranges: Ranges = ()
+    named: frozenset[str] = frozenset()
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """What is known of a key beside its record: its streams that are open here, as they were
+    opened and with the offset each has reached, and its last use in any process."""
+
+    streams: tuple[tuple[Use, int], ...] = ()
+    used_at: float = 0.0
+    address: str = ""
+
+
+def past_uses(record: Event, key_id: str, since: float = 0.0) -> list[PastUse]:
+    """The uses of one key that an event of the category `gateway.access` tells of.
+
+    The end of a stream tells what it read; it is a use of its own only where the stream was
+    opened before `since`, and its opening is not looked at.
+    """
+    members = record.members()
+    data = members.get("data", {})
+    if "attempted" not in data:
+        return []
+    several = data.get("whose")
+    if several is None and record.actor != key_id:
+        return []
+    source = members.get("source", {}) if several is None else {}
+    addresses = (
+        [source.get("ip")]
+        if several is None
+        else [one["address"] for one in several if one["key"] == key_id]
+    )
+    at = _seconds(members["time"])
+    until = _seconds(data["until"]) if "until" in data else at
+    # Of what was merged over several keys, nobody knows how much was whose.
+    count = data["count"] if several is None else 1
+    if members["action"] == CLOSED:
+        at -= data.get("seconds", 0.0) / data["count"]
+        count = count if at < since else 0
+    asked, ranges, named = _reading(members, data)
+    return [
+        PastUse(
+            attempted=data["attempted"],
+            at=at,
+            until=until,
+            count=count,
+            address=address,
+            allowed=members["outcome"] != "denied",
+            reason=members.get("reason", ""),
+            route=data.get("route", ""),
+            action=members["action"],
+            asked=asked,
+            ranges=ranges,
+            named=named,
+        )
+        for address in addresses
+    ]
+
+
+def present_uses(
+    presence: Presence, uses: list[PastUse], since: float, now: float
+) -> list[PastUse]:
+    """The uses of streams that are open `now`, beside the `uses` that the record tells of.
+
+    A key that is in use longer than the record says has one open in another process. What that
+    reads is what streams have asked for that are not known to have ended, or anything.
+    """
+    found = [_open_use(opened, reached, since, now) for opened, reached in presence.streams]
+    newest = max([since, *(use.until for use in (*uses, *found))])
+    if presence.used_at - newest <= _UNRECORDED_SECONDS:
+        return found
+    opened = [use for use in uses if use.action == OPENED]
+    ended = sum(use.action == CLOSED and use.at >= since for use in uses)
+    open_since = sum(use.count for use in opened) > ended
+    asked = frozenset(one for use in opened for one in use.asked)
+    elsewhere = PastUse(
+        "stream", presence.used_at, presence.used_at, 0 if open_since else 1,
+        presence.address or None, asked=tuple(asked) if open_since else (EVERYTHING,),
+        ranges=_WHOLE,
+    )  # fmt: skip
+    return [*found, elsewhere]
+
+
+def _open_use(opened: Use, reached: int, since: float, now: float) -> PastUse:
+    parameters: dict[str, Any] = msgspec.json.decode(opened.parameters or "{}")
+    return PastUse(
+        attempted=opened.attempted,
+        at=opened.at,
+        until=now,
+        count=int(opened.at < since),
+        address=opened.address or None,
+        route=opened.route,
+        asked=(asked_in(parameters),),
+        ranges=((opened.begin, reached),),
+    )
+
+
+def _reading(
+    members: dict[str, Any], data: dict[str, Any]
+) -> tuple[tuple[Asked, ...], Ranges, frozenset[str]]:
+    action = members["action"]
+    read = action in (PULLED, CLOSED, READ)
+    if "without_details" in data:
+        return (EVERYTHING,), _WHOLE if read else (), frozenset()
+    if action == READ:
+        urns = data.get("about") or [one.get("urn", "") for one in members.get("targets", ())]
+        return (EVERYTHING,), (), frozenset(urn for urn in urns if urn.startswith("event:"))
+    # What lay out of reach when it was asked for was not read by any grant.
+    forbidden = set(data.get("forbidden", ()))
+    asked = [asked_in(one) for one in data.get("parameters", ())] or [EVERYTHING]
+    asked = [one for one in asked if not one.categories or not one.categories <= forbidden]
+    ranges = data.get("ranges", ()) if read else ()
+    return (
+        tuple(asked),
+        tuple((_offset(one["after"]), _offset(one["to"])) for one in ranges),
+        frozenset(),
+    )
+
+
+def _offset(cursor: str) -> int:
+    try:
+        return parse_cursor(cursor)[1]
+    except InvalidRequest:
+        return 0
+
+
+def _seconds(moment: str) -> float:
+    return parse_rfc3339(moment) / 1_000_000

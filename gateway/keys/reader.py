@@ -1,0 +1,57 @@
+"""Who looks at the log on behalf of somebody else: what it sees, and whether that is all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from gateway.keys.covers import have_in_common, scope_covers
+from gateway.keys.policy import Limits, View, Worn
+from gateway.match.pattern import begins_with_wildcard
+from gateway.match.scope import RESERVED, Scope
+
+
+class Reader:
+    """Sees the log through a view; without one nothing. `floors` are the offsets that the allowed
+    scopes do not reach back to, one each."""
+
+    def __init__(self, view: View | None, floors: tuple[int, ...] = ()) -> None:
+        self._view = view
+        self._floors = floors
+        self.worn: Worn = _nothing if view is None else view.masks(floors)
+
+    def sees_all(self, scope: Scope, members: Iterable[str], first: int) -> bool:
+        """Whether no event of the scope behind the offset `first` is hidden, nor any of these
+        `members` of one. Conservative; and it depends on no event, so that it tells of none."""
+        view, members = self._view, tuple(members)
+        if view is None or any(have_in_common(denied, scope) for denied in view.denied):
+            return False
+        limits = view.limits or (Limits(),) * len(view.allowed)
+        floors = self._floors or (0,) * len(view.allowed)
+        shown = [
+            allowed for allowed, floor in zip(view.allowed, floors, strict=True) if floor <= first
+        ]
+        # Categories are alternatives: each may be seen through another scope.
+        for category in (*scope.category, *_own(scope)):
+            part = msgspec.structs.replace(scope, category=(category,))
+            if not any(scope_covers(allowed, part) for allowed in shown):
+                return False
+        return not any(
+            limit.masks.hides(*members) and have_in_common(allowed, scope)
+            for allowed, limit in zip(view.allowed, limits, strict=True)
+        )
+
+
+def _own(scope: Scope) -> tuple[str, ...]:
+    """What wildcards of the scope mean beside what they mean in grants."""
+    broad = scope.reserved and any(map(begins_with_wildcard, scope.category))
+    return (f"{RESERVED}.**",) if broad else ()
+
+
+def _nothing(event: object) -> None:
+    return None
+
+
+# Whoever has the data folder itself.
+SEES_EVERYTHING = Reader(View((Scope(),)))
