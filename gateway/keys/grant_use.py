@@ -34,7 +34,7 @@ class Verdict(msgspec.Struct, frozen=True):
 class GrantUse:
     """Counts for one grant. Uses are counted before events."""
 
-    __slots__ = ("_acted", "_reads", "_scope", "_test", "events", "named", "uses")
+    __slots__ = ("_acted", "_reached", "_reads", "_scope", "_test", "events", "named", "uses")
 
     def __init__(self, named: NamedGrant) -> None:
         self.named = named
@@ -42,6 +42,8 @@ class GrantUse:
         self.events = 0
         self._acted = False
         self._reads = _Reads()
+        # The same few questions are asked again and again.
+        self._reached: dict[Asked, bool] = {}
         self._scope = named.grant.scope()
         self._test: Test = self._scope.compile()
 
@@ -64,9 +66,13 @@ class GrantUse:
             grant.when.holds(moment, use.address) is not None for moment in (use.at, use.until)
         ):
             return False
-        return use.attempted not in READING or any(
-            asked.reaches(self._scope) for asked in use.asked
-        )
+        return use.attempted not in READING or any(map(self._reaches, use.asked))
+
+    def _reaches(self, asked: Asked) -> bool:
+        found = self._reached.get(asked)
+        if found is None:
+            found = self._reached[asked] = asked.reaches(self._scope)
+        return found
 
     def count_event(self, event: Event) -> None:
         """An event stands in the log, and is seen like this."""

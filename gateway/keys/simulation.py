@@ -129,7 +129,7 @@ class Simulation:
             return
         decisions = [
             decide_grants(self._after, use.attempted, now=moment, address=use.address)
-            for moment in (use.at, use.until)
+            for moment in dict.fromkeys((use.at, use.until))
         ]
         denials = [one.reason for one in decisions if isinstance(one, Denied)]
         if use.allowed and use.attempted in READING and not denials:
