@@ -13,10 +13,10 @@ import msgspec
 
 from gateway.clock import format_rfc3339
 from gateway.keys.grant import Grant, When
-from gateway.keys.grant_use import READING
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
+from gateway.keys.past_use import READING
 from gateway.keys.policy import DENIED_BY_GRANT, NOT_GRANTED, Denied, decide_grants, decide_state
 from gateway.match.scope import RESERVED, Described, Scope, is_reserved
 

@@ -14,7 +14,7 @@ from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.keys.explain import Asked
 from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS
-from gateway.keys.grant_use import READING
+from gateway.keys.past_use import READING
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
 MEMBERS = ("action", "event", *_DESCRIBING, "recorded_at", "address", "at")
