@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import data_option, json_option, key_store, run, settings_of
+from gateway.cli.key_folder import (
+    PROGRAM,
+    data_option,
+    json_option,
+    key_store,
+    run,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
+    from gateway.keys.pepper import Peppers
     from gateway.settings.load import Settings
     from gateway.store.pepper_file import PepperFile
 
 # Every process of the folder looks at the file four times a second.
 _LEARN_SECONDS = 2.0
+# Beside the pepper itself: an event has 32 targets.
+_MOST_NAMED = 31
 
 _EXAMPLES = """\b
 Examples:
@@ -54,11 +65,13 @@ def rotate(leaked: bool, data: str | None) -> None:
 
     from gateway.keys.pepper import BYTES
 
-    file = _file(settings_of(data))
-    file.change(lambda peppers: peppers.with_coming(secrets.token_bytes(BYTES)))
+    settings = settings_of(data)
+    file = _file(settings)
+    coming = file.change(lambda peppers: peppers.with_coming(secrets.token_bytes(BYTES)))
+    _record(settings, "added", coming.all[0].id)
     # Whoever meets the first key made with it has to know it by then.
     time.sleep(_LEARN_SECONDS)
-    changed = file.change(lambda peppers: peppers.switched(leaked=leaked))
+    changed = _switch(settings, leaked)
     click.echo(f"pepper {changed.current.id} is current; back up {file.path}")
 
 
@@ -70,8 +83,10 @@ def add(data: str | None) -> None:
 
     from gateway.keys.pepper import BYTES
 
-    file = _file(settings_of(data))
+    settings = settings_of(data)
+    file = _file(settings)
     changed = file.change(lambda peppers: peppers.with_coming(secrets.token_bytes(BYTES)))
+    _record(settings, "added", changed.all[0].id)
     click.echo(f"pepper {changed.all[0].id} is coming; bring {file.path} to all gateways")
 
 
@@ -80,9 +95,10 @@ def add(data: str | None) -> None:
 @data_option
 def switch(leaked: bool, data: str | None) -> None:
     """Make the coming pepper the current one, once all gateways know it."""
-    file = _file(settings_of(data))
-    changed = file.change(lambda peppers: peppers.switched(leaked=leaked))
-    click.echo(f"pepper {changed.current.id} is current; bring {file.path} to all gateways")
+    settings = settings_of(data)
+    changed = _switch(settings, leaked)
+    path = _file(settings).path
+    click.echo(f"pepper {changed.current.id} is current; bring {path} to all gateways")
 
 
 @pepper.command(epilog=_EXAMPLES)
@@ -117,6 +133,7 @@ def forget(force: bool, data: str | None) -> None:
     if gone:
         file.change(lambda peppers: peppers.without(gone))
     for identity in sorted(gone):
+        _record(settings, "forgotten", identity, ended=[key.id for key in needing[identity]])
         click.echo(f"pepper {identity} is forgotten")
     for one in kept:
         names = ", ".join(f"{key.id} ({key.name})" for key in needing[one.id])
@@ -129,6 +146,41 @@ def _file(settings: Settings) -> PepperFile:
     from gateway.store.folder import DataFolder
 
     return DataFolder(settings.data).peppers
+
+
+def _switch(settings: Settings, leaked: bool) -> Peppers:
+    file = _file(settings)
+    changed = file.change(lambda peppers: peppers.switched(leaked=leaked))
+    _record(settings, "switched", changed.current.id, leaked=leaked)
+    return changed
+
+
+def _record(
+    settings: Settings, what: str, pepper_id: str, *, ended: Sequence[str] = (), **data: Any
+) -> None:
+    """Have it written into the log by a gateway. `ended`: the keys that work no more."""
+    from gateway.errors import GatewayError
+
+    try:
+        run(_keep(settings, f"pepper.{what}", pepper_id, ended, data))
+    except GatewayError as error:
+        # It is done. Where a copy of the file is changed there may be no keys to record it with.
+        click.echo(f"the change of the pepper is not recorded: {error.detail}", err=True)
+
+
+async def _keep(
+    settings: Settings, action: str, pepper_id: str, ended: Sequence[str], data: dict[str, Any]
+) -> None:
+    from gateway.keys.change import key_urn, other_change
+
+    data = {"pepper": pepper_id, **data}
+    # Of the keys each is named among the targets of an event, so that its history tells of it.
+    parts = [ended[start : start + _MOST_NAMED] for start in range(0, len(ended), _MOST_NAMED)]
+    async with key_store(settings) as (store, _, now):
+        for part in parts or [()]:
+            about = [f"pepper:{pepper_id}", *map(key_urn, part)]
+            shown = {**data, "ended": list(part)} if part else data
+            await store.record_later(other_change(action, about, by=PROGRAM, at=now, data=shown))
 
 
 async def _needing(settings: Settings) -> dict[str, list[Key]]:

@@ -1,4 +1,4 @@
-"""Changes to keys and roles, as the record tells of them. Pure.
+"""Changes to keys, roles and what belongs to them, as the record tells of them. Pure.
 
 Each change has an event id of its own that follows from it, so that whoever
 notices it first may write it into the log, and it stands there once.
@@ -6,6 +6,8 @@ notices it first may write it into the log, and it stands there once.
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -59,6 +61,27 @@ def role_change(name: str, version: int, role: Role | None, by: str) -> Change:
         about=(f"role:{name}",),
         name=name,
         by=by,
+        data=data,
+    )
+
+
+def other_change(
+    action: str,
+    about: Iterable[str],
+    *,
+    by: str,
+    at: float,
+    reason: str = "",
+    data: dict[str, Any],
+) -> Change:
+    """A change of what has no revision of its own: it is made once, where it happens."""
+    return Change(
+        id=f"{action}-{secrets.token_hex(8)}",
+        action=action,
+        about=tuple(about),
+        by=by,
+        at=at,
+        reason=reason,
         data=data,
     )
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.keys.change import moment
+from gateway.keys.change import Change, key_urn, moment, other_change
 from gateway.keys.signals import Sign
 
 # Beside what `gateway.keys.signals` knows for certain: what `gateway.keys.baseline` takes for it.
@@ -97,6 +97,24 @@ def new_finding(sign: Sign, key_id: str, address: str = "") -> Finding:
         address="" if key_id else address,
         first_seen=sign.at,
         last_seen=sign.at,
+    )
+
+
+def mark_change(finding: Finding, at: float) -> Change:
+    """Somebody has marked it, as it is now."""
+    about = [key_urn(finding.key)] if finding.key else []
+    data: dict[str, Any] = {"finding": finding.id, "signal": finding.signal}
+    if finding.key:
+        data["key"] = finding.key
+    else:
+        data["address"] = finding.address
+    return other_change(
+        f"finding.{'expected' if finding.state == 'expected' else 'reopened'}",
+        about,
+        by=finding.by,
+        at=at,
+        reason=finding.reason,
+        data=data,
     )
 
 

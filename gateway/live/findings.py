@@ -13,7 +13,7 @@ from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.own import ANOMALY, own_event
 from gateway.keys.change import key_urn, moment
-from gateway.keys.finding import Finding, new_finding
+from gateway.keys.finding import Finding, mark_change, new_finding
 from gateway.keys.signals import Sign
 from gateway.live.record import Appender
 from gateway.store.ports import KeyStore
@@ -88,6 +88,12 @@ class Findings:
                 return None
             return msgspec.structs.replace(known, state=state, reason=reason, by=by)
 
+        document = await self._store.note(KIND, finding_id)
+        finding = marked(None if document is None else _DECODER.decode(document))
+        if finding is None:
+            return None
+        # Before it is done: no signal falls silent unrecorded.
+        await self._store.record_later(mark_change(finding, self._clock.now()))
         finding = await self._update(finding_id, marked)
         if finding is not None:
             note = _ENCODE({"by": by, "reason": reason, "finding": finding_id})

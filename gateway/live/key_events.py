@@ -26,11 +26,16 @@ from gateway.store.ports import KeyStore
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 1.0
+# Of changes that are not of keys and roles nobody tells.
+_UNTOLD_SECONDS = 1.0
 _DRAINING_SECONDS = 15.0
 _AT_ONCE = 100
 # What has ended while no gateway ran is told of at the next start, if it is not longer ago.
 _TOLD_LATE_SECONDS = 30 * 86400
-_SEVERITY = {"key.revoked": 2, "key.suspended": 2, "key.throttled": 2, "key.expiring": 2}
+_SEVERITY = {
+    "key.revoked": 2, "key.suspended": 2, "key.throttled": 2, "key.expiring": 2,
+    "finding.expected": 2, "pepper.forgotten": 2,
+}  # fmt: skip
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -53,6 +58,7 @@ class KeyEvents:
         self._clock = clock
         self._warnings = warnings
         self._changed = True
+        self._recorded_at = clock.monotonic()
         self._draining: dict[str, Key] = {}
         self._draining_at = clock.monotonic()
         # When there is something to say of which key; what was due before is said already.
@@ -80,8 +86,9 @@ class KeyEvents:
         """Write what there is."""
         if self._said_until is None:
             await self._begin()
-        if self._changed:
+        if self._changed or self._clock.monotonic() - self._recorded_at >= _UNTOLD_SECONDS:
             self._changed = False
+            self._recorded_at = self._clock.monotonic()
             try:
                 await self.record_changes()
             except GatewayError:
@@ -199,7 +206,7 @@ def _event_of_change(change: Change) -> Draft:
         by=change.by,
         about=change.about,
         reason=change.reason,
-        data={"name": change.name, **change.data},
+        data={"name": change.name, **change.data} if change.name else change.data,
     )
 
 

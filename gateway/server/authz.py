@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
+from gateway.keys.change import key_urn
 from gateway.keys.explain import explain
 from gateway.keys.grant import Grant, parse_grants
 from gateway.keys.key import Key
@@ -23,10 +24,11 @@ from gateway.live.key_review import Patience, Review
 from gateway.live.key_review import simulate as look_back
 from gateway.server.address import client_address
 from gateway.server.body import json_body
-from gateway.server.context import CONTEXT, Context
+from gateway.server.context import CONTEXT
 from gateway.server.document import authorize_any, presence_of, reader_of
 from gateway.server.keys import all_roles
 from gateway.server.problem import json_response
+from gateway.server.uses import USE
 
 _EXPLAIN = ("key", *MEMBERS)
 _SIMULATE = ("key", "grants", "roles", "since", "max_events")
@@ -39,7 +41,7 @@ async def explain_access(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     await authorize_any(request, ("keys.admin", "usage.read"))
     body = _object(await json_body(request), _EXPLAIN)
-    key = await _key(context, body)
+    key = await _key(request, body)
     asked = parse_question(body, context.clock.now())
     found = explain(key, grants_of_key(key, await all_roles(context)), asked)
     shown = {"key": key.id, "action": asked.action, "at": _time(asked.now), **found.public()}
@@ -55,7 +57,7 @@ async def simulate(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     asking, _ = await context.authenticator.authorize(request, "keys.admin")
     body = _object(await json_body(request), _SIMULATE)
-    key = await _key(context, body)
+    key = await _key(request, body)
     now = context.clock.now()
     since = _since(body, now)
     known = await all_roles(context)
@@ -89,13 +91,15 @@ def _proposed(
     return grants, roles
 
 
-async def _key(context: Context, body: dict[str, Any]) -> Key:
+async def _key(request: web.Request, body: dict[str, Any]) -> Key:
+    context = request.app[CONTEXT]
     key_id = _text(body, "key")
     if key_id is None:
         raise InvalidRequest("key: the id of a key is needed")
     key = await context.key_store.get(key_id) if is_key_id(key_id) else None
     if key is None:
         raise NotFound("there is no key with this id", code="unknown_key")
+    request[USE].about = key_urn(key.id)
     return key
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
+from gateway.ingest.own import clean
+from gateway.keys.change import key_urn
 from gateway.keys.lifecycle import check_reason
 from gateway.keys.own_record import finding_seen
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.problem import json_response
 from gateway.server.query import parse_findings
+from gateway.server.uses import USE
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -39,16 +42,20 @@ async def no_longer_expect(request: web.Request) -> web.Response:
 
 async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     context = request.app[CONTEXT]
+    use, finding_id = request[USE], request.match_info["id"]
+    use.about = clean(f"finding:{finding_id}")
     asking, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise InvalidRequest('the body may be {"reason": ".."}')
     finding = await context.watchdog.findings.mark(
-        request.match_info["id"],
+        finding_id,
         expected=expected,
         by=asking.id,
         reason=check_reason(body.get("reason", "")),
     )
     if finding is None:
         raise NotFound("there is no finding with this id", code="unknown_finding")
+    if finding.key:
+        use.about = key_urn(finding.key)
     return json_response(finding_seen(context.keyring.grants_of(asking), finding))

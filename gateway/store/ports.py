@@ -198,6 +198,7 @@ class KeyStore(Protocol):
 
     Changes of keys and roles are kept, in the same transaction, until somebody
     has written them into the log: none goes unrecorded, whoever makes it.
+    Changes of what is kept elsewhere wait beside them, if they are handed over.
     """
 
     async def create(self, key: Key) -> None:
@@ -238,6 +239,9 @@ class KeyStore(Protocol):
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         """The newest revision, and the keys changed after `revision`."""
+
+    async def record_later(self, change: Change) -> None:
+        """Let another change wait to be recorded; durable when this returns."""
 
     async def unrecorded(self, limit: int) -> dict[int, Change]:
         """The oldest changes that were not marked as recorded, in order, by number."""

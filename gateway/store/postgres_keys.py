@@ -108,6 +108,10 @@ class PostgresKeys:
         keys = await self._select("WHERE revision > $1 ORDER BY revision", revision)
         return (keys[-1].revision if keys else revision), keys
 
+    async def record_later(self, change: Change) -> None:
+        async with self._changing("the change was not kept") as connection:
+            await _keep(connection, change)
+
     async def unrecorded(self, limit: int) -> dict[int, Change]:
         async with self._database.connection(_UNREADABLE) as connection:
             rows = await connection.fetch(

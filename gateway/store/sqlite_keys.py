@@ -136,6 +136,13 @@ class SqliteKeys:
         keys = self._select("WHERE revision > ? ORDER BY revision", revision)
         return (keys[-1].revision if keys else revision), keys
 
+    async def record_later(self, change: Change) -> None:
+        try:
+            with self._connection:
+                self._keep(change)
+        except apsw.Error as error:
+            raise unavailable(error, "the change was not kept") from error
+
     async def unrecorded(self, limit: int) -> dict[int, Change]:
         try:
             rows: list[Any] = self._connection.execute(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import Conflict
 from gateway.keys import lifecycle
+from gateway.keys.change import other_change
 from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.role import Role
@@ -127,6 +128,21 @@ async def test_a_number_is_never_given_to_another_change(keys: KeyStore) -> None
     await keys.create(key("b"))
     await keys.mark_recorded(numbers)
     assert await waiting(keys) == ["key-b-2"]
+
+
+async def test_a_change_of_something_else_waits_among_those_of_keys(
+    connect_keys: Connect,
+) -> None:
+    one, other = await connect_keys(), await connect_keys()
+    forgotten = other_change(
+        "pepper.forgotten", ["pepper:x"], by="program", at=NOW, reason="old", data={"pepper": "x"}
+    )
+    await one.create(key("a"))
+    await one.record_later(forgotten)
+    await one.create(key("b"))
+    changes = list((await other.unrecorded(10)).values())
+    assert [change.id for change in changes] == ["key-a-1", forgotten.id, "key-b-2"]
+    assert changes[1] == forgotten
 
 
 OTHER_PROCESS = """

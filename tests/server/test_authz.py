@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 import pytest
-from gateway_client import Answer, event, key_id
+from gateway_client import Answer, Event, event, key_id
 from gateways import Gateway
+from use_record import about, told
 
 READ = ["stream", "pull"]
 EVERYTHING = {"actions": READ, "categories": ["**"]}
@@ -49,6 +50,19 @@ async def facts(gateway: Gateway, key: str, by: str = "") -> dict[str, Any]:
 
 
 # Explain
+
+
+async def test_whose_rights_were_asked_about_is_recorded(recording: Gateway) -> None:
+    key = await recording.mint(GRANT)
+    await explained(recording, key, event=LOGIN)
+    await simulated(recording, key, grants=[GRANT])
+    for what in ("explain", "simulate"):
+
+        def asked(one: Event, what: str = what) -> bool:
+            return one["data"].get("route") == f"POST /v1/authz/{what}"
+
+        [use] = await told(recording, resource=about(key), action="requested", where=asked)
+        assert use["actor"]["key_id"] == key_id(recording.admin)
 
 
 async def test_what_is_allowed_is_explained_by_the_grants_and_masks(gateway: Gateway) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gateway_client import Answer, event, key_id
 from gateways import Gateway, ShiftedClock, Start
 from open_streams import Refused, open_stream
+from use_record import ACCESS, KEYS, about, told
 
 DENIED = "/v1/keys"
 # Another network than 127.0.0.1 is of, on the same machine.
@@ -216,6 +217,50 @@ async def test_what_is_expected_is_silent_until_it_is_no_longer(gateway: Gateway
     while (await found(gateway))[0]["count"] == 5:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
+
+
+async def test_marks_are_recorded_with_whose_they_are_and_why(recording: Gateway) -> None:
+    key = await recording.reader_key()
+    await deny(recording, key, 5)
+    [finding] = await found(recording, "denials")
+    path = f"/v1/findings/{finding['id']}/expected"
+    await recording.post(path, key=recording.admin, json={"reason": "a probe of ours"})
+    await recording.request("DELETE", path, key=recording.admin)
+    (await recording.post(path, key=key)).problem(403, "action_not_granted")
+    marks = await told(
+        recording, 2, category=KEYS, resource=about(key),
+        where=lambda one: one["action"].startswith("finding."),
+    )  # fmt: skip
+    shown = [(one["action"], one.get("reason"), one["actor"]["key_id"]) for one in marks]
+    assert shown == [
+        ("finding.expected", "a probe of ours", key_id(recording.admin)),
+        ("finding.reopened", None, key_id(recording.admin)),
+    ]
+    what = {"finding": finding["id"], "signal": "denials", "key": key_id(key)}
+    assert [one["data"] for one in marks] == [what, what]
+    requests = await told(
+        recording, category=ACCESS, resource=about(key), action="requested",
+        where=lambda one: "findings" in one["data"]["route"],
+    )  # fmt: skip
+    assert requests[0]["actor"]["key_id"] == key_id(recording.admin)
+    await told(recording, category=ACCESS, resource=f"finding:{finding['id']}", outcome="denied")
+    history = await recording.get(f"/v1/keys/{key_id(key)}/history", key=recording.admin)
+    actions = [one["action"] for one in history.json()["events"]]
+    assert actions.count("finding.expected") == actions.count("finding.reopened") == 1
+
+
+async def test_a_mark_of_an_address_without_a_key_is_recorded(recording: Gateway) -> None:
+    key = await recording.reader_key()
+    for _ in range(5):
+        assert (await recording.get("/v1/events", key=key[:18] + "x" * 49)).status == 401
+    [finding] = await found(recording, "denials")
+    path = f"/v1/findings/{finding['id']}/expected"
+    await recording.post(path, key=recording.admin, json={"reason": "a scanner"})
+    [mark] = await told(recording, category=KEYS, action="finding.expected")
+    assert mark["data"] == {
+        "finding": finding["id"], "signal": "denials", "address": finding["address"],
+    }  # fmt: skip
+    assert (mark["reason"], "targets" in mark) == ("a scanner", False)
 
 
 # Consequences

@@ -13,6 +13,7 @@ from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
+from gateway.keys.change import other_change
 from gateway.keys.key import Key
 from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.role import Role
@@ -98,6 +99,18 @@ async def test_every_change_is_an_event_that_says_who_made_it(one: Followed) -> 
     assert created["data"]["name"] == "name of a"
     assert suspended["actor"] == {"type": "program", "id": "program"}
     assert suspended["reason"] == "why"
+    assert await one.store.unrecorded(10) == {}
+
+
+async def test_a_change_that_nobody_tells_of_is_an_event_within_a_second(one: Followed) -> None:
+    added = other_change("pepper.added", ["pepper:x"], by="program", at=NOW, data={"pepper": "x"})
+    await one.store.record_later(added)
+    await one.look(1.0)
+    [event] = one.writer.events("gateway.keys")
+    assert (event["id"], event["action"]) == (added.id, "pepper.added")
+    assert event["actor"] == {"type": "program", "id": "program"}
+    assert event["targets"] == [{"urn": "pepper:x", "type": "pepper"}]
+    assert event["data"] == {"pepper": "x"}
     assert await one.store.unrecorded(10) == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
 from gateway.errors import Conflict, GatewayError
+from gateway.keys.change import Change, key_urn
 from gateway.keys.pepper import Pepper, Peppers, format_peppers, parse_peppers, pepper_id
 from gateway.live import key_watch
 from gateway.store.folder import DataFolder
 from gateway.store.pepper_file import PepperFile
+from gateway.store.sqlite_keys import SqliteKeys
 
 FIRST, SECOND, THIRD = b"1" * 32, b"2" * 32, b"3" * 32
 ONE = Peppers((Pepper(FIRST),))
@@ -235,6 +238,7 @@ def test_every_process_has_time_to_learn_of_a_pepper_before_it_is_used(
 
 
 def test_a_step_at_a_time_comes_to_the_same(run: Run) -> None:
+    make_key(run)
     before = status(run)[0]["id"]
     run("pepper", "add")
     assert [one["standing"] for one in status(run)] == ["coming", "current"]
@@ -244,8 +248,8 @@ def test_a_step_at_a_time_comes_to_the_same(run: Run) -> None:
 
 
 def test_a_pepper_that_a_living_key_needs_is_not_forgotten_unless_forced(run: Run) -> None:
-    assert "no former pepper" in run("pepper", "forget")
     key_id = make_key(run)
+    assert "no former pepper" in run("pepper", "forget")
     run("pepper", "rotate")
     said = run("pepper", "forget")
     assert f"is kept for keys that were not used since: {key_id} (siem)" in said
@@ -260,6 +264,59 @@ def test_a_pepper_that_no_living_key_needs_is_forgotten(run: Run) -> None:
     run("keys", "revoke", key_id)
     assert "is forgotten" in run("pepper", "forget")
     assert counted(run) == [("current", 0)]
+
+
+def waiting(tmp_path: Path) -> list[Change]:
+    """The changes of peppers that wait to be written into the log."""
+
+    async def unrecorded() -> list[Change]:
+        store = SqliteKeys(tmp_path / "data" / "keys.db")
+        try:
+            return list((await store.unrecorded(100)).values())
+        finally:
+            await store.close()
+
+    changes = asyncio.run(unrecorded())
+    return [change for change in changes if change.action.startswith("pepper.")]
+
+
+def test_every_change_of_the_peppers_waits_to_be_recorded_without_a_secret(
+    run: Run, tmp_path: Path
+) -> None:
+    key_ids = [make_key(run) for _ in range(33)]
+    former = status(run)[0]["id"]
+    run("pepper", "rotate", "--leaked")
+    current = status(run)[0]["id"]
+    secrets = [one.secret.hex() for one in DataFolder(tmp_path / "data").peppers.read().all]
+    run("pepper", "forget", "--force")
+    run("pepper", "add")
+    run("pepper", "switch")
+    added, switched, forgotten, also, again, once_more = changes = waiting(tmp_path)
+    assert [one.action for one in changes] == [
+        "pepper.added", "pepper.switched", "pepper.forgotten", "pepper.forgotten",
+        "pepper.added", "pepper.switched",
+    ]  # fmt: skip
+    assert (added.about, added.data) == ((f"pepper:{current}",), {"pepper": current})
+    assert switched.data == {"pepper": current, "leaked": True}
+    assert once_more.data == {"pepper": again.data["pepper"], "leaked": False}
+    assert forgotten.data["pepper"] == also.data["pepper"] == former
+    ended = [*forgotten.data["ended"], *also.data["ended"]]
+    assert sorted(ended) == sorted(key_ids)
+    assert {*forgotten.about, *also.about} == {f"pepper:{former}", *map(key_urn, key_ids)}
+    assert {one.by for one in changes} == {"audit-gateway"}
+    assert all(one.at > 0 for one in changes)
+    said = repr(changes)
+    assert not [secret for secret in secrets if secret in said]
+
+
+def test_a_pepper_is_changed_where_there_are_no_keys_to_record_it_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AUDIT_GATEWAY_DATA", raising=False)
+    done = CliRunner().invoke(cli, ["pepper", "add", "--data", str(tmp_path / "copy")])
+    assert (done.exit_code, "is coming" in done.stdout) == (0, True)
+    assert "is not recorded: there are no keys in" in done.stderr
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["pepper"]
 
 
 def test_no_command_shows_a_pepper(run: Run, tmp_path: Path) -> None:
