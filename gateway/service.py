@@ -148,7 +148,7 @@ async def _start_parts(
     watchdog = Watchdog(
         key_store,
         hub,
-        Findings(key_store, writer, clock),
+        Findings(key_store, writer, clock, keyring),
         clock,
         warm_up=settings.watch.warm_up,
         reaction=_reaction(settings),

@@ -57,7 +57,8 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.keys.named_grant import grants_of_key
     from gateway.keys.past_use import Presence
     from gateway.keys.reader import SEES_EVERYTHING
-    from gateway.live.key_review import Patience, key_facts, line_of
+    from gateway.live.key_review import Patience, key_facts
+    from gateway.live.lineage import line_of
     from gateway.live.traces import Traces
 
     settings = settings_of(data)

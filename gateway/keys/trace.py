@@ -48,7 +48,7 @@ class News:
 
     __slots__ = (
         "address", "certain", "client", "created_at", "deepest", "denials", "first_at",
-        "forbidden", "home", "networks", "refusals", "urgent", "used_at",
+        "forbidden", "home", "networks", "predecessor", "refusals", "urgent", "used_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,6 +57,8 @@ class News:
         self.address = ""
         self.client = ""
         self.created_at = 0.0
+        # The key that this one took over from.
+        self.predecessor = ""
         self.networks: dict[str, float] = {}
         # The one it came from first.
         self.home = ""
@@ -74,6 +76,8 @@ class News:
         key = use.key
         if use.outcome == "denied":
             self._add_denial(use)
+        if key is not None:
+            self.predecessor = key.predecessor
         if key is not None and use.reason not in _NOT_USED:
             self.created_at = key.created_at
             self.touch(use.at, use.address, use.client)
@@ -107,6 +111,7 @@ class News:
         later.used_at = max(self.used_at, later.used_at)
         later.address, later.client = later.address or self.address, later.client or self.client
         later.created_at = self.created_at or later.created_at
+        later.predecessor = self.predecessor or later.predecessor
         later.networks = _latest(self.networks, later.networks)
         later.home = self.home or later.home
         later.deepest = max(self.deepest, later.deepest)
@@ -165,6 +170,11 @@ def joined(before: Trace, news: News) -> Trace:
         denials=sorted({*before.denials, *news.denials})[-MOST_REMEMBERED:],
         forbidden=_newest(_latest(before.forbidden, news.forbidden), MOST_REMEMBERED),
     )
+
+
+def passed_on(trace: Trace) -> Trace:
+    """What a key's successor begins with: its last use is nobody else's."""
+    return msgspec.structs.replace(trace, used_at=0.0, address="", client="")
 
 
 @lru_cache(4096)

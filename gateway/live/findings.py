@@ -13,8 +13,9 @@ from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.own import ANOMALY, own_event
 from gateway.keys.change import key_urn, moment
-from gateway.keys.finding import Finding, mark_change, new_finding
+from gateway.keys.finding import Finding, mark_change, new_finding, silence
 from gateway.keys.signals import Sign
+from gateway.live.lineage import Keys, line_back
 from gateway.live.record import Appender
 from gateway.store.ports import KeyStore
 
@@ -32,18 +33,22 @@ Changing = Callable[[Finding | None], Finding | None]
 class Findings:
     """All processes share what is found, and each event of it is written once."""
 
-    def __init__(self, store: KeyStore, writer: Appender, clock: Clock) -> None:
+    def __init__(
+        self, store: KeyStore, writer: Appender, clock: Clock, keys: Keys | None = None
+    ) -> None:
         # Signs since the start, for metrics.
         self.found = 0
         self._store = store
         self._writer = writer
         self._clock = clock
+        # From memory, if possible: who floods a gateway with refusals shall cost no look-ups.
+        self._keys = keys or store
         self._untold: dict[str, Finding] = {}
 
     async def add(self, sign: Sign, key_id: str, address: str = "") -> Finding | None:
         """Count a sign; None if it is expected."""
         fresh = new_finding(sign, key_id, address)
-        if await self._store.note(SILENCES, fresh.silence) is not None:
+        if await self._is_expected(fresh):
             return None
         counted = await self._update(fresh.id, lambda known: (known or fresh).counted(sign))
         assert counted is not None
@@ -97,8 +102,10 @@ class Findings:
         finding = await self._update(finding_id, marked)
         if finding is not None:
             note = _ENCODE({"by": by, "reason": reason, "finding": finding_id})
+            # Of the keys before it each would have it expected, too.
+            names = [finding.silence] if expected else await self._silences(finding)
             await self._store.update_notes(
-                SILENCES, {finding.silence: lambda _: note if expected else None}
+                SILENCES, dict.fromkeys(names, lambda _: note if expected else None)
             )
         return finding
 
@@ -119,6 +126,17 @@ class Findings:
         ]
         if gone:
             await self._store.update_notes(KIND, dict.fromkeys(gone, lambda _: None))
+
+    async def _is_expected(self, finding: Finding) -> bool:
+        for name in await self._silences(finding):
+            if await self._store.note(SILENCES, name) is not None:
+                return True
+        return False
+
+    async def _silences(self, finding: Finding) -> list[str]:
+        """The notes by which it is expected: what was expected of a key is of its successor."""
+        line = await line_back(self._keys, finding.key) if finding.key else [""]
+        return [silence(finding.signal, key_id, finding.address) for key_id in line]
 
     async def _update(self, finding_id: str, change: Changing) -> Finding | None:
         made: list[Finding | None] = []

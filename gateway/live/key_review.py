@@ -28,12 +28,11 @@ from gateway.keys.reader import Reader
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
 from gateway.match.scope import RESERVED, Scope
-from gateway.store.ports import KeyStore, Log, Narrowing, Overtaken
+from gateway.store.ports import Log, Narrowing, Overtaken
 
 _AT_ONCE = 200
 _READ_OFFSETS = 2000
 _READ_RECORDS = 20_000
-_MOST_ROTATIONS = 50
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -115,26 +114,6 @@ class Review:
             events += page.events
             after = page.reached
         return events
-
-
-async def line_of(store: KeyStore, key: Key) -> tuple[Key, ...]:
-    """The keys that took over from each other by rotation, the given one among them, the oldest
-    first; of very many the nearest."""
-    before, after = key, key
-    line = [key]
-    for _ in range(_MOST_ROTATIONS):
-        found = await store.get(before.predecessor) if before.predecessor else None
-        if found is None:
-            break
-        before = found
-        line.insert(0, found)
-    for _ in range(_MOST_ROTATIONS):
-        found = await store.get(after.successor) if after.successor else None
-        if found is None:
-            break
-        after = found
-        line.append(found)
-    return tuple(line)
 
 
 async def key_facts(

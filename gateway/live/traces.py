@@ -14,8 +14,9 @@ import msgspec
 
 from gateway.errors import GatewayError
 from gateway.keys.signals import Sign, judge
-from gateway.keys.trace import News, Trace, joined
+from gateway.keys.trace import News, Trace, joined, passed_on
 from gateway.keys.use import Use
+from gateway.live.lineage import note_before
 from gateway.shared.limits import address_subject
 from gateway.store.ports import KeyStore, Noting
 
@@ -99,7 +100,8 @@ class Traces:
     async def _bring(self, batch: dict[str, News]) -> None:
         judged: dict[str, tuple[Trace, list[Sign]]] = {}
         try:
-            await self._store.update_notes(KIND, dict(_notings(batch, judged)))
+            inherited = await self._inherited(batch)
+            await self._store.update_notes(KIND, dict(_notings(batch, inherited, judged)))
         except GatewayError:
             for name, news in batch.items():
                 later = self._news.get(name)
@@ -111,6 +113,16 @@ class Traces:
                 self._urgent.pop(name, None)
             if signs:
                 self._judged.append(Judged(name, batch[name].address, signs))
+
+    async def _inherited(self, batch: dict[str, News]) -> dict[str, Trace]:
+        """What keys that have no trace yet, as far as is known here, begin with."""
+        inherited = {}
+        for name, news in batch.items():
+            if news.predecessor and name not in self._known:
+                document = await note_before(self._store, KIND, news.predecessor)
+                if document is not None:
+                    inherited[name] = passed_on(_DECODER.decode(document))
+        return inherited
 
     def _news_of(self, key_id: str) -> News:
         news = self._news.get(key_id)
@@ -141,12 +153,17 @@ _NOTHING = News()
 
 
 def _notings(
-    batch: dict[str, News], judged: dict[str, tuple[Trace, list[Sign]]]
+    batch: dict[str, News],
+    inherited: dict[str, Trace],
+    judged: dict[str, tuple[Trace, list[Sign]]],
 ) -> Iterator[tuple[str, Noting]]:
     """What makes new notes of the old ones, leaving in `judged` what was found."""
 
     def judging(document: bytes | None, name: str, news: News) -> bytes:
-        before = Trace() if document is None else _DECODER.decode(document)
+        if document is None:
+            before = inherited.get(name, Trace())
+        else:
+            before = _DECODER.decode(document)
         after, signs = judge(before, news)
         note = _ENCODE(after)
         # Of signs, their data alone may hold texts of somebody else's that the trace does not.

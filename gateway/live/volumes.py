@@ -15,11 +15,19 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from gateway.keys.baseline import Alarm, Volume, decode_volume, encode_volume, volume_data
+from gateway.keys.baseline import (
+    Alarm,
+    Volume,
+    decode_volume,
+    encode_volume,
+    passed_on,
+    volume_data,
+)
 from gateway.keys.finding import VOLUME
 from gateway.keys.signals import SILENT_SECONDS, Sign
 from gateway.keys.use import Use
 from gateway.live.hub import Hub
+from gateway.live.lineage import note_before
 from gateway.live.subscription import State, Subscription
 from gateway.store.ports import KeyStore, Noting
 
@@ -45,14 +53,21 @@ class Volumes:
         self._alarms: list[tuple[str, Sign]] = []
         # The keys that were active in a minute that is not closed yet.
         self._open: dict[str, None] = {}
+        # The predecessors of keys that may have no volume yet, and keys that have one.
+        self._heirs: dict[str, str] = {}
+        self._begun: set[str] = set()
         # Streams that do not move: where each stands, and since when.
         self._still: dict[Subscription, tuple[int, float]] = {}
 
     def see(self, use: Use) -> None:
         """Take in one use."""
-        moved = use.events - use.counted
-        if moved > 0 and use.key is not None:
-            self._counts[use.key.id] += moved
+        key, moved = use.key, use.events - use.counted
+        if key is None:
+            return
+        if moved > 0:
+            self._counts[key.id] += moved
+        if key.predecessor and key.id not in self._begun:
+            self._heirs[key.id] = key.predecessor
 
     def look_at_streams(self, now: float) -> list[tuple[str, Sign]]:
         """Count what streams have delivered, and find those that have stopped reading."""
@@ -107,13 +122,22 @@ class Volumes:
         while waiting:
             names = list(islice(waiting, _AT_ONCE))
             alarms: list[tuple[str, Sign]] = []
-            part = {name: _noting(name, step(name), alarms) for name in names}
+            part = {
+                name: _noting(name, step(name), alarms, await self._inherited(name))
+                for name in names
+            }
             await self._store.update_notes(KIND, part)
+            self._begun.update(name for name in names if self._heirs.pop(name, ""))
             self._alarms += alarms
             for name in names:
                 del waiting[name]
             # Streams have their turn in between.
             await asyncio.sleep(0)
+
+    async def _inherited(self, name: str) -> bytes | None:
+        """What is usual for the key that this one took over from."""
+        predecessor = self._heirs.get(name)
+        return None if predecessor is None else await note_before(self._store, KIND, predecessor)
 
     def _silence(self, subscription: Subscription, now: float, since: float) -> Sign:
         behind = self._hub.position - subscription.cursor
@@ -125,10 +149,14 @@ class Volumes:
         return Sign("silent_consumer", now, 1, data)
 
 
-def _noting(name: str, step: Step, alarms: list[tuple[str, Sign]]) -> Noting:
+def _noting(
+    name: str, step: Step, alarms: list[tuple[str, Sign]], inherited: bytes | None
+) -> Noting:
     def noting(document: bytes | None) -> bytes | None:
         try:
             volume = decode_volume(document)
+            if document is None and inherited is not None:
+                volume = passed_on(decode_volume(inherited))
             alarm = step(volume)
         except Exception:
             # It must not keep those of other keys from the store.

@@ -14,7 +14,8 @@ from gateway.keys.past_use import Presence
 from gateway.keys.policy import Allowed
 from gateway.keys.reader import Reader
 from gateway.live.floors import find_floors
-from gateway.live.key_review import Patience, key_facts, line_of
+from gateway.live.key_review import Patience, key_facts
+from gateway.live.lineage import line_of
 from gateway.server.accept import quality
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context

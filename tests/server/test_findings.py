@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from gateway_client import Answer, event, key_id
-from gateways import Gateway, ShiftedClock, Start
+from gateways import Gateway, ShiftedClock, Start, finish_program
 from open_streams import Refused, open_stream
 from use_record import ACCESS, KEYS, about, told
 
@@ -99,6 +100,26 @@ async def test_a_stolen_key_is_found_from_its_first_use_on(gateway: Gateway) -> 
     assert finding["data"]["address"] == ELSEWHERE
     shown = await gateway.get(f"/v1/keys/{key_id(key)}", key=gateway.admin)
     assert shown.json()["last_used"]["address"] == ELSEWHERE
+
+
+@pytest.mark.parametrize("way", ["over HTTP", "by command"])
+async def test_a_stolen_successor_is_found_from_its_first_use_on(
+    gateway: Gateway, way: str
+) -> None:
+    key = await gateway.reader_key(categories=["auth"])
+    await gateway.pull(key)
+    await asyncio.sleep(1.2)
+    if way == "over HTTP":
+        answer = await gateway.post(f"/v1/keys/{key_id(key)}/rotate", key=gateway.admin)
+        successor = answer.json()["key"]
+    else:
+        folder = str(gateway.context.settings.data)
+        arguments = ("keys", "rotate", key_id(key), "--data", folder, "--json")
+        _, out, _ = await finish_program(*arguments)
+        successor = orjson.loads(out)["key"]
+    assert (await from_elsewhere(gateway, successor)).status == 200
+    [finding] = await found(gateway, "new_network")
+    assert (finding["key"], finding["data"]["networks"]) == (key_id(successor), ["127.7.0.0/16"])
 
 
 async def test_a_read_from_far_back_is_found(gateway: Gateway) -> None:

@@ -11,7 +11,9 @@ import pytest
 from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
 from gateway.errors import Unavailable
+from gateway.keys import lifecycle
 from gateway.keys.baseline import decode_volume
+from gateway.keys.key import Key
 from gateway.keys.signals import Sign
 from gateway.keys.use import CLOSED, DENIED, PULLED, Use
 from gateway.live.findings import Findings
@@ -302,6 +304,112 @@ async def test_the_background_task_goes_on_after_an_outage(
     assert await watched.found() == [("denials", 5)]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+# Rotation
+
+
+async def rotated(watched: Watched, predecessor: Key) -> Key:
+    """The key that takes over from one in the store."""
+    old, successor, _ = lifecycle.rotate(
+        predecessor, watched.clock.now(), overlap=DAY, max_life=90 * DAY, pepper=b"p"
+    )
+    await watched.store.change(predecessor.id, lambda _: old, create=successor)
+    return successor
+
+
+async def test_a_successor_comes_from_the_networks_that_its_predecessors_came_from(
+    make: Make,
+) -> None:
+    watched = make()
+    await watched.store.create(key(K))
+    watched.use(address="9.9.9.9", client="curl", behind=50_000)
+    await watched.step()
+    assert await watched.found() == []
+    unused = await rotated(watched, key(K))
+    successor = await rotated(watched, unused)
+    assert (await watched.dog.traces.of(successor.id)).used_at == 0, "it is not in use"
+    later = make()
+    await later.step()
+    later.use(key=successor, address="9.9.9.9", behind=50_000)
+    await later.step()
+    assert await later.found() == []
+    third = await rotated(later, successor)
+    later.use(key=third, address="45.1.2.3", behind=200_000)
+    await later.step()
+    assert sorted(await later.found()) == [("deep_replay", 1), ("new_network", 1)]
+
+
+async def test_a_successor_that_was_never_used_has_no_last_use(watched: Watched) -> None:
+    await watched.store.create(key(K))
+    watched.use(client="curl")
+    await watched.step()
+    successor = await rotated(watched, key(K))
+    watched.denied(key=successor, reason="key_suspended")
+    await watched.step()
+    assert (await watched.dog.traces.of(successor.id)).last_use() is None
+    assert "9.9.9.0/24" in (await watched.dog.traces.of(successor.id)).networks
+
+
+async def test_what_is_expected_of_a_key_is_expected_of_its_successor(watched: Watched) -> None:
+    await watched.store.create(key(K))
+    watched.denied(5)
+    await watched.step()
+    [finding] = await watched.findings.all()
+    await watched.findings.mark(finding.id, expected=True, by="admin")
+    successor = await rotated(watched, await rotated(watched, key(K)))
+    await watched.step(4000)
+    watched.denied(5, key=successor)
+    watched.use(key=successor, forbidden=("a", "b", "c"))
+    await watched.step()
+    found = {(one.signal, one.key) for one in await watched.findings.all()}
+    assert found == {("denials", K), ("forbidden_categories", successor.id)}
+    await watched.findings.mark(finding.id, expected=False, by="admin")
+    assert await watched.findings.add(Sign("denials", NOW), successor.id) is not None
+    assert await watched.store.notes("silence") == {}
+
+
+async def test_a_mark_that_is_taken_back_of_a_successor_was_made_of_its_predecessor(
+    watched: Watched,
+) -> None:
+    await watched.store.create(key(K))
+    successor = await rotated(watched, key(K))
+    watched.denied(5)
+    watched.denied(5, key=successor)
+    await watched.step()
+    of = {one.key: one for one in await watched.findings.all()}
+    await watched.findings.mark(of[K].id, expected=True, by="admin")
+    assert await watched.findings.add(Sign("denials", NOW), successor.id) is None
+    await watched.findings.mark(of[successor.id].id, expected=False, by="admin")
+    assert await watched.findings.add(Sign("denials", NOW), successor.id) is not None
+
+
+async def test_what_is_usual_for_a_key_is_usual_for_its_successor(make: Make) -> None:
+    watched = make(warm_up=300 * 60)
+    await watched.store.create(key(K))
+    rng = random.Random(1)
+    await watched.minutes([rng.randint(90, 110) for _ in range(400)])
+    successor = await rotated(watched, key(K))
+
+    async def minutes(one: Watched, counts: list[int]) -> None:
+        for count in counts:
+            one.use(key=successor, events=count)
+            await one.step(30)
+            await one.step(30)
+
+    await minutes(watched, [100] * 3)
+    # Another process goes on with it.
+    later = make(warm_up=300 * 60)
+    await watched.dog.close()
+    await minutes(later, [100] * 5)
+    assert await later.found() == []
+    await minutes(later, [1000] * 6)
+    found = {one.signal: one for one in await later.findings.all()}
+    assert found["volume"].key == successor.id
+    assert 80 < found["volume"].data["expected_per_minute"] < 130
+    before = decode_volume(await later.store.note("volume", K))
+    after = decode_volume(await later.store.note("volume", successor.id))
+    assert after.baseline.minutes > before.baseline.minutes >= 400
 
 
 # Streams
