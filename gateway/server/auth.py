@@ -89,15 +89,20 @@ class Authenticator:
         if isinstance(decision, Denied) and decision in _ENDED:
             # Not counted: what is refused from memory need not be limited.
             raise _refusal(decision, action, key)
-        if not again and await self._limits.admit(request, key):
-            # It may have taken a while: what has changed meanwhile counts.
-            decision = self._keyring.decide(key, action, address)
+        if not again:
+            if await self._limits.admit(request, key):
+                # It may have taken a while: what has changed meanwhile counts.
+                decision = self._keyring.decide(key, action, address)
+            # Before what is denied, so that another attempt of the request needs no look at it.
+            self._throttle.check(key)
         if isinstance(decision, Denied):
             raise _refusal(decision, action, key)
-        if not again:
-            self._throttle.check(key)
         request[_ADMITTED] = (key, decision.view)
         return decision.view
+
+    def refuse_throttled(self, key: Key) -> None:
+        """For what goes on for longer than a request: raises while the key is throttled."""
+        self._throttle.refuse(key)
 
     async def recheck(self, request: web.Request) -> None:
         """After a wait for the client: the key must still be what was let in.

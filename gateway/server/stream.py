@@ -135,7 +135,8 @@ async def _take(
     """Answer with the stream, whose end gives the place back; False if the client has gone."""
     context, use, wire = request.app[CONTEXT], request[USE], interest.wire
     # The watch over live streams has not seen this one: what changed meanwhile is seen here.
-    _, view = await context.authenticator.authorize_key(access.key.id, request, "stream")
+    key, view = await context.authenticator.authorize_key(access.key.id, request, "stream")
+    context.authenticator.refuse_throttled(key)
     if view != access.view:
         raise Unavailable("the grants of this key have just changed", code="grants_changed")
     # From here to the end nothing waits: the position is fixed when the first byte goes out.

@@ -1,4 +1,4 @@
-"""Keys that the watch has throttled: a few requests a minute, until it is over."""
+"""Keys that the watch has throttled: a few requests a minute and no stream, until it is over."""
 
 from __future__ import annotations
 
@@ -29,9 +29,18 @@ class Throttle:
         standing = self._standings.setdefault(key.id, Standing(0.0, now))
         if not RATE.take(standing, 1, now):
             wait = RATE.decision(standing, False, 1, source="local").retry_after
-            raise TooManyRequests(
-                "this key is throttled for a while, because of unusual activity; ask who answers "
-                "for it",
-                code="key_throttled",
-                retry_after=max(1, math.ceil(wait)),
-            )
+            raise _refusal(wait)
+
+    def refuse(self, key: Key) -> None:
+        """Raise `TooManyRequests` if the key is throttled, until it is no longer."""
+        now = self._clock.now()
+        if key.throttled(now):
+            raise _refusal((key.throttled_until or now) - now)
+
+
+def _refusal(wait: float) -> TooManyRequests:
+    return TooManyRequests(
+        "this key is throttled for a while, because of unusual activity; ask who answers for it",
+        code="key_throttled",
+        retry_after=max(1, math.ceil(wait)),
+    )

@@ -11,8 +11,10 @@ import orjson
 import pytest
 from gateway_client import Answer, event, key_id
 from gateways import Gateway, ShiftedClock, Start, finish_program
-from open_streams import Refused, open_stream
+from open_streams import TRANSPORTS, Refused, open_stream
 from use_record import ACCESS, KEYS, about, told
+
+from gateway.live.subscription import State
 
 DENIED = "/v1/keys"
 # Another network than 127.0.0.1 is of, on the same machine.
@@ -100,6 +102,47 @@ async def test_a_stolen_key_is_found_from_its_first_use_on(gateway: Gateway) -> 
     assert finding["data"]["address"] == ELSEWHERE
     shown = await gateway.get(f"/v1/keys/{key_id(key)}", key=gateway.admin)
     assert shown.json()["last_used"]["address"] == ELSEWHERE
+
+
+async def test_a_category_within_reach_is_not_forbidden_because_an_event_of_it_is(
+    recording: Gateway,
+) -> None:
+    categories = ["auth", "billing", "k8s"]
+    far = [event(id=f"far-{one}", category=one, tenant="globex") for one in categories]
+    await recording.send(*far, event(id="secret", category="hr"))
+    reach = {"categories": categories, "tenants": ["acme"]}
+    key = await recording.mint({"actions": ["pull", "ingest"], **reach})
+    for one in categories:
+        (await recording.get(f"/v1/events/far-{one}", key=key)).problem(404, "not_found")
+    refused = await recording.post("/v1/events", key=key, json=far)
+    refused.problem(403, "events_not_granted")
+    (await recording.get("/v1/events/secret", key=key)).problem(404, "not_found")
+    own = {"resource": about(key), "category": ACCESS, "action": "request.failed"}
+    [use] = await told(recording, where=lambda one: one["data"].get("forbidden"), **own)
+    assert use["data"]["forbidden"] == ["hr"]
+    [denied] = await told(recording, **{**own, "action": "request.denied"})
+    assert "forbidden" not in denied["data"]
+    await recording.context.watchdog.look()
+    assert await found(recording) == []
+
+
+async def test_a_live_stream_that_is_not_read_is_found_though_little_comes(
+    start: Start, shifted: ShiftedClock
+) -> None:
+    gateway = await start(shifted, stream={"heartbeat": 3600, "ping": 3600})
+    await open_stream(gateway, "ndjson", gateway.user, receive_buffer=4096)
+    [subscription] = gateway.context.hub.subscriptions
+    while subscription.sink.clear:
+        await gateway.send(event(data={"x": "y" * 9000}))
+        await gateway.tail_reaches(gateway.context.log.head)
+    assert subscription.state is State.LIVE
+    assert 0 < subscription.sink.unsent <= subscription.sink.waited
+    for _ in range(7):
+        shifted.shift += 60
+        await gateway.context.watchdog.look()
+    [finding] = await found(gateway, "silent_consumer")
+    assert finding["key"] == key_id(gateway.user)
+    assert finding["data"]["unsent_bytes"] == subscription.sink.unsent
 
 
 @pytest.mark.parametrize("way", ["over HTTP", "by command"])
@@ -339,6 +382,37 @@ async def test_a_key_is_throttled_where_the_policy_says_so(
     shifted.shift = 901
     for _ in range(5):
         assert (await gateway.get("/v1/events", key=key)).status == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_throttled_key_opens_no_stream_until_it_is_over(
+    start: Start, shifted: ShiftedClock, transport: str
+) -> None:
+    gateway = await start(shifted, watch={"throttle_on": ("denials",), "pause": 600})
+    key = await gateway.reader_key()
+    stream = await open_stream(gateway, "ndjson", key)
+    await deny(gateway, key, 5)
+    assert (await stream.to_end())["reason"] == "throttled"
+    with pytest.raises(Refused) as caught:
+        await open_stream(gateway, transport, key)
+    caught.value.answer.problem(429, "key_throttled")
+    assert 590 <= int(caught.value.answer.headers["Retry-After"]) <= 600
+    shifted.shift = 601
+    await open_stream(gateway, transport, key)
+
+
+async def test_a_request_of_a_throttled_key_counts_once_however_often_it_asks(
+    start: Start,
+) -> None:
+    gateway = await start(watch={"throttle_on": ("denials",)})
+    key = await gateway.mint({"actions": ["usage.read", "stream"], "categories": ["**"]})
+    stream = await open_stream(gateway, "ndjson", key)
+    await deny(gateway, key, 5)
+    assert (await stream.to_end())["reason"] == "throttled"
+    asked = {"key": key_id(key), "action": "pull", "category": "auth"}
+    # Whether it administers keys is asked first, whether it reads usage next.
+    answers = [await gateway.post("/v1/authz/explain", key=key, json=asked) for _ in range(4)]
+    assert [one.status for one in answers] == [200, 200, 429, 429]
 
 
 async def test_without_a_policy_nothing_happens_by_itself(gateway: Gateway) -> None:
