@@ -3,13 +3,13 @@
 | signal | when |
 | --- | --- |
 | `denials` | 5 denials within 10 minutes, of a key or of an address without one |
-| `forbidden_categories` | 3 different categories within an hour that the key may not see or write |
+| `forbidden_categories` | 3 different categories within an hour, out of the reach of the key |
 | `dormant_woke` | a key is used that was not for 30 days |
 | `new_network` | a key is used from a network that it never came from |
 | `revoked_presented` | a revoked key is presented |
 | `drained_presented` | a key is presented that its successor has replaced |
 | `deep_replay` | a read begins 4 times as far back as ever before, and 10,000 events at least |
-| `silent_consumer` | a stream is open, behind, and has taken nothing for 5 minutes |
+| `silent_consumer` | a stream is open, and what waits for its peer was not taken for 5 minutes |
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _FIRST_GUESS = 600
 class Pacing:
     """One stream's part in the delivery of its key."""
 
-    __slots__ = ("_clock", "_delivery", "_each", "_patience", "_spent_at")
+    __slots__ = ("_clock", "_delivery", "_each", "_patience", "_spent_at", "waits")
 
     def __init__(self, delivery: Delivery, clock: Clock, patience: float) -> None:
         self._delivery = delivery
@@ -27,12 +27,15 @@ class Pacing:
         # How long to wait with a quota that is used up, and since when it has been.
         self._patience = patience
         self._spent_at: float | None = None
+        # Whether it is this, and not the peer, that the stream waits for.
+        self.waits = False
         # Bytes of an event, roughly.
         self._each = _FIRST_GUESS
 
     def wait(self) -> float:
         """The seconds to wait before asking again; 0.0 if something may be sent now."""
         seconds = self._delivery.take(0, 0)
+        self.waits = seconds > 0
         if not seconds:
             self._spent_at = None
             return 0.0

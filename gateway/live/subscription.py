@@ -49,6 +49,14 @@ class Sink(Protocol):
     def clear(self) -> bool:
         """Whether everything handed over has left for the peer's system."""
 
+    @property
+    def waited(self) -> int:
+        """How many bytes ever had to wait here, because the peer's system did not take them."""
+
+    @property
+    def unsent(self) -> int:
+        """How many of them wait now."""
+
     def write(self, data: bytes) -> bool:
         """Hand over bytes, never waiting. False: the peer is too far behind for more."""
 

@@ -56,7 +56,7 @@ class Volumes:
         # The predecessors of keys that may have no volume yet, and keys that have one.
         self._heirs: dict[str, str] = {}
         self._begun: set[str] = set()
-        # Streams that do not move: where each stands, and since when.
+        # Streams that do not move: how much each has taken, and since when.
         self._still: dict[Subscription, tuple[int, float]] = {}
 
     def see(self, use: Use) -> None:
@@ -78,12 +78,13 @@ class Volumes:
             if delivered != subscription.counted:
                 self._counts[subscription.key_id] += delivered - subscription.counted
                 subscription.counted = delivered
-            if subscription.state is State.LIVE or subscription.cursor >= self._hub.position:
+            taken = self._taken(subscription)
+            if taken is None:
                 continue
-            cursor, since = self._still.get(subscription, (-1, now))
-            if cursor != subscription.cursor:
+            before, since = self._still.get(subscription, (-1, now))
+            if before != taken:
                 since = now
-            still[subscription] = (subscription.cursor, since)
+            still[subscription] = (taken, since)
             if now - since >= SILENT_SECONDS:
                 silent.append((subscription.key_id, self._silence(subscription, now, since)))
         self._still = still
@@ -139,13 +140,26 @@ class Volumes:
         predecessor = self._heirs.get(name)
         return None if predecessor is None else await note_before(self._store, KIND, predecessor)
 
+    def _taken(self, subscription: Subscription) -> int | None:
+        """A number that stays the same while a peer takes nothing; None if it has no reason to."""
+        if subscription.state is State.LIVE:
+            # What its system buffers for it counts as read: nothing tells the two apart.
+            sink = subscription.sink
+            return None if sink.clear else sink.waited - sink.unsent
+        pacing = subscription.pacing
+        if subscription.cursor >= self._hub.position or (pacing is not None and pacing.waits):
+            return None
+        return subscription.cursor
+
     def _silence(self, subscription: Subscription, now: float, since: float) -> Sign:
-        behind = self._hub.position - subscription.cursor
-        data = {
+        data: dict[str, Any] = {
             "address": subscription.address or "",
-            "behind": behind,
             "seconds": int(now - since),
         }
+        if subscription.state is State.LIVE:
+            data["unsent_bytes"] = subscription.sink.unsent
+        else:
+            data["behind"] = self._hub.position - subscription.cursor
         return Sign("silent_consumer", now, 1, data)
 
 

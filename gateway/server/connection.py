@@ -43,7 +43,7 @@ class StreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",
-        "_hub", "_subscription", "_transport", "_turns", "_waiting",
+        "_hub", "_subscription", "_transport", "_turns", "_waiting", "waited",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns) -> None:
@@ -53,6 +53,7 @@ class StreamConnection(asyncio.Protocol):
         # The transport holds something back; and what is written after that.
         self._blocked = False
         self._waiting: deque[memoryview] | None = None
+        self.waited = 0
         self._closing = False
         self._hub: Hub | None = None
         self._subscription: Subscription | None = None
@@ -91,10 +92,16 @@ class StreamConnection(asyncio.Protocol):
     def clear(self) -> bool:
         return not self._blocked and self._waiting is None
 
+    @property
+    def unsent(self) -> int:
+        waiting = sum(map(len, self._waiting)) if self._waiting is not None else 0
+        return waiting + self._transport.get_write_buffer_size()
+
     def write(self, data: bytes) -> bool:
         if self._closing:
             return True
         if self._descriptor < 0:
+            self.waited += len(data)
             self._transport.write(data)
             return self._transport.get_write_buffer_size() <= self._buffer_bytes
         sent = 0
@@ -103,7 +110,7 @@ class StreamConnection(asyncio.Protocol):
             if sent == len(data) or self._closing:
                 return True
         self._wait(memoryview(data)[sent:])
-        return self._unsent() <= self._buffer_bytes
+        return self.unsent <= self._buffer_bytes
 
     async def drained(self) -> None:
         while not self.clear and not self._closing:
@@ -150,6 +157,7 @@ class StreamConnection(asyncio.Protocol):
                 self._tell_hub()
                 self._turns.ask(self._write_piece)
         self._waiting.append(data)
+        self.waited += len(data)
 
     def _write_piece(self) -> None:
         """It is our turn: write one piece of what waits."""
@@ -180,10 +188,6 @@ class StreamConnection(asyncio.Protocol):
             for part in self._waiting:
                 self._transport.write(part)
             self._waiting = None
-
-    def _unsent(self) -> int:
-        waiting = sum(map(len, self._waiting)) if self._waiting is not None else 0
-        return waiting + self._transport.get_write_buffer_size()
 
     def _tell_hub(self) -> None:
         if self._hub is not None and self._subscription is not None:

@@ -17,6 +17,7 @@ from gateway.ingest.decode import decode_events, split_body
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import ACCESS
 from gateway.keys.policy import View, compiled
+from gateway.keys.reach import categories_out_of_reach
 from gateway.keys.use import INGESTED, PULLED, READ, Use
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
@@ -131,7 +132,7 @@ async def by_id(request: web.Request) -> web.Response:
     found = [seen for event in there if (seen := lens(event)) is not None]
     use = request[USE]
     if not found:
-        use.forbidden = tuple({event.category for event in there})
+        use.forbidden = categories_out_of_reach(view, {event.category for event in there})
         raise NotFound("no event with this id that this key may see")
     if len(found) > 1:
         raise Conflict(
@@ -185,7 +186,8 @@ def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
         if not may_write(draft)
     ]
     if errors:
-        use.forbidden = tuple({draft.category for draft in drafts if not may_write(draft)})
+        refused = {draft.category for draft in drafts if not may_write(draft)}
+        use.forbidden = categories_out_of_reach(view, refused)
         raise Forbidden(
             "some events are outside of what this key may write, and nothing was stored",
             code="events_not_granted",

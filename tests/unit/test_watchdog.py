@@ -17,8 +17,11 @@ from gateway.keys.key import Key
 from gateway.keys.signals import Sign
 from gateway.keys.use import CLOSED, DENIED, PULLED, Use
 from gateway.live.findings import Findings
+from gateway.live.pacing import Pacing
 from gateway.live.subscription import State
 from gateway.live.watchdog import Reaction, Watchdog
+from gateway.shared.delivery import Buckets
+from gateway.shared.limits import Daily
 from gateway.store.sqlite_keys import SqliteKeys
 
 if TYPE_CHECKING:
@@ -434,6 +437,46 @@ async def test_a_stream_that_takes_nothing_for_five_minutes_is_a_silent_consumer
     assert (finding.signal, finding.key) == ("silent_consumer", K)
     assert finding.data["behind"] == 490
     assert finding.data["seconds"] >= 300
+
+
+async def test_a_live_stream_whose_bytes_are_not_taken_is_a_silent_consumer(
+    watched: Watched,
+) -> None:
+    stuck, slow = FakeStream(K), FakeStream("B" * 12)
+    watched.hub.subscriptions += [stuck, slow]
+    for stream in (stuck, slow):
+        stream.sink.waited = stream.sink.unsent = 1000
+    for minute in range(6):
+        assert await watched.found() == [], f"minute {minute}"
+        # What is added is not taken; here as much is taken as is added.
+        stuck.sink.waited, stuck.sink.unsent = stuck.sink.waited + 50, stuck.sink.unsent + 50
+        slow.sink.waited += 50
+        await watched.step(60)
+    await watched.step()
+    [finding] = await watched.findings.all()
+    assert (finding.signal, finding.key) == ("silent_consumer", K)
+    assert finding.data["unsent_bytes"] == 1300
+
+
+async def test_a_stream_that_waits_for_its_own_quota_is_no_silent_consumer(
+    watched: Watched,
+) -> None:
+    waiting = FakeStream(K, state=State.REPLAYING, cursor=10)
+    buckets = Buckets(watched.clock)
+    waiting.pacing = Pacing(buckets.of(K, events=[Daily("d", 10)]), watched.clock, 3600)
+    waiting.pacing.sent(10, 1000)
+    watched.hub.subscriptions.append(waiting)
+    watched.hub.position = 500
+    for _ in range(20):
+        assert waiting.pacing.wait() > 0
+        await watched.step(60)
+    assert await watched.found() == []
+    # The next day it may go on, and does not.
+    watched.clock.tick(DAY)
+    assert waiting.pacing.wait() == 0.0
+    for _ in range(7):
+        await watched.step(60)
+    assert [signal for signal, _ in await watched.found()] == ["silent_consumer"]
 
 
 # Volume

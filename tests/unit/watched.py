@@ -11,6 +11,7 @@ import orjson
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.keys.key import Key
+from gateway.live.pacing import Pacing
 from gateway.live.subscription import State
 from gateway.store.ports import Appended
 
@@ -42,6 +43,18 @@ class FakeWriter:
         return [event["action"] for event in self.events(category)]
 
 
+class FakeSink:
+    """A connection, and what its peer has not taken."""
+
+    def __init__(self) -> None:
+        self.waited = 0
+        self.unsent = 0
+
+    @property
+    def clear(self) -> bool:
+        return not self.unsent
+
+
 class FakeStream:
     """What the watch looks at of a subscription."""
 
@@ -52,6 +65,8 @@ class FakeStream:
         self.delivered = 0
         self.counted = 0
         self.address = "10.0.0.1"
+        self.pacing: Pacing | None = None
+        self.sink = FakeSink()
 
 
 class FakeHub:
