@@ -283,8 +283,6 @@ def _log_path(settings: Settings) -> Path:
 
 async def make_first_key(context: Context) -> str | None:
     """At the first start, a key that may do everything, to make others with."""
-    if await context.key_store.all():
-        return None
     key, token = new_key(
         name="first admin key",
         purpose="administration, made at the first start",
@@ -294,8 +292,7 @@ async def make_first_key(context: Context) -> str | None:
         life=context.settings.keys.default_life or context.settings.keys.max_life,
         pepper=context.keyring.peppers.current.secret,
     )
-    await context.key_store.create(key)
-    return token
+    return token if await context.key_store.create_first(key) else None
 
 
 async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | None) -> str:

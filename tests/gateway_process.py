@@ -76,8 +76,12 @@ class GatewayProcess:
         parts = urlsplit(self.url)
         self.host, self.port = parts.hostname or "", parts.port or 0
         self.first_key = next(
-            (line.split()[-1] for line in self.said if line.startswith("first admin key")), ""
+            (line.partition(": ")[2] for line in self.said if line.startswith("first admin key")),
+            "",
         )
+        if self.first_key.startswith("/"):
+            # It is in no log: it was written to that file.
+            self.first_key = Path(self.first_key).read_text().strip()
 
     def __enter__(self) -> Self:
         return self
@@ -95,14 +99,14 @@ class GatewayProcess:
             self.kill()
 
     def _read_greeting(self, last: str) -> None:
-        """Read up to the line that begins with `last`."""
+        """Read up to the line with `last`."""
         assert self._process.stdout is not None
         watchdog = threading.Timer(START_SECONDS, self._process.kill)
         watchdog.start()
         try:
             for line in self._process.stdout:
                 self.said.append(line.rstrip("\n"))
-                if line.strip().startswith(last):
+                if last in line:
                     return
         finally:
             watchdog.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,9 @@ Examples:
   audit-gateway serve --data /var/lib/audit-gateway --host 0.0.0.0 --port 8080 --workers 4
   audit-gateway serve --config /etc/audit-gateway/config.toml
 
-At the first start on a data folder a first admin key is printed, once.
+At the first start on a data folder a first admin key is made: printed on a
+terminal and with --demo, else written to the file first-admin-key in the folder,
+as what is printed often ends up in a log.
 SIGTERM and Ctrl-C end all streams with their cursors and stop.
 """
 
@@ -137,17 +141,27 @@ async def _produce(context: Context) -> None:
 
 async def _greet(gateway: Running, settings: Settings, demo: bool) -> None:
     click.echo(f"audit-gateway is listening on {gateway.url} (data in {settings.data})")
-    if gateway.first_key is not None:
-        click.echo(f"first admin key, shown this once: {gateway.first_key}")
-    if demo:
-        _say_curl(gateway.url, await _demo_key(gateway.context))
-    elif gateway.first_key is not None:
-        _say_curl(gateway.url, gateway.first_key)
+    first = gateway.first_key
+    if first is not None and not demo and not sys.stdout.isatty():
+        _say_where(gateway.url, first, settings)
+        return
+    if first is not None:
+        click.echo(f"first admin key, shown this once: {first}")
+    shown = await _demo_key(gateway.context) if demo else first
+    if shown is not None:
+        _say_curl(f"curl -N -H 'Authorization: Bearer {shown}'", gateway.url)
 
 
-def _say_curl(url: str, key: str) -> None:
+def _say_where(url: str, key: str, settings: Settings) -> None:
+    """What is said here ends up in a log: where the key is, and not the key."""
+    from gateway.store.folder import DataFolder
+
+    path = DataFolder(settings.data).keep_first_key(key)
+    click.echo(f"first admin key, to be taken away from there: {path}")
+    header = f"sed 's/^/Authorization: Bearer /' {shlex.quote(str(path))}"
+    _say_curl(f"{header} | curl -N -H @-", url)
+
+
+def _say_curl(beginning: str, url: str) -> None:
     click.echo("see events:")
-    click.echo(
-        f"  curl -N -H 'Authorization: Bearer {key}' "
-        f"-H 'Accept: text/event-stream' '{url}/v1/stream?from=start'"
-    )
+    click.echo(f"  {beginning} -H 'Accept: text/event-stream' '{url}/v1/stream?from=start'")

@@ -3,6 +3,7 @@
 <data>/log.db    the event log (one writing process at a time, held by a lock)
 <data>/keys.db   the provisioning keys (any process may write)
 <data>/pepper    the secrets of the key digests; without them no key of this folder works
+<data>/first-admin-key   the key that was made at the first start, until somebody takes it away
 <data>/writer.sock   with several workers: where they append, through the one that writes
 """
 
@@ -36,6 +37,23 @@ class DataFolder:
     @property
     def writer_socket(self) -> Path:
         return self.path / "writer.sock"
+
+    def keep_first_key(self, token: str) -> Path:
+        """Write the first key into a file that only its owner can read; where it is."""
+        path = (self.path / "first-admin-key").resolve()
+        try:
+            # One that somebody has left there may be readable for others.
+            path.unlink(missing_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{token}\n")
+        except OSError as error:
+            raise GatewayError(
+                f"the first admin key cannot be written to {path}: {error.strerror}; make another "
+                "with `audit-gateway keys create`",
+                code="folder_unusable",
+            ) from None
+        return path
 
     @property
     def peppers(self) -> PepperFile:

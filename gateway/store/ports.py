@@ -204,6 +204,9 @@ class KeyStore(Protocol):
     async def create(self, key: Key) -> None:
         """Add a key. Raises `Conflict` if its id is taken."""
 
+    async def create_first(self, key: Key) -> bool:
+        """Add a key if there never was any; False if there was, or another process is first."""
+
     async def get(self, key_id: str) -> Key | None:
         """The key as it is now."""
 

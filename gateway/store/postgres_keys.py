@@ -46,6 +46,13 @@ class PostgresKeys:
         async with self._changing("the key was not stored") as connection:
             await _insert(connection, key)
 
+    async def create_first(self, key: Key) -> bool:
+        async with self._changing("the key was not stored") as connection:
+            if await connection.fetchval("SELECT true FROM key LIMIT 1"):
+                return False
+            await _insert(connection, key)
+        return True
+
     async def get(self, key_id: str) -> Key | None:
         keys = await self._select("WHERE id = $1", storable(key_id))
         return keys[0] if keys else None

@@ -53,6 +53,16 @@ class SqliteKeys:
         except apsw.Error as error:
             raise unavailable(error, "the key was not stored") from error
 
+    async def create_first(self, key: Key) -> bool:
+        try:
+            with self._connection:
+                if self._connection.execute("SELECT 1 FROM key LIMIT 1").fetchone():
+                    return False
+                await self.create(key)
+        except apsw.Error as error:
+            raise unavailable(error, "the key was not stored") from error
+        return True
+
     async def get(self, key_id: str) -> Key | None:
         keys = self._select("WHERE id = ?", key_id)
         return keys[0] if keys else None

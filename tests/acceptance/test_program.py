@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import GatewayProcess, environment, run_program
+from tests.gateway_process import PROGRAM, GatewayProcess, environment, run_program
 
 _KEY = re.compile(r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 _COMMANDS = ("serve", "keys", "import", "log", "tail", "config")
 _SLOW_TO_IMPORT = {"aiohttp", "redis", "asyncpg", "apsw", "msgspec", "rich", "asyncio"}
 
 
-def printed_key(process: GatewayProcess) -> str:
-    """The one key in the greeting: it may stand in more than one line."""
-    keys: set[str] = set(_KEY.findall("\n".join(process.said)))
+def printed_key(text: str) -> str:
+    """The one key in a greeting: it may stand in more than one line."""
+    keys: set[str] = set(_KEY.findall(text))
     [key] = keys
     return key
 
 
 def run_printed_curl(process: GatewayProcess, events: int) -> list[str]:
     """The data of the first events that the printed curl line shows, run as it stands."""
-    [line] = [line for line in process.said if line.strip().startswith("curl ")]
+    [line] = [line for line in process.said if "curl " in line]
     curl = subprocess.Popen(
-        ["sh", "-c", f"exec {line.strip()}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+        ["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
     assert curl.stdout is not None
     shown: list[str] = []
     with curl:
@@ -37,7 +40,7 @@ def run_printed_curl(process: GatewayProcess, events: int) -> list[str]:
                 shown.append(raw[6:].decode())
             if len(shown) == events:
                 break
-        curl.kill()
+        os.killpg(curl.pid, signal.SIGKILL)
     return shown
 
 
@@ -54,19 +57,44 @@ def test_help_loads_nothing_that_is_slow_to_load(command: tuple[str, ...]) -> No
     assert not loaded & _SLOW_TO_IMPORT
 
 
-def test_first_start_prints_a_key_and_a_curl_line_that_shows_events(tmp_path: Path) -> None:
-    with GatewayProcess(tmp_path / "data") as process:
-        key = printed_key(process)
-        assert process.first_key == key
+def test_first_start_keeps_a_key_out_of_logs_and_prints_a_curl_line_that_shows_events(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "my data" / "first-admin-key"
+    left.parent.mkdir()
+    left.touch(0o644)
+    with GatewayProcess(tmp_path / "my data", shows_key=True) as process:
+        key = left.read_text().strip()
+        assert _KEY.fullmatch(key)
+        assert left.stat().st_mode & 0o777 == 0o600
+        assert not _KEY.search("\n".join(process.said) + process.errors)
         sent = {"category": "test", "action": "test.seen", "reason": 'it\'s "quoted"'}
         process.post([sent], key)
         [shown] = run_printed_curl(process, events=1)
         assert '"action":"test.seen"' in shown
 
 
+def test_first_start_on_a_terminal_prints_the_key_and_keeps_no_file_of_it(tmp_path: Path) -> None:
+    terminal, side = os.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--data", str(tmp_path / "data"), "--port", "0"], env=environment(),
+        stdin=subprocess.DEVNULL, stdout=side, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(side)
+    said = ""
+    with process, os.fdopen(terminal, "rb", buffering=0) as reading:
+        while "/v1/stream" not in said:
+            said += reading.read(4096).decode()
+        process.terminate()
+    [line] = [line for line in said.splitlines() if line.strip().startswith("curl ")]
+    assert printed_key(said) in line
+    assert not (tmp_path / "data" / "first-admin-key").exists()
+
+
 def test_the_first_key_is_shown_once(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "data") as process:
-        first = printed_key(process)
+        first = process.first_key
+        assert _KEY.fullmatch(first)
     with GatewayProcess(tmp_path / "data") as process:
         process.post([{"category": "test", "action": "test.again"}], first)
         said = "\n".join(process.said) + process.stop()
@@ -84,7 +112,7 @@ def test_demo_prints_a_fresh_reading_key_at_every_start_and_shows_events(tmp_pat
         assert keys[0] != process.first_key
         assert len(run_printed_curl(process, events=10)) == 10
     with GatewayProcess(tmp_path / "data", "--demo") as process:
-        keys.append(printed_key(process))
+        keys.append(printed_key("\n".join(process.said)))
         assert len(run_printed_curl(process, events=10)) == 10
         status, problem = process.ask("GET", "/v1/keys", keys[1])
         assert (status, problem["code"]) == (403, "action_not_granted")

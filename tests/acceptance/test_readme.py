@@ -75,7 +75,7 @@ class Session:
         """Leave it running, once it says where it listens and how to see events."""
         process = self._start(command)
         self._staying.append(process)
-        said = read_until(process, re.compile(r"^\s*curl "))
+        said = read_until(process, re.compile(r"^\s*(sed .* \| )?curl "))
         self.listening += re.findall(r"listening on (\S+)", said)
         return said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -58,6 +59,21 @@ async def test_a_key_is_kept_member_by_member(keys: KeyStore) -> None:
     assert unnumbered(await keys.get("a")) == made
     assert [unnumbered(found) for found in await keys.all()] == [made]
     assert await keys.get("A") is None
+
+
+async def test_of_several_first_keys_one_is_made(connect_keys: Connect) -> None:
+    stores = [await connect_keys() for _ in range(4)]
+    made = await asyncio.gather(
+        *(store.create_first(key(name)) for store, name in zip(stores, "abcd", strict=True))
+    )
+    assert sorted(made) == [False, False, False, True]
+    [first] = await stores[0].all()
+    assert first.id == "abcd"[made.index(True)]
+    assert [change.about for change in (await stores[0].unrecorded(9)).values()] == [
+        (f"key:{first.id}",)
+    ]
+    await stores[0].revoke(first.id, NOW, "over")
+    assert await stores[1].create_first(key("e")) is False, "there was one"
 
 
 async def test_an_id_is_taken_once(keys: KeyStore) -> None:
