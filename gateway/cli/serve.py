@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,8 @@ Examples:
   audit-gateway serve --data /var/lib/audit-gateway --host 0.0.0.0 --port 8080 --workers 4
   audit-gateway serve --config /etc/audit-gateway/config.toml
 
-At the first start on a data folder a first admin key is made: printed on a
-terminal and with --demo, else written to the file first-admin-key in the folder,
-as what is printed often ends up in a log.
+At the first start on a data folder a first admin key is printed, once; where what
+is printed ends up in a log, set keys.first_key to "file".
 SIGTERM and Ctrl-C end all streams with their cursors and stop.
 """
 
@@ -142,7 +140,7 @@ async def _produce(context: Context) -> None:
 async def _greet(gateway: Running, settings: Settings, demo: bool) -> None:
     click.echo(f"audit-gateway is listening on {gateway.url} (data in {settings.data})")
     first = gateway.first_key
-    if first is not None and not demo and not sys.stdout.isatty():
+    if first is not None and settings.keys.first_key == "file":
         _say_where(gateway.url, first, settings)
         return
     if first is not None:

@@ -259,8 +259,15 @@ class Stream:
 
 @dataclass(frozen=True)
 class Keys:
-    """Lifetimes of keys."""
+    """Lifetimes of keys, and where the first one goes."""
 
+    first_key: str = setting(
+        "print",
+        TEXT,
+        "Where the first admin key goes: printed once, or, where what is printed ends up in a log, "
+        "into the file first-admin-key of the data folder, which only the gateway's user can read.",
+        choices=("print", "file"),
+    )
     default_life: int = setting(
         "90d",
         DURATION,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import PROGRAM, GatewayProcess, environment, run_program
+from tests.gateway_process import GatewayProcess, environment, run_program
 
 _KEY = re.compile(r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 _COMMANDS = ("serve", "keys", "import", "log", "tail", "config")
@@ -57,13 +57,14 @@ def test_help_loads_nothing_that_is_slow_to_load(command: tuple[str, ...]) -> No
     assert not loaded & _SLOW_TO_IMPORT
 
 
-def test_first_start_keeps_a_key_out_of_logs_and_prints_a_curl_line_that_shows_events(
+def test_a_first_key_that_goes_to_a_file_is_in_no_log_and_a_curl_line_shows_events(
     tmp_path: Path,
 ) -> None:
     left = tmp_path / "my data" / "first-admin-key"
     left.parent.mkdir()
     left.touch(0o644)
-    with GatewayProcess(tmp_path / "my data", shows_key=True) as process:
+    to_a_file = {"AUDIT_GATEWAY_KEYS__FIRST_KEY": "file"}
+    with GatewayProcess(tmp_path / "my data", settings=to_a_file, shows_key=True) as process:
         key = left.read_text().strip()
         assert _KEY.fullmatch(key)
         assert left.stat().st_mode & 0o777 == 0o600
@@ -74,21 +75,14 @@ def test_first_start_keeps_a_key_out_of_logs_and_prints_a_curl_line_that_shows_e
         assert '"action":"test.seen"' in shown
 
 
-def test_first_start_on_a_terminal_prints_the_key_and_keeps_no_file_of_it(tmp_path: Path) -> None:
-    terminal, side = os.openpty()
-    process = subprocess.Popen(
-        [*PROGRAM, "serve", "--data", str(tmp_path / "data"), "--port", "0"], env=environment(),
-        stdin=subprocess.DEVNULL, stdout=side, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(side)
-    said = ""
-    with process, os.fdopen(terminal, "rb", buffering=0) as reading:
-        while "/v1/stream" not in said:
-            said += reading.read(4096).decode()
-        process.terminate()
-    [line] = [line for line in said.splitlines() if line.strip().startswith("curl ")]
-    assert printed_key(said) in line
-    assert not (tmp_path / "data" / "first-admin-key").exists()
+def test_first_start_prints_a_key_and_a_curl_line_that_shows_events(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "data") as process:
+        key = printed_key("\n".join(process.said))
+        assert process.first_key == key
+        assert not (tmp_path / "data" / "first-admin-key").exists()
+        process.post([{"category": "test", "action": "test.seen"}], key)
+        [shown] = run_printed_curl(process, events=1)
+        assert '"action":"test.seen"' in shown
 
 
 def test_the_first_key_is_shown_once(tmp_path: Path) -> None:

@@ -82,9 +82,7 @@ async def start_program(
         program = Program(await _greeting(process, "listening on"), "", session)
         programs.append(program)
         program.process, program.data = process, data
-        if not key:
-            key = Path(await _greeting(process, "to be taken away from there:")).read_text().strip()
-        program.admin = key
+        program.admin = key or await _greeting(process, "first admin key, shown this once:")
         await program.make_user()
         return program
 

@@ -81,6 +81,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "max_age": 0,
     }
     assert dataclasses.asdict(settings.keys) == {
+        "first_key": "print",
         "default_life": 90 * 86400,
         "max_life": 90 * 86400,
         "max_overlap": 7 * 86400,
