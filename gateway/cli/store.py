@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.settings.load import Settings
+    from gateway.store.postgres_table import Table
 
 _EXAMPLES = """\b
 Examples:
@@ -47,8 +48,11 @@ def prepare(config_file: Path | None, dry_run: bool) -> None:
     settings = _settings(config_file)
     _check_followed(settings)
     source = Source(settings.store.table, settings.store.columns)
-    change = postgres_source.preparation if dry_run else postgres_source.prepare
-    statement = asyncio.run(change(settings.store_url, source))
+    table = asyncio.run(postgres_source.look_at(settings.store_url, source))
+    _warn_of_ids(table)
+    statement = table.preparation()
+    if not dry_run:
+        asyncio.run(postgres_source.prepare(settings.store_url, source))
     if statement is None:
         click.echo(f"{source.name} is prepared already", err=True)
     else:
@@ -61,14 +65,16 @@ def check(config_file: Path | None) -> None:
     """Say whether the table is there, fits [store.columns] and is prepared; change nothing."""
     import asyncio
 
-    from gateway.store.postgres_source import preparation
+    from gateway.store.postgres_source import look_at
     from gateway.store.postgres_table import Source
 
     settings = _settings(config_file)
     _check_followed(settings)
     source = Source(settings.store.table, settings.store.columns)
-    missing = asyncio.run(preparation(settings.store_url, source))
+    table = asyncio.run(look_at(settings.store_url, source))
+    missing = table.preparation()
     click.echo(f"{source.name} is there, and its columns fit")
+    _warn_of_ids(table)
     if settings.store.table_mode == "read-only":
         click.echo("it is only read: rows wait for every transaction that was open before them")
     elif missing is not None:
@@ -134,6 +140,16 @@ def _check_followed(settings: Settings) -> None:
         raise InvalidRequest(
             "no table is named: set store.url, store.table and [store.columns] in the file of "
             "--config; deploy/postgresql.md shows how"
+        )
+
+
+def _warn_of_ids(table: Table) -> None:
+    if table.doubtful_id is not None:
+        click.echo(
+            f"warning: id is made of {table.doubtful_id}, and no unique index of {table.name} sees "
+            "to it that no two rows have the same: the second comes under an id that is made of "
+            "the table and its key",
+            err=True,
         )
 
 

@@ -55,6 +55,8 @@ async def ingest(request: web.Request) -> web.Response:
     drafts = await _decode(items, context.clock)
     use = request[USE]
     _check_granted(drafts, view, use)
+    if context.followed is not None:
+        _check_not_followed(drafts, context.followed.prefix)
     appended = await context.writer.append(drafts)
     use.action, use.events, use.duplicates = INGESTED, appended.accepted, appended.duplicates
     use.begin, use.end = appended.first - 1, appended.last
@@ -191,6 +193,26 @@ def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
         raise Forbidden(
             "some events are outside of what this key may write, and nothing was stored",
             code="events_not_granted",
+            errors=errors[:1000],
+        )
+
+
+def _check_not_followed(drafts: list[Draft], prefix: str) -> None:
+    """Nobody sends events that look like rows of the followed table."""
+    errors = [
+        {
+            "index": index,
+            "path": "id",
+            "reason": f"what begins with {prefix!r} is the id of a row of the table that this "
+            "gateway follows",
+        }
+        for index, draft in enumerate(drafts)
+        if draft.id.startswith(prefix)
+    ]
+    if errors:
+        raise InvalidEvents(
+            f"refused: {len(errors)} of the events; nothing was stored; "
+            "give the events named in `errors` other ids and send all again",
             errors=errors[:1000],
         )
 

@@ -176,6 +176,10 @@ class Followed(Protocol):
         """How many of them made no event but one that says so."""
 
     @property
+    def prefix(self) -> str:
+        """What the ids of its rows begin with, unless a column holds them."""
+
+    @property
     def trouble(self) -> GatewayError | None:
         """Why it cannot be followed now."""
 

@@ -56,7 +56,9 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Follower(Protocol):
-    """Finds the next rows of one table."""
+    """Finds the next rows of one table. `by_key`: only their keys tell which are new."""
+
+    by_key: bool
 
     async def find(
         self, connection: asyncpg.Connection, position: Position, most: int
@@ -68,6 +70,8 @@ class Follower(Protocol):
 
 class ByTransaction:
     """By comparing snapshots, as the sequencer does."""
+
+    by_key = False
 
     def __init__(self, table: Table) -> None:
         key, xid = f"it.{table.key}", f"it.{XID_COLUMN}"
@@ -113,6 +117,8 @@ class ByTransaction:
 
 class ByHorizon:
     """By growing keys, up to the horizon below which no transaction can add any more."""
+
+    by_key = True
 
     def __init__(self, table: Table) -> None:
         key, of_type = f"it.{table.key}", f"$1::text::{table.key_type}"

@@ -116,6 +116,11 @@ class PostgresLog:
         return self._sequencer.floor
 
     @property
+    def renamed(self) -> int:
+        """Rows of followed tables that got another id here, since theirs was taken."""
+        return self._sequencer.renamed
+
+    @property
     def trouble(self) -> Unavailable | None:
         return self._sequencer.trouble
 

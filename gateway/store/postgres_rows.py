@@ -15,7 +15,7 @@ from gateway.store.postgres import original, storable
 
 ARRIVING = (
     "batch", "arrived_at", "severity", "has_time", "id", "tenant", "category", "action",
-    "outcome", "actor", "resources", "tail",
+    "outcome", "actor", "resources", "tail", "row_id",
 )  # fmt: skip
 
 # What is read of an event, for its JSON alone and for all of it.
@@ -68,11 +68,11 @@ def page_sql(columns: str, condition: str) -> str:
     return _PAGE.format(columns=columns, condition=numbered)
 
 
-def row_of(draft: Draft, batch: int, now: int) -> tuple[Any, ...]:
+def row_of(draft: Draft, batch: int, now: int, row_id: str | None = None) -> tuple[Any, ...]:
     """The columns `ARRIVING`."""
     return (
         batch, now, draft.severity, draft.has_time, draft.id, draft.tenant, draft.category,
-        draft.action, draft.outcome, storable(draft.actor), draft.resources, draft.tail,
+        draft.action, draft.outcome, storable(draft.actor), draft.resources, draft.tail, row_id,
     )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ class Sequencer:
         self._wanted = asyncio.Event()
         self._looked_at = 0.0
         self._lost: str | None = None
+        # Rows of a followed table that got another id, since theirs was taken.
+        self.renamed = 0
         # Why events cannot be taken now, as far as that is known from the steps.
         self.trouble: Unavailable | None = None
 
@@ -77,6 +79,11 @@ class Sequencer:
         self._looked_at = asyncio.get_running_loop().time()
         self.trouble = _read_only() if row["read_only"] else None
         await self._note(row, known)
+        if row["renamed"]:
+            if not self.renamed:
+                _LOGGER.warning("ids of rows of a followed table are taken; such rows come under "
+                                "ids that are made of their keys")  # fmt: skip
+            self.renamed += row["renamed"]
         return Step(row["first"] or 0, row["accepted"], row["more"])
 
     async def look(self) -> None:

@@ -41,11 +41,13 @@ _TURN = """
 SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || '.source.' || $1, 0))
 """
 _POSITION = """
-SELECT number, source_table, snapshot::text, partial_xid::text, partial_key
+SELECT number, source_table, snapshot::text, partial_xid::text, partial_key, again_before::text,
+       pg_snapshot_xmax(pg_current_snapshot())::text AS next
   FROM source_step WHERE source = $1 ORDER BY number DESC LIMIT 1
 """
 _SAVE = """
-INSERT INTO source_step VALUES ($1, $2, $3, $4::text::pg_snapshot, $5::text::xid8, $6)
+INSERT INTO source_step VALUES ($1, $2, $3, $4::text::pg_snapshot, $5::text::xid8, $6,
+                                $7::text::xid8)
 """
 _FORGET = "DELETE FROM source_step WHERE source = $1 AND number = $2 - 100"
 
@@ -105,6 +107,10 @@ class TableSource:
         return self._table.name
 
     @property
+    def prefix(self) -> str:
+        return self._mapping.prefix
+
+    @property
     def marked(self) -> int:
         return self._mapping.marked
 
@@ -117,15 +123,15 @@ class TableSource:
         ):
             if not await connection.fetchval(_TURN, name):
                 return 0
-            number, position = await _position(connection, self._table)
+            number, position, again = await self._position(connection)
             found = await self._follower.find(connection, position, _ROWS)
             if found.position is None or not (found.rows or now > self._saved_at + _SAVE_SECONDS):
                 return 0
             if found.rows:
-                await self._store(connection, found.rows)
+                await self._store(connection, found.rows, again)
             at = found.position
             await connection.execute(
-                _SAVE, name, number + 1, self._table.oid, at.snapshot, at.xid, at.key
+                _SAVE, name, number + 1, self._table.oid, at.snapshot, at.xid, at.key, again
             )
             await connection.execute(_FORGET, name, number)
         self._saved_at = now
@@ -188,10 +194,36 @@ class TableSource:
     async def close(self) -> None:
         await self._database.close()
 
-    async def _store(self, connection: asyncpg.Connection, rows: Sequence[Any]) -> None:
+    async def _position(self, connection: asyncpg.Connection) -> tuple[int, Position, str | None]:
+        """The step, how far it came, and before which transaction rows may have come already."""
+        row = await connection.fetchrow(_POSITION, self._table.name)
+        if row is None:
+            return 0, Position(), None
+        if self._follower.by_key:
+            # Keys are the same after a restore, too.
+            known = row["snapshot"] is None
+        else:
+            # After a restore from a dump, transactions count anew.
+            known = row["snapshot"] is not None and row["source_table"] == self._table.oid
+        if not known:
+            # All rows are read again, and those that are in the log already are known.
+            return row["number"], Position(), row["next"]
+        position = Position(row["snapshot"], row["partial_xid"], row["partial_key"])
+        return row["number"], position, row["again_before"]
+
+    async def _store(
+        self, connection: asyncpg.Connection, rows: Sequence[Any], again: str | None
+    ) -> None:
         now = int(self._clock.now() * 1_000_000)
         batch = secrets.randbits(62) + 1
-        arriving = [row_of(self._mapping.draft(row["key"], row["row"]), batch, now) for row in rows]
+        arriving = []
+        for row in rows:
+            key = row["key"]
+            before = self._follower.by_key or (again is not None and int(row["xid"]) < int(again))
+            draft = self._mapping.draft(key, row["row"])
+            arriving.append(
+                row_of(draft, -batch if before else batch, now, self._mapping.row_id(key))
+            )
         await connection.copy_records_to_table("event", records=arriving, columns=ARRIVING)
 
 
@@ -200,6 +232,11 @@ async def preparation(url: str, source: Source, schema: str = SCHEMA) -> str | N
 
     It is for the owner of the table, who reads it before it is run.
     """
+    return (await look_at(url, source, schema)).preparation()
+
+
+async def look_at(url: str, source: Source, schema: str = SCHEMA) -> Table:
+    """The table as it is; raises what `inspect` does."""
     mapping = source.mapping()
     database = Database(url, 1, schema)
     try:
@@ -207,7 +244,7 @@ async def preparation(url: str, source: Source, schema: str = SCHEMA) -> str | N
             database.connection("the table cannot be read") as connection,
             reading(source),
         ):
-            return (await inspect(connection, source, mapping)).preparation()
+            return await inspect(connection, source, mapping)
     finally:
         await database.close()
 
@@ -234,17 +271,6 @@ async def prepare(url: str, source: Source, schema: str = SCHEMA) -> str | None:
     finally:
         await database.close()
     return statement
-
-
-async def _position(connection: asyncpg.Connection, table: Table) -> tuple[int, Position]:
-    row = await connection.fetchrow(_POSITION, table.name)
-    if row is None:
-        return 0, Position()
-    if row["source_table"] != table.oid:
-        # Restored from a dump: its transactions count anew. Rows that are in the log already are
-        # known by their ids.
-        return row["number"], Position()
-    return row["number"], Position(row["snapshot"], row["partial_xid"], row["partial_key"])
 
 
 def _check_growing(table: Table) -> None:

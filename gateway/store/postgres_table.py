@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +33,12 @@ SELECT c.oid, c.oid::regclass::text AS name, c.relkind,
        EXISTS (SELECT FROM pg_index AS i
                  JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
                 WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
-                  AND a.attname = $2 AND i.indkey[1] = k.attnum) AS has_index
+                  AND a.attname = $2 AND i.indkey[1] = k.attnum) AS has_index,
+       ARRAY(SELECT (SELECT json_agg(attname) FROM pg_attribute
+                      WHERE attrelid = c.oid AND attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))::text
+               FROM pg_index AS i
+              WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+                AND i.indexprs IS NULL) AS uniques
   FROM pg_class AS c
   LEFT JOIN pg_index AS p ON p.indrelid = c.oid AND p.indisprimary AND p.indnkeyatts = 1
   LEFT JOIN pg_attribute AS k ON k.attrelid = c.oid AND k.attnum = p.indkey[0]
@@ -88,6 +94,8 @@ class Table(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     has_xid: bool
     has_index: bool
+    # What `id` is made of, if nothing sees to it that no two rows have the same.
+    doubtful_id: str | None = None
 
     @property
     def prepared(self) -> bool:
@@ -165,7 +173,19 @@ async def inspect(connection: asyncpg.Connection, source: Source, mapping: RowMa
     return Table(
         facts["oid"], facts["name"], facts["key"], facts["key_type"], tuple(facts["quoted"]),
         facts["has_xid"], facts["has_index"],
+        _doubtful_id(source, mapping, [set(json.loads(names)) for names in facts["uniques"]]),
     )  # fmt: skip
+
+
+def _doubtful_id(source: Source, mapping: RowMapping, uniques: Sequence[set[str]]) -> str | None:
+    """Ids have to be unique within a tenant."""
+    path = mapping.paths.get("id")
+    if path is None:
+        return source.columns.get("id")
+    enough = {path[0], *mapping.paths.get("tenant", ())[:1]}
+    if len(path) == 1 and any(names <= enough for names in uniques):
+        return None
+    return ".".join(path)
 
 
 def _check_column(table: str, member: str, path: Sequence[str], types: Mapping[str, str]) -> None:

@@ -82,6 +82,11 @@ class RowMapping:
         }
 
     @property
+    def prefix(self) -> str:
+        """What ids begin with that are made of a row's key."""
+        return f"{self._table}:"
+
+    @property
     def paths(self) -> Mapping[str, Sequence[str]]:
         """By member: the column that must be there, and the members inside it."""
         return self._paths
@@ -136,10 +141,15 @@ class RowMapping:
 
     def _id(self, key: str, own: Any) -> str:
         """The row's own id if it fits, else one made of the table and its key: always the same."""
-        for candidate in (text(own, 129), f"{self._table}:{key}"):
-            if candidate is not None and _ID.fullmatch(candidate):
-                return candidate
-        return "sha256-" + hashlib.sha256(f"{self._table}:{key}".encode()).hexdigest()
+        candidate = text(own, 129)
+        return candidate if candidate and _ID.fullmatch(candidate) else self.row_id(key)
+
+    def row_id(self, key: str) -> str:
+        """The id that no other row of the table has, whatever its columns hold."""
+        name = self.prefix + key
+        if _ID.fullmatch(name):
+            return name
+        return "sha256-" + hashlib.sha256(name.encode()).hexdigest()
 
     def _marked(self, key: str, values: dict[str, Any], reason: str, row: str | None) -> Draft:
         """The event that stands for a row that makes none: as much of it as is certain."""

@@ -141,6 +141,15 @@ async def test_rows_that_psql_inserts_are_on_a_stream_and_none_of_them_wedges_it
         event = {"id": "by-http", "category": "billing", "action": "pay"}
         await asyncio.to_thread(gateway.post, [event], key)
         assert (await Stream(gateway, key).events(7))[-1]["id"] == "by-http"
+        # Nothing that looks like a row, whether there is one or not.
+        forged = {**event, "id": "public.audit:7"}
+        status, answer = await asyncio.to_thread(
+            gateway.ask, "POST", "/v1/events", key, [event, forged]
+        )
+        assert (status, answer["code"]) == (422, "invalid_events")
+        [error] = answer["errors"]
+        assert (error["index"], error["path"]) == (1, "id")
+        assert "'public.audit:' is the id of a row" in error["reason"]
         # A table that is gone is told of, and everything else goes on.
         await table.execute("ALTER TABLE audit RENAME TO elsewhere")
         said = await text_of(gateway.url + "/readyz", "is not followed")
@@ -150,6 +159,22 @@ async def test_rows_that_psql_inserts_are_on_a_stream_and_none_of_them_wedges_it
         await table.execute("INSERT INTO audit (verb) VALUES ('again')")
         assert (await Stream(gateway, key).events(8))[-1]["action"] == "again"
         assert await text_of(gateway.url + "/readyz", "ready\n") == "ready\n"
+
+
+async def test_an_id_that_is_not_unique_is_warned_of_and_its_rows_are_counted(
+    table: asyncpg.Connection, config: Callable[..., str], tmp_path: Path
+) -> None:
+    file = config(SETTINGS + 'id = "verb"\n')
+    for command in ("prepare", "check"):
+        status, _, errors = await program("store", command, "--config", file)
+        assert status == 0
+        assert "warning: id is made of verb, and no unique index of public.audit sees" in errors
+    with started(file, tmp_path) as gateway:
+        await table.execute("INSERT INTO audit (verb) VALUES ('pay'), ('pay'), ('pay')")
+        await text_of(gateway.url + "/metrics", "audit_gateway_followed_renamed_total 2\n")
+    await table.execute("CREATE UNIQUE INDEX ON audit (verb, id); TRUNCATE audit")
+    await table.execute("CREATE UNIQUE INDEX ON audit (verb)")
+    assert "warning" not in (await program("store", "check", "--config", file))[2]
 
 
 async def test_a_table_that_is_only_read_tells_what_its_rows_wait_for(

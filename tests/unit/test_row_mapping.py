@@ -87,7 +87,9 @@ def test_an_id_comes_from_the_row_or_else_from_its_key() -> None:
     for own, wanted in (("x", "x"), (7, "7"), (None, "t:5"), ("", "t:5"), ("é", "t:5")):
         row = {"a": own, "d": "auth", "e": "login"}
         assert MAPPING.draft("5", json.dumps(row)).id == wanted
+    assert MAPPING.row_id("5") == MAPPING.prefix + "5" == "t:5"
     long = MAPPING.draft("k" * 200, '{"d":"auth","e":"login"}').id
+    assert long == MAPPING.row_id("k" * 200)
     assert long.startswith("sha256-")
 
 

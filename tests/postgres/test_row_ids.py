@@ -1,0 +1,170 @@
+"""Each row of a followed table is in the log once, whoever has taken its id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.event import Draft, Event
+from gateway.store.postgres_log import PostgresLog
+from gateway.store.postgres_source import TableSource, look_at, prepare
+from gateway.store.postgres_table import Source
+from tests.postgres.followed import COLUMNS, NAME, SOURCE, TABLE, add, add_one, following
+from tests.postgres.writers import everything, until_head
+
+MakeDraft = Callable[..., Draft]
+# Without a column for their ids, rows have ids that everybody can guess.
+GUESSABLE = Source(NAME, {**COLUMNS, "id": "note"})
+
+
+@pytest.fixture
+async def sql(database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database)
+    await connection.execute(TABLE)
+    await prepare(database, SOURCE)
+    yield connection
+    connection.terminate()
+
+
+async def found(log: PostgresLog, event_id: str) -> Event:
+    [event] = await log.find(event_id, None)
+    assert event.members()["id"] == event_id, "its own JSON says so too"
+    return event
+
+
+async def test_a_row_whose_id_somebody_has_sent_before_comes_under_another(
+    database: str, sql: asyncpg.Connection, draft: MakeDraft
+) -> None:
+    async with following(database, GUESSABLE) as log:
+        forged = [f"{NAME}:1", f"{NAME}:3"]
+        await log.append([[draft(id=name, tenant="acme") for name in forged]])
+        await add(sql, ["a", "b", "c"])
+        await until_head(log, 5)
+        ids = await everything(log)
+        assert ids[:2] == forged
+        assert ids[2] == f"{NAME}:2"
+        codes = []
+        for event_id in ids[2:]:
+            event = await found(log, event_id)
+            assert event.tenant == "acme"
+            codes.append(event.members()["data"]["code"])
+        assert codes == ["b", "a", "c"]
+        assert all(name.startswith(f"{NAME}:") for name in ids[2:])
+        assert log.renamed == 2
+
+
+async def test_rows_with_one_id_in_a_column_that_is_not_unique_are_as_many_events(
+    database: str, sql: asyncpg.Connection, draft: MakeDraft
+) -> None:
+    async with following(database) as log:
+        await log.append([[draft(id="taken", tenant="acme")]])
+        await add(sql, ["same", "same", 'with "quotes" \\', "taken", 'with "quotes" \\', "same"])
+        await until_head(log, 7)
+        assert await everything(log) == [
+            "taken", "same", 'with "quotes" \\',
+            f"{NAME}:2", f"{NAME}:4", f"{NAME}:5", f"{NAME}:6",
+        ]  # fmt: skip
+        assert (await found(log, f"{NAME}:5")).members()["data"]["code"] == 'with "quotes" \\'
+        assert log.renamed == 4
+        # In another tenant they are taken by nobody.
+        await add_one(sql, code="same", verb="pay", org="other")
+        await until_head(log, 8)
+        assert (await everything(log))[-1] == "same"
+
+
+async def test_a_row_whose_key_is_used_again_is_another_event(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    async with following(database, GUESSABLE) as log:
+        await add(sql, ["before"])
+        await until_head(log, 1)
+        await sql.execute(f"TRUNCATE {NAME} RESTART IDENTITY")
+        await add(sql, ["after"])
+        await until_head(log, 2)
+        first, second = await everything(log)
+        assert first == f"{NAME}:1"
+        assert second.startswith(f"{NAME}:1~")
+        assert (await found(log, second)).members()["data"]["code"] == "after"
+
+
+async def test_a_restored_table_brings_none_of_its_rows_twice_under_whatever_id(
+    database: str, sql: asyncpg.Connection, draft: MakeDraft
+) -> None:
+    async with following(database) as log:
+        await log.append([[draft(id="taken", tenant="acme")]])
+        await add(sql, ["a", "a", "taken"])
+        await until_head(log, 4)
+    await sql.execute("UPDATE audit_gateway.source_step SET source_table = 0")
+    await sql.execute(f"UPDATE {NAME} SET gateway_xid = pg_current_xact_id()")
+    async with following(database) as log:
+        await add(sql, ["a"])
+        await until_head(log, 5)
+        await add(sql, ["end"])
+        await until_head(log, 6)
+        assert await everything(log) == [
+            "taken", "a", f"{NAME}:2", f"{NAME}:3", f"{NAME}:4", "end",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("to_read_only", [True, False])
+async def test_a_table_whose_mode_is_changed_brings_no_row_twice_and_misses_none(
+    database: str, sql: asyncpg.Connection, to_read_only: bool
+) -> None:
+    only_read = Source(NAME, COLUMNS, read_only=True)
+    before, after = (SOURCE, only_read) if to_read_only else (only_read, SOURCE)
+    async with following(database, before) as log:
+        await add(sql, ["a", "b"])
+        await until_head(log, 2)
+    async with following(database, after) as log:
+        await add(sql, ["c"])
+        await until_head(log, 3)
+        await add(sql, ["a"])
+        await until_head(log, 4)
+        assert await everything(log) == ["a", "b", "c", f"{NAME}:4"]
+
+
+async def test_a_table_that_is_only_read_goes_on_behind_its_keys_after_a_restore(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    only_read = Source(NAME, COLUMNS, read_only=True)
+    async with following(database, only_read) as log:
+        await add(sql, ["a", "b"])
+        await until_head(log, 2)
+        await log.trim(None, 0)
+    await sql.execute("UPDATE audit_gateway.source_step SET source_table = 0")
+    async with following(database, only_read) as log:
+        await add(sql, ["c"])
+        await until_head(log, 3)
+        assert await everything(log, after=log.floor) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "index", "doubtful"),
+    [
+        ({}, "", "code"),
+        ({}, "(code)", None),
+        ({}, "(code, org)", None),
+        ({}, "(code, level)", "code"),
+        ({}, "(code) WHERE level > 1", "code"),
+        ({}, "(lower(code))", "code"),
+        ({"id": "payload.id"}, "(code)", "payload.id"),
+        ({"id": "=always"}, "", "=always"),
+        ({"id": "id"}, "", None),
+    ],
+)
+async def test_an_id_that_no_index_keeps_unique_is_known(
+    database: str, sql: asyncpg.Connection, columns: dict[str, str], index: str,
+    doubtful: str | None,
+) -> None:  # fmt: skip
+    if index:
+        await sql.execute(f"CREATE UNIQUE INDEX ON {NAME} {index}")
+    table = await look_at(database, Source(NAME, {**COLUMNS, **columns}))
+    assert table.doubtful_id == doubtful
+    without = {member: column for member, column in COLUMNS.items() if member != "id"}
+    assert (await look_at(database, Source(NAME, without))).doubtful_id is None
+    source = await TableSource.open(database, SOURCE, SystemClock())
+    assert source.prefix == f"{NAME}:"
+    await source.close()
