@@ -141,13 +141,13 @@ class PostgresLog:
         if not drafts:
             return [_NOTHING for _ in batches]
         batch = secrets.randbits(62) + 1
-        now = self._micros()
+        now, head = self._micros(), self.head
         async with self._arriving:
             await self._arrive([row_of(draft, batch, now) for draft in drafts])
         try:
             first = await self._placed(batch, len(drafts))
             if first is None:
-                return await self._places(batches, batch)
+                return await self._places(batches, batch, head)
         except Unavailable as error:
             raise _unknown(error) from error
         self._acknowledged = (first, batch)
@@ -273,18 +273,25 @@ class PostgresLog:
                     step = await self._sequencer.step(patient=True)
                 return None
 
-    async def _places(self, batches: Sequence[Sequence[Draft]], batch: int) -> list[Appended]:
+    async def _places(
+        self, batches: Sequence[Sequence[Draft]], batch: int, head: int
+    ) -> list[Appended]:
         """What became of each batch, when some ids were there already or another gateway's
-        step placed them."""
+        step placed them. `head` is where the log stood before they came."""
         drafts = list(chain.from_iterable(batches))
         ids, tenants = [draft.id for draft in drafts], [draft.tenant for draft in drafts]
         async with self._writes.connection("the events cannot be found") as connection:
             rows = await connection.fetch(PLACES, ids, tenants)
+            floor = await connection.fetchval("SELECT floor FROM newest_step()")
         places = {}
         for row in rows:
             places[row["id"], row["tenant"]] = (row["offset"], row["batch"] == batch)
             if self._acknowledged is None or row["offset"] > self._acknowledged[0]:
                 self._acknowledged = (row["offset"], row["batch"])
+        if floor <= head and any(name not in places for name in zip(ids, tenants, strict=True)):
+            # Not that retention has taken them already: the server went down before they were on
+            # disk, and was back before the step.
+            raise Unavailable("the events are not there", retry_after=1)
         results = []
         seen = set()
         for one in batches:
@@ -293,7 +300,7 @@ class PostgresLog:
             for draft in one:
                 name = (draft.id, draft.tenant)
                 # Retention may already have taken what was placed a moment ago.
-                offset, mine = places.get(name, (self.floor, True))
+                offset, mine = places.get(name, (floor, True))
                 accepted += mine and name not in seen
                 seen.add(name)
                 offsets.append(offset)

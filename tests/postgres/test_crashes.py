@@ -197,6 +197,44 @@ async def test_a_gateway_that_dies_or_hangs_holds_up_nobody(
     await log.close()
 
 
+@pytest.mark.parametrize("with_a_known_one", [False, True])
+async def test_events_that_a_crash_took_before_their_step_are_not_acknowledged(
+    own_postgres: PostgresServer, draft: MakeDraft, with_a_known_one: bool
+) -> None:
+    # Commits that wait for no disk are written there once in ten seconds.
+    admin = await asyncpg.connect(own_postgres.url())
+    await admin.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    await admin.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
+    await admin.close()
+    await asyncio.to_thread(own_postgres.stop)
+    await asyncio.to_thread(own_postgres.start)
+    log = await PostgresLog.open(own_postgres.url(), SystemClock())
+    await log.append([[draft(id="known")]])
+    placed = log._placed
+    # Nobody else's step makes them durable.
+    log._tasks[0].cancel()
+
+    async def after_a_crash(batch: int, count: int) -> int | None:
+        await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
+        await asyncio.to_thread(own_postgres.start)
+        for database in (log._writes, log._reads, log._arrivals):
+            await database.let_go()
+        return await placed(batch, count)
+
+    drafts = [draft(id="lost"), *([draft(id="known")] if with_a_known_one else [])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "_placed", after_a_crash)
+        with pytest.raises(Unavailable) as caught:
+            await log.append([drafts])
+    assert caught.value.code == "outcome_unknown"
+    assert "send them again with the same ids" in caught.value.detail
+    assert await log.find("lost", None) == []
+    [done] = await log.append([drafts])
+    assert done.accepted == 1
+    assert await everything(log) == ["known", "lost"]
+    await log.close()
+
+
 async def test_rows_of_an_append_that_was_cut_off_before_its_step_are_placed_by_others(
     database: str, sql: asyncpg.Connection, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
