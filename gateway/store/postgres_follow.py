@@ -40,6 +40,45 @@ SELECT pid, usename::text, coalesce(application_name, 'prepared transaction ' ||
 NOTHING = "3:3:"
 
 
+# As much as one transaction takes, and rows that are fetched at once.
+_BYTES = 16 << 20
+_AT_ONCE = 64
+# How the server fails over rows that take too much of it.
+HEAVY = (
+    asyncpg.QueryCanceledError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.OutOfMemoryError,
+)
+
+
+async def _fetch(
+    connection: asyncpg.Connection, sql: str, *bound: Any, most: int
+) -> tuple[list[Any], bool]:
+    """The next rows, and whether there may be more; the last two parameters are made here."""
+    if most > 1:
+        return await _read(connection, sql, *bound, most, True)
+    try:
+        async with connection.transaction():
+            return await _read(connection, sql, *bound, 1, True)
+    except HEAVY:
+        # It is this row alone, if its key is found without delay.
+        return await _read(connection, sql, *bound, 1, False)
+
+
+async def _read(connection: asyncpg.Connection, sql: str, *bound: Any) -> tuple[list[Any], bool]:
+    most = bound[-2]
+    cursor = await connection.cursor(sql, *bound)
+    rows: list[Any] = []
+    size = 0
+    while size < _BYTES and len(rows) < most:
+        some = await cursor.fetch(_AT_ONCE)
+        rows += some
+        size += sum(len(row["row"] or "") for row in some)
+        if len(some) < _AT_ONCE:
+            return rows, len(rows) == most
+    return rows, True
+
+
 class Position(msgspec.Struct, frozen=True):
     """How far the table has been brought in; see `sql/postgres_source_001.sql`."""
 
@@ -49,10 +88,14 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Rows with `key` and `row`, and the position behind them; None if nothing has changed."""
+    """Rows with `xid`, `key` and `row`, and the position behind them; None if nothing has changed.
+
+    `more`: there are others behind them, as far as is known.
+    """
 
     rows: list[Any]
     position: Position | None
+    more: bool = False
 
 
 class Follower(Protocol):
@@ -60,9 +103,10 @@ class Follower(Protocol):
 
     by_key: bool
 
-    async def find(
-        self, connection: asyncpg.Connection, position: Position, most: int
-    ) -> Found: ...
+    async def find(self, connection: asyncpg.Connection, position: Position, most: int) -> Found:
+        """At most so many rows, and so many bytes but for a few rows. Raises one of `HEAVY` if
+        there are several and the server cannot make them; one alone comes without its content."""
+        ...
 
     async def horizon(self, connection: asyncpg.Connection) -> Horizon | None:
         """What the newest rows wait for; None if for nothing."""
@@ -75,17 +119,21 @@ class ByTransaction:
 
     def __init__(self, table: Table) -> None:
         key, xid = f"it.{table.key}", f"it.{XID_COLUMN}"
-        begun = table.select(
-            f"{xid} = $2::text::xid8 AND {key} > $3::text::{table.key_type}", f"{key} LIMIT $7"
+        # Where most rows were there before the column, an equal number looks as if any index would
+        # do that has the order; a range and both columns in the order leave only the right one.
+        begun = table.pick(
+            f"{xid} BETWEEN $2::text::xid8 AND $2::text::xid8"
+            f" AND {key} > $3::text::{table.key_type}",
+            f"{xid}, {key} LIMIT $7",
         )
-        late = table.select(f"{xid} = done.xid", f"{key} LIMIT $7")
-        recent = table.select(
+        late = table.pick(f"{xid} BETWEEN done.xid AND done.xid", f"{xid}, {key} LIMIT $7")
+        recent = table.pick(
             f"{xid} >= $4::text::xid8 AND {xid} < $5::text::xid8"
             f" AND pg_visible_in_snapshot({xid}, $6::text::pg_snapshot)",
             f"{xid}, {key} LIMIT $7",
         )
         # Each part comes from the index in its order, and ends after so many rows.
-        self._sql = f"""
+        picked = f"""
             SELECT * FROM (
                 ({begun})
                 UNION ALL
@@ -94,22 +142,23 @@ class ByTransaction:
                   WHERE done.xid IS DISTINCT FROM $2::text::xid8)
                 UNION ALL
                 ({recent})
-            ) AS found ORDER BY xid::xid8, key::{table.key_type} LIMIT $7
+            ) AS found ORDER BY xid, key LIMIT $7
         """
+        self._sql = table.show(picked, "picked.xid, picked.key", "$8::boolean")
 
     async def find(self, connection: asyncpg.Connection, position: Position, most: int) -> Found:
         seen = await connection.fetchrow(_VISIBLE, position.snapshot or NOTHING)
         if seen["begin"] == seen["end"] and not seen["finished"]:
             return Found([], None)
-        rows = await connection.fetch(
-            self._sql, seen["finished"], position.xid, position.key, seen["begin"], seen["end"],
-            seen["now"], most,
+        rows, more = await _fetch(
+            connection, self._sql, seen["finished"], position.xid, position.key, seen["begin"],
+            seen["end"], seen["now"], most=most,
         )  # fmt: skip
-        if len(rows) < most:
+        if not more:
             return Found(rows, Position(seen["now"]))
         xid, key = rows[-1]["xid"], rows[-1]["key"]
         snapshot = await connection.fetchval(_CUT, position.snapshot or NOTHING, seen["now"], xid)
-        return Found(rows, Position(snapshot, xid, key))
+        return Found(rows, Position(snapshot, xid, key), more=True)
 
     async def horizon(self, connection: asyncpg.Connection) -> Horizon | None:
         return None
@@ -122,10 +171,11 @@ class ByHorizon:
 
     def __init__(self, table: Table) -> None:
         key, of_type = f"it.{table.key}", f"$1::text::{table.key_type}"
-        self._rows = table.select(
+        picked = table.pick(
             f"($1::text IS NULL OR {key} > {of_type}) AND {key} <= $2::text::{table.key_type}",
             f"{key} LIMIT $3",
         )
+        self._sql = table.show(picked, "picked.key", "$4::boolean")
         self._newest = (
             f"SELECT {key}::text AS key, pg_snapshot_xmax(pg_current_snapshot())::text AS xid"
             f" FROM {table.name} AS it WHERE $1::text IS NULL OR {key} > {of_type}"
@@ -143,11 +193,11 @@ class ByHorizon:
         key, xid, _ = self._mark
         if not await connection.fetchval(_PASSED, xid):
             return Found([], None)
-        rows = await connection.fetch(self._rows, position.key, key, most)
-        if len(rows) < most:
+        rows, more = await _fetch(connection, self._sql, position.key, key, most=most)
+        if not more:
             self._mark = None
             return Found(rows, Position(None, None, key))
-        return Found(rows, Position(None, None, rows[-1]["key"]))
+        return Found(rows, Position(None, None, rows[-1]["key"]), more=True)
 
     async def horizon(self, connection: asyncpg.Connection) -> Horizon | None:
         if self._mark is None:

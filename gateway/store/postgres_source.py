@@ -19,7 +19,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
 from gateway.store.ports import Horizon
 from gateway.store.postgres import SCHEMA, Database, migrate
-from gateway.store.postgres_follow import ByHorizon, ByTransaction, Follower, Position
+from gateway.store.postgres_follow import HEAVY, ByHorizon, ByTransaction, Follower, Position
 from gateway.store.postgres_rows import ARRIVING, row_of
 from gateway.store.postgres_table import XID_COLUMN, Source, Table, inspect, reading
 from gateway.store.row_mapping import RowMapping
@@ -67,6 +67,8 @@ class TableSource:
         self._mapping = mapping
         self._follower = follower
         self._clock = clock
+        self._most = _ROWS
+        self._more = False
         self._saved_at = 0.0
         self._looked_at = 0.0
         self._warned = False
@@ -115,7 +117,22 @@ class TableSource:
         return self._mapping.marked
 
     async def collect(self) -> int:
-        """Bring in the next rows; returns how many. 0 also while another gateway does it."""
+        """Bring in the next rows; returns how many. 0 also while another gateway does it.
+
+        Fewer are tried after the server could not make so many, down to one.
+        """
+        try:
+            rows = await self._collect()
+        except Unavailable as error:
+            if isinstance(error.__cause__, HEAVY):
+                self._most = max(1, self._most // 2)
+            raise
+        if rows:
+            self._most = min(_ROWS, self._most * 2)
+        return rows
+
+    async def _collect(self) -> int:
+        self._more = False
         name, now = self._table.name, asyncio.get_running_loop().time()
         async with (
             self._database.connection("the table cannot be followed") as connection,
@@ -124,7 +141,7 @@ class TableSource:
             if not await connection.fetchval(_TURN, name):
                 return 0
             number, position, again = await self._position(connection)
-            found = await self._follower.find(connection, position, _ROWS)
+            found = await self._follower.find(connection, position, self._most)
             if found.position is None or not (found.rows or now > self._saved_at + _SAVE_SECONDS):
                 return 0
             if found.rows:
@@ -135,6 +152,7 @@ class TableSource:
             )
             await connection.execute(_FORGET, name, number)
         self._saved_at = now
+        self._more = found.more
         self.rows += len(found.rows)
         return len(found.rows)
 
@@ -163,7 +181,7 @@ class TableSource:
                 _LOGGER.warning("the table %s is followed again", self._table.name)
             if rows:
                 brought_in()
-                pause = 0.0 if rows == _ROWS else _BUSY_SECONDS
+                pause = 0.0 if self._more else _BUSY_SECONDS
             else:
                 pause = min(max(pause, _BUSY_SECONDS) * _SLOWER, _QUIET_SECONDS)
             await asyncio.sleep(pause)

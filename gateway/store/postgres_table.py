@@ -48,6 +48,7 @@ SELECT c.oid, c.oid::regclass::text AS name, c.relkind,
 
 _NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
 _TEXTS = ("text", "character varying", "character")
+_PLAINLY_SIZED = (*_TEXTS, "bytea")
 _TIMES = ("timestamp with time zone", "timestamp without time zone")
 _JSON = ("json", "jsonb")
 # What a column may be whose value has to be of a kind, and how that is called.
@@ -92,6 +93,8 @@ class Table(msgspec.Struct, frozen=True):
     key: str
     key_type: str
     columns: tuple[str, ...]
+    # The bytes of each, without reading it: uncompressed, where that can be known.
+    sizes: tuple[str, ...]
     has_xid: bool
     has_index: bool
     # What `id` is made of, if nothing sees to it that no two rows have the same.
@@ -114,16 +117,31 @@ class Table(msgspec.Struct, frozen=True):
             parts.append(f"ADD UNIQUE ({XID_COLUMN}, {self.key})")
         return f"ALTER TABLE {self.name} {', '.join(parts)}" if parts else None
 
-    def select(self, condition: str, order: str) -> str:
-        """Rows as `xid`, `key` and `row`: JSON text, null where it would be far too large."""
-        xid = f"it.{XID_COLUMN}" if self.has_xid else "NULL"
-        columns = ", ".join(f"it.{column}" for column in self.columns)
+    def pick(self, condition: str, order: str) -> str:
+        """Some rows as `xid` and `key`."""
+        xid = f"it.{XID_COLUMN}" if self.has_xid else "NULL::xid8"
         return (
-            f"SELECT {xid}::text AS xid, it.{self.key}::text AS key,"
-            f" CASE WHEN pg_column_size(it.*) <= {LARGEST_ROW} THEN"
-            f" (SELECT to_json(shown) FROM (SELECT {columns}) AS shown)::text END AS row"
-            f" FROM {self.name} AS it WHERE {condition} ORDER BY {order}"
+            f"SELECT {xid} AS xid, it.{self.key} AS key FROM {self.name} AS it"
+            f" WHERE {condition} ORDER BY {order}"
         )
+
+    def show(self, picked: str, order: str, whole: str) -> str:
+        """What was picked as `xid`, `key` and `row`: JSON text, null where it would be far too
+        large, or unless `whole` holds. Rows are made one by one, as they are fetched."""
+        columns = ", ".join(f"it.{column}" for column in self.columns)
+        size = " + ".join(f"coalesce({size}, 0)" for size in self.sizes)
+        return f"""
+            SELECT picked.xid::text AS xid, picked.key::text AS key,
+                   CASE WHEN octet_length(shown.text) <= {LARGEST_ROW} THEN shown.text END AS row
+              FROM ({picked}) AS picked
+              LEFT JOIN LATERAL (
+                SELECT (SELECT to_json(whole) FROM (SELECT {columns}) AS whole)::text AS text
+                  FROM {self.name} AS it
+                 WHERE {whole} AND it.{self.key} = picked.key AND {size} <= {LARGEST_ROW}
+                OFFSET 0
+              ) AS shown ON true
+             ORDER BY {order}
+        """
 
 
 @asynccontextmanager
@@ -172,6 +190,10 @@ async def inspect(connection: asyncpg.Connection, source: Source, mapping: RowMa
         )
     return Table(
         facts["oid"], facts["name"], facts["key"], facts["key_type"], tuple(facts["quoted"]),
+        tuple(
+            f"{'octet_length' if kind in _PLAINLY_SIZED else 'pg_column_size'}(it.{column})"
+            for column, (_, kind) in zip(facts["quoted"], facts["types"], strict=True)
+        ),
         facts["has_xid"], facts["has_index"],
         _doubtful_id(source, mapping, [set(json.loads(names)) for names in facts["uniques"]]),
     )  # fmt: skip

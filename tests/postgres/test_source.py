@@ -57,43 +57,64 @@ async def test_rows_that_64_writers_put_into_a_table_of_theirs_come_once_and_den
     await left_open.close()
 
 
+async def scanned(sql: asyncpg.Connection) -> int:
+    """Rows of the table and its indexes that were read so far."""
+    await sql.execute("SELECT pg_stat_force_next_flush()")
+    await sql.execute("SELECT pg_stat_clear_snapshot()")
+    read: int = await sql.fetchval(
+        "SELECT sum(idx_tup_read + coalesce(seq_tup_read, 0))::bigint FROM pg_stat_user_tables"
+        " JOIN pg_stat_user_indexes USING (relid) WHERE relid = $1::text::regclass",
+        NAME,
+    )
+    return read
+
+
+async def collected(url: str, sql: asyncpg.Connection, more: int) -> int:
+    """The rows read, once a source that ends has told so; it has read at least so many."""
+    before = await scanned(sql)
+    table = await TableSource.open(url, SOURCE, SystemClock())
+    assert await table.collect() == more
+    await table.close()
+
+    async def told() -> bool:
+        return await scanned(sql) >= before + more
+
+    await eventually(told)
+    return await scanned(sql) - before
+
+
 async def test_only_new_rows_are_read_while_a_transaction_stays_open(
     prepared: str, sql: asyncpg.Connection
 ) -> None:
-    async def scanned() -> int:
-        await sql.execute("SELECT pg_stat_force_next_flush()")
-        await sql.execute("SELECT pg_stat_clear_snapshot()")
-        read: int = await sql.fetchval(
-            "SELECT sum(idx_tup_read + coalesce(seq_tup_read, 0))::bigint FROM pg_stat_user_tables"
-            " JOIN pg_stat_user_indexes USING (relid) WHERE relid = $1::text::regclass",
-            NAME,
-        )
-        return read
-
     async with following(prepared):
         pass
-
-    async def collected(more: int) -> int:
-        """The rows read, once a source that ends has told so; it has read at least so many."""
-        before = await scanned()
-        table = await TableSource.open(prepared, SOURCE, SystemClock())
-        assert await table.collect() == more
-        await table.close()
-
-        async def told() -> bool:
-            return await scanned() >= before + more
-
-        await eventually(told)
-        return await scanned() - before
-
     left_open = await asyncpg.connect(prepared)
     await left_open.execute("BEGIN")
     await add(left_open, [f"uncommitted {number}" for number in range(1000)])
     await add(sql, [f"old {number}" for number in range(1900)])
-    assert await collected(1900) >= 2900
+    assert await collected(prepared, sql, 1900) >= 2900
     await add(sql, [f"new {number}" for number in range(10)])
-    assert await collected(10) <= 20
+    assert await collected(prepared, sql, 10) <= 20
     await left_open.close()
+
+
+async def test_rows_from_before_the_column_are_not_searched_for_those_that_come_late(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    await add(sql, [f"old {number}" for number in range(3000)])
+    await prepare(database, SOURCE)
+    # They all have one number.
+    await sql.execute(f"ANALYZE {NAME}")
+    async with following(database) as log:
+        await until_head(log, 3000)
+        late = await asyncpg.connect(database)
+        await late.execute("BEGIN")
+        await add(late, ["late"])
+        await add(sql, ["new"])
+        await until_head(log, 3001)
+    await late.execute("COMMIT")
+    assert await collected(database, sql, 1) <= 20
+    await late.close()
 
 
 async def test_columns_and_paths_in_json_become_members(
