@@ -82,9 +82,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Clock | None = None, worker: Worker | None = None
+    settings: Settings,
+    clock: Clock | None = None,
+    worker: Worker | None = None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
-    """Start a gateway, or one worker of it; leaving the context drains and stops it."""
+    """Start a gateway, or one worker of it; leaving the context drains and stops it.
+
+    `stop` is set when there is a `failure` of the context.
+    """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         context = await _start_parts(settings, clock, stack, worker)
@@ -92,6 +98,8 @@ async def running(
         # Not before the start has succeeded: whoever calls shows it, and only this once.
         first_key = None if worker is not None else await make_first_key(context)
         context.ready = True
+        if stop is not None:
+            _in_background(stack, "end", _await_failure(context, stop))
         stack.push_async_callback(_drain, context)
         yield Running(context, url, first_key)
 
@@ -351,6 +359,12 @@ async def _tick(context: Context) -> None:
         await context.clock.sleep(_TICK_SECONDS)
         context.hub.tick()
         context.figures.keep(context)
+
+
+async def _await_failure(context: Context, stop: asyncio.Event) -> None:
+    while context.failure is None:
+        await context.clock.sleep(_TICK_SECONDS)
+    stop.set()
 
 
 async def _retain(log: Log, settings: Settings, clock: Clock) -> None:

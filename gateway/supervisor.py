@@ -300,7 +300,7 @@ class _Supervisor:
             return
         failed = self._why(process)
         if failed is not None:
-            how = f"could not start: {failed.detail}"
+            how = f"{'ended' if process.ready_at else 'could not start'}: {failed.detail}"
         if not self._greeted or (failed is not None and failed.exit_code != _UNAVAILABLE):
             # It would fail again: the gateway has to be set up otherwise.
             self._fail(failed or _Failed(f"worker {process.number} {how}", "worker_failed", 1))

@@ -134,6 +134,10 @@ class GatewayProcess:
         assert "Traceback" not in self.errors, self.errors
         return self._rest()
 
+    def ended(self) -> int:
+        """Wait until it ends by itself; the exit code."""
+        return self._process.wait(STOP_SECONDS)
+
     def kill(self) -> None:
         """SIGKILL: it gets no chance to do anything more. Does nothing if it has ended."""
         self._process.kill()

@@ -76,7 +76,7 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     # Ctrl-C reaches all processes; of several, the supervisor heeds it for all.
     for number in (signal.SIGTERM,) if worker is not None else (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, worker=worker) as gateway:
+    async with running(settings, worker=worker, stop=stop) as gateway:
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -95,6 +95,9 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
             await asyncio.gather(producing, return_exceptions=True)
         else:
             await stop.wait()
+    if (failure := gateway.context.failure) is not None:
+        # Whatever started it starts it again.
+        raise failure
 
 
 async def _demo_key(context: Context) -> str:

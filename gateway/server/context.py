@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.clock import Clock
+from gateway.errors import Unavailable
 from gateway.ingest.writer import Writer
 from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
@@ -20,7 +21,7 @@ from gateway.server.limits import AppliedLimits
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
-from gateway.store.ports import Followed, KeyStore, Log
+from gateway.store.ports import REPLACED, Followed, KeyStore, Log
 
 
 @dataclass
@@ -46,6 +47,12 @@ class Context:
     figures: Figures = field(default_factory=Figures)
     followed: Followed | None = None
     ready: bool = False
+
+    @property
+    def failure(self) -> Unavailable | None:
+        """Why this gateway cannot go on, and has to be started again."""
+        trouble = self.log.trouble
+        return trouble if trouble is not None and trouble.code == REPLACED else None
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -17,6 +17,9 @@ from gateway.keys.key import Key
 from gateway.keys.role import Role
 from gateway.match.scope import Scope
 
+# The code of the trouble that does not pass: what is there is another log than the one opened.
+REPLACED = "log_replaced"
+
 
 class Appended(msgspec.Struct, frozen=True):
     """What became of one batch. `first` and `last` are the lowest and highest
@@ -96,7 +99,8 @@ class Log(Protocol):
 
     @property
     def trouble(self) -> Unavailable | None:
-        """Why nothing can be appended now, as far as that is known without trying."""
+        """Why nothing can be appended now, as far as that is known without trying. With the code
+        `REPLACED` nothing can be read either, until the log is opened again."""
 
     def on_append(self, listener: Callable[[], None]) -> None:
         """Call `listener` in the event loop after `head` has moved.

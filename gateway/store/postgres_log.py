@@ -56,7 +56,8 @@ _LOGGER = logging.getLogger(__name__)
 
 async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
     """Give the log another epoch, and return it: for a database that was set back to an earlier
-    state, so that no cursor from after it means something else now. Gateways must be restarted.
+    state, so that no cursor from after it means something else now. Gateways that run
+    notice it, and have to open the log again.
     """
     await migrate(url, schema)
     database = Database(url, 1, schema)
@@ -161,6 +162,7 @@ class PostgresLog:
     async def read(
         self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
     ) -> Page:
+        self._sequencer.check()
         until = min(until, self.head)
         if after >= until and after >= self.floor:
             return Page([], after)
@@ -174,6 +176,7 @@ class PostgresLog:
     async def read_lines(
         self, after: int, until: int, *, limit: int, narrowing: Narrowing
     ) -> Lines:
+        self._sequencer.check()
         until = min(until, self.head)
         if after >= until and after >= self.floor:
             return Lines(b"", 0, after)
@@ -184,6 +187,7 @@ class PostgresLog:
         return Lines.of(lines_of(rows, self._json_head), reached)
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+        self._sequencer.check()
         async with self._reads.connection("the log cannot be read") as connection:
             rows = await connection.fetch(
                 FIND, storable(event_id), None if tenant is None else storable(tenant), self.head
@@ -191,12 +195,14 @@ class PostgresLog:
         return events_of(rows, self._json_head)
 
     async def last_before(self, micros: int) -> int:
+        self._sequencer.check()
         async with self._reads.connection("the log cannot be read") as connection:
             offset: int = await connection.fetchval("SELECT last_before($1)", micros)
         # What another gateway has appended and is not yet known here is not there yet.
         return min(offset, self.head)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
+        self._sequencer.check()
         now = self._micros()
         most_age = most_bytes = None
         if before_micros is not None:

@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from gateway.errors import GatewayError, Unavailable
+from gateway.store.ports import REPLACED
 from gateway.store.postgres import Database
 
 # One step holds the others up for no longer than it takes to place so many events.
@@ -97,7 +98,7 @@ class Sequencer:
     def check(self) -> None:
         """Raises `Unavailable` for ever once the log has turned out to be another one."""
         if self._lost is not None:
-            raise Unavailable(self._lost, code="log_replaced", retry_after=30)
+            raise Unavailable(self._lost, code=REPLACED, retry_after=30)
 
     async def watch(self) -> None:
         """Look again and again, until cancelled."""

@@ -231,3 +231,50 @@ async def test_a_table_that_is_locked_for_long_is_waited_for(
         await client.taken("after")
         await client.sees("before", "after")
         await client.ready(200, "ready\n")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_gateway_whose_log_is_another_one_ends_its_streams_and_is_started_again(
+    tmp_path: Path, own_postgres: PostgresServer, workers: int
+) -> None:
+    settings = {"AUDIT_GATEWAY_STORE__URL": own_postgres.url()}
+    with GatewayProcess(
+        tmp_path / "data", "--workers", str(workers), settings=settings, shows_key=True
+    ) as gateway:
+        key = await asyncio.to_thread(gateway.make_key, EVERYTHING)
+        await asyncio.to_thread(gateway.post, [{"id": "a", "category": "auth", "action": "x"}], key)
+        headers = {"Authorization": f"Bearer {key}"}
+        url = f"{gateway.url}/v1/stream?category=auth&from=start"
+        async with (
+            asyncio.timeout(_SECONDS),
+            aiohttp.ClientSession(headers=headers) as session,
+            session.get(url, headers={"Accept": "application/x-ndjson"}) as lines,
+            session.ws_connect(url) as socket,
+        ):
+            event = json.loads(await lines.content.readline())
+            assert (await socket.receive_json())["cursor"] == event["cursor"]
+            made = await asyncio.to_thread(
+                run_program, "log", "new-epoch", settings=settings, cwd=tmp_path
+            )
+            assert made.returncode == 0
+            *_, end = (await lines.content.read()).splitlines()
+            assert json.loads(end)["code"] == 1012
+            assert (await socket.receive()).data == 1012
+        if workers == 1:
+            assert await asyncio.to_thread(gateway.ended) == 5
+            assert "error: the database holds another log than before" in gateway.errors
+        else:
+            # The supervisor does it.
+            page = f"{gateway.url}/v1/events?after={event['cursor']}"
+            async with (
+                asyncio.timeout(_SECONDS),
+                aiohttp.ClientSession(headers=headers) as session,
+            ):
+                while True:
+                    with suppress(aiohttp.ClientConnectionError):
+                        async with session.get(page) as answer:
+                            if answer.status == 410:
+                                break
+                    await asyncio.sleep(0.05)
+            assert "ended: the database holds another log than before" in gateway.errors
+        assert "Traceback" not in gateway.errors

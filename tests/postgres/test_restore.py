@@ -9,7 +9,10 @@ import asyncpg
 import pytest
 
 from gateway.clock import SystemClock
+from gateway.errors import Unavailable
 from gateway.event import Draft
+from gateway.match.scope import Scope
+from gateway.store.ports import Narrowing
 from gateway.store.postgres_log import PostgresLog, begin_new_life
 from tests.postgres.writers import everything, insert
 from tests.services.postgres import PostgresCopy, PostgresServer, installations
@@ -112,8 +115,22 @@ async def test_a_new_life_on_request_has_another_epoch_and_the_same_events(
     await log.append([[draft(id="a")]])
     epoch = await begin_new_life(database)
     assert epoch != log.epoch
-    with pytest.raises(Exception, match="restart the gateway"):
+    with pytest.raises(Unavailable, match="restart the gateway"):
         await log.append([[draft(id="b")]])
+    # What is read would get the cursors of the life that is over.
+    every = Narrowing(Scope(), (Scope(),), complete=True)
+    for call in (
+        lambda: log.read(0, 1, limit=1),
+        lambda: log.read(1, 1, limit=1),
+        lambda: log.read_lines(0, 1, limit=1, narrowing=every),
+        lambda: log.find("a", None),
+        lambda: log.last_before(0),
+        lambda: log.trim(None, 0),
+        log.catch_up,
+    ):
+        with pytest.raises(Unavailable) as caught:
+            await call()
+        assert caught.value.code == "log_replaced"
     await log.close()
     log = await PostgresLog.open(database, SystemClock())
     assert log.epoch == epoch
