@@ -29,6 +29,8 @@ _SETTINGS = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
     "timezone": "UTC",
+    # Each statement sees what was committed before it: behind a lock, what its holder has done.
+    "default_transaction_isolation": "read committed",
     # Little is wanted of large tables, in an order that an index has.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",

@@ -12,7 +12,7 @@ from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.store.ports import Overtaken
 from gateway.store.postgres_log import PostgresLog
-from tests.postgres.writers import everything, insert, until_head
+from tests.postgres.writers import begin_partition, everything, insert, until_head
 
 MakeDraft = Callable[..., Draft]
 
@@ -36,12 +36,6 @@ async def partitions(sql: asyncpg.Connection) -> list[str]:
         " WHERE inhparent = 'event'::regclass ORDER BY 1"
     )
     return [row["name"] for row in rows]
-
-
-async def begin_partition(sql: asyncpg.Connection) -> None:
-    """As if the current one had become old or large."""
-    await sql.execute("SELECT tend_partitions(0, -9223372036854775807, NULL)")
-    await sql.execute("SELECT tend_partitions(0, NULL, NULL)")
 
 
 async def test_partitions_go_when_all_their_events_are_gone(

@@ -26,6 +26,12 @@ async def insert(connection: asyncpg.Connection, ids: Sequence[str]) -> None:
     await connection.execute(_INSERT, ids)
 
 
+async def begin_partition(sql: asyncpg.Connection) -> None:
+    """As if the current one had become old or large."""
+    await sql.execute("SELECT tend_partitions(0, -9223372036854775807, NULL)")
+    await sql.execute("SELECT tend_partitions(0, NULL, NULL)")
+
+
 Insert = Callable[[asyncpg.Connection, Sequence[str]], Awaitable[None]]
 
 
