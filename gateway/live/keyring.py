@@ -24,12 +24,13 @@ from gateway.keys.policy import (
     depends_on_circumstances,
     effective_grants,
 )
-from gateway.keys.role import BUILTIN
+from gateway.keys.role import BUILTIN, Role
 from gateway.keys.token import digest, key_id_of, same
 from gateway.store.ports import KeyStore
 
 _MOST_CACHED = 100_000
 _REHASH_AGAIN_SECONDS = 10.0
+_NEVER_REACHED = 1 << 62
 _LOGGER = logging.getLogger(__name__)
 _PREDEFINED = {role.name: role.grants for role in BUILTIN.values()}
 
@@ -141,6 +142,9 @@ class Keyring:
             self._revision = await self._store.newest_revision()
         revision, changed = await self._store.changed_since(self._revision)
         version, roles = await self._store.roles_since(self._roles_version)
+        if revision < self._revision or version < self._roles_version:
+            changed = []
+            revision, version, roles = await self._begin_again()
         # Taken in together, so that nothing is told of by halves.
         self._revision, self._roles_version = revision, version
         for key in changed:
@@ -151,6 +155,17 @@ class Keyring:
             for key_id in self._having.get(name, ()):
                 self._decisions.pop(key_id, None)
         return Changes(changed, frozenset(roles))
+
+    async def _begin_again(self) -> tuple[int, int, dict[str, Role | None]]:
+        """Forget all, since the store has lost changes, whose numbers others get. Gives the newest
+        revision, and the newest version of the roles with all that are or were there."""
+        # Unless all is read, the next call finds itself here again.
+        self._revision = _NEVER_REACHED
+        revision = await self._store.newest_revision()
+        version, roles = await self._store.roles_since(-1)
+        for key_id in list(self._keys):
+            self._forget(key_id)
+        return revision, version, {**{name: BUILTIN.get(name) for name in self._roles}, **roles}
 
     def _take(self, peppers: Peppers) -> None:
         self.peppers = peppers

@@ -243,13 +243,18 @@ class KeyStore(Protocol):
 
     async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
         """The version of all roles, which rises with every change to one, and those that were put
-        or deleted (None) after `version`. Cheap to ask for; -1 gives all of them."""
+        or deleted (None) after `version`. Cheap to ask for; -1 gives all of them. One below
+        `version` says the same as with `changed_since`."""
 
     async def newest_revision(self) -> int:
         """The revision of the newest change to a key; 0 if there never was one."""
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
-        """The newest revision, and the keys changed after `revision`."""
+        """The newest revision, and the keys changed after `revision`.
+
+        One below `revision` says, once, that the store has lost changes, as a failover may: what
+        was known may be of those, and revisions that were known are used again.
+        """
 
     async def record_later(self, change: Change) -> None:
         """Let another change wait to be recorded; durable when this returns."""

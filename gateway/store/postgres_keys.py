@@ -25,6 +25,13 @@ _SELECT = "SELECT document, digest, revision FROM key"
 # Changes wait for each other, so that they become visible in the order of their revisions.
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.key', 0))"
 _NEXT = "(SELECT coalesce(max(revision), 0) + 1 FROM key)"
+# A standby may lag behind; only where there is nothing more to come has something been lost.
+_STANDING = "SELECT CASE WHEN pg_is_in_recovery() THEN greatest($1, newest) ELSE newest END"
+_NEWEST = (
+    f"{_STANDING}, this_timeline()"
+    " FROM (SELECT coalesce(max(revision), 0) AS newest FROM key) AS found"
+)
+_VERSION = f"{_STANDING} FROM (SELECT version AS newest FROM role_version) AS found"
 _NOTING = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.note', 0))"
 _UNREADABLE = "the keys cannot be read"
 
@@ -34,6 +41,8 @@ class PostgresKeys:
 
     def __init__(self, url: str, schema: str) -> None:
         self._database = Database(url, _CONNECTIONS, schema)
+        # Another one since each failover; None where it is not known.
+        self._timeline: str | None = None
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
@@ -98,7 +107,7 @@ class PostgresKeys:
 
     async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
         async with self._database.connection(_UNREADABLE) as connection:
-            newest: int = await connection.fetchval("SELECT version FROM role_version")
+            newest: int = await connection.fetchval(_VERSION, version)
             if newest == version:
                 return version, {}
             rows = await connection.fetch(
@@ -112,8 +121,17 @@ class PostgresKeys:
         return await self._number("SELECT coalesce(max(revision), 0) FROM key")
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
-        keys = await self._select("WHERE revision > $1 ORDER BY revision", revision)
-        return (keys[-1].revision if keys else revision), keys
+        async with self._database.connection(_UNREADABLE) as connection:
+            newest, timeline = await connection.fetchrow(_NEWEST, revision)
+            before, self._timeline = self._timeline, timeline or self._timeline
+            if before not in (None, self._timeline):
+                # What was promoted may lack the last changes, and others have got their revisions.
+                return -1, []
+            if newest <= revision:
+                return newest, []
+            rows = await connection.fetch(f"{_SELECT} WHERE revision > $1 ORDER BY 3", revision)
+        keys = [_key(row) for row in rows]
+        return (keys[-1].revision if keys else newest), keys
 
     async def record_later(self, change: Change) -> None:
         async with self._changing("the change was not kept") as connection:

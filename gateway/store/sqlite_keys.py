@@ -139,12 +139,15 @@ class SqliteKeys:
         return True
 
     async def newest_revision(self) -> int:
-        row: Any = self._connection.execute("SELECT max(revision) FROM key").fetchone()
+        try:
+            row: Any = self._connection.execute("SELECT max(revision) FROM key").fetchone()
+        except apsw.Error as error:
+            raise unavailable(error, "the keys cannot be read") from error
         return row[0] or 0
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         keys = self._select("WHERE revision > ? ORDER BY revision", revision)
-        return (keys[-1].revision if keys else revision), keys
+        return (keys[-1].revision if keys else await self.newest_revision()), keys
 
     async def record_later(self, change: Change) -> None:
         try:

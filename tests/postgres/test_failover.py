@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 import asyncpg
 import pytest
 
-from gateway.clock import SystemClock
+from gateway.clock import Clock, SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
+from gateway.keys.pepper import Pepper, Peppers
+from gateway.keys.provisioning import new_key
+from gateway.live.keyring import Keyring
+from gateway.store.postgres import SCHEMA
+from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog
 from tests.postgres.writers import eventually, everything, until_head
 from tests.services.postgres import PostgresCopy, PostgresServer
@@ -210,3 +215,58 @@ async def test_a_user_who_may_not_ask_for_the_server_has_a_log_all_the_same(
     assert len(epochs) == 1
     assert await sql.fetchrow("SELECT server, timeline FROM log") == (None, None)
     await sql.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def test_a_revocation_that_gets_the_revision_of_a_lost_change_is_seen(
+    own_postgres: PostgresServer, standby: PostgresCopy, clock: Clock
+) -> None:
+    store = await PostgresKeys.open(either(own_postgres, standby))
+    keyring = Keyring(store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
+    made = []
+    for _ in range(2):
+        key, _ = new_key(
+            name="n", purpose="p", owner="o", grants=(), now=clock.now(), life=3600.0,
+            pepper=b"p" * 32,
+        )  # fmt: skip
+        await store.create(key)
+        made.append(key.id)
+    await keyring.refresh()
+    await keyring.refresh()
+    await received(own_postgres, standby)
+    await cut_off(standby)
+    await store.revoke(made[0], clock.now(), "lost")
+    assert [key.id for key in (await keyring.refresh()).keys] == [made[0]]
+    for key_id in made:
+        assert await keyring.get(key_id) is not None
+    await asyncio.to_thread(own_postgres.stop)
+    await asyncio.to_thread(standby.promote)
+    other = await PostgresKeys.open(standby.url())
+    await other.revoke(made[1], clock.now(), "")
+    await other.close()
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await keyring.refresh()
+                break
+            except Unavailable:
+                await asyncio.sleep(0.05)
+    lost, revoked = [await keyring.get(key_id) for key_id in made]
+    assert lost is not None
+    assert lost.revoked_at is None
+    assert revoked is not None
+    assert revoked.revoked_at is not None
+    await store.close()
+
+
+async def test_a_standby_that_lags_behind_has_lost_no_change_of_a_key(
+    own_postgres: PostgresServer, standby: PostgresCopy
+) -> None:
+    await (await PostgresKeys.open(own_postgres.url())).close()
+    await received(own_postgres, standby)
+    lagging = PostgresKeys(standby.url(), SCHEMA)
+    assert await lagging.changed_since(7) == (7, [])
+    assert await lagging.roles_since(7) == (7, {})
+    await asyncio.to_thread(standby.promote)
+    assert await lagging.changed_since(7) == (0, [])
+    assert (await lagging.roles_since(7))[0] == 0
+    await lagging.close()

@@ -448,3 +448,47 @@ async def test_a_key_works_while_it_cannot_be_moved(
     moved = await store.get(key.id)
     assert moved is not None
     assert moved.pepper == pepper_id(NEXT)
+
+
+@pytest.mark.parametrize("store_is_away", [False, True])
+async def test_nothing_is_known_any_more_when_the_store_has_lost_changes(
+    keyring: Keyring, store: SqliteKeys, clock: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, store_is_away: bool,
+) -> None:  # fmt: skip
+    key, _ = await made(store, clock, roles=("team", "auditor"))
+    await store.put_role(Role(name="team", grants=(grant("auth.*"),)))
+    await keyring.refresh()
+    before = (tmp_path / "before.db").as_posix()
+    store._connection.execute("VACUUM INTO ?", (before,))
+    await store.revoke(key.id, clock.now(), "lost")
+    await store.put_role(Role(name="lost", grants=(grant("x"),)))
+    await store.delete_role("team")
+    await keyring.refresh()
+    found = await keyring.get(key.id)
+    assert found is not None
+    assert found.revoked_at is not None
+
+    # As after a failover to a server that had not heard of the last changes.
+    lagging = SqliteKeys(tmp_path / "before.db")
+    keyring._store = lagging
+    if store_is_away:
+
+        async def away() -> int:
+            raise Unavailable("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lagging, "newest_revision", away)
+            with pytest.raises(Unavailable):
+                await keyring.refresh()
+        assert await keyring.get(key.id) is found, "as long as nothing else can be known"
+    changes = await keyring.refresh()
+    assert changes.roles >= {"team", "lost"}
+    again = await keyring.get(key.id)
+    assert again is not None
+    assert again.revoked_at is None
+    assert isinstance(keyring.decide(again, "stream", None), Allowed)
+    # What gets the lost revision is seen.
+    await lagging.revoke(key.id, clock.now(), "anew")
+    assert [changed.id for changed in (await keyring.refresh()).keys] == [key.id]
+    assert not (await keyring.refresh()).roles
+    await lagging.close()
