@@ -376,6 +376,9 @@ async def _retain(log: Log, settings: Settings, clock: Clock) -> None:
         except GatewayError as error:
             _LOGGER.warning("retention failed, trying again: %s", error.detail)
             deleted = 0
+        except Exception:
+            _LOGGER.exception("retention failed, which is a bug; trying again")
+            deleted = 0
         if not deleted:
             await clock.sleep(_RETENTION_SECONDS)
 

@@ -1,0 +1,44 @@
+"""The task that deletes old events goes on, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import service
+from gateway.errors import Unavailable
+from gateway.event import Draft
+from gateway.settings.load import load
+from gateway.store.sqlite_log import SqliteLog
+
+
+async def test_retention_goes_on_after_an_error_that_nobody_thought_of(
+    tmp_path: Path, clock: Any, draft: Callable[..., Draft], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    log = await SqliteLog.open(tmp_path / "log.db", clock)
+    await log.append([[draft()]])
+    failures = [ValueError("nobody thought of it"), Unavailable("the disk is away")]
+    trim = log.trim
+
+    async def failing(*arguments: Any) -> int:
+        if failures:
+            raise failures.pop(0)
+        return await trim(*arguments)
+
+    monkeypatch.setattr(log, "trim", failing)
+    settings = load(None, {"AUDIT_GATEWAY_STORE__RETENTION_AGE": "1h"}, {})
+    retaining = asyncio.create_task(service._retain(log, settings, clock))
+    clock.tick(7200)
+    async with asyncio.timeout(10):
+        while log.floor < 1:
+            await clock.advance(10)
+    assert "retention failed, which is a bug; trying again" in caplog.text
+    assert "retention failed, trying again: the disk is away" in caplog.text
+    retaining.cancel()
+    await asyncio.gather(retaining, return_exceptions=True)
+    await log.close()
