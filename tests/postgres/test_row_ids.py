@@ -109,6 +109,24 @@ async def test_a_restored_table_brings_none_of_its_rows_twice_under_whatever_id(
         ]  # fmt: skip
 
 
+async def test_rows_whose_events_retention_took_come_again_only_after_a_dump_was_restored(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    async with following(database) as log:
+        await add(sql, ["a", "b"])
+        await until_head(log, 2)
+        await log.trim(None, 0)
+    for restored in (False, True):
+        if restored:
+            await sql.execute("UPDATE audit_gateway.source_step SET source_table = 0")
+        async with following(database) as log:
+            await add(sql, ["later"])
+            head = 6 if restored else 3
+            await until_head(log, head)
+            found = await everything(log, after=2)
+        assert found == ["later", "a", "b", f"{NAME}:4"][: head - 2]
+
+
 @pytest.mark.parametrize("to_read_only", [True, False])
 async def test_a_table_whose_mode_is_changed_brings_no_row_twice_and_misses_none(
     database: str, sql: asyncpg.Connection, to_read_only: bool
