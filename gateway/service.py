@@ -300,7 +300,10 @@ async def make_first_key(context: Context) -> str | None:
         life=context.settings.keys.default_life or context.settings.keys.max_life,
         pepper=context.keyring.peppers.current.secret,
     )
-    return token if await context.key_store.create_first(key) else None
+    if not await context.key_store.create_first(key):
+        return None
+    await context.key_watch.look()
+    return token
 
 
 async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | None) -> str:

@@ -8,7 +8,7 @@ do not depend on time or address are made once per key and action.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
@@ -35,6 +35,10 @@ _LOGGER = logging.getLogger(__name__)
 _PREDEFINED = {role.name: role.grants for role in BUILTIN.values()}
 
 
+async def _let_fail() -> None:
+    pass
+
+
 class Changes:
     """What `Keyring.refresh` found: the changed keys, and the names of the changed roles."""
 
@@ -59,6 +63,8 @@ class Keyring:
         self._keys: dict[str, Key] = {}
         # The ids of those that have a role, by its name.
         self._having: dict[str, set[str]] = {}
+        # Of all keys there are, but those that were made since the last refresh.
+        self._ids: set[str] = set()
         self._revision = -1
         self._roles = dict(_PREDEFINED)
         self._roles_version = -1
@@ -68,27 +74,48 @@ class Keyring:
         self._rehashing: set[str] = set()
         self._rehash_from = 0.0
 
-    async def authenticate(self, token: str) -> Key | None:
+    async def authenticate(
+        self, token: str, failed: Callable[[], Awaitable[None]] = _let_fail
+    ) -> Key | None:
         """The key of a token, whatever its state; None if there is none such.
 
         An unknown kid costs the same look-up and comparison as a wrong secret; what has no right
         checksum costs neither. A key of a former pepper moves to the current one.
+
+        `failed` is told of a token that is wrong before the store is asked about it in vain, and
+        may raise instead: without that, only keys that there are cause look-ups, until they are in
+        memory. It is told of a right one, too, if that was made elsewhere a moment ago.
         """
         key_id = key_id_of(token)
         if key_id is None:
+            await failed()
             return None
         known = key_id in self._keys
+        expected = known or key_id in self._ids
+        if not expected:
+            try:
+                await failed()
+            except GatewayError:
+                # No sooner than a known one with a wrong secret.
+                self._fits(token, None)
+                raise
         key = await self.get(key_id)
-        pepper = None if key is None else self._pepper_of.get(key.pepper)
-        expected = self._dummy if key is None else key.digest
-        if not same(digest((pepper or self._current).secret, token), expected):
+        if not self._fits(token, key):
+            if expected:
+                await failed()
             if known:
                 # An unknown kid is looked up; a known one must not be told from it by the time.
                 await self._store.get(key_id)
             return None
-        if key is not None and pepper is not None and pepper.over:
+        if key is not None and (pepper := self._pepper_of.get(key.pepper)) and pepper.over:
             await self._rehash(key, token)
         return key
+
+    def _fits(self, token: str, key: Key | None) -> bool:
+        """Whether it is the token of the key; takes the same time without one."""
+        pepper = None if key is None else self._pepper_of.get(key.pepper)
+        expected = self._dummy if key is None else key.digest
+        return same(digest((pepper or self._current).secret, token), expected)
 
     def known(self, key_id: str) -> Key | None:
         """The key with that id, if it is in memory."""
@@ -139,7 +166,9 @@ class Keyring:
             self._take(newest)
         if self._revision < 0:
             # What is read from now on is not older than this.
-            self._revision = await self._store.newest_revision()
+            revision = await self._store.newest_revision()
+            self._ids = await self._store.ids()
+            self._revision = revision
         revision, changed = await self._store.changed_since(self._revision)
         version, roles = await self._store.roles_since(self._roles_version)
         if revision < self._revision or version < self._roles_version:
@@ -148,6 +177,7 @@ class Keyring:
         # Taken in together, so that nothing is told of by halves.
         self._revision, self._roles_version = revision, version
         for key in changed:
+            self._ids.add(key.id)
             if key.id in self._keys:
                 self._remember(key)
         for name, role in roles.items():
@@ -162,7 +192,9 @@ class Keyring:
         # Unless all is read, the next call finds itself here again.
         self._revision = _NEVER_REACHED
         revision = await self._store.newest_revision()
+        ids = await self._store.ids()
         version, roles = await self._store.roles_since(-1)
+        self._ids = ids
         for key_id in list(self._keys):
             self._forget(key_id)
         return revision, version, {**{name: BUILTIN.get(name) for name in self._roles}, **roles}
@@ -197,6 +229,7 @@ class Keyring:
         if key.id in self._keys:
             self._forget(key.id)
         self._keys[key.id] = key
+        self._ids.add(key.id)
         for role in key.roles:
             self._having.setdefault(role, set()).add(key.id)
 

@@ -60,11 +60,15 @@ class Authenticator:
                 "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
                 "subprotocol"
             )
-        key = use.key = await self._keyring.authenticate(token)
-        if key is None:
+
+        async def failed() -> None:
             use.claimed = key_id_of(token) or ""
             await self._limits.failed(request, address)
+
+        key = use.key = await self._keyring.authenticate(token, failed)
+        if key is None:
             raise Unauthorized("no such key; check that it was copied whole")
+        use.claimed = ""
         return key, await self._admit(key, request, action, address, again)
 
     async def authorize_key(

@@ -43,12 +43,6 @@ class MemoryLimits:
         allowed = limit.take(standing, cost, limit.time(self._clock))
         return limit.decision(standing, allowed, cost, source="local")
 
-    def blocked(self, limit: Limit, subject: str) -> Decision | None:
-        account = self._accounts.find(limit, subject)
-        if account is None or limit.take(account.standing, 0, limit.time(self._clock)):
-            return None
-        return limit.decision(account.standing, False, 1, source="local")
-
 
 class MemoryLeases:
     """`Leases` of one process."""

@@ -32,9 +32,6 @@ class Limits(Protocol):
     async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
         """Take `cost` of what the subject has left. A cost of 0 only asks whether 1 would do."""
 
-    def blocked(self, limit: Limit, subject: str) -> Decision | None:
-        """The refusal that the subject would get, where this replica knows without asking."""
-
 
 class Delivery(Protocol):
     """What one key may be sent in all its streams. Never waits; kept level with the other

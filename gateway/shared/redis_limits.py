@@ -99,15 +99,6 @@ class RedisLimits:
         self._rounds.add(account)
         return await waiter.answer
 
-    def blocked(self, limit: Limit, subject: str) -> Decision | None:
-        account = self._accounts.find(limit, subject)
-        if account is None:
-            return None
-        now = limit.time(self._clock)
-        if now < account.blocked_until and account.blocked_cost <= 1 and not account.spare:
-            return self._answer(account, False, 1, now)
-        return None
-
     def _answer(self, account: _Shared, allowed: bool, cost: int, now: float) -> Decision:
         limit, standing = account.limit, account.standing
         limit.settle(standing, now)

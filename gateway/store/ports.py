@@ -221,6 +221,9 @@ class KeyStore(Protocol):
     async def all(self) -> list[Key]:
         """Every key, oldest first."""
 
+    async def ids(self) -> set[str]:
+        """The ids of all keys."""
+
     async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
         """Mark a key revoked (the first reason stands); None if there is none such."""
 

@@ -43,6 +43,8 @@ class PostgresKeys:
         self._database = Database(url, _CONNECTIONS, schema)
         # Another one since each failover; None where it is not known.
         self._timeline: str | None = None
+        # What has changed is seen within a second, however many look-ups wait for the others.
+        self._watching = Database(url, 1, schema)
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
@@ -68,6 +70,11 @@ class PostgresKeys:
 
     async def all(self) -> list[Key]:
         return sorted(await self._select(""), key=lambda key: (key.created_at, key.id))
+
+    async def ids(self) -> set[str]:
+        async with self._watching.connection(_UNREADABLE) as connection:
+            rows = await connection.fetch("SELECT id FROM key")
+        return {row["id"] for row in rows}
 
     async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
         return await self.change(key_id, lambda key: lifecycle.revoke(key, at, reason))
@@ -106,7 +113,7 @@ class PostgresKeys:
         return {name: role for name, role in roles.items() if role is not None}
 
     async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
-        async with self._database.connection(_UNREADABLE) as connection:
+        async with self._watching.connection(_UNREADABLE) as connection:
             newest: int = await connection.fetchval(_VERSION, version)
             if newest == version:
                 return version, {}
@@ -118,10 +125,12 @@ class PostgresKeys:
         }
 
     async def newest_revision(self) -> int:
-        return await self._number("SELECT coalesce(max(revision), 0) FROM key")
+        async with self._watching.connection(_UNREADABLE) as connection:
+            newest: int = await connection.fetchval("SELECT coalesce(max(revision), 0) FROM key")
+        return newest
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
-        async with self._database.connection(_UNREADABLE) as connection:
+        async with self._watching.connection(_UNREADABLE) as connection:
             newest, timeline = await connection.fetchrow(_NEWEST, revision)
             before, self._timeline = self._timeline, timeline or self._timeline
             if before not in (None, self._timeline):
@@ -185,6 +194,7 @@ class PostgresKeys:
 
     async def close(self) -> None:
         await self._database.close()
+        await self._watching.close()
 
     @asynccontextmanager
     async def _changing(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
@@ -211,15 +221,10 @@ class PostgresKeys:
             await _keep(connection, role_change(name, version, role, by))
         return True
 
-    async def _select(self, condition: str, *bound: str | int) -> list[Key]:
+    async def _select(self, condition: str, *bound: str) -> list[Key]:
         async with self._database.connection(_UNREADABLE) as connection:
             rows = await connection.fetch(f"{_SELECT} {condition}", *bound)
         return [_key(row) for row in rows]
-
-    async def _number(self, sql: str) -> int:
-        async with self._database.connection(_UNREADABLE) as connection:
-            number: int = await connection.fetchval(sql)
-        return number
 
 
 async def _insert(connection: asyncpg.Connection, key: Key) -> None:

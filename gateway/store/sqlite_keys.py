@@ -70,6 +70,13 @@ class SqliteKeys:
     async def all(self) -> list[Key]:
         return sorted(self._select(""), key=lambda key: (key.created_at, key.id))
 
+    async def ids(self) -> set[str]:
+        try:
+            rows: list[Any] = self._connection.execute("SELECT id FROM key").fetchall()
+        except apsw.Error as error:
+            raise unavailable(error, "the keys cannot be read") from error
+        return {row[0] for row in rows}
+
     async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
         return await self.change(key_id, lambda key: lifecycle.revoke(key, at, reason))
 

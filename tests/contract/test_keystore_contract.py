@@ -46,6 +46,7 @@ def unnumbered(found: Key | None) -> Key:
 
 async def test_an_empty_store_has_nothing(keys: KeyStore) -> None:
     assert await keys.all() == []
+    assert await keys.ids() == set()
     assert await keys.get("a") is None
     assert await keys.revoke("a", NOW, "why") is None
     assert await keys.changed_since(0) == (0, [])
@@ -90,6 +91,7 @@ async def test_all_keys_come_oldest_first(keys: KeyStore) -> None:
     for name, age in (("c", 5), ("a", 0), ("b", 5), ("d", 9)):
         await keys.create(key(name, created_at=NOW - age))
     assert [found.id for found in await keys.all()] == ["d", "b", "c", "a"]
+    assert await keys.ids() == {"a", "b", "c", "d"}
 
 
 async def test_a_revocation_stands_with_its_first_reason(keys: KeyStore) -> None:

@@ -95,7 +95,6 @@ async def test_a_refused_large_cost_does_not_block_a_smaller_one(shared: Shared)
     rate = Rate("r", 10, 1)
     await shared.limits.take(rate, "k", 8)
     assert not (await shared.limits.take(rate, "k", 5)).allowed
-    assert shared.limits.blocked(rate, "k") is None
     assert (await shared.limits.take(rate, "k", 2)).allowed
 
 
@@ -124,21 +123,6 @@ async def test_subjects_and_limits_are_counted_apart(shared: Shared) -> None:
     assert await allowed(shared, one, "a", 2) == 1
     assert await allowed(shared, one, "b", 2) == 1
     assert await allowed(shared, other, "a", 2) == 1
-
-
-async def test_blocked_is_known_without_asking_as_soon_as_nothing_is_left(
-    shared: Shared, clock: Any
-) -> None:
-    failures = Rate("failures", 3, 60)
-    assert shared.limits.blocked(failures, "192.0.2.1") is None
-    for _ in range(3):
-        assert shared.limits.blocked(failures, "192.0.2.1") is None
-        await shared.limits.take(failures, "192.0.2.1")
-    refusal = shared.limits.blocked(failures, "192.0.2.1")
-    assert refusal is not None
-    assert refusal.retry_after == pytest.approx(20.0)
-    clock.tick(20.0 + SOON)
-    assert shared.limits.blocked(failures, "192.0.2.1") is None
 
 
 async def test_a_daily_quota_lasts_until_midnight_utc(shared: Shared, clock: Any) -> None:

@@ -155,6 +155,31 @@ async def test_a_table_that_is_locked_for_long_is_unavailable_and_nothing_is_sto
     assert await everything(log) == ["b"]
 
 
+async def test_changes_of_keys_are_seen_while_everything_else_about_keys_waits(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    keys = await PostgresKeys.open(database)
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE note IN ACCESS EXCLUSIVE MODE")
+        waiting = [asyncio.create_task(keys.note("kind", "name")) for _ in range(20)]
+
+        async def busy() -> bool:
+            await sql.execute("SELECT pg_stat_clear_snapshot()")
+            count: int = await sql.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND application_name = 'audit-gateway' AND datname = current_database()"
+            )
+            return count == 2
+
+        await eventually(busy)
+        assert await keys.newest_revision() == 0
+        assert await keys.changed_since(0) == (0, [])
+        assert await keys.roles_since(0) == (0, {})
+        assert not any(task.done() for task in waiting)
+    assert await asyncio.gather(*waiting) == [None] * 20
+    await keys.close()
+
+
 async def test_a_connection_lost_during_an_append_leaves_the_outcome_open_and_says_so(
     log: PostgresLog, sql: asyncpg.Connection, draft: MakeDraft
 ) -> None:

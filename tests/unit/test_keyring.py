@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.errors import Unavailable
+from gateway.errors import TooManyRequests, Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
@@ -149,6 +149,61 @@ async def test_junk_is_dropped_before_any_work(
         wrong = token[:-1] + ("0" if token[-1] != "0" else "1")
         assert await keyring.authenticate(wrong) is None
     assert work.take() == []
+
+
+class Failures:
+    """Counts what failed, and from some number on raises instead."""
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self._most = most
+
+    async def __call__(self) -> None:
+        if self.count >= self._most:
+            raise TooManyRequests("too many")
+        self.count += 1
+
+
+async def test_wrong_keys_beyond_what_may_fail_cost_no_look_up_and_right_ones_still_pass(
+    keyring: Keyring, store: SqliteKeys, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, known = await made(store, clock)
+    _, unused = await made(store, clock)
+    await keyring.refresh()
+    await keyring.authenticate(known)
+    _, other = new_token()
+    failures = Failures(3)
+    work = Work(monkeypatch, store)
+    wrong = (other, with_secret_of(known, other), "junk")
+    for token in wrong:
+        assert await keyring.authenticate(token, failures) is None
+    assert failures.count == 3
+    assert work.take().count("get") == 2
+    for token in wrong[:2]:
+        with pytest.raises(TooManyRequests):
+            await keyring.authenticate(token, failures)
+        assert work.take() == ["digest", "same"]
+    assert await keyring.authenticate(known, failures) is not None
+    assert await keyring.authenticate(unused, failures) is not None
+    # One that was made elsewhere has its turn as soon as that is known.
+    _, new = await made(store, clock)
+    with pytest.raises(TooManyRequests):
+        await keyring.authenticate(new, failures)
+    await keyring.refresh()
+    assert await keyring.authenticate(new, failures) is not None
+
+
+async def test_many_wrong_keys_at_once_cost_no_more_look_ups_than_may_fail(
+    keyring: Keyring, store: SqliteKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(monkeypatch, store)
+    failures = Failures(5)
+    tokens = [new_token()[1] for _ in range(100)]
+    answers = await asyncio.gather(
+        *(keyring.authenticate(token, failures) for token in tokens), return_exceptions=True
+    )
+    assert sum(isinstance(answer, TooManyRequests) for answer in answers) == 95
+    assert work.take().count("get") == 5
 
 
 async def test_a_revoked_key_is_still_recognised_so_that_it_can_be_told_so(
