@@ -33,7 +33,8 @@ _USED = msgspec.json.Decoder(tuple[int, list[str]])
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
     """What a ticket or a cookie allows: the stream of `key_id` with exactly these parameters.
 
-    `id` is shared by a ticket and its cookie. `expires_at` in seconds since 1970.
+    `id` is shared by a ticket and its cookie. `expires_at` in seconds since 1970. `begin` is the
+    cursor where the stream of a cookie began; it goes on from there or from later.
     """
 
     kind: Literal["ticket", "cookie"]
@@ -42,10 +43,12 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     parameters: tuple[tuple[str, str], ...]
     origin: str | None
     expires_at: float
+    begin: str = ""
 
-    def as_cookie(self, now: float) -> Ticket:
+    def as_cookie(self, now: float, begin: str) -> Ticket:
         """The cookie with which the browser comes back."""
-        return msgspec.structs.replace(self, kind="cookie", expires_at=now + COOKIE_SECONDS)
+        until = now + COOKIE_SECONDS
+        return msgspec.structs.replace(self, kind="cookie", expires_at=until, begin=begin)
 
 
 _DECODER = msgspec.json.Decoder(Ticket)
@@ -77,6 +80,29 @@ def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
         return None
     ticket = _DECODER.decode(claims)
     return ticket if now < ticket.expires_at else None
+
+
+class UsedTickets:
+    """The tickets that this process has seen used, for as long as they last."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def add(self, ticket: Ticket, now: float) -> bool:
+        """Note that it is used; False if it was noted before."""
+        while self._until and self._until[oldest := next(iter(self._until))] <= now:
+            del self._until[oldest]
+        if ticket.id in self._until:
+            return False
+        self._until[ticket.id] = ticket.expires_at
+        return True
+
+    def remove(self, ticket: Ticket) -> None:
+        """It was not used after all."""
+        self._until.pop(ticket.id, None)
 
 
 class Use:

@@ -35,6 +35,17 @@ def client_address(request: web.Request) -> str | None:
     return None if client is None else str(client)
 
 
+def is_secure(request: web.Request) -> bool:
+    """Whether the client came over TLS, also where a trusted proxy has ended it."""
+    if request.secure:
+        return True
+    peer = None if request.remote is None else _parse(request.remote)
+    if peer is None or not any(peer in network for network in request.app[TRUSTED_PROXIES]):
+        return False
+    lines = request.headers.getall("X-Forwarded-Proto", [])
+    return any(scheme.strip().lower() == "https" for line in lines for scheme in line.split(","))
+
+
 def _parse(text: str) -> Address | None:
     """An address, also with a port behind it; an IPv4 address mapped into IPv6 is the former."""
     if text.startswith("["):

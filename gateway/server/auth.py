@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -44,16 +45,23 @@ class Authenticator:
         self._throttle = Throttle(clock)
         self._limits = limits
 
-    async def authorize(self, request: web.Request, action: str) -> tuple[Key, View]:
-        """The key of the request and what it sees under `action`.
-
-        Raises `Unauthorized` or `Forbidden`.
-        """
+    async def arrive(self, request: web.Request, action: str) -> str | None:
+        """Count a request of its address, once; the address. Raises if it is one too many."""
         use = request[USE]
         again, use.attempted = bool(use.attempted), action
         address = client_address(request)
         if not again:
             await self._limits.admit_address(request, address)
+        return address
+
+    async def authorize(self, request: web.Request, action: str) -> tuple[Key, View]:
+        """The key of the request and what it sees under `action`.
+
+        Raises `Unauthorized` or `Forbidden`.
+        """
+        address = await self.arrive(request, action)
+        use = request[USE]
+        again = use.key is not None
         token = _token(request)
         if token.startswith(TICKET):
             raise Unauthorized(
@@ -75,15 +83,21 @@ class Authenticator:
         self, key_id: str, request: web.Request, action: str
     ) -> tuple[Key, View]:
         """The same for a key that a ticket names."""
+        address = await self.arrive(request, action)
         use = request[USE]
-        again, use.attempted = bool(use.attempted), action
-        address = client_address(request)
-        if not again:
-            await self._limits.admit_address(request, address)
+        again = use.key is not None
         key = use.key = await self._keyring.get(key_id)
         if key is None:
+            await self._limits.failed(request, address)
             raise Unauthorized("the key of this ticket is gone")
         return key, await self._admit(key, request, action, address, again)
+
+    async def refuse_ticket(self, request: web.Request) -> NoReturn:
+        """Count a ticket that opens nothing as a wrong key is counted, and refuse it."""
+        await self._limits.failed(request, client_address(request))
+        raise Unauthorized(
+            "the ticket is unknown, over, or was used; ask for a new one", code="invalid_ticket"
+        )
 
     async def _admit(
         self, key: Key, request: web.Request, action: str, address: str | None, again: bool

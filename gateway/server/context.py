@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.errors import Unavailable
 from gateway.ingest.writer import Writer
+from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
@@ -45,6 +46,7 @@ class Context:
     limits: AppliedLimits
     authenticator: Authenticator
     figures: Figures = field(default_factory=Figures)
+    used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None
     ready: bool = False
 

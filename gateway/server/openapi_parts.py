@@ -65,7 +65,7 @@ TICKET = {
     "in": "query",
     "schema": TEXT,
     "description": "A ticket instead of a key, for browsers; of the other parameters only "
-    "`last_event_id` and `lastEventId` may stand beside it.",
+    "`last_event_id` and `lastEventId` may stand beside it, where its cookie comes along.",
 }
 LAST_EVENT_ID = {
     "name": "Last-Event-ID",

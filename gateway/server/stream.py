@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from gateway.cursor import format_cursor
 from gateway.encode.http import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
 from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
 from gateway.encode.wire import Wire
@@ -71,8 +72,6 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
         headers.append("Transfer-Encoding: chunked")
     if origin is not None and origin in context.settings.server.allowed_origins:
         headers += [f"Access-Control-Allow-Origin: {origin}", "Vary: Origin"]
-    if access.cookie is not None:
-        headers.append(f"Set-Cookie: {access.cookie}")
     return await _open(request, access, query, wire, headers)
 
 
@@ -88,7 +87,9 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     return await _open(request, access, query, wire, headers)
 
 
-async def _begin(context: Context, query: Query, floors: tuple[int, ...]) -> Begin:
+async def _begin(
+    context: Context, query: Query, floors: tuple[int, ...], access: tickets.Access
+) -> Begin:
     if not context.ready:
         raise Unavailable("the gateway is stopping; connect again", code="stopping", retry_after=2)
     if len(context.hub.subscriptions) >= context.settings.stream.max_streams:
@@ -97,7 +98,8 @@ async def _begin(context: Context, query: Query, floors: tuple[int, ...]) -> Beg
             code="too_many_streams",
             retry_after=5,
         )
-    return await find_begin(context.log, query, floors)
+    begin = await find_begin(context.log, query, floors)
+    return tickets.not_before(begin, access, context.log.epoch)
 
 
 async def _open(
@@ -112,7 +114,10 @@ async def _open(
     question = Question(query.wanted, access.view, query.filter, floors)
     use = request[USE]
     ask(use, access.pairs, query, access.view)
-    begin = await _begin(context, query, floors)
+    begin = await _begin(context, query, floors, access)
+    if access.ticket is not None:
+        cursor = format_cursor(context.log.epoch, begin.offset)
+        headers = [*headers, f"Set-Cookie: {tickets.set_cookie(access.ticket, cursor, request)}"]
     place = await context.limits.open_stream(request, access.key)
     with ExitStack() as unless_opened:
         if place is not None:

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.clock import format_rfc3339
+from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.keys.key import Key
 from gateway.keys.policy import View
@@ -21,10 +22,12 @@ from gateway.keys.ticket import (
     read_ticket,
     sign,
 )
+from gateway.server.address import is_secure
 from gateway.server.auth import offered_ticket
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import check_origin
+from gateway.server.position import Begin
 from gateway.server.problem import json_response
 from gateway.server.query import RESUME, Pairs, pairs_of_body, parse_stream
 
@@ -34,13 +37,15 @@ _COOKIE = "audit_stream_"
 class Access(msgspec.Struct, frozen=True):
     """A stream that may be opened: with whose key, what it sees, and the parameters.
 
-    `cookie` is a `Set-Cookie` value to answer with.
+    `ticket` is the one that is used with it, where the answer has to set its cookie. `begin` is
+    the cursor before which it must not begin, if there is one.
     """
 
     key: Key
     view: View
     pairs: list[tuple[str, str]]
-    cookie: str | None = None
+    ticket: Ticket | None = None
+    begin: str = ""
 
 
 async def create(request: web.Request) -> web.Response:
@@ -52,43 +57,62 @@ async def create(request: web.Request) -> web.Response:
     now = context.clock.now()
     parse_stream(pairs, None, now)
     ticket = new_ticket(key.id, tuple(pairs), request.headers.get("Origin"), now)
-    text = sign(ticket, context.keyring.peppers.current.secret)
-    if len(text) > MAX_LENGTH:
+    secret = context.keyring.peppers.current.secret
+    text = sign(ticket, secret)
+    # Its cookie is longer by the cursor.
+    cookie = ticket.as_cookie(now, format_cursor(context.log.epoch, context.log.head))
+    if len(sign(cookie, secret)) > MAX_LENGTH:
         raise InvalidRequest("the parameters are too long for a ticket; shorten the filter")
     expires_at = format_rfc3339(int(ticket.expires_at * 1_000_000))
     return json_response({"ticket": text, "expires_at": expires_at}, status=201)
 
 
 async def access(request: web.Request) -> Access:
-    """What the credentials of a stream request open: a key's, or a ticket's own stream."""
+    """What the credentials of a stream request open: a key's, or a ticket's own stream.
+
+    The store is asked last, and once for each ticket: of those that are replayed it hears nothing.
+    """
     context = request.app[CONTEXT]
+    authenticator = context.authenticator
+    await authenticator.arrive(request, "stream")
     text = request.query.get("ticket") or offered_ticket(request)
     if text is None:
-        key, view = await context.authenticator.authorize(request, "stream")
+        key, view = await authenticator.authorize(request, "stream")
         return Access(key, view, list(request.query.items()))
     now = context.clock.now()
-    ticket = _read(text, context, now)
+    cookie = _from_cookies(request.cookies.values(), text, context, now)
+    ticket = cookie or _read(text, context, now)
     # Before it counts as used: another page must not spend it.
     _check_origin(request, ticket)
-    cookie: str | None = None
-    if ticket is not None and ticket.kind == "ticket" and await _first_use(context, ticket):
-        if "ticket" in request.query:
-            cookie = _set_cookie(ticket.as_cookie(now), context, request)
-    else:
-        ticket = _from_cookies(request.cookies.values(), text, context, now)
-    if ticket is None:
-        raise Unauthorized(
-            "the ticket is unknown, over, or was used; ask for a new one", code="invalid_ticket"
+    resumed = _resume(request.query.items())
+    if cookie is not None:
+        key, view = await authenticator.authorize_key(cookie.key_id, request, "stream")
+        return Access(key, view, [*cookie.parameters, *resumed], begin=cookie.begin)
+    if ticket is None or ticket.kind != "ticket":
+        await authenticator.refuse_ticket(request)
+    if any(value for _, value in resumed) or request.headers.get("Last-Event-ID"):
+        raise InvalidRequest(
+            "a ticket begins where it was made to begin: send no position beside it, or ask for a "
+            "ticket with `after`",
+            parameter="last_event_id",
         )
-    _check_origin(request, ticket)
-    key, view = await context.authenticator.authorize_key(ticket.key_id, request, "stream")
-    return Access(key, view, [*ticket.parameters, *_resume(request.query.items())], cookie)
+    key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
+    if not await _first_use(context, ticket, now):
+        await authenticator.refuse_ticket(request)
+    in_url = "ticket" in request.query
+    return Access(key, view, list(ticket.parameters), ticket if in_url else None)
 
 
-async def _first_use(context: Context, ticket: Ticket) -> bool:
+async def _first_use(context: Context, ticket: Ticket, now: float) -> bool:
     """Whether nobody has used the ticket before, in this process or in any other."""
+    if not context.used_tickets.add(ticket, now):
+        return False
     use = Use(ticket)
-    await context.key_store.update_notes(KIND, {use.name: use})
+    try:
+        await context.key_store.update_notes(KIND, {use.name: use})
+    except BaseException:
+        context.used_tickets.remove(ticket)
+        raise
     return use.first
 
 
@@ -101,7 +125,8 @@ def _from_cookies(cookies: Iterable[str], text: str, context: Context, now: floa
     for cookie in cookies:
         known = _read(cookie, context, now)
         if known is not None and known.kind == "cookie" and known.id == original.id:
-            return known
+            # Those of earlier versions do not say where they began.
+            return known if known.begin else None
     return None
 
 
@@ -139,8 +164,24 @@ def _resume(pairs: Pairs) -> list[tuple[str, str]]:
     return kept
 
 
-def _set_cookie(cookie: Ticket, context: Context, request: web.Request) -> str:
-    secure = "; Secure" if request.secure else ""
+def not_before(begin: Begin, access: Access, epoch: str) -> Begin:
+    """Where a stream begins, or where the stream that goes on in it began, if that is later."""
+    if not access.begin:
+        return begin
+    began_in, offset = parse_cursor(access.begin)
+    if began_in != epoch:
+        raise Unauthorized(
+            "the log is another one than the ticket was made for; ask for a new ticket",
+            code="invalid_ticket",
+        )
+    return msgspec.structs.replace(begin, offset=max(begin.offset, offset))
+
+
+def set_cookie(ticket: Ticket, begin: str, request: web.Request) -> str:
+    """The `Set-Cookie` value of a stream that was opened with a ticket and begins there."""
+    context = request.app[CONTEXT]
+    secure = "; Secure" if is_secure(request) else ""
+    cookie = ticket.as_cookie(context.clock.now(), begin)
     text = sign(cookie, context.keyring.peppers.current.secret)
     return (
         f"{_COOKIE}{cookie.id}={text}; Path=/v1/stream; "

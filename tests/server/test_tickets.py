@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from gateway_client import Answer, GatewayClient, event, key_id
 from gateways import Gateway, ShiftedClock, Start, StartProgram
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
+
+from gateway.cursor import format_cursor
+from gateway.errors import Unavailable
+from gateway.keys.ticket import KIND
 
 BEARER = "base64url.bearer.authorization.audit."
 ORIGIN = "https://siem.example"
@@ -118,6 +123,66 @@ async def test_a_browser_reconnects_with_its_cookie(gateway: Gateway) -> None:
     assert (await again.event())["id"] == "2"
 
 
+async def test_a_position_beside_a_ticket_is_refused_and_the_ticket_is_not_spent(
+    gateway: Gateway,
+) -> None:
+    await gateway.send(event(id="1"))
+    text = await ticket(gateway, **{"from": "now"})
+    start = format_cursor(gateway.context.log.epoch, 0)
+    beside: list[dict[str, Any]] = [
+        {"headers": {"Last-Event-ID": start}}, {"last_event_id": start}, {"lastEventId": start},
+    ]  # fmt: skip
+    for options in beside:
+        problem = (await refused(gateway, text, **options)).problem(400, "invalid_request")
+        assert problem["parameter"] == "last_event_id"
+    stream = await opened(gateway, text, lastEventId="")
+    await gateway.send(event(id="2"))
+    assert (await stream.event())["id"] == "2"
+
+
+async def test_a_cookie_goes_back_no_further_than_where_its_stream_began(
+    gateway: Gateway,
+) -> None:
+    await gateway.send(event(id="1"))
+    text = await ticket(gateway, on_gap="skip", **{"from": "now"})
+    stream = await opened(gateway, text)
+    stream.close()
+    await gateway.send(event(id="2"))
+    for epoch in (gateway.context.log.epoch, "anotherlog"):
+        headers = {"Cookie": cookie_of(stream), "Last-Event-ID": format_cursor(epoch, 0)}
+        again = await opened(gateway, text, headers=headers)
+        assert (await again.event())["id"] == "2"
+        again.close()
+
+
+async def test_a_cookie_of_another_log_opens_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = await ticket(gateway)
+    stream = await opened(gateway, text)
+    monkeypatch.setattr(type(gateway.context.log), "epoch", "anotherlog")
+    answer = await refused(gateway, text, headers={"Cookie": cookie_of(stream)})
+    answer.problem(401, "invalid_ticket")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "scheme", "secure"),
+    [
+        ("127.0.0.0/8", "https", True),
+        ("127.0.0.0/8", "http", False),
+        ("192.0.2.0/24", "https", False),
+    ],
+)
+async def test_the_cookie_is_secure_where_a_trusted_proxy_says_that_the_client_is(
+    start: Start, trusted: str, scheme: str, secure: bool
+) -> None:
+    gateway = await start(server={"trusted_proxies": (ip_network(trusted),)})
+    headers = {"X-Forwarded-Proto": scheme}
+    stream = await opened(gateway, await ticket(gateway), headers=headers)
+    attributes = stream.answer.headers["set-cookie"].split("; ")
+    assert ("Secure" in attributes) is secure
+
+
 async def test_the_cookie_is_kept_from_scripts_other_sites_and_other_paths(
     gateway: Gateway,
 ) -> None:
@@ -156,6 +221,64 @@ async def test_any_change_of_a_ticket_makes_it_worthless(gateway: Gateway) -> No
         with pytest.raises(Refused) as refusal:
             await opened(gateway, changed)
         assert refusal.value.answer.status in (400, 401)
+    await opened(gateway, text)
+
+
+async def test_tickets_that_open_nothing_are_limited_as_wrong_keys_and_as_requests(
+    start: Start,
+) -> None:
+    gateway = await start(limits={"address_failures_per_minute": 3})
+    text = await ticket(gateway)
+    stream = await opened(gateway, text)
+    answers = [await refused(gateway, one) for one in ("junk", text, "alpt_x.y", "junk", text)]
+    assert [answer.status for answer in answers] == [401] * 3 + [429] * 2
+    await opened(gateway, await ticket(gateway))
+    await opened(gateway, text, headers={"Cookie": cookie_of(stream)})
+
+
+async def test_a_ticket_that_is_none_counts_as_a_request_of_its_address(start: Start) -> None:
+    # One of these requests has made the user's key.
+    limits = {"address_requests_per_second": 1, "address_requests_burst": 3}
+    gateway = await start(limits=limits)
+    statuses = [(await refused(gateway, "junk")).status for _ in range(4)]
+    assert statuses == [401, 401, 429, 429]
+
+
+async def test_replays_and_tickets_of_ended_keys_cost_no_call_of_the_store(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await gateway.reader_key()
+    used, unused = await ticket(gateway, key), await ticket(gateway, key)
+    stream = await opened(gateway, used)
+    notes: list[str] = []
+    update = gateway.context.key_store.update_notes
+
+    async def noted(kind: str, updates: Any) -> None:
+        notes.append(kind)
+        await update(kind, updates)
+
+    monkeypatch.setattr(gateway.context.key_store, "update_notes", noted)
+    for _ in range(5):
+        (await refused(gateway, used)).problem(401, "invalid_ticket")
+    again = await opened(gateway, used, headers={"Cookie": cookie_of(stream)})
+    await gateway.revoke(key)
+    await again.to_end()
+    for _ in range(5):
+        (await refused(gateway, unused)).problem(401, "key_revoked")
+    assert KIND not in notes
+
+
+async def test_a_ticket_that_could_not_be_noted_can_be_used_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = await ticket(gateway)
+
+    async def fails(*_: Any) -> None:
+        raise Unavailable("the store is away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(gateway.context.key_store, "update_notes", fails)
+        assert (await refused(gateway, text)).status == 503
     await opened(gateway, text)
 
 

@@ -16,6 +16,7 @@ from gateway.keys.ticket import (
     TICKET_SECONDS,
     Ticket,
     Use,
+    UsedTickets,
     new_ticket,
     read_ticket,
     sign,
@@ -58,9 +59,9 @@ def test_a_ticket_is_over_after_thirty_seconds() -> None:
 
 
 def test_the_cookie_opens_the_same_stream_for_longer() -> None:
-    cookie = TICKET.as_cookie(NOW + 10)
+    cookie = TICKET.as_cookie(NOW + 10, "begin")
     assert cookie == msgspec.structs.replace(
-        TICKET, kind="cookie", expires_at=NOW + 10 + COOKIE_SECONDS
+        TICKET, kind="cookie", expires_at=NOW + 10 + COOKIE_SECONDS, begin="begin"
     )
     assert read_ticket(sign(cookie, PEPPER), PEPPER, NOW + 40) == cookie
 
@@ -90,7 +91,7 @@ def test_claims_cannot_be_exchanged_under_a_signature() -> None:
     forged = msgspec.structs.replace(TICKET, parameters=(), expires_at=NOW + 10**9)
     claims = base64.urlsafe_b64encode(msgspec.json.encode(forged)).rstrip(b"=").decode()
     assert read_ticket(f"{PREFIX}{claims}.{text.partition('.')[2]}", PEPPER, NOW) is None
-    cookie = sign(TICKET.as_cookie(NOW), PEPPER)
+    cookie = sign(TICKET.as_cookie(NOW, "begin"), PEPPER)
     mixed = f"{text.partition('.')[0]}.{cookie.partition('.')[2]}"
     assert read_ticket(mixed, PEPPER, NOW) is None
 
@@ -144,3 +145,14 @@ def test_notes_of_used_tickets_never_grow_in_number() -> None:
             assert not used(notes, ticket)
     assert len(notes) <= 4 * 256
     assert max(map(len, notes.values())) < 200
+
+
+def test_used_tickets_are_remembered_for_as_long_as_they_last() -> None:
+    used = UsedTickets()
+    for later in range(100):
+        ticket = new_ticket("k" * 12, (), None, NOW + later)
+        assert used.add(ticket, NOW + later)
+        assert not used.add(ticket, NOW + later + 29)
+        assert len(used) <= TICKET_SECONDS
+    used.remove(ticket)
+    assert used.add(ticket, NOW + 99)
