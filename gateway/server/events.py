@@ -79,13 +79,11 @@ async def pull(request: web.Request) -> web.Response:
     async def view_now() -> View:
         return (await context.authenticator.authorize(request, "pull"))[1]
 
-    view = await view_now()
+    key, view = await context.authenticator.authorize(request, "pull")
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
-    key = request[USE].key
-    allowed = context.limits.page(key) if key is not None else None
-    if allowed is not None:
-        query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
+    allowed = context.limits.page(request, key)
+    query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
     use = request[USE]
@@ -93,8 +91,7 @@ async def pull(request: web.Request) -> web.Response:
     events, reached, gap = await _collect(context, query, question, view_now, use)
     # It may have looked through much of the log.
     await context.authenticator.recheck(request)
-    if allowed is not None:
-        events, reached = allowed.fitting(events, reached)
+    events, reached = allowed.fitting(events, reached)
     use.action, use.events, use.end = PULLED, len(events), reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
@@ -126,7 +123,7 @@ async def by_id(request: web.Request) -> web.Response:
     """`GET /v1/events/{id}`."""
     context = request.app[CONTEXT]
     key, view = await context.authenticator.authorize(request, "pull")
-    allowed = context.limits.page(key)
+    allowed = context.limits.page(request, key)
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
     lens = view.lens(await find_floors(context.log, view, context.clock.now()))
@@ -142,8 +139,7 @@ async def by_id(request: web.Request) -> web.Response:
             code="ambiguous_id",
             tenants=sorted(event.tenant for event in found),
         )
-    if allowed is not None:
-        allowed.fitting(found, 0)
+    allowed.fitting(found, 0)
     use.action, use.events, use.about = READ, 1, f"event:{found[0].tenant}/{event_id}"
     return web.Response(
         body=found[0].json,

@@ -26,8 +26,10 @@ async def history(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     log = context.log
-    _, view = await context.authenticator.authorize(request, "pull")
+    asking, view = await context.authenticator.authorize(request, "pull")
     query = parse_history(request.query.items())
+    allowed = context.limits.page(request, asking)
+    limit = min(query.limit or 0, allowed.events)
     key = await named_key(request)
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
@@ -37,17 +39,18 @@ async def history(request: web.Request) -> web.Response:
     while True:
         try:
             page = await read_history(
-                log, context.clock, key.id, start, worn, limit=query.limit or 0, seconds=_SECONDS
+                log, context.clock, key.id, start, worn, limit=limit, seconds=_SECONDS
             )
             break
         except Overtaken:
             start = log.floor
     await context.authenticator.recheck(request)
-    use.begin, use.end, use.events = start, page.reached, len(page.events)
+    events, reached = allowed.fitting(page.events, page.reached)
+    use.begin, use.end, use.events = start, reached, len(events)
     body = {
-        "events": [msgspec.Raw(event.json) for event in page.events],
-        "cursor": format_cursor(log.epoch, page.reached),
-        "has_more": page.reached < log.head,
+        "events": [msgspec.Raw(event.json) for event in events],
+        "cursor": format_cursor(log.epoch, reached),
+        "has_more": reached < log.head,
     }
     return web.Response(
         body=msgspec.json.encode(body),

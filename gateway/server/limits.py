@@ -32,11 +32,12 @@ from gateway.shared.limits import (
     WhenDown,
     address_subject,
 )
-from gateway.shared.ports import Delivery, Lease, Shared
+from gateway.shared.ports import Delivery, Lease, Shared, Usage
 
 Closing = Callable[[Subscription, End | None], None]
 _MOST_PLANS = 10_000
 _UNKNOWN = "unknown"
+_UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,27 @@ class _Plan:
 
 
 class Page:
-    """What of a page a key may be sent; `events` is how many."""
+    """What of a page a key may be sent; `events` is how many. Whatever is sent is counted."""
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.events = delivery.room()
+    def __init__(self, key_id: str, delivery: Delivery | None, usage: Usage) -> None:
+        self.events = _UNLIMITED if delivery is None else delivery.room()
+        self._key_id = key_id
         self._delivery = delivery
+        self._usage = usage
 
     def fitting(self, events: list[Event], reached: int) -> tuple[list[Event], int]:
         """Of the events of a page as many as fit, at least one, and how far they reach: counted
         as sent."""
-        most, size = self._delivery.room_bytes(), 0
+        most = _UNLIMITED if self._delivery is None else self._delivery.room_bytes()
+        size = 0
         for count, event in enumerate(events):
             if count and size + len(event.json) > most:
                 events, reached = events[:count], events[count - 1].offset
                 break
             size += len(event.json)
-        self._delivery.take(len(events), size)
+        if self._delivery is not None:
+            self._delivery.take(len(events), size)
+        self._usage.count(self._key_id, events=len(events), size=size)
         return events, reached
 
 
@@ -79,6 +85,7 @@ class AppliedLimits:
         self._limits = shared.limits
         self._leases = shared.leases
         self._deliveries = shared.deliveries
+        self._usage = shared.usage
         self._settings = settings
         self._clock = clock
         self._plans: dict[KeyLimits, _Plan] = {}
@@ -138,25 +145,24 @@ class AppliedLimits:
             return None
         return Pacing(delivery, self._clock, self._settings.quota_wait)
 
-    def page(self, key: Key) -> Page | None:
-        """What of a page the key may be sent, if that is limited; raises if nothing now."""
+    def page(self, request: web.Request, key: Key) -> Page:
+        """What of a page the key may be sent; raises if nothing now."""
         delivery = self._delivery(key)
-        if delivery is None:
-            return None
-        wait = delivery.take(0, 0)
-        if wait:
-            self.refusals += 1
-            if delivery.spent:
-                raise TooManyRequests(
-                    "this key has been sent all that it may be sent in a day of UTC",
-                    code="quota_exhausted",
-                    retry_after=_seconds(wait),
-                )
+        if delivery is None or not delivery.take(0, 0) or (refusal := delivery.refusal()) is None:
+            return Page(key.id, delivery, self._usage)
+        request[STANDING] = refusal
+        self.refusals += 1
+        wait = _seconds(refusal.retry_after)
+        if delivery.spent:
             raise TooManyRequests(
-                "this key has been sent more than it may be sent in so short a time; wait",
-                retry_after=_seconds(wait),
+                "this key has been sent all that it may be sent in a day of UTC",
+                code="quota_exhausted",
+                retry_after=wait,
             )
-        return Page(delivery)
+        raise TooManyRequests(
+            "this key has been sent more than it may be sent in so short a time; wait",
+            retry_after=wait,
+        )
 
     async def _take(self, request: web.Request, limit: Limit, subject: str, what: str) -> Decision:
         decision = await self._limits.take(limit, subject)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from gateway.clock import Clock
-from gateway.shared.limits import Daily, Limit, Standing
+from gateway.shared.limits import Daily, Decision, Limit, Standing
 
 _MOST_AT_ONCE = 1 << 30
 
@@ -53,6 +55,18 @@ class Bucket:
 
     def room_bytes(self) -> int:
         return self._room(self._size)
+
+    def refusal(self) -> Decision | None:
+        longest: Decision | None = None
+        for part in self.parts.values():
+            limit, standing = part.limit, part.standing
+            limit.settle(standing, limit.time(self._clock))
+            over = limit.seconds_over(standing)
+            if over > (longest.retry_after if longest is not None else 0.0):
+                found = limit.decision(standing, False, 0, source="local")
+                # What was delivered has to be paid off; there need not be room for one more.
+                longest = msgspec.structs.replace(found, retry_after=over)
+        return longest
 
     @property
     def spent(self) -> bool:

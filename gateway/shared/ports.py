@@ -47,6 +47,10 @@ class Delivery(Protocol):
     def room_bytes(self) -> int:
         """Likewise, how many bytes; at least 1."""
 
+    def refusal(self) -> Decision | None:
+        """Where it stands in the limit that it has to wait for longest, if it has to wait;
+        `retry_after` is until the next delivery may be made."""
+
     @property
     def spent(self) -> bool:
         """Whether a daily quota is used up; else whoever waits does so for a rate."""

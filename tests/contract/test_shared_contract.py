@@ -325,10 +325,19 @@ async def test_a_quota_is_spent_until_midnight_and_a_rate_never_is(
     shared: Shared, clock: Any
 ) -> None:
     delivery = shared.deliveries.of("k", events=[Rate("e", 1, 1), Daily("d", 100)])
+    assert delivery.refusal() is None
     delivery.take(99, 0)
     assert not delivery.spent
+    refusal = delivery.refusal()
+    assert refusal is not None
+    assert (refusal.allowed, refusal.limit, refusal.remaining) == (False, 1, 0)
+    assert refusal.retry_after == pytest.approx(98.0)
     delivery.take(1, 0)
     assert delivery.spent
+    refusal = delivery.refusal()
+    assert refusal is not None
+    assert (refusal.limit, refusal.window, refusal.remaining) == (100, 86400, 0)
+    assert refusal.retry_after == pytest.approx(delivery.take(0, 0))
     clock.tick(86400 - clock.now() % 86400)
     assert not delivery.spent
 
@@ -338,6 +347,7 @@ async def test_without_limits_there_is_nothing_to_wait_for(shared: Shared) -> No
     assert delivery.take(10**6, 10**9) == 0.0
     assert min(delivery.room(), delivery.room_bytes()) >= 10**6
     assert not delivery.spent
+    assert delivery.refusal() is None
 
 
 async def test_connecting_anew_is_no_way_around_a_delivery_rate(shared: Shared) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gateway_client import DEADLINE, Event, event, key_id
 from gateways import Gateway, ShiftedClock, Start
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
+from use_record import KEYS, about, told
 
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
 every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -356,15 +357,51 @@ async def test_pages_are_as_large_in_bytes_as_the_key_may_be_sent(gateway: Gatew
 
 
 async def test_a_key_over_its_quota_pulls_nothing_more_today(gateway: Gateway) -> None:
-    key = await gateway.mint(READ, limits={"events_per_day": 2})
+    key = await gateway.mint(READ, limits={"events_per_day": 2, "requests_per_second": 1000})
     await gateway.send_many(2)
     await gateway.send(event(id="one-more"))
     assert len((await gateway.pull(key))["events"]) == 2
-    for path in ("/v1/events", "/v1/events/one-more"):
+    for path in ("/v1/events", "/v1/events/one-more", f"/v1/keys/{key_id(key)}/history"):
         answer = await gateway.get(path, key=key)
         answer.problem(429, "quota_exhausted")
-        assert 1 <= int(answer.headers["Retry-After"]) <= 86400
+        wait = int(answer.headers["Retry-After"])
+        assert 1 <= wait <= 86400
+        assert answer.headers["RateLimit-Policy"] == "2;w=86400"
+        standing = [answer.headers[f"RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")]
+        assert standing == ["2", "0", str(wait)]
     assert (await gateway.get("/v1/events/one-more")).status == 200
+
+
+async def test_a_page_above_a_rate_says_how_the_key_stands_in_it(gateway: Gateway) -> None:
+    key = await gateway.mint(READ, limits={"bytes_per_second": 1000, "events_per_second": 100})
+    await gateway.send(event(data={"x": "x" * 5000}))
+    assert len((await gateway.pull(key))["events"]) == 1
+    answer = await gateway.get("/v1/events", key=key)
+    answer.problem(429, "rate_limited")
+    assert answer.headers["RateLimit-Policy"] == "1000;w=1"
+    assert answer.headers["RateLimit-Remaining"] == "0"
+    # All of it is there again a second after anything is.
+    reset, wait = int(answer.headers["RateLimit-Reset"]), int(answer.headers["Retry-After"])
+    assert reset == wait + 1 >= 4
+
+
+async def test_a_history_is_as_long_as_the_key_may_be_sent(gateway: Gateway) -> None:
+    subject = key_id(gateway.user)
+    own = {"actions": ["pull"], "categories": ["gateway.keys"]}
+    reader = await gateway.mint(own, limits={"events_per_day": 3})
+    for change in ("suspend", "resume", "suspend", "resume"):
+        await gateway.post(f"/v1/keys/{subject}/{change}", key=gateway.admin)
+    await told(gateway, 5, category=KEYS, resource=about(gateway.user))
+    auditor = await gateway.mint(own)
+    page = (await gateway.get(f"/v1/keys/{subject}/history", key=reader)).json()
+    assert [one["action"] for one in page["events"]] == [
+        "key.created", "key.suspended", "key.resumed",
+    ]  # fmt: skip
+    assert page["has_more"] is True
+    path = f"/v1/keys/{subject}/history?after={page['cursor']}"
+    (await gateway.get(path, key=reader)).problem(429, "quota_exhausted")
+    rest = (await gateway.get(path, key=auditor)).json()
+    assert [one["action"] for one in rest["events"]] == ["key.suspended", "key.resumed"]
 
 
 async def test_what_a_waiting_stream_may_no_longer_see_does_not_come_when_it_goes_on(

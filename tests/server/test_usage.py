@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
-from gateway_client import event, key_id
+from gateway_client import NDJSON, event, key_id
 from gateways import Gateway
+from use_record import KEYS, about, told
 
 
 async def used(gateway: Gateway, key: str) -> dict[str, int]:
@@ -49,6 +51,30 @@ async def test_what_live_streams_of_two_keys_get_is_counted_for_each(gateway: Ga
     assert [(await used(gateway, key))["events"] for key in keys] == [4, 2]
     for socket in sockets:
         await socket.close()
+
+
+async def test_what_is_pulled_is_counted_as_what_is_streamed(gateway: Gateway) -> None:
+    own = {"actions": ["pull"], "categories": ["auth", "gateway.keys"]}
+    key = await gateway.mint(own)
+    await gateway.send(event(id="a"), event(id="b"), event(id="c", category="billing"))
+    pages = [
+        await gateway.get("/v1/events?category=auth", key=key),
+        await gateway.get("/v1/events?category=auth&limit=1", key=key, headers={"Accept": NDJSON}),
+    ]
+    sent = [*pages[0].json()["events"], *pages[1].lines()]
+    sent.append((await gateway.get("/v1/events/b", key=key)).json())
+    (await gateway.get("/v1/events/c", key=key)).problem(404, "not_found")
+    path = f"/v1/keys/{key_id(key)}/history"
+    await told(gateway, category=KEYS, resource=about(key))
+    sent += (await gateway.get(path, key=key)).json()["events"]
+    counts = await used(gateway, key)
+    assert counts["events"] == len(sent) == 5
+    assert counts["bytes"] == sum(len(orjson.dumps(one)) for one in sent)
+
+
+async def test_what_is_sent_in_is_not_counted_as_delivered(gateway: Gateway) -> None:
+    await gateway.send(event(), event())
+    assert (await used(gateway, gateway.user))["events"] == 0
 
 
 @pytest.mark.parametrize(
