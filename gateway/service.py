@@ -44,9 +44,9 @@ from gateway.server.listening import cannot_listen
 from gateway.server.malformed import MOST_LINE, Runner
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
+from gateway.shared.ledger import own_ledger
 from gateway.shared.memory import shared_in_process
 from gateway.shared.ports import Shared
-from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.ports import Followed, KeyStore, Log
 from gateway.store.sqlite_follower import SqliteFollower
@@ -115,7 +115,7 @@ async def _start_parts(
     peppers.read()
     key_store = await open_keys(settings)
     stack.push_async_callback(key_store.close)
-    shared = await _enter_shared(settings, folder, clock, stack)
+    shared = await _enter_shared(settings, clock, stack)
     writer = Writer(
         log,
         queue_events=settings.ingest.queue_events,
@@ -265,9 +265,7 @@ async def open_keys(settings: Settings) -> KeyStore:
     return SqliteKeys(DataFolder(settings.data).keys)
 
 
-async def _enter_shared(
-    settings: Settings, folder: DataFolder, clock: Clock, stack: AsyncExitStack
-) -> Shared:
+async def _enter_shared(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Shared:
     """What replicas share: over Redis, or in this process alone."""
     if settings.redis.url:
         from gateway.shared.redis import shared_over_redis
@@ -275,8 +273,7 @@ async def _enter_shared(
 
         address = parse_address(settings.redis.url)
         return await stack.enter_async_context(shared_over_redis(address, clock))
-    ledger = SqliteLedger(folder.path / "usage.db")
-    stack.push_async_callback(ledger.close)
+    ledger = await stack.enter_async_context(own_ledger(settings))
     return await stack.enter_async_context(shared_in_process(clock, ledger))
 
 

@@ -45,19 +45,16 @@ def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) 
 
 async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:
     from gateway.clock import SystemClock, parse_duration
+    from gateway.shared.ledger import ledger_to_read
     from gateway.shared.meter import Meter
-    from gateway.shared.sqlite_usage import SqliteLedger
-    from gateway.store.folder import DataFolder
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _):
         known_key(await store.get(key_id), key_id)
-    ledger = SqliteLedger(DataFolder(settings.data).path / "usage.db")
-    try:
-        meter = Meter(ledger, SystemClock())
+    clock = SystemClock()
+    async with ledger_to_read(settings, clock) as ledger:
+        meter = Meter(ledger, clock)
         rows = await meter.rows(key_id, parse_duration(window), parse_duration(step))
-    finally:
-        await ledger.close()
     return [row.public() for row in rows]
 
 

@@ -1,34 +1,55 @@
-"""What every ledger of usage does: in memory, in a file, in Redis."""
+"""What every ledger of usage does: in memory, in a file, in PostgreSQL, in Redis."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from gateway.shared.memory import MemoryLedger
-from gateway.shared.meter import Batch, Ledger
+from gateway.shared.meter import Batch, Ledger, Meter
+from gateway.shared.postgres_usage import PostgresLedger
 from gateway.shared.redis_address import parse_address
 from gateway.shared.redis_link import Link
 from gateway.shared.redis_usage import RedisLedger
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.shared.windows import DAY, HOUR, MINUTE, Counts
+from tests.contract.conftest import POSTGRES
 from tests.contract.sharing import START, StillClock, new_prefix
+from tests.services.postgres import PostgresServer
 from tests.services.valkey import Valkey
 
 NOW = MINUTE.index(START)
 Entries = dict[str, tuple[int, Counts]]
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
+@pytest.fixture(params=POSTGRES)
+async def database(
+    request: pytest.FixtureRequest, postgres: Callable[[str], PostgresServer]
+) -> AsyncIterator[str]:
+    """The URL of an empty database."""
+    async with postgres(request.param.removeprefix("postgres")).database() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", *POSTGRES])
+async def ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: Callable[[str], PostgresServer]
+) -> AsyncIterator[Ledger]:
     if request.param == "memory":
         yield MemoryLedger()
     elif request.param == "sqlite":
         file = SqliteLedger(tmp_path / "usage.db")
         yield file
         await file.close()
+    elif request.param in POSTGRES:
+        async with postgres(request.param.removeprefix("postgres")).database() as url:
+            table = await PostgresLedger.open(url)
+            yield table
+            await table.close()
     else:
         with Valkey() as server:
             link = Link(parse_address(server.url), StillClock(), new_prefix())
@@ -94,4 +115,49 @@ async def test_a_file_forgets_what_is_no_longer_shown(tmp_path: Path) -> None:
     await ledger.add(batch(1, {"k": (later, (1, 0, 0, 0, 0))}, writer="after a restart"))
     assert await ledger.read("k", MINUTE, 0, 10**9) == {later: (1, 0, 0, 0, 0)}
     assert len(await ledger.read("k", HOUR, 0, 10**9)) == 2
+    await ledger.close()
+
+
+async def test_a_database_keeps_the_counts_of_all_who_add_to_it_at_once(database: str) -> None:
+    ledgers = [await PostgresLedger.open(database) for _ in range(3)]
+    entries: Entries = {f"k{n}": (NOW, (1, 0, n, 0, 0)) for n in range(200)}
+    for number in (1, 2, 3):
+        await asyncio.gather(
+            *(
+                ledger.add(batch(number, entries, writer=str(place)))
+                for place, ledger in enumerate(ledgers)
+                for _ in range(2)
+            )
+        )
+    for ledger in ledgers:
+        assert await ledger.read("k7", DAY, 0, 10**6) == {DAY.index(START): (9, 0, 63, 0, 0)}
+        await ledger.close()
+
+
+async def test_a_database_forgets_what_is_no_longer_shown(database: str) -> None:
+    ledger = await PostgresLedger.open(database)
+    later = NOW + MINUTE.kept // 60 + 60
+    await ledger.add(batch(1, {"k": (NOW, (1, 0, 0, 0, 0))}))
+    await ledger.add(batch(1, {"k": (later, (1, 0, 0, 0, 0))}, writer="another process"))
+    assert await ledger.read("k", MINUTE, 0, 10**9) == {later: (1, 0, 0, 0, 0)}
+    assert len(await ledger.read("k", HOUR, 0, 10**9)) == 2
+    # Whoever else adds to it is not forgotten.
+    await ledger.add(batch(1, {"k": (NOW, (1, 0, 0, 0, 0))}))
+    assert len(await ledger.read("k", HOUR, 0, 10**9)) == 2
+    await ledger.close()
+
+
+async def test_usage_waits_while_it_cannot_be_stored_and_is_counted_once(database: str) -> None:
+    ledger = await PostgresLedger.open(database)
+    meter = Meter(ledger, StillClock())
+    connection = await asyncpg.connect(database)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE audit_gateway.usage")
+        meter.count("k", requests=1)
+        assert not await meter.flush()
+        meter.count("k", requests=2)
+    assert await meter.flush()
+    [row] = await meter.rows("k", 60, 60)
+    assert row.requests == 3
+    await connection.close()
     await ledger.close()

@@ -7,8 +7,10 @@ from typing import Any
 import orjson
 import pytest
 from gateway_client import NDJSON, event, key_id
-from gateways import Gateway
+from gateways import Gateway, Start, finish_program
 from use_record import KEYS, about, told
+
+from tests.services.valkey import Valkey
 
 
 async def used(gateway: Gateway, key: str) -> dict[str, int]:
@@ -90,6 +92,23 @@ async def test_a_question_that_cannot_be_answered_is_refused(
 ) -> None:
     path = f"/v1/keys/{key_id(gateway.admin)}/usage?{query}"
     (await gateway.get(path, key=gateway.admin)).problem(400, code)
+
+
+async def test_the_program_reads_what_gateways_have_counted_in_redis(start: Start) -> None:
+    with Valkey() as redis:
+        gateway = await start(redis={"url": redis.url})
+        for _ in range(3):
+            await gateway.get("/v1/events")
+        assert (await used(gateway, gateway.user))["requests"] == 3
+        data = str(gateway.context.settings.data)
+        asked = ("keys", "usage", key_id(gateway.user), "--json", "--data", data)
+        status, out, errors = await finish_program(*asked, redis__url=redis.url)
+        assert status == 0, errors
+        assert sum(row["requests"] for row in orjson.loads(out)["rows"]) == 3
+        redis.kill()
+        status, out, errors = await finish_program(*asked, redis__url=redis.url)
+        assert status == 5
+        assert "usage cannot be read while Redis is away" in errors
 
 
 async def test_usage_needs_its_own_action_and_a_key_that_exists(gateway: Gateway) -> None:

@@ -1,0 +1,78 @@
+"""`Ledger` in PostgreSQL, beside log and keys: usage of all gateways on one database.
+
+Durability: what `add` has returned for survives the death of process and
+machine, and a failover that loses no commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.shared.meter import Batch
+from gateway.shared.windows import COUNTERS, TIERS, Counts, Tier
+from gateway.store.postgres import SCHEMA, Database, migrate
+
+_COLUMNS = ", ".join(COUNTERS)
+_SUMS = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in COUNTERS)
+_BOUND = ", ".join(f"${place}::bigint[]" for place in range(3, 4 + len(COUNTERS)))
+_ADD = (
+    f"INSERT INTO usage AS kept (key_id, tier, unit, {_COLUMNS}) "
+    f"SELECT * FROM unnest($1::text[], $2::text[], {_BOUND}) "
+    f"ON CONFLICT (key_id, tier, unit) DO UPDATE SET {_SUMS}"
+)
+_READ = (
+    f"SELECT unit, {_COLUMNS} FROM usage WHERE key_id = $1 AND tier = $2 AND unit BETWEEN $3 AND $4"
+)
+_NEW = (
+    "INSERT INTO usage_writer AS known (id, number) VALUES ($1, $2) ON CONFLICT (id) "
+    "DO UPDATE SET number = excluded.number, seen = now() WHERE known.number < excluded.number "
+    "RETURNING true"
+)
+# Longer than any batch is offered again.
+_FORGET = "DELETE FROM usage_writer WHERE seen < now() - interval '1 day'"
+_PRUNE = "DELETE FROM usage WHERE tier = $1 AND unit < $2"
+_PRUNE_BATCHES = 1000
+
+
+class PostgresLedger:
+    """Usage in one PostgreSQL schema. Use `await PostgresLedger.open(...)`."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        # A gateway that stops while the database hangs does not wait for long.
+        self._database = Database(url, 1, schema, statement_timeout="3s", lock_timeout="2s")
+
+    @classmethod
+    async def open(cls, url: str, schema: str = SCHEMA) -> PostgresLedger:
+        """Raises `Unavailable` if the database cannot be reached, `GatewayError` if it
+        cannot be used."""
+        await migrate(url, schema)
+        return cls(url, schema)
+
+    async def add(self, batch: Batch) -> None:
+        # In one order, so that two processes never wait for each other.
+        rows = sorted(
+            (key_id, tier.unit, tier.index(minute * 60), *counts)
+            for key_id, (minute, counts) in batch.entries.items()
+            for tier in TIERS
+        )
+        async with self._database.connection("usage was not stored") as connection:
+            async with connection.transaction():
+                if not await connection.fetchval(_NEW, batch.writer, batch.number):
+                    return
+                await connection.execute(_ADD, *zip(*rows, strict=True))
+            if batch.number % _PRUNE_BATCHES == 1:
+                # On its own: where it fails, the batch is offered again, and known.
+                await connection.execute(_FORGET)
+                newest = max(minute for minute, _ in batch.entries.values())
+                for tier in TIERS:
+                    oldest = tier.index(newest * 60 - tier.kept)
+                    await connection.execute(_PRUNE, tier.unit, oldest)
+
+    async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
+        async with self._database.connection("usage cannot be read") as connection:
+            rows = await connection.fetch(_READ, key_id, tier.unit, first, last)
+        return {unit: tuple(counts) for unit, *counts in rows}
+
+    async def close(self) -> None:
+        """Nothing may be called afterwards."""
+        await self._database.close()
