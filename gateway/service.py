@@ -44,9 +44,7 @@ from gateway.server.listening import cannot_listen
 from gateway.server.malformed import MOST_LINE, Runner
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
-from gateway.shared.ledger import own_ledger
-from gateway.shared.memory import shared_in_process
-from gateway.shared.ports import Shared
+from gateway.shared.chosen import shared_of
 from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.ports import Followed, KeyStore, Log
 from gateway.store.sqlite_follower import SqliteFollower
@@ -115,7 +113,7 @@ async def _start_parts(
     peppers.read()
     key_store = await open_keys(settings)
     stack.push_async_callback(key_store.close)
-    shared = await _enter_shared(settings, clock, stack)
+    shared = await stack.enter_async_context(shared_of(settings, clock))
     writer = Writer(
         log,
         queue_events=settings.ingest.queue_events,
@@ -263,18 +261,6 @@ async def open_keys(settings: Settings) -> KeyStore:
 
         return await PostgresKeys.open(settings.store_url)
     return SqliteKeys(DataFolder(settings.data).keys)
-
-
-async def _enter_shared(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Shared:
-    """What replicas share: over Redis, or in this process alone."""
-    if settings.redis.url:
-        from gateway.shared.redis import shared_over_redis
-        from gateway.shared.redis_address import parse_address
-
-        address = parse_address(settings.redis.url)
-        return await stack.enter_async_context(shared_over_redis(address, clock))
-    ledger = await stack.enter_async_context(own_ledger(settings))
-    return await stack.enter_async_context(shared_in_process(clock, ledger))
 
 
 def _log_path(settings: Settings) -> Path:

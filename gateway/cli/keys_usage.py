@@ -45,7 +45,7 @@ def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) 
 
 async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:
     from gateway.clock import SystemClock, parse_duration
-    from gateway.shared.ledger import ledger_to_read
+    from gateway.shared.chosen import ledger_to_read
     from gateway.shared.meter import Meter
 
     settings = settings_of(data)

@@ -1,4 +1,4 @@
-"""Which ledger keeps the usage of keys, going by the settings."""
+"""What replicas share, as the settings choose it: over Redis, or in each process alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
 from gateway.settings.declarations import Settings
+from gateway.shared.memory import shared_in_process
 from gateway.shared.meter import Ledger
+from gateway.shared.ports import Shared
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store.folder import DataFolder
 
@@ -17,10 +19,25 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledger]:
-    """The one that gateways with these settings write to."""
+async def shared_of(settings: Settings, clock: Clock) -> AsyncIterator[Shared]:
+    """The adapters of one process of a gateway."""
     if not settings.redis.url:
-        async with own_ledger(settings) as ledger:
+        async with _own_ledger(settings) as ledger, shared_in_process(clock, ledger) as shared:
+            yield shared
+        return
+    # Imported here: most gateways need neither the adapter nor its driver.
+    from gateway.shared.redis import shared_over_redis
+    from gateway.shared.redis_address import parse_address
+
+    async with shared_over_redis(parse_address(settings.redis.url), clock) as shared:
+        yield shared
+
+
+@asynccontextmanager
+async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledger]:
+    """Where gateways with these settings keep the usage of keys."""
+    if not settings.redis.url:
+        async with _own_ledger(settings) as ledger:
             yield ledger
         return
     from gateway.shared.redis import PREFIX
@@ -37,11 +54,10 @@ async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledg
 
 
 @asynccontextmanager
-async def own_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The one of a gateway without Redis: beside the log in PostgreSQL, or in the data folder."""
+async def _own_ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    """Where they do so without Redis: beside the log in PostgreSQL, or in the data folder."""
     ledger: SqliteLedger | PostgresLedger
     if settings.on_postgres:
-        # Imported here: most gateways need neither the adapter nor its driver.
         from gateway.shared.postgres_usage import PostgresLedger
 
         ledger = await PostgresLedger.open(settings.store_url)
