@@ -526,6 +526,7 @@ async def test_nothing_is_known_any_more_when_the_store_has_lost_changes(
     # As after a failover to a server that had not heard of the last changes.
     lagging = SqliteKeys(tmp_path / "before.db")
     keyring._store = lagging
+    _, new = await made(lagging, clock)
     if store_is_away:
 
         async def away() -> int:
@@ -542,7 +543,8 @@ async def test_nothing_is_known_any_more_when_the_store_has_lost_changes(
     assert again is not None
     assert again.revoked_at is None
     assert isinstance(keyring.decide(again, "stream", None), Allowed)
-    # What gets the lost revision is seen.
+    assert await keyring.authenticate(new, Failures(0)) is not None
+    # What comes next is seen.
     await lagging.revoke(key.id, clock.now(), "anew")
     assert [changed.id for changed in (await keyring.refresh()).keys] == [key.id]
     assert not (await keyring.refresh()).roles
