@@ -38,6 +38,7 @@ async def test_gateways_append_at_once_whatever_the_default_isolation_is(
         await asyncio.gather(
             *(log.append([[draft(id=f"{turn}-{place}")]]) for place, log in enumerate(logs))
         )
+    await until_head(logs[0], 60)
     assert len(set(await everything(logs[0]))) == 60
     for log in logs:
         await log.close()
