@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,6 +30,7 @@ settings.load_profile("here")
 START = 1_700_000_000.0
 _MOST_WORKERS = 16
 _TURNS = 20
+_ROOM = 6 << 30
 # What these set up for all of their tests takes long.
 _TOGETHER = ("test_grants_table.py", "test_masks_hold.py", "test_replica_limits.py")
 
@@ -34,6 +38,14 @@ _TOGETHER = ("test_grants_table.py", "test_masks_hold.py", "test_replica_limits.
 def pytest_xdist_auto_num_workers() -> int:
     """Most tests wait for servers, clients and time-outs: there is room for twice the cores."""
     return min(2 * (os.cpu_count() or 1), _MOST_WORKERS)
+
+
+def pytest_configure() -> None:
+    """What tests write need not last: in memory, where there is room, they wait for no disk."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
+    if roomy and "TMPDIR" not in os.environ:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
 
 
 class Together(LoadScopeScheduling):

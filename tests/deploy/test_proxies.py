@@ -212,11 +212,14 @@ async def test_a_drain_ends_streams_with_their_cursors_and_clients_come_back(
             cursors = {(await stream.event()).cursor for stream in streams}
             [cursor] = cursors
             ending = asyncio.create_task(asyncio.to_thread(process.stop))
-            for stream in streams:
+            ends = {}
+            for transport, stream in zip(TRANSPORTS, streams, strict=True):
                 while (end := await stream.message()).kind != "end":
                     assert end.kind in ("bookmark", "caught-up")
                 assert end.content["code"] == 1012
-                assert cursor in json.dumps(end.content)
+                ends[transport] = end.content["cursor"]
+                # The gateway's own records may have moved it on.
+                assert ends[transport] >= cursor
             await ending
             status, headers, _ = await client.request("GET", "/v1/events")
             assert status == 502 or (status == 503 and int(headers["Retry-After"]) > 0)
@@ -231,7 +234,8 @@ async def test_a_drain_ends_streams_with_their_cursors_and_clients_come_back(
                 while (await client.request("GET", "/v1/events"))[0] != 200:
                     assert time.monotonic() < deadline
                     await asyncio.sleep(0.05)
-                assert await numbers(await client.stream(transport, after=cursor), 1) == [2]
+                stream = await client.stream(transport, after=ends[transport])
+                assert await numbers(stream, 1) == [2]
 
 
 async def test_tickets_are_for_https_and_in_no_log(proxy: Proxy, tenant: Tenant) -> None:

@@ -207,7 +207,8 @@ async def test_a_database_that_accepts_no_writes_is_waited_for_and_read_meanwhil
         await client.refused("store_read_only")
         await client.ready(503, "store_read_only")
         await client.stays_alive()
-        assert await client.page() == ["before"]
+        # It may have been taken until the database had read its settings again.
+        assert [name for name in await client.page() if name != "refused"] == ["before"]
         await admin.execute("SET default_transaction_read_only = off")
         await admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
         await admin.execute("SELECT pg_reload_conf()")
