@@ -97,12 +97,19 @@ def decode_events(items: Iterable[bytes], new_id: Iterator[str]) -> list[Draft]:
                 break
     if errors:
         count = f"{len(errors)} or more" if len(errors) == MAX_REPORTED else str(len(errors))
-        raise InvalidEvents(
-            f"refused: {count} of the events; nothing was stored; "
-            "mend or remove the items named in `errors` and send the rest again",
-            errors=errors,
-        )
+        raise refused_events(count, errors)
     return drafts
+
+
+def refused_events(
+    count: str | int,
+    errors: list[dict[str, Any]],
+    remedy: str = "mend or remove the items named in `errors` and send the rest again",
+) -> InvalidEvents:
+    """What is said of that many events of a request that are refused, and to do about it."""
+    return InvalidEvents(
+        f"refused: {count} of the events; nothing was stored; {remedy}", errors=errors
+    )
 
 
 def decode_event(item: bytes, new_id: Iterator[str], *, own: bool = False) -> Draft:

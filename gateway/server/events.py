@@ -13,7 +13,7 @@ from gateway.cursor import format_cursor
 from gateway.encode.wire import control_json
 from gateway.errors import Conflict, Forbidden, InvalidEvents, NotAcceptable, NotFound
 from gateway.event import Draft, Event
-from gateway.ingest.decode import decode_events, split_body
+from gateway.ingest.decode import decode_events, refused_events, split_body
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import ACCESS
 from gateway.keys.policy import View, compiled
@@ -162,11 +162,7 @@ async def _decode(items: list[bytes], clock: Clock) -> list[Draft]:
             ]
         await asyncio.sleep(0)
     if errors:
-        raise InvalidEvents(
-            f"refused: {len(errors)} of the events; nothing was stored; "
-            "mend or remove the items named in `errors` and send the rest again",
-            errors=errors,
-        )
+        raise refused_events(len(errors), errors)
     return drafts
 
 
@@ -206,11 +202,8 @@ def _check_not_followed(drafts: list[Draft], prefix: str) -> None:
         if draft.id.startswith(prefix)
     ]
     if errors:
-        raise InvalidEvents(
-            f"refused: {len(errors)} of the events; nothing was stored; "
-            "give the events named in `errors` other ids and send all again",
-            errors=errors[:1000],
-        )
+        remedy = "give the events named in `errors` other ids and send all again"
+        raise refused_events(len(errors), errors[:1000], remedy)
 
 
 async def _collect(
