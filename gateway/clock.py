@@ -13,6 +13,8 @@ from typing import Protocol
 
 from gateway.errors import InvalidRequest
 
+# macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC passes during a suspension.
+_BOOTTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = re.compile(r"(?:\d{1,9}[smhd])+", re.ASCII)
 _PART = re.compile(r"(\d+)([smhd])", re.ASCII)
@@ -32,6 +34,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go back; only differences mean anything."""
 
+    def boottime(self) -> float:
+        """Like `monotonic`, but also passes while the machine is suspended (CLOCK_BOOTTIME)."""
+
     async def sleep(self, seconds: float) -> None:
         """Return after that many seconds of this clock."""
 
@@ -44,6 +49,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:
         # Commands that never wait start about 50 ms sooner without it.

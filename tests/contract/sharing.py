@@ -65,6 +65,9 @@ class StillClock:
     def monotonic(self) -> float:
         return self.passed
 
+    def boottime(self) -> float:
+        return self.passed
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.get_running_loop().create_future()
 
