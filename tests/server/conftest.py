@@ -10,12 +10,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from gateway_client import DEADLINE
 from gateways import Gateway, Program, ShiftedClock, Start, StartProgram, run_program
 
 from gateway.clock import Clock
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
+from tests.machine_time import patience
 
 SHORT = {
     "server": {"port": 0},
@@ -98,7 +98,7 @@ async def start_program(
 async def _greeting(process: asyncio.subprocess.Process, words: str) -> str:
     """The word behind those words on the standard output of a program that is starting."""
     assert process.stdout is not None
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(patience()):
         while line := (await process.stdout.readline()).decode():
             if words in line:
                 return line.partition(words)[2].split()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -15,12 +15,13 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from tests.machine_time import Stopwatch, patience
+from tests.machine_time import eventually as eventually
+
 Event = dict[str, Any]
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PROBLEM = "application/problem+json"
 NDJSON = "application/x-ndjson"
-# Long enough for a loaded machine, short enough to see a hang as one.
-DEADLINE = 10.0
 
 
 @dataclass
@@ -89,7 +90,7 @@ class GatewayClient:
         if params:
             url = url.update_query(params)
         async with (
-            asyncio.timeout(DEADLINE),
+            asyncio.timeout(patience()),
             self.session.request(
                 method, url, headers=sent, data=data, skip_auto_headers=["Content-Type"]
             ) as response,
@@ -155,9 +156,9 @@ class GatewayClient:
         return int(rows["audit_gateway_" + name])
 
     async def streams_become(self, count: int, seconds: float = 3.0) -> None:
-        deadline = time.monotonic() + seconds
+        watch = Stopwatch()
         while (open_now := await self.streams()) != count:
-            assert time.monotonic() < deadline, f"{open_now} streams are open, not {count}"
+            assert watch.elapsed < patience(seconds), f"{open_now} streams are open, not {count}"
             await asyncio.sleep(0.01)
 
     async def connect(
@@ -183,7 +184,7 @@ class GatewayClient:
         reader, writer = await self.connect()
         try:
             writer.write(request)
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(patience()):
                 return await reader.read()
         finally:
             writer.close()
@@ -214,11 +215,3 @@ def offset_of(cursor: str) -> int:
 def cursor_at(cursor: str, offset: int) -> str:
     """A cursor of the same log that stands elsewhere."""
     return f"{cursor.rpartition('-')[0]}-{offset:020d}"
-
-
-async def eventually(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:
-    """Return once the condition holds; fail when it does not within that time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} seconds: {what}"
-        await asyncio.sleep(0.005)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import aiohttp
 import orjson
-from gateway_client import DEADLINE, Event, GatewayClient, eventually
+from gateway_client import Event, GatewayClient
 
 from gateway.clock import SystemClock, parse_rfc3339
 from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import own_event
 from gateway.server.context import Context
+from tests.machine_time import eventually, patience
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +88,7 @@ class Program(GatewayClient):
     async def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal; the exit code and what it wrote to standard error."""
         self.process.send_signal(number)
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(patience()):
             _, errors = await self.process.communicate()
         assert self.process.returncode is not None
         return self.process.returncode, errors.decode()
@@ -113,7 +114,7 @@ async def run_program(*arguments: str, **settings: str) -> asyncio.subprocess.Pr
 async def finish_program(*arguments: str, **settings: str) -> tuple[int, str, str]:
     """The exit code, standard output and standard error of a run to the end."""
     process = await run_program(*arguments, **settings)
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(patience()):
         out, errors = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), errors.decode()

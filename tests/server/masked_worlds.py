@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from gateway_client import DEADLINE, eventually
 from open_streams import masked
 
 from gateway.clock import SystemClock
@@ -34,6 +33,7 @@ from gateway.server.context import Context
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
 from gateway.store.sqlite_keys import SqliteKeys
+from tests.machine_time import eventually, patience
 
 T = TypeVar("T")
 EPOCH = "k3f9xq7m2p"
@@ -233,7 +233,7 @@ class Worlds:
 
     def begin(self, world: str, request: bytes) -> socket.socket:
         """A connection of its own on which a request was sent."""
-        sock = socket.create_connection(("127.0.0.1", self.ports[world]), timeout=DEADLINE)
+        sock = socket.create_connection(("127.0.0.1", self.ports[world]), timeout=patience())
         sock.sendall(request)
         return sock
 

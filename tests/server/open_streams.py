@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-from gateway_client import DEADLINE, NDJSON, Answer, Event, GatewayClient
+from gateway_client import NDJSON, Answer, Event, GatewayClient
+
+from tests.machine_time import patience
 
 ACCEPT = {"sse": "text/event-stream", "ndjson": NDJSON}
 SUBPROTOCOLS = {"websocket": None, "audit.v1": "audit.v1", "audit.v1.batch": "audit.v1.batch"}
@@ -71,9 +73,9 @@ class Stream(ABC):
                 self.cursor = said.content.get("cursor") or self.cursor
         return said
 
-    async def next(self, kind: str, seconds: float = DEADLINE) -> Said:
+    async def next(self, kind: str, seconds: float = 10.0) -> Said:
         """The next message of that kind; others are passed over, but no end."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patience(seconds)):
             while True:
                 said = await self.say()
                 assert said is not None, f"the connection ended before a message {kind!r}"
@@ -81,19 +83,19 @@ class Stream(ABC):
                     return said
                 assert said.kind != "end", f"{said.content} before a message {kind!r}"
 
-    async def event(self, seconds: float = DEADLINE) -> Event:
+    async def event(self, seconds: float = 10.0) -> Event:
         content: Event = (await self.next("event", seconds)).content
         return content
 
-    async def take(self, count: int, seconds: float = DEADLINE) -> list[Event]:
+    async def take(self, count: int, seconds: float = 10.0) -> list[Event]:
         """That many further events."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patience(seconds)):
             return [await self.event() for _ in range(count)]
 
-    async def to_end(self, seconds: float = DEADLINE) -> dict[str, Any]:
+    async def to_end(self, seconds: float = 10.0) -> dict[str, Any]:
         """Read up to the end of the connection; the members of the `end` message."""
         end: dict[str, Any] | None = None
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patience(seconds)):
             while (said := await self.say()) is not None:
                 assert end is None or said.kind in ("end", "close"), f"{said} after the end"
                 if said.kind == "end":
@@ -316,7 +318,7 @@ async def open_with(
     reader, writer = await client.connect(receive_buffer)
     try:
         writer.write(request)
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(patience()):
             head = await reader.readuntil(b"\r\n\r\n")
             first, *rest = head.decode("latin-1").split("\r\n")[:-2]
             status = int(first.split()[1])

@@ -10,6 +10,8 @@ import pytest
 from gateway_client import Answer, event, key_id, with_checksum
 from gateways import Gateway, Start
 
+from tests.machine_time import patience
+
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
 JUNK = "alpk_" + "x" * 66
 STRANGER = with_checksum("alpk_" + "A" * 12 + "_" + "B" * 43)
@@ -190,7 +192,7 @@ async def test_to_be_too_fast_is_recorded_and_is_no_unusual_activity(start: Star
     key = await gateway.mint(READ, limits={"requests_per_second": 1})
     assert statuses(await pulled(gateway, key, 12))[1:] == [429] * 11
     auditor = await gateway.mint({"actions": ["pull"], "categories": ["gateway.**"]})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patience(10)):
         # The record is written at its own pace.
         while not (refused := await refusals(gateway, auditor, key, wait="5")):
             pass

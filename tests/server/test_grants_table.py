@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 import pytest
 from gateway_client import NDJSON, Event, key_id
-from gateways import Gateway, ShiftedClock, eventually
+from gateways import Gateway, ShiftedClock
 from grant_oracle import may_see
 from grants_table import EVENTS, OLD, OWN, OWN_ROLE, OWN_ROLE_GRANTS, ROWS, Members, Row
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
@@ -24,6 +24,7 @@ from open_streams import TRANSPORTS, Refused, Stream, open_stream
 from gateway.keys.role import BUILTIN
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
+from tests.machine_time import eventually
 
 pytestmark = pytest.mark.slow
 LIVE = tuple(f"live {name}" for name in TRANSPORTS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ from open_streams import TRANSPORTS, Refused, open_stream, open_with, upgrade_he
 
 from gateway.event import MAX_EVENT_BYTES
 from gateway.server import malformed
+from tests.machine_time import Stopwatch, patience, slowness
 
 SSE = "text/event-stream"
 
@@ -119,18 +119,18 @@ async def test_a_million_pipelined_requests_are_held_back_and_take_no_memory(
     _, writer = await program.connect(4096)
     sent = 0
     try:
-        async with asyncio.timeout(3):
-            while sent < 1_000_000:
-                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        while sent < 1_000_000:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+            async with asyncio.timeout(slowness()):
                 await writer.drain()
-                sent += 1000
+            sent += 1000
     except TimeoutError:
         pass
     assert sent < 1_000_000, "it reads no further while its answers are not taken"
     assert program.rss - before < 20 << 20
-    began = time.monotonic()
+    watch = Stopwatch()
     assert (await program.get("/healthz", key=None)).status == 200
-    assert time.monotonic() - began < 1
+    assert watch.seconds < 1
 
 
 # Headers that stand twice, and lists of what is wanted
@@ -253,11 +253,11 @@ async def test_a_page_is_of_the_kind_that_is_wanted_most(
 async def test_a_connection_that_says_nothing_more_is_ended(start: Start, sent: bytes) -> None:
     gateway = await start(server={"keepalive": 1, "port": 0})
     reader, writer = await gateway.connect()
-    began = time.monotonic()
+    watch = Stopwatch()
     writer.write(sent)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         await reader.read()
-    assert time.monotonic() - began < 4
+    assert watch.seconds < 4
 
 
 async def test_headers_that_drip_behind_a_first_request_are_cut_off(start: Start) -> None:
@@ -265,7 +265,7 @@ async def test_headers_that_drip_behind_a_first_request_are_cut_off(start: Start
     reader, writer = await gateway.connect()
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"ok\n")
-    began = time.monotonic()
+    watch = Stopwatch()
 
     async def drip() -> None:
         for byte in b"GET /healthz HTTP/1.1\r\nX: " + b"y" * 100:
@@ -273,12 +273,12 @@ async def test_headers_that_drip_behind_a_first_request_are_cut_off(start: Start
             await asyncio.sleep(0.2)
 
     dripping = asyncio.create_task(drip())
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(patience(8)):
         try:
             await reader.read()
         except ConnectionError:
             pass
-    assert time.monotonic() - began < 6
+    assert watch.seconds < 6
     dripping.cancel()
     await asyncio.gather(dripping, return_exceptions=True)
 
@@ -301,7 +301,7 @@ async def test_whoever_does_not_take_its_answer_is_cut_off(
     writer.write(request)
     await asyncio.sleep(2.5)
     taken = 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         try:
             while piece := await reader.read(1 << 16):
                 taken += len(piece)
@@ -319,12 +319,12 @@ async def test_whoever_takes_its_answer_slowly_gets_all_of_it(
     reader, writer = await gateway.connect(receive_buffer=65536)
     writer.write(request)
     answer = b""
-    began = time.monotonic()
-    async with asyncio.timeout(20):
+    watch = Stopwatch()
+    async with asyncio.timeout(patience(20)):
         while piece := await reader.read(200_000):
             answer += piece
             await asyncio.sleep(0.02)
-    assert time.monotonic() - began > 1
+    assert watch.elapsed > 1
     body = answer.partition(b"\r\n\r\n")[2]
     assert len(orjson.loads(body)["events"]) == 2000
 
@@ -379,12 +379,12 @@ async def test_a_hundred_thousand_parameters_are_refused_before_they_are_looked_
         whole = await gateway.exchange(lines(gateway, f"GET /v1/events?{query} HTTP/1.1"))
         assert statuses(whole) == [400]
     body = orjson.dumps({"category": [f"c{n}" for n in range(6000)]})
-    began = time.monotonic()
+    watch = Stopwatch()
     answer = await gateway.post(
         "/v1/stream", data=body, headers={"Content-Type": "application/json"}
     )
     answer.problem(400, "invalid_request")
-    assert time.monotonic() - began < 1
+    assert watch.seconds < 1
 
 
 async def test_the_longest_questions_leave_records_of_bounded_size(gateway: Gateway) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gateway_client import eventually, with_checksum
+from gateway_client import with_checksum
 from gateways import Gateway, Start
 from open_streams import Refused, open_stream
 
+from tests.machine_time import eventually, patience
 from tests.services.valkey import Valkey
 
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
@@ -27,7 +28,7 @@ def redis() -> Iterator[Valkey]:
 async def goes_down(gateway: Gateway, redis: Valkey) -> None:
     """Kill it, and let the counting of uses find out."""
     redis.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         while gateway.context.shared.health().up:
             await gateway.get("/v1/events")
 

@@ -14,11 +14,12 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
-from gateway_client import event, eventually, key_id
+from gateway_client import event, key_id
 from gateways import Gateway, ShiftedClock, Start
 from open_streams import TRANSPORTS, Stream, open_stream
 
 from gateway.clock import parse_rfc3339
+from tests.machine_time import eventually, patience
 
 pytestmark = pytest.mark.slow
 WITHIN = 1.0
@@ -153,7 +154,7 @@ def assert_complete(numbers: list[int], step: int = 1) -> None:
 
 
 async def ended(key: Key) -> None:
-    await asyncio.wait_for(asyncio.gather(*(one.task for one in key.streams)), 10)
+    await asyncio.wait_for(asyncio.gather(*(one.task for one in key.streams)), patience(10))
 
 
 async def test_each_change_reaches_its_own_streams_within_a_second_and_no_others(

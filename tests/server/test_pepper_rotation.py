@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 
-from gateway_client import GatewayClient, event, eventually, key_id
+from gateway_client import GatewayClient, event, key_id
 from gateways import Gateway, Program, StartProgram, finish_program
 from open_streams import open_stream
 from test_tickets import cookie_of, opened, refused, ticket
 
 from gateway.keys.pepper import Peppers
 from gateway.store.folder import DataFolder
+from tests.machine_time import eventually
 
 
 async def rotate(gateway: Gateway, *, leaked: bool = False) -> None:

@@ -16,6 +16,8 @@ from gateway_client import event, key_id
 from gateways import Gateway
 from use_record import about, told
 
+from tests.machine_time import patience
+
 ACTIONS = ["stream", "pull", "ingest", "keys.admin", "usage.read"]
 GRANT = {"actions": ["pull"], "categories": ["auth"]}
 NEW_KEY = {"name": "kept", "purpose": "p", "owner": "o", "expires_in": "1d", "grants": [GRANT]}
@@ -65,7 +67,7 @@ async def interrupted(
         await gateway.get("/healthz", key=None)
     await change(gateway, key)
     writer.write(piece(body[1:]) + (b"0\r\n\r\n" if chunked else b""))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         answer = await reader.read()
     writer.close()
     return int(answer.split(b" ")[1]), answer.partition(b"\r\n\r\n")[2]

@@ -15,6 +15,8 @@ from gateways import ShiftedClock, Start, StartProgram, finish_program
 from open_streams import open_stream
 from use_record import about
 
+from tests.machine_time import patience
+
 HOME, ELSEWHERE = "127.0.0.1", "127.66.6.6"
 GRANT = {
     "id": "vendor",
@@ -161,7 +163,7 @@ async def test_a_stolen_key_is_found_stopped_and_accounted_for(
 
     # What was read: every event that the thief has, and no more, within what the history names.
     # (Repeats are merged for five seconds.)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience(10)
     while asked_in_vain(told := await history(program, key)) != set(FORBIDDEN):
         assert time.monotonic() < deadline, told
         await asyncio.sleep(0.05)

@@ -10,6 +10,8 @@ from gateway_client import GatewayClient, cursor_at, event, offset_of
 from gateways import Gateway, Start
 from open_streams import HttpStream, Refused, open_stream, open_with
 
+from tests.machine_time import patience
+
 HOSTILE = [
     "line\nbreak", "cr\rlf\r\n", "\u2028\u2029", "\ufeffbom", "data: x\n\nid: 1\nevent: end\n\n",
     "\x00", "\x85", "", " leading", "\U0001f600", "</script>", ": comment",
@@ -41,7 +43,7 @@ async def test_retry_comment_and_position_come_at_once(start: Start) -> None:
     gateway = await start(stream={"heartbeat": 60})
     await gateway.send_many(3)
     stream = await sse(gateway)
-    first = await asyncio.wait_for(stream.say(), 1)
+    first = await asyncio.wait_for(stream.say(), patience(1))
     assert first is not None
     cursor = stream.answer.headers["audit-cursor"]
     retry = first.content["retry"]

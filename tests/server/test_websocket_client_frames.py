@@ -13,6 +13,8 @@ from gateway_client import GatewayClient, event
 from gateways import Gateway, StartProgram
 from open_streams import CLOSE, PING, PONG, TEXT, WebSocketStream, masked, open_stream
 
+from tests.machine_time import patience
+
 BINARY, CONTINUATION = 2, 0
 UNFINISHED = 0x00
 MOST = 64 * 1024
@@ -31,7 +33,7 @@ async def still_delivers(gateway: GatewayClient, stream: WebSocketStream) -> Non
 async def closed_with(stream: WebSocketStream) -> int:
     """The code of the close frame, behind which the connection ends."""
     code = None
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(patience(3)):
         while (said := await stream.say()) is not None:
             if said.kind in ("close", "end"):
                 code = said.content["code"]
@@ -200,7 +202,7 @@ async def test_a_flood_of_pings_that_nobody_reads_the_answers_of_takes_no_memory
     before = gateway.rss
     pings = masked(PING, b"x" * 125) * 8000
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(patience(8)):
             for _ in range(50):
                 stream.write(pings)
                 await stream.drain()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from gateway_client import Event, GatewayClient, key_id
 
+from tests.machine_time import patience
+
 ACCESS, KEYS = "gateway.access", "gateway.keys"
 
 
@@ -19,7 +21,7 @@ async def told(
     **selectors: str,
 ) -> list[Event]:
     """The records that the selectors choose, once there are that many of them."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while True:
         chosen = {"category": "gateway.**", "limit": "10000", **selectors}
         page = await gateway.pull(gateway.admin, **chosen)
