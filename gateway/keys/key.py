@@ -36,6 +36,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     successor: str = ""
     drains_until: float | None = None
     predecessor: str = ""
+    # Who made it: a kid, or `cli:` and a user; "" for keys from before that was kept.
+    created_by: str = ""
     # What the newest change was, and who made it: a kid, or the name of a program.
     change: str = "created"
     changed_by: str = "gateway"
@@ -88,7 +90,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             moment = getattr(self, name)
             if moment is not None:
                 shown[name] = _time(moment)
-        for name in ("revoked_reason", "suspended_reason", "successor", "predecessor"):
+        for name in (
+            "revoked_reason", "suspended_reason", "successor", "predecessor", "created_by",
+        ):  # fmt: skip
             if getattr(self, name):
                 shown[name] = getattr(self, name)
         return shown

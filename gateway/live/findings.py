@@ -82,6 +82,11 @@ class Findings:
         findings = [_DECODER.decode(document) for document in notes.values()]
         return sorted(findings, key=lambda one: (one.last_seen, one.id), reverse=True)
 
+    async def get(self, finding_id: str) -> Finding | None:
+        """The finding with that id."""
+        document = await self._store.note(KIND, finding_id)
+        return None if document is None else _DECODER.decode(document)
+
     async def mark(
         self, finding_id: str, *, expected: bool, by: str, reason: str = ""
     ) -> Finding | None:
@@ -93,8 +98,7 @@ class Findings:
                 return None
             return msgspec.structs.replace(known, state=state, reason=reason, by=by)
 
-        document = await self._store.note(KIND, finding_id)
-        finding = marked(None if document is None else _DECODER.decode(document))
+        finding = marked(await self.get(finding_id))
         if finding is None:
             return None
         # Before it is done: no signal falls silent unrecorded.

@@ -1,13 +1,16 @@
-"""Keys that took over from each other by rotation: what is known of one counts for the next."""
+"""Keys that came of each other: by rotation, where what is known of one counts for the next, and
+by making keys."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from gateway.keys.key import Key
+from gateway.keys.token import is_key_id
 from gateway.store.ports import KeyStore
 
 _MOST_ROTATIONS = 50
+_MOST_ORIGINS = 200
 
 
 class Keys(Protocol):
@@ -55,3 +58,31 @@ async def note_before(store: KeyStore, kind: str, predecessor: str) -> bytes | N
         if document is not None:
             return document
     return None
+
+
+async def is_partial(keys: Keys, judge: Key, about: Key) -> bool:
+    """Whether who holds `judge` would judge themselves: by a key of the same rotations, by one
+    that it came of, or, unless it is the first of all its makers, by one that came of it."""
+    if judge.id == about.id:
+        return True
+    mine, theirs = await _origins(keys, judge), await _origins(keys, about)
+    line = await line_back(keys, judge.id)
+    if about.id in mine or judge.id in await line_back(keys, about.id):
+        return True
+    delegated = not mine.issubset(line)
+    return delegated and not theirs.isdisjoint(line)
+
+
+async def _origins(keys: Keys, key: Key) -> set[str]:
+    """The ids of a key and of all that it came of; of very many those that are nearest."""
+    found = {key.id}
+    waiting = [key]
+    while waiting and len(found) <= _MOST_ORIGINS:
+        last = waiting.pop(0)
+        for key_id in (last.predecessor, last.created_by):
+            if is_key_id(key_id) and key_id not in found:
+                found.add(key_id)
+                before = await keys.get(key_id)
+                if before is not None:
+                    waiting.append(before)
+    return found

@@ -25,8 +25,8 @@ from gateway.live.key_review import simulate as look_back
 from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
+from gateway.server.delegation import all_roles
 from gateway.server.document import authorize_any, presence_of, reader_of
-from gateway.server.keys import all_roles
 from gateway.server.problem import json_response
 from gateway.server.uses import USE
 

@@ -19,7 +19,8 @@ from gateway.live.lineage import line_of
 from gateway.server.accept import quality
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context
-from gateway.server.keys import all_roles, last_use, named_key
+from gateway.server.delegation import all_roles
+from gateway.server.keys import last_use, named_key
 
 _KINDS = ("text/markdown", "text/html", "application/json")
 _PATIENCE = Patience(seconds=3.0, events=10_000)

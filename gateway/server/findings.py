@@ -11,6 +11,7 @@ from gateway.keys.lifecycle import check_reason
 from gateway.keys.own_record import finding_seen
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
+from gateway.server.delegation import refuse_to_judge
 from gateway.server.problem import json_response
 from gateway.server.query import parse_findings
 from gateway.server.uses import USE
@@ -48,14 +49,15 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     body = await json_body(request) if request.can_read_body else {}
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise InvalidRequest('the body may be {"reason": ".."}')
+    reason = check_reason(body.get("reason", ""))
+    known = await context.watchdog.findings.get(finding_id)
+    if known is not None:
+        if known.key:
+            use.about = key_urn(known.key)
+        await refuse_to_judge(context, asking, known, expected=expected)
     finding = await context.watchdog.findings.mark(
-        finding_id,
-        expected=expected,
-        by=asking.id,
-        reason=check_reason(body.get("reason", "")),
+        finding_id, expected=expected, by=asking.id, reason=reason
     )
     if finding is None:
         raise NotFound("there is no finding with this id", code="unknown_finding")
-    if finding.key:
-        use.about = key_urn(finding.key)
     return json_response(finding_seen(context.keyring.grants_of(asking), finding))

@@ -8,19 +8,16 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.errors import Forbidden, InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import lifecycle
-from gateway.keys.covers import uncovered
-from gateway.keys.grant import Grant
 from gateway.keys.key import Key
-from gateway.keys.limits import exceeded, inherited
+from gateway.keys.limits import inherited
 from gateway.keys.own_record import use_seen
-from gateway.keys.policy import effective_grants
 from gateway.keys.provisioning import key_from_request
-from gateway.keys.role import BUILTIN
 from gateway.keys.token import is_key_id
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
+from gateway.server.delegation import all_roles, refuse_to_hand_on
 from gateway.server.problem import json_response
 
 
@@ -41,10 +38,9 @@ async def create(request: web.Request) -> web.Response:
     for name in key.roles:
         if name not in roles:
             raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
-    refuse_to_pass_on_more(context, minter, effective_grants(key, roles))
     limits = inherited(minter.limits, key.limits)
-    key = msgspec.structs.replace(key, limits=limits, changed_by=minter.id)
-    _refuse_higher_limits(minter, key)
+    key = msgspec.structs.replace(key, limits=limits, changed_by=minter.id, created_by=minter.id)
+    await refuse_to_hand_on(context, minter, key)
     await context.key_store.create(key)
     await context.key_watch.look()
     return _shown_once(key, token, now)
@@ -79,20 +75,24 @@ async def last_use(context: Context, asking: Key, key_id: str) -> dict[str, Any]
 
 async def revoke(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/revoke`: the key's streams have ended when this returns."""
-    reason, now, by = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.revoke(key, now, reason, by))
+    reason, now, asking = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.revoke(key, now, reason, asking.id))
 
 
 async def suspend(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/suspend`: likewise, until it is resumed."""
-    reason, now, by = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.suspend(key, now, reason, by=by))
+    reason, now, asking = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.suspend(key, now, reason, by=asking.id))
 
 
 async def resume(request: web.Request) -> web.Response:
-    """`POST /v1/keys/{id}/resume`."""
-    _, now, by = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.resume(key, now, by))
+    """`POST /v1/keys/{id}/resume`: for whoever could have made the key."""
+    context = request.app[CONTEXT]
+    _, now, issuer = await _authorized_reason(request)
+    key = await named_key(request)
+    resumed = lifecycle.resume(key, now, issuer.id)
+    await refuse_to_hand_on(context, issuer, key)
+    return await _change(request, lifecycle.unless_changed(key, resumed))
 
 
 async def rotate(request: web.Request) -> web.Response:
@@ -102,8 +102,7 @@ async def rotate(request: web.Request) -> web.Response:
     body = await json_body(request) if request.can_read_body else {}
     overlap = _overlap(body, context.settings.keys.max_overlap)
     key = await named_key(request)
-    refuse_to_pass_on_more(context, minter, effective_grants(key, await all_roles(context)))
-    _refuse_higher_limits(minter, key)
+    await refuse_to_hand_on(context, minter, key)
     now = context.clock.now()
     settings = context.settings.keys
     old, successor, token = lifecycle.rotate(
@@ -125,50 +124,20 @@ async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Res
     return json_response(changed.public(context.clock.now()))
 
 
-async def _authorized_reason(request: web.Request) -> tuple[str, float, str]:
-    """The reason that was given, the time, and whose key it is that asks."""
+async def _authorized_reason(request: web.Request) -> tuple[str, float, Key]:
+    """The reason that was given, the time, and the key that asks."""
     context = request.app[CONTEXT]
     asking, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise InvalidRequest('the body may be {"reason": ".."}')
-    return lifecycle.check_reason(body.get("reason", "")), context.clock.now(), asking.id
+    return lifecycle.check_reason(body.get("reason", "")), context.clock.now(), asking
 
 
 def _overlap(body: Any, most: int) -> int:
     if not isinstance(body, dict) or set(body) - {"overlap"}:
         raise InvalidRequest('the body may be {"overlap": "1h"}')
     return lifecycle.check_overlap(body.get("overlap", "1h"), most)
-
-
-def refuse_to_pass_on_more(context: Context, minter: Key, wanted: tuple[Grant, ...]) -> None:
-    """Nobody grants what they do not have themselves."""
-    more = uncovered(context.keyring.grants_of(minter), wanted)
-    if more is not None:
-        raise Forbidden(
-            "this key cannot grant what it does not have; narrow the grant, or use a key that "
-            "has those rights",
-            code="exceeds_own_grants",
-            grant=msgspec.to_builtins(more),
-        )
-
-
-def _refuse_higher_limits(minter: Key, key: Key) -> None:
-    """Nor does anybody lift the limits they have themselves."""
-    more = exceeded(minter.limits, key.limits)
-    if more is not None:
-        raise Forbidden(
-            f"limits.{more}: this key has {getattr(minter.limits, more)} itself and cannot give "
-            "more; use a key without that limit",
-            code="exceeds_own_limits",
-            limit=more,
-        )
-
-
-async def all_roles(context: Context) -> dict[str, tuple[Grant, ...]]:
-    """The grants of every role there is, by name."""
-    roles = {**BUILTIN, **await context.key_store.roles()}
-    return {name: role.grants for name, role in roles.items()}
 
 
 def _shown_once(key: Key, token: str, now: float) -> web.Response:

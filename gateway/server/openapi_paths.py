@@ -185,7 +185,7 @@ PATHS: dict[str, dict[str, Schema]] = {
         for change, summary in (
             ("revoke", "End a key for good; its streams have ended when this returns."),
             ("suspend", "End a key's streams and refuse it until it is resumed."),
-            ("resume", "End a suspension."),
+            ("resume", "End a suspension; for whoever could make such a key."),
         )
     },
     "/v1/keys/{id}/rotate": {

@@ -133,6 +133,7 @@ _KEY: Schema = {
     "drains_until": {**MOMENT, "description": "After a rotation: when it stops working."},
     "successor": TEXT,
     "predecessor": TEXT,
+    "created_by": {**TEXT, "description": "The id of the key that made it, or `cli:` and a user."},
 }
 _KEY_ALWAYS = ("id", "name", "purpose", "owner", "state", "created_at", "expires_at", "grants")
 _SECRET: Schema = {

@@ -5,14 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.errors import Conflict, NotFound
-from gateway.keys.covers import uncovered
-from gateway.keys.grant import Grant
-from gateway.keys.key import Key
-from gateway.keys.policy import effective_grants
 from gateway.keys.role import BUILTIN, Role, parse_role
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.keys import all_roles, refuse_to_pass_on_more
+from gateway.server.delegation import refuse_to_pass_on_more, refuse_to_replace_role
 from gateway.server.problem import json_response
 
 
@@ -37,9 +33,8 @@ async def put(request: web.Request) -> web.Response:
     minter, _ = await context.authenticator.authorize(request, "keys.admin")
     role = parse_role(request.match_info["name"], await json_body(request))
     refuse_to_pass_on_more(context, minter, role.grants)
-    roles = await all_roles(context)
-    known = role.name in roles
-    await _refuse_to_lift(context, minter, role.name, roles, role.grants)
+    await refuse_to_replace_role(context, minter, role.name, role.grants)
+    known = role.name in await context.key_store.roles()
     await context.key_store.put_role(role, minter.id)
     await context.key_watch.look()
     return json_response(role.public(), status=200 if known else 201)
@@ -52,31 +47,11 @@ async def delete(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name in BUILTIN:
         raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
-    await _refuse_to_lift(context, minter, name, await all_roles(context), ())
+    await refuse_to_replace_role(context, minter, name, ())
     if not await context.key_store.delete_role(name, minter.id):
         raise _unknown(name)
     await context.key_watch.look()
     return web.Response(status=204)
-
-
-async def _refuse_to_lift(
-    context: Context,
-    minter: Key,
-    name: str,
-    roles: dict[str, tuple[Grant, ...]],
-    instead: tuple[Grant, ...],
-) -> None:
-    """What a role denies or hides, keys that have it are allowed without it: by their other
-    grants. Only who has all that may take it away."""
-    if not any(grant.effect == "deny" or grant.fields for grant in roles.get(name, ())):
-        return
-    changed = {**roles, name: instead}
-    now = context.clock.now()
-    for key in await context.key_store.all():
-        if name in key.roles and key.state(now) not in ("revoked", "expired"):
-            before, after = effective_grants(key, roles), effective_grants(key, changed)
-            if uncovered(before, after) is not None:
-                refuse_to_pass_on_more(context, minter, after)
 
 
 async def _role(context: Context, name: str) -> Role:

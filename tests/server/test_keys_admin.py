@@ -356,10 +356,3 @@ async def test_to_hold_back_more_is_every_administrators_right(gateway: Gateway)
     everything = {**EVERYTHING, "effect": "deny"}
     assert (await put_role(gateway, "held", everything, by=limited)).status == 200
     exceeds(await put_role(gateway, "held", {**AUTH, "effect": "deny"}, by=limited))
-
-
-async def test_a_role_that_only_allows_is_deleted_by_any_administrator(gateway: Gateway) -> None:
-    limited = await minter(gateway)
-    assert (await put_role(gateway, "team", EVERYTHING)).status == 201
-    await gateway.mint(roles=["team"])
-    assert (await admin(gateway, "DELETE", "/v1/roles/team", key=limited)).status == 204

@@ -1,0 +1,88 @@
+"""What an administrator may hand on, give back or judge: never more than they have themselves.
+
+Whatever widens what a key may do needs what minting that key needs, and goes through here.
+What narrows (revoke, suspend) is every administrator's right.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.errors import Forbidden
+from gateway.keys.covers import uncovered
+from gateway.keys.finding import Finding
+from gateway.keys.grant import Grant
+from gateway.keys.key import Key
+from gateway.keys.limits import exceeded
+from gateway.keys.policy import effective_grants
+from gateway.keys.role import BUILTIN
+from gateway.live.lineage import is_partial
+from gateway.server.context import Context
+
+
+async def all_roles(context: Context) -> dict[str, tuple[Grant, ...]]:
+    """The grants of every role there is, by name."""
+    roles = {**BUILTIN, **await context.key_store.roles()}
+    return {name: role.grants for name, role in roles.items()}
+
+
+def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Grant, ...]) -> None:
+    """Nobody grants what they do not have themselves."""
+    more = uncovered(context.keyring.grants_of(issuer), wanted)
+    if more is not None:
+        raise Forbidden(
+            "this key cannot grant what it does not have; narrow the grant, or use a key that "
+            "has those rights",
+            code="exceeds_own_grants",
+            grant=msgspec.to_builtins(more),
+        )
+
+
+async def refuse_to_hand_on(context: Context, issuer: Key, key: Key) -> None:
+    """Nobody makes a key work, or work again, that may do more than theirs, or faster."""
+    refuse_to_pass_on_more(context, issuer, effective_grants(key, await all_roles(context)))
+    more = exceeded(issuer.limits, key.limits)
+    if more is not None:
+        raise Forbidden(
+            f"limits.{more}: this key has {getattr(issuer.limits, more)} itself and cannot give "
+            "more; use a key without that limit",
+            code="exceeds_own_limits",
+            limit=more,
+        )
+
+
+async def refuse_to_replace_role(
+    context: Context, issuer: Key, name: str, instead: tuple[Grant, ...]
+) -> None:
+    """Nobody overwrites or deletes a role that they could not have made. Nor does anybody take
+    away what a role denies or hides, unless they have all that its keys may then do."""
+    roles = await all_roles(context)
+    refuse_to_pass_on_more(context, issuer, roles.get(name, ()))
+    if not any(grant.effect == "deny" or grant.fields for grant in roles.get(name, ())):
+        return
+    changed = {**roles, name: instead}
+    now = context.clock.now()
+    for key in await context.key_store.all():
+        if name in key.roles and key.state(now) not in ("revoked", "expired"):
+            before, after = effective_grants(key, roles), effective_grants(key, changed)
+            if uncovered(before, after) is not None:
+                refuse_to_pass_on_more(context, issuer, after)
+
+
+async def refuse_to_judge(
+    context: Context, judge: Key, finding: Finding, *, expected: bool
+) -> None:
+    """Nobody judges a finding about themselves: about their key, one of its rotations, or one that
+    it was made by. Who has been made an administrator does not judge what they made, either: that
+    is for their maker. And nobody silences a key that may do more than theirs."""
+    key = await context.key_store.get(finding.key) if finding.key else None
+    if key is None:
+        return
+    if await is_partial(context.key_store, judge, key):
+        raise Forbidden(
+            "this finding is about this key itself, or about one that it came of or that came of "
+            "it; have somebody else judge it, with a key that is above both or of other origin",
+            code="own_finding",
+        )
+    if expected:
+        await refuse_to_hand_on(context, judge, key)
