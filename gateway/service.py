@@ -45,6 +45,7 @@ from gateway.server.malformed import MOST_LINE, Runner
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
+from gateway.store.agreement import agree_on_secrets
 from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.ports import Followed, KeyStore, Log
 from gateway.store.sqlite_follower import SqliteFollower
@@ -105,14 +106,15 @@ async def running(
 async def _start_parts(
     settings: Settings, clock: Clock, stack: AsyncExitStack, worker: Worker | None
 ) -> Context:
-    folder = DataFolder(settings.data)
+    folder = DataFolder.of(settings)
+    key_store = await open_keys(settings)
+    stack.push_async_callback(key_store.close)
+    # Before the log is there: what is stored in it is compared under its secret.
+    await agree_on_secrets(folder, key_store, clock.now(), fleet=settings.on_postgres)
+    peppers = folder.peppers
     log = await open_log(settings, clock, worker)
     stack.push_async_callback(log.close)
     followed = await _follow_table(settings, log, clock, stack)
-    peppers = folder.peppers
-    peppers.read()
-    key_store = await open_keys(settings)
-    stack.push_async_callback(key_store.close)
     shared = await stack.enter_async_context(shared_of(settings, clock))
     writer = Writer(
         log,

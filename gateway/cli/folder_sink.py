@@ -6,15 +6,17 @@ import asyncio
 import os
 from pathlib import Path
 
-from gateway.clock import SystemClock
+from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
 from gateway.event import Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.ingest.sink import Refusal, SendResult
-from gateway.service import open_log
-from gateway.settings.load import load
+from gateway.service import open_keys, open_log
+from gateway.settings.load import Settings, load
+from gateway.store.agreement import agree_on_secrets
 from gateway.store.folder import DataFolder
+from gateway.store.ports import Log
 
 
 class FolderSink:
@@ -32,7 +34,7 @@ class FolderSink:
         self._ids = new_ids(clock.now)
         self._runner = asyncio.Runner()
         try:
-            self._log = self._runner.run(open_log(settings, clock))
+            self._log = self._runner.run(_open(settings, clock))
         except BaseException:
             self._runner.close()
             raise
@@ -51,3 +53,12 @@ class FolderSink:
     def close(self) -> None:
         self._runner.run(self._log.close())
         self._runner.close()
+
+
+async def _open(settings: Settings, clock: Clock) -> Log:
+    keys = await open_keys(settings)
+    try:
+        await agree_on_secrets(DataFolder.of(settings), keys, clock.now(), fleet=False)
+    finally:
+        await keys.close()
+    return await open_log(settings, clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,13 +80,16 @@ def settings_of(data: str | None) -> Settings:
 @asynccontextmanager
 async def key_store(
     settings: Settings, *, make: bool = False
-) -> AsyncIterator[tuple[KeyStore, bytes, float]]:
-    """The keys of the data folder, its current pepper, and the time.
+) -> AsyncIterator[tuple[KeyStore, Callable[[], Awaitable[bytes]], float]]:
+    """The keys of the data folder, what gives their current pepper, and the time.
 
-    A folder without keys is only made where that is wanted, not where its name is mistyped.
+    The pepper is only asked for where a digest is made: where it is lost, keys can still be listed
+    and revoked. A folder without keys is only made where that is wanted, not where its name is
+    mistyped.
     """
     from gateway.clock import SystemClock
     from gateway.errors import NotFound
+    from gateway.store.agreement import agree_on_pepper
     from gateway.store.folder import DataFolder
     from gateway.store.sqlite_keys import SqliteKeys
 
@@ -95,7 +98,7 @@ async def key_store(
             f"there are no keys in {settings.data}; name the folder of the gateway with --data",
             code="no_keys",
         )
-    folder = DataFolder(settings.data)
+    folder = DataFolder.of(settings)
     store: KeyStore
     if settings.on_postgres:
         from gateway.store.postgres_keys import PostgresKeys
@@ -103,8 +106,13 @@ async def key_store(
         store = await PostgresKeys.open(settings.store_url)
     else:
         store = SqliteKeys(folder.keys)
+    now = SystemClock().now()
+
+    async def pepper() -> bytes:
+        return (await agree_on_pepper(folder.peppers, store, now)).current.secret
+
     try:
-        yield store, folder.peppers.read().current.secret, SystemClock().now()
+        yield store, pepper, now
     finally:
         await store.close()
 

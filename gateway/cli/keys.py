@@ -92,7 +92,7 @@ def create(
         async with key_store(settings, make=True) as (store, pepper, now):
             key, token = new_key(
                 name=name, purpose=purpose, owner=_user() if owner is None else owner,
-                grants=parsed, now=now, life=life, pepper=pepper,
+                grants=parsed, now=now, life=life, pepper=await pepper(),
                 roles=await check_roles(store, roles), limits=own_limits,
             )  # fmt: skip
             key = msgspec.structs.replace(key, changed_by=PROGRAM)

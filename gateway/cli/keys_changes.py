@@ -49,7 +49,7 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
         async with key_store(settings) as (store, pepper, now):
             key = known_key(await store.get(key_id), key_id)
             old, successor, token = lifecycle.rotate(
-                key, now, overlap=seconds, max_life=settings.keys.max_life, pepper=pepper,
+                key, now, overlap=seconds, max_life=settings.keys.max_life, pepper=await pepper(),
                 by=PROGRAM,
             )  # fmt: skip
             await store.change(key_id, lifecycle.unless_changed(key, old), create=successor)

@@ -34,7 +34,7 @@ def log() -> None:
 @data_option
 @click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
 def backup(config_file: Path | None, data: str | None, target: Path) -> None:
-    """Copy an embedded log, its keys and its pepper into a new FOLDER.
+    """Copy an embedded log, its keys and its secrets into a new FOLDER.
 
     The gateway may run on. The copy is whole: it has every event that was
     acknowledged before the command was started. FOLDER is private to its user;
@@ -45,7 +45,7 @@ def backup(config_file: Path | None, data: str | None, target: Path) -> None:
     if source is None:
         raise InvalidRequest(
             "this log is in PostgreSQL: back up the database, with pg_basebackup or pg_dump, and "
-            f"{settings.data / 'pepper'}"
+            f"the secrets: {', '.join(_places(settings))}"
         )
     if not source.exists():
         raise NotFound(f"there is no log {source}")
@@ -57,12 +57,15 @@ def backup(config_file: Path | None, data: str | None, target: Path) -> None:
     databases = [*others, source]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(databases, settings.data, target)
+        secrets = _copy(databases, settings, target)
     except OSError as error:
         raise GatewayError(
             f"{target} cannot be written: {error.strerror}", code="folder_unusable"
         ) from error
-    click.echo(f"copied {', '.join(one.name for one in databases)} and pepper to {target}")
+    names = ", ".join([*(one.name for one in databases), *secrets])
+    click.echo(f"copied {names} to {target}")
+    for name in {"pepper", "log-secret"} - set(secrets):
+        click.echo(f"note: {name} is kept elsewhere, and not in this backup", err=True)
 
 
 @log.command("new-epoch", epilog=_EXAMPLES)
@@ -90,27 +93,37 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
     click.echo(f"the epoch of the log is now {epoch}; cursors of before are answered with 410")
 
 
-def _copy(databases: Sequence[Path], data: Path, target: Path) -> None:
-    """Copy into a folder of another name first: `target` is there when all of it is."""
+def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[str]:
+    """Copy into a folder of another name first: `target` is there when all of it is. Gives the
+    names of the secrets' files in it."""
     import shutil
     from tempfile import mkdtemp
 
     from gateway.store.folder import DataFolder
+    from gateway.store.secret_file import make_secret
     from gateway.store.sqlite_backup import copy_database
 
+    folder = DataFolder.of(settings)
+    contents = {"pepper": folder.peppers.content(), "log-secret": folder.log_secret_file.content()}
+    kept = {name: content for name, content in contents.items() if content is not None}
     draft = Path(mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
         for database in databases:
             copy_database(database, draft / database.name)
-        pepper = os.open(draft / "pepper", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(pepper, "wb") as file:
-            file.write(DataFolder(data).peppers.content())
-            file.flush()
-            os.fsync(file.fileno())
+        for name, content in kept.items():
+            make_secret(draft / name, content)
         draft.rename(target)
     except BaseException:
         shutil.rmtree(draft)
         raise
+    return list(kept)
+
+
+def _places(settings: Settings) -> list[str]:
+    from gateway.store.folder import DataFolder
+
+    folder = DataFolder.of(settings)
+    return [folder.peppers.place, folder.log_secret_file.place]
 
 
 def _settings(config_file: Path | None, data: str | None) -> Settings:

@@ -105,18 +105,35 @@ def switch(leaked: bool, data: str | None) -> None:
 @data_option
 @json_option
 def status(data: str | None, as_json: bool) -> None:
-    """Show the peppers by their ids, and how many living keys need each."""
+    """Show the peppers by their ids, and how many living keys need each.
+
+    Exit code 1 where a living key needs one that is not here.
+    """
+    from gateway.store.folder import DataFolder
+
     settings = settings_of(data)
-    needing = run(_needing(settings))
+    file = DataFolder.of(settings).peppers
+    found = file.find()
+    needing = run(_needing(settings, found))
     shown = [
-        {"id": one.id, "standing": one.standing, "keys": len(needing[one.id])}
-        for one in _file(settings).read().all
+        {"id": one.id, "standing": one.standing, "keys": len(needing.pop(one.id, ()))}
+        for one in (found.all if found is not None else ())
+    ]
+    shown += [
+        {"id": one, "standing": "missing", "keys": len(keys)} for one, keys in needing.items()
     ]
     if as_json:
         click.echo(json.dumps({"peppers": shown}))
-        return
-    for row in shown:
-        click.echo(f"{row['id']}  {row['standing']:8}  {row['keys']} keys")
+    else:
+        for row in shown:
+            click.echo(f"{row['id'] or 'unknown':12}  {row['standing']:8}  {row['keys']} keys")
+    if needing:
+        click.echo(
+            f"{sum(map(len, needing.values()))} living keys need a pepper that is not in "
+            f"{file.place}: copy the file from another gateway, or restore it from backup",
+            err=True,
+        )
+        raise SystemExit(1)
 
 
 @pepper.command(epilog=_EXAMPLES)
@@ -126,14 +143,17 @@ def forget(force: bool, data: str | None) -> None:
     """Remove former peppers that no living key needs."""
     settings = settings_of(data)
     file = _file(settings)
-    needing = run(_needing(settings))
-    over = [one for one in file.read().all if one.over]
-    kept = [one for one in over if needing[one.id] and not force]
+    peppers = file.read()
+    needing = run(_needing(settings, peppers))
+    over = [one for one in peppers.all if one.over]
+    kept = [one for one in over if needing.get(one.id) and not force]
     gone = frozenset(one.id for one in over if one not in kept)
     if gone:
         file.change(lambda peppers: peppers.without(gone))
     for identity in sorted(gone):
-        _record(settings, "forgotten", identity, ended=[key.id for key in needing[identity]])
+        ended = [key.id for key in needing.get(identity, ())]
+        run(_revoke(settings, ended))
+        _record(settings, "forgotten", identity, ended=ended)
         click.echo(f"pepper {identity} is forgotten")
     for one in kept:
         names = ", ".join(f"{key.id} ({key.name})" for key in needing[one.id])
@@ -143,9 +163,28 @@ def forget(force: bool, data: str | None) -> None:
 
 
 def _file(settings: Settings) -> PepperFile:
+    """Where the peppers are; the first one is made, unless keys need another."""
     from gateway.store.folder import DataFolder
 
-    return DataFolder(settings.data).peppers
+    file = DataFolder.of(settings).peppers
+    if settings.on_postgres or (settings.data / "keys.db").exists():
+        run(_agreed(settings))
+    elif not file.named:
+        file.make()
+    return file
+
+
+async def _agreed(settings: Settings) -> None:
+    async with key_store(settings) as (_, pepper, _now):
+        await pepper()
+
+
+async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
+    """No key without its pepper is left living: it could not be told from one that is lost."""
+    if key_ids:
+        async with key_store(settings) as (store, _, now):
+            for key_id in key_ids:
+                await store.revoke(key_id, now, "its pepper was forgotten")
 
 
 def _switch(settings: Settings, leaked: bool) -> Peppers:
@@ -176,19 +215,23 @@ async def _keep(
     data = {"pepper": pepper_id, **data}
     # Of the keys each is named among the targets of an event, so that its history tells of it.
     parts = [ended[start : start + _MOST_NAMED] for start in range(0, len(ended), _MOST_NAMED)]
-    async with key_store(settings) as (store, _, now):
+    async with key_store(settings) as (store, pepper, now):
         for part in parts or [()]:
             about = [f"pepper:{pepper_id}", *map(key_urn, part)]
             shown = {**data, "ended": list(part)} if part else data
             await store.record_later(other_change(action, about, by=PROGRAM, at=now, data=shown))
+        # The current one is from now on the one that all gateways need.
+        await pepper()
 
 
-async def _needing(settings: Settings) -> dict[str, list[Key]]:
-    """The keys that work or may work again, by the id of the pepper that they need."""
-    by_id: dict[str, Any] = _file(settings).read().by_id()
-    needing: dict[str, list[Key]] = {one.id: [] for one in by_id.values()}
+async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, list[Key]]:
+    """The living keys, by the id of the pepper that they need."""
+    from gateway.keys.pepper import living_by_pepper
+
+    by_id = {} if peppers is None else peppers.by_id()
+    needing: dict[str, list[Key]] = {}
     async with key_store(settings, make=True) as (store, _, now):
-        for key in await store.all():
-            if key.pepper in by_id and key.state(now) not in ("revoked", "expired"):
-                needing[by_id[key.pepper].id].append(key)
+        for identity, keys in living_by_pepper(await store.all(), now).items():
+            name = by_id[identity].id if identity in by_id else identity
+            needing.setdefault(name, []).extend(keys)
     return needing

@@ -16,11 +16,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import msgspec
 
 from gateway.errors import Conflict
+from gateway.keys.key import Key
 
 BYTES = 32
 Standing = Literal["coming", "current", "previous", "leaked"]
@@ -90,6 +92,15 @@ class Peppers(msgspec.Struct, frozen=True):
         return Peppers(tuple(one for one in self.all if not one.over or one.id not in identities))
 
 
+def living_by_pepper(keys: Iterable[Key], now: float) -> dict[str, list[Key]]:
+    """The keys that work or may work again, by the id of the pepper that they were made with."""
+    found: dict[str, list[Key]] = {}
+    for key in keys:
+        if key.state(now) not in ("revoked", "expired"):
+            found.setdefault(key.pepper, []).append(key)
+    return found
+
+
 def parse_peppers(content: bytes) -> Peppers:
     """The peppers in a file. Raises `ValueError` saying what is wrong with it."""
     if len(content) == BYTES:
@@ -108,6 +119,12 @@ def parse_peppers(content: bytes) -> Peppers:
     if standings.index("current") != standings.count("coming"):
         raise ValueError("the current pepper has to stand before those that are over")
     return Peppers(tuple(found))
+
+
+def lines_of(text: str) -> bytes:
+    """The content of a file for the setting `server.pepper`, which is one line."""
+    lines = [part.strip() for part in text.split(",") if part.strip()]
+    return "".join(f"{one if ' ' in one else f'current {one}'}\n" for one in lines).encode()
 
 
 def format_peppers(peppers: Peppers) -> bytes:

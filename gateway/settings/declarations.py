@@ -32,6 +32,7 @@ from gateway.settings.kinds import (
     setting,
 )
 from gateway.settings.limits import Limits
+from gateway.settings.secrets_given import LOG_SECRET, LOG_SECRET_FILE, PEPPER, PEPPER_FILE
 from gateway.settings.watching import Record, Watch
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _CENTURY = ("36500d", "that is a century; 0s means without end")
 
 @dataclass(frozen=True)
 class Server:
-    """Listening, deadlines, shutdown."""
+    """Listening, deadlines, shutdown; secrets that gateways share."""
 
     host: str = setting(
         "127.0.0.1", TEXT, "Address to listen on; 0.0.0.0 is every interface.", check=check_host
@@ -104,6 +105,10 @@ class Server:
         least=("1s", "streams could not be told their last cursor"),
         most=("10m", "service managers kill what stops slower"),
     )
+    pepper_file: str = PEPPER_FILE
+    pepper: str = PEPPER
+    log_secret_file: str = LOG_SECRET_FILE
+    log_secret: str = LOG_SECRET
 
 
 @dataclass(frozen=True)
@@ -359,6 +364,11 @@ DECLARED: dict[str, Setting] = {
     for part in fields(owner)
     if "setting" in part.metadata
 }
+# Two places for one secret.
+NOT_BOTH = (
+    ("server.pepper", "server.pepper_file"),
+    ("server.log_secret", "server.log_secret_file"),
+)
 # (what may not be above, what, why): pairs that make sense only together.
 NOT_ABOVE = (
     ("ingest.max_request_events", "ingest.queue_events", "a full request would never fit"),

@@ -83,8 +83,13 @@ def setting(
     )
 
 
-def masked(url: str) -> str:
-    """The URL with passwords, in its authority or its parameters, replaced by `***`."""
+def masked(text: str) -> str:
+    """A URL with passwords, in its authority or its parameters, replaced by `***`; of a secret that
+    is no URL, nothing."""
+    return _masked_url(text) if ":" in text or not text else "***"
+
+
+def _masked_url(url: str) -> str:
     url = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", url)
     return re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&#]*", r"\1***", url)
 
@@ -262,6 +267,26 @@ def check_table(name: str) -> str:
             """where SQL needs them: 'audit."Trail"'"""
         )
     return name
+
+
+def check_secret(text: str) -> str:
+    """Empty, or 64 hexadecimal digits. Errors never repeat it."""
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text, re.ASCII):
+        raise ValueError("must be 64 hexadecimal digits, as `openssl rand -hex 32` prints them")
+    return text
+
+
+def check_peppers(text: str) -> str:
+    """Empty, one secret, or several with their standings. Errors never repeat it."""
+    several = r"(?:coming|current|previous|leaked) [0-9a-f]{64}"
+    if re.fullmatch(rf"{several}(?:, ?{several})*", text, re.ASCII):
+        return text
+    try:
+        return check_secret(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; of several: `current <digits>, previous <digits>`, the newest first"
+        ) from None
 
 
 def check_store_url(url: str) -> str:

@@ -16,6 +16,7 @@ from gateway.errors import InvalidSetting
 from gateway.settings.declarations import (
     DECLARED,
     NOT_ABOVE,
+    NOT_BOTH,
     SECTIONS,
     Given,
     Ingest,
@@ -65,6 +66,7 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
     sections = {name: of(**values[name]) for name, of in SECTIONS.items()}
     settings = Settings(**values[""], **sections, given=given)
     _check_pairs(settings)
+    _check_places(settings)
     _check_followed(settings)
     return settings
 
@@ -171,6 +173,18 @@ def _check_pairs(settings: Settings) -> None:
                 f"{first}: {pair[0]} is above {pair[1]}: {why}",
                 setting=first,
                 origin=settings.given[first].origin,
+            )
+
+
+def _check_places(settings: Settings) -> None:
+    for one, other in NOT_BOTH:
+        if attrgetter(one)(settings) and attrgetter(other)(settings):
+            origin = settings.given[one].origin
+            raise InvalidSetting(
+                f"{one}: {other} is set, too ({settings.given[other].origin}); set one of them "
+                f"({origin})",
+                setting=one,
+                origin=origin,
             )
 
 

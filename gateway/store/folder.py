@@ -3,6 +3,7 @@
 <data>/log.db    the event log (one writing process at a time, held by a lock)
 <data>/keys.db   the provisioning keys (any process may write)
 <data>/pepper    the secrets of the key digests; without them no key of this folder works
+<data>/log-secret    the secret of the log, under which equal events are known; it never changes
 <data>/first-admin-key   the key that was made at the first start, until somebody takes it away
 <data>/writer.sock   with several workers: where they append, through the one that writes
 """
@@ -14,14 +15,21 @@ import os
 from pathlib import Path
 
 from gateway.errors import FolderLocked, GatewayError
+from gateway.keys.pepper import lines_of
+from gateway.settings.declarations import Server, Settings
+from gateway.store.log_secret import LogSecretFile
 from gateway.store.pepper_file import PepperFile
 
 
 class DataFolder:
-    """Paths within one data folder; made, private to its user, when it is missing."""
+    """Paths within one data folder; made, private to its user, when it is missing.
 
-    def __init__(self, path: Path) -> None:
+    `server` are the settings that may put its secrets elsewhere.
+    """
+
+    def __init__(self, path: Path, server: Server | None = None) -> None:
         self.path = path
+        self._server = server or Server()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -29,6 +37,11 @@ class DataFolder:
                 f"cannot make the data folder {path}: {error.strerror}; choose another with --data",
                 code="folder_unusable",
             ) from None
+
+    @classmethod
+    def of(cls, settings: Settings) -> DataFolder:
+        """The folder of these settings, with its secrets where they say."""
+        return cls(settings.data, settings.server)
 
     @property
     def keys(self) -> Path:
@@ -57,7 +70,31 @@ class DataFolder:
 
     @property
     def peppers(self) -> PepperFile:
-        return PepperFile(self.path / "pepper")
+        """The secrets of the key digests."""
+        named = self._server.pepper_file
+        return PepperFile(
+            Path(named) if named else self.path / "pepper",
+            given=lines_of(self._server.pepper),
+            named=bool(named),
+        )
+
+    @property
+    def log_secret_file(self) -> LogSecretFile:
+        """Where the secret of the log is kept."""
+        named = self._server.log_secret_file
+        return LogSecretFile(
+            Path(named) if named else self.path / "log-secret",
+            given=self._server.log_secret,
+            named=bool(named),
+        )
+
+    def log_secret(self) -> bytes:
+        """The secret of the log: 32 bytes, kept apart from the database, never rotated, part of
+        the backup. `agree_on_secrets` has made it, and sees to it that all gateways have the same.
+
+        Raises `GatewayError` if it is not there.
+        """
+        return self.log_secret_file.read()
 
 
 class WriterLock:

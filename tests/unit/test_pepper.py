@@ -116,7 +116,7 @@ def test_a_damaged_file_is_refused_without_a_word_of_what_is_in_it(
 def test_the_first_pepper_is_made_once_however_many_ask(tmp_path: Path) -> None:
     found: list[Peppers] = []
     threads = [
-        threading.Thread(target=lambda: found.append(DataFolder(tmp_path).peppers.read()))
+        threading.Thread(target=lambda: found.append(DataFolder(tmp_path).peppers.make()))
         for _ in range(8)
     ]
     for thread in threads:
@@ -131,6 +131,7 @@ def test_the_first_pepper_is_made_once_however_many_ask(tmp_path: Path) -> None:
 
 def test_a_changed_file_is_noticed_and_an_unchanged_one_not_read(tmp_path: Path) -> None:
     one, other = (PepperFile(tmp_path / "pepper") for _ in range(2))
+    one.make()
     before = one.newest()
     assert before == one.newest() == other.newest()
     after = other.change(lambda peppers: peppers.with_coming(SECOND))
@@ -145,6 +146,8 @@ def test_what_cannot_be_read_leaves_the_peppers_as_they_were_and_is_said_once(
 ) -> None:
     path = tmp_path / "pepper"
     file = PepperFile(path)
+    before = file.make()
+    assert file.newest() == before
     before = file.newest()
     path.write_bytes(b"junk")
     assert file.newest() is before
@@ -160,6 +163,7 @@ def test_what_cannot_be_read_leaves_the_peppers_as_they_were_and_is_said_once(
 
 def test_two_who_rotate_at_the_same_time_take_turns(tmp_path: Path) -> None:
     file = DataFolder(tmp_path).peppers
+    file.make()
     outcomes: list[str] = []
 
     def add(secret: bytes) -> None:

@@ -56,6 +56,10 @@ def test_defaults_are_those_of_the_design() -> None:
         "keepalive": 75,
         "body_timeout": 30,
         "drain_timeout": 10,
+        "pepper_file": "",
+        "pepper": "",
+        "log_secret_file": "",
+        "log_secret": "",
     }
     assert dataclasses.asdict(settings.store) == {
         "url": "",
