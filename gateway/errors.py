@@ -181,6 +181,13 @@ class Unavailable(GatewayError):
         self.retry_after = retry_after
 
 
+class InternalFailure(GatewayError):
+    """The process cannot go on because of a bug, and ends, to be started again (EX_SOFTWARE)."""
+
+    code = "internal_failure"
+    exit_code = 70
+
+
 class FolderLocked(Unavailable):
     """Another process writes to this data folder."""
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from gateway.clock import Clock, SystemClock
-from gateway.encode.wire import RESTART
 from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
@@ -35,6 +34,8 @@ from gateway.live.replay import Replays
 from gateway.live.tail import Tail
 from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
+from gateway.runtime.background import Background
+from gateway.runtime.drain import drain
 from gateway.server.app import make_app
 from gateway.server.auth import Authenticator
 from gateway.server.context import Context
@@ -52,6 +53,8 @@ from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
 from gateway.store.writer_server import WriterServer
+from gateway.tasks import PLAIN, Tasks, Work
+from gateway.tasks import stop as stop_tasks
 
 if TYPE_CHECKING:
     from gateway.supervisor import Worker
@@ -59,7 +62,6 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _RETENTION_SECONDS = 10.0
-_LAST_BYTES_SECONDS = 2.0
 _BACKLOG = 4096
 # Other workers drain at the same time; what they have accepted has to get here.
 _FOLLOWERS_SECONDS = 3.0
@@ -92,19 +94,23 @@ async def running(
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        context = await _start_parts(settings, clock, stack, worker)
+        background = Background(clock)
+        stack.push_async_callback(background.close)
+        context = await _start_parts(settings, clock, stack, worker, background)
         url = await _open_port(context, stack, worker)
         # Not before the start has succeeded: whoever calls shows it, and only this once.
         first_key = None if worker is not None else await make_first_key(context)
-        context.ready = True
-        if stop is not None:
-            _in_background(stack, "end", _await_failure(context, stop))
-        stack.push_async_callback(_drain, context)
+        _watch_for_failure(context, background, stack, stop)
+        stack.push_async_callback(drain, context)
         yield Running(context, url, first_key)
 
 
 async def _start_parts(
-    settings: Settings, clock: Clock, stack: AsyncExitStack, worker: Worker | None
+    settings: Settings,
+    clock: Clock,
+    stack: AsyncExitStack,
+    worker: Worker | None,
+    tasks: Tasks,
 ) -> Context:
     folder = DataFolder.of(settings)
     key_store = await open_keys(settings)
@@ -112,16 +118,16 @@ async def _start_parts(
     # Before the log is there: what is stored in it is compared under its secret.
     await agree_on_secrets(folder, key_store, clock.now(), fleet=settings.on_postgres)
     peppers = folder.peppers
-    log = await open_log(settings, clock, worker)
+    log = await open_log(settings, clock, worker, tasks)
     stack.push_async_callback(log.close)
-    followed = await _follow_table(settings, log, clock, stack)
-    shared = await stack.enter_async_context(shared_of(settings, clock))
+    followed = await _follow_table(settings, log, clock, stack, tasks)
+    shared = await stack.enter_async_context(shared_of(settings, clock, tasks))
     writer = Writer(
         log,
         queue_events=settings.ingest.queue_events,
         queue_bytes=settings.ingest.queue_bytes,
     )
-    writing = asyncio.create_task(writer.run())
+    writing = tasks.keep("writer", writer.run, writer.abandon)
 
     async def finish_writing() -> None:
         writer.close()
@@ -144,7 +150,7 @@ async def _start_parts(
         lifetime=settings.stream.max_age,
         flush=settings.stream.flush_ms / 1000,
     )
-    replays = Replays(log, grown, clock, pace)
+    replays = Replays(log, grown, clock, pace, tasks)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace)
     replays.hub = hub
     hub.on_close = giving_back(record.stream_closed)
@@ -168,7 +174,7 @@ async def _start_parts(
     )
     key_watch.listeners.append(key_events.take)
     stack.push_async_callback(key_events.close)
-    wake_ups = WakeUps(shared.signals, key_watch, getattr(log, "look_now", None))
+    wake_ups = WakeUps(shared.signals, key_watch, getattr(log, "look_now", None), tasks)
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
     limits = AppliedLimits(shared, settings.limits, clock)
@@ -191,18 +197,20 @@ async def _start_parts(
         authenticator=Authenticator(keyring, clock, limits),
         figures=worker.figures if worker is not None else Figures(),
         followed=followed,
+        tasks=tasks,
     )
-    for name, work in (
-        ("tail", tail.run()),
-        ("key watch", key_watch.run()),
-        ("record", record.run()),
-        ("watchdog", watchdog.run()),
-        ("key events", key_events.run()),
-        ("heartbeat", _tick(context)),
-    ):
-        _in_background(stack, name, work)
+    works: dict[str, Work] = {
+        "tail": tail.run,
+        "key_watch": key_watch.run,
+        "record": record.run,
+        "watchdog": watchdog.run,
+        "key_events": key_events.run,
+        "heartbeat": partial(_tick, context),
+    }
     if worker is None or worker.writes:
-        _in_background(stack, "retention", _retain(log, settings, clock))
+        works["retention"] = partial(_retain, log, settings, clock)
+    for name, work in works.items():
+        stack.push_async_callback(stop_tasks, [tasks.keep(name, work)])
     return context
 
 
@@ -216,23 +224,25 @@ def _reaction(settings: Settings) -> Reaction:
     return Reaction(watch.suspend_on, watch.throttle_on, watch.pause)
 
 
-async def open_log(settings: Settings, clock: Clock, worker: Worker | None = None) -> Log:
+async def open_log(
+    settings: Settings, clock: Clock, worker: Worker | None = None, tasks: Tasks = PLAIN
+) -> Log:
     """The log that the settings name, with the right to append to it."""
     if settings.on_postgres:
         # Imported here: most gateways need neither the adapter nor its driver.
         from gateway.store.postgres_log import PostgresLog
 
-        return await PostgresLog.open(settings.store_url, clock)
+        return await PostgresLog.open(settings.store_url, clock, tasks=tasks)
     path = _log_path(settings)
     if worker is None:
         return await SqliteLog.open(path, clock)
     if worker.lock is not None:
         return await SqliteLog.open(path, clock, worker.lock)
-    return await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
+    return await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock, tasks)
 
 
 async def _follow_table(
-    settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack
+    settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack, tasks: Tasks
 ) -> Followed | None:
     """Bring the rows of `store.table` into the log, if there is one."""
     store = settings.store
@@ -246,7 +256,8 @@ async def _follow_table(
     source = Source(store.table, store.columns, store.table_mode == "read-only")
     table = await TableSource.open(settings.store_url, source, clock)
     stack.push_async_callback(table.close)
-    _in_background(stack, "followed table", table.watch(log.look_now))
+    following = tasks.keep("followed_table", partial(table.watch, log.look_now))
+    stack.push_async_callback(stop_tasks, [following])
     return table
 
 
@@ -320,28 +331,6 @@ async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | N
     return f"http://{shown}:{port}"
 
 
-async def _drain(context: Context) -> None:
-    """End all streams, spread over a part of the time so that not all come back at once."""
-    context.ready = False
-    context.grown.beat()
-    hub, seconds = context.hub, context.settings.server.drain_timeout
-    streams = list(hub.subscriptions)
-    random.shuffle(streams)
-    # Few streams end at once; thousands are spread over half of the drain time.
-    portion = max(200, len(streams) // 50)
-    pause = seconds / 2 / 50 if len(streams) > portion else 0.0
-    for start in range(0, len(streams), portion):
-        for subscription in streams[start : start + portion]:
-            hub.end(subscription, RESTART)
-        if start + portion < len(streams):
-            await context.clock.sleep(pause)
-    # Streams that were being opened meanwhile.
-    for subscription in list(hub.subscriptions):
-        hub.end(subscription, RESTART)
-    # What peers do not take is bounded by Pace.finish; this bound is for what should not happen.
-    await hub.emptied.until(lambda: not hub.ending, _LAST_BYTES_SECONDS)
-
-
 async def _tick(context: Context) -> None:
     while True:
         await context.clock.sleep(_TICK_SECONDS)
@@ -349,10 +338,31 @@ async def _tick(context: Context) -> None:
         context.figures.keep(context)
 
 
-async def _await_failure(context: Context, stop: asyncio.Event) -> None:
+async def _await_lost_log(context: Context, stop: asyncio.Event) -> None:
     while context.failure is None:
         await context.clock.sleep(_TICK_SECONDS)
     stop.set()
+
+
+def _watch_for_failure(
+    context: Context, background: Background, stack: AsyncExitStack, stop: asyncio.Event | None
+) -> None:
+    """Be ready, until something fails for good."""
+
+    def failed() -> None:
+        context.ready = False
+        context.grown.beat()
+        if stop is not None:
+            stop.set()
+
+    background.on_failure = failed
+    context.ready = True
+    if background.failure is not None:
+        failed()
+    if stop is not None:
+        asyncio.get_running_loop().set_exception_handler(background.report_callback)
+        waiting = background.keep("end", partial(_await_lost_log, context, stop))
+        stack.push_async_callback(stop_tasks, [waiting])
 
 
 async def _retain(log: Log, settings: Settings, clock: Clock) -> None:
@@ -364,25 +374,5 @@ async def _retain(log: Log, settings: Settings, clock: Clock) -> None:
         except GatewayError as error:
             _LOGGER.warning("retention failed, trying again: %s", error.detail)
             deleted = 0
-        except Exception:
-            _LOGGER.exception("retention failed, which is a bug; trying again")
-            deleted = 0
         if not deleted:
             await clock.sleep(_RETENTION_SECONDS)
-
-
-def _in_background(stack: AsyncExitStack, name: str, work: Coroutine[Any, Any, None]) -> None:
-    """Run a task until the stack unwinds; if it ever fails, that is logged as a bug."""
-    task = asyncio.create_task(work, name=name)
-
-    def report(done: asyncio.Task[None]) -> None:
-        if not done.cancelled() and done.exception() is not None:
-            _LOGGER.critical("the %s task has failed", name, exc_info=done.exception())
-
-    task.add_done_callback(report)
-
-    async def stop() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(stop)

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InternalFailure, Unavailable
 from gateway.server.figures import Figures
 from gateway.server.listening import SharedAddress
 from gateway.service import claim_log
@@ -41,7 +41,8 @@ _LONGEST_PAUSE = 5.0
 # To drain takes less than `server.drain_timeout`; this is for the rest of a worker's end.
 _END_SECONDS = 10.0
 _LISTEN_FOR = {signal.SIGTERM, signal.SIGINT}
-_UNAVAILABLE = 5
+# What passes, or is a bug that shows again or not: other failures would repeat themselves.
+_STARTED_AGAIN = (Unavailable.exit_code, InternalFailure.exit_code)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -301,7 +302,7 @@ class _Supervisor:
         failed = self._why(process)
         if failed is not None:
             how = f"{'ended' if process.ready_at else 'could not start'}: {failed.detail}"
-        if not self._greeted or (failed is not None and failed.exit_code != _UNAVAILABLE):
+        if not self._greeted or (failed is not None and failed.exit_code not in _STARTED_AGAIN):
             # It would fail again: the gateway has to be set up otherwise.
             self._fail(failed or _Failed(f"worker {process.number} {how}", "worker_failed", 1))
             return

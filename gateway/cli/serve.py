@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gateway.settings.load import Settings
     from gateway.supervisor import Worker
 
+# After a failure, what the end may take beyond the drain.
+_END_SECONDS = 8.0
 _EXAMPLES = """\b
 Examples:
   audit-gateway serve --demo
@@ -68,8 +70,10 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     import asyncio
     import gc
     import signal
+    from functools import partial
 
     from gateway.service import make_first_key, running
+    from gateway.tasks import stop as stop_tasks
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -88,13 +92,15 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
                 gateway.first_key = await make_first_key(gateway.context)
         if greets:
             await _greet(gateway, settings, demo)
+        producing = []
         if demo and (worker is None or worker.writes):
-            producing = asyncio.create_task(_produce(gateway.context))
-            await stop.wait()
-            producing.cancel()
-            await asyncio.gather(producing, return_exceptions=True)
-        else:
-            await stop.wait()
+            producing = [gateway.context.tasks.keep("demo", partial(_produce, gateway.context))]
+        await stop.wait()
+        await stop_tasks(producing)
+        if (failure := gateway.context.failure) is not None:
+            # What has failed may also be what the rest of the end would wait for.
+            seconds = settings.server.drain_timeout + _END_SECONDS
+            loop.call_later(seconds, os._exit, failure.exit_code)
     if (failure := gateway.context.failure) is not None:
         # Whatever started it starts it again.
         raise failure

@@ -89,6 +89,18 @@ class Writer:
                 continue
             await self._append_group(self._take_group())
 
+    def abandon(self) -> None:
+        """Refuse new batches and those that wait: nobody stores them any more."""
+        self.close()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            self._events -= one.events
+            self._bytes -= one.size
+            if not one.done.done():
+                one.done.set_exception(
+                    Unavailable("the gateway is stopping", code="stopping", retry_after=2)
+                )
+
     def close(self) -> None:
         """Refuse new batches; `run` returns when the waiting ones are stored."""
         self._closed = True
@@ -108,11 +120,14 @@ class Writer:
     async def _append_group(self, group: list[_Waiting]) -> None:
         try:
             results = await self._log.append([one for waiting in group for one in waiting.batches])
-        except Exception as error:
+        except BaseException as error:
             # Whatever it is, who waits must hear of it, and those behind must not wait for ever.
+            told = error if isinstance(error, Exception) else _interrupted()
             for waiting in group:
                 if not waiting.done.done():
-                    waiting.done.set_exception(error)
+                    waiting.done.set_exception(told)
+            if told is not error:
+                raise
         else:
             at = 0
             for waiting in group:
@@ -125,3 +140,12 @@ class Writer:
             for waiting in group:
                 self._events -= waiting.events
                 self._bytes -= waiting.size
+
+
+def _interrupted() -> Unavailable:
+    return Unavailable(
+        "storing the events was interrupted; it is not known whether they were stored: send them "
+        "again with the same ids, then what is there counts as duplicates",
+        code="outcome_unknown",
+        retry_after=1,
+    )

@@ -153,12 +153,8 @@ class AccessRecord:
         away = False
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
-            try:
-                self._take_due(self._clock.monotonic())
-                written = await self._send()
-            except Exception:
-                _LOGGER.exception("writing the record of uses failed, which is a bug")
-                written = False
+            self._take_due(self._clock.monotonic())
+            written = await self._send()
             if not written and not away:
                 _LOGGER.warning("uses of keys cannot be recorded now; they wait")
             away = not written

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from functools import partial
 
 from gateway.clock import Clock
 from gateway.encode.wire import COMPLETE, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
@@ -16,25 +16,28 @@ from gateway.live.pacing import Pacing
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.store.ports import Log, Overtaken
+from gateway.tasks import PLAIN, Tasks
 
 _RETRY_SECONDS = 1.0
-_LOGGER = logging.getLogger(__name__)
 
 
 class Replays:
     """Starts and runs the replays of one hub."""
 
-    def __init__(self, log: Log, grown: Pulse, clock: Clock, pace: Pace) -> None:
+    def __init__(
+        self, log: Log, grown: Pulse, clock: Clock, pace: Pace, tasks: Tasks = PLAIN
+    ) -> None:
         self.hub: Hub
         self._log = log
         self._grown = grown
         self._clock = clock
         self._pace = pace
+        self._tasks = tasks
         self.chunks = Chunks(log)
 
     def start(self, subscription: Subscription) -> None:
         """Run a replay as a task of its own until the subscription is live or has ended."""
-        subscription.task = asyncio.get_running_loop().create_task(self._run(subscription))
+        subscription.task = self._tasks.run("replay", partial(self._run, subscription))
 
     async def _run(self, subscription: Subscription) -> None:
         try:
@@ -44,8 +47,9 @@ class Replays:
             if subscription.state is not State.ENDED:
                 raise
         except Exception:
-            _LOGGER.exception("a replay has failed; its stream ends, and can be resumed")
+            # Reported by whoever runs the task; the stream can be resumed.
             self.hub.end(subscription, GOING_AWAY)
+            raise
         finally:
             subscription.task = None
 

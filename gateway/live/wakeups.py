@@ -14,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Changes
 from gateway.shared.ports import Signals
+from gateway.tasks import PLAIN, Tasks
 
 APPENDED = "appended"
 KEYS = "keys"
@@ -26,10 +27,15 @@ class WakeUps:
     """Tells the other replicas of events and of changed keys, and looks when told."""
 
     def __init__(
-        self, signals: Signals, key_watch: KeyWatch, look_at_log: Callable[[], None] | None
+        self,
+        signals: Signals,
+        key_watch: KeyWatch,
+        look_at_log: Callable[[], None] | None,
+        tasks: Tasks = PLAIN,
     ) -> None:
         self._signals = signals
         self._key_watch = key_watch
+        self._tasks = tasks
         self._changed = False
         self._looking: asyncio.Task[None] | None = None
         # Whoever notices a change first tells all, whether or not it was made there.
@@ -55,7 +61,7 @@ class WakeUps:
     def _look_at_keys(self) -> None:
         self._changed = True
         if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+            self._looking = self._tasks.run("wake_ups", self._look)
 
     async def _look(self) -> None:
         try:

@@ -90,8 +90,6 @@ class Watchdog:
                 await self.look()
             except GatewayError as error:
                 _LOGGER.warning("the watch cannot go on, trying again: %s", error.detail)
-            except Exception:
-                _LOGGER.exception("a look of the watch failed, which is a bug; it goes on")
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:

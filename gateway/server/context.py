@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.errors import Unavailable
+from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub
@@ -23,6 +23,7 @@ from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
 from gateway.store.ports import REPLACED, Followed, KeyStore, Log
+from gateway.tasks import PLAIN, Tasks
 
 
 @dataclass
@@ -48,11 +49,14 @@ class Context:
     figures: Figures = field(default_factory=Figures)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None
+    tasks: Tasks = PLAIN
     ready: bool = False
 
     @property
-    def failure(self) -> Unavailable | None:
+    def failure(self) -> GatewayError | None:
         """Why this gateway cannot go on, and has to be started again."""
+        if self.tasks.failure is not None:
+            return self.tasks.failure
         trouble = self.log.trouble
         return trouble if trouble is not None and trouble.code == REPLACED else None
 

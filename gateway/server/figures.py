@@ -8,7 +8,8 @@ can answer for all, and of one that dies only the last second is not counted.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -89,6 +90,39 @@ FIGURES = (
 )  # fmt: skip
 _STREAMS = 0
 _BYTES = 8
+# So many names of tasks have room, each of so many bytes.
+_MOST_TASKS = 64
+_NAME_BYTES = 32
+_TASKS_BYTES = _MOST_TASKS * (_NAME_BYTES + _BYTES)
+
+
+class _TaskErrors:
+    """The internal errors of one worker by the name of the task, in memory that all share."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._names = memory[: _MOST_TASKS * _NAME_BYTES]
+        self._counts = memory[_MOST_TASKS * _NAME_BYTES :].cast("q")
+
+    def read(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for place in range(_MOST_TASKS):
+            first = place * _NAME_BYTES
+            name = bytes(self._names[first : first + _NAME_BYTES]).rstrip(b"\0")
+            if not name:
+                break
+            found[name.decode()] = self._counts[place]
+        return found
+
+    def write(self, errors: Mapping[str, int]) -> None:
+        # Names are only added, behind those that are there: whoever reads meanwhile is not misled.
+        places = {name: place for place, name in enumerate(self.read())}
+        for name, count in errors.items():
+            place = places.setdefault(name, len(places))
+            if place < _MOST_TASKS:
+                self._counts[place] = count
+                first = place * _NAME_BYTES
+                whole = name.encode()[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
+                self._names[first : first + _NAME_BYTES] = whole
 
 
 class Figures:
@@ -98,12 +132,19 @@ class Figures:
         self._workers = workers
         memory = mmap.mmap(-1, workers * len(FIGURES) * _BYTES)
         self._cells = memoryview(memory).cast("q")
-        self._first = 0
+        tasks = memoryview(mmap.mmap(-1, workers * _TASKS_BYTES))
+        self._tasks = [
+            _TaskErrors(tasks[number * _TASKS_BYTES : (number + 1) * _TASKS_BYTES])
+            for number in range(workers)
+        ]
+        self._worker = self._first = 0
         self._before = [0] * len(FIGURES)
+        self._errors_before: dict[str, int] = {}
 
     def begin(self, worker: int) -> None:
         """This process is that worker; its counters go on where those of an earlier one ended."""
-        self._first = worker * len(FIGURES)
+        self._worker, self._first = worker, worker * len(FIGURES)
+        self._errors_before = self._tasks[worker].read()
         row = self._row(worker)
         self._before = [
             value if figure.kind == "counter" else 0
@@ -120,6 +161,10 @@ class Figures:
         """Write down the figures of this process."""
         for column, figure in enumerate(FIGURES):
             self._cells[self._first + column] = self._before[column] + figure.of(context)
+        before = self._errors_before
+        self._tasks[self._worker].write(
+            {name: before.get(name, 0) + count for name, count in context.tasks.errors.items()}
+        )
 
     def text(self) -> str:
         """All figures, in Prometheus' text exposition format, version 0.0.4."""
@@ -132,6 +177,13 @@ class Figures:
         lines += _head("worker_streams", "gauge", "Open streams of each worker process.")
         for worker, row in enumerate(rows):
             lines.append(f'audit_gateway_worker_streams{{worker="{worker}"}} {row[_STREAMS]}')
+        about = "Unexpected exceptions by the task that they ended: each is a bug."
+        lines += _head("internal_errors_total", "counter", about)
+        errors: Counter[str] = Counter()
+        for tasks in self._tasks:
+            errors.update(tasks.read())
+        for name, count in sorted(errors.items()):
+            lines.append(f'audit_gateway_internal_errors_total{{task="{name}"}} {count}')
         return "\n".join([*lines, ""])
 
     def _row(self, worker: int) -> list[int]:

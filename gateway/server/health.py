@@ -31,6 +31,8 @@ async def healthz(request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """The gateway takes requests: it has started, is not stopping, and its store is there."""
     context = request.app[CONTEXT]
+    if (failure := context.tasks.failure) is not None:
+        raise Unavailable(failure.detail, code=failure.code, retry_after=2)
     if not context.ready:
         raise Unavailable("starting or stopping", code="not_ready", retry_after=1)
     if (trouble := context.log.trouble) is not None:

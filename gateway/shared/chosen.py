@@ -13,23 +13,29 @@ from gateway.shared.meter import Ledger
 from gateway.shared.ports import Shared
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store.folder import DataFolder
+from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:
     from gateway.shared.postgres_usage import PostgresLedger
 
 
 @asynccontextmanager
-async def shared_of(settings: Settings, clock: Clock) -> AsyncIterator[Shared]:
+async def shared_of(
+    settings: Settings, clock: Clock, tasks: Tasks = PLAIN
+) -> AsyncIterator[Shared]:
     """The adapters of one process of a gateway."""
     if not settings.redis.url:
-        async with _own_ledger(settings) as ledger, shared_in_process(clock, ledger) as shared:
+        async with (
+            _own_ledger(settings) as ledger,
+            shared_in_process(clock, ledger, tasks) as shared,
+        ):
             yield shared
         return
     # Imported here: most gateways need neither the adapter nor its driver.
     from gateway.shared.redis import shared_over_redis
     from gateway.shared.redis_address import parse_address
 
-    async with shared_over_redis(parse_address(settings.redis.url), clock) as shared:
+    async with shared_over_redis(parse_address(settings.redis.url), clock, tasks=tasks) as shared:
         yield shared
 
 

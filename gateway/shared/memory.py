@@ -13,14 +13,17 @@ from gateway.shared.limits import Concurrency, Decision, Limit
 from gateway.shared.meter import Batch, Ledger, Meter
 from gateway.shared.ports import Health, Lease, Shared
 from gateway.shared.windows import TIERS, ZERO, Counts, Tier
+from gateway.tasks import PLAIN, Tasks
 
 
 @asynccontextmanager
-async def shared_in_process(clock: Clock, ledger: Ledger | None = None) -> AsyncIterator[Shared]:
+async def shared_in_process(
+    clock: Clock, ledger: Ledger | None = None, tasks: Tasks = PLAIN
+) -> AsyncIterator[Shared]:
     """The adapters of a gateway without Redis. Usage goes to `ledger`; without one, the end of the
     process forgets it."""
     meter = Meter(ledger or MemoryLedger(), clock)
-    async with meter.running():
+    async with meter.running(tasks):
         yield Shared(
             limits=MemoryLimits(clock),
             deliveries=Buckets(clock),

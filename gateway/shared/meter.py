@@ -21,6 +21,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.errors import Unavailable
 from gateway.shared.windows import MINUTE, Counts, Row, Tier, fold, plan
+from gateway.tasks import PLAIN, Tasks, stop
 
 FLUSH_SECONDS = 0.5
 _BATCH_KEYS = 500
@@ -111,14 +112,13 @@ class Meter:
         return fold(chosen, found)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, tasks: Tasks = PLAIN) -> AsyncIterator[None]:
         """Flush in the background; at the end, a last time."""
-        task = asyncio.create_task(self._run(), name="usage")
+        task = tasks.keep("usage", self._run)
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await stop([task])
             if not await self.flush():
                 _LOGGER.warning("usage of the last moments is lost: its ledger is away")
 

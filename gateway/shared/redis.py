@@ -6,8 +6,6 @@ and goes back to it by itself. See `gateway.shared.redis_link` for how.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,9 +19,9 @@ from gateway.shared.redis_limits import RedisLimits
 from gateway.shared.redis_link import CALL_SECONDS, Link
 from gateway.shared.redis_signals import RedisSignals
 from gateway.shared.redis_usage import RedisLedger
+from gateway.tasks import PLAIN, Tasks, stop
 
 PREFIX = "audit-gateway"
-_LOGGER = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -35,13 +33,14 @@ async def shared_over_redis(
     server_time: bool = True,
     lease_seconds: float = LEASE_SECONDS,
     call_seconds: float = CALL_SECONDS,
+    tasks: Tasks = PLAIN,
 ) -> AsyncIterator[Shared]:
     """The adapters of one replica. Entering waits for Redis a second at most, and never fails.
 
     `prefix` begins all names at the server: gateways that share nothing differ in it.
     `server_time=False` decides by `clock` instead of the server's, for tests that own the time.
     """
-    link = Link(address, clock, prefix, call_seconds)
+    link = Link(address, clock, prefix, call_seconds, tasks)
     limits = RedisLimits(link, clock, server_time)
     deliveries = RedisDeliveries(link, clock, server_time)
     leases = RedisLeases(link, clock, server_time=server_time, lease_seconds=lease_seconds)
@@ -59,30 +58,18 @@ async def shared_over_redis(
         )
 
     await link.probe()
-    tasks = [
-        asyncio.create_task(work, name=name)
-        for name, work in (
-            ("redis link", link.keep()),
-            ("deliveries", deliveries.run()),
-            ("leases", leases.run()),
-            ("signals", signals.run()),
-        )
+    running = [
+        tasks.keep("redis_link", link.keep),
+        tasks.keep("deliveries", deliveries.run),
+        tasks.keep("leases", leases.run),
+        tasks.keep("signals", signals.run),
     ]
-    for task in tasks:
-        task.add_done_callback(_report)
     try:
-        async with meter.running():
+        async with meter.running(tasks):
             yield Shared(limits, deliveries, leases, meter, signals, health)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(running)
         await deliveries.sync()
         await leases.give_back_all()
         await signals.close()
         await link.close()
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _LOGGER.critical("the %s task has failed", task.get_name(), exc_info=task.exception())

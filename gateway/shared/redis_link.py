@@ -25,6 +25,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from gateway.clock import Clock
 from gateway.shared.redis_address import RedisAddress
 from gateway.shared.redis_scripts import Call
+from gateway.tasks import PLAIN, Tasks
 
 # A round trip takes less than a millisecond; what takes this long is as good as down.
 CALL_SECONDS = 0.1
@@ -54,8 +55,14 @@ class Link:
     """One Redis, for all that share something through it."""
 
     def __init__(
-        self, address: RedisAddress, clock: Clock, prefix: str, seconds: float = CALL_SECONDS
+        self,
+        address: RedisAddress,
+        clock: Clock,
+        prefix: str,
+        seconds: float = CALL_SECONDS,
+        tasks: Tasks = PLAIN,
     ) -> None:
+        self.tasks = tasks
         self.client, self._sentinels = connect(address)
         self.prefix = prefix
         self.up = False
@@ -261,7 +268,7 @@ class Rounds(Generic[S]):
         """Ask for this subject, soon."""
         self._due[subject] = None
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = self._link.tasks.run("redis_rounds", self._run)
 
     async def settled(self) -> None:
         """Return when nothing is due or under way."""

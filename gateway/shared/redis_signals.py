@@ -41,7 +41,7 @@ class RedisSignals:
             return
         self._unsent[name] = None
         if self._sending is None:
-            self._sending = asyncio.get_running_loop().create_task(self._send())
+            self._sending = self._link.tasks.run("signals_sending", self._send)
 
     def listen(self, name: str, listener: Callable[[], None]) -> None:
         self._listeners[name].append(listener)

@@ -37,6 +37,7 @@ from gateway.store.postgres_rows import (
     row_of,
 )
 from gateway.store.postgres_sequencer import Sequencer
+from gateway.tasks import PLAIN, Tasks, stop
 
 # One narrowed read looks at no more offsets than this, so that a selective
 # filter over a long log still moves its cursor several times a second.
@@ -89,7 +90,9 @@ class PostgresLog:
         self._acknowledged: tuple[int, int] | None = None
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, schema: str = SCHEMA) -> PostgresLog:
+    async def open(
+        cls, url: str, clock: Clock, schema: str = SCHEMA, tasks: Tasks = PLAIN
+    ) -> PostgresLog:
         """Open or create the log, and follow it in the background until closed.
 
         Raises `Unavailable` if the database cannot be reached, `GatewayError`
@@ -98,7 +101,7 @@ class PostgresLog:
         await migrate(url, schema)
         log = cls(url, clock, schema)
         try:
-            await log._start()
+            await log._start(tasks)
         except BaseException:
             await log.close()
             raise
@@ -219,13 +222,11 @@ class PostgresLog:
         return int(deleted)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
         for database in (self._arrivals, self._reads, self._writes):
             await database.close()
 
-    async def _start(self) -> None:
+    async def _start(self, tasks: Tasks) -> None:
         async with self._writes.connection("the log cannot be opened") as connection:
             await connection.execute(_CREATE, new_epoch())
             epoch = await connection.fetchval(_LIFE, new_epoch(), False)
@@ -236,8 +237,8 @@ class PostgresLog:
         await self._tend()
         await self._sequencer.step(patient=True)
         self._tasks = [
-            asyncio.create_task(self._sequencer.watch(), name="sequencer"),
-            asyncio.create_task(self._tend_often(), name="partitions"),
+            tasks.keep("sequencer", self._sequencer.watch),
+            tasks.keep("partitions", self._tend_often),
         ]
 
     async def _confirm(self, connection: asyncpg.Connection) -> None:
@@ -363,8 +364,6 @@ class PostgresLog:
                 await self._tend()
             except GatewayError as error:
                 _LOGGER.warning("%s; trying again (%s)", error.detail, error.__cause__)
-            except Exception:
-                _LOGGER.exception("extending the log failed, which is a bug; trying again")
 
 
 _NOTHING = Appended(0, 0, 0, 0)

@@ -116,10 +116,6 @@ class Sequencer:
                     _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
                 away, pause = True, _AWAY_SECONDS
                 continue
-            except Exception:
-                _LOGGER.exception("looking for new events failed, which is a bug; trying again")
-                pause = _AWAY_SECONDS
-                continue
             if self.trouble is not None:
                 if not away:
                     _LOGGER.error("%s; trying again", self.trouble.detail)

@@ -171,10 +171,6 @@ class TableSource:
                 away = True
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
-            except Exception:
-                _LOGGER.exception("following a table failed, which is a bug; trying again")
-                await asyncio.sleep(_AWAY_SECONDS)
-                continue
             self.trouble = None
             if away:
                 away = False

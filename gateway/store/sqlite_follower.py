@@ -17,6 +17,7 @@ from gateway.store.ports import Appended
 from gateway.store.sqlite import unavailable
 from gateway.store.sqlite_reader import SqliteReader, one_row
 from gateway.store.writer_link import WriterLink
+from gateway.tasks import PLAIN, Tasks, stop
 
 # The writer tells of every append; this is for when it could not.
 _LOOK_SECONDS = 0.1
@@ -37,7 +38,9 @@ class SqliteFollower(SqliteReader):
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, path: Path, link: Path, clock: Clock) -> SqliteFollower:
+    async def open(
+        cls, path: Path, link: Path, clock: Clock, tasks: Tasks = PLAIN
+    ) -> SqliteFollower:
         """Follow the log at `path`, whose writer listens on the Unix socket `link`.
 
         Raises `Unavailable` if there is no log yet. The writer may be away.
@@ -50,8 +53,8 @@ class SqliteFollower(SqliteReader):
             follower._close_readers()
             raise unavailable(error, f"{path} cannot be followed") from error
         follower._tasks = [
-            asyncio.create_task(follower._link.run(), name="writer link"),
-            asyncio.create_task(follower._look_often(), name="look"),
+            tasks.keep("writer_link", follower._link.run),
+            tasks.keep("log_look", follower._look_often),
         ]
         return follower
 
@@ -73,9 +76,7 @@ class SqliteFollower(SqliteReader):
         self._look()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
         self._close_readers()
 
     def _look(self) -> None:

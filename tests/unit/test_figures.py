@@ -34,6 +34,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         limits=limits,
         shared=shared,
         followed=None,
+        tasks=SimpleNamespace(errors={}),
     )
 
 

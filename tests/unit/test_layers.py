@@ -19,9 +19,11 @@ LAYERS = [
     ("gateway.__main__", 6),
     ("gateway.cli", 6),
     ("gateway.service", 5),
+    ("gateway.runtime", 5),
     ("gateway.supervisor", 5),
     ("gateway.server", 4),
     ("gateway.live", 3),
+    ("gateway.tasks", 2),
     ("gateway.store", 2),
     ("gateway.shared", 2),
     ("gateway.match", 1),
@@ -38,6 +40,15 @@ LAYERS = [
 # The part of `ingest` that stores stands above the stores, like `live`.
 STORING = 3
 UNPLACED = 7
+# Who may start tasks: supervised ones, plain ones of commands, and parts of a call that its caller
+# waits for. This list only gets shorter.
+STARTS_TASKS = {
+    "gateway.runtime.background": {"create_task"},
+    "gateway.tasks": {"create_task"},
+    "gateway.live.key_watch": {"ensure_future"},
+    "gateway.shared.redis_link": {"ensure_future"},
+    "gateway.shared.sqlite_usage": {"ensure_future"},
+}
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
 OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"}
@@ -150,6 +161,17 @@ def test_pure_modules_take_the_time_as_an_argument(module: str) -> None:
         "time.time", "time.monotonic", "time.time_ns", "time.monotonic_ns", "time.perf_counter",
         "datetime.now", "datetime.utcnow", "date.today", "datetime.today", "SystemClock",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_background_work_is_started_by_its_one_module(module: str) -> None:
+    called = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call)
+    }
+    starting = called & {"create_task", "ensure_future", "TaskGroup", "Thread", "Timer"}
+    assert starting == STARTS_TASKS.get(module, set())
 
 
 def knows_cursors(module: str) -> bool:

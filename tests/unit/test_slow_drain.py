@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.encode.wire import RESTART, End
-from gateway.service import _drain
+from gateway.runtime.drain import drain
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -49,7 +49,7 @@ async def test_streams_end_spread_over_half_of_the_drain_time(
         clock=clock,
         settings=SimpleNamespace(server=SimpleNamespace(drain_timeout=10.0)),
     )
-    draining = asyncio.create_task(_drain(context))
+    draining = asyncio.create_task(drain(context))
     await clock.advance(10)
     assert draining.done()
     await draining

@@ -1,0 +1,1 @@
+"""How a gateway runs as a process."""

@@ -1,0 +1,125 @@
+"""Supervised tasks: everything that a gateway does in the background is started here.
+
+An unexpected exception is a bug, and must neither stop a part of the gateway in
+silence nor pass for readiness. It is logged with its traceback and counted, and
+the work is started again after a pause. What fails three times within a minute
+is given up: the gateway is not ready any more, ends its streams with their
+cursors and then its process, so that what runs it starts it again.
+
+Work that keeps failing because of what it is given (one event, one row, one
+peer) deals with that itself: all replicas are given the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.errors import InternalFailure
+from gateway.tasks import Work, stop
+
+MOST_FAILURES = 3
+WINDOW_SECONDS = 60.0
+# Before the second and the third attempt: what passes by itself has a moment to.
+PAUSES = (0.25, 2.0)
+_LOGGER = logging.getLogger(__name__)
+
+
+class Background:
+    """The tasks of one process. Implements `gateway.tasks.Tasks`.
+
+    `on_failure` is called once, when a task is given up.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.on_failure: Callable[[], None] = lambda: None
+        self.failure: InternalFailure | None = None
+        self._clock = clock
+        self._errors: dict[str, int] = {}
+        # The event loop itself holds its tasks weakly.
+        self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        return self._errors
+
+    def keep(
+        self, name: str, work: Work, on_given_up: Callable[[], None] | None = None
+    ) -> asyncio.Task[None]:
+        return self._start(name, self._keep(name, work, on_given_up))
+
+    def run(self, name: str, work: Work) -> asyncio.Task[None]:
+        return self._start(name, self._once(name, work))
+
+    async def close(self) -> None:
+        """Stop whatever still runs."""
+        await stop(self._running)
+
+    def report(self, name: str, error: BaseException) -> None:
+        """Log and count an unexpected exception."""
+        self._errors[name] = self._errors.get(name, 0) + 1
+        _LOGGER.critical("internal error in the task %s", name, exc_info=error)
+
+    def report_callback(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Do the same for what the event loop itself has called. An exception handler of a loop."""
+        self._errors["callback"] = self._errors.get("callback", 0) + 1
+        loop.default_exception_handler(context)
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._errors.setdefault(name, 0)
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _once(self, name: str, work: Work) -> None:
+        try:
+            await work()
+        except BaseException as error:
+            if not _is_unexpected(error):
+                raise
+            self.report(name, error)
+
+    async def _keep(self, name: str, work: Work, on_given_up: Callable[[], None] | None) -> None:
+        failures: deque[float] = deque(maxlen=MOST_FAILURES)
+        while True:
+            try:
+                return await work()
+            except BaseException as error:
+                if not _is_unexpected(error):
+                    raise
+                self.report(name, error)
+            now = self._clock.monotonic()
+            failures.append(now)
+            recent = sum(now - at < WINDOW_SECONDS for at in failures)
+            if recent == MOST_FAILURES:
+                self._give_up(name)
+                if on_given_up is not None:
+                    on_given_up()
+                return
+            await self._clock.sleep(PAUSES[recent - 1])
+
+    def _give_up(self, name: str) -> None:
+        if self.failure is not None:
+            return
+        self.failure = InternalFailure(
+            f"internal error: the task {name} failed {MOST_FAILURES} times within "
+            f"{WINDOW_SECONDS:.0f} s (see the log); the gateway ends, to be started again"
+        )
+        _LOGGER.critical("%s", self.failure.detail)
+        self.on_failure()
+
+
+def _is_unexpected(error: BaseException) -> bool:
+    """Whether it is a failure of the work; not its cancellation, or the end of the program.
+
+    A `CancelledError` that nobody asked for comes from something that the work has waited for.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception)

@@ -1,0 +1,82 @@
+"""The port through which everything starts its background work.
+
+`gateway.runtime.background` supervises the tasks of a gateway. Commands, which
+are over when something fails, and parts that are embedded alone start them plainly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
+
+from gateway.errors import InternalFailure
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+_LOGGER = logging.getLogger(__name__)
+
+
+class Tasks(Protocol):
+    """Starts the background work of one process."""
+
+    def keep(
+        self, name: str, work: Work, on_given_up: Callable[[], None] | None = None
+    ) -> asyncio.Task[None]:
+        """Run work that goes on until its task is cancelled, and start it again when it fails.
+
+        `work` is called for each start: what it has to remember lies outside of it.
+        `on_given_up` is called when it has failed so often that the process has to end.
+        """
+
+    def run(self, name: str, work: Work) -> asyncio.Task[None]:
+        """Run work that ends by itself. A failure is reported; nothing is started again."""
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """How often the work of each name has failed unexpectedly since the start."""
+
+    @property
+    def failure(self) -> InternalFailure | None:
+        """Why this process has to end and be started again, if it has to."""
+
+
+class PlainTasks:
+    """`Tasks` without supervision: a failure is logged, and that work is over."""
+
+    failure: InternalFailure | None = None
+
+    def __init__(self) -> None:
+        # The event loop itself holds its tasks weakly.
+        self._held: set[asyncio.Task[None]] = set()
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        return {}
+
+    def keep(
+        self, name: str, work: Work, on_given_up: Callable[[], None] | None = None
+    ) -> asyncio.Task[None]:
+        return self.run(name, work)
+
+    def run(self, name: str, work: Work) -> asyncio.Task[None]:
+        task = asyncio.create_task(work(), name=name)
+        self._held.add(task)
+        task.add_done_callback(self._over)
+        return task
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._held.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _LOGGER.critical("the task %s has failed", task.get_name(), exc_info=task.exception())
+
+
+PLAIN = PlainTasks()
+
+
+async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait for their end."""
+    stopping = list(tasks)
+    for task in stopping:
+        task.cancel()
+    await asyncio.gather(*stopping, return_exceptions=True)
