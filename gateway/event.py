@@ -17,16 +17,27 @@ MAX_EVENT_BYTES = 256 * 1024
 MAX_DEPTH = 16
 DEFAULT_TENANT = "default"
 
-Id = Annotated[str, Meta(pattern=r"\A[ -~]{1,128}\Z")]
-Tenant = Annotated[str, Meta(pattern=r"\A[a-z0-9._-]{1,64}\Z")]
-Category = Annotated[str, Meta(max_length=64, pattern=r"\A[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\Z")]
-Action = Annotated[
-    str, Meta(max_length=128, pattern=r"\A[A-Za-z0-9_:/-]+(?:\.[A-Za-z0-9_:/-]+)*\Z")
-]
-Short = Annotated[str, Meta(max_length=256)]
-Long = Annotated[str, Meta(max_length=1024)]
+# What members are made of; patterns over them are held to the same (`gateway.match.alphabet`).
+TENANT_CHARACTERS = "[a-z0-9._-]"
+CATEGORY_CHARACTERS = "[a-z0-9_-]"
+ACTION_CHARACTERS = "[A-Za-z0-9_:/-]"
 # A line each when several are stored together, so no control characters.
-Urn = Annotated[str, Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
+URN_CHARACTERS = r"[^\x00-\x1f\x7f]"
+LONGEST_TENANT, LONGEST_CATEGORY, LONGEST_ACTION = 64, 64, 128
+LONGEST_SHORT, LONGEST_URN = 256, 1024
+
+
+def _dotted(characters: str) -> str:
+    return rf"\A{characters}+(?:\.{characters}+)*\Z"
+
+
+Id = Annotated[str, Meta(pattern=r"\A[ -~]{1,128}\Z")]
+Tenant = Annotated[str, Meta(pattern=rf"\A{TENANT_CHARACTERS}{{1,{LONGEST_TENANT}}}\Z")]
+Category = Annotated[str, Meta(max_length=LONGEST_CATEGORY, pattern=_dotted(CATEGORY_CHARACTERS))]
+Action = Annotated[str, Meta(max_length=LONGEST_ACTION, pattern=_dotted(ACTION_CHARACTERS))]
+Short = Annotated[str, Meta(max_length=LONGEST_SHORT)]
+Long = Annotated[str, Meta(max_length=1024)]
+Urn = Annotated[str, Meta(max_length=LONGEST_URN, pattern=rf"\A{URN_CHARACTERS}+\Z")]
 OUTCOMES = ("success", "failure", "denied", "unknown")
 Outcome = Literal["success", "failure", "denied", "unknown"]
 Severity = Annotated[int, Meta(ge=1, le=6)]

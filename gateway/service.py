@@ -67,7 +67,7 @@ _BACKLOG = 4096
 _FOLLOWERS_SECONDS = 3.0
 _ADMIN_GRANT = {
     "id": "everything",
-    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read", "erase"],
+    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read"],
     "categories": ["**", "gateway.**"],
 }
 

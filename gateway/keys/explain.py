@@ -137,7 +137,7 @@ def failures(grant: Grant, asked: Asked) -> tuple[Failure, ...]:
     if asked.action not in grant.actions:
         failed.append(Failure("actions", list(grant.actions), asked.action))
     if grant.when is not None:
-        failed += _circumstances(grant.when, asked)
+        failed += _circumstances(grant.when, asked, grant.effect == "deny")
     if asked.event is not None:
         failed += _parts(grant, asked.event)
     lookback = grant.when.lookback if grant.when is not None and grant.effect == "allow" else None
@@ -147,9 +147,9 @@ def failures(grant: Grant, asked: Asked) -> tuple[Failure, ...]:
     return tuple(failed)
 
 
-def _circumstances(when: When, asked: Asked) -> list[Failure]:
+def _circumstances(when: When, asked: Asked, unknown: bool) -> list[Failure]:
     failed = []
-    if When(cidr=when.cidr).holds(asked.now, asked.address) is not None:
+    if When(cidr=when.cidr).holds(asked.now, asked.address, unknown=unknown) is not None:
         failed.append(Failure("when.cidr", list(when.cidr), asked.address))
     if When(hours=when.hours, tz=when.tz).holds(asked.now, None) is not None:
         hour = f"{when.local_hour(asked.now):02d}"

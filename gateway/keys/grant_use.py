@@ -62,9 +62,7 @@ class GrantUse:
         grant = self.named.grant
         if not use.allowed or use.attempted not in grant.actions:
             return False
-        if grant.when is not None and all(
-            grant.when.holds(moment, use.address) is not None for moment in (use.at, use.until)
-        ):
+        if all(grant.unmet(moment, use.address) is not None for moment in (use.at, use.until)):
             return False
         return use.attempted not in READING or any(map(self._reaches, use.asked))
 

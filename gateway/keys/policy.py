@@ -168,7 +168,7 @@ def decide_grants(
     for grant in grants:
         if action not in grant.actions:
             continue
-        unmet = grant.when.holds(now, address) if grant.when is not None else None
+        unmet = grant.unmet(now, address)
         if grant.effect == "deny":
             if unmet is None:
                 denied[grant.scope()] = None

@@ -14,6 +14,7 @@ from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.keys.explain import Asked
 from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS
+from gateway.keys.grant_check import NOT_YET, UNSUPPORTED
 from gateway.keys.past_use import READING
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
@@ -28,7 +29,8 @@ def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
     """
     action = raw.get("action")
     if action not in ACTIONS:
-        raise InvalidRequest(f"action: one of {', '.join(ACTIONS)} is needed")
+        code = UNSUPPORTED if action in NOT_YET else None
+        raise InvalidRequest(f"action: one of {', '.join(ACTIONS)} is needed", code=code)
     address = raw.get("address")
     if address is not None and not isinstance(address, str):
         raise InvalidRequest("address: a string is needed")

@@ -11,7 +11,7 @@ from gateway.match.overlap import category_in_reach
 from gateway.match.pattern import ANY
 from gateway.match.scope import RESERVED
 
-_VERBS = {"stream": "stream", "pull": "pull", "ingest": "send", "erase": "erase"}
+_VERBS = {"stream": "stream", "pull": "pull", "ingest": "send"}
 _DUTIES = {
     "keys.admin": "make, change and end keys and roles",
     "usage.read": "read what keys are used for",
@@ -72,8 +72,6 @@ def limits_of(grants: Sequence[Grant]) -> list[str]:
     for action, duty in _DUTIES.items():
         if action not in actions:
             sentences.append(f"Cannot {duty}.")
-    if "erase" not in actions:
-        sentences.append("Cannot erase events.")
     return sentences
 
 

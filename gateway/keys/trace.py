@@ -8,13 +8,14 @@ twice, or in another order, gives the same trace.
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
 
 from gateway.keys.change import moment
 from gateway.keys.use import Use
+from gateway.network import parse_address
 
 MOST_NETWORKS = 64
 MOST_REMEMBERED = 16
@@ -180,11 +181,9 @@ def passed_on(trace: Trace) -> Trace:
 @lru_cache(4096)
 def network_of(address: str) -> str:
     """What counts as one network: IPv4 /24 (private ones /16), IPv6 /48; else the text itself."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
+    found = parse_address(address)
+    if found is None:
         return address
-    found = getattr(found, "ipv4_mapped", None) or found
     bits = 48 if found.version == 6 else 16 if found.is_private else 24
     return str(ip_network(f"{found}/{bits}", strict=False))
 

@@ -17,17 +17,28 @@ ANY = "**"
 
 
 def check_pattern(pattern: str, separator: str) -> None:
-    """Raise `InvalidRequest` unless `pattern` is well formed."""
+    """Raise `InvalidRequest`, with the `column` (from 1), unless `pattern` is well formed."""
     if not pattern or len(pattern) > MAX_PATTERN_LENGTH:
-        raise InvalidRequest(f"a pattern has 1 to {MAX_PATTERN_LENGTH} characters")
+        raise InvalidRequest(
+            f"a pattern has 1 to {MAX_PATTERN_LENGTH} characters"
+            + ("" if pattern else ": this one is empty; leave it out for no restriction"),
+            column=1,
+        )
     segments = pattern.split(separator)
+    column = 1
     for position, segment in enumerate(segments):
         if segment == ANY and position < len(segments) - 1:
-            raise InvalidRequest(f"`**` stands only at the end of a pattern: {pattern!r}")
+            raise InvalidRequest(
+                f"`**` stands only at the end of a pattern: {pattern!r} (column {column})",
+                column=column,
+            )
         if "*" in segment and segment not in ("*", ANY):
             raise InvalidRequest(
-                f"`*` stands for a whole segment between {separator!r}: {pattern!r}"
+                f"`*` stands for a whole segment between {separator!r}: {pattern!r} "
+                f"(column {column})",
+                column=column,
             )
+        column += len(segment) + 1
 
 
 def is_literal(pattern: str) -> bool:

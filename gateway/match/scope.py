@@ -14,17 +14,16 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.errors import InvalidRequest
-from gateway.event import OUTCOMES
+from gateway.match.alphabet import ALPHABETS, check_member_pattern
 from gateway.match.pattern import (
     ANY,
     begins_with_wildcard,
-    check_pattern,
     compile_patterns,
     is_literal,
 )
 
 # How a name of each member falls into segments.
-SEPARATORS = {"tenant": ".", "category": ".", "action": ".", "actor": "/", "resource": "/"}
+SEPARATORS = {member: alphabet.separator for member, alphabet in ALPHABETS.items()}
 EQUALITY_MEMBERS = ("tenant", "category", "action", "outcome", "actor")
 MAX_PATTERNS = 256
 # Members of which logs have so few values that events with the same ones come again and again.
@@ -74,20 +73,19 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def check(self) -> None:
         """Raise `InvalidRequest` naming the member that is malformed."""
-        for member, separator in SEPARATORS.items():
+        for member in (*SEPARATORS, "outcome"):
             patterns = getattr(self, member)
             if len(patterns) > MAX_PATTERNS:
-                raise InvalidRequest(f"{member}: {len(patterns)} values; at most {MAX_PATTERNS}")
+                raise InvalidRequest(
+                    f"{member}: {len(patterns)} values; at most {MAX_PATTERNS}", parameter=member
+                )
             for pattern in patterns:
                 try:
-                    check_pattern(pattern, separator)
+                    check_member_pattern(member, pattern)
                 except InvalidRequest as error:
-                    raise InvalidRequest(f"{member}: {error.detail}", parameter=member) from None
-        for outcome in self.outcome:
-            if outcome not in OUTCOMES:
-                raise InvalidRequest(
-                    f"outcome: {outcome!r} is none of {', '.join(OUTCOMES)}", parameter="outcome"
-                )
+                    raise InvalidRequest(
+                        f"{member}: {error.detail}", parameter=member, **error.members
+                    ) from None
         if not 1 <= self.min_severity <= 6:
             raise InvalidRequest("min_severity: a number from 1 to 6", parameter="min_severity")
 

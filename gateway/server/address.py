@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-
 from aiohttp import web
 
-Address = IPv4Address | IPv6Address
-Networks = tuple[IPv4Network | IPv6Network, ...]
+from gateway.network import Network, parse_address
+
+Networks = tuple[Network, ...]
 
 # The setting `server.trusted_proxies`.
 TRUSTED_PROXIES: web.AppKey[Networks] = web.AppKey("trusted_proxies", tuple)
@@ -22,16 +21,16 @@ def client_address(request: web.Request) -> str | None:
     """
     peer = request.remote
     trusted = request.app[TRUSTED_PROXIES]
-    if not trusted or peer is None:
-        return peer
-    client = _parse(peer)
+    client = None if peer is None else parse_address(peer)
+    if not trusted or client is None:
+        return None if client is None else str(client)
     # Proxies append to the header or add another of its name: RFC 9110, section 5.3.
     lines = request.headers.getall("X-Forwarded-For", [])
     hops = [hop.strip() for line in lines for hop in line.split(",")]
     for hop in filter(None, reversed(hops)):
         if client is None or not any(client in network for network in trusted):
             break
-        client = _parse(hop)
+        client = parse_address(hop)
     return None if client is None else str(client)
 
 
@@ -39,21 +38,8 @@ def is_secure(request: web.Request) -> bool:
     """Whether the client came over TLS, also where a trusted proxy has ended it."""
     if request.secure:
         return True
-    peer = None if request.remote is None else _parse(request.remote)
+    peer = None if request.remote is None else parse_address(request.remote)
     if peer is None or not any(peer in network for network in request.app[TRUSTED_PROXIES]):
         return False
     lines = request.headers.getall("X-Forwarded-Proto", [])
     return any(scheme.strip().lower() == "https" for line in lines for scheme in line.split(","))
-
-
-def _parse(text: str) -> Address | None:
-    """An address, also with a port behind it; an IPv4 address mapped into IPv6 is the former."""
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

@@ -94,6 +94,8 @@ def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
     """The members that findings must have, and how many of them are wanted at most."""
     values = _collect(pairs, FINDINGS)
     wanted = {name: one for name in FINDINGS[:-1] if (one := _one(values, name)) is not None}
+    if wanted.get("key") == "":
+        raise InvalidRequest("key: the id of a key is needed", parameter="key")
     # A slip of the pen must not look as if nothing had been found.
     for name, known in (("signal", SIGNALS), ("state", STATES)):
         if wanted.get(name, known[0]) not in known:

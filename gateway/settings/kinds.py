@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
+
+    from gateway.network import Network
 
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql", "postgres")
@@ -223,18 +224,13 @@ def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return lowered
 
 
-def check_networks(networks: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+def check_networks(networks: tuple[str, ...]) -> tuple[Network, ...]:
     """Networks in CIDR notation, or single addresses."""
-    from ipaddress import ip_network
+    from gateway.network import parse_network
 
     parsed = []
     for text in networks:
-        try:
-            network = ip_network(text)
-        except ValueError:
-            raise ValueError(
-                f"{text!r} is no network; write it like 10.1.0.0/16, 10.1.2.3 or 2001:db8::/64"
-            ) from None
+        network = parse_network(text)
         if not network.prefixlen:
             raise ValueError(
                 f"{text!r} would let every client choose its address; name the proxies"

@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from gateway.clock import Clock
+from gateway.network import parse_address
 
 # Sums of fractions such as 1/3 must not refuse the last of a burst.
 SLACK = 1e-6
@@ -276,12 +277,9 @@ def _until_midnight(now: float) -> float:
 def address_subject(address: str) -> str:
     """Whom to count requests from an IP address for: IPv4 the address, IPv6 its /64, which is
     what one subscriber has; anything else (a Unix socket) as it is."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    ip = parse_address(address)
+    if ip is None:
         return address
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
     return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)).network_address) + "/64"

@@ -20,6 +20,7 @@ from gateway.event import MAX_EVENT_BYTES, OUTCOMES, Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.mapping.moments import utc_time
 from gateway.ingest.mapping.native import LONG, SHORT, Unmappable, action, category, text
+from gateway.match.alphabet import can_be
 
 UNMAPPABLE = "source.row"
 _GROUPS = {
@@ -75,6 +76,12 @@ class RowMapping:
         self._constants = {
             member: value[1:] for member, value in columns.items() if value.startswith(_CONSTANT)
         }
+        for member in ("tenant", "outcome"):
+            value = self._constants.get(member)
+            if value is not None and not can_be(member, value):
+                raise InvalidSetting(
+                    f"store.columns: {member} = {_CONSTANT + value!r}: no event has this {member}"
+                )
         self._paths = {
             member: value.split(".")
             for member, value in columns.items()

@@ -155,7 +155,7 @@ ROWS = [
     _row("streams only", _allow("**", actions=["stream"]), sees=ALL, pulls=NONE),
     _row("pulls only", _allow("**", actions=["pull"]), sees=NONE, pulls=ALL),
     _row("everything but reading",
-         _allow("**", actions=["ingest", "keys.admin", "usage.read", "erase"]), sees=NONE),
+         _allow("**", actions=["ingest", "keys.admin", "usage.read"]), sees=NONE),
     _row("sends everything", _allow("**", "gateway.**", actions=["ingest"]), sees=NONE),
     _row("sends of acme", _allow("**", tenants=["acme"], min_severity=2, actions=["ingest"]),
          _deny("billing.**", actions=["ingest"]), sees=NONE),

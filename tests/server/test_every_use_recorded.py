@@ -117,7 +117,7 @@ async def there(gateway: Gateway) -> dict[str, str]:
 
 
 async def everything(gateway: Gateway) -> str:
-    actions = ["stream", "pull", "ingest", "keys.admin", "usage.read", "erase"]
+    actions = ["stream", "pull", "ingest", "keys.admin", "usage.read"]
     return await gateway.mint({"actions": actions, "categories": ["**", "gateway.**"]})
 
 

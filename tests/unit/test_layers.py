@@ -34,6 +34,7 @@ LAYERS = [
     ("gateway.event", 0),
     ("gateway.cursor", 0),
     ("gateway.clock", 0),
+    ("gateway.network", 0),
     ("gateway.settings", 0),
     ("gateway.logs", 0),
 ]

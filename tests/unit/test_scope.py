@@ -164,7 +164,7 @@ def test_a_malformed_pattern_names_its_member(member: str) -> None:
         with pytest.raises(InvalidRequest) as caught:
             Scope(**{member: ("a", pattern)}).check()  # type: ignore[arg-type]
         assert caught.value.detail.startswith(f"{member}: ")
-        assert caught.value.members == {"parameter": member}
+        assert caught.value.members["parameter"] == member
 
 
 def test_outcomes_are_four_and_severities_six() -> None:

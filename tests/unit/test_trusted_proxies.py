@@ -117,9 +117,9 @@ def test_a_peer_without_an_address_has_none() -> None:
     [
         ("0.0.0.0/0", "would let every client choose its address"),
         ("::/0", "would let every client choose its address"),
-        ("10.0.0.1/8", "is no network"),
-        ("proxy.example", "is no network"),
-        ("10.0.0.1-10.0.0.9", "is no network"),
+        ("10.0.0.1/8", "is not a network"),
+        ("proxy.example", "is not a network"),
+        ("10.0.0.1-10.0.0.9", "is not a network"),
     ],
 )
 def test_networks_that_cannot_be_meant_stop_the_start(network: str, reason: str) -> None:

@@ -1,0 +1,136 @@
+"""What the members of an event can be, for patterns over them. Pure.
+
+A pattern that no event can match is refused wherever it is written: in a denial it would hide
+nothing, and as a selector it would be silence. What an event can hold is said by `gateway.event`;
+beside that, patterns over resources have no empty segments, which come of a variable that was
+empty.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gateway.errors import InvalidRequest
+from gateway.event import (
+    ACTION_CHARACTERS,
+    CATEGORY_CHARACTERS,
+    LONGEST_ACTION,
+    LONGEST_CATEGORY,
+    LONGEST_SHORT,
+    LONGEST_TENANT,
+    LONGEST_URN,
+    OUTCOMES,
+    TENANT_CHARACTERS,
+    URN_CHARACTERS,
+)
+from gateway.match.pattern import ANY, check_pattern, is_literal
+
+
+class Alphabet(NamedTuple):
+    """The values of one member: how they fall into segments, their characters, their length.
+
+    `rule` says in words what a segment consists of; `gaps` whether segments may be empty.
+    """
+
+    separator: str
+    character: re.Pattern[str]
+    longest: int
+    rule: str
+    gaps: bool = False
+
+
+ALPHABETS = {
+    "tenant": Alphabet(
+        ".", re.compile(TENANT_CHARACTERS), LONGEST_TENANT,
+        "a-z, 0-9, dot, underscore and hyphen", gaps=True,
+    ),
+    "category": Alphabet(
+        ".", re.compile(CATEGORY_CHARACTERS), LONGEST_CATEGORY,
+        "words of a-z, 0-9, _ and - with dots between",
+    ),
+    "action": Alphabet(
+        ".", re.compile(ACTION_CHARACTERS), LONGEST_ACTION,
+        "words of letters, digits, _ - : and / with dots between",
+    ),
+    # No event holds half of a surrogate pair.
+    "actor": Alphabet("/", re.compile("[^\ud800-\udfff]"), LONGEST_SHORT, "characters", gaps=True),
+    "resource": Alphabet(
+        "/", re.compile(URN_CHARACTERS), LONGEST_URN, "characters that can be printed"
+    ),
+}  # fmt: skip
+# What stands before the first segment of a URI: `s3://bucket/key`, `file:///etc/passwd`.
+_URI = re.compile(r"(?:file:///|[A-Za-z][A-Za-z0-9+.-]*://)", re.ASCII)
+
+
+def check_member_pattern(member: str, pattern: str) -> None:
+    """Raise `InvalidRequest`, with the `column` (from 1), unless an event can match `pattern`
+    by its `member`."""
+    if member == "outcome":
+        if pattern not in OUTCOMES:
+            raise _invalid(f"{pattern!r} is none of {', '.join(OUTCOMES)}", 1)
+        return
+    alphabet = ALPHABETS[member]
+    check_pattern(pattern, alphabet.separator)
+    for column, character in enumerate(pattern, 1):
+        if character not in ("*", alphabet.separator) and not alphabet.character.match(character):
+            raise _invalid(
+                f"{pattern!r} matches no {member}: {character!r} cannot be in one, which is made "
+                f"of {alphabet.rule}{_advice(pattern, alphabet)}",
+                column,
+            )
+    if not alphabet.gaps and (gap := _gap(pattern, alphabet.separator)):
+        raise _invalid(
+            f"{pattern!r} has an empty segment between {alphabet.separator!r}, and matches no "
+            f"{member}; was something left empty there?",
+            gap,
+        )
+    # What `**` stands for may be empty; `*` is one character at least.
+    least = len(pattern.removesuffix(alphabet.separator + ANY))
+    if pattern != ANY and least > alphabet.longest:
+        raise _invalid(
+            f"{pattern[:32]!r}.. matches no {member}: none has more than {alphabet.longest} "
+            "characters",
+            alphabet.longest + 1,
+        )
+
+
+def can_be(member: str, value: str) -> bool:
+    """Whether the `member` of an event can be just this."""
+    if not is_literal(value):
+        # A literal star is in no member but these.
+        return member in ("actor", "resource")
+    try:
+        check_member_pattern(member, value)
+    except InvalidRequest:
+        return member == "actor" and value == ""
+    return True
+
+
+def _gap(pattern: str, separator: str) -> int:
+    """The column of the first empty segment; 0 if there is none."""
+    scheme = _URI.match(pattern) if separator == "/" else None
+    start = scheme.end() if scheme else 0
+    column = start + 1
+    for segment in pattern[start:].split(separator):
+        if not segment:
+            return column
+        column += len(segment) + 1
+    return 0
+
+
+def _advice(pattern: str, alphabet: Alphabet) -> str:
+    def fits(text: str) -> bool:
+        return all(
+            one in ("*", alphabet.separator) or alphabet.character.match(one) for one in text
+        )
+
+    if fits(pattern.strip().lower()):
+        return f"; did you mean {pattern.strip().lower()!r}?"
+    if "," in pattern:
+        return "; write several as a list, or give the parameter once for each"
+    return ""
+
+
+def _invalid(detail: str, column: int) -> InvalidRequest:
+    return InvalidRequest(f"{detail} (column {column})", column=column)
