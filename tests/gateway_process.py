@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.machine_time import patience
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = (sys.executable, "-m", "gateway")
 START_SECONDS = 30
@@ -37,7 +39,7 @@ def run_program(
     """Run a command of the program to its end."""
     return subprocess.run(
         [*PROGRAM, *arguments], cwd=cwd, env=environment(settings), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=seconds, check=False,
+        capture_output=True, text=True, timeout=patience(seconds), check=False,
     )  # fmt: skip
 
 
@@ -101,7 +103,7 @@ class GatewayProcess:
     def _read_greeting(self, last: str) -> None:
         """Read up to the line with `last`."""
         assert self._process.stdout is not None
-        watchdog = threading.Timer(START_SECONDS, self._process.kill)
+        watchdog = threading.Timer(patience(START_SECONDS), self._process.kill)
         watchdog.start()
         try:
             for line in self._process.stdout:
@@ -126,7 +128,7 @@ class GatewayProcess:
         """Ask it to stop; return what it printed since the greeting. It must end well, in time."""
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(patience(STOP_SECONDS))
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"it did not stop in {STOP_SECONDS} s:\n{self.errors}") from None
@@ -136,7 +138,7 @@ class GatewayProcess:
 
     def ended(self) -> int:
         """Wait until it ends by itself; the exit code."""
-        return self._process.wait(STOP_SECONDS)
+        return self._process.wait(patience(STOP_SECONDS))
 
     def kill(self) -> None:
         """SIGKILL: it gets no chance to do anything more. Does nothing if it has ended."""
@@ -161,7 +163,7 @@ class GatewayProcess:
         """
         raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body else b""
         headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=patience(30))
         try:
             connection.request(method, path, raw or None, headers)
             answer = connection.getresponse()

@@ -19,6 +19,7 @@ import orjson
 from replica_wires import Chunked, Decoder, Frames, Lines, Message, pong
 from worker_streams import LOST, bearer, offset_of
 
+from tests.machine_time import Stopwatch, patience
 from tests.postgres.writers import insert
 
 TRANSPORTS = ("sse", "ndjson", "websocket")
@@ -252,9 +253,9 @@ class Producer:
         for number in itertools.count():
             ids = [f"{self.name}-{number}-{item}" for item in range(random.randint(1, 10))]
             self.sent += ids
-            began = time.monotonic()
+            watch = Stopwatch()
             await self._deliver(ids)
-            self.longest = max(self.longest, time.monotonic() - began)
+            self.longest = max(self.longest, watch.elapsed)
             if self.stop.is_set():
                 return
             await asyncio.sleep(random.uniform(0, 2 * self.pause))
@@ -275,7 +276,7 @@ class Producer:
         url = f"http://{at.host}:{at.port}/v1/events"
         try:
             async with (
-                asyncio.timeout(_ANSWER_SECONDS),
+                asyncio.timeout(patience(_ANSWER_SECONDS)),
                 self.session.post(url, data=body, headers=headers) as answer,
             ):
                 said: dict[str, Any] = await answer.json(content_type=None)

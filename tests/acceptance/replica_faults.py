@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from tests.gateway_process import GatewayProcess
+from tests.machine_time import patience
 from tests.services.postgres import PostgresServer
 from tests.services.valkey import Valkey
 
@@ -117,7 +118,7 @@ class Replicas:
             # Not in a transaction: that would see the same sessions at each look.
             await connection.execute(f"SELECT pg_advisory_lock({_TURN})")
             victims: list[Replica] = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patience(10)):
                 # Those that wait may also be starting, or dead already.
                 while not victims:
                     ports = [row["client_port"] for row in await connection.fetch(_WAITING)]
@@ -162,7 +163,7 @@ class Replicas:
     async def _start_again(self, replica: Replica) -> None:
         """As a supervisor does: until it stays, for the database may be away."""
         await asyncio.sleep(random.uniform(0.1, 2))
-        async with asyncio.timeout(_START_SECONDS):
+        async with asyncio.timeout(patience(_START_SECONDS)):
             while True:
                 try:
                     return await self._start(replica)

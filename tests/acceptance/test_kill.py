@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gateway_process import GatewayProcess
+from tests.machine_time import patience
 
 _ROUNDS = 5
 _PRODUCERS = 4
@@ -49,7 +50,7 @@ class Producer:
     batches: list[Batch] = field(default_factory=list)
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=patience(20))
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         try:
             for number in itertools.count():
@@ -157,7 +158,7 @@ def open_stream(gateway: GatewayProcess, key: str, cursor: str) -> Iterator[Iter
     """The events of an NDJSON stream from the start, or behind a cursor."""
     begin = f"after={cursor}" if cursor else "from=start"
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
-    connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=20)
+    connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(20))
     with closing(connection):
         connection.request("GET", f"/v1/stream?{begin}", headers=headers)
         answer = connection.getresponse()

@@ -22,6 +22,7 @@ from gateway.ingest.mapping.lines import EventLines
 from gateway.ingest.mapping.native import Unmappable
 from gateway.ingest.reading import Record, read_records
 from tests.gateway_process import PROGRAM, ROOT, GatewayProcess, environment
+from tests.machine_time import patience
 
 _EVENTS = 100_000
 _KILLS = 20
@@ -79,13 +80,13 @@ def import_into(data: Path) -> None:
             program.stdin.write(line)
         program.stdin.close()
         said = program.stderr.read().decode()
-        assert program.wait(_IMPORT_SECONDS) == 0, said
+        assert program.wait(patience(_IMPORT_SECONDS)) == 0, said
     assert f"{_EVENTS:,} accepted, 0 duplicates, 0 refused" in said
 
 
 def over_http(gateway: GatewayProcess, accept: str, headers: dict[str, str]) -> Generator[bytes]:
     """The lines of a stream."""
-    connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=20)
+    connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(20))
     authorization = {"Authorization": f"Bearer {gateway.first_key}", "Accept": accept}
     try:
         connection.request("GET", "/v1/stream?from=start", headers=authorization | headers)

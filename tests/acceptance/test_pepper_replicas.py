@@ -14,6 +14,7 @@ import pytest
 
 from gateway.cli.pepper import _LEARN_SECONDS
 from tests.gateway_process import GatewayProcess, run_program
+from tests.machine_time import Stopwatch, patience
 from tests.services.postgres import PostgresServer, installations
 
 pytestmark = pytest.mark.slow
@@ -65,16 +66,16 @@ def replicas(tmp_path: Path) -> Iterator[Replicas]:
 
 def told(gateway: GatewayProcess) -> tuple[int, int]:
     """How many peppers it knows, and how many of them are coming."""
-    with urlopen(f"{gateway.url}/metrics", timeout=10) as answer:
+    with urlopen(f"{gateway.url}/metrics", timeout=patience(10)) as answer:
         rows = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
     return int(rows["audit_gateway_peppers"]), int(rows["audit_gateway_peppers_coming"])
 
 
 def until(gateway: GatewayProcess, peppers: int, coming: int) -> None:
     """Return when it says so; within two seconds, as `pepper rotate` waits for."""
-    deadline = time.monotonic() + _LEARN_SECONDS
+    watch = Stopwatch()
     while told(gateway) != (peppers, coming):
-        assert time.monotonic() < deadline, told(gateway)
+        assert watch.seconds < _LEARN_SECONDS, told(gateway)
         time.sleep(0.02)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway_process import GatewayProcess, environment, run_program
+from tests.machine_time import patience
 
 _KEY = re.compile(r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 _COMMANDS = ("serve", "keys", "import", "log", "tail", "config")
@@ -48,7 +49,7 @@ def run_printed_curl(process: GatewayProcess, events: int) -> list[str]:
 def test_help_loads_nothing_that_is_slow_to_load(command: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "gateway", *command, "--help"],
-        env=environment(), capture_output=True, text=True, timeout=30, check=True,
+        env=environment(), capture_output=True, text=True, timeout=patience(30), check=True,
     )  # fmt: skip
     assert "Usage: " in done.stdout
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway_process import ROOT, environment
+from tests.machine_time import patience
 
 _SECONDS = 30
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -62,7 +63,7 @@ class Session:
         for process in self._staying:
             os.killpg(process.pid, signal.SIGTERM)
         for process in self._staying:
-            process.communicate(timeout=_SECONDS)
+            process.communicate(timeout=patience(_SECONDS))
 
     def _start(self, command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -85,12 +86,12 @@ class Session:
             return read_until(process, _EVENT)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=_SECONDS)
+            process.communicate(timeout=patience(_SECONDS))
 
     def _to_the_end(self, command: str) -> str:
         kept = self._folder / "exported"
         process = self._start(f"{command}\nstatus=$?; env -0 > '{kept}'; exit $status")
-        said, _ = process.communicate(timeout=_SECONDS)
+        said, _ = process.communicate(timeout=patience(_SECONDS))
         assert process.returncode == 0, f"{command}\n{said}"
         before, self._exported = (
             self._exported,
@@ -105,7 +106,7 @@ class Session:
 def read_until(process: subprocess.Popen[str], wanted: re.Pattern[str]) -> str:
     """What it prints, up to the first line with `wanted`, which must come in time."""
     assert process.stdout is not None
-    watchdog = threading.Timer(_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog = threading.Timer(patience(_SECONDS), os.killpg, (process.pid, signal.SIGKILL))
     watchdog.start()
     said = ""
     try:

@@ -21,11 +21,12 @@ import pytest
 from replica_clients import TRANSPORTS, Deliveries, Producer, Reader, SqlProducer
 from replica_faults import Replica, Replicas
 
+from tests.machine_time import Stopwatch, patience, slowness
 from tests.services.postgres import PostgresServer, installations
 from tests.services.valkey import Valkey
 
 pytestmark = pytest.mark.slow
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "25"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "12"))
 LONG = SECONDS >= 120
 READERS = 300 if LONG else 90
 OUTAGE_SECONDS = 30 if LONG else 3
@@ -59,7 +60,7 @@ async def replicas(tmp_path: Path) -> AsyncIterator[Replicas]:
 
 @dataclass
 class Revocation:
-    """How long after the answer the last stream of the key was gone."""
+    """How long after the answer the last stream of the key was gone, in quiet seconds."""
 
     seconds: float
     streams: int
@@ -89,7 +90,7 @@ class Crowd:
             readers[-1].choose = _first(up[number // len(TRANSPORTS) % len(up)], self.replicas)
         tasks = [asyncio.create_task(one.run()) for one in readers]
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(patience(20)):
                 # One that is killed meanwhile is not waited for: its readers go to others.
                 while not all(one.open for one in readers):  # noqa: ASYNC110 - states to look at
                     await asyncio.sleep(0.01)
@@ -101,7 +102,7 @@ class Crowd:
             for task in tasks:
                 task.cancel()
         codes = {one.end["code"] if one.end else one.refused for one in readers}
-        took = max(one.closed_at for one in readers) - answered
+        took = (max(one.closed_at for one in readers) - answered) / slowness()
         self.revocations.append(Revocation(took, len(readers), codes))
 
 
@@ -147,10 +148,10 @@ async def test_nothing_acknowledged_is_lost_or_repeated_while_everything_dies_in
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1 << 32)))
     print(f"CHAOS_SEED={seed}")
     rng = random.Random(seed)
-    began = time.monotonic()
+    watch = Stopwatch()
 
     def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
+        print(f"{watch.elapsed:6.1f} s  {text}", flush=True)
 
     crowd = Crowd(replicas)
     keys = [await replicas.make_key(_READ) for _ in range(READER_KEYS)]
@@ -173,7 +174,7 @@ async def test_nothing_acknowledged_is_lost_or_repeated_while_everything_dies_in
         faults = await storm(crowd, SECONDS, rng, say)
         await replicas.all_up()
         stop.set()
-        async with asyncio.timeout(_CATCH_UP_SECONDS):
+        async with asyncio.timeout(patience(_CATCH_UP_SECONDS)):
             await asyncio.gather(*writes)
             producers.append(Producer(writing, "last", replicas.choose, session, stop, pause=0))
             await producers[-1].run()
@@ -181,7 +182,7 @@ async def test_nothing_acknowledged_is_lost_or_repeated_while_everything_dies_in
             say(f"all sent: {len(crowd.log)} events, the last at {last}")
             for one in [*readers, *auditors]:
                 one.stop_at(last)
-            behind = (await asyncio.wait(reads, timeout=_READ_SECONDS))[1]
+            behind = (await asyncio.wait(reads, timeout=patience(_READ_SECONDS)))[1]
             assert not behind, [one.where() for one in [*readers, *auditors] if not one.done]
     say("all read")
 
@@ -234,7 +235,7 @@ async def usage(
                 )
         least, most = delivered - unsure, delivered + unsure
         told = -1
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + patience(5)
         while not least <= told <= most and time.monotonic() < deadline:
             _, said = await replicas.ask("GET", f"/v1/keys/{key[5:17]}/usage?window=1h&step=1m")
             told = sum(row["events"] for row in said["rows"])

@@ -18,6 +18,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.machine_time import patience
 from tests.setup_clients import chromium_program
 
 _FLAGS = (
@@ -90,7 +91,7 @@ async def browser(profile: Path, url: str) -> AsyncIterator[Page]:
         assert process.stderr is not None
         reading: asyncio.Task[bytes] | None = None
         try:
-            address = await asyncio.wait_for(_address(process.stderr), _START_SECONDS)
+            address = await asyncio.wait_for(_address(process.stderr), patience(_START_SECONDS))
             reading = asyncio.create_task(process.stderr.read())
             async with connect(address, max_size=None, proxy=None, ping_interval=None) as devtools:
                 page = Page(devtools)
@@ -116,6 +117,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
+            await asyncio.wait_for(process.wait(), patience(_END_SECONDS))
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()

@@ -19,6 +19,7 @@ from tests.clients.hostile_events import (
     ordinary_events,
 )
 from tests.gateway_process import GatewayProcess
+from tests.machine_time import patience
 
 # Short, so that the tests are: clients come back at once and hear something every second.
 _SETTINGS = {
@@ -82,7 +83,7 @@ def make_scene(gateway: GatewayProcess) -> MakeScene:
     @asynccontextmanager
     async def scene(*faults: Fault) -> AsyncIterator[Scene]:
         made = Scene(gateway, faults)
-        async with asyncio.timeout(30), made.proxy:
+        async with asyncio.timeout(patience(30)), made.proxy:
             yield made
 
     return scene

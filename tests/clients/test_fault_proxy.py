@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from tests.clients.fault_proxy import Fault, FaultProxy
+from tests.machine_time import patience
 
 _SENT = bytes(range(256)) * 40
 
@@ -32,7 +33,7 @@ async def proxy_before_a_server(
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with asyncio.timeout(10), server, FaultProxy(host, port, faults) as proxy:
+    async with asyncio.timeout(patience(10)), server, FaultProxy(host, port, faults) as proxy:
         yield proxy, got
 
 

@@ -13,6 +13,7 @@ from httpx_sse import aconnect_sse
 from tests.clients.conftest import MakeScene, Scene
 from tests.clients.fault_proxy import Fault, FaultProxy
 from tests.clients.hostile_events import LAST_ACTION, hostile_events, last_event
+from tests.machine_time import slowness
 
 # The gateway says something each second.
 _QUIET_SECONDS = 2.5
@@ -20,7 +21,7 @@ _QUIET_SECONDS = 2.5
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=_QUIET_SECONDS, trust_env=False) as made:
+    async with httpx.AsyncClient(timeout=_QUIET_SECONDS * slowness(), trust_env=False) as made:
         yield made
 
 

@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 from tests.clients.conftest import MakeScene, Scene
 from tests.clients.fault_proxy import Fault
 from tests.clients.hostile_events import LAST_ACTION
+from tests.machine_time import slowness
 
 
 def bearer(key: str) -> Subprotocol:
@@ -37,7 +38,7 @@ async def receive(scene: Scene, subprotocol: str | None) -> list[str]:
                 subprotocols=[bearer(scene.key), Subprotocol(subprotocol)] if subprotocol else None,
                 additional_headers=None if subprotocol else {"Authorization": f"token {scene.key}"},
                 ping_interval=0.5,
-                ping_timeout=0.5,
+                ping_timeout=0.5 * slowness(),
                 close_timeout=0.1,
                 proxy=None,
             ) as connection:

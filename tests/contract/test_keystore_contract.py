@@ -21,6 +21,7 @@ from gateway.keys.key import Key
 from gateway.keys.role import Role
 from gateway.store.ports import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
+from tests.machine_time import patience
 
 Connect = Callable[[], Awaitable[KeyStore]]
 ROOT = Path(__file__).parents[2]
@@ -252,7 +253,8 @@ async def test_another_process_sees_and_makes_changes(tmp_path: Path) -> None:
     revision = await store.newest_revision()
     done = subprocess.run(  # noqa: ASYNC221
         [sys.executable, "-c", OTHER_PROCESS, str(path)],
-        capture_output=True, text=True, timeout=60, check=True, env={"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+        timeout=patience(60), env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.stdout == "a\n"
     _, changed = await store.changed_since(revision)

@@ -14,6 +14,7 @@ from gateway.clock import SystemClock
 from gateway.shared.limits import Concurrency, Daily, Decision, Rate
 from gateway.shared.ports import Shared
 from tests.contract.sharing import replicas_of
+from tests.machine_time import patience
 from tests.services.valkey import Valkey
 
 # Clusters and Sentinels take seconds to agree.
@@ -57,14 +58,14 @@ def sentinel() -> Iterator[tuple[str, Valkey, Valkey]]:
 
 
 def _wait(ready: Any) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
+    deadline = time.monotonic() + patience(_READY_SECONDS)
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 async def up_again(shared: Shared) -> None:
-    async with asyncio.timeout(_READY_SECONDS):
+    async with asyncio.timeout(patience(_READY_SECONDS)):
         while not shared.health().up:  # noqa: ASYNC110 - health is a figure to look at
             await asyncio.sleep(0.02)
 
@@ -98,10 +99,10 @@ async def everything_is_shared(one: Shared, other: Shared) -> None:
         assert delivery.take(0, 0) > 5
     woken = asyncio.Event()
     signals: Any = other.signals
-    await asyncio.wait_for(signals.listening.wait(), 5)
+    await asyncio.wait_for(signals.listening.wait(), patience(5))
     other.signals.listen("keys", woken.set)
     one.signals.send("keys")
-    await asyncio.wait_for(woken.wait(), 5)
+    await asyncio.wait_for(woken.wait(), patience(5))
 
 
 async def test_sentinel_shares_everything_and_a_failover_is_followed(

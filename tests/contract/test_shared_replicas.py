@@ -17,6 +17,7 @@ from gateway.shared.redis_address import parse_address
 from gateway.shared.redis_leases import RedisLeases
 from gateway.shared.redis_link import Link
 from tests.contract.sharing import StillClock, new_prefix, replicas_of
+from tests.machine_time import patience
 from tests.services.valkey import Valkey
 
 SECONDS = 1.5
@@ -293,7 +294,7 @@ async def test_a_wake_up_reaches_the_other_replicas_and_not_its_sender(
     woken = asyncio.Event()
     for number, shared in enumerate(three):
         signals: Any = shared.signals
-        await asyncio.wait_for(signals.listening.wait(), 5)
+        await asyncio.wait_for(signals.listening.wait(), patience(5))
 
         def wake(number: int = number) -> None:
             heard.append(f"appended at {number}")
@@ -303,7 +304,7 @@ async def test_a_wake_up_reaches_the_other_replicas_and_not_its_sender(
         shared.signals.listen("appended", wake)
         shared.signals.listen("keys", lambda: heard.append("keys"))
     three[0].signals.send("appended")
-    await asyncio.wait_for(woken.wait(), 5)
+    await asyncio.wait_for(woken.wait(), patience(5))
     assert sorted(heard) == ["appended at 1", "appended at 2"]
 
 
@@ -311,9 +312,9 @@ async def test_many_wake_ups_at_once_go_out_as_few(server: Valkey, three: list[S
     before = server.calls("publish")
     woken = asyncio.Event()
     signals: Any = three[1].signals
-    await asyncio.wait_for(signals.listening.wait(), 5)
+    await asyncio.wait_for(signals.listening.wait(), patience(5))
     three[1].signals.listen("appended", woken.set)
     for _ in range(1000):
         three[0].signals.send("appended")
-    await asyncio.wait_for(woken.wait(), 5)
+    await asyncio.wait_for(woken.wait(), patience(5))
     assert server.calls("publish") - before <= 2

@@ -18,6 +18,7 @@ from gateway.store.ports import Appended
 from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_log import SqliteLog
 from gateway.store.writer_server import AppendTogether, WriterServer
+from tests.machine_time import patience
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -123,7 +124,7 @@ async def test_an_append_of_the_writer_wakes_followers_at_once(
     follower.on_append(woken.set)
     await sides.log.append([[draft(id="a"), draft(id="b")]])
     # The clock stands still: nobody has looked.
-    await asyncio.wait_for(woken.wait(), 5)
+    await asyncio.wait_for(woken.wait(), patience(5))
     assert follower.head == 2
     assert await ids(follower) == ["a", "b"]
 
@@ -168,7 +169,7 @@ async def test_while_the_writer_is_away_reading_goes_on_and_appending_is_refused
 
     await sides.listen()
     await clock.advance(0.05)
-    await asyncio.wait_for(follower.connected(), 5)
+    await asyncio.wait_for(follower.connected(), patience(5))
     assert await follower.append([[draft(id="b")]]) == [Appended(1, 0, 2, 2)]
     assert await ids(follower) == ["a", "b"]
 
@@ -190,10 +191,10 @@ async def test_an_append_whose_answer_is_lost_is_repeated_without_harm(
 
     await sides.listen(take)
     await clock.advance(0.05)
-    await asyncio.wait_for(follower.connected(), 5)
+    await asyncio.wait_for(follower.connected(), patience(5))
     batch = [draft(id="a"), draft(id="b")]
     request = asyncio.create_task(follower.append([batch]))
-    await asyncio.wait_for(taken.wait(), 5)
+    await asyncio.wait_for(taken.wait(), patience(5))
     await sides.cut_off()
     with pytest.raises(Unavailable) as caught:
         await request
@@ -201,7 +202,7 @@ async def test_an_append_whose_answer_is_lost_is_repeated_without_harm(
 
     await sides.listen()
     await clock.advance(0.05)
-    await asyncio.wait_for(follower.connected(), 5)
+    await asyncio.wait_for(follower.connected(), patience(5))
     repeated = Appended(0, 2, 1, 2) if stored else Appended(2, 0, 1, 2)
     assert await follower.append([batch]) == [repeated]
     assert await ids(follower) == ["a", "b"]
@@ -228,7 +229,7 @@ async def test_a_failure_of_the_writer_costs_one_connection(
     follower = await sides.follower()
     assert (await refusal(follower, draft())).code == "outcome_unknown"
     assert "ZeroDivisionError" in caplog.text
-    await asyncio.wait_for(follower.connected(), 5)
+    await asyncio.wait_for(follower.connected(), patience(5))
 
 
 async def test_the_end_of_the_writer_waits_for_what_followers_hand_over(
@@ -241,7 +242,7 @@ async def test_the_end_of_the_writer_waits_for_what_followers_hand_over(
     assert await follower.append([[draft(id="a")]]) == [Appended(1, 0, 1, 1)]
     assert not closing.done()
     await follower.close()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, patience(5))
     assert not sides.link.exists()
     sides._server = None
 
@@ -282,7 +283,7 @@ async def test_a_follower_may_be_there_before_the_writer_listens(
     assert (await refusal(follower, draft())).code == "writer_away"
     await sides.listen()
     await clock.advance(0.05)
-    await asyncio.wait_for(follower.connected(), 5)
+    await asyncio.wait_for(follower.connected(), patience(5))
     await follower.append([[draft()]])
 
 
@@ -314,6 +315,6 @@ async def test_what_is_no_frame_ends_only_its_own_connection(
     for damage in (b"\xff\xff\xff\xff", b"\x00\x00\x00\x02\xc1\xc1", b"\x00\x00\x00\x01\x90"):
         reader, writer = await asyncio.open_unix_connection(sides.link)
         writer.write(damage)
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), patience(5))
         writer.close()
     assert await follower.append([[draft()]]) == [Appended(1, 0, 1, 1)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.machine_time import patience
 from tests.services.ports import free_port
 from tests.setup_clients import system_program
 
@@ -41,7 +42,7 @@ class Certificate:
                 "-nodes", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
                 "-days", "2", "-keyout", str(key), "-out", str(self.path),
             ],
-            check=True, capture_output=True, timeout=_SECONDS,
+            check=True, capture_output=True, timeout=patience(_SECONDS),
         )  # fmt: skip
         (folder / "tls.pem").write_text(self.path.read_text() + key.read_text())
         self.context = ssl.create_default_context(cafile=str(self.path))
@@ -141,7 +142,7 @@ class Proxy:
     def close(self) -> None:
         self._process.terminate()
         try:
-            self._process.wait(_SECONDS)
+            self._process.wait(patience(_SECONDS))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -158,7 +159,7 @@ class Proxy:
         self.close()
 
     def _await_port(self) -> None:
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + patience(_SECONDS)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from yarl import URL
 
 from tests.deploy.proxies import Proxy
+from tests.machine_time import slowness
 
 TRANSPORTS = ("sse", "ndjson", "websocket")
 # Less than the gateway takes to say something on its own, while it looks through its own records.
@@ -39,7 +40,7 @@ class Stream(ABC):
 
     async def message(self) -> Message:
         """The next message. Raises `EOFError` at the end, `TimeoutError` if nothing comes."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(SECONDS * slowness()):
             return await self._message()
 
     async def event(self) -> Message:
@@ -136,7 +137,7 @@ class Client:
         """Status, headers and body of the answer."""
         sent = {"Authorization": f"Bearer {self.key}", **(headers or {})}
         async with (
-            asyncio.timeout(SECONDS),
+            asyncio.timeout(SECONDS * slowness()),
             self._session.request(
                 method, self.proxy.url + path, headers=sent, **options
             ) as response,
@@ -149,7 +150,7 @@ class Client:
         """Open a stream, which must be let in."""
         url = URL(self.proxy.url) / "v1" / "stream" % params
         stream: Stream
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(SECONDS * slowness()):
             if transport == "websocket":
                 stream = WebSocketStream(
                     await connect(

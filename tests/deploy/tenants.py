@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.gateway_process import GatewayProcess
+from tests.machine_time import patience
 
 
 class Tenant:
@@ -39,14 +40,14 @@ class Tenant:
 
 async def streams_become(gateway: GatewayProcess, count: int) -> None:
     """Return when the gateway says that so many streams are open."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while (now := await asyncio.to_thread(open_streams, gateway)) != count:
         assert time.monotonic() < deadline, f"{now} streams are open, not {count}"
         await asyncio.sleep(0.01)
 
 
 def open_streams(gateway: GatewayProcess) -> int:
-    connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=5)
+    connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(5))
     connection.request("GET", "/metrics")
     found = re.search(rb"^audit_gateway_streams (\d+)$", connection.getresponse().read(), re.M)
     connection.close()

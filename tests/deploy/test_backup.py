@@ -18,6 +18,7 @@ from gateway.errors import FolderLocked, NotFound
 from gateway.store.postgres_log import PostgresLog
 from tests.deploy.proxies import DEPLOY
 from tests.gateway_process import GatewayProcess, environment, run_program
+from tests.machine_time import patience
 from tests.services.postgres import PostgresServer, installations
 
 
@@ -195,7 +196,7 @@ def test_the_commands_of_the_page_restore_a_log(tmp_path: Path) -> None:
             line = command.replace("/var/lib/audit-gateway", str(data))
             line = line.replace("/mnt/backup", str(tmp_path / "backup"))
             line = line.replace("audit-gateway log", f"{sys.executable} -m gateway log")
-            subprocess.run(line, shell=True, env=environment(), check=True, timeout=60)
+            subprocess.run(line, shell=True, env=environment(), check=True, timeout=patience(60))
     with gateway:
         # Another event takes the place of the one that was lost: nobody may miss it.
         gateway.post([event(3)], key)

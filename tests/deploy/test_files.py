@@ -29,6 +29,7 @@ from gateway.settings.load import load
 from gateway.settings.sources import env_name
 from tests.deploy.proxies import DEPLOY, KINDS, Certificate, command, configuration
 from tests.gateway_process import ROOT, GatewayProcess
+from tests.machine_time import patience
 
 PROGRAMS = Path(sys.executable).parent
 DATA = "/var/lib/audit-gateway"
@@ -85,7 +86,11 @@ def test_the_proxies_accept_their_examples_without_a_warning(
 ) -> None:
     file = configuration(kind, tmp_path, certificate)
     run = subprocess.run(
-        command(kind, file, check=True), capture_output=True, text=True, timeout=20, check=False
+        command(kind, file, check=True),
+        capture_output=True,
+        text=True,
+        timeout=patience(20),
+        check=False,
     )
     said = run.stdout + run.stderr
     assert run.returncode == 0, said
@@ -160,7 +165,7 @@ def test_the_health_check_tells_a_gateway_from_none(gateway: GatewayProcess) -> 
     assert program == "python"
     for port, status in ((gateway.port, 0), (1, 1)):
         run = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, timeout=20,
+            [sys.executable, *arguments], capture_output=True, timeout=patience(20),
             env={"AUDIT_GATEWAY_SERVER__PORT": str(port)}, check=False,
         )  # fmt: skip
         assert run.returncode == status, run.stderr
@@ -175,7 +180,7 @@ def test_compose_follows_its_specification() -> None:
             PROGRAMS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec",
             DEPLOY / "compose.yaml",
         ],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=patience(60), check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
 
@@ -281,7 +286,7 @@ def test_the_pods_are_restricted() -> None:
 
 def test_probes_and_scaling_ask_for_what_a_gateway_answers(gateway: GatewayProcess) -> None:
     def body(path: str) -> str:
-        connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=10)
+        connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(10))
         connection.request("GET", path)
         answer = connection.getresponse()
         text = answer.read().decode()

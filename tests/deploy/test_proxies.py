@@ -19,6 +19,7 @@ from tests.deploy.proxies import Proxy, missing_programs
 from tests.deploy.streams import TRANSPORTS, Stream, WebSocketStream, client_of, numbers
 from tests.deploy.tenants import FullGateway, Tenant, streams_become
 from tests.gateway_process import GatewayProcess
+from tests.machine_time import patience
 
 every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
 
@@ -229,7 +230,7 @@ async def test_a_drain_ends_streams_with_their_cursors_and_clients_come_back(
         await tenant.send(2)
         async with client_of(proxy, key) as client:
             for transport in TRANSPORTS:
-                deadline = time.monotonic() + 5
+                deadline = time.monotonic() + patience(5)
                 # A proxy that checks once a second does not know at once that it is back.
                 while (await client.request("GET", "/v1/events"))[0] != 200:
                     assert time.monotonic() < deadline
@@ -249,7 +250,7 @@ async def test_tickets_are_for_https_and_in_no_log(proxy: Proxy, tenant: Tenant)
         assert await numbers(stream, 1) == [1]
         client.break_off()
         await client.request("GET", "/healthz")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while not ("/v1/stream" in proxy.said and "/healthz" in proxy.said):
         assert time.monotonic() < deadline, proxy.said
         await asyncio.sleep(0.01)

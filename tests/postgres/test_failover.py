@@ -17,6 +17,7 @@ from gateway.live.keyring import Keyring
 from gateway.store.postgres import SCHEMA
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog
+from tests.machine_time import patience
 from tests.postgres.writers import eventually, everything, until_head
 from tests.services.postgres import PostgresCopy, PostgresServer
 
@@ -67,7 +68,7 @@ async def cut_off(standby: PostgresServer) -> None:
 
 async def appended(log: PostgresLog, *drafts: Draft) -> None:
     """Append, however often it takes."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patience(30)):
         while True:
             try:
                 await log.append([drafts])
@@ -151,7 +152,7 @@ async def test_a_failover_that_has_lost_acknowledged_events_begins_another_life(
         await other.close()
     await admin.execute("ALTER ROLE first LOGIN")
     await admin.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patience(30)):
         while log.trouble is None or log.trouble.code != "log_replaced":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     with pytest.raises(Unavailable, match="restart the gateway"):
@@ -243,7 +244,7 @@ async def test_a_revocation_that_gets_the_revision_of_a_lost_change_is_seen(
     other = await PostgresKeys.open(standby.url())
     await other.revoke(made[1], clock.now(), "")
     await other.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patience(30)):
         while True:
             try:
                 await keyring.refresh()

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from tests.gateway_process import GatewayProcess, run_program
+from tests.machine_time import patience
 
 pytestmark = pytest.mark.slow
 TABLE = """
@@ -69,7 +70,7 @@ class Stream:
     async def events(self, count: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         async with (
-            asyncio.timeout(_SECONDS),
+            asyncio.timeout(patience(_SECONDS)),
             aiohttp.ClientSession(read_bufsize=1 << 20) as session,
             session.get(self._url, headers=self._headers) as answer,
         ):
@@ -88,7 +89,7 @@ def started(config: str, tmp_path: Path) -> GatewayProcess:
 
 async def text_of(url: str, words: str) -> str:
     """What is answered there once it has these words."""
-    async with asyncio.timeout(_SECONDS), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(patience(_SECONDS)), aiohttp.ClientSession() as session:
         while True:
             async with session.get(url) as answer:
                 text = await answer.text()

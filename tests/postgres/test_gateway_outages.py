@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from tests.gateway_process import GatewayProcess, run_program
+from tests.machine_time import patience
 from tests.services.postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,7 @@ class Client:
 
     async def refused(self, *codes: str) -> dict[str, Any]:
         """Post until it is refused with one of these codes; each refusal says when to come back."""
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(patience(_SECONDS)):
             while True:
                 status, headers, answer = await self.post("refused")
                 if status == 503:
@@ -61,13 +62,13 @@ class Client:
 
     async def taken(self, name: str) -> None:
         """Post until it is taken."""
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(patience(_SECONDS)):
             while (await self.post(name))[0] != 201:  # noqa: ASYNC110 - a retrying producer
                 await asyncio.sleep(0.05)
 
     async def ready(self, status: int, words: str) -> None:
         """Ask /readyz until it has that status and says these words."""
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(patience(_SECONDS)):
             while True:
                 async with self._session.get(self._url + "/readyz") as answer:
                     if answer.status == status and words in await answer.text():
@@ -96,7 +97,7 @@ class Client:
         raise AssertionError("the stream was cut")
 
     async def sees(self, *names: str) -> None:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(patience(_SECONDS)):
             while not set(names) <= set(self.seen):
                 self.changed.clear()
                 await self.changed.wait()
@@ -105,7 +106,7 @@ class Client:
     async def stays_alive(self) -> None:
         """Return after two more signs of life on the stream."""
         wanted = self.signs_of_life + 2
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(patience(_SECONDS)):
             while self.signs_of_life < wanted:
                 self.changed.clear()
                 await self.changed.wait()
@@ -247,7 +248,7 @@ async def test_a_gateway_whose_log_is_another_one_ends_its_streams_and_is_starte
         headers = {"Authorization": f"Bearer {key}"}
         url = f"{gateway.url}/v1/stream?category=auth&from=start"
         async with (
-            asyncio.timeout(_SECONDS),
+            asyncio.timeout(patience(_SECONDS)),
             aiohttp.ClientSession(headers=headers) as session,
             session.get(url, headers={"Accept": "application/x-ndjson"}) as lines,
             session.ws_connect(url) as socket,
@@ -268,7 +269,7 @@ async def test_a_gateway_whose_log_is_another_one_ends_its_streams_and_is_starte
             # The supervisor does it.
             page = f"{gateway.url}/v1/events?after={event['cursor']}"
             async with (
-                asyncio.timeout(_SECONDS),
+                asyncio.timeout(patience(_SECONDS)),
                 aiohttp.ClientSession(headers=headers) as session,
             ):
                 while True:

@@ -13,6 +13,7 @@ from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog
+from tests.machine_time import patience
 from tests.postgres.writers import eventually, everything, insert, until_head
 from tests.services.postgres import PostgresServer
 
@@ -28,7 +29,7 @@ async def log(database: str) -> AsyncIterator[PostgresLog]:
 
 async def appended(log: PostgresLog, draft: Draft) -> None:
     """Append, however often it takes."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patience(30)):
         while True:
             try:
                 await log.append([[draft]])
@@ -95,7 +96,7 @@ async def test_a_database_that_accepts_no_writes_can_still_be_read(
 
     await sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     await reconnect()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patience(10)):
         while True:
             with pytest.raises(Unavailable) as caught:
                 await log.append([[draft(id="b")]])
@@ -118,7 +119,7 @@ async def test_a_database_without_free_connections_is_unavailable_until_there_ar
     log = await PostgresLog.open(url, SystemClock())
     await log.append([[draft(id="a")]])
     taken = [await asyncpg.connect(url)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patience(20)):
         while True:
             await taken[0].execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

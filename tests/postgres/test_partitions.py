@@ -12,6 +12,7 @@ from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.store.ports import Overtaken
 from gateway.store.postgres_log import PostgresLog
+from tests.machine_time import patience
 from tests.postgres.writers import begin_partition, everything, insert, until_head
 
 MakeDraft = Callable[..., Draft]
@@ -78,7 +79,7 @@ async def test_a_partition_stays_while_a_transaction_may_still_bring_rows_of_it(
     assert await log.trim(None, 0) == 1
     assert "event_0" in await partitions(sql), "not even emptied while it is in use"
     # Neither writers nor readers wait for it.
-    await asyncio.wait_for(log.append([[draft(id="b")]]), 3)
+    await asyncio.wait_for(log.append([[draft(id="b")]]), patience(3))
     await left_open.execute("COMMIT")
     await until_head(log, 3)
     assert await log.trim(1, None) == 0

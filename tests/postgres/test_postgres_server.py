@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from tests.machine_time import patience
 from tests.postgres.writers import eventually
 from tests.services.postgres import PostgresServer, installations
 
@@ -55,7 +56,8 @@ async def test_a_server_whose_tests_are_killed_leaves_nothing_behind_either(
 ) -> None:
     done = subprocess.run(  # noqa: ASYNC221
         [sys.executable, "-c", KILLED, installations()[major], str(int(how))],
-        capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, timeout=60,
+        capture_output=True, text=True, cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)}, timeout=patience(60),
     )  # fmt: skip
     assert done.returncode == -how
     folder, pid = done.stdout.split()

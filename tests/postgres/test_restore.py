@@ -14,6 +14,7 @@ from gateway.event import Draft
 from gateway.match.scope import Scope
 from gateway.store.ports import Narrowing
 from gateway.store.postgres_log import PostgresLog, begin_new_life
+from tests.machine_time import patience
 from tests.postgres.writers import everything, insert
 from tests.services.postgres import PostgresCopy, PostgresServer, installations
 
@@ -22,10 +23,12 @@ MakeDraft = Callable[..., Draft]
 
 def dump_and_restore(major: str, url: str, into: str) -> None:
     programs = installations()[major]
-    dump = subprocess.run([programs / "pg_dump", url], capture_output=True, check=True, timeout=60)
+    dump = subprocess.run(
+        [programs / "pg_dump", url], capture_output=True, check=True, timeout=patience(60)
+    )
     subprocess.run(
         [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", into],
-        input=dump.stdout, capture_output=True, check=True, timeout=60,
+        input=dump.stdout, capture_output=True, check=True, timeout=patience(60),
     )  # fmt: skip
 
 

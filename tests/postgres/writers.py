@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from gateway.store.ports import Log
+from tests.machine_time import patience
 
 _INSERT = """
 INSERT INTO audit_gateway.event
@@ -138,7 +139,7 @@ async def everything(log: Log, after: int = 0) -> list[str]:
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
     """Look again and again until it holds."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(patience(seconds)):
         while not await condition():  # noqa: ASYNC110 - figures to look at
             await asyncio.sleep(0.005)
 
@@ -147,7 +148,7 @@ async def until_head(log: Log, head: int, seconds: float = 30.0) -> None:
     """Wait until the log has come to that offset."""
     moved = asyncio.Event()
     log.on_append(moved.set)
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(patience(seconds)):
         while log.head < head:
             moved.clear()
             await moved.wait()

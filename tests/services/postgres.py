@@ -24,6 +24,7 @@ from typing import Any
 
 import asyncpg
 
+from tests.machine_time import patience
 from tests.services.ports import free_port
 
 _OLDEST = 15
@@ -116,7 +117,7 @@ class PostgresServer:
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **self._identity,
             )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patience(60)
         while time.monotonic() < deadline and self._process.poll() is None:
             # Its last line says "ready" once it takes connections, after any recovery.
             pid_file = self.folder / "data" / "postmaster.pid"
@@ -136,7 +137,7 @@ class PostgresServer:
     def close(self) -> None:
         """End it and remove its folder."""
         self.stop(signal.SIGQUIT)
-        self._guard.communicate(timeout=60)
+        self._guard.communicate(timeout=patience(60))
 
     def __enter__(self) -> PostgresServer:
         return self
@@ -147,7 +148,7 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [self._programs / program, *arguments],
-            cwd=self.folder, capture_output=True, text=True, timeout=60, **self._identity,
+            cwd=self.folder, capture_output=True, text=True, timeout=patience(60), **self._identity,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr}")

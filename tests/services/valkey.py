@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from tests.machine_time import patience
 from tests.services.ports import free_port
 
 START_SECONDS = 10
@@ -74,7 +75,7 @@ class Valkey:
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         (self.folder / "pid").write_text(str(self._process.pid))
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + patience(START_SECONDS)
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
@@ -96,7 +97,7 @@ class Valkey:
 
     def command(self, *words: str | int) -> str:
         """The answer to one command as text, on a connection of its own."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=patience(5)) as connection:
             parts = [str(word).encode() for word in words]
             sent = b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
             connection.sendall(b"*%d\r\n%b" % (len(parts), sent))
@@ -113,7 +114,7 @@ class Valkey:
     def close(self) -> None:
         """End it and delete what it wrote."""
         self._end(signal.SIGTERM)
-        self._guard.communicate(timeout=_STOP_SECONDS)
+        self._guard.communicate(timeout=patience(_STOP_SECONDS))
 
     def __enter__(self) -> Valkey:
         return self
@@ -169,7 +170,7 @@ class Valkey:
         process.send_signal(signal.SIGCONT)
         process.send_signal(how)
         try:
-            process.wait(_STOP_SECONDS)
+            process.wait(patience(_STOP_SECONDS))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

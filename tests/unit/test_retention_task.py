@@ -15,6 +15,7 @@ from gateway.event import Draft
 from gateway.runtime.background import Background
 from gateway.settings.load import load
 from gateway.store.sqlite_log import SqliteLog
+from tests.machine_time import patience
 
 
 async def test_retention_goes_on_after_an_error_that_nobody_thought_of(
@@ -36,7 +37,7 @@ async def test_retention_goes_on_after_an_error_that_nobody_thought_of(
     background = Background(clock)
     background.keep("retention", lambda: service._retain(log, settings, clock))
     clock.tick(7200)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patience(10)):
         while log.floor < 1:
             await clock.advance(10)
     assert background.errors["retention"] == 1

@@ -13,6 +13,7 @@ import pytest
 from gateway.encode.websocket import PING, PONG, frame
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.turns import Turns
+from tests.machine_time import patience
 
 BUFFER = 65536
 CHUNK = os.urandom(1 << 20)
@@ -43,7 +44,7 @@ async def connect() -> AsyncIterator[Connect]:
 async def received(peer: socket.socket, size: int) -> bytes:
     loop = asyncio.get_running_loop()
     got = bytearray()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         while len(got) < size and (part := await loop.sock_recv(peer, 1 << 20)):
             got += part
     return bytes(got)
@@ -95,7 +96,7 @@ async def test_drained_returns_when_the_peer_is_lost(connect: Connect) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     peer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         await waiting
     assert connection.write(b"into the void")
 
@@ -116,7 +117,7 @@ async def test_readers_that_catch_up_write_one_piece_a_round_of_the_loop(
     for connection, _ in pairs:
         connection.write(CHUNK)
     count()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patience(5)):
         got = await asyncio.gather(*(received(peer, len(CHUNK)) for _, peer in pairs))
     running = False
     assert set(got) == {CHUNK}

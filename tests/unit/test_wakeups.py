@@ -9,6 +9,7 @@ from typing import Any
 from gateway.errors import Unavailable
 from gateway.live.keyring import Changes
 from gateway.live.wakeups import APPENDED, KEYS, Spaced, WakeUps
+from tests.machine_time import patience
 
 
 class Heard:
@@ -88,7 +89,7 @@ async def test_closing_ends_a_look_that_is_under_way() -> None:
     signals, watch, wake_ups = woken()
     signals.listeners[KEYS]()
     await turns()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(patience(1)):
         await wake_ups.close()
     assert watch.looks == 1
 
@@ -112,7 +113,7 @@ async def test_many_calls_are_few_and_the_last_is_not_lost() -> None:
     for _ in range(100):
         spaced()
     assert len(calls) == 1, "the first comes at once"
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(patience(1)):
         await late.wait()
     assert calls[1] - calls[0] >= 0.04
     spaced()

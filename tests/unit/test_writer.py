@@ -14,6 +14,7 @@ from gateway.event import Draft
 from gateway.ingest.writer import Writer
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Appended
+from tests.machine_time import patience
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -60,7 +61,7 @@ async def writing(log: GatedLog, events: int = 1000, size: int = 1 << 20) -> Asy
     yield writer
     log.gate.set()
     writer.close()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, patience(10))
 
 
 async def in_flight(
@@ -68,7 +69,7 @@ async def in_flight(
 ) -> asyncio.Task[Appended]:
     """A request whose append is on its way to disk."""
     request = asyncio.create_task(writer.append(batch))
-    await asyncio.wait_for(log.entered.wait(), 10)
+    await asyncio.wait_for(log.entered.wait(), patience(10))
     return request
 
 
@@ -203,7 +204,7 @@ async def test_closing_stores_what_waits_and_refuses_what_comes(
     assert caught.value.code == "stopping"
     assert not running.done()
     log.gate.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, patience(10))
     assert [request.done() for request in [first, *rest]] == [True] * 6
     assert log.head == 6
 
@@ -213,10 +214,10 @@ async def test_an_idle_writer_closes_at_once(log: GatedLog) -> None:
     running = asyncio.create_task(writer.run())
     await asyncio.sleep(0)
     writer.close()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, patience(10))
     late = Writer(log, queue_events=100, queue_bytes=1 << 20)
     late.close()
-    await asyncio.wait_for(late.run(), 10)
+    await asyncio.wait_for(late.run(), patience(10))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,9 @@ async def test_a_failure_reaches_all_of_its_requests_and_the_writer_goes_on(
         rest = await queued([writer.append([draft(id=f"lost{n}")]) for n in range(5)])
         log.failures = [failure]
         log.gate.set()
-        outcomes = await asyncio.wait_for(asyncio.gather(first, *rest, return_exceptions=True), 10)
+        outcomes = await asyncio.wait_for(
+            asyncio.gather(first, *rest, return_exceptions=True), patience(10)
+        )
         assert outcomes[0] is failure
         # Only the append that failed has failed: those behind it were another.
         assert [outcome for outcome in outcomes[1:] if isinstance(outcome, Appended)] == [
@@ -241,7 +244,9 @@ async def test_a_failure_reaches_all_of_its_requests_and_the_writer_goes_on(
         log.gate.clear()
         again = await queued([writer.append([draft(id=f"b{n}")]) for n in range(5)])
         log.gate.set()
-        outcomes = await asyncio.wait_for(asyncio.gather(*again, return_exceptions=True), 10)
+        outcomes = await asyncio.wait_for(
+            asyncio.gather(*again, return_exceptions=True), patience(10)
+        )
         assert outcomes == [failure] * 5
         assert (await writer.append([draft(id="after")])).first == 6
     assert log.head == 6
