@@ -21,6 +21,7 @@ from xdist.scheduler import LoadScopeScheduling, Scheduling
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
+from gateway.store.sqlite_thread import SqliteThreads
 from tests.leftovers import nothing_is_left_behind
 
 # Examples are found again by the printed blob, not by a folder of them.
@@ -120,10 +121,30 @@ class FakeClock:
         await settle()
 
 
+# What runs on the threads of stores now.
+_on_threads: set[asyncio.Future[Any]] = set()
+_run = SqliteThreads.run
+
+
+async def _run_in_sight(threads: SqliteThreads, work: Callable[..., Any]) -> Any:
+    running = asyncio.ensure_future(_run(threads, work))
+    _on_threads.add(running)
+    running.add_done_callback(_on_threads.discard)
+    return await running
+
+
+SqliteThreads.run = _run_in_sight  # type: ignore[method-assign, assignment]
+
+
 async def settle() -> None:
-    """Let every task that can run do so, several turns long."""
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
+    """Let every task that can run do so, several turns long, and wait for what stores do."""
+    while True:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        running = [one for one in _on_threads if one.get_loop() is loop]
+        if not running or not (await asyncio.wait(running, timeout=1))[0]:
+            return
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,6 @@ Durability: what `add` has returned for survives the death of process and machin
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,8 @@ import apsw
 from gateway.errors import Unavailable
 from gateway.shared.meter import Batch
 from gateway.shared.windows import COUNTERS, TIERS, Counts, Tier
-from gateway.store.sqlite import open_writer
+from gateway.store.sqlite import open_writer, writing
+from gateway.store.sqlite_thread import SqliteThreads
 
 _COLUMNS = ", ".join(COUNTERS)
 _SUMS = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTERS)
@@ -36,55 +36,54 @@ class SqliteLedger:
     """Usage in a file. A thread waits for the disk, the event loop never does."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = open_writer(path, "sqlite_usage")
-        self._connection.transaction_mode = "IMMEDIATE"
-        self._one_at_a_time = asyncio.Lock()
+        self._thread = SqliteThreads("usage", lambda: open_writer(path, "sqlite_usage"))
+        try:
+            self._thread.run_now(lambda connection: None)
+        except BaseException:
+            self._thread.close()
+            raise
 
     async def add(self, batch: Batch) -> None:
-        await self._in_thread(lambda: self._add(batch))
+        await self._run(lambda connection: _add_batch(connection, batch))
 
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
-        return await self._in_thread(lambda: self._read(key_id, tier, first, last))
+        return await self._run(lambda connection: _read(connection, key_id, tier, first, last))
 
     async def close(self) -> None:
         """Nothing may be called afterwards."""
-        async with self._one_at_a_time:
-            self._connection.close()
+        self._thread.close()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        async with self._one_at_a_time:
-            working = asyncio.ensure_future(asyncio.to_thread(work))
-            try:
-                return await asyncio.shield(working)
-            except asyncio.CancelledError:
-                # The thread goes on; nobody else may use the connection before it is done.
-                await asyncio.wait({working})
-                raise
-            except apsw.Error as error:
-                raise Unavailable(f"usage: {error}", code="usage_unavailable") from error
+    async def _run(self, work: Callable[[apsw.Connection], T]) -> T:
+        try:
+            return await self._thread.run(work)
+        except apsw.Error as error:
+            raise Unavailable(f"usage: {error}", code="usage_unavailable") from error
 
-    def _add(self, batch: Batch) -> None:
-        with self._connection as connection:
-            if connection.execute(_TAKEN, (batch.writer, batch.number)).fetchall():
-                return
-            connection.execute(_REMEMBER, (batch.writer, batch.number))
-            newest = 0
-            for key_id, (minute, counts) in batch.entries.items():
-                newest = max(newest, minute)
-                for tier in TIERS:
-                    unit = tier.index(minute * 60)
-                    connection.execute(_ADD, (key_id, tier.unit, unit, *counts))
-            if batch.number % _PRUNE_BATCHES == 1:
-                self._prune(batch.writer, newest)
 
-    def _prune(self, writer: str, minute: int) -> None:
-        self._connection.execute("DELETE FROM writer WHERE id <> ?", (writer,))
-        for tier in TIERS:
-            oldest = tier.index(minute * 60 - tier.kept)
-            self._connection.execute(
-                "DELETE FROM usage WHERE tier = ? AND unit < ?", (tier.unit, oldest)
-            )
+def _add_batch(connection: apsw.Connection, batch: Batch) -> None:
+    with writing(connection):
+        if connection.execute(_TAKEN, (batch.writer, batch.number)).fetchall():
+            return
+        connection.execute(_REMEMBER, (batch.writer, batch.number))
+        newest = 0
+        for key_id, (minute, counts) in batch.entries.items():
+            newest = max(newest, minute)
+            for tier in TIERS:
+                unit = tier.index(minute * 60)
+                connection.execute(_ADD, (key_id, tier.unit, unit, *counts))
+        if batch.number % _PRUNE_BATCHES == 1:
+            _prune(connection, batch.writer, newest)
 
-    def _read(self, key_id: str, tier: Tier, first: int, last: int) -> dict[int, Counts]:
-        rows = self._connection.execute(_READ, (key_id, tier.unit, first, last))
-        return {int(unit): tuple(map(int, counts)) for unit, *counts in rows}
+
+def _prune(connection: apsw.Connection, writer: str, minute: int) -> None:
+    connection.execute("DELETE FROM writer WHERE id <> ?", (writer,))
+    for tier in TIERS:
+        oldest = tier.index(minute * 60 - tier.kept)
+        connection.execute("DELETE FROM usage WHERE tier = ? AND unit < ?", (tier.unit, oldest))
+
+
+def _read(
+    connection: apsw.Connection, key_id: str, tier: Tier, first: int, last: int
+) -> dict[int, Counts]:
+    rows = connection.execute(_READ, (key_id, tier.unit, first, last))
+    return {int(unit): tuple(map(int, counts)) for unit, *counts in rows}

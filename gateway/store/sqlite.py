@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from gateway.errors import GatewayError, Unavailable
 
 # 8 KiB pages measured fastest for events of about 600 bytes, appended and scanned.
 _PAGE_SIZE = 8192
+# A writer waits for another process that writes. A reader waits for nobody unless a process has
+# the file to itself; what is read often had better fail soon.
 _BUSY_MILLISECONDS = 5000
+_BUSY_READER_MILLISECONDS = 1000
 
 
 def open_writer(path: Path, schema: str) -> apsw.Connection:
@@ -41,9 +46,26 @@ def _open_writer(path: Path, schema: str) -> apsw.Connection:
 def open_reader(path: Path) -> apsw.Connection:
     """A connection that only reads."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    connection.set_busy_timeout(_BUSY_READER_MILLISECONDS)
     connection.pragma("mmap_size", 1 << 40)
     return connection
+
+
+@contextmanager
+def writing(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction that writes; other processes wait until it has ended.
+
+    A connection's own context manager holds Python's lock while it waits for another process or
+    for the disk, and so stops every thread. `execute` lets go of it.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def unavailable(error: apsw.Error, what: str) -> GatewayError:
@@ -88,12 +110,7 @@ def _migrate(connection: apsw.Connection, schema: str, path: Path) -> None:
             code="schema_too_new",
         )
     for number, script in enumerate(known[version:], start=version + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(connection):
             if int(str(connection.pragma("user_version"))) < number:
                 connection.execute(script)
                 connection.pragma("user_version", number)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")

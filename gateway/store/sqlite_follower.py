@@ -47,8 +47,10 @@ class SqliteFollower(SqliteReader):
         """
         follower = cls(path, link, clock)
         try:
-            connection = follower._reader()
-            follower._opened(*one_row(connection, "SELECT epoch, head, floor FROM log"))
+            sql = "SELECT epoch, head, floor FROM log"
+            follower._opened(
+                *await follower._small.run(lambda connection: one_row(connection, sql))
+            )
         except apsw.Error as error:
             follower._close_readers()
             raise unavailable(error, f"{path} cannot be followed") from error
@@ -69,29 +71,27 @@ class SqliteFollower(SqliteReader):
         return await self._link.trim(before_micros, max_bytes)
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
-        self._look()
+        await self._look()
         return await super().find(event_id, tenant)
 
     async def catch_up(self) -> None:
-        self._look()
+        await self._look()
 
     async def close(self) -> None:
         await stop(self._tasks)
         self._close_readers()
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         """Whatever can be read is durable: SQLite shows a commit after it has been synced."""
-        try:
-            self._moved(*one_row(self._reader(), "SELECT head, floor FROM log"))
-        except apsw.Error as error:
-            raise unavailable(error, "the log cannot be read") from error
+        sql = "SELECT head, floor FROM log"
+        self._moved(*await self._read(self._small, lambda connection: one_row(connection, sql)))
 
     async def _look_often(self) -> None:
         away = False
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
             try:
-                self._look()
+                await self._look()
                 away = False
             except Unavailable as error:
                 if not away:

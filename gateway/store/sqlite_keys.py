@@ -1,14 +1,15 @@
 """Provisioning keys in SQLite, in a file of their own: any process may change them.
 
-Every call is a short transaction on the caller's thread; keys are few and
-their pages stay in memory.
+Every call is a short transaction on a thread of the file, as another process may hold a lock on
+it. What is read waits for nothing that is written, and what the watch over live streams reads
+does not wait for other reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
@@ -19,63 +20,71 @@ from gateway.keys.change import Change, key_change, role_change
 from gateway.keys.key import Key
 from gateway.keys.role import Role
 from gateway.store.ports import Noting
-from gateway.store.sqlite import open_writer, unavailable
+from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
+from gateway.store.sqlite_thread import SqliteThreads
 
 _DECODER = msgspec.json.Decoder(Key)
 _CHANGE = msgspec.json.Decoder(Change)
 _ROLE = msgspec.json.Decoder(Role)
 _ENCODER = msgspec.json.Encoder()
+T = TypeVar("T")
+_UNREADABLE = "the keys cannot be read"
+_UNREADABLE_ROLES = "the roles cannot be read"
+_UNREADABLE_NOTES = "the notes cannot be read"
 _NEXT = "(SELECT COALESCE(MAX(revision), 0) + 1 FROM key)"
 
 
 class SqliteKeys:
-    """`KeyStore` in one SQLite file."""
+    """`KeyStore` in one SQLite file.
+
+    Raises `GatewayError` if the file cannot be used.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._connection = open_writer(path, "sqlite_keys")
-        # A transaction that reads first and then writes must not find another in between.
-        self._connection.transaction_mode = "IMMEDIATE"
-        # Notes come often and may be lost with the machine: their commits need no sync to disk.
-        self._notes = open_writer(path, "sqlite_keys")
-        self._notes.transaction_mode = "IMMEDIATE"
-        self._notes.pragma("synchronous", "normal")
+        self._threads: list[SqliteThreads] = []
+        try:
+            # The first one brings the file up to date.
+            self._changing = self._thread("keys", lambda: open_writer(path, "sqlite_keys"))
+            self._noting = self._thread("key-notes", lambda: _open_notes(path))
+            self._reading = self._thread("key-reader", lambda: open_reader(path))
+            self._watching = self._thread("key-watch", lambda: open_reader(path))
+        except apsw.Error as error:
+            self._close()
+            raise unavailable(error, f"{path} cannot be opened") from error
+        except BaseException:
+            self._close()
+            raise
 
     async def create(self, key: Key) -> None:
-        try:
-            with self._connection:
-                self._connection.execute(
-                    f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})",
-                    (key.id, key.digest, _document(key)),
-                )
-                self._keep_change(key.id)
-        except apsw.ConstraintError:
-            raise Conflict(f"there is a key {key.id} already") from None
-        except apsw.Error as error:
-            raise unavailable(error, "the key was not stored") from error
+        def work(connection: apsw.Connection) -> None:
+            with writing(connection):
+                _insert(connection, key)
+
+        await _on(self._changing, work, "the key was not stored")
 
     async def create_first(self, key: Key) -> bool:
-        try:
-            with self._connection:
-                if self._connection.execute("SELECT 1 FROM key LIMIT 1").fetchone():
+        def work(connection: apsw.Connection) -> bool:
+            with writing(connection):
+                if connection.execute("SELECT 1 FROM key LIMIT 1").fetchone():
                     return False
-                await self.create(key)
-        except apsw.Error as error:
-            raise unavailable(error, "the key was not stored") from error
-        return True
+                _insert(connection, key)
+            return True
+
+        return await _on(self._changing, work, "the key was not stored")
 
     async def get(self, key_id: str) -> Key | None:
-        keys = self._select("WHERE id = ?", key_id)
-        return keys[0] if keys else None
+        return await _on(self._reading, lambda connection: _get(connection, key_id), _UNREADABLE)
 
     async def all(self) -> list[Key]:
-        return sorted(self._select(""), key=lambda key: (key.created_at, key.id))
+        keys = await _on(self._reading, lambda connection: _select(connection, ""), _UNREADABLE)
+        return sorted(keys, key=lambda key: (key.created_at, key.id))
 
     async def ids(self) -> set[str]:
-        try:
-            rows: list[Any] = self._connection.execute("SELECT id FROM key").fetchall()
-        except apsw.Error as error:
-            raise unavailable(error, "the keys cannot be read") from error
-        return {row[0] for row in rows}
+        def work(connection: apsw.Connection) -> set[str]:
+            rows: list[Any] = connection.execute("SELECT id FROM key").fetchall()
+            return {row[0] for row in rows}
+
+        return await _on(self._watching, work, _UNREADABLE)
 
     async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
         return await self.change(key_id, lambda key: lifecycle.revoke(key, at, reason))
@@ -83,164 +92,214 @@ class SqliteKeys:
     async def change(
         self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
     ) -> Key | None:
-        try:
-            with self._connection:
-                key = await self.get(key_id)
+        def work(connection: apsw.Connection) -> Key | None:
+            with writing(connection):
+                key = _get(connection, key_id)
                 if key is None:
                     return None
                 changed = change(key)
                 if changed is not key:
-                    self._connection.execute(
+                    connection.execute(
                         f"UPDATE key SET document = ?, digest = ?, revision = {_NEXT} WHERE id = ?",
                         (_document(changed), changed.digest, key_id),
                     )
-                    self._keep_change(key_id)
+                    _keep_change(connection, key_id)
                 if create is not None:
-                    await self.create(create)
-        except apsw.Error as error:
-            raise unavailable(error, "the key was not changed") from error
-        return await self.get(key_id)
+                    _insert(connection, create)
+            return _get(connection, key_id)
+
+        return await _on(self._changing, work, "the key was not changed")
 
     async def put_role(self, role: Role, by: str = "") -> None:
-        self._change_role(role.name, role, by)
+        await self._change_role(role.name, role, by)
 
     async def delete_role(self, name: str, by: str = "") -> bool:
-        return self._change_role(name, None, by)
+        return await self._change_role(name, None, by)
 
     async def roles(self) -> dict[str, Role]:
         _, roles = await self.roles_since(-1)
         return {name: role for name, role in roles.items() if role is not None}
 
     async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
-        try:
-            row: Any = self._connection.execute("SELECT version FROM role_version").fetchone()
-            if row[0] == version:
-                return version, {}
-            rows: list[Any] = self._connection.execute(
-                "SELECT name, document FROM role WHERE version > ?", (version,)
-            ).fetchall()
-        except apsw.Error as error:
-            raise unavailable(error, "the roles cannot be read") from error
-        return row[0], {
-            name: _ROLE.decode(document) if document else None for name, document in rows
-        }
+        def work(connection: apsw.Connection) -> tuple[int, dict[str, Role | None]]:
+            # Of one moment, both of them.
+            with connection:
+                row: Any = connection.execute("SELECT version FROM role_version").fetchone()
+                newest = row[0]
+                rows: list[Any] = (
+                    connection.execute(
+                        "SELECT name, document FROM role WHERE version > ?", (version,)
+                    ).fetchall()
+                    if newest != version
+                    else []
+                )
+            return newest, {
+                name: _ROLE.decode(document) if document else None for name, document in rows
+            }
 
-    def _change_role(self, name: str, role: Role | None, by: str) -> bool:
-        try:
-            with self._connection:
-                known: Any = self._connection.execute(
+        return await _on(self._watching, work, _UNREADABLE_ROLES)
+
+    async def newest_revision(self) -> int:
+        return await _on(self._watching, _newest_revision, _UNREADABLE)
+
+    async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
+        def work(connection: apsw.Connection) -> tuple[int, list[Key]]:
+            with connection:
+                keys = _select(connection, "WHERE revision > ? ORDER BY revision", revision)
+                newest = keys[-1].revision if keys else _newest_revision(connection)
+            return newest, keys
+
+        return await _on(self._watching, work, _UNREADABLE)
+
+    async def record_later(self, change: Change) -> None:
+        def work(connection: apsw.Connection) -> None:
+            with writing(connection):
+                _keep(connection, change)
+
+        await _on(self._changing, work, "the change was not kept")
+
+    async def unrecorded(self, limit: int) -> dict[int, Change]:
+        def work(connection: apsw.Connection) -> dict[int, Change]:
+            rows: list[Any] = connection.execute(
+                "SELECT number, document FROM change ORDER BY number LIMIT ?", (limit,)
+            ).fetchall()
+            return {number: _CHANGE.decode(document) for number, document in rows}
+
+        return await _on(self._reading, work, "the changes cannot be read")
+
+    async def mark_recorded(self, numbers: Sequence[int]) -> None:
+        def work(connection: apsw.Connection) -> None:
+            with writing(connection):
+                connection.executemany(
+                    "DELETE FROM change WHERE number = ?", [(number,) for number in numbers]
+                )
+
+        await _on(self._changing, work, "the changes were not marked")
+
+    async def note(self, kind: str, name: str) -> bytes | None:
+        return await _on(
+            self._reading, lambda connection: _note(connection, kind, name), _UNREADABLE_NOTES
+        )
+
+    async def notes(self, kind: str) -> dict[str, bytes]:
+        def work(connection: apsw.Connection) -> dict[str, bytes]:
+            rows: list[Any] = connection.execute(
+                "SELECT name, document FROM note WHERE kind = ?", (kind,)
+            ).fetchall()
+            return dict(rows)
+
+        return await _on(self._reading, work, _UNREADABLE_NOTES)
+
+    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
+        def work(connection: apsw.Connection) -> None:
+            with writing(connection):
+                for name, noting in updates.items():
+                    made = noting(_note(connection, kind, name))
+                    if made is None:
+                        sql, bound = "DELETE FROM note WHERE kind = ? AND name = ?", (kind, name)
+                        connection.execute(sql, bound)
+                    else:
+                        sql = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
+                        connection.execute(sql, (kind, name, made))
+
+        await _on(self._noting, work, "the notes were not kept")
+
+    async def close(self) -> None:
+        self._close()
+
+    def _thread(self, name: str, open_connection: Callable[[], apsw.Connection]) -> SqliteThreads:
+        thread = SqliteThreads(name, open_connection)
+        self._threads.append(thread)
+        thread.run_now(lambda connection: None)
+        return thread
+
+    def _close(self) -> None:
+        for thread in self._threads:
+            thread.close()
+
+    async def _change_role(self, name: str, role: Role | None, by: str) -> bool:
+        def work(connection: apsw.Connection) -> bool:
+            with writing(connection):
+                known: Any = connection.execute(
                     "SELECT document <> x'' FROM role WHERE name = ?", (name,)
                 ).fetchone()
                 if role is None and not (known and known[0]):
                     return False
-                row: Any = self._connection.execute(
+                row: Any = connection.execute(
                     "UPDATE role_version SET version = version + 1 RETURNING version"
                 ).fetchone()
                 document = b"" if role is None else _ENCODER.encode(role)
-                self._connection.execute(
+                connection.execute(
                     "INSERT OR REPLACE INTO role VALUES (?, ?, ?)", (name, document, row[0])
                 )
-                self._keep(role_change(name, row[0], role, by))
-        except apsw.Error as error:
-            raise unavailable(error, "the role was not changed") from error
-        return True
+                _keep(connection, role_change(name, row[0], role, by))
+            return True
 
-    async def newest_revision(self) -> int:
-        try:
-            row: Any = self._connection.execute("SELECT max(revision) FROM key").fetchone()
-        except apsw.Error as error:
-            raise unavailable(error, "the keys cannot be read") from error
-        return row[0] or 0
+        return await _on(self._changing, work, "the role was not changed")
 
-    async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
-        keys = self._select("WHERE revision > ? ORDER BY revision", revision)
-        return (keys[-1].revision if keys else await self.newest_revision()), keys
 
-    async def record_later(self, change: Change) -> None:
-        try:
-            with self._connection:
-                self._keep(change)
-        except apsw.Error as error:
-            raise unavailable(error, "the change was not kept") from error
+async def _on(thread: SqliteThreads, work: Callable[[apsw.Connection], T], refusal: str) -> T:
+    try:
+        return await thread.run(work)
+    except apsw.Error as error:
+        raise unavailable(error, refusal) from error
 
-    async def unrecorded(self, limit: int) -> dict[int, Change]:
-        try:
-            rows: list[Any] = self._connection.execute(
-                "SELECT number, document FROM change ORDER BY number LIMIT ?", (limit,)
-            ).fetchall()
-        except apsw.Error as error:
-            raise unavailable(error, "the changes cannot be read") from error
-        return {number: _CHANGE.decode(document) for number, document in rows}
 
-    async def mark_recorded(self, numbers: Sequence[int]) -> None:
-        try:
-            with self._connection:
-                self._connection.executemany(
-                    "DELETE FROM change WHERE number = ?", [(number,) for number in numbers]
-                )
-        except apsw.Error as error:
-            raise unavailable(error, "the changes were not marked") from error
+# On the threads, each with its connection
 
-    async def note(self, kind: str, name: str) -> bytes | None:
-        try:
-            return self._note(kind, name)
-        except apsw.Error as error:
-            raise unavailable(error, "the notes cannot be read") from error
 
-    async def notes(self, kind: str) -> dict[str, bytes]:
-        try:
-            rows: list[Any] = self._notes.execute(
-                "SELECT name, document FROM note WHERE kind = ?", (kind,)
-            ).fetchall()
-        except apsw.Error as error:
-            raise unavailable(error, "the notes cannot be read") from error
-        return dict(rows)
+def _open_notes(path: Path) -> apsw.Connection:
+    """Notes come often and may be lost with the machine: their commits need no sync to disk."""
+    connection = open_writer(path, "sqlite_keys")
+    connection.pragma("synchronous", "normal")
+    return connection
 
-    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
-        try:
-            with self._notes:
-                for name, noting in updates.items():
-                    made = noting(self._note(kind, name))
-                    if made is None:
-                        sql, bound = "DELETE FROM note WHERE kind = ? AND name = ?", (kind, name)
-                        self._notes.execute(sql, bound)
-                    else:
-                        sql = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
-                        self._notes.execute(sql, (kind, name, made))
-        except apsw.Error as error:
-            raise unavailable(error, "the notes were not kept") from error
 
-    async def close(self) -> None:
-        self._connection.close()
-        self._notes.close()
-
-    def _note(self, kind: str, name: str) -> bytes | None:
-        row: Any = self._notes.execute(
-            "SELECT document FROM note WHERE kind = ? AND name = ?", (kind, name)
-        ).fetchone()
-        return row[0] if row else None
-
-    def _keep_change(self, key_id: str) -> None:
-        """What has become of a key, within the transaction that changed it."""
-        [key] = self._select("WHERE id = ?", key_id)
-        self._keep(key_change(key))
-
-    def _keep(self, change: Change) -> None:
-        self._connection.execute(
-            "INSERT INTO change (document) VALUES (?)", (_ENCODER.encode(change),)
+def _insert(connection: apsw.Connection, key: Key) -> None:
+    try:
+        connection.execute(
+            f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})", (key.id, key.digest, _document(key))
         )
+    except apsw.ConstraintError:
+        raise Conflict(f"there is a key {key.id} already") from None
+    _keep_change(connection, key.id)
 
-    def _select(self, condition: str, *bound: str | int) -> list[Key]:
-        try:
-            rows: list[Any] = self._connection.execute(
-                f"SELECT document, digest, revision FROM key {condition}", bound
-            ).fetchall()
-        except apsw.Error as error:
-            raise unavailable(error, "the keys cannot be read") from error
-        return [
-            msgspec.structs.replace(_DECODER.decode(document), digest=digest, revision=revision)
-            for document, digest, revision in rows
-        ]
+
+def _keep_change(connection: apsw.Connection, key_id: str) -> None:
+    """What has become of a key, within the transaction that changed it."""
+    [key] = _select(connection, "WHERE id = ?", key_id)
+    _keep(connection, key_change(key))
+
+
+def _keep(connection: apsw.Connection, change: Change) -> None:
+    connection.execute("INSERT INTO change (document) VALUES (?)", (_ENCODER.encode(change),))
+
+
+def _get(connection: apsw.Connection, key_id: str) -> Key | None:
+    keys = _select(connection, "WHERE id = ?", key_id)
+    return keys[0] if keys else None
+
+
+def _newest_revision(connection: apsw.Connection) -> int:
+    row: Any = connection.execute("SELECT max(revision) FROM key").fetchone()
+    return row[0] or 0
+
+
+def _note(connection: apsw.Connection, kind: str, name: str) -> bytes | None:
+    row: Any = connection.execute(
+        "SELECT document FROM note WHERE kind = ? AND name = ?", (kind, name)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _select(connection: apsw.Connection, condition: str, *bound: str | int) -> list[Key]:
+    rows: list[Any] = connection.execute(
+        f"SELECT document, digest, revision FROM key {condition}", bound
+    ).fetchall()
+    return [
+        msgspec.structs.replace(_DECODER.decode(document), digest=digest, revision=revision)
+        for document, digest, revision in rows
+    ]
 
 
 def _document(key: Key) -> bytes:

@@ -6,9 +6,8 @@ one call, so that one sync to disk serves them all.
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +19,15 @@ from gateway.event import Draft
 from gateway.store.folder import WriterLock
 from gateway.store.fresh import Fresh
 from gateway.store.ports import Appended, Narrowing, Page
-from gateway.store.sqlite import open_writer, unavailable
+from gateway.store.sqlite import open_writer, unavailable, writing
 from gateway.store.sqlite_batch import Group
 from gateway.store.sqlite_reader import PAGE_BYTES, SqliteReader, one_row
+from gateway.store.sqlite_thread import SqliteThreads
 
 T = TypeVar("T")
 
 _TRIM_ROWS = 5_000
+_STATE = "SELECT epoch, head, floor, bytes FROM log"
 
 
 class SqliteLog(SqliteReader):
@@ -36,11 +37,11 @@ class SqliteLog(SqliteReader):
         super().__init__(path)
         self._clock = clock
         self._lock = lock
-        self._writer = ThreadPoolExecutor(1, "log-writer")
+        # What is to be stored waits as long as the queue before it lets it.
+        self._writer = SqliteThreads("log-writer", self._open_writer, patience=math.inf)
         self._fresh = Fresh()
         # What the file holds: known to the writer thread alone, which never waits for the loop.
         self._written = self._trimmed = self._bytes = self._recorded_at = 0
-        self._broken = False
 
     @classmethod
     async def open(cls, path: Path, clock: Clock, lock: WriterLock | None = None) -> SqliteLog:
@@ -50,17 +51,19 @@ class SqliteLog(SqliteReader):
         """
         log = cls(path, clock, lock or WriterLock(path))
         try:
-            epoch = await log._on_writer(log._open_writer)
-            log._opened(epoch, log._written, log._trimmed)
+            row = await log._writer.run(lambda connection: one_row(connection, _STATE))
+            log._opened(*row[:3])
         except BaseException:
-            log._writer.shutdown()
+            log._writer.close()
             log._close_readers()
             log._lock.release()
             raise
         return log
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        results, group = await self._on_writer(lambda: self._append(batches))
+        results, group = await self._on_writer(
+            lambda connection: self._append(connection, batches), "the events were not stored"
+        )
         if group.drafts:
             self._fresh.add(group.head - len(group.drafts) + 1, group.drafts, group.bodies)
         self._moved(group.head, self._floor)
@@ -77,73 +80,72 @@ class SqliteLog(SqliteReader):
         return await super().read(after, until, limit=limit, narrowing=narrowing)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
-        deleted, floor = await self._on_writer(lambda: self._trim(before_micros, max_bytes))
+        deleted, floor = await self._on_writer(
+            lambda connection: self._trim(connection, before_micros, max_bytes),
+            "old events were not deleted",
+        )
         self._moved(self._head, floor)
         return deleted
 
     async def close(self) -> None:
+        self._writer.close()
+        self._close_readers()
+        self._lock.release()
+
+    async def _on_writer(self, work: Callable[[apsw.Connection], T], refusal: str) -> T:
         try:
-            await self._on_writer(lambda: self._connection.close())
-        finally:
-            self._writer.shutdown()
-            self._close_readers()
-            self._lock.release()
+            return await self._writer.run(work)
+        except apsw.Error as error:
+            raise unavailable(error, refusal) from error
 
     # On the writer thread
 
-    def _open_writer(self) -> str:
-        self._connection = open_writer(self._path, "sqlite_log")
-        with self._connection:
-            self._connection.execute(
-                "INSERT OR IGNORE INTO log VALUES (1, ?, 0, 0, 0)", (new_epoch(),)
-            )
-        row = one_row(self._connection, "SELECT epoch, head, floor, bytes FROM log")
-        epoch, self._written, self._trimmed, self._bytes = row
-        newest = self._connection.execute(
-            "SELECT recorded_at FROM event ORDER BY offset DESC LIMIT 1"
-        ).fetchone()
+    def _open_writer(self) -> apsw.Connection:
+        connection = open_writer(self._path, "sqlite_log")
+        try:
+            with writing(connection):
+                connection.execute(
+                    "INSERT OR IGNORE INTO log VALUES (1, ?, 0, 0, 0)", (new_epoch(),)
+                )
+            _, self._written, self._trimmed, self._bytes = one_row(connection, _STATE)
+            newest = connection.execute(
+                "SELECT recorded_at FROM event ORDER BY offset DESC LIMIT 1"
+            ).fetchone()
+        except BaseException:
+            connection.close(True)
+            raise
         self._recorded_at = newest[0] if newest else 0
-        return str(epoch)
+        return connection
 
-    def _append(self, batches: Sequence[Sequence[Draft]]) -> tuple[list[Appended], Group]:
+    def _append(
+        self, connection: apsw.Connection, batches: Sequence[Sequence[Draft]]
+    ) -> tuple[list[Appended], Group]:
         # The wall clock may step back; `recorded_at` may not.
         now = max(self._recorded_at, int(self._clock.now() * 1_000_000))
         try:
-            self._mend()
-            execute = self._connection.execute
-            execute("BEGIN IMMEDIATE")
-            try:
-                group = Group(self._connection, self._written, self._bytes, now)
+            with writing(connection):
+                group = Group(connection, self._written, self._bytes, now)
                 results = group.append(batches)
-                execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
-                execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    execute("ROLLBACK")
-                raise
-        except apsw.Error as error:
-            self._broken = self._broken or isinstance(error, apsw.IOError)
-            raise unavailable(error, "the events were not stored") from error
+                connection.execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
+        except apsw.IOError:
+            self._writer.drop()
+            raise
         self._written, self._bytes, self._recorded_at = group.head, group.bytes, now
         return results, group
 
-    def _mend(self) -> None:
-        """After an I/O error the connection may hold pages that never reached the disk."""
-        if self._broken:
-            self._connection.close()
-            self._open_writer()
-            self._broken = False
-
-    def _trim(self, before_micros: int | None, max_bytes: int | None) -> tuple[int, int]:
+    def _trim(
+        self, connection: apsw.Connection, before_micros: int | None, max_bytes: int | None
+    ) -> tuple[int, int]:
         try:
-            self._mend()
-            return self._trim_step(before_micros, max_bytes)
-        except apsw.Error as error:
-            self._broken = self._broken or isinstance(error, apsw.IOError)
-            raise unavailable(error, "old events were not deleted") from error
+            return self._trim_step(connection, before_micros, max_bytes)
+        except apsw.IOError:
+            self._writer.drop()
+            raise
 
-    def _trim_step(self, before_micros: int | None, max_bytes: int | None) -> tuple[int, int]:
-        execute = self._connection.execute
+    def _trim_step(
+        self, connection: apsw.Connection, before_micros: int | None, max_bytes: int | None
+    ) -> tuple[int, int]:
+        execute = connection.execute
         floor, size, deleted = self._trimmed, self._bytes, 0
         oldest: list[Any] = execute(
             "SELECT offset, recorded_at, length(body) FROM event ORDER BY offset LIMIT ?",
@@ -156,11 +158,8 @@ class SqliteLog(SqliteReader):
                 break
             floor, size, deleted = offset, size - length, deleted + 1
         if deleted:
-            with self._connection:
+            with writing(connection):
                 execute("DELETE FROM event WHERE offset <= ?", (floor,))
                 execute("UPDATE log SET floor = ?, bytes = ?", (floor, size))
             self._trimmed, self._bytes = floor, size
         return deleted, floor
-
-    async def _on_writer(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, work)

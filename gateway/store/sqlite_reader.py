@@ -1,17 +1,15 @@
-"""The reading half of the embedded log: for the process that writes the file, and for others.
+"""Reading an SQLite log, whoever writes it: bounded pages, and what is durable.
 
-Small reads (the live tail) run on the caller's thread, because a hop to another
-costs more than the read; larger ones run on reader threads.
+Small reads are what live streams wait for: a thread of their own serves them. Others run on
+threads that yield to it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +28,7 @@ from gateway.store.sqlite_batch import (
     read_events_sql,
     read_lines_sql,
 )
+from gateway.store.sqlite_thread import SqliteThreads
 
 T = TypeVar("T")
 
@@ -41,6 +40,8 @@ _MOST_BYTES = 4 << 20
 _MOST_SIZES = 4096
 _SMALL_READ = 64
 _READERS = 4
+# Whoever reads much does not give up where others read as much.
+_READER_PATIENCE_SECONDS = 60.0
 
 
 class SqliteReader:
@@ -51,9 +52,14 @@ class SqliteReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._threads = ThreadPoolExecutor(_READERS, "log-reader", _yield_to_live_streams)
-        self._local = threading.local()
-        self._connections: list[apsw.Connection] = []
+        self._small = SqliteThreads("log-small-reader", self._open_reader)
+        self._large = SqliteThreads(
+            "log-reader",
+            self._open_reader,
+            _READERS,
+            patience=_READER_PATIENCE_SECONDS,
+            begin=_yield_to_live_streams,
+        )
         self._listeners: list[Callable[[], None]] = []
         self._sizes: dict[int, tuple[int, int, int]] = {}
         self._epoch = ""
@@ -86,15 +92,15 @@ class SqliteReader:
         if after >= until and after >= self._floor:
             return Page([], after)
         if until - after <= _SMALL_READ:
-            try:
-                return self._read_small(after, until, limit)
-            except apsw.Error as error:
-                raise unavailable(error, "the log cannot be read") from error
+            return await self._read(
+                self._small, lambda connection: self._read_small(connection, after, until, limit)
+            )
         condition, bound = narrow_sql(narrowing)
         sql = read_events_sql(condition)
         until = min(until, _block_end(after))
-        (columns, bodies), rows = await self._on_reader(
-            lambda: self._read_page(sql, (), after, until, bound, limit)
+        (columns, bodies), rows = await self._read(
+            self._large,
+            lambda connection: self._read_page(connection, sql, (), after, until, bound, limit),
         )
         # Made here and not on the reader's thread, which would fight for Python's lock.
         events = events_of(columns, bodies or b"", self._json_head)
@@ -115,8 +121,11 @@ class SqliteReader:
         sql = read_lines_sql(condition)
         until = min(until, _block_end(after))
         head = self._json_head.decode()
-        (count, last, text), rows = await self._on_reader(
-            lambda: self._read_page(sql, (head,), after, until, bound, limit)
+        (count, last, text), rows = await self._read(
+            self._large,
+            lambda connection: self._read_page(
+                connection, sql, (head,), after, until, bound, limit
+            ),
         )
         return Lines(text or b"", count, last if count == rows else until)
 
@@ -126,13 +135,15 @@ class SqliteReader:
             condition, bound = "id = ? AND tenant = ?", [event_id, tenant]
         sql = f"SELECT {COLUMNS} FROM event WHERE {condition} AND offset <= {self._head}"
         head = self._json_head
-        return await self._on_reader(
-            lambda: [event_of(row, head) for row in self._reader().execute(sql, bound)]
+        return await self._read(
+            self._large,
+            lambda connection: [event_of(row, head) for row in connection.execute(sql, bound)],
         )
 
     async def last_before(self, micros: int) -> int:
         # What is written but not yet announced is not there yet.
-        return min(await self._on_reader(lambda: self._last_before(micros)), self._head)
+        offset = await self._read(self._large, lambda connection: _last_before(connection, micros))
+        return min(offset, self._head)
 
     def _opened(self, epoch: str, head: int, floor: int) -> None:
         """The log is there; this is where it stands."""
@@ -148,21 +159,21 @@ class SqliteReader:
                 listener()
 
     def _close_readers(self) -> None:
-        self._threads.shutdown()
-        for connection in self._connections:
-            connection.close()
+        self._small.close()
+        self._large.close()
+
+    async def _read(self, threads: SqliteThreads, work: Callable[[apsw.Connection], T]) -> T:
+        try:
+            return await threads.run(work)
+        except apsw.Error as error:
+            raise unavailable(error, "the log cannot be read") from error
 
     # On any thread, each with a connection of its own
 
-    def _reader(self) -> apsw.Connection:
-        connection: apsw.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = open_reader(self._path)
-            self._connections.append(connection)
-        return connection
+    def _open_reader(self) -> apsw.Connection:
+        return open_reader(self._path)
 
-    def _read_small(self, after: int, until: int, limit: int) -> Page:
-        connection = self._reader()
+    def _read_small(self, connection: apsw.Connection, after: int, until: int, limit: int) -> Page:
         events: list[Event] = []
         size = 0
         # One read transaction, so that no event can vanish behind the check of the floor.
@@ -180,10 +191,16 @@ class SqliteReader:
         return Page(events, events[-1].offset if len(events) == limit else until)
 
     def _read_page(
-        self, sql: str, first: tuple[str, ...], after: int, until: int, bound: Bound, limit: int
+        self,
+        connection: apsw.Connection,
+        sql: str,
+        first: tuple[str, ...],
+        after: int,
+        until: int,
+        bound: Bound,
+        limit: int,
     ) -> tuple[Any, int]:
         """The row of a page's query, and the number of events that it was allowed to have."""
-        connection = self._reader()
         with connection:
             self._check_floor(connection, after)
             rows = min(limit, self._rows_of_page(connection, after, until))
@@ -210,31 +227,25 @@ class SqliteReader:
         if after < one_row(connection, "SELECT floor FROM log")[0]:
             raise Overtaken
 
-    def _last_before(self, micros: int) -> int:
-        """Bisect: `recorded_at` never decreases with the offset, and offsets have no gaps."""
-        connection = self._reader()
-        with connection:
-            low, high = one_row(connection, "SELECT floor, head FROM log")
-            while low < high:
-                middle = (low + high + 1) // 2
-                sql = "SELECT recorded_at FROM event WHERE offset = ?"
-                recorded_at = one_row(connection, sql, middle)[0]
-                if recorded_at < micros:
-                    low = middle
-                else:
-                    high = middle - 1
-        return int(low)
-
-    async def _on_reader(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except apsw.Error as error:
-            raise unavailable(error, "the log cannot be read") from error
-
 
 def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:
     """The one row of a query that always has one."""
     return connection.execute(sql, bound).fetchone()
+
+
+def _last_before(connection: apsw.Connection, micros: int) -> int:
+    """Bisect: `recorded_at` never decreases with the offset, and offsets have no gaps."""
+    with connection:
+        low, high = one_row(connection, "SELECT floor, head FROM log")
+        while low < high:
+            middle = (low + high + 1) // 2
+            sql = "SELECT recorded_at FROM event WHERE offset = ?"
+            recorded_at = one_row(connection, sql, middle)[0]
+            if recorded_at < micros:
+                low = middle
+            else:
+                high = middle - 1
+    return int(low)
 
 
 def _block_end(after: int) -> int:

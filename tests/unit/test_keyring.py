@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 
@@ -514,7 +515,9 @@ async def test_nothing_is_known_any_more_when_the_store_has_lost_changes(
     await store.put_role(Role(name="team", grants=(grant("auth.*"),)))
     await keyring.refresh()
     before = (tmp_path / "before.db").as_posix()
-    store._connection.execute("VACUUM INTO ?", (before,))
+    connection = apsw.Connection(str(tmp_path / "keys.db"))
+    connection.execute("VACUUM INTO ?", (before,))
+    connection.close()
     await store.revoke(key.id, clock.now(), "lost")
     await store.put_role(Role(name="lost", grants=(grant("x"),)))
     await store.delete_role("team")

@@ -48,7 +48,6 @@ STARTS_TASKS = {
     "gateway.tasks": {"create_task"},
     "gateway.live.key_watch": {"ensure_future"},
     "gateway.shared.redis_link": {"ensure_future"},
-    "gateway.shared.sqlite_usage": {"ensure_future"},
 }
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
