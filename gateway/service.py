@@ -166,12 +166,14 @@ async def _start_parts(
         clock,
         warm_up=settings.watch.warm_up,
         reaction=_reaction(settings),
+        exists=keyring.exists,
     )
     record.listeners.append(watchdog.see)
     stack.push_async_callback(watchdog.close)
     key_events = KeyEvents(
         key_store, writer, hub, watchdog.traces, clock, settings.keys.expiry_warnings
     )
+    key_events.on_command = watchdog.operators.see
     key_watch.listeners.append(key_events.take)
     stack.push_async_callback(key_events.close)
     wake_ups = WakeUps(shared.signals, key_watch, getattr(log, "look_now", None), tasks)

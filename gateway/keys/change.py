@@ -14,12 +14,15 @@ import msgspec
 
 from gateway.clock import format_rfc3339
 from gateway.keys.key import Key
+from gateway.keys.operator import Operator
 from gateway.keys.role import Role
+from gateway.keys.use import REQUESTED
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One change. `about` are the urns of what was changed, `by` is a kid or a program's name,
-    `at` is in seconds since 1970 (0: when it is recorded)."""
+    """One change, or a look by the command line. `about` are the urns of what was changed, `by` is
+    a kid, `cli:` and a user, or a program's name, `at` is in seconds since 1970 (0: when it is
+    recorded); `operator` gave the command, if it was made by the command line."""
 
     id: str
     action: str
@@ -29,6 +32,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float = 0.0
     reason: str = ""
     data: dict[str, Any] = {}
+    operator: Operator | None = None
 
 
 def key_urn(key_id: str) -> str:
@@ -47,6 +51,7 @@ def key_change(key: Key) -> Change:
         at=key.changed_at or key.created_at,
         reason=_reason(key),
         data=_key_data(key),
+        operator=key.changed_from,
     )
 
 
@@ -73,6 +78,7 @@ def other_change(
     at: float,
     reason: str = "",
     data: dict[str, Any],
+    operator: Operator | None = None,
 ) -> Change:
     """A change of what has no revision of its own: it is made once, where it happens."""
     return Change(
@@ -83,7 +89,16 @@ def other_change(
         at=at,
         reason=reason,
         data=data,
+        operator=operator,
     )
+
+
+def look(command: str, about: Iterable[str], operator: Operator, at: float, asked: Any) -> Change:
+    """Somebody looks at keys by the command line, which is a use as any other."""
+    return other_change(
+        REQUESTED, about, by=operator.actor, at=at, operator=operator,
+        data={"count": 1, "route": command, "parameters": [asked]},
+    )  # fmt: skip
 
 
 def _reason(key: Key) -> str:

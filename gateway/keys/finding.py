@@ -11,20 +11,29 @@ from gateway.keys.signals import Sign
 
 # Beside what `gateway.keys.signals` knows for certain: what `gateway.keys.baseline` takes for it.
 VOLUME = "volume"
+REQUEST_VOLUME = "request_volume"
 SIGNALS = (
-    "denials", "forbidden_categories", "dormant_woke", "new_network", "revoked_presented",
-    "drained_presented", "deep_replay", "silent_consumer", VOLUME,
+    "denials", "forbidden_categories", "probing", "rate_limited", "wrong_secret", "dormant_woke",
+    "new_network", "revoked_presented", "drained_presented", "deep_replay", "silent_consumer",
+    "new_operator", "odd_hour", VOLUME, REQUEST_VOLUME,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600
-_WINDOWS = {"denials": _HOUR, "forbidden_categories": _HOUR, "deep_replay": _HOUR}
+_WINDOWS = dict.fromkeys(
+    ("denials", "forbidden_categories", "probing", "rate_limited", "wrong_secret", "deep_replay"),
+    _HOUR,
+)
 _WINDOW = 6 * _HOUR
-_SEVERITY = {"forbidden_categories": 4, "drained_presented": 2, "silent_consumer": 2}
+_SEVERITY = {
+    "forbidden_categories": 4, "probing": 4, "wrong_secret": 4, "drained_presented": 2,
+    "silent_consumer": 2, "rate_limited": 2, REQUEST_VOLUME: 2,
+}  # fmt: skip
 _OFTEN_SECONDS = 60
 
 
 class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Times are seconds since 1970. `key` is a kid; without one it is about `address`.
+    """Times are seconds since 1970. `key` is a kid; without one it is about `address`, or about
+    `operator`, somebody who administers by the command line.
 
     `told` is the count that the newest event in the log says, written at `told_at`.
     """
@@ -33,6 +42,7 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
     signal: str
     key: str = ""
     address: str = ""
+    operator: str = ""
     count: int = 0
     first_seen: float
     last_seen: float
@@ -50,7 +60,7 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
     @property
     def silence(self) -> str:
         """What it is marked expected for: this signal of this key or address."""
-        return silence(self.signal, self.key, self.address)
+        return silence(self.signal, self.key, self.address or self.operator)
 
     def counted(self, sign: Sign) -> Finding:
         """The finding after one sign more."""
@@ -71,8 +81,9 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
     def public(self) -> dict[str, Any]:
         """As the interface shows it."""
         shown: dict[str, Any] = {"id": self.id, "key": self.key or None, "signal": self.signal}
-        if self.address:
-            shown["address"] = self.address
+        for name in ("address", "operator"):
+            if getattr(self, name):
+                shown[name] = getattr(self, name)
         shown |= {
             "count": self.count,
             "severity": self.severity,
@@ -90,11 +101,13 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
 def new_finding(sign: Sign, key_id: str, address: str = "") -> Finding:
     """The finding that a sign belongs to, with nothing counted yet. Its id follows from that."""
     window = int(sign.at // _WINDOWS.get(sign.signal, _WINDOW))
+    about = key_id or (sign.operator or address).replace("/", "_")
     return Finding(
-        id=f"{sign.signal}-{key_id or address.replace('/', '_')}-{window}",
+        id=f"{sign.signal}-{about}-{window}",
         signal=sign.signal,
         key=key_id,
         address="" if key_id else address,
+        operator=sign.operator,
         first_seen=sign.at,
         last_seen=sign.at,
     )
@@ -106,6 +119,8 @@ def mark_change(finding: Finding, at: float) -> Change:
     data: dict[str, Any] = {"finding": finding.id, "signal": finding.signal}
     if finding.key:
         data["key"] = finding.key
+    elif finding.operator:
+        data["operator"] = finding.operator
     else:
         data["address"] = finding.address
     return other_change(
@@ -118,6 +133,6 @@ def mark_change(finding: Finding, at: float) -> Change:
     )
 
 
-def silence(signal: str, key_id: str, address: str) -> str:
-    """The name of the note that this signal is expected of this key or address."""
-    return f"{signal}:{key_id or address}"
+def silence(signal: str, key_id: str, other: str) -> str:
+    """The name of the note that this signal is expected of this key, address or operator."""
+    return f"{signal}:{key_id or other}"

@@ -9,6 +9,7 @@ import msgspec
 from gateway.clock import format_rfc3339
 from gateway.keys.grant import Grant
 from gateway.keys.limits import NO_LIMITS, KeyLimits
+from gateway.keys.operator import Operator
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +39,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     predecessor: str = ""
     # Who made it: a kid, or `cli:` and a user; "" for keys from before that was kept.
     created_by: str = ""
-    # What the newest change was, and who made it: a kid, or the name of a program.
+    # What the newest change was, and who made it: a kid, `cli:` and a user, or a program.
     change: str = "created"
     changed_by: str = "gateway"
+    # Who gave the command, if it was made by the command line.
+    changed_from: Operator | None = None
     changed_at: float = 0.0
     revision: int = 0
 

@@ -4,7 +4,8 @@ active -> suspended -> active      suspend, resume (or its end)
 active -> draining -> expired      rotate: the successor takes over within the overlap
 any    -> revoked                  revoke; for good
 
-Each change says of itself what it was and who made it (`by`: a kid, or the name of a program).
+Each change says of itself what it was and who made it (`by`: a kid, `cli:` and a
+user, or the name of a program).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gateway.clock import parse_duration
 from gateway.errors import Conflict, InvalidRequest
 from gateway.ingest.own import clean
 from gateway.keys.key import Key
+from gateway.keys.operator import Operator
 from gateway.keys.pepper import pepper_id
 from gateway.keys.token import digest, new_token
 
@@ -145,7 +147,14 @@ def end_draining(key: Key, now: float) -> Key:
 
 
 def _changed(key: Key, change: str, now: float, by: str) -> Key:
-    return msgspec.structs.replace(key, change=change, changed_by=by, changed_at=now)
+    return msgspec.structs.replace(
+        key, change=change, changed_by=by, changed_from=None, changed_at=now
+    )
+
+
+def given_by(key: Key, operator: Operator) -> Key:
+    """The key after a change that was made by the command line."""
+    return msgspec.structs.replace(key, changed_by=operator.actor, changed_from=operator)
 
 
 def _refuse_ended(key: Key, now: float, what: str) -> None:

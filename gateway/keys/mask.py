@@ -52,6 +52,8 @@ COPIES = {
     "data.claimed": _KEY_IDS,
     "data.predecessor": _KEY_IDS,
     "data.successor": _KEY_IDS,
+    "data.operator": ("actor.id",),
+    "data.command_line": ("actor.id",),
 }
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])

@@ -58,7 +58,8 @@ def finding_seen(grants: Iterable[Grant], finding: Finding) -> dict[str, Any]:
     shown["data"] = masked_data(finding.data, masks)
     shown = {"key": None, **masked_data(shown, copies_of(masks))}
     # Its id holds whom it is about.
-    if masks.hides("targets.urn" if finding.key else "source.ip"):
+    whose = "targets.urn" if finding.key else "actor.id" if finding.operator else "source.ip"
+    if masks.hides(whose):
         shown["id"] = "***"
     return shown
 

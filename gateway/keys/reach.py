@@ -1,4 +1,4 @@
-"""What somebody asked for and will never get: categories outside of a key's view. Pure."""
+"""What somebody asked for and will never get: what lies outside of a key's view. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from gateway.keys.asked import Asked
 from gateway.keys.covers import scope_covers
 from gateway.keys.policy import View
-from gateway.match.overlap import category_in_reach
-from gateway.match.scope import Scope
+from gateway.match.overlap import category_in_reach, patterns_overlap
+from gateway.match.pattern import ANY
+from gateway.match.scope import SEPARATORS, Scope
 
 
 def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...]:
@@ -27,5 +28,26 @@ def is_out_of_reach(view: View, asked: Asked) -> bool:
 def _within_reach(view: View, pattern: str) -> bool:
     if not any(category_in_reach(scope, pattern) for scope in view.allowed):
         return False
-    meant = Scope(category=(pattern,))
-    return not any(scope_covers(denied, meant) for denied in view.denied)
+    return not _is_denied(view, Scope(category=(pattern,)))
+
+
+def probes(view: View, tenants: Iterable[str], resources: Iterable[str]) -> tuple[str, ...]:
+    """Those tenants and resources, as patterns, of which the view contains nothing, each with
+    the name of its member before it: `tenant:acme`."""
+    foreign = [f"tenant:{one}" for one in tenants if not _contains(view, "tenant", one)]
+    foreign += [f"resource:{one}" for one in resources if not _contains(view, "resource", one)]
+    return tuple(foreign)
+
+
+def _contains(view: View, member: str, pattern: str) -> bool:
+    separator = SEPARATORS[member]
+    for scope in view.allowed:
+        having: tuple[str, ...] = getattr(scope, member) or (ANY,)
+        if any(patterns_overlap(one, pattern, separator) for one in having):
+            meant = Scope(tenant=(pattern,)) if member == "tenant" else Scope(resource=(pattern,))
+            return not _is_denied(view, meant)
+    return False
+
+
+def _is_denied(view: View, meant: Scope) -> bool:
+    return any(scope_covers(denied, meant) for denied in view.denied)

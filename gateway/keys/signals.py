@@ -4,12 +4,17 @@
 | --- | --- |
 | `denials` | 5 denials within 10 minutes, of a key or of an address without one |
 | `forbidden_categories` | 3 different categories within an hour, out of the reach of the key |
+| `probing` | 3 different tenants, resources or actions within an hour, out of the key's reach |
+| `rate_limited` | 120 requests of a key above its limits within a minute |
 | `dormant_woke` | a key is used that was not for 30 days |
 | `new_network` | a key is used from a network that it never came from |
 | `revoked_presented` | a revoked key is presented |
 | `drained_presented` | a key is presented that its successor has replaced |
 | `deep_replay` | a read begins 4 times as far back as ever before, and 10,000 events at least |
 | `silent_consumer` | a stream is open, and what waits for its peer was not taken for 5 minutes |
+
+And of what others do with the name of a key: `wrong_secret`, when its id is shown 5 times within
+10 minutes with a secret that is not its own. That never has consequences for the key.
 """
 
 from __future__ import annotations
@@ -25,17 +30,23 @@ DENIALS = 5
 DENIALS_SECONDS = 600
 FORBIDDEN = 3
 FORBIDDEN_SECONDS = 3600
+# Who waits for as long as `Retry-After` says, a second at least, has half as many.
+LIMITED = 120
 DORMANT_SECONDS = 30 * 86400
 SILENT_SECONDS = 300
 
 
 class Sign(msgspec.Struct, frozen=True):
-    """A signal for a key: `count` things more that speak for it, the last of them at `at`."""
+    """A signal for a key: `count` things more that speak for it, the last of them at `at`.
+
+    `operator` is who it is about instead, if it is about the command line.
+    """
 
     signal: str
     at: float
     count: int = 1
     data: dict[str, Any] = {}
+    operator: str = ""
 
 
 def judge(before: Trace, news: News) -> tuple[Trace, list[Sign]]:
@@ -76,6 +87,45 @@ def _asked(trace: Trace, newest: float) -> int:
     return sum(newest - at <= FORBIDDEN_SECONDS for at in trace.forbidden.values())
 
 
+def _probing(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    if not news.probed:
+        return
+    newest = max(news.probed.values())
+    recent = [name for name, at in after.probed.items() if newest - at <= FORBIDDEN_SECONDS]
+    if len(recent) >= FORBIDDEN:
+        known = sum(newest - at <= FORBIDDEN_SECONDS for at in before.probed.values())
+        data: dict[str, Any] = {"address": news.address}
+        for member in ("tenant", "resource", "action"):
+            found = [name.partition(":")[2] for name in recent if name.startswith(f"{member}:")]
+            if found:
+                data[f"{member}s"] = sorted(found)
+        count = len(news.probed) if known >= FORBIDDEN else len(recent)
+        yield Sign("probing", newest, count, data)
+
+
+def _limited(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    for minute, count in news.limited.items():
+        of_all = after.limited.get(minute, count)
+        if of_all >= LIMITED:
+            known = before.limited.get(minute, 0)
+            yield Sign(
+                "rate_limited",
+                minute * 60.0,
+                count if known >= LIMITED else of_all,
+                {"in_a_minute": of_all, "address": news.address},
+            )
+
+
+def _wrong_secret(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    if not news.wrong:
+        return
+    newest = after.claims[-1]
+    if sum(newest - at <= DENIALS_SECONDS for at in after.claims) >= DENIALS:
+        known = sum(newest - at <= DENIALS_SECONDS for at in before.claims)
+        count = news.wrong + (known if known < DENIALS else 0)
+        yield Sign("wrong_secret", newest, count, {"address": news.claimed_from})
+
+
 def _dormant(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
     idle_since = before.used_at or news.created_at
     if news.first_at and idle_since and news.first_at - idle_since >= DORMANT_SECONDS:
@@ -101,4 +151,6 @@ def _deep_replay(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
 
 
 _Rule = Callable[[Trace, News, Trace], Iterator[Sign]]
-_RULES: tuple[_Rule, ...] = (_denials, _forbidden, _dormant, _new_network, _deep_replay)
+_RULES: tuple[_Rule, ...] = (
+    _denials, _forbidden, _probing, _limited, _wrong_secret, _dormant, _new_network, _deep_replay,
+)  # fmt: skip

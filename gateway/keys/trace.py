@@ -2,7 +2,7 @@
 
 A `Trace` is kept in the key store, one for all processes; `News` is what one
 process has seen since it last brought its own into it. Bringing news in
-twice, or in another order, gives the same trace.
+twice, or in another order, gives the same trace, but for the counts in `limited`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from typing import Any
 import msgspec
 
 from gateway.keys.change import moment
-from gateway.keys.use import Use
+from gateway.keys.use import DENIED, Use
 from gateway.network import parse_address
 
 MOST_NETWORKS = 64
 MOST_REMEMBERED = 16
 DEEP_EVENTS = 10_000
 DEEP_TIMES = 4
+LIMITED_MINUTES = 10
+# So many requests above a limit are brought into the store at once, fewer with the rest.
+_URGENT_LIMITED = 20
 # Denials of the key's state: whoever is told so has not used it.
 _NOT_USED = frozenset({"key_revoked", "key_expired", "key_suspended"})
 
 
 class Trace(msgspec.Struct, omit_defaults=True):
-    """Times are seconds since 1970. `networks` and `forbidden` say when each was seen last;
-    `deepest` is the furthest that a read began behind the head, in events (-1: none did)."""
+    """Times are seconds since 1970. `networks`, `forbidden`, `probed` say when each was seen last;
+    `deepest` is the furthest that a read began behind the head, in events (-1: none did);
+    `limited` are counts of requests above a limit by the minute, the last few; `claims` are the
+    times at which the key's id was shown with a wrong secret."""
 
     used_at: float = 0.0
     address: str = ""
@@ -36,6 +41,9 @@ class Trace(msgspec.Struct, omit_defaults=True):
     deepest: int = -1
     denials: list[float] = []
     forbidden: dict[str, float] = {}
+    probed: dict[str, float] = {}
+    limited: dict[int, int] = {}
+    claims: list[float] = []
 
     def last_use(self) -> dict[str, Any] | None:
         """As the interface shows it; None if the key was never used."""
@@ -48,8 +56,25 @@ class News:
     """Uses of one key, or refusals of one address, since the last time."""
 
     __slots__ = (
-        "address", "certain", "client", "created_at", "deepest", "denials", "first_at",
-        "forbidden", "home", "networks", "predecessor", "refusals", "urgent", "used_at",
+        "address",
+        "certain",
+        "claimed_from",
+        "claims",
+        "client",
+        "created_at",
+        "deepest",
+        "denials",
+        "first_at",
+        "forbidden",
+        "home",
+        "limited",
+        "networks",
+        "predecessor",
+        "probed",
+        "refusals",
+        "urgent",
+        "used_at",
+        "wrong",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -68,6 +93,12 @@ class News:
         self.refusals = 0
         self.denials: list[float] = []
         self.forbidden: dict[str, float] = {}
+        self.probed: dict[str, float] = {}
+        self.limited: dict[int, int] = {}
+        # All of them are counted, the last ones remembered, and from where the very last came.
+        self.wrong = 0
+        self.claims: list[float] = []
+        self.claimed_from = ""
         # Signals that need no history: how often, and what there is to say of the last time.
         self.certain: dict[str, tuple[int, float, dict[str, Any]]] = {}
         self.urgent = False
@@ -77,6 +108,9 @@ class News:
         key = use.key
         if use.outcome == "denied":
             self._add_denial(use)
+        elif use.action == DENIED and use.reason != "key_throttled":
+            # Such a key would keep up what it was throttled for.
+            self._add_limited(use)
         if key is not None:
             self.predecessor = key.predecessor
         if key is not None and use.reason not in _NOT_USED:
@@ -90,9 +124,16 @@ class News:
                 self.networks[network] = max(use.at, self.networks.get(network, use.at))
                 self.urgent = self.urgent or known is None or network not in known.networks
         for category in use.forbidden:
-            self.urgent = True
-            if len(self.forbidden) < MOST_REMEMBERED or category in self.forbidden:
-                self.forbidden[category] = max(use.at, self.forbidden.get(category, use.at))
+            self._remember(self.forbidden, category, use.at)
+        for value in use.probed:
+            self._remember(self.probed, value, use.at)
+
+    def claim(self, use: Use) -> None:
+        """Somebody has shown the key's id, with a secret that is not its own."""
+        self.wrong += 1
+        self.claims = [*self.claims, use.at][-MOST_REMEMBERED:]
+        self.claimed_from = use.address
+        self.urgent = True
 
     def touch(self, at: float, address: str = "", client: str = "") -> None:
         """The key is in use."""
@@ -119,6 +160,11 @@ class News:
         later.refusals += self.refusals
         later.denials = [*self.denials, *later.denials][-MOST_REMEMBERED:]
         later.forbidden = _latest(self.forbidden, later.forbidden)
+        later.probed = _latest(self.probed, later.probed)
+        later.limited = _added(self.limited, later.limited)
+        later.wrong += self.wrong
+        later.claims = [*self.claims, *later.claims][-MOST_REMEMBERED:]
+        later.claimed_from = later.claimed_from or self.claimed_from
         for signal, (count, at, data) in self.certain.items():
             known = later.certain.get(signal)
             later.certain[signal] = (
@@ -133,6 +179,8 @@ class News:
         self.home = _plain(self.home)
         self.networks = {_plain(name): at for name, at in self.networks.items()}
         self.forbidden = {_plain(name): at for name, at in self.forbidden.items()}
+        self.probed = {_plain(name): at for name, at in self.probed.items()}
+        self.claimed_from = _plain(self.claimed_from)
         for signal, (count, at, data) in self.certain.items():
             texts = {name: _plain(one) for name, one in data.items() if isinstance(one, str)}
             self.certain[signal] = (count, at, {**data, **texts})
@@ -152,6 +200,21 @@ class News:
             self.refusals += 1
             self.denials.append(use.at)
             del self.denials[:-MOST_REMEMBERED]
+            if use.reason == "action_not_granted" and use.attempted:
+                self._remember(self.probed, f"action:{use.attempted}", use.at)
+
+    def _add_limited(self, use: Use) -> None:
+        """A key that is known had one request too many."""
+        minute = int(use.at // 60)
+        self.limited[minute] = self.limited.get(minute, 0) + 1
+        if len(self.limited) > LIMITED_MINUTES:
+            del self.limited[min(self.limited)]
+        self.urgent = self.urgent or self.limited.get(minute, 0) % _URGENT_LIMITED == 0
+
+    def _remember(self, times: dict[str, float], name: str, at: float) -> None:
+        self.urgent = True
+        if len(times) < MOST_REMEMBERED or name in times:
+            times[name] = max(at, times.get(name, at))
 
 
 def is_deep(behind: int, known: int) -> bool:
@@ -170,6 +233,9 @@ def joined(before: Trace, news: News) -> Trace:
         deepest=max(before.deepest, news.deepest),
         denials=sorted({*before.denials, *news.denials})[-MOST_REMEMBERED:],
         forbidden=_newest(_latest(before.forbidden, news.forbidden), MOST_REMEMBERED),
+        probed=_newest(_latest(before.probed, news.probed), MOST_REMEMBERED),
+        limited=_last_minutes(_added(before.limited, news.limited)),
+        claims=sorted({*before.claims, *news.claims})[-MOST_REMEMBERED:],
     )
 
 
@@ -194,6 +260,15 @@ def _plain(text: str) -> str:
 
 def _latest(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
     return {**one, **{name: max(at, one.get(name, at)) for name, at in other.items()}}
+
+
+def _added(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+    return {minute: one.get(minute, 0) + other.get(minute, 0) for minute in {**one, **other}}
+
+
+def _last_minutes(counts: dict[int, int]) -> dict[int, int]:
+    newest = max(counts, default=0)
+    return {minute: n for minute, n in counts.items() if newest - minute < LIMITED_MINUTES}
 
 
 def _newest(times: dict[str, float], most: int) -> dict[str, float]:

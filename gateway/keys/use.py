@@ -52,6 +52,8 @@ class Use(msgspec.Struct, kw_only=True):
     claimed: str = ""
     # Categories that were asked for and that the key may not see or write.
     forbidden: tuple[str, ...] = ()
+    # Tenants and resources likewise, as `tenant:acme`.
+    probed: tuple[str, ...] = ()
     # How many events before the head it began, where it began somewhere.
     behind: int = -1
 

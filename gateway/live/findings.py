@@ -140,7 +140,8 @@ class Findings:
     async def _silences(self, finding: Finding) -> list[str]:
         """The notes by which it is expected: what was expected of a key is of its successor."""
         line = await line_back(self._keys, finding.key) if finding.key else [""]
-        return [silence(finding.signal, key_id, finding.address) for key_id in line]
+        other = finding.address or finding.operator
+        return [silence(finding.signal, key_id, other) for key_id in line]
 
     async def _update(self, finding_id: str, change: Changing) -> Finding | None:
         made: list[Finding | None] = []
@@ -177,6 +178,7 @@ def _event(finding: Finding) -> Draft:
             "finding": finding.id,
             "signal": finding.signal,
             "key": finding.key or None,
+            **({"operator": finding.operator} if finding.operator else {}),
             "count": finding.count,
             "first_seen": moment(finding.first_seen),
             "last_seen": moment(finding.last_seen),

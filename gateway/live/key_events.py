@@ -8,16 +8,21 @@ it: whichever process writes it, it stands there once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from heapq import heappop, heappush
+
+import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.ingest.own import KEYS, own_event
+from gateway.ingest.own import ACCESS, KEYS, own_event
 from gateway.keys import lifecycle
 from gateway.keys.change import Change, key_urn, moment
 from gateway.keys.ending import Notice, notices, replaced
+from gateway.keys.habits import Command
 from gateway.keys.key import Key
+from gateway.keys.use import REQUESTED
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes
 from gateway.live.record import Appender
@@ -57,6 +62,8 @@ class KeyEvents:
         self._traces = traces
         self._clock = clock
         self._warnings = warnings
+        # Told of each command that was given at the command line, once it is in the log.
+        self.on_command: Callable[[Command], None] = lambda command: None
         self._changed = True
         self._recorded_at = clock.monotonic()
         self._draining: dict[str, Key] = {}
@@ -103,6 +110,10 @@ class KeyEvents:
         """Write the changes that are not in the log yet."""
         while changes := await self._store.unrecorded(_AT_ONCE):
             await self._writer.append(list(map(_event_of_change, changes.values())))
+            for change in changes.values():
+                if change.operator is not None:
+                    at = change.at or self._clock.now()
+                    self.on_command(Command(change.operator.person, at))
             await self._store.mark_recorded(list(changes))
 
     async def close(self) -> None:
@@ -197,16 +208,19 @@ def _ending(now: float) -> lifecycle.Changing:
 
 
 def _event_of_change(change: Change) -> Draft:
+    data = {"name": change.name, **change.data} if change.name else change.data
+    if change.operator is not None:
+        data = {**data, "command_line": msgspec.to_builtins(change.operator)}
     return own_event(
         id=change.id,
-        category=KEYS,
+        category=ACCESS if change.action == REQUESTED else KEYS,
         action=change.action,
         at=change.at,
         severity=_SEVERITY.get(change.action, 1),
         by=change.by,
         about=change.about,
         reason=change.reason,
-        data={"name": change.name, **change.data} if change.name else change.data,
+        data=data,
     )
 
 

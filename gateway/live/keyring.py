@@ -121,6 +121,10 @@ class Keyring:
         """The key with that id, if it is in memory."""
         return self._keys.get(key_id)
 
+    def exists(self, key_id: str) -> bool:
+        """Whether there is a key of that id, made before the last refresh."""
+        return key_id in self._ids
+
     async def get(self, key_id: str) -> Key | None:
         """The key with that id, from memory if it is known."""
         key = self._keys.get(key_id)

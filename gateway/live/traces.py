@@ -8,7 +8,7 @@ have seen, within a second; all else in batches, now and then.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -25,8 +25,16 @@ _LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 100
 _MOST_STRANGERS = 5_000
 _MOST_KNOWN = 100_000
+# Of one id between two looks.
+_MOST_CLAIMS = 100
+# The code of requests that are refused for a key in their URL, whose secret nobody has looked at.
+_IN_URL = "key_in_url"
 _DECODER = msgspec.json.Decoder(Trace)
 _ENCODE = msgspec.json.Encoder().encode
+
+
+def _unknown(key_id: str) -> bool:
+    return False
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -40,14 +48,19 @@ class Judged(msgspec.Struct, frozen=True):
 class Traces:
     """Listens to the record."""
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(self, store: KeyStore, exists: Callable[[str], bool] = _unknown) -> None:
         self._store = store
+        # Whether there is a key of this id, as far as that is known in memory.
+        self._exists = exists
         self._news: dict[str, News] = {}
         self._urgent: dict[str, None] = {}
         # Traces as last seen in the store, by kid; those of strangers are nowhere else.
         self._known: dict[str, Trace] = {}
         self._strangers: dict[str, Trace] = {}
         self._news_of_strangers: dict[str, News] = {}
+        # Ids of keys that were shown with a wrong secret; whether there are such keys is looked at
+        # later, so that the answer takes the same time for each.
+        self._claims: dict[str, list[Use]] = {}
         # What was judged before the store went away.
         self._judged: list[Judged] = []
 
@@ -59,6 +72,7 @@ class Traces:
             if news.urgent:
                 self._urgent[use.key.id] = None
         elif use.outcome == "denied":
+            self._claim(use)
             address = address_subject(use.address)
             stranger = self._news_of_strangers.get(address)
             if stranger is None:
@@ -66,6 +80,25 @@ class Traces:
                     return
                 stranger = self._news_of_strangers[address] = News()
             stranger.add(use, None)
+
+    def _claim(self, use: Use) -> None:
+        if not use.claimed or use.reason == _IN_URL:
+            return
+        claims = self._claims.get(use.claimed)
+        if claims is None:
+            if len(self._claims) >= _MOST_STRANGERS:
+                return
+            claims = self._claims[use.claimed] = []
+        if len(claims) < _MOST_CLAIMS:
+            claims.append(use)
+
+    def _take_claims(self) -> None:
+        claims, self._claims = self._claims, {}
+        for key_id, uses in claims.items():
+            if self._exists(key_id):
+                for use in uses:
+                    self._news_of(key_id).claim(use)
+                self._urgent[key_id] = None
 
     def touch(self, key_ids: Iterable[str], now: float) -> None:
         """These keys have streams open: they are in use."""
@@ -89,6 +122,7 @@ class Traces:
 
         What could not be brought there stays for the next time.
         """
+        self._take_claims()
         wanted = list(self._news if everything else self._urgent)
         self._judged += self._judge_strangers()
         for start in range(0, len(wanted), _AT_ONCE):

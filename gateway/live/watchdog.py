@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import Conflict, GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.finding import VOLUME, Finding
+from gateway.keys.finding import REQUEST_VOLUME, VOLUME, Finding
 from gateway.keys.key import Key
 from gateway.keys.signals import Sign
 from gateway.keys.use import Use
 from gateway.live.findings import Findings
 from gateway.live.hub import Hub
+from gateway.live.operators import Operators
 from gateway.live.traces import Traces
 from gateway.live.volumes import Volumes
 from gateway.store.ports import KeyStore
@@ -56,8 +58,10 @@ class Watchdog:
         *,
         warm_up: int,
         reaction: Reaction,
+        exists: Callable[[str], bool] = lambda key_id: False,
     ) -> None:
-        self.traces = Traces(store)
+        self.traces = Traces(store, exists)
+        self.operators = Operators(store)
         self.findings = findings
         self._store = store
         self._hub = hub
@@ -106,6 +110,7 @@ class Watchdog:
             self.traces.touch(self._hub.key_ids(), now)
         for judged in await self.traces.flush(everything=everything):
             self._signs += [(sign, judged.key_id, judged.address) for sign in judged.signs]
+        self._signs += [(sign, "", "") for sign in await self.operators.flush()]
         await self._act()
         await self.findings.tell()
         if now - self._prune_at >= _PRUNE_SECONDS:
@@ -143,9 +148,11 @@ class Watchdog:
             if finding is None:
                 continue
             if finding.count == sign.count:
-                _LOGGER.warning("unusual activity: %s of %s", sign.signal, key_id or address)
-            # Volume is a likelihood only, and who shows no key has none that could be taken away.
-            if sign.signal != VOLUME and key_id:
+                _LOGGER.warning(
+                    "unusual activity: %s of %s", sign.signal, key_id or address or sign.operator
+                )
+            # Volumes are a likelihood only, and who shows no key has none that could be taken away.
+            if sign.signal not in (VOLUME, REQUEST_VOLUME) and key_id:
                 self._reactions.append((sign.signal, key_id))
         while self._reactions:
             await self._react(*self._reactions[0])

@@ -17,7 +17,6 @@ from gateway.ingest.decode import decode_events, refused_events, split_body
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import ACCESS
 from gateway.keys.policy import View, compiled
-from gateway.keys.reach import categories_out_of_reach
 from gateway.keys.use import INGESTED, PULLED, READ, Use
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
@@ -27,7 +26,7 @@ from gateway.server.context import CONTEXT, Context
 from gateway.server.position import find_begin
 from gateway.server.problem import json_response
 from gateway.server.query import Query, parse_page, parse_tenant
-from gateway.server.uses import USE, ask
+from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.store.ports import Overtaken
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -131,7 +130,8 @@ async def by_id(request: web.Request) -> web.Response:
     found = [seen for event in there if (seen := lens(event)) is not None]
     use = request[USE]
     if not found:
-        use.forbidden = categories_out_of_reach(view, {event.category for event in there})
+        tenants = {event.tenant for event in there} | ({tenant} if tenant else set())
+        note_out_of_reach(use, view, {event.category for event in there}, sorted(tenants))
         raise NotFound("no event with this id that this key may see")
     if len(found) > 1:
         raise Conflict(
@@ -180,8 +180,11 @@ def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
         if not may_write(draft)
     ]
     if errors:
-        refused = {draft.category for draft in drafts if not may_write(draft)}
-        use.forbidden = categories_out_of_reach(view, refused)
+        refused = [draft for draft in drafts if not may_write(draft)]
+        note_out_of_reach(
+            use, view, {draft.category for draft in refused},
+            dict.fromkeys(draft.tenant for draft in refused),
+        )  # fmt: skip
         raise Forbidden(
             "some events are outside of what this key may write, and nothing was stored",
             code="events_not_granted",

@@ -343,6 +343,10 @@ SCHEMAS: dict[str, Schema] = {
         id=TEXT,
         key={"type": ["string", "null"], "description": "The id of the key, if it is about one."},
         address={"type": "string", "description": "What it is about, if it is about no key."},
+        operator={
+            "type": "string",
+            "description": "Or whom, if it is about the command line: `cli:` and a user.",
+        },
         signal=TEXT,
         count={"type": "integer"},
         severity=_SEVERITY,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +20,7 @@ from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, Unauthorized
 from gateway.ingest.own import clean
 from gateway.keys.policy import View
-from gateway.keys.reach import categories_out_of_reach
+from gateway.keys.reach import categories_out_of_reach, probes
 from gateway.keys.use import DENIED, FAILED, OPENED, Use
 from gateway.live.record import AccessRecord
 from gateway.live.record_entry import MOST_PARAMETERS
@@ -37,6 +39,8 @@ _MOST_PARAMETER = 2048
 _MEMBER = 16
 _MOST_CLIENT = 256
 _MOST_CATEGORY = 64
+# The watch remembers no more of them.
+_MOST_PROBED = 16
 _TOO_MANY = 429
 _ADMINISTERED = re.compile(r"/v1/(key|role)s/([0-9A-Za-z-]{1,64})(?:/|\Z)")
 _CLAIMED = re.compile(r"alpk_([0-9A-Za-z]{12})_")
@@ -100,13 +104,26 @@ def ask(use: Use, pairs: Pairs, query: Query, view: View) -> None:
     if values:
         asked: dict[str, Any] = {**values, "left_out": left_out} if left_out else {**values}
         use.parameters = _ENCODE(asked).decode()
-    wanted = query.wanted.category
+    wanted, tenants = query.wanted.category, query.wanted.tenant
     if query.filter is not None:
         wanted += tuple(query.filter.equalities.get("category", ()))
-    if wanted:
-        # Longer ones do not exist; what is no text could not be remembered.
-        out_of_reach = categories_out_of_reach(view, wanted)
-        use.forbidden = tuple([clean(one, _MOST_CATEGORY) for one in out_of_reach])
+        tenants += tuple(query.filter.equalities.get("tenant", ()))
+    note_out_of_reach(use, view, wanted, tenants, query.wanted.resource)
+
+
+def note_out_of_reach(
+    use: Use,
+    view: View,
+    categories: Iterable[str] = (),
+    tenants: Iterable[str] = (),
+    resources: Iterable[str] = (),
+) -> None:
+    """Note what of these the key may not see or write at all, for the watch."""
+    # Longer categories do not exist; what is no text could not be remembered.
+    out_of_reach = categories_out_of_reach(view, categories)
+    use.forbidden = tuple([clean(one, _MOST_CATEGORY) for one in out_of_reach])
+    foreign = probes(view, islice(tenants, _MOST_PROBED), islice(resources, _MOST_PROBED))
+    use.probed = tuple([clean(one) for one in foreign])
 
 
 def _refused(use: Use, request: web.Request, error: GatewayError) -> bool:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from gateway.settings.kinds import DURATION, LIST, setting
 
-# What the watch finds for certain. Volume is not among them: it is only ever a likelihood.
+# What the watch finds for certain of what a key does. Volumes are not among them, which are only
+# ever a likelihood, nor is what others do with the name of a key.
 CERTAIN = (
     "denials",
     "forbidden_categories",
+    "probing",
+    "rate_limited",
     "dormant_woke",
     "new_network",
     "revoked_presented",
@@ -23,8 +26,8 @@ _DENIED_SOON = "somebody who watches the record would wait for it"
 def check_certain(signals: tuple[str, ...]) -> tuple[str, ...]:
     """Names of signals that may have consequences."""
     for name in signals:
-        if name == "volume":
-            raise ValueError("volume alone never has consequences; it is only reported")
+        if name in ("volume", "request_volume"):
+            raise ValueError(f"{name} alone never has consequences; it is only reported")
         if name not in CERTAIN:
             raise ValueError(f"there is no signal {name!r}; there are {', '.join(CERTAIN)}")
     return tuple(dict.fromkeys(signals))

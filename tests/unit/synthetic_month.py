@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,11 @@ def volume_month(
         count = poisson(rng, rate(rng, minute) * (times if minute in spiking else 1))
         if baseline.observe(FIRST_MINUTE + minute, count, warm_up) is not None:
             alarms.append(minute)
+    return result_of(spikes, alarms)
+
+
+def result_of(spikes: list[int], alarms: list[int]) -> VolumeResult:
+    """What the alarms found of the spikes, each of half an hour."""
     result = VolumeResult(spikes=len(spikes))
     for begin in spikes:
         found = [minute - begin + 1 for minute in alarms if begin <= minute < begin + 35]
@@ -152,10 +158,14 @@ def poisson(rng: random.Random, mean: float) -> int:
 NOW = 60.0 * FIRST_MINUTE
 KEY = Key(id="A" * 12, digest=b"", name="n", purpose="p", created_at=NOW - 86400, expires_at=9e12)
 HOME, OFFICE, FOREIGN = "9.9.9.9", "8.8.8.8", "45.155.205.17"
-KINDS = ("streams", "pages every 5 minutes", "a person", "a person who travels", "weekly report")
+KINDS = (
+    "streams", "pages every 5 minutes", "a person", "a person who travels", "weekly report",
+    "a shipper at its limit",
+)  # fmt: skip
 INCIDENTS = (
     "denials", "forbidden_categories", "new_network", "revoked_presented", "drained_presented",
-    "deep_replay", "dormant_woke",
+    "deep_replay", "dormant_woke", "probing by tenant", "probing by resource", "probing by action",
+    "rate_limited", "wrong_secret",
 )  # fmt: skip
 
 
@@ -185,12 +195,21 @@ def ordinary(kind: str, rng: random.Random) -> Iterator[Use]:
                     address=address,
                     behind=rng.choice([50, 2_000, 15_000]),
                     forbidden=("typo",) if rng.random() < 0.05 else (),
+                    probed=("tenant:typo",) if rng.random() < 0.05 else (),
                 )
             for _ in range(rng.choice([0, 0, 0, 1, 2])):
                 yield use(
                     day + rng.uniform(0.3, 0.8),
                     address=address, action=DENIED, outcome="denied", reason="action_not_granted",
+                    attempted=rng.choice(["keys.admin", "usage.read"]),
                 )  # fmt: skip
+        elif kind == "a shipper at its limit":
+            yield use(day + 0.1, behind=rng.randint(0, 300))
+            # Twice a day it has more than it may send, and waits as `Retry-After` says.
+            for begin in (day + rng.uniform(0.3, 0.5), day + rng.uniform(0.5, 0.8)):
+                for step in range(rng.randint(300, 900)):
+                    at = begin + step / 86400
+                    yield use(at, action=DENIED, outcome="failure", reason="too_many_requests")
         elif day % 7 == 0:
             yield use(day + 0.2, behind=rng.randint(60_000, 80_000))
 
@@ -215,6 +234,21 @@ def incident(signal: str, at: float, rng: random.Random) -> list[Use]:
         return [Use(**{**thief, **refused, "key": replaced}, at=at, reason="key_expired")]
     if signal == "deep_replay":
         return [Use(**thief, at=at, behind=rng.randint(400_000, 4_000_000))]
+    if signal == "probing by action":
+        actions = ("ingest", "keys.admin", "usage.read", "stream")
+        return [
+            Use(**{**thief, **refused}, at=at + 240 * n, reason="action_not_granted", attempted=one)
+            for n, one in enumerate(actions)
+        ]
+    if signal.startswith("probing"):
+        member = signal.rpartition(" ")[2]
+        return [Use(**thief, at=at + 240 * n, probed=(f"{member}:foreign-{n}",)) for n in range(5)]
+    if signal == "rate_limited":
+        refused = {"action": DENIED, "outcome": "failure", "reason": "too_many_requests"}
+        return [Use(**{**thief, **refused}, at=at + 0.1 * n) for n in range(2_000)]
+    if signal == "wrong_secret":
+        refused |= {"reason": "invalid_key", "key": None, "claimed": KEY.id}
+        return [Use(**{**thief, **refused}, at=at + 30 * n) for n in range(8)]
     return [Use(**thief, at=at + 86400 * 40)]
 
 
@@ -230,13 +264,17 @@ def signal_month(kind: str, seed: int, wanted: str | None = None) -> tuple[dict[
     trace = Trace()
     given: dict[str, int] = {}
     found_after = math.inf
+    signal = wanted and wanted.partition(" ")[0]
     for use in uses:
         news = News()
-        news.add(use, trace)
+        if use.claimed:
+            news.claim(use)
+        else:
+            news.add(use, trace)
         trace, signs = judge(trace, news)
         for sign in signs:
             given[sign.signal] = given.get(sign.signal, 0) + 1
-            if sign.signal == wanted and use.at >= begins:
+            if sign.signal == signal and use.at >= begins:
                 begun = begins + (86400 * 40 if wanted == "dormant_woke" else 0)
                 found_after = min(found_after, use.at - begun)
     return given, found_after
@@ -246,7 +284,9 @@ def signal_month(kind: str, seed: int, wanted: str | None = None) -> tuple[dict[
 
 
 def evaluation(seeds: int = 2) -> str:
-    return "\n".join([*volume_table(seeds), "", *signal_table()])
+    from synthetic_requests import tables
+
+    return "\n".join([*volume_table(seeds), "", *tables(seeds), "", *signal_table()])
 
 
 def volume_table(seeds: int) -> list[str]:
@@ -290,12 +330,15 @@ def signal_table(seeds: int = 4) -> list[str]:
         times = [signal_month(kind, seed, signal)[1] for kind in KINDS for seed in range(seeds)]
         found = [seconds for seconds in times if seconds < math.inf]
         false = {
-            kind: sum(quiet[kind, seed].get(signal, 0) for seed in range(seeds)) / seeds
+            kind: sum(quiet[kind, seed].get(signal.partition(" ")[0], 0) for seed in range(seeds))
+            / seeds
             for kind in KINDS
         }
         shown = ", ".join(f"{count:g} ({kind})" for kind, count in false.items() if count)
         longest = f"{max(found):.0f} s" if found else "-"
-        lines.append(f"| `{signal}` | {len(found)} of {len(times)} | {longest} | {shown or '0'} |")
+        name, _, rest = signal.partition(" ")
+        label = f"`{name}` {rest}".strip()
+        lines.append(f"| {label} | {len(found)} of {len(times)} | {longest} | {shown or '0'} |")
     return lines
 
 
@@ -307,5 +350,6 @@ def written(document: str, tables: str) -> str:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
     text = DOCUMENT.read_text(encoding="utf-8")
     DOCUMENT.write_text(written(text, evaluation()), encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.keys.finding import SIGNALS, VOLUME, Finding, new_finding, silence
+from gateway.keys.finding import REQUEST_VOLUME, SIGNALS, VOLUME, Finding, new_finding, silence
 from gateway.keys.signals import Sign
 
 HOUR = 3600
@@ -88,4 +88,4 @@ def test_a_finding_survives_being_written_down() -> None:
 def test_all_signals_that_are_documented_can_be_asked_for_and_no_others() -> None:
     page = (Path(__file__).parents[2] / "deploy" / "unusual-activity.md").read_text("utf-8")
     rows = re.findall(r"^\| `([a-z_]+)` \| .* \| (?:1 hour|6 hours) \|$", page, re.MULTILINE)
-    assert {*rows, VOLUME} == set(SIGNALS)
+    assert {*rows, VOLUME, REQUEST_VOLUME} == set(SIGNALS)

@@ -223,7 +223,9 @@ COPIED: dict[str, Any] = {
     "address": "192.0.2.7", "networks": ["192.0.2.0/24"], "client": "curl", "clients": ["a", "b"],
     "whose": [{"key": "k", "address": "192.0.2.7"}], "key": "k", "name": "siem", "role": "r",
     "about": ["key:k"], "claimed": ["k"], "predecessor": "k", "successor": "k",
+    "operator": "cli:ada", "command_line": {"user": "ada"},
 }  # fmt: skip
+OPERATORS = {"operator", "command_line"}
 KEY_COPIES = {"key", "name", "role", "about", "claimed", "predecessor", "successor"}
 
 
@@ -250,7 +252,8 @@ def test_every_copy_that_is_known_is_tried_here() -> None:
         ("source.ip", {"address", "networks"}), ("source.user_agent", {"client", "clients"}),
         ("source", {"address", "networks", "client", "clients"}), ("source.port", set()),
         ("targets.urn", KEY_COPIES), ("targets.id", KEY_COPIES), ("targets", KEY_COPIES),
-        ("targets.name", {"name"}), ("actor.id", set()), ("actor", set()), ("reason", set()),
+        ("targets.name", {"name"}), ("actor.id", OPERATORS), ("actor", OPERATORS),
+        ("reason", set()),
     ],
 )  # fmt: skip
 def test_copies_of_what_is_hidden_are_hidden_in_own_records(path: str, gone: set[str]) -> None:

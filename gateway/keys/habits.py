@@ -1,0 +1,60 @@
+"""Who administers by the command line, and what is usual for them. Pure.
+
+Whoever can read the data folder may do everything there, so what can be said of them is
+recorded with each command, and what does not fit what was usual before is a signal:
+
+| signal | when |
+| --- | --- |
+| `new_operator` | somebody uses the command line over keys who never did, where others have |
+| `odd_hour` | it is used at an hour of the day (UTC) that is 3 hours from any of the last 30 days |
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.keys.change import moment
+from gateway.keys.signals import Sign
+
+NEW_OPERATOR = "new_operator"
+ODD_HOUR = "odd_hour"
+MOST_PEOPLE = 256
+# On fewer days nothing is usual yet.
+LEAST_DAYS = 5
+_REMEMBERED_DAYS = 30
+_DAY = 86400
+
+
+class Command(msgspec.Struct, frozen=True):
+    """One command, by whom and when (seconds since 1970)."""
+
+    person: str
+    at: float
+
+
+class Habits(msgspec.Struct, omit_defaults=True):
+    """When each person, each hour of the day and each day was seen last."""
+
+    people: dict[str, float] = {}
+    hours: dict[int, float] = {}
+    days: list[int] = []
+
+
+def judge_command(before: Habits, command: Command) -> tuple[Habits, list[Sign]]:
+    """The habits after a command, and what signals it gives. A second time it gives none."""
+    at, day = command.at, int(command.at // _DAY)
+    hour = int(at % _DAY // 3600)
+    signs = []
+    data = {"operator": command.person, "at": moment(at)}
+    if before.people and command.person not in before.people:
+        signs.append(Sign(NEW_OPERATOR, at, 1, data, command.person))
+    near = [before.hours.get((hour + shift) % 24, 0.0) for shift in range(-2, 3)]
+    usual = any(at - seen <= _REMEMBERED_DAYS * _DAY for seen in near)
+    if len([one for one in before.days if one < day]) >= LEAST_DAYS and not usual:
+        signs.append(Sign(ODD_HOUR, at, 1, data, command.person))
+    people = {**before.people, command.person: max(at, before.people.get(command.person, at))}
+    if len(people) > MOST_PEOPLE:
+        people = dict(sorted(people.items(), key=lambda item: item[1])[-MOST_PEOPLE:])
+    hours = {**before.hours, hour: max(at, before.hours.get(hour, at))}
+    days = sorted({*before.days, day})[-_REMEMBERED_DAYS:]
+    return Habits(people, hours, days), signs

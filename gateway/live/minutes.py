@@ -1,0 +1,142 @@
+"""One count of each key, minute by minute, against what is usual for it.
+
+Each process adds its count of a minute to the key's volume in the store; a few
+seconds after the minute's end it is closed there, by whoever is first, and
+compared with the key's baseline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+from gateway.keys.baseline import (
+    Alarm,
+    Volume,
+    decode_volume,
+    encode_volume,
+    passed_on,
+    volume_data,
+)
+from gateway.keys.signals import Sign
+from gateway.live.lineage import note_before
+from gateway.store.ports import KeyStore, Noting
+
+_LOGGER = logging.getLogger(__name__)
+_AT_ONCE = 50
+# So many minutes' counts wait for a key store that is away.
+_MOST_LATE = 60
+
+Step = Callable[[Volume], Alarm | None]
+
+
+class MinuteCounts:
+    """What is counted is kept as notes of a `kind`, and unusual counts give a `signal`.
+
+    `warm_up` in minutes.
+    """
+
+    def __init__(self, store: KeyStore, kind: str, signal: str, warm_up: int) -> None:
+        self._store = store
+        self._kind = kind
+        self._signal = signal
+        self._warm_up = warm_up
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        # Minutes that are over and not in the store yet, and what was found of those that are.
+        self._late: deque[tuple[int, dict[str, int]]] = deque(maxlen=_MOST_LATE)
+        self._alarms: list[tuple[str, Sign]] = []
+        # The keys that were active in a minute that is not closed yet.
+        self._open: dict[str, None] = {}
+        # The predecessors of keys that may have no volume yet, and keys that have one.
+        self._heirs: dict[str, str] = {}
+        self._begun: set[str] = set()
+
+    def count(self, key_id: str, number: int) -> None:
+        """So many more in the minute that is running."""
+        self._counts[key_id] += number
+
+    def inherits(self, key_id: str, predecessor: str) -> None:
+        """What is usual for its predecessor is usual for this key."""
+        if key_id not in self._begun:
+            self._heirs[key_id] = predecessor
+
+    def turn(self, minute: int) -> None:
+        """That minute is over here: what was moved in it is to be added to the volumes."""
+        counts, self._counts = self._counts, defaultdict(int)
+        self._open.update(dict.fromkeys(counts))
+        if counts:
+            self._late.append((minute, counts))
+
+    async def add(self) -> None:
+        """Add it, minute by minute; what the store does not take stays for the next time."""
+        warm_up = self._warm_up
+        while self._late:
+            minute, counts = self._late[0]
+
+            def adding(name: str, minute: int = minute, counts: dict[str, int] = counts) -> Step:
+                return lambda volume: volume.add(minute, counts[name], warm_up)
+
+            await self._step(counts, adding)
+            self._late.popleft()
+
+    async def close(self, minute: int) -> None:
+        """That minute is over for all processes."""
+        await self._step(self._open, lambda _: lambda volume: volume.close(minute, self._warm_up))
+
+    def alarms(self) -> list[tuple[str, Sign]]:
+        """What was found since the last time."""
+        alarms, self._alarms = self._alarms, []
+        return alarms
+
+    async def _step(self, waiting: dict[str, Any], step: Callable[[str], Step]) -> None:
+        """Bring the step of each key that is waiting into the store, and take it out."""
+        while waiting:
+            names = list(islice(waiting, _AT_ONCE))
+            alarms: list[tuple[str, Sign]] = []
+            part = {
+                name: _noting(name, step(name), alarms, await self._inherited(name), self._signal)
+                for name in names
+            }
+            await self._store.update_notes(self._kind, part)
+            self._begun.update(name for name in names if self._heirs.pop(name, ""))
+            self._alarms += alarms
+            for name in names:
+                del waiting[name]
+            # Streams have their turn in between.
+            await asyncio.sleep(0)
+
+    async def _inherited(self, name: str) -> bytes | None:
+        """What is usual for the key that this one took over from."""
+        predecessor = self._heirs.get(name)
+        return (
+            None if predecessor is None else await note_before(self._store, self._kind, predecessor)
+        )
+
+
+def _noting(
+    name: str,
+    step: Step,
+    alarms: list[tuple[str, Sign]],
+    inherited: bytes | None,
+    signal: str,
+) -> Noting:
+    def noting(document: bytes | None) -> bytes | None:
+        try:
+            volume = decode_volume(document)
+            if document is None and inherited is not None:
+                volume = passed_on(decode_volume(inherited))
+            alarm = step(volume)
+        except Exception:
+            # It must not keep those of other keys from the store.
+            _LOGGER.exception("the volume of the key %s is begun anew, which is a bug", name)
+            return None
+        if alarm is not None:
+            at = volume.minute * 60.0
+            alarms.append((name, Sign(signal, at, 1, volume_data(alarm))))
+        return encode_volume(volume)
+
+    return noting

@@ -1,0 +1,53 @@
+"""Commands over keys and roles, as the watch for unusual activity sees them.
+
+They are seen when they are written into the log, whether or not a gateway ran when they were
+given; every process may see the same command, which counts once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from gateway.keys.habits import Command, Habits, judge_command
+from gateway.keys.signals import Sign
+from gateway.store.ports import KeyStore
+
+KIND = "operators"
+_NAME = "all"
+_MOST_WAITING = 10_000
+_DECODER = msgspec.json.Decoder(Habits)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Operators:
+    """What is usual is in the key store, where all processes bring together what they saw."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+        self._waiting: deque[Command] = deque(maxlen=_MOST_WAITING)
+
+    def see(self, command: Command) -> None:
+        """Take in one command."""
+        self._waiting.append(command)
+
+    async def flush(self) -> list[Sign]:
+        """What the commands give that are new; what cannot be kept stays for the next time."""
+        if not self._waiting:
+            return []
+        commands = sorted(self._waiting, key=lambda command: command.at)
+        found: list[Sign] = []
+
+        def noting(document: bytes | None) -> bytes | None:
+            found.clear()
+            habits = Habits() if document is None else _DECODER.decode(document)
+            for command in commands:
+                habits, signs = judge_command(habits, command)
+                found.extend(signs)
+            return _ENCODE(habits)
+
+        await self._store.update_notes(KIND, {_NAME: noting})
+        for _ in commands:
+            self._waiting.popleft()
+        return found
