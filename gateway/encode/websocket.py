@@ -38,6 +38,24 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
     return frame(CLOSE, struct.pack("!H", code) + fitting)
 
 
+def frame_end(frames: bytes, at: int) -> int:
+    """Where the frame ends that the byte before `at` belongs to, in frames that a server sends.
+
+    0 for `at` 0; the length of `frames` if they are none.
+    """
+    end = 0
+    while end < at:
+        if len(frames) < end + 2 or frames[end] & 0x70:
+            return len(frames)
+        size, head = frames[end + 1], 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            head += width
+            size = int.from_bytes(frames[end + 2 : end + head], "big")
+        end += head + size
+    return min(end, len(frames))
+
+
 class PlainWebSocket(Wire):
     """One text frame is one event."""
 

@@ -130,6 +130,20 @@ class Hub:
         self.totals.demotions += 1
         self._start_replay(subscription)
 
+    def complete_at_head(self, subscription: Subscription) -> None:
+        """End a stream when it has got everything up to now."""
+        if subscription.state is State.ENDED:
+            return
+        if subscription.until is None or subscription.until > self.position:
+            subscription.until = self.position
+        if subscription.state is State.LIVE:
+            self._leave(subscription)
+            subscription.state = State.REPLAYING
+        if subscription.task is not None:
+            # It may be waiting for more.
+            subscription.task.cancel()
+        self._start_replay(subscription)
+
     def show(self, subscription: Subscription, view: View, floors: tuple[int, ...] = ()) -> None:
         """Go on with another view, from the same position: nothing that it hides comes any more."""
         if subscription.state is State.ENDED:

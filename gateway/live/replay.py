@@ -43,15 +43,21 @@ class Replays:
         try:
             await _Replay(self, subscription).run()
         except asyncio.CancelledError:
-            # Ended from outside: whoever cancelled has said what there was to say.
-            if subscription.state is not State.ENDED:
+            # Ended or begun anew from outside: whoever cancelled has said what there was to say.
+            if subscription.state is not State.ENDED and self._is_current(subscription):
                 raise
         except Exception:
             # Reported by whoever runs the task; the stream can be resumed.
             self.hub.end(subscription, GOING_AWAY)
             raise
         finally:
-            subscription.task = None
+            if self._is_current(subscription):
+                subscription.task = None
+
+    @staticmethod
+    def _is_current(subscription: Subscription) -> bool:
+        """Whether the running task is the subscription's replay, and no later one."""
+        return subscription.task is asyncio.current_task()
 
 
 class _Replay:

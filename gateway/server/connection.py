@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from gateway.encode.websocket import CLOSE, PING, PONG, close_frame, frame
+from gateway.encode.websocket import CLOSE, PING, PONG, close_frame, frame, frame_end
 from gateway.encode.websocket_input import ClientFrames, ProtocolFailure
 from gateway.encode.wire import ENDS
 from gateway.live.hub import Hub
@@ -43,7 +43,7 @@ class StreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",
-        "_hub", "_subscription", "_transport", "_turns", "_waiting", "waited",
+        "_half_closed", "_hub", "_subscription", "_transport", "_turns", "_waiting", "waited",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns) -> None:
@@ -55,6 +55,7 @@ class StreamConnection(asyncio.Protocol):
         self._waiting: deque[memoryview] | None = None
         self.waited = 0
         self._closing = False
+        self._half_closed = False
         self._hub: Hub | None = None
         self._subscription: Subscription | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -114,7 +115,7 @@ class StreamConnection(asyncio.Protocol):
 
     async def drained(self) -> None:
         while not self.clear and not self._closing:
-            if self._drained is None:
+            if self._drained is None or self._drained.done():
                 self._drained = asyncio.get_running_loop().create_future()
             # Shielded by nobody: one stream has one replay, so there is one waiter.
             await self._drained
@@ -126,6 +127,8 @@ class StreamConnection(asyncio.Protocol):
         self.write(last)
         self._hand_over()
         self._closing = True
+        if self._deadline is not None:
+            self._deadline.cancel()
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(within, self._transport.abort)
         self._close()
@@ -199,16 +202,27 @@ class StreamConnection(asyncio.Protocol):
         """Whatever an HTTP client sends behind its request is ignored."""
 
     def eof_received(self) -> bool:
-        # A client that closed its side only may still read; one that does not is not waited for.
-        self.finish(b"", _LAST_SECONDS)
-        return False
+        # A client that has closed its side may still read (RFC 9112, section 9.6), or has left: it
+        # gets what there is now, and the end of the stream.
+        if self._closing or self._hub is None or self._subscription is None:
+            return False
+        self._half_closed = True
+        if self._blocked:
+            self._bound_stall()
+        self._hub.complete_at_head(self._subscription)
+        return True
 
     def pause_writing(self) -> None:
         self._blocked = True
+        if self._half_closed:
+            self._bound_stall()
         self._tell_hub()
 
     def resume_writing(self) -> None:
         self._blocked = False
+        if self._deadline is not None and not self._closing:
+            self._deadline.cancel()
+            self._deadline = None
         if self._waiting is not None:
             self._turns.ask(self._write_piece)
         else:
@@ -226,6 +240,11 @@ class StreamConnection(asyncio.Protocol):
         self._descriptor = -1
         self._waiting = None
 
+    def _bound_stall(self) -> None:
+        """Whoever has closed their side and does not read has left."""
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(_LAST_SECONDS, self._transport.abort)
+
     def _wake(self) -> None:
         if self._drained is not None:
             if not self._drained.done():
@@ -234,13 +253,20 @@ class StreamConnection(asyncio.Protocol):
 
 
 class WebSocketConnection(StreamConnection):
-    """The same for WebSocket: answers pings and closes, ignores messages."""
+    """The connection of a WebSocket stream: answers pings and closes, ignores messages.
 
-    __slots__ = ("_frames",)
+    Of pings that come while bytes wait, the newest alone is answered (RFC 6455, section 5.5.3),
+    ahead of all frames that wait: a client that reads slowly is not cut by its own keepalive, and
+    one that does not read cannot fill the buffer with pongs.
+    """
+
+    __slots__ = ("_frames", "_pong")
 
     def __init__(self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns) -> None:
         super().__init__(transport, buffer_bytes, turns)
         self._frames = ClientFrames()
+        # The answer that waits for the transport, or stands among what waits.
+        self._pong: memoryview | None = None
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -249,12 +275,44 @@ class WebSocketConnection(StreamConnection):
             self._answer_last(self._end(failure))
             return
         for opcode, payload in messages:
-            # A client that does not read has no use for pongs, and would fill the buffer with them.
-            if opcode == PING and self.clear:
-                self.write(frame(PONG, payload))
+            if opcode == PING:
+                self._answer(frame(PONG, payload))
             elif opcode == CLOSE:
                 self._answer_last(frame(CLOSE, payload[:2]))
                 return
+
+    def eof_received(self) -> bool:
+        # RFC 6455 has no half-closed connections.
+        self.finish(b"", _LAST_SECONDS)
+        return False
+
+    def resume_writing(self) -> None:
+        if self._descriptor < 0 and self._pong is not None and not self._closing:
+            self._transport.write(self._pong)
+            self._pong = None
+        super().resume_writing()
+
+    def _answer(self, pong: bytes) -> None:
+        waiting = self._waiting
+        if self.clear:
+            self.write(pong)
+            return
+        earlier, self._pong = self._pong, memoryview(pong)
+        if self._descriptor < 0:
+            # The transport holds frames back, and says when it has none left.
+            return
+        if waiting is None:
+            self._wait(self._pong)
+            return
+        for place in range(min(2, len(waiting))):
+            if waiting[place] is earlier:
+                waiting[place] = self._pong
+                return
+        # Of the first part some may be out; what is left of it begins within a frame.
+        first = waiting.popleft()
+        gone = len(first.obj) - len(first)
+        rest = frame_end(first.obj, gone) - gone
+        waiting.extendleft(part for part in (first[rest:], self._pong, first[:rest]) if part)
 
     def _end(self, failure: ProtocolFailure) -> bytes:
         """As other ends, in the words of the stream."""

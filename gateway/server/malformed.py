@@ -1,9 +1,11 @@
-"""The connections of requests: what is not HTTP, and who does not take answers.
+"""The connections of requests: what is not HTTP, who does not take answers, and half-closes.
 
 aiohttp repeats the line that it cannot parse, to the sender and in its log,
 and a key may stand in that line: here it is answered and logged without being
 quoted. And aiohttp waits for ever for a peer that does not read its answer,
-which may be a page of megabytes: here the connection is cut.
+which may be a page of megabytes: here the connection is cut. And aiohttp drops
+a request whose sender has closed its side of the connection: here it is
+answered (RFC 9112, section 9.6).
 """
 
 from __future__ import annotations
@@ -45,12 +47,22 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_stalled", "_unsent")
+    __slots__ = ("_stalled", "_unsent", "half_closed")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._stalled: asyncio.TimerHandle | None = None
         self._unsent = 0
+        # The peer sends nothing more, and still reads.
+        self.half_closed = False
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection for the answers to what has arrived whole."""
+        asked = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            asked.append(self._current_request.content)
+        self.half_closed = bool(asked) and all(payload.is_eof() for payload in asked)
+        return self.half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._watch_no_more()
@@ -92,6 +104,8 @@ class _Connection(web.RequestHandler):
             # Raised before any of our code was asked, as for an `Expect` that is not known.
             resp = problem(from_aiohttp(resp, request), secrets.token_hex(8))
             resp.headers["Server"] = SERVER
+            resp.force_close()
+        if self.half_closed and not self._messages:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 

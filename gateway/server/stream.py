@@ -30,7 +30,7 @@ from gateway.server.origin import check_origin
 from gateway.server.position import Begin, find_begin
 from gateway.server.problem import STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
-from gateway.server.takeover import TakenOver, take_over
+from gateway.server.takeover import TakenOver, half_closed, take_over
 from gateway.server.uses import USE, ask
 from gateway.shared.ports import Lease
 
@@ -145,7 +145,8 @@ async def _take(
     if view != access.view:
         raise Unavailable("the grants of this key have just changed", code="grants_changed")
     # From here to the end nothing waits: the position is fixed when the first byte goes out.
-    until = None if query.follow else context.log.head
+    # Whoever has closed their side cannot be told from those who leave: they get what there is.
+    until = context.log.head if half_closed(request) or not query.follow else None
     transport = take_over(request)
     if transport is None:
         return False

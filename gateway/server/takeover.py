@@ -20,6 +20,11 @@ class TakenOver(web.StreamResponse):
         raise ConnectionResetError("the connection belongs to a stream now")
 
 
+def half_closed(request: web.Request) -> bool:
+    """Whether the client has closed its side of the connection, and only reads."""
+    return getattr(request.protocol, "half_closed", False)
+
+
 def take_over(request: web.Request) -> asyncio.Transport | None:
     """The transport of a request, detached from aiohttp; None if the client has gone.
 

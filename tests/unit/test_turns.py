@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.encode.websocket import PING, PONG, frame
+from gateway.encode.websocket import PING, PONG, TEXT, frame
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.turns import Turns
 from tests.machine_time import patience
@@ -77,15 +78,41 @@ async def test_the_last_bytes_come_behind_everything_that_waits(connect: Connect
     assert await received(peer, 1) == b""
 
 
-async def test_a_pong_never_comes_into_the_middle_of_a_message(connect: Connect) -> None:
+def ping(payload: bytes) -> bytes:
+    """A ping as a client sends it, with a mask that changes nothing."""
+    return bytes([0x80 | PING, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+async def test_a_ping_is_answered_between_two_frames_ahead_of_those_that_wait(
+    connect: Connect,
+) -> None:
     connection, peer = await connect(WebSocketConnection)
-    connection.write(CHUNK)
-    masked = bytes([0x80 | PING, 0x80, 0, 0, 0, 0])
-    peer.send(masked)
-    assert await received(peer, len(CHUNK)) == CHUNK
-    await connection.drained()
-    peer.send(masked)
-    assert await received(peer, 2) == frame(PONG, b"")
+    message = frame(TEXT, b"x" * 1000)
+    connection.write(message * 5000)
+    connection.write(frame(TEXT, b"later"))
+    peer.send(ping(b"first"))
+    pong = frame(PONG, b"first")
+    got = bytearray()
+    while pong not in got:
+        got += await received(peer, 1000)
+    before = got.partition(pong)[0]
+    assert before == message * (len(before) // len(message)), "it stands between two frames"
+    assert len(before) < len(message) * 5000, "whoever reads slowly has it before it is too late"
+    whole = len(message) * 5000 + len(pong) + len(frame(TEXT, b"later"))
+    got += await received(peer, whole - len(got))
+    assert bytes(got).replace(pong, b"") == message * 5000 + frame(TEXT, b"later")
+
+
+async def test_of_pings_that_a_client_sends_without_reading_the_newest_is_answered(
+    connect: Connect,
+) -> None:
+    connection, peer = await connect(WebSocketConnection)
+    connection.write(frame(TEXT, b"x" * 1000) * 5000)
+    held = connection.unsent
+    connection.data_received(b"".join(ping(b"%03d" % number) for number in range(200)))
+    assert connection.unsent == held + len(frame(PONG, b"199"))
+    got = await received(peer, 5000 * len(frame(TEXT, b"x" * 1000)) + len(frame(PONG, b"199")))
+    assert re.findall(rb"\x8a\x03[0-9]{3}", got) == [frame(PONG, b"199")]
 
 
 async def test_drained_returns_when_the_peer_is_lost(connect: Connect) -> None:

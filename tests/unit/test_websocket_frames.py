@@ -24,6 +24,7 @@ from gateway.encode.websocket import (
     PlainWebSocket,
     close_frame,
     frame,
+    frame_end,
 )
 from gateway.encode.wire import ENDS, End
 from gateway.event import Event
@@ -165,3 +166,11 @@ def test_every_end_closes_with_its_code_and_names_the_cursor(
 def test_every_wire_has_a_name_of_its_own() -> None:
     assert len({wire.name for wire in (PLAIN, *SUBPROTOCOLS.values())}) == 3
     assert set(SUBPROTOCOLS) == {"audit.v1", "audit.v1.batch"}
+
+
+@given(st.lists(st.sampled_from(SIZES), min_size=1, max_size=5), st.data())
+def test_the_end_of_a_frame_is_found_from_within_it(sizes: list[int], data: st.DataObject) -> None:
+    frames = [frame(TEXT, bytes(size)) for size in sizes]
+    ends = [sum(map(len, frames[:count])) for count in range(len(frames) + 1)]
+    at = data.draw(st.integers(0, ends[-1]))
+    assert frame_end(b"".join(frames), at) == min(end for end in ends if end >= at)
