@@ -196,7 +196,9 @@ async def _start_parts(
         usage=shared.usage,
         shared=shared,
         limits=limits,
-        authenticator=Authenticator(keyring, clock, limits),
+        authenticator=Authenticator(
+            keyring, clock, limits, basic_over_http=settings.server.basic == "always"
+        ),
         figures=worker.figures if worker is not None else Figures(),
         followed=followed,
         tasks=tasks,

@@ -2,9 +2,12 @@
 
 `alpt_<claims>.<signature>`, both base64url: the claims are JSON, the signature
 is HMAC-SHA-256 under a key derived from the pepper, so that any replica can
-check it. A ticket opens one stream within 30 seconds. Over SSE the answer sets
-a cookie of the same form, with which the browser's own reconnects go on with
-that stream for as long as the key and the cookie's time allow.
+check it. A ticket opens one stream within 30 seconds.
+
+Over SSE the answer sets a cookie, with which the browser's own reconnects go on
+with that stream for as long as the key and the cookie's time allow. It is
+`<expiry>.<begin>.<until>.<signature>`: short, since what the stream shows is in
+the ticket, which stands in the URL of each reconnect.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
-from typing import Literal
+from collections.abc import Mapping
 
 import msgspec
 
@@ -21,9 +25,14 @@ PREFIX = "alpt_"
 TICKET_SECONDS = 30
 COOKIE_SECONDS = 12 * 3600
 MAX_LENGTH = 8 * 1024
+COOKIE_NAME = "audit_stream_"
+# Of one browser: RFC 6265, section 6.1, and what servers take of headers. The oldest goes first.
+MOST_COOKIES = 8
 # Of the notes of used tickets.
 KIND = "used-ticket"
 _PURPOSE = b"audit-gateway stream ticket"
+_COOKIE_PURPOSE = b"audit-gateway stream cookie"
+_COOKIE = re.compile(r"([0-9]{1,12})\.([a-z0-9-]{1,64})\.([a-z0-9-]{0,64})\.([0-9A-Za-z_-]{43})")
 _MINUTES = 4
 _SHARD_DIGITS = 2
 _NOTHING_USED: tuple[int, list[str]] = (0, [])
@@ -31,24 +40,30 @@ _USED = msgspec.json.Decoder(tuple[int, list[str]])
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """What a ticket or a cookie allows: the stream of `key_id` with exactly these parameters.
+    """What a ticket allows: the stream of `key_id` with exactly these parameters.
 
-    `id` is shared by a ticket and its cookie. `expires_at` in seconds since 1970. `begin` is the
-    cursor where the stream of a cookie began; it goes on from there or from later.
+    `expires_at` in seconds since 1970.
     """
 
-    kind: Literal["ticket", "cookie"]
     id: str
     key_id: str
     parameters: tuple[tuple[str, str], ...]
     origin: str | None
     expires_at: float
-    begin: str = ""
 
-    def as_cookie(self, now: float, begin: str) -> Ticket:
-        """The cookie with which the browser comes back."""
-        until = now + COOKIE_SECONDS
-        return msgspec.structs.replace(self, kind="cookie", expires_at=until, begin=begin)
+
+class StreamCookie(msgspec.Struct, frozen=True):
+    """A browser's right to go on with the stream of the ticket with that id.
+
+    `begin` is the cursor where the stream began: it goes on from there or from later. `until` is
+    the one at which it is complete, "" for a stream without an end. `expires_at` in seconds since
+    1970.
+    """
+
+    ticket_id: str
+    expires_at: int
+    begin: str
+    until: str = ""
 
 
 _DECODER = msgspec.json.Decoder(Ticket)
@@ -58,17 +73,17 @@ def new_ticket(
     key_id: str, parameters: tuple[tuple[str, str], ...], origin: str | None, now: float
 ) -> Ticket:
     """A ticket that nobody has seen yet."""
-    return Ticket("ticket", secrets.token_hex(8), key_id, parameters, origin, now + TICKET_SECONDS)
+    return Ticket(secrets.token_hex(8), key_id, parameters, origin, now + TICKET_SECONDS)
 
 
 def sign(ticket: Ticket, pepper: bytes) -> str:
-    """The text of a ticket or cookie."""
+    """The text of a ticket."""
     claims = msgspec.json.encode(ticket)
-    return f"{PREFIX}{_encode(claims)}.{_encode(_signature(claims, pepper))}"
+    return f"{PREFIX}{_encode(claims)}.{_encode(_signature(claims, pepper, _PURPOSE))}"
 
 
 def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
-    """The ticket or cookie that a text is; None if it is none of ours, or is over."""
+    """The ticket that a text is; None if it is none of ours, or is over."""
     claims_text, dot, signature_text = text.removeprefix(PREFIX).partition(".")
     if not text.startswith(PREFIX) or not dot or len(text) > MAX_LENGTH:
         return None
@@ -76,10 +91,49 @@ def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
         claims, signature = _decode(claims_text), _decode(signature_text)
     except ValueError:
         return None
-    if not hmac.compare_digest(_signature(claims, pepper), signature):
+    if not hmac.compare_digest(_signature(claims, pepper, _PURPOSE), signature):
         return None
-    ticket = _DECODER.decode(claims)
+    try:
+        ticket = _DECODER.decode(claims)
+    except msgspec.DecodeError:
+        # Signed by another version.
+        return None
     return ticket if now < ticket.expires_at else None
+
+
+def new_cookie(ticket: Ticket, begin: str, until: str, now: float) -> StreamCookie:
+    """The cookie of a stream that a ticket has just opened."""
+    return StreamCookie(ticket.id, int(now) + COOKIE_SECONDS, begin, until)
+
+
+def sign_cookie(cookie: StreamCookie, pepper: bytes) -> str:
+    """The value of a cookie."""
+    said = f"{cookie.expires_at}.{cookie.begin}.{cookie.until}"
+    signed = f"{cookie.ticket_id}.{said}".encode()
+    return f"{said}.{_encode(_signature(signed, pepper, _COOKIE_PURPOSE))}"
+
+
+def read_cookie(value: str, ticket_id: str, pepper: bytes, now: float) -> StreamCookie | None:
+    """The cookie of that ticket; None if the value is none of ours, or is over."""
+    match = _COOKIE.fullmatch(value)
+    if match is None:
+        return None
+    cookie = StreamCookie(ticket_id, int(match[1]), match[2], match[3])
+    if not hmac.compare_digest(sign_cookie(cookie, pepper), value):
+        return None
+    return cookie if now < cookie.expires_at else None
+
+
+def stale_cookies(cookies: Mapping[str, str]) -> list[str]:
+    """The names of those cookies of streams that a browser has to forget before it gets another."""
+    ages = {
+        name: int(match[1]) if (match := _COOKIE.fullmatch(value)) else 0
+        for name, value in cookies.items()
+        if COOKIE_NAME in name
+    }
+    # What is of another form opens nothing.
+    oldest = sorted(ages, key=lambda name: ages[name])
+    return oldest[: max(sum(age == 0 for age in ages.values()), len(ages) - MOST_COOKIES + 1)]
 
 
 class UsedTickets:
@@ -90,6 +144,9 @@ class UsedTickets:
 
     def __len__(self) -> int:
         return len(self._until)
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        return ticket.id in self._until
 
     def add(self, ticket: Ticket, now: float) -> bool:
         """Note that it is used; False if it was noted before."""
@@ -127,9 +184,16 @@ class Use:
         self.first = self._id not in used
         return msgspec.json.encode((self._minute, [*used, self._id] if self.first else used))
 
+    def undo(self, document: bytes | None) -> bytes | None:
+        """The note without this use: the ticket has opened nothing."""
+        minute, used = _NOTHING_USED if document is None else _USED.decode(document)
+        if minute != self._minute:
+            return document
+        return msgspec.json.encode((minute, [one for one in used if one != self._id]))
 
-def _signature(claims: bytes, pepper: bytes) -> bytes:
-    key = hmac.digest(pepper, _PURPOSE, hashlib.sha256)
+
+def _signature(claims: bytes, pepper: bytes, purpose: bytes) -> bytes:
+    key = hmac.digest(pepper, purpose, hashlib.sha256)
     return hmac.digest(key, claims, hashlib.sha256)
 
 

@@ -22,6 +22,7 @@ from gateway.server import (
 )
 from gateway.server.address import TRUSTED_PROXIES
 from gateway.server.context import CONTEXT, Context
+from gateway.server.origin import add_cors_headers, preflights
 from gateway.server.problem import Handler, problems
 from gateway.server.query import refuse_parameters
 from gateway.server.uses import recording
@@ -41,8 +42,13 @@ def _bare(handler: Handler) -> Handler:
 def make_app(context: Context) -> web.Application:
     """The application over the parts of a running gateway."""
     app = web.Application(
-        middlewares=[problems, recording(context.record, context.usage, context.clock)]
+        middlewares=[
+            problems,
+            preflights,
+            recording(context.record, context.usage, context.clock),
+        ]
     )
+    app.on_response_prepare.append(add_cors_headers)
     app[CONTEXT] = context
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
     app.router.add_get("/", health.index)

@@ -15,13 +15,14 @@ from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.keys.ticket import PREFIX as TICKET
 from gateway.keys.token import key_id_of
 from gateway.live.keyring import Keyring
-from gateway.server.address import client_address
+from gateway.server.address import client_address, is_secure, parse_address
 from gateway.server.limits import AppliedLimits
 from gateway.server.throttle import Throttle
 from gateway.server.uses import USE
 
 # Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
 WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
+_SCHEMES = ("bearer", "token", "splunk")
 _REASONS = {
     "key_revoked": "this key was revoked; ask for a new one",
     "key_expired": "this key has expired; ask for a new one",
@@ -40,8 +41,11 @@ _ADMITTED: web.RequestKey[tuple[Key, View]] = web.RequestKey("admitted", tuple)
 class Authenticator:
     """Decides for each request. Every refusal carries a reason code."""
 
-    def __init__(self, keyring: Keyring, clock: Clock, limits: AppliedLimits) -> None:
+    def __init__(
+        self, keyring: Keyring, clock: Clock, limits: AppliedLimits, *, basic_over_http: bool
+    ) -> None:
         self._keyring = keyring
+        self._basic_over_http = basic_over_http
         self._throttle = Throttle(clock)
         self._limits = limits
 
@@ -62,7 +66,7 @@ class Authenticator:
         address = await self.arrive(request, action)
         use = request[USE]
         again = use.key is not None
-        token = _token(request)
+        token = _token(request, self._basic_over_http)
         if token.startswith(TICKET):
             raise Unauthorized(
                 "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
@@ -157,20 +161,47 @@ def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
     return Forbidden(detail, code=decision.reason, action=action)
 
 
-def _token(request: web.Request) -> str:
+def _token(request: web.Request, basic_over_http: bool) -> str:
     sent = request.headers.getall("Authorization", [])
     if len(sent) > 1:
         # Whoever stands in front may have looked at another one.
         raise InvalidRequest("send one Authorization header", code="ambiguous_key")
     if sent:
         scheme, _, token = sent[0].partition(" ")
-        if scheme.lower() not in ("bearer", "token"):
+        if scheme.lower() == "basic":
+            if not basic_over_http:
+                _refuse_readable(request)
+            return _password(token.strip())
+        if scheme.lower() not in _SCHEMES:
             raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
         return token.strip()
     for offered in offered_subprotocols(request):
         if offered.startswith(WEBSOCKET_BEARER):
             return _from_base64url(offered.removeprefix(WEBSOCKET_BEARER))
     raise Unauthorized("a key is needed: `Authorization: Bearer <key>`", code="missing_key")
+
+
+def _refuse_readable(request: web.Request) -> None:
+    """RFC 7617, section 4: Basic credentials are for connections that nobody else can read."""
+    address = parse_address(client_address(request) or "")
+    if not is_secure(request) and not (address is not None and address.is_loopback):
+        raise Forbidden(
+            "Basic credentials are taken over TLS only, as many programs send them unasked: use "
+            "https (name the proxy that ends TLS in server.trusted_proxies), or set "
+            'server.basic = "always"',
+            code="basic_needs_tls",
+        )
+
+
+def _password(credentials: str) -> str:
+    """RFC 7617: the key is the password; the user name is the client's business."""
+    try:
+        _, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise Unauthorized("the Basic credentials are not base64 of `user:key`") from None
+    if not colon or not password:
+        raise Unauthorized("send the key as the password of the Basic credentials")
+    return password
 
 
 def _from_base64url(text: str) -> str:

@@ -32,6 +32,9 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
     the key has changed while it arrived.
     """
     encoding = ", ".join(request.headers.getall("Content-Encoding", ["identity"])).strip().lower()
+    if encoding == "x-gzip":
+        # RFC 9110, section 8.4.1.3.
+        encoding = "gzip"
     if encoding not in ("identity", "gzip"):
         raise UnsupportedMediaType(
             f"Content-Encoding {encoding!r} is not supported; use gzip or none",

@@ -310,8 +310,10 @@ class WebSocketConnection(StreamConnection):
                 return
         # Of the first part some may be out; what is left of it begins within a frame.
         first = waiting.popleft()
-        gone = len(first.obj) - len(first)
-        rest = frame_end(first.obj, gone) - gone
+        whole = first.obj
+        assert isinstance(whole, bytes)
+        gone = len(whole) - len(first)
+        rest = frame_end(whole, gone) - gone
         waiting.extendleft(part for part in (first[rest:], self._pong, first[:rest]) if part)
 
     def _end(self, failure: ProtocolFailure) -> bytes:

@@ -1,23 +1,115 @@
-"""Which pages of browsers may open streams."""
+"""Which pages of browsers may open streams, and CORS (Fetch, section 3.2) for other origins."""
 
 from __future__ import annotations
+
+import re
 
 from aiohttp import web
 
 from gateway.errors import Forbidden
+from gateway.server.address import is_secure
 from gateway.server.context import CONTEXT
+from gateway.server.problem import Handler
+
+# An origin is a scheme, a host and a port: RFC 6454, section 4.
+Origin = tuple[str, str, str]
+_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^:/?#\[\]@]+)(?::([0-9]*))?", re.ASCII)
+_PORTS = {"http": "80", "https": "443"}
+_SENT = (
+    "Accept, Authorization, Cache-Control, Content-Encoding, Content-Type, Last-Event-ID, Prefer"
+)
+_SHOWN = (
+    "Audit-Cursor, Audit-Has-More, Preference-Applied, RateLimit-Limit, RateLimit-Policy, "
+    "RateLimit-Remaining, RateLimit-Reset, Retry-After, WWW-Authenticate"
+)
+_PREFLIGHT_SECONDS = 600
 
 
 def check_origin(request: web.Request) -> None:
     """Refuse a page of a foreign origin: browsers let any page open a WebSocket anywhere, and only
     the server can refuse. Whoever is no browser sends no `Origin`."""
-    origin = request.headers.get("Origin")
-    if origin is None or origin in request.app[CONTEXT].settings.server.allowed_origins:
+    sent = request.headers.getall("Origin", [])
+    if not sent:
         return
-    authority = origin.partition("://")[2].lower()
-    if authority and authority == request.host.lower():
-        return
-    raise Forbidden(
-        "this origin may not open streams; add it to server.allowed_origins",
-        code="origin_not_allowed",
+    if len(sent) > 1:
+        raise Forbidden("send one Origin header", code="origin_not_allowed")
+    scheme = "https" if is_secure(request) else "http"
+    own = parse_origin(f"{scheme}://{request.host}")
+    if _allowed(request) is None and (own is None or parse_origin(sent[0]) != own):
+        raise Forbidden(
+            "this origin may not open streams; add it to server.allowed_origins. If it is the "
+            "gateway's own, name the proxy that ends TLS in server.trusted_proxies, and have it "
+            "send X-Forwarded-Proto",
+            code="origin_not_allowed",
+        )
+
+
+def parse_origin(text: str) -> Origin | None:
+    """The parts of a web origin; None if it is none, such as `null`.
+
+    A host with a final dot is the one without, and a port that is left out is the scheme's.
+    """
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
+        return None
+    scheme, host, port = match.groups()
+    return scheme, host.removesuffix("."), port or _PORTS[scheme]
+
+
+def cors_headers(request: web.BaseRequest) -> dict[str, str]:
+    """What lets a page of an allowed origin read an answer; others get nothing."""
+    if not isinstance(request, web.Request) or CONTEXT not in request.app:
+        return {}
+    if not request.app[CONTEXT].settings.server.allowed_origins:
+        return {}
+    if not request.path.startswith("/v1/"):
+        return {}
+    origin = _allowed(request)
+    if origin is None:
+        return {"Vary": "Origin"}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": _SHOWN,
+        "Vary": "Origin",
+    }
+
+
+async def add_cors_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """For every response of aiohttp; streams add them to a head of their own."""
+    headers = cors_headers(request)
+    if "Vary" in headers and "Vary" in response.headers:
+        headers["Vary"] = f"{response.headers['Vary']}, {headers['Vary']}"
+    response.headers.update(headers)
+
+
+@web.middleware
+async def preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what browsers ask before a request that a form could not make."""
+    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+        return await handler(request)
+    error = request.match_info.http_exception
+    if not isinstance(error, web.HTTPMethodNotAllowed):
+        return await handler(request)
+    if not request.path.startswith("/v1/") or _allowed(request) is None:
+        raise Forbidden(
+            "pages of this origin may not ask; add it to server.allowed_origins",
+            code="origin_not_allowed",
+        )
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": ", ".join(sorted(error.allowed_methods)),
+            "Access-Control-Allow-Headers": _SENT,
+            "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+        },
     )
+
+
+def _allowed(request: web.Request) -> str | None:
+    """The origin of the page as the browser wrote it, if it is one of the setting's."""
+    sent = request.headers.getall("Origin", [])
+    allowed = request.app[CONTEXT].settings.server.allowed_origins
+    if len(sent) == 1 and allowed and parse_origin(sent[0]) in map(parse_origin, allowed):
+        return sent[0]
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -9,8 +10,11 @@ import msgspec
 from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
 from gateway.live.gap import gap_message
+from gateway.live.interest import Question
 from gateway.server.query import Query
-from gateway.store.ports import Log
+from gateway.store.ports import Log, Overtaken
+
+_READ_EVENTS = 1000
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -38,6 +42,23 @@ async def _find(log: Log, query: Query) -> Begin:
     if position.since is not None:
         return Begin(await log.last_before(position.since))
     return Begin(log.floor if position.start == "start" else log.head)
+
+
+async def count_events(log: Log, question: Question, after: int, until: int, most: int) -> int:
+    """How many events of `after < offset <= until` the question has, counted up to `most`."""
+    look, narrowing = question.matcher(), question.narrowing()
+    count = 0
+    while after < until and count < most:
+        try:
+            page = await log.read(after, until, limit=_READ_EVENTS, narrowing=narrowing)
+        except Overtaken:
+            after = max(after, log.floor)
+            continue
+        count += sum(look(event) is not None for event in page.events)
+        after = page.reached
+        # Others have their turn.
+        await asyncio.sleep(0)
+    return count
 
 
 def _resume(log: Log, after: tuple[str, int], skip_gaps: bool) -> Begin:

@@ -6,15 +6,18 @@ import base64
 import hashlib
 import random
 from contextlib import ExitStack
+from email.utils import formatdate
 from http import HTTPStatus
 
+import msgspec
 from aiohttp import web
 
-from gateway.cursor import format_cursor
+from gateway.cursor import format_cursor, parse_cursor
 from gateway.encode.http import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
 from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
 from gateway.encode.wire import Wire
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
+from gateway.keys.ticket import StreamCookie
 from gateway.keys.use import OPENED
 from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
@@ -26,8 +29,8 @@ from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
-from gateway.server.origin import check_origin
-from gateway.server.position import Begin, find_begin
+from gateway.server.origin import check_origin, cors_headers
+from gateway.server.position import Begin, count_events, find_begin
 from gateway.server.problem import STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, half_closed, take_over
@@ -40,9 +43,7 @@ _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/stream`."""
-    if "upgrade" in request.headers.get("Connection", "").lower() and (
-        request.headers.get("Upgrade", "").lower() == "websocket"
-    ):
+    if "upgrade" in _tokens(request, "Connection") and "websocket" in _tokens(request, "Upgrade"):
         return await _websocket(request)
     access = await tickets.access(request)
     return await _http(request, access)
@@ -61,7 +62,6 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
     context = request.app[CONTEXT]
     query = parse_stream(access.pairs, _last_event_id(request), context.clock.now())
     wire = _http_wire(request)
-    origin = request.headers.get("Origin")
     headers = [
         f"Content-Type: {wire.content_type}",
         "Cache-Control: no-cache, no-transform",
@@ -70,8 +70,7 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
     ]
     if request.version >= (1, 1):
         headers.append("Transfer-Encoding: chunked")
-    if origin is not None and origin in context.settings.server.allowed_origins:
-        headers += [f"Access-Control-Allow-Origin: {origin}", "Vary: Origin"]
+    headers += [f"{name}: {value}" for name, value in cors_headers(request).items()]
     return await _open(request, access, query, wire, headers)
 
 
@@ -115,17 +114,33 @@ async def _open(
     use = request[USE]
     ask(use, access.pairs, query, access.view)
     begin = await _begin(context, query, floors, access)
-    if access.ticket is not None:
-        cursor = format_cursor(context.log.epoch, begin.offset)
-        headers = [*headers, f"Set-Cookie: {tickets.set_cookie(access.ticket, cursor, request)}"]
+    if access.cookie is not None:
+        left = await _left_of(context, query, question, access.cookie, begin.offset)
+        if left is None:
+            return tickets.complete(request, access.cookie)
+        query = left
     place = await context.limits.open_stream(request, access.key)
     with ExitStack() as unless_opened:
         if place is not None:
             unless_opened.callback(place.release)
-        interest = Interest(question, wire)
-        if await _take(request, access, query, interest, begin, headers, place):
-            unless_opened.pop_all()
+        async with tickets.spent(request, access):
+            await _take(request, access, query, Interest(question, wire), begin, headers, place)
+        unless_opened.pop_all()
     return TakenOver()
+
+
+async def _left_of(
+    context: Context, query: Query, question: Question, cookie: StreamCookie, begin: int
+) -> Query | None:
+    """What is left of a stream that a browser comes back to; None if it is complete."""
+    if cookie.until and begin >= parse_cursor(cookie.until)[1]:
+        return None
+    if query.limit is None:
+        return query
+    # As much as it may get in all, over however many connections.
+    began = parse_cursor(cookie.begin)[1]
+    left = query.limit - await count_events(context.log, question, began, begin, query.limit)
+    return msgspec.structs.replace(query, limit=left) if left > 0 else None
 
 
 async def _take(
@@ -136,8 +151,11 @@ async def _take(
     begin: Begin,
     headers: list[str],
     place: Lease | None,
-) -> bool:
-    """Answer with the stream, whose end gives the place back; False if the client has gone."""
+) -> None:
+    """Answer with the stream, whose end gives the place back.
+
+    Raises `ConnectionResetError` if the client has gone.
+    """
     context, use, wire = request.app[CONTEXT], request[USE], interest.wire
     # The watch over live streams has not seen this one: what changed meanwhile is seen here.
     key, view = await context.authenticator.authorize_key(access.key.id, request, "stream")
@@ -147,9 +165,11 @@ async def _take(
     # From here to the end nothing waits: the position is fixed when the first byte goes out.
     # Whoever has closed their side cannot be told from those who leave: they get what there is.
     until = context.log.head if half_closed(request) or not query.follow else None
+    if access.cookie is not None and access.cookie.until:
+        until = parse_cursor(access.cookie.until)[1]
     transport = take_over(request)
     if transport is None:
-        return False
+        raise ConnectionResetError("the client has gone")
     websocket = isinstance(wire, PlainWebSocket)
     kind = WebSocketConnection if websocket else StreamConnection
     connection = kind(transport, context.settings.stream.buffer_bytes, context.turns)
@@ -171,7 +191,11 @@ async def _take(
     # For clients whose wire says nothing until there is an event.
     standing = request[STANDING].headers() if STANDING in request else {}
     shown = [f"{name}: {value}" for name, value in standing.items()]
-    head = _head(status, [*headers, *shown, f"Audit-Cursor: {cursor}"])
+    last = "" if until is None else format_cursor(context.log.epoch, until)
+    cookies = tickets.cookie_headers(request, access, cursor, last)
+    shown += [f"{name}: {value}" for name, value in cookies]
+    headers = [*headers, *shown, f"Audit-Cursor: {cursor}"]
+    head = _head(status, headers, context.clock.now())
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     connection.write(head + opening)
     use.action, use.transport = OPENED, wire.name
@@ -180,11 +204,18 @@ async def _take(
     context.record.note(use)
     subscription.opened = use
     connection.serve(context.hub, subscription)
-    return True
 
 
-def _head(status: HTTPStatus, headers: list[str]) -> bytes:
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *headers, "", ""]
+def _tokens(request: web.Request, name: str) -> set[str]:
+    """The members of a list, in lower case; it may stand on several lines (RFC 9110, 5.3)."""
+    lines = request.headers.getall(name, [])
+    return {token.strip().lower() for line in lines for token in line.split(",")}
+
+
+def _head(status: HTTPStatus, headers: list[str], now: float) -> bytes:
+    first = f"HTTP/1.1 {status.value} {status.phrase}"
+    # RFC 9110, section 6.6.1.
+    lines = [first, f"Date: {formatdate(now, usegmt=True)}", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 

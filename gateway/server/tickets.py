@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 from aiohttp import web
 
 from gateway.clock import format_rfc3339
-from gateway.cursor import format_cursor, parse_cursor
+from gateway.cursor import parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.keys.key import Key
 from gateway.keys.policy import View
 from gateway.keys.ticket import (
+    COOKIE_NAME,
     COOKIE_SECONDS,
     KIND,
     MAX_LENGTH,
+    StreamCookie,
     Ticket,
     Use,
+    new_cookie,
     new_ticket,
+    read_cookie,
     read_ticket,
     sign,
+    sign_cookie,
+    stale_cookies,
 )
 from gateway.server.address import is_secure
 from gateway.server.auth import offered_ticket
@@ -31,21 +38,23 @@ from gateway.server.position import Begin
 from gateway.server.problem import json_response
 from gateway.server.query import RESUME, Pairs, pairs_of_body, parse_stream
 
-_COOKIE = "audit_stream_"
+# RFC 6265bis, section 4.1.3.1: over TLS a browser takes such a cookie from nobody else.
+_SECURE = "__Secure-"
 
 
 class Access(msgspec.Struct, frozen=True):
     """A stream that may be opened: with whose key, what it sees, and the parameters.
 
-    `ticket` is the one that is used with it, where the answer has to set its cookie. `begin` is
-    the cursor before which it must not begin, if there is one.
+    `ticket` is the one that is used with it; `sets_cookie` says whether the answer has to set its
+    cookie. `cookie` is that of a stream that goes on.
     """
 
     key: Key
     view: View
     pairs: list[tuple[str, str]]
     ticket: Ticket | None = None
-    begin: str = ""
+    sets_cookie: bool = False
+    cookie: StreamCookie | None = None
 
 
 async def create(request: web.Request) -> web.Response:
@@ -59,9 +68,7 @@ async def create(request: web.Request) -> web.Response:
     ticket = new_ticket(key.id, tuple(pairs), request.headers.get("Origin"), now)
     secret = context.keyring.peppers.current.secret
     text = sign(ticket, secret)
-    # Its cookie is longer by the cursor.
-    cookie = ticket.as_cookie(now, format_cursor(context.log.epoch, context.log.head))
-    if len(sign(cookie, secret)) > MAX_LENGTH:
+    if len(text) > MAX_LENGTH:
         raise InvalidRequest("the parameters are too long for a ticket; shorten the filter")
     expires_at = format_rfc3339(int(ticket.expires_at * 1_000_000))
     return json_response({"ticket": text, "expires_at": expires_at}, status=201)
@@ -80,15 +87,18 @@ async def access(request: web.Request) -> Access:
         key, view = await authenticator.authorize(request, "stream")
         return Access(key, view, list(request.query.items()))
     now = context.clock.now()
-    cookie = _from_cookies(request.cookies.values(), text, context, now)
-    ticket = cookie or _read(text, context, now)
+    # For a browser that reconnects the ticket is over: its claims count then, not its time.
+    ticket = _read(text, context)
+    cookie = None if ticket is None else _cookie_of(ticket, request, now)
     # Before it counts as used: another page must not spend it.
     _check_origin(request, ticket)
     resumed = _resume(request.query.items())
+    if ticket is None:
+        await authenticator.refuse_ticket(request)
     if cookie is not None:
-        key, view = await authenticator.authorize_key(cookie.key_id, request, "stream")
-        return Access(key, view, [*cookie.parameters, *resumed], begin=cookie.begin)
-    if ticket is None or ticket.kind != "ticket":
+        key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
+        return Access(key, view, [*ticket.parameters, *resumed], cookie=cookie)
+    if now >= ticket.expires_at:
         await authenticator.refuse_ticket(request)
     if any(value for _, value in resumed) or request.headers.get("Last-Event-ID"):
         raise InvalidRequest(
@@ -97,43 +107,53 @@ async def access(request: web.Request) -> Access:
             parameter="last_event_id",
         )
     key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
-    if not await _first_use(context, ticket, now):
+    if ticket in context.used_tickets:
         await authenticator.refuse_ticket(request)
-    in_url = "ticket" in request.query
-    return Access(key, view, list(ticket.parameters), ticket if in_url else None)
+    return Access(key, view, list(ticket.parameters), ticket, "ticket" in request.query)
 
 
-async def _first_use(context: Context, ticket: Ticket, now: float) -> bool:
-    """Whether nobody has used the ticket before, in this process or in any other."""
-    if not context.used_tickets.add(ticket, now):
-        return False
+@asynccontextmanager
+async def spent(request: web.Request, access: Access) -> AsyncIterator[None]:
+    """Use the ticket of a stream, if it has one, for as long as the body does not raise.
+
+    Raises `Unauthorized` if somebody else has used it, in this process or in any other.
+    """
+    ticket, context = access.ticket, request.app[CONTEXT]
+    if ticket is None:
+        yield
+        return
     use = Use(ticket)
+    if not context.used_tickets.add(ticket, context.clock.now()):
+        await context.authenticator.refuse_ticket(request)
     try:
         await context.key_store.update_notes(KIND, {use.name: use})
     except BaseException:
         context.used_tickets.remove(ticket)
         raise
-    return use.first
+    if not use.first:
+        await context.authenticator.refuse_ticket(request)
+    try:
+        yield
+    except BaseException:
+        context.used_tickets.remove(ticket)
+        await context.key_store.update_notes(KIND, {use.name: use.undo})
+        raise
 
 
-def _from_cookies(cookies: Iterable[str], text: str, context: Context, now: float) -> Ticket | None:
+def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie | None:
     """The cookie that came of this very ticket, for a browser that reconnects."""
-    # The ticket itself is over by then: its claims count, not its time.
-    original = _read(text, context, 0.0)
-    if original is None:
-        return None
-    for cookie in cookies:
-        known = _read(cookie, context, now)
-        if known is not None and known.kind == "cookie" and known.id == original.id:
-            # Those of earlier versions do not say where they began.
-            return known if known.begin else None
+    for name in (f"{_SECURE}{COOKIE_NAME}{ticket.id}", f"{COOKIE_NAME}{ticket.id}"):
+        value = request.cookies.get(name, "")
+        for pepper in request.app[CONTEXT].keyring.peppers.for_tickets():
+            if (cookie := read_cookie(value, ticket.id, pepper, now)) is not None:
+                return cookie
     return None
 
 
-def _read(text: str, context: Context, now: float) -> Ticket | None:
-    """A ticket or cookie of ours, whichever of the peppers it is signed with."""
+def _read(text: str, context: Context) -> Ticket | None:
+    """A ticket of ours that may be over, whichever of the peppers it is signed with."""
     for pepper in context.keyring.peppers.for_tickets():
-        ticket = read_ticket(text, pepper, now)
+        ticket = read_ticket(text, pepper, 0.0)
         if ticket is not None:
             return ticket
     return None
@@ -166,9 +186,9 @@ def _resume(pairs: Pairs) -> list[tuple[str, str]]:
 
 def not_before(begin: Begin, access: Access, epoch: str) -> Begin:
     """Where a stream begins, or where the stream that goes on in it began, if that is later."""
-    if not access.begin:
+    if access.cookie is None:
         return begin
-    began_in, offset = parse_cursor(access.begin)
+    began_in, offset = parse_cursor(access.cookie.begin)
     if began_in != epoch:
         raise Unauthorized(
             "the log is another one than the ticket was made for; ask for a new ticket",
@@ -177,13 +197,41 @@ def not_before(begin: Begin, access: Access, epoch: str) -> Begin:
     return msgspec.structs.replace(begin, offset=max(begin.offset, offset))
 
 
-def set_cookie(ticket: Ticket, begin: str, request: web.Request) -> str:
-    """The `Set-Cookie` value of a stream that was opened with a ticket and begins there."""
+def cookie_headers(
+    request: web.Request, access: Access, begin: str, until: str
+) -> list[tuple[str, str]]:
+    """The `Set-Cookie` headers of a stream that was opened with a ticket; it begins and ends there.
+
+    A browser keeps a few of them: the oldest make room for the new one.
+    """
+    if access.ticket is None or not access.sets_cookie:
+        return []
     context = request.app[CONTEXT]
-    secure = "; Secure" if is_secure(request) else ""
-    cookie = ticket.as_cookie(context.clock.now(), begin)
-    text = sign(cookie, context.keyring.peppers.current.secret)
-    return (
-        f"{_COOKIE}{cookie.id}={text}; Path=/v1/stream; "
-        f"Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict{secure}"
-    )
+    secure = is_secure(request)
+    cookie = new_cookie(access.ticket, begin, until, context.clock.now())
+    value = sign_cookie(cookie, context.keyring.peppers.current.secret)
+    name = f"{_SECURE if secure else ''}{COOKIE_NAME}{cookie.ticket_id}"
+    cookies = [_set_cookie(name, value, COOKIE_SECONDS, secure)]
+    cookies += [forget_cookie(request, stale) for stale in stale_cookies(request.cookies)]
+    return [("Set-Cookie", one) for one in cookies]
+
+
+def complete(request: web.Request, cookie: StreamCookie) -> web.Response:
+    """The answer to a browser that comes back to a stream that is over: 204 tells it not to come
+    again (WHATWG HTML, section 9.2.3)."""
+    names = (f"{_SECURE}{COOKIE_NAME}{cookie.ticket_id}", f"{COOKIE_NAME}{cookie.ticket_id}")
+    response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+    for name in names:
+        if name in request.cookies:
+            response.headers.add("Set-Cookie", forget_cookie(request, name))
+    return response
+
+
+def forget_cookie(request: web.Request, name: str) -> str:
+    """The `Set-Cookie` value that removes a cookie."""
+    return _set_cookie(name, "", 0, is_secure(request))
+
+
+def _set_cookie(name: str, value: str, seconds: int, secure: bool) -> str:
+    attributes = f"Path=/v1/stream; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+    return f"{name}={value}; {attributes}{'; Secure' if secure else ''}"

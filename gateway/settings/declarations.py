@@ -84,6 +84,13 @@ class Server:
         "from anybody else it is ignored.",
         check=check_networks,
     )
+    basic: str = setting(
+        "tls",
+        TEXT,
+        "Where HTTP Basic credentials, with the key as password, are taken: `tls` over TLS and "
+        "from the machine itself, `always` over plain HTTP too.",
+        choices=("tls", "always"),
+    )
     keepalive: int = setting(
         "75s",
         DURATION,

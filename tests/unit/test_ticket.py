@@ -10,20 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.keys.ticket import (
+    COOKIE_NAME,
     COOKIE_SECONDS,
     MAX_LENGTH,
+    MOST_COOKIES,
     PREFIX,
     TICKET_SECONDS,
     Ticket,
     Use,
     UsedTickets,
+    new_cookie,
     new_ticket,
+    read_cookie,
     read_ticket,
     sign,
+    sign_cookie,
+    stale_cookies,
 )
 
 NOW = 1_700_000_000.0
 PEPPER = b"p" * 32
+CURSOR = "k3f9xq7m2p-{:020d}"
 TICKET = new_ticket("k" * 12, (("category", "auth.*"), ("limit", "5")), "https://siem.example", NOW)
 
 
@@ -36,7 +43,6 @@ def test_a_ticket_says_what_it_was_made_with(
 ) -> None:
     ticket = new_ticket("k" * 12, tuple(parameters), origin, NOW)
     assert read_ticket(sign(ticket, PEPPER), PEPPER, NOW) == ticket
-    assert ticket.kind == "ticket"
     assert (ticket.key_id, ticket.parameters, ticket.origin) == (
         "k" * 12,
         tuple(parameters),
@@ -58,12 +64,47 @@ def test_a_ticket_is_over_after_thirty_seconds() -> None:
     assert read_ticket(text, PEPPER, NOW + 30) is None
 
 
-def test_the_cookie_opens_the_same_stream_for_longer() -> None:
-    cookie = TICKET.as_cookie(NOW + 10, "begin")
-    assert cookie == msgspec.structs.replace(
-        TICKET, kind="cookie", expires_at=NOW + 10 + COOKIE_SECONDS, begin="begin"
-    )
-    assert read_ticket(sign(cookie, PEPPER), PEPPER, NOW + 40) == cookie
+COOKIE = new_cookie(TICKET, CURSOR.format(7), CURSOR.format(90), NOW + 10)
+
+
+def test_a_cookie_is_short_whatever_the_ticket_says_and_lasts_for_hours() -> None:
+    long = msgspec.structs.replace(TICKET, parameters=(("filter", "x" * 5000),))
+    value = sign_cookie(new_cookie(long, CURSOR.format(7), CURSOR.format(90), NOW), PEPPER)
+    assert len(COOKIE_NAME) + len(TICKET.id) + len(value) < 200
+    value = sign_cookie(COOKIE, PEPPER)
+    assert read_cookie(value, TICKET.id, PEPPER, NOW + COOKIE_SECONDS) == COOKIE
+    assert read_cookie(value, TICKET.id, PEPPER, NOW + 10 + COOKIE_SECONDS) is None
+    assert read_cookie(value, "another", PEPPER, NOW) is None
+    assert read_cookie(value, TICKET.id, b"q" * 32, NOW) is None
+
+
+@given(st.data())
+def test_no_changed_character_of_a_cookie_goes_unnoticed(data: st.DataObject) -> None:
+    value = sign_cookie(COOKIE, PEPPER)
+    place = data.draw(st.integers(0, len(value) - 1))
+    other = data.draw(st.sampled_from("Aa0-_.9").filter(lambda one: one != value[place]))
+    assert read_cookie(value[:place] + other + value[place + 1 :], TICKET.id, PEPPER, NOW) is None
+
+
+def test_a_browser_keeps_few_cookies_and_the_oldest_make_room() -> None:
+    cookies: dict[str, str] = {"session": "of the page"}
+    for opened in range(100):
+        ticket = new_ticket("k" * 12, (), None, NOW)
+        for name in stale_cookies(cookies):
+            del cookies[name]
+        made = new_cookie(ticket, CURSOR.format(opened), "", NOW + opened)
+        prefix = "__Secure-" if opened % 2 else ""
+        cookies[f"{prefix}{COOKIE_NAME}{ticket.id}"] = sign_cookie(made, PEPPER)
+    assert len(cookies) == MOST_COOKIES + 1
+    begins = {value.split(".")[1] for name, value in cookies.items() if name != "session"}
+    assert begins == {CURSOR.format(n) for n in range(100 - MOST_COOKIES, 100)}
+
+
+def test_cookies_of_another_form_are_forgotten_first() -> None:
+    kept = {f"{COOKIE_NAME}{n}": sign_cookie(COOKIE, PEPPER) for n in range(3)}
+    assert stale_cookies({**kept, f"{COOKIE_NAME}old": "alpt_x.y", "other": "alpt_x.y"}) == [
+        f"{COOKIE_NAME}old"
+    ]
 
 
 def test_another_pepper_makes_another_ticket() -> None:
@@ -91,9 +132,6 @@ def test_claims_cannot_be_exchanged_under_a_signature() -> None:
     forged = msgspec.structs.replace(TICKET, parameters=(), expires_at=NOW + 10**9)
     claims = base64.urlsafe_b64encode(msgspec.json.encode(forged)).rstrip(b"=").decode()
     assert read_ticket(f"{PREFIX}{claims}.{text.partition('.')[2]}", PEPPER, NOW) is None
-    cookie = sign(TICKET.as_cookie(NOW, "begin"), PEPPER)
-    mixed = f"{text.partition('.')[0]}.{cookie.partition('.')[2]}"
-    assert read_ticket(mixed, PEPPER, NOW) is None
 
 
 def test_a_ticket_holds_no_secret() -> None:
@@ -125,6 +163,20 @@ def test_each_ticket_is_used_once() -> None:
     assert all(used(notes, ticket) for ticket in tickets)
     # Over two minutes later those from the beginning are over, and the last ones are not.
     assert not any(used(notes, ticket) for ticket in tickets[-100:])
+
+
+def test_a_ticket_that_opened_nothing_can_be_used_again() -> None:
+    notes: dict[str, bytes] = {}
+    ticket, other = (new_ticket("k" * 12, (), None, NOW) for _ in range(2))
+    other = msgspec.structs.replace(other, id=ticket.id[:2] + other.id[2:])
+    use = Use(ticket)
+    notes[use.name] = use(None)
+    assert used(notes, other)
+    undone = use.undo(notes[use.name])
+    assert undone is not None
+    notes[use.name] = undone
+    assert used(notes, ticket)
+    assert not used(notes, other)
 
 
 def test_a_use_is_told_from_those_in_the_same_note() -> None:
