@@ -41,9 +41,10 @@ from gateway.server.auth import Authenticator
 from gateway.server.context import Context
 from gateway.server.figures import Figures
 from gateway.server.limits import AppliedLimits, giving_back
-from gateway.server.listening import cannot_listen
+from gateway.server.listening import SharedAddress, cannot_listen
 from gateway.server.malformed import MOST_LINE, Runner
 from gateway.server.turns import Turns
+from gateway.server.vanished import VanishedPeers
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.store.agreement import agree_on_secrets
@@ -320,11 +321,11 @@ async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | N
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    sites: list[web.BaseSite]
     if worker is None:
-        sites = [web.TCPSite(runner, server.host, server.port, backlog=_BACKLOG)]
+        sockets = SharedAddress(server.host, server.port).bind()
     else:
-        sites = [web.SockSite(runner, sock, backlog=_BACKLOG) for sock in worker.sockets]
+        sockets = worker.sockets
+    sites = [web.SockSite(runner, sock, backlog=_BACKLOG) for sock in sockets]
     try:
         for site in sites:
             await site.start()
@@ -336,9 +337,11 @@ async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | N
 
 
 async def _tick(context: Context) -> None:
+    vanished = VanishedPeers(context.hub)
     while True:
         await context.clock.sleep(_TICK_SECONDS)
         context.hub.tick()
+        vanished.look()
         context.figures.keep(context)
 
 

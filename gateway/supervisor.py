@@ -40,7 +40,6 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 # To drain takes less than `server.drain_timeout`; this is for the rest of a worker's end.
 _END_SECONDS = 10.0
-_LISTEN_FOR = {signal.SIGTERM, signal.SIGINT}
 # What passes, or is a bug that shows again or not: other failures would repeat themselves.
 _STARTED_AGAIN = (Unavailable.exit_code, InternalFailure.exit_code)
 _LOGGER = logging.getLogger(__name__)
@@ -52,6 +51,13 @@ class _Failed(msgspec.Struct):
     detail: str
     code: str
     exit_code: int
+
+
+def endings() -> set[signal.Signals]:
+    """The signals that end the gateway, with all its streams told so."""
+    ends = {signal.SIGTERM, signal.SIGINT}
+    # Whoever started it with `nohup` wants it to outlive the terminal.
+    return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else ends | {signal.SIGHUP}
 
 
 class Worker:
@@ -168,7 +174,7 @@ class _Supervisor:
         wake.setblocking(False)
         waker.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        for number in _LISTEN_FOR:
+        for number in endings():
             signal.signal(number, self._on_signal)
         self._selector.register(wake, selectors.EVENT_READ)
         # What is here now stays as it is in every worker, and its memory is shared.
@@ -198,12 +204,12 @@ class _Supervisor:
         process.said = b""
         ours, theirs = socket.socketpair()
         # The handlers are not for the child: no signal before it has its own.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _LISTEN_FOR)
+        signal.pthread_sigmask(signal.SIG_BLOCK, endings())
         process.pid = os.fork()
         if process.pid == 0:
             ours.close()
             self._become_worker(process, theirs)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _LISTEN_FOR)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, endings())
         theirs.close()
         process.control = ours
         self._selector.register(ours, selectors.EVENT_READ, process)
@@ -215,9 +221,10 @@ class _Supervisor:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            # Ctrl-C reaches every process of the terminal; the supervisor decides.
+            # Ctrl-C and the terminal's end reach every process of it; the supervisor decides.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _LISTEN_FOR)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, endings())
             self._selector.close()
             for other in self._processes:
                 if other is not process:

@@ -73,12 +73,13 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     from functools import partial
 
     from gateway.service import make_first_key, running
+    from gateway.supervisor import endings
     from gateway.tasks import stop as stop_tasks
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # Ctrl-C reaches all processes; of several, the supervisor heeds it for all.
-    for number in (signal.SIGTERM,) if worker is not None else (signal.SIGTERM, signal.SIGINT):
+    # Ctrl-C and the end of a terminal reach all processes; the supervisor heeds them for all.
+    for number in (signal.SIGTERM,) if worker is not None else endings():
         loop.add_signal_handler(number, stop.set)
     async with running(settings, worker=worker, stop=stop) as gateway:
         # What is here now stays: the collector need not look at it again and again.

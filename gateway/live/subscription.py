@@ -57,6 +57,10 @@ class Sink(Protocol):
     def unsent(self) -> int:
         """How many of them wait now."""
 
+    @property
+    def vanished(self) -> bool:
+        """Whether the peer's system has not answered for so long that it must be gone."""
+
     def write(self, data: bytes) -> bool:
         """Hand over bytes, never waiting. False: the peer is too far behind for more."""
 

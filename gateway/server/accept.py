@@ -1,4 +1,4 @@
-"""Which media type an answer has: RFC 9110, section 12.5.1."""
+"""Which media type and coding an answer has: RFC 9110, section 12.5."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def best_kind(request: web.Request, kinds: Sequence[str]) -> str | None:
         if rank[0] > 0 and rank > best:
             best, chosen = rank, kind
     return chosen
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    """Whether `Accept-Encoding` wants gzip: RFC 9110, section 12.5.3."""
+    lines = request.headers.getall("Accept-Encoding", [])
+    wanted: dict[str, float] = {}
+    for part in ",".join(lines).lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        wanted[name.removeprefix("x-")] = quality(parameters)
+    return wanted.get("gzip", wanted.get("*", 0.0)) > 0
 
 
 def quality(parameters: Sequence[str]) -> float:

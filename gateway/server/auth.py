@@ -15,7 +15,8 @@ from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.keys.ticket import PREFIX as TICKET
 from gateway.keys.token import key_id_of
 from gateway.live.keyring import Keyring
-from gateway.server.address import client_address, is_secure, parse_address
+from gateway.network import parse_address
+from gateway.server.address import client_address, is_secure
 from gateway.server.limits import AppliedLimits
 from gateway.server.throttle import Throttle
 from gateway.server.uses import USE

@@ -21,6 +21,7 @@ from gateway.encode.wire import ENDS
 from gateway.live.hub import Hub
 from gateway.live.subscription import Subscription
 from gateway.server.turns import Turns
+from gateway.server.vanished import has_vanished
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -97,6 +98,10 @@ class StreamConnection(asyncio.Protocol):
     def unsent(self) -> int:
         waiting = sum(map(len, self._waiting)) if self._waiting is not None else 0
         return waiting + self._transport.get_write_buffer_size()
+
+    @property
+    def vanished(self) -> bool:
+        return has_vanished(self._transport.get_extra_info("socket"))
 
     def write(self, data: bytes) -> bool:
         if self._closing:

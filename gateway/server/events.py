@@ -20,7 +20,7 @@ from gateway.keys.policy import View, compiled
 from gateway.keys.use import INGESTED, PULLED, READ, Use
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
-from gateway.server.accept import best_kind
+from gateway.server.accept import accepts_gzip, best_kind
 from gateway.server.body import media_type, read_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.position import find_begin
@@ -35,6 +35,9 @@ _DECODE_AT_ONCE = 250
 _READ_EVENTS = 1000
 # A page of large events ends before its limit, because it is held in memory.
 _PAGE_BYTES = 16 << 20
+# Of smaller ones little is gained; larger ones than the latter are compressed by a thread.
+_WORTH_COMPRESSING = 1024
+_COMPRESS_AT_ONCE = 32 * 1024
 # A page that finds little stops looking after so many seconds; its cursor has moved.
 _SCAN_SECONDS = 2.0
 
@@ -98,12 +101,8 @@ async def pull(request: web.Request) -> web.Response:
         body = b"".join([b"%b\n" % event.json for event in events])
         if gap is not None:
             body = control_json("gap", gap) + b"\n" + body
-        headers = {
-            "Cache-Control": "no-store",
-            "Audit-Cursor": cursor,
-            "Audit-Has-More": "true" if has_more else "false",
-        }
-        return web.Response(body=body, content_type="application/x-ndjson", headers=headers)
+        headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
+        return _page(request, body, "application/x-ndjson", headers)
     page = {
         "events": [msgspec.Raw(event.json) for event in events],
         "cursor": cursor,
@@ -111,11 +110,19 @@ async def pull(request: web.Request) -> web.Response:
     }
     if gap is not None:
         page["gap"] = gap
-    return web.Response(
-        body=msgspec.json.encode(page),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
+    return _page(request, msgspec.json.encode(page), "application/json", {})
+
+
+def _page(request: web.Request, body: bytes, kind: str, headers: dict[str, str]) -> web.Response:
+    response = web.Response(
+        body=body,
+        content_type=kind,
+        headers={"Cache-Control": "no-store", "Vary": "Accept-Encoding", **headers},
+        zlib_executor_size=_COMPRESS_AT_ONCE,
     )
+    if len(body) >= _WORTH_COMPRESSING and accepts_gzip(request):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
 
 
 async def by_id(request: web.Request) -> web.Response:

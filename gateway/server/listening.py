@@ -36,20 +36,29 @@ class SharedAddress:
             self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             # Without SO_REUSEPORT: it would not see that another gateway shares this port.
-            with _socket(family) as alone:
+            with self._socket(family) as alone:
                 alone.bind((address[0], self._port, *address[2:]))
                 self._port = alone.getsockname()[1]
             infos.append((family, (address[0], self._port, *address[2:])))
         self._infos = list(dict.fromkeys(infos))
 
     def _bound(self, family: socket.AddressFamily, address: tuple[str | int, ...]) -> socket.socket:
-        sock = _socket(family)
+        sock = self._socket(family)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
         except OSError:
             sock.close()
             raise
+        return sock
+
+    def _socket(self, family: socket.AddressFamily) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        # What is left of connections of an earlier process is no reason not to start.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # `::` stands for IPv4, too, as it does elsewhere; of a name, IPv4 has its own sockets.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(self._host != "::"))
         return sock
 
 
@@ -60,13 +69,3 @@ def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
         "choose another address with --host and --port",
         code="address_unusable",
     )
-
-
-def _socket(family: socket.AddressFamily) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    # What is left of connections of an earlier process is no reason not to start.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        # IPv4 has sockets of its own.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    return sock

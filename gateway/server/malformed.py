@@ -16,6 +16,7 @@ import secrets
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.server.problem import MALFORMED, SERVER, from_aiohttp, problem
@@ -47,21 +48,26 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_stalled", "_unsent", "half_closed")
+    __slots__ = ("_newest", "_stalled", "_unsent", "half_closed")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._stalled: asyncio.TimerHandle | None = None
         self._unsent = 0
+        # The body of the request that came last.
+        self._newest: StreamReader | None = None
         # The peer sends nothing more, and still reads.
         self.half_closed = False
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._newest = self._messages[-1][1]
+
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for the answers to what has arrived whole."""
-        asked = [payload for _, payload in self._messages]
-        if self._current_request is not None:
-            asked.append(self._current_request.content)
-        self.half_closed = bool(asked) and all(payload.is_eof() for payload in asked)
+        idle = self._waiter is not None and not self._messages
+        self.half_closed = not idle and self._newest is not None and self._newest.is_eof()
         return self.half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -92,7 +92,11 @@ class GatewayClient:
         async with (
             asyncio.timeout(patience()),
             self.session.request(
-                method, url, headers=sent, data=data, skip_auto_headers=["Content-Type"]
+                method,
+                url,
+                headers=sent,
+                data=data,
+                skip_auto_headers=["Accept-Encoding", "Content-Type"],
             ) as response,
         ):
             return Answer(response.status, response.headers, await response.read())
