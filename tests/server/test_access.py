@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import re
 from ipaddress import ip_network
@@ -212,15 +211,13 @@ async def test_deny_wins_for_what_is_not_about_events_too(gateway: Gateway) -> N
 
 
 async def test_the_scheme_token_works_as_bearer_does(gateway: Gateway) -> None:
-    for scheme in ("token", "Token", "bearer", "BEARER"):
+    for scheme in ("token", "Token", "bearer", "BEARER", "Splunk"):
         assert (await with_header(gateway, f"{scheme} {gateway.admin}")).status == 200
 
 
-@pytest.mark.parametrize("scheme", ["Basic", "Digest", "Negotiate", "", "Bearer:", "Bearertoken"])
+@pytest.mark.parametrize("scheme", ["Digest", "Negotiate", "", "Bearer:", "Bearertoken"])
 async def test_any_other_scheme_is_no_key(gateway: Gateway, scheme: str) -> None:
     (await with_header(gateway, f"{scheme} {gateway.admin}")).problem(401, "missing_key")
-    coded = base64.b64encode(f"x:{gateway.admin}".encode()).decode()
-    (await with_header(gateway, f"Basic {coded}")).problem(401, "missing_key")
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "workers": 1,
         "allowed_origins": (),
         "trusted_proxies": (),
+        "basic": "tls",
         "keepalive": 75,
         "body_timeout": 30,
         "drain_timeout": 10,
