@@ -8,10 +8,8 @@ neither a gap nor a duplicate.
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heapify, heappop, heappush
 from typing import Any
 
 import msgspec
@@ -23,6 +21,7 @@ from gateway.event import Event
 from gateway.keys.policy import View
 from gateway.live.group import MOST_MEMBERS, Batch, Group, Shard, Sight
 from gateway.live.interest import Interest, Question
+from gateway.live.lifetimes import Lifetimes
 from gateway.live.matching import match
 from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
@@ -83,7 +82,7 @@ class Hub:
         self._owed_most: set[Shard] = set()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
-        self._lifetimes: list[tuple[float, int, Subscription]] = []
+        self._lifetimes = Lifetimes(pace.lifetime)
 
     # Coming and going
 
@@ -94,10 +93,7 @@ class Hub:
             self.usage.count(subscription.key_id, streams=1)
         self.subscriptions[subscription] = None
         self._by_key[subscription.key_id][subscription] = None
-        if self._pace.lifetime:
-            # Jittered, so that streams opened together do not all come back together.
-            ends = self._clock.monotonic() + self._pace.lifetime * random.uniform(0.8, 1.0)
-            heappush(self._lifetimes, (ends, id(subscription), subscription))
+        self._lifetimes.begin(subscription, self._clock.monotonic())
         if not self.join(subscription):
             self._start_replay(subscription)
 
@@ -368,7 +364,9 @@ class Hub:
     def tick(self) -> None:
         """Heartbeats, bookmarks, pings and ends that are due. Call about once a second."""
         now = self._clock.monotonic()
-        self._end_lifetimes(now)
+        for subscription in self._lifetimes.over(now):
+            self.end(subscription, LIFETIME_REACHED)
+        self._lifetimes.forget_closed(self.subscriptions, len(self.subscriptions))
         cursor = format_cursor(self._epoch, self.position)
         ping_due = now - self._pinged_at >= self._pace.ping
         if ping_due:
@@ -393,11 +391,3 @@ class Hub:
     def _say(self, shard: Shard, data: bytes) -> None:
         if data and shard:
             self._write(shard, data)
-
-    def _end_lifetimes(self, now: float) -> None:
-        while self._lifetimes and self._lifetimes[0][0] <= now:
-            self.end(heappop(self._lifetimes)[2], LIFETIME_REACHED)
-        if len(self._lifetimes) > 2 * len(self.subscriptions) + 1000:
-            # Mostly streams that ended before their time.
-            self._lifetimes = [entry for entry in self._lifetimes if entry[2] in self.subscriptions]
-            heapify(self._lifetimes)

@@ -1,0 +1,35 @@
+"""When streams reach the age at which they have to come back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Container, Iterator
+from heapq import heapify, heappop, heappush
+
+from gateway.live.subscription import Subscription
+
+
+class Lifetimes:
+    """The ends of streams' lives, soonest first. A life of 0 seconds has no end."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends: list[tuple[float, int, Subscription]] = []
+
+    def begin(self, subscription: Subscription, now: float) -> None:
+        """Let the life of a stream begin."""
+        if self._seconds:
+            # Jittered, so that streams opened together do not all come back together.
+            ends = now + self._seconds * random.uniform(0.8, 1.0)
+            heappush(self._ends, (ends, id(subscription), subscription))
+
+    def over(self, now: float) -> Iterator[Subscription]:
+        """Those whose lives have ended, each once."""
+        while self._ends and self._ends[0][0] <= now:
+            yield heappop(self._ends)[2]
+
+    def forget_closed(self, open_streams: Container[Subscription], count: int) -> None:
+        """Drop the streams that ended before their time, where most have; `count` are open."""
+        if len(self._ends) > 2 * count + 1000:
+            self._ends = [entry for entry in self._ends if entry[2] in open_streams]
+            heapify(self._ends)
