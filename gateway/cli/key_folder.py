@@ -178,6 +178,14 @@ def known_key(key: Key | None, key_id: str) -> Key:
     return key
 
 
+def echo_problems(shown: dict[str, Any]) -> None:
+    """Print what is wrong with the grants of a key or role, a line each."""
+    from gateway.cli.event_text import printable
+
+    for one in shown.get("problems", ()):
+        click.echo(printable(f"  ! {one['path']}: {one['reason']}; {one['means']}"))
+
+
 def run(work: Any) -> Any:
     """The result of a coroutine."""
     import asyncio

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli import keys_changes, keys_explain, keys_history, keys_review, keys_usage
+from gateway.cli import (
+    keys_changes,
+    keys_check,
+    keys_explain,
+    keys_history,
+    keys_review,
+    keys_usage,
+)
 from gateway.cli.key_folder import (
     PROGRAM,
     check_roles,
     data_option,
+    echo_problems,
     grant_option,
     json_option,
     key_argument,
@@ -47,7 +55,7 @@ def keys() -> None:
 for _command in (
     keys_changes.rotate, keys_changes.suspend, keys_changes.resume, keys_changes.revoke,
     keys_review.document, keys_explain.explain_access, keys_review.simulate, keys_history.history,
-    keys_usage.usage,
+    keys_usage.usage, keys_check.check,
 ):  # fmt: skip
     keys.add_command(_command)
 
@@ -138,6 +146,7 @@ def list_all(data: str | None, as_json: bool) -> None:
     for key in shown:
         line = f"{key['id']}  {key['state']:8}  {key['expires_at'][:10]}  {key['name']}"
         click.echo(f"{line}  ({key['purpose']})")
+        echo_problems(key)
 
 
 @keys.command()

@@ -10,6 +10,7 @@ import click
 from gateway.cli.key_folder import (
     PROGRAM,
     data_option,
+    echo_problems,
     grant_option,
     json_option,
     key_store,
@@ -55,6 +56,7 @@ def list_all(data: str | None, as_json: bool) -> None:
     for role in shown:
         kind = "predefined" if role["builtin"] else "own"
         click.echo(f"{role['name']:20}  {kind:10}  {role['description']}")
+        echo_problems(role)
 
 
 @roles.command()

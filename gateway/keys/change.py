@@ -59,7 +59,7 @@ def role_change(name: str, version: int, role: Role | None, by: str) -> Change:
     """A role was put, or deleted (None); `version` is that of all roles after it."""
     data: dict[str, Any] = {"role": name}
     if role is not None:
-        data |= {"description": role.description, "grants": msgspec.to_builtins(role.grants)}
+        data |= {"description": role.description, "grants": [one.shown() for one in role.grants]}
     return Change(
         id=f"role-{name}-{version}",
         action="role.deleted" if role is None else "role.put",
@@ -109,7 +109,7 @@ def _key_data(key: Key) -> dict[str, Any]:
     data: dict[str, Any] = {"key": key.id, "purpose": key.purpose, "owner": key.owner}
     if key.change == "created":
         data["expires_at"] = moment(key.expires_at)
-        data["grants"] = msgspec.to_builtins(key.grants)
+        data["grants"] = [one.shown() for one in key.grants]
         data["roles"] = list(key.roles)
         if limits := key.limits.public():
             data["limits"] = limits

@@ -12,10 +12,12 @@ from gateway.keys.signals import Sign
 # Beside what `gateway.keys.signals` knows for certain: what `gateway.keys.baseline` takes for it.
 VOLUME = "volume"
 REQUEST_VOLUME = "request_volume"
+# And what is not about use: grants that were stored before what stands in them was refused.
+INVALID_GRANT = "invalid_grant"
 SIGNALS = (
     "denials", "forbidden_categories", "probing", "rate_limited", "wrong_secret", "dormant_woke",
     "new_network", "revoked_presented", "drained_presented", "deep_replay", "silent_consumer",
-    "new_operator", "odd_hour", VOLUME, REQUEST_VOLUME,
+    "new_operator", "odd_hour", VOLUME, REQUEST_VOLUME, INVALID_GRANT,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

@@ -6,6 +6,7 @@ line alike; unknown members are refused, never ignored.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -91,6 +92,15 @@ class Grant(
             return None
         return self.when.holds(now, address, unknown=self.effect == "deny")
 
+    def shown(self) -> Any:
+        """Its JSON, decoded, as whoever administers keys sees it."""
+        return msgspec.to_builtins(self)
+
+    def defects(self) -> tuple[tuple[Problem, str], ...]:
+        """What is wrong with it, and how it is read therefore: nothing, but for one that was
+        stored before that was refused (`gateway.keys.stored_grant`)."""
+        return ()
+
     def scope(self) -> Scope:
         """The part of the log it speaks of."""
         return Scope(
@@ -108,6 +118,20 @@ def parse_grant(raw: Any, path: str = "") -> Grant:
     for problem in problems(raw):
         raise _refused(problem, path)
     return msgspec.convert(raw, Grant)
+
+
+def defects_in(grants: Iterable[Grant], path: str = "grants") -> list[dict[str, Any]]:
+    """What is wrong with stored grants, as `{"grant", "path", "reason", "means"}`."""
+    return [
+        {
+            "grant": grant.id or str(number + 1),
+            "path": ".".join(filter(None, (f"{path}[{number}]", problem.place))),
+            "reason": problem.reason,
+            "means": means,
+        }
+        for number, grant in enumerate(grants)
+        for problem, means in grant.defects()
+    ]
 
 
 def parse_grant_text(text: str) -> Grant:

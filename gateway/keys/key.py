@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.clock import format_rfc3339
-from gateway.keys.grant import Grant
+from gateway.keys.grant import Grant, defects_in
 from gateway.keys.limits import NO_LIMITS, KeyLimits
 from gateway.keys.operator import Operator
 
@@ -77,8 +77,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             "state": self.state(now),
             "created_at": _time(self.created_at),
             "expires_at": _time(self.expires_at),
-            "grants": msgspec.to_builtins(self.grants),
+            "grants": [grant.shown() for grant in self.grants],
         }
+        if defects := defects_in(self.grants):
+            shown["problems"] = defects
         if self.roles:
             shown["roles"] = list(self.roles)
         if self.limits != NO_LIMITS:

@@ -31,7 +31,7 @@ class NamedGrant(msgspec.Struct, frozen=True):
             shown["id"] = self.grant.id
         if self.role:
             shown["role"] = self.role
-        return {**shown, "effect": self.grant.effect, "grant": msgspec.to_builtins(self.grant)}
+        return {**shown, "effect": self.grant.effect, "grant": self.grant.shown()}
 
 
 def named_grants(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import InvalidRequest
-from gateway.keys.grant import Grant, parse_grant, parse_grants
+from gateway.keys.grant import Grant, defects_in, parse_grant, parse_grants
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 MAX_ROLES_OF_KEY = 16
@@ -23,7 +23,14 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     builtin: bool = False
 
     def public(self) -> dict[str, Any]:
-        shown: dict[str, Any] = msgspec.to_builtins(self)
+        shown: dict[str, Any] = {
+            "name": self.name,
+            "description": self.description,
+            "grants": tuple(grant.shown() for grant in self.grants),
+            "builtin": self.builtin,
+        }
+        if defects := defects_in(self.grants):
+            shown["problems"] = defects
         return shown
 
 

@@ -16,8 +16,10 @@ import msgspec
 from gateway.clock import Clock
 from gateway.errors import Conflict, GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.finding import REQUEST_VOLUME, VOLUME, Finding
+from gateway.keys.finding import INVALID_GRANT, REQUEST_VOLUME, VOLUME, Finding
+from gateway.keys.grant import defects_in
 from gateway.keys.key import Key
+from gateway.keys.role import BUILTIN
 from gateway.keys.signals import Sign
 from gateway.keys.use import Use
 from gateway.live.findings import Findings
@@ -34,6 +36,7 @@ _PRUNE_SECONDS = 3600
 _GRACE_SECONDS = 5
 # What was found and could not be dealt with yet; beyond that the oldest go.
 _MOST_WAITING = 10_000
+_MOST_PROBLEMS = 20
 _LOGGER = logging.getLogger(__name__)
 _BY = "gateway"
 
@@ -89,12 +92,28 @@ class Watchdog:
         while True:
             try:
                 if not begun:
-                    await self.findings.begin()
+                    await self.begin()
                     begun = True
                 await self.look()
             except GatewayError as error:
                 _LOGGER.warning("the watch cannot go on, trying again: %s", error.detail)
             await self._clock.sleep(_LOOK_SECONDS)
+
+    async def begin(self) -> None:
+        """Name the keys that have grants which would be refused today; once, at the start."""
+        await self.findings.begin()
+        roles = {**BUILTIN, **await self._store.roles()}
+        now = self._clock.now()
+        for key in await self._store.all():
+            if key.state(now) in ("revoked", "expired"):
+                continue
+            wrong = defects_in(key.grants)
+            for name in key.roles:
+                if name in roles:
+                    wrong += defects_in(roles[name].grants, f"{name}: grants")
+            if wrong:
+                sign = Sign(INVALID_GRANT, now, data={"problems": wrong[:_MOST_PROBLEMS]})
+                self._signs.append((sign, key.id, ""))
 
     async def look(self) -> None:
         """Judge what is new."""
@@ -151,8 +170,9 @@ class Watchdog:
                 _LOGGER.warning(
                     "unusual activity: %s of %s", sign.signal, key_id or address or sign.operator
                 )
-            # Volumes are a likelihood only, and who shows no key has none that could be taken away.
-            if sign.signal not in (VOLUME, REQUEST_VOLUME) and key_id:
+            # Volumes are a likelihood only, a grant is nothing that a key does, and who shows no
+            # key has none that could be taken away.
+            if sign.signal not in (VOLUME, REQUEST_VOLUME, INVALID_GRANT) and key_id:
                 self._reactions.append((sign.signal, key_id))
         while self._reactions:
             await self._react(*self._reactions[0])

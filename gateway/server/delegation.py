@@ -6,8 +6,6 @@ What narrows (revoke, suspend) is every administrator's right.
 
 from __future__ import annotations
 
-import msgspec
-
 from gateway.errors import Forbidden
 from gateway.keys.covers import uncovered
 from gateway.keys.finding import Finding
@@ -34,7 +32,7 @@ def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Grant, .
             "this key cannot grant what it does not have; narrow the grant, or use a key that "
             "has those rights",
             code="exceeds_own_grants",
-            grant=msgspec.to_builtins(more),
+            grant=more.shown(),
         )
 
 

@@ -13,11 +13,10 @@ from gateway.keys import lifecycle
 from gateway.keys.change import Change, key_change, role_change
 from gateway.keys.key import Key
 from gateway.keys.role import Role
+from gateway.keys.stored_grant import decode_key, decode_role, encode_key, encode_role
 from gateway.store.ports import Noting
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
 
-_DECODER = msgspec.json.Decoder(Key)
-_ROLE = msgspec.json.Decoder(Role)
 _CHANGE = msgspec.json.Decoder(Change)
 _ENCODER = msgspec.json.Encoder()
 _CONNECTIONS = 2
@@ -93,7 +92,7 @@ class PostgresKeys:
                     f"UPDATE key SET document = $2, digest = $3, revision = {_NEXT} WHERE id = $1"
                     " RETURNING revision",
                     key_id,
-                    _document(changed),
+                    encode_key(changed),
                     changed.digest,
                 )
                 changed = msgspec.structs.replace(changed, revision=revision)
@@ -121,7 +120,7 @@ class PostgresKeys:
                 "SELECT name, document FROM role WHERE version > $1", version
             )
         return newest, {
-            row["name"]: _ROLE.decode(row["document"]) if row["document"] else None for row in rows
+            row["name"]: decode_role(row["document"]) if row["document"] else None for row in rows
         }
 
     async def newest_revision(self) -> int:
@@ -215,7 +214,7 @@ class PostgresKeys:
                 "INSERT INTO role VALUES ($1, $2, $3) ON CONFLICT (name)"
                 " DO UPDATE SET document = excluded.document, version = excluded.version",
                 name,
-                b"" if role is None else _ENCODER.encode(role),
+                b"" if role is None else encode_role(role),
                 version,
             )
             await _keep(connection, role_change(name, version, role, by))
@@ -234,7 +233,7 @@ async def _insert(connection: asyncpg.Connection, key: Key) -> None:
         f"INSERT INTO key VALUES ($1, $2, $3, {_NEXT}) RETURNING revision",
         key.id,
         key.digest,
-        _document(key),
+        encode_key(key),
     )
     await _keep(connection, key_change(msgspec.structs.replace(key, revision=revision)))
 
@@ -245,9 +244,4 @@ async def _keep(connection: asyncpg.Connection, change: Change) -> None:
 
 
 def _key(row: asyncpg.Record) -> Key:
-    key = _DECODER.decode(row["document"])
-    return msgspec.structs.replace(key, digest=row["digest"], revision=row["revision"])
-
-
-def _document(key: Key) -> bytes:
-    return _ENCODER.encode(msgspec.structs.replace(key, digest=b"", revision=0))
+    return decode_key(row["document"], row["digest"], row["revision"])

@@ -19,13 +19,12 @@ from gateway.keys import lifecycle
 from gateway.keys.change import Change, key_change, role_change
 from gateway.keys.key import Key
 from gateway.keys.role import Role
+from gateway.keys.stored_grant import decode_key, decode_role, encode_key, encode_role
 from gateway.store.ports import Noting
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads
 
-_DECODER = msgspec.json.Decoder(Key)
 _CHANGE = msgspec.json.Decoder(Change)
-_ROLE = msgspec.json.Decoder(Role)
 _ENCODER = msgspec.json.Encoder()
 T = TypeVar("T")
 _UNREADABLE = "the keys cannot be read"
@@ -101,7 +100,7 @@ class SqliteKeys:
                 if changed is not key:
                     connection.execute(
                         f"UPDATE key SET document = ?, digest = ?, revision = {_NEXT} WHERE id = ?",
-                        (_document(changed), changed.digest, key_id),
+                        (encode_key(changed), changed.digest, key_id),
                     )
                     _keep_change(connection, key_id)
                 if create is not None:
@@ -134,7 +133,7 @@ class SqliteKeys:
                     else []
                 )
             return newest, {
-                name: _ROLE.decode(document) if document else None for name, document in rows
+                name: decode_role(document) if document else None for name, document in rows
             }
 
         return await _on(self._watching, work, _UNREADABLE_ROLES)
@@ -228,7 +227,7 @@ class SqliteKeys:
                 row: Any = connection.execute(
                     "UPDATE role_version SET version = version + 1 RETURNING version"
                 ).fetchone()
-                document = b"" if role is None else _ENCODER.encode(role)
+                document = b"" if role is None else encode_role(role)
                 connection.execute(
                     "INSERT OR REPLACE INTO role VALUES (?, ?, ?)", (name, document, row[0])
                 )
@@ -258,7 +257,7 @@ def _open_notes(path: Path) -> apsw.Connection:
 def _insert(connection: apsw.Connection, key: Key) -> None:
     try:
         connection.execute(
-            f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})", (key.id, key.digest, _document(key))
+            f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})", (key.id, key.digest, encode_key(key))
         )
     except apsw.ConstraintError:
         raise Conflict(f"there is a key {key.id} already") from None
@@ -296,11 +295,4 @@ def _select(connection: apsw.Connection, condition: str, *bound: str | int) -> l
     rows: list[Any] = connection.execute(
         f"SELECT document, digest, revision FROM key {condition}", bound
     ).fetchall()
-    return [
-        msgspec.structs.replace(_DECODER.decode(document), digest=digest, revision=revision)
-        for document, digest, revision in rows
-    ]
-
-
-def _document(key: Key) -> bytes:
-    return _ENCODER.encode(msgspec.structs.replace(key, digest=b"", revision=0))
+    return [decode_key(document, digest, revision) for document, digest, revision in rows]

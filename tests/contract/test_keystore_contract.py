@@ -19,6 +19,7 @@ from gateway.errors import Conflict, GatewayError
 from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.role import Role
+from gateway.keys.stored_grant import read_grant
 from gateway.store.ports import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
 from tests.machine_time import patience
@@ -27,7 +28,13 @@ Connect = Callable[[], Awaitable[KeyStore]]
 ROOT = Path(__file__).parents[2]
 NOW = 1_700_000_000.123456
 GRANT = parse_grant(
-    {"id": "g", "actions": ["stream", "pull"], "categories": ["auth.**", "ü/x"], "min_severity": 3}
+    {
+        "id": "g",
+        "actions": ["stream", "pull"],
+        "categories": ["auth.**"],
+        "resources": ["ü/x"],
+        "min_severity": 3,
+    }
 )
 
 
@@ -62,6 +69,18 @@ async def test_a_key_is_kept_member_by_member(keys: KeyStore) -> None:
     assert unnumbered(await keys.get("a")) == made
     assert [unnumbered(found) for found in await keys.all()] == [made]
     assert await keys.get("A") is None
+
+
+async def test_a_grant_that_would_be_refused_today_is_kept_as_it_was_stored(keys: KeyStore) -> None:
+    empty = read_grant(b'{"actions":["stream"],"categories":["auth"],"tenants":[]}')
+    await keys.create(key("a", grants=(GRANT, empty)))
+    await keys.put_role(Role(name="r", grants=(empty,)))
+    changed = await keys.change("a", lambda found: msgspec.structs.replace(found, name="new"))
+    assert changed is not None
+    for found in (changed, await keys.get("a"), *await keys.all()):
+        assert found is not None
+        assert found.grants == (GRANT, empty)
+    assert (await keys.roles())["r"].grants == (empty,)
 
 
 async def test_of_several_first_keys_one_is_made(connect_keys: Connect) -> None:

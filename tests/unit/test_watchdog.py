@@ -14,7 +14,9 @@ from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.baseline import decode_volume
 from gateway.keys.key import Key
+from gateway.keys.role import Role
 from gateway.keys.signals import Sign
+from gateway.keys.stored_grant import read_grant
 from gateway.keys.use import CLOSED, DENIED, PULLED, Use
 from gateway.live.findings import Findings
 from gateway.live.pacing import Pacing
@@ -111,6 +113,23 @@ async def test_a_signal_becomes_a_finding_and_an_event_within_a_second(watched: 
     assert event["data"]["finding"] == finding.id
     assert event["data"]["count"] == 5
     assert watched.findings.found == 5
+
+
+async def test_a_key_with_a_stored_grant_that_would_be_refused_is_a_finding(
+    watched: Watched,
+) -> None:
+    stored = read_grant(b'{"id":"g","actions":["pull"],"categories":["auth"],"tenants":[]}')
+    await watched.store.create(key("B" * 12, grants=(stored,)))
+    await watched.store.create(key("C" * 12, roles=("team",)))
+    await watched.store.create(key("D" * 12, grants=(stored,), revoked_at=NOW))
+    await watched.store.put_role(Role(name="team", grants=(stored,)))
+    await watched.dog.begin()
+    await watched.step()
+    found = {one.key: one for one in await watched.findings.all()}
+    assert {one.signal for one in found.values()} == {"invalid_grant"}
+    assert {name: one.data["problems"][0]["path"] for name, one in found.items()} == {
+        "B" * 12: "grants[0].tenants", "C" * 12: "team: grants[0].tenants",
+    }  # fmt: skip
 
 
 async def test_a_finding_that_counts_on_is_told_of_now_and_then(watched: Watched) -> None:

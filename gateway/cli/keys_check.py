@@ -1,0 +1,132 @@
+"""`audit-gateway keys check`: which stored grants would be refused today, before an upgrade."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.key_folder import data_option, json_option, run, settings_of
+
+if TYPE_CHECKING:
+    from gateway.settings.load import Settings
+    from gateway.store.stored_keys import Documents
+
+_FOUND = 1
+_EXAMPLES = """\b
+Examples:
+  audit-gateway keys check --data /var/lib/audit-gateway
+  AUDIT_GATEWAY_STORE__URL=postgresql://gateway@db/audit audit-gateway keys check --json
+
+\b
+Exit codes: 0 nothing was found, 1 something was. Nothing is changed, whether or
+not a gateway is running, also one of an earlier version.
+"""
+
+
+@click.command("check", epilog=_EXAMPLES)
+@data_option
+@json_option
+def check(data: str | None, as_json: bool) -> None:
+    """Name the grants of keys and roles that would be refused today, and how they are read.
+
+    Run it before an upgrade, with the new version.
+    """
+    from gateway.cli.event_text import printable
+
+    keys, roles = run(_documents(settings_of(data)))
+    found = [one for name, document in keys.items() for one in _of_key(name, document)]
+    found += [one for name, document in roles.items() for one in _of_role(name, document)]
+    wide = [name for name, document in keys.items() if _reaches_every_tenant(document)]
+    if as_json:
+        click.echo(json.dumps({"problems": found, "every_tenant": wide}))
+    else:
+        for one in found:
+            subject = f"key {one['key']}" if "key" in one else f"role {one['role']}"
+            line = f"{subject}  grant {one['grant']}  {one['path']}: {one['reason']}"
+            click.echo(printable(f"{line}\n  now: {one['means']}; to do: {one['do']}"))
+        if not found:
+            click.echo(f"{len(keys)} keys and {len(roles)} roles: nothing was found")
+        if wide:
+            click.echo(
+                f"note: {len(wide)} keys may read events of every tenant: {', '.join(wide)}. "
+                "Earlier versions kept an empty list of tenants, resources or networks as none at "
+                "all; look whether this is meant.",
+                err=True,
+            )
+    if found:
+        raise SystemExit(_FOUND)
+
+
+async def _documents(settings: Settings) -> Documents:
+    from gateway.errors import NotFound
+    from gateway.store.stored_keys import read_postgres, read_sqlite
+
+    if settings.on_postgres:
+        return await read_postgres(settings.store_url)
+    path = settings.data / "keys.db"
+    if not path.exists():
+        raise NotFound(
+            f"there are no keys in {settings.data}; name the folder of the gateway with --data",
+            code="no_keys",
+        )
+    return read_sqlite(path)
+
+
+def _of_key(key_id: str, document: bytes) -> list[dict[str, Any]]:
+    import msgspec
+
+    from gateway.keys.stored_grant import decode_key
+
+    remedy = "make a key with the grant mended, and revoke this one"
+    try:
+        key = decode_key(document, b"", 0)
+    except msgspec.MsgspecError as error:
+        return [_unreadable({"key": key_id}, error)]
+    return [{"key": key_id, "name": key.name, **one, "do": remedy} for one in _wrong(key.grants)]
+
+
+def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
+    import msgspec
+
+    from gateway.keys.stored_grant import decode_role
+
+    remedy = f"`audit-gateway roles put {name}` with the grant mended"
+    try:
+        role = decode_role(document)
+    except msgspec.MsgspecError as error:
+        return [_unreadable({"role": name}, error)]
+    return [{"role": name, **one, "do": remedy} for one in _wrong(role.grants)]
+
+
+def _wrong(grants: Any) -> list[dict[str, Any]]:
+    from gateway.keys.grant import defects_in
+
+    return defects_in(grants)
+
+
+def _unreadable(whose: dict[str, str], error: Exception) -> dict[str, Any]:
+    return {
+        **whose, "grant": "", "path": "", "reason": f"cannot be read: {error}",
+        "means": "it is not let in", "do": "make it anew, and delete this one",
+    }  # fmt: skip
+
+
+def _reaches_every_tenant(document: bytes) -> bool:
+    """Whether a grant of its own allows reading without a word on tenants or resources."""
+    import msgspec
+
+    from gateway.keys.past_use import READING
+    from gateway.keys.stored_grant import decode_key
+
+    try:
+        key = decode_key(document, b"", 0)
+    except msgspec.MsgspecError:
+        return False
+    return key.revoked_at is None and any(
+        grant.effect == "allow"
+        and not set(grant.actions).isdisjoint(READING)
+        and not (grant.tenants or grant.resources)
+        for grant in key.grants
+    )

@@ -1,0 +1,164 @@
+"""Keys and roles as they are stored, and how grants are read that would be refused today. Pure.
+
+Such a grant is kept as it was written, and is read so that it lets nothing through: where it
+allows, without what is wrong in its lists, or as one that reaches nothing; where it denies, as a
+denial of everything below the first segments of its categories. Actions that cannot be granted
+are without effect in either.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+from gateway.keys.grant import Grant
+from gateway.keys.grant_check import ACTIONS, MEMBERS, PATTERNS, Problem, problems
+from gateway.keys.key import Key
+from gateway.keys.role import Role
+from gateway.match.alphabet import check_member_pattern
+from gateway.match.pattern import ANY
+
+VOID = "it allows nothing"
+_WIDE = "it denies {} of every tenant and resource, from anywhere and at any time"
+_WITHOUT = "it counts without that"
+# What of a list is wrong is left out of it where it allows; the others are alternatives.
+_LISTS = (*PATTERNS, "actions", "when.cidr")
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_GRANTS = msgspec.json.Decoder(list[msgspec.Raw])
+_KEY = msgspec.json.Decoder(Key)
+_ROLE = msgspec.json.Decoder(Role)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class StoredGrant(Grant, frozen=True, kw_only=True):
+    """A grant that would be refused today. Its members say how it is read, `original` is its JSON
+    as it was stored, and `means` says it in words."""
+
+    original: bytes
+    wrong: tuple[Problem, ...]
+    means: str
+
+    def shown(self) -> Any:
+        return msgspec.json.decode(self.original)
+
+    def defects(self) -> tuple[tuple[Problem, str], ...]:
+        return tuple((problem, self.means) for problem in self.wrong)
+
+
+def decode_key(document: bytes, digest: bytes, revision: int) -> Key:
+    """A key from its row."""
+    rest, grants = _apart(document)
+    return msgspec.structs.replace(
+        _KEY.decode(rest), grants=grants, digest=digest, revision=revision
+    )
+
+
+def encode_key(key: Key) -> bytes:
+    """The document of a key, without what stands beside it in its row."""
+    return _together(msgspec.structs.replace(key, digest=b"", revision=0), key.grants)
+
+
+def decode_role(document: bytes) -> Role:
+    """A role from its row."""
+    rest, grants = _apart(document)
+    return msgspec.structs.replace(_ROLE.decode(rest), grants=grants)
+
+
+def encode_role(role: Role) -> bytes:
+    """The document of a role."""
+    return _together(role, role.grants)
+
+
+def _apart(document: bytes) -> tuple[bytes, tuple[Grant, ...]]:
+    members = _MEMBERS.decode(document)
+    grants = _GRANTS.decode(members.pop("grants", b"[]"))
+    return _ENCODE(members), tuple(read_grant(bytes(grant)) for grant in grants)
+
+
+def _together(stored: Key | Role, grants: tuple[Grant, ...]) -> bytes:
+    members = {name: getattr(stored, name) for name in stored.__struct_fields__}
+    members["grants"] = [
+        msgspec.Raw(one.original) if isinstance(one, StoredGrant) else one for one in grants
+    ]
+    return _ENCODE(members)
+
+
+# Many keys have the same grants.
+@lru_cache(4096)
+def read_grant(document: bytes) -> Grant:
+    """A grant from the JSON that was stored, whatever stands in it."""
+    raw = msgspec.json.decode(document)
+    # That a machine lacks a time zone is no reason to read a grant in another way.
+    wrong = tuple(problems(raw, zones=False))
+    if not wrong:
+        return msgspec.convert(raw, Grant)
+    members: dict[str, Any] = raw if isinstance(raw, dict) else {"effect": "deny"}
+    if members.get("effect", "allow") == "allow":
+        read, means = _allowing(members, wrong)
+    else:
+        read, means = _denying(members, wrong)
+    name = members.get("id", "")
+    read = {**read, "id": name if isinstance(name, str) else ""}
+    grant = msgspec.convert({name: read[name] for name in MEMBERS if name in read}, Grant)
+    return StoredGrant(**msgspec.structs.asdict(grant), original=document, wrong=wrong, means=means)
+
+
+def _allowing(raw: dict[str, Any], wrong: tuple[Problem, ...]) -> tuple[dict[str, Any], str]:
+    mended = _without(raw, wrong)
+    if not any(problems(mended, zones=False)):
+        return mended, _WITHOUT
+    return _void("allow"), VOID
+
+
+def _denying(raw: dict[str, Any], wrong: tuple[Problem, ...]) -> tuple[dict[str, Any], str]:
+    given = raw.get("actions")
+    unreadable = any(problem.path == "actions" and problem.item < 0 for problem in wrong)
+    actions = (
+        ACTIONS if unreadable or not isinstance(given, list)
+        else [action for action in given if action in ACTIONS]
+    )  # fmt: skip
+    if not actions:
+        return _void("deny"), "it denies nothing"
+    if all(problem.path == "actions" for problem in wrong):
+        return {**raw, "actions": actions}, _WITHOUT
+    heads = category_heads(raw.get("categories"))
+    read = {"effect": "deny", "actions": actions, "categories": heads}
+    return read, _WIDE.format(", ".join(heads))
+
+
+def _void(effect: str) -> dict[str, Any]:
+    """Without actions it takes part in no decision."""
+    return {"effect": effect, "actions": [], "categories": [ANY]}
+
+
+def _without(raw: dict[str, Any], wrong: tuple[Problem, ...]) -> dict[str, Any]:
+    """The same without the items of lists that are wrong; lists stay, though they become empty."""
+    mended: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(raw))
+    for problem in reversed(wrong):
+        if problem.item >= 0 and problem.path in _LISTS:
+            holder, name = mended, problem.path
+            if name == "when.cidr":
+                holder, name = mended["when"], "cidr"
+            del holder[name][problem.item]
+    return mended
+
+
+def category_heads(patterns: Any) -> list[str]:
+    """Everything that the patterns of categories can have meant: all below their first segments,
+    or every category where that is not clear."""
+    if not isinstance(patterns, list) or not patterns:
+        return [ANY]
+    heads = []
+    for pattern in patterns:
+        head = pattern.strip().lower().split(".")[0] if isinstance(pattern, str) else ""
+        try:
+            check_member_pattern("category", head)
+        except InvalidRequest:
+            return [ANY]
+        if head.startswith("*"):
+            return [ANY]
+        heads.append(f"{head}.{ANY}")
+    return list(dict.fromkeys(heads))
