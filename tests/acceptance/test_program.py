@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -155,3 +156,30 @@ def test_a_start_that_fails_shows_no_key_and_the_next_one_does(tmp_path: Path) -
         assert not _KEY.search(done.stdout)
     with GatewayProcess(data, shows_key=True) as process:
         assert process.first_key
+
+
+def test_the_end_of_its_terminal_ends_the_streams_with_their_cursors(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "data") as gateway:
+        path = f"{gateway.url}/v1/stream?from=start&category=auth"
+        headers = {"Authorization": f"Bearer {gateway.first_key}", "Accept": "application/x-ndjson"}
+        gateway.post([{"category": "auth", "action": "user.login"}], gateway.first_key)
+        with urlopen(Request(path, headers=headers), timeout=patience(30)) as stream:
+            assert b"user.login" in stream.readline()
+            os.kill(gateway.pid, signal.SIGHUP)
+            assert b'"reason":"restart"' in stream.readlines()[-1]
+        assert gateway.ended() == 0
+        gateway.kill()
+
+
+def test_every_ipv6_interface_is_every_ipv4_interface_too(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "data", "--host", "::") as gateway:
+        for host in ("127.0.0.1", "[::1]"):
+            with urlopen(f"http://{host}:{gateway.port}/healthz", timeout=patience(30)) as answer:
+                assert answer.status == 200
+        key = gateway.make_key(
+            {"actions": ["pull"], "categories": ["**"], "when": {"cidr": ["127.0.0.0/8"]}}
+        )
+        request = Request(f"http://127.0.0.1:{gateway.port}/v1/events",
+                          headers={"Authorization": f"Bearer {key}"})  # fmt: skip
+        with urlopen(request, timeout=patience(30)) as answer:
+            assert answer.status == 200, "the address of a client over IPv4 is one of IPv4"

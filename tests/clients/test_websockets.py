@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,8 +16,8 @@ from websockets.typing import Subprotocol
 
 from tests.clients.conftest import MakeScene, Scene
 from tests.clients.fault_proxy import Fault
-from tests.clients.hostile_events import LAST_ACTION
-from tests.machine_time import slowness
+from tests.clients.hostile_events import LAST_ACTION, ordinary_events
+from tests.machine_time import patience, slowness
 
 
 def bearer(key: str) -> Subprotocol:
@@ -119,3 +120,28 @@ async def test_a_key_alone_is_no_subprotocol(make_scene: MakeScene) -> None:
             await connect(url, subprotocols=[bearer(scene.key)], proxy=None)
         assert refused.value.response.status_code == 400
         assert json.loads(refused.value.response.body or b"")["code"] == "unsupported_subprotocol"
+
+
+async def test_a_slow_reader_is_not_cut_by_its_own_keepalive(make_scene: MakeScene) -> None:
+    """It is behind the whole time, so that the gateway always has more to write than it takes."""
+    async with make_scene() as scene:
+        for part in range(6):
+            scene.send(ordinary_events(scene.tenant, f"part {part}", 500))
+        small = socket.create_connection((scene.gateway.host, scene.gateway.port))
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        url = scene.gateway.url.replace("http", "ws") + "/v1/stream?from=start"
+        began = asyncio.get_running_loop().time()
+        async with connect(
+            url,
+            sock=small,
+            additional_headers={"Authorization": f"Bearer {scene.key}"},
+            ping_interval=0.2,
+            ping_timeout=patience(1),
+            max_queue=4,
+            proxy=None,
+        ) as connection:
+            for _ in range(len(scene.sent)):
+                await connection.recv()
+                await asyncio.sleep(0.001)
+            assert connection.latency > 0, "its pings were answered"
+        assert asyncio.get_running_loop().time() - began > 1, "for longer than it waits for pongs"

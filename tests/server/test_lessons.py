@@ -60,7 +60,7 @@ async def test_streams_opened_together_are_not_old_together(start: Start) -> Non
     for _ in range(60):
         await open_stream(gateway, "ndjson")
     now = gateway.context.clock.monotonic()
-    ends = sorted(ends - now for ends, _, _ in gateway.context.hub._lifetimes)
+    ends = sorted(ends - now for ends, _, _ in gateway.context.hub._lifetimes._ends)
     assert 780 < ends[0] < 850
     assert 950 < ends[-1] <= 1000
     assert len({round(one) for one in ends}) > 30
