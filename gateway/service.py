@@ -156,10 +156,11 @@ async def _start_parts(
     replays.hub = hub
     hub.on_close = giving_back(record.stream_closed)
     hub.usage = shared.usage
-    tail = Tail(log, hub, grown, clock)
     keyring = Keyring(key_store, peppers.newest, clock)
     await keyring.refresh()
     key_watch = KeyWatch(keyring, hub, log, clock)
+    replays.gate = key_watch
+    tail = Tail(log, hub, grown, clock, key_watch)
     watchdog = Watchdog(
         key_store,
         hub,
@@ -198,7 +199,11 @@ async def _start_parts(
         shared=shared,
         limits=limits,
         authenticator=Authenticator(
-            keyring, clock, limits, basic_over_http=settings.server.basic == "always"
+            keyring,
+            clock,
+            limits,
+            key_watch.await_knowledge,
+            basic_over_http=settings.server.basic == "always",
         ),
         figures=worker.figures if worker is not None else Figures(),
         followed=followed,
@@ -206,7 +211,9 @@ async def _start_parts(
     )
     works: dict[str, Work] = {
         "tail": tail.run,
-        "key_watch": key_watch.run,
+        "key_watch": key_watch.watch_keys,
+        "role_watch": key_watch.watch_roles,
+        "key_lives": key_watch.watch_lives,
         "record": record.run,
         "watchdog": watchdog.run,
         "key_events": key_events.run,
@@ -342,6 +349,7 @@ async def _tick(context: Context) -> None:
         await context.clock.sleep(_TICK_SECONDS)
         context.hub.tick()
         vanished.look()
+        context.key_watch.tick()
         context.figures.keep(context)
 
 

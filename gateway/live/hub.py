@@ -26,6 +26,7 @@ from gateway.live.matching import match
 from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
+from gateway.live.totals import Totals as Totals
 from gateway.match.index import Index
 from gateway.shared.ports import Usage
 
@@ -37,16 +38,6 @@ _BATCH_EVENTS = 100
 _FLUSH_BYTES = 64 << 10
 # Writing never takes so long: whoever is owed something for longer is forgotten somewhere.
 _OVERDUE_SECONDS = 5.0
-
-
-class Totals(msgspec.Struct):
-    """Counters since the start, for metrics."""
-
-    opened: int = 0
-    ended: int = 0
-    events: int = 0
-    bytes: int = 0
-    demotions: int = 0
 
 
 class Hub:
@@ -61,6 +52,8 @@ class Hub:
         pace: Pace,
     ) -> None:
         self.position = position
+        # While it is not known what keys may see, nothing is written.
+        self.waits = False
         self.moved = Pulse()
         # Ended, and their last bytes still on the way; `emptied` beats when there are none.
         self.ending: dict[Subscription, None] = {}
@@ -121,9 +114,20 @@ class Hub:
 
     def demote(self, subscription: Subscription) -> None:
         """Let a live subscription go on from the store at its own pace."""
+        self.totals.demotions += 1
+        self._go_on_from_store(subscription)
+
+    def hold_back(self, admits: Callable[[str], bool]) -> None:
+        """Let live streams of keys that are not admitted go on from the store once they are."""
+        for key_id in self.key_ids():
+            if not admits(key_id):
+                for subscription in self.streams_of(key_id):
+                    if subscription.state is State.LIVE:
+                        self._go_on_from_store(subscription)
+
+    def _go_on_from_store(self, subscription: Subscription) -> None:
         self._leave(subscription)
         subscription.state = State.REPLAYING
-        self.totals.demotions += 1
         self._start_replay(subscription)
 
     def complete_at_head(self, subscription: Subscription) -> None:
@@ -265,6 +269,8 @@ class Hub:
 
     def overdue(self) -> int:
         """How many live streams have not got what they are owed for seconds: a bug, if any."""
+        if self.waits:
+            return 0
         since = self._clock.monotonic() - _OVERDUE_SECONDS
         return sum(len(shard) for shard in self._owed if shard.pending and shard.owed_since < since)
 

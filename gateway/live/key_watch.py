@@ -1,25 +1,47 @@
-"""The watch over live streams: ends or narrows those that their keys no longer allow."""
+"""The watch over live streams: ends or narrows those that their keys no longer allow.
+
+Three tasks, so that none waits for what another waits for: keys, roles, and
+what time alone does to keys, for which no store is needed. A stream is written
+to only if both parts of the store that its key depends on were looked at, and
+acted on, within the last second: else it waits, for half a minute at the most.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from gateway.clock import Clock
-from gateway.encode.wire import KEY_EXPIRED, KEY_REVOKED, KEY_SUSPENDED, NOT_GRANTED, THROTTLED
-from gateway.errors import GatewayError
+from gateway.encode.wire import (
+    KEY_EXPIRED,
+    KEY_REVOKED,
+    KEY_SUSPENDED,
+    NOT_GRANTED,
+    OVERLOAD,
+    THROTTLED,
+    End,
+)
+from gateway.errors import GatewayError, Unavailable
 from gateway.keys.key import Key
-from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, depends_on_hours
+from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View, depends_on_hours
 from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes, Keyring
+from gateway.live.pulse import Pulse
 from gateway.live.subscription import Subscription
 from gateway.store.ports import Log
 
+# Nothing is delivered on a look that is older.
+MOST_SECONDS = 1.0
+# Streams wait no longer for a look.
+PATIENCE_SECONDS = 30.0
 _LOOK_SECONDS = 0.25
 _LEAST_SECONDS = 0.01
+# Of one call of `tick`. A process that was frozen meanwhile has not waited in vain.
+_MOST_TICK_SECONDS = 2.0
 _AT_ONCE = 1000
 # Time zones are apart by multiples of a quarter of an hour.
 _QUARTER_SECONDS = 900
@@ -28,86 +50,251 @@ _LOGGER = logging.getLogger(__name__)
 _ENDS = {REVOKED: KEY_REVOKED, EXPIRED: KEY_EXPIRED, SUSPENDED: KEY_SUSPENDED}
 
 
+_UNKNOWN = Unavailable("the keys cannot be read now", code="keys_unavailable", retry_after=2)
+TakeIn = Callable[[], Coroutine[Any, Any, Changes]]
+
+
+class _Waiting:
+    """For how long something has been waited for, in seconds in which this process ran."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+class _Part(_Waiting):
+    """One part of what decides over streams, which is looked at by itself."""
+
+    __slots__ = ("at", "failure", "turn")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # When the newest look that succeeded began (CLOCK_BOOTTIME).
+        self.at = -math.inf
+        # What the newest look failed with.
+        self.failure: Exception | None = None
+        self.turn = asyncio.Lock()
+
+
 class KeyWatch:
-    """Looks several times a second, when a key's life ends, and when it is told of a change."""
+    """Looks several times a second, when a key's life ends, and when it is told of a change.
+
+    Implements `gateway.live.gate.Gate`.
+    """
 
     def __init__(self, keyring: Keyring, hub: Hub, log: Log, clock: Clock) -> None:
         # Told of what has changed in the key store, whoever changed it.
         self.listeners: list[Callable[[Changes], None]] = []
+        self.renewed = Pulse()
         self._keyring = keyring
         self._hub = hub
         self._log = log
         self._clock = clock
+        self._keys = _Part()
+        self._roles = _Part()
+        # When the part that was looked at longest ago was.
+        self._oldest = -math.inf
         self._quarter = 0.0
-        # When the next of the keys that have streams stops working by itself.
-        self._next_end = math.inf
-        # Keys that have changed, or may have, and could not be looked at.
-        self._due: set[str] = set()
-        self._looking = asyncio.Lock()
+        # Keys that have changed, or may have, and whose streams were not looked at since.
+        self._due: dict[str, _Waiting] = {}
+        self._ticked = clock.boottime()
 
-    async def run(self) -> None:
+    # The gate
+
+    @property
+    def open(self) -> bool:
+        return self._clock.boottime() - self._oldest <= MOST_SECONDS and not self._due
+
+    @property
+    def keys_known(self) -> bool:
+        return self._is_fresh(self._keys)
+
+    def admits(self, key_id: str) -> bool:
+        return key_id not in self._due and self._knows(key_id)
+
+    async def await_knowledge(self, key_id: str) -> None:
+        """Return when it is known what that key may do now. Raises `Unavailable` if it cannot be.
+
+        A process that was frozen looks first; while the store cannot be read nobody is
+        kept waiting.
+        """
+        if self._clock.boottime() - self._oldest <= MOST_SECONDS:
+            return
+        failures = [part.failure for part in self._missing(key_id) if part.failure is not None]
+        if failures or not await self.renewed.until(lambda: self._knows(key_id), MOST_SECONDS):
+            told = next((one for one in failures if isinstance(one, Unavailable)), _UNKNOWN)
+            raise Unavailable(
+                f"{told.detail}, so it is not known what this key may do now",
+                code=told.code,
+                retry_after=told.retry_after,
+            )
+
+    def _knows(self, key_id: str) -> bool:
+        return not self._missing(key_id)
+
+    def _missing(self, key_id: str) -> list[_Part]:
+        return [part for part in self._parts_of(key_id) if not self._is_fresh(part)]
+
+    def _parts_of(self, key_id: str) -> list[_Part]:
+        """What decides over that key."""
+        key = self._keyring.known(key_id)
+        if key is not None and not self._keyring.depends_on_roles(key):
+            return [self._keys]
+        return [self._keys, self._roles]
+
+    def _is_fresh(self, part: _Part) -> bool:
+        return self._clock.boottime() - part.at <= MOST_SECONDS
+
+    def tick(self) -> None:
+        """End the streams that have waited long enough for a look. Call about once a second."""
+        now = self._clock.boottime()
+        passed, self._ticked = min(now - self._ticked, _MOST_TICK_SECONDS), now
+        for part in (self._keys, self._roles):
+            part.seconds = 0.0 if self._is_fresh(part) else part.seconds + passed
+        for waiting in self._due.values():
+            waiting.seconds += passed
+        waits = [self._keys, self._roles, *self._due.values()]
+        if any(waiting.seconds >= PATIENCE_SECONDS for waiting in waits):
+            self._end_waiting()
+
+    def _end_waiting(self) -> None:
+        for key_id in self._hub.key_ids():
+            waits: list[_Waiting] = [*self._parts_of(key_id)]
+            if key_id in self._due:
+                waits.append(self._due[key_id])
+            if any(waiting.seconds >= PATIENCE_SECONDS for waiting in waits):
+                for subscription in self._hub.streams_of(key_id):
+                    self._hub.end(subscription, OVERLOAD)
+
+    # Looking
+
+    async def watch_keys(self) -> None:
+        """Until cancelled."""
+        await self._watch(self._keys, self._take_in_keys)
+
+    async def watch_roles(self) -> None:
+        """Until cancelled."""
+        await self._watch(self._roles, self._take_in_roles)
+
+    async def watch_lives(self) -> None:
         """Until cancelled."""
         while True:
-            try:
-                await self._in_turn()
-            except GatewayError as error:
-                _LOGGER.warning("keys cannot be read, trying again: %s", error.detail)
-            left = self._next_end - self._clock.now()
+            next_end = await self._look_at_lives()
+            left = next_end - self._clock.now()
             await self._clock.sleep(min(max(left, _LEAST_SECONDS), _LOOK_SECONDS))
 
     async def look(self) -> None:
-        """One look at all keys that have streams. What was changed before has been acted on when it
-        returns; it goes on when its caller is cancelled, as the store tells of a change once."""
-        await asyncio.shield(asyncio.ensure_future(self._in_turn()))
+        """One look at all that decides over streams. What was changed before has been acted on when
+        it returns; it goes on when its caller is cancelled, as the store tells of a change once."""
+        await self._look_at_lives()
+        looks = (self.look_at_keys(), self.look_at_roles())
+        for failure in await asyncio.gather(*looks, return_exceptions=True):
+            if failure is not None:
+                raise failure
 
-    async def _in_turn(self) -> None:
-        async with self._looking:
-            await self._look()
+    async def look_at_keys(self) -> None:
+        """The same for the keys alone: roles that cannot be read do not hold it up."""
+        await _to_its_end(self._in_turn(self._keys, self._take_in_keys))
 
-    async def _look(self) -> None:
-        failure: GatewayError | None = None
-        try:
-            changes = await self._keyring.refresh()
-        except GatewayError as error:
-            # Lives end and hours pass whether or not the store can be read.
-            changes, failure = Changes([], frozenset()), error
-        for listener in self.listeners:
-            listener(changes)
+    async def look_at_roles(self) -> None:
+        """The same for the roles alone."""
+        await _to_its_end(self._in_turn(self._roles, self._take_in_roles))
+
+    async def _watch(self, part: _Part, take_in: TakeIn) -> None:
+        while True:
+            failed_before = part.failure is not None
+            try:
+                await self._in_turn(part, take_in)
+            except GatewayError as error:
+                if not failed_before:
+                    _LOGGER.warning("%s; streams wait, trying again", error.detail)
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    async def _in_turn(self, part: _Part, take_in: TakeIn) -> None:
+        async with part.turn:
+            began = self._clock.boottime()
+            try:
+                changes = await take_in()
+            except Exception as error:
+                part.failure = error
+                # What is due already need not wait for the store.
+                await self._act()
+                raise
+            try:
+                for listener in self.listeners:
+                    listener(changes)
+            finally:
+                try:
+                    await self._act()
+                finally:
+                    # Those that could not be acted on are held back one by one.
+                    self._was_looked_at(part, began)
+
+    async def _take_in_keys(self) -> Changes:
+        losses = self._keyring.losses
+        keys = await self._keyring.refresh_keys()
+        self._put_due(key.id for key in keys)
+        if self._keyring.losses != losses:
+            self._put_due(self._hub.key_ids())
+        return Changes(keys, frozenset())
+
+    async def _take_in_roles(self) -> Changes:
+        roles = await self._keyring.refresh_roles()
+        if roles:
+            self._put_due(
+                key_id
+                for key_id in self._hub.key_ids()
+                if (key := self._keyring.known(key_id)) is None or not roles.isdisjoint(key.roles)
+            )
+        return Changes([], roles)
+
+    def _was_looked_at(self, part: _Part, began: float) -> None:
+        part.at, part.failure, part.seconds = began, None, 0.0
+        # The store has turned out to be an older one: what is known of the other part is void.
+        if self._keyring.keys_lost:
+            self._keys.at = -math.inf
+        if self._keyring.roles_lost:
+            self._roles.at = -math.inf
+        self._oldest = min(self._keys.at, self._roles.at)
+        self.renewed.beat()
+
+    def _put_due(self, key_ids: Iterable[str]) -> None:
+        for key_id in key_ids:
+            # Each time another one: whoever acts on an earlier change does not settle this one.
+            before = self._due.get(key_id)
+            waiting = self._due[key_id] = _Waiting()
+            waiting.seconds = 0.0 if before is None else before.seconds
+
+    async def _look_at_lives(self) -> float:
+        """End what time alone ends; when the next life ends. Waits for no store."""
         now = self._clock.now()
         turning = self._turning(now)
-        due, self._due = self._due, set()
-        due.update(key.id for key in changes.keys)
-        self._next_end = math.inf
+        next_end = math.inf
         for place, key_id in enumerate(self._hub.key_ids(), 1):
             if place % _AT_ONCE == 0:
                 # Streams have their turn.
                 await asyncio.sleep(0)
             key = self._keyring.known(key_id)
-            if key is not None and key.ends_at > now:
-                self._next_end = min(self._next_end, key.ends_at)
-            if (
-                key is not None
-                and key_id not in due
-                and (not changes.roles or changes.roles.isdisjoint(key.roles))
-                and not self._may_have_changed(key, now, turning)
-            ):
-                continue
-            try:
-                await self._look_at(key_id)
-            except GatewayError as error:
-                # Others do not wait for it; it is looked at again.
-                self._due.add(key_id)
-                failure = error
-        if failure is not None:
-            raise failure
-
-    async def _look_at(self, key_id: str) -> None:
-        key = await self._keyring.get(key_id)
-        for subscription in self._hub.streams_of(key_id):
             if key is None:
-                self._hub.end(subscription, KEY_REVOKED)
-            else:
-                await self._check(key, subscription)
+                # Too many are known; it is read again.
+                if key_id not in self._due:
+                    self._put_due([key_id])
+                continue
+            if key.ends_at > now:
+                next_end = min(next_end, key.ends_at)
+            if self._may_have_changed(key, now, turning):
+                self._end_or_put_due(key)
+        return next_end
+
+    def _end_or_put_due(self, key: Key) -> None:
+        for subscription in self._hub.streams_of(key.id):
+            decided = self._decide(key, subscription)
+            if isinstance(decided, End):
+                self._hub.end(subscription, decided)
+            elif decided != subscription.interest.question.view and key.id not in self._due:
+                # Where its view begins is asked of the log.
+                self._put_due([key.id])
 
     def _turning(self, now: float) -> bool:
         """Whether an hour has begun in some time zone since the last look, or just before it: a
@@ -122,14 +309,51 @@ class KeyWatch:
             return True
         return turning and depends_on_hours(self._keyring.grants_of(key))
 
-    async def _check(self, key: Key, subscription: Subscription) -> None:
+    # Acting
+
+    async def _act(self) -> None:
+        """Look at the streams of the keys that are due; those that cannot be stay due."""
+        failure: GatewayError | None = None
+        for place, (key_id, waiting) in enumerate(list(self._due.items()), 1):
+            if place % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            try:
+                await self._act_on(key_id)
+            except GatewayError as error:
+                failure = error
+                continue
+            if self._due.get(key_id) is waiting:
+                del self._due[key_id]
+        if failure is not None:
+            raise failure
+
+    async def _act_on(self, key_id: str) -> None:
+        for subscription in self._hub.streams_of(key_id):
+            while True:
+                decided = self._decide(await self._keyring.get(key_id), subscription)
+                if isinstance(decided, End):
+                    self._hub.end(subscription, decided)
+                    break
+                if decided == subscription.interest.question.view:
+                    break
+                floors = await find_floors(self._log, decided, self._clock.now())
+                # What has changed meanwhile counts.
+                if self._decide(self._keyring.known(key_id), subscription) == decided:
+                    self._hub.show(subscription, decided, floors)
+                    break
+
+    def _decide(self, key: Key | None, subscription: Subscription) -> View | End:
+        if key is None:
+            return KEY_REVOKED
         if key.change == "throttled" and key.throttled(self._clock.now()):
             # It may come back, as often as it is let through then.
-            self._hub.end(subscription, THROTTLED)
-            return
+            return THROTTLED
         decision = self._keyring.decide(key, "stream", subscription.address)
         if isinstance(decision, Denied):
-            self._hub.end(subscription, _ENDS.get(decision, NOT_GRANTED))
-        elif decision.view != subscription.interest.question.view:
-            floors = await find_floors(self._log, decision.view, self._clock.now())
-            self._hub.show(subscription, decision.view, floors)
+            return _ENDS.get(decision, NOT_GRANTED)
+        return decision.view
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for work that goes on when whoever waits is cancelled."""
+    await asyncio.shield(asyncio.ensure_future(work))

@@ -24,13 +24,12 @@ from gateway.keys.policy import (
     depends_on_circumstances,
     effective_grants,
 )
-from gateway.keys.role import BUILTIN, Role
+from gateway.keys.role import BUILTIN
 from gateway.keys.token import digest, key_id_of, same
 from gateway.store.ports import KeyStore
 
 _MOST_CACHED = 100_000
 _REHASH_AGAIN_SECONDS = 10.0
-_NEVER_REACHED = 1 << 62
 _LOGGER = logging.getLogger(__name__)
 _PREDEFINED = {role.name: role.grants for role in BUILTIN.values()}
 
@@ -68,6 +67,10 @@ class Keyring:
         self._revision = -1
         self._roles = dict(_PREDEFINED)
         self._roles_version = -1
+        # The store has turned out to have lost changes: what was known of these is void.
+        self.keys_lost = self.roles_lost = False
+        # How often that has happened.
+        self.losses = 0
         # By the id of the key, and by the action.
         self._decisions: dict[str, dict[str, Allowed | Denied]] = {}
         self._dummy = digest(self._current.secret, "")
@@ -129,11 +132,11 @@ class Keyring:
         """The key with that id, from memory if it is known."""
         key = self._keys.get(key_id)
         while key is None:
-            revision = self._revision
+            seen = (self._revision, self.losses)
             key = await self._store.get(key_id)
             if key is None:
                 return None
-            if self._revision != revision:
+            if (self._revision, self.losses) != seen:
                 # It may have changed since it was read, and nobody would tell again.
                 key = self._keys.get(key_id)
                 continue
@@ -163,8 +166,23 @@ class Keyring:
         """The grants of the key, those of its roles included."""
         return effective_grants(key, self._roles)
 
+    def depends_on_roles(self, key: Key) -> bool:
+        """Whether what it may do is told by roles that can change."""
+        return any(role not in BUILTIN for role in key.roles)
+
     async def refresh(self) -> Changes:
         """Take in what has changed in the store; one call at a time."""
+        keys = await self.refresh_keys()
+        roles = await self.refresh_roles()
+        if self.keys_lost:
+            # Unless both are read, the roles are told of once more.
+            self.roles_lost = True
+            keys = await self.refresh_keys()
+            roles = await self.refresh_roles()
+        return Changes(keys, roles)
+
+    async def refresh_keys(self) -> list[Key]:
+        """Take in the keys that have changed; one call at a time."""
         newest = self._newest_peppers()
         if newest is not self.peppers:
             self._take(newest)
@@ -174,34 +192,48 @@ class Keyring:
             self._ids = await self._store.ids()
             self._revision = revision
         revision, changed = await self._store.changed_since(self._revision)
-        version, roles = await self._store.roles_since(self._roles_version)
-        if revision < self._revision or version < self._roles_version:
-            changed = []
-            revision, version, roles = await self._begin_again()
-        # Taken in together, so that nothing is told of by halves.
-        self._revision, self._roles_version = revision, version
+        if revision < self._revision and not self.keys_lost:
+            self._lose()
+        if self.keys_lost:
+            return await self._begin_again()
+        self._revision = revision
         for key in changed:
             self._ids.add(key.id)
             if key.id in self._keys:
                 self._remember(key)
+        return changed
+
+    async def refresh_roles(self) -> frozenset[str]:
+        """Take in the roles that have changed, and give their names; one call at a time."""
+        while True:
+            lost = self.roles_lost
+            known = -1 if lost else self._roles_version
+            version, roles = await self._store.roles_since(known)
+            if version < known and not self.roles_lost:
+                self._lose()
+            if self.roles_lost == lost:
+                break
+        if lost:
+            roles = {**{name: BUILTIN.get(name) for name in self._roles}, **roles}
+        self._roles_version, self.roles_lost = version, False
         for name, role in roles.items():
             self._roles[name] = () if role is None else role.grants
             for key_id in self._having.get(name, ()):
                 self._decisions.pop(key_id, None)
-        return Changes(changed, frozenset(roles))
+        return frozenset(roles)
 
-    async def _begin_again(self) -> tuple[int, int, dict[str, Role | None]]:
-        """Forget all, since the store has lost changes, whose numbers others get. Gives the newest
-        revision, and the newest version of the roles with all that are or were there."""
-        # Unless all is read, the next call finds itself here again.
-        self._revision = _NEVER_REACHED
+    def _lose(self) -> None:
+        self.keys_lost = self.roles_lost = True
+        self.losses += 1
+
+    async def _begin_again(self) -> list[Key]:
+        """Forget all keys, since the store has lost changes, whose numbers others get."""
         revision = await self._store.newest_revision()
         ids = await self._store.ids()
-        version, roles = await self._store.roles_since(-1)
-        self._ids = ids
+        self._revision, self._ids, self.keys_lost = revision, ids, False
         for key_id in list(self._keys):
             self._forget(key_id)
-        return revision, version, {**{name: BUILTIN.get(name) for name in self._roles}, **roles}
+        return []
 
     def _take(self, peppers: Peppers) -> None:
         self.peppers = peppers

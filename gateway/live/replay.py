@@ -10,6 +10,7 @@ from gateway.encode.wire import COMPLETE, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 from gateway.errors import GatewayError
 from gateway.live.chunks import Chunk, Chunks
 from gateway.live.gap import gap_message
+from gateway.live.gate import Gate, OpenGate
 from gateway.live.hub import Hub
 from gateway.live.pace import Pace
 from gateway.live.pacing import Pacing
@@ -33,6 +34,7 @@ class Replays:
         self._clock = clock
         self._pace = pace
         self._tasks = tasks
+        self.gate: Gate = OpenGate()
         self.chunks = Chunks(log)
 
     def start(self, subscription: Subscription) -> None:
@@ -69,12 +71,16 @@ class _Replay:
         self._pace = replays._pace
         self._subscription = subscription
         self._chunks = replays.chunks
+        self._gate = replays.gate
         self._said_at = self._clock.monotonic()
 
     async def run(self) -> None:
         subscription, hub = self._subscription, self._hub
         await subscription.sink.drained()
         while subscription.state is State.REPLAYING:
+            if not self._gate.admits(subscription.key_id):
+                await self._await_gate()
+                continue
             # No `await` between this look at the position and joining.
             if hub.join(subscription):
                 return
@@ -88,6 +94,8 @@ class _Replay:
             chunk = await self._read()
             if subscription.pacing is not None and chunk is not None and chunk.count:
                 await self._await_turn(subscription.pacing)
+            while not self._gate.admits(subscription.key_id):
+                await self._await_gate()
             # What was read for a view that the key no longer has is not delivered.
             narrowed = subscription.interest is not interest
             if chunk is not None and not narrowed and subscription.state is State.REPLAYING:
@@ -120,6 +128,12 @@ class _Replay:
             # The hub is behind this client, who resumes from what it got elsewhere.
             grown = await hub.moved.until(lambda: hub.position >= cursor, self._pace.heartbeat)
         if not grown:
+            self._bookmark()
+
+    async def _await_gate(self) -> None:
+        """Until more is known of what the key may see, or something has to be said meanwhile."""
+        gate, key_id = self._gate, self._subscription.key_id
+        if not await gate.renewed.until(lambda: gate.admits(key_id), self._pace.heartbeat):
             self._bookmark()
 
     async def _await_turn(self, pacing: Pacing) -> None:

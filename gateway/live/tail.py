@@ -11,9 +11,10 @@ import logging
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
+from gateway.live.gate import Gate, OpenGate
 from gateway.live.hub import Hub
 from gateway.live.pulse import Pulse
-from gateway.store.ports import Log, Overtaken
+from gateway.store.ports import Log, Overtaken, Page
 
 _LOOK_ANYWAY_SECONDS = 1.0
 _BATCH_EVENTS = 2000
@@ -23,11 +24,14 @@ _LOGGER = logging.getLogger(__name__)
 class Tail:
     """Reads what is behind the hub's position, and has it matched and written."""
 
-    def __init__(self, log: Log, hub: Hub, grown: Pulse, clock: Clock) -> None:
+    def __init__(
+        self, log: Log, hub: Hub, grown: Pulse, clock: Clock, gate: Gate | None = None
+    ) -> None:
         self._log = log
         self._hub = hub
         self._grown = grown
         self._clock = clock
+        self._gate = gate or OpenGate()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -35,11 +39,17 @@ class Tail:
         while True:
             # Nothing owed: until there is something new. Else: until writing is due.
             await self._grown.until(self._has_more, _LOOK_ANYWAY_SECONDS if wait is None else wait)
+            page = None
             try:
-                await self.advance()
+                page = await self._read()
             except GatewayError as error:
                 _LOGGER.warning("the log cannot be read, trying again: %s", error.detail)
                 await self._clock.sleep(_LOOK_ANYWAY_SECONDS)
+            if not self._gate.open:
+                await self._await_gate()
+            # From here to the end of the flush nothing waits.
+            if page is not None:
+                self._hub.publish(page.events, page.reached)
             wait = self._hub.flush()
             # Whatever else is ready has its turn between two parts of a fan-out.
             await asyncio.sleep(0)
@@ -47,17 +57,26 @@ class Tail:
     def _has_more(self) -> bool:
         return self._hub.position < self._log.head and self._hub.takes_events
 
-    async def advance(self) -> None:
-        """One step towards the head."""
+    async def _read(self) -> Page | None:
+        """What comes next, if there is something and somebody who wants it."""
         log, hub = self._log, self._hub
         if not self._has_more():
-            return
+            return None
         if not hub.wants_events:
             hub.move_to(log.head)
-            return
+            return None
         try:
-            page = await log.read(hub.position, log.head, limit=_BATCH_EVENTS)
+            return await log.read(hub.position, log.head, limit=_BATCH_EVENTS)
         except Overtaken:
             hub.overtaken(log.floor)
-            return
-        hub.publish(page.events, page.reached)
+            return None
+
+    async def _await_gate(self) -> None:
+        """Until the keys are known; streams of which more has to be known go on by themselves."""
+        gate, hub = self._gate, self._hub
+        hub.waits = True
+        while not gate.keys_known:
+            await gate.renewed.until(lambda: gate.keys_known, _LOOK_ANYWAY_SECONDS)
+        hub.waits = False
+        if not gate.open:
+            hub.hold_back(gate.admits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from aiohttp import web
@@ -43,10 +44,18 @@ class Authenticator:
     """Decides for each request. Every refusal carries a reason code."""
 
     def __init__(
-        self, keyring: Keyring, clock: Clock, limits: AppliedLimits, *, basic_over_http: bool
+        self,
+        keyring: Keyring,
+        clock: Clock,
+        limits: AppliedLimits,
+        await_knowledge: Callable[[str], Awaitable[None]],
+        *,
+        basic_over_http: bool,
     ) -> None:
         self._keyring = keyring
         self._basic_over_http = basic_over_http
+        # Raises where it cannot be known what a key may do now.
+        self._await_knowledge = await_knowledge
         self._throttle = Throttle(clock)
         self._limits = limits
 
@@ -108,6 +117,7 @@ class Authenticator:
         self, key: Key, request: web.Request, action: str, address: str | None, again: bool
     ) -> View:
         """What the key sees now, if it may; counted once for each request."""
+        key = await self._known(key)
         decision = self._keyring.decide(key, action, address)
         if isinstance(decision, Denied) and decision in _ENDED:
             # Not counted: what is refused from memory need not be limited.
@@ -115,6 +125,7 @@ class Authenticator:
         if not again:
             if await self._limits.admit(request, key):
                 # It may have taken a while: what has changed meanwhile counts.
+                key = await self._known(key)
                 decision = self._keyring.decide(key, action, address)
             # Before what is denied, so that another attempt of the request needs no look at it.
             self._throttle.check(key)
@@ -122,6 +133,11 @@ class Authenticator:
             raise _refusal(decision, action, key)
         request[_ADMITTED] = (key, decision.view)
         return decision.view
+
+    async def _known(self, key: Key) -> Key:
+        """The key as it is known to be now."""
+        await self._await_knowledge(key.id)
+        return self._keyring.known(key.id) or key
 
     def refuse_throttled(self, key: Key) -> None:
         """For what goes on for longer than a request: raises while the key is throttled."""
@@ -136,6 +152,7 @@ class Authenticator:
         if admitted is None:
             return
         before, view = admitted
+        await self._await_knowledge(before.id)
         key = await self._keyring.get(before.id)
         if key is None:
             raise Unauthorized("this key is gone")

@@ -146,6 +146,7 @@ async def by_id(request: web.Request) -> web.Response:
             code="ambiguous_id",
             tenants=sorted(event.tenant for event in found),
         )
+    await context.authenticator.recheck(request)
     allowed.fitting(found, 0)
     use.action, use.events, use.about = READ, 1, f"event:{found[0].tenant}/{event_id}"
     return web.Response(

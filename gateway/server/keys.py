@@ -42,7 +42,7 @@ async def create(request: web.Request) -> web.Response:
     key = msgspec.structs.replace(key, limits=limits, changed_by=minter.id, created_by=minter.id)
     await refuse_to_hand_on(context, minter, key)
     await context.key_store.create(key)
-    await context.key_watch.look()
+    await context.key_watch.look_at_keys()
     return _shown_once(key, token, now)
 
 
@@ -111,7 +111,7 @@ async def rotate(request: web.Request) -> web.Response:
     )  # fmt: skip
 
     await context.key_store.change(key.id, lifecycle.unless_changed(key, old), create=successor)
-    await context.key_watch.look()
+    await context.key_watch.look_at_keys()
     return _shown_once(successor, token, now)
 
 
@@ -120,7 +120,7 @@ async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Res
     changed = await context.key_store.change(_key_id(request), change)
     if changed is None:
         raise _unknown()
-    await context.key_watch.look()
+    await context.key_watch.look_at_keys()
     return json_response(changed.public(context.clock.now()))
 
 

@@ -57,11 +57,14 @@ class Database:
         size: int,
         schema: str = SCHEMA,
         greet: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+        *,
+        answer_seconds: float = _ANSWER_SECONDS,
         **settings: str,
     ) -> None:
         self._url = url
         self._size = size
         self._greet = greet
+        self._answer_seconds = answer_seconds
         self._settings = {**_SETTINGS, "search_path": schema, **settings}
         self._pool: asyncpg.Pool | None = None
 
@@ -100,7 +103,7 @@ class Database:
                 min_size=0,
                 max_size=self._size,
                 timeout=_CONNECT_SECONDS,
-                command_timeout=_ANSWER_SECONDS,
+                command_timeout=self._answer_seconds,
                 server_settings=_NAME,
                 init=self._prepare,
                 reset=_keep_as_it_is,

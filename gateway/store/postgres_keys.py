@@ -42,8 +42,12 @@ class PostgresKeys:
         self._database = Database(url, _CONNECTIONS, schema)
         # Another one since each failover; None where it is not known.
         self._timeline: str | None = None
-        # What has changed is seen within a second, however many look-ups wait for the others.
-        self._watching = Database(url, 1, schema)
+        # What has changed is seen within a second, however many look-ups wait for the others; and
+        # neither part of what has changed waits for a lock that holds up the other.
+        self._watching, self._watching_roles = (
+            Database(url, 1, schema, answer_seconds=3, statement_timeout="2s", lock_timeout="1s")
+            for _ in range(2)
+        )
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
@@ -112,7 +116,7 @@ class PostgresKeys:
         return {name: role for name, role in roles.items() if role is not None}
 
     async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
-        async with self._watching.connection(_UNREADABLE) as connection:
+        async with self._watching_roles.connection("the roles cannot be read") as connection:
             newest: int = await connection.fetchval(_VERSION, version)
             if newest == version:
                 return version, {}
@@ -194,6 +198,7 @@ class PostgresKeys:
     async def close(self) -> None:
         await self._database.close()
         await self._watching.close()
+        await self._watching_roles.close()
 
     @asynccontextmanager
     async def _changing(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:

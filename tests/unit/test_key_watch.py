@@ -221,7 +221,7 @@ async def test_a_key_that_changes_while_it_is_read_is_not_remembered_as_it_was(
 async def test_a_life_ends_at_its_moment_and_not_at_the_next_look(one: Watched) -> None:
     await one.make("a", grant("**"), expires_at=NOW + 10.1)
     await one.make("b", grant("**"), expires_at=NOW + 3600)
-    running = asyncio.create_task(one.watch.run())
+    running = asyncio.create_task(one.watch.watch_lives())
     await one.clock.advance(10.09)
     assert one.hub.ended == {}
     await one.clock.advance(0.02)
