@@ -99,7 +99,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
     `tail` is its native JSON without the opening brace and without the members
     that are known only when it is stored (`cursor`, `recorded_at`, and `time`
-    unless `has_time`).
+    unless `has_time`); it begins with the id. `content` is the digest of what the
+    producer sent, b"" where the id alone says whether the event is a duplicate.
     """
 
     id: str
@@ -112,12 +113,21 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     resources: str
     has_time: bool
     tail: bytes
+    content: bytes = b""
 
-    def stored(self, recorded_at: bytes) -> bytes:
-        """The JSON to keep: all of it behind the `cursor` member."""
+    def stored(self, recorded_at: bytes, event_id: str | None = None) -> bytes:
+        """The JSON to keep: all of it behind the `cursor` member; under another id, if given."""
+        tail = self.tail
+        if event_id is not None and event_id != self.id:
+            tail = id_member(event_id) + tail[len(id_member(self.id)) :]
         if self.has_time:
-            return b'"recorded_at":"%b",%b' % (recorded_at, self.tail)
-        return b'"recorded_at":"%b","time":"%b",%b' % (recorded_at, recorded_at, self.tail)
+            return b'"recorded_at":"%b",%b' % (recorded_at, tail)
+        return b'"recorded_at":"%b","time":"%b",%b' % (recorded_at, recorded_at, tail)
+
+
+def id_member(event_id: str) -> bytes:
+    """The member `id` as it stands in native JSON."""
+    return b'"id":' + msgspec.json.encode(event_id)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -239,18 +239,23 @@ def _reaction(settings: Settings) -> Reaction:
 async def open_log(
     settings: Settings, clock: Clock, worker: Worker | None = None, tasks: Tasks = PLAIN
 ) -> Log:
-    """The log that the settings name, with the right to append to it."""
+    """The log that the settings name, with the right to append to it.
+
+    Its secret has to be there already.
+    """
+    folder = DataFolder.of(settings)
+    secret = folder.log_secret()
     if settings.on_postgres:
         # Imported here: most gateways need neither the adapter nor its driver.
         from gateway.store.postgres_log import PostgresLog
 
-        return await PostgresLog.open(settings.store_url, clock, tasks=tasks)
+        return await PostgresLog.open(settings.store_url, clock, tasks=tasks, secret=secret)
     path = _log_path(settings)
     if worker is None:
-        return await SqliteLog.open(path, clock)
+        return await SqliteLog.open(path, clock, tasks=tasks, secret=secret)
     if worker.lock is not None:
-        return await SqliteLog.open(path, clock, worker.lock)
-    return await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock, tasks)
+        return await SqliteLog.open(path, clock, worker.lock, tasks, secret=secret)
+    return await SqliteFollower.open(path, folder.writer_socket, clock, tasks, secret=secret)
 
 
 async def _follow_table(
@@ -266,7 +271,8 @@ async def _follow_table(
 
     assert isinstance(log, PostgresLog), "the settings are checked"
     source = Source(store.table, store.columns, store.table_mode == "read-only")
-    table = await TableSource.open(settings.store_url, source, clock)
+    secret = DataFolder.of(settings).log_secret()
+    table = await TableSource.open(settings.store_url, source, clock, secret=secret)
     stack.push_async_callback(table.close)
     following = tasks.keep("followed_table", partial(table.watch, log.look_now))
     stack.push_async_callback(stop_tasks, [following])

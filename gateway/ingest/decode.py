@@ -27,6 +27,7 @@ from gateway.event import (
     Draft,
     Members,
 )
+from gateway.ingest.content import canonical, canonical_of, content_digest, record_digest
 from gateway.match.scope import RESERVED, is_reserved
 
 MAX_REPORTED = 1000
@@ -84,13 +85,15 @@ def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
     return whole
 
 
-def decode_events(items: Iterable[bytes], new_id: Iterator[str]) -> list[Draft]:
+def decode_events(
+    items: Iterable[bytes], new_id: Iterator[str], *, mapped: bool = False
+) -> list[Draft]:
     """All items as drafts. Raises `InvalidEvents` with every refusal, else returns them all."""
     drafts: list[Draft] = []
     errors: list[dict[str, Any]] = []
     for index, item in enumerate(items):
         try:
-            drafts.append(decode_event(item, new_id))
+            drafts.append(decode_event(item, new_id, mapped=mapped))
         except Refused as refused:
             errors.append({"index": index, "path": refused.path, "reason": refused.reason})
             if len(errors) == MAX_REPORTED:
@@ -112,14 +115,18 @@ def refused_events(
     )
 
 
-def decode_event(item: bytes, new_id: Iterator[str], *, own: bool = False) -> Draft:
+def decode_event(
+    item: bytes, new_id: Iterator[str], *, own: bool = False, mapped: bool = False
+) -> Draft:
     """One event. Raises `Refused`.
 
-    Nobody but the gateway itself (`own`) writes its own records, or in their name.
+    Nobody but the gateway itself (`own`) writes its own records, or in their name. The content
+    of a `mapped` event is the record under `data` that it was made from.
     """
     if len(item) > MAX_EVENT_BYTES:
         raise Refused("", f"the event has {len(item)} bytes; at most {MAX_EVENT_BYTES} are allowed")
-    if not _is_plain(item):
+    plain = _plain(item)
+    if plain is None:
         _check_json(item)
     try:
         members = _members(item)
@@ -134,14 +141,18 @@ def decode_event(item: bytes, new_id: Iterator[str], *, own: bool = False) -> Dr
             members.time = format_rfc3339(parse_rfc3339(members.time))
         except ValueError as error:
             raise Refused("time", str(error)) from None
+    if mapped and members.data is not UNSET:
+        content = record_digest(canonical(bytes(members.data)))
+    else:
+        content = content_digest(canonical(item) if plain is None else canonical_of(plain))
     if members.id is UNSET:
         members.id = next(new_id)
     if members.data is not UNSET:
         _tidy_data(members, b"\n" in item or b"\r" in item)
-    return draft_of(members)
+    return draft_of(members, content)
 
 
-def draft_of(members: Members) -> Draft:
+def draft_of(members: Members, content: bytes = b"") -> Draft:
     """The draft of checked members, which have an id."""
     assert members.id is not UNSET
     return Draft(
@@ -155,6 +166,7 @@ def draft_of(members: Members) -> Draft:
         resources=_resources(members),
         has_time=members.time is not UNSET,
         tail=_ENCODE(members)[1:],
+        content=content,
     )
 
 
@@ -285,20 +297,21 @@ _LENIENT = json.JSONDecoder(
 )
 
 
-def _is_plain(item: bytes) -> bool:
-    """Whether the item is beyond doubt what `_check_json` would let pass; most are.
+def _plain(item: bytes) -> Any:
+    """The decoded item if it is beyond doubt what `_check_json` would let pass; most are.
 
     Decoded and encoded again it is the same bytes: then no member was lost as a
-    duplicate, and no number or character was changed to fit.
+    duplicate, and no number or character was changed to fit. Else None.
     """
     if item.count(b"{") + item.count(b"[") > MAX_DEPTH:
-        return False
+        return None
     try:
-        again = orjson.dumps(orjson.loads(item))
+        decoded = orjson.loads(item)
+        again = orjson.dumps(decoded)
     except ValueError:
-        return False
+        return None
     same = again == item or again == msgspec.json.format(item, indent=-1)
-    return same and again.startswith(b"{")
+    return decoded if same and again.startswith(b"{") else None
 
 
 def _check_json(item: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -11,6 +12,7 @@ from gateway.clock import Clock, format_rfc3339
 from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.match.scope import Test, all_of, any_of
+from gateway.store.identity import KeyedValues, other_id
 from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
 
 # One read holds the event loop up for no more than this.
@@ -20,10 +22,13 @@ _TRIM_EVENTS = 5_000
 
 
 class _Kept(NamedTuple):
-    """What the log knows of an event beside the event."""
+    """What the log knows of an event beside the event: also the id it was sent with, and the id
+    and the content it stands under."""
 
     recorded_at: int
+    sent: str
     id: str
+    content: bytes | None
     bytes: int
 
 
@@ -42,8 +47,11 @@ class MemoryLog:
         self._epoch = new_epoch()
         self._events: list[Event] = []
         self._kept: list[_Kept] = []
-        # id -> tenant -> offset
-        self._places: dict[str, dict[str, int]] = {}
+        self._values = KeyedValues(secrets.token_bytes(32))
+        # Offsets by id and tenant: of the event that stands under the id, and of those that were
+        # sent with it.
+        self._standing: dict[str, dict[str, int]] = {}
+        self._sent: dict[tuple[str, str], list[int]] = {}
         self._floor = self._bytes = self._recorded_at = 0
         self._listeners: list[Callable[[], None]] = []
 
@@ -92,7 +100,7 @@ class MemoryLog:
         return Lines.of([event.json for event in page.events], page.reached)
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
-        places = self._places.get(event_id, {})
+        places = self._standing.get(event_id, {})
         return [
             self._events[place - self._floor - 1]
             for owner, place in places.items()
@@ -109,10 +117,14 @@ class MemoryLog:
             if not too_old and not (max_bytes is not None and self._bytes > max_bytes):
                 break
             self._bytes -= kept.bytes
-            owners = self._places[kept.id]
+            owners = self._standing[kept.id]
             del owners[event.tenant]
             if not owners:
-                del self._places[kept.id]
+                del self._standing[kept.id]
+            sent = self._sent[kept.sent, event.tenant]
+            sent.remove(event.offset)
+            if not sent:
+                del self._sent[kept.sent, event.tenant]
             deleted += 1
         del self._events[:deleted], self._kept[:deleted]
         self._floor += deleted
@@ -122,21 +134,47 @@ class MemoryLog:
         """There is nothing to end."""
 
     def _append_batch(self, batch: Sequence[Draft], stamp: bytes) -> Appended:
-        before = self.head
-        places = [self._place_of(draft, stamp) for draft in batch]
-        if not places:
+        if not batch:
             return Appended(0, 0, 0, 0)
+        before = self.head
+        places = []
+        conflicts = 0
+        for draft in batch:
+            content = self._values.content(draft.content)
+            known, place = self._known(draft, content)
+            if not known:
+                name = self._free_id(draft, content)
+                conflicts += name != draft.id
+                place = self._add(draft, name, content, stamp)
+            if place is not None:
+                places.append(place)
         accepted = self.head - before
-        return Appended(accepted, len(batch) - accepted, min(places), max(places))
+        return Appended.at(accepted, len(batch) - accepted, places, self.head, conflicts)
 
-    def _place_of(self, draft: Draft, stamp: bytes) -> int:
-        """Where the event stands: it is appended if its tenant has no event of that id."""
-        owners = self._places.setdefault(draft.id, {})
-        known = owners.get(draft.tenant)
-        if known is not None:
-            return known
-        offset = owners[draft.tenant] = self.head + 1
-        body = draft.stored(stamp)
+    def _known(self, draft: Draft, content: bytes | None) -> tuple[bool, int | None]:
+        """Whether the event is a duplicate, and of which; None where that may not be told."""
+        places = list(self._sent.get((draft.id, draft.tenant), ()))
+        standing = self._standing.get(draft.id, {}).get(draft.tenant)
+        if standing is not None:
+            places.append(standing)
+        contents = [self._kept[place - self._floor - 1].content for place in places]
+        if content is not None and content in contents:
+            return True, places[contents.index(content)]
+        return bool(places) and (content is None or None in contents), None
+
+    def _free_id(self, draft: Draft, content: bytes | None) -> str:
+        name = draft.id
+        while draft.tenant in self._standing.get(name, {}):
+            assert content is not None
+            name = other_id(draft.id, content)
+            content = self._values.content(name.encode())
+        return name
+
+    def _add(self, draft: Draft, name: str, content: bytes | None, stamp: bytes) -> int:
+        offset = self.head + 1
+        self._standing.setdefault(name, {})[draft.tenant] = offset
+        self._sent.setdefault((draft.id, draft.tenant), []).append(offset)
+        body = draft.stored(stamp, name)
         cursor = format_cursor(self._epoch, offset).encode()
         self._events.append(
             Event(
@@ -145,7 +183,7 @@ class MemoryLog:
                 b'%b%b",%b' % (JSON_PREFIX, cursor, body),
             )
         )  # fmt: skip
-        self._kept.append(_Kept(self._recorded_at, draft.id, len(body)))
+        self._kept.append(_Kept(self._recorded_at, draft.id, name, content, len(body)))
         self._bytes += len(body)
         return offset
 

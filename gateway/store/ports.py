@@ -24,12 +24,22 @@ REPLACED = "log_replaced"
 class Appended(msgspec.Struct, frozen=True):
     """What became of one batch. `first` and `last` are the lowest and highest
     offset of the batch's events, duplicates counted where they already stood;
-    0 for an empty batch."""
+    0 for an empty batch, and the head where nothing else may be told. `conflicts`
+    counts the events that stand under another id, since theirs was taken."""
 
     accepted: int
     duplicates: int
     first: int
     last: int
+    conflicts: int = 0
+
+    @classmethod
+    def at(
+        cls, accepted: int, duplicates: int, places: Sequence[int], head: int, conflicts: int = 0
+    ) -> Appended:
+        """Of events at those places; there are none where duplicates may not be told of."""
+        first, last = (min(places), max(places)) if places else (head, head)
+        return cls(accepted, duplicates, first, last, conflicts)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -79,8 +89,10 @@ class Log(Protocol):
     Ordering: offsets are 1, 2, 3 ... without gaps, in one total order that
     never changes; whoever reads up to `head` has seen every event there will
     ever be up to it. `recorded_at` never decreases with the offset.
-    Atomicity: a batch is appended whole or not at all; an id that the tenant
-    already has is a duplicate and is not appended again.
+    Atomicity: a batch is appended whole or not at all. An event whose tenant
+    has one of the same id and content is a duplicate and is not appended again;
+    where either has no content, the id alone decides. With other content it is
+    appended under an id that is made of both.
     Durability: when `append` returns, the batches survive the death of process
     and machine; `head` never names an event that could still be lost.
     """
@@ -138,7 +150,7 @@ class Log(Protocol):
         """
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
-        """The retained events with that id: at most one per tenant."""
+        """The retained events that stand under that id: at most one per tenant."""
 
     async def last_before(self, micros: int) -> int:
         """The newest offset recorded before that time (microseconds since 1970);

@@ -21,6 +21,7 @@ from gateway.clock import Clock
 from gateway.cursor import JSON_PREFIX, new_epoch
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
+from gateway.store.identity import KeyedValues, near
 from gateway.store.narrow import exact_sql, narrow_sql
 from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
@@ -36,7 +37,7 @@ from gateway.store.postgres_rows import (
     page_sql,
     row_of,
 )
-from gateway.store.postgres_sequencer import Sequencer
+from gateway.store.postgres_sequencer import Sequencer, Step
 from gateway.tasks import PLAIN, Tasks, stop
 
 # One narrowed read looks at no more offsets than this, so that a selective
@@ -74,8 +75,9 @@ async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
 class PostgresLog:
     """`Log` in one PostgreSQL schema. Use `await PostgresLog.open(...)`."""
 
-    def __init__(self, url: str, clock: Clock, schema: str) -> None:
+    def __init__(self, url: str, clock: Clock, schema: str, secret: bytes) -> None:
         self._clock = clock
+        self.values = KeyedValues(secret)
         self._reads = Database(url, _READERS, schema)
         self._writes = Database(url, _WRITERS, schema, self._confirm)
         # The step that follows makes durable what arrives here.
@@ -91,15 +93,17 @@ class PostgresLog:
 
     @classmethod
     async def open(
-        cls, url: str, clock: Clock, schema: str = SCHEMA, tasks: Tasks = PLAIN
-    ) -> PostgresLog:
-        """Open or create the log, and follow it in the background until closed.
+        cls, url: str, clock: Clock, schema: str = SCHEMA, tasks: Tasks = PLAIN, *,
+        secret: bytes = b"",
+    ) -> PostgresLog:  # fmt: skip
+        """Open or create the log, and follow it in the background until closed. `secret` is that
+        of its keyed values, the same for all gateways of one log.
 
         Raises `Unavailable` if the database cannot be reached, `GatewayError`
         if it cannot be used.
         """
         await migrate(url, schema)
-        log = cls(url, clock, schema)
+        log = cls(url, clock, schema, secret)
         try:
             await log._start(tasks)
         except BaseException:
@@ -147,18 +151,20 @@ class PostgresLog:
         batch = secrets.randbits(62) + 1
         now, head = self._micros(), self.head
         async with self._arriving:
-            await self._arrive([row_of(draft, batch, now) for draft in drafts])
+            await self._arrive([row_of(draft, self.values, batch, now) for draft in drafts])
         try:
-            first = await self._placed(batch, len(drafts))
-            if first is None:
+            step = await self._placed(batch, len(drafts))
+            if step is None:
                 return await self._places(batches, batch, head)
         except Unavailable as error:
             raise _unknown(error) from error
+        first = step.first
         self._acknowledged = (first, batch)
         results = []
         for drafts_of_one in batches:
-            count = len(drafts_of_one)
-            results.append(Appended(count, 0, first, first + count - 1) if count else _NOTHING)
+            count, last = len(drafts_of_one), first + len(drafts_of_one) - 1
+            conflicts = sum(first <= offset <= last for offset in step.conflicts)
+            results.append(Appended(count, 0, first, last, conflicts) if count else _NOTHING)
             first += count
         return results
 
@@ -193,8 +199,9 @@ class PostgresLog:
         self._sequencer.check()
         async with self._reads.connection("the log cannot be read") as connection:
             rows = await connection.fetch(
-                FIND, storable(event_id), None if tenant is None else storable(tenant), self.head
-            )
+                FIND, near(event_id), *self.values.range_of_id(event_id), storable(event_id),
+                None if tenant is None else storable(tenant), self.head,
+            )  # fmt: skip
         return events_of(rows, self._json_head)
 
     async def last_before(self, micros: int) -> int:
@@ -269,12 +276,12 @@ class PostgresLog:
                 raise _unknown(error) from error
             raise
 
-    async def _placed(self, batch: int, count: int) -> int | None:
-        """The first offset of a batch, or None if not all of it was placed here, or not whole."""
+    async def _placed(self, batch: int, count: int) -> Step | None:
+        """The step that placed a batch, or None if not all of it was placed here, or not whole."""
         while True:
             step = await self._sequencer.step(patient=True, mine=batch)
             if step.accepted == count:
-                return step.first
+                return step
             if step.accepted or not step.more:
                 while step.more:
                     step = await self._sequencer.step(patient=True)
@@ -286,33 +293,47 @@ class PostgresLog:
         """What became of each batch, when some ids were there already or another gateway's
         step placed them. `head` is where the log stood before they came."""
         drafts = list(chain.from_iterable(batches))
+        values = self.values
         ids, tenants = [draft.id for draft in drafts], [draft.tenant for draft in drafts]
+        keys = [values.key(draft.tenant, draft.id) for draft in drafts]
+        contents = [values.content(draft.content) for draft in drafts]
         async with self._writes.connection("the events cannot be found") as connection:
-            rows = await connection.fetch(PLACES, ids, tenants)
+            rows = await connection.fetch(
+                PLACES, [near(name) for name in ids], keys, contents, ids, tenants
+            )
             floor = await connection.fetchval("SELECT floor FROM newest_step()")
         places = {}
         for row in rows:
-            places[row["id"], row["tenant"]] = (row["offset"], row["batch"] == batch)
+            places[row["number"]] = row
             if self._acknowledged is None or row["offset"] > self._acknowledged[0]:
                 self._acknowledged = (row["offset"], row["batch"])
-        if floor <= head and any(name not in places for name in zip(ids, tenants, strict=True)):
+        if floor <= head and len(places) < len(drafts):
             # Not that retention has taken them already: the server went down before they were on
             # disk, and was back before the step.
             raise Unavailable("the events are not there", retry_after=1)
         results = []
-        seen = set()
+        seen: set[int] = set()
+        number = 0
         for one in batches:
-            accepted = 0
+            accepted = conflicts = 0
             offsets = []
             for draft in one:
-                name = (draft.id, draft.tenant)
-                # Retention may already have taken what was placed a moment ago.
-                offset, mine = places.get(name, (floor, True))
-                accepted += mine and name not in seen
-                seen.add(name)
-                offsets.append(offset)
+                number += 1
+                row = places.get(number)
+                if row is None:
+                    # Retention may already have taken what was placed a moment ago.
+                    accepted += 1
+                    offsets.append(floor)
+                    continue
+                offset, mine = row["offset"], row["batch"] == batch
+                if mine and offset not in seen:
+                    accepted += 1
+                    conflicts += row["id"] != draft.id
+                    seen.add(offset)
+                if mine or row["certain"]:
+                    offsets.append(offset)
             results.append(
-                Appended(accepted, len(one) - accepted, min(offsets), max(offsets))
+                Appended.at(accepted, len(one) - accepted, offsets, self.head, conflicts)
                 if one
                 else _NOTHING
             )

@@ -11,11 +11,12 @@ from typing import Any
 from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
+from gateway.store.identity import KeyedValues, near
 from gateway.store.postgres import original, storable
 
 ARRIVING = (
     "batch", "arrived_at", "severity", "has_time", "id", "tenant", "category", "action",
-    "outcome", "actor", "resources", "tail", "row_id",
+    "outcome", "actor", "resources", "tail", "row_id", "near", "key", "content",
 )  # fmt: skip
 
 # What is read of an event, for its JSON alone and for all of it.
@@ -41,23 +42,49 @@ SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
 """
 _PAGE_VALUES = 4
 
-# Bound by: the id, the tenant or null, the head.
+# The offset that an index told of, in the order of the columns of a page. Bound by: `near`, the
+# least and the greatest keyed value, the id, the tenant or null, the head.
 FIND = f"""
-SELECT "offset", recorded_at, it.*
-  FROM sequenced CROSS JOIN LATERAL (
+SELECT place."offset", sequenced.recorded_at, it.*
+  FROM (SELECT "offset" FROM sequenced WHERE near = $1 AND key BETWEEN $2 AND $3
+         UNION SELECT "offset" FROM renamed WHERE id = $4
+         UNION SELECT "offset" FROM sequenced WHERE id = $4) AS place
+  JOIN sequenced ON sequenced."offset" = place."offset"
+ CROSS JOIN LATERAL (
     SELECT {EVENT_COLUMNS} FROM event
-     WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq
+     WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq AND event.id = $4
   ) AS it
- WHERE id = $1 AND ($2::text IS NULL OR sequenced.tenant = $2) AND "offset" <= $3
+ WHERE ($5::text IS NULL OR it.tenant = $5) AND place."offset" <= $6
 """
 
-# Where events stand, by ids and tenants, and the batch that put them there.
+# Where events stand: by keyed values and, of those from before, by ids and tenants. With the
+# batch that put them there, and whether it is certain that they have the content asked for.
 PLACES = """
-SELECT asked.id, asked.tenant, "offset",
-       (SELECT batch FROM event WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq)
-           AS batch
-  FROM unnest($1::text[], $2::text[]) AS asked (id, tenant)
-  JOIN sequenced ON sequenced.id = asked.id AND sequenced.tenant = asked.tenant
+WITH asked AS (
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::text[])
+             WITH ORDINALITY AS asked (near, key, content, id, tenant, number)
+), found AS (
+    SELECT number, known.* FROM asked CROSS JOIN LATERAL (
+        SELECT "offset", xid, seq, sequenced.content = asked.content AS certain FROM sequenced
+         WHERE sequenced.near = asked.near AND sequenced.key = asked.key
+           AND coalesce(sequenced.content = asked.content, true)
+        UNION ALL
+        SELECT sequenced."offset", xid, seq, sequenced.content = asked.content
+          FROM renamed JOIN sequenced ON sequenced."offset" = renamed."offset"
+         WHERE renamed.id = asked.id AND renamed.tenant = asked.tenant
+           AND coalesce(sequenced.content = asked.content, true)
+        UNION ALL
+        SELECT "offset", xid, seq, false FROM sequenced
+         WHERE sequenced.id = asked.id AND sequenced.tenant = asked.tenant
+    ) AS known
+)
+SELECT DISTINCT ON (number) number, "offset", coalesce(certain, false) AS certain,
+       there.batch, there.id
+  FROM found
+ CROSS JOIN LATERAL (
+    SELECT batch, id FROM event WHERE event.xid = found.xid AND event.seq = found.seq
+  ) AS there
+ ORDER BY number, certain DESC NULLS LAST, "offset"
 """
 
 
@@ -68,11 +95,14 @@ def page_sql(columns: str, condition: str) -> str:
     return _PAGE.format(columns=columns, condition=numbered)
 
 
-def row_of(draft: Draft, batch: int, now: int, row_id: str | None = None) -> tuple[Any, ...]:
+def row_of(
+    draft: Draft, values: KeyedValues, batch: int, now: int, row_id: str | None = None
+) -> tuple[Any, ...]:
     """The columns `ARRIVING`."""
     return (
         batch, now, draft.severity, draft.has_time, draft.id, draft.tenant, draft.category,
         draft.action, draft.outcome, storable(draft.actor), draft.resources, draft.tail, row_id,
+        near(draft.id), values.key(draft.tenant, draft.id), values.content(draft.content),
     )  # fmt: skip
 
 

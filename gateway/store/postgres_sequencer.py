@@ -37,11 +37,13 @@ SELECT head, floor, (SELECT epoch FROM log), current_setting('transaction_read_o
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one step did for the batch it was asked about; `more` if it left rows behind."""
+    """What one step did for the batch it was asked about; `more` if it left rows behind.
+    `conflicts` are the offsets of the batch's events that stand under another id."""
 
     first: int
     accepted: int
     more: bool
+    conflicts: list[int]
 
 
 class Sequencer:
@@ -85,7 +87,7 @@ class Sequencer:
                 _LOGGER.warning("ids of rows of a followed table are taken; such rows come under "
                                 "ids that are made of their keys")  # fmt: skip
             self.renamed += row["renamed"]
-        return Step(row["first"] or 0, row["accepted"], row["more"])
+        return Step(row["first"] or 0, row["accepted"], row["more"], row["conflicts"])
 
     async def look(self) -> None:
         """Learn what has been placed, without placing anything."""

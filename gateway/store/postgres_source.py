@@ -17,6 +17,7 @@ import asyncpg
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
+from gateway.store.identity import KeyedValues
 from gateway.store.ports import Horizon
 from gateway.store.postgres import SCHEMA, Database, migrate
 from gateway.store.postgres_follow import HEAVY, ByHorizon, ByTransaction, Follower, Position
@@ -60,9 +61,10 @@ class TableSource:
 
     def __init__(
         self, database: Database, table: Table, mapping: RowMapping, follower: Follower,
-        clock: Clock,
+        clock: Clock, values: KeyedValues,
     ) -> None:  # fmt: skip
         self._database = database
+        self._values = values
         self._table = table
         self._mapping = mapping
         self._follower = follower
@@ -78,10 +80,10 @@ class TableSource:
 
     @classmethod
     async def open(
-        cls, url: str, source: Source, clock: Clock, schema: str = SCHEMA
+        cls, url: str, source: Source, clock: Clock, schema: str = SCHEMA, *, secret: bytes = b""
     ) -> TableSource:
-        """Raises `GatewayError` with the statement to run if the table is not prepared, and
-        `InvalidSetting` if columns are named that it does not have."""
+        """`secret` is that of the log. Raises `GatewayError` with the statement to run if the
+        table is not prepared, and `InvalidSetting` if columns are named that it does not have."""
         await migrate(url, schema)
         mapping = source.mapping()
         # The log's next step makes durable what arrives here. A client that hangs is let go soon.
@@ -102,7 +104,7 @@ class TableSource:
         except BaseException:
             await database.close()
             raise
-        return cls(database, table, mapping, follower, clock)
+        return cls(database, table, mapping, follower, clock, KeyedValues(secret))
 
     @property
     def name(self) -> str:
@@ -235,9 +237,8 @@ class TableSource:
             key = row["key"]
             before = self._follower.by_key or (again is not None and int(row["xid"]) < int(again))
             draft = self._mapping.draft(key, row["row"])
-            arriving.append(
-                row_of(draft, -batch if before else batch, now, self._mapping.row_id(key))
-            )
+            number = -batch if before else batch
+            arriving.append(row_of(draft, self._values, number, now, self._mapping.row_id(key)))
         await connection.copy_records_to_table("event", records=arriving, columns=ARRIVING)
 
 

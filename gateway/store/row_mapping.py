@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.errors import InvalidSetting
 from gateway.event import MAX_EVENT_BYTES, OUTCOMES, Draft
+from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.mapping.moments import utc_time
 from gateway.ingest.mapping.native import LONG, SHORT, Unmappable, action, category, text
@@ -99,7 +100,16 @@ class RowMapping:
         return self._paths
 
     def draft(self, key: str, row: str | None) -> Draft:
-        """The event of a row, as JSON text; None if the row is too large to be looked at."""
+        """The event of a row, as JSON text; None if the row is too large to be looked at.
+
+        Its content is the row, whatever becomes of the mapping.
+        """
+        record = self.row_id(key) if row is None else row
+        return msgspec.structs.replace(
+            self._event_of(key, row), content=record_digest(record.encode())
+        )
+
+    def _event_of(self, key: str, row: str | None) -> Draft:
         if row is None:
             return self._marked(key, {}, "the row is too large", None)
         values: dict[str, Any] = {}

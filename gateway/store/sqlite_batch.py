@@ -19,6 +19,7 @@ from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
 from gateway.store.ports import Appended
+from gateway.store.sqlite_dedup import Dedup, Known
 
 # ?1 the columns as a JSON array of arrays, ?2 all bodies in one blob, ?3 the head, ?4 the time.
 _INSERT_BATCH = """
@@ -34,6 +35,15 @@ FROM json_each(?1)
 _INSERT_ONE = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources, body"
+
+# Bound by: `near`, the least and the greatest value, the id.
+FIND = f"""
+SELECT {COLUMNS} FROM event WHERE id = ?4 AND offset IN (
+    SELECT offset FROM dedup WHERE near = ?1 AND key BETWEEN ?2 AND ?3
+    UNION SELECT offset FROM renamed WHERE id = ?4
+)
+"""
+FIND_OLD = f" UNION SELECT {COLUMNS} FROM event INDEXED BY event_id WHERE id = ?4"
 
 # The rows of one page. An aggregate takes its rows as they come, and these come in order.
 _PAGE = """
@@ -76,8 +86,11 @@ def json_head(epoch: str) -> bytes:
 class Group:
     """The batches of one transaction."""
 
-    def __init__(self, connection: apsw.Connection, head: int, size: int, now: int) -> None:
+    def __init__(
+        self, connection: apsw.Connection, dedup: Dedup, head: int, size: int, now: int
+    ) -> None:
         self._connection = connection
+        self._dedup = dedup
         self.head = head
         self.bytes = size
         # What was stored, and as what, if all of it was stored as it came.
@@ -87,16 +100,11 @@ class Group:
         self._stamp = format_rfc3339(now).encode()
 
     def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        """All at once; if some ids are there already, one by one."""
+        """All at once; if some ids may be there already, one by one."""
         drafts = [draft for batch in batches for draft in batch]
         bodies = [draft.stored(self._stamp) for draft in drafts]
         text = b"".join(bodies)
-        try:
-            self._connection.execute(
-                _INSERT_BATCH, (_columns(drafts, bodies), text, self.head, self._now)
-            )
-        except apsw.ConstraintError:
-            # SQLite has taken back the whole statement, and nothing but it.
+        if not self._all_fresh(drafts, bodies, text):
             return [self._append_singly(batch) for batch in batches]
         results = []
         for batch in batches:
@@ -106,26 +114,45 @@ class Group:
         self.drafts, self.bodies = drafts, bodies
         return results
 
+    def _all_fresh(self, drafts: Sequence[Draft], bodies: Sequence[bytes], text: bytes) -> bool:
+        """Store all of them if none may be there already."""
+        row = (_columns(drafts, bodies), text, self.head, self._now)
+        if not self._dedup.has_old:
+            if not self._dedup.add_all(drafts, self.head):
+                return False
+            self._connection.execute(_INSERT_BATCH, row)
+            return True
+        try:
+            # A savepoint: what the first statement did goes with the failure of the second.
+            with self._connection:
+                if not self._dedup.add_all(drafts, self.head):
+                    return False
+                self._connection.execute(_INSERT_BATCH, row)
+        except apsw.ConstraintError:
+            return False
+        return True
+
     def _append_singly(self, batch: Sequence[Draft]) -> Appended:
-        execute = self._connection.execute
         places = []
-        accepted = 0
+        accepted = conflicts = 0
         for draft in batch:
-            known = execute(
-                "SELECT offset FROM event WHERE id = ? AND tenant = ?", (draft.id, draft.tenant)
-            ).fetchone()
-            if known:
-                places.append(known[0])
+            judged = self._dedup.judge(draft)
+            if isinstance(judged, Known):
+                if judged.place is not None:
+                    places.append(judged.place)
                 continue
-            row = row_of(draft, self._now, self._stamp)
+            body = draft.stored(self._stamp, judged.id)
             self.head += 1
-            self.bytes += len(row[-1])
+            self.bytes += len(body)
             accepted += 1
-            execute(_INSERT_ONE, (self.head, *row))
+            conflicts += judged.taken
+            self._dedup.add(judged, draft.tenant, self.head)
+            row = row_of(draft, judged.id, self._now, body)
+            self._connection.execute(_INSERT_ONE, (self.head, *row))
             places.append(self.head)
-        if not places:
+        if not batch:
             return _NOTHING
-        return Appended(accepted, len(batch) - accepted, min(places), max(places))
+        return Appended.at(accepted, len(batch) - accepted, places, self.head, conflicts)
 
 
 _NOTHING = Appended(0, 0, 0, 0)
@@ -142,11 +169,11 @@ def _columns(drafts: Sequence[Draft], bodies: Sequence[bytes]) -> str:
     return orjson.dumps(columns).decode()
 
 
-def row_of(draft: Draft, now: int, stamp: bytes) -> tuple[Any, ...]:
+def row_of(draft: Draft, event_id: str, now: int, body: bytes) -> tuple[Any, ...]:
     """The parameters of `_INSERT_ONE` behind the offset."""
     return (
         now, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
-        draft.actor, draft.resources, draft.id, draft.stored(stamp),
+        draft.actor, draft.resources, event_id, body,
     )  # fmt: skip
 
 

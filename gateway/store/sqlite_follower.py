@@ -31,21 +31,22 @@ class SqliteFollower(SqliteReader):
     everything else goes on.
     """
 
-    def __init__(self, path: Path, link: Path, clock: Clock) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, link: Path, clock: Clock, secret: bytes) -> None:
+        super().__init__(path, secret)
         self._clock = clock
         self._link = WriterLink(link, clock, self._moved)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
     async def open(
-        cls, path: Path, link: Path, clock: Clock, tasks: Tasks = PLAIN
+        cls, path: Path, link: Path, clock: Clock, tasks: Tasks = PLAIN, *, secret: bytes = b""
     ) -> SqliteFollower:
-        """Follow the log at `path`, whose writer listens on the Unix socket `link`.
+        """Follow the log at `path`, whose writer listens on the Unix socket `link`. `secret` is
+        that of its keyed values.
 
         Raises `Unavailable` if there is no log yet. The writer may be away.
         """
-        follower = cls(path, link, clock)
+        follower = cls(path, link, clock, secret)
         try:
             sql = "SELECT epoch, head, floor FROM log"
             follower._opened(

@@ -6,6 +6,8 @@ one call, so that one sync to disk serves them all.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,26 +17,32 @@ import apsw
 
 from gateway.clock import Clock
 from gateway.cursor import new_epoch
+from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.store.folder import WriterLock
 from gateway.store.fresh import Fresh
 from gateway.store.ports import Appended, Narrowing, Page
 from gateway.store.sqlite import open_writer, unavailable, writing
 from gateway.store.sqlite_batch import Group
+from gateway.store.sqlite_dedup import Dedup
 from gateway.store.sqlite_reader import PAGE_BYTES, SqliteReader, one_row
 from gateway.store.sqlite_thread import SqliteThreads
+from gateway.tasks import PLAIN, Tasks, stop
 
 T = TypeVar("T")
 
 _TRIM_ROWS = 5_000
+_TAKE_UP_PAUSE = 0.01
+_AGAIN_SECONDS = 5.0
+_LOGGER = logging.getLogger(__name__)
 _STATE = "SELECT epoch, head, floor, bytes FROM log"
 
 
 class SqliteLog(SqliteReader):
     """`Log` in one SQLite file. Use `await SqliteLog.open(...)`."""
 
-    def __init__(self, path: Path, clock: Clock, lock: WriterLock) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, clock: Clock, lock: WriterLock, secret: bytes) -> None:
+        super().__init__(path, secret)
         self._clock = clock
         self._lock = lock
         # What is to be stored waits as long as the queue before it lets it.
@@ -42,17 +50,25 @@ class SqliteLog(SqliteReader):
         self._fresh = Fresh()
         # What the file holds: known to the writer thread alone, which never waits for the loop.
         self._written = self._trimmed = self._bytes = self._recorded_at = 0
+        self._dedup: Dedup
+        self._taking_up: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock, lock: WriterLock | None = None) -> SqliteLog:
+    async def open(
+        cls, path: Path, clock: Clock, lock: WriterLock | None = None, tasks: Tasks = PLAIN, *,
+        secret: bytes = b"",
+    ) -> SqliteLog:  # fmt: skip
         """Open or create the log, and take the right to write it, unless `lock` is that right.
+        `secret` is that of its keyed values, always the same for one log.
 
         Raises `FolderLocked` when another process has it.
         """
-        log = cls(path, clock, lock or WriterLock(path))
+        log = cls(path, clock, lock or WriterLock(path), secret)
         try:
             row = await log._writer.run(lambda connection: one_row(connection, _STATE))
             log._opened(*row[:3])
+            if log._dedup.has_old:
+                log._taking_up = tasks.run("old_event_ids", log._take_up_old)
         except BaseException:
             log._writer.close()
             log._close_readers()
@@ -88,6 +104,8 @@ class SqliteLog(SqliteReader):
         return deleted
 
     async def close(self) -> None:
+        if self._taking_up is not None:
+            await stop([self._taking_up])
         self._writer.close()
         self._close_readers()
         self._lock.release()
@@ -107,6 +125,9 @@ class SqliteLog(SqliteReader):
                 connection.execute(
                     "INSERT OR IGNORE INTO log VALUES (1, ?, 0, 0, 0)", (new_epoch(),)
                 )
+                self._dedup = Dedup(connection, self._values)
+                if self._dedup.has_old:
+                    self._dedup.take_up_old()
             _, self._written, self._trimmed, self._bytes = one_row(connection, _STATE)
             newest = connection.execute(
                 "SELECT recorded_at FROM event ORDER BY offset DESC LIMIT 1"
@@ -124,7 +145,7 @@ class SqliteLog(SqliteReader):
         now = max(self._recorded_at, int(self._clock.now() * 1_000_000))
         try:
             with writing(connection):
-                group = Group(connection, self._written, self._bytes, now)
+                group = Group(connection, self._dedup, self._written, self._bytes, now)
                 results = group.append(batches)
                 connection.execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
         except apsw.IOError:
@@ -132,6 +153,25 @@ class SqliteLog(SqliteReader):
             raise
         self._written, self._bytes, self._recorded_at = group.head, group.bytes, now
         return results, group
+
+    async def _take_up_old(self) -> None:
+        """Enter the events from before there were keyed values, some at a time."""
+        more = True
+        while more:
+            try:
+                more = await self._on_writer(self._take_up_some, "ids of old events cannot be kept")
+                await self._clock.sleep(_TAKE_UP_PAUSE)
+            except Unavailable as error:
+                _LOGGER.warning("%s; trying again", error.detail)
+                await self._clock.sleep(_AGAIN_SECONDS)
+
+    def _take_up_some(self, connection: apsw.Connection) -> bool:
+        try:
+            with writing(connection):
+                return self._dedup.take_up_old()
+        except apsw.IOError:
+            self._writer.drop()
+            raise
 
     def _trim(
         self, connection: apsw.Connection, before_micros: int | None, max_bytes: int | None
@@ -148,10 +188,11 @@ class SqliteLog(SqliteReader):
         execute = connection.execute
         floor, size, deleted = self._trimmed, self._bytes, 0
         oldest: list[Any] = execute(
-            "SELECT offset, recorded_at, length(body) FROM event ORDER BY offset LIMIT ?",
+            "SELECT offset, recorded_at, length(body), id, tenant FROM event "
+            "ORDER BY offset LIMIT ?",
             (_TRIM_ROWS,),
         ).fetchall()
-        for offset, recorded_at, length in oldest:
+        for offset, recorded_at, length, *_ in oldest:
             too_old = before_micros is not None and recorded_at < before_micros
             too_much = max_bytes is not None and size > max_bytes
             if not (too_old or too_much):
@@ -159,6 +200,8 @@ class SqliteLog(SqliteReader):
             floor, size, deleted = offset, size - length, deleted + 1
         if deleted:
             with writing(connection):
+                gone = [(offset, name, tenant) for offset, _, _, name, tenant in oldest[:deleted]]
+                self._dedup.forget(floor, gone)
                 execute("DELETE FROM event WHERE offset <= ?", (floor,))
                 execute("UPDATE log SET floor = ?, bytes = ?", (floor, size))
             self._trimmed, self._bytes = floor, size

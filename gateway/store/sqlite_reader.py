@@ -16,11 +16,14 @@ from typing import Any, TypeVar
 import apsw
 
 from gateway.event import Event
+from gateway.store.identity import KeyedValues, near
 from gateway.store.narrow import Bound, exact_sql, narrow_sql
 from gateway.store.ports import Lines, Narrowing, Overtaken, Page
 from gateway.store.sqlite import open_reader, unavailable
 from gateway.store.sqlite_batch import (
     COLUMNS,
+    FIND,
+    FIND_OLD,
     SIZES,
     event_of,
     events_of,
@@ -28,6 +31,7 @@ from gateway.store.sqlite_batch import (
     read_events_sql,
     read_lines_sql,
 )
+from gateway.store.sqlite_dedup import HAS_TEXT_INDEX
 from gateway.store.sqlite_thread import SqliteThreads
 
 T = TypeVar("T")
@@ -50,8 +54,9 @@ class SqliteReader:
     # Whether a file takes writes is only known by writing.
     trouble = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, secret: bytes) -> None:
         self._path = path
+        self._values = KeyedValues(secret)
         self._small = SqliteThreads("log-small-reader", self._open_reader)
         self._large = SqliteThreads(
             "log-reader",
@@ -130,15 +135,13 @@ class SqliteReader:
         return Lines(text or b"", count, last if count == rows else until)
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
-        condition, bound = "id = ?", [event_id]
-        if tenant is not None:
-            condition, bound = "id = ? AND tenant = ?", [event_id, tenant]
-        sql = f"SELECT {COLUMNS} FROM event WHERE {condition} AND offset <= {self._head}"
-        head = self._json_head
-        return await self._read(
-            self._large,
-            lambda connection: [event_of(row, head) for row in connection.execute(sql, bound)],
-        )
+        bound = (near(event_id), *self._values.range_of_id(event_id), event_id)
+        rows = await self._read(self._large, lambda connection: _find(connection, bound))
+        return [
+            event_of(row, self._json_head)
+            for row in rows
+            if row[0] <= self._head and tenant in (None, row[1])
+        ]
 
     async def last_before(self, micros: int) -> int:
         # What is written but not yet announced is not there yet.
@@ -231,6 +234,12 @@ class SqliteReader:
 def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:
     """The one row of a query that always has one."""
     return connection.execute(sql, bound).fetchone()
+
+
+def _find(connection: apsw.Connection, bound: tuple[int | bytes | str, ...]) -> list[Any]:
+    with connection:
+        has_old = connection.execute(HAS_TEXT_INDEX).fetchone()
+        return connection.execute(FIND + FIND_OLD if has_old else FIND, bound).fetchall()
 
 
 def _last_before(connection: apsw.Connection, micros: int) -> int:

@@ -1,0 +1,44 @@
+"""Content of an event: what its producer sent, in one form whatever the spelling around it.
+
+Two sendings have the same content if they differ in the order of members, in
+white space between tokens or in escapes within strings alone. Numbers count as
+they are spelled. Members that the gateway fills in are no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import orjson
+
+_SORTED = orjson.OPT_SORT_KEYS
+_RECORD = b"record\n"
+
+
+def _spelled(text: str) -> Any:
+    return orjson.Fragment(text.encode())
+
+
+_AS_SPELLED = json.JSONDecoder(parse_int=_spelled, parse_float=_spelled)
+
+
+def canonical(item: bytes) -> bytes:
+    """Strict JSON with sorted members, without white space, with its numbers as spelled."""
+    return orjson.dumps(_AS_SPELLED.decode(item.decode()), option=_SORTED)
+
+
+def canonical_of(decoded: Any) -> bytes:
+    """`canonical` of JSON that is the same bytes when it is decoded and encoded again."""
+    return orjson.dumps(decoded, option=_SORTED)
+
+
+def content_digest(canonical: bytes) -> bytes:
+    """Digest of an event as it was sent."""
+    return hashlib.sha256(canonical).digest()
+
+
+def record_digest(canonical: bytes) -> bytes:
+    """Digest of the record that an event was mapped from: no mapping is part of it."""
+    return hashlib.sha256(_RECORD + canonical).digest()

@@ -1,0 +1,159 @@
+"""Which events are in the embedded log already, and where: by keyed values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import apsw
+import orjson
+
+from gateway.event import Draft
+from gateway.store.identity import KeyedValues, near, other_id
+
+# ?1 `near` of each as a JSON array, ?2 key and content of each in one blob, ?3 the head.
+_INSERT = """
+INSERT INTO dedup
+SELECT value, substr(?2, key * 32 + 1, 16), ?3 + key + 1,
+       nullif(substr(?2, key * 32 + 17, 16), zeroblob(16))
+FROM json_each(?1)
+"""
+_INSERT_ONE = "INSERT INTO dedup VALUES (?, ?, ?, ?)"
+_RENAME = "INSERT INTO renamed VALUES (?, ?, ?, ?, ?, ?)"
+_KNOWN = """
+SELECT offset, content FROM dedup WHERE near = ?1 AND key = ?2
+UNION ALL SELECT offset, content FROM renamed WHERE near = ?1 AND key = ?2
+UNION ALL SELECT offset, content FROM renamed WHERE id = ?3 AND tenant = ?4
+"""
+_IS_RENAMED = "SELECT 1 FROM renamed WHERE id = ? AND tenant = ?"
+_ANY_RENAMED = """
+SELECT 1 FROM json_each(?1) AS it
+ WHERE EXISTS (SELECT 1 FROM renamed WHERE near = it.value
+                                       AND renamed.key = substr(?2, it.key * 32 + 1, 16))
+    OR EXISTS (SELECT 1 FROM renamed WHERE id = json_extract(?3, '$[' || it.key || ']'))
+ LIMIT 1
+"""
+_BY_TEXT = "SELECT offset FROM event INDEXED BY event_id WHERE id = ? AND tenant = ?"
+HAS_TEXT_INDEX = "SELECT 1 FROM sqlite_master WHERE name = 'event_id'"
+_OLD = """
+SELECT id, tenant, offset FROM event INDEXED BY event_id WHERE (id, tenant) > (?, ?)
+ ORDER BY id, tenant LIMIT ?
+"""
+_OLD_EVENTS_AT_ONCE = 2_000
+_NO_CONTENT = bytes(16)
+
+
+class Known(NamedTuple):
+    """A duplicate. `place` is None where only the ids are known to be the same: then the
+    event may be one that its sender knows nothing of."""
+
+    place: int | None
+
+
+class Placing(NamedTuple):
+    """How an event that is no duplicate goes in: under which id."""
+
+    id: str
+    near: int
+    key: bytes
+    content: bytes | None
+    taken: bool
+
+
+class Dedup:
+    """The keyed values of a log file, for the thread that writes it."""
+
+    def __init__(self, connection: apsw.Connection, values: KeyedValues) -> None:
+        self._connection = connection
+        self._values = values
+        self._last = ("", "")
+        self.has_old = bool(connection.execute(HAS_TEXT_INDEX).fetchone())
+
+    def add_all(self, drafts: Sequence[Draft], head: int) -> bool:
+        """Enter all of them behind `head`; False, and none, if one may be known already."""
+        nears = orjson.dumps([near(draft.id) for draft in drafts]).decode()
+        packed = []
+        for draft in drafts:
+            packed.append(self._values.key(draft.tenant, draft.id))
+            packed.append(self._values.content(draft.content) or _NO_CONTENT)
+        values = b"".join(packed)
+        execute = self._connection.execute
+        if execute("SELECT 1 FROM renamed LIMIT 1").fetchone():
+            ids = orjson.dumps([draft.id for draft in drafts]).decode()
+            if execute(_ANY_RENAMED, (nears, values, ids)).fetchone():
+                return False
+        try:
+            execute(_INSERT, (nears, values, head))
+        except apsw.ConstraintError:
+            # SQLite has taken back the whole statement, and nothing but it.
+            return False
+        return True
+
+    def judge(self, draft: Draft) -> Known | Placing:
+        """Whether an event is known, or else the id under which it goes in."""
+        place, key = near(draft.id), self._values.key(draft.tenant, draft.id)
+        content = self._values.content(draft.content)
+        execute = self._connection.execute
+        rows: list[Any] = execute(_KNOWN, (place, key, draft.id, draft.tenant)).fetchall()
+        for offset, known in rows:
+            if known is not None and known == content:
+                return Known(offset)
+        if rows and (content is None or any(known is None for _, known in rows)):
+            return Known(None)
+        if not rows and self.has_old and execute(_BY_TEXT, (draft.id, draft.tenant)).fetchone():
+            return Known(None)
+        if not rows:
+            return Placing(draft.id, place, key, content, False)
+        assert content is not None
+        name = other_id(draft.id, content)
+        while execute(_IS_RENAMED, (name, draft.tenant)).fetchone():
+            # Two contents whose values begin alike.
+            content_of_name = self._values.content(name.encode())
+            assert content_of_name is not None
+            name = other_id(draft.id, content_of_name)
+        return Placing(name, place, key, content, True)
+
+    def add(self, placing: Placing, tenant: str, offset: int) -> None:
+        """Enter an event that was judged so."""
+        name, place, key, content, taken = placing
+        if taken:
+            self._connection.execute(_RENAME, (offset, name, tenant, place, key, content))
+        else:
+            self._connection.execute(_INSERT_ONE, (place, key, offset, content))
+
+    def forget(self, upto: int, events: Sequence[tuple[int, str, str]]) -> None:
+        """Take out events that are deleted: all up to an offset, as offset, id and tenant."""
+        execute = self._connection.execute
+        renamed = {
+            row[0] for row in execute("SELECT offset FROM renamed WHERE offset <= ?", (upto,))
+        }
+        rows: list[tuple[Any, ...]] = [
+            (near(name), self._values.key(tenant, name), offset)
+            for offset, name, tenant in events
+            if offset not in renamed
+        ]
+        self._connection.executemany(
+            "DELETE FROM dedup WHERE near = ? AND key = ? AND offset = ?", rows
+        )
+        if renamed:
+            execute("DELETE FROM renamed WHERE offset <= ?", (upto,))
+
+    def take_up_old(self) -> bool:
+        """Enter some of the events from before there were keyed values; False if none is left.
+
+        Runs in a transaction of the caller's.
+        """
+        if not self.has_old:
+            return False
+        execute = self._connection.execute
+        rows: list[Any] = execute(_OLD, (*self._last, _OLD_EVENTS_AT_ONCE)).fetchall()
+        if not rows:
+            execute("DROP INDEX IF EXISTS event_id")
+            self.has_old = False
+            return False
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO dedup VALUES (?, ?, ?, NULL)",
+            [(near(name), self._values.key(tenant, name), place) for name, tenant, place in rows],
+        )
+        self._last = rows[-1][:2]
+        return True
