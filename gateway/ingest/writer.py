@@ -40,6 +40,8 @@ class Writer:
     def __init__(self, log: Log, *, queue_events: int, queue_bytes: int) -> None:
         # Called each time that something has been stored.
         self.on_store: Callable[[], None] = lambda: None
+        # Events that stand under another id than they were sent with.
+        self.conflicts = 0
         self._log = log
         self._queue_events = queue_events
         self._queue_bytes = queue_bytes
@@ -129,6 +131,7 @@ class Writer:
             if told is not error:
                 raise
         else:
+            self.conflicts += sum(appended.conflicts for appended in results)
             at = 0
             for waiting in group:
                 end = at + len(waiting.batches)

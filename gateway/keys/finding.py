@@ -17,7 +17,7 @@ INVALID_GRANT = "invalid_grant"
 SIGNALS = (
     "denials", "forbidden_categories", "probing", "rate_limited", "wrong_secret", "dormant_woke",
     "new_network", "revoked_presented", "drained_presented", "deep_replay", "silent_consumer",
-    "new_operator", "odd_hour", VOLUME, REQUEST_VOLUME, INVALID_GRANT,
+    "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME, INVALID_GRANT,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600
@@ -28,7 +28,7 @@ _WINDOWS = dict.fromkeys(
 _WINDOW = 6 * _HOUR
 _SEVERITY = {
     "forbidden_categories": 4, "probing": 4, "wrong_secret": 4, "drained_presented": 2,
-    "silent_consumer": 2, "rate_limited": 2, REQUEST_VOLUME: 2,
+    "silent_consumer": 2, "rate_limited": 2, "id_conflict": 2, REQUEST_VOLUME: 2,
 }  # fmt: skip
 _OFTEN_SECONDS = 60
 

@@ -25,12 +25,11 @@ from gateway.store.identity import KeyedValues, near
 from gateway.store.narrow import exact_sql, narrow_sql
 from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
+from gateway.store.postgres_places import FIND, PLACES, asked_places, found_places
 from gateway.store.postgres_rows import (
     ARRIVING,
     EVENT_COLUMNS,
-    FIND,
     JSON_COLUMNS,
-    PLACES,
     bound_values,
     events_of,
     lines_of,
@@ -293,51 +292,17 @@ class PostgresLog:
         """What became of each batch, when some ids were there already or another gateway's
         step placed them. `head` is where the log stood before they came."""
         drafts = list(chain.from_iterable(batches))
-        values = self.values
-        ids, tenants = [draft.id for draft in drafts], [draft.tenant for draft in drafts]
-        keys = [values.key(draft.tenant, draft.id) for draft in drafts]
-        contents = [values.content(draft.content) for draft in drafts]
         async with self._writes.connection("the events cannot be found") as connection:
-            rows = await connection.fetch(
-                PLACES, [near(name) for name in ids], keys, contents, ids, tenants
-            )
+            rows = await connection.fetch(PLACES, *asked_places(drafts, self.values))
             floor = await connection.fetchval("SELECT floor FROM newest_step()")
-        places = {}
         for row in rows:
-            places[row["number"]] = row
             if self._acknowledged is None or row["offset"] > self._acknowledged[0]:
                 self._acknowledged = (row["offset"], row["batch"])
-        if floor <= head and len(places) < len(drafts):
+        if floor <= head and len(rows) < len(drafts):
             # Not that retention has taken them already: the server went down before they were on
             # disk, and was back before the step.
             raise Unavailable("the events are not there", retry_after=1)
-        results = []
-        seen: set[int] = set()
-        number = 0
-        for one in batches:
-            accepted = conflicts = 0
-            offsets = []
-            for draft in one:
-                number += 1
-                row = places.get(number)
-                if row is None:
-                    # Retention may already have taken what was placed a moment ago.
-                    accepted += 1
-                    offsets.append(floor)
-                    continue
-                offset, mine = row["offset"], row["batch"] == batch
-                if mine and offset not in seen:
-                    accepted += 1
-                    conflicts += row["id"] != draft.id
-                    seen.add(offset)
-                if mine or row["certain"]:
-                    offsets.append(offset)
-            results.append(
-                Appended.at(accepted, len(one) - accepted, offsets, self.head, conflicts)
-                if one
-                else _NOTHING
-            )
-        return results
+        return found_places(batches, batch, rows, floor=floor, head=self.head)
 
     async def _page(
         self, columns: str, after: int, until: int, limit: int, condition: str,

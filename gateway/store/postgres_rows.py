@@ -42,51 +42,6 @@ SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
 """
 _PAGE_VALUES = 4
 
-# The offset that an index told of, in the order of the columns of a page. Bound by: `near`, the
-# least and the greatest keyed value, the id, the tenant or null, the head.
-FIND = f"""
-SELECT place."offset", sequenced.recorded_at, it.*
-  FROM (SELECT "offset" FROM sequenced WHERE near = $1 AND key BETWEEN $2 AND $3
-         UNION SELECT "offset" FROM renamed WHERE id = $4
-         UNION SELECT "offset" FROM sequenced WHERE id = $4) AS place
-  JOIN sequenced ON sequenced."offset" = place."offset"
- CROSS JOIN LATERAL (
-    SELECT {EVENT_COLUMNS} FROM event
-     WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq AND event.id = $4
-  ) AS it
- WHERE ($5::text IS NULL OR it.tenant = $5) AND place."offset" <= $6
-"""
-
-# Where events stand: by keyed values and, of those from before, by ids and tenants. With the
-# batch that put them there, and whether it is certain that they have the content asked for.
-PLACES = """
-WITH asked AS (
-    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::text[])
-             WITH ORDINALITY AS asked (near, key, content, id, tenant, number)
-), found AS (
-    SELECT number, known.* FROM asked CROSS JOIN LATERAL (
-        SELECT "offset", xid, seq, sequenced.content = asked.content AS certain FROM sequenced
-         WHERE sequenced.near = asked.near AND sequenced.key = asked.key
-           AND coalesce(sequenced.content = asked.content, true)
-        UNION ALL
-        SELECT sequenced."offset", xid, seq, sequenced.content = asked.content
-          FROM renamed JOIN sequenced ON sequenced."offset" = renamed."offset"
-         WHERE renamed.id = asked.id AND renamed.tenant = asked.tenant
-           AND coalesce(sequenced.content = asked.content, true)
-        UNION ALL
-        SELECT "offset", xid, seq, false FROM sequenced
-         WHERE sequenced.id = asked.id AND sequenced.tenant = asked.tenant
-    ) AS known
-)
-SELECT DISTINCT ON (number) number, "offset", coalesce(certain, false) AS certain,
-       there.batch, there.id
-  FROM found
- CROSS JOIN LATERAL (
-    SELECT batch, id FROM event WHERE event.xid = found.xid AND event.seq = found.seq
-  ) AS there
- ORDER BY number, certain DESC NULLS LAST, "offset"
-"""
-
 
 def page_sql(columns: str, condition: str) -> str:
     """The statement for a page; `condition` has `?` for its values."""

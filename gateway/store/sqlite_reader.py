@@ -239,7 +239,8 @@ def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:
 def _find(connection: apsw.Connection, bound: tuple[int | bytes | str, ...]) -> list[Any]:
     with connection:
         has_old = connection.execute(HAS_TEXT_INDEX).fetchone()
-        return connection.execute(FIND + FIND_OLD if has_old else FIND, bound).fetchall()
+        rows = connection.execute(FIND + FIND_OLD if has_old else FIND, bound).fetchall()
+    return rows
 
 
 def _last_before(connection: apsw.Connection, micros: int) -> int:

@@ -17,7 +17,7 @@ from gateway.event import Draft
 from gateway.match.scope import EVERYTHING, Scope
 from gateway.store import sqlite_log, sqlite_reader
 from gateway.store.ports import Appended, Narrowing, Overtaken
-from gateway.store.sqlite import open_reader, open_writer
+from gateway.store.sqlite import open_reader, open_writer, scripts
 from gateway.store.sqlite_log import SqliteLog
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(path: Path, clock: FakeC
     assert caught.value.code == "schema_too_new"
     connection = apsw.Connection(str(path))
     assert connection.pragma("user_version") == 99
-    connection.pragma("user_version", 1)
+    connection.pragma("user_version", len(scripts("sqlite_log")))
     connection.close()
     await (await SqliteLog.open(path, clock)).close()
 

@@ -18,6 +18,7 @@ from gateway.keys.key import Key
 from gateway.keys.role import Role
 from gateway.store.folder import WriterLock
 from gateway.store.sqlite import migrate, scripts
+from gateway.store.sqlite_dedup import HAS_TEXT_INDEX
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
 
@@ -57,14 +58,14 @@ async def test_keys_of_every_earlier_version_are_kept(tmp_path: Path, version: i
     await keys.close()
 
 
-@pytest.mark.parametrize("version", range(1, len(scripts("sqlite_log")) + 1))
-async def test_a_log_of_every_earlier_version_keeps_its_epoch_and_its_events(
+@pytest.mark.parametrize("version", range(1, len(scripts("sqlite_log"))))
+async def test_a_log_of_every_earlier_version_keeps_its_epoch_its_events_and_their_ids(
     tmp_path: Path, draft: MakeDraft, version: int
 ) -> None:
     path = tmp_path / "log.db"
     with made(path, "sqlite_log", version) as connection:
         connection.execute("INSERT INTO log VALUES (1, 'k3f9xq7m2p', 1, 0, 100)")
-        one = draft(id="a")
+        one = draft(id="a", reason="from before")
         body = one.stored(b"2026-01-31T12:00:00.000000Z")
         connection.execute(
             "INSERT INTO event VALUES (1, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -76,8 +77,10 @@ async def test_a_log_of_every_earlier_version_keeps_its_epoch_and_its_events(
     assert (log.epoch, log.head) == ("k3f9xq7m2p", 1)
     [appended] = await log.append([[draft(id="a"), draft(id="b")]])
     assert (appended.accepted, appended.duplicates) == (1, 1)
+    assert appended.first == 2, "nothing tells where the old event of that id stands"
     page = await log.read(0, 2, limit=10)
     assert [event.members()["id"] for event in page.events] == ["a", "b"]
+    assert [event.offset for event in await log.find("a", None)] == [1]
     await log.close()
 
 
@@ -139,7 +142,7 @@ def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Pa
 
     said = run().splitlines()
     assert said == [
-        f"{data}/log.db: version 1, up to date",
+        f"{data}/log.db: from version 1 to 2 (sqlite_log_002)",
         f"{data}/keys.db: from version 1 to 3 (sqlite_keys_002, sqlite_keys_003)",
         f"{data}/usage.db: not there yet",
     ]
@@ -148,3 +151,38 @@ def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Pa
     with pytest.raises(FolderLocked):
         run()
     lock.release()
+
+
+async def test_ids_of_old_events_are_taken_up_bit_by_bit_while_the_log_is_used(
+    tmp_path: Path, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store.sqlite_dedup._OLD_EVENTS_AT_ONCE", 10)
+    path = tmp_path / "log.db"
+    count = 95
+    with made(path, "sqlite_log", 1) as connection:
+        connection.execute("INSERT INTO log VALUES (1, 'k3f9xq7m2p', ?, 0, 100)", (count,))
+        for place in range(1, count + 1):
+            one = draft(id=f"e{place}", tenant=f"t{place % 3}")
+            connection.execute(
+                "INSERT INTO event VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (place, one.tenant, one.category, one.action, one.outcome, one.severity, one.actor,
+                 one.resources, one.id, one.stored(b"2026-01-31T12:00:00.000000Z")),
+            )  # fmt: skip
+    connection.close()
+    log = await SqliteLog.open(path, SystemClock())
+    again = [draft(id=f"e{place}", tenant=f"t{place % 3}", reason="x") for place in range(1, 96)]
+    assert (await log.append([again, [draft(id="new")]]))[0].duplicates == count
+    assert log._taking_up is not None
+    await log._taking_up
+    assert not _has_text_index(path)
+    assert (await log.append([again]))[0].duplicates == count
+    for place in (1, 50, 95):
+        assert [one.offset for one in await log.find(f"e{place}", None)] == [place]
+    assert await log.trim(2**62, None) == count + 1
+    assert (await log.append([again]))[0].accepted == count
+    await log.close()
+
+
+def _has_text_index(path: Path) -> bool:
+    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+        return bool(connection.execute(HAS_TEXT_INDEX).fetchone())

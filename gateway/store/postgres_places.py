@@ -1,0 +1,106 @@
+"""Where events stand in PostgreSQL: by their ids, and by their keyed values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.event import Draft
+from gateway.store.identity import KeyedValues, near
+from gateway.store.ports import Appended
+from gateway.store.postgres_rows import EVENT_COLUMNS
+
+# The offset that an index told of, in the order of the columns of a page. Bound by: `near`, the
+# least and the greatest keyed value, the id, the tenant or null, the head.
+FIND = f"""
+SELECT place."offset", sequenced.recorded_at, it.*
+  FROM (SELECT "offset" FROM sequenced WHERE near = $1 AND key BETWEEN $2 AND $3
+         UNION SELECT "offset" FROM renamed WHERE id = $4
+         UNION SELECT "offset" FROM sequenced WHERE id = $4) AS place
+  JOIN sequenced ON sequenced."offset" = place."offset"
+ CROSS JOIN LATERAL (
+    SELECT {EVENT_COLUMNS} FROM event
+     WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq AND event.id = $4
+  ) AS it
+ WHERE ($5::text IS NULL OR it.tenant = $5) AND place."offset" <= $6
+"""
+
+# Where events stand: by keyed values and, of those from before, by ids and tenants. With the
+# batch that put them there, and whether it is certain that they have the content asked for.
+PLACES = """
+WITH asked AS (
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::text[])
+             WITH ORDINALITY AS asked (near, key, content, id, tenant, number)
+), found AS (
+    SELECT number, known.* FROM asked CROSS JOIN LATERAL (
+        SELECT "offset", xid, seq, sequenced.content = asked.content AS certain FROM sequenced
+         WHERE sequenced.near = asked.near AND sequenced.key = asked.key
+           AND coalesce(sequenced.content = asked.content, true)
+        UNION ALL
+        SELECT sequenced."offset", xid, seq, sequenced.content = asked.content
+          FROM renamed JOIN sequenced ON sequenced."offset" = renamed."offset"
+         WHERE renamed.id = asked.id AND renamed.tenant = asked.tenant
+           AND coalesce(sequenced.content = asked.content, true)
+        UNION ALL
+        SELECT "offset", xid, seq, false FROM sequenced
+         WHERE sequenced.id = asked.id AND sequenced.tenant = asked.tenant
+    ) AS known
+)
+SELECT DISTINCT ON (number) number, "offset", coalesce(certain, false) AS certain,
+       there.batch, there.id
+  FROM found
+ CROSS JOIN LATERAL (
+    SELECT batch, id FROM event WHERE event.xid = found.xid AND event.seq = found.seq
+  ) AS there
+ ORDER BY number, certain DESC NULLS LAST, "offset"
+"""
+
+
+def asked_places(drafts: Sequence[Draft], values: KeyedValues) -> tuple[list[Any], ...]:
+    """What `PLACES` is bound by."""
+    return (
+        [near(draft.id) for draft in drafts],
+        [values.key(draft.tenant, draft.id) for draft in drafts],
+        [values.content(draft.content) for draft in drafts],
+        [draft.id for draft in drafts],
+        [draft.tenant for draft in drafts],
+    )
+
+
+def found_places(
+    batches: Sequence[Sequence[Draft]],
+    number: int,
+    rows: Sequence[Any],
+    *,
+    floor: int,
+    head: int,
+) -> list[Appended]:
+    """What became of each batch, by rows of `PLACES`; `number` is that of what came with them."""
+    places = {row["number"]: row for row in rows}
+    results = []
+    seen: set[int] = set()
+    nth = 0
+    for batch in batches:
+        accepted = conflicts = 0
+        offsets = []
+        for draft in batch:
+            nth += 1
+            row = places.get(nth)
+            if row is None:
+                # Retention may already have taken what was placed a moment ago.
+                accepted += 1
+                offsets.append(floor)
+                continue
+            offset, mine = row["offset"], row["batch"] == number
+            if mine and offset not in seen:
+                accepted += 1
+                conflicts += row["id"] != draft.id
+                seen.add(offset)
+            if mine or row["certain"]:
+                offsets.append(offset)
+        if batch:
+            duplicates = len(batch) - accepted
+            results.append(Appended.at(accepted, duplicates, offsets, head, conflicts))
+        else:
+            results.append(Appended(0, 0, 0, 0))
+    return results
