@@ -22,7 +22,8 @@ from gateway.store.ports import Log
 class FolderSink:
     """Appends to the log of a data folder; raises `FolderLocked` while a gateway runs on it."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, mapped: bool = False) -> None:
+        self._mapped = mapped
         clock = SystemClock()
         settings = load(None, os.environ, {"data": str(data)})
         DataFolder(settings.data)
@@ -44,7 +45,7 @@ class FolderSink:
         refused: list[Refusal] = []
         for index, line in enumerate(lines):
             try:
-                drafts.append(decode_event(line, self._ids))
+                drafts.append(decode_event(line, self._ids, mapped=self._mapped))
             except Refused as error:
                 refused.append(Refusal(index, error.path, error.reason))
         [appended] = self._runner.run(self._log.append([drafts]))

@@ -27,7 +27,8 @@ class HttpSink:
 
     A gateway that is busy or away is asked again, at most eight times, after
     the time it names or a growing, jittered one. `notice` is told of every
-    wait; `sleep` takes seconds.
+    wait; `sleep` takes seconds. `mapped`: the events are made from the records under their
+    `data`, which alone tell a repeat.
     """
 
     def __init__(
@@ -35,12 +36,13 @@ class HttpSink:
         url: str,
         key: str,
         *,
+        mapped: bool = False,
         notice: Callable[[str], None] = lambda text: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = split_url(url)
         self._url = url
-        self._path = parts.path.rstrip("/") + "/v1/events"
+        self._path = parts.path.rstrip("/") + "/v1/events" + ("?content=data" if mapped else "")
         self._headers = {
             "Authorization": f"Bearer {key}",
             "Content-Type": "application/x-ndjson",

@@ -107,7 +107,7 @@ def import_command(
         raise InvalidRequest(f"--tenant {tenant}: a tenant is 1 to 64 of a-z, 0-9, `.`, `_`, `-`")
     _check_refused_file(refused_file, files)
     with _progress(files) as (advance, say), RefusedFiles(refused_file) as refused:
-        sink = make_sink(url, key_file, data, say)
+        sink = make_sink(url, key_file, data, say, mapped=format_name != "native")
         try:
             lines = EventLines(format_name, tenant)
             importer = Importer(lines, sink, refused, batch=batch, progress=advance)
@@ -120,18 +120,24 @@ def import_command(
 
 
 def make_sink(
-    url: str | None, key_file: Path | None, data: Path | None, notice: Callable[[str], None]
+    url: str | None,
+    key_file: Path | None,
+    data: Path | None,
+    notice: Callable[[str], None],
+    *,
+    mapped: bool,
 ) -> Sink:
-    """The way in: the folder `data` if given, else the gateway at `url`."""
+    """The way in: the folder `data` if given, else the gateway at `url`. `mapped`: the records
+    under `data` alone tell a repeat."""
     if data is not None:
         if url is not None or key_file is not None:
             raise InvalidRequest("--data writes into a folder: leave out --url and --key-file")
         from gateway.cli.folder_sink import FolderSink
 
-        return FolderSink(data)
+        return FolderSink(data, mapped=mapped)
     from gateway.cli.http_sink import HttpSink
 
-    return HttpSink(url or DEFAULT_URL, read_key(key_file), notice=notice)
+    return HttpSink(url or DEFAULT_URL, read_key(key_file), notice=notice, mapped=mapped)
 
 
 def _run(importer: Importer, files: tuple[str, ...]) -> None:

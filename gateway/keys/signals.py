@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from gateway.keys.trace import News, Trace, is_deep, joined
+from gateway.keys.use import Use
 
 DENIALS = 5
 DENIALS_SECONDS = 600
@@ -48,6 +49,11 @@ class Sign(msgspec.Struct, frozen=True):
     count: int = 1
     data: dict[str, Any] = {}
     operator: str = ""
+
+
+def id_conflict(use: Use, count: int) -> Sign:
+    """So many events of a request had ids that other events had."""
+    return Sign("id_conflict", use.at, count, {"address": use.address, "client": use.client})
 
 
 def judge(before: Trace, news: News) -> tuple[Trace, list[Sign]]:

@@ -141,10 +141,10 @@ class News:
         self.used_at = max(self.used_at, at)
         self.address, self.client = address or self.address, client or self.client
 
-    def say(self, signal: str, at: float, data: dict[str, Any]) -> None:
+    def say(self, signal: str, at: float, data: dict[str, Any], times: int = 1) -> None:
         """Something happened that says it all."""
         count = self.certain[signal][0] if signal in self.certain else 0
-        self.certain[signal] = (count + 1, at, data)
+        self.certain[signal] = (count + times, at, data)
         self.urgent = True
 
     def followed_by(self, later: News) -> News:

@@ -107,7 +107,7 @@ class Traces:
 
     def say(self, key_id: str, sign: Sign) -> None:
         """Something was found of a key that is not in its uses."""
-        self._news_of(key_id).say(sign.signal, sign.at, sign.data)
+        self._news_of(key_id).say(sign.signal, sign.at, sign.data, sign.count)
         self._urgent[key_id] = None
 
     async def of(self, key_id: str) -> Trace:

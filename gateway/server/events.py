@@ -17,6 +17,7 @@ from gateway.ingest.decode import decode_events, refused_events, split_body
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import ACCESS
 from gateway.keys.policy import View, compiled
+from gateway.keys.signals import id_conflict
 from gateway.keys.use import INGESTED, PULLED, READ, Use
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
@@ -25,7 +26,7 @@ from gateway.server.body import media_type, read_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.position import find_begin
 from gateway.server.problem import json_response
-from gateway.server.query import Query, parse_page, parse_tenant
+from gateway.server.query import Query, parse_ingest, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.store.ports import Overtaken
 
@@ -46,7 +47,8 @@ async def ingest(request: web.Request) -> web.Response:
     """`POST /v1/events`."""
     context = request.app[CONTEXT]
     limits = context.settings.ingest
-    _, view = await context.authenticator.authorize(request, "ingest")
+    key, view = await context.authenticator.authorize(request, "ingest")
+    mapped = parse_ingest(request.query.items())
     kind = media_type(request, ("application/json", *NDJSON_TYPES))
     body = await read_body(
         request,
@@ -54,7 +56,7 @@ async def ingest(request: web.Request) -> web.Response:
         seconds=context.settings.server.body_timeout,
     )
     items = split_body(body, lines=kind in NDJSON_TYPES, most=limits.max_request_events)
-    drafts = await _decode(items, context.clock)
+    drafts = await _decode(items, context.clock, mapped)
     use = request[USE]
     _check_granted(drafts, view, use)
     if context.followed is not None:
@@ -62,6 +64,9 @@ async def ingest(request: web.Request) -> web.Response:
     appended = await context.writer.append(drafts)
     use.action, use.events, use.duplicates = INGESTED, appended.accepted, appended.duplicates
     use.begin, use.end = appended.first - 1, appended.last
+    if appended.conflicts:
+        # Its sender is told nothing: the other event may be one that it may not see.
+        context.watchdog.traces.say(key.id, id_conflict(use, appended.conflicts))
     epoch = context.log.epoch
     return json_response(
         {
@@ -156,14 +161,15 @@ async def by_id(request: web.Request) -> web.Response:
     )
 
 
-async def _decode(items: list[bytes], clock: Clock) -> list[Draft]:
+async def _decode(items: list[bytes], clock: Clock, mapped: bool) -> list[Draft]:
     if len(items) <= _DECODE_AT_ONCE:
-        return decode_events(items, new_ids(clock.now))
+        return decode_events(items, new_ids(clock.now), mapped=mapped)
     drafts: list[Draft] = []
     errors = []
     for start in range(0, len(items), _DECODE_AT_ONCE):
         try:
-            drafts += decode_events(items[start : start + _DECODE_AT_ONCE], new_ids(clock.now))
+            some = items[start : start + _DECODE_AT_ONCE]
+            drafts += decode_events(some, new_ids(clock.now), mapped=mapped)
         except InvalidEvents as refused:
             errors += [
                 {**error, "index": error["index"] + start} for error in refused.members["errors"]

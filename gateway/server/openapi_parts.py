@@ -18,6 +18,11 @@ def _many(about: str, **schema: Any) -> Schema:
 
 _PATTERN = "`*` is one segment, `**` any number and only last. May repeat: one of them holds."
 _PARAMETERS: dict[str, Schema] = {
+    "content": {
+        "description": "What tells a repeat from another event with the same id: the whole event "
+        "as it was sent, or the record under `data` alone, for who maps records of others.",
+        "schema": {"enum": ["event", "data"], "default": "event"},
+    },
     "tenant": _many(f"Tenants; {_PATTERN}"),
     "category": _many(f"Categories, such as `auth.*`; {_PATTERN}"),
     "action": _many(f"Actions, such as `user.*`; {_PATTERN}"),

@@ -17,7 +17,7 @@ from gateway.server.openapi_parts import (
     says,
 )
 from gateway.server.openapi_schemas import TEXT, Schema, listed, named
-from gateway.server.query import BY_ID, FINDINGS, HISTORY, PAGE, STREAM
+from gateway.server.query import BY_ID, FINDINGS, HISTORY, INGEST, PAGE, STREAM
 
 SMALL_BODY = (408, 413, 415)
 USAGE = ("window", "step")
@@ -71,8 +71,8 @@ PATHS: dict[str, dict[str, Schema]] = {
             "ingest", "Send events: one, an array, or lines. All or nothing.",
             {201: says("All events are stored durably.", named("Ingested"))},
             (*SMALL_BODY, 422), tag="events",
-            parameters=[{"name": "Content-Encoding", "in": "header",
-                         "schema": {"enum": ["identity", "gzip"]}}],
+            parameters=[*query(INGEST), {"name": "Content-Encoding", "in": "header",
+                                         "schema": {"enum": ["identity", "gzip"]}}],
             body={"content": {
                 JSON: {"schema": {"oneOf": [named("NewEvent"),
                                             listed(named("NewEvent"), minItems=1)]}},

@@ -25,6 +25,8 @@ _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "o
 STREAM = (*_BOTH, *RESUME, "follow", "consumer")
 PAGE = (*_BOTH, "follow", "consumer", "wait")
 BY_ID = ("tenant",)
+INGEST = ("content",)
+CONTENTS = ("event", "data")
 HISTORY = ("after", "limit")
 FINDINGS = ("key", "signal", "state", "limit")
 MAX_LIMIT_PAGE = 10_000
@@ -88,6 +90,15 @@ def parse_page(pairs: Pairs, now: float) -> Query:
 def parse_tenant(pairs: Pairs) -> str | None:
     """The one parameter that an event by id may have."""
     return _one(_collect(pairs, BY_ID), "tenant")
+
+
+def parse_ingest(pairs: Pairs) -> bool:
+    """Whether the content of the events sent is the record under their `data`, from which
+    somebody has mapped them."""
+    content = _one(_collect(pairs, INGEST), "content")
+    if content not in (None, *CONTENTS):
+        raise InvalidRequest(f"content: one of {', '.join(CONTENTS)}", parameter="content")
+    return content == "data"
 
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:

@@ -112,14 +112,13 @@ async def test_a_repeated_request_stores_nothing_and_names_the_same_cursors(
 async def test_duplicates_within_a_request_and_beside_new_events_are_counted(
     gateway: Gateway,
 ) -> None:
-    await gateway.send(event(id="old", reason="the first stands"))
-    answer = await gateway.send(
-        event(id="new"), event(id="old", reason="not this"), event(id="new", reason="nor this")
-    )
+    old = event(id="old", reason="sent before")
+    await gateway.send(old)
+    answer = await gateway.send(event(id="new"), old, event(id="new"))
     assert (answer["accepted"], answer["duplicates"]) == (1, 2)
     events = await stored(gateway)
     assert [(one["id"], one.get("reason")) for one in events] == [
-        ("old", "the first stands"),
+        ("old", "sent before"),
         ("new", None),
     ]
     assert answer["first_cursor"] == events[0]["cursor"]

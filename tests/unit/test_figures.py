@@ -19,6 +19,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         position=position,
         overdue=lambda: 0,
     )
+    writer = SimpleNamespace(conflicts=0)
     record = SimpleNamespace(uses=0, written=0, waiting=0)
     watchdog = SimpleNamespace(findings=SimpleNamespace(found=0))
     log = SimpleNamespace(head=head, floor=1, trouble=None)
@@ -34,6 +35,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         limits=limits,
         shared=shared,
         followed=None,
+        writer=writer,
         tasks=SimpleNamespace(errors={}),
     )
 
