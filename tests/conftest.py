@@ -23,6 +23,7 @@ from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
 from gateway.store.sqlite_thread import SqliteThreads
 from tests.leftovers import nothing_is_left_behind
+from tests.services.postgres import CLUSTERS
 
 # Examples are found again by the printed blob, not by a folder of them.
 settings.register_profile("here", deadline=None, database=None, print_blob=True)
@@ -41,12 +42,19 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(2 * (os.cpu_count() or 1), _MOST_WORKERS)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What tests write need not last: in memory, where there is room, they wait for no disk."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
     if roomy and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
+    if CLUSTERS not in os.environ:
+        # Of the process that starts the others, which inherit it.
+        folder = tempfile.mkdtemp(prefix="gateway-clusters-")
+        # Servers do not run as root.
+        os.chmod(folder, 0o1777)
+        os.environ[CLUSTERS] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 class Together(LoadScopeScheduling):

@@ -29,6 +29,9 @@ from tests.services.ports import free_port
 
 _OLDEST = 15
 _USER = "gateway"
+# Names a folder in the environment, in which clusters are kept to be copied: that costs a fraction
+# of making one.
+CLUSTERS = "GATEWAY_TESTS_CLUSTERS"
 # Ends the server and removes its folder when its input ends: with us, even if we are killed.
 _GUARD = """
 cat > /dev/null
@@ -57,10 +60,19 @@ class PostgresServer:
     """One running server. Use as a context manager, or call `close`.
 
     `url("name")` names a database of it; `version` is its major one. With `durable` it syncs to
-    disk as in production; without, it is quicker and loses nothing but power failures.
+    disk as in production; without, it is quicker and loses nothing but power failures. Servers of
+    a version are copies of one cluster and have its system identifier, unless `own_identifier`.
     """
 
-    def __init__(self, programs: Path, *, durable: bool = False, **settings: str) -> None:
+    def __init__(
+        self,
+        programs: Path,
+        *,
+        durable: bool = False,
+        own_identifier: bool = False,
+        **settings: str,
+    ) -> None:
+        self._own_identifier = own_identifier
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._identity = _unprivileged(self.folder)
         self._guard = subprocess.Popen(
@@ -81,10 +93,22 @@ class PostgresServer:
             raise
 
     def _make(self) -> None:
+        """Make a cluster, or copy the one of its version that another server has made."""
+        shared = os.environ.get(CLUSTERS) if not self._own_identifier else None
+        kept = Path(shared or self.folder, self.version)
+        if shared and kept.exists():
+            self._run_at("cp", "--archive", str(kept), "data")
+            return
         self._run(
             "initdb", "--pgdata=data", f"--username={_USER}", "--auth=trust",
             "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions",
         )  # fmt: skip
+        if shared:
+            ready = f"{kept}-{self.port}"
+            self._run_at("cp", "--archive", "data", ready)
+            with suppress(OSError):
+                # Another process may have been quicker; its one is as good.
+                os.rename(ready, kept)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
@@ -146,8 +170,11 @@ class PostgresServer:
         self.close()
 
     def _run(self, program: str, *arguments: str) -> None:
+        self._run_at(str(self._programs / program), *arguments)
+
+    def _run_at(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._programs / program, *arguments],
+            [program, *arguments],
             cwd=self.folder, capture_output=True, text=True, timeout=patience(60), **self._identity,
         )  # fmt: skip
         if done.returncode:
@@ -193,7 +220,9 @@ def servers(**settings: str) -> Iterator[Callable[[str], PostgresServer]]:
         def server(major: str) -> PostgresServer:
             if major not in started:
                 programs = installations()[major]
-                started[major] = stack.enter_context(PostgresServer(programs, **settings))
+                started[major] = stack.enter_context(
+                    PostgresServer(programs, own_identifier=True, **settings)
+                )
             return started[major]
 
         yield server
