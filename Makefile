@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test check lint format bench bench-quick clean
+.PHONY: run test test-thorough check lint format bench bench-quick clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.made: pyproject.toml constraints.txt
@@ -28,6 +28,10 @@ run: $(VENV)/.made
 test: $(VENV)/.made-dev
 	@$(BIN)/python tests/setup_clients.py
 	@$(BIN)/python -m pytest -n auto
+
+test-thorough: $(VENV)/.made-dev
+	@$(BIN)/python tests/setup_clients.py
+	@TEST_EXAMPLES=thorough $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.made-dev format lint
 	@$(BIN)/python -m pytest -n auto -m "not slow" tests/unit tests/contract tests/server tests/simulation

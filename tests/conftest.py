@@ -22,11 +22,14 @@ from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
 from gateway.store.sqlite_thread import SqliteThreads
+from tests.examples import examples
 from tests.leftovers import nothing_is_left_behind
 from tests.services.postgres import CLUSTERS
 
 # Examples are found again by the printed blob, not by a folder of them.
-settings.register_profile("here", deadline=None, database=None, print_blob=True)
+settings.register_profile(
+    "here", deadline=None, database=None, print_blob=True, max_examples=examples(200)
+)
 settings.load_profile("here")
 
 START = 1_700_000_000.0

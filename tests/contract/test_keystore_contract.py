@@ -22,6 +22,7 @@ from gateway.keys.role import Role
 from gateway.keys.stored_grant import read_grant
 from gateway.store.ports import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
+from tests.examples import examples
 from tests.machine_time import patience
 
 Connect = Callable[[], Awaitable[KeyStore]]
@@ -228,7 +229,7 @@ async def test_roles_are_put_replaced_and_removed_and_their_version_rises(
     assert set((await one.roles_since(-1))[1]) == {"soc", "other"}
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["make", "revoke", "look"]), st.integers(0, 4))))
 async def test_whoever_follows_the_changes_knows_every_key_as_it_is(
     connect_keys: Connect, steps: list[tuple[str, int]]

@@ -21,6 +21,7 @@ from gateway.keys.key import Key
 from gateway.keys.role import Role
 from gateway.store.ports import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
+from tests.examples import examples
 
 Connect = Callable[[], Awaitable[KeyStore]]
 ROOT = Path(__file__).parents[2]
@@ -214,7 +215,7 @@ async def test_notes_change_no_key_and_wait_for_no_record(keys: KeyStore) -> Non
     assert await waiting(keys) == ["key-a-1"]
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from("ab"), st.integers(1, 9))))
 async def test_nobody_elses_addition_to_a_note_is_lost(
     connect_keys: Connect, steps: list[tuple[int, str, int]]

@@ -14,6 +14,7 @@ from gateway.clock import parse_rfc3339
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.event import Draft, Event
 from gateway.store.ports import Appended, Log, Page
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -222,7 +223,7 @@ items = st.tuples(names, st.sampled_from(["t1", "t2"]))
 groups = st.lists(st.lists(items, max_size=5), max_size=3)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(appends=st.lists(groups, max_size=4))
 async def test_any_appends_leave_each_identity_once_in_the_order_of_its_arrival(
     new_log: NewLog, draft: MakeDraft, appends: list[list[list[tuple[str, str]]]]

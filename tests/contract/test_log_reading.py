@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.match.scope import EVERYTHING, Scope, all_of, any_of
 from gateway.store.ports import Log, Narrowing, Overtaken, Page
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -76,7 +77,7 @@ async def test_a_read_gives_what_lies_between(
     assert (offsets(page), page.reached) == (list(read), reached)
 
 
-@settings(max_examples=25, suppress_health_check=FRESH_LOG)
+@settings(max_examples=examples(25), suppress_health_check=FRESH_LOG)
 @given(
     count=st.integers(0, 300),
     floor=st.integers(0, 50),
@@ -173,7 +174,7 @@ async def long_log(log: Log, draft: MakeDraft) -> Log:
     return await filled(log, draft, 150)
 
 
-@settings(max_examples=40, suppress_health_check=FRESH_LOG)
+@settings(max_examples=examples(40), suppress_health_check=FRESH_LOG)
 @given(
     wanted=scopes,
     allowed=st.lists(scopes, min_size=1, max_size=3).map(tuple),
@@ -265,7 +266,7 @@ async def test_an_event_is_found_by_id_and_tenant(log: Log, draft: MakeDraft) ->
     assert [event.offset for event in await log.find("y", "default")] == [3]
 
 
-@settings(max_examples=25, suppress_health_check=FRESH_LOG)
+@settings(max_examples=examples(25), suppress_health_check=FRESH_LOG)
 @given(
     steps=st.lists(st.sampled_from([0.0, 0.0, 0.000_001, 0.5, 1.0, -2.0, 60.0]), max_size=12),
     floor=st.integers(0, 6),

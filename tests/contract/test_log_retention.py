@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.event import Draft
 from gateway.store.ports import Appended, Log, Overtaken, Page
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -149,7 +150,7 @@ async def test_deletions_at_once_never_move_the_floor_back(log: Log, draft: Make
     assert log.floor == 40
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(0, 300), min_size=1, max_size=20),
     most=st.integers(0, 5000),

@@ -17,6 +17,7 @@ from gateway.shared.limits import Concurrency, Daily, Decision, Rate
 from gateway.shared.ports import Lease, Shared
 from gateway.shared.windows import Row
 from tests.contract.sharing import ADAPTERS, StillClock, adapter
+from tests.examples import examples
 from tests.services.valkey import Valkey
 
 # Past a moment that a decision named, by more than the rounding of microseconds.
@@ -160,7 +161,7 @@ async def test_a_request_given_up_by_its_client_harms_nobody(shared: Shared) -> 
     assert 2 <= await allowed(shared, rate, "k", 10) <= 3
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @pytest.mark.parametrize("name", ADAPTERS)
 @given(
     count=st.integers(1, 400),

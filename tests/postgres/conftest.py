@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import asyncpg
 import pytest
 
+from tests.examples import examples
 from tests.services.postgres import PostgresServer, installations, servers
 
 
@@ -31,8 +32,9 @@ def postgres(major: str, server_of: Callable[[str], PostgresServer]) -> Postgres
 
 @pytest.fixture
 def rows(major: str) -> int:
-    """How many rows many writers put in: on the newest version as many as are promised."""
-    return 200_000 if major == max(installations(), key=int) else 50_000
+    """How many rows many writers put in: on the newest version, in a thorough run, as many as are
+    promised."""
+    return examples(200_000 if major == max(installations(), key=int) else 50_000, share=10)
 
 
 @pytest.fixture

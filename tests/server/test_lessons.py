@@ -20,7 +20,7 @@ async def test_resuming_near_the_head_reads_nothing_before_its_cursor(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     """A replay that begins at the oldest event grows with the log, and ends at a cap."""
-    await gateway.send_many(20_000)
+    await gateway.send_many(4000)
     last = (await gateway.pull(from_="now"))["cursor"]
     cursor = cursor_at(last, offset_of(last) - 5)
     log, reads = gateway.context.log, []
@@ -37,7 +37,7 @@ async def test_resuming_near_the_head_reads_nothing_before_its_cursor(
     for name in ("read", "read_lines"):
         noted(name)
     stream = await open_stream(gateway, transport, after=cursor)
-    assert [one["data"]["n"] for one in await stream.take(5)] == list(range(19_995, 20_000))
+    assert [one["data"]["n"] for one in await stream.take(5)] == list(range(3995, 4000))
     assert min(reads) >= offset_of(cursor)
     assert 1 <= len(reads) <= 4
 

@@ -34,6 +34,8 @@ from masked_worlds import (
 )
 from masked_worlds import request as http
 
+from tests.examples import examples
+
 pytestmark = pytest.mark.slow
 ACCEPT = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
 WAYS = (*ACCEPT, "", "audit.v1", "audit.v1.batch")
@@ -141,7 +143,7 @@ def parameters(draw: st.DrawFn) -> list[tuple[str, str]]:
     return chosen
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(
     parameters(), st.sampled_from(READERS), st.sampled_from(["application/json", ACCEPT["ndjson"]])
 )
@@ -153,7 +155,7 @@ def test_pages_are_alike(
     note(str(answer[9:12]))
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(
     parameters(), st.sampled_from(READERS), st.sampled_from(WAYS), st.none() | offsets,
     st.booleans(),
@@ -184,7 +186,7 @@ def test_streams_are_alike(
         alike(worlds, http("GET", target, key, f"Accept: {ACCEPT[way]}", *headers))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(parameters(), st.sampled_from(STREAMING))
 def test_tickets_and_their_streams_are_alike(
     worlds: Worlds, params: list[tuple[str, str]], reader: str
@@ -205,7 +207,7 @@ def test_tickets_and_their_streams_are_alike(
     assert answers[0] == answers[1]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.sampled_from([f"event-{n:03}" for n in range(COUNT)] + [*GUESSES, MARK[:4], "event-999"]),
     st.sampled_from(READERS),
@@ -215,7 +217,7 @@ def test_events_by_id_are_alike(worlds: Worlds, name: str, reader: str, query: s
     alike(worlds, http("GET", f"/v1/events/{quote(name, safe='')}{query}", worlds.keys[reader]))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_what_administration_tells_is_alike(worlds: Worlds, data: st.DataObject) -> None:
     """Explanations, simulations of any grants, and documents of keys that see everything."""

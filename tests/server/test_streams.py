@@ -14,6 +14,7 @@ from gateway_client import Event, GatewayClient, cursor_at, event, offset_of
 from gateways import Gateway, Start
 from open_streams import ACCEPT, TRANSPORTS, Refused, open_stream
 
+from tests.examples import examples
 from tests.machine_time import Stopwatch
 
 every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -51,7 +52,7 @@ async def test_events_appended_while_connecting_are_neither_lost_nor_repeated(
     gateway: Gateway, transport: str
 ) -> None:
     async with producing(gateway):
-        for _ in range(40):
+        for _ in range(examples(40)):
             stream = await open_stream(gateway, transport)
             events = await stream.take(9)
             stream.close()
@@ -64,7 +65,7 @@ async def test_the_past_goes_over_into_the_present_without_gap_or_repetition(
     gateway: Gateway, transport: str
 ) -> None:
     async with producing(gateway):
-        for attempt in range(15):
+        for attempt in range(examples(15, least=6)):
             where: dict[str, Any] = {"from_": "start"} if attempt % 3 else {"since": "1s"}
             stream = await open_stream(gateway, transport, category="billing", **where)
             await stream.take(30 * attempt + 30)
@@ -80,7 +81,7 @@ async def test_reconnecting_at_any_moment_loses_and_repeats_nothing(
     cursor = (await gateway.pull())["cursor"]
     found: list[int] = []
     async with producing(gateway):
-        for attempt in range(25):
+        for attempt in range(examples(25)):
             stream = await open_stream(gateway, transport, category="auth", after=cursor)
             await stream.take(attempt % 7 + 1)
             (stream.close if attempt % 2 else stream.reset)()
@@ -252,7 +253,8 @@ async def test_too_many_streams_are_503_until_one_ends(start: Start, transport: 
 
 async def test_hundreds_of_streams_come_and_go_without_a_trace(gateway: Gateway) -> None:
     async with producing(gateway):
-        for _ in range(3):
+        rounds = examples(3, least=2)
+        for _ in range(rounds):
             opening = [open_stream(gateway, name, from_="start") for name in TRANSPORTS * 20]
             streams = await asyncio.gather(*opening)
             for stream in streams:
@@ -261,7 +263,7 @@ async def test_hundreds_of_streams_come_and_go_without_a_trace(gateway: Gateway)
                 stream.reset()
             await gateway.streams_become(0)
     opened = await gateway.metric("streams_opened_total")
-    assert opened == await gateway.metric("streams_ended_total") == 3 * 20 * len(TRANSPORTS)
+    assert opened == await gateway.metric("streams_ended_total") == rounds * 20 * len(TRANSPORTS)
 
 
 async def test_a_websocket_is_freed_when_its_client_closes_and_stops_reading(

@@ -283,10 +283,13 @@ def signal_month(kind: str, seed: int, wanted: str | None = None) -> tuple[dict[
 # The tables
 
 
-def evaluation(seeds: int = 2) -> str:
+SEEDS = 2
+
+
+def evaluation() -> str:
     from synthetic_requests import tables
 
-    return "\n".join([*volume_table(seeds), "", *tables(seeds), "", *signal_table()])
+    return "\n".join([*volume_table(SEEDS), "", *tables(SEEDS), "", *signal_table()])
 
 
 def volume_table(seeds: int) -> list[str]:
@@ -298,19 +301,21 @@ def volume_table(seeds: int) -> list[str]:
         "| false alarms a key and month |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name in VOLUMES:
-        ten = [volume_month(name, seed, times=10) for seed in range(seeds)]
-        twenty = [volume_month(name, seed, times=20) for seed in range(seeds)]
-        delays = sorted(delay for one in ten for delay in one.delays)
-        median = f"{delays[len(delays) // 2]} min" if delays else "-"
-        false = sum(one.false for one in ten) / seeds
-        cells = [
-            name, _of(ten, lambda one: len(one.delays)), _of(ten, lambda one: one.within_five),
-            median, _of(twenty, lambda one: len(one.delays)),
-            _of(twenty, lambda one: one.within_five), f"{false:.1f}",
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return lines + [volume_row(name, seeds) for name in VOLUMES]
+
+
+def volume_row(name: str, seeds: int) -> str:
+    ten = [volume_month(name, seed, times=10) for seed in range(seeds)]
+    twenty = [volume_month(name, seed, times=20) for seed in range(seeds)]
+    delays = sorted(delay for one in ten for delay in one.delays)
+    median = f"{delays[len(delays) // 2]} min" if delays else "-"
+    false = sum(one.false for one in ten) / seeds
+    cells = [
+        name, _of(ten, lambda one: len(one.delays)), _of(ten, lambda one: one.within_five),
+        median, _of(twenty, lambda one: len(one.delays)),
+        _of(twenty, lambda one: one.within_five), f"{false:.1f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
 
 
 def _of(results: list[VolumeResult], count: Callable[[VolumeResult], int]) -> str:

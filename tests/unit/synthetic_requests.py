@@ -66,15 +66,17 @@ def request_table(seeds: int) -> list[str]:
         "| requests | found | within 5 min | median | false alarms a key and month |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name in REQUESTS:
-        months = [request_month(name, seed) for seed in range(seeds)]
-        delays = sorted(delay for one in months for delay in one.delays)
-        of = f"of {sum(one.spikes for one in months)}"
-        median = f"{delays[len(delays) // 2]} min" if delays else "-"
-        within = sum(one.within_five for one in months)
-        false = sum(one.false for one in months) / seeds
-        lines.append(f"| {name} | {len(delays)} {of} | {within} {of} | {median} | {false:.1f} |")
-    return lines
+    return lines + [request_row(name, seeds) for name in REQUESTS]
+
+
+def request_row(name: str, seeds: int) -> str:
+    months = [request_month(name, seed) for seed in range(seeds)]
+    delays = sorted(delay for one in months for delay in one.delays)
+    of = f"of {sum(one.spikes for one in months)}"
+    median = f"{delays[len(delays) // 2]} min" if delays else "-"
+    within = sum(one.within_five for one in months)
+    false = sum(one.false for one in months) / seeds
+    return f"| {name} | {len(delays)} {of} | {within} {of} | {median} | {false:.1f} |"
 
 
 # The command line: people with their hours

@@ -17,6 +17,7 @@ from gateway.keys.grant import Grant, When, parse_grant
 from gateway.keys.mask import Masks
 from gateway.keys.policy import Allowed, decide_grants
 from gateway.match.scope import Scope
+from tests.examples import examples
 
 MakeEvent = Callable[..., Event]
 NOON, NIGHT = 1_700_049_600.0, 1_700_092_800.0  # 2023-11-15, 12:00 and 24:00 UTC
@@ -183,7 +184,7 @@ def holders_and_wanted(draw: st.DrawFn) -> tuple[tuple[Grant, ...], tuple[Grant,
     return tuple(holder), tuple(wanted)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(holders_and_wanted())
 def test_what_is_covered_shows_nothing_that_the_holder_does_not_see(
     event: MakeEvent, both: tuple[tuple[Grant, ...], tuple[Grant, ...]]

@@ -18,6 +18,7 @@ from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant, grants_of_key
 from gateway.keys.policy import Allowed, decide
 from gateway.match.scope import Described
+from tests.examples import examples
 
 MakeEvent = Callable[..., Event]
 NOON, NIGHT = 1_700_049_600.0, 1_700_092_800.0  # 2023-11-15, 12:00 and 24:00 UTC
@@ -269,7 +270,7 @@ any_grants = st.lists(
 ).map(tuple)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     own=any_grants,
     of_role=any_grants,

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 
 from gateway.errors import InvalidFilter
 from gateway.match.expression import Filter, compile_filter
+from tests.examples import examples
 
 _STRINGS = cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
 _MIXED = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
@@ -52,7 +53,7 @@ def _verdict(true: Filter, false: Filter, event: dict[str, Any]) -> bool | None:
     return False if false.matches(event) else None
 
 
-@settings(_SEEDED, max_examples=500)
+@settings(_SEEDED, max_examples=examples(500))
 @given(filters(), several_events(12))
 def test_filters_and_googles_cel_agree_on_generated_events(
     source: str, tried: list[dict[str, Any]]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidFilter
 from gateway.match.expression import compile_filter
+from tests.examples import examples
 
 _SEEDED = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -34,25 +35,25 @@ def _assert_compiles_or_is_refused(source: str) -> None:
     assert verdict is True or (verdict is False and not refused)
 
 
-@settings(_SEEDED, max_examples=400)
+@settings(_SEEDED, max_examples=examples(400))
 @given(st.text(max_size=60))
 def test_any_text_compiles_or_is_refused(source: str) -> None:
     _assert_compiles_or_is_refused(source)
 
 
-@settings(_SEEDED, max_examples=400)
+@settings(_SEEDED, max_examples=examples(400))
 @given(st.lists(st.sampled_from([*_FRAGMENTS, " "]), max_size=40))
 def test_any_sequence_of_fragments_compiles_or_is_refused(fragments: list[str]) -> None:
     _assert_compiles_or_is_refused(" ".join(fragments))
 
 
-@settings(_SEEDED, max_examples=150)
+@settings(_SEEDED, max_examples=examples(150))
 @given(st.sampled_from([*_FRAGMENTS, "!-", "a[", "[[", "?a:", "x.exists(x,"]), st.integers(1, 4096))
 def test_any_fragment_repeated_compiles_or_is_refused(fragment: str, times: int) -> None:
     _assert_compiles_or_is_refused((fragment * times)[:4096])
 
 
-@settings(_SEEDED, max_examples=200)
+@settings(_SEEDED, max_examples=examples(200))
 @given(filters(), st.integers(0, 400), st.sampled_from([*_FRAGMENTS, ""]), st.integers(0, 5))
 def test_a_damaged_filter_compiles_or_is_refused(
     source: str, position: int, fragment: str, cut: int
@@ -60,7 +61,7 @@ def test_a_damaged_filter_compiles_or_is_refused(
     _assert_compiles_or_is_refused(source[:position] + fragment + source[position + cut :])
 
 
-@settings(_SEEDED, max_examples=200)
+@settings(_SEEDED, max_examples=examples(200))
 @given(filters(), several_events(8))
 def test_the_canonical_text_is_the_same_filter(source: str, tried: list[dict[str, Any]]) -> None:
     written = compile_filter(source)
@@ -96,7 +97,7 @@ _conditions = st.recursive(
 )
 
 
-@settings(_SEEDED, max_examples=400)
+@settings(_SEEDED, max_examples=examples(400))
 @given(_conditions, several_events(20))
 def test_what_matches_has_the_values_of_the_equalities(
     source: str, tried: list[dict[str, Any]]
@@ -111,7 +112,7 @@ def test_what_matches_has_the_values_of_the_equalities(
                 assert found_there in values
 
 
-@settings(_SEEDED, max_examples=200)
+@settings(_SEEDED, max_examples=examples(200))
 @given(filters(), several_events(8))
 def test_members_that_are_not_read_do_not_matter(source: str, tried: list[dict[str, Any]]) -> None:
     found = compile_filter(source)

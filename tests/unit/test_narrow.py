@@ -16,6 +16,7 @@ from gateway.keys.policy import Allowed, decide_grants
 from gateway.match.scope import EVERYTHING, Scope, all_of, any_of
 from gateway.store.narrow import exact_sql, narrow_sql
 from gateway.store.ports import Narrowing
+from tests.examples import examples
 
 MakeEvent = Callable[..., Event]
 
@@ -112,7 +113,7 @@ def wanted(world: list[Event], narrowing: Narrowing) -> set[int]:
     return {event.offset for event in world if test(event)}
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(narrowings)
 def test_the_condition_never_excludes_an_event_that_is_wanted(
     world: list[Event], database: apsw.Connection, narrowing: Narrowing
@@ -120,7 +121,7 @@ def test_the_condition_never_excludes_an_event_that_is_wanted(
     assert wanted(world, narrowing) <= selected(database, *narrow_sql(narrowing))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(narrowings)
 def test_an_exact_condition_selects_what_is_wanted_and_nothing_else(
     world: list[Event], database: apsw.Connection, narrowing: Narrowing

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import synthetic_month
+import synthetic_requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from gateway.keys.baseline import (
     encode_volume,
     volume_data,
 )
+from tests.examples import THOROUGH, examples
 
 DAY = 1440
 START = 28_333_440
@@ -220,7 +222,7 @@ def test_a_long_silence_costs_no_more_than_a_day_of_it() -> None:
     assert alarms(baseline, [100, 100, 100]) != [], "it is unusual by then"
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.integers(0, 10**9), max_size=400), st.integers(0, 100))
 def test_a_baseline_stays_sound_whatever_it_is_fed(counts: list[int], warm_up: int) -> None:
     baseline = learned(counts, warm_up)
@@ -295,9 +297,15 @@ def test_a_volume_survives_being_written_down() -> None:
 @pytest.mark.slow
 def test_the_documented_evaluation_is_current() -> None:
     text = synthetic_month.DOCUMENT.read_text(encoding="utf-8")
-    assert synthetic_month.written(text, synthetic_month.evaluation()) == text
-    for line in synthetic_month.volume_table(1):
-        if line.startswith("| steady"):
-            cells = [cell.strip() for cell in line.split("|")]
-            assert cells[3] == "4 of 4", "within five minutes"
-            assert cells[-2] == "0.0"
+    lines = text.splitlines()
+    if THOROUGH:
+        assert synthetic_month.written(text, synthetic_month.evaluation()) == text
+    for name in ("steady, 100 a minute", "batch of 8 times, each hour"):
+        assert synthetic_month.volume_row(name, synthetic_month.SEEDS) in lines
+    assert synthetic_requests.request_row("12 a minute", synthetic_month.SEEDS) in lines
+    assert {*synthetic_month.signal_table(), *synthetic_requests.operator_table()} <= set(lines)
+    steady = [line.split(" | ") for line in lines if line.startswith("| steady")]
+    assert len(steady) == 3
+    for cells in steady:
+        assert cells[2] == "8 of 8", "within five minutes"
+        assert cells[-1] == "0.0 |"

@@ -15,6 +15,7 @@ from websockets.protocol import Protocol, Side
 
 from gateway.encode.websocket import BINARY, CLOSE, PING, PONG, TEXT
 from gateway.encode.websocket_input import CONTINUATION, MAX_MESSAGE, ClientFrames, ProtocolFailure
+from tests.examples import examples
 
 Message = tuple[int, bytes]
 # What a run of bytes comes to: the messages, and the code of the failure behind them, or 0.
@@ -201,7 +202,7 @@ def sender() -> tuple[Protocol, Callable[[], bytes]]:
     return protocol, lambda: b"".join(protocol.data_to_send())
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(
         st.one_of(
@@ -252,7 +253,7 @@ FAULTY = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(FAULTY, max_size=6))
 def test_both_implementations_judge_a_client_alike(frames: list[bytes]) -> None:
     data = b"".join(frames)
