@@ -60,6 +60,15 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def boot_id() -> str:
+    """The name of this boot of the machine, within which `boottime` counts; empty if unknown."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def parse_duration(text: str) -> int:
     """Seconds of a duration such as `30s`, `15m`, `24h`, `30d`, `1h30m`."""
     if not _DURATION.fullmatch(text):

@@ -22,6 +22,7 @@ from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
 from gateway.keys.provisioning import new_key
+from gateway.live.clock_watch import ClockWatch
 from gateway.live.findings import Findings
 from gateway.live.hub import Hub
 from gateway.live.key_events import KeyEvents
@@ -31,6 +32,7 @@ from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.replay import Replays
+from gateway.live.retention import Retention
 from gateway.live.tail import Tail
 from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
@@ -48,6 +50,7 @@ from gateway.server.vanished import VanishedPeers
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.store.agreement import agree_on_secrets
+from gateway.store.clock_notes import open_clock
 from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.ports import Followed, KeyStore, Log
 from gateway.store.sqlite_follower import SqliteFollower
@@ -62,7 +65,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
-_RETENTION_SECONDS = 10.0
 _BACKLOG = 4096
 # Other workers drain at the same time; what they have accepted has to get here.
 _FOLLOWERS_SECONDS = 3.0
@@ -93,11 +95,11 @@ async def running(
 
     `stop` is set when there is a `failure` of the context.
     """
-    clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        background = Background(clock)
+        machine = clock or SystemClock()
+        background = Background(machine)
         stack.push_async_callback(background.close)
-        context = await _start_parts(settings, clock, stack, worker, background)
+        context = await _start_parts(settings, machine, stack, worker, background)
         url = await _open_port(context, stack, worker)
         # Not before the start has succeeded: whoever calls shows it, and only this once.
         first_key = None if worker is not None else await make_first_key(context)
@@ -108,7 +110,7 @@ async def running(
 
 async def _start_parts(
     settings: Settings,
-    clock: Clock,
+    machine: Clock,
     stack: AsyncExitStack,
     worker: Worker | None,
     tasks: Tasks,
@@ -116,11 +118,17 @@ async def _start_parts(
     folder = DataFolder.of(settings)
     key_store = await open_keys(settings)
     stack.push_async_callback(key_store.close)
+    clock = await open_clock(key_store, machine)
     # Before the log is there: what is stored in it is compared under its secret.
     await agree_on_secrets(folder, key_store, clock.now(), fleet=settings.on_postgres)
     peppers = folder.peppers
     log = await open_log(settings, clock, worker, tasks)
     stack.push_async_callback(log.close)
+    retention = Retention(
+        log, key_store, clock,
+        age=settings.store.retention_age, size=settings.store.retention_bytes,
+    )  # fmt: skip
+    clock.at_least(await retention.newest())
     followed = await _follow_table(settings, log, clock, stack, tasks)
     shared = await stack.enter_async_context(shared_of(settings, clock, tasks))
     writer = Writer(
@@ -161,10 +169,13 @@ async def _start_parts(
     key_watch = KeyWatch(keyring, hub, log, clock)
     replays.gate = key_watch
     tail = Tail(log, hub, grown, clock, key_watch)
+    findings = Findings(key_store, writer, clock, keyring)
+    clock_watch = ClockWatch(key_store, machine, clock, findings)
+    stack.push_async_callback(clock_watch.close)
     watchdog = Watchdog(
         key_store,
         hub,
-        Findings(key_store, writer, clock, keyring),
+        findings,
         clock,
         warm_up=settings.watch.warm_up,
         reaction=_reaction(settings),
@@ -210,6 +221,7 @@ async def _start_parts(
         tasks=tasks,
     )
     works: dict[str, Work] = {
+        "clock_watch": clock_watch.run,
         "tail": tail.run,
         "key_watch": key_watch.watch_keys,
         "role_watch": key_watch.watch_roles,
@@ -220,7 +232,7 @@ async def _start_parts(
         "heartbeat": partial(_tick, context),
     }
     if worker is None or worker.writes:
-        works["retention"] = partial(_retain, log, settings, clock)
+        works["retention"] = retention.run
     for name, work in works.items():
         stack.push_async_callback(stop_tasks, [tasks.keep(name, work)])
     return context
@@ -384,16 +396,3 @@ def _watch_for_failure(
         asyncio.get_running_loop().set_exception_handler(background.report_callback)
         waiting = background.keep("end", partial(_await_lost_log, context, stop))
         stack.push_async_callback(stop_tasks, [waiting])
-
-
-async def _retain(log: Log, settings: Settings, clock: Clock) -> None:
-    age, size = settings.store.retention_age, settings.store.retention_bytes
-    while age or size:
-        before = int((clock.now() - age) * 1_000_000) if age else None
-        try:
-            deleted = await log.trim(before, size or None)
-        except GatewayError as error:
-            _LOGGER.warning("retention failed, trying again: %s", error.detail)
-            deleted = 0
-        if not deleted:
-            await clock.sleep(_RETENTION_SECONDS)

@@ -4,7 +4,7 @@
 
 Node and npm come with the development packages of Python, the two Node packages
 from npm, at the versions of tests/clients/package.json. curl, Chromium, nginx,
-HAProxy and openssl are Debian's: installed here when run as root, without starting
+HAProxy, libfaketime and openssl are Debian's: installed here when run as root, without starting
 a service, asked for otherwise. Nothing is said when nothing is missing. Exit code 1:
 something is missing; one line says what to do.
 """
@@ -48,6 +48,11 @@ def system_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
 
 
+def faketime_library() -> Path | None:
+    """What gives a process another wall clock."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
 def main() -> None:
     try:
         _provide_debian_packages()
@@ -66,6 +71,7 @@ def _node_folder() -> Path:
 def _provide_debian_packages() -> None:
     names = [name for name in ("curl", "openssl", *_SERVICES) if system_program(name) is None]
     names += [] if chromium_program() else ["chromium"]
+    names += [] if faketime_library() else ["faketime"]
     if not names:
         return
     wanted = " ".join(names)

@@ -15,6 +15,7 @@ from gateway.ingest.sink import Refusal, SendResult
 from gateway.service import open_keys, open_log
 from gateway.settings.load import Settings, load
 from gateway.store.agreement import agree_on_secrets
+from gateway.store.clock_notes import open_clock
 from gateway.store.folder import DataFolder
 from gateway.store.ports import Log
 
@@ -24,7 +25,6 @@ class FolderSink:
 
     def __init__(self, data: Path, *, mapped: bool = False) -> None:
         self._mapped = mapped
-        clock = SystemClock()
         settings = load(None, os.environ, {"data": str(data)})
         DataFolder(settings.data)
         if settings.on_postgres:
@@ -32,13 +32,13 @@ class FolderSink:
                 "--data writes into an embedded log, and the settings name PostgreSQL; "
                 "import through a running gateway with --url"
             )
-        self._ids = new_ids(clock.now)
         self._runner = asyncio.Runner()
         try:
-            self._log = self._runner.run(_open(settings, clock))
+            self._log, clock = self._runner.run(_open(settings))
         except BaseException:
             self._runner.close()
             raise
+        self._ids = new_ids(clock.now)
 
     def send(self, lines: list[bytes]) -> SendResult:
         drafts: list[Draft] = []
@@ -56,10 +56,11 @@ class FolderSink:
         self._runner.close()
 
 
-async def _open(settings: Settings, clock: Clock) -> Log:
+async def _open(settings: Settings) -> tuple[Log, Clock]:
     keys = await open_keys(settings)
     try:
+        clock = await open_clock(keys, SystemClock())
         await agree_on_secrets(DataFolder.of(settings), keys, clock.now(), fleet=False)
     finally:
         await keys.close()
-    return await open_log(settings, clock)
+    return await open_log(settings, clock), clock

@@ -81,7 +81,7 @@ def settings_of(data: str | None) -> Settings:
 async def key_store(
     settings: Settings, *, make: bool = False
 ) -> AsyncIterator[tuple[KeyStore, Callable[[], Awaitable[bytes]], float]]:
-    """The keys of the data folder, what gives their current pepper, and the time.
+    """The keys of the data folder, what gives their current pepper, and the trusted time.
 
     The pepper is only asked for where a digest is made: where it is lost, keys can still be listed
     and revoked. A folder without keys is only made where that is wanted, not where its name is
@@ -90,6 +90,7 @@ async def key_store(
     from gateway.clock import SystemClock
     from gateway.errors import NotFound
     from gateway.store.agreement import agree_on_pepper
+    from gateway.store.clock_notes import open_clock
     from gateway.store.folder import DataFolder
     from gateway.store.sqlite_keys import SqliteKeys
 
@@ -106,12 +107,12 @@ async def key_store(
         store = await PostgresKeys.open(settings.store_url)
     else:
         store = SqliteKeys(folder.keys)
-    now = SystemClock().now()
 
     async def pepper() -> bytes:
         return (await agree_on_pepper(folder.peppers, store, now)).current.secret
 
     try:
+        now = (await open_clock(store, SystemClock())).now()
         yield store, pepper, now
     finally:
         await store.close()

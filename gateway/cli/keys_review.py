@@ -60,6 +60,7 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.live.key_review import Patience, key_facts
     from gateway.live.lineage import line_of
     from gateway.live.traces import Traces
+    from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _now):
@@ -67,9 +68,10 @@ async def _facts(key_id: str, data: str | None) -> Facts:
         grants = grants_of_key(key, await all_roles(store))
         trace = await Traces(store).of(key_id)
         line = await line_of(store, key)
+        clock = await open_clock(store, SystemClock())
     async with log_to_read(settings) as log:
         return await key_facts(
-            log, SystemClock(), key, grants, line=line, last_use=trace.last_use(),
+            log, clock, key, grants, line=line, last_use=trace.last_use(),
             presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,
             patience=Patience(_SECONDS, _EVENTS),
         )  # fmt: skip
@@ -114,6 +116,7 @@ async def _simulated(
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
     from gateway.live.traces import Traces
+    from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
     own = tuple(map(parse_grant_text, grants))
@@ -122,10 +125,11 @@ async def _simulated(
         known = await all_roles(store)
         trace = await Traces(store).of(key_id)
         after = named_grants(own, await check_roles(store, roles), known)
+        clock = await open_clock(store, SystemClock())
     simulation = Simulation(grants_of_key(key, known), after)
     async with log_to_read(settings) as log:
         patience = key_review.Patience(_SECONDS, _EVENTS)
-        review = key_review.Review(log, SystemClock(), patience)
+        review = key_review.Review(log, clock, patience)
         found = await key_review.simulate(
             simulation, review, key_id, now - parse_duration(since),
             presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,

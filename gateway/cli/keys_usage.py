@@ -47,11 +47,12 @@ async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[d
     from gateway.clock import SystemClock, parse_duration
     from gateway.shared.chosen import ledger_to_read
     from gateway.shared.meter import Meter
+    from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _):
         known_key(await store.get(key_id), key_id)
-    clock = SystemClock()
+        clock = await open_clock(store, SystemClock())
     async with ledger_to_read(settings, clock) as ledger:
         meter = Meter(ledger, clock)
         rows = await meter.rows(key_id, parse_duration(window), parse_duration(step))

@@ -1,4 +1,4 @@
-"""`audit-gateway log`: back up the embedded log, and give a restored one a new epoch."""
+"""`audit-gateway log`: back up the embedded log, give a restored one a new epoch, trust a clock."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _EXAMPLES = """\b
 Examples:
   audit-gateway log backup /mnt/backup/2026-01-31 --data /var/lib/audit-gateway
   audit-gateway log new-epoch --data /var/lib/audit-gateway
+  audit-gateway log trust-clock --data /var/lib/audit-gateway
 """
 
 
 @click.group(epilog=_EXAMPLES)
 def log() -> None:
-    """Back up the log, and give a restored one a new epoch."""
+    """Back up the log, give a restored one a new epoch, trust a clock that was set."""
 
 
 @log.command(epilog=_EXAMPLES)
@@ -91,6 +92,55 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
 
         epoch = asyncio.run(postgres_log.begin_new_life(settings.store_url))
     click.echo(f"the epoch of the log is now {epoch}; cursors of before are answered with 410")
+
+
+@log.command("trust-clock", epilog=_EXAMPLES)
+@config_option
+@data_option
+def trust_clock(config_file: Path | None, data: str | None) -> None:
+    """Trust the wall clock now, after it was set and is right.
+
+    It is the clock of this machine, or of the database where the log is in
+    PostgreSQL. Running gateways go by it within a second or two; without this
+    they wait for 15 minutes, in case it is set back.
+    """
+    import asyncio
+
+    settings = _settings(config_file, data)
+    if not (settings.on_postgres or (settings.data / "keys.db").exists()):
+        raise NotFound(f"there is no data folder of a gateway {settings.data}")
+    away, wall = asyncio.run(_trust_clock(settings))
+    if abs(away) < 0.5:
+        click.echo(f"the clock is trusted as it is: {wall}")
+    else:
+        click.echo(f"trusted time moves by {away:+.0f} s: it is {wall}")
+
+
+async def _trust_clock(settings: Settings) -> tuple[float, str]:
+    """How far trusted time moves, and what the wall clock says."""
+    from gateway.cli.key_folder import PROGRAM
+    from gateway.clock import SystemClock, format_rfc3339
+    from gateway.keys.change import other_change
+    from gateway.service import open_keys
+    from gateway.store.clock_notes import keep_state, open_clock, read_clock
+    from gateway.trusted_clock import ClockState
+
+    store = await open_keys(settings)
+    try:
+        machine = SystemClock()
+        trusted = await open_clock(store, machine)
+        reading = await read_clock(store, machine)
+        away = reading.wall - trusted.now()
+        wall = reading.wall
+        state = ClockState(wall, wall, reading.boottime, reading.boot_id, by="trust-clock")
+        await keep_state(store, state, anyway=True)
+        data = {"seconds": round(away, 3)}
+        await store.record_later(
+            other_change("clock.trusted", ["clock"], by=PROGRAM, at=wall, data=data)
+        )
+        return away, format_rfc3339(int(wall * 1_000_000))
+    finally:
+        await store.close()
 
 
 def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[str]:

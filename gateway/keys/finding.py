@@ -14,10 +14,13 @@ VOLUME = "volume"
 REQUEST_VOLUME = "request_volume"
 # And what is not about use: grants that were stored before what stands in them was refused.
 INVALID_GRANT = "invalid_grant"
+# Of the gateway itself, and of no key: its wall clock was set.
+CLOCK_JUMP = "clock_jump"
 SIGNALS = (
     "denials", "forbidden_categories", "probing", "rate_limited", "wrong_secret", "dormant_woke",
     "new_network", "revoked_presented", "drained_presented", "deep_replay", "silent_consumer",
     "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME, INVALID_GRANT,
+    CLOCK_JUMP,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.keys.ticket import UsedTickets
@@ -24,6 +23,7 @@ from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
 from gateway.store.ports import REPLACED, Followed, KeyStore, Log
 from gateway.tasks import PLAIN, Tasks
+from gateway.trusted_clock import TrustedClock
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Context:
     """The parts of a running gateway."""
 
     settings: Settings
-    clock: Clock
+    clock: TrustedClock
     log: Log
     grown: Pulse
     writer: Writer

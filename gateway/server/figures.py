@@ -88,6 +88,11 @@ FIGURES = (
            lambda c: int(c.followed.waits.seconds) if c.followed and c.followed.waits else 0, max),
     Figure("followed_blocking_pid", "gauge", "The process whose transaction they wait for, or 0.",
            lambda c: (c.followed.waits.pid or 0) if c.followed and c.followed.waits else 0, max),
+    Figure("clock_offset_seconds", "gauge",
+           "How far the wall clock is ahead of trusted time; beyond 2 it was set.",
+           lambda c: round(c.clock.offset), lambda rows: max(rows, key=abs)),
+    Figure("clock_steps_total", "counter", "Times that the wall clock was found to have been set.",
+           lambda c: c.clock.steps, max),
     Figure("tail_lag_events", "gauge", "Events not yet handed to live streams.",
            lambda c: c.log.head - c.hub.position, max),
 )  # fmt: skip

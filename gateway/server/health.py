@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from gateway.errors import Unavailable
+from gateway.live.clock_watch import about_step
 from gateway.server.context import CONTEXT
 from gateway.store.ports import Followed
+from gateway.trusted_clock import TrustedClock
 
 _INDEX = """The audit log gateway.
 
@@ -37,7 +39,13 @@ async def readyz(request: web.Request) -> web.Response:
         raise Unavailable("starting or stopping", code="not_ready", retry_after=1)
     if (trouble := context.log.trouble) is not None:
         raise Unavailable(trouble.detail, code=trouble.code, retry_after=trouble.retry_after)
-    return web.Response(text="\n".join(["ready", *_about_followed(context.followed), ""]))
+    lines = ["ready", *_about_clock(context.clock), *_about_followed(context.followed), ""]
+    return web.Response(text="\n".join(lines))
+
+
+def _about_clock(clock: TrustedClock) -> Iterator[str]:
+    if clock.waiting is not None:
+        yield about_step(clock.offset)
 
 
 def _about_followed(table: Followed | None) -> Iterator[str]:

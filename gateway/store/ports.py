@@ -289,5 +289,9 @@ class KeyStore(Protocol):
     async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
         """Replace notes, by name; nobody else changes notes in between."""
 
+    async def wall_time(self) -> float | None:
+        """The wall clock that all who use this store share, in seconds since 1970; None where that
+        is the machine's own."""
+
     async def close(self) -> None:
         """End cleanly; nothing may be called afterwards."""

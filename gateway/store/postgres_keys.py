@@ -195,6 +195,12 @@ class PostgresKeys:
                 [(kind, name, made) for name, made in after.items() if made is not None],
             )
 
+    async def wall_time(self) -> float | None:
+        sql = "SELECT extract(epoch FROM clock_timestamp())::float8"
+        async with self._database.connection("the clock cannot be read") as connection:
+            wall: float = await connection.fetchval(sql)
+        return wall
+
     async def close(self) -> None:
         await self._database.close()
         await self._watching.close()

@@ -203,6 +203,9 @@ class SqliteKeys:
 
         await _on(self._noting, work, "the notes were not kept")
 
+    async def wall_time(self) -> float | None:
+        return None
+
     async def close(self) -> None:
         self._close()
 

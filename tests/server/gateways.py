@@ -25,12 +25,17 @@ ROOT = Path(__file__).parents[2]
 
 
 class ShiftedClock(SystemClock):
-    """The machine's clock, set forward by `shift` seconds."""
+    """The machine's clock, as if `shift` seconds more had passed, and its wall clock had been set
+    by `step` seconds."""
 
     shift = 0.0
+    step = 0.0
 
     def now(self) -> float:
-        return super().now() + self.shift
+        return super().now() + self.shift + self.step
+
+    def boottime(self) -> float:
+        return super().boottime() + self.shift
 
 
 class Gateway(GatewayClient):

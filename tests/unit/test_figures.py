@@ -37,6 +37,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         followed=None,
         writer=writer,
         tasks=SimpleNamespace(errors={}),
+        clock=SimpleNamespace(offset=0.0, steps=0),
     )
 
 

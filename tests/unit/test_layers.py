@@ -35,6 +35,7 @@ LAYERS = [
     ("gateway.cursor", 0),
     ("gateway.clock", 0),
     ("gateway.network", 0),
+    ("gateway.trusted_clock", 0),
     ("gateway.settings", 0),
     ("gateway.logs", 0),
 ]

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from gateway import service
 from gateway.errors import Unavailable
 from gateway.event import Draft
+from gateway.live.retention import Retention
 from gateway.runtime.background import Background
-from gateway.settings.load import load
+from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
+from gateway.trusted_clock import TrustedClock
 from tests.machine_time import patience
 
 
@@ -33,9 +34,10 @@ async def test_retention_goes_on_after_an_error_that_nobody_thought_of(
         return await trim(*arguments)
 
     monkeypatch.setattr(log, "trim", failing)
-    settings = load(None, {"AUDIT_GATEWAY_STORE__RETENTION_AGE": "1h"}, {})
+    keys = SqliteKeys(tmp_path / "keys.db")
+    retention = Retention(log, keys, TrustedClock.on(clock), age=3600, size=0)
     background = Background(clock)
-    background.keep("retention", lambda: service._retain(log, settings, clock))
+    background.keep("retention", retention.run)
     clock.tick(7200)
     async with asyncio.timeout(patience(10)):
         while log.floor < 1:
@@ -45,3 +47,4 @@ async def test_retention_goes_on_after_an_error_that_nobody_thought_of(
     assert "retention failed, trying again: the disk is away" in caplog.text
     await background.close()
     await log.close()
+    await keys.close()

@@ -1,0 +1,107 @@
+"""The watch over the wall clock: keeps trusted time in step with it, and with other processes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.keys.finding import CLOCK_JUMP
+from gateway.keys.signals import Sign
+from gateway.live.findings import Findings
+from gateway.store.clock_notes import keep_state, kept_state, read_clock
+from gateway.store.ports import KeyStore
+from gateway.trusted_clock import JUMP_SECONDS, Reading, TrustedClock
+
+_LOOK_SECONDS = 1.0
+_KEEP_SECONDS = 10.0
+# A reading that took this long says too little.
+_MOST_ERROR = 1.0
+_LOGGER = logging.getLogger(__name__)
+
+
+class ClockWatch:
+    """One per process. `machine` is what the machine itself says of time."""
+
+    def __init__(
+        self, store: KeyStore, machine: Clock, clock: TrustedClock, findings: Findings
+    ) -> None:
+        self._store = store
+        self._machine = machine
+        self._clock = clock
+        self._findings = findings
+        self._by = secrets.token_hex(8)
+        self._told = 0
+        self._adopted = clock.adopted
+        # Whoever runs already has its say first.
+        self._keep_at = clock.boottime() + _KEEP_SECONDS
+        self._away = False
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.look()
+                self._away = False
+            except GatewayError as error:
+                # Time goes on meanwhile, without any wall clock.
+                if not self._away:
+                    _LOGGER.warning("the wall clock is not read, trying again: %s", error.detail)
+                self._away = True
+            await self._machine.sleep(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Read the wall clock, and what the other processes hold for trusted time."""
+        reading = await read_clock(self._store, self._machine)
+        if reading.error > _MOST_ERROR:
+            return
+        changed = await self._take(reading)
+        changed = self._clock.observe(reading) or changed
+        adopting = self._clock.adopted > self._adopted
+        if adopting:
+            _LOGGER.warning("the step of the wall clock has stayed: it is trusted from now on")
+        await self._tell(reading)
+        if changed or reading.boottime >= self._keep_at:
+            await keep_state(self._store, self._clock.state(self._by), anyway=adopting)
+            self._adopted = self._clock.adopted
+            self._keep_at = reading.boottime + _KEEP_SECONDS
+
+    async def close(self) -> None:
+        """Keep where trusted time is, for the next start."""
+        try:
+            await keep_state(self._store, self._clock.state(self._by), anyway=False)
+        except GatewayError as error:
+            _LOGGER.warning("trusted time is not kept: %s", error.detail)
+
+    async def _take(self, reading: Reading) -> bool:
+        """Go by what another process has kept, where that differs."""
+        state = await kept_state(self._store)
+        if state is None or state.by == self._by:
+            return False
+        theirs = state.fresh(reading)
+        away = None if theirs is None else theirs - self._clock.now()
+        if theirs is None or away is None or abs(away) <= JUMP_SECONDS + reading.error:
+            return False
+        _LOGGER.warning("trusted time moves by %+.0f s, as other processes have agreed", away)
+        self._clock.take(theirs, reading)
+        return True
+
+    async def _tell(self, reading: Reading) -> None:
+        """Have each step found; what the store does not take is told at the next look."""
+        new, waiting = self._clock.steps - self._told, self._clock.waiting
+        if not new:
+            return
+        seconds = round(self._clock.offset if waiting is None else waiting.seconds)
+        _LOGGER.warning("%s", about_step(seconds))
+        data = {"seconds": seconds, "adopted": self._clock.adopted}
+        await self._findings.add(Sign(CLOCK_JUMP, self._clock.now(), new, data), "")
+        self._told += new
+
+
+def about_step(seconds: float) -> str:
+    """What people are told while a step of the wall clock waits."""
+    return (
+        f"the wall clock was set by {seconds:+.0f} s and is not trusted: time goes on without it; "
+        "if it stays it is adopted after 15 minutes, or now by `audit-gateway log trust-clock`"
+    )

@@ -1,0 +1,91 @@
+"""Retention: deletes what is too old or too much, a little at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from gateway.clock import parse_rfc3339
+from gateway.errors import GatewayError
+from gateway.store.clock_notes import move_horizon
+from gateway.store.ports import KeyStore, Log, Overtaken
+from gateway.trusted_clock import TrustedClock
+
+_PAUSE_SECONDS = 10.0
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Recorded(msgspec.Struct):
+    recorded_at: str
+
+
+_RECORDED = msgspec.json.Decoder(_Recorded)
+
+
+class Retention:
+    """`age` in seconds and `size` in bytes of stored JSON; 0 is no limit.
+
+    No event goes because of what one clock says at one moment: age is told by a horizon that is
+    kept in the store, and moves only so fast, whatever happens to the clocks.
+    """
+
+    def __init__(
+        self, log: Log, store: KeyStore, clock: TrustedClock, *, age: int, size: int
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._clock = clock
+        self._age = age
+        self._size = size
+        # Until when the time that passes has been counted here.
+        self._counted = clock.boottime()
+
+    async def run(self) -> None:
+        """Until cancelled; returns at once if nothing is ever deleted."""
+        while self._age or self._size:
+            try:
+                deleted = await self.step()
+            except GatewayError as error:
+                _LOGGER.warning("retention failed, trying again: %s", error.detail)
+                deleted = 0
+            if not deleted:
+                await self._clock.sleep(_PAUSE_SECONDS)
+
+    async def step(self) -> int:
+        """Delete some of what has to go; how many events that were."""
+        before = await self._horizon() if self._age else None
+        if before is None and not self._size:
+            return 0
+        return await self._log.trim(before, self._size or None)
+
+    async def _horizon(self) -> int | None:
+        oldest = await self._oldest()
+        boottime, now = self._clock.boottime(), self._clock.now()
+        horizon = await move_horizon(
+            self._store,
+            target=int((now - self._age) * 1_000_000),
+            now=now,
+            observed=max(0.0, boottime - self._counted),
+            oldest=oldest,
+        )
+        self._counted = boottime
+        return horizon
+
+    async def newest(self) -> float:
+        """When the newest event was recorded, in seconds since 1970; 0 if there is none."""
+        head = self._log.head
+        return await self._recorded_at(head - 1) / 1_000_000 if head > self._log.floor else 0.0
+
+    async def _oldest(self) -> int | None:
+        """When the oldest event was recorded; None if there is none."""
+        floor = self._log.floor
+        try:
+            return await self._recorded_at(floor) if self._log.head > floor else None
+        except Overtaken:
+            # Another gateway has just deleted it; the next turn finds another.
+            return None
+
+    async def _recorded_at(self, after: int) -> int:
+        page = await self._log.read(after, after + 1, limit=1)
+        return parse_rfc3339(_RECORDED.decode(page.events[0].json).recorded_at)

@@ -1,0 +1,99 @@
+"""Trusted time in the key store: what the processes of one gateway, and all replicas, agree on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.clock import Clock, boot_id
+from gateway.store.ports import KeyStore
+from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock, begin
+
+KIND = "clock"
+# How many times as fast as time itself retention's horizon catches up after a stop.
+RATE = 24
+_STATE = "state"
+_HORIZON = "horizon"
+_DECODE = msgspec.json.Decoder(ClockState).decode
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Horizon(msgspec.Struct, frozen=True):
+    """Retention by age deletes what was recorded before `at` (microseconds since 1970); `moved_at`
+    is the trusted time at which it was moved last."""
+
+    at: int
+    moved_at: float
+
+
+_DECODE_HORIZON = msgspec.json.Decoder(Horizon).decode
+
+
+async def read_clock(store: KeyStore, machine: Clock) -> Reading:
+    """The wall clock that counts: the database's where gateways share one, or the machine's own."""
+    before = machine.boottime()
+    shared = await store.wall_time()
+    wall = machine.now() if shared is None else shared
+    half = (machine.boottime() - before) / 2
+    return Reading(wall, before + half, boot_id(), half)
+
+
+async def kept_state(store: KeyStore) -> ClockState | None:
+    """What was kept last."""
+    document = await store.note(KIND, _STATE)
+    return None if document is None else _DECODE(document)
+
+
+async def keep_state(store: KeyStore, state: ClockState, *, anyway: bool) -> None:
+    """Keep what this process holds for trusted time. Unless `anyway`, what another one has kept a
+    moment ago stands if it differs: that is taken over at the next look."""
+
+    def noting(document: bytes | None) -> bytes | None:
+        if document is not None and not anyway:
+            known = _DECODE(document)
+            theirs = None if known.by == state.by else known.fresh(_reading(state))
+            if theirs is not None and abs(theirs - state.trusted) > JUMP_SECONDS:
+                return document
+        return _ENCODE(state)
+
+    await store.update_notes(KIND, {_STATE: noting})
+
+
+async def open_clock(store: KeyStore, machine: Clock) -> TrustedClock:
+    """Trusted time as it goes on from what was kept."""
+    state = await kept_state(store)
+    reading = await read_clock(store, machine)
+    theirs = None if state is None else state.fresh(reading)
+    trusted = begin(state, reading) if theirs is None else theirs
+    return TrustedClock(machine, reading, trusted)
+
+
+async def move_horizon(
+    store: KeyStore, *, target: int, now: float, observed: float, oldest: int | None
+) -> int | None:
+    """Move retention's horizon towards `target`, `RATE` times as fast as time; gives where it is.
+
+    What counts is the trusted time since anybody moved it, and of that no more than the `observed`
+    seconds that have passed here. Without a horizon it begins at `oldest`, when the oldest event
+    was recorded; None if there is no event either.
+    """
+    moved: list[int | None] = []
+
+    def noting(document: bytes | None) -> bytes | None:
+        moved.clear()
+        known = None if document is None else _DECODE_HORIZON(document)
+        if known is None:
+            at = oldest
+        else:
+            # Others have moved it by a part of this time already.
+            passed = max(0.0, min(now - known.moved_at, observed))
+            at = known.at + int(passed * RATE * 1_000_000)
+        at = None if at is None else min(at, target)
+        moved.append(at)
+        return document if at is None else _ENCODE(Horizon(at, now))
+
+    await store.update_notes(KIND, {_HORIZON: noting})
+    return moved[0]
+
+
+def _reading(state: ClockState) -> Reading:
+    return Reading(state.wall, state.boottime, state.boot_id)

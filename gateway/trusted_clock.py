@@ -1,0 +1,193 @@
+"""Trusted time: the last agreed time plus elapsed CLOCK_BOOTTIME.
+
+A wall clock may be set to anything at any moment; the time that passes while a machine runs, or is
+suspended, cannot. What keys, grants, retention and `recorded_at` go by is therefore `now()` here,
+which asks no wall clock. The wall clock (the machine's own, or the database's where gateways share
+one) is read about once a second, and judged:
+
+| it is away from trusted time by | and | then |
+| --- | --- | --- |
+| at most 2 s | | it is followed, by at most 1 ms per second: drift, and what NTP slews |
+| more | as before, or at first | a step: trusted time goes on, and the step waits |
+| more | by another amount than the step that waits | another step: it waits from now on |
+| more | for 15 minutes by the same amount | the step is adopted |
+| at most 2 s | while a step waits | it has gone back, and nothing has happened |
+
+Why 2 s: NTP itself sets a clock at once only beyond 0.128 s (chrony beyond 1 s), and slews what is
+less by at most 0.5 ms per second; leap seconds are 1 s. So what lies below is correction, and what
+lies above was set. Following at no more than twice the slew of NTP, a clock that is set by a little
+again and again gets no further either. Why readings count for at most 60 s each: 15 minutes that
+nobody looked at prove nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.clock import Clock
+
+JUMP_SECONDS = 2.0
+ADOPT_SECONDS = 900.0
+_FOLLOW_RATE = 1e-3
+_MOST_OBSERVED = 60.0
+# A state that another process has kept is its view of the same moment for so long.
+FRESH_SECONDS = 30.0
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """The wall clock and CLOCK_BOOTTIME of one boot at one moment; `error` is what the wall clock
+    may be off by, since it was asked over a network."""
+
+    wall: float
+    boottime: float
+    boot_id: str
+    error: float = 0.0
+
+
+class ClockState(msgspec.Struct, frozen=True):
+    """Trusted time as it was kept, with what the clocks said at that moment, and by whom."""
+
+    trusted: float
+    wall: float
+    boottime: float
+    boot_id: str
+    by: str = ""
+
+    def now(self, reading: Reading) -> float | None:
+        """Trusted time at a reading, if it follows without believing the wall clock."""
+        if self.boot_id and self.boot_id == reading.boot_id and reading.boottime >= self.boottime:
+            return self.trusted + (reading.boottime - self.boottime)
+        return None
+
+    def fresh(self, reading: Reading) -> float | None:
+        """Trusted time at a reading, if it was kept within the last seconds."""
+        now = self.now(reading)
+        if now is not None:
+            return now if reading.boottime - self.boottime <= FRESH_SECONDS else None
+        # Another machine: both read the same wall clock, which has not been set in between.
+        elapsed = reading.wall - self.wall
+        return self.trusted + elapsed if -reading.error <= elapsed <= FRESH_SECONDS else None
+
+
+class WaitingStep(msgspec.Struct, frozen=True):
+    """A step of the wall clock that is not adopted yet: how far it is from trusted time, and for
+    how many seconds it was observed."""
+
+    seconds: float
+    observed: float = 0.0
+
+
+def begin(state: ClockState | None, reading: Reading) -> float:
+    """Trusted time at the start.
+
+    A stop is legitimate however long it was, so after a boot the wall clock is believed if it is
+    not behind what was kept; with a step waiting when that was kept, it goes on waiting.
+    """
+    if state is None:
+        return reading.wall
+    if (now := state.now(reading)) is not None:
+        return now
+    ahead = state.wall - state.trusted
+    if abs(ahead) > JUMP_SECONDS and reading.wall >= state.wall - JUMP_SECONDS:
+        return reading.wall - ahead
+    return max(reading.wall, state.trusted)
+
+
+class TrustedClock:
+    """A `Clock` whose `now()` is trusted time: two additions, no waiting, no wall clock.
+
+    `trusted` is trusted time at `reading`. `observe` takes the next reading.
+    """
+
+    def __init__(self, machine: Clock, reading: Reading, trusted: float) -> None:
+        self._machine = machine
+        self._offset = trusted - reading.boottime
+        self._seen = reading
+        self.waiting: WaitingStep | None = None
+        # Steps of the wall clock, and those of them that were adopted.
+        self.steps = 0
+        self.adopted = 0
+        self._judge(reading, 0.0)
+
+    @classmethod
+    def on(cls, machine: Clock, state: ClockState | None = None, boot: str = "") -> TrustedClock:
+        """One that goes by the machine's own clock."""
+        reading = Reading(machine.now(), machine.boottime(), boot)
+        return cls(machine, reading, begin(state, reading))
+
+    def now(self) -> float:
+        return self._machine.boottime() + self._offset
+
+    def monotonic(self) -> float:
+        return self._machine.monotonic()
+
+    def boottime(self) -> float:
+        return self._machine.boottime()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._machine.sleep(seconds)
+
+    def machine_time(self) -> float:
+        """The machine's own wall clock, which only `observe` may believe."""
+        return self._machine.now()
+
+    @property
+    def offset(self) -> float:
+        """How far the wall clock is ahead of trusted time, in seconds, at the last reading."""
+        return self._seen.wall - self._at(self._seen)
+
+    def observe(self, reading: Reading) -> bool:
+        """Judge a reading of the wall clock; whether trusted time or what waits is another now."""
+        elapsed = max(0.0, reading.boottime - self._seen.boottime)
+        self._seen = reading
+        return self._judge(reading, elapsed)
+
+    def take(self, trusted: float, reading: Reading) -> None:
+        """Go by what other processes have agreed on, or somebody has said, as of a reading."""
+        self._offset = trusted - reading.boottime
+        self._seen = reading
+        away = reading.wall - trusted
+        if abs(away) <= JUMP_SECONDS + reading.error:
+            self.waiting = None
+        elif self.waiting is None or not _same(self.waiting.seconds, away, reading):
+            self.waiting = WaitingStep(away)
+
+    def at_least(self, trusted: float) -> None:
+        """It is not earlier than that: something was recorded then."""
+        behind = trusted - self._at(self._seen)
+        if behind > JUMP_SECONDS:
+            self.take(trusted, self._seen)
+            self.steps += 1
+
+    def state(self, by: str) -> ClockState:
+        """What is kept of it, as of the last reading."""
+        seen = self._seen
+        return ClockState(self._at(seen), seen.wall, seen.boottime, seen.boot_id, by)
+
+    def _judge(self, reading: Reading, elapsed: float) -> bool:
+        away = reading.wall - self._at(reading)
+        if abs(away) <= JUMP_SECONDS + reading.error:
+            most = _FOLLOW_RATE * elapsed
+            self._offset += max(-most, min(most, away))
+            changed, self.waiting = self.waiting is not None, None
+            return changed
+        if self.waiting is None or not _same(self.waiting.seconds, away, reading):
+            self.steps += 1
+            self.waiting = WaitingStep(away)
+            return True
+        observed = self.waiting.observed + min(elapsed, _MOST_OBSERVED)
+        if observed < ADOPT_SECONDS:
+            self.waiting = WaitingStep(self.waiting.seconds, observed)
+            return False
+        self.adopted += 1
+        self.waiting = None
+        self._offset += away
+        return True
+
+    def _at(self, reading: Reading) -> float:
+        return reading.boottime + self._offset
+
+
+def _same(step: float, away: float, reading: Reading) -> bool:
+    """Whether it is still the step that waits: within 15 minutes, drift is less than that."""
+    return abs(step - away) <= JUMP_SECONDS + reading.error
