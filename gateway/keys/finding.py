@@ -17,15 +17,23 @@ INVALID_GRANT = "invalid_grant"
 # Of the gateway itself, and of no key: its wall clock was set.
 CLOCK_JUMP = "clock_jump"
 SIGNALS = (
-    "denials", "forbidden_categories", "probing", "rate_limited", "wrong_secret", "dormant_woke",
-    "new_network", "revoked_presented", "drained_presented", "deep_replay", "silent_consumer",
-    "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME, INVALID_GRANT,
-    CLOCK_JUMP,
+    "denials", "forbidden_categories", "probing", "out_of_scope", "rate_limited", "wrong_secret",
+    "dormant_woke", "new_network", "revoked_presented", "drained_presented", "deep_replay",
+    "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
+    INVALID_GRANT, CLOCK_JUMP,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600
 _WINDOWS = dict.fromkeys(
-    ("denials", "forbidden_categories", "probing", "rate_limited", "wrong_secret", "deep_replay"),
+    (
+        "denials",
+        "forbidden_categories",
+        "probing",
+        "out_of_scope",
+        "rate_limited",
+        "wrong_secret",
+        "deep_replay",
+    ),
     _HOUR,
 )
 _WINDOW = 6 * _HOUR

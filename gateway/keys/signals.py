@@ -5,6 +5,7 @@
 | `denials` | 5 denials within 10 minutes, of a key or of an address without one |
 | `forbidden_categories` | 3 different categories within an hour, out of the reach of the key |
 | `probing` | 3 different tenants, resources or actions within an hour, out of the key's reach |
+| `out_of_scope` | 3 different selections within an hour of which the key can see nothing |
 | `rate_limited` | 120 requests of a key above its limits within a minute |
 | `dormant_woke` | a key is used that was not for 30 days |
 | `new_network` | a key is used from a network that it never came from |
@@ -110,6 +111,21 @@ def _probing(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
         yield Sign("probing", newest, count, data)
 
 
+def _out_of_scope(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+    if not news.out_of_scope:
+        return
+    newest = max(news.out_of_scope.values())
+
+    def recent(trace: Trace) -> list[str]:
+        return [name for name, at in trace.out_of_scope.items() if newest - at <= FORBIDDEN_SECONDS]
+
+    found = recent(after)
+    if len(found) >= FORBIDDEN:
+        count = len(news.out_of_scope) if len(recent(before)) >= FORBIDDEN else len(found)
+        data = {"selected": sorted(found), "address": news.address}
+        yield Sign("out_of_scope", newest, count, data)
+
+
 def _limited(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
     for minute, count in news.limited.items():
         of_all = after.limited.get(minute, count)
@@ -159,5 +175,6 @@ def _deep_replay(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
 
 _Rule = Callable[[Trace, News, Trace], Iterator[Sign]]
 _RULES: tuple[_Rule, ...] = (
-    _denials, _forbidden, _probing, _limited, _wrong_secret, _dormant, _new_network, _deep_replay,
+    _denials, _forbidden, _probing, _out_of_scope, _limited, _wrong_secret, _dormant,
+    _new_network, _deep_replay,
 )  # fmt: skip

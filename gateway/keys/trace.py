@@ -29,8 +29,9 @@ _NOT_USED = frozenset({"key_revoked", "key_expired", "key_suspended"})
 
 
 class Trace(msgspec.Struct, omit_defaults=True):
-    """Times are seconds since 1970. `networks`, `forbidden`, `probed` say when each was seen last;
-    `deepest` is the furthest that a read began behind the head, in events (-1: none did);
+    """Times are seconds since 1970. `networks`, `forbidden`, `probed`, `out_of_scope` say when each
+    was seen last; `deepest` is the furthest that a read began behind the head, in events (-1:
+    none did);
     `limited` are counts of requests above a limit by the minute, the last few; `claims` are the
     times at which the key's id was shown with a wrong secret."""
 
@@ -42,6 +43,7 @@ class Trace(msgspec.Struct, omit_defaults=True):
     denials: list[float] = []
     forbidden: dict[str, float] = {}
     probed: dict[str, float] = {}
+    out_of_scope: dict[str, float] = {}
     limited: dict[int, int] = {}
     claims: list[float] = []
 
@@ -69,6 +71,7 @@ class News:
         "home",
         "limited",
         "networks",
+        "out_of_scope",
         "predecessor",
         "probed",
         "refusals",
@@ -94,6 +97,7 @@ class News:
         self.denials: list[float] = []
         self.forbidden: dict[str, float] = {}
         self.probed: dict[str, float] = {}
+        self.out_of_scope: dict[str, float] = {}
         self.limited: dict[int, int] = {}
         # All of them are counted, the last ones remembered, and from where the very last came.
         self.wrong = 0
@@ -127,6 +131,8 @@ class News:
             self._remember(self.forbidden, category, use.at)
         for value in use.probed:
             self._remember(self.probed, value, use.at)
+        for value in use.out_of_scope:
+            self._remember(self.out_of_scope, value, use.at)
 
     def claim(self, use: Use) -> None:
         """Somebody has shown the key's id, with a secret that is not its own."""
@@ -161,6 +167,7 @@ class News:
         later.denials = [*self.denials, *later.denials][-MOST_REMEMBERED:]
         later.forbidden = _latest(self.forbidden, later.forbidden)
         later.probed = _latest(self.probed, later.probed)
+        later.out_of_scope = _latest(self.out_of_scope, later.out_of_scope)
         later.limited = _added(self.limited, later.limited)
         later.wrong += self.wrong
         later.claims = [*self.claims, *later.claims][-MOST_REMEMBERED:]
@@ -180,6 +187,7 @@ class News:
         self.networks = {_plain(name): at for name, at in self.networks.items()}
         self.forbidden = {_plain(name): at for name, at in self.forbidden.items()}
         self.probed = {_plain(name): at for name, at in self.probed.items()}
+        self.out_of_scope = {_plain(name): at for name, at in self.out_of_scope.items()}
         self.claimed_from = _plain(self.claimed_from)
         for signal, (count, at, data) in self.certain.items():
             texts = {name: _plain(one) for name, one in data.items() if isinstance(one, str)}
@@ -234,6 +242,7 @@ def joined(before: Trace, news: News) -> Trace:
         denials=sorted({*before.denials, *news.denials})[-MOST_REMEMBERED:],
         forbidden=_newest(_latest(before.forbidden, news.forbidden), MOST_REMEMBERED),
         probed=_newest(_latest(before.probed, news.probed), MOST_REMEMBERED),
+        out_of_scope=_newest(_latest(before.out_of_scope, news.out_of_scope), MOST_REMEMBERED),
         limited=_last_minutes(_added(before.limited, news.limited)),
         claims=sorted({*before.claims, *news.claims})[-MOST_REMEMBERED:],
     )

@@ -54,6 +54,8 @@ class Use(msgspec.Struct, kw_only=True):
     forbidden: tuple[str, ...] = ()
     # Tenants and resources likewise, as `tenant:acme`.
     probed: tuple[str, ...] = ()
+    # What was selected where nothing of it can be seen by the key, as `tenant=acme`.
+    out_of_scope: tuple[str, ...] = ()
     # How many events before the head it began, where it began somewhere.
     behind: int = -1
 

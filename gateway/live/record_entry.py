@@ -15,7 +15,10 @@ from gateway.keys.use import INGESTED, OPENED, Use
 _SEVERITY = {"success": 1, "failure": 2, "denied": 3}
 # So many different values of one detail fit into one event, which ends at 256 KiB.
 _MOST_NAMED = MOST_TARGETS - 1
-_MOST = {"parameters": 16, "about": 256, "clients": 8, "forbidden": 16, "claimed": _MOST_NAMED}
+_MOST = {
+    "parameters": 16, "about": 256, "clients": 8, "forbidden": 16, "out_of_scope": 16,
+    "claimed": _MOST_NAMED,
+}  # fmt: skip
 _MOST_RANGES = 16
 # What was asked may be long: so many characters of details, and so many of one question.
 _MOST_CHARACTERS = 40_000
@@ -80,6 +83,8 @@ class Entry:
                 kept = kept and self._keep(name, value)
         for category in use.forbidden:
             kept = kept and self._keep("forbidden", category)
+        for selected in use.out_of_scope:
+            kept = kept and self._keep("out_of_scope", selected)
         self._omitted += not kept
         if use.client and details:
             self._keep("clients", use.client)
@@ -158,9 +163,9 @@ class Entry:
                 for text in (*self._details["parameters"], *(["{}"] if self._bare else []))
             ]
         # One alone is told elsewhere: as the target, and as the source.
-        for name, least in (("about", 2), ("clients", 2), ("forbidden", 1), ("claimed", 1)):
+        for name in ("about", "clients", "forbidden", "out_of_scope", "claimed"):
             values = self._details.get(name, ())
-            if len(values) >= least:
+            if len(values) >= (2 if name in ("about", "clients") else 1):
                 data[name] = [clean(value, 1024) for value in values]
         if len(self._whose) > 1:
             data["whose"] = [

@@ -24,6 +24,27 @@ def _overlap(one: list[str], other: list[str]) -> bool:
     return not rest or rest == [ANY]
 
 
+def common_pattern(one: str, other: str, separator: str) -> str | None:
+    """The pattern that matches just what both (checked) patterns match; None if that is nothing."""
+    first, second = one.split(separator), other.split(separator)
+    found: list[str] = []
+    for place in range(max(len(first), len(second))):
+        if first[place : place + 1] == [ANY]:
+            return separator.join(found + second[place:])
+        if second[place : place + 1] == [ANY]:
+            return separator.join(found + first[place:])
+        if place >= len(first) or place >= len(second):
+            return None
+        left, right = first[place], second[place]
+        if left == "*" and right:
+            found.append(right)
+        elif (right == "*" and left) or left == right:
+            found.append(left)
+        else:
+            return None
+    return separator.join(found)
+
+
 def category_in_reach(scope: Scope, wanted: str) -> bool:
     """Whether a pattern of categories and a scope can mean the same event."""
     separator = SEPARATORS["category"]

@@ -94,7 +94,7 @@ async def pull(request: web.Request) -> web.Response:
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
     use = request[USE]
-    ask(use, request.query.items(), query, view)
+    notice = ask(use, request.query.items(), query, view)
     events, reached, gap = await _collect(context, query, question, view_now, use)
     # It may have looked through much of the log.
     await context.authenticator.recheck(request)
@@ -106,6 +106,8 @@ async def pull(request: web.Request) -> web.Response:
         body = b"".join([b"%b\n" % event.json for event in events])
         if gap is not None:
             body = control_json("gap", gap) + b"\n" + body
+        if notice is not None:
+            body = control_json("notice", notice) + b"\n" + body
         headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
         return _page(request, body, "application/x-ndjson", headers)
     page = {
@@ -115,6 +117,8 @@ async def pull(request: web.Request) -> web.Response:
     }
     if gap is not None:
         page["gap"] = gap
+    if notice is not None:
+        page["notice"] = notice
     return _page(request, msgspec.json.encode(page), "application/json", {})
 
 

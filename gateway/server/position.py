@@ -18,10 +18,11 @@ _READ_EVENTS = 1000
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The offset to begin behind, and the `gap` to tell of first, if there is one."""
+    """The offset to begin behind, and the `gap` and the `notice` to tell of first, if any."""
 
     offset: int
     gap: dict[str, Any] | None = None
+    notice: dict[str, Any] | None = None
 
 
 async def find_begin(log: Log, query: Query, floors: tuple[int, ...] = ()) -> Begin:

@@ -112,8 +112,9 @@ async def _open(
     floors = await find_floors(context.log, access.view, context.clock.now())
     question = Question(query.wanted, access.view, query.filter, floors)
     use = request[USE]
-    ask(use, access.pairs, query, access.view)
+    notice = ask(use, access.pairs, query, access.view)
     begin = await _begin(context, query, floors, access)
+    begin = msgspec.structs.replace(begin, notice=notice)
     if access.cookie is not None:
         left = await _left_of(context, query, question, access.cookie, begin.offset)
         if left is None:
@@ -197,7 +198,8 @@ async def _take(
     headers = [*headers, *shown, f"Audit-Cursor: {cursor}"]
     head = _head(status, headers, context.clock.now())
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
-    connection.write(head + opening)
+    notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
+    connection.write(head + notice + opening)
     use.action, use.transport = OPENED, wire.name
     use.begin = use.end = begin.offset
     use.behind = max(0, context.log.head - begin.offset)

@@ -21,6 +21,7 @@ from gateway.errors import Forbidden, GatewayError, Unauthorized
 from gateway.ingest.own import clean
 from gateway.keys.policy import View
 from gateway.keys.reach import categories_out_of_reach, probes
+from gateway.keys.selection import EVERYTHING, nothing_selected, selected_by
 from gateway.keys.use import DENIED, FAILED, OPENED, Use
 from gateway.live.record import AccessRecord
 from gateway.live.record_entry import MOST_PARAMETERS
@@ -87,8 +88,11 @@ def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
     return recorded
 
 
-def ask(use: Use, pairs: Pairs, query: Query, view: View) -> None:
-    """Note what is asked for, and what of it the key may not see."""
+def ask(use: Use, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | None:
+    """Note what is asked for, and what of it the key may not see.
+
+    The members of a notice, if nothing of it can ever be seen.
+    """
     values: dict[str, list[str]] = {}
     room = MOST_PARAMETERS // 2
     left_out = 0
@@ -109,6 +113,19 @@ def ask(use: Use, pairs: Pairs, query: Query, view: View) -> None:
         wanted += tuple(query.filter.equalities.get("category", ()))
         tenants += tuple(query.filter.equalities.get("tenant", ()))
     note_out_of_reach(use, view, wanted, tenants, query.wanted.resource)
+    parameter = nothing_selected(view, query.wanted, query.filter)
+    if parameter is None:
+        return None
+    # What nobody can see, because it contradicts itself, is a mistake and no more.
+    if nothing_selected(EVERYTHING, query.wanted, query.filter) is None:
+        selected = selected_by(parameter, query.wanted, query.filter)
+        use.out_of_scope = tuple([clean(one) for one in selected])
+    return {
+        "code": "nothing_selected_can_match",
+        "parameter": parameter,
+        "detail": f"no event that this key may see can match {parameter}; look at its spelling, "
+        "or at what the key is granted",
+    }
 
 
 def note_out_of_reach(

@@ -12,6 +12,7 @@ CERTAIN = (
     "denials",
     "forbidden_categories",
     "probing",
+    "out_of_scope",
     "rate_limited",
     "dormant_woke",
     "new_network",
