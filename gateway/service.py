@@ -41,6 +41,7 @@ from gateway.runtime.drain import drain
 from gateway.server.app import make_app
 from gateway.server.auth import Authenticator
 from gateway.server.context import Context
+from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
 from gateway.server.limits import AppliedLimits, giving_back
 from gateway.server.listening import SharedAddress, cannot_listen
@@ -193,6 +194,8 @@ async def _start_parts(
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
     limits = AppliedLimits(shared, settings.limits, clock)
+    decoder = Decoder(clock)
+    stack.callback(decoder.close)
     context = Context(
         settings=settings,
         clock=clock,
@@ -209,6 +212,7 @@ async def _start_parts(
         usage=shared.usage,
         shared=shared,
         limits=limits,
+        decoder=decoder,
         authenticator=Authenticator(
             keyring,
             clock,

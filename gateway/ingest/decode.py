@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ import orjson
 from msgspec import UNSET, UnsetType
 
 from gateway.clock import format_rfc3339, parse_rfc3339
-from gateway.errors import InvalidEvents, InvalidRequest, PayloadTooLarge
+from gateway.errors import InvalidEvents
 from gateway.event import (
     DEFAULT_TENANT,
     MAX_DEPTH,
@@ -32,8 +31,6 @@ from gateway.match.scope import RESERVED, is_reserved
 
 MAX_REPORTED = 1000
 _DECODER = msgspec.json.Decoder(Members)
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
-_LINE = re.compile(rb"\S[^\n]*")
 _ENCODE = msgspec.json.Encoder().encode
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
@@ -57,32 +54,6 @@ class Refused(Exception):
         super().__init__(f"{path}: {reason}" if path else reason)
         self.path = path
         self.reason = reason
-
-
-def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
-    """The items of a body: of NDJSON its lines, of JSON an array's items or the one object."""
-    if body.startswith(b"\xef\xbb\xbf"):
-        raise InvalidRequest("the body begins with a byte order mark; send plain UTF-8")
-    items: Sequence[bytes | msgspec.Raw]
-    if lines:
-        items = [line[0] for line in islice(_LINE.finditer(body), most + 1)]
-    elif body.lstrip()[:1] == b"[":
-        try:
-            items = _ARRAY.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            detail = f"the body is not valid JSON: {error}"
-            raise InvalidRequest(detail, code="malformed_json") from None
-    else:
-        items = [body]
-    # Counted before anything is copied: millions of tiny items fit into one body.
-    if len(items) > most:
-        raise PayloadTooLarge(
-            f"more than {most} events in one request; send them in parts", code="too_many_events"
-        )
-    whole = [bytes(item) for item in items]
-    if not whole or not whole[0].strip():
-        raise InvalidRequest("the body is empty; send one event, a JSON array or NDJSON lines")
-    return whole
 
 
 def decode_events(

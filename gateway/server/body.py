@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import zlib
 from typing import Any
 
@@ -21,7 +22,9 @@ from gateway.server.context import CONTEXT
 _JSON_BYTES = 64 * 1024
 _JSON_SECONDS = 10.0
 _SLICE = 16 * 1024
+_INFLATED = 256 * 1024
 _MOST_MEMBERS = 10_000
+_TURN_SECONDS = 0.002
 
 
 async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes:
@@ -47,7 +50,7 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
         whole = await request.content.read()
         if len(whole) > most:
             raise _too_large(most)
-        return _gunzip(whole, most) if encoding == "gzip" else whole
+        return await _gunzip(whole, most) if encoding == "gzip" else whole
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -61,7 +64,7 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
         ) from None
     # Or a request that began before its key was revoked could be ended long after.
     await request.app[CONTEXT].authenticator.recheck(request)
-    return _gunzip(bytes(raw), most) if encoding == "gzip" else bytes(raw)
+    return await _gunzip(bytes(raw), most) if encoding == "gzip" else bytes(raw)
 
 
 async def json_body(request: web.Request) -> Any:
@@ -100,20 +103,25 @@ def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
     return kind
 
 
-def _gunzip(raw: bytes, most: int) -> bytes:
+async def _gunzip(raw: bytes, most: int) -> bytes:
     """Gzip members, one after the other (RFC 1952, section 2.2), never beyond the limit."""
     plain = bytearray()
     rest = memoryview(raw)
+    turn = time.monotonic()
     try:
         for _ in range(_MOST_MEMBERS):
             inflate = zlib.decompressobj(wbits=31)
             while rest and not inflate.eof:
                 # In slices, because what lies behind the member's end is copied each time.
                 part = rest[:_SLICE]
-                plain += inflate.decompress(part, most - len(plain) + 1)
+                plain += inflate.decompress(part, min(_INFLATED, most - len(plain) + 1))
                 if len(plain) > most:
                     raise _too_large(most)
-                rest = rest[len(part) - len(inflate.unused_data) :]
+                left = len(inflate.unused_data) + len(inflate.unconsumed_tail)
+                rest = rest[len(part) - left :]
+                if time.monotonic() - turn > _TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn = time.monotonic()
             if not inflate.eof:
                 raise InvalidRequest("the gzip body ends too early", code="malformed_gzip")
             if not rest:

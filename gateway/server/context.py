@@ -16,6 +16,7 @@ from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
 from gateway.server.auth import Authenticator
+from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
 from gateway.server.limits import AppliedLimits
 from gateway.server.turns import Turns
@@ -46,6 +47,7 @@ class Context:
     shared: Shared
     limits: AppliedLimits
     authenticator: Authenticator
+    decoder: Decoder
     figures: Figures = field(default_factory=Figures)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None

@@ -8,13 +8,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.encode.wire import control_json
-from gateway.errors import Conflict, Forbidden, InvalidEvents, NotAcceptable, NotFound
+from gateway.errors import Conflict, Forbidden, NotAcceptable, NotFound
 from gateway.event import Draft, Event
-from gateway.ingest.decode import decode_events, refused_events, split_body
-from gateway.ingest.ids import new_ids
+from gateway.ingest.decode import refused_events
 from gateway.ingest.own import ACCESS
 from gateway.keys.policy import View, compiled
 from gateway.keys.signals import id_conflict
@@ -31,8 +29,8 @@ from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.store.ports import Overtaken
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-# Large requests are decoded in parts, so that live streams do not wait for them.
-_DECODE_AT_ONCE = 250
+# Large requests are checked in parts, so that live streams do not wait for them.
+_CHECK_AT_ONCE = 500
 _READ_EVENTS = 1000
 # A page of large events ends before its limit, because it is held in memory.
 _PAGE_BYTES = 16 << 20
@@ -55,10 +53,11 @@ async def ingest(request: web.Request) -> web.Response:
         most=limits.max_request_bytes,
         seconds=context.settings.server.body_timeout,
     )
-    items = split_body(body, lines=kind in NDJSON_TYPES, most=limits.max_request_events)
-    drafts = await _decode(items, context.clock, mapped)
+    drafts = await context.decoder.decode(
+        body, lines=kind in NDJSON_TYPES, most=limits.max_request_events, mapped=mapped
+    )
     use = request[USE]
-    _check_granted(drafts, view, use)
+    await _check_granted(drafts, view, use)
     if context.followed is not None:
         _check_not_followed(drafts, context.followed.prefix)
     appended = await context.writer.append(drafts)
@@ -165,40 +164,26 @@ async def by_id(request: web.Request) -> web.Response:
     )
 
 
-async def _decode(items: list[bytes], clock: Clock, mapped: bool) -> list[Draft]:
-    if len(items) <= _DECODE_AT_ONCE:
-        return decode_events(items, new_ids(clock.now), mapped=mapped)
-    drafts: list[Draft] = []
-    errors = []
-    for start in range(0, len(items), _DECODE_AT_ONCE):
-        try:
-            some = items[start : start + _DECODE_AT_ONCE]
-            drafts += decode_events(some, new_ids(clock.now), mapped=mapped)
-        except InvalidEvents as refused:
-            errors += [
-                {**error, "index": error["index"] + start} for error in refused.members["errors"]
-            ]
-        await asyncio.sleep(0)
-    if errors:
-        raise refused_events(len(errors), errors)
-    return drafts
-
-
-def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
+async def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
     """All or nothing: one event outside of the key's grants refuses the request."""
     may_write = compiled(view)
-    errors = [
-        {
-            "index": index,
-            "path": view.outside(draft),
-            "reason": f"this key may not write {draft.category!r} of tenant {draft.tenant!r} "
-            "with these targets and this severity",
-        }
-        for index, draft in enumerate(drafts)
-        if not may_write(draft)
-    ]
-    if errors:
-        refused = [draft for draft in drafts if not may_write(draft)]
+    outside: list[tuple[int, Draft]] = []
+    for start in range(0, len(drafts), _CHECK_AT_ONCE):
+        part = enumerate(drafts[start : start + _CHECK_AT_ONCE], start)
+        outside += [(index, draft) for index, draft in part if not may_write(draft)]
+        if start:
+            await asyncio.sleep(0)
+    if outside:
+        refused = [draft for _, draft in outside]
+        errors = [
+            {
+                "index": index,
+                "path": view.outside(draft),
+                "reason": f"this key may not write {draft.category!r} of tenant {draft.tenant!r} "
+                "with these targets and this severity",
+            }
+            for index, draft in outside[:1000]
+        ]
         note_out_of_reach(
             use, view, {draft.category for draft in refused},
             dict.fromkeys(draft.tenant for draft in refused),
@@ -206,7 +191,7 @@ def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
         raise Forbidden(
             "some events are outside of what this key may write, and nothing was stored",
             code="events_not_granted",
-            errors=errors[:1000],
+            errors=errors,
         )
 
 

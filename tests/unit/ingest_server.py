@@ -11,7 +11,8 @@ from typing import Any
 
 from gateway.errors import InvalidEvents
 from gateway.event import Draft
-from gateway.ingest.decode import decode_events, split_body
+from gateway.ingest.decode import decode_events
+from gateway.ingest.split import split_body
 
 KEY = "alpk_sample"
 DROP = "drop"

@@ -12,7 +12,8 @@ import pytest
 
 from gateway.errors import GatewayError, InvalidRequest, PayloadTooLarge
 from gateway.event import MAX_EVENT_BYTES
-from gateway.ingest.decode import Refused, decode_event, split_body
+from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.split import split_body
 
 HEAD = b'{"category":"auth","action":"user.login"'
 

@@ -1,0 +1,156 @@
+"""From the bytes of a body to its items, a bounded piece at a time.
+
+Nothing is counted by making it: millions of tiny items fit into one body, and a few kilobytes of
+gzip hold them. Each piece costs a few milliseconds at most, so that others have their turn
+between two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.errors import InvalidEvents, InvalidRequest, PayloadTooLarge
+
+# A piece ends at the first end of an item behind so many bytes.
+_PIECE_BYTES = 64 * 1024
+# So much is searched for that end at once.
+_SEARCH_BYTES = 256 * 1024
+# No item is longer. (Those that are stored have far less; what is refused may be told of.)
+_MOST_PIECE_BYTES = 2 << 20
+# So few items, objects or not, are made without a look at what they are.
+_FEW_ITEMS = 20_000
+_LINE = re.compile(rb"\S[^\n]*+")
+_BETWEEN = re.compile(rb"}[ \t\n\r]*+,(?=[ \t\n\r]*+{)")
+_SPACE = re.compile(rb"[ \t\n\r]*+")
+_SCALAR = rb'[^][ \t\n\r{}",]++[ \t\n\r]*+'
+
+
+class _Object(msgspec.Struct):
+    """Any object, passed over."""
+
+
+_RAW = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECTS = msgspec.json.Decoder(list[_Object])
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_NOT_OBJECT = re.compile(r".* - at `\$\[(\d+)\]`", re.DOTALL)
+
+
+def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
+    """The items of a body: of NDJSON its lines, of JSON an array's items or the one object."""
+    return [item for piece in pieces_of(body, lines=lines, most=most) for item in piece]
+
+
+def pieces_of(body: bytes, *, lines: bool, most: int) -> Iterator[list[bytes]]:
+    """The same, piece by piece; a piece may be empty.
+
+    Raises `PayloadTooLarge` once there are more than `most` items.
+    """
+    if body.startswith(b"\xef\xbb\xbf"):
+        raise InvalidRequest("the body begins with a byte order mark; send plain UTF-8")
+    if lines:
+        pieces = _lines(body)
+    elif body[(begin := _skip(body, 0)) : begin + 1] == b"[":
+        pieces = _array(body, begin, most)
+    else:
+        pieces = iter(([body],) if body.strip() else ())
+    count = 0
+    for piece in pieces:
+        count += len(piece)
+        if count > most:
+            raise too_many(most)
+        yield piece
+    if not count:
+        raise InvalidRequest("the body is empty; send one event, a JSON array or NDJSON lines")
+
+
+def too_many(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"more than {most} events in one request; send them in parts", code="too_many_events"
+    )
+
+
+def _lines(body: bytes) -> Iterator[list[bytes]]:
+    at = 0
+    while at < len(body):
+        end = body.find(b"\n", min(at + _PIECE_BYTES, len(body))) + 1 or len(body)
+        yield _LINE.findall(body, at, end)
+        at = end
+
+
+def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
+    """The items of the array that begins there, and with which the body has to end.
+
+    A piece ends between `}` and `{`. That may be within an item or a string: then it is no array
+    in itself, and a longer piece is tried.
+    """
+    at, size, made = begin + 1, _PIECE_BYTES, 0
+    while True:
+        searched = min(at + size, len(body))
+        found = None
+        while found is None and searched < len(body):
+            found = _BETWEEN.search(body, searched, searched + _SEARCH_BYTES)
+            # The end of what was searched may have cut one in two.
+            searched += _SEARCH_BYTES // 2
+            yield []
+        end = len(body) if found is None else found.end() - 1
+        if end - at > _MOST_PIECE_BYTES and body[(first := _skip(body, at)) : first + 1] == b"{":
+            raise PayloadTooLarge(
+                f"the item {made} has more than {_MOST_PIECE_BYTES} bytes, or what follows it is "
+                "no object; send smaller events",
+                code="event_too_large",
+            )
+        try:
+            piece = _items(body, at, end, made, most, whole=found is None)
+        except _NotWhole:
+            if found is None:
+                raise
+            size = 2 * (end - at)
+            continue
+        yield piece
+        if found is None:
+            return
+        made += len(piece)
+        at, size = end + 1, _PIECE_BYTES
+
+
+class _NotWhole(InvalidRequest):
+    """This is not one JSON array."""
+
+
+def _items(body: bytes, at: int, end: int, made: int, most: int, *, whole: bool) -> list[bytes]:
+    """The items of a piece, of which the last one brings its own bracket; `made` were before."""
+    array = b"[" + body[at:end] + (b"" if whole else b"]")
+    if array.count(b",") >= _FEW_ITEMS:
+        _check_objects(array, made, most)
+    try:
+        return [bytes(item) for item in _RAW.decode(array)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = _BYTE.sub(lambda found: f"(byte {int(found[1]) + at - 1})", str(error))
+        raise _NotWhole(f"the body is not valid JSON: {reason}", code="malformed_json") from None
+
+
+def _check_objects(array: bytes, made: int, most: int) -> None:
+    """Refuse an item that is no object, before all of them are made."""
+    try:
+        _OBJECTS.decode(array)
+    except msgspec.ValidationError as error:
+        if re.compile(rb"\[[ \t\n\r]*+(?:%b,[ \t\n\r]*+){%d}" % (_SCALAR, most)).match(array):
+            raise too_many(most) from None
+        found = _NOT_OBJECT.fullmatch(str(error))
+        index = made + (int(found[1]) if found else 0)
+        reason = "an event is a JSON object"
+        raise InvalidEvents(
+            f"refused: the item {index} is no object; nothing was stored",
+            errors=[{"index": index, "path": "", "reason": reason}],
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # It is said by whoever decodes it.
+        pass
+
+
+def _skip(body: bytes, at: int) -> int:
+    found = _SPACE.match(body, at)
+    return found.end() if found else at

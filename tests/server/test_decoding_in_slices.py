@@ -1,0 +1,112 @@
+"""No body holds up others, whatever is in it: each costs the loop some milliseconds at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+import time
+
+import msgspec
+import pytest
+from gateway_client import NDJSON
+from gateways import Gateway
+
+from gateway.ingest import decode
+
+
+def with_data(data: bytes) -> bytes:
+    return b'{"category":"a","action":"x","data":%b}' % data
+
+
+def repeated(item: bytes, size: int) -> bytes:
+    return b",".join([item] * (size // (len(item) + 1)))
+
+
+EVENT = 250 * 1024
+HOSTILE = {
+    "millions of numbers": b"[" + repeated(b"1", 8_000_000) + b"]",
+    "millions of empty objects": b"[" + repeated(b"{}", 8_000_000) + b"]",
+    "few but large": b"["
+    + b",".join([with_data(b'{"a":[' + repeated(b"1.50", EVENT) + b"]}")] * 8)
+    + b"]",
+    "many tiny members": with_data(b"{" + b",".join(b'"%x":1' % n for n in range(25_000)) + b"}"),
+    "a duplicate at the end of a large event": with_data(
+        b'{"a":[' + repeated(b'{"b":1}', EVENT) + b'],"a":1}'
+    ),
+    "deep": with_data(b"[" * 120_000 + b"]" * 120_000),
+    "a number without end": with_data(b'{"a":' + b"9" * EVENT + b"}"),
+    "one item of megabytes": b'[{"data":[' + repeated(b"1", 7_000_000) + b"]}]",
+}
+
+
+async def turns_while(gateway: Gateway, body: bytes, kind: str = "application/json") -> int:
+    """How long the event loop stopped at the most, in milliseconds, while a body was taken."""
+    longest = 0.0
+    done = False
+
+    async def beat() -> None:
+        nonlocal longest
+        while not done:
+            # Time in which this thread did not run is not its fault.
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - before)
+            await asyncio.sleep(0.001)
+
+    beating = asyncio.create_task(beat())
+    answer = await gateway.post(
+        "/v1/events",
+        key=gateway.user,
+        data=gzip.compress(body, 1),
+        headers={"Content-Type": kind, "Content-Encoding": "gzip"},
+    )
+    done = True
+    await beating
+    assert answer.status in (201, 400, 413, 422), answer.body[:200]
+    return int(longest * 1000)
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+async def test_no_body_stops_the_event_loop(gateway: Gateway, body: bytes) -> None:
+    # Generous: a slice takes 10 ms on a slow machine, the whole of any of these 60 to 3,000.
+    assert min([await turns_while(gateway, body) for _ in range(2)]) < 50
+
+
+async def test_empty_lines_stop_no_loop(gateway: Gateway) -> None:
+    assert await turns_while(gateway, b"\n" * 8_000_000, NDJSON) < 50
+
+
+async def test_thousands_of_gzip_members_stop_no_loop(gateway: Gateway) -> None:
+    member = gzip.compress(b" ", 1)
+    answer = await gateway.post(
+        "/v1/events",
+        key=gateway.user,
+        data=member * 9_999 + gzip.compress(msgspec.json.encode({"category": "a", "action": "b"})),
+        headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    )
+    assert answer.status == 201
+
+
+async def test_a_large_event_is_decoded_by_a_thread_of_its_own(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    real = decode.decode_event
+
+    def seen(*arguments: object, **options: object) -> object:
+        threads.append(threading.current_thread().name)
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decode, "decode_event", seen)
+    small = with_data(b"{}")
+    large = with_data(b'{"a":"' + b"x" * 20_000 + b'"}')
+    answer = await gateway.post(
+        "/v1/events",
+        key=gateway.user,
+        data=b"[%b,%b]" % (small, large),
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.json()["accepted"] == 2
+    assert threads[0] == threading.current_thread().name
+    assert threads[1].startswith("decoder")
