@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
@@ -38,14 +36,12 @@ from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
-from gateway.server.app import make_app
+from gateway.runtime.port import open_port
 from gateway.server.auth import Authenticator
 from gateway.server.context import Context
 from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
 from gateway.server.limits import AppliedLimits, giving_back
-from gateway.server.listening import SharedAddress, cannot_listen
-from gateway.server.malformed import MOST_LINE, Runner
 from gateway.server.turns import Turns
 from gateway.server.vanished import VanishedPeers
 from gateway.settings.load import Settings
@@ -66,7 +62,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
-_BACKLOG = 4096
 # Other workers drain at the same time; what they have accepted has to get here.
 _FOLLOWERS_SECONDS = 3.0
 _ADMIN_GRANT = {
@@ -101,7 +96,7 @@ async def running(
         background = Background(machine)
         stack.push_async_callback(background.close)
         context = await _start_parts(settings, machine, stack, worker, background)
-        url = await _open_port(context, stack, worker)
+        url = await open_port(context, stack, worker.sockets if worker is not None else None)
         # Not before the start has succeeded: whoever calls shows it, and only this once.
         first_key = None if worker is not None else await make_first_key(context)
         _watch_for_failure(context, background, stack, stop)
@@ -334,35 +329,6 @@ async def make_first_key(context: Context) -> str | None:
         return None
     await context.key_watch.look()
     return token
-
-
-async def _open_port(context: Context, stack: AsyncExitStack, worker: Worker | None) -> str:
-    server = context.settings.server
-    runner = Runner(
-        make_app(context),
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        max_line_size=MOST_LINE,
-        max_field_size=MOST_LINE,
-        keepalive_timeout=server.keepalive,
-        shutdown_timeout=1.0,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    if worker is None:
-        sockets = SharedAddress(server.host, server.port).bind()
-    else:
-        sockets = worker.sockets
-    sites = [web.SockSite(runner, sock, backlog=_BACKLOG) for sock in sockets]
-    try:
-        for site in sites:
-            await site.start()
-    except OSError as error:
-        raise cannot_listen(server.host, server.port, error) from None
-    host, port = runner.addresses[0][:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
 
 
 async def _tick(context: Context) -> None:

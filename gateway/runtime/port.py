@@ -1,0 +1,53 @@
+"""The port of a gateway: opened last, closed first."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from gateway.server.app import make_app
+from gateway.server.context import Context
+from gateway.server.listening import SharedAddress, cannot_listen
+from gateway.server.malformed import MOST_LINE, Runner
+
+# Connections that wait to be taken, and how many are taken before others have their turn.
+_BACKLOG = 4096
+_AT_ONCE = 64
+
+
+async def open_port(
+    context: Context, stack: AsyncExitStack, sockets: list[socket.socket] | None = None
+) -> str:
+    """Listen where the settings say, or on `sockets`, until the stack unwinds. Returns the URL.
+
+    Raises `GatewayError` if somebody else listens there.
+    """
+    server = context.settings.server
+    runner = Runner(
+        make_app(context),
+        access_log=None,
+        handler_cancellation=True,
+        auto_decompress=False,
+        max_line_size=MOST_LINE,
+        max_field_size=MOST_LINE,
+        keepalive_timeout=server.keepalive,
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    if sockets is None:
+        sockets = SharedAddress(server.host, server.port).bind()
+    # The event loop takes as many connections in one round as its backlog says.
+    sites = [web.SockSite(runner, sock, backlog=_AT_ONCE) for sock in sockets]
+    try:
+        for site in sites:
+            await site.start()
+        for sock in sockets:
+            sock.listen(_BACKLOG)
+    except OSError as error:
+        raise cannot_listen(server.host, server.port, error) from None
+    host, port = runner.addresses[0][:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
