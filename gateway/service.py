@@ -34,6 +34,7 @@ from gateway.live.retention import Retention
 from gateway.live.tail import Tail
 from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
+from gateway.live.work import LoopWork
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
 from gateway.runtime.port import open_port
@@ -155,8 +156,9 @@ async def _start_parts(
         lifetime=settings.stream.max_age,
         flush=settings.stream.flush_ms / 1000,
     )
-    replays = Replays(log, grown, clock, pace, tasks)
-    hub = Hub(log.epoch, log.head, clock, replays.start, pace)
+    shares = LoopWork(clock, settings.limits.filter_percent / 100, busy=lambda: hub.writing)
+    replays = Replays(log, grown, clock, pace, shares, tasks)
+    hub = Hub(log.epoch, log.head, clock, replays.start, pace, shares)
     replays.hub = hub
     hub.on_close = giving_back(record.stream_closed)
     hub.usage = shared.usage

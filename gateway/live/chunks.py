@@ -11,7 +11,10 @@ from collections import OrderedDict
 
 import msgspec
 
+from gateway.live.choosing import Choosing
 from gateway.live.interest import Interest
+from gateway.live.work import LoopWork
+from gateway.match.expression import FilterCost
 from gateway.store.ports import Log
 
 _CHUNK_EVENTS = 1000
@@ -22,12 +25,14 @@ _OVERHEAD = 512
 _READS_AT_ONCE = 4
 
 
-class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """`count` events, encoded, and the offset that a subscriber then stands at."""
+class Chunk(msgspec.Struct, frozen=True):
+    """`count` events, encoded, the offset that a subscriber then stands at, and what its filter
+    took."""
 
     data: bytes
     count: int
     reached: int
+    cost: FilterCost = msgspec.field(default_factory=FilterCost)
 
 
 Place = tuple[Interest, int]
@@ -36,20 +41,26 @@ Place = tuple[Interest, int]
 class Chunks:
     """Reads chunks, and remembers the last few megabytes of them."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, work: LoopWork) -> None:
         self._log = log
+        self._work = work
         self._turns = asyncio.Semaphore(_READS_AT_ONCE)
+        # Filters that take long do not hold up the others.
+        self._costly_turns = asyncio.Semaphore(_READS_AT_ONCE)
         self._known: OrderedDict[Place, Chunk] = OrderedDict()
         self._bytes = 0
         self._reading: dict[Place, asyncio.Event] = {}
 
-    async def get(self, interest: Interest, after: int, until: int, limit: int | None) -> Chunk:
-        """What comes behind `after`, up to `until` at most, and `limit` events at most.
+    async def get(
+        self, interest: Interest, after: int, until: int, limit: int | None, key_id: str
+    ) -> Chunk:
+        """What comes behind `after`, up to `until` at most, and `limit` events at most, for a
+        key. A costly filter makes it shorter.
 
         Raises what `Log.read` raises.
         """
         if limit is not None and limit < _CHUNK_EVENTS:
-            return await self._read(interest, after, until, limit)
+            return await self._read(interest, after, until, limit, key_id)
         place = (interest, after)
         while place in self._reading:
             await self._reading[place].wait()
@@ -59,7 +70,7 @@ class Chunks:
             return known
         done = self._reading[place] = asyncio.Event()
         try:
-            chunk = await self._read(interest, after, until, _CHUNK_EVENTS)
+            chunk = await self._read(interest, after, until, _CHUNK_EVENTS, key_id)
         finally:
             del self._reading[place]
             done.set()
@@ -67,21 +78,25 @@ class Chunks:
             self._remember(place, chunk)
         return chunk
 
-    async def _read(self, interest: Interest, after: int, until: int, limit: int) -> Chunk:
+    async def _read(
+        self, interest: Interest, after: int, until: int, limit: int, key_id: str
+    ) -> Chunk:
         question, wire = interest.question, interest.wire
         narrowing = question.narrowing()
-        async with self._turns:
+        counted = question.filter is not None and question.filter.counted
+        async with self._costly_turns if counted else self._turns:
             if self._log.gives_lines(narrowing):
                 read = await self._log.read_lines(after, until, limit=limit, narrowing=narrowing)
                 return Chunk(wire.text(read.text) if read.count else b"", read.count, read.reached)
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, narrowing=narrowing)
-            look = question.matcher()
-            chosen = [seen for event in page.events if (seen := look(event)) is not None]
-            reached = page.reached
-            if len(chosen) > limit:
-                chosen = chosen[:limit]
-                reached = chosen[-1].offset
-            return Chunk(wire.events(chosen) if chosen else b"", len(chosen), reached)
+            choosing = Choosing(question, self._work, key_id, self._work.filters.chunk_steps)
+            chosen, looked = await choosing.of(page.events)
+        reached = page.reached if looked == len(page.events) else page.events[looked - 1].offset
+        if len(chosen) > limit:
+            chosen = chosen[:limit]
+            reached = chosen[-1].offset
+        data = wire.events(chosen) if chosen else b""
+        return Chunk(data, len(chosen), reached, choosing.cost)
 
     def _remember(self, place: Place, chunk: Chunk) -> None:
         if place in self._known:

@@ -70,7 +70,7 @@ class Sight:
 class Group:
     """One interest, and the shards of those who share it."""
 
-    __slots__ = ("filter", "interest", "shards", "sight")
+    __slots__ = ("counted", "filter", "interest", "shards", "sight")
 
     def __init__(self, interest: Interest, sight: Sight) -> None:
         self.interest = interest
@@ -79,6 +79,7 @@ class Group:
         self.filter: Callable[[dict[str, Any]], bool] | None = (
             chosen.matches if chosen is not None else None
         )
+        self.counted = chosen is not None and chosen.counted
         self.shards: list[Shard] = []
 
     def shard_to_join(self, now: float, position: int) -> Shard:
@@ -163,6 +164,24 @@ class Shard:
         """Something waits in the connection: nothing may be written past it."""
         if self._direct.pop(subscription.sink.descriptor, None) is not None:
             self._buffered[subscription] = None
+
+    def take(self, most: int) -> tuple[bytes, int]:
+        """The next batches that fit into so many bytes, at least one, and how many events."""
+        wire = self.group.interest.wire
+        parts: list[bytes] = []
+        count = size = taken = 0
+        for batch in self.pending:
+            part = batch.encoded(wire)
+            if parts and size + len(part) > most:
+                break
+            parts.append(part)
+            size += len(part)
+            count += len(batch.events)
+            taken += 1
+        self.begin = self.pending[taken - 1].events[-1].offset
+        del self.pending[:taken]
+        self.count += count
+        return parts[0] if len(parts) == 1 else b"".join(parts), count
 
     def write(self, data: bytes) -> list[Subscription]:
         """Write to all members; returns those that are too far behind."""

@@ -9,25 +9,24 @@ neither a gap nor a duplicate.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
-
-import msgspec
 
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.encode.wire import LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
 from gateway.keys.policy import View
-from gateway.live.group import MOST_MEMBERS, Batch, Group, Shard, Sight
-from gateway.live.interest import Interest, Question
+from gateway.live.costly import COSTLY, too_costly
+from gateway.live.group import MOST_MEMBERS, Batch, Shard
+from gateway.live.groups import Groups
 from gateway.live.lifetimes import Lifetimes
-from gateway.live.matching import match
+from gateway.live.matching import Matches, Matching
 from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.live.totals import Totals as Totals
-from gateway.match.index import Index
+from gateway.live.work import LoopWork
 from gateway.shared.ports import Usage
 
 # What one shard may be owed, in batches, before the tail waits: the store is the queue, not this
@@ -50,10 +49,12 @@ class Hub:
         clock: Clock,
         start_replay: Callable[[Subscription], None],
         pace: Pace,
+        work: LoopWork | None = None,
     ) -> None:
         self.position = position
         # While it is not known what keys may see, nothing is written.
         self.waits = False
+        self.work = work or LoopWork(clock)
         self.moved = Pulse()
         # Ended, and their last bytes still on the way; `emptied` beats when there are none.
         self.ending: dict[Subscription, None] = {}
@@ -68,9 +69,7 @@ class Hub:
         self._clock = clock
         self._start_replay = start_replay
         self._pace = pace
-        self._groups: dict[Interest, Group] = {}
-        self._index: Index[Group] = Index()
-        self._sights: dict[Question, Sight] = {}
+        self._groups = Groups()
         self._owed: deque[Shard] = deque()
         self._owed_most: set[Shard] = set()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
@@ -95,10 +94,10 @@ class Hub:
         if subscription.bounded or subscription.cursor != self.position:
             return False
         interest = subscription.interest = subscription.interest.live()
-        group = self._groups.get(interest)
-        if group is None:
-            group = self._add_group(interest)
         self.say_caught_up(subscription)
+        group = self._groups.of(interest)
+        if group is None:
+            return False
         group.shard_to_join(self._clock.monotonic(), self.position).add(subscription)
         subscription.state = State.LIVE
         return True
@@ -143,6 +142,13 @@ class Hub:
             # It may be waiting for more.
             subscription.task.cancel()
         self._start_replay(subscription)
+
+    def demote_for_cost(self, subscription: Subscription) -> None:
+        """Let one whose filter costs too much for the live group go on from the store."""
+        subscription.costly.begin(self._clock.monotonic(), self.work.filters)
+        self.work.totals.left_live += 1
+        self.demote(subscription)
+        self.say(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})
 
     def show(self, subscription: Subscription, view: View, floors: tuple[int, ...] = ()) -> None:
         """Go on with another view, from the same position: nothing that it hides comes any more."""
@@ -231,24 +237,7 @@ class Hub:
         shard.pending.clear()
         self._owed_most.discard(shard)
         if not group.shards:
-            self._remove_group(group)
-
-    def _add_group(self, interest: Interest) -> Group:
-        question = msgspec.structs.replace(interest.question, filter=None)
-        sight = self._sights.get(question)
-        if sight is None:
-            sight = self._sights[question] = Sight(question)
-        sight.groups += 1
-        group = self._groups[interest] = Group(interest, sight)
-        self._index.add(group, interest.question.bindings())
-        return group
-
-    def _remove_group(self, group: Group) -> None:
-        del self._groups[group.interest]
-        self._index.remove(group)
-        group.sight.groups -= 1
-        if not group.sight.groups:
-            del self._sights[msgspec.structs.replace(group.interest.question, filter=None)]
+            self._groups.left(group)
 
     # Events
 
@@ -281,9 +270,34 @@ class Hub:
 
     def publish(self, events: Sequence[Event], reached: int) -> None:
         """Match the events of `position < offset <= reached`; `flush` delivers them in order."""
+        for _ in self.publishing(events, reached):
+            pass
+
+    def publishing(self, events: Sequence[Event], reached: int) -> Iterator[None]:
+        """The same in parts; yields whenever others should have their turn."""
+        while True:
+            matching = Matching(self._groups.index, events, self.work)
+            with self._groups.matched():
+                yield from matching.parts()
+            for subscription in too_costly(matching, self.work):
+                self.demote_for_cost(subscription)
+            self._owe(matching.found)
+            if matching.cut_at is None:
+                self.move_to(reached)
+                return
+            self.move_to(matching.cut_at)
+            events = [event for event in events if event.offset > matching.cut_at]
+            yield
+
+    @property
+    def settled(self) -> bool:
+        """Whether anybody may go live: not while a page is being matched."""
+        return not self._groups.fixed
+
+    def _owe(self, found: Matches) -> None:
         same: dict[tuple[int, ...], list[Batch]] = {}
         now = self._clock.monotonic()
-        for group, chosen in match(self._index, events).items():
+        for group, chosen in found.items():
             # Groups that get the same events, with the same masks, share their encoding, too.
             identity = tuple(map(id, chosen))
             batches = same.get(identity)
@@ -300,7 +314,6 @@ class Hub:
                 shard.pending += batches
                 if len(shard.pending) >= _MOST_OWED:
                     self._owed_most.add(shard)
-        self.move_to(reached)
 
     def flush(self) -> float | None:
         """Write what is owed to some shards.
@@ -325,33 +338,20 @@ class Hub:
         return wait
 
     def _flush_shard(self, shard: Shard, now: float) -> None:
-        wire = shard.group.interest.wire
-        parts: list[bytes] = []
-        count = size = taken = 0
-        for batch in shard.pending:
-            part = batch.encoded(wire)
-            if parts and size + len(part) > _FLUSH_BYTES:
-                break
-            parts.append(part)
-            size += len(part)
-            count += len(batch.events)
-            taken += 1
-        shard.begin = shard.pending[taken - 1].events[-1].offset
+        data, count = shard.take(_FLUSH_BYTES)
         shard.owed_since = now
-        del shard.pending[:taken]
         if len(shard.pending) < _MOST_OWED:
             self._owed_most.discard(shard)
-        shard.count += count
         shard.quiet_since = now
         shard.bookmark = shard.begin if shard.pending else self.position
         # Where several came at once there will be more: wait a little to join them, too.
         shard.due = now + self._pace.flush if count > 1 and not shard.pending else now
         self.totals.events += count * len(shard)
-        self.totals.bytes += size * len(shard)
+        self.totals.bytes += len(data) * len(shard)
         if self.usage is not None:
             for key_id, members in shard.keys.items():
-                self.usage.count(key_id, events=count * members, size=size * members)
-        self._write(shard, parts[0] if len(parts) == 1 else b"".join(parts))
+                self.usage.count(key_id, events=count * members, size=len(data) * members)
+        self._write(shard, data)
 
     def _write(self, shard: Shard, data: bytes) -> None:
         for subscription in shard.write(data):
@@ -359,7 +359,7 @@ class Hub:
 
     def overtaken(self, floor: int) -> None:
         """Retention deleted events that live streams have not had: say so, and end them."""
-        for group in list(self._groups.values()):
+        for group in self._groups:
             for shard in list(group.shards):
                 for subscription in shard.members():
                     self.end(subscription, OVERTAKEN)
@@ -377,7 +377,7 @@ class Hub:
         ping_due = now - self._pinged_at >= self._pace.ping
         if ping_due:
             self._pinged_at = now
-        for group in list(self._groups.values()):
+        for group in self._groups:
             wire = group.interest.wire
             for shard in list(group.shards):
                 if self._bookmark_due(shard, now):

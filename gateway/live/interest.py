@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
 import msgspec
 
 from gateway.encode.wire import Wire
 from gateway.event import Event
 from gateway.keys.policy import Lens, Limits, View
-from gateway.match.expression import Filter
+from gateway.match.expression import Filter, FilterCost
 from gateway.match.index import Binding
 from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
 from gateway.store.ports import Narrowing
@@ -48,12 +52,14 @@ class Question(msgspec.Struct, frozen=True):
 
         return look
 
-    def matcher(self) -> Lens:
-        """The whole decision for one event at a time."""
+    def matcher(self, cost: FilterCost | None = None) -> Lens:
+        """The whole decision for one event at a time; what the filter takes is added to `cost`."""
         in_scope, chosen = self.in_scope(), self.filter
         if chosen is None:
             return in_scope
-        matches = chosen.matches
+        matches: Callable[[Mapping[str, Any]], bool] = chosen.matches
+        if cost is not None and chosen.counted:
+            matches = partial(chosen.matches_at_cost, cost=cost)
 
         def look(event: Event) -> Event | None:
             seen = in_scope(event)

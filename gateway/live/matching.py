@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
 from gateway.event import Event
 from gateway.live.group import Group, Looked, Sight
+from gateway.live.work import LoopWork
+from gateway.match.expression import FilterCost
 from gateway.match.index import Index
 
 Matches = dict[Group, list[Event]]
@@ -15,60 +17,117 @@ Matches = dict[Group, list[Event]]
 _COLUMNS = attrgetter(
     "tenant", "category", "action", "outcome", "severity", "actor", "resources"
 )  # fmt: skip
+# Groups tried between two looks at the time; a big event, or a costly evaluation, is as many.
+_AT_ONCE = 64
+_BIG_EVENT_BITS = 13
+_COSTLY_STEPS = 500
+# A page that takes so many slices is cut: what is matched goes out.
+_MOST_SLICES = 20
 
 
-def match(index: Index[Group], events: Iterable[Event]) -> Matches:
-    """The events of each group, in order, as the group sees them."""
-    found: Matches = {}
-    # Many events of a page differ only in what no group looks at.
-    known: dict[Any, list[Group]] = {}
-    for event in events:
-        columns = _COLUMNS(event)
-        groups = known.get(columns)
-        if groups is not None:
-            for group in groups:
-                found[group].append(event)
-            continue
-        groups = _match_one(index, event, found)
-        if groups is not None:
-            known[columns] = groups
-    return found
+class Matching:
+    """One page of events, matched with all groups of an index.
 
+    `found` are the events of each group, in order, as the group sees them; where
+    matching takes too long, only up to the offset `cut_at`. `costs` is what counted
+    filters took. A group whose filter takes more than live groups may is `costly`:
+    it gets nothing.
+    """
 
-def _match_one(index: Index[Group], event: Event, found: Matches) -> list[Group] | None:
-    """Add the event to what its groups get. Returns them if that depends on its columns alone."""
-    original = Looked(event)
-    answers: dict[Sight, Looked | None] = {}
-    certain = not index.looks_inside
-    groups: list[Group] = []
-    last: Looked | None = None
-    members: dict[str, Any] = {}
-    for group in index.candidates(event, original.members):
-        sight = group.sight
-        if sight in answers:
-            looked = answers[sight]
-        else:
-            seen = sight.look(event)
-            if seen is event:
-                looked = original
-            else:
-                looked = None if seen is None else Looked(seen)
-            answers[sight] = looked
-        if looked is None:
-            continue
-        matches = group.filter
-        if matches is not None:
-            certain = False
-            if looked is not last:
-                last, members = looked, looked.members()
-            if not matches(members):
+    def __init__(self, index: Index[Group], events: Sequence[Event], work: LoopWork) -> None:
+        self.found: Matches = {}
+        self.costs: dict[Group, FilterCost] = {}
+        self.costly: dict[Group, None] = {}
+        self.cut_at: int | None = None
+        self._index = index
+        self._events = events
+        self._timer = work.timer
+        self._seconds = work.budget.slice_seconds
+        self._free, self._most = work.filters.free_steps, work.filters.live_steps
+
+    def parts(self) -> Iterator[None]:
+        """Match them; yields whenever it has taken long enough at a time.
+
+        One function, because this loop is where matching spends its time.
+        """
+        found, costly, index = self.found, self.costly, self._index
+        timer, ends, slices, left = self._timer, self._timer() + self._seconds, 1, _AT_ONCE
+        # Many events of a page differ only in what no group looks at.
+        known: dict[Any, list[Group]] = {}
+        for event in self._events:
+            columns = _COLUMNS(event)
+            groups = known.get(columns)
+            if groups is not None:
+                for group in groups:
+                    found[group].append(event)
                 continue
-        elif not sight.plain:
-            certain = False
-        groups.append(group)
-        chosen = found.get(group)
-        if chosen is None:
-            found[group] = [looked.event]
-        else:
-            chosen.append(looked.event)
-    return groups if certain else None
+            original = Looked(event)
+            answers: dict[Sight, Looked | None] = {}
+            certain = not index.looks_inside
+            groups = []
+            last: Looked | None = None
+            members: dict[str, Any] = {}
+            for group in index.candidates(event, original.members):
+                left -= 1
+                if left <= 0:
+                    left = _AT_ONCE
+                    if timer() >= ends:
+                        yield
+                        slices += 1
+                        ends = timer() + self._seconds
+                sight = group.sight
+                if sight in answers:
+                    looked = answers[sight]
+                else:
+                    seen = sight.look(event)
+                    if seen is event:
+                        looked = original
+                    else:
+                        looked = None if seen is None else Looked(seen)
+                        left -= len(event.json) >> _BIG_EVENT_BITS
+                    answers[sight] = looked
+                if looked is None:
+                    continue
+                matches = group.filter
+                if matches is not None:
+                    certain = False
+                    if looked is not last:
+                        last, members = looked, looked.members()
+                        left -= len(event.json) >> _BIG_EVENT_BITS
+                    if group.counted:
+                        steps, matched = (
+                            (0, False) if group in costly else self._at_cost(group, members)
+                        )
+                        left -= steps // _COSTLY_STEPS
+                        if not matched:
+                            continue
+                    elif not matches(members):
+                        continue
+                elif not sight.plain:
+                    certain = False
+                groups.append(group)
+                chosen = found.get(group)
+                if chosen is None:
+                    found[group] = [looked.event]
+                else:
+                    chosen.append(looked.event)
+            if certain:
+                known[columns] = groups
+            if slices > _MOST_SLICES:
+                self.cut_at = event.offset
+                break
+        for group in costly:
+            found.pop(group, None)
+
+    def _at_cost(self, group: Group, members: dict[str, Any]) -> tuple[int, bool]:
+        """The steps of the evaluation of a counted filter, and whether it matches."""
+        cost = self.costs.get(group)
+        if cost is None:
+            cost = self.costs[group] = FilterCost()
+        before = cost.steps
+        chosen = group.interest.question.filter
+        assert chosen is not None
+        matched = chosen.matches_at_cost(members, cost)
+        if cost.exceeded or cost.steps > self._most + self._free * cost.events:
+            self.costly[group] = None
+        return cost.steps - before, matched

@@ -9,6 +9,7 @@ from gateway.clock import Clock
 from gateway.encode.wire import COMPLETE, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 from gateway.errors import GatewayError
 from gateway.live.chunks import Chunk, Chunks
+from gateway.live.costly import EXCEEDED
 from gateway.live.gap import gap_message
 from gateway.live.gate import Gate, OpenGate
 from gateway.live.hub import Hub
@@ -16,6 +17,8 @@ from gateway.live.pace import Pace
 from gateway.live.pacing import Pacing
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
+from gateway.live.work import LoopWork
+from gateway.match.expression import FilterCost
 from gateway.store.ports import Log, Overtaken
 from gateway.tasks import PLAIN, Tasks
 
@@ -26,16 +29,23 @@ class Replays:
     """Starts and runs the replays of one hub."""
 
     def __init__(
-        self, log: Log, grown: Pulse, clock: Clock, pace: Pace, tasks: Tasks = PLAIN
+        self,
+        log: Log,
+        grown: Pulse,
+        clock: Clock,
+        pace: Pace,
+        work: LoopWork,
+        tasks: Tasks = PLAIN,
     ) -> None:
         self.hub: Hub
+        self.work = work
         self._log = log
         self._grown = grown
         self._clock = clock
         self._pace = pace
         self._tasks = tasks
         self.gate: Gate = OpenGate()
-        self.chunks = Chunks(log)
+        self.chunks = Chunks(log, work)
 
     def start(self, subscription: Subscription) -> None:
         """Run a replay as a task of its own until the subscription is live or has ended."""
@@ -72,6 +82,7 @@ class _Replay:
         self._subscription = subscription
         self._chunks = replays.chunks
         self._gate = replays.gate
+        self._work = replays.work
         self._said_at = self._clock.monotonic()
 
     async def run(self) -> None:
@@ -89,6 +100,9 @@ class _Replay:
                 return
             if subscription.cursor >= self._target():
                 await self._wait_at_head()
+                continue
+            if seconds := self._wait_for_share():
+                await self._clock.sleep(seconds)
                 continue
             interest = subscription.interest
             chunk = await self._read()
@@ -125,8 +139,11 @@ class _Replay:
         if subscription.bounded:
             grown = await self._grown.until(lambda: log.head > cursor, self._pace.heartbeat)
         else:
-            # The hub is behind this client, who resumes from what it got elsewhere.
-            grown = await hub.moved.until(lambda: hub.position >= cursor, self._pace.heartbeat)
+            # The hub is behind this client, who resumes from what it got elsewhere, or it is
+            # matching a page, and begins no new group meanwhile.
+            grown = await hub.moved.until(
+                lambda: hub.settled and hub.position >= cursor, self._pace.heartbeat
+            )
         if not grown:
             self._bookmark()
 
@@ -135,6 +152,16 @@ class _Replay:
         gate, key_id = self._gate, self._subscription.key_id
         if not await gate.renewed.until(lambda: gate.admits(key_id), self._pace.heartbeat):
             self._bookmark()
+
+    def _wait_for_share(self) -> float:
+        """The seconds to wait because the key's filters have used up their share."""
+        chosen = self._subscription.interest.question.filter
+        if chosen is None or not chosen.counted:
+            return 0.0
+        seconds = self._work.wait(self._subscription.key_id)
+        if seconds and self._clock.monotonic() - self._said_at >= self._pace.scanning:
+            self._bookmark()
+        return min(seconds, _RETRY_SECONDS)
 
     async def _await_turn(self, pacing: Pacing) -> None:
         """Until more may be sent, or the stream has ended because it would take too long."""
@@ -154,7 +181,11 @@ class _Replay:
             left = subscription.pacing.most(left, streams)
         try:
             return await self._chunks.get(
-                subscription.interest, subscription.cursor, self._target(), left
+                subscription.interest,
+                subscription.cursor,
+                self._target(),
+                left,
+                subscription.key_id,
             )
         except Overtaken:
             self._overtaken()
@@ -178,6 +209,16 @@ class _Replay:
             self._said_at = self._clock.monotonic()
         elif self._clock.monotonic() - self._said_at >= self._pace.scanning:
             self._bookmark()
+        self._settle(chunk.cost)
+
+    def _settle(self, cost: FilterCost) -> None:
+        """Whether the filter is too costly, still or no longer; and what has to be told of it."""
+        subscription, now, budget = self._subscription, self._clock.monotonic(), self._work.filters
+        subscription.costly.add(cost, now, budget)
+        events = subscription.costly.tell(now, budget)
+        if events:
+            members = {"code": "filter_cost_exceeded", "events": events, "detail": EXCEEDED}
+            self._hub.say(subscription, "notice", members)
 
     def _bookmark(self) -> None:
         self._said_at = self._clock.monotonic()

@@ -20,6 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.keys.use import Use
+from gateway.live.costliness import Costliness
 from gateway.live.interest import Interest
 from gateway.live.pacing import Pacing
 from gateway.shared.ports import Lease
@@ -78,8 +79,8 @@ class Subscription:
     """The state of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "address", "caught_up", "counted", "cursor", "interest", "joined_at", "key_id", "limit",
-        "opened", "pacing", "place", "sent", "shard", "sink", "skip_gaps", "state", "task",
+        "address", "caught_up", "costly", "counted", "cursor", "interest", "joined_at", "key_id",
+        "limit", "opened", "pacing", "place", "sent", "shard", "sink", "skip_gaps", "state", "task",
         "until",
     )  # fmt: skip
 
@@ -113,6 +114,8 @@ class Subscription:
         # How it was opened, for the record; and how many of its events the watch has counted.
         self.opened: Use | None = None
         self.counted = 0
+        # Whether its filter costs too much to be live.
+        self.costly = Costliness()
         self.state = State.REPLAYING
         self.caught_up = False
         # Events written before it joined its shard, and the shard's count at that moment.
@@ -128,5 +131,6 @@ class Subscription:
 
     @property
     def bounded(self) -> bool:
-        """Whether the stream has an end or a pace of its own; such a one never goes live."""
-        return self.until is not None or self.limit is not None or self.pacing is not None
+        """Whether the stream has an end or a pace of its own; such a one does not go live."""
+        paced = self.pacing is not None or bool(self.costly)
+        return paced or self.until is not None or self.limit is not None

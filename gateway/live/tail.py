@@ -45,14 +45,21 @@ class Tail:
             except GatewayError as error:
                 _LOGGER.warning("the log cannot be read, trying again: %s", error.detail)
                 await self._clock.sleep(_LOOK_ANYWAY_SECONDS)
-            if not self._gate.open:
-                await self._await_gate()
-            # From here to the end of the flush nothing waits.
             if page is not None:
-                self._hub.publish(page.events, page.reached)
-            wait = self._hub.flush()
-            # Whatever else is ready has its turn between two parts of a fan-out.
-            await asyncio.sleep(0)
+                # What is owed already does not wait for what is matched.
+                for _ in self._hub.publishing(page.events, page.reached):
+                    await self._flush()
+            wait = await self._flush()
+
+    async def _flush(self) -> float | None:
+        """A part of the fan-out, of what may be written. As `Hub.flush`."""
+        if not self._gate.open:
+            await self._await_gate()
+        # Nothing waits between the look at the gate and the end of the flush.
+        wait = self._hub.flush()
+        # Whatever else is ready has its turn between two parts of a fan-out.
+        await asyncio.sleep(0)
+        return wait
 
     def _has_more(self) -> bool:
         return self._hub.position < self._log.head and self._hub.takes_events

@@ -64,18 +64,17 @@ from gateway.match.cel_values import (
 
 _UNKNOWN: Final = object()  # what `_constant` says of a node that needs the event
 _SCALARS: Final = frozenset({str, bool, type(None), *NUMBERS})
-_COUNTED: Final[dict[str, Callable[[Any, Any, Frame], Any]]] = {
-    "+": add,
-    "==": equal,
-    "!=": equal,
-    "in": contained,
-} | BINARY
+_COUNTED: Final[dict[str, Callable[[Any, Any, Frame], Any]]] = (
+    {"+": add, "==": equal, "!=": equal, "in": contained}
+    | {sign: ordering(sign) for sign in ORDERINGS}
+    | BINARY
+)
 _UNCOUNTED: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "-": subtract,
     "*": multiply,
     "/": divide,
     "%": remainder,
-} | {sign: ordering(sign) for sign in ORDERINGS}
+}
 _MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _OPPOSITE: Final = {"==": "!=", "!=": "=="}
 # What an object or list of the event reads as where it is absent, so that

@@ -116,12 +116,14 @@ def _same_items(left: Collection[Any], right: Collection[Any], frame: Frame) -> 
     return True
 
 
-def ordering(sign: str) -> Callable[[Any, Any], Any]:
+def ordering(sign: str) -> Callable[[Any, Any, Frame], Any]:
     """`<`, `<=`, `>` or `>=`: numbers with numbers; else both of one type that has an order."""
     compare = ORDERINGS[sign]
 
-    def ordered(left: Any, right: Any) -> Any:
+    def ordered(left: Any, right: Any, frame: Frame) -> Any:
         kind, other = type(left), type(right)
+        if kind is str and other is str:
+            charge(frame, 1 + (min(len(left), len(right)) >> 10))
         if (kind is other and kind in ORDERED) or (kind in NUMBERS and other in NUMBERS):
             return compare(left, right)
         return ERROR

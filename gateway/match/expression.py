@@ -94,7 +94,25 @@ from gateway.match.cel_tree import (
     Select,
     canonical_text,
 )
-from gateway.match.cel_values import Frame
+from gateway.match.cel_values import BUDGET, BudgetExceeded, Frame
+
+
+@dataclass(slots=True)
+class FilterCost:
+    """What the evaluations of a counted filter took.
+
+    `steps` are units of the budget, about 0.1 us each; on `exceeded` of the
+    `events` the budget of one evaluation ran out, so that they did not match.
+    """
+
+    events: int = 0
+    steps: int = 0
+    exceeded: int = 0
+
+    def add(self, other: FilterCost) -> None:
+        self.events += other.events
+        self.steps += other.steps
+        self.exceeded += other.exceeded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +138,26 @@ class Filter:
             return self._test(event, self._frame and self._frame.copy())
         except Exception:  # the budget is spent; and no event may end a stream
             return False
+
+    @property
+    def counted(self) -> bool:
+        """Whether its cost depends on what events hold; else the bounds of its text bound it."""
+        return bool(self._frame)
+
+    def matches_at_cost(self, event: Mapping[str, Any], cost: FilterCost) -> bool:
+        """The same as `matches`, with what it took added to `cost`."""
+        frame = self._frame.copy()
+        try:
+            return self._test(event, frame)
+        except BudgetExceeded:
+            cost.exceeded += 1
+            frame[0] = 0
+            return False
+        except Exception:  # no event may end a stream
+            return False
+        finally:
+            cost.events += 1
+            cost.steps += BUDGET - frame[0]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Filter) and self.canonical == other.canonical

@@ -15,6 +15,7 @@ from gateway.live.keyring import Keyring
 from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
+from gateway.live.work import LoopWork
 from gateway.server.auth import Authenticator
 from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
@@ -53,6 +54,11 @@ class Context:
     followed: Followed | None = None
     tasks: Tasks = PLAIN
     ready: bool = False
+
+    @property
+    def work(self) -> LoopWork:
+        """The turns of those who have much to do, and the shares of keys in them."""
+        return self.hub.work
 
     @property
     def failure(self) -> GatewayError | None:

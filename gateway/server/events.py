@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from gateway.cursor import format_cursor
 from gateway.encode.wire import control_json
-from gateway.errors import Conflict, Forbidden, NotAcceptable, NotFound
+from gateway.errors import Conflict, Forbidden, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Draft, Event
 from gateway.ingest.decode import refused_events
 from gateway.ingest.own import ACCESS
+from gateway.keys.key import Key
 from gateway.keys.policy import View, compiled
 from gateway.keys.signals import id_conflict
 from gateway.keys.use import INGESTED, PULLED, READ, Use
+from gateway.live.choosing import Choosing
+from gateway.live.costly import EXCEEDED
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
 from gateway.server.accept import accepts_gzip, best_kind
@@ -89,18 +94,22 @@ async def pull(request: web.Request) -> web.Response:
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
     allowed = context.limits.page(request, key)
+    if query.filter is not None and query.filter.counted:
+        refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
     use = request[USE]
     notice = ask(use, request.query.items(), query, view)
-    events, reached, gap = await _collect(context, query, question, view_now, use)
+    choosing = Choosing(question, context.work, key.id, context.work.filters.request_steps)
+    events, reached, gap = await _collect(context, query, question, choosing, view_now, use)
     # It may have looked through much of the log.
     await context.authenticator.recheck(request)
     events, reached = allowed.fitting(events, reached)
     use.action, use.events, use.end = PULLED, len(events), reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
+    notice = _exceeded(choosing.cost.exceeded) or notice
     if lines:
         body = b"".join([b"%b\n" % event.json for event in events])
         if gap is not None:
@@ -109,7 +118,7 @@ async def pull(request: web.Request) -> web.Response:
             body = control_json("notice", notice) + b"\n" + body
         headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
         return _page(request, body, "application/x-ndjson", headers)
-    page = {
+    page: dict[str, Any] = {
         "events": [msgspec.Raw(event.json) for event in events],
         "cursor": cursor,
         "has_more": has_more,
@@ -216,17 +225,19 @@ async def _collect(
     context: Context,
     query: Query,
     question: Question,
+    choosing: Choosing,
     view_now: Callable[[], Awaitable[View]],
     use: Use,
 ) -> tuple[list[Event], int, dict[str, object] | None]:
-    """Read until the page is full, the head is reached, or it has taken long enough.
+    """Read until the page is full, the head is reached, or it has taken long enough (or the
+    filter too much).
 
     After each wait for more, `view_now` says whether the key may still see it.
     """
     log, clock = context.log, context.clock
     begin = await find_begin(log, query, question.floors)
     use.begin, use.behind = begin.offset, max(0, log.head - begin.offset)
-    look, narrowing = question.matcher(), question.narrowing()
+    narrowing = question.narrowing()
     limit = query.limit or 0
     began = clock.monotonic()
     events: list[Event] = []
@@ -243,11 +254,16 @@ async def _collect(
                 begin = await find_begin(log, query, question.floors)
                 reached = use.begin = begin.offset
                 continue
-            chosen = [seen for event in page.events if (seen := look(event)) is not None]
+            chosen, looked = await choosing.of(page.events)
             room = limit - len(events)
             events += chosen[:room]
-            reached = page.reached if len(chosen) <= room else events[-1].offset
+            whole = looked == len(page.events)
+            reached = page.reached if whole else page.events[looked - 1].offset
+            if len(chosen) > room:
+                reached = events[-1].offset
             size += sum(len(event.json) for event in chosen)
+            if choosing.exhausted:
+                return events, reached, begin.gap
             if size > _PAGE_BYTES or clock.monotonic() - began > _SCAN_SECONDS:
                 return events, reached, begin.gap
         left = query.wait - (clock.monotonic() - began)
@@ -257,6 +273,26 @@ async def _collect(
         await _growth(context, reached, left)
         if await view_now() != question.view:
             return events, reached, begin.gap
+
+
+def refuse_costly(context: Context, key: Key) -> None:
+    """Raise `TooManyRequests` while the filters of a key have used up their share."""
+    wait = context.work.wait(key.id)
+    if wait:
+        context.work.totals.refused += 1
+        raise TooManyRequests(
+            "the filters of this key have used up their share of the processor "
+            "(limits.filter_percent); wait for Retry-After seconds, and narrow them with selectors",
+            code="filter_share_used_up",
+            retry_after=max(1, math.ceil(wait)),
+        )
+
+
+def _exceeded(events: int) -> dict[str, object] | None:
+    """What a page says if its filter ran out of its budget on some events."""
+    if not events:
+        return None
+    return {"code": "filter_cost_exceeded", "events": events, "detail": EXCEEDED}
 
 
 def _is_news(event: Event, use: Use) -> bool:

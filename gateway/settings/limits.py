@@ -49,6 +49,15 @@ class Limits:
     bytes_per_day: int = _limit(
         "Bytes of events delivered to a key in a day of UTC.", "bytes", 0, SIZE
     )
+    filter_percent: int = setting(
+        10,
+        INTEGER,
+        "Part of one processor that the filters of a key may take on average, in requests and "
+        "streams together, beyond what ordinary filters take; 0 is no limit.",
+        unit="percent",
+        least=(0, "0 is no limit"),
+        most=(100, "filters are evaluated by one processor"),
+    )
     address_requests_per_second: int = _limit("Requests from an address, on average.", "requests")
     address_requests_burst: int = _limit(
         "Requests from an address at once; 0 is those of a second.", "requests"

@@ -31,6 +31,7 @@ from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
+from gateway.live.work import LoopWork
 from gateway.match.scope import Scope
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Appended, Lines, Narrowing, Page
@@ -213,7 +214,7 @@ class World:
         grown = Pulse()
         self.log.on_append(grown.beat)
         pace = Pace(flush=self.rng.choice((0, 0.01, 0.3)))
-        replays = Replays(self.log, grown, self.clock, pace)
+        replays = Replays(self.log, grown, self.clock, pace, LoopWork(self.clock))
         self.hub = Hub(self.log.epoch, 0, self.clock, replays.start, pace)
         replays.hub = self.hub
         self.tail = Tail(self.log, self.hub, grown, self.clock)

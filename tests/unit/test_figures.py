@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from gateway.keys.pepper import Pepper, Peppers
-from gateway.live.hub import Totals
+from gateway.live.totals import Totals
+from gateway.live.work import WorkTotals
 from gateway.server.figures import FIGURES, Figures
 from gateway.shared.ports import Health
 
@@ -24,6 +25,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
     watchdog = SimpleNamespace(findings=SimpleNamespace(found=0))
     log = SimpleNamespace(head=head, floor=1, trouble=None)
     limits = SimpleNamespace(refusals=0)
+    work = SimpleNamespace(totals=WorkTotals())
     shared = SimpleNamespace(health=Health)
     keyring = SimpleNamespace(peppers=Peppers((Pepper(b"p" * 32),)))
     return SimpleNamespace(
@@ -33,6 +35,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         record=record,
         watchdog=watchdog,
         limits=limits,
+        work=work,
         shared=shared,
         followed=None,
         writer=writer,

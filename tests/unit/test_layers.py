@@ -30,6 +30,7 @@ LAYERS = [
     ("gateway.encode", 1),
     ("gateway.keys", 1),
     ("gateway.ingest", 1),
+    ("gateway.budgets", 0),
     ("gateway.errors", 0),
     ("gateway.event", 0),
     ("gateway.cursor", 0),

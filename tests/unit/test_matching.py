@@ -13,10 +13,12 @@ from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.group import Group, Sight
 from gateway.live.interest import Interest, Question
-from gateway.live.matching import match
+from gateway.live.matching import Matching
+from gateway.live.work import LoopWork
 from gateway.match.expression import compile_filter
 from gateway.match.index import Index
 from gateway.match.scope import Scope
+from tests.conftest import FakeClock
 
 
 def view(**members: object) -> View:
@@ -72,7 +74,10 @@ def test_each_group_gets_what_its_question_says(
         index.add(group, question.bindings())
         groups.append(group)
     events = page(draft, rng, 300)
-    found = match(index, events)
+    matching = Matching(index, events, LoopWork(FakeClock()))
+    for _ in matching.parts():
+        pass
+    found = matching.found
     for group in groups:
         look = group.interest.question.matcher()
         wanted = [seen for event in events if (seen := look(event)) is not None]

@@ -16,6 +16,7 @@ from gateway.live.pace import Pace
 from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import Subscription
+from gateway.live.work import LoopWork
 from gateway.match.scope import Scope
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Lines, Page
@@ -76,7 +77,7 @@ async def test_what_was_read_for_a_wider_view_is_not_delivered(
     log = HeldLog(clock)
     await log.append([[draft(category="auth"), draft(category="billing"), draft(category="auth")]])
     pace = Pace()
-    replays = Replays(log, Pulse(), clock, pace)
+    replays = Replays(log, Pulse(), clock, pace, LoopWork(clock))
     hub = Hub(log.epoch, log.head, clock, replays.start, pace)
     replays.hub = hub
     peer = Peer()

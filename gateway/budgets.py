@@ -1,0 +1,54 @@
+"""What one party may ask of the event loop: the numbers, in one place.
+
+Filters are counted in steps of about 0.1 us of processor time each, as
+`gateway.match.cel_values` charges them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+STEPS_PER_SECOND = 10_000_000
+
+
+class WorkBudget(msgspec.Struct, frozen=True):
+    """Work on the event loop that is done in slices, one slice a round of the loop."""
+
+    # A slice ends at the first event after so long; one evaluation of a filter may come on top.
+    slice_seconds: float = 0.004
+    # The pause between two slices while live events are being written.
+    pause_seconds: float = 0.004
+
+
+class FilterBudget(msgspec.Struct, frozen=True):
+    """Steps that filters may take beyond the free ones of every event."""
+
+    # Of each event: ordinary filters stay below it, and are never charged to their keys.
+    free_steps: int = 200
+    # Of a live group and one page of events, beyond the free ones; more, and it leaves.
+    live_steps: int = 5_000
+    # Of one request, and of one part of a replay; they end early, and go on where they ended.
+    request_steps: int = 5_000_000
+    chunk_steps: int = 500_000
+    # A key may save up so many seconds of its share.
+    burst_seconds: float = 20.0
+    # How long a stream whose filter is costly stays out of the live group, at first and at most.
+    least_away_seconds: float = 60.0
+    most_away_seconds: float = 3600.0
+    # Between two notices to one stream.
+    notice_seconds: float = 60.0
+
+
+class ReviewBudget(msgspec.Struct, frozen=True):
+    """Looking back and comparing policies for `simulate`, `document`, `explain` and the like."""
+
+    # Of all keys together, and of one.
+    at_once: int = 4
+    at_once_per_key: int = 2
+    # How long a request waits for its turn before it is refused with 429.
+    wait_seconds: float = 5.0
+
+
+WORK = WorkBudget()
+FILTERS = FilterBudget()
+REVIEWS = ReviewBudget()

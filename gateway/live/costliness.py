@@ -1,0 +1,57 @@
+"""Whether the filter of one stream costs too much for the live group. Pure."""
+
+from __future__ import annotations
+
+from gateway.budgets import FilterBudget
+from gateway.match.expression import FilterCost
+
+_NOTHING = FilterCost()
+
+
+class Costliness:
+    """Of one stream: whether its filter is too costly for the live group, and until when.
+
+    It may come back after a while in which its filter cost half of what live ones may;
+    each time it has to leave, or cannot come back, the while is twice as long.
+    """
+
+    __slots__ = ("_away", "_cost", "_told_at", "_until", "untold")
+
+    def __init__(self) -> None:
+        self._away = 0.0
+        self._until: float | None = None
+        self._cost = _NOTHING
+        self._told_at: float | None = None
+        # On how many events its budget ran out since the stream was told.
+        self.untold = 0
+
+    def __bool__(self) -> bool:
+        return self._until is not None
+
+    def begin(self, now: float, budget: FilterBudget) -> None:
+        """It has to leave the live group, or to stay away."""
+        self._away = min(max(2 * self._away, budget.least_away_seconds), budget.most_away_seconds)
+        self._until = now + self._away
+        self._cost = FilterCost()
+
+    def add(self, cost: FilterCost, now: float, budget: FilterBudget) -> None:
+        """Its filter has taken this in a part of a replay."""
+        self.untold += cost.exceeded
+        if self._until is None:
+            return
+        self._cost.add(cost)
+        if now < self._until:
+            return
+        whole = self._cost
+        if whole.exceeded or 2 * whole.steps > whole.events * budget.free_steps:
+            self.begin(now, budget)
+        else:
+            self._until = None
+
+    def tell(self, now: float, budget: FilterBudget) -> int:
+        """On how many events its budget ran out, if the stream is to be told of that now."""
+        told = self._told_at
+        if not self.untold or (told is not None and now - told < budget.notice_seconds):
+            return 0
+        count, self.untold, self._told_at = self.untold, 0, now
+        return count

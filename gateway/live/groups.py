@@ -1,0 +1,72 @@
+"""The live groups of a hub, found by their interest and by the events they may want."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from gateway.live.group import Group, Sight
+from gateway.live.interest import Interest, Question
+from gateway.match.index import Index
+
+
+class Groups:
+    """All groups. While a page is being `matched`, none comes and none goes: who would begin a
+    new one waits, and one that everybody has left is removed afterwards."""
+
+    def __init__(self) -> None:
+        self.index: Index[Group] = Index()
+        self._groups: dict[Interest, Group] = {}
+        self._sights: dict[Question, Sight] = {}
+        self._left: list[Group] = []
+        self._fixed = False
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(tuple(self._groups.values()))
+
+    def of(self, interest: Interest) -> Group | None:
+        """The group of an interest, made if need be; None if it cannot be made now."""
+        group = self._groups.get(interest)
+        if group is None and not self._fixed:
+            question = msgspec.structs.replace(interest.question, filter=None)
+            sight = self._sights.get(question)
+            if sight is None:
+                sight = self._sights[question] = Sight(question)
+            sight.groups += 1
+            group = self._groups[interest] = Group(interest, sight)
+            self.index.add(group, interest.question.bindings())
+        return group
+
+    def left(self, group: Group) -> None:
+        """The last shard of a group is gone."""
+        if self._fixed:
+            self._left.append(group)
+            return
+        del self._groups[group.interest]
+        self.index.remove(group)
+        group.sight.groups -= 1
+        if not group.sight.groups:
+            del self._sights[msgspec.structs.replace(group.interest.question, filter=None)]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether a page is being matched."""
+        return self._fixed
+
+    @contextmanager
+    def matched(self) -> Iterator[None]:
+        """While a page is being matched, in parts between which others have their turn."""
+        self._fixed = True
+        try:
+            yield
+        finally:
+            self._fixed = False
+            left, self._left = dict.fromkeys(self._left), []
+            for group in left:
+                if not group.shards:
+                    self.left(group)

@@ -1,0 +1,179 @@
+"""Work on the event loop in slices, and what the filters of each key may take of it.
+
+Pages, replays and reviews look at thousands of events for one key. Each does a
+slice of a few milliseconds and then waits for its turn: there is one slice in
+each round of the loop, so that everybody else waits for one slice at the most,
+however many are at work. The keys at work take turns, whatever each has asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.budgets import FILTERS, STEPS_PER_SECOND, WORK, FilterBudget, WorkBudget
+from gateway.clock import Clock
+from gateway.match.expression import FilterCost
+
+_MOST_ACCOUNTS = 10_000
+
+
+class FilterAccount:
+    """The steps that the filters of one key may take, saved up over time. Pure."""
+
+    __slots__ = ("_burst", "_left", "_rate", "_seen_at")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._left = burst
+        self._seen_at = now
+
+    def charge(self, steps: float, now: float) -> None:
+        """Take steps, into debt if there are not so many: they are done already."""
+        self._save(now)
+        self._left -= steps
+
+    def wait(self, now: float) -> float:
+        """The seconds until something may be taken again; 0.0 if it may be now."""
+        self._save(now)
+        return 0.0 if self._left > 0 or not self._rate else (1 - self._left) / self._rate
+
+    def is_full(self, now: float) -> bool:
+        """Whether nothing is known of it that a new one would not say."""
+        self._save(now)
+        return self._left >= self._burst
+
+    def _save(self, now: float) -> None:
+        self._left = min(self._burst, self._left + (now - self._seen_at) * self._rate)
+        self._seen_at = now
+
+
+class WorkTotals(msgspec.Struct):
+    """Counters since the start, for metrics."""
+
+    steps: int = 0
+    exceeded: int = 0
+    left_live: int = 0
+    refused: int = 0
+
+
+class LoopWork:
+    """Who may do a slice now, and the account of each key. `share` is the part of a processor
+    that the filters of one key may take; 0.0 is no limit.
+
+    `busy` says whether there is something more urgent now.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        share: float = 0.0,
+        *,
+        busy: Callable[[], bool] = lambda: False,
+        timer: Callable[[], float] = time.perf_counter,
+        budget: WorkBudget = WORK,
+        filters: FilterBudget = FILTERS,
+    ) -> None:
+        self.totals = WorkTotals()
+        self.filters = filters
+        self.timer = timer
+        self.budget = budget
+        self._clock = clock
+        self._rate = share * STEPS_PER_SECOND
+        self._busy = busy
+        self._accounts: dict[str, FilterAccount] = {}
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._taken = False
+
+    def slices(self, key_id: str) -> Slices:
+        """The slices of something that this key has asked for."""
+        return Slices(self, key_id)
+
+    async def turn(self, key_id: str) -> None:
+        """Return when a slice may be done for this key."""
+        loop = asyncio.get_running_loop()
+        if not self._taken:
+            self._taken = True
+            loop.call_soon(self._next)
+            return
+        waits = loop.create_future()
+        queue = self._waiting.get(key_id)
+        if queue is None:
+            queue = self._waiting[key_id] = deque()
+        queue.append(waits)
+        await waits
+
+    def _next(self, paused: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        if self._waiting and not paused and self._busy():
+            loop.call_later(self.budget.pause_seconds, self._next, True)
+            return
+        while self._waiting:
+            key_id, queue = self._waiting.popitem(last=False)
+            waits = queue.popleft()
+            if queue:
+                self._waiting[key_id] = queue
+            if not waits.done():
+                waits.set_result(None)
+                loop.call_soon(self._next)
+                return
+        self._taken = False
+
+    # Accounts of filters
+
+    def charge(self, key_id: str, cost: FilterCost, part: int = 1) -> None:
+        """Charge a key with what its filters took beyond what is free: one of so many parts."""
+        steps = cost.steps - cost.events * self.filters.free_steps
+        if steps > 0 and self._rate:
+            now = self._clock.monotonic()
+            self._account(key_id, now).charge(steps / part, now)
+
+    def wait(self, key_id: str) -> float:
+        """The seconds until the filters of a key may take something again; 0.0 if they may now."""
+        account = self._accounts.get(key_id)
+        return 0.0 if account is None else account.wait(self._clock.monotonic())
+
+    def count(self, cost: FilterCost) -> None:
+        """Count evaluations, for the metrics."""
+        self.totals.steps += cost.steps
+        self.totals.exceeded += cost.exceeded
+
+    def _account(self, key_id: str, now: float) -> FilterAccount:
+        account = self._accounts.get(key_id)
+        if account is None:
+            if len(self._accounts) >= _MOST_ACCOUNTS:
+                self._accounts = {
+                    name: one for name, one in self._accounts.items() if not one.is_full(now)
+                }
+            burst = self._rate * self.filters.burst_seconds
+            account = self._accounts[key_id] = FilterAccount(self._rate, burst, now)
+        return account
+
+
+class Slices:
+    """The slices of one thing that a key has asked for: `begin`, and `next` whenever `over`."""
+
+    __slots__ = ("_ends", "_key_id", "_seconds", "_timer", "_work")
+
+    def __init__(self, work: LoopWork, key_id: str) -> None:
+        self._work = work
+        self._key_id = key_id
+        self._timer = work.timer
+        self._seconds = work.budget.slice_seconds
+        self._ends = 0.0
+
+    async def begin(self) -> None:
+        """Wait for the turn of the next slice."""
+        await self._work.turn(self._key_id)
+        self._ends = self._timer() + self._seconds
+
+    next = begin
+
+    def over(self) -> bool:
+        """Whether the slice has taken long enough."""
+        return self._timer() >= self._ends
