@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli import options
+from gateway.cli.operator import record_look
 
 if TYPE_CHECKING:
     from gateway.keys.grant import Grant
     from gateway.keys.key import Key
     from gateway.settings.load import Settings
     from gateway.store.ports import KeyStore, Log
-
-# Whom the record names for changes that were made here.
-PROGRAM = "audit-gateway"
 
 _CONFIG = "gateway.config_file"
 
@@ -79,13 +77,14 @@ def settings_of(data: str | None) -> Settings:
 
 @asynccontextmanager
 async def key_store(
-    settings: Settings, *, make: bool = False
+    settings: Settings, *, make: bool = False, change: bool = False
 ) -> AsyncIterator[tuple[KeyStore, Callable[[], Awaitable[bytes]], float]]:
     """The keys of the data folder, what gives their current pepper, and the trusted time.
 
     The pepper is only asked for where a digest is made: where it is lost, keys can still be listed
     and revoked. A folder without keys is only made where that is wanted, not where its name is
-    mistyped.
+    mistyped. What does not `change` anything looks at keys, which is recorded as a use first:
+    changes are recorded by themselves.
     """
     from gateway.clock import SystemClock
     from gateway.errors import NotFound
@@ -113,6 +112,8 @@ async def key_store(
 
     try:
         now = (await open_clock(store, SystemClock())).now()
+        if not change:
+            await record_look(store, now)
         yield store, pepper, now
     finally:
         await store.close()

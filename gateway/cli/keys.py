@@ -16,7 +16,6 @@ from gateway.cli import (
     keys_usage,
 )
 from gateway.cli.key_folder import (
-    PROGRAM,
     check_roles,
     data_option,
     echo_problems,
@@ -30,6 +29,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.operator import this_operator
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -85,6 +85,7 @@ def create(
     import msgspec
 
     from gateway.clock import parse_duration
+    from gateway.keys import lifecycle
     from gateway.keys.grant import parse_grant_text
     from gateway.keys.limits import parse_limit_texts
     from gateway.keys.provisioning import check_default_life, check_life, new_key
@@ -97,13 +98,16 @@ def create(
     check_life(life, settings.keys.max_life)
 
     async def work() -> tuple[Key, str]:
-        async with key_store(settings, make=True) as (store, pepper, now):
+        async with key_store(settings, make=True, change=True) as (store, pepper, now):
             key, token = new_key(
                 name=name, purpose=purpose, owner=_user() if owner is None else owner,
                 grants=parsed, now=now, life=life, pepper=await pepper(),
                 roles=await check_roles(store, roles), limits=own_limits,
             )  # fmt: skip
-            key = msgspec.structs.replace(key, changed_by=PROGRAM)
+            operator = this_operator()
+            key = msgspec.structs.replace(
+                lifecycle.given_by(key, operator), created_by=operator.actor
+            )
             await store.create(key)
             return key, token
 
@@ -145,7 +149,8 @@ def list_all(data: str | None, as_json: bool) -> None:
         return
     for key in shown:
         line = f"{key['id']}  {key['state']:8}  {key['expires_at'][:10]}  {key['name']}"
-        click.echo(f"{line}  ({key['purpose']})")
+        maker = f", made by {key['created_by']}" if "created_by" in key else ""
+        click.echo(f"{line}  ({key['purpose']}{maker})")
         echo_problems(key)
 
 

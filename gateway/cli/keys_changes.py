@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.key_folder import (
-    PROGRAM,
     data_option,
     json_option,
     key_argument,
@@ -22,6 +21,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.operator import this_operator
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -40,18 +40,24 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
     The old key drains: it goes on for as long as the overlap, or until the new one is in use
     and it has been idle for a while. Its streams stay open until then.
     """
+    import msgspec
+
     from gateway.keys import lifecycle
 
     settings = settings_of(data)
     seconds = lifecycle.check_overlap(overlap, settings.keys.max_overlap)
 
     async def work() -> tuple[Key, str]:
-        async with key_store(settings) as (store, pepper, now):
+        async with key_store(settings, change=True) as (store, pepper, now):
             key = known_key(await store.get(key_id), key_id)
             old, successor, token = lifecycle.rotate(
                 key, now, overlap=seconds, max_life=settings.keys.max_life, pepper=await pepper(),
-                by=PROGRAM,
             )  # fmt: skip
+            operator = this_operator()
+            old = lifecycle.given_by(old, operator)
+            successor = msgspec.structs.replace(
+                lifecycle.given_by(successor, operator), created_by=operator.actor
+            )
             await store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
             return successor, token
 
@@ -74,7 +80,7 @@ def suspend(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
 
     _change(
         key_id, data, as_json,
-        lambda key, now: lifecycle.suspend(key, now, lifecycle.check_reason(reason), by=PROGRAM),
+        lambda key, now: lifecycle.suspend(key, now, lifecycle.check_reason(reason)),
     )  # fmt: skip
 
 
@@ -86,30 +92,79 @@ def resume(key_id: str, data: str | None, as_json: bool) -> None:
     """End a suspension."""
     from gateway.keys import lifecycle
 
-    _change(key_id, data, as_json, lambda key, now: lifecycle.resume(key, now, by=PROGRAM))
+    _change(key_id, data, as_json, lambda key, now: lifecycle.resume(key, now))
 
 
 @click.command()
 @key_argument
 @reason_option
+@click.option(
+    "--with-descendants", is_flag=True,
+    help="Also all keys that it has made, and those that they have made, and so on.",
+)  # fmt: skip
 @data_option
 @json_option
-def revoke(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
-    """Revoke a key for good; its live streams end within a second."""
-    from gateway.keys import lifecycle
+def revoke(
+    key_id: str, reason: str, with_descendants: bool, data: str | None, as_json: bool
+) -> None:
+    """Revoke a key for good; its live streams end within a second.
 
-    _change(
-        key_id, data, as_json,
-        lambda key, now: lifecycle.revoke(key, now, lifecycle.check_reason(reason), by=PROGRAM),
-    )  # fmt: skip
+    Keys that it has made live on, unless told otherwise; they are named.
+    """
+    from gateway.keys import descent, lifecycle
+
+    checked = lifecycle.check_reason(reason)
+
+    async def work() -> tuple[dict[str, Any], list[str]]:
+        async with key_store(settings_of(data), change=True) as (store, _, now):
+            known_key(await store.get(key_id), key_id)
+            operator = this_operator()
+
+            def revoked(keys: list[Key]) -> list[Key]:
+                after = descent.revoke_with_descendants(keys, key_id, now, checked, "")
+                before = {key.id: key for key in keys}
+                return [
+                    key if key is before[key.id] else lifecycle.given_by(key, operator)
+                    for key in (after if with_descendants else after[:1])
+                ]
+
+            changed = await store.change_many(revoked)
+            left = descent.living(descent.descendants(await store.all(), key_id), now)
+            ids = [key.id for key in (changed[1:] if with_descendants else left)]
+            return changed[0].public(now), ids
+
+    shown, others = run(work())
+    if as_json:
+        name = "revoked_descendants" if with_descendants else "living_descendants"
+        click.echo(json.dumps({**shown, name: others}))
+        return
+    click.echo(f"{key_id} is {shown['state']}")
+    if others and with_descendants:
+        click.echo(f"with it {len(others)} keys that came of it: {', '.join(others)}")
+    elif others:
+        click.echo(
+            f"{len(others)} keys that came of it live on: {', '.join(others)}; "
+            f"to revoke them, too, run `audit-gateway keys revoke {key_id} --with-descendants`"
+        )
+
+
+def by_operator(change: Callable[[Key], Key]) -> Callable[[Key], Key]:
+    """The same change, given by who runs the command."""
+    from gateway.keys.lifecycle import given_by
+
+    def changed(key: Key) -> Key:
+        after = change(key)
+        return key if after is key else given_by(after, this_operator())
+
+    return changed
 
 
 def _change(
     key_id: str, data: str | None, as_json: bool, change: Callable[[Key, float], Key]
 ) -> None:
     async def work() -> dict[str, Any]:
-        async with key_store(settings_of(data)) as (store, _, now):
-            changed = await store.change(key_id, lambda key: change(key, now))
+        async with key_store(settings_of(data), change=True) as (store, _, now):
+            changed = await store.change(key_id, by_operator(lambda key: change(key, now)))
             return known_key(changed, key_id).public(now)
 
     shown = run(work())

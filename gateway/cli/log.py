@@ -118,7 +118,7 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
 
 async def _trust_clock(settings: Settings) -> tuple[float, str]:
     """How far trusted time moves, and what the wall clock says."""
-    from gateway.cli.key_folder import PROGRAM
+    from gateway.cli.operator import this_operator
     from gateway.clock import SystemClock, format_rfc3339
     from gateway.keys.change import other_change
     from gateway.service import open_keys
@@ -135,8 +135,11 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
         state = ClockState(wall, wall, reading.boottime, reading.boot_id, by="trust-clock")
         await keep_state(store, state, anyway=True)
         data = {"seconds": round(away, 3)}
+        operator = this_operator()
         await store.record_later(
-            other_change("clock.trusted", ["clock"], by=PROGRAM, at=wall, data=data)
+            other_change(
+                "clock.trusted", ["clock"], by=operator.actor, at=wall, data=data, operator=operator
+            )
         )
         return away, format_rfc3339(int(wall * 1_000_000))
     finally:

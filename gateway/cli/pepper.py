@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.key_folder import (
-    PROGRAM,
     data_option,
     json_option,
     key_store,
     run,
     settings_of,
 )
+from gateway.cli.keys_changes import by_operator
+from gateway.cli.operator import this_operator
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -175,16 +176,21 @@ def _file(settings: Settings) -> PepperFile:
 
 
 async def _agreed(settings: Settings) -> None:
-    async with key_store(settings) as (_, pepper, _now):
+    async with key_store(settings, change=True) as (_, pepper, _now):
         await pepper()
 
 
 async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
     """No key without its pepper is left living: it could not be told from one that is lost."""
+    from gateway.keys import lifecycle
+
     if key_ids:
-        async with key_store(settings) as (store, _, now):
+        async with key_store(settings, change=True) as (store, _, now):
+            forgotten = by_operator(
+                lambda key: lifecycle.revoke(key, now, "its pepper was forgotten")
+            )
             for key_id in key_ids:
-                await store.revoke(key_id, now, "its pepper was forgotten")
+                await store.change(key_id, forgotten)
 
 
 def _switch(settings: Settings, leaked: bool) -> Peppers:
@@ -215,11 +221,15 @@ async def _keep(
     data = {"pepper": pepper_id, **data}
     # Of the keys each is named among the targets of an event, so that its history tells of it.
     parts = [ended[start : start + _MOST_NAMED] for start in range(0, len(ended), _MOST_NAMED)]
-    async with key_store(settings) as (store, pepper, now):
+    operator = this_operator()
+    async with key_store(settings, change=True) as (store, pepper, now):
         for part in parts or [()]:
             about = [f"pepper:{pepper_id}", *map(key_urn, part)]
             shown = {**data, "ended": list(part)} if part else data
-            await store.record_later(other_change(action, about, by=PROGRAM, at=now, data=shown))
+            change = other_change(
+                action, about, by=operator.actor, at=now, data=shown, operator=operator
+            )
+            await store.record_later(change)
         # The current one is from now on the one that all gateways need.
         await pepper()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.key_folder import (
-    PROGRAM,
     data_option,
     echo_problems,
     grant_option,
@@ -17,6 +16,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.operator import this_operator
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
@@ -96,8 +96,8 @@ def put(
     role = parse_role(name, {"description": description, "grants": parsed})
 
     async def work() -> None:
-        async with key_store(settings_of(data), make=True) as (store, _, _now):
-            await store.put_role(role, PROGRAM)
+        async with key_store(settings_of(data), make=True, change=True) as (store, _, now):
+            await store.put_role(role, this_operator(), now)
 
     run(work())
     if not grants:
@@ -109,20 +109,26 @@ def put(
 @_name_argument
 @data_option
 def delete(name: str, data: str | None) -> None:
-    """Delete a role; keys that have it lose its grants."""
+    """Delete a role, and take it out of the keys that have it, which are named.
+
+    What the role denied or hid, these keys may do and see from now on.
+    """
     from gateway.errors import Conflict
     from gateway.keys.role import BUILTIN
 
     if name in BUILTIN:
         raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
 
-    async def work() -> bool:
-        async with key_store(settings_of(data)) as (store, _, _now):
-            return await store.delete_role(name, PROGRAM)
+    async def work() -> list[str] | None:
+        async with key_store(settings_of(data), change=True) as (store, _, now):
+            return await store.delete_role(name, this_operator(), now)
 
-    if not run(work()):
+    having = run(work())
+    if having is None:
         raise _unknown(name)
     click.echo(f"role {name} is deleted")
+    if having:
+        click.echo(f"it was taken out of {len(having)} keys: {', '.join(having)}")
 
 
 async def _all(store: KeyStore) -> dict[str, Role]:

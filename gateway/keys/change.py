@@ -7,7 +7,7 @@ notices it first may write it into the log, and it stands there once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,9 @@ from gateway.keys.key import Key
 from gateway.keys.operator import Operator
 from gateway.keys.role import Role
 from gateway.keys.use import REQUESTED
+
+# An event ends at 256 KiB; each key has a record of its own beside it.
+_MOST_NAMED = 1_000
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,18 +58,31 @@ def key_change(key: Key) -> Change:
     )
 
 
-def role_change(name: str, version: int, role: Role | None, by: str) -> Change:
-    """A role was put, or deleted (None); `version` is that of all roles after it."""
+def role_change(
+    name: str,
+    version: int,
+    role: Role | None,
+    by: str | Operator,
+    *,
+    at: float = 0.0,
+    keys: Sequence[str] = (),
+) -> Change:
+    """A role was put, or deleted (None); `version` is that of all roles after it. `keys` are those
+    that it was taken out of."""
     data: dict[str, Any] = {"role": name}
     if role is not None:
         data |= {"description": role.description, "grants": [one.shown() for one in role.grants]}
+    if keys:
+        data |= {"keys": list(keys[:_MOST_NAMED]), "keys_count": len(keys)}
     return Change(
         id=f"role-{name}-{version}",
         action="role.deleted" if role is None else "role.put",
         about=(f"role:{name}",),
         name=name,
-        by=by,
+        by=by.actor if isinstance(by, Operator) else by,
+        at=at,
         data=data,
+        operator=by if isinstance(by, Operator) else None,
     )
 
 
@@ -115,6 +131,10 @@ def _key_data(key: Key) -> dict[str, Any]:
             data["limits"] = limits
         if key.predecessor:
             data["predecessor"] = key.predecessor
+        if key.created_by:
+            data["created_by"] = key.created_by
+    if key.change == "role_removed":
+        data["roles"] = list(key.roles)
     if key.change in ("rotated", "drained"):
         data["successor"] = key.successor
         data["drains_until"] = moment(key.ends_at)

@@ -120,6 +120,7 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
     if key.roles:
         rows.append(("Roles", ", ".join(key.roles)))
     for title, member in (
+        ("Made by", "created_by"),
         ("Stops at the latest", "drains_until"),
         ("Replaced by", "successor"),
         ("Replaces", "predecessor"),

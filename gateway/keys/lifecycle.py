@@ -140,6 +140,19 @@ def unless_changed(key: Key, replacement: Key) -> Changing:
     return change
 
 
+def without_role(key: Key, name: str, now: float, by: str | Operator) -> Key:
+    """The role is gone, and one that is made later under its name is another."""
+    if name not in key.roles:
+        return key
+    roles = tuple(role for role in key.roles if role != name)
+    left = _changed(msgspec.structs.replace(key, roles=roles), "role_removed", now, "")
+    return given_by(left, by) if isinstance(by, Operator) else _named(left, by)
+
+
+def _named(key: Key, by: str) -> Key:
+    return msgspec.structs.replace(key, changed_by=by)
+
+
 def end_draining(key: Key, now: float) -> Key:
     """The successor is in use and this key is not: it need not wait for the end of the overlap."""
     ended = msgspec.structs.replace(key, drains_until=min(now, key.ends_at))

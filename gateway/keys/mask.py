@@ -52,6 +52,8 @@ COPIES = {
     "data.claimed": _KEY_IDS,
     "data.predecessor": _KEY_IDS,
     "data.successor": _KEY_IDS,
+    "data.keys": _KEY_IDS,
+    "data.created_by": ("actor.id", "actor.key_id", *_KEY_IDS),
     "data.operator": ("actor.id",),
     "data.command_line": ("actor.id",),
 }

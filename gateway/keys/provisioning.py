@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from gateway.clock import parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
+from gateway.keys.change import moment
 from gateway.keys.grant import Grant, parse_grants
 from gateway.keys.key import Key
 from gateway.keys.limits import NO_LIMITS, KeyLimits, parse_limits
@@ -33,6 +36,7 @@ def new_key(
     pepper: bytes,
     roles: tuple[str, ...] = (),
     limits: KeyLimits = NO_LIMITS,
+    created_by: str = "gateway",
 ) -> tuple[Key, str]:
     """The key to store, and its token, which is shown once. `life` in seconds."""
     for member, text in (("name", name), ("purpose", purpose), ("owner", owner)):
@@ -50,6 +54,7 @@ def new_key(
         roles=roles,
         limits=limits,
         created_at=now,
+        created_by=created_by,
         expires_at=now + life,
     )
     return key, token
@@ -80,6 +85,24 @@ def key_from_request(
         roles=parse_role_names(body.get("roles", [])),
         limits=parse_limits(body.get("limits")),
     )
+
+
+def within_maker(key: Key, maker: Key, *, asked: bool, mints: bool) -> tuple[Key, bool]:
+    """The key as its maker may make it, and whether its life was cut to that of its maker.
+
+    What can mint does not outlive its maker. An expiry that was `asked` for is never cut in
+    silence: it is refused.
+    """
+    if not mints or key.expires_at <= maker.expires_at:
+        return key, False
+    if asked:
+        raise InvalidRequest(
+            "a key that may administer keys does not outlive the key that makes it, which "
+            f"expires at {moment(maker.expires_at)}; choose an earlier expiry or leave it out, or "
+            "make the key with one that lives longer, or by the command line",
+            code="outlives_maker",
+        )
+    return msgspec.structs.replace(key, expires_at=maker.expires_at), True
 
 
 def check_life(life: float, max_life: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.keys.descent import ended_as_maker
 from gateway.keys.key import Key
 from gateway.keys.token import is_key_id
 from gateway.store.ports import KeyStore
@@ -86,3 +87,22 @@ async def _origins(keys: Keys, key: Key) -> set[str]:
                 if before is not None:
                     waiting.append(before)
     return found
+
+
+async def ended_maker(keys: Keys, key: Key, now: float) -> tuple[str, str] | None:
+    """The nearest of a key's makers that has ended or is suspended, and how; None if all live.
+
+    Who has made the makers counts as well. Rings, which no gateway makes, lend no right.
+    """
+    seen = {key.id}
+    while is_key_id(key.created_by):
+        maker_id = key.created_by
+        if maker_id in seen or len(seen) > _MOST_ORIGINS:
+            return maker_id, "too far away"
+        seen.add(maker_id)
+        maker = await keys.get(maker_id)
+        how = ended_as_maker(maker, now)
+        if how is not None or maker is None:
+            return maker_id, how or "gone"
+        key = maker
+    return None

@@ -14,7 +14,7 @@ from gateway.keys.key import Key
 from gateway.keys.limits import exceeded
 from gateway.keys.policy import effective_grants
 from gateway.keys.role import BUILTIN
-from gateway.live.lineage import is_partial
+from gateway.live.lineage import ended_maker, is_partial
 from gateway.server.context import Context
 
 
@@ -24,8 +24,16 @@ async def all_roles(context: Context) -> dict[str, tuple[Grant, ...]]:
     return {name: role.grants for name, role in roles.items()}
 
 
-def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Grant, ...]) -> None:
-    """Nobody grants what they do not have themselves."""
+async def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Grant, ...]) -> None:
+    """Nobody grants what they do not have themselves, nor when their maker can no more."""
+    ended = await ended_maker(context.keyring, issuer, context.clock.now())
+    if ended is not None:
+        raise Forbidden(
+            f"the key {ended[0]}, which this key was made with, is {ended[1]}: what this key may "
+            "do stays, but it makes, resumes and widens nothing any more; use another key",
+            code="maker_ended",
+            maker=ended[0],
+        )
     more = uncovered(context.keyring.grants_of(issuer), wanted)
     if more is not None:
         raise Forbidden(
@@ -38,7 +46,7 @@ def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Grant, .
 
 async def refuse_to_hand_on(context: Context, issuer: Key, key: Key) -> None:
     """Nobody makes a key work, or work again, that may do more than theirs, or faster."""
-    refuse_to_pass_on_more(context, issuer, effective_grants(key, await all_roles(context)))
+    await refuse_to_pass_on_more(context, issuer, effective_grants(key, await all_roles(context)))
     more = exceeded(issuer.limits, key.limits)
     if more is not None:
         raise Forbidden(
@@ -55,7 +63,7 @@ async def refuse_to_replace_role(
     """Nobody overwrites or deletes a role that they could not have made. Nor does anybody take
     away what a role denies or hides, unless they have all that its keys may then do."""
     roles = await all_roles(context)
-    refuse_to_pass_on_more(context, issuer, roles.get(name, ()))
+    await refuse_to_pass_on_more(context, issuer, roles.get(name, ()))
     if not any(grant.effect == "deny" or grant.fields for grant in roles.get(name, ())):
         return
     changed = {**roles, name: instead}
@@ -64,7 +72,7 @@ async def refuse_to_replace_role(
         if name in key.roles and key.state(now) not in ("revoked", "expired"):
             before, after = effective_grants(key, roles), effective_grants(key, changed)
             if uncovered(before, after) is not None:
-                refuse_to_pass_on_more(context, issuer, after)
+                await refuse_to_pass_on_more(context, issuer, after)
 
 
 async def refuse_to_judge(

@@ -10,10 +10,12 @@ from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import lifecycle
+from gateway.keys.descent import can_mint, descendants, living, revoke_with_descendants
 from gateway.keys.key import Key
 from gateway.keys.limits import inherited
 from gateway.keys.own_record import use_seen
-from gateway.keys.provisioning import key_from_request
+from gateway.keys.policy import effective_grants
+from gateway.keys.provisioning import key_from_request, within_maker
 from gateway.keys.token import is_key_id
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
@@ -27,8 +29,9 @@ async def create(request: web.Request) -> web.Response:
     minter, _ = await context.authenticator.authorize(request, "keys.admin")
     settings = context.settings.keys
     now = context.clock.now()
+    body = await json_body(request)
     key, token = key_from_request(
-        await json_body(request),
+        body,
         now=now,
         default_life=settings.default_life,
         max_life=settings.max_life,
@@ -41,9 +44,12 @@ async def create(request: web.Request) -> web.Response:
     limits = inherited(minter.limits, key.limits)
     key = msgspec.structs.replace(key, limits=limits, changed_by=minter.id, created_by=minter.id)
     await refuse_to_hand_on(context, minter, key)
+    asked = "expires_in" in body or "expires_at" in body
+    mints = can_mint(effective_grants(key, roles))
+    key, cut = within_maker(key, minter, asked=asked, mints=mints)
     await context.key_store.create(key)
     await context.key_watch.look_at_keys()
-    return _shown_once(key, token, now)
+    return _shown_once(key, token, now, cut)
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -74,9 +80,32 @@ async def last_use(context: Context, asking: Key, key_id: str) -> dict[str, Any]
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """`POST /v1/keys/{id}/revoke`: the key's streams have ended when this returns."""
-    reason, now, asking = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.revoke(key, now, reason, asking.id))
+    """`POST /v1/keys/{id}/revoke`: the key's streams have ended when this returns, and with
+    `with_descendants` those of all that came of it. Else the answer names what of that lives on.
+    """
+    context = request.app[CONTEXT]
+    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    body = await json_body(request) if request.can_read_body else {}
+    reason, now = _reason(body, ("with_descendants",)), context.clock.now()
+    with_descendants = body.get("with_descendants", False)
+    if not isinstance(with_descendants, bool):
+        raise InvalidRequest("with_descendants: true or false")
+    key_id = _key_id(request)
+    if with_descendants:
+        changed = await context.key_store.change_many(
+            lambda keys: revoke_with_descendants(keys, key_id, now, reason, asking.id)
+        )
+        key, shown = changed[0], {"revoked_descendants": [one.id for one in changed[1:]]}
+    else:
+        found = await context.key_store.change(
+            key_id, lambda key: lifecycle.revoke(key, now, reason, asking.id)
+        )
+        if found is None:
+            raise _unknown()
+        left = living(descendants(await context.key_store.all(), key_id), now)
+        key, shown = found, {"living_descendants": [one.id for one in left]}
+    await context.key_watch.look_at_keys()
+    return json_response({**key.public(context.clock.now()), **shown})
 
 
 async def suspend(request: web.Request) -> web.Response:
@@ -109,10 +138,12 @@ async def rotate(request: web.Request) -> web.Response:
         key, now, overlap=overlap, max_life=settings.max_life,
         pepper=context.keyring.peppers.current.secret, by=minter.id,
     )  # fmt: skip
-
+    successor = msgspec.structs.replace(successor, created_by=minter.id)
+    mints = can_mint(effective_grants(key, await all_roles(context)))
+    successor, cut = within_maker(successor, minter, asked=False, mints=mints)
     await context.key_store.change(key.id, lifecycle.unless_changed(key, old), create=successor)
     await context.key_watch.look_at_keys()
-    return _shown_once(successor, token, now)
+    return _shown_once(successor, token, now, cut)
 
 
 async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Response:
@@ -129,9 +160,14 @@ async def _authorized_reason(request: web.Request) -> tuple[str, float, Key]:
     context = request.app[CONTEXT]
     asking, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
-    if not isinstance(body, dict) or set(body) - {"reason"}:
-        raise InvalidRequest('the body may be {"reason": ".."}')
-    return lifecycle.check_reason(body.get("reason", "")), context.clock.now(), asking
+    return _reason(body), context.clock.now(), asking
+
+
+def _reason(body: Any, others: tuple[str, ...] = ()) -> str:
+    if not isinstance(body, dict) or set(body) - {"reason", *others}:
+        shown = "".join(f', "{name}": true' for name in others)
+        raise InvalidRequest('the body may be {"reason": ".."' + shown + "}")
+    return lifecycle.check_reason(body.get("reason", ""))
 
 
 def _overlap(body: Any, most: int) -> int:
@@ -140,8 +176,11 @@ def _overlap(body: Any, most: int) -> int:
     return lifecycle.check_overlap(body.get("overlap", "1h"), most)
 
 
-def _shown_once(key: Key, token: str, now: float) -> web.Response:
+def _shown_once(key: Key, token: str, now: float, cut: bool) -> web.Response:
     shown = {"id": key.id, "key": token, **key.public(now)}
+    if cut:
+        # It would have lived longer, could it not make keys.
+        shown["expires_with"] = key.created_by
     return json_response(shown, status=201, headers={"Location": f"/v1/keys/{key.id}"})
 
 

@@ -183,10 +183,17 @@ PATHS: dict[str, dict[str, Schema]] = {
             ),
         }
         for change, summary in (
-            ("revoke", "End a key for good; its streams have ended when this returns."),
             ("suspend", "End a key's streams and refuse it until it is resumed."),
             ("resume", "End a suspension; for whoever could make such a key."),
         )
+    },
+    "/v1/keys/{id}/revoke": {
+        "post": operation(
+            "revokeKey", "End a key for good; its streams have ended when this returns.",
+            {200: says("The key, and what came of it.", named("RevokedKey"))},
+            (*SMALL_BODY, 404, 409), tag="keys", parameters=[ID],
+            body=content(named("Revocation")), optional_body=True,
+        ),
     },
     "/v1/keys/{id}/rotate": {
         "post": operation(
@@ -219,8 +226,9 @@ PATHS: dict[str, dict[str, Schema]] = {
             {200: says("Replaced.", named("Role")), 201: says("Made.", named("Role"))},
             SMALL_BODY, tag="keys", parameters=[NAME], body=content(named("NewRole")),
         ),
-        "delete": operation("deleteRole", "Delete a role; its keys lose its grants.",
-                             {204: says("Deleted.")}, (404, 409), tag="keys",
+        "delete": operation("deleteRole", "Delete a role, and take it out of its keys.",
+                             {200: says("Deleted; these keys had it.", named("DeletedRole")),
+                              204: says("Deleted; no key had it.")}, (404, 409), tag="keys",
                              parameters=[NAME]),
     },
 }  # fmt: skip

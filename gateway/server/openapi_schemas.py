@@ -235,7 +235,14 @@ SCHEMAS: dict[str, Schema] = {
         streams={"type": "integer", "description": "Streams that it has open."},
         last_used={"type": ["object", "string", "null"]},
     ),
-    "MintedKey": shape((*_KEY_ALWAYS, "key"), **_KEY, key=_SECRET),
+    "MintedKey": shape((*_KEY_ALWAYS, "key"), **_KEY, key=_SECRET, expires_with={
+        **TEXT, "description": "The id of its maker, to whose life its own was cut."}),
+    "RevokedKey": shape(_KEY_ALWAYS, **_KEY, living_descendants=listed(
+        TEXT, description="The ids of keys that came of it and live on."),
+        revoked_descendants=listed(TEXT, description="The ids of those revoked with it.")),
+    "Revocation": shape(closed=True, reason={"type": "string", "maxLength": 256}, with_descendants={
+        "type": "boolean", "default": False, "description": "Also all that came of the key."}),
+    "DeletedRole": shape(("name", "keys"), name=TEXT, keys=listed(TEXT)),
     "KeyList": shape(("keys",), keys=listed(named("Key"))),
     "Reason": shape(closed=True, reason={"type": "string", "maxLength": 256}),
     "Overlap": shape(
@@ -343,10 +350,7 @@ SCHEMAS: dict[str, Schema] = {
         id=TEXT,
         key={"type": ["string", "null"], "description": "The id of the key, if it is about one."},
         address={"type": "string", "description": "What it is about, if it is about no key."},
-        operator={
-            "type": "string",
-            "description": "Or whom, if it is about the command line: `cli:` and a user.",
-        },
+        operator={**TEXT, "description": "Or whom, about the command line: `cli:` and a user."},
         signal=TEXT,
         count={"type": "integer"},
         severity=_SEVERITY,

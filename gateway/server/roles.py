@@ -32,26 +32,30 @@ async def put(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     minter, _ = await context.authenticator.authorize(request, "keys.admin")
     role = parse_role(request.match_info["name"], await json_body(request))
-    refuse_to_pass_on_more(context, minter, role.grants)
+    await refuse_to_pass_on_more(context, minter, role.grants)
     await refuse_to_replace_role(context, minter, role.name, role.grants)
     known = role.name in await context.key_store.roles()
-    await context.key_store.put_role(role, minter.id)
+    await context.key_store.put_role(role, minter.id, context.clock.now())
     await context.key_watch.look()
     return json_response(role.public(), status=200 if known else 201)
 
 
 async def delete(request: web.Request) -> web.Response:
-    """`DELETE /v1/roles/{name}`: keys that have it lose its grants."""
+    """`DELETE /v1/roles/{name}`: it is taken out of the keys that have it, which the answer names.
+
+    204 if there were none.
+    """
     context = request.app[CONTEXT]
     minter, _ = await context.authenticator.authorize(request, "keys.admin")
     name = request.match_info["name"]
     if name in BUILTIN:
         raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
     await refuse_to_replace_role(context, minter, name, ())
-    if not await context.key_store.delete_role(name, minter.id):
+    having = await context.key_store.delete_role(name, minter.id, context.clock.now())
+    if having is None:
         raise _unknown(name)
     await context.key_watch.look()
-    return web.Response(status=204)
+    return json_response({"name": name, "keys": having}) if having else web.Response(status=204)
 
 
 async def _role(context: Context, name: str) -> Role:

@@ -14,6 +14,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.keys.change import Change
 from gateway.keys.key import Key
+from gateway.keys.operator import Operator
 from gateway.keys.role import Role
 from gateway.match.scope import Scope
 
@@ -222,7 +223,8 @@ class KeyStore(Protocol):
     """
 
     async def create(self, key: Key) -> None:
-        """Add a key. Raises `Conflict` if its id is taken."""
+        """Add a key. Raises `Conflict` if its id is taken or its maker is revoked, `InvalidRequest`
+        if it names a role that is not there."""
 
     async def create_first(self, key: Key) -> bool:
         """Add a key if there never was any; False if there was, or another process is first."""
@@ -247,11 +249,20 @@ class KeyStore(Protocol):
         None if there is none such. What `change` raises leaves everything as it was.
         """
 
-    async def put_role(self, role: Role, by: str = "") -> None:
-        """Add a role, or replace the one of that name. `by`: a kid or a program's name."""
+    async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
+        """Replace several keys in one change: `change` is given all keys, and gives those that
+        shall be other. What it raises leaves everything as it was."""
 
-    async def delete_role(self, name: str, by: str = "") -> bool:
-        """Remove a role; False if there is none such."""
+    async def put_role(self, role: Role, by: str | Operator = "", at: float = 0.0) -> list[str]:
+        """Add a role, or replace the one of that name. `by`: a kid, a program's name, or who runs
+        the command line. Keys that name a role which was not there lose its name first, in the
+        same change: their ids."""
+
+    async def delete_role(
+        self, name: str, by: str | Operator = "", at: float = 0.0
+    ) -> list[str] | None:
+        """Remove a role, and its name from the keys that have it, in one change: their ids. None if
+        there is none such."""
 
     async def roles(self) -> dict[str, Role]:
         """Every role that was put, by name."""

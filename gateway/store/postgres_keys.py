@@ -11,8 +11,10 @@ import msgspec
 from gateway.errors import Conflict
 from gateway.keys import lifecycle
 from gateway.keys.change import Change, key_change, role_change
+from gateway.keys.descent import refuse_new
 from gateway.keys.key import Key
-from gateway.keys.role import Role
+from gateway.keys.operator import Operator
+from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import decode_key, decode_role, encode_key, encode_role
 from gateway.store.ports import Noting
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
@@ -92,24 +94,26 @@ class PostgresKeys:
             key = _key(row)
             changed = change(key)
             if changed is not key:
-                revision: int = await connection.fetchval(
-                    f"UPDATE key SET document = $2, digest = $3, revision = {_NEXT} WHERE id = $1"
-                    " RETURNING revision",
-                    key_id,
-                    encode_key(changed),
-                    changed.digest,
-                )
-                changed = msgspec.structs.replace(changed, revision=revision)
-                await _keep(connection, key_change(changed))
+                changed = await _update(connection, changed)
             if create is not None:
                 await _insert(connection, create)
         return changed
 
-    async def put_role(self, role: Role, by: str = "") -> None:
-        await self._change_role(role.name, role, by)
+    async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
+        async with self._changing("the keys were not changed") as connection:
+            known = {key.id: key for key in map(_key, await connection.fetch(_SELECT))}
+            return [
+                key if key is known[key.id] else await _update(connection, key)
+                for key in change(list(known.values()))
+            ]
 
-    async def delete_role(self, name: str, by: str = "") -> bool:
-        return await self._change_role(name, None, by)
+    async def put_role(self, role: Role, by: str | Operator = "", at: float = 0.0) -> list[str]:
+        return await self._change_role(role.name, role, by, at) or []
+
+    async def delete_role(
+        self, name: str, by: str | Operator = "", at: float = 0.0
+    ) -> list[str] | None:
+        return await self._change_role(name, None, by, at)
 
     async def roles(self) -> dict[str, Role]:
         _, roles = await self.roles_since(-1)
@@ -213,11 +217,13 @@ class PostgresKeys:
             await connection.execute(_TURN)
             yield connection
 
-    async def _change_role(self, name: str, role: Role | None, by: str) -> bool:
+    async def _change_role(
+        self, name: str, role: Role | None, by: str | Operator, at: float
+    ) -> list[str] | None:
         async with self._changing("the role was not changed") as connection:
-            known = "SELECT document <> '' FROM role WHERE name = $1"
-            if role is None and not await connection.fetchval(known, storable(name)):
-                return False
+            known = await _has_role(connection, name)
+            if role is None and not known:
+                return None
             version: int = await connection.fetchval(
                 "UPDATE role_version SET version = version + 1 RETURNING version"
             )
@@ -228,8 +234,13 @@ class PostgresKeys:
                 b"" if role is None else encode_role(role),
                 version,
             )
-            await _keep(connection, role_change(name, version, role, by))
-        return True
+            rows = [] if role is not None and known else await connection.fetch(_SELECT)
+            having = [key for key in map(_key, rows) if name in key.roles]
+            for key in having:
+                await _update(connection, lifecycle.without_role(key, name, at, by))
+            ids = [key.id for key in having]
+            await _keep(connection, role_change(name, version, role, by, at=at, keys=ids))
+        return ids
 
     async def _select(self, condition: str, *bound: str) -> list[Key]:
         async with self._database.connection(_UNREADABLE) as connection:
@@ -237,7 +248,31 @@ class PostgresKeys:
         return [_key(row) for row in rows]
 
 
+async def _update(connection: asyncpg.Connection, key: Key) -> Key:
+    """The key as it stands there then."""
+    revision: int = await connection.fetchval(
+        f"UPDATE key SET document = $2, digest = $3, revision = {_NEXT} WHERE id = $1"
+        " RETURNING revision",
+        key.id,
+        encode_key(key),
+        key.digest,
+    )
+    changed = msgspec.structs.replace(key, revision=revision)
+    await _keep(connection, key_change(changed))
+    return changed
+
+
+async def _has_role(connection: asyncpg.Connection, name: str) -> bool:
+    known = "SELECT document <> '' FROM role WHERE name = $1"
+    return bool(await connection.fetchval(known, storable(name)))
+
+
 async def _insert(connection: asyncpg.Connection, key: Key) -> None:
+    missing = [
+        name for name in key.roles if name not in BUILTIN and not await _has_role(connection, name)
+    ]
+    row = await connection.fetchrow(f"{_SELECT} WHERE id = $1", storable(key.created_by))
+    refuse_new(key, missing, None if row is None else _key(row))
     if await connection.fetchval("SELECT true FROM key WHERE id = $1", key.id):
         raise Conflict(f"there is a key {key.id} already")
     revision: int = await connection.fetchval(

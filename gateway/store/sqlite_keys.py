@@ -17,8 +17,10 @@ import msgspec
 from gateway.errors import Conflict
 from gateway.keys import lifecycle
 from gateway.keys.change import Change, key_change, role_change
+from gateway.keys.descent import refuse_new
 from gateway.keys.key import Key
-from gateway.keys.role import Role
+from gateway.keys.operator import Operator
+from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import decode_key, decode_role, encode_key, encode_role
 from gateway.store.ports import Noting
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
@@ -98,22 +100,33 @@ class SqliteKeys:
                     return None
                 changed = change(key)
                 if changed is not key:
-                    connection.execute(
-                        f"UPDATE key SET document = ?, digest = ?, revision = {_NEXT} WHERE id = ?",
-                        (encode_key(changed), changed.digest, key_id),
-                    )
-                    _keep_change(connection, key_id)
+                    _update(connection, changed)
                 if create is not None:
                     _insert(connection, create)
             return _get(connection, key_id)
 
         return await _on(self._changing, work, "the key was not changed")
 
-    async def put_role(self, role: Role, by: str = "") -> None:
-        await self._change_role(role.name, role, by)
+    async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
+        def work(connection: apsw.Connection) -> list[Key]:
+            with writing(connection):
+                known = {key.id: key for key in _select(connection, "")}
+                changed = change(list(known.values()))
+                for key in changed:
+                    if key is not known[key.id]:
+                        _update(connection, key)
+            found = [_get(connection, key.id) for key in changed]
+            return [key for key in found if key is not None]
 
-    async def delete_role(self, name: str, by: str = "") -> bool:
-        return await self._change_role(name, None, by)
+        return await _on(self._changing, work, "the keys were not changed")
+
+    async def put_role(self, role: Role, by: str | Operator = "", at: float = 0.0) -> list[str]:
+        return await self._change_role(role.name, role, by, at) or []
+
+    async def delete_role(
+        self, name: str, by: str | Operator = "", at: float = 0.0
+    ) -> list[str] | None:
+        return await self._change_role(name, None, by, at)
 
     async def roles(self) -> dict[str, Role]:
         _, roles = await self.roles_since(-1)
@@ -219,14 +232,14 @@ class SqliteKeys:
         for thread in self._threads:
             thread.close()
 
-    async def _change_role(self, name: str, role: Role | None, by: str) -> bool:
-        def work(connection: apsw.Connection) -> bool:
+    async def _change_role(
+        self, name: str, role: Role | None, by: str | Operator, at: float
+    ) -> list[str] | None:
+        def work(connection: apsw.Connection) -> list[str] | None:
             with writing(connection):
-                known: Any = connection.execute(
-                    "SELECT document <> x'' FROM role WHERE name = ?", (name,)
-                ).fetchone()
-                if role is None and not (known and known[0]):
-                    return False
+                known = _has_role(connection, name)
+                if role is None and not known:
+                    return None
                 row: Any = connection.execute(
                     "UPDATE role_version SET version = version + 1 RETURNING version"
                 ).fetchone()
@@ -234,8 +247,13 @@ class SqliteKeys:
                 connection.execute(
                     "INSERT OR REPLACE INTO role VALUES (?, ?, ?)", (name, document, row[0])
                 )
-                _keep(connection, role_change(name, row[0], role, by))
-            return True
+                having = [] if role is not None and known else _select(connection, "")
+                having = [key for key in having if name in key.roles]
+                for key in having:
+                    _update(connection, lifecycle.without_role(key, name, at, by))
+                ids = [key.id for key in having]
+                _keep(connection, role_change(name, row[0], role, by, at=at, keys=ids))
+            return ids
 
         return await _on(self._changing, work, "the role was not changed")
 
@@ -257,7 +275,26 @@ def _open_notes(path: Path) -> apsw.Connection:
     return connection
 
 
+def _update(connection: apsw.Connection, key: Key) -> None:
+    connection.execute(
+        f"UPDATE key SET document = ?, digest = ?, revision = {_NEXT} WHERE id = ?",
+        (encode_key(key), key.digest, key.id),
+    )
+    _keep_change(connection, key.id)
+
+
+def _has_role(connection: apsw.Connection, name: str) -> bool:
+    row: Any = connection.execute(
+        "SELECT document <> x'' FROM role WHERE name = ?", (name,)
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def _insert(connection: apsw.Connection, key: Key) -> None:
+    missing = [
+        name for name in key.roles if name not in BUILTIN and not _has_role(connection, name)
+    ]
+    refuse_new(key, missing, _get(connection, key.created_by))
     try:
         connection.execute(
             f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})", (key.id, key.digest, encode_key(key))

@@ -86,7 +86,7 @@ async def test_what_failed_or_changed_nothing_does_not_wait(keys: KeyStore) -> N
         await keys.change("a", lambda found: key("a", name="x"), create=key("a"))
     await keys.change("a", lambda found: found)
     await keys.revoke("nobody", NOW, "")
-    assert await keys.delete_role("nothing", "admin") is False
+    assert await keys.delete_role("nothing", "admin") is None
     assert await waiting(keys) == ["key-a-1"]
 
 

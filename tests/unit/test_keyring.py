@@ -238,6 +238,7 @@ async def test_changes_are_known_after_a_refresh_without_reading_everything(
 async def test_a_change_to_a_role_changes_the_decisions_of_its_keys(
     keyring: Keyring, store: SqliteKeys, clock: Any
 ) -> None:
+    await store.put_role(Role(name="team"))
     key, _ = await made(store, clock, roles=("team",))
     found = await keyring.get(key.id)
     assert found is not None
@@ -250,6 +251,8 @@ async def test_a_change_to_a_role_changes_the_decisions_of_its_keys(
     assert not (await keyring.refresh()).roles
     await store.delete_role("team")
     await keyring.refresh()
+    found = await keyring.get(key.id)
+    assert found is not None
     assert keyring.decide(found, "stream", None) == Denied("action_not_granted")
 
 
@@ -265,6 +268,7 @@ async def test_a_change_to_a_role_looks_at_no_other_keys(
         __iter__ = items = keys = values
 
     await store.put_role(Role(name="other", grants=(grant("auth"),)))
+    await store.put_role(Role(name="team"))
     kept, _ = await made(store, clock, roles=("other",))
     changed, _ = await made(store, clock, roles=("other", "team"))
     await keyring.refresh()
@@ -287,6 +291,8 @@ async def test_roles_that_a_key_is_given_or_loses_count_from_then_on(
 ) -> None:
     """However a key came into memory: read, changed, or read again after it had to make place."""
     monkeypatch.setattr(keyring_module, "_MOST_CACHED", 2)
+    for name in "abc":
+        await store.put_role(Role(name=name))
     key, _ = await made(store, clock, roles=("a", "b"))
 
     async def decided() -> list[tuple[str, ...]]:
@@ -511,8 +517,8 @@ async def test_nothing_is_known_any_more_when_the_store_has_lost_changes(
     keyring: Keyring, store: SqliteKeys, clock: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, store_is_away: bool,
 ) -> None:  # fmt: skip
-    key, _ = await made(store, clock, roles=("team", "auditor"))
     await store.put_role(Role(name="team", grants=(grant("auth.*"),)))
+    key, _ = await made(store, clock, roles=("team", "auditor"))
     await keyring.refresh()
     before = (tmp_path / "before.db").as_posix()
     connection = apsw.Connection(str(tmp_path / "keys.db"))

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli.main import cli
+from gateway.cli.operator import this_operator
 from gateway.clock import parse_rfc3339
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.keys.change import Change
@@ -171,7 +172,7 @@ def test_changes_say_that_they_were_made_here(run: Run, data: Path) -> None:
 
     changes = asyncio.run(unrecorded())
     assert [change.action for change in changes] == ["key.created", "key.suspended", "role.put"]
-    assert {change.by for change in changes} == {"audit-gateway"}
+    assert {change.by for change in changes} == {this_operator().actor}
 
 
 def sent(data: Path, tmp_path: Path, *events: dict[str, Any]) -> None:

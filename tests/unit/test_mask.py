@@ -223,10 +223,20 @@ COPIED: dict[str, Any] = {
     "address": "192.0.2.7", "networks": ["192.0.2.0/24"], "client": "curl", "clients": ["a", "b"],
     "whose": [{"key": "k", "address": "192.0.2.7"}], "key": "k", "name": "siem", "role": "r",
     "about": ["key:k"], "claimed": ["k"], "predecessor": "k", "successor": "k",
-    "operator": "cli:ada", "command_line": {"user": "ada"},
+    "keys": ["k"], "created_by": "k", "operator": "cli:ada", "command_line": {"user": "ada"},
 }  # fmt: skip
-OPERATORS = {"operator", "command_line"}
-KEY_COPIES = {"key", "name", "role", "about", "claimed", "predecessor", "successor"}
+OPERATORS = {"operator", "command_line", "created_by"}
+KEY_COPIES = {
+    "key",
+    "name",
+    "role",
+    "about",
+    "claimed",
+    "predecessor",
+    "successor",
+    "keys",
+    "created_by",
+}
 
 
 def own_record() -> Event:

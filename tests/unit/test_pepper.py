@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
+from gateway.cli.operator import this_operator
 from gateway.errors import Conflict, GatewayError
 from gateway.keys.change import Change, key_urn
 from gateway.keys.pepper import Pepper, Peppers, format_peppers, parse_peppers, pepper_id
@@ -307,7 +308,7 @@ def test_every_change_of_the_peppers_waits_to_be_recorded_without_a_secret(
     ended = [*forgotten.data["ended"], *also.data["ended"]]
     assert sorted(ended) == sorted(key_ids)
     assert {*forgotten.about, *also.about} == {f"pepper:{former}", *map(key_urn, key_ids)}
-    assert {one.by for one in changes} == {"audit-gateway"}
+    assert {one.by for one in changes} == {this_operator().actor}
     assert all(one.at > 0 for one in changes)
     said = repr(changes)
     assert not [secret for secret in secrets if secret in said]

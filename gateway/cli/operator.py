@@ -1,0 +1,94 @@
+"""Who gives the command, as the system tells; and the record of looks at keys."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.keys.operator import Operator
+    from gateway.store.ports import KeyStore
+
+_MOST = 256
+_MOST_ASKED = 2_048
+# How a command shows its answer and finds the keys is not what it asks.
+_NOT_ASKED = ("data", "as_json", "kind")
+
+
+def this_operator() -> Operator:
+    """The user of the system who runs the command, and from where.
+
+    `SUDO_USER` says who became that user by sudo; the environment is theirs, so it is recorded
+    beside the user, never instead of it.
+    """
+    from gateway.keys.operator import Operator
+
+    return Operator(
+        user=_plain(_user()),
+        sudo_user=_plain(os.environ.get("SUDO_USER", "")),
+        host=_plain(os.uname().nodename),
+        terminal=_plain(_terminal()),
+    )
+
+
+async def record_look(store: KeyStore, now: float) -> None:
+    """Have the command that runs recorded as a use. Raises if it cannot be: who looks is seen."""
+    from gateway.errors import Unavailable
+    from gateway.ingest.own import clean
+    from gateway.keys.change import key_urn, look
+    from gateway.keys.token import is_key_id
+
+    context = click.get_current_context()
+    asked: dict[str, Any] = {
+        name: clean(str(list(value) if isinstance(value, tuple) else value), _MOST_ASKED)
+        for name, value in context.params.items()
+        if name not in _NOT_ASKED and value not in (None, (), "")
+    }
+    key_id = str(context.params.get("key_id", ""))
+    about = [key_urn(key_id)] if is_key_id(key_id) else []
+    try:
+        await store.record_later(look(_path(context), about, this_operator(), now, asked))
+    except Unavailable as error:
+        raise Unavailable(
+            f"nothing is shown, because that it was looked at cannot be recorded: {error.detail}; "
+            "run this as a user who may write to the keys of the gateway",
+            code="look_not_recorded",
+        ) from error
+
+
+def _path(context: click.Context) -> str:
+    """Such as `keys explain`."""
+    names: list[str] = []
+    found: click.Context | None = context
+    while found is not None and found.parent is not None:
+        names.insert(0, found.info_name or "")
+        found = found.parent
+    return " ".join(names)
+
+
+def _user() -> str:
+    """A name or, where the system knows none, a number. The environment is not asked."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"
+
+
+def _terminal() -> str:
+    for descriptor in range(3):
+        try:
+            return os.ttyname(descriptor)
+        except OSError:
+            continue
+    return ""
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey, and short."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)[
+        :_MOST
+    ]

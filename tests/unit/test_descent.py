@@ -1,0 +1,114 @@
+"""Which keys came of which, however many, and in whatever circles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.errors import NotFound
+from gateway.keys.descent import descendants, ended_as_maker, revoke_with_descendants
+from gateway.keys.key import Key
+from gateway.live.lineage import ended_maker, is_partial
+
+NOW = 1_700_000_000.0
+
+
+def key(name: str, **members: Any) -> Key:
+    for member in ("created_by", "predecessor", "successor"):
+        if members.get(member):
+            members[member] = members[member] * 12
+    made = Key(id=name * 12, digest=b"", name="n", purpose="p", created_at=0, expires_at=NOW + 9)
+    return msgspec.structs.replace(made, **members)
+
+
+class Known:
+    def __init__(self, *keys: Key) -> None:
+        self.keys = {one.id: one for one in keys}
+
+    async def get(self, key_id: str) -> Key | None:
+        return self.keys.get(key_id)
+
+
+def names(keys: list[Key]) -> str:
+    return "".join(one.id[0] for one in keys)
+
+
+def test_descendants_are_what_was_made_and_what_took_over_from_that() -> None:
+    keys = [
+        key("a"), key("b", created_by="a"), key("c", created_by="b"), key("x"),
+        key("d", predecessor="c", created_by="x"), key("e", created_by="d"),
+    ]  # fmt: skip
+    assert names(descendants(keys, "a" * 12)) == "bcde"
+    assert names(descendants(keys, "x" * 12)) == "de"
+
+
+def test_what_another_rotated_a_key_to_is_no_descendant_of_it_but_what_it_rotated_itself_is() -> (
+    None
+):
+    by_another = [key("a"), key("x"), key("b", predecessor="a", created_by="x")]
+    assert descendants(by_another, "a" * 12) == []
+    by_itself = [key("a"), key("b", predecessor="a", created_by="a")]
+    assert names(descendants(by_itself, "a" * 12)) == "b"
+
+
+def test_rings_and_long_lines_come_to_an_end() -> None:
+    ring = [key("a", created_by="b"), key("b", created_by="a", predecessor="a")]
+    assert names(descendants(ring, "a" * 12)) == "b"
+    line = [
+        msgspec.structs.replace(
+            key("a"), id=f"{n:012}", created_by=f"{n - 1:012}", predecessor=f"{n - 1:012}"
+        )
+        for n in range(20_000)
+    ]
+    assert len(descendants(line, f"{0:012}")) == 19_999
+
+
+def test_only_what_lives_is_revoked_with_a_key_and_the_key_comes_first() -> None:
+    keys = [key("a"), key("b", created_by="a", expires_at=1.0), key("c", created_by="a")]
+    assert names(revoke_with_descendants(keys, "a" * 12, NOW, "r", "me")) == "ac"
+    with pytest.raises(NotFound):
+        revoke_with_descendants(keys, "z" * 12, NOW, "r", "me")
+
+
+@pytest.mark.parametrize(
+    ("members", "how"),
+    [
+        ({}, None), ({"revoked_at": 1.0}, "revoked"), ({"expires_at": NOW}, "expired"),
+        ({"suspended_at": 1.0}, "suspended"),
+        ({"suspended_at": 1.0, "suspended_until": NOW}, None),
+        ({"drains_until": 1.0, "successor": "b"}, None),
+    ],
+)  # fmt: skip
+def test_how_a_maker_ends(members: dict[str, Any], how: str | None) -> None:
+    assert ended_as_maker(key("a", **members), NOW) == how
+    assert ended_as_maker(None, NOW) == "gone"
+
+
+async def test_every_maker_in_the_line_counts_and_rings_lend_nothing() -> None:
+    first, second = key("a"), key("b", created_by="a")
+    third = key("c", created_by="b")
+    assert await ended_maker(Known(first, second, third), third, NOW) is None
+    revoked = msgspec.structs.replace(first, revoked_at=1.0)
+    found = await ended_maker(Known(revoked, second, third), third, NOW)
+    assert found == ("a" * 12, "revoked")
+    ring = key("a", created_by="c")
+    assert await ended_maker(Known(ring, second, third), third, NOW) is not None
+    for maker in ("", "gateway", "cli:ada"):
+        alone = msgspec.structs.replace(first, created_by=maker)
+        assert await ended_maker(Known(alone), alone, NOW) is None
+
+
+async def test_who_would_judge_themselves() -> None:
+    root, other = key("r"), key("o")
+    admin = key("a", created_by="r")
+    rotated = key("b", predecessor="a", created_by="r")
+    made = key("m", created_by="a")
+    known = Known(root, other, admin, rotated, made)
+    for judge, about, partial in (
+        (admin, admin, True), (rotated, admin, True), (admin, rotated, True), (made, admin, True),
+        (made, root, True), (admin, made, True), (rotated, made, True), (root, admin, False),
+        (root, made, False), (other, root, False), (root, root, True),
+    ):  # fmt: skip
+        assert await is_partial(known, judge, about) is partial, (judge.id, about.id)
