@@ -79,11 +79,17 @@ def _event(text: str) -> Any:
 def _lines(found: Explanation) -> list[str]:
     from gateway.cli.event_text import printable
 
-    lines = [f"{'allowed' if found.allowed else 'denied'}: {found.reason_code}"]
+    members = " and ".join(dict.fromkeys(one.member for one in found.depends))
+    decision = {"allow": "allowed", "deny": "denied", "depends": f"depends on {members}"}
+    lines = [f"{decision[found.decision]}: {found.reason_code}"]
     if found.throttled_until is not None:
         until = found.public()["throttled_until"]
         lines.append(f"throttled until {until}: a few requests a minute")
     lines += [f"grant {one.name} ({one.grant.effect}) matches" for one in found.grants]
+    for dependence in found.depends:
+        values = ", ".join(map(str, dependence.values))
+        wants = f"{dependence.member} {'at least ' * (dependence.member == 'severity')}{values}"
+        lines.append(f"  grant {dependence.grant.name} is about {wants}")
     if found.masks.mask:
         lines.append(f"masked: {', '.join(found.masks.mask)}")
     if found.masks.drop:

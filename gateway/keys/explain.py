@@ -18,6 +18,7 @@ from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING
 from gateway.keys.policy import DENIED_BY_GRANT, NOT_GRANTED, Denied, decide_grants, decide_state
+from gateway.match.pattern import ANY
 from gateway.match.scope import RESERVED, Described, Scope, is_reserved
 
 GRANTED = "granted"
@@ -31,7 +32,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     Without an `event` it is asked whether the key may perform the action at all, as it is
     for actions that are `NOT_ABOUT_EVENTS`. `age` is how long ago the event was recorded
-    (seconds; None: it is happening now).
+    (seconds; None: it is happening now). `unsaid` are the predicates of grants that are about
+    what is not said of the event: it may be anything there.
     """
 
     action: str
@@ -39,6 +41,7 @@ class Asked(msgspec.Struct, frozen=True):
     address: str | None = None
     event: Described | None = None
     age: float | None = None
+    unsaid: frozenset[str] = frozenset()
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -47,6 +50,25 @@ class Failure(msgspec.Struct, frozen=True):
     predicate: str
     expected: Any
     actual: Any
+
+
+class Dependence(msgspec.Struct, frozen=True):
+    """A grant that counts for some events of those that were described: of which `member`s, by
+    the patterns (or the least severity) in `values`."""
+
+    grant: NamedGrant
+    member: str
+    values: tuple[str | int, ...]
+
+    def public(self) -> dict[str, Any]:
+        return {
+            "member": self.member,
+            "grant": self.grant.name,
+            "effect": self.grant.grant.effect,
+            "patterns" if self.member != "severity" else "least": (
+                list(self.values) if self.member != "severity" else self.values[0]
+            ),
+        }
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -62,18 +84,26 @@ class Explanation(msgspec.Struct, frozen=True):
     failed: tuple[Failure, ...] = ()
     masks: Masks = Masks()
     throttled_until: float | None = None
+    depends: tuple[Dependence, ...] = ()
+
+    @property
+    def decision(self) -> str:
+        """`allow`, `deny`, or `depends`: on what was not said of the event."""
+        return "allow" if self.allowed else "depends" if self.depends else "deny"
 
     def public(self) -> dict[str, Any]:
         """`{"decision", "reason_code", "grants", "nearest", "masks", "drops"}`, and
         `throttled_until` where it is."""
         shown = {
-            "decision": "allow" if self.allowed else "deny",
+            "decision": self.decision,
             "reason_code": self.reason_code,
             "grants": [one.public() for one in self.grants],
             "nearest": self._nearest(),
             "masks": list(self.masks.mask),
             "drops": list(self.masks.drop),
         }
+        if self.depends:
+            shown["depends_on"] = [one.public() for one in self.depends]
         if self.throttled_until is not None:
             shown["throttled_until"] = format_rfc3339(round(self.throttled_until * 1_000_000))
         return shown
@@ -106,7 +136,9 @@ def _explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanat
         return _missed(decision.reason, grants, asked, matching)
     if asked.action == "ingest" and (reserved := _reserved(asked.event)) is not None:
         return Explanation(False, NOT_FOR_PRODUCERS, matching, failed=(reserved,))
-    denying = [one for one in matching if one.grant.effect == "deny"]
+    denying = [
+        one for one in matching if one.grant.effect == "deny" and not _dependences(one, asked)
+    ]
     # Without an event there is nothing yet that a denial of events could mean.
     if decision == DENIED_BY_GRANT or (denying and asked.event is not None):
         failure = Failure("effect", "allow", "deny")
@@ -114,10 +146,56 @@ def _explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanat
     allowing = [one for one in matching if one.grant.effect == "allow"]
     if not allowing:
         return _missed(None, grants, asked, matching)
+    if depends := _depends(matching, asked):
+        masks = _masks(allowing, asked)
+        reason = f"depends_on_{depends[0].member}"
+        return Explanation(False, reason, matching, masks=masks, depends=depends)
+    allowing = [one for one in allowing if not _dependences(one, asked)]
+    return Explanation(True, GRANTED, matching, masks=_masks(allowing, asked))
+
+
+def _masks(allowing: list[NamedGrant], asked: Asked) -> Masks:
     masks = Masks()
     for one in allowing if asked.event is not None and asked.action in READING else ():
         masks = masks.joined(one.grant.fields or Masks())
-    return Explanation(True, GRANTED, matching, masks=masks)
+    return masks
+
+
+def _depends(matching: tuple[NamedGrant, ...], asked: Asked) -> tuple[Dependence, ...]:
+    """On what it depends, by grants that count for some of the events only: on what denies, and
+    on what allows, unless something allows all of them. Resources first."""
+    found = [
+        one
+        for named in matching
+        if named.grant.effect == "deny" or not _allows_all(matching, asked)
+        for one in _dependences(named, asked)
+    ]
+    order = ("resource", "tenant", "severity")
+    return tuple(sorted(found, key=lambda one: order.index(one.member)))
+
+
+def _allows_all(matching: tuple[NamedGrant, ...], asked: Asked) -> bool:
+    return any(
+        named.grant.effect == "allow" and not _dependences(named, asked) for named in matching
+    )
+
+
+def _dependences(named: NamedGrant, asked: Asked) -> tuple[Dependence, ...]:
+    """What a grant wants of members of the event that nothing was said of."""
+    if asked.event is None or not asked.unsaid:
+        return ()
+    grant = named.grant
+    found = [
+        Dependence(named, member, values)
+        for predicate, member, values in (
+            ("resources", "resource", grant.resources),
+            ("tenants", "tenant", grant.tenants),
+        )
+        if predicate in asked.unsaid and values and ANY not in values
+    ]
+    if "min_severity" in asked.unsaid and grant.min_severity > 1:
+        found.append(Dependence(named, "severity", (grant.min_severity,)))
+    return tuple(found)
 
 
 def _reserved(event: Described | None) -> Failure | None:
@@ -139,7 +217,7 @@ def failures(grant: Grant, asked: Asked) -> tuple[Failure, ...]:
     if grant.when is not None:
         failed += _circumstances(grant.when, asked, grant.effect == "deny")
     if asked.event is not None:
-        failed += _parts(grant, asked.event)
+        failed += _parts(grant, asked, asked.event)
     lookback = grant.when.lookback if grant.when is not None and grant.effect == "allow" else None
     if lookback is not None and asked.age is not None and asked.age > lookback:
         assert grant.when is not None
@@ -157,7 +235,7 @@ def _circumstances(when: When, asked: Asked, unknown: bool) -> list[Failure]:
     return failed
 
 
-def _parts(grant: Grant, event: Described) -> list[Failure]:
+def _parts(grant: Grant, asked: Asked, event: Described) -> list[Failure]:
     whole = grant.scope()
     parts: tuple[tuple[str, Scope, Any, Callable[[], Any]], ...] = (
         ("tenants", Scope(tenant=whole.tenant), list(grant.tenants), lambda: event.tenant),
@@ -183,7 +261,7 @@ def _parts(grant: Grant, event: Described) -> list[Failure]:
     return [
         Failure(predicate, expected, actual())
         for predicate, scope, expected, actual in parts
-        if not scope.compile()(event)
+        if predicate not in asked.unsaid and not scope.compile()(event)
     ]
 
 

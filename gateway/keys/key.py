@@ -77,7 +77,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             "state": self.state(now),
             "created_at": _time(self.created_at),
             "expires_at": _time(self.expires_at),
-            "grants": [grant.shown() for grant in self.grants],
+            "grants": tuple(grant.shown() for grant in self.grants),
         }
         if defects := defects_in(self.grants):
             shown["problems"] = defects

@@ -18,6 +18,8 @@ from gateway.keys.grant_check import NOT_YET, UNSUPPORTED
 from gateway.keys.past_use import READING
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
+# What a description may leave open, and the predicates of grants that are about it.
+_UNSAID = {"tenant": "tenants", "severity": "min_severity", "resource": "resources"}
 MEMBERS = ("action", "event", *_DESCRIBING, "recorded_at", "address", "at")
 
 
@@ -25,7 +27,8 @@ def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
     """The question in the `MEMBERS`; what is not given is as it is `now` (seconds since 1970).
 
     `event` is one as it stands in the log or as it would be sent; `tenant`, `category`,
-    `severity` and `resource` describe one instead. Raises `InvalidRequest` naming the member.
+    `severity` and `resource` describe one instead, which may be anything in what they leave out.
+    Raises `InvalidRequest` naming the member.
     """
     action = raw.get("action")
     if action not in ACTIONS:
@@ -47,6 +50,9 @@ def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
         address=address,
         event=event,
         age=None if recorded_at is None else at - recorded_at,
+        unsaid=frozenset(_UNSAID[name] for name in _UNSAID if name not in raw)
+        if "event" not in raw
+        else frozenset(),
     )
 
 

@@ -282,13 +282,16 @@ SCHEMAS: dict[str, Schema] = {
         key=TEXT,
         action=TEXT,
         at=MOMENT,
-        decision={"enum": ["allow", "deny"]},
+        decision={"enum": ["allow", "deny", "depends"], "description": "`depends`: on what was "
+                  "not said of the event; see `depends_on`."},
         reason_code=TEXT,
         grants=listed({"type": "object"}, description="The grants that match."),
         nearest={"type": ["object", "null"], "description": "The grant that came nearest, and "
                  "the predicate that failed."},
         masks=listed(TEXT),
         drops=listed(TEXT),
+        depends_on=listed({"type": "object"}, description="Where it depends: the `member`, and "
+                          "the `patterns` of the grants that want something of it."),
         throttled_until={**MOMENT, "description": "Until then a few requests a minute are let "
                          "through; where the key is throttled."},
     ),
