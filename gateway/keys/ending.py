@@ -26,7 +26,7 @@ def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
 
     Nobody is warned of what was so from the beginning: of 30 days, when it lives for 10.
     """
-    if key.revoked_at is not None or key.change == "drained":
+    if key.unreadable or key.revoked_at is not None or key.change == "drained":
         # It was ended, and that is told of.
         return []
     ends_at = key.ends_at

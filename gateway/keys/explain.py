@@ -229,8 +229,10 @@ def _circumstances(when: When, asked: Asked, unknown: bool) -> list[Failure]:
     failed = []
     if When(cidr=when.cidr).holds(asked.now, asked.address, unknown=unknown) is not None:
         failed.append(Failure("when.cidr", list(when.cidr), asked.address))
-    if When(hours=when.hours, tz=when.tz).holds(asked.now, None) is not None:
-        hour = f"{when.local_hour(asked.now):02d}"
+    in_hours = When(hours=when.hours, tz=when.tz)
+    if in_hours.holds(asked.now, None, unknown=unknown) is not None:
+        known = when.local_hour(asked.now)
+        hour = "??" if known is None else f"{known:02d}"
         failed.append(Failure("when.hours", f"{when.hours} {when.tz}", hour))
     return failed
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 import orjson
@@ -19,6 +18,7 @@ from gateway.errors import InvalidRequest
 from gateway.keys.grant_check import ACTIONS as ACTIONS
 from gateway.keys.grant_check import Problem, problems
 from gateway.keys.mask import Masks
+from gateway.keys.zones import zone_of
 from gateway.match.scope import Scope
 from gateway.network import is_within
 
@@ -41,10 +41,14 @@ class When(
     tz: str = "UTC"
     max_lookback: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.hours is not None:
+            zone_of(self.tz)
+
     def holds(self, now: float, address: str | None, *, unknown: bool = False) -> str | None:
         """None if the grant counts at `now` (seconds since 1970), else the reason code.
 
-        `unknown` says whether it counts for an address that is not known.
+        `unknown` says whether it counts where the address, or the hour of the day, is not known.
         """
         if self.cidr:
             within = is_within(address, self.cidr)
@@ -53,14 +57,18 @@ class When(
         if self.hours is not None:
             first, last = (int(part) for part in self.hours.split("-"))
             hour = self.local_hour(now)
+            if hour is None:
+                return None if unknown else "unknown_time_zone"
             inside = first <= hour < last if first < last else hour >= first or hour < last
             if not inside:
                 return "outside_hours"
         return None
 
-    def local_hour(self, now: float) -> int:
-        """The hour of the day in its time zone, which `hours` are compared with."""
-        return datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(self.tz)).hour
+    def local_hour(self, now: float) -> int | None:
+        """The hour of the day in its time zone, which `hours` are compared with; None where this
+        machine lacks the zone."""
+        zone = zone_of(self.tz)
+        return None if zone is None else datetime.fromtimestamp(now, UTC).astimezone(zone).hour
 
     @property
     def lookback(self) -> int | None:

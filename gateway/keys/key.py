@@ -48,12 +48,20 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
     @property
+    def unreadable(self) -> str:
+        """Why its stored form cannot be read, if it cannot: then it may do nothing."""
+        return ""
+
+    @property
     def ends_at(self) -> float:
         """When it stops working by itself."""
         return min(self.expires_at, self.drains_until or self.expires_at)
 
     def state(self, now: float) -> str:
-        """`active`, `draining`, `suspended`, `expired` or `revoked`; revoked stays revoked."""
+        """`active`, `draining`, `suspended`, `expired` or `revoked`; revoked stays revoked.
+        `unreadable` is what another version has written."""
+        if self.unreadable:
+            return "unreadable"
         if self.revoked_at is not None:
             return "revoked"
         if now >= self.ends_at:
@@ -97,6 +105,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
                 shown[name] = _time(moment)
         for name in (
             "revoked_reason", "suspended_reason", "successor", "predecessor", "created_by",
+            "unreadable",
         ):  # fmt: skip
             if getattr(self, name):
                 shown[name] = getattr(self, name)

@@ -128,7 +128,14 @@ EXPIRED = Denied("key_expired")
 SUSPENDED = Denied("key_suspended")
 NOT_GRANTED = Denied("action_not_granted")
 DENIED_BY_GRANT = Denied("denied_by_grant")
-_STATES = {"revoked": REVOKED, "expired": EXPIRED, "suspended": SUSPENDED}
+KEY_UNREADABLE = Denied("key_unreadable")
+ROLE_UNREADABLE = Denied("role_unreadable")
+_STATES = {
+    "revoked": REVOKED,
+    "expired": EXPIRED,
+    "suspended": SUSPENDED,
+    "unreadable": KEY_UNREADABLE,
+}
 
 
 def decide(

@@ -22,6 +22,11 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
     builtin: bool = False
 
+    @property
+    def unreadable(self) -> str:
+        """Why its stored form cannot be read, if it cannot: then its keys may do nothing."""
+        return ""
+
     def public(self) -> dict[str, Any]:
         shown: dict[str, Any] = {
             "name": self.name,

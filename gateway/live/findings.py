@@ -79,7 +79,12 @@ class Findings:
     async def all(self) -> list[Finding]:
         """Newest first."""
         notes = await self._store.notes(KIND)
-        findings = [_DECODER.decode(document) for document in notes.values()]
+        findings = []
+        for name, document in notes.items():
+            try:
+                findings.append(_DECODER.decode(document))
+            except msgspec.MsgspecError as error:
+                _LOGGER.warning("the finding %s cannot be read: %s", name, error)
         return sorted(findings, key=lambda one: (one.last_seen, one.id), reverse=True)
 
     async def get(self, finding_id: str) -> Finding | None:

@@ -113,7 +113,11 @@ class Traces:
     async def of(self, key_id: str) -> Trace:
         """The trace of a key as all processes have left it, and this one up to now."""
         document = await self._store.note(KIND, key_id)
-        trace = Trace() if document is None else _DECODER.decode(document)
+        try:
+            trace = Trace() if document is None else _DECODER.decode(document)
+        except msgspec.MsgspecError as error:
+            _LOGGER.warning("what was seen of the key %s cannot be read: %s", key_id, error)
+            trace = Trace()
         news = self._news.get(key_id)
         return trace if news is None else joined(trace, news)
 

@@ -29,6 +29,10 @@ _REASONS = {
     "key_revoked": "this key was revoked; ask for a new one",
     "key_expired": "this key has expired; ask for a new one",
     "key_suspended": "this key is suspended; ask who answers for it",
+    "key_unreadable": "this version of the gateway cannot read this key; ask who runs it",
+    "role_unreadable": "this version of the gateway cannot read a role of this key; ask who runs "
+    "it",
+    "unknown_time_zone": "the gateway's machine lacks the time zone of a grant of this key",
     "outside_hours": "the grants of this key do not count at this hour",
     "address_not_allowed": "the grants of this key do not count from this address",
     "denied_by_grant": "a grant of this key, or of one of its roles, denies this action",

@@ -118,7 +118,7 @@ _KEY: Schema = {
     "name": TEXT,
     "purpose": TEXT,
     "owner": TEXT,
-    "state": {"enum": ["active", "draining", "suspended", "expired", "revoked"]},
+    "state": {"enum": ["active", "draining", "suspended", "expired", "revoked", "unreadable"]},
     "created_at": MOMENT,
     "expires_at": MOMENT,
     "grants": listed(named("Grant")),
@@ -133,6 +133,7 @@ _KEY: Schema = {
     "drains_until": {**MOMENT, "description": "After a rotation: when it stops working."},
     "successor": TEXT,
     "predecessor": TEXT,
+    "unreadable": {**TEXT, "description": "Why this version cannot read it: it may do nothing."},
     "created_by": {**TEXT, "description": "The id of the key that made it, or `cli:` and a user."},
 }
 _KEY_ALWAYS = ("id", "name", "purpose", "owner", "state", "created_at", "expires_at", "grants")

@@ -15,14 +15,14 @@ from gateway.keys.descent import refuse_new
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
 from gateway.keys.role import BUILTIN, Role
-from gateway.keys.stored_grant import decode_key, decode_role, encode_key, encode_role
+from gateway.keys.stored_grant import encode_key, encode_role
+from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.store.ports import Noting
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
 
-_CHANGE = msgspec.json.Decoder(Change)
 _ENCODER = msgspec.json.Encoder()
 _CONNECTIONS = 2
-_SELECT = "SELECT document, digest, revision FROM key"
+_SELECT = "SELECT id, document, digest, revision FROM key"
 # Changes wait for each other, so that they become visible in the order of their revisions.
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.key', 0))"
 _NEXT = "(SELECT coalesce(max(revision), 0) + 1 FROM key)"
@@ -92,6 +92,7 @@ class PostgresKeys:
             if row is None:
                 return None
             key = _key(row)
+            check_readable(key)
             changed = change(key)
             if changed is not key:
                 changed = await _update(connection, changed)
@@ -128,7 +129,8 @@ class PostgresKeys:
                 "SELECT name, document FROM role WHERE version > $1", version
             )
         return newest, {
-            row["name"]: decode_role(row["document"]) if row["document"] else None for row in rows
+            row["name"]: read_role(row["name"], row["document"]) if row["document"] else None
+            for row in rows
         }
 
     async def newest_revision(self) -> int:
@@ -145,7 +147,9 @@ class PostgresKeys:
                 return -1, []
             if newest <= revision:
                 return newest, []
-            rows = await connection.fetch(f"{_SELECT} WHERE revision > $1 ORDER BY 3", revision)
+            rows = await connection.fetch(
+                f"{_SELECT} WHERE revision > $1 ORDER BY revision", revision
+            )
         keys = [_key(row) for row in rows]
         return (keys[-1].revision if keys else newest), keys
 
@@ -158,7 +162,7 @@ class PostgresKeys:
             rows = await connection.fetch(
                 "SELECT number, document FROM change ORDER BY number LIMIT $1", limit
             )
-        return {row["number"]: _CHANGE.decode(row["document"]) for row in rows}
+        return {row["number"]: read_change(row["document"]) for row in rows}
 
     async def mark_recorded(self, numbers: Sequence[int]) -> None:
         async with self._database.connection("the changes were not marked") as connection:
@@ -221,8 +225,10 @@ class PostgresKeys:
         self, name: str, role: Role | None, by: str | Operator, at: float
     ) -> list[str] | None:
         async with self._changing("the role was not changed") as connection:
-            known = await _has_role(connection, name)
-            if role is None and not known:
+            known = await _role_document(connection, name)
+            if known:
+                check_readable(read_role(name, known))
+            elif role is None:
                 return None
             version: int = await connection.fetchval(
                 "UPDATE role_version SET version = version + 1 RETURNING version"
@@ -263,8 +269,13 @@ async def _update(connection: asyncpg.Connection, key: Key) -> Key:
 
 
 async def _has_role(connection: asyncpg.Connection, name: str) -> bool:
-    known = "SELECT document <> '' FROM role WHERE name = $1"
-    return bool(await connection.fetchval(known, storable(name)))
+    return bool(await _role_document(connection, name))
+
+
+async def _role_document(connection: asyncpg.Connection, name: str) -> bytes:
+    """Empty where there is no such role."""
+    select = "SELECT document FROM role WHERE name = $1"
+    return await connection.fetchval(select, storable(name)) or b""
 
 
 async def _insert(connection: asyncpg.Connection, key: Key) -> None:
@@ -290,4 +301,4 @@ async def _keep(connection: asyncpg.Connection, change: Change) -> None:
 
 
 def _key(row: asyncpg.Record) -> Key:
-    return decode_key(row["document"], row["digest"], row["revision"])
+    return read_key(row["id"], row["document"], row["digest"], row["revision"])

@@ -21,12 +21,12 @@ from gateway.keys.descent import refuse_new
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
 from gateway.keys.role import BUILTIN, Role
-from gateway.keys.stored_grant import decode_key, decode_role, encode_key, encode_role
+from gateway.keys.stored_grant import encode_key, encode_role
+from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.store.ports import Noting
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads
 
-_CHANGE = msgspec.json.Decoder(Change)
 _ENCODER = msgspec.json.Encoder()
 T = TypeVar("T")
 _UNREADABLE = "the keys cannot be read"
@@ -98,6 +98,7 @@ class SqliteKeys:
                 key = _get(connection, key_id)
                 if key is None:
                     return None
+                check_readable(key)
                 changed = change(key)
                 if changed is not key:
                     _update(connection, changed)
@@ -146,7 +147,7 @@ class SqliteKeys:
                     else []
                 )
             return newest, {
-                name: decode_role(document) if document else None for name, document in rows
+                name: read_role(name, document) if document else None for name, document in rows
             }
 
         return await _on(self._watching, work, _UNREADABLE_ROLES)
@@ -175,7 +176,7 @@ class SqliteKeys:
             rows: list[Any] = connection.execute(
                 "SELECT number, document FROM change ORDER BY number LIMIT ?", (limit,)
             ).fetchall()
-            return {number: _CHANGE.decode(document) for number, document in rows}
+            return {number: read_change(document) for number, document in rows}
 
         return await _on(self._reading, work, "the changes cannot be read")
 
@@ -237,8 +238,10 @@ class SqliteKeys:
     ) -> list[str] | None:
         def work(connection: apsw.Connection) -> list[str] | None:
             with writing(connection):
-                known = _has_role(connection, name)
-                if role is None and not known:
+                known = _role_document(connection, name)
+                if known:
+                    check_readable(read_role(name, known))
+                elif role is None:
                     return None
                 row: Any = connection.execute(
                     "UPDATE role_version SET version = version + 1 RETURNING version"
@@ -284,10 +287,13 @@ def _update(connection: apsw.Connection, key: Key) -> None:
 
 
 def _has_role(connection: apsw.Connection, name: str) -> bool:
-    row: Any = connection.execute(
-        "SELECT document <> x'' FROM role WHERE name = ?", (name,)
-    ).fetchone()
-    return bool(row and row[0])
+    return bool(_role_document(connection, name))
+
+
+def _role_document(connection: apsw.Connection, name: str) -> bytes:
+    """Empty where there is no such role."""
+    row: Any = connection.execute("SELECT document FROM role WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else b""
 
 
 def _insert(connection: apsw.Connection, key: Key) -> None:
@@ -333,6 +339,6 @@ def _note(connection: apsw.Connection, kind: str, name: str) -> bytes | None:
 
 def _select(connection: apsw.Connection, condition: str, *bound: str | int) -> list[Key]:
     rows: list[Any] = connection.execute(
-        f"SELECT document, digest, revision FROM key {condition}", bound
+        f"SELECT id, document, digest, revision FROM key {condition}", bound
     ).fetchall()
-    return [decode_key(document, digest, revision) for document, digest, revision in rows]
+    return [read_key(*row) for row in rows]

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -265,4 +266,6 @@ def _block_end(after: int) -> int:
 def _yield_to_live_streams() -> None:
     """Where the system has priorities per thread, catching up never delays what is live."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        # Refused by some sandboxes, and by systems where the process is nicer already.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

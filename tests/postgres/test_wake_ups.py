@@ -44,6 +44,8 @@ async def pair(
     monkeypatch.setattr(postgres_sequencer, "_QUIET_SECONDS", POLL_SECONDS)
     monkeypatch.setattr(postgres_sequencer, "_BUSY_SECONDS", POLL_SECONDS)
     monkeypatch.setattr(key_watch, "_LOOK_SECONDS", POLL_SECONDS)
+    # Nobody is refused meanwhile because of how long ago that was.
+    monkeypatch.setattr(key_watch, "MOST_SECONDS", 2 * POLL_SECONDS)
     async with AsyncExitStack() as stack:
         first, second = [await stack.enter_async_context(running(settings)) for _ in range(2)]
         assert first.first_key is not None

@@ -1,0 +1,127 @@
+"""Keys, roles and changes whose stored form cannot be read, perhaps of a newer version. Pure.
+
+Each concerns itself alone: such a key may do nothing, such a role grants nothing and denies
+everything to the keys that name it. Nobody changes them: that would lose what they say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import msgspec
+
+from gateway.errors import Conflict
+from gateway.keys.change import Change
+from gateway.keys.grant import Grant
+from gateway.keys.grant_check import ACTIONS
+from gateway.keys.key import Key
+from gateway.keys.role import Role
+from gateway.keys.stored_grant import decode_key, decode_role
+from gateway.match.pattern import ANY
+
+_CHANGE = msgspec.json.Decoder(Change)
+_MOST_CHARACTERS = 65536
+_LOGGER = logging.getLogger(__name__)
+
+
+class UnreadableKey(Key, frozen=True, kw_only=True):
+    """A key of which only what stands beside its document is certain."""
+
+    why: str
+
+    @property
+    def unreadable(self) -> str:
+        return self.why
+
+
+class UnreadableRole(Role, frozen=True, kw_only=True):
+    """A role of which only the name is certain."""
+
+    why: str
+
+    @property
+    def unreadable(self) -> str:
+        return self.why
+
+
+_DENIES_ALL = Grant(id="unreadable", effect="deny", actions=ACTIONS, categories=(ANY,))
+
+
+def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:
+    """A key from its row, whatever stands in it."""
+    try:
+        return decode_key(document, digest, revision)
+    except (msgspec.MsgspecError, UnicodeError, ValueError, TypeError) as error:
+        known = _members(document)
+        _LOGGER.warning("the key %s cannot be read, and may do nothing: %s", key_id, error)
+        return UnreadableKey(
+            id=key_id,
+            digest=digest,
+            revision=revision,
+            why=_why(error),
+            pepper=_text(known.get("pepper")),
+            name=_text(known.get("name")),
+            purpose=_text(known.get("purpose")),
+            owner=_text(known.get("owner")),
+            created_at=_moment(known.get("created_at")),
+            expires_at=_moment(known.get("expires_at")),
+        )
+
+
+def read_role(name: str, document: bytes) -> Role:
+    """A role from its row, whatever stands in it."""
+    try:
+        return decode_role(document)
+    except (msgspec.MsgspecError, UnicodeError, ValueError, TypeError) as error:
+        _LOGGER.warning("the role %s cannot be read; its keys may do nothing: %s", name, error)
+        return UnreadableRole(name=name, grants=(_DENIES_ALL,), why=_why(error))
+
+
+def read_change(document: bytes) -> Change:
+    """A change that waits to be recorded; what it says is recorded in any case."""
+    try:
+        return _CHANGE.decode(document)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        return Change(
+            # The same whoever records it.
+            id=f"change-{hashlib.sha256(document).hexdigest()[:32]}",
+            action="change.unreadable",
+            about=(),
+            data={
+                "why": _why(error),
+                "document": document.decode("utf-8", "replace")[:_MOST_CHARACTERS],
+            },
+        )
+
+
+def check_readable(found: Key | Role) -> None:
+    """Raises `Conflict` where changing it would lose what it says."""
+    if found.unreadable:
+        kind, name = ("role", found.name) if isinstance(found, Role) else ("key", found.id)
+        raise Conflict(
+            f"the stored form of the {kind} {name} cannot be read by this version, and is left as "
+            f"it is: change it with the version that wrote it ({found.unreadable})",
+            code=f"{kind}_unreadable",
+        )
+
+
+def _why(error: Exception) -> str:
+    return str(error)[:200] or type(error).__name__
+
+
+def _members(document: bytes) -> dict[str, Any]:
+    try:
+        members = msgspec.json.decode(document)
+    except (msgspec.MsgspecError, UnicodeError):
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
+def _text(raw: Any) -> str:
+    return raw if isinstance(raw, str) else ""
+
+
+def _moment(raw: Any) -> float:
+    return float(raw) if isinstance(raw, int | float) and 0 <= raw < 1e11 else 0.0
