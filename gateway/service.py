@@ -27,6 +27,7 @@ from gateway.live.key_events import KeyEvents
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
+from gateway.live.pepper_watch import PepperWatch
 from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.replay import Replays
@@ -51,6 +52,7 @@ from gateway.store.agreement import agree_on_secrets
 from gateway.store.clock_notes import open_clock
 from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.ports import Followed, KeyStore, Log
+from gateway.store.same_file import SameFile
 from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
@@ -186,6 +188,8 @@ async def _start_parts(
     )
     key_events.on_command = watchdog.operators.see
     key_watch.listeners.append(key_events.take)
+    pepper_watch = PepperWatch(keyring, clock)
+    key_watch.listeners.append(pepper_watch.take)
     stack.push_async_callback(key_events.close)
     wake_ups = WakeUps(shared.signals, key_watch, getattr(log, "look_now", None), tasks)
     stack.push_async_callback(wake_ups.close)
@@ -204,6 +208,7 @@ async def _start_parts(
         key_store=key_store,
         keyring=keyring,
         key_watch=key_watch,
+        pepper_watch=pepper_watch,
         record=record,
         watchdog=watchdog,
         usage=shared.usage,
@@ -219,6 +224,7 @@ async def _start_parts(
         ),
         figures=worker.figures if worker is not None else Figures(),
         followed=followed,
+        files=_files_of(settings, folder),
         tasks=tasks,
     )
     works: dict[str, Work] = {
@@ -305,6 +311,13 @@ async def open_keys(settings: Settings) -> KeyStore:
 
         return await PostgresKeys.open(settings.store_url)
     return SqliteKeys(DataFolder(settings.data).keys)
+
+
+def _files_of(settings: Settings, folder: DataFolder) -> tuple[SameFile, ...]:
+    """The files that are open beside the log."""
+    if settings.on_postgres:
+        return ()
+    return SameFile(folder.keys), SameFile(folder.path / "usage.db")
 
 
 def _log_path(settings: Settings) -> Path:

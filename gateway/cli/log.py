@@ -154,15 +154,17 @@ def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[s
 
     from gateway.store.folder import DataFolder
     from gateway.store.secret_file import make_secret
-    from gateway.store.sqlite_backup import copy_database
+    from gateway.store.sqlite_backup import copy_database, copy_log
 
     folder = DataFolder.of(settings)
     contents = {"pepper": folder.peppers.content(), "log-secret": folder.log_secret_file.content()}
     kept = {name: content for name, content in contents.items() if content is not None}
     draft = Path(mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
-        for database in databases:
+        *others, log = databases
+        for database in others:
             copy_database(database, draft / database.name)
+        copy_log(log, draft / log.name)
         for name, content in kept.items():
             make_secret(draft / name, content)
         draft.rename(target)

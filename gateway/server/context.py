@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.writer import Writer
 from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
+from gateway.live.pepper_watch import PepperWatch
 from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
@@ -24,6 +25,7 @@ from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
 from gateway.store.ports import REPLACED, Followed, KeyStore, Log
+from gateway.store.same_file import SameFile
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
 
@@ -42,6 +44,7 @@ class Context:
     key_store: KeyStore
     keyring: Keyring
     key_watch: KeyWatch
+    pepper_watch: PepperWatch
     record: AccessRecord
     watchdog: Watchdog
     usage: Usage
@@ -52,6 +55,8 @@ class Context:
     figures: Figures = field(default_factory=Figures)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None
+    # Of the data folder, beside the log.
+    files: tuple[SameFile, ...] = ()
     tasks: Tasks = PLAIN
     ready: bool = False
 
@@ -59,6 +64,12 @@ class Context:
     def work(self) -> LoopWork:
         """The turns of those who have much to do, and the shares of keys in them."""
         return self.hub.work
+
+    @property
+    def trouble(self) -> Unavailable | None:
+        """Why no requests should come here now, as far as is known without trying."""
+        troubles = (self.log.trouble, *(file.trouble for file in self.files))
+        return next((one for one in troubles if one is not None), None)
 
     @property
     def failure(self) -> GatewayError | None:

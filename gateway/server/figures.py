@@ -82,7 +82,7 @@ FIGURES = (
     Figure("log_floor_offset", "gauge", "Newest offset deleted by retention.",
            lambda c: c.log.floor, max),
     Figure("store_away", "gauge", "1 while the store takes no events, as far as is known.",
-           lambda c: c.log.trouble is not None, max),
+           lambda c: c.trouble is not None, max),
     Figure("id_conflicts_total", "counter",
            "Events sent under an id that another event had, and stored under one of their own.",
            lambda c: c.writer.conflicts, sum),

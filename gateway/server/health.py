@@ -37,9 +37,15 @@ async def readyz(request: web.Request) -> web.Response:
         raise Unavailable(failure.detail, code=failure.code, retry_after=2)
     if not context.ready:
         raise Unavailable("starting or stopping", code="not_ready", retry_after=1)
-    if (trouble := context.log.trouble) is not None:
+    if (trouble := context.trouble) is not None:
         raise Unavailable(trouble.detail, code=trouble.code, retry_after=trouble.retry_after)
-    lines = ["ready", *_about_clock(context.clock), *_about_followed(context.followed), ""]
+    lines = [
+        "ready",
+        *_about_clock(context.clock),
+        *context.pepper_watch.lines(),
+        *_about_followed(context.followed),
+        "",
+    ]
     return web.Response(text="\n".join(lines))
 
 

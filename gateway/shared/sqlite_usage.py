@@ -14,6 +14,7 @@ import apsw
 from gateway.errors import Unavailable
 from gateway.shared.meter import Batch
 from gateway.shared.windows import COUNTERS, TIERS, Counts, Tier
+from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_writer, writing
 from gateway.store.sqlite_thread import SqliteThreads
 
@@ -36,7 +37,9 @@ class SqliteLedger:
     """Usage in a file. A thread waits for the disk, the event loop never does."""
 
     def __init__(self, path: Path) -> None:
-        self._thread = SqliteThreads("usage", lambda: open_writer(path, "sqlite_usage"))
+        self._thread = SqliteThreads(
+            "usage", lambda: open_writer(path, "sqlite_usage"), file=SameFile(path)
+        )
         try:
             self._thread.run_now(lambda connection: None)
         except BaseException:

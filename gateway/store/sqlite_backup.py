@@ -10,7 +10,8 @@ import apsw
 from gateway.cursor import new_epoch
 from gateway.errors import NotFound
 from gateway.store.folder import WriterLock
-from gateway.store.sqlite import open_reader, open_writer, unavailable
+from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
+from gateway.store.sqlite_place import mark_copy, mark_settled
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -30,6 +31,20 @@ def copy_database(source: Path, target: Path) -> None:
         raise unavailable(error, f"{source} was not copied to {target}") from error
 
 
+def copy_log(source: Path, target: Path) -> None:
+    """Copy the log, and mark the copy: what a client has read since has no place in it, so it gets
+    another epoch when it is started."""
+    copy_database(source, target)
+    try:
+        connection = open_writer(target, "sqlite_log")
+        try:
+            mark_copy(connection)
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise unavailable(error, f"{target} was not marked as a copy") from error
+
+
 def begin_new_life(path: Path) -> str:
     """Give the log at `path` another epoch, and return it: for one that was set back to an earlier
     state, so that no cursor from after it means something else now.
@@ -43,7 +58,9 @@ def begin_new_life(path: Path) -> str:
         connection = open_writer(path, "sqlite_log")
         try:
             epoch = new_epoch()
-            connection.execute("UPDATE log SET epoch = ?", (epoch,))
+            with writing(connection):
+                connection.execute("UPDATE log SET epoch = ?", (epoch,))
+                mark_settled(connection)
             return epoch
         except apsw.Error as error:
             raise unavailable(error, f"{path} was not changed") from error

@@ -24,6 +24,7 @@ from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import encode_key, encode_role
 from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.store.ports import Noting
+from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads
 
@@ -43,6 +44,7 @@ class SqliteKeys:
 
     def __init__(self, path: Path) -> None:
         self._threads: list[SqliteThreads] = []
+        self._file = SameFile(path)
         try:
             # The first one brings the file up to date.
             self._changing = self._thread("keys", lambda: open_writer(path, "sqlite_keys"))
@@ -224,13 +226,14 @@ class SqliteKeys:
         self._close()
 
     def _thread(self, name: str, open_connection: Callable[[], apsw.Connection]) -> SqliteThreads:
-        thread = SqliteThreads(name, open_connection)
+        thread = SqliteThreads(name, open_connection, file=self._file)
         self._threads.append(thread)
         thread.run_now(lambda connection: None)
         return thread
 
     def _close(self) -> None:
-        for thread in self._threads:
+        # Whoever only reads cannot bring the write-ahead log into the file, and so is not the last.
+        for thread in reversed(self._threads):
             thread.close()
 
     async def _change_role(

@@ -25,6 +25,7 @@ from gateway.store.ports import Appended, Narrowing, Page
 from gateway.store.sqlite import open_writer, unavailable, writing
 from gateway.store.sqlite_batch import Group
 from gateway.store.sqlite_dedup import Dedup
+from gateway.store.sqlite_place import leave_place, take_place
 from gateway.store.sqlite_reader import PAGE_BYTES, SqliteReader, one_row
 from gateway.store.sqlite_thread import SqliteThreads
 from gateway.tasks import PLAIN, Tasks, stop
@@ -46,7 +47,10 @@ class SqliteLog(SqliteReader):
         self._clock = clock
         self._lock = lock
         # What is to be stored waits as long as the queue before it lets it.
-        self._writer = SqliteThreads("log-writer", self._open_writer, patience=math.inf)
+        self._writer = SqliteThreads(
+            "log-writer", self._open_writer, patience=math.inf, file=self._file
+        )
+        self._in_place = False
         self._fresh = Fresh()
         # What the file holds: known to the writer thread alone, which never waits for the loop.
         self._written = self._trimmed = self._bytes = self._recorded_at = 0
@@ -106,8 +110,13 @@ class SqliteLog(SqliteReader):
     async def close(self) -> None:
         if self._taking_up is not None:
             await stop([self._taking_up])
-        self._writer.close()
+        try:
+            await self._on_writer(leave_place, "the stop was not noted")
+        except Unavailable as error:
+            _LOGGER.warning("%s; the log may get a new epoch if it is moved", error.detail)
+        # Last, so that the write-ahead log is brought into the file.
         self._close_readers()
+        self._writer.close()
         self._lock.release()
 
     async def _on_writer(self, work: Callable[[apsw.Connection], T], refusal: str) -> T:
@@ -125,6 +134,8 @@ class SqliteLog(SqliteReader):
                 connection.execute(
                     "INSERT OR IGNORE INTO log VALUES (1, ?, 0, 0, 0)", (new_epoch(),)
                 )
+                if not self._in_place:
+                    take_place(connection, self._path)
                 self._dedup = Dedup(connection, self._values)
                 if self._dedup.has_old:
                     self._dedup.take_up_old()
@@ -136,6 +147,7 @@ class SqliteLog(SqliteReader):
             connection.close(True)
             raise
         self._recorded_at = newest[0] if newest else 0
+        self._in_place = True
         return connection
 
     def _append(

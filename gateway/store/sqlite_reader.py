@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 
 import apsw
 
+from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.store.identity import KeyedValues, near
 from gateway.store.narrow import Bound, exact_sql, narrow_sql
 from gateway.store.ports import Lines, Narrowing, Overtaken, Page
+from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, unavailable
 from gateway.store.sqlite_batch import (
     COLUMNS,
@@ -52,18 +54,17 @@ _READER_PATIENCE_SECONDS = 60.0
 class SqliteReader:
     """What `Log` promises of reading. Whoever inherits tells it of `_opened` and `_moved`."""
 
-    # Whether a file takes writes is only known by writing.
-    trouble = None
-
     def __init__(self, path: Path, secret: bytes) -> None:
         self._path = path
         self._values = KeyedValues(secret)
-        self._small = SqliteThreads("log-small-reader", self._open_reader)
+        self._file = SameFile(path)
+        self._small = SqliteThreads("log-small-reader", self._open_reader, file=self._file)
         self._large = SqliteThreads(
             "log-reader",
             self._open_reader,
             _READERS,
             patience=_READER_PATIENCE_SECONDS,
+            file=self._file,
             begin=_yield_to_live_streams,
         )
         self._listeners: list[Callable[[], None]] = []
@@ -72,6 +73,11 @@ class SqliteReader:
         self._json_head = b""
         # What readers may rely on: moved on the event loop, once it is durable.
         self._head = self._floor = 0
+
+    @property
+    def trouble(self) -> Unavailable | None:
+        """Whether the file takes writes is only known by writing; whether it is there is not."""
+        return self._file.trouble
 
     @property
     def epoch(self) -> str:

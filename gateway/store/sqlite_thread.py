@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import apsw
 
+from gateway.store.same_file import SameFile
+
 T = TypeVar("T")
 
 # What has waited in the queue for so long is not begun: its caller has waited long enough.
@@ -29,6 +31,9 @@ class SqliteThreads:
     is atomic; it must touch nothing that belongs to the event loop. It goes on when its caller is
     cancelled, unless it has not begun.
 
+    With `file`, nothing is returned that was read from, or written into, a file that is not at its
+    path any more: `Unavailable` is raised instead, and nothing is opened in its place.
+
     The threads are started at once and stay, so that none has to be made when threads are
     short. Each opens its connection when it is first used, and again after `drop`.
     """
@@ -40,10 +45,12 @@ class SqliteThreads:
         count: int = 1,
         *,
         patience: float = PATIENCE_SECONDS,
+        file: SameFile | None = None,
         begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._open = open_connection
         self._patience = patience
+        self._file = file
         self._local = threading.local()
         self._connections: set[apsw.Connection] = set()
         self._threads = ThreadPoolExecutor(count, name, begin)
@@ -93,11 +100,19 @@ class SqliteThreads:
     def _work(self, work: Callable[[apsw.Connection], T], asked: float) -> T:
         if time.monotonic() - asked > self._patience:
             raise apsw.BusyError("it is busy with what was asked for before")
-        return work(self._connection())
+        done = work(self._connection())
+        if self._file is not None:
+            # Behind the commit: what is acknowledged has to be found by the next process.
+            self._file.check()
+        return done
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
+            if self._file is not None:
+                self._file.check()
             connection = self._local.connection = self._open()
             self._connections.add(connection)
+            if self._file is not None:
+                self._file.opened()
         return connection

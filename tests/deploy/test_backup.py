@@ -223,3 +223,16 @@ async def epoch_in(url: str) -> str:
     log = await PostgresLog.open(url, SystemClock())
     await log.close()
     return log.epoch
+
+
+def test_a_restored_backup_answers_cursors_from_before_with_410_by_itself(
+    tmp_path: Path, stopped: Stopped
+) -> None:
+    made = run_program("log", "backup", str(tmp_path / "backup"), "--data", str(stopped.data))
+    assert made.returncode == 0, made.stderr
+    assert "log-secret" in made.stdout
+    with GatewayProcess(tmp_path / "backup", shows_key=False) as restored:
+        status, problem = page(restored, stopped.key, after=stopped.cursor)
+        assert (status, problem["code"]) == (410, "cursor_unknown")
+    with GatewayProcess(stopped.data, shows_key=False) as original:
+        assert page(original, stopped.key, after=stopped.cursor)[0] == 200

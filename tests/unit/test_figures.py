@@ -41,6 +41,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         writer=writer,
         tasks=SimpleNamespace(errors={}),
         clock=SimpleNamespace(offset=0.0, steps=0),
+        trouble=None,
     )
 
 

@@ -1,0 +1,41 @@
+"""Keys that were made elsewhere with a pepper that is not here: they are refused as wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.clock import Clock
+from gateway.keys.key import Key
+from gateway.keys.pepper import living_by_pepper
+from gateway.live.keyring import Changes, Keyring
+
+
+class PepperWatch:
+    """At the start none is missing; what has changed since is told to `take`."""
+
+    def __init__(self, keyring: Keyring, clock: Clock) -> None:
+        self._keyring = keyring
+        self._clock = clock
+        self._without: dict[str, Key] = {}
+
+    def take(self, changes: Changes) -> None:
+        """A listener of the watch over keys."""
+        known = self._keyring.peppers.by_id()
+        for key in changes.keys:
+            if key.pepper in known:
+                self._without.pop(key.id, None)
+            else:
+                self._without[key.id] = key
+
+    def lines(self) -> Iterator[str]:
+        """What is missing, for people."""
+        if not self._without:
+            return
+        known = self._keyring.peppers.by_id()
+        found = living_by_pepper(self._without.values(), self._clock.now())
+        for pepper, keys in sorted(found.items()):
+            if pepper not in known:
+                yield (
+                    f"{len(keys)} living keys need the pepper {pepper}, which is not here: copy "
+                    "the file pepper from the gateway that has it; until then they are refused"
+                )
