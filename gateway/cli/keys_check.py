@@ -45,7 +45,8 @@ def check(data: str | None, as_json: bool) -> None:
         for one in found:
             subject = f"key {one['key']}" if "key" in one else f"role {one['role']}"
             line = f"{subject}  grant {one['grant']}  {one['path']}: {one['reason']}"
-            click.echo(printable(f"{line}\n  now: {one['means']}; to do: {one['do']}"))
+            click.echo(printable(line))
+            click.echo(printable(f"  now: {one['means']}; to do: {one['do']}"))
         if not found:
             click.echo(f"{len(keys)} keys and {len(roles)} roles: nothing was found")
         if wide:
@@ -84,7 +85,10 @@ def _of_key(key_id: str, document: bytes) -> list[dict[str, Any]]:
         key = decode_key(document, b"", 0)
     except msgspec.MsgspecError as error:
         return [_unreadable({"key": key_id}, error)]
-    return [{"key": key_id, "name": key.name, **one, "do": remedy} for one in _wrong(key.grants)]
+    return [
+        {"key": key_id, "name": key.name, **one, "do": _remedy(one, remedy)}
+        for one in _wrong(key.grants)
+    ]
 
 
 def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
@@ -97,13 +101,19 @@ def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
         role = decode_role(document)
     except msgspec.MsgspecError as error:
         return [_unreadable({"role": name}, error)]
-    return [{"role": name, **one, "do": remedy} for one in _wrong(role.grants)]
+    return [{"role": name, **one, "do": _remedy(one, remedy)} for one in _wrong(role.grants)]
 
 
 def _wrong(grants: Any) -> list[dict[str, Any]]:
     from gateway.keys.grant import defects_in
 
     return defects_in(grants)
+
+
+def _remedy(found: dict[str, Any], remedy: str) -> str:
+    """Actions that are without effect harm nobody."""
+    only_actions = ".actions[" in found["path"]
+    return f"nothing at once; when it is replaced, {remedy}" if only_actions else remedy
 
 
 def _unreadable(whose: dict[str, str], error: Exception) -> dict[str, Any]:

@@ -128,8 +128,13 @@ def pairs_of_body(body: Any) -> list[tuple[str, str]]:
         raise InvalidRequest("the body must be a JSON object of stream parameters")
     pairs = []
     for name, value in body.items():
-        # An empty list would be no restriction at all, which is never what was meant.
-        for item in value if isinstance(value, list) and value else [value]:
+        if value == []:
+            # It would be no restriction at all, which is never what was meant.
+            raise InvalidRequest(
+                f"{name}: an empty list selects nothing; leave it out for no restriction",
+                parameter=name,
+            )
+        for item in value if isinstance(value, list) else [value]:
             if isinstance(item, bool):
                 pairs.append((name, "true" if item else "false"))
             elif isinstance(item, str | int):
