@@ -37,7 +37,9 @@ _MOST_WORKERS = 16
 _TURNS = 20
 _ROOM = 6 << 30
 # What these set up for all of their tests takes long.
-_TOGETHER = ("test_grants_table.py", "test_masks_hold.py", "test_replica_limits.py")
+_TOGETHER = (
+    "test_grants_table.py", "test_masks_hold.py", "test_replica_limits.py", "test_replicas.py",
+)  # fmt: skip
 
 
 def pytest_xdist_auto_num_workers() -> int:

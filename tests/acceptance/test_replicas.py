@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,8 +22,12 @@ NDJSON = {"Accept": "application/x-ndjson"}
 Replicas = tuple[GatewayProcess, GatewayProcess]
 
 
-@pytest.fixture(params=installations())
-def replicas(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Replicas]:
+@pytest.fixture(scope="module", params=installations())
+def replicas(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Replicas]:
+    """Shared by all tests, each of which has a category of its own."""
+    folder = tmp_path_factory.mktemp("replicas")
     with ExitStack() as stack:
         database = PostgresServer(installations()[request.param])
         stack.callback(database.close)
@@ -33,15 +36,14 @@ def replicas(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Replica
             "AUDIT_GATEWAY_STORE__URL": database.url(),
             "AUDIT_GATEWAY_REDIS__URL": f"redis://127.0.0.1:{redis.port}/0",
         }
-        first = stack.enter_context(GatewayProcess(tmp_path, settings=settings, shows_key=True))
-        second = stack.enter_context(GatewayProcess(tmp_path, settings=settings, shows_key=False))
+        first = stack.enter_context(GatewayProcess(folder, settings=settings, shows_key=True))
+        second = stack.enter_context(GatewayProcess(folder, settings=settings, shows_key=False))
         yield first, second
 
 
-def events(first: int, count: int) -> list[dict[str, Any]]:
-    return [
-        {"id": f"e{n}", "category": "auth", "action": "login"} for n in range(first, first + count)
-    ]
+def events(category: str, first: int, count: int) -> list[dict[str, Any]]:
+    numbers = range(first, first + count)
+    return [{"id": f"{category}{n}", "category": category, "action": "login"} for n in numbers]
 
 
 async def lines(url: str, key: str, query: str, count: int) -> list[dict[str, Any]]:
@@ -51,7 +53,7 @@ async def lines(url: str, key: str, query: str, count: int) -> list[dict[str, An
     async with (
         asyncio.timeout(patience(30)),
         aiohttp.ClientSession() as session,
-        session.get(f"{url}/v1/stream?category=auth&{query}", headers=headers) as answer,
+        session.get(f"{url}/v1/stream?{query}", headers=headers) as answer,
     ):
         assert answer.status == 200, await answer.text()
         async for line in answer.content:
@@ -67,14 +69,14 @@ async def test_a_client_goes_on_at_another_gateway_with_its_cursor(replicas: Rep
     first, second = replicas
     key = first.make_key(EVERYTHING)
     for batch in range(10):
-        (first, second)[batch % 2].post(events(batch * 20, 20), key)
+        (first, second)[batch % 2].post(events("moved", batch * 20, 20), key)
     seen: list[dict[str, Any]] = []
-    query = "from=start"
+    query = "category=moved&from=start"
     for part, gateway in enumerate((first, second, first, second)):
         seen += await lines(gateway.url, key, query, 50)
-        query = f"after={seen[-1]['cursor']}"
+        query = f"category=moved&after={seen[-1]['cursor']}"
         assert len(seen) == 50 * (part + 1)
-    assert sorted(event["id"] for event in seen) == sorted(f"e{n}" for n in range(200))
+    assert sorted(event["id"] for event in seen) == sorted(f"moved{n}" for n in range(200))
     cursors = [event["cursor"] for event in seen]
     assert cursors == sorted(set(cursors))
 
@@ -82,10 +84,11 @@ async def test_a_client_goes_on_at_another_gateway_with_its_cursor(replicas: Rep
 async def test_what_one_takes_is_live_at_the_other_and_is_stored_once(replicas: Replicas) -> None:
     first, second = replicas
     key = first.make_key(EVERYTHING)
-    waiting = asyncio.create_task(lines(second.url, key, "from=start", 3))
-    await asyncio.to_thread(first.post, events(0, 3), key)
-    assert [event["id"] for event in await waiting] == ["e0", "e1", "e2"]
-    status, answer = await asyncio.to_thread(second.ask, "POST", "/v1/events", key, events(1, 3))
+    waiting = asyncio.create_task(lines(second.url, key, "category=taken&from=start", 3))
+    await asyncio.to_thread(first.post, events("taken", 0, 3), key)
+    assert [event["id"] for event in await waiting] == ["taken0", "taken1", "taken2"]
+    later = events("taken", 1, 3)
+    status, answer = await asyncio.to_thread(second.ask, "POST", "/v1/events", key, later)
     assert (status, answer["accepted"], answer["duplicates"]) == (201, 1, 2)
 
 
@@ -112,7 +115,7 @@ async def test_use_at_both_is_counted_together(replicas: Replicas) -> None:
     first, _ = replicas
     key = first.make_key(EVERYTHING)
     for number, gateway in enumerate(replicas):
-        await asyncio.to_thread(gateway.post, events(number, 1), key)
+        await asyncio.to_thread(gateway.post, events("used", number, 1), key)
     path = f"/v1/keys/{key[5:17]}/usage?window=1h&step=1m"
     async with asyncio.timeout(patience(10)):
         while True:

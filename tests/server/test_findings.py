@@ -53,7 +53,7 @@ async def from_elsewhere(gateway: Gateway, key: str, path: str = "/v1/events") -
 async def test_five_denials_are_a_finding_an_event_and_a_metric(gateway: Gateway) -> None:
     key = await gateway.reader_key()
     await deny(gateway, key, 4)
-    await asyncio.sleep(1.5)
+    await gateway.context.watchdog.look()
     assert await found(gateway) == []
     await deny(gateway, key, 1)
     [finding] = await found(gateway, "denials")
@@ -152,7 +152,7 @@ async def test_a_stolen_successor_is_found_from_its_first_use_on(
 ) -> None:
     key = await gateway.reader_key(categories=["auth"])
     await gateway.pull(key)
-    await asyncio.sleep(1.2)
+    await gateway.context.watchdog.look()
     if way == "over HTTP":
         answer = await gateway.post(f"/v1/keys/{key_id(key)}/rotate", key=gateway.admin)
         successor = answer.json()["key"]
@@ -171,7 +171,7 @@ async def test_a_read_from_far_back_is_found(gateway: Gateway) -> None:
     await gateway.send_many(10_001)
     stream = await open_stream(gateway, "ndjson", key)
     stream.close()
-    await asyncio.sleep(1.2)
+    await gateway.context.watchdog.look()
     await gateway.pull(key, from_="start", limit="1")
     [finding] = await found(gateway, "deep_replay")
     assert finding["data"]["events"] >= 10_001
@@ -201,7 +201,7 @@ async def test_a_key_that_slept_for_a_month_is_found(start: Start, shifted: Shif
     gateway = await start(shifted)
     key = await gateway.reader_key()
     await gateway.pull(key)
-    await asyncio.sleep(1.2)
+    await gateway.context.watchdog.look()
     shifted.shift = 31 * 86400
     await gateway.pull(key)
     findings = await found(gateway, "dormant_woke")
@@ -246,7 +246,7 @@ async def test_findings_are_narrowed_by_key_signal_and_state(gateway: Gateway) -
         await gateway.revoke(key)
         await gateway.get("/v1/events", key=key)
     await found(gateway, "denials", "revoked_presented")
-    await asyncio.sleep(1.2)
+    await gateway.context.watchdog.look()
     assert len(await found(gateway)) == 6
     of_one = await found(gateway, key=key_id(keys[0]))
     assert {one["signal"] for one in of_one} == {"denials", "revoked_presented"}
@@ -272,7 +272,7 @@ async def test_what_is_expected_is_silent_until_it_is_no_longer(gateway: Gateway
     assert (marked.json()["state"], marked.json()["reason"]) == ("expected", "a probe of ours")
     assert marked.json()["by"] == key_id(gateway.admin)
     await deny(gateway, key, 5)
-    await asyncio.sleep(1.5)
+    await gateway.context.watchdog.look()
     [same] = await found(gateway)
     assert same["count"] == 5
     again = await gateway.request("DELETE", path, key=gateway.admin)

@@ -19,7 +19,7 @@ from gateways import Gateway, ShiftedClock, Start
 from open_streams import TRANSPORTS, Stream, open_stream
 
 from gateway.clock import parse_rfc3339
-from tests.machine_time import eventually, patience
+from tests.machine_time import eventually, patience, slowness
 
 pytestmark = pytest.mark.slow
 WITHIN = 1.0
@@ -219,8 +219,9 @@ async def test_each_change_reaches_its_own_streams_within_a_second_and_no_others
             assert one.last == producer.sent
     for name, found in delays.items():
         print(f"{name}: {len(found)} streams, p100 {max(found) * 1000:.0f} ms")
-    worst = {name: max(found) for name, found in delays.items() if max(found) >= WITHIN}
-    assert not worst, f"slower than {WITHIN:g} s: {worst}"
+    within = WITHIN * slowness()
+    worst = {name: max(found) for name, found in delays.items() if max(found) >= within}
+    assert not worst, f"slower than {within:g} s: {worst}"
     assert await gateway.streams() == 10 * (len(untouched) + 4)
 
 
@@ -241,13 +242,15 @@ async def narrowed(
             gone = [arrival.at for arrival in one.events if arrival.content["category"] != "auth"]
             delays["narrow"].append(max(0.0, max(gone) - since))
             # What it still may see it gets without a gap, across the change.
+            last = producer.sent - 4
+            await eventually(lambda one=one, n=last: one.numbers("auth")[-1] >= n, "it goes on")
             assert_complete(one.numbers("auth"), 2)
-            assert one.numbers("auth")[-1] >= producer.sent - 4
     for key, since in zip(keys[2:4], begun[2:], strict=True):
         for one in key.streams:
             clear = [a.at for a in one.events if a.content["actor"]["name"] == "Alice"]
             delays["mask"].append(max(0.0, max(clear) - since))
             assert_complete(one.numbers())
+            await eventually(lambda one=one: "masked" in one.events[-1].content, "it is masked")
             assert one.events[-1].content["masked"] == ["actor.name"]
     for key, role in zip(keys[4:], roles[4:], strict=True):
         since = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import product
 from typing import Any
 
 import pytest
@@ -303,7 +304,9 @@ def test_the_documented_evaluation_is_current() -> None:
     for name in ("steady, 100 a minute", "batch of 8 times, each hour"):
         assert synthetic_month.volume_row(name, synthetic_month.SEEDS) in lines
     assert synthetic_requests.request_row("12 a minute", synthetic_month.SEEDS) in lines
-    assert {*synthetic_month.signal_table(), *synthetic_requests.operator_table()} <= set(lines)
+    assert set(synthetic_requests.operator_table()) <= set(lines)
+    for signal, kind in product(synthetic_month.INCIDENTS, ("streams", "a person")):
+        assert synthetic_month.signal_month(kind, 0, signal)[1] < math.inf, (signal, kind)
     steady = [line.split(" | ") for line in lines if line.startswith("| steady")]
     assert len(steady) == 3
     for cells in steady:
