@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 failed, or a part was refused; 2 wrong usage or input;
 3 a key was refused; 4 no such thing; 5 unreachable, in use or overloaded;
-130 interrupted.
+70 an internal failure; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 failed or a part was refused, 2 wrong usage or input,
 3 the key was refused, 4 no such thing, 5 unreachable, in use or overloaded,
-130 interrupted.
+70 internal failure, 130 interrupted.
 """
 
 

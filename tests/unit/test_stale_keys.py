@@ -27,6 +27,7 @@ from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
+from gateway.live.work import LoopWork
 from gateway.runtime.background import Background
 from gateway.store.memory_log import MemoryLog
 from gateway.store.sqlite_keys import SqliteKeys
@@ -70,7 +71,7 @@ class World:
         self.background = Background(clock)
         grown, pace = Pulse(), Pace()
         self.log.on_append(grown.beat)
-        self.replays = Replays(self.log, grown, clock, pace, self.background)
+        self.replays = Replays(self.log, grown, clock, pace, LoopWork(clock), self.background)
         self.hub = Hub(self.log.epoch, 0, clock, self.replays.start, pace)
         self.replays.hub = self.hub
         self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
