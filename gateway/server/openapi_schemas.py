@@ -134,6 +134,7 @@ _KEY: Schema = {
     "successor": TEXT,
     "predecessor": TEXT,
     "unreadable": {**TEXT, "description": "Why this version cannot read it: it may do nothing."},
+    "problems": listed({"type": "object"}, description="Of grants that would be refused today."),
     "created_by": {**TEXT, "description": "The id of the key that made it, or `cli:` and a user."},
 }
 _KEY_ALWAYS = ("id", "name", "purpose", "owner", "state", "created_at", "expires_at", "grants")
@@ -172,6 +173,7 @@ SCHEMAS: dict[str, Schema] = {
                 "empty pages too."},
         has_more={"type": "boolean"},
         gap=named("Gap"),
+        notice={"type": "object"},
     ),
     "Gap": shape(
         ("reason", "after", "cursor", "earliest", "latest"),
@@ -200,17 +202,17 @@ SCHEMAS: dict[str, Schema] = {
             id=TEXT,
             effect={"enum": ["allow", "deny"], "default": "allow"},
             actions=listed({"enum": list(ACTIONS)}, minItems=1),
-            tenants=listed(TEXT),
+            tenants=listed(TEXT, minItems=1),
             categories=listed(TEXT, minItems=1),
-            resources=listed(TEXT),
+            resources=listed(TEXT, minItems=1),
             min_severity={**_SEVERITY, "default": 1},
-            fields=shape(closed=True, mask=listed(TEXT), drop=listed(TEXT)),
+            fields=shape(closed=True, mask=listed(TEXT, minItems=1), drop=listed(TEXT, minItems=1)),
             when=shape(
                 closed=True,
-                cidr=listed(TEXT),
-                hours={"type": ["string", "null"], "examples": ["06-20"]},
+                cidr=listed(TEXT, minItems=1),
+                hours={"type": "string", "examples": ["06-20"]},
                 tz=TEXT,
-                max_lookback={"type": ["string", "null"], "examples": ["24h"]},
+                max_lookback={"type": "string", "examples": ["24h"]},
             ),
         ),
         "description": "What a key may do. Default deny; deny wins. `*` stands for one segment, "
@@ -257,6 +259,7 @@ SCHEMAS: dict[str, Schema] = {
         description=TEXT,
         grants=listed(named("Grant")),
         builtin={"type": "boolean"},
+        problems=listed({"type": "object"}),
     ),
     "RoleList": shape(("roles",), roles=listed(named("Role"))),
     "Ticket": shape(

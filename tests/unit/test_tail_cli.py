@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 from exports import ROOT
-from stream_server import COMPLETE, StreamServer, cursor, end, event, problem, running, stream
+from stream_server import (
+    COMPLETE,
+    StreamServer,
+    control,
+    cursor,
+    end,
+    event,
+    problem,
+    running,
+    stream,
+)
 
 from gateway.cli import stream_client, tail
 from gateway.cli.main import main
@@ -35,6 +45,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(ended.value.code or 0), output, said
 
     return run
+
+
+def test_that_nothing_selected_can_match_is_printed_beside_the_events(run: Run) -> None:
+    said = control("notice", code="nothing_selected_can_match", parameter="tenant")
+    code, output, errors = run(StreamServer(stream(said, event(1), COMPLETE)))
+    assert (code, output.count("\n")) == (0, 1)
+    assert "notice: code nothing_selected_can_match, parameter tenant" in errors
 
 
 def test_events_are_printed_one_per_line(run: Run) -> None:
