@@ -156,11 +156,26 @@ def forget(force: bool, data: str | None) -> None:
         run(_revoke(settings, ended))
         _record(settings, "forgotten", identity, ended=ended)
         click.echo(f"pepper {identity} is forgotten")
+    _warn_of_log_secret(settings, [one.secret for one in over if one.id in gone])
     for one in kept:
         names = ", ".join(f"{key.id} ({key.name})" for key in needing[one.id])
         click.echo(f"pepper {one.id} is kept for keys that were not used since: {names}")
     if not over:
         click.echo("there is no former pepper")
+
+
+def _warn_of_log_secret(settings: Settings, forgotten: Sequence[bytes]) -> None:
+    """Gateways that made the secret of the log from a pepper cannot do so without it."""
+    from gateway.store.folder import DataFolder
+    from gateway.store.log_secret import derived_from
+
+    file = DataFolder.of(settings).log_secret_file
+    if file.find() in [derived_from(secret) for secret in forgotten]:
+        click.echo(
+            "note: the secret of the log was made from it; a gateway whose folder does not have "
+            f"the file log-secret needs a copy of {file.place} from now on",
+            err=True,
+        )
 
 
 def _file(settings: Settings) -> PepperFile:

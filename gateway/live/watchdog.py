@@ -123,7 +123,8 @@ class Watchdog:
     async def _look(self) -> None:
         now = self._clock.now()
         await self._look_at_volumes(now)
-        everything = now - self._traces_at >= _TRACES_SECONDS
+        # Trusted time may go back, when a step of the clock is adopted.
+        everything = abs(now - self._traces_at) >= _TRACES_SECONDS
         if everything:
             self._traces_at = now
             self.traces.touch(self._hub.key_ids(), now)
@@ -132,7 +133,7 @@ class Watchdog:
         self._signs += [(sign, "", "") for sign in await self.operators.flush()]
         await self._act()
         await self.findings.tell()
-        if now - self._prune_at >= _PRUNE_SECONDS:
+        if abs(now - self._prune_at) >= _PRUNE_SECONDS:
             self._prune_at = now
             await self.findings.prune()
 
@@ -147,7 +148,7 @@ class Watchdog:
 
     async def _look_at_volumes(self, now: float) -> None:
         minute = int(now // 60)
-        if minute > self._minute:
+        if minute != self._minute:
             over, self._minute = minute - 1, minute
             for key_id, sign in self._volumes.look_at_streams(now):
                 self.traces.say(key_id, sign)
