@@ -13,10 +13,10 @@
 | `drained_presented` | a key is presented that its successor has replaced |
 | `deep_replay` | a read begins 4 times as far back as ever before, and 10,000 events at least |
 | `silent_consumer` | a stream is open, and what waits for its peer was not taken for 5 minutes |
-| `id_conflict` | an event was sent under an id that another event of its tenant has |
 
-And of what others do with the name of a key: `wrong_secret`, when its id is shown 5 times within
-10 minutes with a secret that is not its own. That never has consequences for the key.
+Two more never have consequences for a key: `wrong_secret`, when its id is shown 5 times within 10
+minutes with a secret that is not its own; and `id_conflict`, when an event was sent under an id
+that another event of its tenant has.
 """
 
 from __future__ import annotations

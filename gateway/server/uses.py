@@ -120,6 +120,8 @@ def ask(use: Use, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | No
     if nothing_selected(EVERYTHING, query.wanted, query.filter) is None:
         selected = selected_by(parameter, query.wanted, query.filter)
         use.out_of_scope = tuple([clean(one) for one in selected])
+        # One signal for one thing: whoever selects nothing else is no prober beside that.
+        use.probed = ()
     return {
         "code": "nothing_selected_can_match",
         "parameter": parameter,

@@ -165,7 +165,7 @@ KINDS = (
 INCIDENTS = (
     "denials", "forbidden_categories", "new_network", "revoked_presented", "drained_presented",
     "deep_replay", "dormant_woke", "probing by tenant", "probing by resource", "probing by action",
-    "rate_limited", "wrong_secret",
+    "out_of_scope", "rate_limited", "wrong_secret",
 )  # fmt: skip
 
 
@@ -196,6 +196,7 @@ def ordinary(kind: str, rng: random.Random) -> Iterator[Use]:
                     behind=rng.choice([50, 2_000, 15_000]),
                     forbidden=("typo",) if rng.random() < 0.05 else (),
                     probed=("tenant:typo",) if rng.random() < 0.05 else (),
+                    out_of_scope=("tenant=typo",) if rng.random() < 0.05 else (),
                 )
             for _ in range(rng.choice([0, 0, 0, 1, 2])):
                 yield use(
@@ -234,6 +235,10 @@ def incident(signal: str, at: float, rng: random.Random) -> list[Use]:
         return [Use(**{**thief, **refused, "key": replaced}, at=at, reason="key_expired")]
     if signal == "deep_replay":
         return [Use(**thief, at=at, behind=rng.randint(400_000, 4_000_000))]
+    if signal == "out_of_scope":
+        return [
+            Use(**thief, at=at + 240 * n, out_of_scope=(f"tenant=foreign-{n}",)) for n in range(5)
+        ]
     if signal == "probing by action":
         actions = ("ingest", "keys.admin", "usage.read", "stream")
         return [

@@ -120,9 +120,9 @@ async def test_a_key_with_a_stored_grant_that_would_be_refused_is_a_finding(
 ) -> None:
     stored = read_grant(b'{"id":"g","actions":["pull"],"categories":["auth"],"tenants":[]}')
     await watched.store.create(key("B" * 12, grants=(stored,)))
+    await watched.store.put_role(Role(name="team", grants=(stored,)))
     await watched.store.create(key("C" * 12, roles=("team",)))
     await watched.store.create(key("D" * 12, grants=(stored,), revoked_at=NOW))
-    await watched.store.put_role(Role(name="team", grants=(stored,)))
     await watched.dog.begin()
     await watched.step()
     found = {one.key: one for one in await watched.findings.all()}
