@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.clock import Clock, SystemClock
+from gateway.cursor import format_cursor
 from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.keys.grant import parse_grant
 from gateway.keys.provisioning import new_key
+from gateway.live.chunks import EventFailed
 from gateway.live.clock_watch import ClockWatch
 from gateway.live.findings import Findings
 from gateway.live.hub import Hub
@@ -182,6 +184,12 @@ async def _start_parts(
         exists=keyring.exists,
     )
     record.listeners.append(watchdog.see)
+
+    def event_failed(key_id: str, failed: EventFailed) -> None:
+        tasks.report("replay", failed)
+        watchdog.see_failure(key_id, format_cursor(log.epoch, failed.offset))
+
+    replays.on_event_failed = event_failed
     stack.push_async_callback(watchdog.close)
     key_events = KeyEvents(
         key_store, writer, hub, watchdog.traces, clock, settings.keys.expiry_warnings

@@ -32,6 +32,9 @@ class Tasks(Protocol):
     def run(self, name: str, work: Work) -> asyncio.Task[None]:
         """Run work that ends by itself. A failure is reported; nothing is started again."""
 
+    def report(self, name: str, error: BaseException) -> None:
+        """Log and count an unexpected exception that ends no task."""
+
     @property
     def errors(self) -> Mapping[str, int]:
         """How often the work of each name has failed unexpectedly since the start."""
@@ -64,6 +67,9 @@ class PlainTasks:
         self._held.add(task)
         task.add_done_callback(self._over)
         return task
+
+    def report(self, name: str, error: BaseException) -> None:
+        _LOGGER.critical("internal error in the task %s", name, exc_info=error)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._held.discard(task)

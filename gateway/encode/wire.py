@@ -49,14 +49,15 @@ INVALID_TEXT = End(1007, "invalid_text", False)
 MESSAGE_TOO_BIG = End(1009, "message_too_big", False)
 LIFETIME_REACHED = End(4002, "lifetime_reached", True)
 OVERTAKEN = End(4003, "overtaken_by_retention", True)
+EVENT_FAILED = End(4004, "event_failed", True)
 KEY_REVOKED = End(4501, "key_revoked", False)
 KEY_EXPIRED = End(4502, "key_expired", False)
 NOT_GRANTED = End(4503, "grants_changed", False)
 KEY_SUSPENDED = End(4504, "key_suspended", False)
 ENDS = (
     COMPLETE, GOING_AWAY, PROTOCOL_ERROR, INVALID_TEXT, MESSAGE_TOO_BIG, RESTART, OVERLOAD,
-    THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED,
-    KEY_SUSPENDED,
+    THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, EVENT_FAILED, KEY_REVOKED,
+    KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
 )  # fmt: skip
 
 

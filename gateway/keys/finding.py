@@ -16,11 +16,13 @@ REQUEST_VOLUME = "request_volume"
 INVALID_GRANT = "invalid_grant"
 # Of the gateway itself, and of no key: its wall clock was set.
 CLOCK_JUMP = "clock_jump"
+# An event could not be delivered to a key.
+EVENT_FAILED = "event_failed"
 SIGNALS = (
     "denials", "forbidden_categories", "probing", "out_of_scope", "rate_limited", "wrong_secret",
     "dormant_woke", "new_network", "revoked_presented", "drained_presented", "deep_replay",
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
-    INVALID_GRANT, CLOCK_JUMP,
+    INVALID_GRANT, CLOCK_JUMP, EVENT_FAILED,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

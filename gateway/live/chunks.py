@@ -11,11 +11,12 @@ from collections import OrderedDict
 
 import msgspec
 
+from gateway.errors import GatewayError
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Interest
 from gateway.live.work import LoopWork
 from gateway.match.expression import FilterCost
-from gateway.store.ports import Log
+from gateway.store.ports import Log, Overtaken
 
 _CHUNK_EVENTS = 1000
 _MOST_BYTES = 16 << 20
@@ -36,6 +37,14 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 Place = tuple[Interest, int]
+
+
+class EventFailed(Exception):
+    """An event that cannot be matched, masked or encoded for somebody: a bug."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"the event at the offset {offset} cannot be delivered")
+        self.offset = offset
 
 
 class Chunks:
@@ -79,6 +88,20 @@ class Chunks:
         return chunk
 
     async def _read(
+        self, interest: Interest, after: int, until: int, limit: int, key_id: str
+    ) -> Chunk:
+        """Up to the event that cannot be read, if there is one. Raises `EventFailed` at it."""
+        while True:
+            try:
+                return await self._read_whole(interest, after, until, limit, key_id)
+            except (GatewayError, Overtaken):
+                raise
+            except Exception as error:
+                if until - after <= 1:
+                    raise EventFailed(after + 1) from error
+                until = after + min(until - after, _CHUNK_EVENTS) // 2
+
+    async def _read_whole(
         self, interest: Interest, after: int, until: int, limit: int, key_id: str
     ) -> Chunk:
         question, wire = interest.question, interest.wire

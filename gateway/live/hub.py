@@ -114,17 +114,10 @@ class Hub:
     def demote(self, subscription: Subscription) -> None:
         """Let a live subscription go on from the store at its own pace."""
         self.totals.demotions += 1
-        self._go_on_from_store(subscription)
+        self.hold_back(subscription)
 
-    def hold_back(self, admits: Callable[[str], bool]) -> None:
-        """Let live streams of keys that are not admitted go on from the store once they are."""
-        for key_id in self.key_ids():
-            if not admits(key_id):
-                for subscription in self.streams_of(key_id):
-                    if subscription.state is State.LIVE:
-                        self._go_on_from_store(subscription)
-
-    def _go_on_from_store(self, subscription: Subscription) -> None:
+    def hold_back(self, subscription: Subscription) -> None:
+        """Do the same with one that is not behind."""
         self._leave(subscription)
         subscription.state = State.REPLAYING
         self._start_replay(subscription)
@@ -281,6 +274,9 @@ class Hub:
                 yield from matching.parts()
             for subscription in too_costly(matching, self.work):
                 self.demote_for_cost(subscription)
+            # The replay of each finds out which event it is that fails.
+            for subscription in matching.failed_members():
+                self.hold_back(subscription)
             self._owe(matching.found)
             if matching.cut_at is None:
                 self.move_to(reached)
@@ -338,7 +334,12 @@ class Hub:
         return wait
 
     def _flush_shard(self, shard: Shard, now: float) -> None:
-        data, count = shard.take(_FLUSH_BYTES)
+        try:
+            data, count = shard.take(_FLUSH_BYTES)
+        except Exception:
+            for subscription in shard.members():
+                self.hold_back(subscription)
+            return
         shard.owed_since = now
         if len(shard.pending) < _MOST_OWED:
             self._owed_most.discard(shard)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
 from gateway.event import Event
 from gateway.live.group import Group, Looked, Sight
+from gateway.live.subscription import Subscription
 from gateway.live.work import LoopWork
 from gateway.match.expression import FilterCost
 from gateway.match.index import Index
@@ -38,6 +39,8 @@ class Matching:
         self.found: Matches = {}
         self.costs: dict[Group, FilterCost] = {}
         self.costly: dict[Group, None] = {}
+        # Groups for which an event could not be matched: they get nothing.
+        self.failed: dict[Group, None] = {}
         self.cut_at: int | None = None
         self._index = index
         self._events = events
@@ -67,7 +70,7 @@ class Matching:
             groups = []
             last: Looked | None = None
             members: dict[str, Any] = {}
-            for group in index.candidates(event, original.members):
+            for group in self._candidates(event, original):
                 left -= 1
                 if left <= 0:
                     left = _AT_ONCE
@@ -75,49 +78,65 @@ class Matching:
                         yield
                         slices += 1
                         ends = timer() + self._seconds
-                sight = group.sight
-                if sight in answers:
-                    looked = answers[sight]
-                else:
-                    seen = sight.look(event)
-                    if seen is event:
-                        looked = original
+                try:
+                    sight = group.sight
+                    if sight in answers:
+                        looked = answers[sight]
                     else:
-                        looked = None if seen is None else Looked(seen)
-                        left -= len(event.json) >> _BIG_EVENT_BITS
-                    answers[sight] = looked
-                if looked is None:
-                    continue
-                matches = group.filter
-                if matches is not None:
-                    certain = False
-                    if looked is not last:
-                        last, members = looked, looked.members()
-                        left -= len(event.json) >> _BIG_EVENT_BITS
-                    if group.counted:
-                        steps, matched = (
-                            (0, False) if group in costly else self._at_cost(group, members)
-                        )
-                        left -= steps // _COSTLY_STEPS
-                        if not matched:
-                            continue
-                    elif not matches(members):
+                        seen = sight.look(event)
+                        if seen is event:
+                            looked = original
+                        else:
+                            looked = None if seen is None else Looked(seen)
+                            left -= len(event.json) >> _BIG_EVENT_BITS
+                        answers[sight] = looked
+                    if looked is None:
                         continue
-                elif not sight.plain:
-                    certain = False
-                groups.append(group)
-                chosen = found.get(group)
-                if chosen is None:
-                    found[group] = [looked.event]
-                else:
-                    chosen.append(looked.event)
+                    matches = group.filter
+                    if matches is not None:
+                        certain = False
+                        if looked is not last:
+                            last, members = looked, looked.members()
+                            left -= len(event.json) >> _BIG_EVENT_BITS
+                        if group.counted:
+                            steps, matched = (
+                                (0, False) if group in costly else self._at_cost(group, members)
+                            )
+                            left -= steps // _COSTLY_STEPS
+                            if not matched:
+                                continue
+                        elif not matches(members):
+                            continue
+                    elif not sight.plain:
+                        certain = False
+                    groups.append(group)
+                    chosen = found.get(group)
+                    if chosen is None:
+                        found[group] = [looked.event]
+                    else:
+                        chosen.append(looked.event)
+                except Exception:
+                    # What fails for one group must not keep events from the others.
+                    self.failed[group] = None
             if certain:
                 known[columns] = groups
             if slices > _MOST_SLICES:
                 self.cut_at = event.offset
                 break
-        for group in costly:
+        for group in (*costly, *self.failed):
             found.pop(group, None)
+
+    def failed_members(self) -> list[Subscription]:
+        """The streams of the groups for which an event could not be matched."""
+        return [one for group in self.failed for shard in group.shards for one in shard.members()]
+
+    def _candidates(self, event: Event, original: Looked) -> Iterable[Group]:
+        try:
+            return self._index.candidates(event, original.members)
+        except Exception:
+            # It cannot be decoded: those that depend on more than its columns have failed.
+            self.failed.update(dict.fromkeys(self._index.looking_inside()))
+            return self._index.candidates(event, dict)
 
     def _at_cost(self, group: Group, members: dict[str, Any]) -> tuple[int, bool]:
         """The steps of the evaluation of a counted filter, and whether it matches."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from gateway.clock import Clock
-from gateway.encode.wire import COMPLETE, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
+from gateway.encode.wire import COMPLETE, EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 from gateway.errors import GatewayError
-from gateway.live.chunks import Chunk, Chunks
+from gateway.live.chunks import Chunk, Chunks, EventFailed
 from gateway.live.costly import EXCEEDED
 from gateway.live.gap import gap_message
 from gateway.live.gate import Gate, OpenGate
@@ -45,6 +46,8 @@ class Replays:
         self._pace = pace
         self._tasks = tasks
         self.gate: Gate = OpenGate()
+        # Told of each stream that an event has ended.
+        self.on_event_failed: Callable[[str, EventFailed], None] = lambda key_id, failed: None
         self.chunks = Chunks(log, work)
 
     def start(self, subscription: Subscription) -> None:
@@ -74,6 +77,7 @@ class Replays:
 
 class _Replay:
     def __init__(self, replays: Replays, subscription: Subscription) -> None:
+        self._replays = replays
         self._log = replays._log
         self._hub = replays.hub
         self._grown = replays._grown
@@ -189,6 +193,9 @@ class _Replay:
             )
         except Overtaken:
             self._overtaken()
+        except EventFailed as failed:
+            self._replays.on_event_failed(subscription.key_id, failed)
+            self._hub.end(subscription, EVENT_FAILED)
         except GatewayError:
             # The store is away for a while; the stream stays and goes on from its cursor.
             await self._clock.sleep(_RETRY_SECONDS)

@@ -14,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.live.gate import Gate, OpenGate
 from gateway.live.hub import Hub
 from gateway.live.pulse import Pulse
+from gateway.live.subscription import State
 from gateway.store.ports import Log, Overtaken, Page
 
 _LOOK_ANYWAY_SECONDS = 1.0
@@ -86,4 +87,8 @@ class Tail:
             await gate.renewed.until(lambda: gate.keys_known, _LOOK_ANYWAY_SECONDS)
         hub.waits = False
         if not gate.open:
-            hub.hold_back(gate.admits)
+            for key_id in hub.key_ids():
+                if not gate.admits(key_id):
+                    for subscription in hub.streams_of(key_id):
+                        if subscription.state is State.LIVE:
+                            hub.hold_back(subscription)

@@ -16,7 +16,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.errors import Conflict, GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.finding import INVALID_GRANT, REQUEST_VOLUME, VOLUME, Finding
+from gateway.keys.finding import EVENT_FAILED, INVALID_GRANT, REQUEST_VOLUME, VOLUME, Finding
 from gateway.keys.grant import defects_in
 from gateway.keys.key import Key
 from gateway.keys.role import BUILTIN
@@ -85,6 +85,11 @@ class Watchdog:
         """Take in one use; costs a few microseconds."""
         self.traces.see(use)
         self._volumes.see(use)
+
+    def see_failure(self, key_id: str, cursor: str) -> None:
+        """Take in that an event, the one at that cursor, could not be delivered to a key."""
+        sign = Sign(EVENT_FAILED, self._clock.now(), 1, {"cursor": cursor})
+        self._signs.append((sign, key_id, ""))
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -71,6 +71,11 @@ class Index(Generic[Item]):
         """Whether candidates depend on more of an event than its columns."""
         return any(table.looks_inside for table in self._tables.values())
 
+    def looking_inside(self) -> list[Item]:
+        """The items that depend on more of an event than its columns."""
+        tables = [table for table in self._tables.values() if table.looks_inside]
+        return [item for table in tables for items in table.entries.values() for item in items]
+
     def candidates(
         self, event: Event, members: Callable[[], Mapping[str, Any]] | None = None
     ) -> Iterable[Item]:
