@@ -153,6 +153,15 @@ class InvalidEvents(GatewayError):
     exit_code = 2
 
 
+class HeadTooLarge(GatewayError):
+    """431: the URL and the headers are larger than the gateway takes."""
+
+    status = 431
+    title = "Request header fields too large"
+    code = "head_too_large"
+    exit_code = 2
+
+
 class TooManyRequests(GatewayError):
     """429: try again after `retry_after` whole seconds."""
 

@@ -42,9 +42,11 @@ from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
 from gateway.runtime.port import open_port
 from gateway.server.auth import Authenticator
+from gateway.server.connections import Connections
 from gateway.server.context import Context
 from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
+from gateway.server.in_flight import InFlight
 from gateway.server.limits import AppliedLimits, giving_back
 from gateway.server.turns import Turns
 from gateway.server.vanished import VanishedPeers
@@ -223,6 +225,11 @@ async def _start_parts(
         shared=shared,
         limits=limits,
         decoder=decoder,
+        connections=Connections.of(settings.server),
+        in_flight=InFlight(
+            settings.limits.bytes_in_flight,
+            max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),
+        ),
         authenticator=Authenticator(
             keyring,
             clock,

@@ -27,6 +27,7 @@ async def open_port(
     server = context.settings.server
     runner = Runner(
         make_app(context),
+        context.connections,
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,

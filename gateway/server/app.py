@@ -21,6 +21,7 @@ from gateway.server import (
     usage,
 )
 from gateway.server.address import TRUSTED_PROXIES
+from gateway.server.connections import bounding
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import add_cors_headers, preflights
 from gateway.server.problem import Handler, problems
@@ -44,6 +45,7 @@ def make_app(context: Context) -> web.Application:
     app = web.Application(
         middlewares=[
             problems,
+            bounding(context.connections),
             preflights,
             recording(context.record, context.usage, context.clock),
         ]

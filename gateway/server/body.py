@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.server.context import CONTEXT
+from gateway.server.in_flight import Holding
 
 _JSON_BYTES = 64 * 1024
 _JSON_SECONDS = 10.0
@@ -27,12 +29,14 @@ _MOST_MEMBERS = 10_000
 _TURN_SECONDS = 0.002
 
 
-async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes:
+async def read_body(
+    request: web.Request, *, most: int, seconds: float, holding: Holding | None = None
+) -> bytes:
     """The whole body, decompressed; at most `most` bytes before and after that.
 
     Raises `PayloadTooLarge` before reading what is declared too large,
-    `RequestTimeout` when it has not arrived after so many seconds, and as `recheck` does when
-    the key has changed while it arrived.
+    `RequestTimeout` when it has not arrived after so many seconds, as `recheck` does when
+    the key has changed while it arrived, and as `holding` does, which takes it.
     """
     encoding = ", ".join(request.headers.getall("Content-Encoding", ["identity"])).strip().lower()
     if encoding == "x-gzip":
@@ -45,12 +49,14 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
         )
     if request.content_length is not None and request.content_length > most:
         raise _too_large(most)
+    take = _nothing if holding is None else holding.take
     if request.content.is_eof():
         # It came with the head of the request: nothing has to be waited for.
         whole = await request.content.read()
         if len(whole) > most:
             raise _too_large(most)
-        return await _gunzip(whole, most) if encoding == "gzip" else whole
+        take(len(whole))
+        return await _gunzip(whole, most, take) if encoding == "gzip" else whole
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -58,13 +64,14 @@ async def read_body(request: web.Request, *, most: int, seconds: float) -> bytes
                 raw += piece
                 if len(raw) > most:
                     raise _too_large(most)
+                take(len(piece))
     except TimeoutError:
         raise RequestTimeout(
             f"the body did not arrive within {seconds:g} seconds; send it faster or in parts"
         ) from None
     # Or a request that began before its key was revoked could be ended long after.
     await request.app[CONTEXT].authenticator.recheck(request)
-    return await _gunzip(bytes(raw), most) if encoding == "gzip" else bytes(raw)
+    return await _gunzip(bytes(raw), most, take) if encoding == "gzip" else bytes(raw)
 
 
 async def json_body(request: web.Request) -> Any:
@@ -103,7 +110,7 @@ def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
     return kind
 
 
-async def _gunzip(raw: bytes, most: int) -> bytes:
+async def _gunzip(raw: bytes, most: int, take: Callable[[int], None]) -> bytes:
     """Gzip members, one after the other (RFC 1952, section 2.2), never beyond the limit."""
     plain = bytearray()
     rest = memoryview(raw)
@@ -114,9 +121,11 @@ async def _gunzip(raw: bytes, most: int) -> bytes:
             while rest and not inflate.eof:
                 # In slices, because what lies behind the member's end is copied each time.
                 part = rest[:_SLICE]
-                plain += inflate.decompress(part, min(_INFLATED, most - len(plain) + 1))
+                piece = inflate.decompress(part, min(_INFLATED, most - len(plain) + 1))
+                plain += piece
                 if len(plain) > most:
                     raise _too_large(most)
+                take(len(piece))
                 left = len(inflate.unused_data) + len(inflate.unconsumed_tail)
                 rest = rest[len(part) - left :]
                 if time.monotonic() - turn > _TURN_SECONDS:
@@ -132,6 +141,10 @@ async def _gunzip(raw: bytes, most: int) -> bytes:
         f"the gzip body has more than {_MOST_MEMBERS} members; send it as one",
         code="malformed_gzip",
     )
+
+
+def _nothing(size: int) -> None:
+    """Small bodies are not counted."""
 
 
 def _too_large(most: int) -> PayloadTooLarge:

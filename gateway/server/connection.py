@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -44,7 +44,8 @@ class StreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",
-        "_half_closed", "_hub", "_subscription", "_transport", "_turns", "_waiting", "waited",
+        "_half_closed", "_hub", "_subscription", "_transport", "_turns", "_waiting", "on_lost",
+        "waited",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns) -> None:
@@ -62,6 +63,8 @@ class StreamConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._descriptor = -1
+        # The place of the connection among all is given back.
+        self.on_lost: Callable[[], object] | None = None
         sock = transport.get_extra_info("socket")
         if sock is not None:
             for level, option, value in _KEEPALIVE:
@@ -235,6 +238,9 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        if self.on_lost is not None:
+            self.on_lost()
+            self.on_lost = None
         self._wake()
         if self._deadline is not None:
             self._deadline.cancel()

@@ -18,8 +18,10 @@ from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
 from gateway.live.work import LoopWork
 from gateway.server.auth import Authenticator
+from gateway.server.connections import Connections
 from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
+from gateway.server.in_flight import InFlight
 from gateway.server.limits import AppliedLimits
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
@@ -52,6 +54,8 @@ class Context:
     limits: AppliedLimits
     authenticator: Authenticator
     decoder: Decoder
+    connections: Connections
+    in_flight: InFlight
     figures: Figures = field(default_factory=Figures)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None

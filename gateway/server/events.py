@@ -27,6 +27,7 @@ from gateway.live.interest import Question
 from gateway.server.accept import accepts_gzip, best_kind
 from gateway.server.body import media_type, read_body
 from gateway.server.context import CONTEXT, Context
+from gateway.server.in_flight import Holding
 from gateway.server.position import find_begin
 from gateway.server.problem import json_response
 from gateway.server.query import Query, parse_ingest, parse_page, parse_tenant
@@ -39,6 +40,7 @@ _CHECK_AT_ONCE = 500
 _READ_EVENTS = 1000
 # A page of large events ends before its limit, because it is held in memory.
 _PAGE_BYTES = 16 << 20
+_LEAST_PAGE_BYTES = 4096
 # Of smaller ones little is gained; larger ones than the latter are compressed by a thread.
 _WORTH_COMPRESSING = 1024
 _COMPRESS_AT_ONCE = 32 * 1024
@@ -57,6 +59,7 @@ async def ingest(request: web.Request) -> web.Response:
         request,
         most=limits.max_request_bytes,
         seconds=context.settings.server.body_timeout,
+        holding=context.in_flight.of(request, key.id),
     )
     drafts = await context.decoder.decode(
         body, lines=kind in NDJSON_TYPES, most=limits.max_request_events, mapped=mapped
@@ -102,7 +105,10 @@ async def pull(request: web.Request) -> web.Response:
     use = request[USE]
     notice = ask(use, request.query.items(), query, view)
     choosing = Choosing(question, context.work, key.id, context.work.filters.request_steps)
-    events, reached, gap = await _collect(context, query, question, choosing, view_now, use)
+    holding = context.in_flight.of(request, key.id)
+    events, reached, gap = await _collect(
+        context, query, question, choosing, view_now, use, holding
+    )
     # It may have looked through much of the log.
     await context.authenticator.recheck(request)
     events, reached = allowed.fitting(events, reached)
@@ -228,13 +234,17 @@ async def _collect(
     choosing: Choosing,
     view_now: Callable[[], Awaitable[View]],
     use: Use,
+    holding: Holding,
 ) -> tuple[list[Event], int, dict[str, object] | None]:
     """Read until the page is full, the head is reached, or it has taken long enough (or the
     filter too much).
 
+    It is full, too, when the key may hold no more bytes; a page without any is refused.
+
     After each wait for more, `view_now` says whether the key may still see it.
     """
     log, clock = context.log, context.clock
+    holding.take(_LEAST_PAGE_BYTES)
     begin = await find_begin(log, query, question.floors)
     use.begin, use.behind = begin.offset, max(0, log.head - begin.offset)
     narrowing = question.narrowing()
@@ -261,10 +271,11 @@ async def _collect(
             reached = page.reached if whole else page.events[looked - 1].offset
             if len(chosen) > room:
                 reached = events[-1].offset
-            size += sum(len(event.json) for event in chosen)
-            if choosing.exhausted:
+            more = sum(len(event.json) for event in chosen)
+            size += more
+            if not holding.grow(more) or choosing.exhausted or size > _PAGE_BYTES:
                 return events, reached, begin.gap
-            if size > _PAGE_BYTES or clock.monotonic() - began > _SCAN_SECONDS:
+            if clock.monotonic() - began > _SCAN_SECONDS:
                 return events, reached, begin.gap
         left = query.wait - (clock.monotonic() - began)
         enough = len(events) >= limit or any(_is_news(event, use) for event in events)

@@ -5,7 +5,8 @@ and a key may stand in that line: here it is answered and logged without being
 quoted. And aiohttp waits for ever for a peer that does not read its answer,
 which may be a page of megabytes: here the connection is cut. And aiohttp drops
 a request whose sender has closed its side of the connection: here it is
-answered (RFC 9112, section 9.6).
+answered (RFC 9112, section 9.6). And aiohttp bounds each line of a head, but not
+all of them: here the bytes are counted before its parser keeps them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError, InvalidRequest
+from gateway.server.connections import RESERVE_SECONDS, Connections
 from gateway.server.problem import MALFORMED, SERVER, from_aiohttp, problem
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
@@ -29,12 +34,24 @@ MOST_LINE = 16 * 1024
 _LOGGER = logging.getLogger(__name__)
 
 
+# So much is parsed at once of what may be a head, so that little is kept of one that is too large.
+_HEAD_SLICE = 16 * 1024
+# How long somebody who was refused may go on sending what nobody reads.
+_LINGER_SECONDS = 0.5
+
+
 class Runner(web.AppRunner):
-    """An `AppRunner` whose connections answer malformed requests with problem documents."""
+    """An `AppRunner` whose connections answer malformed requests with problem documents, and are
+    counted by `connections`."""
+
+    def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._connections = connections
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
+            self._connections,
             made.request_handler,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
@@ -43,15 +60,48 @@ class Runner(web.AppRunner):
 
 
 class _Server(web.Server):
+    def __init__(self, bounds: Connections, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._bounds = bounds
+
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(self, self._bounds, loop=self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_newest", "_stalled", "_unsent", "half_closed")
+    __slots__ = (
+        "_connections",
+        "_head",
+        "_held",
+        "_newest",
+        "_refused",
+        "_stalled",
+        "_unsent",
+        "half_closed",
+        "in_reserve",
+        "leave",
+    )
+
+    def __init__(self, server: _Server, connections: Connections, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._connections = connections
+        # Bytes of the head that is being received.
+        self._head = 0
+        self._held: list[Callable[[], None]] = []
+        self._refused = False
+        # One too many: only health checks are answered.
+        self.in_reserve = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else None
+        leave = self._connections.enter(self, address)
+        if leave is None:
+            self.in_reserve = True
+            leave = self._connections.enter_reserve(self)
+            self._loop.call_later(RESERVE_SECONDS, self.abort)
+        self.leave: Callable[[], object] = leave
         self._stalled: asyncio.TimerHandle | None = None
         self._unsent = 0
         # The body of the request that came last.
@@ -60,9 +110,63 @@ class _Connection(web.RequestHandler):
         self.half_closed = False
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._payload_parser is not None or self._upgraded:
+            super().data_received(data)
+            return
+        # No further than to the end of a head, behind which there may be much of a body.
+        while len(data) > _HEAD_SLICE and not self._in_body():
+            self._receive(data[:_HEAD_SLICE])
+            data = data[_HEAD_SLICE:]
+            if self._refused:
+                return
+            if self._upgraded:
+                break
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        in_body = self._in_body()
+        count = self._request_count
         super().data_received(data)
         if self._messages:
             self._newest = self._messages[-1][1]
+        if self._request_count != count or in_body or self._upgraded:
+            # What has come of the next head, if anything, is less than was read at once.
+            if self._head:
+                self._head = 0
+                self._connections.head_ends(self)
+        elif data and not self._force_close:
+            self._head += len(data)
+            if self._head > self._connections.head_bytes:
+                self.refuse(self._connections.head_too_large())
+            else:
+                self._connections.head_grows(self, self._head)
+
+    def _in_body(self) -> bool:
+        return self._newest is not None and not self._newest.is_eof()
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer with an error behind what was asked before, and listen to nothing more."""
+        self._refused = True
+        self._connections.head_ends(self)
+        self._messages.append((_ErrInfo(status=error.status, exc=error, message=""), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def abort(self) -> None:
+        """Close without an answer."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def hold(self, release: Callable[[], None]) -> None:
+        """Call `release` when the request has been answered, or the connection is lost."""
+        self._held.append(release)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for release in held:
+            release()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for the answers to what has arrived whole."""
@@ -72,6 +176,10 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._watch_no_more()
+        self._connections.head_ends(self)
+        self.leave()
+        self.leave = _nothing
+        self._release()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -113,7 +221,15 @@ class _Connection(web.RequestHandler):
             resp.force_close()
         if self.half_closed and not self._messages:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        try:
+            finished = await super().finish_response(request, resp, start_time)
+        finally:
+            self._release()
+        if self._refused and self.transport is not None and self.transport.can_write_eof():
+            # What is still on its way would be answered with a reset, which may overtake this.
+            self.transport.write_eof()
+            await asyncio.sleep(_LINGER_SECONDS)
+        return finished
 
     def handle_error(
         self,
@@ -124,7 +240,9 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         request_id = secrets.token_hex(8)
         error: GatewayError
-        if isinstance(exc, HttpProcessingError):
+        if isinstance(exc, GatewayError):
+            error = exc
+        elif isinstance(exc, HttpProcessingError):
             _LOGGER.debug("%s sent what is not HTTP: %s", request.remote, type(exc).__name__)
             if isinstance(exc, LineTooLong):
                 error = InvalidRequest(
@@ -145,3 +263,7 @@ class _Connection(web.RequestHandler):
         response.headers["Server"] = SERVER
         response.force_close()
         return response
+
+
+def _nothing() -> None:
+    """The place was given back, or is somebody else's now."""

@@ -29,6 +29,7 @@ _PROBLEMS = {
     413: "The body, or the number of events in it, is too large.",
     415: "The type or encoding of the body is not supported.",
     422: "Items are refused, each named in `errors`; nothing was stored.",
+    431: "URL and headers are too large together.",
     429: "Too much at once; try again after `Retry-After` seconds.",
     503: "Try again after `Retry-After` seconds.",
 }

@@ -116,7 +116,7 @@ def operation(
     parameters: list[Schema] | None = None,
     public: bool = False,
 ) -> Schema:
-    every = problems if public else (400, 401, 403, 429, 503, *problems)
+    every = problems if public else (400, 401, 403, 429, 431, 503, *problems)
     made: Schema = {
         "operationId": name,
         "summary": summary,

@@ -168,12 +168,15 @@ async def _take(
     until = context.log.head if half_closed(request) or not query.follow else None
     if access.cookie is not None and access.cookie.until:
         until = parse_cursor(access.cookie.until)[1]
+    leave = context.connections.keep_place(request)
     transport = take_over(request)
     if transport is None:
+        leave()
         raise ConnectionResetError("the client has gone")
     websocket = isinstance(wire, PlainWebSocket)
     kind = WebSocketConnection if websocket else StreamConnection
     connection = kind(transport, context.settings.stream.buffer_bytes, context.turns)
+    connection.on_lost = leave
     subscription = Subscription(
         interest,
         connection,

@@ -11,6 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.settings.connections import (
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_HEAD_BYTES,
+    MAX_UNFINISHED_HEADS,
+)
 from gateway.settings.kinds import (
     DURATION,
     FOLDER,
@@ -105,6 +111,10 @@ class Server:
         least=("1s", "clients need some time to send a body"),
         most=("1h", _SLOW_PEER),
     )
+    max_connections: int = MAX_CONNECTIONS
+    max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
+    max_head_bytes: int = MAX_HEAD_BYTES
+    max_unfinished_heads: int = MAX_UNFINISHED_HEADS
     drain_timeout: int = setting(
         "10s",
         DURATION,

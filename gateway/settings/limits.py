@@ -68,6 +68,21 @@ class Limits:
         "failures",
         600,
     )
+    key_bytes_in_flight: int = setting(
+        "64MiB",
+        SIZE,
+        "Bytes of bodies and pages that requests of one key may hold at once, in each process, and "
+        "at least two bodies of the largest; beyond that 429.",
+        least=("1MiB", "a page has to fit"),
+        most=("1TiB", "it is held in memory"),
+    )
+    bytes_in_flight: int = setting(
+        "256MiB",
+        SIZE,
+        "The same of all keys together; beyond that 503.",
+        least=("1MiB", "a page has to fit"),
+        most=("1TiB", "it is held in memory"),
+    )
     quota_wait: int = setting(
         "1m",
         DURATION,

@@ -36,6 +36,8 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         watchdog=watchdog,
         limits=limits,
         work=work,
+        connections=SimpleNamespace(open=0, refused=0, unfinished=0, refused_heads=0),
+        in_flight=SimpleNamespace(held=0, refused=0),
         shared=shared,
         followed=None,
         writer=writer,

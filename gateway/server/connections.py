@@ -1,0 +1,233 @@
+"""The open connections of a process, and what they hold before they are requests.
+
+Nobody needs a key to open a connection and to begin a request. So both are bounded: connections in
+total, below the limit of descriptors, and of one address; bytes of unfinished heads of one
+connection, and of all together.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavailable
+from gateway.network import Network, parse_address
+from gateway.server.address import client_address
+from gateway.server.problem import Handler
+from gateway.settings.declarations import Server
+from gateway.shared.limits import address_subject
+
+# Beyond the limits, so many connections may ask for these; the oldest of them makes room.
+_RESERVE = 32
+_RESERVE_PATHS = frozenset(("/healthz", "/readyz", "/metrics"))
+RESERVE_SECONDS = 5.0
+# More than that nobody needs, and a limit of a billion costs some programs a loop over all.
+_MOST_DESCRIPTORS = 1 << 20
+_CODE = "too_many_connections"
+
+
+class Peer(Protocol):
+    """A connection, as this module sees it."""
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer with the error, and close."""
+
+    def abort(self) -> None:
+        """Close without an answer."""
+
+
+class Connections:
+    """Counts connections and unfinished heads, and says who has to go."""
+
+    def __init__(
+        self,
+        most: int,
+        most_per_address: int,
+        head_bytes: int,
+        all_heads_bytes: int,
+        trusted: tuple[Network, ...] = (),
+    ) -> None:
+        self.most = most
+        self.most_per_address = most_per_address
+        self.head_bytes = head_bytes
+        self.refused = 0
+        self.refused_heads = 0
+        self.open = 0
+        self.unfinished = 0
+        self._most_unfinished = all_heads_bytes
+        self._trusted = trusted
+        self._of_address: Counter[str] = Counter()
+        self._heads: dict[Peer, int] = {}
+        # Ordered: the oldest first.
+        self._reserve: dict[Peer, None] = {}
+
+    @classmethod
+    def of(cls, server: Server) -> Connections:
+        """As the settings say, and below the limit of descriptors, which is raised."""
+        most = most_connections(raise_descriptors())
+        if server.max_connections:
+            most = min(most, server.max_connections)
+        return cls(
+            most,
+            server.max_connections_per_address or max(1, most * 3 // 4),
+            server.max_head_bytes,
+            server.max_unfinished_heads,
+            server.trusted_proxies,
+        )
+
+    def enter(self, peer: Peer, address: str | None) -> Callable[[], None] | None:
+        """Count a connection; what is to be called at its end, or None if it is one too many."""
+        subject = self._subject(address)
+        full = self.open >= self.most
+        if full or (subject and self._of_address[subject] >= self.most_per_address):
+            self.refused += 1
+            return None
+        self.open += 1
+        if subject:
+            self._of_address[subject] += 1
+        return lambda: self._leave(subject)
+
+    def enter_reserve(self, peer: Peer) -> Callable[[], None]:
+        """Let one more in than there may be, for a short while: it may be a health check."""
+        if len(self._reserve) >= _RESERVE:
+            next(iter(self._reserve)).abort()
+        self._reserve[peer] = None
+        return lambda: self._reserve.pop(peer, None)
+
+    def head_grows(self, peer: Peer, size: int) -> None:
+        """So many bytes of the head of a request have arrived, and it is not complete."""
+        self.unfinished += size - self._heads.get(peer, 0)
+        self._heads[peer] = size
+        if self.unfinished > self._most_unfinished:
+            largest = max(self._heads, key=self._heads.__getitem__)
+            self.head_ends(largest)
+            self.refused_heads += 1
+            largest.refuse(
+                Unavailable(
+                    "too many requests are unfinished; send the whole head of a request at once",
+                    code="too_many_unfinished_requests",
+                )
+            )
+
+    def head_too_large(self) -> HeadTooLarge:
+        self.refused_heads += 1
+        return HeadTooLarge(
+            f"the URL and the headers have more than {self.head_bytes} bytes together; a long "
+            "filter goes into the body of POST /v1/stream"
+        )
+
+    def head_ends(self, peer: Peer) -> None:
+        """The head is complete, or will never be."""
+        self.unfinished -= self._heads.pop(peer, 0)
+
+    @contextmanager
+    def forwarded(self, request: web.Request) -> Iterator[None]:
+        """Count a request of a trusted proxy for the client that it names."""
+        subject = self._forwarded_subject(request)
+        if not subject:
+            yield
+            return
+        if self._of_address[subject] >= self.most_per_address:
+            self.refused += 1
+            raise TooManyRequests(
+                "too many connections are open from this address; close some, or wait",
+                code=_CODE,
+                retry_after=5,
+            )
+        self._of_address[subject] += 1
+        try:
+            yield
+        finally:
+            self._forget(subject)
+
+    def keep_place(self, request: web.Request) -> Callable[[], None]:
+        """Let a stream have the place of the connection that it takes over, and that of the client
+        behind a proxy; what is to be called at its end."""
+        protocol: Any = request.protocol
+        leave, protocol.leave = protocol.leave, lambda: None
+        subject = self._forwarded_subject(request)
+        if not subject:
+            return cast("Callable[[], None]", leave)
+        self._of_address[subject] += 1
+
+        def leave_both() -> None:
+            leave()
+            self._forget(subject)
+
+        return leave_both
+
+    def _leave(self, subject: str) -> None:
+        self.open -= 1
+        if subject:
+            self._forget(subject)
+
+    def _forget(self, subject: str) -> None:
+        self._of_address[subject] -= 1
+        if not self._of_address[subject]:
+            del self._of_address[subject]
+
+    def _subject(self, address: str | None) -> str:
+        """Whom a connection counts for; "" for a trusted proxy, which has many clients."""
+        if address is None or self._is_trusted(address):
+            return ""
+        return address_subject(address)
+
+    def _forwarded_subject(self, request: web.Request) -> str:
+        if not self._trusted or request.remote is None or not self._is_trusted(request.remote):
+            return ""
+        client = client_address(request)
+        return "" if client is None or self._is_trusted(client) else address_subject(client)
+
+    def _is_trusted(self, address: str) -> bool:
+        ip = parse_address(address) if self._trusted else None
+        return ip is not None and any(ip in network for network in self._trusted)
+
+
+def bounding(connections: Connections) -> Middleware:
+    """The middleware that keeps requests within what their connections may."""
+
+    @web.middleware
+    async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if getattr(request.protocol, "in_reserve", False) and request.path not in _RESERVE_PATHS:
+            raise Unavailable(
+                "too many connections are open, in all or from this address; come again later",
+                code=_CODE,
+                retry_after=5,
+            )
+        with connections.forwarded(request):
+            return await handler(request)
+
+    return bounded
+
+
+def raise_descriptors() -> int:
+    """Raise the limit of descriptors as far as this process may; what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):
+            pass
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def most_connections(descriptors: int) -> int:
+    """How many connections so many descriptors allow, beside files, the store and its clients."""
+    reserve = max(64, min(descriptors // 8, 1024)) + _RESERVE
+    return max(1, descriptors - _open_descriptors() - reserve)
+
+
+def _open_descriptors() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 64

@@ -1,0 +1,98 @@
+"""Bytes of bodies and pages that requests hold: bounded for each key, and for all together.
+
+A body is held from its first byte until it has been answered, a page from when it is built until
+its reader has taken it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from aiohttp import web
+
+from gateway.errors import TooManyRequests, Unavailable
+
+_CODE = "too_many_bytes_in_flight"
+
+
+@runtime_checkable
+class Holder(Protocol):
+    """A connection, as this module sees it."""
+
+    def hold(self, release: Callable[[], None]) -> None:
+        """Call `release` when the request has been answered, or the connection is lost."""
+
+
+class InFlight:
+    """The budget of one process."""
+
+    def __init__(self, most: int, most_per_key: int) -> None:
+        self.held = 0
+        self.refused = 0
+        self._most = max(most, most_per_key)
+        self._most_per_key = most_per_key
+        self._of_key: Counter[str] = Counter()
+
+    def of(self, request: web.Request, key_id: str) -> Holding:
+        """What a request of a key holds until it has been answered."""
+        holding = Holding(self, key_id)
+        protocol = request.protocol
+        if isinstance(protocol, Holder):
+            protocol.hold(holding.release)
+        return holding
+
+    def fits(self, key_id: str, size: int) -> bool:
+        """Whether the key may hold so many bytes more, now."""
+        return self.held + size <= self._most and self._of_key[key_id] + size <= self._most_per_key
+
+    def take(self, key_id: str, size: int) -> None:
+        """Raises `TooManyRequests` if the key holds too much, `Unavailable` if all together do."""
+        if self._of_key[key_id] + size > self._most_per_key:
+            self.refused += 1
+            raise TooManyRequests(
+                "requests of this key hold too many bytes at once; end some of them first, or "
+                "send and ask for less at a time",
+                code=_CODE,
+            )
+        if self.held + size > self._most:
+            self.refused += 1
+            raise Unavailable("requests hold too many bytes at once; come again", code=_CODE)
+        self.held += size
+        self._of_key[key_id] += size
+
+    def give_back(self, key_id: str, size: int) -> None:
+        self.held -= size
+        self._of_key[key_id] -= size
+        if self._of_key[key_id] <= 0:
+            del self._of_key[key_id]
+
+
+class Holding:
+    """The bytes of one request."""
+
+    def __init__(self, budget: InFlight, key_id: str) -> None:
+        self._budget = budget
+        self._key_id = key_id
+        self._size = 0
+        self._over = False
+
+    def take(self, size: int) -> None:
+        """Raises as `InFlight.take` does."""
+        if not self._over:
+            self._budget.take(self._key_id, size)
+            self._size += size
+
+    def grow(self, size: int) -> bool:
+        """Take so many bytes more, if they fit."""
+        if self._over or not self._budget.fits(self._key_id, size):
+            return False
+        self.take(size)
+        return True
+
+    def release(self) -> None:
+        """Give everything back, once."""
+        if not self._over:
+            self._over = True
+            self._budget.give_back(self._key_id, self._size)
