@@ -6,7 +6,8 @@ is not.
 
 from __future__ import annotations
 
-import msgspec
+from functools import lru_cache
+from typing import Any
 
 from gateway.keys.grant import Grant
 from gateway.keys.mask import Masks
@@ -29,11 +30,14 @@ def _covered(holder: tuple[Grant, ...], all_wanted: tuple[Grant, ...], wanted: G
     for action in wanted.actions:
         having = [grant for grant in holder if action in grant.actions]
         allowing = [grant for grant in having if grant.effect == "allow"]
-        # Categories are alternatives: each may be covered by another grant.
-        for category in wanted.categories:
-            part = msgspec.structs.replace(wanted, categories=(category,))
-            if not any(_grant_covers(grant, part) for grant in allowing):
-                return False
+        # Categories are alternatives: each may be covered by another grant. The other members are
+        # the same for all of them, and are compared once.
+        able = [grant.scope() for grant in allowing if _covers_but_for_category(grant, wanted)]
+        missing = wanted.scope().category
+        for scope in able:
+            missing = _missing(scope, "category", missing) if missing else ()
+        if missing or not able:
+            return False
         for grant in having:
             if grant.effect == "deny" and not _denied_again(grant, all_wanted, action):
                 return False
@@ -53,10 +57,10 @@ def _denied_again(denial: Grant, wanted: tuple[Grant, ...], action: str) -> bool
     )
 
 
-def _grant_covers(holder: Grant, wanted: Grant) -> bool:
+def _covers_but_for_category(holder: Grant, wanted: Grant) -> bool:
     if holder.when is not None and holder.when != wanted.when:
         return False
-    return scope_covers(holder.scope(), wanted.scope())
+    return _covers_rest(holder.scope(), wanted.scope())
 
 
 def _hidden_again(holder: Grant, wanted: Grant) -> bool:
@@ -81,34 +85,66 @@ def have_in_common(one: Scope, other: Scope) -> bool:
 
 def scope_covers(outer: Scope, inner: Scope) -> bool:
     """Whether every event of `inner` is in `outer`."""
-    if outer.min_severity > inner.min_severity:
-        return False
-    for member, separator in SEPARATORS.items():
-        having: tuple[str, ...] = getattr(outer, member)
-        wanted: tuple[str, ...] = getattr(inner, member)
-        reserved = member == "category" and not outer.reserved
-        if not having and not reserved:
-            continue
-        if not all(
-            any(_reaches(one, other, separator, reserved) for one in having or ("**",))
-            for other in wanted or ("**",)
-        ):
+    return _covers_rest(outer, inner) and _member_covers(outer, "category", inner.category)
+
+
+def _covers_rest(outer: Scope, inner: Scope) -> bool:
+    """The same but for their categories."""
+    return outer.min_severity <= inner.min_severity and all(
+        _member_covers(outer, member, getattr(inner, member))
+        for member in SEPARATORS
+        if member != "category"
+    )
+
+
+def _member_covers(outer: Scope, member: str, wanted: tuple[str, ...]) -> bool:
+    return not _missing(outer, member, wanted or ("**",))
+
+
+def _missing(outer: Scope, member: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The wanted patterns of a member that the scope does not cover."""
+    having: tuple[str, ...] = getattr(outer, member)
+    reserved = member == "category" and not outer.reserved
+    if not having and not reserved:
+        return ()
+    separator = SEPARATORS[member]
+    tree = named = _tree(having or ("**",), separator)
+    if reserved:
+        # Patterns that begin with a wildcard do not reach what is reserved.
+        named = {first: node for first, node in tree.items() if not str(first).startswith("*")}
+    missing = []
+    for pattern in wanted:
+        inner = pattern.split(separator)
+        if not _reaches(named if inner[0] == RESERVED else tree, inner):
+            missing.append(pattern)
+    return tuple(missing)
+
+
+_END = None  # no segment of a pattern
+
+
+@lru_cache(1024)
+def _tree(patterns: tuple[str, ...], separator: str) -> dict[str | None, Any]:
+    """The patterns by their segments, so that hundreds are compared with one at once."""
+    tree: dict[str | None, Any] = {}
+    for pattern in patterns:
+        node = tree
+        for segment in pattern.split(separator):
+            node = node.setdefault(segment, {})
+        node[_END] = {}
+    return tree
+
+
+def _reaches(tree: dict[str | None, Any], inner: list[str]) -> bool:
+    """Whether one of the patterns covers the inner one."""
+    nodes = [tree]
+    for segment in inner:
+        if any("**" in node for node in nodes):
+            return True
+        if segment == "**":
             return False
-    return True
-
-
-def _reaches(outer: str, inner: str, separator: str, reserved: bool) -> bool:
-    begins = inner.split(separator)
-    if reserved and outer.startswith("*") and begins[0] == RESERVED:
-        return False
-    return _pattern_covers(outer.split(separator), begins)
-
-
-def _pattern_covers(outer: list[str], inner: list[str]) -> bool:
-    if outer == ["**"]:
-        return True
-    if not outer or not inner:
-        return not outer and not inner
-    if inner[0] == "**" or (outer[0] != "*" and outer[0] != inner[0]):
-        return False
-    return _pattern_covers(outer[1:], inner[1:])
+        names = {segment, "*"}
+        nodes = [node[name] for node in nodes for name in names if name in node]
+        if not nodes:
+            return False
+    return any("**" in node or _END in node for node in nodes)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.event import Event
+from gateway.keys import covers as comparing
 from gateway.keys.covers import scope_covers, uncovered
-from gateway.keys.grant import Grant, When, parse_grant
+from gateway.keys.grant import Grant, When, parse_grant, parse_grants
 from gateway.keys.mask import Masks
 from gateway.keys.policy import Allowed, decide_grants
 from gateway.match.scope import Scope
@@ -225,3 +226,31 @@ def events(event: MakeEvent) -> list[Event]:
         for resources in ("", "x/y", "z\nx/y/z")
         for severity in (1, 4)
     ]
+
+
+def test_large_policies_are_compared_in_proportion_to_their_patterns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    walks = 0
+    reaches = comparing._reaches
+
+    def counted(tree: Any, inner: list[str]) -> bool:
+        nonlocal walks
+        walks += 1
+        return reaches(tree, inner)
+
+    monkeypatch.setattr(comparing, "_reaches", counted)
+    grants = parse_grants(
+        [
+            {
+                "actions": ["pull"],
+                "tenants": [f"t{number}" for number in range(100)],
+                "categories": [f"a.*.c{number}.x{one}" for number in range(100)],
+                "resources": [f"a/*/{number}/**" for number in range(100)],
+            }
+            for one in range(4)
+        ]
+    )
+    assert uncovered(grants, grants) is None
+    # Each pattern with each grant once at most: not with each of its patterns.
+    assert 300 * 4 <= walks <= 300 * 4 * 4
