@@ -36,7 +36,8 @@ def test_the_commands_of_the_page_work_as_printed(clean_copy: Path) -> None:
     assert "denied: event_not_granted" in said_by("keys explain")
     assert '"reason_code":"event_not_granted"' in said_by("authz/explain")
     assert "events were looked at" in said_by("keys simulate")
-    assert "is revoked" in said_by("keys revoke")
+    assert "is revoked" in said_by("keys revoke", "contract ended")
+    assert "is revoked" in said_by("keys revoke", "--with-descendants")
     assert "data: {" in said_by("ticket=")
     assert "previous" in said_by("pepper status")
 
