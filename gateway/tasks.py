@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
-from gateway.errors import InternalFailure
+from gateway.errors import GatewayError, InternalFailure
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 _LOGGER = logging.getLogger(__name__)
@@ -86,3 +86,12 @@ async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in stopping:
         task.cancel()
     await asyncio.gather(*stopping, return_exceptions=True)
+
+
+def no_threads(error: RuntimeError) -> GatewayError:
+    """What is said at the start when a thread cannot be started."""
+    return GatewayError(
+        f"cannot start the threads of the gateway ({error}): raise the limit of processes and "
+        "threads (ulimit -u, TasksMax of systemd, the pids limit of the container)",
+        code="no_threads",
+    )

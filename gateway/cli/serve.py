@@ -72,6 +72,7 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     import signal
     from functools import partial
 
+    from gateway.runtime.threads import start_threads
     from gateway.service import make_first_key, running
     from gateway.supervisor import endings
     from gateway.tasks import stop as stop_tasks
@@ -81,6 +82,7 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     # Ctrl-C and the end of a terminal reach all processes; the supervisor heeds them for all.
     for number in (signal.SIGTERM,) if worker is not None else endings():
         loop.add_signal_handler(number, stop.set)
+    start_threads()
     async with running(settings, worker=worker, stop=stop) as gateway:
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()

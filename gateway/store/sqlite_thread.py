@@ -16,6 +16,7 @@ from typing import TypeVar
 import apsw
 
 from gateway.store.same_file import SameFile
+from gateway.tasks import no_threads
 
 T = TypeVar("T")
 
@@ -92,9 +93,11 @@ class SqliteThreads:
                 started.append(self._threads.submit(all_there.wait))
             for one in started:
                 one.result()
-        except BaseException:
+        except BaseException as error:
             all_there.abort()
             self._threads.shutdown()
+            if isinstance(error, RuntimeError):
+                raise no_threads(error) from error
             raise
 
     def _work(self, work: Callable[[apsw.Connection], T], asked: float) -> T:

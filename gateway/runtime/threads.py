@@ -1,0 +1,33 @@
+"""Threads of the event loop itself, which resolve host names: started at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from gateway.tasks import no_threads
+
+_RESOLVERS = 4
+
+
+def start_threads() -> None:
+    """Start what the running loop would start when it first connects somewhere, perhaps at a time
+    when threads cannot be had.
+
+    Raises `GatewayError` where they cannot be now.
+    """
+    executor = ThreadPoolExecutor(_RESOLVERS, "resolver")
+    all_there = threading.Barrier(_RESOLVERS)
+    started: list[Future[int]] = []
+    try:
+        # Each waits for the last one: else one that is idle would be used again.
+        for _ in range(_RESOLVERS):
+            started.append(executor.submit(all_there.wait))
+    except RuntimeError as error:
+        all_there.abort()
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise no_threads(error) from error
+    for one in started:
+        one.result()
+    asyncio.get_running_loop().set_default_executor(executor)
