@@ -27,9 +27,10 @@ _PATHS = {
 }  # fmt: skip
 _HIDDEN_AS = {"actor": "actor.id", "resource": "targets.urn"}
 _MASKED = "***"
-# So much is compared at most: beyond that, something may match.
-_MOST_PAIRS = 10_000
-_MOST_CELLS = 1_000
+# So much is compared at most, within milliseconds: beyond that, something may match.
+_MOST_PAIRS = 2_000
+_MOST_CELLS = 100
+_GRANTED = ("tenant", "category", "resource")
 
 
 def nothing_selected(view: View, wanted: Scope, chosen: Filter | None) -> str | None:
@@ -75,6 +76,13 @@ def _can_match(view: View, wanted: Scope, chosen: Filter | None) -> bool:
     asked = {name: _asked(name, wanted, chosen) for name in _PARAMETERS}
     if any(values == [] for values in asked.values()):
         return False
+    pairs = sum(
+        len(asked[name]) * (len(getattr(allowed, name)) or 1)
+        for allowed in view.allowed
+        for name in _GRANTED
+    )
+    if pairs > _MOST_PAIRS:
+        return True
     limits = view.limits or (Limits(),) * len(view.allowed)
     return any(
         _reaches(view, allowed, limit.masks, wanted, chosen, asked)
@@ -114,10 +122,8 @@ def _reaches(
     ):
         return False
     parts = []
-    for name in ("tenant", "category", "resource"):
+    for name in _GRANTED:
         granted = list(getattr(allowed, name)) or [ANY]
-        if len(asked[name]) * len(granted) > _MOST_PAIRS:
-            return True
         found = list(_granted(name, asked[name], granted, allowed.reserved))
         if not found:
             return False

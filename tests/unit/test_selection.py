@@ -149,3 +149,13 @@ def test_what_was_selected_is_said_with_its_parameter() -> None:
     assert selected_by("filter", query.wanted, compile_filter('tenant=="c"')) == (
         'filter=tenant == "c"',
     )  # fmt: skip
+
+
+def test_large_selections_in_large_grants_are_not_compared_one_by_one() -> None:
+    # How many comparisons there are is bounded, whatever a key and a request hold.
+    grants = [
+        {"categories": [f"a{n}.x{m}" for m in range(256)], "tenants": [f"t{m}" for m in range(256)]}
+        for n in range(8)
+    ]
+    assert named(grants, tenant=[f"u{n}" for n in range(40)]) is None
+    assert named(grants[:1], tenant=["u1"]) == "tenant"
