@@ -6,7 +6,9 @@ any error; what it acknowledges is gone with its end.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from pathlib import Path
 
 from gateway.errors import Unavailable
@@ -24,16 +26,23 @@ class SameFile:
         self._wal = Path(f"{path}-wal")
         self._known = _identity(path)
         self._has_wal = False
+        self._looked_at = -math.inf
 
     def opened(self) -> None:
         """The file has been opened: if it was just made, it is the one from now on."""
         if self._known is None:
             self._known = _identity(self.path)
 
-    def check(self) -> None:
-        """Raises `Unavailable` while the file is gone, or another one is in its place."""
+    def check(self, recent: float = 0.0) -> None:
+        """Raises `Unavailable` while the file is gone, or another one is in its place. It is not
+        looked at again if it was there so many seconds ago."""
+        now = time.monotonic()
+        if now - self._looked_at < recent:
+            return
         if (trouble := self.trouble) is not None:
+            self._looked_at = -math.inf
             raise trouble
+        self._looked_at = now
 
     @property
     def trouble(self) -> Unavailable | None:

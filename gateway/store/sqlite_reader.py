@@ -58,13 +58,16 @@ class SqliteReader:
         self._path = path
         self._values = KeyedValues(secret)
         self._file = SameFile(path)
-        self._small = SqliteThreads("log-small-reader", self._open_reader, file=self._file)
+        self._small = SqliteThreads(
+            "log-small-reader", self._open_reader, file=self._file, only_reads=True
+        )
         self._large = SqliteThreads(
             "log-reader",
             self._open_reader,
             _READERS,
             patience=_READER_PATIENCE_SECONDS,
             file=self._file,
+            only_reads=True,
             begin=_yield_to_live_streams,
         )
         self._listeners: list[Callable[[], None]] = []

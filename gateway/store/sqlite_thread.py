@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 # What has waited in the queue for so long is not begun: its caller has waited long enough.
 PATIENCE_SECONDS = 5.0
+_READ_LOOK_SECONDS = 0.1
 
 
 class SqliteThreads:
@@ -47,11 +48,14 @@ class SqliteThreads:
         *,
         patience: float = PATIENCE_SECONDS,
         file: SameFile | None = None,
+        only_reads: bool = False,
         begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._open = open_connection
         self._patience = patience
         self._file = file
+        # What is acknowledged is looked after at once; reads are many.
+        self._recent = _READ_LOOK_SECONDS if only_reads else 0.0
         self._local = threading.local()
         self._connections: set[apsw.Connection] = set()
         self._threads = ThreadPoolExecutor(count, name, begin)
@@ -106,7 +110,7 @@ class SqliteThreads:
         done = work(self._connection())
         if self._file is not None:
             # Behind the commit: what is acknowledged has to be found by the next process.
-            self._file.check()
+            self._file.check(self._recent)
         return done
 
     def _connection(self) -> apsw.Connection:
