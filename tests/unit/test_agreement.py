@@ -89,6 +89,22 @@ async def test_a_folder_without_the_pepper_that_living_keys_need_is_refused_and_
     await agreed(other, keys)
 
 
+async def test_a_key_that_needs_a_pepper_beside_the_one_of_all_is_missed_too(
+    tmp_path: Path, keys: SqliteKeys
+) -> None:
+    folder = await agreed(DataFolder(tmp_path / "a"), keys)
+    await add_key(keys, folder)
+    key, _ = new_key(
+        name="elsewhere", purpose="p", owner="o", grants=(), now=NOW, life=3600, pepper=OTHER
+    )
+    await keys.create(key)
+    detail = await refused(folder, keys, "pepper_missing")
+    assert "a living key needs" in detail
+    assert pepper_id(OTHER) in detail
+    await keys.revoke(key.id, NOW, "made by mistake")
+    await agreed(folder, keys)
+
+
 async def test_when_no_key_lives_that_needs_a_lost_pepper_another_is_made(
     tmp_path: Path, keys: SqliteKeys
 ) -> None:
