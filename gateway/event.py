@@ -14,7 +14,7 @@ import orjson
 from msgspec import UNSET, Meta, UnsetType
 
 MAX_EVENT_BYTES = 256 * 1024
-MAX_DEPTH = 16
+MAX_DEPTH = 64
 DEFAULT_TENANT = "default"
 
 # What members are made of; patterns over them are held to the same (`gateway.match.alphabet`).

@@ -56,6 +56,14 @@ class Refused(Exception):
         self.reason = reason
 
 
+class TooMuch(Refused):
+    """The item may be an event, but is nested too deep or too large."""
+
+
+class NotJson(Refused):
+    """The item is no JSON text."""
+
+
 def decode_events(
     items: Iterable[bytes], new_id: Iterator[str], *, mapped: bool = False
 ) -> list[Draft]:
@@ -95,7 +103,7 @@ def decode_event(
     of a `mapped` event is the record under `data` that it was made from.
     """
     if len(item) > MAX_EVENT_BYTES:
-        raise Refused("", f"the event has {len(item)} bytes; at most {MAX_EVENT_BYTES} are allowed")
+        raise TooMuch("", f"the event has {len(item)} bytes; at most {MAX_EVENT_BYTES} are allowed")
     plain = _plain(item)
     if plain is None:
         _check_json(item)
@@ -104,7 +112,7 @@ def decode_event(
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused("", f"not valid JSON: {error}") from None
+        raise NotJson("", f"not valid JSON: {error}") from None
     if not own:
         _check_not_reserved(members)
     if members.time is not UNSET:
@@ -288,15 +296,15 @@ def _plain(item: bytes) -> Any:
 def _check_json(item: bytes) -> None:
     """Raise `Refused` unless the item is one strict JSON value, not nested too deep."""
     if item.count(b"{") + item.count(b"[") > MAX_DEPTH:
-        _check_depth(item)
+        check_depth(item)
     try:
         text = item.decode()
     except UnicodeDecodeError as error:
-        raise Refused("", f"not valid UTF-8 at byte {error.start}") from None
+        raise NotJson("", f"not valid UTF-8 at byte {error.start}") from None
     try:
         value = _STRICT.decode(text)
     except json.JSONDecodeError as error:
-        raise Refused("", f"not valid JSON: {error.msg} (character {error.pos + 1})") from None
+        raise NotJson("", f"not valid JSON: {error.msg} (character {error.pos + 1})") from None
     except _Repeated:
         raise _twice(text) from None
     if type(value) is not dict:
@@ -330,14 +338,15 @@ def _check_surrogates(value: Any) -> None:
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
 
 
-def _check_depth(item: bytes) -> None:
+def check_depth(item: bytes) -> None:
+    """Raise `TooMuch` if the item is nested too deep."""
     depth = 0
     for token in _TOKENS.finditer(item):
         first = item[token.start()]
         if first in b"{[":
             depth += 1
             if depth > MAX_DEPTH:
-                raise Refused("", f"nested deeper than {MAX_DEPTH} levels")
+                raise TooMuch("", f"nested deeper than {MAX_DEPTH} levels")
         elif first in b"}]":
             depth -= 1
 

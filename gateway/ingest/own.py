@@ -22,6 +22,8 @@ from gateway.match.scope import RESERVED
 ACCESS = f"{RESERVED}.access"
 KEYS = f"{RESERVED}.keys"
 ANOMALY = f"{RESERVED}.anomaly"
+# Not the gateway's own records: what it could not take, under the tenant of who sent it.
+REJECTED = f"{RESERVED}.rejected"
 MOST_TARGETS = 32
 _SHORT = 256
 _LONG = 1024
@@ -33,6 +35,7 @@ _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 def own_event(
     *,
     id: str,
+    tenant: str = RESERVED,
     category: str,
     action: str,
     at: float = 0.0,
@@ -51,7 +54,7 @@ def own_event(
     `at` is in seconds since 1970 (0: when it is stored); empty members are left out."""
     members = Members(
         id=id,
-        tenant=RESERVED,
+        tenant=tenant,
         category=category,
         action=action,
         outcome=outcome,  # type: ignore[arg-type]
@@ -83,9 +86,12 @@ def clean(text: str, limit: int = _SHORT) -> str:
     """A text of somebody else's: printable, short, and without keys and tickets."""
     if not text.isprintable():
         text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-    if "alp" in text:
-        text = _SECRET.sub(r"al\1_***", text)
-    return text[:limit]
+    return without_keys(text)[:limit]
+
+
+def without_keys(text: str) -> str:
+    """A text without anything that may be a key or a ticket."""
+    return _SECRET.sub(r"al\1_***", text) if "alp" in text else text
 
 
 def _actor(by: str, name: str) -> Actor:

@@ -21,6 +21,7 @@ Lens = Callable[[Event], Event | None]
 # The masks that an event wears; None: it is not seen.
 Worn = Callable[[Event], Masks | None]
 _CLEAR = Masks()
+_RAW = Masks((RAW_MEMBER,))
 # The members of an event as producers know them, and the parts of a scope up to each.
 _NARROWING = (
     ("tenant", ("tenant",)),
@@ -190,9 +191,24 @@ def decide_grants(
         # There are no events of which a part would be left.
         return DENIED_BY_GRANT
     limits = tuple(limit for _, limit in allowed)
+    if denied or any(limit.masks for limit in limits):
+        limits = tuple(_without_raw(scope, limit) for scope, limit in allowed)
     if all(limit == Limits() for limit in limits):
         limits = ()
     return Allowed(View(tuple(scope for scope, _ in allowed), tuple(denied), limits))
+
+
+def _without_raw(scope: Scope, limit: Limits) -> Limits:
+    """What a key with denials or masks sees of `gateway.rejected`: what these hide may stand in
+    a rejected item as it came."""
+    if not _test_of_categories(scope.category, scope.reserved):
+        return limit
+    return Limits(limit.masks.joined(_RAW), limit.lookback)
+
+
+@lru_cache(1024)
+def _test_of_categories(patterns: tuple[str, ...], reserved: bool) -> bool:
+    return category_in_reach(Scope(category=patterns, reserved=reserved), REJECTED)
 
 
 def depends_on_circumstances(grants: tuple[Grant, ...]) -> bool:

@@ -1,0 +1,216 @@
+"""Marked events: what stands in the log for records that cannot be taken as they are.
+
+A record that is nested too deep or too large keeps who, what, when and outcome;
+of `data` the members that are too much are left out, and `data.truncated` names
+them. What makes no event at all becomes one of category `gateway.rejected`, which
+no wildcard in a grant reaches, with what came under `data.rejected_item`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft
+from gateway.ingest.content import record_digest
+from gateway.ingest.decode import Refused, TooMuch, check_depth, decode_event
+from gateway.ingest.own import REJECTED, own_event, without_keys
+from gateway.match.scope import RESERVED
+
+# So much of a rejected record is kept, as JSON text of an event.
+MOST_KEPT_BYTES = 64 * 1024
+_MOST_REASON = 1024
+_MOST_NAMED = 100
+_MOST_NAME = 256
+# What the members of `data` may have together and each, so that the rest of an event fits beside.
+_MOST_DATA_BYTES = 128 * 1024
+_MOST_MEMBER_BYTES = 32 * 1024
+# As in the decoder, the closing quote is optional.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\],]', re.DOTALL)
+_ENCODE = msgspec.json.Encoder().encode
+_TENANT = msgspec.json.Decoder(str)
+_GOOD_TENANT = re.compile(r"[a-z0-9._-]{1,64}")
+_MARK = "truncated"
+
+
+def fitting(item: bytes) -> tuple[bytes, bool]:
+    """The JSON of an event, truncated if it is nested too deep or too large; and whether it was.
+
+    Whatever else is wrong with it is left for the decoder to say.
+    """
+    many = item.count(b"{") + item.count(b"[") > MAX_DEPTH
+    if len(item) <= MAX_EVENT_BYTES and not (many and _is_too_deep(item)):
+        return item, False
+    return truncated(item), True
+
+
+def truncated(item: bytes) -> bytes:
+    """The JSON of an event without what is too much of its `data`, which says so.
+
+    Raises `Refused` if it has a member twice.
+    """
+    reason = f"larger than {MAX_EVENT_BYTES} bytes"
+    if _is_too_deep(item):
+        reason = f"nested deeper than {MAX_DEPTH} levels"
+    event: dict[str, msgspec.Raw] = {}
+    cut: list[str] = []
+    data: dict[str, msgspec.Raw] = {}
+    for name, value, _ in members_of(item):
+        if name in event or (name == "data" and data):
+            raise Refused(name[:_MOST_NAME], "the member appears twice in one object")
+        if name == "data":
+            data = _kept(value, cut)
+        else:
+            event[name] = msgspec.Raw(value)
+    mark: dict[str, Any] = {"reason": reason, "bytes": len(item), "cut": cut[:_MOST_NAMED]}
+    if len(cut) > _MOST_NAMED:
+        mark["more"] = len(cut) - _MOST_NAMED
+    return _ENCODE({**event, "data": {**data, _MARK: mark}})
+
+
+def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
+    """The members of `data` that stay; the paths of the others go into `cut`."""
+    kept: dict[str, msgspec.Raw] = {}
+    if data[:1] != b"{":
+        cut.append("data")
+        return kept
+    room = _MOST_DATA_BYTES
+    for name, value, depth in members_of(data):
+        size = len(value) + len(name)
+        # The object around the event, `data`, and what is inside.
+        fits = size <= min(room, _MOST_MEMBER_BYTES) and depth + 2 <= MAX_DEPTH
+        if fits and name != _MARK and name not in kept:
+            kept[name] = msgspec.Raw(value)
+            room -= size
+        else:
+            cut.append(f"data.{name[:_MOST_NAME]}")
+    return kept
+
+
+def members_of(text: bytes) -> Iterator[tuple[str, bytes, int]]:
+    """The members of a JSON object: name, value as it stands, and how deep that is nested.
+
+    The text is looked at token by token, however deep it is, and need not be valid.
+    """
+    depth = deepest = 0
+    name: bytes | None = None
+    begin = 0
+    for token in _TOKENS.finditer(text):
+        first = text[token.start()]
+        if first == 0x22:
+            if depth == 1 and name is None:
+                name, begin = token[0], token.end()
+            continue
+        if first in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+            continue
+        if depth == 1 and name is not None:
+            value = text[begin : token.start()].lstrip().removeprefix(b":").strip()
+            yield _name_of(name), value, deepest - 1
+        if depth == 1:
+            name, deepest = None, 1
+        if first in b"}]":
+            depth -= 1
+
+
+def _name_of(quoted: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(quoted))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return quoted.decode(errors="replace")
+
+
+def _is_too_deep(item: bytes) -> bool:
+    try:
+        check_depth(item)
+    except TooMuch:
+        return True
+    return False
+
+
+def tenant_of(item: bytes) -> str | None:
+    """The tenant of an item that makes no event, where it can be read."""
+    tenant: str | None = DEFAULT_TENANT
+    if item[:1] != b"{":
+        return None
+    for name, value, _ in members_of(item):
+        if name == "tenant":
+            try:
+                tenant = _TENANT.decode(value)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                return None
+    return tenant if tenant and _GOOD_TENANT.fullmatch(tenant) and tenant != RESERVED else None
+
+
+def rejected_event(
+    item: bytes,
+    reason: str,
+    *,
+    id: str,
+    tenant: str | None = None,
+    path: str = "",
+    by: str = "",
+    address: str = "",
+    client: str = "",
+    origin: dict[str, Any] | None = None,
+    content: bytes | None = None,
+) -> Draft:
+    """The marked event of an item that makes none; sent again, it is the same.
+
+    `origin` says where it comes from. `content` is its digest, that of the item if left out.
+    """
+    text, is_whole = _cut_text(item)
+    kept: dict[str, Any] = {"reason": reason[:_MOST_REASON], "bytes": len(item), "content": text}
+    if not is_whole:
+        kept[_MARK] = True
+    data = {**(origin or {}), "path": path[:_MOST_NAME], "rejected_item": kept}
+    draft = own_event(
+        id=id, tenant=tenant or RESERVED, category=REJECTED, action="item.rejected",
+        outcome="failure", by=by, address=address, client=client, data=data,
+    )  # fmt: skip
+    return msgspec.structs.replace(draft, content=content or record_digest(item))
+
+
+def _cut_text(item: bytes) -> tuple[str, bool]:
+    """As much of an item as may be kept, without keys, and whether it is all."""
+    text = without_keys(item[: MOST_KEPT_BYTES + 1].decode(errors="replace"))
+    is_whole = len(item) <= MOST_KEPT_BYTES
+    most = MOST_KEPT_BYTES
+    text = text[:most]
+    while len(_ENCODE(text)) > MOST_KEPT_BYTES:
+        # Escapes take more than the characters that they stand for.
+        most = most * MOST_KEPT_BYTES // len(_ENCODE(text)) - 1
+        text, is_whole = text[:most], False
+    return text, is_whole
+
+
+class Lenient(msgspec.Struct):
+    """What became of some items: `drafts` with their places, of which those in `cut` were
+    truncated, and the refusals of the others."""
+
+    drafts: list[tuple[int, Draft]] = []
+    cut: dict[int, str] = {}
+    refused: list[tuple[int, Refused]] = []
+
+
+def decode_leniently(
+    items: list[bytes], new_id: Iterator[str], *, first: int = 0, mapped: bool = False
+) -> Lenient:
+    """Each item as a draft, truncated where it is too much, or why it is none."""
+    found = Lenient()
+    for index, item in enumerate(items, first):
+        try:
+            try:
+                found.drafts.append((index, decode_event(item, new_id, mapped=mapped)))
+            except TooMuch as too_much:
+                draft = decode_event(truncated(item), new_id, mapped=mapped)
+                whole = msgspec.structs.replace(draft, content=record_digest(item))
+                found.drafts.append((index, whole))
+                found.cut[index] = too_much.reason
+        except Refused as refused:
+            found.refused.append((index, refused))
+    return found
