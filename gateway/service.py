@@ -55,6 +55,7 @@ from gateway.shared.chosen import shared_of
 from gateway.store.agreement import agree_on_secrets
 from gateway.store.clock_notes import open_clock
 from gateway.store.folder import DataFolder, WriterLock
+from gateway.store.identity import KeyedValues
 from gateway.store.ports import Followed, KeyStore, Log
 from gateway.store.same_file import SameFile
 from gateway.store.sqlite_follower import SqliteFollower
@@ -230,6 +231,7 @@ async def _start_parts(
             settings.limits.bytes_in_flight,
             max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),
         ),
+        keyed=KeyedValues(folder.log_secret()),
         authenticator=Authenticator(
             keyring,
             clock,

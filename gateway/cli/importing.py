@@ -12,6 +12,7 @@ from types import TracebackType
 import msgspec
 
 from gateway.errors import InvalidRequest
+from gateway.ingest.decode import Refused
 from gateway.ingest.mapping.lines import EventLines, one_line
 from gateway.ingest.mapping.native import Unmappable
 from gateway.ingest.reading import Record, Unreadable, read_records
@@ -29,11 +30,13 @@ class Count:
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
+    truncated: int = 0
 
     def __str__(self) -> str:
+        cut = f" ({self.truncated:,} too deep or large: truncated)" if self.truncated else ""
         return (
             f"{self.read:,} records read: {self.accepted:,} accepted, "
-            f"{self.duplicates:,} duplicates, {self.refused:,} refused"
+            f"{self.duplicates:,} duplicates, {self.refused:,} refused{cut}"
         )
 
 
@@ -138,6 +141,10 @@ class Importer:
             except Unmappable as error:
                 self._refuse(file, found, error.path, error.reason)
                 continue
+            except Refused as error:
+                self._refuse(file, found, error.path, error.reason)
+                continue
+            self.count.truncated = self._lines.truncated
             if self._waiting_bytes + len(line) > MAX_BATCH_BYTES:
                 self._flush(file, stream)
             self._waiting.append((line, found))

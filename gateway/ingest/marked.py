@@ -17,8 +17,8 @@ import msgspec
 from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, TooMuch, check_depth, decode_event
-from gateway.ingest.own import REJECTED, own_event, without_keys
-from gateway.match.scope import RESERVED
+from gateway.ingest.own import own_event, without_keys
+from gateway.match.scope import REJECTED, REJECTED_ITEM, RESERVED
 
 # So much of a rejected record is kept, as JSON text of an event.
 MOST_KEPT_BYTES = 64 * 1024
@@ -167,7 +167,7 @@ def rejected_event(
     kept: dict[str, Any] = {"reason": reason[:_MOST_REASON], "bytes": len(item), "content": text}
     if not is_whole:
         kept[_MARK] = True
-    data = {**(origin or {}), "path": path[:_MOST_NAME], "rejected_item": kept}
+    data = {**(origin or {}), "path": path[:_MOST_NAME], REJECTED_ITEM: kept}
     draft = own_event(
         id=id, tenant=tenant or RESERVED, category=REJECTED, action="item.rejected",
         outcome="failure", by=by, address=address, client=client, data=data,
@@ -193,8 +193,17 @@ class Lenient(msgspec.Struct):
     truncated, and the refusals of the others."""
 
     drafts: list[tuple[int, Draft]] = []
+    # The items of `drafts`, in the same order.
+    items: list[bytes] = []
     cut: dict[int, str] = {}
-    refused: list[tuple[int, Refused]] = []
+    refused: list[tuple[int, bytes, Refused]] = []
+
+    def add(self, other: Lenient) -> None:
+        """Take in what became of further items."""
+        self.drafts += other.drafts
+        self.items += other.items
+        self.cut |= other.cut
+        self.refused += other.refused
 
 
 def decode_leniently(
@@ -211,6 +220,7 @@ def decode_leniently(
                 whole = msgspec.structs.replace(draft, content=record_digest(item))
                 found.drafts.append((index, whole))
                 found.cut[index] = too_much.reason
+            found.items.append(item)
         except Refused as refused:
-            found.refused.append((index, refused))
+            found.refused.append((index, item, refused))
     return found

@@ -22,8 +22,6 @@ from gateway.match.scope import RESERVED
 ACCESS = f"{RESERVED}.access"
 KEYS = f"{RESERVED}.keys"
 ANOMALY = f"{RESERVED}.anomaly"
-# Not the gateway's own records: what it could not take, under the tenant of who sent it.
-REJECTED = f"{RESERVED}.rejected"
 MOST_TARGETS = 32
 _SHORT = 256
 _LONG = 1024

@@ -15,13 +15,14 @@ from gateway.event import Draft, Event
 from gateway.keys.grant import NOT_ABOUT_EVENTS, Grant
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks, masked
-from gateway.match.scope import Scope, Test, all_of, any_of
+from gateway.match.overlap import category_in_reach
+from gateway.match.scope import REJECTED, REJECTED_ITEM, Scope, Test, all_of, any_of
 
 Lens = Callable[[Event], Event | None]
 # The masks that an event wears; None: it is not seen.
 Worn = Callable[[Event], Masks | None]
 _CLEAR = Masks()
-_RAW = Masks((RAW_MEMBER,))
+_RAW = Masks((f"data.{REJECTED_ITEM}",))
 # The members of an event as producers know them, and the parts of a scope up to each.
 _NARROWING = (
     ("tenant", ("tenant",)),

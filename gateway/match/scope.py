@@ -30,6 +30,9 @@ MAX_PATTERNS = 256
 _FEW_VALUED = {"tenant", "category", "action", "outcome", "severity"}
 _MOST_ANSWERS = 32
 RESERVED = "gateway"
+# What the gateway could not take, under the tenant of who sent it, and the member that holds it.
+REJECTED = f"{RESERVED}.rejected"
+REJECTED_ITEM = "rejected_item"
 
 
 class Described(Protocol):

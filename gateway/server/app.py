@@ -13,6 +13,7 @@ from gateway.server import (
     findings,
     health,
     history,
+    ingest,
     keys,
     openapi,
     roles,
@@ -58,7 +59,7 @@ def make_app(context: Context) -> web.Application:
     app.router.add_get("/readyz", health.readyz)
     app.router.add_get("/metrics", health.metrics)
     app.router.add_get("/openapi.json", openapi.openapi)
-    app.router.add_post("/v1/events", events.ingest)
+    app.router.add_post("/v1/events", ingest.ingest)
     app.router.add_get("/v1/events", events.pull, allow_head=False)
     app.router.add_get("/v1/events/{id:.+}", events.by_id, allow_head=False)
     app.router.add_get("/v1/stream", stream.stream, allow_head=False)

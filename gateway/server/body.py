@@ -21,6 +21,7 @@ from gateway.errors import (
 from gateway.server.context import CONTEXT
 from gateway.server.in_flight import Holding
 
+NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _JSON_BYTES = 64 * 1024
 _JSON_SECONDS = 10.0
 _SLICE = 16 * 1024

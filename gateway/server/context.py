@@ -26,6 +26,7 @@ from gateway.server.limits import AppliedLimits
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
+from gateway.store.identity import KeyedValues
 from gateway.store.ports import REPLACED, Followed, KeyStore, Log
 from gateway.store.same_file import SameFile
 from gateway.tasks import PLAIN, Tasks
@@ -56,6 +57,7 @@ class Context:
     decoder: Decoder
     connections: Connections
     in_flight: InFlight
+    keyed: KeyedValues
     figures: Figures = field(default_factory=Figures)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None

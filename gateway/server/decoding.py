@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.clock import Clock
 from gateway.errors import InvalidEvents
 from gateway.event import Draft
 from gateway.ingest.decode import decode_events, refused_events
 from gateway.ingest.ids import new_ids
+from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of
+
+T = TypeVar("T")
 
 # What the worst bytes cost (about a microsecond each) decides on a slice, not what most do.
 _SLICE_BYTES = 16 * 1024
@@ -39,23 +42,39 @@ class Decoder:
         """
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
-        ids = new_ids(self._now)
-        index = 0
-        turn = self._monotonic()
-        decode = partial(decode_events, new_id=ids, mapped=mapped)
-        for piece in pieces_of(body, lines=lines, most=most):
-            for part in _slices(piece):
-                try:
-                    drafts += await self._decode(part, decode)
-                except InvalidEvents as refused:
-                    found = refused.members["errors"]
-                    errors += [{**error, "index": error["index"] + index} for error in found]
-                index += len(part)
-                turn = await self._let_others(turn)
-            turn = await self._let_others(turn)
+        decode = partial(decode_events, new_id=new_ids(self._now), mapped=mapped)
+        async for index, part in self._parts(body, lines, most):
+            try:
+                drafts += await self._decode(part, decode)
+            except InvalidEvents as refused:
+                found = refused.members["errors"]
+                errors += [{**error, "index": error["index"] + index} for error in found]
         if errors:
             raise refused_events(len(errors), errors)
         return drafts
+
+    async def decode_leniently(
+        self, body: bytes, *, lines: bool, most: int, mapped: bool = False
+    ) -> Lenient:
+        """The same without a refusal: what became of each item."""
+        found = Lenient()
+        decode = partial(decode_leniently, new_id=new_ids(self._now), mapped=mapped)
+        async for index, part in self._parts(body, lines, most):
+            found.add(await self._decode(part, partial(decode, first=index)))
+        return found
+
+    async def _parts(
+        self, body: bytes, lines: bool, most: int
+    ) -> AsyncIterator[tuple[int, list[bytes]]]:
+        """The items some at a time, each time with the place of the first."""
+        index = 0
+        turn = self._monotonic()
+        for piece in pieces_of(body, lines=lines, most=most):
+            for part in _slices(piece):
+                yield index, part
+                index += len(part)
+                turn = await self._let_others(turn)
+            turn = await self._let_others(turn)
 
     async def _let_others(self, since: float) -> float:
         """Give up the event loop for a moment, if this has had it for long enough."""
@@ -67,9 +86,7 @@ class Decoder:
     def close(self) -> None:
         self._thread.shutdown()
 
-    async def _decode(
-        self, part: list[bytes], decode: Callable[[list[bytes]], list[Draft]]
-    ) -> list[Draft]:
+    async def _decode(self, part: list[bytes], decode: Callable[[list[bytes]], T]) -> T:
         if len(part) == 1 and len(part[0]) > _SLICE_BYTES:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, decode, part)

@@ -1,8 +1,7 @@
-"""`/v1/events`: ingest, pull a page, one event by id."""
+"""`/v1/events`: pull a page, one event by id."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,31 +11,25 @@ from aiohttp import web
 
 from gateway.cursor import format_cursor
 from gateway.encode.wire import control_json
-from gateway.errors import Conflict, Forbidden, NotAcceptable, NotFound, TooManyRequests
-from gateway.event import Draft, Event
-from gateway.ingest.decode import refused_events
+from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
+from gateway.event import Event
 from gateway.ingest.own import ACCESS
 from gateway.keys.key import Key
-from gateway.keys.policy import View, compiled
-from gateway.keys.signals import id_conflict
-from gateway.keys.use import INGESTED, PULLED, READ, Use
+from gateway.keys.policy import View
+from gateway.keys.use import PULLED, READ, Use
 from gateway.live.choosing import Choosing
 from gateway.live.costly import EXCEEDED
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
 from gateway.server.accept import accepts_gzip, best_kind
-from gateway.server.body import media_type, read_body
+from gateway.server.body import NDJSON_TYPES
 from gateway.server.context import CONTEXT, Context
 from gateway.server.in_flight import Holding
 from gateway.server.position import find_begin
-from gateway.server.problem import json_response
-from gateway.server.query import Query, parse_ingest, parse_page, parse_tenant
+from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.store.ports import Overtaken
 
-NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-# Large requests are checked in parts, so that live streams do not wait for them.
-_CHECK_AT_ONCE = 500
 _READ_EVENTS = 1000
 # A page of large events ends before its limit, because it is held in memory.
 _PAGE_BYTES = 16 << 20
@@ -46,44 +39,6 @@ _WORTH_COMPRESSING = 1024
 _COMPRESS_AT_ONCE = 32 * 1024
 # A page that finds little stops looking after so many seconds; its cursor has moved.
 _SCAN_SECONDS = 2.0
-
-
-async def ingest(request: web.Request) -> web.Response:
-    """`POST /v1/events`."""
-    context = request.app[CONTEXT]
-    limits = context.settings.ingest
-    key, view = await context.authenticator.authorize(request, "ingest")
-    mapped = parse_ingest(request.query.items())
-    kind = media_type(request, ("application/json", *NDJSON_TYPES))
-    body = await read_body(
-        request,
-        most=limits.max_request_bytes,
-        seconds=context.settings.server.body_timeout,
-        holding=context.in_flight.of(request, key.id),
-    )
-    drafts = await context.decoder.decode(
-        body, lines=kind in NDJSON_TYPES, most=limits.max_request_events, mapped=mapped
-    )
-    use = request[USE]
-    await _check_granted(drafts, view, use)
-    if context.followed is not None:
-        _check_not_followed(drafts, context.followed.prefix)
-    appended = await context.writer.append(drafts)
-    use.action, use.events, use.duplicates = INGESTED, appended.accepted, appended.duplicates
-    use.begin, use.end = appended.first - 1, appended.last
-    if appended.conflicts:
-        # Its sender is told nothing: the other event may be one that it may not see.
-        context.watchdog.traces.say(key.id, id_conflict(use, appended.conflicts))
-    epoch = context.log.epoch
-    return json_response(
-        {
-            "accepted": appended.accepted,
-            "duplicates": appended.duplicates,
-            "first_cursor": format_cursor(epoch, appended.first),
-            "last_cursor": format_cursor(epoch, appended.last),
-        },
-        status=201,
-    )
 
 
 async def pull(request: web.Request) -> web.Response:
@@ -177,54 +132,6 @@ async def by_id(request: web.Request) -> web.Response:
         content_type="application/json",
         headers={"Cache-Control": "no-store"},
     )
-
-
-async def _check_granted(drafts: list[Draft], view: View, use: Use) -> None:
-    """All or nothing: one event outside of the key's grants refuses the request."""
-    may_write = compiled(view)
-    outside: list[tuple[int, Draft]] = []
-    for start in range(0, len(drafts), _CHECK_AT_ONCE):
-        part = enumerate(drafts[start : start + _CHECK_AT_ONCE], start)
-        outside += [(index, draft) for index, draft in part if not may_write(draft)]
-        if start:
-            await asyncio.sleep(0)
-    if outside:
-        refused = [draft for _, draft in outside]
-        errors = [
-            {
-                "index": index,
-                "path": view.outside(draft),
-                "reason": f"this key may not write {draft.category!r} of tenant {draft.tenant!r} "
-                "with these targets and this severity",
-            }
-            for index, draft in outside[:1000]
-        ]
-        note_out_of_reach(
-            use, view, {draft.category for draft in refused},
-            dict.fromkeys(draft.tenant for draft in refused),
-        )  # fmt: skip
-        raise Forbidden(
-            "some events are outside of what this key may write, and nothing was stored",
-            code="events_not_granted",
-            errors=errors,
-        )
-
-
-def _check_not_followed(drafts: list[Draft], prefix: str) -> None:
-    """Nobody sends events that look like rows of the followed table."""
-    errors = [
-        {
-            "index": index,
-            "path": "id",
-            "reason": f"what begins with {prefix!r} is the id of a row of the table that this "
-            "gateway follows",
-        }
-        for index, draft in enumerate(drafts)
-        if draft.id.startswith(prefix)
-    ]
-    if errors:
-        remedy = "give the events named in `errors` other ids and send all again"
-        raise refused_events(len(errors), errors[:1000], remedy)
 
 
 async def _collect(

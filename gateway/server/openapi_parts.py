@@ -23,6 +23,11 @@ _PARAMETERS: dict[str, Schema] = {
         "as it was sent, or the record under `data` alone, for who maps records of others.",
         "schema": {"enum": ["event", "data"], "default": "event"},
     },
+    "on_invalid": {
+        "description": "`skip`: store the good ones, and say in the answer which were refused; "
+        "each of those is kept as an event of category `gateway.rejected`.",
+        "schema": {"enum": ["fail", "skip"], "default": "fail"},
+    },
     "tenant": _many(f"Tenants; {_PATTERN}"),
     "category": _many(f"Categories, such as `auth.*`; {_PATTERN}"),
     "action": _many(f"Actions, such as `user.*`; {_PATTERN}"),

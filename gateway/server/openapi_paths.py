@@ -20,6 +20,10 @@ from gateway.server.openapi_schemas import TEXT, Schema, listed, named
 from gateway.server.query import BY_ID, FINDINGS, HISTORY, INGEST, PAGE, STREAM
 
 SMALL_BODY = (408, 413, 415)
+PREFER: Schema = {
+    "name": "Prefer", "in": "header", "schema": TEXT,
+    "description": "`handling=lenient` (RFC 7240) is `on_invalid=skip`.",
+}  # fmt: skip
 USAGE = ("window", "step")
 STREAM_PROBLEMS = (406, 410)
 STREAMED = says(
@@ -69,9 +73,12 @@ PATHS: dict[str, dict[str, Schema]] = {
     "/v1/events": {
         "post": operation(
             "ingest", "Send events: one, an array, or lines. All or nothing.",
-            {201: says("All events are stored durably.", named("Ingested"))},
+            {201: says("All events are stored durably.", named("Ingested")),
+             200: says("With `on_invalid=skip`: the good ones are stored durably.",
+                       named("IngestedLeniently"),
+                       headers=headers(Preference_Applied="Where `Prefer` was heeded."))},
             (*SMALL_BODY, 422), tag="events",
-            parameters=[*query(INGEST), {"name": "Content-Encoding", "in": "header",
+            parameters=[*query(INGEST), PREFER, {"name": "Content-Encoding", "in": "header",
                                          "schema": {"enum": ["identity", "gzip"]}}],
             body={"content": {
                 JSON: {"schema": {"oneOf": [named("NewEvent"),

@@ -25,8 +25,9 @@ _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "o
 STREAM = (*_BOTH, *RESUME, "follow", "consumer")
 PAGE = (*_BOTH, "follow", "consumer", "wait")
 BY_ID = ("tenant",)
-INGEST = ("content",)
+INGEST = ("content", "on_invalid")
 CONTENTS = ("event", "data")
+ON_INVALID = ("fail", "skip")
 HISTORY = ("after", "limit")
 FINDINGS = ("key", "signal", "state", "limit")
 MAX_LIMIT_PAGE = 10_000
@@ -43,6 +44,14 @@ class Position(msgspec.Struct, frozen=True):
     after: tuple[str, int] | None = None
     since: int | None = None
     start: Literal["start", "now"] = "now"
+
+
+class Ingest(msgspec.Struct, frozen=True):
+    """How to take events: whether somebody has `mapped` them from the records under their `data`,
+    which then are their content; and whether invalid ones are skipped (None: not said)."""
+
+    mapped: bool
+    skips: bool | None
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -92,13 +101,15 @@ def parse_tenant(pairs: Pairs) -> str | None:
     return _one(_collect(pairs, BY_ID), "tenant")
 
 
-def parse_ingest(pairs: Pairs) -> bool:
-    """Whether the content of the events sent is the record under their `data`, from which
-    somebody has mapped them."""
-    content = _one(_collect(pairs, INGEST), "content")
+def parse_ingest(pairs: Pairs) -> Ingest:
+    """How to take the events that are sent."""
+    values = _collect(pairs, INGEST)
+    content, on_invalid = _one(values, "content"), _one(values, "on_invalid")
     if content not in (None, *CONTENTS):
         raise InvalidRequest(f"content: one of {', '.join(CONTENTS)}", parameter="content")
-    return content == "data"
+    if on_invalid not in (None, *ON_INVALID):
+        raise InvalidRequest(f"on_invalid: one of {', '.join(ON_INVALID)}", parameter="on_invalid")
+    return Ingest(content == "data", None if on_invalid is None else on_invalid == "skip")
 
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:

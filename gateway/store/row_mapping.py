@@ -16,14 +16,15 @@ from typing import Any
 import msgspec
 
 from gateway.errors import InvalidSetting
-from gateway.event import MAX_EVENT_BYTES, OUTCOMES, Draft
+from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, OUTCOMES, Draft
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.mapping.moments import utc_time
 from gateway.ingest.mapping.native import LONG, SHORT, Unmappable, action, category, text
+from gateway.ingest.marked import fitting, members_of, rejected_event
 from gateway.match.alphabet import can_be
+from gateway.match.scope import RESERVED
 
-UNMAPPABLE = "source.row"
 _GROUPS = {
     "actor": ("type", "id", "name", "key_id"),
     "source": ("service", "ip", "port", "user_agent"),
@@ -40,8 +41,7 @@ _LIMITS = {"user_agent": LONG, "urn": LONG}
 _ID = re.compile(r"[ -~]{1,128}")
 # A row larger than this makes no event, whatever its columns hold.
 LARGEST_ROW = 4 * MAX_EVENT_BYTES
-_SHOWN = 8192
-_KEPT = ("id", "tenant", "category", "action", "time")
+_TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 _CONSTANT = "="
 _RECORD = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
@@ -111,28 +111,32 @@ class RowMapping:
 
     def _event_of(self, key: str, row: str | None) -> Draft:
         if row is None:
-            return self._marked(key, {}, "the row is too large", None)
-        values: dict[str, Any] = {}
+            return self._rejected(key, None, "the row is too large", None)
+        tenant: str | None = None
         try:
             values = self._values(row)
+            tenant = text(_plain_value(values.get("tenant"))) or DEFAULT_TENANT
             event = self._event(key, values)
             data = values["data"] if "data" in values else msgspec.Raw(row.encode())
-            return _decoded(event, data)
+            item, is_cut = fitting(_item(event, data))
+            draft = decode_event(item, _NO_IDS)
         except (ValueError, TypeError, RecursionError, Refused) as error:
-            return self._marked(key, values, str(error), row)
+            return self._rejected(key, tenant, str(error), row)
+        self.marked += is_cut
+        return draft
 
     def _values(self, row: str) -> dict[str, Any]:
-        record = _RECORD.decode(row)
+        try:
+            record = _RECORD.decode(row)
+        except RecursionError:
+            whole = row.encode()
+            record = {name: msgspec.Raw(value) for name, value, _ in members_of(whole)}
         found = {member: _inner(record, path) for member, path in self._paths.items()}
         return {**self._constants, **found}
 
     def _event(self, key: str, values: dict[str, Any]) -> dict[str, Any]:
         """All members but `data`. Raises `ValueError` for a row that makes no event."""
-        plain = {
-            member: None if raw is None else raw if isinstance(raw, str) else _ANY.decode(raw)
-            for member, raw in values.items()
-            if member != "data"
-        }
+        plain = {member: _plain_value(raw) for member, raw in values.items() if member != "data"}
         event: dict[str, Any] = {
             "id": self._id(key, plain.get("id")),
             "time": utc_time(plain, "time"),
@@ -168,29 +172,30 @@ class RowMapping:
             return name
         return "sha256-" + hashlib.sha256(name.encode()).hexdigest()
 
-    def _marked(self, key: str, values: dict[str, Any], reason: str, row: str | None) -> Draft:
-        """The event that stands for a row that makes none: as much of it as is certain."""
+    def _rejected(self, key: str, tenant: str | None, reason: str, row: str | None) -> Draft:
+        """The event that stands for a row that makes none."""
         self.marked += 1
-        data: dict[str, Any] = {
-            "truncated": True, "reason": reason[:LONG], "table": self._table, "key": key[:SHORT],
-        }  # fmt: skip
-        if row is not None:
-            data |= {"bytes": len(row.encode()), "row": row[:_SHOWN]}
-        try:
-            event = self._event(key, values)
-            return _decoded({name: event[name] for name in _KEPT if name in event}, data)
-        except (ValueError, TypeError, KeyError, RecursionError, Refused):
-            event = {"id": self._id(key, None), "category": UNMAPPABLE, "action": "truncated"}
-            return _decoded(event, data)
+        good = tenant is not None and _TENANT.fullmatch(tenant) and tenant != RESERVED
+        return rejected_event(
+            b"" if row is None else row.encode(),
+            reason,
+            id=self.row_id(key),
+            tenant=tenant if good else None,
+            origin={"table": self._table, "key": key[:SHORT]},
+        )
 
 
-def _decoded(event: dict[str, Any], data: Any) -> Draft:
-    """`data` is a value, or JSON that stays as it is, digit for digit; no object gets a name."""
+def _item(event: dict[str, Any], data: Any) -> bytes:
+    """The JSON of an event. `data` is JSON that stays as it is, digit for digit, or a constant;
+    what is no object gets a name."""
     if data is None:
-        return decode_event(_ENCODER.encode(event), _NO_IDS)
-    whole = isinstance(data, dict) or (isinstance(data, msgspec.Raw) and bytes(data)[:1] == b"{")
-    members = {**event, "data": data if whole else {"value": data}}
-    return decode_event(_ENCODER.encode(members), _NO_IDS)
+        return _ENCODER.encode(event)
+    whole = isinstance(data, msgspec.Raw) and bytes(data)[:1] == b"{"
+    return _ENCODER.encode({**event, "data": data if whole else {"value": data}})
+
+
+def _plain_value(raw: Any) -> Any:
+    return raw if raw is None or isinstance(raw, str) else _ANY.decode(raw)
 
 
 def _inner(record: Any, path: list[str]) -> msgspec.Raw | None:

@@ -43,7 +43,7 @@ async def marked(log: PostgresLog) -> list[str]:
     """The keys of the rows that made a marked event."""
     page = await log.read(0, log.head, limit=1000)
     found = [event.members()["data"] for event in page.events]
-    return [data["key"] for data in found if data.get("truncated")]
+    return [data["key"] for data in found if "rejected_item" in data]
 
 
 @MODES

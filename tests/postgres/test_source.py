@@ -184,17 +184,20 @@ async def test_rows_that_make_no_event_become_marked_ones_and_hold_up_nothing(
         assert found[0]["id"] == "fine"
         assert found[-1]["id"] == "also fine"
         assert found[-2]["id"] == f"{NAME}:9", "an id that fits none is made of the key"
-        marked = [event for event in found if event["data"].get("truncated")]
-        assert [event["data"]["key"] for event in marked] == ["2", "3", "5", "6", "7", "8"]
-        assert by_key["2"]["category"] == "source.row"
-        assert "action: the row has none" in by_key["2"]["data"]["reason"]
-        assert (by_key["3"]["category"], by_key["3"]["tenant"]) == ("billing", "acme")
-        assert by_key["3"]["id"] == "large"
-        assert by_key["3"]["data"]["bytes"] > 300_000
-        assert len(by_key["3"]["data"]["row"]) == 8192
-        assert by_key["5"]["data"]["reason"] == "the row is too large"
-        assert by_key["6"]["tenant"] == "default", "nobody writes in the gateway's name"
-        assert "not a time" in by_key["7"]["data"]["reason"]
+        rejected = [event for event in found if event["category"] == "gateway.rejected"]
+        assert [event["data"]["key"] for event in rejected] == ["2", "5", "6", "7", "8"]
+        reasons = {
+            event["data"]["key"]: event["data"]["rejected_item"]["reason"] for event in rejected
+        }
+        assert by_key["2"]["tenant"] == "acme"
+        assert "action: the row has none" in reasons["2"]
+        assert reasons["5"] == "the row is too large"
+        assert "tenant" in reasons["6"]
+        assert "not a time" in reasons["7"]
+        [large] = [event for event in found if event["id"] == "large"]
+        assert (large["category"], large["tenant"], large["action"]) == ("billing", "acme", "pay")
+        assert large["data"]["truncated"]["bytes"] > 300_000
+        assert large["data"]["truncated"]["cut"] == ["data.note"]
 
 
 async def test_the_log_keeps_what_its_source_changes_or_forgets(

@@ -163,19 +163,19 @@ def nested(depth: int, inside: bytes = b"1") -> bytes:
     return HEAD + b',"data":{"y":' + opening + inside + closing + b"}}"
 
 
-def test_nesting_is_at_most_16_deep() -> None:
-    decode_event(nested(16), repeat("id"))
-    refusal = refused(nested(17))
-    assert refusal.reason == "nested deeper than 16 levels"
+def test_nesting_is_at_most_64_deep() -> None:
+    decode_event(nested(64), repeat("id"))
+    refusal = refused(nested(65))
+    assert refusal.reason == "nested deeper than 64 levels"
     refused(nested(100_000))
     refused(b"[" * 200_000)
     refused(b'{"a":' * 50_000)
 
 
 def test_brackets_in_strings_and_beside_each_other_are_no_nesting() -> None:
-    decode_event(nested(16, b'"' + b'[{\\"' * 100 + b'"'), repeat("id"))
+    decode_event(nested(64, b'"' + b'[{\\"' * 100 + b'"'), repeat("id"))
     decode_event(nested(3, b"[" + b"[],{}," * 200 + b"1]"), repeat("id"))
-    refused(nested(17, b'"' + b"]}" * 100 + b'"'))
+    refused(nested(65, b'"' + b"]}" * 100 + b'"'))
 
 
 @pytest.mark.parametrize(

@@ -35,24 +35,34 @@ def test_every_row_makes_an_event(row: dict[str, Any], key: str) -> None:
     draft = MAPPING.draft(key, json.dumps(row))
     event = json.loads(b"{" + draft.tail)
     assert event["id"] == draft.id
-    assert draft.tenant != "gateway"
-    assert not draft.category.startswith("gateway")
+    if draft.category == "gateway.rejected":
+        assert event["data"]["rejected_item"]["reason"]
+    else:
+        assert not draft.category.startswith("gateway")
+        assert draft.tenant != "gateway"
     assert MAPPING.draft(key, json.dumps(row)) == draft, "the same event each time"
 
 
 @given(text=st.text(max_size=50))
 def test_what_is_no_json_makes_an_event_too(text: str) -> None:
     event = json.loads(b"{" + MAPPING.draft("7", text + "]").tail)
-    assert event["data"]["truncated"] is True
+    assert event["category"] == "gateway.rejected"
+    assert event["data"]["rejected_item"]["content"].startswith(text[:1])
     assert event["data"]["key"] == "7"
 
 
-def test_a_row_nested_too_deeply_is_marked() -> None:
-    row = '{"d":"auth","e":"login","i":' + '{"x":' * 5000 + "1" + "}" * 5000 + "}"
-    assert json.loads(b"{" + MAPPING.draft("7", row).tail)["data"]["truncated"] is True
+@pytest.mark.parametrize("depth", [65, 900, 5000])
+def test_a_row_nested_too_deeply_stands_under_its_own_category_without_that(depth: int) -> None:
+    row = '{"d":"auth","e":"login","i":{"small":1,"deep":' + '{"x":' * depth
+    draft = MAPPING.draft("7", row + "1" + "}" * depth + "}}")
+    assert (draft.category, draft.action) == ("auth", "login")
+    data = json.loads(b"{" + draft.tail)["data"]
+    assert data["small"] == 1
+    assert data["truncated"]["cut"] == ["data.deep"]
+    assert data["truncated"]["reason"] == "nested deeper than 64 levels"
 
 
-def test_a_marked_row_keeps_what_is_certain() -> None:
+def test_a_row_that_is_too_large_keeps_who_what_and_when_and_nothing_raw() -> None:
     row = {"a": "id-1", "c": "acme", "d": "auth", "e": "login", "b": "2026-01-31T12:00:00Z",
            "i": {"x": "y" * 300_000}}  # fmt: skip
     draft = MAPPING.draft("7", json.dumps(row))
@@ -61,7 +71,8 @@ def test_a_marked_row_keeps_what_is_certain() -> None:
     )  # fmt: skip
     event = json.loads(b"{" + draft.tail)
     assert event["time"] == "2026-01-31T12:00:00.000000Z"
-    assert "at most 262144 are allowed" in event["data"]["reason"]
+    assert event["data"]["truncated"]["reason"] == "larger than 262144 bytes"
+    assert "yyy" not in json.dumps(event)
 
 
 @pytest.mark.parametrize(

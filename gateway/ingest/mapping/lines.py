@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.ingest.mapping.formats import FORMATS
 from gateway.ingest.mapping.identity import SeenIds, event_id
+from gateway.ingest.marked import fitting
 
 _encode = msgspec.json.Encoder().encode
 # What a gateway that this event was read from has put in front of it.
@@ -33,6 +34,8 @@ class EventLines:
         self._is_native = format_name == "native"
         self._tenant = tenant
         self._seen = SeenIds()
+        # Records that are there without a part of them, since they are too deep or too large.
+        self.truncated = 0
 
     def line(self, record: dict[str, Any], raw: bytes) -> bytes:
         """The event of a record, without a line break. `raw` is the record as it was read.
@@ -41,7 +44,11 @@ class EventLines:
         digits, and duplicate members are still there for the gateway to refuse.
         Raises `Unmappable`.
         """
-        line = one_line(raw)
+        line, is_cut = fitting(self._line(record, one_line(raw)))
+        self.truncated += is_cut
+        return line
+
+    def _line(self, record: dict[str, Any], line: bytes) -> bytes:
         if self._is_native:
             return self._completed(record, line)
         event = self._to_event(record)

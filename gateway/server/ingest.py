@@ -1,0 +1,236 @@
+"""`POST /v1/events`: events come in, all or nothing, or the good ones alone."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b32encode
+from typing import Any
+
+from aiohttp import web
+
+from gateway.cursor import format_cursor
+from gateway.errors import Forbidden, InvalidRequest
+from gateway.event import Draft
+from gateway.ingest.content import record_digest
+from gateway.ingest.decode import NotJson, Refused, refused_events
+from gateway.ingest.marked import Lenient, rejected_event, tenant_of
+from gateway.keys.key import Key
+from gateway.keys.policy import View, compiled
+from gateway.keys.signals import id_conflict
+from gateway.keys.use import INGESTED, Use
+from gateway.server.body import NDJSON_TYPES, media_type, read_body
+from gateway.server.context import CONTEXT, Context
+from gateway.server.problem import json_response
+from gateway.server.query import parse_ingest
+from gateway.server.uses import USE, note_out_of_reach
+from gateway.store.ports import Appended
+
+# Large requests are checked in parts, so that live streams do not wait for them.
+_CHECK_AT_ONCE = 500
+_MOST_ERRORS = 1000
+
+
+async def ingest(request: web.Request) -> web.Response:
+    """`POST /v1/events`."""
+    context = request.app[CONTEXT]
+    limits = context.settings.ingest
+    key, view = await context.authenticator.authorize(request, "ingest")
+    asked = parse_ingest(request.query.items())
+    prefers = asked.skips is None and _prefers_lenient(request)
+    kind = media_type(request, ("application/json", *NDJSON_TYPES))
+    body = await read_body(
+        request,
+        most=limits.max_request_bytes,
+        seconds=context.settings.server.body_timeout,
+        holding=context.in_flight.of(request, key.id),
+    )
+    lines = kind in NDJSON_TYPES
+    if asked.skips or prefers:
+        lenient = await context.decoder.decode_leniently(
+            body, lines=lines, most=limits.max_request_events, mapped=asked.mapped
+        )
+        if not lines:
+            _check_is_json(body, lenient)
+        answer = await _store_good_ones(request, key, view, lenient)
+        if prefers:
+            answer.headers["Preference-Applied"] = "handling=lenient"
+        return answer
+    drafts = await context.decoder.decode(
+        body, lines=lines, most=limits.max_request_events, mapped=asked.mapped
+    )
+    use = request[USE]
+    outside = await _outside(drafts, view)
+    if outside:
+        _note_outside(outside, view, use)
+        raise Forbidden(
+            "some events are outside of what this key may write, and nothing was stored",
+            code="events_not_granted",
+            errors=[
+                _error(index, _not_granted(draft, view)) for index, draft in outside[:_MOST_ERRORS]
+            ],
+        )
+    errors = [
+        _error(index, refused)
+        for index, draft in enumerate(drafts)
+        if (refused := _of_a_row(draft, context)) is not None
+    ]
+    if errors:
+        remedy = "give the events named in `errors` other ids and send all again"
+        raise refused_events(len(errors), errors[:_MOST_ERRORS], remedy)
+    appended = await context.writer.append(drafts)
+    _note(context, use, key, appended)
+    return json_response(_told(context, appended), status=201)
+
+
+async def _store_good_ones(
+    request: web.Request, key: Key, view: View, found: Lenient
+) -> web.Response:
+    """The good ones as they are, and a marked event for each of the others, in one append."""
+    context, use = request.app[CONTEXT], request[USE]
+    drafts = [draft for _, draft in found.drafts]
+    outside = await _outside(drafts, view)
+    refused = list(found.refused)
+    if outside:
+        _note_outside(outside, view, use)
+        refused += [
+            (found.drafts[place][0], found.items[place], _not_granted(draft, view))
+            for place, draft in outside
+        ]
+    kept = {place for place, _ in outside}
+    good: list[Draft] = []
+    for place, (index, draft) in enumerate(found.drafts):
+        if place in kept:
+            continue
+        of_a_row = _of_a_row(draft, context)
+        if of_a_row is not None:
+            refused.append((index, found.items[place], of_a_row))
+        else:
+            good.append(draft)
+    refused.sort(key=lambda one: one[0])
+    marked = []
+    for count, (_, item, reason) in enumerate(refused, 1):
+        marked.append(_marked(context, use, key, view, item, reason))
+        if count % _CHECK_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    appended, rejected = await context.writer.append_together([good, marked])
+    _note(context, use, key, appended if good else rejected)
+    use.events, use.duplicates = (
+        appended.accepted + rejected.accepted, appended.duplicates + rejected.duplicates,
+    )  # fmt: skip
+    if not good:
+        # There is no place of theirs to be told.
+        appended = Appended(0, 0, context.log.head, context.log.head)
+    gone = {index for index, _, _ in refused}
+    answer = _told(context, appended)
+    answer["rejected"] = [_error(index, reason) for index, _, reason in refused]
+    if cut := [(index, reason) for index, reason in found.cut.items() if index not in gone]:
+        answer["truncated"] = [_error(index, Refused("data", reason)) for index, reason in cut]
+    return json_response(answer)
+
+
+def _marked(
+    context: Context, use: Use, key: Key, view: View, item: bytes, refused: Refused
+) -> Draft:
+    """The marked event of an item: under its own tenant, if the key may write there."""
+    tenant = tenant_of(item)
+    if tenant is not None and not _may_write_to(view, tenant):
+        tenant = None
+    # Whoever may not read the item cannot try what it was by its id.
+    value = context.keyed.content(record_digest(item)) or b""
+    return rejected_event(
+        item,
+        refused.reason,
+        id=f"rejected-{b32encode(value).decode().rstrip('=')}",
+        tenant=tenant,
+        path=refused.path,
+        by=key.id,
+        address=use.address,
+        client=use.client,
+    )
+
+
+def _may_write_to(view: View, tenant: str) -> bool:
+    probe = Draft("", tenant, "", "", "unknown", 1, "", "", True, b"")
+    if view.outside(probe) == "tenant":
+        return False
+    whole = [scope for scope in view.denied if not (scope.category or scope.resource)]
+    return not any(scope.compile()(probe) for scope in whole)
+
+
+def _check_is_json(body: bytes, found: Lenient) -> None:
+    """One item that is no JSON at all is no item: nothing in it can be told apart."""
+    if len(found.refused) == 1 and not found.drafts and body.lstrip()[:1] != b"[":
+        refused = found.refused[0][2]
+        if isinstance(refused, NotJson):
+            raise InvalidRequest(f"the body is {refused.reason}", code="malformed_json")
+
+
+def _prefers_lenient(request: web.Request) -> bool:
+    """Whether there is `Prefer: handling=lenient` (RFC 7240); of several the first counts."""
+    for field in request.headers.getall("Prefer", []):
+        for preference in field.split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            if name.strip().lower() == "handling":
+                return value.strip().strip('"').lower() == "lenient"
+    return False
+
+
+def _note(context: Context, use: Use, key: Key, appended: Appended) -> None:
+    use.action, use.events, use.duplicates = INGESTED, appended.accepted, appended.duplicates
+    use.begin, use.end = appended.first - 1, appended.last
+    if appended.conflicts:
+        # Its sender is told nothing: the other event may be one that it may not see.
+        context.watchdog.traces.say(key.id, id_conflict(use, appended.conflicts))
+
+
+def _told(context: Context, appended: Appended) -> dict[str, Any]:
+    epoch = context.log.epoch
+    return {
+        "accepted": appended.accepted,
+        "duplicates": appended.duplicates,
+        "first_cursor": format_cursor(epoch, appended.first),
+        "last_cursor": format_cursor(epoch, appended.last),
+    }
+
+
+async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:
+    """The events that are outside of the key's grants, with their places."""
+    may_write = compiled(view)
+    outside: list[tuple[int, Draft]] = []
+    for start in range(0, len(drafts), _CHECK_AT_ONCE):
+        part = enumerate(drafts[start : start + _CHECK_AT_ONCE], start)
+        outside += [(index, draft) for index, draft in part if not may_write(draft)]
+        if start:
+            await asyncio.sleep(0)
+    return outside
+
+
+def _note_outside(outside: list[tuple[int, Draft]], view: View, use: Use) -> None:
+    refused = [draft for _, draft in outside]
+    note_out_of_reach(
+        use, view, {draft.category for draft in refused},
+        dict.fromkeys(draft.tenant for draft in refused),
+    )  # fmt: skip
+
+
+def _not_granted(draft: Draft, view: View) -> Refused:
+    return Refused(
+        view.outside(draft),
+        f"this key may not write {draft.category!r} of tenant {draft.tenant!r} "
+        "with these targets and this severity",
+    )
+
+
+def _of_a_row(draft: Draft, context: Context) -> Refused | None:
+    """Nobody sends events that look like rows of the followed table."""
+    prefix = context.followed.prefix if context.followed is not None else ""
+    if not prefix or not draft.id.startswith(prefix):
+        return None
+    return Refused(
+        "id",
+        f"what begins with {prefix!r} is the id of a row of the table that this gateway follows",
+    )
+
+
+def _error(index: int, refused: Refused) -> dict[str, Any]:
+    return {"index": index, "path": refused.path, "reason": refused.reason}
