@@ -28,12 +28,13 @@ _MOST_NAME = 256
 # What the members of `data` may have together and each, so that the rest of an event fits beside.
 _MOST_DATA_BYTES = 128 * 1024
 _MOST_MEMBER_BYTES = 32 * 1024
-# As in the decoder, the closing quote is optional.
-_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\],]', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_STRUCTURE = re.compile(rb'["{}\[\],]')
 _ENCODE = msgspec.json.Encoder().encode
 _TENANT = msgspec.json.Decoder(str)
 _GOOD_TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 _MARK = "truncated"
+_QUOTE = ord('"')
 
 
 def fitting(item: bytes) -> tuple[bytes, bool]:
@@ -41,8 +42,7 @@ def fitting(item: bytes) -> tuple[bytes, bool]:
 
     Whatever else is wrong with it is left for the decoder to say.
     """
-    many = item.count(b"{") + item.count(b"[") > MAX_DEPTH
-    if len(item) <= MAX_EVENT_BYTES and not (many and _is_too_deep(item)):
+    if len(item) <= MAX_EVENT_BYTES and not _is_too_deep(item):
         return item, False
     return truncated(item), True
 
@@ -98,23 +98,38 @@ def members_of(text: bytes) -> Iterator[tuple[str, bytes, int]]:
     depth = deepest = 0
     name: bytes | None = None
     begin = 0
-    for token in _TOKENS.finditer(text):
-        first = text[token.start()]
-        if first == 0x22:
+    for start, end in _tokens(text):
+        first = text[start]
+        if first == _QUOTE:
             if depth == 1 and name is None:
-                name, begin = token[0], token.end()
+                name, begin = text[start:end], end
             continue
         if first in b"{[":
             depth += 1
             deepest = max(deepest, depth)
             continue
         if depth == 1 and name is not None:
-            value = text[begin : token.start()].lstrip().removeprefix(b":").strip()
+            value = text[begin:start].lstrip().removeprefix(b":").strip()
             yield _name_of(name), value, deepest - 1
         if depth == 1:
             name, deepest = None, 1
         if first in b"}]":
             depth -= 1
+
+
+def _tokens(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where the strings, brackets and commas of a JSON text begin and end."""
+    at = 0
+    while (found := _STRUCTURE.search(text, at)) is not None:
+        start, at = found.span()
+        if text[start] == _QUOTE:
+            # Most strings have no escapes, and some are all that is too large.
+            at = text.find(b'"', at) + 1 or len(text)
+            if text.find(b"\\", start, at) >= 0:
+                string = _STRING.match(text, start)
+                assert string is not None
+                at = string.end()
+        yield start, at
 
 
 def _name_of(quoted: bytes) -> str:
@@ -125,6 +140,8 @@ def _name_of(quoted: bytes) -> str:
 
 
 def _is_too_deep(item: bytes) -> bool:
+    if item.count(b"{") + item.count(b"[") <= MAX_DEPTH:
+        return False
     try:
         check_depth(item)
     except TooMuch:

@@ -41,6 +41,7 @@ _LIMITS = {"user_agent": LONG, "urn": LONG}
 _ID = re.compile(r"[ -~]{1,128}")
 # A row larger than this makes no event, whatever its columns hold.
 LARGEST_ROW = 4 * MAX_EVENT_BYTES
+_SHOWN = 8192
 _TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 _CONSTANT = "="
 _RECORD = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -102,9 +103,12 @@ class RowMapping:
     def draft(self, key: str, row: str | None) -> Draft:
         """The event of a row, as JSON text; None if the row is too large to be looked at.
 
-        Its content is the row, whatever becomes of the mapping.
+        Its content is the row, whatever becomes of the mapping; of a large one its key and its
+        beginning tell it well enough.
         """
-        record = self.row_id(key) if row is None else row
+        record = row or ""
+        if row is None or len(row) > MAX_EVENT_BYTES:
+            record = f"{self.row_id(key)}\n{record[:_SHOWN]}"
         return msgspec.structs.replace(
             self._event_of(key, row), content=record_digest(record.encode())
         )

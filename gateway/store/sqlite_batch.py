@@ -116,21 +116,28 @@ class Group:
 
     def _all_fresh(self, drafts: Sequence[Draft], bodies: Sequence[bytes], text: bytes) -> bool:
         """Store all of them if none may be there already."""
-        row = (_columns(drafts, bodies), text, self.head, self._now)
         if not self._dedup.has_old:
             if not self._dedup.add_all(drafts, self.head):
                 return False
-            self._connection.execute(_INSERT_BATCH, row)
+            self._insert(drafts, bodies, text)
             return True
         try:
             # A savepoint: what the first statement did goes with the failure of the second.
             with self._connection:
                 if not self._dedup.add_all(drafts, self.head):
                     return False
-                self._connection.execute(_INSERT_BATCH, row)
+                self._insert(drafts, bodies, text)
         except apsw.ConstraintError:
             return False
         return True
+
+    def _insert(self, drafts: Sequence[Draft], bodies: Sequence[bytes], text: bytes) -> None:
+        if len(drafts) == 1:
+            row = row_of(drafts[0], drafts[0].id, self._now, text)
+            self._connection.execute(_INSERT_ONE, (self.head + 1, *row))
+        else:
+            columns = _columns(drafts, bodies)
+            self._connection.execute(_INSERT_BATCH, (columns, text, self.head, self._now))
 
     def _append_singly(self, batch: Sequence[Draft]) -> Appended:
         places = []

@@ -26,6 +26,10 @@ UNION ALL SELECT offset, content FROM renamed WHERE near = ?1 AND key = ?2
 UNION ALL SELECT offset, content FROM renamed WHERE id = ?3 AND tenant = ?4
 """
 _IS_RENAMED = "SELECT 1 FROM renamed WHERE id = ? AND tenant = ?"
+_ONE_RENAMED = """
+SELECT 1 FROM renamed WHERE near = ?1 AND key = ?2
+UNION ALL SELECT 1 FROM renamed WHERE id = ?3 AND tenant = ?4 LIMIT 1
+"""
 _ANY_RENAMED = """
 SELECT 1 FROM json_each(?1) AS it
  WHERE EXISTS (SELECT 1 FROM renamed WHERE near = it.value
@@ -71,6 +75,8 @@ class Dedup:
 
     def add_all(self, drafts: Sequence[Draft], head: int) -> bool:
         """Enter all of them behind `head`; False, and none, if one may be known already."""
+        if len(drafts) == 1:
+            return self._add_one(drafts[0], head + 1)
         nears = orjson.dumps([near(draft.id) for draft in drafts]).decode()
         packed = []
         for draft in drafts:
@@ -86,6 +92,17 @@ class Dedup:
             execute(_INSERT, (nears, values, head))
         except apsw.ConstraintError:
             # SQLite has taken back the whole statement, and nothing but it.
+            return False
+        return True
+
+    def _add_one(self, draft: Draft, offset: int) -> bool:
+        place, key = near(draft.id), self._values.key(draft.tenant, draft.id)
+        execute = self._connection.execute
+        if execute(_ONE_RENAMED, (place, key, draft.id, draft.tenant)).fetchone():
+            return False
+        try:
+            execute(_INSERT_ONE, (place, key, offset, self._values.content(draft.content)))
+        except apsw.ConstraintError:
             return False
         return True
 
