@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
+from gateway.server.openapi_ingest import INGEST_SCHEMAS
 from gateway.server.openapi_parts import JSON, content, headers
 from gateway.server.openapi_paths import PATHS
 from gateway.server.openapi_schemas import SCHEMAS, named
@@ -74,7 +75,7 @@ DOCUMENT: dict[str, Any] = {
             }
             for status, about in _PROBLEMS.items()
         },
-        "schemas": SCHEMAS,
+        "schemas": {**SCHEMAS, **INGEST_SCHEMAS},
     },
 }
 _BODY = orjson.dumps(DOCUMENT)

@@ -144,12 +144,6 @@ _SECRET: Schema = {
     "description": "The key itself, in this answer only.",
 }
 
-_REFUSED = shape(
-    ("index", "path", "reason"),
-    index={"type": "integer", "minimum": 0},
-    path={"type": "string", "description": "Empty: the item as a whole."},
-    reason=TEXT,
-)
 SCHEMAS: dict[str, Schema] = {
     "NewEvent": {
         **shape(("category", "action"), closed=True, **_PRODUCED),
@@ -164,23 +158,6 @@ SCHEMAS: dict[str, Schema] = {
         recorded_at=MOMENT,
         **_PRODUCED,
         masked=listed(TEXT, description="What the key's grants mask of this event."),
-    ),
-    "Ingested": shape(
-        ("accepted", "duplicates", "first_cursor", "last_cursor"),
-        accepted={"type": "integer"},
-        duplicates={"type": "integer", "description": "Items that the tenant already had."},
-        first_cursor=CURSOR,
-        last_cursor=CURSOR,
-    ),
-    "IngestedLeniently": shape(
-        ("accepted", "duplicates", "first_cursor", "last_cursor", "rejected"),
-        accepted={"type": "integer"},
-        duplicates={"type": "integer", "description": "Items that the tenant already had."},
-        first_cursor=CURSOR,
-        last_cursor=CURSOR,
-        rejected=listed(_REFUSED),
-        truncated={**listed(_REFUSED), "description": "Items that are nested too deep or too "
-                   "large, and were stored without a part of their `data`."},
     ),
     "Page": shape(
         ("events", "cursor", "has_more"),
@@ -402,7 +379,7 @@ SCHEMAS: dict[str, Schema] = {
             named("Problem"),
             shape(
                 ("errors",),
-                errors=listed(_REFUSED),
+                errors=listed(named("RefusedItem")),
             ),
         ]
     },
