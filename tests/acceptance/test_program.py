@@ -28,7 +28,8 @@ def printed_key(text: str) -> str:
 
 
 def run_printed_curl(process: GatewayProcess, events: int) -> list[str]:
-    """The data of the first events that the printed curl line shows, run as it stands."""
+    """The data of the first events that the printed curl line shows, run as it stands; without
+    the gateway's own records, which come whenever they are ready."""
     [line] = [line for line in process.said if "curl " in line]
     curl = subprocess.Popen(
         ["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -38,7 +39,7 @@ def run_printed_curl(process: GatewayProcess, events: int) -> list[str]:
     shown: list[str] = []
     with curl:
         for raw in curl.stdout:
-            if raw.startswith(b"data: "):
+            if raw.startswith(b"data: ") and b'"category":"gateway.' not in raw:
                 shown.append(raw[6:].decode())
             if len(shown) == events:
                 break

@@ -79,10 +79,13 @@ USED = {"first": "roots", "second": "two grants"}
 
 
 class StillClock(SystemClock):
-    """The time of day stands still."""
+    """The time of day stands still, and what it is derived from."""
 
     def now(self) -> float:
         return NOW
+
+    def boottime(self) -> float:
+        return 0.0
 
 
 def event_of(world: str, number: int) -> dict[str, Any]:
@@ -303,7 +306,7 @@ def upgrade(target: str, key: str | None, subprotocol: str = "", *headers: str) 
 
 
 _ACCIDENTAL = re.compile(
-    rb'"request_id":"[0-9a-f]+"|Date: [^\r]+|retry: \d+|alpt_[\w.-]+|audit_stream_\w+'
+    rb'"request_id":"[0-9a-f]+"|Date: [^\r]+|retry: \d+|alpt_[\w.-]+|Set-Cookie: [^=\r]+=[^;\r]+'
 )
 _LENGTH = re.compile(rb"Content-Length: (\d+)")
 _CHUNK = re.compile(rb"\r\n[0-9a-f]+\r\n")
