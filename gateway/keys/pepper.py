@@ -7,8 +7,8 @@ coming     made, and not used yet: every process learns of it before the first k
 previous   was current: keys and tickets made with it work, and a key moves on when it is used
 leaked     was current and became known to others, who can sign tickets with it: keys only
 
-A file of peppers is either 32 bytes, the current one, or lines of a standing and
-64 hexadecimal digits, such as `current 0f1e..`, the newest pepper first.
+A file of peppers is either 32 bytes or 64 hexadecimal digits, the current one, or lines of a
+standing and 64 hexadecimal digits, such as `current 0f1e..`, the newest pepper first.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gateway.keys.key import Key
 BYTES = 32
 Standing = Literal["coming", "current", "previous", "leaked"]
 _LINE = re.compile(rf"({'|'.join(get_args(Standing))}) ([0-9a-f]{{{2 * BYTES}}})", re.ASCII)
+_BARE = re.compile(rb"[0-9a-f]{64}\n?")
 _ID_DIGITS = 12
 
 
@@ -105,6 +106,8 @@ def parse_peppers(content: bytes) -> Peppers:
     """The peppers in a file. Raises `ValueError` saying what is wrong with it."""
     if len(content) == BYTES:
         return Peppers((Pepper(content),))
+    if _BARE.fullmatch(content):
+        return Peppers((Pepper(bytes.fromhex(content.decode())),))
     found = []
     for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
         match = _LINE.fullmatch(line)

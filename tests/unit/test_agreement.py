@@ -213,6 +213,15 @@ async def test_files_that_settings_name_are_used_and_never_made(
     assert list(folder.path.iterdir()) == []
 
 
+async def test_a_pepper_may_be_a_file_of_hexadecimal_digits_alone(
+    tmp_path: Path, keys: SqliteKeys
+) -> None:
+    folder = DataFolder(tmp_path / "a")
+    (folder.path / "pepper").write_text(f"{OTHER.hex()}\n")
+    await agreed(folder, keys)
+    assert folder.peppers.read().current.secret == OTHER
+
+
 async def test_secrets_in_the_environment_are_used_and_not_shown(
     tmp_path: Path, keys: SqliteKeys
 ) -> None:
