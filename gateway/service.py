@@ -254,6 +254,7 @@ async def _start_parts(
         "watchdog": watchdog.run,
         "key_events": key_events.run,
         "heartbeat": partial(_tick, context),
+        "loop_delay": partial(context.loop_delay.run, clock),
     }
     if worker is None or worker.writes:
         works["retention"] = retention.run

@@ -23,6 +23,7 @@ from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
 from gateway.server.in_flight import InFlight
 from gateway.server.limits import AppliedLimits
+from gateway.server.loop_delay import LoopDelay
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
@@ -59,6 +60,7 @@ class Context:
     in_flight: InFlight
     keyed: KeyedValues
     figures: Figures = field(default_factory=Figures)
+    loop_delay: LoopDelay = field(default_factory=LoopDelay)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None
     # Of the data folder, beside the log.

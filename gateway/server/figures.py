@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.server.loop_delay import WIDTH, lines_of
+
 if TYPE_CHECKING:
     from gateway.server.context import Context
 
@@ -169,6 +171,8 @@ class Figures:
             _TaskErrors(tasks[number * _TASKS_BYTES : (number + 1) * _TASKS_BYTES])
             for number in range(workers)
         ]
+        self._delays = memoryview(mmap.mmap(-1, workers * WIDTH * _BYTES)).cast("q")
+        self._delays_before = [0] * WIDTH
         self._worker = self._first = 0
         self._before = [0] * len(FIGURES)
         self._errors_before: dict[str, int] = {}
@@ -177,6 +181,7 @@ class Figures:
         """This process is that worker; its counters go on where those of an earlier one ended."""
         self._worker, self._first = worker, worker * len(FIGURES)
         self._errors_before = self._tasks[worker].read()
+        self._delays_before = self._delays_of(worker)
         row = self._row(worker)
         self._before = [
             value if figure.kind == "counter" else 0
@@ -193,6 +198,9 @@ class Figures:
         """Write down the figures of this process."""
         for column, figure in enumerate(FIGURES):
             self._cells[self._first + column] = self._before[column] + figure.of(context)
+        for column, count in enumerate(context.loop_delay.counts):
+            place = self._worker * WIDTH + column
+            self._delays[place] = self._delays_before[column] + count
         before = self._errors_before
         self._tasks[self._worker].write(
             {name: before.get(name, 0) + count for name, count in context.tasks.errors.items()}
@@ -216,7 +224,11 @@ class Figures:
             errors.update(tasks.read())
         for name, count in sorted(errors.items()):
             lines.append(f'audit_gateway_internal_errors_total{{task="{name}"}} {count}')
+        lines += lines_of([self._delays_of(worker) for worker in range(self._workers)])
         return "\n".join([*lines, ""])
+
+    def _delays_of(self, worker: int) -> list[int]:
+        return self._delays[worker * WIDTH : (worker + 1) * WIDTH].tolist()
 
     def _row(self, worker: int) -> list[int]:
         first = worker * len(FIGURES)

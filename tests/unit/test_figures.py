@@ -10,6 +10,7 @@ from gateway.keys.pepper import Pepper, Peppers
 from gateway.live.totals import Totals
 from gateway.live.work import WorkTotals
 from gateway.server.figures import FIGURES, Figures
+from gateway.server.loop_delay import LoopDelay
 from gateway.shared.ports import Health
 
 
@@ -38,6 +39,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         work=work,
         connections=SimpleNamespace(open=0, refused=0, unfinished=0, refused_heads=0),
         in_flight=SimpleNamespace(held=0, refused=0),
+        loop_delay=LoopDelay(),
         shared=shared,
         followed=None,
         writer=writer,
@@ -50,7 +52,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
 def said(figures: Figures) -> dict[str, int]:
     lines = figures.text().splitlines()
     rows = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name.removeprefix("audit_gateway_"): int(value) for name, value in rows.items()}
+    return {name.removeprefix("audit_gateway_"): int(float(value)) for name, value in rows.items()}
 
 
 def as_worker(figures: Figures, number: int, now: Any) -> None:
