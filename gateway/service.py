@@ -19,8 +19,6 @@ from gateway.clock import Clock, SystemClock
 from gateway.cursor import format_cursor
 from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
-from gateway.keys.grant import parse_grant
-from gateway.keys.provisioning import new_key
 from gateway.live.chunks import EventFailed
 from gateway.live.clock_watch import ClockWatch
 from gateway.live.findings import Findings
@@ -40,6 +38,7 @@ from gateway.live.watchdog import Reaction, Watchdog
 from gateway.live.work import LoopWork
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
+from gateway.runtime.first_key import make_first_key
 from gateway.runtime.port import open_port
 from gateway.server.auth import Authenticator
 from gateway.server.connections import Connections
@@ -72,11 +71,6 @@ _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 # Other workers drain at the same time; what they have accepted has to get here.
 _FOLLOWERS_SECONDS = 3.0
-_ADMIN_GRANT = {
-    "id": "everything",
-    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read"],
-    "categories": ["**", "gateway.**"],
-}
 
 
 class Running:
@@ -345,23 +339,6 @@ def _log_path(settings: Settings) -> Path:
             f"store.url: there is no folder {path.parent}; make it first", code="folder_unusable"
         )
     return path
-
-
-async def make_first_key(context: Context) -> str | None:
-    """At the first start, a key that may do everything, to make others with."""
-    key, token = new_key(
-        name="first admin key",
-        purpose="administration, made at the first start",
-        owner="whoever started the gateway",
-        grants=(parse_grant(_ADMIN_GRANT),),
-        now=context.clock.now(),
-        life=context.settings.keys.default_life or context.settings.keys.max_life,
-        pepper=context.keyring.peppers.current.secret,
-    )
-    if not await context.key_store.create_first(key):
-        return None
-    await context.key_watch.look()
-    return token
 
 
 async def _tick(context: Context) -> None:

@@ -72,8 +72,9 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     import signal
     from functools import partial
 
+    from gateway.runtime.first_key import make_first_key
     from gateway.runtime.threads import start_threads
-    from gateway.service import make_first_key, running
+    from gateway.service import running
     from gateway.supervisor import endings
     from gateway.tasks import stop as stop_tasks
 

@@ -96,7 +96,9 @@ def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
             searched += _SEARCH_BYTES // 2
             yield []
         end = len(body) if found is None else found.end() - 1
-        if end - at > _MOST_PIECE_BYTES and body[(first := _skip(body, at)) : first + 1] == b"{":
+        if end - at > _MOST_PIECE_BYTES:
+            # Of so much, the begin tells whether it is many items or one.
+            _check_objects(b"[" + body[at : at + _MOST_PIECE_BYTES], made, most)
             raise PayloadTooLarge(
                 f"the item {made} has more than {_MOST_PIECE_BYTES} bytes, or what follows it is "
                 "no object; send smaller events",

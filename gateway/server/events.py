@@ -32,7 +32,7 @@ from gateway.store.ports import Overtaken
 
 _READ_EVENTS = 1000
 # A page of large events ends before its limit, because it is held in memory.
-_PAGE_BYTES = 16 << 20
+_PAGE_BYTES = 4 << 20
 _LEAST_PAGE_BYTES = 4096
 # Of smaller ones little is gained; larger ones than the latter are compressed by a thread.
 _WORTH_COMPRESSING = 1024

@@ -1,0 +1,30 @@
+"""The key that is made at the first start, to make others with."""
+
+from __future__ import annotations
+
+from gateway.keys.grant import parse_grant
+from gateway.keys.provisioning import new_key
+from gateway.server.context import Context
+
+_ADMIN_GRANT = {
+    "id": "everything",
+    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read"],
+    "categories": ["**", "gateway.**"],
+}
+
+
+async def make_first_key(context: Context) -> str | None:
+    """At the first start, a key that may do everything, to make others with."""
+    key, token = new_key(
+        name="first admin key",
+        purpose="administration, made at the first start",
+        owner="whoever started the gateway",
+        grants=(parse_grant(_ADMIN_GRANT),),
+        now=context.clock.now(),
+        life=context.settings.keys.default_life or context.settings.keys.max_life,
+        pepper=context.keyring.peppers.current.secret,
+    )
+    if not await context.key_store.create_first(key):
+        return None
+    await context.key_watch.look()
+    return token
