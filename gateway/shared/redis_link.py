@@ -92,7 +92,8 @@ class Link:
         return await self._within(self._send(calls), self._seconds)
 
     async def fetch(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to plain commands that may take a while. Raises `Down`."""
+        """The answers to plain commands that may take a while; None where something of another
+        type stands under a name of ours. Raises `Down`."""
         if not self.up:
             raise Down
         return await self._within(self._plain(commands), _PROBE_SECONDS)
@@ -210,7 +211,8 @@ class Link:
         return _raise_first(answers)
 
     async def _plain(self, commands: Sequence[Command]) -> list[Any]:
-        return _raise_first(await self._exchange(commands))
+        answers = await self._exchange(commands)
+        return _raise_first([None if _is_of_another_type(one) else one for one in answers])
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to commands sent together; an error takes the place of its answer."""
@@ -319,6 +321,10 @@ async def bounded(work: Awaitable[T], seconds: float) -> T:
     if task.cancelled() or not task.done():
         raise TimeoutError("no answer in time")
     return task.result()
+
+
+def _is_of_another_type(answer: Any) -> bool:
+    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
 def _raise_first(answers: list[Any]) -> list[Any]:

@@ -3,6 +3,10 @@
 Each runs whole or not at all, touches keys of one hash slot only, and takes
 the time as its first argument: microseconds since 1970, or "" for the server's
 own clock, which is the default, so that replicas need not agree on the time.
+
+Whoever else uses the server may have put something under one of the names. What
+no script has written counts as nothing there and is replaced: an error of one
+key would be taken for a server that fails.
 """
 
 from __future__ import annotations
@@ -48,13 +52,31 @@ if not now then
 end
 """
 
+# Text under a key, and fields of a hash; nil if there is none that a script can have written.
+_READ = """
+local function checked(key, got)
+  if type(got) == 'table' and got.err then
+    redis.call('DEL', key)
+    return nil
+  end
+  return got or nil
+end
+local function read(key) return checked(key, redis.pcall('GET', key)) end
+local function number(text)
+  local found = tonumber(text or '')
+  if not found or found ~= found or found < 0 or found == math.huge then return 0 end
+  return found
+end
+"""
+
 # A level is stored as '<level> <time>'; units, and microseconds since 1970.
 # A server whose clock stands before the stored time goes on from its own.
-_LEVEL = """
+_LEVEL = (
+    _READ
+    + """
 local function settled(key, per_micro)
-  local stored = redis.call('GET', key)
-  local level, at = string.match(stored or '', '^(%S+) (%S+)$')
-  if not level then return 0 end
+  local level, at = string.match(read(key) or '', '^(%S+) (%S+)$')
+  level, at = number(level), number(at)
   return math.max(0, level - math.max(0, now - at) * per_micro)
 end
 local function store(key, level, per_micro)
@@ -62,6 +84,7 @@ local function store(key, level, per_micro)
              'PX', string.format('%.0f', math.ceil(level / per_micro / 1000) + 10000))
 end
 """
+)
 
 # KEYS: the rate's level
 # ARGV: time, units per microsecond, burst, units to take ahead, cost, cost, ...
@@ -100,9 +123,10 @@ return {string.format('%.17g', level), ahead, table.concat(answers)}
 # ARGV: time, most, milliseconds to keep it, units to take ahead, cost, cost, ...
 # -> count, units taken ahead, '1' or '0' for each cost in order
 TAKE_DAILY = Script(
-    """
+    _READ
+    + """
 local most, kept, ahead = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local used = tonumber(redis.call('GET', KEYS[1]) or '0')
+local used = number(read(KEYS[1]))
 local answers, taken, refused = {}, 0, false
 for i = 5, #ARGV do
   local cost = tonumber(ARGV[i])
@@ -141,7 +165,7 @@ for i, key in ipairs(KEYS) do
     level = settled(key, per_micro) + amount
     if amount > 0 then store(key, level, per_micro) end
   else
-    level = tonumber(redis.call('GET', key) or '0') + amount
+    level = number(read(key)) + amount
     if amount > 0 then redis.call('SET', key, string.format('%.0f', level), 'PX', kept) end
   end
   levels[i] = string.format('%.17g', level)
@@ -155,14 +179,15 @@ return levels
 # -> how many more it got, how many the others hold
 LEASE = Script(
     _NOW
+    + _READ
     + """
 local life, replica = tonumber(ARGV[2]), ARGV[3]
 local held, most, wanted = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local others, entries = 0, redis.call('HGETALL', KEYS[1])
+local others, entries = 0, checked(KEYS[1], redis.pcall('HGETALL', KEYS[1])) or {}
 for i = 1, #entries, 2 do
   if entries[i] ~= replica then
     local count, expires = string.match(entries[i + 1], '^(%d+) (%d+)$')
-    if tonumber(expires) > now then
+    if number(expires) > now then
       others = others + count
     else
       redis.call('HDEL', KEYS[1], entries[i])
@@ -185,18 +210,20 @@ return {more, others}
 # ARGV: number of the batch, milliseconds to remember it, how many tiers, how many counters,
 # for each tier the seconds to keep it; then for each subject its unit in each tier, its counts
 COUNT = Script(
-    """
-local number, remembered = ARGV[1], ARGV[2]
+    _READ
+    + """
+local batch, remembered = ARGV[1], ARGV[2]
 local tiers, counters = tonumber(ARGV[3]), tonumber(ARGV[4])
 local at = 4 + tiers
 for first = 1, #KEYS, 1 + tiers do
   local writer = KEYS[first]
-  if tonumber(redis.call('GET', writer) or '0') < tonumber(number) then
-    redis.call('SET', writer, number, 'PX', remembered)
+  if number(read(writer)) < tonumber(batch) then
+    redis.call('SET', writer, batch, 'PX', remembered)
     for tier = 1, tiers do
       local key, unit = KEYS[first + tier], ARGV[at + tier]
       local sums = {}
-      for stored in string.gmatch(redis.call('HGET', key, unit) or '', '%d+') do
+      local counted = checked(key, redis.pcall('HGET', key, unit)) or ''
+      for stored in string.gmatch(counted, '%d+') do
         sums[#sums + 1] = tonumber(stored)
       end
       for place = 1, counters do

@@ -55,6 +55,9 @@ class RedisLedger:
         found: dict[int, Counts] = {}
         for answer in answers:
             for index, counts in _pairs(answer):
+                # Somebody else may have put something there.
+                if not (index.isdigit() and counts.replace(b" ", b"").isdigit()):
+                    continue
                 if first <= int(index) <= last:
                     found[int(index)] = tuple(map(int, counts.split()))
         return found
