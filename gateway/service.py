@@ -114,6 +114,7 @@ async def _start_parts(
     tasks: Tasks,
 ) -> Context:
     folder = DataFolder.of(settings)
+    folder.warn_if_open()
     key_store = await open_keys(settings)
     stack.push_async_callback(key_store.close)
     clock = await open_clock(key_store, machine)

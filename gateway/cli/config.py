@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.terminal import say, say_document
 from gateway.errors import InvalidSetting
 from gateway.settings.load import Settings, example, load, reference
 
@@ -34,11 +35,11 @@ def check(file: Path | None) -> None:
         settings = load(file, os.environ, {})
         _check_columns(settings)
     except InvalidSetting as error:
-        click.echo(f"error: {error.detail}", err=True)
+        say(f"error: {error.detail}", err=True)
         raise SystemExit(error.exit_code) from None
-    click.echo("ok")
+    say("ok")
     for path, one in settings.given.items():
-        click.echo(f"{path} = {one.shown}  ({one.origin})")
+        say(f"{path} = {one.shown}  ({one.origin})")
 
 
 def _check_columns(settings: Settings) -> None:
@@ -52,10 +53,10 @@ def _check_columns(settings: Settings) -> None:
 @config.command("example")
 def print_example() -> None:
     """Print a TOML file of every setting, commented out, with defaults and help."""
-    click.echo(example(), nl=False)
+    say_document(example())
 
 
 @config.command("reference")
 def print_reference() -> None:
     """Print tables of all settings as Markdown."""
-    click.echo(reference(), nl=False)
+    say_document(reference())

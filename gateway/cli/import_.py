@@ -15,6 +15,7 @@ import click
 
 from gateway.cli.connection import DEFAULT_URL, read_key
 from gateway.cli.event_text import printable
+from gateway.cli.terminal import say
 from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -147,11 +148,11 @@ def _run(importer: Importer, files: tuple[str, ...]) -> None:
             with _opened(file) as stream:
                 importer.run(file, stream)
     except KeyboardInterrupt:
-        click.echo(f"\ninterrupted. {importer.count}. {_GO_ON}", err=True)
+        say("", f"interrupted. {importer.count}. {_GO_ON}", err=True)
         raise SystemExit(INTERRUPTED) from None
     except GatewayError:
         if importer.count.read:
-            click.echo(f"stopped. {importer.count}. {_GO_ON}", err=True)
+            say(f"stopped. {importer.count}. {_GO_ON}", err=True)
         raise
 
 
@@ -159,10 +160,10 @@ _GO_ON = "Run the same command again to go on: what is in already counts as dupl
 
 
 def _report(importer: Importer, refused: RefusedFiles) -> None:
-    click.echo(str(importer.count), err=True)
+    say(str(importer.count), err=True)
     if refused.paths:
         names = ", ".join(str(path) for path in refused.paths)
-        click.echo(f"the refused records and the reasons are in {names}", err=True)
+        say(f"the refused records and the reasons are in {names}", err=True)
 
 
 @contextmanager
@@ -190,7 +191,7 @@ def _progress(
 ) -> Iterator[tuple[Callable[[str, int], None], Callable[[str], None]]]:
     """Two functions: one takes a file and the bytes read of it, one says a line."""
     if not sys.stderr.isatty():
-        yield lambda file, position: None, lambda text: click.echo(printable(text), err=True)
+        yield lambda file, position: None, lambda text: say(text, err=True)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn

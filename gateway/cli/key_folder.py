@@ -12,6 +12,7 @@ import click
 
 from gateway.cli import options
 from gateway.cli.operator import record_look
+from gateway.cli.terminal import say
 
 if TYPE_CHECKING:
     from gateway.keys.grant import Grant
@@ -182,10 +183,9 @@ def known_key(key: Key | None, key_id: str) -> Key:
 
 def echo_problems(shown: dict[str, Any]) -> None:
     """Print what is wrong with the grants of a key or role, a line each."""
-    from gateway.cli.event_text import printable
 
     for one in shown.get("problems", ()):
-        click.echo(printable(f"  ! {one['path']}: {one['reason']}; {one['means']}"))
+        say(f"  ! {one['path']}: {one['reason']}; {one['means']}")
 
 
 def run(work: Any) -> Any:

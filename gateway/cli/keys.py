@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,6 +29,7 @@ from gateway.cli.key_folder import (
     settings_of,
 )
 from gateway.cli.operator import this_operator
+from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -113,13 +113,13 @@ def create(
 
     key, token = run(work())
     if not parsed and not roles:
-        click.echo("note: without --grant or --role this key is allowed nothing", err=True)
+        say("note: without --grant or --role this key is allowed nothing", err=True)
     shown = {"id": key.id, "key": token, **key.public(key.created_at)}
     if as_json:
-        click.echo(json.dumps(shown))
+        say_json(shown)
     else:
         about = f"id {key.id}, owner {key.owner}, expires {shown['expires_at']}; not shown again"
-        click.echo(f"{token}\n({about})")
+        say(token, f"({about})")
 
 
 def _user() -> str:
@@ -145,12 +145,12 @@ def list_all(data: str | None, as_json: bool) -> None:
 
     shown = run(work())
     if as_json:
-        click.echo(json.dumps({"keys": shown}))
+        say_json({"keys": shown})
         return
     for key in shown:
         line = f"{key['id']}  {key['state']:8}  {key['expires_at'][:10]}  {key['name']}"
         maker = f", made by {key['created_by']}" if "created_by" in key else ""
-        click.echo(f"{line}  ({key['purpose']}{maker})")
+        say(f"{line}  ({key['purpose']}{maker})")
         echo_problems(key)
 
 
@@ -169,4 +169,4 @@ def show(key_id: str, data: str | None, as_json: bool) -> None:
             return {**key.public(now), "last_used": trace.last_use()}
 
     shown = run(work())
-    click.echo(json.dumps(shown) if as_json else json.dumps(shown, indent=2))
+    say_json(shown, None if as_json else 2)

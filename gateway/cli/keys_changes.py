@@ -6,7 +6,6 @@ or go on accordingly.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from gateway.cli.key_folder import (
     settings_of,
 )
 from gateway.cli.operator import this_operator
+from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -64,9 +64,9 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
     key, token = run(work())
     shown = {"id": key.id, "key": token, **key.public(key.created_at)}
     if as_json:
-        click.echo(json.dumps(shown))
+        say_json(shown)
         return
-    click.echo(f"{token}\n(id {key.id}, expires {shown['expires_at']}; not shown again)")
+    say(token, f"(id {key.id}, expires {shown['expires_at']}; not shown again)")
 
 
 @click.command()
@@ -136,13 +136,13 @@ def revoke(
     shown, others = run(work())
     if as_json:
         name = "revoked_descendants" if with_descendants else "living_descendants"
-        click.echo(json.dumps({**shown, name: others}))
+        say_json({**shown, name: others})
         return
-    click.echo(f"{key_id} is {shown['state']}")
+    say(f"{key_id} is {shown['state']}")
     if others and with_descendants:
-        click.echo(f"with it {len(others)} keys that came of it: {', '.join(others)}")
+        say(f"with it {len(others)} keys that came of it: {', '.join(others)}")
     elif others:
-        click.echo(
+        say(
             f"{len(others)} keys that came of it live on: {', '.join(others)}; "
             f"to revoke them, too, run `audit-gateway keys revoke {key_id} --with-descendants`"
         )
@@ -168,4 +168,7 @@ def _change(
             return known_key(changed, key_id).public(now)
 
     shown = run(work())
-    click.echo(json.dumps(shown) if as_json else f"{key_id} is {shown['state']}")
+    if as_json:
+        say_json(shown)
+    else:
+        say(f"{key_id} is {shown['state']}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway.cli.key_folder import data_option, json_option, run, settings_of
+from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.settings.load import Settings
@@ -33,24 +33,22 @@ def check(data: str | None, as_json: bool) -> None:
 
     Run it before an upgrade, with the new version.
     """
-    from gateway.cli.event_text import printable
 
     keys, roles = run(_documents(settings_of(data)))
     found = [one for name, document in keys.items() for one in _of_key(name, document)]
     found += [one for name, document in roles.items() for one in _of_role(name, document)]
     wide = [name for name, document in keys.items() if _reaches_every_tenant(document)]
     if as_json:
-        click.echo(json.dumps({"problems": found, "every_tenant": wide}))
+        say_json({"problems": found, "every_tenant": wide})
     else:
         for one in found:
             subject = f"key {one['key']}" if "key" in one else f"role {one['role']}"
             line = f"{subject}  grant {one['grant']}  {one['path']}: {one['reason']}"
-            click.echo(printable(line))
-            click.echo(printable(f"  now: {one['means']}; to do: {one['do']}"))
+            say(line, f"  now: {one['means']}; to do: {one['do']}")
         if not found:
-            click.echo(f"{len(keys)} keys and {len(roles)} roles: nothing was found")
+            say(f"{len(keys)} keys and {len(roles)} roles: nothing was found")
         if wide:
-            click.echo(
+            say(
                 f"note: {len(wide)} keys may read events of every tenant: {', '.join(wide)}. "
                 "Earlier versions kept an empty list of tenants, resources or networks as none at "
                 "all; look whether this is meant.",

@@ -17,6 +17,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.keys.explain import Explanation
@@ -62,9 +63,9 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
 
     found = run(work())
     if as_json:
-        click.echo(json.dumps({"key": key_id, "action": asked["action"], **found.public()}))
+        say_json({"key": key_id, "action": asked["action"], **found.public()})
     else:
-        click.echo("\n".join(_lines(found)))
+        say(*_lines(found))
 
 
 def _event(text: str) -> Any:

@@ -17,6 +17,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,7 +42,7 @@ def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> 
                 continue
             event: dict[str, Any] = json.loads(line)
             told = printable(_told(event.get("data", {})))
-            click.echo(" ".join([*(text for text, _ in event_parts(event)), told]).rstrip())
+            say(" ".join([*(text for text, _ in event_parts(event)), told]).rstrip())
 
     run(work())
 

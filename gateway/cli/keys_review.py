@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +20,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.terminal import say, say_document, say_json
 
 if TYPE_CHECKING:
     from gateway.keys.document import Facts
@@ -46,10 +46,10 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
     facts = run(_facts(key_id, data))
     if kind == "json":
-        click.echo(msgspec.json.encode(as_json(facts)))
+        say_document(msgspec.json.encode(as_json(facts)).decode() + "\n")
     else:
         write = to_html if kind == "html" else to_markdown
-        click.echo(write(blocks(facts)), nl=False)
+        say_document(write(blocks(facts)))
 
 
 async def _facts(key_id: str, data: str | None) -> Facts:
@@ -100,9 +100,9 @@ def simulate(
     """
     found = run(_simulated(key_id, grants, roles, since, data))
     if as_json:
-        click.echo(json.dumps(found))
+        say_json(found)
     else:
-        click.echo("\n".join(_lines(found)))
+        say(*_lines(found))
 
 
 async def _simulated(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.terminal import say, say_json
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COUNTERS = ("requests", "streams", "events", "bytes", "denials")
@@ -31,16 +31,16 @@ def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) 
     """Show a key's requests, streams, delivered events and bytes, and denials."""
     rows = run(_rows(key_id, window, step, data))
     if as_json:
-        click.echo(json.dumps({"id": key_id, "rows": rows}))
+        say_json({"id": key_id, "rows": rows})
         return
-    click.echo("start                 " + "".join(f"{name:>12}" for name in _COUNTERS))
+    say("start                 " + "".join(f"{name:>12}" for name in _COUNTERS))
     for row in rows:
         if any(row[name] for name in _COUNTERS):
             counts = "".join(f"{row[name]:>12}" for name in _COUNTERS)
-            click.echo(f"{row['start'][:19]}Z  {counts}")
+            say(f"{row['start'][:19]}Z  {counts}")
     for name in _COUNTERS:
         values = [row[name] for row in rows]
-        click.echo(f"{name:>9} {_sparkline(values)} {sum(values)}")
+        say(f"{name:>9} {_sparkline(values)} {sum(values)}")
 
 
 async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.options import config_option, data_option
+from gateway.cli.terminal import say
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.settings.kinds import SQLITE
 
@@ -64,9 +65,9 @@ def backup(config_file: Path | None, data: str | None, target: Path) -> None:
             f"{target} cannot be written: {error.strerror}", code="folder_unusable"
         ) from error
     names = ", ".join([*(one.name for one in databases), *secrets])
-    click.echo(f"copied {names} to {target}")
+    say(f"copied {names} to {target}")
     for name in {"pepper", "log-secret"} - set(secrets):
-        click.echo(f"note: {name} is kept elsewhere, and not in this backup", err=True)
+        say(f"note: {name} is kept elsewhere, and not in this backup", err=True)
 
 
 @log.command("new-epoch", epilog=_EXAMPLES)
@@ -91,7 +92,7 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
         from gateway.store import postgres_log
 
         epoch = asyncio.run(postgres_log.begin_new_life(settings.store_url))
-    click.echo(f"the epoch of the log is now {epoch}; cursors of before are answered with 410")
+    say(f"the epoch of the log is now {epoch}; cursors of before are answered with 410")
 
 
 @log.command("trust-clock", epilog=_EXAMPLES)
@@ -111,9 +112,9 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
         raise NotFound(f"there is no data folder of a gateway {settings.data}")
     away, wall = asyncio.run(_trust_clock(settings))
     if abs(away) < 0.5:
-        click.echo(f"the clock is trusted as it is: {wall}")
+        say(f"the clock is trusted as it is: {wall}")
     else:
-        click.echo(f"trusted time moves by {away:+.0f} s: it is {wall}")
+        say(f"trusted time moves by {away:+.0f} s: it is {wall}")
 
 
 async def _trust_clock(settings: Settings) -> tuple[float, str]:

@@ -13,6 +13,7 @@ import sys
 import click
 
 from gateway import __version__
+from gateway.cli.terminal import say
 from gateway.errors import GatewayError
 
 _COMMANDS = {
@@ -77,7 +78,7 @@ def main() -> None:
     try:
         status = cli.main(standalone_mode=False)
     except GatewayError as error:
-        click.echo(f"error: {error.detail}", err=True)
+        say(f"error: {error.detail}", err=True)
         status = error.exit_code
     except click.ClickException as error:
         error.show()

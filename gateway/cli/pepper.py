@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from gateway.cli.key_folder import (
 )
 from gateway.cli.keys_changes import by_operator
 from gateway.cli.operator import this_operator
+from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -73,7 +73,7 @@ def rotate(leaked: bool, data: str | None) -> None:
     # Whoever meets the first key made with it has to know it by then.
     time.sleep(_LEARN_SECONDS)
     changed = _switch(settings, leaked)
-    click.echo(f"pepper {changed.current.id} is current; back up {file.path}")
+    say(f"pepper {changed.current.id} is current; back up {file.path}")
 
 
 @pepper.command(epilog=_EXAMPLES)
@@ -88,7 +88,7 @@ def add(data: str | None) -> None:
     file = _file(settings)
     changed = file.change(lambda peppers: peppers.with_coming(secrets.token_bytes(BYTES)))
     _record(settings, "added", changed.all[0].id)
-    click.echo(f"pepper {changed.all[0].id} is coming; bring {file.path} to all gateways")
+    say(f"pepper {changed.all[0].id} is coming; bring {file.path} to all gateways")
 
 
 @pepper.command(epilog=_EXAMPLES)
@@ -99,7 +99,7 @@ def switch(leaked: bool, data: str | None) -> None:
     settings = settings_of(data)
     changed = _switch(settings, leaked)
     path = _file(settings).path
-    click.echo(f"pepper {changed.current.id} is current; bring {path} to all gateways")
+    say(f"pepper {changed.current.id} is current; bring {path} to all gateways")
 
 
 @pepper.command(epilog=_EXAMPLES)
@@ -124,12 +124,12 @@ def status(data: str | None, as_json: bool) -> None:
         {"id": one, "standing": "missing", "keys": len(keys)} for one, keys in needing.items()
     ]
     if as_json:
-        click.echo(json.dumps({"peppers": shown}))
+        say_json({"peppers": shown})
     else:
         for row in shown:
-            click.echo(f"{row['id'] or 'unknown':12}  {row['standing']:8}  {row['keys']} keys")
+            say(f"{row['id'] or 'unknown':12}  {row['standing']:8}  {row['keys']} keys")
     if needing:
-        click.echo(
+        say(
             f"{sum(map(len, needing.values()))} living keys need a pepper that is not in "
             f"{file.place}: copy the file from another gateway, or restore it from backup",
             err=True,
@@ -155,13 +155,13 @@ def forget(force: bool, data: str | None) -> None:
         ended = [key.id for key in needing.get(identity, ())]
         run(_revoke(settings, ended))
         _record(settings, "forgotten", identity, ended=ended)
-        click.echo(f"pepper {identity} is forgotten")
+        say(f"pepper {identity} is forgotten")
     _warn_of_log_secret(settings, [one.secret for one in over if one.id in gone])
     for one in kept:
         names = ", ".join(f"{key.id} ({key.name})" for key in needing[one.id])
-        click.echo(f"pepper {one.id} is kept for keys that were not used since: {names}")
+        say(f"pepper {one.id} is kept for keys that were not used since: {names}")
     if not over:
-        click.echo("there is no former pepper")
+        say("there is no former pepper")
 
 
 def _warn_of_log_secret(settings: Settings, forgotten: Sequence[bytes]) -> None:
@@ -171,7 +171,7 @@ def _warn_of_log_secret(settings: Settings, forgotten: Sequence[bytes]) -> None:
 
     file = DataFolder.of(settings).log_secret_file
     if file.find() in [derived_from(secret) for secret in forgotten]:
-        click.echo(
+        say(
             "note: the secret of the log was made from it; a gateway whose folder does not have "
             f"the file log-secret needs a copy of {file.place} from now on",
             err=True,
@@ -225,7 +225,7 @@ def _record(
         run(_keep(settings, f"pepper.{what}", pepper_id, ended, data))
     except GatewayError as error:
         # It is done. Where a copy of the file is changed there may be no keys to record it with.
-        click.echo(f"the change of the pepper is not recorded: {error.detail}", err=True)
+        say(f"the change of the pepper is not recorded: {error.detail}", err=True)
 
 
 async def _keep(

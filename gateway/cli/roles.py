@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +16,7 @@ from gateway.cli.key_folder import (
     settings_of,
 )
 from gateway.cli.operator import this_operator
+from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
@@ -51,11 +51,11 @@ def list_all(data: str | None, as_json: bool) -> None:
 
     shown = run(work())
     if as_json:
-        click.echo(json.dumps({"roles": shown}))
+        say_json({"roles": shown})
         return
     for role in shown:
         kind = "predefined" if role["builtin"] else "own"
-        click.echo(f"{role['name']:20}  {kind:10}  {role['description']}")
+        say(f"{role['name']:20}  {kind:10}  {role['description']}")
         echo_problems(role)
 
 
@@ -74,7 +74,7 @@ def show(name: str, data: str | None, as_json: bool) -> None:
             return role.public()
 
     shown = run(work())
-    click.echo(json.dumps(shown) if as_json else json.dumps(shown, indent=2))
+    say_json(shown, None if as_json else 2)
 
 
 @roles.command(epilog=_EXAMPLES)
@@ -101,8 +101,11 @@ def put(
 
     run(work())
     if not grants:
-        click.echo("note: without --grant this role allows nothing", err=True)
-    click.echo(json.dumps(role.public()) if as_json else f"role {name} is stored")
+        say("note: without --grant this role allows nothing", err=True)
+    if as_json:
+        say_json(role.public())
+    else:
+        say(f"role {name} is stored")
 
 
 @roles.command()
@@ -126,9 +129,9 @@ def delete(name: str, data: str | None) -> None:
     having = run(work())
     if having is None:
         raise _unknown(name)
-    click.echo(f"role {name} is deleted")
+    say(f"role {name} is deleted")
     if having:
-        click.echo(f"it was taken out of {len(having)} keys: {', '.join(having)}")
+        say(f"it was taken out of {len(having)} keys: {', '.join(having)}")
 
 
 async def _all(store: KeyStore) -> dict[str, Role]:

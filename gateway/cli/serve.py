@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.terminal import say
+
 if TYPE_CHECKING:
     from gateway.server.context import Context
     from gateway.service import Running
@@ -145,19 +147,19 @@ async def _produce(context: Context) -> None:
         try:
             await context.writer.append(decode_events([orjson.dumps(event)], ids))
         except Unavailable as error:
-            click.echo(f"demo: {error.detail}", err=True)
+            say(f"demo: {error.detail}", err=True)
         if number >= 10:
             await context.clock.sleep(random.uniform(0.2, 1.0))
 
 
 async def _greet(gateway: Running, settings: Settings, demo: bool) -> None:
-    click.echo(f"audit-gateway is listening on {gateway.url} (data in {settings.data})")
+    say(f"audit-gateway is listening on {gateway.url} (data in {settings.data})")
     first = gateway.first_key
     if first is not None and settings.keys.first_key == "file":
         _say_where(gateway.url, first, settings)
         return
     if first is not None:
-        click.echo(f"first admin key, shown this once: {first}")
+        say(f"first admin key, shown this once: {first}")
     shown = await _demo_key(gateway.context) if demo else first
     if shown is not None:
         _say_curl(f"curl -N -H 'Authorization: Bearer {shown}'", gateway.url)
@@ -168,11 +170,11 @@ def _say_where(url: str, key: str, settings: Settings) -> None:
     from gateway.store.folder import DataFolder
 
     path = DataFolder(settings.data).keep_first_key(key)
-    click.echo(f"first admin key, to be taken away from there: {path}")
+    say(f"first admin key, to be taken away from there: {path}")
     header = f"sed 's/^/Authorization: Bearer /' {shlex.quote(str(path))}"
     _say_curl(f"{header} | curl -N -H @-", url)
 
 
 def _say_curl(beginning: str, url: str) -> None:
-    click.echo("see events:")
-    click.echo(f"  {beginning} -H 'Accept: text/event-stream' '{url}/v1/stream?from=start'")
+    say("see events:")
+    say(f"  {beginning} -H 'Accept: text/event-stream' '{url}/v1/stream?from=start'")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.options import config_option, data_option
+from gateway.cli.terminal import say
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def prepare(config_file: Path | None, dry_run: bool) -> None:
     if not dry_run:
         asyncio.run(postgres_source.prepare(settings.store_url, source))
     if statement is None:
-        click.echo(f"{source.name} is prepared already", err=True)
+        say(f"{source.name} is prepared already", err=True)
     else:
-        click.echo(statement + ";")
+        say(statement + ";")
 
 
 @store.command(epilog=_EXAMPLES)
@@ -73,15 +74,15 @@ def check(config_file: Path | None) -> None:
     source = Source(settings.store.table, settings.store.columns)
     table = asyncio.run(look_at(settings.store_url, source))
     missing = table.preparation()
-    click.echo(f"{source.name} is there, and its columns fit")
+    say(f"{source.name} is there, and its columns fit")
     _warn_of_ids(table)
     if settings.store.table_mode == "read-only":
-        click.echo("it is only read: rows wait for every transaction that was open before them")
+        say("it is only read: rows wait for every transaction that was open before them")
     elif missing is not None:
-        click.echo(f"it is not prepared; run `audit-gateway store prepare`, or: {missing};")
+        say(f"it is not prepared; run `audit-gateway store prepare`, or: {missing};")
         raise SystemExit(1)
     else:
-        click.echo("it is prepared")
+        say("it is prepared")
 
 
 @click.command()
@@ -117,7 +118,7 @@ def _migrate_embedded(settings: Settings) -> None:
                  (settings.data / "usage.db", "sqlite_usage")]  # fmt: skip
         for path, schema in files:
             if not path.exists():
-                click.echo(f"{path}: not there yet")
+                say(f"{path}: not there yet")
                 continue
             before, now = migrate_file(path, schema)
             _tell(str(path), before, now)
@@ -130,9 +131,9 @@ def _tell(what: str, before: Sequence[str], now: Sequence[str]) -> None:
     version = len(before) + len(now)
     if now:
         applied = ", ".join(now)
-        click.echo(f"{what}: from version {len(before)} to {version} ({applied})")
+        say(f"{what}: from version {len(before)} to {version} ({applied})")
     else:
-        click.echo(f"{what}: version {version}, up to date")
+        say(f"{what}: version {version}, up to date")
 
 
 def _check_followed(settings: Settings) -> None:
@@ -145,7 +146,7 @@ def _check_followed(settings: Settings) -> None:
 
 def _warn_of_ids(table: Table) -> None:
     if table.doubtful_id is not None:
-        click.echo(
+        say(
             f"warning: id is made of {table.doubtful_id}, and no unique index of {table.name} sees "
             "to it that no two rows have the same: the second comes under an id that is made of "
             "the table and its key",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.connection import DEFAULT_URL, read_key
-from gateway.cli.event_text import event_parts, printable, printable_json
+from gateway.cli.event_text import event_parts, printable_json
+from gateway.cli.terminal import say
 
 if TYPE_CHECKING:
     from gateway.cli.stream_client import Parameters, StreamClient
@@ -106,7 +107,7 @@ def tail_command(
         asyncio.run(_print_all(client, _printer(as_json)))
     except KeyboardInterrupt:
         go_on = f"; go on with --after {client.cursor}" if client.cursor else ""
-        click.echo(f"\nstopped{go_on}", err=True)
+        say("", f"stopped{go_on}", err=True)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader has seen enough (`tail | head`). Python would complain at exit otherwise.
@@ -116,9 +117,7 @@ def tail_command(
 def _client(url: str, key: str, parameters: Parameters) -> StreamClient:
     from gateway.cli.stream_client import StreamClient
 
-    return StreamClient(
-        url, key, parameters, notice=lambda text: click.echo(printable(text), err=True)
-    )
+    return StreamClient(url, key, parameters, notice=lambda text: say(text, err=True))
 
 
 async def _print_all(client: StreamClient, show: Callable[[bytes], None]) -> None:
@@ -138,7 +137,7 @@ def _printer(as_json: bool) -> Callable[[bytes], None]:
 
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     if not sys.stdout.isatty():
-        return lambda event: click.echo(" ".join(text for text, _ in event_parts(decode(event))))
+        return lambda event: say(" ".join(text for text, _ in event_parts(decode(event))))
 
     from rich.console import Console
     from rich.text import Text

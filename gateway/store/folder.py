@@ -11,7 +11,9 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import stat
 from pathlib import Path
 
 from gateway.errors import FolderLocked, GatewayError
@@ -19,6 +21,8 @@ from gateway.keys.pepper import lines_of
 from gateway.settings.declarations import Server, Settings
 from gateway.store.log_secret import LogSecretFile
 from gateway.store.pepper_file import PepperFile
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class DataFolder:
@@ -42,6 +46,15 @@ class DataFolder:
     def of(cls, settings: Settings) -> DataFolder:
         """The folder of these settings, with its secrets where they say."""
         return cls(settings.data, settings.server)
+
+    def warn_if_open(self) -> None:
+        """Say so where others can look into the folder; what is in it is private all the same."""
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        if mode & 0o077:
+            _LOGGER.warning(
+                "others can look into the data folder %s (mode %03o); its files are private, and "
+                "chmod 700 would make it so, too", self.path, mode,
+            )  # fmt: skip
 
     @property
     def keys(self) -> Path:
