@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
 from gateway.keys.mask import check_paths
+from gateway.keys.zones import zone_of
 from gateway.match.alphabet import check_member_pattern
 from gateway.match.scope import MAX_PATTERNS
 from gateway.network import parse_network
@@ -154,8 +154,8 @@ def _when(raw: Any, zones: bool) -> Iterator[Problem]:
         elif len(set(hours.split("-"))) == 1:
             yield Problem("when.hours", f"{hours!r} is no time at all; leave it out for all")
     zone = texts.get("tz")
-    if zones and isinstance(zone, str) and not _is_zone(zone):
-        yield Problem("when.tz", f"there is no time zone {zone!r}")
+    if zones and isinstance(zone, str) and zone_of(zone) is None:
+        yield Problem("when.tz", f"there is no time zone {zone!r}; write it like Europe/Paris")
     lookback = texts.get("max_lookback")
     if isinstance(lookback, str):
         try:
@@ -176,14 +176,6 @@ def _networks(raw: Any) -> Iterator[Problem]:
             parse_network(text)
         except ValueError as error:
             yield Problem("when.cidr", str(error), item=place)
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        return False
-    return True
 
 
 def _part(raw: Any, path: str, members: tuple[str, ...]) -> Iterator[Problem]:

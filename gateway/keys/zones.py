@@ -1,22 +1,42 @@
-"""Time zones by name, each opened once."""
+"""Time zones by name, each opened once.
+
+Zones come from the package `tzdata`, not from the machine: names such as `localtime` or
+`posixrules` mean another zone on each, and so one key other hours.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, tzinfo
+from functools import cache
+from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 _KNOWN: dict[str, tzinfo] = {"UTC": UTC}
+# The zone of a machine that nobody has set up.
+_NO_ZONES = {"Factory"}
 
 
 def zone_of(name: str) -> tzinfo | None:
-    """The time zone, or None where this machine lacks it, or cannot open it now.
+    """The time zone; None if there is none of that name, or it cannot be opened now.
 
     Called when a grant is read, so that its later evaluation has no file to open.
     """
     zone = _KNOWN.get(name)
     if zone is None:
         try:
-            zone = _KNOWN[name] = ZoneInfo(name)
-        except (ValueError, OSError, KeyError):
+            if name not in _names():
+                return None
+            zone = _KNOWN[name] = _read(name)
+        except (ValueError, OSError):
             return None
     return zone
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset((files("tzdata") / "zones").read_text("utf-8").split()) - _NO_ZONES
+
+
+def _read(name: str) -> ZoneInfo:
+    with (files("tzdata") / "zoneinfo").joinpath(*name.split("/")).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)

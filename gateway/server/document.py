@@ -51,7 +51,6 @@ async def document(request: web.Request) -> web.Response:
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        "X-Content-Type-Options": "nosniff",
         "Vary": "Accept",
     }
     charset = None if kind == "application/json" else "utf-8"

@@ -16,6 +16,7 @@ from gateway.event import Event
 from gateway.ingest.own import ACCESS
 from gateway.keys.key import Key
 from gateway.keys.policy import View
+from gateway.keys.token import looks_like_token
 from gateway.keys.use import PULLED, READ, Use
 from gateway.live.choosing import Choosing
 from gateway.live.costly import EXCEEDED
@@ -26,6 +27,7 @@ from gateway.server.body import NDJSON_TYPES
 from gateway.server.context import CONTEXT, Context
 from gateway.server.in_flight import Holding
 from gateway.server.position import find_begin
+from gateway.server.problem import key_in_url
 from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.store.ports import Overtaken
@@ -117,6 +119,8 @@ async def by_id(request: web.Request) -> web.Response:
     if not found:
         tenants = {event.tenant for event in there} | ({tenant} if tenant else set())
         note_out_of_reach(use, view, {event.category for event in there}, sorted(tenants))
+        if looks_like_token(event_id):
+            raise key_in_url()
         raise NotFound("no event with this id that this key may see")
     if len(found) > 1:
         raise Conflict(

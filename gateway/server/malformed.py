@@ -24,7 +24,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.server.connections import RESERVE_SECONDS, Connections
-from gateway.server.problem import MALFORMED, SERVER, from_aiohttp, problem
+from gateway.server.problem import ALWAYS, MALFORMED, from_aiohttp, problem
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
 STALLED_SECONDS = 30.0
@@ -217,7 +217,7 @@ class _Connection(web.RequestHandler):
         if isinstance(resp, web.HTTPException):
             # Raised before any of our code was asked, as for an `Expect` that is not known.
             resp = problem(from_aiohttp(resp, request), secrets.token_hex(8))
-            resp.headers["Server"] = SERVER
+            resp.headers.update(ALWAYS)
             resp.force_close()
         if self.half_closed and not self._messages:
             resp.force_close()
@@ -260,7 +260,7 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is out already")
         response = problem(error, request_id)
-        response.headers["Server"] = SERVER
+        response.headers.update(ALWAYS)
         response.force_close()
         return response
 

@@ -31,8 +31,16 @@ STANDING: web.RequestKey[Decision] = web.RequestKey("standing", Decision)
 _LOGGER = logging.getLogger(__name__)
 _URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "authorization"})
 MALFORMED = "malformed_http"
+# Ids of events may look like keys: whether there is such an event is looked up first.
+BY_ID_PATH = "/v1/events/"
 # Without it aiohttp tells everybody its version, and that of Python.
 SERVER = "audit-gateway"
+# Of every answer. No type is to be guessed, and no URL, which may hold a ticket, told to others.
+ALWAYS = {
+    "Server": SERVER,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 _REALM = 'Bearer realm="audit-gateway"'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -92,7 +100,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     request_id = f"{random.getrandbits(64):016x}"
     request[REQUEST_ID] = request_id
     response = await _answered(request, request_id, handler)
-    response.headers["Server"] = SERVER
+    response.headers.update(ALWAYS)
     standing = request.get(STANDING)
     if standing is not None:
         response.headers.update(standing.headers())
@@ -133,15 +141,22 @@ def _refuse_odd_framing(request: web.Request) -> None:
 def refuse_key_in_url(request: web.Request) -> None:
     """URLs end up in logs and histories; a key in one is refused, and should be revoked."""
     query = list(request.query.items())
-    texts = [request.path, *(text for pair in query for text in pair)]
+    texts = [text for pair in query for text in pair]
+    if not request.path.startswith(BY_ID_PATH):
+        texts.append(request.path)
     # The id of a key is no secret: findings are asked for by `key`.
     sent = any(name.lower() in _URL_NAMES and not is_key_id(value) for name, value in query)
     if sent or any(map(looks_like_token, texts)):
-        raise InvalidRequest(
-            "a key never goes into a URL, where logs keep it: send it as "
-            "`Authorization: Bearer <key>`, and revoke the one that was sent",
-            code="key_in_url",
-        )
+        raise key_in_url()
+
+
+def key_in_url() -> InvalidRequest:
+    """What is said to whoever sends a key in a URL."""
+    return InvalidRequest(
+        "a key never goes into a URL, where logs keep it: send it as "
+        "`Authorization: Bearer <key>`, and revoke the one that was sent",
+        code="key_in_url",
+    )
 
 
 def from_aiohttp(error: web.HTTPException, request: web.BaseRequest) -> GatewayError:

@@ -31,7 +31,7 @@ from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import check_origin, cors_headers
 from gateway.server.position import Begin, count_events, find_begin
-from gateway.server.problem import STANDING
+from gateway.server.problem import ALWAYS, STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, half_closed, take_over
 from gateway.server.uses import USE, ask
@@ -67,6 +67,7 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
         "Cache-Control: no-cache, no-transform",
         "X-Accel-Buffering: no",
         "Connection: close",
+        *(f"{name}: {value}" for name, value in ALWAYS.items()),
     ]
     if request.version >= (1, 1):
         headers.append("Transfer-Encoding: chunked")

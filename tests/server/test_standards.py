@@ -464,3 +464,29 @@ async def test_basic_credentials_over_plain_http_can_be_allowed(start: Start) ->
     gateway = await start(server={"trusted_proxies": proxies, "basic": "always"})
     away = {**basic(gateway.user), "X-Forwarded-For": "192.0.2.7"}
     assert (await gateway.get("/v1/events", key=None, headers=away)).status == 200
+
+
+# What every answer says
+
+
+async def test_every_answer_forbids_guessing_its_type_and_telling_its_url(
+    gateway: Gateway,
+) -> None:
+    paths = ["/", "/healthz", "/metrics", "/openapi.json", "/v1/events", "/v1/nothing", "/v1/keys"]
+    answers = [await gateway.get(path) for path in paths]
+    answers.append((await open_stream(gateway, "sse")).answer)
+    for answer in answers:
+        headers = {name.title(): value for name, value in answer.headers.items()}
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Server"] == "audit-gateway"
+
+
+async def test_an_event_whose_id_looks_like_a_key_can_be_read(gateway: Gateway) -> None:
+    for name in ("alpk_", "order-alpk_7", gateway.user):
+        await gateway.send(event(id=name))
+        answer = await gateway.get(f"/v1/events/{name}")
+        assert (answer.status, answer.json()["id"]) == (200, name)
+    other = await gateway.reader_key()
+    (await gateway.get(f"/v1/events/{other}")).problem(400, "key_in_url")
+    (await gateway.get(f"/v1/events?x={other}")).problem(400, "key_in_url")

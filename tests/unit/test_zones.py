@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
-from datetime import UTC, datetime
+import zoneinfo
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import tzdata
 
+from gateway.errors import InvalidRequest
 from gateway.keys import zones
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.policy import Allowed, Denied, decide_grants
 from gateway.keys.stored_grant import read_grant
 
+WINTER = datetime(2026, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC).timestamp()
 
 
@@ -39,12 +44,12 @@ def test_no_file_is_opened_to_evaluate_hours(read: str, monkeypatch: pytest.Monk
         "when": {"hours": "17-18", "tz": "Asia/Kolkata"},
     }  # fmt: skip
     grant = parse_grant(raw) if read == "parsed" else read_grant(msgspec.json.encode(raw))
-    monkeypatch.setattr(zones, "ZoneInfo", no_descriptors)
+    monkeypatch.setattr(zones, "_read", no_descriptors)
     assert isinstance(decide_grants((grant,), "stream", now=NOON), Allowed)
 
 
 def test_utc_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zones, "ZoneInfo", no_descriptors)
+    monkeypatch.setattr(zones, "_read", no_descriptors)
     assert isinstance(decide_grants((stored("UTC"),), "stream", now=NOON), Allowed)
 
 
@@ -65,7 +70,33 @@ def test_a_zone_that_could_not_be_opened_for_want_of_descriptors_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as short:
-        short.setattr(zones, "ZoneInfo", no_descriptors)
+        short.setattr(zones, "_read", no_descriptors)
         grant = stored("Europe/Paris")
         assert decide_grants((grant,), "stream", now=NOON) == Denied("unknown_time_zone")
     assert isinstance(decide_grants((grant,), "stream", now=NOON), Allowed)
+
+
+@pytest.mark.parametrize(
+    "zone",
+    ["localtime", "posixrules", "right/UTC", "posix/Europe/Paris", "Factory", "europe/paris"],
+)
+def test_names_that_mean_another_zone_on_another_machine_are_refused(zone: str) -> None:
+    when = {"hours": "06-20", "tz": zone}
+    with pytest.raises(InvalidRequest, match="time zone"):
+        parse_grant({"actions": ["stream"], "categories": ["**"], "when": when})
+
+
+def test_zones_are_those_of_the_package_whatever_the_machine_has(tmp_path: Path) -> None:
+    (tmp_path / "Europe").mkdir()
+    new_york = Path(tzdata.__file__).parent / "zoneinfo" / "America" / "New_York"
+    (tmp_path / "Europe" / "Paris").write_bytes(new_york.read_bytes())
+    zoneinfo.reset_tzpath([tmp_path])
+    try:
+        assert WINTER.astimezone(zoneinfo.ZoneInfo.no_cache("Europe/Paris")).utcoffset() == (
+            timedelta(hours=-5)
+        )
+        zone = zones.zone_of("Europe/Paris")
+        assert zone is not None
+        assert WINTER.astimezone(zone).utcoffset() == timedelta(hours=1)
+    finally:
+        zoneinfo.reset_tzpath()
