@@ -3,23 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What constraints.txt names up to the end of a section, by its hashes; and the program as it stands.
+install = sed '/^\#@ end of $(1)/,$$d' constraints.txt > $(VENV)/$(1).txt && \
+	$(PIP) install --require-hashes -r $(VENV)/$(1).txt && \
+	$(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run test test-thorough check lint format bench bench-quick clean
+.PHONY: run test test-thorough check lint format bench bench-quick clean lock
 .DEFAULT_GOAL := run
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install -c constraints.txt -e .
+	@$(call install,run)
 	@touch $@
 
 $(VENV)/.made-dev: $(VENV)/.made
-	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(call install,dev)
 	@touch $@
 
 $(VENV)/.made-bench: $(VENV)/.made-dev
-	@$(PIP) install -c constraints.txt -e '.[bench]'
+	@$(call install,bench)
 	@touch $@
 
 run: $(VENV)/.made
@@ -52,3 +56,7 @@ bench-quick: $(VENV)/.made-bench
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info tests/clients/node_modules
+
+lock: $(VENV)/.made
+	@$(PIP) install uv
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/lock.py $(ARGS)

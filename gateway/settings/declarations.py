@@ -86,8 +86,8 @@ class Server:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
         [],
         LIST,
-        "Addresses or networks (CIDR) of the proxies in front, whose X-Forwarded-For is believed; "
-        "from anybody else it is ignored.",
+        "Addresses or networks (CIDR) of the proxies in front, whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed; from anybody else they are ignored.",
         check=check_networks,
     )
     basic: str = setting(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -16,6 +19,8 @@ _PAGE_SIZE = 8192
 # A writer waits for another process that writes. A reader waits for nobody unless a process has
 # the file to itself; what is read often had better fail soon.
 _BUSY_MILLISECONDS = 5000
+_PRIVATE = 0o600
+_LOGGER = logging.getLogger(__name__)
 _BUSY_READER_MILLISECONDS = 1000
 
 
@@ -31,6 +36,7 @@ def open_writer(path: Path, schema: str) -> apsw.Connection:
 
 
 def _open_writer(path: Path, schema: str) -> apsw.Connection:
+    keep_private(path)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(_BUSY_MILLISECONDS)
     connection.pragma("page_size", _PAGE_SIZE)
@@ -41,6 +47,22 @@ def _open_writer(path: Path, schema: str) -> apsw.Connection:
     connection.pragma("journal_size_limit", 64 << 20)
     _migrate(connection, schema, path)
     return connection
+
+
+def keep_private(path: Path) -> None:
+    """Let the user of the program alone read a database, whatever its folder allows others.
+
+    SQLite gives the files beside it the mode of the database.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE))
+        for one in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            if one.exists() and stat.S_IMODE(one.stat().st_mode) & ~_PRIVATE:
+                one.chmod(_PRIVATE)
+                _LOGGER.warning("%s could be read by others; from now on it cannot", one)
+    except OSError:
+        # Somebody else's file, or none that can be written: opening it says what is wrong.
+        return
 
 
 def open_reader(path: Path) -> apsw.Connection:

@@ -7,12 +7,17 @@ the tests that run them. And all of them: what they say of the gateway is so.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +35,7 @@ from gateway.settings.sources import env_name
 from tests.deploy.proxies import DEPLOY, KINDS, Certificate, command, configuration
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.machine_time import patience
+from tests.services.valkey import binary
 
 PROGRAMS = Path(sys.executable).parent
 DATA = "/var/lib/audit-gateway"
@@ -187,13 +193,14 @@ def test_compose_follows_its_specification() -> None:
 
 @pytest.mark.parametrize("service", GATEWAYS, ids=["gateway-1", "gateway-2"])
 def test_composes_gateways_start_with_these_settings(service: dict[str, Any]) -> None:
-    password = re.compile(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}")
+    password = re.compile(r"\$\{(?:POSTGRES|REDIS)_PASSWORD:\?[^}]*\}")
     environment = {
         name: password.sub("0123abcd", text) for name, text in service["environment"].items()
     }
     assert "$" not in "".join(environment.values())
     settings = loaded(environment)
     assert settings.store_url == "postgresql://gateway:0123abcd@postgres/gateway"
+    assert settings.redis.url == "redis://:0123abcd@redis/0"
     [trusted] = settings.server.trusted_proxies
     assert str(trusted.network_address) == address_of("nginx")
     assert parse_duration(service["stop_grace_period"]) > (
@@ -225,6 +232,46 @@ def test_composes_parts_find_each_other() -> None:
         assert services[name]["networks"] == ["store"]
         assert "ports" not in services[name]
     assert all(PLAIN_IMAGE.fullmatch(service["image"]) for service in services.values())
+
+
+def test_composes_redis_asks_for_a_password_that_no_list_of_processes_shows(
+    tmp_path: Path,
+) -> None:
+    shell, option, script = COMPOSE["services"]["redis"]["command"]
+    # Compose makes one dollar of two; a server that is there stands in for Redis.
+    script = script.replace("$$", "$").replace("redis-server", str(binary()))
+    script = f"{script.strip()} --port 0 --unixsocket redis.sock --dir {tmp_path}"
+    process = subprocess.Popen(
+        [shell, option, script], cwd=tmp_path, env={**os.environ, "REDISCLI_AUTH": "0123abcd"},
+        start_new_session=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert asked(tmp_path, b"PING").startswith(b"-NOAUTH")
+        assert asked(tmp_path, b"AUTH 0123abcd") == b"+OK\r\n"
+        arguments = [
+            (Path("/proc") / name / "cmdline").read_bytes()
+            for name in os.listdir("/proc")
+            if name.isdigit() and (Path("/proc") / name / "cmdline").exists()
+        ]
+        assert not [one for one in arguments if b"0123abcd" in one]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def asked(folder: Path, command: bytes) -> bytes:
+    """What a server says to a command, once it listens."""
+    deadline = time.monotonic() + patience(10)
+    while True:
+        # The path of a socket has to be short.
+        with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect("redis.sock")
+                connection.sendall(command + b"\r\n")
+                return connection.recv(1000)
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
 
 
 # Kubernetes

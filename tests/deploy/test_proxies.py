@@ -7,6 +7,7 @@ import gzip
 import http.client
 import io
 import json
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -245,6 +246,7 @@ async def test_tickets_are_for_https_and_in_no_log(proxy: Proxy, tenant: Tenant)
         assert status == 201
         ticket = json.loads(body)["ticket"]
         stream = await client.stream("sse", headers={"Authorization": ""}, ticket=ticket)
+        assert stream.headers["Set-Cookie"].startswith("__Secure-audit_stream_")
         assert "; Secure" in stream.headers["Set-Cookie"]
         await tenant.send(1)
         assert await numbers(stream, 1) == [1]
@@ -258,10 +260,24 @@ async def test_tickets_are_for_https_and_in_no_log(proxy: Proxy, tenant: Tenant)
     assert "alpt_" not in proxy.said
 
 
+def as_written(proxy: Proxy, path: str) -> bytes:
+    """The answer to a path that no client has tidied up."""
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", int(proxy.url.rpartition(":")[2]), context=ssl._create_unverified_context()
+    )
+    connection.request("GET", path)
+    try:
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 async def test_metrics_are_not_for_outside_and_http_leads_to_https(
     proxy: Proxy, tenant: Tenant
 ) -> None:
     async with client_of(proxy, tenant.key()) as client:
+        for path in ("/metrics", "/%6detrics", "/%6D%65trics", "//metrics", "/metrics?x=y"):
+            assert b"audit_gateway_" not in await asyncio.to_thread(as_written, proxy, path), path
         assert (await client.request("GET", "/metrics"))[0] == 404
         assert (await client.request("GET", "/healthz"))[0] == 200
     connection = http.client.HTTPConnection("127.0.0.1", int(proxy.plain_url.rpartition(":")[2]))
