@@ -39,6 +39,7 @@ class End(msgspec.Struct, frozen=True):
 # 1000 and 1012 to 1013 are RFC 6455's and its registry's; 4000 to 4499 mean "come back
 # after a pause", 4500 to 4999 "do not".
 COMPLETE = End(1000, "complete", False)
+CLIENT_CLOSED = End(1000, "client_closed", False)
 GOING_AWAY = End(1001, "going_away", True)
 RESTART = End(1012, "restart", True)
 OVERLOAD = End(1013, "overload", True)
@@ -55,7 +56,7 @@ KEY_EXPIRED = End(4502, "key_expired", False)
 NOT_GRANTED = End(4503, "grants_changed", False)
 KEY_SUSPENDED = End(4504, "key_suspended", False)
 ENDS = (
-    COMPLETE, GOING_AWAY, PROTOCOL_ERROR, INVALID_TEXT, MESSAGE_TOO_BIG, RESTART, OVERLOAD,
+    COMPLETE, CLIENT_CLOSED, GOING_AWAY, PROTOCOL_ERROR, INVALID_TEXT, MESSAGE_TOO_BIG, RESTART, OVERLOAD,
     THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, EVENT_FAILED, KEY_REVOKED,
     KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
-from gateway.encode.wire import LIFETIME_REACHED, OVERTAKEN, End
+from gateway.encode.wire import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
 from gateway.keys.policy import View
 from gateway.live.costly import COSTLY, too_costly
@@ -123,11 +123,11 @@ class Hub:
         self._start_replay(subscription)
 
     def complete_at_head(self, subscription: Subscription) -> None:
-        """End a stream when it has got everything up to now."""
+        """End a stream, whose client has closed its side, when it has got everything up to now."""
         if subscription.state is State.ENDED:
             return
         if subscription.until is None or subscription.until > self.position:
-            subscription.until = self.position
+            subscription.until, subscription.when_complete = self.position, CLIENT_CLOSED
         if subscription.state is State.LIVE:
             self._leave(subscription)
             subscription.state = State.REPLAYING

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.clock import Clock
-from gateway.encode.wire import COMPLETE, EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
+from gateway.encode.wire import EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 from gateway.errors import GatewayError
 from gateway.live.chunks import Chunk, Chunks, EventFailed
 from gateway.live.costly import EXCEEDED
@@ -100,7 +100,7 @@ class _Replay:
             if hub.join(subscription):
                 return
             if self._complete():
-                hub.end(subscription, COMPLETE)
+                hub.end(subscription, subscription.when_complete)
                 return
             if subscription.cursor >= self._target():
                 await self._wait_at_head()

@@ -19,6 +19,7 @@ import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.encode.wire import COMPLETE
 from gateway.keys.use import Use
 from gateway.live.costliness import Costliness
 from gateway.live.interest import Interest
@@ -81,7 +82,7 @@ class Subscription:
     __slots__ = (
         "address", "caught_up", "costly", "counted", "cursor", "interest", "joined_at", "key_id",
         "limit", "opened", "pacing", "place", "sent", "shard", "sink", "skip_gaps", "state", "task",
-        "until",
+        "until", "when_complete",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class Subscription:
         # The offset at which the stream is complete, and the number of events likewise.
         self.until = until
         self.limit = limit
+        self.when_complete = COMPLETE
         self.skip_gaps = skip_gaps
         # Of the peer; some grants count only from certain networks.
         self.address = address

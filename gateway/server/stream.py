@@ -165,11 +165,11 @@ async def _take(
     if view != access.view:
         raise Unavailable("the grants of this key have just changed", code="grants_changed")
     # From here to the end nothing waits: the position is fixed when the first byte goes out.
-    # Whoever has closed their side cannot be told from those who leave: they get what there is.
-    until = context.log.head if half_closed(request) or not query.follow else None
+    until = None if query.follow else context.log.head
     if access.cookie is not None and access.cookie.until:
         until = parse_cursor(access.cookie.until)[1]
     leave = context.connections.keep_place(request)
+    closed = half_closed(request)
     transport = take_over(request)
     if transport is None:
         leave()
@@ -210,6 +210,8 @@ async def _take(
     context.record.note(use)
     subscription.opened = use
     connection.serve(context.hub, subscription)
+    if closed:
+        connection.eof_received()
 
 
 def _tokens(request: web.Request, name: str) -> set[str]:

@@ -43,7 +43,9 @@ async def test_a_stream_is_recorded_when_it_opens_and_with_what_it_delivered_whe
     assert data["ranges"][0]["after"] >= before
     stream.close()
     [closed] = await told(recording, action="stream.closed", resource=about(key))
-    assert closed["reason"] == "client_gone"
+    assert closed["reason"] in ("client_gone", "client_closed"), (
+        "a WebSocket has no half-closed end"
+    )
     assert closed["data"]["events"] == 3
     assert closed["data"]["ranges"][0]["after"] == data["ranges"][0]["after"]
     assert closed["data"]["ranges"][0]["to"] >= sent[-1]
