@@ -32,6 +32,7 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _STRUCTURE = re.compile(rb'["{}\[\],]')
 _ENCODE = msgspec.json.Encoder().encode
 _TENANT = msgspec.json.Decoder(str)
+_WHOLE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _GOOD_TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 _MARK = "truncated"
 _QUOTE = ord('"')
@@ -150,17 +151,19 @@ def _is_too_deep(item: bytes) -> bool:
 
 
 def tenant_of(item: bytes) -> str | None:
-    """The tenant of an item that makes no event, where it can be read."""
-    tenant: str | None = DEFAULT_TENANT
+    """The tenant of an item that makes no event, where it can be read for certain: what is broken
+    off may have had one."""
     if item[:1] != b"{":
         return None
-    for name, value, _ in members_of(item):
-        if name == "tenant":
-            try:
-                tenant = _TENANT.decode(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                return None
-    return tenant if tenant and _GOOD_TENANT.fullmatch(tenant) and tenant != RESERVED else None
+    found = [value for name, value, _ in members_of(item) if name == "tenant"]
+    try:
+        if not found:
+            _WHOLE.decode(item)
+            return DEFAULT_TENANT
+        [tenant] = map(_TENANT.decode, found)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return tenant if _GOOD_TENANT.fullmatch(tenant) and tenant != RESERVED else None
 
 
 def rejected_event(
