@@ -1,0 +1,253 @@
+-- A step looks less: for what is not there not at all, and sorts the rows of one id once.
+
+-- Whether a row whose id is taken is there already. Functions, and no part of the step itself: that
+-- would be prepared for all of this each time, and hardly ever needs it.
+CREATE FUNCTION is_known(
+    of_xid xid8, of_seq bigint, of_batch bigint, of_near bigint, of_key bytea, of_content bytea,
+    of_id text, of_tenant text, of_row_id text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+AS $$
+    SELECT coalesce(
+        (SELECT true FROM sequenced AS known
+          WHERE known.near = of_near AND known.key = of_key
+            AND CASE WHEN known.xid = of_xid AND known.seq = of_seq THEN true
+                     WHEN of_row_id IS NULL THEN
+                        coalesce(known.content = of_content, true)
+                     WHEN of_batch < 0 THEN known.content = of_content OR EXISTS (
+                        SELECT FROM event AS there
+                         WHERE there.xid = known.xid AND there.seq = known.seq
+                           AND there.row_id = of_row_id)
+                     ELSE false END LIMIT 1),
+        (SELECT true FROM renamed
+           JOIN sequenced AS known ON known."offset" = renamed."offset"
+          WHERE renamed.id = of_id AND renamed.tenant = of_tenant AND of_row_id IS NULL
+            AND coalesce(known.content = of_content, true) LIMIT 1),
+        -- From before there were keyed values.
+        (SELECT true FROM sequenced AS known
+          WHERE known.tenant = of_tenant AND known.id = of_id
+            AND (of_row_id IS NULL OR (known.xid = of_xid AND known.seq = of_seq)
+                 OR (of_batch < 0 AND EXISTS (
+                     SELECT FROM event AS there
+                      WHERE there.xid = known.xid AND there.seq = known.seq
+                        AND there.row_id = of_row_id))) LIMIT 1),
+        (SELECT true FROM sequenced AS known
+           JOIN event AS there ON there.xid = known.xid AND there.seq = known.seq
+          WHERE known.tenant = of_tenant AND known.id = of_row_id AND of_batch < 0
+            AND there.row_id = of_row_id LIMIT 1),
+        false)
+$$;
+
+-- Whether an id is taken by a row that stands under another id than it was sent with, or by one
+-- from before there were keyed values.
+CREATE FUNCTION is_taken(of_batch bigint, of_id text, of_tenant text, of_row_id text)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+AS $$
+    SELECT EXISTS (SELECT FROM renamed WHERE id = of_id AND tenant = of_tenant)
+        OR EXISTS (SELECT FROM sequenced WHERE id = of_id AND tenant = of_tenant)
+        OR (of_batch < 0
+            AND EXISTS (SELECT FROM sequenced WHERE id = of_row_id AND tenant = of_tenant))
+$$;
+
+-- The id under which a row goes in whose own is taken.
+CREATE FUNCTION free_id(of_id text, of_tenant text, of_content bytea, of_row_id text) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path FROM CURRENT
+SET enable_seqscan = off
+AS $$
+    SELECT CASE WHEN of_content IS NULL OR EXISTS (
+                    SELECT FROM renamed
+                     WHERE tenant = of_tenant AND id = other_id(of_id, of_content))
+           THEN left(coalesce(of_row_id, of_id), 91) || '~' || gen_random_uuid()
+           ELSE other_id(of_id, of_content) END
+$$;
+
+-- One step: at most `most` committed rows get their offsets, transactions in the order of their
+-- ids and each whole. Without `patient` it returns at once when
+-- another step is running. `first` and `accepted` are the lowest offset and the number of rows of
+-- the batch `mine` that this step placed, `conflicts` are the offsets of those under another id; `more`
+-- says that rows are left; `renamed` is how many rows of a followed table got another id.
+--
+-- An event is a duplicate if its tenant has one of the same id and content; where either has no
+-- content, the id alone decides. A row of a followed table is never sent again: it is one only if
+-- its table was restored (its `batch` is negative) and the same row is there.
+CREATE OR REPLACE FUNCTION sequence(
+    patient boolean, mine bigint, most integer,
+    OUT head bigint, OUT floor bigint, OUT epoch text,
+    OUT first bigint, OUT accepted bigint, OUT more boolean, OUT renamed bigint,
+    OUT conflicts bigint[])
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+-- The tables are large and what is wanted of them is not: indexes always.
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    state step;
+    visible pg_snapshot;
+    beyond xid8;
+    finished xid8[];
+    picked bigint;
+    placed bigint;
+    bytes bigint;
+    recorded_at bigint;
+    last_xid text;
+    last_seq bigint;
+    again_xid xid8[];
+    again_seq bigint[];
+    moved_xid xid8[];
+    moved_seq bigint[];
+    moved_id text[];
+    moved_to bigint[];
+    -- Whether there is anything to be looked for: in nearly all logs there is not.
+    has_others boolean;
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        -- Its snapshot does not tell a transaction's own rows from those of finished ones.
+        RAISE EXCEPTION 'a step needs a transaction of its own';
+    END IF;
+    accepted := 0;
+    more := false;
+    renamed := 0;
+    conflicts := '{}';
+    SELECT log.epoch INTO epoch FROM log;
+    IF NOT take_turn(patient) THEN
+        state := newest_step();
+        head := state.head;
+        floor := state.floor;
+        RETURN;
+    END IF;
+    state := newest_step();
+    head := state.head;
+    floor := state.floor;
+    visible := pg_current_snapshot();
+    beyond := pg_snapshot_xmax(state.snapshot);
+    IF pg_snapshot_xmax(visible) < beyond THEN
+        RAISE EXCEPTION 'the transactions placed last are yet to come: this is a restored database'
+            USING ERRCODE = 'AG001';
+    END IF;
+    finished := ARRAY(SELECT xid FROM pg_snapshot_xip(state.snapshot) AS xid
+                       WHERE pg_visible_in_snapshot(xid, visible));
+    IF pg_snapshot_xmax(visible) = beyond AND finished = '{}' THEN
+        RETURN;
+    END IF;
+
+    has_others := EXISTS (SELECT FROM renamed)
+                  OR EXISTS (SELECT FROM sequenced WHERE id IS NOT NULL);
+
+    -- Never a range from the oldest open transaction on: that grows for as long as it stays open.
+    WITH late AS (
+        SELECT waiting.* FROM unnest(finished) AS done (xid)
+         CROSS JOIN LATERAL (
+            SELECT event.xid, seq, batch, arrived_at, id, tenant, near, key, content, row_id,
+                   octet_length(tail) AS length, has_time
+              FROM event
+             WHERE event.xid = done.xid
+               AND seq > CASE done.xid WHEN state.partial_xid THEN state.partial_seq
+                                       ELSE state.least_seq - 1 END
+             ORDER BY seq LIMIT most
+         ) AS waiting
+         ORDER BY xid, seq LIMIT most
+    ), recent AS (
+        SELECT xid, seq, batch, arrived_at, id, tenant, near, key, content, row_id,
+               octet_length(tail) AS length, has_time
+          FROM event
+         WHERE xid >= beyond AND xid < pg_snapshot_xmax(visible)
+           AND pg_visible_in_snapshot(xid, visible) AND seq >= state.least_seq
+         ORDER BY xid, seq LIMIT most
+    ), candidate AS (
+        SELECT * FROM late UNION ALL SELECT * FROM recent ORDER BY xid, seq LIMIT most
+    ), numbered AS (
+        SELECT *, row_number() OVER (ORDER BY xid, seq) AS nth FROM candidate
+    ), grouped AS (
+        -- All in one sort: of those with one id, the first one, and the first one with the content.
+        SELECT *, row_id IS NOT NULL AS of_table,
+               nth > min(nth) OVER (PARTITION BY tenant, id) AS beside,
+               nth > min(nth) OVER (PARTITION BY tenant, id, content) AS beside_same,
+               bool_or(content IS NULL) OVER (PARTITION BY tenant, id) AS by_id
+          FROM numbered
+    ), compared AS (
+        SELECT *,
+               -- Scalar, so that each is one look into an index.
+               coalesce((SELECT true FROM sequenced AS known
+                          WHERE known.near = it.near AND known.key = it.key LIMIT 1),
+                        CASE WHEN has_others THEN is_taken(batch, id, tenant, row_id) END,
+                        false) AS taken
+          FROM grouped AS it
+    ), judged AS (
+        SELECT *, CASE
+               WHEN NOT of_table AND (beside_same OR (beside AND by_id)) THEN true
+               WHEN NOT taken THEN false
+               ELSE is_known(xid, seq, batch, near, key, content, id, tenant, row_id)
+               END AS again
+          FROM compared AS it
+    ), named AS (
+        SELECT *, CASE
+               WHEN again OR NOT (taken OR beside) THEN id
+               WHEN of_table AND beside_same THEN left(coalesce(row_id, id), 91) || '~' || gen_random_uuid()
+               ELSE free_id(id, tenant, content, row_id) END AS new_id
+          FROM judged AS it
+    ), counted AS (
+        SELECT *, state.head + count(*) FILTER (WHERE NOT again) OVER place AS place,
+               greatest(state.recorded_at, max(arrived_at) FILTER (WHERE NOT again) OVER place)
+                   AS recorded_at,
+               -- The members that are added when it is read are as long as SQLite's adapter stores.
+               state.bytes + sum(length + CASE WHEN has_time THEN 44 ELSE 81 END
+                                 + octet_length(new_id) - octet_length(id))
+                                 FILTER (WHERE NOT again) OVER place AS bytes
+          FROM named
+        WINDOW place AS (ORDER BY nth ROWS UNBOUNDED PRECEDING)
+    ), inserted AS (
+        INSERT INTO sequenced ("offset", xid, seq, recorded_at, bytes, id, tenant, near, key, content)
+        SELECT place, xid, seq, counted.recorded_at, counted.bytes,
+               CASE WHEN key IS NULL THEN new_id END, CASE WHEN key IS NULL THEN tenant END,
+               near, key, content
+          FROM counted WHERE NOT again
+    )
+    SELECT count(*), count(*) FILTER (WHERE NOT again), max(counted.bytes),
+           max(counted.recorded_at),
+           max(xid::text) FILTER (WHERE nth = most), max(seq) FILTER (WHERE nth = most),
+           array_agg(xid) FILTER (WHERE again), array_agg(seq) FILTER (WHERE again),
+           array_agg(xid) FILTER (WHERE new_id <> id), array_agg(seq) FILTER (WHERE new_id <> id),
+           array_agg(new_id) FILTER (WHERE new_id <> id),
+           array_agg(place) FILTER (WHERE new_id <> id),
+           count(*) FILTER (WHERE new_id <> id AND of_table),
+           coalesce(array_agg(place) FILTER (WHERE new_id <> id AND batch = mine), '{}'),
+           min(place) FILTER (WHERE NOT again AND batch = mine),
+           count(*) FILTER (WHERE NOT again AND batch = mine)
+      INTO picked, placed, bytes, recorded_at, last_xid, last_seq, again_xid, again_seq,
+           moved_xid, moved_seq, moved_id, moved_to, renamed, conflicts, first, accepted
+      FROM counted;
+
+    IF picked = 0 AND clock_timestamp() < state.saved_at + interval '1 second' THEN
+        RETURN;
+    END IF;
+    IF again_xid IS NOT NULL THEN
+        PERFORM remove_again(again_xid, again_seq);
+    END IF;
+    IF moved_xid IS NOT NULL THEN
+        PERFORM rename_events(moved_xid, moved_seq, moved_id, moved_to);
+    END IF;
+    more := picked = most;
+    IF more THEN
+        state.snapshot := cut_snapshot(state.snapshot, visible, last_xid::xid8);
+        state.partial_xid := last_xid::xid8;
+        state.partial_seq := last_seq;
+    ELSE
+        state.snapshot := visible;
+        state.partial_xid := NULL;
+        state.partial_seq := NULL;
+    END IF;
+    IF placed > 0 THEN
+        state.head := state.head + placed;
+        state.bytes := bytes;
+        state.recorded_at := recorded_at;
+    END IF;
+    head := state.head;
+    PERFORM save_step(state);
+END $$;
