@@ -201,7 +201,8 @@ class Shard:
         for descriptor, sent in behind:
             subscription = self._direct.pop(descriptor)
             self._buffered[subscription] = None
-            if not subscription.sink.write(data[sent:]):
+            # A view, which tells where in the whole its frames begin.
+            if not subscription.sink.write(memoryview(data)[sent:]):
                 slow.append(subscription)
         for subscription in buffered:
             if not subscription.sink.write(data):

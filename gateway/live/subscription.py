@@ -63,8 +63,11 @@ class Sink(Protocol):
     def vanished(self) -> bool:
         """Whether the peer's system has not answered for so long that it must be gone."""
 
-    def write(self, data: bytes) -> bool:
-        """Hand over bytes, never waiting. False: the peer is too far behind for more."""
+    def write(self, data: bytes | memoryview) -> bool:
+        """Hand over bytes, never waiting. False: the peer is too far behind for more.
+
+        A view is the rest of bytes of which the first part has been written to the socket.
+        """
 
     async def drained(self) -> None:
         """Return when the peer has taken what was written, or is lost."""

@@ -106,7 +106,7 @@ class StreamConnection(asyncio.Protocol):
     def vanished(self) -> bool:
         return has_vanished(self._transport.get_extra_info("socket"))
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes | memoryview) -> bool:
         if self._closing:
             return True
         if self._descriptor < 0:
