@@ -48,6 +48,7 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
     from gateway.keys.explain import explain
     from gateway.keys.named_grant import grants_of_key
     from gateway.keys.question import parse_question
+    from gateway.live.lineage import ended_maker
 
     given = {name: value for name, value in asked.items() if value is not None and value != ()}
     if "resource" in given:
@@ -59,7 +60,8 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
         async with key_store(settings_of(data)) as (store, _, now):
             key = known_key(await store.get(key_id), key_id)
             grants = grants_of_key(key, await all_roles(store))
-            return explain(key, grants, parse_question(given, now))
+            question = parse_question(given, now)
+            return explain(key, grants, question, await ended_maker(store, key, question.now))
 
     found = run(work())
     if as_json:
@@ -86,7 +88,13 @@ def _lines(found: Explanation) -> list[str]:
     if found.throttled_until is not None:
         until = found.public()["throttled_until"]
         lines.append(f"throttled until {until}: a few requests a minute")
+    if found.ended_maker is not None:
+        maker, how = found.ended_maker
+        lines.append(f"makes, resumes and widens nothing: its maker {maker} is {how} (maker_ended)")
     lines += [f"grant {one.name} ({one.grant.effect}) matches" for one in found.grants]
+    named = [*found.grants, *([found.nearest] if found.nearest is not None else [])]
+    for grant in dict.fromkeys(named):
+        lines += [f"  ! {grant.name} {wrong}" for wrong in grant.deviations()]
     for dependence in found.depends:
         values = ", ".join(map(str, dependence.values))
         wants = f"{dependence.member} {'at least ' * (dependence.member == 'severity')}{values}"

@@ -58,7 +58,7 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.keys.past_use import Presence
     from gateway.keys.reader import SEES_EVERYTHING
     from gateway.live.key_review import Patience, key_facts
-    from gateway.live.lineage import line_of
+    from gateway.live.lineage import ended_maker, line_of
     from gateway.live.traces import Traces
     from gateway.store.clock_notes import open_clock
 
@@ -69,9 +69,10 @@ async def _facts(key_id: str, data: str | None) -> Facts:
         trace = await Traces(store).of(key_id)
         line = await line_of(store, key)
         clock = await open_clock(store, SystemClock())
+        ended = await ended_maker(store, key, clock.now())
     async with log_to_read(settings) as log:
         return await key_facts(
-            log, clock, key, grants, line=line, last_use=trace.last_use(),
+            log, clock, key, grants, line=line, ended_maker=ended, last_use=trace.last_use(),
             presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,
             patience=Patience(_SECONDS, _EVENTS),
         )  # fmt: skip

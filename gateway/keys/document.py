@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.clock import format_rfc3339
+from gateway.keys.descent import can_mint
 from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.sentences import denied_duties, grant_sentences, limits_of
@@ -22,7 +23,8 @@ SAMPLES = 10
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a key at `now` (seconds since 1970). `last_use` is
     `{"at", "address", "client"}`, as far as the reader sees it; `line` are the keys that took over
-    from each other, this one among them, the oldest first.
+    from each other, this one among them, the oldest first; `ended_maker` is its nearest maker that
+    has ended, and how.
 
     `unused` are grants that were of no use since `looked_since`, `not_known` those of which the
     reader cannot see whether they were; None: uses were not looked at. `samples` are events as
@@ -33,6 +35,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[NamedGrant, ...]
     now: float
     line: tuple[Key, ...] = ()
+    ended_maker: tuple[str, str] | None = None
     last_use: dict[str, Any] | None = None
     unused: tuple[NamedGrant, ...] | None = None
     not_known: tuple[NamedGrant, ...] = ()
@@ -59,6 +62,7 @@ def as_json(facts: Facts) -> dict[str, Any]:
         "masks": _hidden(facts, "mask"),
         "drops": _hidden(facts, "drop"),
         "grants": [one.public() for one in facts.grants],
+        **({"maker_ended": _maker(*facts.ended_maker)} if facts.ended_maker else {}),
         "rotations": _rotations(facts),
         "last_use": facts.last_use,
         "unused_since": None if facts.unused is None else _time(facts.looked_since),
@@ -81,6 +85,9 @@ def blocks(facts: Facts) -> list[Block]:
         Block("heading", ("What it cannot do",)),
         _sentences(_cannot(facts), ""),
     ]
+    if deviations := _deviations(facts):
+        heading = Block("heading", ("Grants that count otherwise than they are written",))
+        made += [heading, _sentences(deviations, "")]
     if rotations := _rotations(facts):
         lines = [
             f"{one['id']}, made at {one['created_at']}, {one['state']}"
@@ -167,7 +174,25 @@ def _cannot(facts: Facts) -> list[str]:
         if one.grant.effect == "deny"
         for sentence in grant_sentences(one.grant)
     ]
+    if facts.ended_maker and can_mint(one.grant for one in facts.grants):
+        denials.append(_makes_nothing(*facts.ended_maker))
     return denials + limits_of([one.grant for one in facts.grants])
+
+
+def _maker(maker: str, how: str) -> dict[str, str]:
+    return {"maker": maker, "how": how}
+
+
+def _makes_nothing(maker: str, how: str) -> str:
+    return (
+        f"Make, resume or widen keys and roles: the key {maker}, which this key was made with, "
+        f"is {how}."
+    )
+
+
+def _deviations(facts: Facts) -> list[str]:
+    """The grants that were stored before what stands in them was refused."""
+    return [f"{one.name}: {wrong}" for one in facts.grants for wrong in one.deviations()]
 
 
 def _rotations(facts: Facts) -> list[dict[str, Any]]:

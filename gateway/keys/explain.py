@@ -75,6 +75,8 @@ class Explanation(msgspec.Struct, frozen=True):
     """`reason_code` is stable. `nearest` is the grant that would have allowed it first.
 
     Until `throttled_until` (seconds since 1970), what is allowed is allowed a few times a minute.
+    `ended_maker` is who made the key, or its maker, and has ended, and how: then it may revoke and
+    look at keys, but makes, resumes and widens nothing.
     """
 
     allowed: bool
@@ -85,6 +87,7 @@ class Explanation(msgspec.Struct, frozen=True):
     masks: Masks = Masks()
     throttled_until: float | None = None
     depends: tuple[Dependence, ...] = ()
+    ended_maker: tuple[str, str] | None = None
 
     @property
     def decision(self) -> str:
@@ -93,7 +96,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
     def public(self) -> dict[str, Any]:
         """`{"decision", "reason_code", "grants", "nearest", "masks", "drops"}`, and
-        `throttled_until` where it is."""
+        `throttled_until` and `maker_ended` where that is so."""
         shown = {
             "decision": self.decision,
             "reason_code": self.reason_code,
@@ -106,6 +109,9 @@ class Explanation(msgspec.Struct, frozen=True):
             shown["depends_on"] = [one.public() for one in self.depends]
         if self.throttled_until is not None:
             shown["throttled_until"] = format_rfc3339(round(self.throttled_until * 1_000_000))
+        if self.ended_maker is not None:
+            maker, how = self.ended_maker
+            shown["maker_ended"] = {"maker": maker, "how": how}
         return shown
 
     def _nearest(self) -> dict[str, Any] | None:
@@ -116,9 +122,17 @@ class Explanation(msgspec.Struct, frozen=True):
         return {**named, **first, "failed": msgspec.to_builtins(self.failed)}
 
 
-def explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanation:
-    """The decision over `asked`, and what led to it."""
+def explain(
+    key: Key,
+    grants: tuple[NamedGrant, ...],
+    asked: Asked,
+    ended_maker: tuple[str, str] | None = None,
+) -> Explanation:
+    """The decision over `asked`, and what led to it. `ended_maker`: its nearest maker that has
+    ended, and how."""
     found = _explain(key, grants, asked)
+    if found.allowed and asked.action == "keys.admin":
+        found = msgspec.structs.replace(found, ended_maker=ended_maker)
     if key.throttled(asked.now):
         found = msgspec.structs.replace(found, throttled_until=key.throttled_until)
     return found

@@ -25,13 +25,31 @@ class NamedGrant(msgspec.Struct, frozen=True):
         return f"{self.role}/{own}" if self.role else own
 
     def public(self) -> dict[str, Any]:
-        """`{"name", "role", "grant"}`; `role` is left out for the key's own."""
+        """`{"name", "role", "effect", "grant"}`; `role` is left out for the key's own. `problems`
+        say where it counts otherwise than it is written."""
         shown: dict[str, Any] = {"name": self.name}
         if self.grant.id:
             shown["id"] = self.grant.id
         if self.role:
             shown["role"] = self.role
-        return {**shown, "effect": self.grant.effect, "grant": self.grant.shown()}
+        shown |= {"effect": self.grant.effect, "grant": self.grant.shown()}
+        if problems := self.problems():
+            shown["problems"] = problems
+        return shown
+
+    def problems(self) -> list[dict[str, str]]:
+        """Where it counts otherwise than it is written: `{"path", "reason", "means"}` each."""
+        return [
+            {"path": problem.place, "reason": problem.reason, "means": means}
+            for problem, means in self.grant.defects()
+        ]
+
+    def deviations(self) -> list[str]:
+        """The same in words."""
+        return [
+            f"{': '.join(filter(None, (one['path'], one['reason'])))}; {one['means']}"
+            for one in self.problems()
+        ]
 
 
 def named_grants(

@@ -22,6 +22,7 @@ from gateway.keys.simulation import Simulation
 from gateway.keys.token import is_key_id
 from gateway.live.key_review import Patience, Review
 from gateway.live.key_review import simulate as look_back
+from gateway.live.lineage import ended_maker
 from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
@@ -43,7 +44,8 @@ async def explain_access(request: web.Request) -> web.Response:
     body = _object(await json_body(request), _EXPLAIN)
     key = await _key(request, body)
     asked = parse_question(body, context.clock.now())
-    found = explain(key, grants_of_key(key, await all_roles(context)), asked)
+    ended = await ended_maker(context.keyring, key, asked.now)
+    found = explain(key, grants_of_key(key, await all_roles(context)), asked, ended)
     shown = {"key": key.id, "action": asked.action, "at": _time(asked.now), **found.public()}
     return json_response(shown)
 

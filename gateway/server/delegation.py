@@ -6,26 +6,34 @@ What narrows (revoke, suspend) is every administrator's right.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from gateway.errors import Forbidden
 from gateway.keys.covers import uncovered
+from gateway.keys.descent import living
 from gateway.keys.finding import Finding
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 from gateway.keys.limits import exceeded
 from gateway.keys.policy import effective_grants
-from gateway.keys.role import BUILTIN
+from gateway.keys.role import BUILTIN, Role
+from gateway.keys.unreadable import check_readable
 from gateway.live.lineage import ended_maker, is_partial
 from gateway.server.context import Context
+from gateway.store.ports import RoleCheck
 
 
 async def all_roles(context: Context) -> dict[str, tuple[Grant, ...]]:
     """The grants of every role there is, by name."""
-    roles = {**BUILTIN, **await context.key_store.roles()}
-    return {name: role.grants for name, role in roles.items()}
+    return _grants_of(await context.key_store.roles())
 
 
-async def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Grant, ...]) -> None:
-    """Nobody grants what they do not have themselves, nor when their maker can no more."""
+def _grants_of(roles: Mapping[str, Role]) -> dict[str, tuple[Grant, ...]]:
+    return {name: role.grants for name, role in {**BUILTIN, **roles}.items()}
+
+
+async def _refuse_with_ended_maker(context: Context, issuer: Key) -> None:
+    """Nobody grants anything when their maker can no more."""
     ended = await ended_maker(context.keyring, issuer, context.clock.now())
     if ended is not None:
         raise Forbidden(
@@ -34,7 +42,11 @@ async def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Gr
             code="maker_ended",
             maker=ended[0],
         )
-    more = uncovered(context.keyring.grants_of(issuer), wanted)
+
+
+def _refuse_more(having: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> None:
+    """Nobody grants what they do not have themselves."""
+    more = uncovered(having, wanted)
     if more is not None:
         raise Forbidden(
             "this key cannot grant what it does not have; narrow the grant, or use a key that "
@@ -46,7 +58,13 @@ async def refuse_to_pass_on_more(context: Context, issuer: Key, wanted: tuple[Gr
 
 async def refuse_to_hand_on(context: Context, issuer: Key, key: Key) -> None:
     """Nobody makes a key work, or work again, that may do more than theirs, or faster."""
-    await refuse_to_pass_on_more(context, issuer, effective_grants(key, await all_roles(context)))
+    roles = await context.key_store.roles()
+    for name in key.roles:
+        if name in roles:
+            # What it allows is not known, and another version may read it tomorrow.
+            check_readable(roles[name])
+    await _refuse_with_ended_maker(context, issuer)
+    _refuse_more(context.keyring.grants_of(issuer), effective_grants(key, _grants_of(roles)))
     more = exceeded(issuer.limits, key.limits)
     if more is not None:
         raise Forbidden(
@@ -57,22 +75,32 @@ async def refuse_to_hand_on(context: Context, issuer: Key, key: Key) -> None:
         )
 
 
-async def refuse_to_replace_role(
+async def check_of_role(
     context: Context, issuer: Key, name: str, instead: tuple[Grant, ...]
-) -> None:
-    """Nobody overwrites or deletes a role that they could not have made. Nor does anybody take
-    away what a role denies or hides, unless they have all that its keys may then do."""
-    roles = await all_roles(context)
-    await refuse_to_pass_on_more(context, issuer, roles.get(name, ()))
-    if not any(grant.effect == "deny" or grant.fields for grant in roles.get(name, ())):
-        return
-    changed = {**roles, name: instead}
-    now = context.clock.now()
-    for key in await context.key_store.all():
-        if name in key.roles and key.state(now) not in ("revoked", "expired"):
+) -> RoleCheck:
+    """What raises, within the change of a role, if the issuer may not make it.
+
+    Nobody grants by a role what they do not have, nor overwrites or deletes one that they could
+    not have made. Nor does anybody take away what a role denies or hides, unless they have all
+    that its keys may then do.
+    """
+    await _refuse_with_ended_maker(context, issuer)
+    own, now = context.keyring.grants_of(issuer), context.clock.now()
+
+    def check(known: Mapping[str, Role], having: Sequence[Key]) -> None:
+        roles = _grants_of(known)
+        replaced = roles.get(name, ())
+        _refuse_more(own, instead)
+        _refuse_more(own, replaced)
+        if not any(grant.effect == "deny" or grant.fields for grant in replaced):
+            return
+        changed = {**roles, name: instead}
+        for key in living(having, now):
             before, after = effective_grants(key, roles), effective_grants(key, changed)
             if uncovered(before, after) is not None:
-                await refuse_to_pass_on_more(context, issuer, after)
+                _refuse_more(own, after)
+
+    return check
 
 
 async def refuse_to_judge(

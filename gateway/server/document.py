@@ -15,7 +15,7 @@ from gateway.keys.policy import Allowed
 from gateway.keys.reader import Reader
 from gateway.live.floors import find_floors
 from gateway.live.key_review import Patience, key_facts
-from gateway.live.lineage import line_of
+from gateway.live.lineage import ended_maker, line_of
 from gateway.server.accept import quality
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context
@@ -39,6 +39,7 @@ async def document(request: web.Request) -> web.Response:
     reader = await reader_of(request, asking)
     facts = await key_facts(
         context.log, context.clock, key, grants, line=await line_of(context.key_store, key),
+        ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
         last_use=await last_use(context, asking, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
     )  # fmt: skip

@@ -105,6 +105,12 @@ _GRANT_NAMES: Schema = {
     "items": TEXT,
     "description": "Names of grants that were of no use.",
 }
+_MAKER_ENDED = shape(
+    ("maker", "how"),
+    maker={**TEXT, "description": "The nearest of its makers that has ended: with `keys.admin` it "
+           "makes, resumes and widens nothing any more."},
+    how={**TEXT, "description": "Such as revoked, expired or suspended."},
+)  # fmt: skip
 _NOT_KNOWN: Schema = {
     **_GRANT_NAMES,
     "description": "Names of grants of which the asking key may not see whether they were.",
@@ -291,6 +297,7 @@ SCHEMAS: dict[str, Schema] = {
                           "the `patterns` of the grants that want something of it."),
         throttled_until={**MOMENT, "description": "Until then a few requests a minute are let "
                          "through; where the key is throttled."},
+        maker_ended=_MAKER_ENDED,
     ),
     "Proposal": shape(
         ("key",),
@@ -323,7 +330,9 @@ SCHEMAS: dict[str, Schema] = {
         key=named("Key"),
         can=listed(TEXT),
         cannot=listed(TEXT),
-        grants=listed({"type": "object"}),
+        grants=listed({"type": "object"}, description="With `problems` where one counts otherwise "
+                      "than it is written."),
+        maker_ended=_MAKER_ENDED,
         last_use={"type": ["object", "null"]},
         unused_since={"type": ["string", "null"], "format": "date-time"},
         unused=_GRANT_NAMES,

@@ -8,7 +8,7 @@ from gateway.errors import Conflict, NotFound
 from gateway.keys.role import BUILTIN, Role, parse_role
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.delegation import refuse_to_pass_on_more, refuse_to_replace_role
+from gateway.server.delegation import check_of_role
 from gateway.server.problem import json_response
 
 
@@ -32,10 +32,9 @@ async def put(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     minter, _ = await context.authenticator.authorize(request, "keys.admin")
     role = parse_role(request.match_info["name"], await json_body(request))
-    await refuse_to_pass_on_more(context, minter, role.grants)
-    await refuse_to_replace_role(context, minter, role.name, role.grants)
+    check = await check_of_role(context, minter, role.name, role.grants)
     known = role.name in await context.key_store.roles()
-    await context.key_store.put_role(role, minter.id, context.clock.now())
+    await context.key_store.put_role(role, minter.id, context.clock.now(), check=check)
     await context.key_watch.look()
     return json_response(role.public(), status=200 if known else 201)
 
@@ -50,8 +49,8 @@ async def delete(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name in BUILTIN:
         raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
-    await refuse_to_replace_role(context, minter, name, ())
-    having = await context.key_store.delete_role(name, minter.id, context.clock.now())
+    check = await check_of_role(context, minter, name, ())
+    having = await context.key_store.delete_role(name, minter.id, context.clock.now(), check=check)
     if having is None:
         raise _unknown(name)
     await context.key_watch.look()

@@ -18,6 +18,15 @@ from gateway.keys.operator import Operator
 from gateway.keys.role import Role
 from gateway.match.scope import Scope
 
+# Raises if a role must not be changed. It is given every role that was put, and the keys that name
+# the one to be changed, as they are when it is: no key gets the role in between.
+RoleCheck = Callable[[Mapping[str, Role], Sequence[Key]], None]
+
+
+def allow_any(roles: Mapping[str, Role], having: Sequence[Key]) -> None:
+    """For who may do everything."""
+
+
 # The code of the trouble that does not pass: what is there is another log than the one opened.
 REPLACED = "log_replaced"
 
@@ -253,16 +262,18 @@ class KeyStore(Protocol):
         """Replace several keys in one change: `change` is given all keys, and gives those that
         shall be other. What it raises leaves everything as it was."""
 
-    async def put_role(self, role: Role, by: str | Operator = "", at: float = 0.0) -> list[str]:
+    async def put_role(
+        self, role: Role, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+    ) -> list[str]:
         """Add a role, or replace the one of that name. `by`: a kid, a program's name, or who runs
         the command line. Keys that name a role which was not there lose its name first, in the
-        same change: their ids."""
+        same change: their ids. What `check` raises leaves everything as it was."""
 
     async def delete_role(
-        self, name: str, by: str | Operator = "", at: float = 0.0
+        self, name: str, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str] | None:
         """Remove a role, and its name from the keys that have it, in one change: their ids. None if
-        there is none such."""
+        there is none such. What `check` raises leaves everything as it was."""
 
     async def roles(self) -> dict[str, Role]:
         """Every role that was put, by name."""

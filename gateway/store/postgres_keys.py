@@ -17,7 +17,7 @@ from gateway.keys.operator import Operator
 from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import encode_key, encode_role
 from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
-from gateway.store.ports import Noting
+from gateway.store.ports import Noting, RoleCheck, allow_any
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
 
 _ENCODER = msgspec.json.Encoder()
@@ -108,13 +108,15 @@ class PostgresKeys:
                 for key in change(list(known.values()))
             ]
 
-    async def put_role(self, role: Role, by: str | Operator = "", at: float = 0.0) -> list[str]:
-        return await self._change_role(role.name, role, by, at) or []
+    async def put_role(
+        self, role: Role, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+    ) -> list[str]:
+        return await self._change_role(role.name, role, by, at, check) or []
 
     async def delete_role(
-        self, name: str, by: str | Operator = "", at: float = 0.0
+        self, name: str, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str] | None:
-        return await self._change_role(name, None, by, at)
+        return await self._change_role(name, None, by, at, check)
 
     async def roles(self) -> dict[str, Role]:
         _, roles = await self.roles_since(-1)
@@ -222,7 +224,7 @@ class PostgresKeys:
             yield connection
 
     async def _change_role(
-        self, name: str, role: Role | None, by: str | Operator, at: float
+        self, name: str, role: Role | None, by: str | Operator, at: float, check: RoleCheck
     ) -> list[str] | None:
         async with self._changing("the role was not changed") as connection:
             known = await _role_document(connection, name)
@@ -230,6 +232,9 @@ class PostgresKeys:
                 check_readable(read_role(name, known))
             elif role is None:
                 return None
+            keys = map(_key, await connection.fetch(_SELECT))
+            having = [key for key in keys if name in key.roles]
+            check(await _roles(connection), having)
             version: int = await connection.fetchval(
                 "UPDATE role_version SET version = version + 1 RETURNING version"
             )
@@ -240,11 +245,10 @@ class PostgresKeys:
                 b"" if role is None else encode_role(role),
                 version,
             )
-            rows = [] if role is not None and known else await connection.fetch(_SELECT)
-            having = [key for key in map(_key, rows) if name in key.roles]
-            for key in having:
+            losing = [] if role is not None and known else having
+            for key in losing:
                 await _update(connection, lifecycle.without_role(key, name, at, by))
-            ids = [key.id for key in having]
+            ids = [key.id for key in losing]
             await _keep(connection, role_change(name, version, role, by, at=at, keys=ids))
         return ids
 
@@ -270,6 +274,11 @@ async def _update(connection: asyncpg.Connection, key: Key) -> Key:
 
 async def _has_role(connection: asyncpg.Connection, name: str) -> bool:
     return bool(await _role_document(connection, name))
+
+
+async def _roles(connection: asyncpg.Connection) -> dict[str, Role]:
+    rows = await connection.fetch("SELECT name, document FROM role WHERE document <> ''")
+    return {row["name"]: read_role(row["name"], row["document"]) for row in rows}
 
 
 async def _role_document(connection: asyncpg.Connection, name: str) -> bytes:

@@ -23,7 +23,7 @@ from gateway.keys.operator import Operator
 from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import encode_key, encode_role
 from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
-from gateway.store.ports import Noting
+from gateway.store.ports import Noting, RoleCheck, allow_any
 from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads
@@ -123,13 +123,15 @@ class SqliteKeys:
 
         return await _on(self._changing, work, "the keys were not changed")
 
-    async def put_role(self, role: Role, by: str | Operator = "", at: float = 0.0) -> list[str]:
-        return await self._change_role(role.name, role, by, at) or []
+    async def put_role(
+        self, role: Role, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+    ) -> list[str]:
+        return await self._change_role(role.name, role, by, at, check) or []
 
     async def delete_role(
-        self, name: str, by: str | Operator = "", at: float = 0.0
+        self, name: str, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str] | None:
-        return await self._change_role(name, None, by, at)
+        return await self._change_role(name, None, by, at, check)
 
     async def roles(self) -> dict[str, Role]:
         _, roles = await self.roles_since(-1)
@@ -237,7 +239,7 @@ class SqliteKeys:
             thread.close()
 
     async def _change_role(
-        self, name: str, role: Role | None, by: str | Operator, at: float
+        self, name: str, role: Role | None, by: str | Operator, at: float, check: RoleCheck
     ) -> list[str] | None:
         def work(connection: apsw.Connection) -> list[str] | None:
             with writing(connection):
@@ -246,6 +248,8 @@ class SqliteKeys:
                     check_readable(read_role(name, known))
                 elif role is None:
                     return None
+                having = [key for key in _select(connection, "") if name in key.roles]
+                check(_roles(connection), having)
                 row: Any = connection.execute(
                     "UPDATE role_version SET version = version + 1 RETURNING version"
                 ).fetchone()
@@ -253,11 +257,10 @@ class SqliteKeys:
                 connection.execute(
                     "INSERT OR REPLACE INTO role VALUES (?, ?, ?)", (name, document, row[0])
                 )
-                having = [] if role is not None and known else _select(connection, "")
-                having = [key for key in having if name in key.roles]
-                for key in having:
+                losing = [] if role is not None and known else having
+                for key in losing:
                     _update(connection, lifecycle.without_role(key, name, at, by))
-                ids = [key.id for key in having]
+                ids = [key.id for key in losing]
                 _keep(connection, role_change(name, row[0], role, by, at=at, keys=ids))
             return ids
 
@@ -291,6 +294,11 @@ def _update(connection: apsw.Connection, key: Key) -> None:
 
 def _has_role(connection: apsw.Connection, name: str) -> bool:
     return bool(_role_document(connection, name))
+
+
+def _roles(connection: apsw.Connection) -> dict[str, Role]:
+    rows: list[Any] = connection.execute("SELECT name, document FROM role").fetchall()
+    return {name: read_role(name, document) for name, document in rows if document}
 
 
 def _role_document(connection: apsw.Connection, name: str) -> bytes:

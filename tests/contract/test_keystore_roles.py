@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -67,6 +67,34 @@ async def test_that_a_role_was_taken_out_is_recorded_of_the_role_and_of_each_key
     assert of_key.by == of_role.by == "cli:ada"
     assert of_key.operator == of_role.operator == OPERATOR
     assert of_key.at == of_role.at == NOW + 1
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_whether_a_role_may_change_is_looked_at_in_the_same_change(
+    keys: KeyStore, deleted: bool
+) -> None:
+    await keys.put_role(Role(name="soc", grants=(GRANT,)))
+    await keys.put_role(Role(name="other"))
+    await keys.create(key(A, roles=("soc",)))
+    await keys.create(key(B, roles=("other",)))
+    seen: list[tuple[set[str], list[str]]] = []
+
+    def refuse(roles: Mapping[str, Role], having: Sequence[Key]) -> None:
+        seen.append((set(roles), [one.id for one in having]))
+        assert roles["soc"].grants == (GRANT,)
+        raise Conflict("not this one")
+
+    version, _ = await keys.roles_since(-1)
+    changing = (
+        keys.delete_role("soc", check=refuse)
+        if deleted
+        else keys.put_role(Role(name="soc"), check=refuse)
+    )
+    with pytest.raises(Conflict, match="not this one"):
+        await changing
+    assert seen == [({"soc", "other"}, [A])]
+    assert await keys.roles_since(version) == (version, {})
+    assert await roles_of(keys, A) == ("soc",)
 
 
 async def test_a_key_that_names_a_role_that_is_not_there_is_refused(keys: KeyStore) -> None:
