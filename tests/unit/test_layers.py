@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -224,3 +225,9 @@ def test_every_package_is_one_and_has_a_layer() -> None:
     assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
     unplaced = [module for module in MODULES if layer_of(module) == UNPLACED]
     assert not unplaced, "give them a layer in the design and here"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    names = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    twice = [name for name, files in names.items() if files > 1]
+    assert not twice, "pytest imports a test file by its name alone, and would collect none at all"
