@@ -24,6 +24,7 @@ Network = IPv4Network | IPv6Network
 MAPPED = IPv6Network("::ffff:0:0/96")
 # A port behind an address, or an obfuscated one (RFC 7239, section 6.2).
 _PORT = re.compile(r"[0-9]{1,5}|_[A-Za-z0-9._-]+", re.ASCII)
+_MOST_KEPT = 128
 _HOW = "write it like 10.1.0.0/16, 10.1.2.3 or 2001:db8::/64"
 
 
@@ -32,6 +33,11 @@ def parse_address(text: str) -> Address | None:
 
     Numbers with leading zeros are octal to some programs and decimal to others: no address.
     """
+    # Asked several times for each request; what is longer is none, and would only take memory.
+    return _parsed_address(text) if len(text) <= _MOST_KEPT else _parse_address(text)
+
+
+def _parse_address(text: str) -> Address | None:
     text = text.strip(" \t")
     if text.startswith("["):
         text, closed, port = text[1:].partition("]")
@@ -48,6 +54,9 @@ def parse_address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+_parsed_address = lru_cache(4096)(_parse_address)
 
 
 def parse_network(text: str) -> Network:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from aiohttp import web
 
 from gateway.network import Network, parse_address
@@ -22,8 +24,10 @@ def client_address(request: web.Request) -> str | None:
     peer = request.remote
     trusted = request.app[TRUSTED_PROXIES]
     client = None if peer is None else parse_address(peer)
-    if not trusted or client is None:
-        return None if client is None else str(client)
+    if peer is None or client is None:
+        return None
+    if not trusted:
+        return _spelled(peer)
     # Proxies append to the header or add another of its name: RFC 9110, section 5.3.
     lines = request.headers.getall("X-Forwarded-For", [])
     hops = [hop.strip() for line in lines for hop in line.split(",")]
@@ -32,6 +36,12 @@ def client_address(request: web.Request) -> str | None:
             break
         client = parse_address(hop)
     return None if client is None else str(client)
+
+
+@lru_cache(4096)
+def _spelled(peer: str) -> str:
+    """The address of a peer, as all of them are written."""
+    return str(parse_address(peer))
 
 
 def is_secure(request: web.Request) -> bool:

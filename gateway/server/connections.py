@@ -63,6 +63,7 @@ class Connections:
         self.unfinished = 0
         self._most_unfinished = all_heads_bytes
         self._trusted = trusted
+        self.trusts_proxies = bool(trusted)
         self._of_address: Counter[str] = Counter()
         self._heads: dict[Peer, int] = {}
         # Ordered: the oldest first.
@@ -201,6 +202,8 @@ def bounding(connections: Connections) -> Middleware:
                 code=_CODE,
                 retry_after=5,
             )
+        if not connections.trusts_proxies:
+            return await handler(request)
         with connections.forwarded(request):
             return await handler(request)
 

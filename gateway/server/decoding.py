@@ -14,7 +14,7 @@ from gateway.event import Draft
 from gateway.ingest.decode import decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
-from gateway.ingest.split import pieces_of
+from gateway.ingest.split import pieces_of, split_body
 
 T = TypeVar("T")
 
@@ -40,6 +40,11 @@ class Decoder:
 
         Raises `InvalidEvents` with every refusal.
         """
+        if len(body) <= _SLICE_BYTES:
+            items = split_body(body, lines=lines, most=most)
+            if len(items) <= _SLICE_EVENTS:
+                # One slice, before which nobody has to have a turn.
+                return decode_events(items, new_ids(self._now), mapped=mapped)
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
         decode = partial(decode_events, new_id=new_ids(self._now), mapped=mapped)

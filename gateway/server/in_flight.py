@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 from aiohttp import web
 
@@ -17,12 +16,9 @@ from gateway.errors import TooManyRequests, Unavailable
 _CODE = "too_many_bytes_in_flight"
 
 
-@runtime_checkable
-class Holder(Protocol):
-    """A connection, as this module sees it."""
-
-    def hold(self, release: Callable[[], None]) -> None:
-        """Call `release` when the request has been answered, or the connection is lost."""
+# Of a connection: calls what it is given when the request has been answered, or the connection is
+# lost.
+Holder = Callable[[Callable[[], None]], None]
 
 
 class InFlight:
@@ -38,9 +34,9 @@ class InFlight:
     def of(self, request: web.Request, key_id: str) -> Holding:
         """What a request of a key holds until it has been answered."""
         holding = Holding(self, key_id)
-        protocol = request.protocol
-        if isinstance(protocol, Holder):
-            protocol.hold(holding.release)
+        holder: Holder | None = getattr(request.protocol, "hold", None)
+        if holder is not None:
+            holder(holding.release)
         return holding
 
     def fits(self, key_id: str, size: int) -> bool:
