@@ -7,12 +7,14 @@ is not.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from gateway.keys.grant import Grant
 from gateway.keys.mask import Masks
 from gateway.match.overlap import category_in_reach, patterns_overlap
+from gateway.match.pattern import END, Tree, segment_tree
 from gateway.match.scope import RESERVED, SEPARATORS, Scope
+
+_tree = lru_cache(4096)(segment_tree)
 
 
 def uncovered(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Grant | None:
@@ -120,22 +122,7 @@ def _missing(outer: Scope, member: str, wanted: tuple[str, ...]) -> tuple[str, .
     return tuple(missing)
 
 
-_END = None  # no segment of a pattern
-
-
-@lru_cache(1024)
-def _tree(patterns: tuple[str, ...], separator: str) -> dict[str | None, Any]:
-    """The patterns by their segments, so that hundreds are compared with one at once."""
-    tree: dict[str | None, Any] = {}
-    for pattern in patterns:
-        node = tree
-        for segment in pattern.split(separator):
-            node = node.setdefault(segment, {})
-        node[_END] = {}
-    return tree
-
-
-def _reaches(tree: dict[str | None, Any], inner: list[str]) -> bool:
+def _reaches(tree: Tree, inner: list[str]) -> bool:
     """Whether one of the patterns covers the inner one."""
     nodes = [tree]
     for segment in inner:
@@ -147,4 +134,4 @@ def _reaches(tree: dict[str | None, Any], inner: list[str]) -> bool:
         nodes = [node[name] for node in nodes for name in names if name in node]
         if not nodes:
             return False
-    return any("**" in node or _END in node for node in nodes)
+    return any("**" in node or END in node for node in nodes)

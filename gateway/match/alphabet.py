@@ -59,6 +59,19 @@ ALPHABETS = {
         "/", re.compile(URN_CHARACTERS), LONGEST_URN, "characters that can be printed"
     ),
 }  # fmt: skip
+
+
+def _ordinary(alphabet: Alphabet) -> re.Pattern[str]:
+    """What most patterns are made of: nothing has to be said of these, which are checked at once.
+
+    Segments that are not empty, whole wildcards among them, and `**` at the end alone.
+    """
+    between = re.escape(alphabet.separator)
+    segment = rf"(?:(?:(?![{between}*]){alphabet.character.pattern})++|\*(?!\*))"
+    return re.compile(rf"(?:{segment}{between})*+(?:{segment}|\*\*)", re.ASCII)
+
+
+_ORDINARY = {member: _ordinary(alphabet) for member, alphabet in ALPHABETS.items()}
 # What stands before the first segment of a URI: `s3://bucket/key`, `file:///etc/passwd`.
 _URI = re.compile(r"(?:file:///|[A-Za-z][A-Za-z0-9+.-]*://)", re.ASCII)
 
@@ -71,6 +84,8 @@ def check_member_pattern(member: str, pattern: str) -> None:
             raise _invalid(f"{pattern!r} is none of {', '.join(OUTCOMES)}", 1)
         return
     alphabet = ALPHABETS[member]
+    if len(pattern) <= alphabet.longest and _ORDINARY[member].fullmatch(pattern):
+        return
     check_pattern(pattern, alphabet.separator)
     for column, character in enumerate(pattern, 1):
         if character not in ("*", alphabet.separator) and not alphabet.character.match(character):
