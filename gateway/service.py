@@ -193,7 +193,7 @@ async def _start_parts(
         key_store, writer, hub, watchdog.traces, clock, settings.keys.expiry_warnings
     )
     key_events.on_command = watchdog.operators.see
-    key_watch.listeners.append(key_events.take)
+    key_watch.listeners += [key_events.take, watchdog.stored_defects.take]
     pepper_watch = PepperWatch(keyring, clock)
     key_watch.listeners.append(pepper_watch.take)
     stack.push_async_callback(key_events.close)

@@ -14,6 +14,8 @@ VOLUME = "volume"
 REQUEST_VOLUME = "request_volume"
 # And what is not about use: grants that were stored before what stands in them was refused.
 INVALID_GRANT = "invalid_grant"
+# What is stored of a key, or of a role of it, cannot be read: it may do nothing.
+UNREADABLE = "unreadable"
 # Of the gateway itself, and of no key: its wall clock was set.
 CLOCK_JUMP = "clock_jump"
 # An event could not be delivered to a key.
@@ -22,7 +24,7 @@ SIGNALS = (
     "denials", "forbidden_categories", "probing", "out_of_scope", "rate_limited", "wrong_secret",
     "dormant_woke", "new_network", "revoked_presented", "drained_presented", "deep_replay",
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
-    INVALID_GRANT, CLOCK_JUMP, EVENT_FAILED,
+    INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

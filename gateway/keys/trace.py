@@ -125,7 +125,8 @@ class News:
             if use.address:
                 network = network_of(use.address)
                 self.home = self.home or network
-                self.networks[network] = max(use.at, self.networks.get(network, use.at))
+                if len(self.networks) < MOST_NETWORKS or network in self.networks:
+                    self.networks[network] = max(use.at, self.networks.get(network, use.at))
                 self.urgent = self.urgent or known is None or network not in known.networks
         for category in use.forbidden:
             self._remember(self.forbidden, category, use.at)
@@ -160,15 +161,18 @@ class News:
         later.address, later.client = later.address or self.address, later.client or self.client
         later.created_at = self.created_at or later.created_at
         later.predecessor = self.predecessor or later.predecessor
-        later.networks = _latest(self.networks, later.networks)
+        later.networks = _newest(_latest(self.networks, later.networks), MOST_NETWORKS)
         later.home = self.home or later.home
         later.deepest = max(self.deepest, later.deepest)
         later.refusals += self.refusals
         later.denials = [*self.denials, *later.denials][-MOST_REMEMBERED:]
-        later.forbidden = _latest(self.forbidden, later.forbidden)
-        later.probed = _latest(self.probed, later.probed)
-        later.out_of_scope = _latest(self.out_of_scope, later.out_of_scope)
-        later.limited = _added(self.limited, later.limited)
+        later.out_of_scope = _newest(
+            _latest(self.out_of_scope, later.out_of_scope), MOST_REMEMBERED
+        )
+        for name in ("forbidden", "probed", "out_of_scope"):
+            times = _latest(getattr(self, name), getattr(later, name))
+            setattr(later, name, _newest(times, MOST_REMEMBERED))
+        later.limited = _last_minutes(_added(self.limited, later.limited))
         later.wrong += self.wrong
         later.claims = [*self.claims, *later.claims][-MOST_REMEMBERED:]
         later.claimed_from = later.claimed_from or self.claimed_from

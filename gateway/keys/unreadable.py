@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:
         return decode_key(document, digest, revision)
     except (msgspec.MsgspecError, UnicodeError, ValueError, TypeError) as error:
         known = _members(document)
-        _LOGGER.warning("the key %s cannot be read, and may do nothing: %s", key_id, error)
+        _warn("the key %s cannot be read, and may do nothing: %s", key_id, error, document)
         return UnreadableKey(
             id=key_id,
             digest=digest,
@@ -75,7 +76,7 @@ def read_role(name: str, document: bytes) -> Role:
     try:
         return decode_role(document)
     except (msgspec.MsgspecError, UnicodeError, ValueError, TypeError) as error:
-        _LOGGER.warning("the role %s cannot be read; its keys may do nothing: %s", name, error)
+        _warn("the role %s cannot be read; its keys may do nothing: %s", name, error, document)
         return UnreadableRole(name=name, grants=(_DENIES_ALL,), why=_why(error))
 
 
@@ -105,6 +106,16 @@ def check_readable(found: Key | Role) -> None:
             f"it is: change it with the version that wrote it ({found.unreadable})",
             code=f"{kind}_unreadable",
         )
+
+
+def _warn(text: str, name: str, error: Exception, document: bytes) -> None:
+    """Once for each version of a row: rows are read again and again."""
+    _warn_of_version(text, name, _why(error), hashlib.sha256(document).digest())
+
+
+@lru_cache(1024)
+def _warn_of_version(text: str, name: str, why: str, version: bytes) -> None:
+    _LOGGER.warning(text, name, why)
 
 
 def _why(error: Exception) -> str:

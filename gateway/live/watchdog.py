@@ -16,15 +16,21 @@ import msgspec
 from gateway.clock import Clock
 from gateway.errors import Conflict, GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.finding import EVENT_FAILED, INVALID_GRANT, REQUEST_VOLUME, VOLUME, Finding
-from gateway.keys.grant import defects_in
+from gateway.keys.finding import (
+    EVENT_FAILED,
+    INVALID_GRANT,
+    REQUEST_VOLUME,
+    UNREADABLE,
+    VOLUME,
+    Finding,
+)
 from gateway.keys.key import Key
-from gateway.keys.role import BUILTIN
 from gateway.keys.signals import Sign
 from gateway.keys.use import Use
 from gateway.live.findings import Findings
 from gateway.live.hub import Hub
 from gateway.live.operators import Operators
+from gateway.live.stored_defects import StoredDefects
 from gateway.live.traces import Traces
 from gateway.live.volumes import Volumes
 from gateway.store.ports import KeyStore
@@ -36,7 +42,7 @@ _PRUNE_SECONDS = 3600
 _GRACE_SECONDS = 5
 # What was found and could not be dealt with yet; beyond that the oldest go.
 _MOST_WAITING = 10_000
-_MOST_PROBLEMS = 20
+_WITHOUT_REACTION = (VOLUME, REQUEST_VOLUME, INVALID_GRANT, UNREADABLE)
 _LOGGER = logging.getLogger(__name__)
 _BY = "gateway"
 
@@ -65,6 +71,7 @@ class Watchdog:
     ) -> None:
         self.traces = Traces(store, exists)
         self.operators = Operators(store)
+        self.stored_defects = StoredDefects(store)
         self.findings = findings
         self._store = store
         self._hub = hub
@@ -105,20 +112,8 @@ class Watchdog:
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def begin(self) -> None:
-        """Name the keys that have grants which would be refused today; once, at the start."""
+        """Take up what was found before."""
         await self.findings.begin()
-        roles = {**BUILTIN, **await self._store.roles()}
-        now = self._clock.now()
-        for key in await self._store.all():
-            if key.state(now) in ("revoked", "expired"):
-                continue
-            wrong = defects_in(key.grants)
-            for name in key.roles:
-                if name in roles:
-                    wrong += defects_in(roles[name].grants, f"{name}: grants")
-            if wrong:
-                sign = Sign(INVALID_GRANT, now, data={"problems": wrong[:_MOST_PROBLEMS]})
-                self._signs.append((sign, key.id, ""))
 
     async def look(self) -> None:
         """Judge what is new."""
@@ -136,6 +131,7 @@ class Watchdog:
         for judged in await self.traces.flush(everything=everything):
             self._signs += [(sign, judged.key_id, judged.address) for sign in judged.signs]
         self._signs += [(sign, "", "") for sign in await self.operators.flush()]
+        self._signs += [(sign, key, "") for key, sign in await self.stored_defects.look(now)]
         await self._act()
         await self.findings.tell()
         if abs(now - self._prune_at) >= _PRUNE_SECONDS:
@@ -176,9 +172,9 @@ class Watchdog:
                 _LOGGER.warning(
                     "unusual activity: %s of %s", sign.signal, key_id or address or sign.operator
                 )
-            # Volumes are a likelihood only, a grant is nothing that a key does, and who shows no
-            # key has none that could be taken away.
-            if sign.signal not in (VOLUME, REQUEST_VOLUME, INVALID_GRANT) and key_id:
+            # Volumes are a likelihood only, what is stored is nothing that a key does, and who
+            # shows no key has none that could be taken away.
+            if sign.signal not in _WITHOUT_REACTION and key_id:
                 self._reactions.append((sign.signal, key_id))
         while self._reactions:
             await self._react(*self._reactions[0])

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import Conflict
 from gateway.ingest.own import KEYS, own_event
-from gateway.keys import lifecycle
+from gateway.keys import lifecycle, unreadable
 from gateway.keys.change import Change
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
@@ -39,6 +39,12 @@ def key(key_id: str, **members: Any) -> Key:
 def decided(keyring: Keyring, found: Key | None) -> Allowed | Denied:
     assert found is not None
     return keyring.decide(found, "stream", None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_said() -> None:
+    """Each version of a row is warned of once in a process."""
+    unreadable._warn_of_version.cache_clear()
 
 
 @pytest.fixture
@@ -126,3 +132,20 @@ async def test_a_change_that_cannot_be_read_is_recorded_as_it_is_and_holds_up_no
     )  # fmt: skip
     await keys.mark_recorded(list(changes))
     assert await keys.unrecorded(10) == {}
+
+
+async def test_each_version_of_a_row_that_cannot_be_read_is_warned_of_once(
+    keys: KeyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    await keys.create(key("aaaaaaaaaaaa", purpose=NEWER))
+    await keys.put_role(Role(name="team", description=NEWER))
+    unreadable._warn_of_version.cache_clear()
+    caplog.clear()
+    for _ in range(3):
+        await keys.all()
+        await keys.get("aaaaaaaaaaaa")
+        await keys.roles()
+    assert [record.name for record in caplog.records] == ["gateway.keys.unreadable"] * 2
+    await keys.create(key("bbbbbbbbbbbb", purpose=NEWER))
+    await keys.all()
+    assert len(caplog.records) == 3

@@ -19,6 +19,7 @@ from gateway.keys.signals import Sign
 from gateway.keys.stored_grant import read_grant
 from gateway.keys.use import CLOSED, DENIED, PULLED, Use
 from gateway.live.findings import Findings
+from gateway.live.keyring import Changes
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import State
 from gateway.live.watchdog import Reaction, Watchdog
@@ -123,13 +124,61 @@ async def test_a_key_with_a_stored_grant_that_would_be_refused_is_a_finding(
     await watched.store.put_role(Role(name="team", grants=(stored,)))
     await watched.store.create(key("C" * 12, roles=("team",)))
     await watched.store.create(key("D" * 12, grants=(stored,), revoked_at=NOW))
-    await watched.dog.begin()
     await watched.step()
     found = {one.key: one for one in await watched.findings.all()}
     assert {one.signal for one in found.values()} == {"invalid_grant"}
     assert {name: one.data["problems"][0]["path"] for name, one in found.items()} == {
         "B" * 12: "grants[0].tenants", "C" * 12: "team: grants[0].tenants",
     }  # fmt: skip
+
+
+async def test_keys_that_change_to_what_would_be_refused_or_cannot_be_read_are_findings(
+    watched: Watched,
+) -> None:
+    """Another version has written them, or a backup was restored."""
+    plain = read_grant(b'{"actions":["pull"],"categories":["auth"]}')
+    await watched.store.put_role(Role(name="team", grants=(plain,)))
+    await watched.store.create(key("B" * 12, roles=("team",)))
+    await watched.step()
+    assert await watched.found() == []
+    stored = read_grant(b'{"id":"g","actions":["pull"],"categories":["auth"],"tenants":[]}')
+    await watched.store.create(wrong := key("C" * 12, grants=(stored,)))
+    newer: Any = {"en": "name"}
+    await watched.store.create(key("D" * 12, purpose=newer))
+    watched.dog.stored_defects.take(Changes([wrong, key("D" * 12)], frozenset()))
+    await watched.step()
+    assert sorted(await watched.found()) == [("invalid_grant", 1), ("unreadable", 1)]
+    await watched.store.put_role(Role(name="team", description=newer))
+    watched.dog.stored_defects.take(Changes([], frozenset({"team"})))
+    await watched.step()
+    found = {one.key: one for one in await watched.findings.all()}
+    assert found["B" * 12].data["roles"] == ["team"]
+    # What is known already is not found again with each change.
+    watched.dog.stored_defects.take(Changes([wrong], frozenset({"team"})))
+    await watched.step()
+    assert {one.count for one in await watched.findings.all()} == {1}
+
+
+async def test_what_is_seen_of_a_key_stays_bounded_while_the_store_is_away(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(watched.store, "update_notes", away)
+    for number in range(40):
+        for n in range(20):
+            name = f"{number}-{n}"
+            address = f"2001:db8:{number:x}{n:02x}::1"
+            watched.use(
+                forbidden=(name,), probed=(f"tenant:{name}",), out_of_scope=(name,), address=address
+            )
+        with pytest.raises(Unavailable):
+            await watched.step()
+    news = watched.dog.traces._news[K]
+    for values in (news.forbidden, news.probed, news.out_of_scope):
+        assert len(values) <= 16
+    assert len(news.networks) <= 64
 
 
 async def test_a_finding_that_counts_on_is_told_of_now_and_then(watched: Watched) -> None:

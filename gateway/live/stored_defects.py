@@ -1,0 +1,88 @@
+"""Keys that are not read as they are written, as findings: at the start, and when they change.
+
+Another version, or a backup that is restored, may write such a key or role at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.keys.finding import INVALID_GRANT, UNREADABLE
+from gateway.keys.grant import defects_in
+from gateway.keys.key import Key
+from gateway.keys.role import BUILTIN, Role
+from gateway.keys.signals import Sign
+from gateway.live.keyring import Changes
+from gateway.store.ports import KeyStore
+
+# Of one key.
+_MOST_PROBLEMS = 20
+_Data = dict[str, Any]
+
+
+class StoredDefects:
+    """Listens to what changes in the key store. Each defect of a key gives one sign per process."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+        # The keys to be looked at; None: all of them.
+        self._waiting: dict[str, None] | None = None
+        self._named: dict[str, dict[str, _Data]] = {}
+
+    def take(self, changes: Changes) -> None:
+        """Something has changed in the key store."""
+        if changes.roles:
+            self._waiting = None
+        elif self._waiting is not None:
+            self._waiting.update(dict.fromkeys(key.id for key in changes.keys))
+
+    async def look(self, now: float) -> list[tuple[str, Sign]]:
+        """The signs of the keys that have changed; of all of them at first, and after the store was
+        away."""
+        waiting = self._waiting
+        if waiting is not None and not waiting:
+            return []
+        # What changes from here on is looked at once more.
+        self._waiting = {}
+        try:
+            roles = {**BUILTIN, **await self._store.roles()}
+            if waiting is None:
+                keys = await self._store.all()
+            else:
+                found = [await self._store.get(key_id) for key_id in waiting]
+                keys = [key for key in found if key is not None]
+        except BaseException:
+            self._waiting = None
+            raise
+        return [(key.id, sign) for key in keys for sign in self._signs(key, roles, now)]
+
+    def _signs(self, key: Key, roles: Mapping[str, Role], now: float) -> list[Sign]:
+        before = self._named.get(key.id, {})
+        ended = key.state(now) in ("revoked", "expired")
+        found = {} if ended else _defects(key, roles)
+        if found:
+            self._named[key.id] = found
+        else:
+            self._named.pop(key.id, None)
+        return [
+            Sign(signal, now, data=data)
+            for signal, data in found.items()
+            if before.get(signal) != data
+        ]
+
+
+def _defects(key: Key, roles: Mapping[str, Role]) -> dict[str, _Data]:
+    """What is wrong with a key as it is stored, by the signal of that."""
+    having = [roles[name] for name in key.roles if name in roles]
+    unreadable = [role.name for role in having if role.unreadable]
+    found: dict[str, _Data] = {}
+    if key.unreadable or unreadable:
+        why = key.unreadable or next(role.unreadable for role in having if role.unreadable)
+        found[UNREADABLE] = {"reason": why, **({"roles": unreadable} if unreadable else {})}
+    wrong = defects_in(key.grants)
+    for role in having:
+        wrong += defects_in(role.grants, f"{role.name}: grants")
+    if wrong:
+        found[INVALID_GRANT] = {"problems": wrong[:_MOST_PROBLEMS]}
+    return found
