@@ -2,7 +2,8 @@
 
 An IPv4 address or network that is mapped into IPv6 (`::ffff:10.0.0.0/104`) is the IPv4 one.
 Addresses of NAT64 (`64:ff9b::/96`) are IPv6 addresses: what they stand for is for its gateway
-to say.
+to say. Those that are compatible with IPv4 (`::10.0.0.1`, RFC 4291, section 2.5.5.1) are nobody's
+any more, so that one which is shown says nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAPPED = IPv6Network("::ffff:0:0/96")
+COMPATIBLE = IPv6Network("::/96")
+# In the same range, and in use: the unspecified address and loopback.
+_IN_USE = IPv6Network("::/127")
 # A port behind an address, or an obfuscated one (RFC 7239, section 6.2).
 _PORT = re.compile(r"[0-9]{1,5}|_[A-Za-z0-9._-]+", re.ASCII)
 _MOST_KEPT = 128
@@ -53,6 +57,8 @@ def _parse_address(text: str) -> Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    if isinstance(address, IPv6Address) and address in COMPATIBLE and address not in _IN_USE:
+        return None
     return getattr(address, "ipv4_mapped", None) or address
 
 
@@ -74,6 +80,14 @@ def parse_network(text: str) -> Network:
             f"{text!r} is not a network: it has bits behind its prefix; write {whole}, or the "
             "address without a prefix"
         ) from None
+    if (
+        isinstance(network, IPv6Network)
+        and network.subnet_of(COMPATIBLE)
+        and not network.subnet_of(_IN_USE)
+    ):
+        prefix = network.prefixlen - COMPATIBLE.prefixlen
+        plain = IPv4Network((int(network.network_address), prefix))
+        raise ValueError(f"{text!r} is not a network of anybody; did you mean {plain}?")
     return _unmapped(network)
 
 

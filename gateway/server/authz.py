@@ -125,7 +125,8 @@ def _since(body: dict[str, Any], now: float) -> float:
     text = _text(body, "since") or "7d"
     if text[:1].isdigit() and text[-1:] in "smhd":
         try:
-            return now - parse_duration(text)
+            # No log is older; a moment before the year 1 could not be shown.
+            return max(0.0, now - parse_duration(text))
         except InvalidRequest as error:
             raise InvalidRequest(f"since: {error.detail}") from None
     return parse_moment({"since": text}, "since")

@@ -272,6 +272,12 @@ async def test_a_proposal_that_makes_no_sense_is_400(
     assert (await ask(gateway, "simulate", {"key": key_id(key)})).status == 400
 
 
+async def test_a_look_back_beyond_all_time_is_one_over_all_there_is(gateway: Gateway) -> None:
+    key = await gateway.mint(GRANT)
+    found = await simulated(gateway, key, grants=[], since="99999999d")
+    assert found["window"] == {**found["window"], "since": "1970-01-01T00:00:00.000000Z"}
+
+
 async def test_a_look_back_that_ends_early_says_so(gateway: Gateway) -> None:
     await gateway.send_many(30)
     key = await gateway.mint(EVERYTHING)

@@ -241,6 +241,7 @@ def test_a_mapped_network_holds_what_the_network_holds(number: int, bits: int) -
     [
         "10.0.0.1/8", "::ffff:10.0.0.1/104", "203.0.113.009", "10.0.0.0/33", "fe80::%eth0/64",
         "fe80::1%eth0", "", " 10.0.0.0/8", "10.0.0.0/8,10.1.0.0/16", "proxy", "10.0.0.0/-1",
+        "::10.0.0.0/104", "::0a00:0001", "::/96",
     ],
 )  # fmt: skip
 def test_what_is_no_network_is_refused(text: str) -> None:
@@ -256,7 +257,7 @@ def test_what_is_no_network_is_refused(text: str) -> None:
         ("1.2.3.4:_x", "1.2.3.4"),
         ("[2001:db8::1]", "2001:db8::1"), ("fe80::1%eth0", "fe80::1"), (" 1.2.3.4 ", "1.2.3.4"),
         ("::ffff:1.2.3.4", "1.2.3.4"), ("[::ffff:1.2.3.4]:1", "1.2.3.4"),
-        ("64:ff9b::102:304", "64:ff9b::102:304"),
+        ("64:ff9b::102:304", "64:ff9b::102:304"), ("::1", "::1"), ("[::]:80", "::"),
     ],
 )  # fmt: skip
 def test_an_address_in_another_spelling_is_the_same_address(text: str, address: str) -> None:
@@ -266,6 +267,7 @@ def test_an_address_in_another_spelling_is_the_same_address(text: str, address: 
 UNKNOWN = [
     "unknown", "_hidden", "203.0.113.009", "", "1.2.3.4:", "1.2.3.4:http", "[2001:db8::1", "1.2.3",
     "[1.2.3.4]", "[::1]443", "1.2.3.4, 5.6.7.8", '"1.2.3.4"', "0x7f000001", "localhost", "::1::",
+    "::203.0.113.9", "[::cb00:7109]:443",
 ]  # fmt: skip
 
 
