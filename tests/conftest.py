@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
@@ -48,7 +50,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What tests write need not last: in memory, where there is room, they wait for no disk."""
+    """What tests write need not last: in memory, where there is room, they wait for no disk.
+    Programs that they start again and again are compiled once."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
     if roomy and "TMPDIR" not in os.environ:
@@ -77,6 +82,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first, or they would be what is waited for at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay: the collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class FakeClock:
