@@ -8,6 +8,7 @@ Python at all.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.match.pattern import ANY, begins_with_wildcard, is_literal, literal_prefix
@@ -49,6 +50,8 @@ def exact_sql(narrowing: Narrowing) -> tuple[str, Bound] | None:
     return condition.sql, condition.bound
 
 
+# Asked anew for every part of the log that a stream reads.
+@lru_cache(256)
 def _narrowing_condition(narrowing: Narrowing) -> _Condition:
     wanted = _scope_condition(narrowing.wanted)
     allowed = [_scope_condition(scope) for scope in narrowing.allowed]

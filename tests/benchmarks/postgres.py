@@ -17,6 +17,8 @@ from typing import Any
 
 import asyncpg
 
+from gateway.ingest.ids import uuid7
+from gateway.store.identity import near
 from gateway.store.postgres import SCHEMA, migrate
 from gateway.store.postgres_rows import ARRIVING
 from tests.benchmarks import catchup, ingest, machine
@@ -146,10 +148,11 @@ async def _cost_of_steps(server: PostgresServer) -> float:
 
 def _rows() -> list[tuple[Any, ...]]:
     now, batch, tail = time.time_ns() // 1000, secrets.randbits(62), b"x" * _TAIL
+    ids = [uuid7(now // 1000, secrets.randbits(74)) for _ in range(BATCH)]
     return [
-        (batch, now, 1, False, secrets.token_hex(16), "bench", "bench.load", "bench.tick",
-         "unknown", "svc-1", "", tail)
-        for _ in range(BATCH)
+        (batch, now, 1, False, event_id, "bench", "bench.load", "bench.tick", "unknown", "svc-1",
+         "", tail, None, near(event_id), secrets.token_bytes(16), secrets.token_bytes(16))
+        for event_id in ids
     ]  # fmt: skip
 
 
