@@ -8,62 +8,57 @@ guess about either. Both are 16 bytes.
 from __future__ import annotations
 
 import hashlib
-import re
 from base64 import b32encode
 
 _BYTES = 16
-_BLOCK = 64
 _MOST_TENANTS = 10_000
 _KEPT_OF_ID = 100
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _MOST_DIGITS = 15
 
 
 class KeyedValues:
-    """HMAC-SHA-256 with one secret, prepared once."""
+    """Keyed BLAKE2b with one secret, prepared once: a message authentication code by itself, and
+    quicker than HMAC."""
 
     def __init__(self, secret: bytes) -> None:
-        key = (secret if len(secret) <= _BLOCK else hashlib.sha256(secret).digest()).ljust(
-            _BLOCK, b"\0"
+        self._of_id, self._of_tenant, self._of_content = (
+            hashlib.blake2b(digest_size=_BYTES, key=hashlib.blake2b(secret, person=use).digest())
+            for use in (b"id", b"tenant", b"content")
         )
-        inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
-        self._of_id, self._of_tenant, self._of_content = inner.copy(), inner.copy(), inner
-        self._of_id.update(b"id\0")
-        self._of_tenant.update(b"tenant\0")
-        self._of_content.update(b"content\0")
         self._tenants: dict[str, int] = {}
 
     def key(self, tenant: str, event_id: str) -> bytes:
         """The value of tenant and id. Its first half is of the id alone, so that an id can be
         found whatever its tenant."""
-        digest = self._keyed(self._of_id, event_id.encode())
-        mixed = int.from_bytes(digest[8:16], "big") ^ self._tenant(tenant)
-        return digest[:8] + mixed.to_bytes(8, "big")
+        keyed = self._of_id.copy()
+        keyed.update(event_id.encode())
+        mixed = int.from_bytes(keyed.digest(), "big") ^ self._tenant(tenant)
+        return mixed.to_bytes(_BYTES, "big")
 
     def range_of_id(self, event_id: str) -> tuple[bytes, bytes]:
         """The least and the greatest value that an id has in any tenant."""
-        half = self._keyed(self._of_id, event_id.encode())[:8]
+        keyed = self._of_id.copy()
+        keyed.update(event_id.encode())
+        half = keyed.digest()[:8]
         return half + bytes(8), half + b"\xff" * 8
 
     def content(self, digest: bytes) -> bytes | None:
         """The value of a content, by its digest; None where the id alone decides."""
-        return self._keyed(self._of_content, digest)[:_BYTES] if digest else None
+        if not digest:
+            return None
+        keyed = self._of_content.copy()
+        keyed.update(digest)
+        return keyed.digest()
 
     def _tenant(self, tenant: str) -> int:
         known = self._tenants.get(tenant)
         if known is None:
             if len(self._tenants) >= _MOST_TENANTS:
                 self._tenants.clear()
-            digest = self._keyed(self._of_tenant, tenant.encode())
-            known = self._tenants[tenant] = int.from_bytes(digest[:8], "big")
+            keyed = self._of_tenant.copy()
+            keyed.update(tenant.encode())
+            known = self._tenants[tenant] = int.from_bytes(keyed.digest()[:8], "big")
         return known
-
-    def _keyed(self, prepared: hashlib._Hash, message: bytes) -> bytes:
-        inner, outer = prepared.copy(), self._outer.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return outer.digest()
 
 
 def other_id(sent: str, content: bytes) -> str:
@@ -74,7 +69,11 @@ def other_id(sent: str, content: bytes) -> str:
 def near(event_id: str) -> int:
     """What brings ids that were made one after the other together in an index: the time in a
     UUID of version 7, or the number at the end of any other id."""
-    if len(event_id) == 36 and event_id[14] == "7" and _UUID7.fullmatch(event_id):
-        return int(event_id[:8] + event_id[9:13], 16)
+    if len(event_id) == 36 and event_id[14] == "7":
+        try:
+            return int(event_id[:8] + event_id[9:13], 16)
+        except ValueError:
+            # Another kind of id, as long.
+            pass
     digits = event_id[len(event_id.rstrip("0123456789")) :][-_MOST_DIGITS:]
     return int(digits) if digits else 0

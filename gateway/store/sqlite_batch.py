@@ -1,10 +1,10 @@
-"""Whole batches of events in and out of SQLite in single statements.
+"""Batches of events in and out of SQLite, many rows to a statement.
 
 While a statement runs in SQLite, Python's lock is free, and the event loop with
 it; a row at a time would take and give that lock a thousand times per batch,
-and the loop would stumble over each. So a batch goes in as one JSON array and
-one blob, and a page comes out as the same. Measured: as fast per event as row
-by row, without holding the loop up.
+and the loop would stumble over each. So some hundred rows go in at once, as
+values of one statement, which takes half the time of one JSON array of them; and
+a page comes out as one JSON array and one blob.
 """
 
 from __future__ import annotations
@@ -21,18 +21,14 @@ from gateway.event import Draft, Event
 from gateway.store.ports import Appended
 from gateway.store.sqlite_dedup import Dedup, Known
 
-# ?1 the columns as a JSON array of arrays, ?2 all bodies in one blob, ?3 the head, ?4 the time.
-_INSERT_BATCH = """
-INSERT INTO event
-SELECT ?3 + key + 1, ?4,
-       json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]'), json_extract(value, '$[7]'),
-       substr(?2, json_extract(value, '$[8]'), json_extract(value, '$[9]'))
-FROM json_each(?1)
-"""
-
-_INSERT_ONE = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_ONE = f"INSERT INTO event VALUES {_ROW}"
+# Few different statements, so that SQLite keeps them prepared; the largest has some thousand of
+# the 32,766 values that it allows.
+_INSERT_SOME = [
+    (count, f"INSERT INTO event VALUES {', '.join([_ROW] * count)}")
+    for count in (256, 64, 16, 4, 1)
+]
 
 COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources, body"
 
@@ -103,41 +99,44 @@ class Group:
         """All at once; if some ids may be there already, one by one."""
         drafts = [draft for batch in batches for draft in batch]
         bodies = [draft.stored(self._stamp) for draft in drafts]
-        text = b"".join(bodies)
-        if not self._all_fresh(drafts, bodies, text):
+        if not self._all_fresh(drafts, bodies):
             return [self._append_singly(batch) for batch in batches]
         results = []
         for batch in batches:
             first, self.head = self.head + 1, self.head + len(batch)
             results.append(Appended(len(batch), 0, first, self.head) if batch else _NOTHING)
-        self.bytes += len(text)
+        self.bytes += sum(map(len, bodies))
         self.drafts, self.bodies = drafts, bodies
         return results
 
-    def _all_fresh(self, drafts: Sequence[Draft], bodies: Sequence[bytes], text: bytes) -> bool:
+    def _all_fresh(self, drafts: Sequence[Draft], bodies: Sequence[bytes]) -> bool:
         """Store all of them if none may be there already."""
         if not self._dedup.has_old:
             if not self._dedup.add_all(drafts, self.head):
                 return False
-            self._insert(drafts, bodies, text)
+            self._insert(drafts, bodies)
             return True
         try:
             # A savepoint: what the first statement did goes with the failure of the second.
             with self._connection:
                 if not self._dedup.add_all(drafts, self.head):
                     return False
-                self._insert(drafts, bodies, text)
+                self._insert(drafts, bodies)
         except apsw.ConstraintError:
             return False
         return True
 
-    def _insert(self, drafts: Sequence[Draft], bodies: Sequence[bytes], text: bytes) -> None:
-        if len(drafts) == 1:
-            row = row_of(drafts[0], drafts[0].id, self._now, text)
-            self._connection.execute(_INSERT_ONE, (self.head + 1, *row))
-        else:
-            columns = _columns(drafts, bodies)
-            self._connection.execute(_INSERT_BATCH, (columns, text, self.head, self._now))
+    def _insert(self, drafts: Sequence[Draft], bodies: Sequence[bytes]) -> None:
+        at = 0
+        for count, insert in _INSERT_SOME:
+            while len(drafts) - at >= count:
+                end = at + count
+                values: list[Any] = []
+                rows = zip(drafts[at:end], bodies[at:end], strict=True)
+                for offset, (draft, body) in enumerate(rows, self.head + at + 1):
+                    values += (offset, *row_of(draft, draft.id, self._now, body))
+                self._connection.execute(insert, values)
+                at = end
 
     def _append_singly(self, batch: Sequence[Draft]) -> Appended:
         places = []
@@ -163,17 +162,6 @@ class Group:
 
 
 _NOTHING = Appended(0, 0, 0, 0)
-
-
-def _columns(drafts: Sequence[Draft], bodies: Sequence[bytes]) -> str:
-    """The first parameter of `_INSERT_BATCH`."""
-    columns = []
-    at = 1
-    for draft, body in zip(drafts, bodies, strict=True):
-        row = (draft.tenant, draft.category, draft.action, draft.outcome, draft.severity)
-        columns.append((*row, draft.actor, draft.resources, draft.id, at, len(body)))
-        at += len(body)
-    return orjson.dumps(columns).decode()
 
 
 def row_of(draft: Draft, event_id: str, now: int, body: bytes) -> tuple[Any, ...]:

@@ -72,6 +72,8 @@ class Dedup:
         self._values = values
         self._last = ("", "")
         self.has_old = bool(connection.execute(HAS_TEXT_INDEX).fetchone())
+        # Once one was entered it stays so: a transaction that deletes them may be taken back.
+        self._has_renamed = bool(connection.execute("SELECT 1 FROM renamed LIMIT 1").fetchone())
 
     def add_all(self, drafts: Sequence[Draft], head: int) -> bool:
         """Enter all of them behind `head`; False, and none, if one may be known already."""
@@ -84,7 +86,7 @@ class Dedup:
             packed.append(self._values.content(draft.content) or _NO_CONTENT)
         values = b"".join(packed)
         execute = self._connection.execute
-        if execute("SELECT 1 FROM renamed LIMIT 1").fetchone():
+        if self._has_renamed:
             ids = orjson.dumps([draft.id for draft in drafts]).decode()
             if execute(_ANY_RENAMED, (nears, values, ids)).fetchone():
                 return False
@@ -98,7 +100,10 @@ class Dedup:
     def _add_one(self, draft: Draft, offset: int) -> bool:
         place, key = near(draft.id), self._values.key(draft.tenant, draft.id)
         execute = self._connection.execute
-        if execute(_ONE_RENAMED, (place, key, draft.id, draft.tenant)).fetchone():
+        if (
+            self._has_renamed
+            and execute(_ONE_RENAMED, (place, key, draft.id, draft.tenant)).fetchone()
+        ):
             return False
         try:
             execute(_INSERT_ONE, (place, key, offset, self._values.content(draft.content)))
@@ -134,6 +139,7 @@ class Dedup:
         """Enter an event that was judged so."""
         name, place, key, content, taken = placing
         if taken:
+            self._has_renamed = True
             self._connection.execute(_RENAME, (offset, name, tenant, place, key, content))
         else:
             self._connection.execute(_INSERT_ONE, (place, key, offset, content))

@@ -101,3 +101,12 @@ async def test_the_id_alone_decides_for_what_has_no_content(log: Log, draft: Mak
     assert await log.append([[draft(id="x", reason="2")]]) == [Appended(0, 1, 2, 2)]
     assert await log.append([[bare]]) == [Appended(0, 1, 2, 2)]
     assert (await log.append([[bare, draft(id="y")]]))[0] == Appended(0, 2, 2, 2)
+
+
+async def test_batches_of_any_size_are_whole_and_in_order(log: Log, draft: MakeDraft) -> None:
+    sizes = (2, 3, 5, 21, 63, 85, 341)
+    batches = [[draft(id=f"{size}-{n}") for n in range(size)] for size in sizes]
+    results = await log.append(batches)
+    assert [result.accepted for result in results] == list(sizes)
+    assert await ids(log) == [one.id for batch in batches for one in batch]
+    assert [one.duplicates for one in await log.append(batches)] == list(sizes)

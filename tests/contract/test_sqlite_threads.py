@@ -14,7 +14,7 @@ import apsw
 import msgspec
 import pytest
 
-from gateway.errors import Unavailable
+from gateway.errors import GatewayError, Unavailable
 from gateway.keys.key import Key
 from gateway.shared.meter import Batch
 from gateway.shared.sqlite_usage import SqliteLedger
@@ -268,6 +268,6 @@ def test_a_thread_that_cannot_be_started_is_an_error_at_the_start(
 
     with monkeypatch.context() as patched:
         patched.setattr(sqlite_thread.threading.Thread, "start", limited)
-        with pytest.raises(RuntimeError, match="can't start"):
+        with pytest.raises(GatewayError, match="can't start"):
             SqliteThreads("several", lambda: apsw.Connection(str(tmp_path / "x.db")), 3)
     assert not any(thread.is_alive() for thread in started)

@@ -179,6 +179,8 @@ BEGIN
                         CASE WHEN has_others THEN is_taken(batch, id, tenant, row_id) END,
                         false) AS taken
           FROM grouped AS it
+        -- A fence: without it each mention of `taken` below would be another look.
+        OFFSET 0
     ), judged AS (
         SELECT *, CASE
                WHEN NOT of_table AND (beside_same OR (beside AND by_id)) THEN true
@@ -186,6 +188,7 @@ BEGIN
                ELSE is_known(xid, seq, batch, near, key, content, id, tenant, row_id)
                END AS again
           FROM compared AS it
+        OFFSET 0
     ), named AS (
         SELECT *, CASE
                WHEN again OR NOT (taken OR beside) THEN id

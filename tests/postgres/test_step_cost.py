@@ -1,0 +1,32 @@
+"""What a step of the sequencer costs, in looks at indexes: these are the same on a busy machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import asyncpg
+
+from gateway.clock import SystemClock
+from gateway.event import Draft
+from gateway.store.postgres_log import PostgresLog
+from tests.postgres.writers import eventually
+
+MakeDraft = Callable[..., Draft]
+LOOKS = "SELECT idx_scan FROM pg_stat_all_indexes WHERE indexrelname = 'sequenced_key'"
+EVENTS = 50
+
+
+async def test_a_step_looks_once_for_each_event_that_is_new(
+    database: str, sql: asyncpg.Connection, draft: MakeDraft
+) -> None:
+    log = await PostgresLog.open(database, SystemClock(), secret=b"s")
+    await log.append([[draft(id=f"first-{n}") for n in range(EVENTS)]])
+    await log.append([[draft(id=f"second-{n}") for n in range(EVENTS)]])
+    await log.close()
+
+    async def told() -> bool:
+        return bool(await sql.fetchval(LOOKS) >= 2 * EVENTS)
+
+    # Connections tell what they have done at their end, which is soon after this.
+    await eventually(told)
+    assert await sql.fetchval(LOOKS) < 3 * EVENTS
