@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks.attack import SMALL, measure
+from tests.benchmarks.attack import measure
+from tests.machine_time import slowness
 
 
 @pytest.mark.slow
 async def test_live_streams_and_revocations_go_on_under_every_attack_at_once() -> None:
-    # Generous, as the machine is shared with the attackers and other tests: without its bounds
-    # the loop stands for 2.5 to 5 s and more. `python -m tests.benchmarks.attack` measures.
-    found = await measure(SMALL, 3)
-    assert float(found["loop_delay_below_s"]) <= 1.0, found
-    assert found["attacked"]["deliveries"] > 10, found
-    assert found["attacked"]["delivery_p99_ms"] < 2_500, found
-    assert found["revoked_after_s"] < 2.5, found
-    assert found["attacked"]["peak_mib"] < 400, found
-    assert found["memory_after_mib"] < 250, found
+    # `python -m tests.benchmarks.attack` measures what holds on a quiet machine: here the attackers
+    # share two cores with the gateway, who watches, and perhaps other tests.
+    slow = slowness()
+    found = await measure(small=True, seconds=3)
+    slow = max(slow, slowness())
+    quiet, busy = found["quiet"], found["attacked"]
+    assert busy["deliveries"] > 10, found
+    # Without slices, one round decodes, filters or compares for seconds.
+    assert busy["longest_round_cpu_ms"] < 100 * slow, found
+    assert busy["longest_round_ms"] < max(150, 2 * quiet["longest_round_ms"]) * slow, found
+    assert busy["delivery_p99_ms"] < max(400, 3 * quiet["delivery_p99_ms"]) * slow, found
+    assert busy["revoked_after_ms"] < 1000 * slow, found
+    # What may be held is bounded, and given back: without that, 200 MiB stay.
+    assert busy["peak_mib"] < quiet["peak_mib"] + 250, found
+    assert found["memory_after_mib"] < quiet["peak_mib"] + 75, found

@@ -1,9 +1,12 @@
-"""Everything that one party can do to the others, at once, against a gateway with live streams.
+"""All that one party can do, against a gateway with live streams that others use.
 
-`python -m tests.benchmarks.attack [--seconds 20] [--small] [--source DIR]` prints, for a quiet time
-and for the attack: the event loop's longest delay as a client sees it, how long deliveries took,
-how soon a revocation ended a stream, and what memory the gateway held and gave back. With
-`--source`, a gateway of another checkout is attacked.
+`python -m tests.benchmarks.attack [--seconds 20] [--small] [--only KIND] [--source DIR] [--rounds]`
+prints, for a quiet time and for the attack: the longest rounds and the delays of the event loop,
+how long deliveries and health checks took, how soon a revocation ended a stream, and what memory
+the gateway held and gave back. With `--source`, a gateway of another checkout is attacked; with
+`--each`, each kind alone and then all at once. The attackers are a process of their own, which the
+others go before: in truth it is on another machine. `--first` goes before all other programs, so
+that a busy machine is as a quiet one; it needs the right to.
 """
 
 from __future__ import annotations
@@ -11,40 +14,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gzip
 import json
 import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import apsw
 
+from tests.benchmarks.attackers import KINDS, Plan
 from tests.benchmarks.machine import raise_file_limit
 
 ROOT = Path(__file__).parents[2]
 CALM = 3.0
-
-
-@dataclass
-class Size:
-    """How much of each attack there is."""
-
-    heads: int = 200
-    idle: int = 3000
-    bodies: int = 30
-    pages: int = 25
-    events: int = 2000
-
-
-SMALL = Size(heads=60, idle=300, bodies=8, pages=6, events=300)
+SMALL = {"heads": 60, "idle": 300, "bodies": 8, "pages": 6}
+_EVENTS = 2000
+_SMALL_EVENTS = 300
+_HZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -52,10 +44,16 @@ class Figures:
     """What somebody sees who has nothing to do with it, in seconds and bytes."""
 
     delivery: list[float] = field(default_factory=list)
+    ingest: list[float] = field(default_factory=list)
     health: list[float] = field(default_factory=list)
+    revoked: float = 0.0
     rss: int = 0
+    cpu: float = 0.0
+    delay: str = "not measured"
+    round_ms: float = 0.0
+    round_cpu_ms: float = 0.0
 
-    def said(self) -> dict[str, float]:
+    def said(self) -> dict[str, Any]:
         def at(values: list[float], share: float) -> float:
             return round(sorted(values)[int(share * (len(values) - 1))] * 1000, 1)
 
@@ -64,8 +62,14 @@ class Figures:
             "delivery_p50_ms": at(self.delivery, 0.5),
             "delivery_p99_ms": at(self.delivery, 0.99),
             "delivery_p100_ms": at(self.delivery, 1),
+            "ingest_p50_ms": at(self.ingest, 0.5),
             "health_p99_ms": at(self.health, 0.99),
             "health_p100_ms": at(self.health, 1),
+            "revoked_after_ms": round(self.revoked * 1000, 1),
+            "loop_delay_below_s": self.delay,
+            "longest_round_ms": self.round_ms,
+            "longest_round_cpu_ms": self.round_cpu_ms,
+            "cpu_share": round(self.cpu, 2),
             "peak_mib": self.rss >> 20,
         }
 
@@ -73,10 +77,8 @@ class Figures:
 class Attacked:
     """A gateway as a process of its own, and who uses it."""
 
-    def __init__(self, url: str, admin: str, data: Path, pid: int) -> None:
-        self.url, self.data, self.pid = url, data, pid
-        self.host, port = url.removeprefix("http://").split(":")
-        self.port = int(port)
+    def __init__(self, url: str, admin: str, folder: Path, pid: int) -> None:
+        self.url, self.folder, self.pid = url, folder, pid
         self.admin = admin
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
@@ -101,30 +103,36 @@ class Attacked:
                 return int(line.split()[1]) * 1024
         return 0
 
-    async def raw(self, data: bytes, receive_buffer: int = 0) -> asyncio.StreamWriter:
-        limit = receive_buffer or 1 << 16
-        _, writer = await asyncio.open_connection(self.host, self.port, limit=limit)
-        writer.write(data)
-        return writer
+    def cpu(self) -> float:
+        """Seconds that the process has computed."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+        return sum(map(int, fields.split()[11:13])) / _HZ
 
-    async def longest_delay(self) -> tuple[float, str]:
-        """The highest bucket of the loop's delays that has something in it."""
+    async def delays(self) -> dict[str, float]:
+        """The histogram of the loop's delays; empty where there is none."""
         async with self.session.get(self.url + "/metrics") as answer:
             lines = (await answer.text()).splitlines()
-        found = [line for line in lines if "loop_delay_seconds_bucket" in line]
-        total = found[-1].rsplit(" ", 1)[1] if found else ""
-        for line in found:
-            if line.rsplit(" ", 1)[1] == total:
-                return float(total), line.split('"')[1]
-        return 0, "not measured"
+        return {
+            line.split('"')[1]: float(line.rsplit(" ", 1)[1])
+            for line in lines
+            if "loop_delay_seconds_bucket" in line
+        }
+
+    def rounds(self, since: float, until: float) -> tuple[float, float]:
+        """The longest round of the loop in that time, and the longest time computed in one."""
+        lines = (self.folder / "rounds").read_text(encoding="utf-8").splitlines()
+        found = [json.loads(line) for line in lines]
+        found = [one for one in found if since < one["at"] < until + 0.3]
+        return max(one["ms"] for one in found), max(one["cpu_ms"] for one in found)
 
 
 @asynccontextmanager
 async def attacked(source: Path) -> AsyncIterator[Attacked]:
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "--data", str(data), "--port", "0",
+            sys.executable, str(ROOT / "tests/benchmarks/rounds.py"), str(folder / "rounds"),
+            "serve", "--data", str(folder / "data"), "--port", "0",
             cwd=source, env={**os.environ, "PYTHONPATH": str(source)},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
@@ -136,7 +144,7 @@ async def attacked(source: Path) -> AsyncIterator[Attacked]:
             for word in line.split():
                 url = word if word.startswith("http://") else url
                 key = word if word.startswith("alpk_") else key
-        found = Attacked(url.rstrip("/,;"), key, data, process.pid)
+        found = Attacked(url.rstrip("/,;"), key, folder, process.pid)
         try:
             yield found
         finally:
@@ -145,9 +153,11 @@ async def attacked(source: Path) -> AsyncIterator[Attacked]:
             await process.wait()
 
 
-async def watch(gateway: Attacked, key: str, figures: Figures, seconds: float) -> None:
-    """Deliver events to a live stream, and ask for health, for so long."""
-    until = time.monotonic() + seconds
+async def watch(gateway: Attacked, key: str, seconds: float) -> Figures:
+    """Deliver events to a live stream, ask for health and revoke a key, for so long."""
+    figures = Figures()
+    began, computed, before = time.monotonic(), gateway.cpu(), await gateway.delays()
+    until = began + seconds
 
     async def read(answer: aiohttp.ClientResponse) -> None:
         async for line in answer.content:
@@ -159,7 +169,9 @@ async def watch(gateway: Attacked, key: str, figures: Figures, seconds: float) -
         while time.monotonic() < until:
             event = {"category": "live", "action": "x", "data": {"sent": time.monotonic()}}
             with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+                began = time.monotonic()
                 await gateway.call("POST", "/v1/events", key, json=event)
+                figures.ingest.append(time.monotonic() - began)
             await asyncio.sleep(0.02)
 
     async def ask() -> None:
@@ -172,122 +184,80 @@ async def watch(gateway: Attacked, key: str, figures: Figures, seconds: float) -
             figures.rss = max(figures.rss, gateway.rss())
             await asyncio.sleep(0.05)
 
+    async def revoke() -> None:
+        await asyncio.sleep(seconds / 2)
+        figures.revoked = await revocation(gateway)
+
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
     timeout = aiohttp.ClientTimeout(total=None)
     stream = gateway.url + "/v1/stream?category=live"
     async with gateway.session.get(stream, headers=headers, timeout=timeout) as answer:
         reading = asyncio.create_task(read(answer))
-        await asyncio.gather(produce(), ask())
+        await asyncio.gather(produce(), ask(), revoke())
         await asyncio.sleep(0.2)
         reading.cancel()
-
-
-def attacks(gateway: Attacked, key: str, size: Size) -> Iterator[Coroutine[Any, Any, None]]:
-    """Each goes on until it is cancelled."""
-    auth = b"Authorization: Bearer %b\r\n" % key.encode()
-    head = b"GET /v1/events HTTP/1.1\r\nHost: a\r\n"
-    lines = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 15_900) for n in range(120))
-    numbers = gzip.compress(b"[" + b"1," * 3_999_999 + b"1]")
-    large = b'{"category":"b","action":"x","data":{"a":[%b]}}' % b",".join([b"1.50"] * 50_000)
-
-    async def hold(count: int, data: bytes, receive_buffer: int = 0) -> None:
-        opened = []
-        for n in range(count):
-            with contextlib.suppress(OSError):
-                opened.append(await gateway.raw(data, receive_buffer))
-            if n % 20 == 0:
-                await asyncio.sleep(0.01)
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            for writer in opened:
-                writer.transport.abort()
-
-    async def send(body: bytes, **headers: str) -> None:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
-                async with gateway.session.post(
-                    gateway.url + "/v1/events", data=body,
-                    headers={
-                        "Authorization": f"Bearer {key}",
-                        "Content-Type": "application/json", **headers,
-                    },
-                ) as answer:  # fmt: skip
-                    await answer.read()
-            await asyncio.sleep(0.1)
-
-    async def lock() -> None:
-        while True:
-            holder = apsw.Connection(str(gateway.data / "keys.db"))
-            holder.set_busy_timeout(0)
-            with contextlib.suppress(apsw.Error):
-                holder.execute("BEGIN IMMEDIATE")
-            await asyncio.sleep(1.5)
-            holder.close()
-            await asyncio.sleep(0.5)
-
-    yield hold(size.heads, head + lines)
-    yield hold(size.idle, b"")
-    yield hold(
-        size.bodies,
-        b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n%b"
-        b"Content-Length: 8388608\r\n\r\n" % auth + b" " * 8_000_000,
-    )
-    yield hold(
-        size.pages,
-        b"GET /v1/events?from=start&limit=10000 HTTP/1.1\r\nHost: a\r\n%b\r\n" % auth,
-        4096,
-    )
-    yield send(numbers, **{"Content-Encoding": "gzip"})
-    yield send(b"[" + b",".join([large] * 4) + b"]")
-    yield lock()
+    ended = time.monotonic()
+    figures.cpu = (gateway.cpu() - computed) / (ended - began)
+    after = await gateway.delays()
+    grown = {bound: after[bound] - before[bound] for bound in after}
+    if grown:
+        figures.delay = next(bound for bound in grown if grown[bound] == grown["+Inf"])
+    await asyncio.sleep(0.4)
+    figures.round_ms, figures.round_cpu_ms = gateway.rounds(began, ended)
+    return figures
 
 
 async def revocation(gateway: Attacked) -> float:
-    """How long after its revocation a key's stream ends."""
+    """How long after it was asked for a revocation ends the stream of its key."""
     kid, key = await gateway.mint("stream")
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
-    async with gateway.session.get(
-        gateway.url + "/v1/stream?category=quiet", headers=headers
-    ) as answer:
-        path = f"/v1/keys/{kid}/revoke"
-        await gateway.call("POST", path, gateway.admin, json={"reason": "lost"})
+    stream = gateway.url + "/v1/stream?category=quiet"
+    async with gateway.session.get(stream, headers=headers) as answer:
+        ended = asyncio.create_task(answer.content.read())
         began = time.monotonic()
-        await asyncio.wait_for(answer.content.read(), 60)
-        return time.monotonic() - began
+        path = f"/v1/keys/{kid}/revoke"
+        asked = asyncio.create_task(
+            gateway.call("POST", path, gateway.admin, json={"reason": "lost"})
+        )
+        await asyncio.wait_for(ended, 60)
+        took = time.monotonic() - began
+        await asked
+        return took
 
 
 async def measure(
-    size: Size, seconds: float, source: Path = ROOT, only: int | None = None
+    *, small: bool, seconds: float, source: Path = ROOT, only: str = "", rounds: str = ""
 ) -> dict[str, Any]:
+    """The figures of a quiet time, of an attack and of what is left behind it."""
     async with attacked(source) as gateway:
         _, user = await gateway.mint("stream", "pull", "ingest")
         _, attacker = await gateway.mint("stream", "pull", "ingest")
-        many = [{"category": "b", "action": "x", "data": {"t": "y" * 8_000}}] * 100
-        for _ in range(size.events // 100):
+        _, reviewer = await gateway.mint("keys.admin", "usage.read", "pull")
+        victim, _ = await gateway.mint("pull")
+        many = [{"category": "b", "action": "x", "data": _members()}] * 100
+        for _ in range((_SMALL_EVENTS if small else _EVENTS) // 100):
             await gateway.call("POST", "/v1/events", user, json=many)
-        quiet, busy = Figures(), Figures()
-        await watch(gateway, user, quiet, CALM)
-        running = [
-            asyncio.create_task(one)
-            for number, one in enumerate(attacks(gateway, attacker, size))
-            if only in (None, number)
-        ]
-        watching = asyncio.create_task(watch(gateway, user, busy, seconds))
-        await asyncio.sleep(seconds / 2)
-        revoked = await revocation(gateway)
-        await watching
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        quiet = await watch(gateway, user, min(CALM, seconds))
+        plan = Plan(
+            gateway.url, attacker, reviewer, victim, str(gateway.folder / "data"), only,
+            **(SMALL if small else {}),
+        )  # fmt: skip
+        process = await plan.start(gateway.folder)
+        try:
+            await asyncio.sleep(0.7)
+            busy = await watch(gateway, user, seconds)
+        finally:
+            process.kill()
+            await process.wait()
         await asyncio.sleep(CALM)
-        return {
-            "quiet": quiet.said(),
-            "attacked": busy.said(),
-            "revoked_after_s": round(revoked, 2),
-            "memory_after_mib": gateway.rss() >> 20,
-            "loop_delay_below_s": (await gateway.longest_delay())[1],
-        }
+        after = gateway.rss() >> 20
+        if rounds and (found := gateway.folder / "rounds.rounds").exists():
+            Path(rounds).write_text(found.read_text(encoding="utf-8"), encoding="utf-8")
+        return {"quiet": quiet.said(), "attacked": busy.said(), "memory_after_mib": after}
+
+
+def _members() -> dict[str, str]:
+    return {f"m{n}": "y" * 150 for n in range(50)}
 
 
 def main() -> None:
@@ -295,12 +265,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--source", type=Path, default=ROOT)
-    parser.add_argument("--only", type=int, help="one of the attacks alone, from 0")
+    parser.add_argument("--only", default="", help="some kinds, with commas between")
+    parser.add_argument("--each", action="store_true")
+    parser.add_argument("--rounds", help="a file for the stacks of long rounds")
+    parser.add_argument("--first", action="store_true")
     options = parser.parse_args()
+    if options.first:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     raise_file_limit(min(65_536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    size = SMALL if options.small else Size()
-    result = asyncio.run(measure(size, options.seconds, options.source, options.only))
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    for only in (*KINDS, "") if options.each else (options.only,):
+        result = asyncio.run(
+            measure(
+                small=options.small, seconds=options.seconds, source=options.source,
+                only=only, rounds=options.rounds or "",
+            )
+        )  # fmt: skip
+        sys.stdout.write(json.dumps({"attack": only or "all", **result}, indent=2) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
