@@ -15,9 +15,9 @@ class WorkBudget(msgspec.Struct, frozen=True):
     """Work on the event loop that is done in slices, one slice a round of the loop."""
 
     # A slice ends at the first event after so long; one evaluation of a filter may come on top.
-    slice_seconds: float = 0.004
-    # The pause between two slices while live events are being written.
-    pause_seconds: float = 0.004
+    slice_seconds: float = 0.003
+    # The pause between two slices while events are on their way to live streams.
+    pause_seconds: float = 0.003
 
 
 class FilterBudget(msgspec.Struct, frozen=True):
@@ -39,5 +39,16 @@ class FilterBudget(msgspec.Struct, frozen=True):
     notice_seconds: float = 60.0
 
 
+class ReviewBudget(msgspec.Struct, frozen=True):
+    """Looking back and comparing policies for `simulate`, `document`, `explain` and the like."""
+
+    # Of all keys together, and of one.
+    at_once: int = 4
+    at_once_per_key: int = 2
+    # How long a request waits for its turn before it is refused with 429.
+    wait_seconds: float = 5.0
+
+
 WORK = WorkBudget()
 FILTERS = FilterBudget()
+REVIEWS = ReviewBudget()

@@ -158,7 +158,12 @@ async def _start_parts(
         lifetime=settings.stream.max_age,
         flush=settings.stream.flush_ms / 1000,
     )
-    shares = LoopWork(clock, settings.limits.filter_percent / 100, busy=lambda: hub.writing)
+
+    def on_their_way() -> bool:
+        """Whether there are events between a producer and the live streams."""
+        return hub.writing or writer.busy or hub.position < log.head
+
+    shares = LoopWork(clock, settings.limits.filter_percent / 100, busy=on_their_way)
     replays = Replays(log, grown, clock, pace, shares, tasks)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace, shares)
     replays.hub = hub
@@ -201,7 +206,8 @@ async def _start_parts(
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
     limits = AppliedLimits(shared, settings.limits, clock)
-    decoder = Decoder(clock)
+    intake = LoopWork(clock)
+    decoder = Decoder(clock, intake)
     stack.callback(decoder.close)
     context = Context(
         settings=settings,
@@ -221,6 +227,7 @@ async def _start_parts(
         shared=shared,
         limits=limits,
         decoder=decoder,
+        intake=intake,
         connections=Connections.of(settings.server),
         in_flight=InFlight(
             settings.limits.bytes_in_flight,

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from gateway.errors import GatewayError, InternalFailure, Unavailable
+from gateway.runtime.event_loop import run as run_event_loop
 from gateway.server.figures import Figures
 from gateway.server.listening import SharedAddress
 from gateway.service import claim_log
@@ -238,7 +239,7 @@ class _Supervisor:
             self._figures.begin(process.number)
             greets = process.number == 0 and not self._greeted
             worker = Worker(process.number, process.sockets, control, lock, self._figures, greets)
-            asyncio.run(self._work(worker))
+            run_event_loop(self._work(worker))
             status = 0
         except GatewayError as error:
             failed = _Failed(error.detail, error.code, error.exit_code)

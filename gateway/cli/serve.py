@@ -52,16 +52,15 @@ def serve(
     demo: bool,
 ) -> None:
     """Run the gateway until it is told to stop."""
-    import asyncio
-
     from gateway.logs import configure_logs
+    from gateway.runtime.event_loop import run
     from gateway.settings.load import load
 
     flags = {"data": data, "server.host": host, "server.port": port, "server.workers": workers}
     settings = load(config_file, os.environ, flags)
     configure_logs(settings.log.level, settings.log.format)
     if settings.server.workers == 1:
-        asyncio.run(_serve(settings, demo))
+        run(_serve(settings, demo))
     else:
         from gateway.supervisor import supervise
 
@@ -70,11 +69,12 @@ def serve(
 
 async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -> None:
     import asyncio
-    import gc
     import signal
     from functools import partial
 
+    from gateway.runtime.collector import Collector
     from gateway.runtime.first_key import make_first_key
+    from gateway.runtime.memory import give_back_memory
     from gateway.runtime.threads import start_threads
     from gateway.service import running
     from gateway.supervisor import endings
@@ -87,9 +87,11 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
         loop.add_signal_handler(number, stop.set)
     start_threads()
     async with running(settings, worker=worker, stop=stop) as gateway:
-        # What is here now stays: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        clock, tasks = gateway.context.clock, gateway.context.tasks
+        collector = Collector()
+        collector.begin()
+        tasks.keep("collector", partial(collector.run, clock))
+        tasks.keep("memory", partial(give_back_memory, clock))
         greets = True
         if worker is not None:
             worker.say_ready(stop)

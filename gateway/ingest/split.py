@@ -15,9 +15,11 @@ import msgspec
 from gateway.errors import InvalidEvents, InvalidRequest, PayloadTooLarge
 
 # A piece ends at the first end of an item behind so many bytes.
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 32 * 1024
 # So much is searched for that end at once.
 _SEARCH_BYTES = 256 * 1024
+# Ends of items near that one which are tried before much longer pieces are.
+_ENDS_TRIED = 8
 # No item is longer. (Those that are stored have far less; what is refused may be told of.)
 _MOST_PIECE_BYTES = 2 << 20
 # So few items, objects or not, are made without a look at what they are.
@@ -28,7 +30,7 @@ _SPACE = re.compile(rb"[ \t\n\r]*+")
 _SCALAR = rb'[^][ \t\n\r{}",]++[ \t\n\r]*+'
 
 
-class _Object(msgspec.Struct):
+class _Object(msgspec.Struct, gc=False):
     """Any object, passed over."""
 
 
@@ -84,9 +86,9 @@ def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
     """The items of the array that begins there, and with which the body has to end.
 
     A piece ends between `}` and `{`. That may be within an item or a string: then it is no array
-    in itself, and a longer piece is tried.
+    in itself, and the next ends are tried, then those of longer and longer pieces.
     """
-    at, size, made = begin + 1, _PIECE_BYTES, 0
+    at, size, made, tried = begin + 1, _PIECE_BYTES, 0, 0
     while True:
         searched = min(at + size, len(body))
         found = None
@@ -109,13 +111,14 @@ def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
         except _NotWhole:
             if found is None:
                 raise
-            size = 2 * (end - at)
+            tried += 1
+            size = end - at + 1 if tried % _ENDS_TRIED else 2 * (end - at)
             continue
         yield piece
         if found is None:
             return
         made += len(piece)
-        at, size = end + 1, _PIECE_BYTES
+        at, size, tried = end + 1, _PIECE_BYTES, 0
 
 
 class _NotWhole(InvalidRequest):
@@ -135,9 +138,9 @@ def _items(body: bytes, at: int, end: int, made: int, most: int, *, whole: bool)
 
 
 def _check_objects(array: bytes, made: int, most: int) -> None:
-    """Refuse an item that is no object, before all of them are made."""
+    """Refuse an item that is no object, and one too many, before all of them are made."""
     try:
-        _OBJECTS.decode(array)
+        count = len(_OBJECTS.decode(array))
     except msgspec.ValidationError as error:
         if re.compile(rb"\[[ \t\n\r]*+(?:%b,[ \t\n\r]*+){%d}" % (_SCALAR, most)).match(array):
             raise too_many(most) from None
@@ -150,7 +153,9 @@ def _check_objects(array: bytes, made: int, most: int) -> None:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # It is said by whoever decodes it.
-        pass
+        return
+    if made + count > most:
+        raise too_many(most)
 
 
 def _skip(body: bytes, at: int) -> int:

@@ -51,6 +51,11 @@ class Writer:
         self._work = asyncio.Event()
         self._closed = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether something waits to be stored, or is being stored."""
+        return self._events > 0
+
     async def append(self, batch: Sequence[Draft]) -> Appended:
         """Store a batch; returns when it is durable.
 

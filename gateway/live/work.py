@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from typing import TypeVar
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,8 +20,6 @@ from gateway.clock import Clock
 from gateway.match.expression import FilterCost
 
 _MOST_ACCOUNTS = 10_000
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class FilterAccount:
@@ -170,33 +167,16 @@ class Slices:
         self._seconds = work.budget.slice_seconds
         self._ends = 0.0
 
+    def start(self) -> None:
+        """Begin at once: what may be over before the end of one slice waits for no turn."""
+        self._ends = self._timer() + self._seconds
+
     async def begin(self) -> None:
         """Wait for the turn of the next slice."""
         await self._work.turn(self._key_id)
-        self._ends = self._timer() + self._seconds
+        self.start()
 
     next = begin
-
-    async def rest(self) -> None:
-        """Wait for the next turn if the slice has taken long enough, or none has begun."""
-        if self.over():
-            await self.begin()
-
-    async def run(self, steps: Generator[None, None, Result]) -> Result:
-        """What work in steps returns, done in as many slices as it takes."""
-        while True:
-            await self.rest()
-            try:
-                next(steps)
-            except StopIteration as done:
-                result: Result = done.value
-                return result
-
-    async def each(self, items: Iterable[Item]) -> AsyncIterator[Item]:
-        """The items, with a rest before whichever comes after the end of a slice."""
-        for item in items:
-            await self.rest()
-            yield item
 
     def over(self) -> bool:
         """Whether the slice has taken long enough."""

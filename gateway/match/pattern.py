@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 from gateway.errors import InvalidRequest
@@ -20,7 +19,7 @@ ANY = "**"
 END = None
 Tree = dict[str | None, Any]
 # Few patterns are matched fastest by one regular expression, many by their segments.
-_MOST_IN_EXPRESSION = 4
+_MOST_IN_EXPRESSION = 16
 # Of a segment tree, at once: patterns that overlap as much are few.
 _MOST_BRANCHES = 8
 
@@ -87,7 +86,7 @@ def compile_patterns(patterns: Iterable[str], separator: str) -> Callable[[str],
     if ANY in names:
         return lambda name: True
     literals = frozenset(name for name in names if is_literal(name))
-    wild = tuple(name for name in names if not is_literal(name))
+    wild = [name for name in names if not is_literal(name)]
     if not wild:
         return literals.__contains__
     if len(wild) > _MOST_IN_EXPRESSION:
@@ -99,8 +98,7 @@ def compile_patterns(patterns: Iterable[str], separator: str) -> Callable[[str],
     return lambda name: name in literals or found(name) is not None
 
 
-@lru_cache(512)
-def segment_tree(patterns: tuple[str, ...], separator: str) -> Tree:
+def segment_tree(patterns: Iterable[str], separator: str) -> Tree:
     """The patterns by their segments, so that hundreds are compared with a name at once."""
     tree: Tree = {}
     for pattern in patterns:
@@ -111,22 +109,7 @@ def segment_tree(patterns: tuple[str, ...], separator: str) -> Tree:
     return tree
 
 
-def tree_overlaps(tree: Tree, pattern: str, separator: str) -> bool:
-    """Whether there is a name that the pattern matches, and one of those in the tree."""
-    nodes = [tree]
-    for segment in pattern.split(separator):
-        if segment == ANY or any(ANY in node for node in nodes):
-            return True
-        if segment == "*":
-            nodes = [node[name] for node in nodes for name in node if name is not END]
-        else:
-            nodes = [node[name] for node in nodes for name in (segment, "*") if name in node]
-        if not nodes:
-            return False
-    return any(ANY in node or END in node for node in nodes)
-
-
-def _by_segments(patterns: tuple[str, ...], separator: str) -> Callable[[str], bool]:
+def _by_segments(patterns: list[str], separator: str) -> Callable[[str], bool]:
     """The same as a regular expression, which takes a hundred times as long to make."""
     tree = segment_tree(patterns, separator)
     expressions: list[Callable[[str], re.Match[str] | None]] = []
@@ -155,6 +138,6 @@ def _by_segments(patterns: tuple[str, ...], separator: str) -> Callable[[str], b
     return matches
 
 
-def _expression(patterns: tuple[str, ...], separator: str) -> Callable[[str], re.Match[str] | None]:
+def _expression(patterns: list[str], separator: str) -> Callable[[str], re.Match[str] | None]:
     alternatives = "|".join(to_regex(pattern, separator) for pattern in patterns)
     return re.compile(alternatives, re.DOTALL).fullmatch

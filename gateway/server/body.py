@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from gateway.live.work import Slices
 from gateway.server.context import CONTEXT
 from gateway.server.in_flight import Holding
 
@@ -27,7 +27,6 @@ _JSON_SECONDS = 10.0
 _SLICE = 16 * 1024
 _INFLATED = 256 * 1024
 _MOST_MEMBERS = 10_000
-_TURN_SECONDS = 0.002
 
 
 async def read_body(
@@ -51,13 +50,14 @@ async def read_body(
     if request.content_length is not None and request.content_length > most:
         raise _too_large(most)
     take = _nothing if holding is None else holding.take
+    turns = request.app[CONTEXT].intake.slices("" if holding is None else holding.key_id)
     if request.content.is_eof():
         # It came with the head of the request: nothing has to be waited for.
         whole = await request.content.read()
         if len(whole) > most:
             raise _too_large(most)
         take(len(whole))
-        return await _gunzip(whole, most, take) if encoding == "gzip" else whole
+        return await _gunzip(whole, most, take, turns) if encoding == "gzip" else whole
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -72,7 +72,7 @@ async def read_body(
         ) from None
     # Or a request that began before its key was revoked could be ended long after.
     await request.app[CONTEXT].authenticator.recheck(request)
-    return await _gunzip(bytes(raw), most, take) if encoding == "gzip" else bytes(raw)
+    return await _gunzip(bytes(raw), most, take, turns) if encoding == "gzip" else bytes(raw)
 
 
 async def json_body(request: web.Request) -> Any:
@@ -111,11 +111,11 @@ def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
     return kind
 
 
-async def _gunzip(raw: bytes, most: int, take: Callable[[int], None]) -> bytes:
+async def _gunzip(raw: bytes, most: int, take: Callable[[int], None], turns: Slices) -> bytes:
     """Gzip members, one after the other (RFC 1952, section 2.2), never beyond the limit."""
     plain = bytearray()
     rest = memoryview(raw)
-    turn = time.monotonic()
+    turns.start()
     try:
         for _ in range(_MOST_MEMBERS):
             inflate = zlib.decompressobj(wbits=31)
@@ -129,9 +129,8 @@ async def _gunzip(raw: bytes, most: int, take: Callable[[int], None]) -> bytes:
                 take(len(piece))
                 left = len(inflate.unused_data) + len(inflate.unconsumed_tail)
                 rest = rest[len(part) - left :]
-                if time.monotonic() - turn > _TURN_SECONDS:
-                    await asyncio.sleep(0)
-                    turn = time.monotonic()
+                if turns.over():
+                    await turns.next()
             if not inflate.eof:
                 raise InvalidRequest("the gzip body ends too early", code="malformed_gzip")
             if not rest:

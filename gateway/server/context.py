@@ -56,6 +56,8 @@ class Context:
     limits: AppliedLimits
     authenticator: Authenticator
     decoder: Decoder
+    # The turns of what decompresses and decodes large bodies.
+    intake: LoopWork
     connections: Connections
     in_flight: InFlight
     keyed: KeyedValues

@@ -15,6 +15,7 @@ from gateway.ingest.decode import decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of, split_body
+from gateway.live.work import LoopWork
 
 T = TypeVar("T")
 
@@ -27,14 +28,15 @@ _TURN_SECONDS = 0.002
 class Decoder:
     """Decodes bodies. Events that are a slice by themselves are for a thread of its own."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, turns: LoopWork) -> None:
         self._now, self._monotonic = clock.now, clock.monotonic
+        self._turns = turns
         self._thread = ThreadPoolExecutor(1, "decoder")
         # Not when threads are short.
         self._thread.submit(lambda: None)
 
     async def decode(
-        self, body: bytes, *, lines: bool, most: int, mapped: bool = False
+        self, body: bytes, key_id: str, *, lines: bool, most: int, mapped: bool = False
     ) -> list[Draft]:
         """All events of a body of NDJSON `lines` or JSON, at most `most`.
 
@@ -48,7 +50,7 @@ class Decoder:
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
         decode = partial(decode_events, new_id=new_ids(self._now), mapped=mapped)
-        async for index, part in self._parts(body, lines, most):
+        async for index, part in self._parts(body, key_id, lines, most):
             try:
                 drafts += await self._decode(part, decode)
             except InvalidEvents as refused:
@@ -59,17 +61,17 @@ class Decoder:
         return drafts
 
     async def decode_leniently(
-        self, body: bytes, *, lines: bool, most: int, mapped: bool = False
+        self, body: bytes, key_id: str, *, lines: bool, most: int, mapped: bool = False
     ) -> Lenient:
         """The same without a refusal: what became of each item."""
         found = Lenient()
         decode = partial(decode_leniently, new_id=new_ids(self._now), mapped=mapped)
-        async for index, part in self._parts(body, lines, most):
+        async for index, part in self._parts(body, key_id, lines, most):
             found.add(await self._decode(part, partial(decode, first=index)))
         return found
 
     async def _parts(
-        self, body: bytes, lines: bool, most: int
+        self, body: bytes, key_id: str, lines: bool, most: int
     ) -> AsyncIterator[tuple[int, list[bytes]]]:
         """The items some at a time, each time with the place of the first."""
         index = 0
@@ -78,14 +80,14 @@ class Decoder:
             for part in _slices(piece):
                 yield index, part
                 index += len(part)
-                turn = await self._let_others(turn)
-            turn = await self._let_others(turn)
+                turn = await self._let_others(turn, key_id)
+            turn = await self._let_others(turn, key_id)
 
-    async def _let_others(self, since: float) -> float:
-        """Give up the event loop for a moment, if this has had it for long enough."""
+    async def _let_others(self, since: float, key_id: str) -> float:
+        """Wait for another turn, if this one has lasted for long enough."""
         if self._monotonic() - since < _TURN_SECONDS:
             return since
-        await asyncio.sleep(0)
+        await self._turns.turn(key_id)
         return self._monotonic()
 
     def close(self) -> None:

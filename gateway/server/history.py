@@ -39,14 +39,7 @@ async def history(request: web.Request) -> web.Response:
     while True:
         try:
             page = await read_history(
-                log,
-                context.clock,
-                key.id,
-                start,
-                worn,
-                limit=limit,
-                seconds=_SECONDS,
-                slices=context.work.slices(asking.id),
+                log, context.clock, key.id, start, worn, limit=limit, seconds=_SECONDS
             )
             break
         except Overtaken:

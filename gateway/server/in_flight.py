@@ -69,20 +69,20 @@ class Holding:
     """The bytes of one request."""
 
     def __init__(self, budget: InFlight, key_id: str) -> None:
+        self.key_id = key_id
         self._budget = budget
-        self._key_id = key_id
         self._size = 0
         self._over = False
 
     def take(self, size: int) -> None:
         """Raises as `InFlight.take` does."""
         if not self._over:
-            self._budget.take(self._key_id, size)
+            self._budget.take(self.key_id, size)
             self._size += size
 
     def grow(self, size: int) -> bool:
         """Take so many bytes more, if they fit."""
-        if self._over or not self._budget.fits(self._key_id, size):
+        if self._over or not self._budget.fits(self.key_id, size):
             return False
         self.take(size)
         return True
@@ -91,4 +91,4 @@ class Holding:
         """Give everything back, once."""
         if not self._over:
             self._over = True
-            self._budget.give_back(self._key_id, self._size)
+            self._budget.give_back(self.key_id, self._size)

@@ -47,7 +47,7 @@ async def ingest(request: web.Request) -> web.Response:
     lines = kind in NDJSON_TYPES
     if asked.skips or prefers:
         lenient = await context.decoder.decode_leniently(
-            body, lines=lines, most=limits.max_request_events, mapped=asked.mapped
+            body, key.id, lines=lines, most=limits.max_request_events, mapped=asked.mapped
         )
         if not lines:
             _check_is_json(body, lenient)
@@ -56,7 +56,7 @@ async def ingest(request: web.Request) -> web.Response:
             answer.headers["Preference-Applied"] = "handling=lenient"
         return answer
     drafts = await context.decoder.decode(
-        body, lines=lines, most=limits.max_request_events, mapped=asked.mapped
+        body, key.id, lines=lines, most=limits.max_request_events, mapped=asked.mapped
     )
     use = request[USE]
     outside = await _outside(drafts, view)

@@ -36,8 +36,12 @@ _LOGGER = logging.getLogger(__name__)
 
 # So much is parsed at once of what may be a head, so that little is kept of one that is too large.
 _HEAD_SLICE = 16 * 1024
+# So much is taken from a connection before others have their turn; large bodies are in no hurry.
+_READ_BYTES = 64 * 1024
 # How long somebody who was refused may go on sending what nobody reads.
 _LINGER_SECONDS = 0.5
+# Between two looks at it.
+_DROP_SECONDS = 0.05
 
 
 class Runner(web.AppRunner):
@@ -94,6 +98,8 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = _READ_BYTES
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else None
         leave = self._connections.enter(self, address)
@@ -111,6 +117,7 @@ class _Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            self._drop()
             return
         if self._payload_parser is not None or self._upgraded:
             super().data_received(data)
@@ -142,6 +149,17 @@ class _Connection(web.RequestHandler):
                 self.refuse(self._connections.head_too_large())
             else:
                 self._connections.head_grows(self, self._head)
+
+    def _drop(self) -> None:
+        """Nobody reads what comes, so it need not come fast."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._loop.call_later(_DROP_SECONDS, self._drop_more, transport)
+
+    def _drop_more(self, transport: asyncio.Transport) -> None:
+        if not transport.is_closing():
+            transport.resume_reading()
 
     def _in_body(self) -> bool:
         return self._newest is not None and not self._newest.is_eof()

@@ -1,0 +1,155 @@
+"""One round of the event loop serves some sockets, each in its turn; the collector looks once."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import selectors
+import socket
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from gateway.runtime import collector, memory
+from gateway.runtime.collector import Collector
+from gateway.runtime.event_loop import AT_ONCE, SomeAtOnce, run
+from gateway.runtime.memory import give_back_memory
+from tests.conftest import FakeClock
+from tests.machine_time import patience
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    with ExitStack() as stack:
+        made = [socket.socketpair() for _ in range(AT_ONCE + 5)]
+        for one, other in made:
+            stack.enter_context(one)
+            stack.enter_context(other)
+        yield made
+
+
+def test_few_sockets_are_ready_at_once_and_each_has_its_turn(
+    pairs: list[tuple[socket.socket, socket.socket]],
+) -> None:
+    with SomeAtOnce() as selector:
+        for one, other in pairs:
+            selector.register(one, selectors.EVENT_READ)
+            other.send(b"x")
+        first = selector.select(0)
+        second = selector.select(0)
+        assert len(first) == AT_ONCE
+        assert {key.fd for key, _ in first + second} == {one.fileno() for one, _ in pairs}
+        assert not {key.fd for key, _ in first} & {key.fd for key, _ in second}
+
+
+def test_a_socket_that_is_waited_for_no_more_has_no_turn(
+    pairs: list[tuple[socket.socket, socket.socket]],
+) -> None:
+    with SomeAtOnce() as selector:
+        for one, other in pairs:
+            selector.register(one, selectors.EVENT_READ)
+            other.send(b"x")
+        served = {key.fd for key, _ in selector.select(0)}
+        for one, _ in pairs:
+            selector.unregister(one)
+        assert served
+        assert selector.select(0) == []
+
+
+def test_a_timer_has_its_turn_while_hundreds_of_sockets_are_ready() -> None:
+    seen: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            for _ in range(3 * AT_ONCE):
+                one, other = socket.socketpair()
+                stack.enter_context(one)
+                stack.enter_context(other)
+                other.send(b"x")
+                loop.add_reader(one, seen.append, one.fileno())
+            loop.call_soon(loop.call_soon, loop.call_soon, lambda: seen.append(-1))
+            async with asyncio.timeout(patience()):
+                while len(seen) < 3 * AT_ONCE:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            for descriptor in set(seen) - {-1}:
+                loop.remove_reader(descriptor)
+
+    run(main())
+    assert seen.index(-1) <= 2 * AT_ONCE
+
+
+@pytest.fixture
+def own_collections() -> Iterator[Collector]:
+    thresholds = gc.get_threshold()
+    made = Collector()
+    made.begin()
+    yield made
+    made.end()
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+class _Circle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_has_survived_a_collection_is_left_out_of_the_next(
+    own_collections: Collector,
+) -> None:
+    kept = [_Circle() for _ in range(2000)]
+    before = gc.get_freeze_count()
+    gc.collect()
+    assert gc.get_freeze_count() >= before + len(kept)
+    assert len(gc.get_objects(generation=2)) < len(kept)
+
+
+async def test_circles_that_were_left_out_are_found_once_there_is_much(
+    own_collections: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(collector, "_LEAST_GROWTH", 1000)
+    monkeypatch.setattr(own_collections, "_kept", 0)
+    garbage = _Circle()
+    gone = weakref.ref(garbage)
+    gc.collect()
+    del garbage
+    gc.collect()
+    assert gone() is not None
+    task = asyncio.create_task(own_collections.run(clock))
+    await asyncio.sleep(0)
+    await clock.advance(collector._THOROUGH_SECONDS + 1)
+    assert gone() is None
+    task.cancel()
+
+
+@pytest.mark.skipif(memory._trim() is None, reason="this C library has no malloc_trim")
+async def test_memory_that_was_freed_between_blocks_in_use_goes_back() -> None:
+    malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
+    malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    free.argtypes = [ctypes.c_void_p]
+    size, count = 64 * 1024, 1000
+    clock = FakeClock()
+    task = asyncio.create_task(give_back_memory(clock))
+    await asyncio.sleep(0)
+    blocks = [malloc(size) for _ in range(count)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    # The last one stays in use above all that are freed.
+    in_use = malloc(size)
+    for block in blocks:
+        free(block)
+    before = memory._resident()
+    await clock.advance(memory._EVERY_SECONDS + 1)
+    for _ in range(1000):
+        if memory._resident() < before - size * count // 2:
+            break
+        await asyncio.sleep(0.005)
+    else:
+        pytest.fail("the memory is still there")
+    free(in_use)
+    task.cancel()
