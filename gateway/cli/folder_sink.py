@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from gateway.cli.operator import record_act
 from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
 from gateway.event import Draft
@@ -38,6 +39,8 @@ class FolderSink:
         except BaseException:
             self._runner.close()
             raise
+        self._settings = settings
+        self._sent = {"accepted": 0, "duplicates": 0, "refused": 0}
         self._ids = new_ids(clock.now)
 
     def send(self, lines: list[bytes]) -> SendResult:
@@ -49,11 +52,22 @@ class FolderSink:
             except Refused as error:
                 refused.append(Refusal(index, error.path, error.reason))
         [appended] = self._runner.run(self._log.append([drafts]))
+        self._sent["accepted"] += appended.accepted
+        self._sent["duplicates"] += appended.duplicates
+        self._sent["refused"] += len(refused)
         return SendResult(appended.accepted, appended.duplicates, refused)
 
     def close(self) -> None:
-        self._runner.run(self._log.close())
-        self._runner.close()
+        """Whoever writes into the log without a key is recorded."""
+        try:
+            self._runner.run(self._log.close())
+            if any(self._sent.values()):
+                recording = record_act(
+                    self._settings, "log.imported", "log", {**self._sent}, make=True
+                )
+                self._runner.run(recording)
+        finally:
+            self._runner.close()
 
 
 async def _open(settings: Settings) -> tuple[Log, Clock]:

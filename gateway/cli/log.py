@@ -53,6 +53,7 @@ def backup(config_file: Path | None, data: str | None, target: Path) -> None:
         raise NotFound(f"there is no log {source}")
     if target.exists() and any(target.iterdir()):
         raise Conflict(f"{target} is not empty; name a new folder")
+    _record_backup(settings)
     # Keys first: a change of one that waits there to be recorded is in the log's copy, or waits
     # in theirs.
     others = sorted(path for path in settings.data.glob("*.db") if path.name != source.name)
@@ -80,6 +81,10 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
     after the backup would silently mean other events. No gateway may be running
     on an embedded log; gateways on PostgreSQL have to be restarted.
     """
+    import asyncio
+
+    from gateway.cli.operator import record_act
+
     settings = _settings(config_file, data)
     path = _embedded(settings)
     if path is not None:
@@ -87,11 +92,10 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
 
         epoch = begin_new_life(path)
     else:
-        import asyncio
-
         from gateway.store import postgres_log
 
         epoch = asyncio.run(postgres_log.begin_new_life(settings.store_url))
+    asyncio.run(record_act(settings, "log.new_epoch", "log", {"epoch": epoch}))
     say(f"the epoch of the log is now {epoch}; cursors of before are answered with 410")
 
 
@@ -115,6 +119,20 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
         say(f"the clock is trusted as it is: {wall}")
     else:
         say(f"trusted time moves by {away:+.0f} s: it is {wall}")
+
+
+def _record_backup(settings: Settings) -> None:
+    """Whoever copies all events and keys looks at them, which is a use, and in the copy, too."""
+    import asyncio
+
+    from gateway.cli.key_folder import key_store
+
+    async def work() -> None:
+        async with key_store(settings):
+            pass
+
+    if (settings.data / "keys.db").exists():
+        asyncio.run(work())
 
 
 async def _trust_clock(settings: Settings) -> tuple[float, str]:

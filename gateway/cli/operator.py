@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.keys.operator import Operator
+    from gateway.settings.load import Settings
     from gateway.store.ports import KeyStore
 
 _MOST = 256
@@ -56,6 +57,31 @@ async def record_look(store: KeyStore, now: float) -> None:
             "run this as a user who may write to the keys of the gateway",
             code="look_not_recorded",
         ) from error
+
+
+async def record_act(
+    settings: Settings, action: str, about: str, data: dict[str, Any], *, make: bool = False
+) -> None:
+    """Have it recorded that this command has done something to the log, which the gateway writes
+    down at its next start, or at once if it runs. Where there are no keys there is no place for
+    it, unless it may be made."""
+    from gateway.clock import SystemClock
+    from gateway.keys.change import other_change
+    from gateway.service import open_keys
+    from gateway.store.clock_notes import open_clock
+
+    if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
+        return
+    store = await open_keys(settings)
+    try:
+        at = (await open_clock(store, SystemClock())).now()
+        operator = this_operator()
+        change = other_change(
+            action, [about], by=operator.actor, at=at, data=data, operator=operator
+        )
+        await store.record_later(change)
+    finally:
+        await store.close()
 
 
 def _path(context: click.Context) -> str:

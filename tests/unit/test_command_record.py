@@ -110,6 +110,33 @@ def test_changes_of_roles_say_so_too(run: Run, data: Path) -> None:
     assert {one.operator for one in waiting(data)} == {this_operator()}
 
 
+def test_who_backs_up_the_log_is_recorded_and_in_the_backup_too(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    created(run, "--grant", GRANT)
+    (tmp_path / "one.json").write_text('{"category":"auth","action":"login"}\n')
+    run("import", str(tmp_path / "one.json"))
+    run("log", "backup", str(tmp_path / "backup"))
+    for folder in (data, tmp_path / "backup"):
+        look = waiting(folder)[-1]
+        assert (look.action, look.data["route"]) == ("requested", "log backup")
+        assert (look.by, look.operator) == (this_operator().actor, this_operator())
+        assert look.data["parameters"] == [{"target": str(tmp_path / "backup")}]
+
+
+def test_who_writes_into_the_log_without_a_gateway_is_recorded(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "two.json").write_text('{"category":"auth","action":"login","id":"a"}\n' * 2)
+    run("import", str(tmp_path / "two.json"))
+    run("log", "new-epoch")
+    imported, epoch = waiting(data)[-2:]
+    assert (imported.action, imported.about) == ("log.imported", ("log",))
+    assert imported.data == {"accepted": 1, "duplicates": 1, "refused": 0}
+    assert (epoch.action, len(epoch.data["epoch"])) == ("log.new_epoch", 10)
+    assert {imported.operator, epoch.operator} == {this_operator()}
+
+
 def test_a_change_that_somebody_else_makes_later_does_not_keep_the_operator(
     run: Run, data: Path
 ) -> None:
