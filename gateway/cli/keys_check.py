@@ -74,15 +74,12 @@ async def _documents(settings: Settings) -> Documents:
 
 
 def _of_key(key_id: str, document: bytes) -> list[dict[str, Any]]:
-    import msgspec
-
-    from gateway.keys.stored_grant import decode_key
+    from gateway.keys.unreadable import read_key
 
     remedy = "make a key with the grant mended, and revoke this one"
-    try:
-        key = decode_key(document, b"", 0)
-    except msgspec.MsgspecError as error:
-        return [_unreadable({"key": key_id}, error)]
+    key = read_key(key_id, document, b"", 0)
+    if key.unreadable:
+        return [_unreadable({"key": key_id}, key.unreadable)]
     return [
         {"key": key_id, "name": key.name, **one, "do": _remedy(one, remedy)}
         for one in _wrong(key.grants)
@@ -90,15 +87,12 @@ def _of_key(key_id: str, document: bytes) -> list[dict[str, Any]]:
 
 
 def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
-    import msgspec
-
-    from gateway.keys.stored_grant import decode_role
+    from gateway.keys.unreadable import read_role
 
     remedy = f"`audit-gateway roles put {name}` with the grant mended"
-    try:
-        role = decode_role(document)
-    except msgspec.MsgspecError as error:
-        return [_unreadable({"role": name}, error)]
+    role = read_role(name, document)
+    if role.unreadable:
+        return [_unreadable({"role": name}, role.unreadable)]
     return [{"role": name, **one, "do": _remedy(one, remedy)} for one in _wrong(role.grants)]
 
 
@@ -114,27 +108,26 @@ def _remedy(found: dict[str, Any], remedy: str) -> str:
     return f"nothing at once; when it is replaced, {remedy}" if only_actions else remedy
 
 
-def _unreadable(whose: dict[str, str], error: Exception) -> dict[str, Any]:
+def _unreadable(whose: dict[str, str], why: str) -> dict[str, Any]:
     return {
-        **whose, "grant": "", "path": "", "reason": f"cannot be read: {error}",
+        **whose, "grant": "", "path": "", "reason": f"cannot be read: {why}",
         "means": "it is not let in", "do": "make it anew, and delete this one",
     }  # fmt: skip
 
 
 def _reaches_every_tenant(document: bytes) -> bool:
     """Whether a grant of its own allows reading without a word on tenants or resources."""
-    import msgspec
-
     from gateway.keys.past_use import READING
-    from gateway.keys.stored_grant import decode_key
+    from gateway.keys.unreadable import read_key
 
-    try:
-        key = decode_key(document, b"", 0)
-    except msgspec.MsgspecError:
-        return False
-    return key.revoked_at is None and any(
-        grant.effect == "allow"
-        and not set(grant.actions).isdisjoint(READING)
-        and not (grant.tenants or grant.resources)
-        for grant in key.grants
+    key = read_key("", document, b"", 0)
+    return (
+        not key.unreadable
+        and key.revoked_at is None
+        and any(
+            grant.effect == "allow"
+            and not set(grant.actions).isdisjoint(READING)
+            and not (grant.tenants or grant.resources)
+            for grant in key.grants
+        )
     )

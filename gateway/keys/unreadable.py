@@ -24,6 +24,12 @@ from gateway.match.pattern import ANY
 
 _CHANGE = msgspec.json.Decoder(Change)
 _MOST_CHARACTERS = 65536
+_MOMENTS = (
+    "created_at", "expires_at", "revoked_at", "suspended_at", "suspended_until", "throttled_until",
+    "drains_until", "changed_at",
+)  # fmt: skip
+# The year 10000.
+_END_OF_TIME = 253_402_300_800.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -53,8 +59,10 @@ _DENIES_ALL = Grant(id="unreadable", effect="deny", actions=ACTIONS, categories=
 def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:
     """A key from its row, whatever stands in it."""
     try:
-        return decode_key(document, digest, revision)
-    except (msgspec.MsgspecError, UnicodeError, ValueError, TypeError) as error:
+        key = decode_key(document, digest, revision)
+        _check_moments(key)
+        return key
+    except Exception as error:  # Whatever it is, it concerns this key alone.
         known = _members(document)
         _warn("the key %s cannot be read, and may do nothing: %s", key_id, error, document)
         return UnreadableKey(
@@ -75,7 +83,7 @@ def read_role(name: str, document: bytes) -> Role:
     """A role from its row, whatever stands in it."""
     try:
         return decode_role(document)
-    except (msgspec.MsgspecError, UnicodeError, ValueError, TypeError) as error:
+    except Exception as error:  # Whatever it is, it concerns this role alone.
         _warn("the role %s cannot be read; its keys may do nothing: %s", name, error, document)
         return UnreadableRole(name=name, grants=(_DENIES_ALL,), why=_why(error))
 
@@ -84,7 +92,7 @@ def read_change(document: bytes) -> Change:
     """A change that waits to be recorded; what it says is recorded in any case."""
     try:
         return _CHANGE.decode(document)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Change(
             # The same whoever records it.
             id=f"change-{hashlib.sha256(document).hexdigest()[:32]}",
@@ -125,7 +133,7 @@ def _why(error: Exception) -> str:
 def _members(document: bytes) -> dict[str, Any]:
     try:
         members = msgspec.json.decode(document)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return {}
     return members if isinstance(members, dict) else {}
 
@@ -134,5 +142,13 @@ def _text(raw: Any) -> str:
     return raw if isinstance(raw, str) else ""
 
 
+def _check_moments(key: Key) -> None:
+    """What no clock shows could not be shown of the key, nor compared as it was meant."""
+    for name in _MOMENTS:
+        moment = getattr(key, name)
+        if moment is not None and not 0 <= moment < _END_OF_TIME:
+            raise ValueError(f"{name}: {moment:g} is no moment between the years 1970 and 9999")
+
+
 def _moment(raw: Any) -> float:
-    return float(raw) if isinstance(raw, int | float) and 0 <= raw < 1e11 else 0.0
+    return float(raw) if isinstance(raw, int | float) and 0 <= raw < _END_OF_TIME else 0.0

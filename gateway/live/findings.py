@@ -81,16 +81,15 @@ class Findings:
         notes = await self._store.notes(KIND)
         findings = []
         for name, document in notes.items():
-            try:
-                findings.append(_DECODER.decode(document))
-            except msgspec.MsgspecError as error:
-                _LOGGER.warning("the finding %s cannot be read: %s", name, error)
+            finding = _decoded(name, document)
+            if finding is not None:
+                findings.append(finding)
         return sorted(findings, key=lambda one: (one.last_seen, one.id), reverse=True)
 
     async def get(self, finding_id: str) -> Finding | None:
         """The finding with that id."""
         document = await self._store.note(KIND, finding_id)
-        return None if document is None else _DECODER.decode(document)
+        return _decoded(finding_id, document)
 
     async def mark(
         self, finding_id: str, *, expected: bool, by: str, reason: str = ""
@@ -152,11 +151,24 @@ class Findings:
         made: list[Finding | None] = []
 
         def noting(document: bytes | None) -> bytes | None:
-            made.append(change(None if document is None else _DECODER.decode(document)))
+            made.append(change(_decoded(finding_id, document)))
             return None if made[-1] is None else _ENCODE(made[-1])
 
         await self._store.update_notes(KIND, {finding_id: noting})
         return made[-1]
+
+
+def _decoded(name: str, document: bytes | None) -> Finding | None:
+    """None as well for one that cannot be read, perhaps of a newer version."""
+    if document is None:
+        return None
+    try:
+        finding = _DECODER.decode(document)
+        finding.public()
+    except (msgspec.MsgspecError, OverflowError, ValueError, RecursionError) as error:
+        _LOGGER.warning("the finding %s cannot be read: %s", name, error)
+        return None
+    return finding
 
 
 def _telling(finding: Finding, now: float) -> Changing:

@@ -6,6 +6,7 @@ given; every process may see the same command, which counts once.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.store.ports import KeyStore
 KIND = "operators"
 _NAME = "all"
 _MOST_WAITING = 10_000
+_LOGGER = logging.getLogger(__name__)
 _DECODER = msgspec.json.Decoder(Habits)
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -41,7 +43,7 @@ class Operators:
 
         def noting(document: bytes | None) -> bytes | None:
             found.clear()
-            habits = Habits() if document is None else _DECODER.decode(document)
+            habits = _habits(document)
             for command in commands:
                 habits, signs = judge_command(habits, command)
                 found.extend(signs)
@@ -51,3 +53,13 @@ class Operators:
         for _ in commands:
             self._waiting.popleft()
         return found
+
+
+def _habits(document: bytes | None) -> Habits:
+    if document is None:
+        return Habits()
+    try:
+        return _DECODER.decode(document)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        _LOGGER.warning("what is usual at the command line cannot be read, begun anew: %s", error)
+        return Habits()

@@ -112,12 +112,7 @@ class Traces:
 
     async def of(self, key_id: str) -> Trace:
         """The trace of a key as all processes have left it, and this one up to now."""
-        document = await self._store.note(KIND, key_id)
-        try:
-            trace = Trace() if document is None else _DECODER.decode(document)
-        except msgspec.MsgspecError as error:
-            _LOGGER.warning("what was seen of the key %s cannot be read: %s", key_id, error)
-            trace = Trace()
+        trace = _trace(key_id, await self._store.note(KIND, key_id))
         news = self._news.get(key_id)
         return trace if news is None else joined(trace, news)
 
@@ -159,7 +154,7 @@ class Traces:
             if news.predecessor and name not in self._known:
                 document = await note_before(self._store, KIND, news.predecessor)
                 if document is not None:
-                    inherited[name] = passed_on(_DECODER.decode(document))
+                    inherited[name] = passed_on(_trace(news.predecessor, document))
         return inherited
 
     def _news_of(self, key_id: str) -> News:
@@ -190,6 +185,14 @@ class Traces:
 _NOTHING = News()
 
 
+def _trace(key_id: str, document: bytes | None) -> Trace:
+    try:
+        return Trace() if document is None else _DECODER.decode(document)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        _LOGGER.warning("what was seen of the key %s cannot be read: %s", key_id, error)
+        return Trace()
+
+
 def _notings(
     batch: dict[str, News],
     inherited: dict[str, Trace],
@@ -201,7 +204,7 @@ def _notings(
         if document is None:
             before = inherited.get(name, Trace())
         else:
-            before = _DECODER.decode(document)
+            before = _trace(name, document)
         after, signs = judge(before, news)
         note = _ENCODE(after)
         # Of signs, their data alone may hold texts of somebody else's that the trace does not.
