@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -26,12 +27,21 @@ from gateway.encode.wire import (
 )
 from gateway.errors import GatewayError, Unavailable
 from gateway.keys.key import Key
-from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View, depends_on_hours
+from gateway.keys.policy import (
+    EXPIRED,
+    REVOKED,
+    SUSPENDED,
+    Denied,
+    View,
+    decide_state,
+    depends_on_hours,
+)
 from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes, Keyring
 from gateway.live.pulse import Pulse
 from gateway.live.subscription import Subscription
+from gateway.live.work import Stretch
 from gateway.store.ports import Log
 
 # Nothing is delivered on a look that is older.
@@ -42,7 +52,6 @@ _LOOK_SECONDS = 0.25
 _LEAST_SECONDS = 0.01
 # Of one call of `tick`. A process that was frozen meanwhile has not waited in vain.
 _MOST_TICK_SECONDS = 2.0
-_AT_ONCE = 1000
 # Time zones are apart by multiples of a quarter of an hour.
 _QUARTER_SECONDS = 900
 _OPENING_SECONDS = 10
@@ -83,7 +92,14 @@ class KeyWatch:
     Implements `gateway.live.gate.Gate`.
     """
 
-    def __init__(self, keyring: Keyring, hub: Hub, log: Log, clock: Clock) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        hub: Hub,
+        log: Log,
+        clock: Clock,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
         # Told of what has changed in the key store, whoever changed it.
         self.listeners: list[Callable[[Changes], None]] = []
         self.renewed = Pulse()
@@ -91,6 +107,7 @@ class KeyWatch:
         self._hub = hub
         self._log = log
         self._clock = clock
+        self._timer = timer
         self._keys = _Part()
         self._roles = _Part()
         # When the part that was looked at longest ago was.
@@ -271,10 +288,9 @@ class KeyWatch:
         now = self._clock.now()
         turning = self._turning(now)
         next_end = math.inf
-        for place, key_id in enumerate(self._hub.key_ids(), 1):
-            if place % _AT_ONCE == 0:
-                # Streams have their turn.
-                await asyncio.sleep(0)
+        stretch = Stretch(self._timer)
+        for key_id in self._hub.key_ids():
+            await stretch.rest()
             key = self._keyring.known(key_id)
             if key is None:
                 # Too many are known; it is read again.
@@ -312,11 +328,22 @@ class KeyWatch:
     # Acting
 
     async def _act(self) -> None:
-        """Look at the streams of the keys that are due; those that cannot be stay due."""
+        """Look at the streams of the keys that are due; those that cannot be stay due.
+
+        Keys that have ended come first: others may be thousands, and take longer.
+        """
         failure: GatewayError | None = None
-        for place, (key_id, waiting) in enumerate(list(self._due.items()), 1):
-            if place % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+        stretch, others = Stretch(self._timer), []
+        for key_id, waiting in list(self._due.items()):
+            await stretch.rest()
+            if not self._has_ended(key_id):
+                others.append((key_id, waiting))
+                continue
+            await self._act_on(key_id)
+            if self._due.get(key_id) is waiting:
+                del self._due[key_id]
+        for key_id, waiting in others:
+            await stretch.rest()
             try:
                 await self._act_on(key_id)
             except GatewayError as error:
@@ -326,6 +353,10 @@ class KeyWatch:
                 del self._due[key_id]
         if failure is not None:
             raise failure
+
+    def _has_ended(self, key_id: str) -> bool:
+        key = self._keyring.known(key_id)
+        return key is not None and decide_state(key, self._clock.now()) is not None
 
     async def _act_on(self, key_id: str) -> None:
         for subscription in self._hub.streams_of(key_id):

@@ -155,6 +155,26 @@ class LoopWork:
         return account
 
 
+class Stretch:
+    """Work that waits for no turn because it is urgent: others have theirs after each few
+    milliseconds of it."""
+
+    __slots__ = ("_ends", "_seconds", "_timer")
+
+    def __init__(
+        self, timer: Callable[[], float] = time.perf_counter, budget: WorkBudget = WORK
+    ) -> None:
+        self._timer = timer
+        self._seconds = budget.slice_seconds
+        self._ends = timer() + self._seconds
+
+    async def rest(self) -> None:
+        """Let others have their turn if it has taken long enough."""
+        if self._timer() >= self._ends:
+            await asyncio.sleep(0)
+            self._ends = self._timer() + self._seconds
+
+
 class Slices:
     """The slices of one thing that a key has asked for: `begin`, and `next` whenever `over`."""
 
