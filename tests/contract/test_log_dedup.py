@@ -110,3 +110,12 @@ async def test_batches_of_any_size_are_whole_and_in_order(log: Log, draft: MakeD
     assert [result.accepted for result in results] == list(sizes)
     assert await ids(log) == [one.id for batch in batches for one in batch]
     assert [one.duplicates for one in await log.append(batches)] == list(sizes)
+
+
+async def test_what_has_no_content_takes_nothing_of_the_same_id_with_it(
+    log: Log, draft: MakeDraft
+) -> None:
+    one, two = draft(id="x", reason="1"), draft(id="x", reason="2")
+    bare = msgspec.structs.replace(draft(id="x", reason="3"), content=b"")
+    assert (await log.append([[one, two, bare]]))[0].accepted == 2
+    assert [event.members()["reason"] for event in await everything(log)] == ["1", "2"]

@@ -113,7 +113,7 @@ async def test_rows_that_psql_inserts_are_on_a_stream_and_none_of_them_wedges_it
     status, said, _ = await program("store", "check", "--config", file)
     assert status == 1
     assert "it is not prepared" in said
-    status, _, errors = await program("serve", "--data", str(tmp_path / "x"), "--config", file)
+    status, _, errors = await program("serve", "--data", str(tmp_path / "data"), "--config", file)
     assert status == 1
     assert "run `audit-gateway store prepare`, or as its owner: ALTER TABLE" in errors
     assert (await program("store", "prepare", "--config", file))[0] == 0

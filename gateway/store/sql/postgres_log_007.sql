@@ -165,12 +165,13 @@ BEGIN
     ), numbered AS (
         SELECT *, row_number() OVER (ORDER BY xid, seq) AS nth FROM candidate
     ), grouped AS (
-        -- All in one sort: of those with one id, the first one, and the first one with the content.
+        -- Of those with one id, and of those with one content as well, all but the first one.
         SELECT *, row_id IS NOT NULL AS of_table,
-               nth > min(nth) OVER (PARTITION BY tenant, id) AS beside,
-               nth > min(nth) OVER (PARTITION BY tenant, id, content) AS beside_same,
-               bool_or(content IS NULL) OVER (PARTITION BY tenant, id) AS by_id
+               row_number() OVER one_id > 1 AS beside,
+               row_number() OVER (PARTITION BY tenant, id, content ORDER BY nth) > 1 AS beside_same,
+               content IS NULL OR first_value(content) OVER one_id IS NULL AS by_id
           FROM numbered
+        WINDOW one_id AS (PARTITION BY tenant, id ORDER BY nth)
     ), compared AS (
         SELECT *,
                -- Scalar, so that each is one look into an index.
