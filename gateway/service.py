@@ -167,6 +167,7 @@ async def _start_parts(
     replays = Replays(log, grown, clock, pace, shares, tasks)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace, shares)
     replays.hub = hub
+    hub.head = lambda: log.head
     hub.on_close = giving_back(record.stream_closed)
     hub.usage = shared.usage
     keyring = Keyring(key_store, peppers.newest, clock)

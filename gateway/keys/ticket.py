@@ -33,6 +33,9 @@ KIND = "used-ticket"
 _PURPOSE = b"audit-gateway stream ticket"
 _COOKIE_PURPOSE = b"audit-gateway stream cookie"
 _COOKIE = re.compile(r"([0-9]{1,12})\.([a-z0-9-]{1,64})\.([a-z0-9-]{0,64})\.([0-9A-Za-z_-]{43})")
+# Of cookies of this kind, over TLS and not; others set what they like.
+_COOKIE_NAMES = re.compile(rf"(?:__Secure-)?{COOKIE_NAME}[0-9A-Za-z_-]{{1,64}}")
+_MOST_FORGOTTEN = 4 * MOST_COOKIES
 _MINUTES = 4
 _SHARD_DIGITS = 2
 _NOTHING_USED: tuple[int, list[str]] = (0, [])
@@ -125,15 +128,17 @@ def read_cookie(value: str, ticket_id: str, pepper: bytes, now: float) -> Stream
 
 
 def stale_cookies(cookies: Mapping[str, str]) -> list[str]:
-    """The names of those cookies of streams that a browser has to forget before it gets another."""
+    """The names of those cookies of streams that a browser has to forget before it gets another:
+    some at a time, as many hundred would be more than clients take of headers."""
     ages = {
         name: int(match[1]) if (match := _COOKIE.fullmatch(value)) else 0
         for name, value in cookies.items()
-        if COOKIE_NAME in name
+        if _COOKIE_NAMES.fullmatch(name)
     }
     # What is of another form opens nothing.
     oldest = sorted(ages, key=lambda name: ages[name])
-    return oldest[: max(sum(age == 0 for age in ages.values()), len(ages) - MOST_COOKIES + 1)]
+    stale = max(sum(age == 0 for age in ages.values()), len(ages) - MOST_COOKIES + 1)
+    return oldest[: min(max(stale, 0), _MOST_FORGOTTEN)]
 
 
 class UsedTickets:

@@ -20,6 +20,7 @@ class Choosing:
     """
 
     def __init__(self, question: Question, work: LoopWork, key_id: str, most_steps: int) -> None:
+        self.question = question
         self.cost = FilterCost()
         self._settled = FilterCost()
         self._work = work

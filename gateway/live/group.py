@@ -8,6 +8,7 @@ waits for one round at the most, and goes out joined in one write per member.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from gateway.live.subscription import Subscription
 # Written to without a pause: one to two milliseconds. A request on its way to becoming an event
 # waits for several such pauses.
 MOST_MEMBERS = 200
+_LOGGER = logging.getLogger(__name__)
 
 
 class Batch:
@@ -202,12 +204,22 @@ class Shard:
             subscription = self._direct.pop(descriptor)
             self._buffered[subscription] = None
             # A view, which tells where in the whole its frames begin.
-            if not subscription.sink.write(memoryview(data)[sent:]):
+            if not _hand_over(subscription, memoryview(data)[sent:]):
                 slow.append(subscription)
         for subscription in buffered:
-            if not subscription.sink.write(data):
+            if not _hand_over(subscription, data):
                 slow.append(subscription)
             elif subscription.sink.clear and subscription.sink.descriptor >= 0:
                 del self._buffered[subscription]
                 self._direct[subscription.sink.descriptor] = subscription
         return slow
+
+
+def _hand_over(subscription: Subscription, data: bytes | memoryview) -> bool:
+    """As `Sink.write`; a connection that fails is cut, and the others get their bytes."""
+    try:
+        return subscription.sink.write(data)
+    except Exception:
+        _LOGGER.exception("a stream cannot be written to: its connection is cut")
+        subscription.sink.abort()
+        return True

@@ -34,12 +34,12 @@ class Groups:
         group = self._groups.get(interest)
         if group is None and not self._fixed:
             question = msgspec.structs.replace(interest.question, filter=None)
-            sight = self._sights.get(question)
-            if sight is None:
-                sight = self._sights[question] = Sight(question)
-            sight.groups += 1
-            group = self._groups[interest] = Group(interest, sight)
+            sight = self._sights.get(question) or Sight(question)
+            group = Group(interest, sight)
+            # First, what may fail: a group that is not in the index would get nothing.
             self.index.add(group, interest.question.bindings())
+            self._groups[interest], self._sights[question] = group, sight
+            sight.groups += 1
         return group
 
     def left(self, group: Group) -> None:

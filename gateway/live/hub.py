@@ -52,6 +52,8 @@ class Hub:
         work: LoopWork | None = None,
     ) -> None:
         self.position = position
+        # The end of the log, which may be ahead.
+        self.head: Callable[[], int] = lambda: self.position
         # While it is not known what keys may see, nothing is written.
         self.waits = False
         self.work = work or LoopWork(clock)
@@ -119,18 +121,16 @@ class Hub:
     def hold_back(self, subscription: Subscription) -> None:
         """Do the same with one that is not behind."""
         self._leave(subscription)
-        subscription.state = State.REPLAYING
         self._start_replay(subscription)
 
     def complete_at_head(self, subscription: Subscription) -> None:
         """End a stream, whose client has closed its side, when it has got everything up to now."""
         if subscription.state is State.ENDED:
             return
-        if subscription.until is None or subscription.until > self.position:
-            subscription.until, subscription.when_complete = self.position, CLIENT_CLOSED
+        if subscription.until is None:
+            subscription.until, subscription.when_complete = self.head(), CLIENT_CLOSED
         if subscription.state is State.LIVE:
             self._leave(subscription)
-            subscription.state = State.REPLAYING
         if subscription.task is not None:
             # It may be waiting for more.
             subscription.task.cancel()
@@ -149,7 +149,6 @@ class Hub:
             return
         if subscription.state is State.LIVE:
             self._leave(subscription)
-            subscription.state = State.REPLAYING
         subscription.interest = subscription.interest.seen_through(view, floors)
         if subscription.task is None and not self.join(subscription):
             self._start_replay(subscription)
@@ -220,6 +219,7 @@ class Hub:
         shard = subscription.shard
         assert shard is not None
         subscription.cursor = self.offset_of(subscription)
+        subscription.state = State.REPLAYING
         shard.remove(subscription)
         if not shard:
             self._drop(shard)

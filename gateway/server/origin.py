@@ -49,7 +49,8 @@ def parse_origin(text: str) -> Origin | None:
 
     A host with a final dot is the one without, and a port that is left out is the scheme's.
     """
-    match = _ORIGIN.fullmatch(text.lower())
+    # Of some letters beyond ASCII the lower case is within it.
+    match = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
     if match is None:
         return None
     scheme, host, port = match.groups()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
 
 from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
+from gateway.live.choosing import Choosing
 from gateway.live.gap import gap_message
-from gateway.live.interest import Question
 from gateway.server.query import Query
 from gateway.store.ports import Log, Overtaken
 
@@ -45,20 +44,20 @@ async def _find(log: Log, query: Query) -> Begin:
     return Begin(log.floor if position.start == "start" else log.head)
 
 
-async def count_events(log: Log, question: Question, after: int, until: int, most: int) -> int:
-    """How many events of `after < offset <= until` the question has, counted up to `most`."""
-    look, narrowing = question.matcher(), question.narrowing()
+async def count_events(log: Log, choosing: Choosing, after: int, until: int, most: int) -> int:
+    """How many events of `after < offset <= until` are chosen, counted up to `most`; fewer once
+    the filter is `exhausted`."""
+    narrowing = choosing.question.narrowing()
     count = 0
-    while after < until and count < most:
+    while after < until and count < most and not choosing.exhausted:
         try:
             page = await log.read(after, until, limit=_READ_EVENTS, narrowing=narrowing)
         except Overtaken:
             after = max(after, log.floor)
             continue
-        count += sum(look(event) is not None for event in page.events)
-        after = page.reached
-        # Others have their turn.
-        await asyncio.sleep(0)
+        chosen, looked = await choosing.of(page.events)
+        count += len(chosen)
+        after = page.reached if looked == len(page.events) else page.events[looked - 1].offset
     return count
 
 

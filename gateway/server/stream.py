@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import random
+import sys
 from contextlib import ExitStack
 from email.utils import formatdate
 from http import HTTPStatus
@@ -19,6 +21,7 @@ from gateway.encode.wire import Wire
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
 from gateway.keys.ticket import StreamCookie
 from gateway.keys.use import OPENED
+from gateway.live.choosing import Choosing
 from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
@@ -117,7 +120,7 @@ async def _open(
     begin = await _begin(context, query, floors, access)
     begin = msgspec.structs.replace(begin, notice=notice)
     if access.cookie is not None:
-        left = await _left_of(context, query, question, access.cookie, begin.offset)
+        left = await _left_of(context, query, question, access.cookie, access.key.id, begin.offset)
         if left is None:
             return tickets.complete(request, access.cookie)
         query = left
@@ -132,7 +135,12 @@ async def _open(
 
 
 async def _left_of(
-    context: Context, query: Query, question: Question, cookie: StreamCookie, begin: int
+    context: Context,
+    query: Query,
+    question: Question,
+    cookie: StreamCookie,
+    key_id: str,
+    begin: int,
 ) -> Query | None:
     """What is left of a stream that a browser comes back to; None if it is complete."""
     if cookie.until and begin >= parse_cursor(cookie.until)[1]:
@@ -141,7 +149,15 @@ async def _left_of(
         return query
     # As much as it may get in all, over however many connections.
     began = parse_cursor(cookie.begin)[1]
-    left = query.limit - await count_events(context.log, question, began, begin, query.limit)
+    choosing = Choosing(question, context.work, key_id, most_steps=sys.maxsize)
+    left = query.limit - await count_events(context.log, choosing, began, begin, query.limit)
+    if left > 0 and choosing.exhausted:
+        raise Unavailable(
+            "the filters of this key have used up their share of the processor, so what this "
+            "stream has had cannot be counted; ask for a new ticket",
+            code="filter_share_used_up",
+            retry_after=max(1, math.ceil(context.work.wait(key_id))),
+        )
     return msgspec.structs.replace(query, limit=left) if left > 0 else None
 
 
@@ -168,30 +184,9 @@ async def _take(
     until = None if query.follow else context.log.head
     if access.cookie is not None and access.cookie.until:
         until = parse_cursor(access.cookie.until)[1]
-    leave = context.connections.keep_place(request)
-    closed = half_closed(request)
-    transport = take_over(request)
-    if transport is None:
-        leave()
-        raise ConnectionResetError("the client has gone")
     websocket = isinstance(wire, PlainWebSocket)
-    kind = WebSocketConnection if websocket else StreamConnection
-    connection = kind(transport, context.settings.stream.buffer_bytes, context.turns)
-    connection.on_lost = leave
-    subscription = Subscription(
-        interest,
-        connection,
-        access.key.id,
-        begin.offset,
-        until=until,
-        limit=query.limit,
-        skip_gaps=query.skip_gaps,
-        address=client_address(request),
-        pacing=context.limits.pacing(access.key),
-        place=place,
-    )
     retry_ms = context.settings.stream.retry_ms
-    cursor = context.hub.cursor_of(subscription)
+    cursor = format_cursor(context.log.epoch, begin.offset)
     status = HTTPStatus.SWITCHING_PROTOCOLS if websocket else HTTPStatus.OK
     # For clients whose wire says nothing until there is an event.
     standing = request[STANDING].headers() if STANDING in request else {}
@@ -203,6 +198,29 @@ async def _take(
     head = _head(status, headers, context.clock.now())
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
+    address, pacing = client_address(request), context.limits.pacing(access.key)
+    # What could fail because of what was asked has been done: from here on the connection is ours.
+    leave = context.connections.keep_place(request)
+    closed = half_closed(request)
+    transport = take_over(request)
+    if transport is None:
+        leave()
+        raise ConnectionResetError("the client has gone")
+    kind = WebSocketConnection if websocket else StreamConnection
+    connection = kind(transport, context.settings.stream.buffer_bytes, context.turns)
+    connection.on_lost = leave
+    subscription = Subscription(
+        interest,
+        connection,
+        access.key.id,
+        begin.offset,
+        until=until,
+        limit=query.limit,
+        skip_gaps=query.skip_gaps,
+        address=address,
+        pacing=pacing,
+        place=place,
+    )
     connection.write(head + notice + opening)
     use.action, use.transport = OPENED, wire.name
     use.begin = use.end = begin.offset

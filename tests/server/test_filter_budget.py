@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from gateway_client import event
 from gateways import Start
+from open_streams import Refused, open_stream
+from test_tickets import cookie_of, opened, ticket
 
 ITEMS = list(range(60))
 COSTLY = "data.l.exists(a, data.l.exists(b, data.l.exists(c, data.l.exists(d, a == -1))))"
@@ -34,3 +37,28 @@ async def test_a_costly_filter_is_told_then_refused_and_others_are_not(start: St
     assert "audit_gateway_filter_refused_total 1\n" in said
     exceeded = int(said.split("\naudit_gateway_filter_exceeded_total ")[1].split("\n")[0])
     assert exceeded == page["notice"]["events"]
+
+
+async def test_counting_what_a_browser_has_had_takes_no_more_than_the_share_of_its_key(
+    start: Start,
+) -> None:
+    gateway = await start(limits={"filter_percent": 1})
+    key = await gateway.mint(READ)
+    cheap = {"filter": "data.l.exists(x, x == 1)", "limit": 50, "from": "start"}
+    costly = {"filter": COSTLY, "limit": 50}
+    texts = [await ticket(gateway, key, **asked) for asked in (cheap, costly)]
+    streams = [await opened(gateway, text) for text in texts]
+    cookies = [cookie_of(stream) for stream in streams]
+    streams[1].close()
+    await gateway.send(*[event(id=f"e{n}", data={"l": ITEMS}) for n in range(60)])
+    at = (await streams[0].take(40))[39]["cursor"]
+    head = (await gateway.get("/v1/events", params={"from": "now"})).json()["cursor"]
+    again = await open_stream(
+        gateway, "sse", None, ticket=texts[0], headers={"Cookie": cookies[0], "Last-Event-ID": at}
+    )
+    assert (await again.to_end())["reason"] == "complete"
+    assert len(again.events) == 10
+    sent = {"Cookie": cookies[1], "Last-Event-ID": head}
+    with pytest.raises(Refused) as refusal:
+        await open_stream(gateway, "sse", None, ticket=texts[1], headers=sent)
+    refusal.value.answer.problem(503, "filter_share_used_up")

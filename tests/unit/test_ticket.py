@@ -107,6 +107,21 @@ def test_cookies_of_another_form_are_forgotten_first() -> None:
     ]
 
 
+def test_cookies_that_others_name_alike_are_theirs_and_no_answer_forgets_hundreds() -> None:
+    theirs = [f"my_{COOKIE_NAME}x", f"{COOKIE_NAME}", f"{COOKIE_NAME}a b", f"{COOKIE_NAME}\u0436"]
+    assert stale_cookies(dict.fromkeys(theirs, "x")) == []
+    cookies = {f"{COOKIE_NAME}{n}": "junk" for n in range(500)}
+    cookies["of-ours"] = cookies[f"{COOKIE_NAME}new"] = sign_cookie(COOKIE, PEPPER)
+    answers = 0
+    while stale := stale_cookies(cookies):
+        answers += 1
+        assert len(stale) <= 32
+        assert f"{COOKIE_NAME}new" not in stale
+        for name in stale:
+            del cookies[name]
+    assert 10 < answers < 20
+
+
 def test_another_pepper_makes_another_ticket() -> None:
     assert read_ticket(sign(TICKET, PEPPER), b"q" * 32, NOW) is None
 
