@@ -37,8 +37,6 @@ _PIECE_PARTS = 64
 _FEELER_BYTES = 512
 # How long the last bytes may take when it is the client who ends.
 _LAST_SECONDS = 1.0
-# How long one who has closed their side may take nothing at all.
-_HALF_CLOSED_SECONDS = 30.0
 
 
 class StreamConnection(asyncio.Protocol):
@@ -256,7 +254,7 @@ class StreamConnection(asyncio.Protocol):
     def _bound_stall(self) -> None:
         """Whoever has closed their side and does not read has left."""
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(_HALF_CLOSED_SECONDS, self._transport.abort)
+        self._deadline = loop.call_later(_LAST_SECONDS, self._transport.abort)
 
     def _wake(self) -> None:
         if self._drained is not None:

@@ -319,7 +319,9 @@ async def test_a_key_in_a_url_is_refused_with_a_hint_and_neither_echoed_nor_logg
         answer = await gateway.get(
             target.format(key), key=None if credentials == "none" else gateway.admin
         )
-    problem = answer.problem(400, "key_in_url")
+    # An event may have such an id: whoever sends no key is asked for one first.
+    asked = credentials == "none" and target == "/v1/events/{}"
+    problem = answer.problem(*((401, "missing_key") if asked else (400, "key_in_url")))
     assert "Authorization: Bearer" in problem["detail"]
     assert key.encode() not in answer.body
     for form in (key, key[18:]):

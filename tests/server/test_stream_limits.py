@@ -126,7 +126,8 @@ async def test_a_client_that_goes_while_its_stream_is_opened_takes_no_place(
     monkeypatch.setattr(gateway.context.authenticator, "authorize_key", slow)
     for _ in range(2):
         arrived.clear()
-        opening = asyncio.create_task(open_stream(gateway, "sse", key))
+        # The one before may be found to have gone only when it would be answered.
+        opening = asyncio.create_task(opens_again(gateway, key))
         async with asyncio.timeout(patience()):
             await arrived.wait()
         opening.cancel()

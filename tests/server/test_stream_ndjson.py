@@ -9,6 +9,8 @@ from gateway_client import NDJSON, GatewayClient, event, offset_of
 from gateways import Gateway, Start
 from open_streams import HttpStream, open_stream, open_with
 
+from gateway.server.problem import ALWAYS
+
 
 async def ndjson(gateway: GatewayClient, **params: Any) -> HttpStream:
     stream: HttpStream = await open_stream(gateway, "ndjson", **params)
@@ -22,7 +24,9 @@ async def test_the_headers_are_those_of_a_stream_of_lines(gateway: Gateway, acce
     sent = await gateway.send_many(2)
     behind = (await gateway.pull(after=headers.pop("audit-cursor")))["events"]
     assert [one["id"] for one in behind] == sent
+    assert headers.pop("date").endswith(" GMT")
     assert headers == {
+        **{name.lower(): value for name, value in ALWAYS.items()},
         "content-type": NDJSON,
         "cache-control": "no-cache, no-transform",
         "x-accel-buffering": "no",

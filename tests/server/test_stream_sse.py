@@ -10,6 +10,7 @@ from gateway_client import GatewayClient, cursor_at, event, offset_of
 from gateways import Gateway, Start
 from open_streams import HttpStream, Refused, open_stream, open_with
 
+from gateway.server.problem import ALWAYS
 from tests.machine_time import patience
 
 HOSTILE = [
@@ -32,6 +33,7 @@ async def test_the_headers_keep_proxies_from_buffering_and_caching(gateway: Gate
     assert headers.pop("date").endswith(" GMT")
     assert headers.pop("audit-cursor") == (await stream.next("opening")).content["cursor"]
     assert headers == {
+        **{name.lower(): value for name, value in ALWAYS.items()},
         "content-type": "text/event-stream; charset=utf-8",
         "cache-control": "no-cache, no-transform",
         "x-accel-buffering": "no",
