@@ -39,16 +39,5 @@ class FilterBudget(msgspec.Struct, frozen=True):
     notice_seconds: float = 60.0
 
 
-class ReviewBudget(msgspec.Struct, frozen=True):
-    """Looking back and comparing policies for `simulate`, `document`, `explain` and the like."""
-
-    # Of all keys together, and of one.
-    at_once: int = 4
-    at_once_per_key: int = 2
-    # How long a request waits for its turn before it is refused with 429.
-    wait_seconds: float = 5.0
-
-
 WORK = WorkBudget()
 FILTERS = FilterBudget()
-REVIEWS = ReviewBudget()

@@ -51,6 +51,7 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
     from gateway.clock import SystemClock, parse_duration
     from gateway.keys.mask import Masks
     from gateway.live.history import beginning, read_history
+    from gateway.live.work import LoopWork
     from gateway.store.ports import Overtaken
 
     settings = settings_of(data)
@@ -59,11 +60,12 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
     start = key.created_at if since is None else now - parse_duration(since)
     async with log_to_read(settings) as log:
         reached = await beginning(log, start)
+        slices = LoopWork(SystemClock()).slices(key_id)
         while reached < log.head:
             try:
                 page = await read_history(
                     log, SystemClock(), key_id, reached, lambda event: Masks(),
-                    limit=1000, seconds=_SECONDS,
+                    limit=1000, seconds=_SECONDS, slices=slices,
                 )  # fmt: skip
             except Overtaken:
                 reached = log.floor

@@ -60,6 +60,7 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.live.key_review import Patience, key_facts
     from gateway.live.lineage import ended_maker, line_of
     from gateway.live.traces import Traces
+    from gateway.live.work import LoopWork
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
@@ -74,7 +75,7 @@ async def _facts(key_id: str, data: str | None) -> Facts:
         return await key_facts(
             log, clock, key, grants, line=line, ended_maker=ended, last_use=trace.last_use(),
             presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,
-            patience=Patience(_SECONDS, _EVENTS),
+            patience=Patience(_SECONDS, _EVENTS), slices=LoopWork(clock).slices(key_id),
         )  # fmt: skip
 
 
@@ -117,6 +118,7 @@ async def _simulated(
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
     from gateway.live.traces import Traces
+    from gateway.live.work import LoopWork
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
@@ -130,7 +132,7 @@ async def _simulated(
     simulation = Simulation(grants_of_key(key, known), after)
     async with log_to_read(settings) as log:
         patience = key_review.Patience(_SECONDS, _EVENTS)
-        review = key_review.Review(log, clock, patience)
+        review = key_review.Review(log, clock, patience, LoopWork(clock).slices(key_id))
         found = await key_review.simulate(
             simulation, review, key_id, now - parse_duration(since),
             presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,

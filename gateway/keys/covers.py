@@ -6,15 +6,27 @@ is not.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Generator, Iterable, Iterator
+from typing import TypeVar
 
 from gateway.keys.grant import Grant
 from gateway.keys.mask import Masks
-from gateway.match.overlap import category_in_reach, patterns_overlap
-from gateway.match.pattern import END, Tree, segment_tree
+from gateway.match.overlap import category_in_reach, one_overlaps
+from gateway.match.pattern import ANY, END, Tree, segment_tree
 from gateway.match.scope import RESERVED, SEPARATORS, Scope
 
-_tree = lru_cache(4096)(segment_tree)
+Result = TypeVar("Result")
+Steps = Generator[None, None, Grant | None]
+
+
+def drained(steps: Generator[None, None, Result]) -> Result:
+    """What work in steps returns, done at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
 
 
 def uncovered(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Grant | None:
@@ -22,41 +34,55 @@ def uncovered(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Grant | N
 
     What the holder is denied must be denied again by the wanted grants themselves.
     """
+    return drained(comparing(holder, wanted))
+
+
+def comparing(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Steps:
+    """The same in steps, each of which compares a grant with another."""
     for grant in wanted:
-        if grant.effect == "allow" and not _covered(holder, wanted, grant):
+        if grant.effect == "allow" and not (yield from _covered(holder, wanted, grant)):
             return grant
     return None
 
 
-def _covered(holder: tuple[Grant, ...], all_wanted: tuple[Grant, ...], wanted: Grant) -> bool:
+def _covered(
+    holder: tuple[Grant, ...], all_wanted: tuple[Grant, ...], wanted: Grant
+) -> Generator[None, None, bool]:
     for action in wanted.actions:
         having = [grant for grant in holder if action in grant.actions]
-        allowing = [grant for grant in having if grant.effect == "allow"]
         # Categories are alternatives: each may be covered by another grant. The other members are
         # the same for all of them, and are compared once.
-        able = [grant.scope() for grant in allowing if _covers_but_for_category(grant, wanted)]
-        missing = wanted.scope().category
-        for scope in able:
-            missing = _missing(scope, "category", missing) if missing else ()
+        missing, able = wanted.categories, False
+        for grant in having:
+            yield
+            if grant.effect == "allow" and _covers_but_for_category(grant, wanted):
+                able = True
+                missing = _missing(grant.scope(), "category", missing) if missing else ()
         if missing or not able:
             return False
         for grant in having:
-            if grant.effect == "deny" and not _denied_again(grant, all_wanted, action):
-                return False
+            yield
             # What the holder sees through several grants wears the masks of all of them.
             if grant.fields and not _hidden_again(grant, wanted):
+                return False
+            if grant.effect == "deny" and not (yield from _denied_again(grant, all_wanted, action)):
                 return False
     return True
 
 
-def _denied_again(denial: Grant, wanted: tuple[Grant, ...], action: str) -> bool:
-    return any(
-        grant.effect == "deny"
-        and action in grant.actions
-        and grant.when is None
-        and scope_covers(grant.scope(), denial.scope())
-        for grant in wanted
-    )
+def _denied_again(
+    denial: Grant, wanted: tuple[Grant, ...], action: str
+) -> Generator[None, None, bool]:
+    for grant in wanted:
+        yield
+        if (
+            grant.effect == "deny"
+            and action in grant.actions
+            and grant.when is None
+            and scope_covers(grant.scope(), denial.scope())
+        ):
+            return True
+    return False
 
 
 def _covers_but_for_category(holder: Grant, wanted: Grant) -> bool:
@@ -78,16 +104,24 @@ def have_in_common(one: Scope, other: Scope) -> bool:
     """Whether one event can be in both; one with several targets is in many scopes."""
     if not any(category_in_reach(one, pattern) for pattern in other.category or ("**",)):
         return False
+    tenants = one.tenant or (ANY,)
     return any(
-        patterns_overlap(pattern, another, SEPARATORS["tenant"])
-        for pattern in one.tenant or ("**",)
-        for another in other.tenant or ("**",)
+        one_overlaps(tenants, pattern, SEPARATORS["tenant"]) for pattern in other.tenant or (ANY,)
     )
 
 
 def scope_covers(outer: Scope, inner: Scope) -> bool:
     """Whether every event of `inner` is in `outer`."""
     return _covers_rest(outer, inner) and _member_covers(outer, "category", inner.category)
+
+
+def alternatives_cover(outer: Iterable[Scope], inner: Scope) -> bool:
+    """Whether every event of `inner` is in one of several scopes: each of its categories by one."""
+    missing = inner.category or (ANY,)
+    for scope in outer:
+        if missing and _covers_rest(scope, inner):
+            missing = _missing(scope, "category", missing)
+    return not missing
 
 
 def _covers_rest(outer: Scope, inner: Scope) -> bool:
@@ -100,26 +134,28 @@ def _covers_rest(outer: Scope, inner: Scope) -> bool:
 
 
 def _member_covers(outer: Scope, member: str, wanted: tuple[str, ...]) -> bool:
-    return not _missing(outer, member, wanted or ("**",))
+    return next(_each_missing(outer, member, wanted or (ANY,)), None) is None
 
 
 def _missing(outer: Scope, member: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The wanted patterns of a member that the scope does not cover."""
+    return tuple(_each_missing(outer, member, wanted))
+
+
+def _each_missing(outer: Scope, member: str, wanted: tuple[str, ...]) -> Iterator[str]:
     having: tuple[str, ...] = getattr(outer, member)
     reserved = member == "category" and not outer.reserved
     if not having and not reserved:
-        return ()
+        return
     separator = SEPARATORS[member]
-    tree = named = _tree(having or ("**",), separator)
+    tree = named = segment_tree(having or (ANY,), separator)
     if reserved:
         # Patterns that begin with a wildcard do not reach what is reserved.
         named = {first: node for first, node in tree.items() if not str(first).startswith("*")}
-    missing = []
     for pattern in wanted:
         inner = pattern.split(separator)
         if not _reaches(named if inner[0] == RESERVED else tree, inner):
-            missing.append(pattern)
-    return tuple(missing)
+            yield pattern
 
 
 def _reaches(tree: Tree, inner: list[str]) -> bool:

@@ -25,6 +25,8 @@ from gateway.network import is_within
 # What these allow or deny is not about events: the scopes and fields of grants mean nothing there.
 NOT_ABOUT_EVENTS = ("keys.admin", "usage.read")
 MAX_GRANTS = 64
+# Of a role, and of a key with those of its roles: reading and comparing them takes milliseconds.
+MAX_POLICY_PATTERNS = 4096
 
 
 class When(
@@ -158,10 +160,24 @@ def parse_grants(raw: Any) -> tuple[Grant, ...]:
     if len(raw) > MAX_GRANTS:
         raise _invalid(f"grants: at most {MAX_GRANTS}")
     grants = tuple(parse_grant(one, f"grants[{place}]") for place, one in enumerate(raw))
+    check_patterns_together(grants)
     names = [grant.id for grant in grants if grant.id]
     if len(set(names)) < len(names):
         raise _invalid("grants: two of them have the same id, and nobody could tell which is meant")
     return grants
+
+
+def check_patterns_together(grants: Iterable[Grant]) -> None:
+    """Refuse what would hold up others whenever it is read. What is stored already goes on."""
+    count = sum(
+        len(grant.tenants) + len(grant.categories) + len(grant.resources) for grant in grants
+    )
+    if count > MAX_POLICY_PATTERNS:
+        raise InvalidRequest(
+            f"the grants have {count} patterns together, those of roles included; at most "
+            f"{MAX_POLICY_PATTERNS}: use wildcards, or several keys",
+            code="policy_too_large",
+        )
 
 
 def _refused(problem: Problem, path: str) -> InvalidRequest:

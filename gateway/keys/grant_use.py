@@ -8,7 +8,7 @@ were looked at and that lie where the key has read, within what it asked for.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -96,17 +96,18 @@ class GrantUse:
         return {**self.named.public(), "uses": self.uses, "events": self.events}
 
 
-def verdict(
+def judging(
     counts: Iterable[GrantUse],
     uses: Sequence[PastUse],
     *,
     since: float,
     reader: Reader,
     first: int,
-) -> Verdict:
+) -> Generator[None, None, Verdict]:
     """Which grants were of no use `since` then, where the events behind `first` were looked at.
 
-    What was read since then and lies further back may have been read through any grant.
+    What was read since then and lies further back may have been read through any grant. Done in
+    steps, one a grant.
     """
     behind = [
         use
@@ -116,6 +117,7 @@ def verdict(
     unused: list[NamedGrant] = []
     not_known: list[NamedGrant] = []
     for one in counts:
+        yield
         if not one.used:
             certain = one.is_certain(reader, first) and not any(map(one.takes_part, behind))
             (unused if certain else not_known).append(one.named)

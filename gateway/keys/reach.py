@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from gateway.keys.asked import Asked
 from gateway.keys.covers import scope_covers
 from gateway.keys.policy import View
-from gateway.match.overlap import category_in_reach, patterns_overlap
+from gateway.match.overlap import category_in_reach, one_overlaps
 from gateway.match.pattern import ANY
 from gateway.match.scope import SEPARATORS, Scope
 
@@ -43,7 +43,7 @@ def _contains(view: View, member: str, pattern: str) -> bool:
     separator = SEPARATORS[member]
     for scope in view.allowed:
         having: tuple[str, ...] = getattr(scope, member) or (ANY,)
-        if any(patterns_overlap(one, pattern, separator) for one in having):
+        if one_overlaps(having, pattern, separator):
             meant = Scope(tenant=(pattern,)) if member == "tenant" else Scope(resource=(pattern,))
             return not _is_denied(view, meant)
     return False

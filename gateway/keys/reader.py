@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.keys.covers import have_in_common, scope_covers
+from gateway.keys.covers import alternatives_cover, have_in_common
 from gateway.keys.policy import Limits, View, Worn
 from gateway.match.pattern import begins_with_wildcard
 from gateway.match.scope import RESERVED, Scope
@@ -32,11 +32,9 @@ class Reader:
         shown = [
             allowed for allowed, floor in zip(view.allowed, floors, strict=True) if floor <= first
         ]
-        # Categories are alternatives: each may be seen through another scope.
-        for category in (*scope.category, *_own(scope)):
-            part = msgspec.structs.replace(scope, category=(category,))
-            if not any(scope_covers(allowed, part) for allowed in shown):
-                return False
+        whole = msgspec.structs.replace(scope, category=(*scope.category, *_own(scope)))
+        if not alternatives_cover(shown, whole):
+            return False
         return not any(
             limit.masks.hides(*members) and have_in_common(allowed, scope)
             for allowed, limit in zip(view.allowed, limits, strict=True)

@@ -96,7 +96,7 @@ def _events(grant: Grant) -> str:
 
 def _categories(grant: Grant) -> str:
     own = [name for name in grant.categories if name.split(".")[0] == RESERVED]
-    others = [name for name in grant.categories if name not in own]
+    others = [name for name in grant.categories if name.split(".")[0] != RESERVED]
     wild = any(name.startswith("*") for name in others) and grant.effect == "allow"
     if ANY not in others:
         text = _patterns("category", "categories", grant.categories, "")

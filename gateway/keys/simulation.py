@@ -9,15 +9,16 @@ address; events are tried on scopes and masks alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import msgspec
 
 from gateway.clock import format_rfc3339
 from gateway.event import Event
+from gateway.keys.covers import drained
 from gateway.keys.explain import EVENT_NOT_GRANTED
-from gateway.keys.grant_use import GrantUse, verdict
+from gateway.keys.grant_use import GrantUse, judging
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING, PastUse
@@ -152,20 +153,27 @@ class Simulation:
         for difference in self._differences.values():
             difference.add(event)
 
-    def public(
+    def public(self, **shown: Any) -> dict[str, Any]:
+        """What `summing_up` comes to, at once."""
+        return drained(self.summing_up(**shown))
+
+    def summing_up(
         self,
         *,
         with_uses: bool = True,
         reader: Reader = SEES_EVERYTHING,
         since: float = 0.0,
         first: int = 0,
-    ) -> dict[str, Any]:
+    ) -> Generator[None, None, dict[str, Any]]:
         """`{"uses", "events", "grants", "unused", "not_known"}`; the last two name proposed grants.
 
         Where uses were not looked at (`with_uses`), nothing is said of them. Events were looked
-        at as the `reader` sees them, behind the offset `first`, and uses `since` then.
+        at as the `reader` sees them, behind the offset `first`, and uses `since` then. Done in
+        steps, one a grant.
         """
-        found = verdict(self._grants, self._uses, since=since, reader=reader, first=first)
+        found = yield from judging(
+            self._grants, self._uses, since=since, reader=reader, first=first
+        )
         uses = {
             "looked_at": sum(use.count for use in self._uses),
             **{kind: self._changes(kind) for kind in self._changed},

@@ -9,6 +9,7 @@ from gateway.event import Event
 from gateway.keys.change import key_urn
 from gateway.keys.mask import Masks
 from gateway.keys.policy import Worn, seen_through
+from gateway.live.work import Slices
 from gateway.match.scope import RESERVED, Scope
 from gateway.store.ports import Log, Narrowing
 
@@ -25,7 +26,15 @@ class HistoryPage(msgspec.Struct, frozen=True):
 
 
 async def read_history(
-    log: Log, clock: Clock, key_id: str, after: int, worn: Worn, *, limit: int, seconds: float
+    log: Log,
+    clock: Clock,
+    key_id: str,
+    after: int,
+    worn: Worn,
+    *,
+    limit: int,
+    seconds: float,
+    slices: Slices,
 ) -> HistoryPage:
     """Records that the key made or that are about it, behind `after`, with the masks that they
     wear (`worn`). Where these hide whom a record is about, it is about nobody.
@@ -41,7 +50,7 @@ async def read_history(
         page = await log.read(reached, log.head, limit=_READ_EVENTS, narrowing=_NARROWING)
         chosen = [
             seen_through(event, masks)
-            for event in page.events
+            async for event in slices.each(page.events)
             if own(event)
             and (masks := worn(event)) is not None
             and _is_seen_about(event, masks, key_id, urn)

@@ -6,7 +6,6 @@ ends early when it has taken long enough, and says so.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -19,7 +18,7 @@ from gateway.ingest.own import ACCESS
 from gateway.keys.change import key_urn
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.keys.grant import Grant, When
-from gateway.keys.grant_use import GrantUse, verdict
+from gateway.keys.grant_use import GrantUse, judging
 from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses
@@ -27,6 +26,7 @@ from gateway.keys.policy import Allowed, Worn, decide_grants, seen_through
 from gateway.keys.reader import Reader
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
+from gateway.live.work import Slices
 from gateway.match.scope import RESERVED, Scope
 from gateway.store.ports import Log, Narrowing, Overtaken
 
@@ -46,12 +46,13 @@ class Review:
     """Looks back over one log. `complete` is false as soon as a look ended early; `oldest` is the
     last event that was looked at, if any."""
 
-    def __init__(self, log: Log, clock: Clock, patience: Patience) -> None:
+    def __init__(self, log: Log, clock: Clock, patience: Patience, slices: Slices) -> None:
         self.complete = True
         self.oldest: Event | None = None
         self._log = log
         self._clock = clock
         self._patience = patience
+        self.slices = slices
 
     @property
     def first(self) -> int:
@@ -65,7 +66,7 @@ class Review:
         found: list[PastUse] = []
         narrowing = Narrowing(msgspec.structs.replace(wanted, resource=()), (Scope(),))
         async for events in self._newest_first(since, _READ_RECORDS, narrowing):
-            for event in events:
+            async for event in self.slices.each(events):
                 if meant(event):
                     found += past_uses(event, key_id, since)
         return found + present_uses(presence, found, since, self._clock.now())
@@ -74,7 +75,7 @@ class Review:
         """The events of the log, newest first, as many as patience lasts."""
         left = self._patience.events
         async for events in self._newest_first(since, _READ_OFFSETS, None):
-            for event in events:
+            async for event in self.slices.each(events):
                 if not left:
                     self.complete = False
                     return
@@ -97,8 +98,6 @@ class Review:
                 return
             for end in range(len(events), 0, -_AT_ONCE):
                 yield events[max(0, end - _AT_ONCE) : end][::-1]
-                # Others have their turn.
-                await asyncio.sleep(0)
                 if self._clock.monotonic() > deadline:
                     self.complete = False
                     return
@@ -128,15 +127,16 @@ async def key_facts(
     presence: Presence,
     reader: Reader,
     patience: Patience,
+    slices: Slices,
 ) -> Facts:
     """What the key's document says, as far as the `reader` may see the events behind it."""
     now = clock.now()
     begin = now - UNUSED_DAYS * 86400
     since = max(key.created_at, begin)
-    review = Review(log, clock, patience)
-    counts = [GrantUse(one) for one in grants]
+    review = Review(log, clock, patience, slices)
+    counts = [GrantUse(one) async for one in slices.each(grants)]
     uses = await review.uses(key.id, since, presence)
-    async for use in _slowly(uses):
+    async for use in slices.each(uses):
         for one in counts:
             one.count_use(use)
     worn = await _worn_by_key(log, grants, now)
@@ -158,7 +158,7 @@ async def key_facts(
     oldest = review.oldest
     if not review.complete and oldest is not None and oldest.offset > before:
         since = max(since, _recorded_at(oldest))
-    found = verdict(counts, uses, since=since, reader=reader, first=review.first)
+    found = await slices.run(judging(counts, uses, since=since, reader=reader, first=review.first))
     return Facts(
         key=key,
         grants=grants,
@@ -172,14 +172,6 @@ async def key_facts(
         samples=tuple(samples),
         samples_note=_note(key, now, samples),
     )
-
-
-async def _slowly(uses: list[PastUse]) -> AsyncIterator[PastUse]:
-    """So that others have their turn."""
-    for number, use in enumerate(uses):
-        yield use
-        if number % _AT_ONCE == 0:
-            await asyncio.sleep(0)
 
 
 async def _worn_by_key(log: Log, grants: tuple[NamedGrant, ...], now: float) -> Worn:
@@ -225,10 +217,12 @@ async def simulate(
 ) -> dict[str, Any]:
     """What a simulation says of what was, as far as the `reader` may see it."""
     if with_uses:
-        async for use in _slowly(await review.uses(key_id, since, presence)):
+        async for use in review.slices.each(await review.uses(key_id, since, presence)):
             simulation.add_use(use)
     async for event in review.events(since):
         masks = reader.worn(event)
         if masks is not None:
             simulation.add_event(seen_through(event, masks))
-    return simulation.public(with_uses=with_uses, reader=reader, since=since, first=review.first)
+    return await review.slices.run(
+        simulation.summing_up(with_uses=with_uses, reader=reader, since=since, first=review.first)
+    )

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,8 @@ from gateway.clock import Clock
 from gateway.match.expression import FilterCost
 
 _MOST_ACCOUNTS = 10_000
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class FilterAccount:
@@ -197,6 +200,27 @@ class Slices:
         self.start()
 
     next = begin
+
+    async def rest(self) -> None:
+        """Wait for the next turn if the slice has taken long enough, or none has begun."""
+        if self.over():
+            await self.begin()
+
+    async def run(self, steps: Generator[None, None, Result]) -> Result:
+        """What work in steps returns, done in as many slices as it takes."""
+        while True:
+            await self.rest()
+            try:
+                next(steps)
+            except StopIteration as done:
+                result: Result = done.value
+                return result
+
+    async def each(self, items: Iterable[Item]) -> AsyncIterator[Item]:
+        """The items, with a rest before whichever comes after the end of a slice."""
+        for item in items:
+            await self.rest()
+            yield item
 
     def over(self) -> bool:
         """Whether the slice has taken long enough."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.match.pattern import ANY, begins_with_wildcard
+from gateway.match.pattern import ANY, begins_with_wildcard, segment_tree, tree_overlaps
 from gateway.match.scope import RESERVED, SEPARATORS, Scope
 
 
@@ -11,6 +11,11 @@ def patterns_overlap(one: str, other: str, separator: str) -> bool:
     if ANY in (one, other):
         return True
     return _overlap(one.split(separator), other.split(separator))
+
+
+def one_overlaps(patterns: tuple[str, ...], wanted: str, separator: str) -> bool:
+    """Whether there is a name that the wanted pattern matches, and one of the others."""
+    return tree_overlaps(segment_tree(patterns, separator), wanted, separator)
 
 
 def _overlap(one: list[str], other: list[str]) -> bool:
@@ -48,10 +53,7 @@ def common_pattern(one: str, other: str, separator: str) -> str | None:
 def category_in_reach(scope: Scope, wanted: str) -> bool:
     """Whether a pattern of categories and a scope can mean the same event."""
     separator = SEPARATORS["category"]
-    own = wanted == RESERVED or wanted.startswith(RESERVED + separator)
-    for pattern in scope.category or (ANY,):
-        if own and not scope.reserved and begins_with_wildcard(pattern):
-            continue
-        if patterns_overlap(pattern, wanted, separator):
-            return True
-    return False
+    patterns = scope.category or (ANY,)
+    if not scope.reserved and (wanted == RESERVED or wanted.startswith(RESERVED + separator)):
+        patterns = tuple(one for one in patterns if not begins_with_wildcard(one))
+    return one_overlaps(patterns, wanted, separator)

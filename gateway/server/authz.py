@@ -11,7 +11,7 @@ from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys.change import key_urn
 from gateway.keys.explain import explain
-from gateway.keys.grant import Grant, parse_grants
+from gateway.keys.grant import Grant, check_patterns_together, parse_grants
 from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key, named_grants
 from gateway.keys.own_record import hidden_of_uses
@@ -63,10 +63,12 @@ async def simulate(request: web.Request) -> web.Response:
     now = context.clock.now()
     since = _since(body, now)
     known = await all_roles(context)
+    slices = context.work.slices(asking.id)
     before, after = grants_of_key(key, known), _proposed(body, key, known)
     hidden = hidden_of_uses(context.keyring.grants_of(asking), key.id)
+    await slices.begin()
     simulation = Simulation(before, named_grants(*after, known), hidden)
-    review = Review(context.log, context.clock, Patience(_SECONDS, _most_events(body)))
+    review = Review(context.log, context.clock, Patience(_SECONDS, _most_events(body)), slices)
     address = client_address(request)
     with_uses = isinstance(context.keyring.decide(asking, "usage.read", address), Allowed)
     reader = await reader_of(request, asking)
@@ -90,6 +92,7 @@ def _proposed(
     for name in roles:
         if name not in known:
             raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
+    check_patterns_together(one.grant for one in named_grants(grants, roles, known))
     return grants, roles
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.errors import Forbidden
-from gateway.keys.covers import uncovered
+from gateway.keys.covers import comparing, uncovered
 from gateway.keys.descent import living
 from gateway.keys.finding import Finding
 from gateway.keys.grant import Grant
@@ -46,7 +46,10 @@ async def _refuse_with_ended_maker(context: Context, issuer: Key) -> None:
 
 def _refuse_more(having: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> None:
     """Nobody grants what they do not have themselves."""
-    more = uncovered(having, wanted)
+    _refuse(uncovered(having, wanted))
+
+
+def _refuse(more: Grant | None) -> None:
     if more is not None:
         raise Forbidden(
             "this key cannot grant what it does not have; narrow the grant, or use a key that "
@@ -64,7 +67,8 @@ async def refuse_to_hand_on(context: Context, issuer: Key, key: Key) -> None:
             # What it allows is not known, and another version may read it tomorrow.
             check_readable(roles[name])
     await _refuse_with_ended_maker(context, issuer)
-    _refuse_more(context.keyring.grants_of(issuer), effective_grants(key, _grants_of(roles)))
+    having, wanted = context.keyring.grants_of(issuer), effective_grants(key, _grants_of(roles))
+    _refuse(await context.work.slices(issuer.id).run(comparing(having, wanted)))
     more = exceeded(issuer.limits, key.limits)
     if more is not None:
         raise Forbidden(

@@ -42,6 +42,7 @@ async def document(request: web.Request) -> web.Response:
         ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
         last_use=await last_use(context, asking, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
+        slices=context.work.slices(asking.id),
     )  # fmt: skip
     await context.authenticator.recheck(request)
     if kind == "application/json":

@@ -23,8 +23,8 @@ async def list_all(request: web.Request) -> web.Response:
     asking, _ = await context.authenticator.authorize(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
     grants = context.keyring.grants_of(asking)
-    shown = []
-    for finding in await context.watchdog.findings.all():
+    shown, slices = [], context.work.slices(asking.id)
+    async for finding in slices.each(await context.watchdog.findings.all()):
         seen = finding_seen(grants, finding)
         if all(seen[name] == value for name, value in wanted.items()):
             shown.append(seen)

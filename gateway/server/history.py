@@ -39,7 +39,14 @@ async def history(request: web.Request) -> web.Response:
     while True:
         try:
             page = await read_history(
-                log, context.clock, key.id, start, worn, limit=limit, seconds=_SECONDS
+                log,
+                context.clock,
+                key.id,
+                start,
+                worn,
+                limit=limit,
+                seconds=_SECONDS,
+                slices=context.work.slices(asking.id),
             )
             break
         except Overtaken:

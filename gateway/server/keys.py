@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import orjson
 from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import lifecycle
 from gateway.keys.descent import can_mint, descendants, living, revoke_with_descendants
+from gateway.keys.grant import check_patterns_together
 from gateway.keys.key import Key
 from gateway.keys.limits import inherited
 from gateway.keys.own_record import use_seen
@@ -43,6 +45,7 @@ async def create(request: web.Request) -> web.Response:
             raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
     limits = inherited(minter.limits, key.limits)
     key = msgspec.structs.replace(key, limits=limits, changed_by=minter.id, created_by=minter.id)
+    check_patterns_together(effective_grants(key, roles))
     await refuse_to_hand_on(context, minter, key)
     asked = "expires_in" in body or "expires_at" in body
     mints = can_mint(effective_grants(key, roles))
@@ -55,9 +58,13 @@ async def create(request: web.Request) -> web.Response:
 async def list_all(request: web.Request) -> web.Response:
     """`GET /v1/keys`."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "keys.admin")
-    now = context.clock.now()
-    return json_response({"keys": [key.public(now) for key in await context.key_store.all()]})
+    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    now, slices = context.clock.now(), context.work.slices(asking.id)
+    shown = [
+        orjson.Fragment(orjson.dumps(key.public(now)))
+        async for key in slices.each(await context.key_store.all())
+    ]
+    return json_response({"keys": shown})
 
 
 async def show(request: web.Request) -> web.Response:

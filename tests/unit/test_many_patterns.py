@@ -40,6 +40,11 @@ def test_no_expression_is_made_of_many_patterns(monkeypatch: pytest.MonkeyPatch)
     assert not matches("service255.login")
 
 
+def test_the_same_patterns_are_compiled_once() -> None:
+    patterns = [f"again{n}.*" for n in range(256)]
+    assert compile_patterns(patterns, ".") is compile_patterns(list(patterns), ".")
+
+
 def test_patterns_made_to_branch_are_matched_by_an_expression() -> None:
     # Every one of 256 ways through the tree is open until the last segment.
     patterns = [
