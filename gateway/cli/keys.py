@@ -94,7 +94,8 @@ def create(
     own_limits = parse_limit_texts(limits)
     settings = settings_of(data)
     default_life = settings.keys.default_life
-    life = parse_duration(expires) if expires else check_default_life(default_life)
+    # An empty text is a variable that came out empty, not the wish for the default.
+    life = check_default_life(default_life) if expires is None else parse_duration(expires)
     check_life(life, settings.keys.max_life)
 
     async def work() -> tuple[Key, str]:

@@ -6,7 +6,7 @@ or go on accordingly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -115,7 +115,7 @@ def revoke(
 
     checked = lifecycle.check_reason(reason)
 
-    async def work() -> tuple[dict[str, Any], list[str]]:
+    async def work() -> tuple[dict[str, Any], list[str], list[str]]:
         async with key_store(settings_of(data), change=True) as (store, _, now):
             known_key(await store.get(key_id), key_id)
             operator = this_operator()
@@ -130,22 +130,30 @@ def revoke(
 
             changed = await store.change_many(revoked)
             left = descent.living(descent.descendants(await store.all(), key_id), now)
-            ids = [key.id for key in (changed[1:] if with_descendants else left)]
-            return changed[0].public(now), ids
+            return changed[0].public(now), _ids(changed[1:]), _ids(left)
 
-    shown, others = run(work())
+    shown, ended, left = run(work())
     if as_json:
-        name = "revoked_descendants" if with_descendants else "living_descendants"
-        say_json({**shown, name: others})
+        others = {"revoked_descendants": ended} if with_descendants else {}
+        if left or not with_descendants:
+            others["living_descendants"] = left
+        say_json({**shown, **others})
         return
     say(f"{key_id} is {shown['state']}")
-    if others and with_descendants:
-        say(f"with it {len(others)} keys that came of it: {', '.join(others)}")
-    elif others:
-        say(
-            f"{len(others)} keys that came of it live on: {', '.join(others)}; "
-            f"to revoke them, too, run `audit-gateway keys revoke {key_id} --with-descendants`"
+    if ended:
+        say(f"with it {len(ended)} keys that came of it: {', '.join(ended)}")
+    if left:
+        how = (
+            "this version cannot read them, so that they may do nothing here, or they were made "
+            "at the same moment"
+            if with_descendants
+            else f"to revoke them, too, run `audit-gateway keys revoke {key_id} --with-descendants`"
         )
+        say(f"{len(left)} keys that came of it live on: {', '.join(left)}; {how}")
+
+
+def _ids(keys: Sequence[Key]) -> list[str]:
+    return [key.id for key in keys]
 
 
 def by_operator(change: Callable[[Key], Key]) -> Callable[[Key], Key]:

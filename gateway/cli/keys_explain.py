@@ -72,10 +72,12 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
 
 def _event(text: str) -> Any:
     from gateway.errors import InvalidRequest
+    from gateway.json_members import refuse_repeated
 
     try:
+        json.loads(text, object_pairs_hook=refuse_repeated)
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"event: it must be JSON: {error}") from None
 
 

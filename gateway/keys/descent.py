@@ -47,11 +47,15 @@ def living(keys: Iterable[Key], now: float) -> list[Key]:
 def revoke_with_descendants(
     keys: Sequence[Key], key_id: str, now: float, reason: str, by: str
 ) -> list[Key]:
-    """The key revoked, and with it all that came of it and lives; the key itself comes first."""
+    """The key revoked, and with it all that came of it and lives; the key itself comes first.
+
+    Not among them are those that cannot be read: they may do nothing, and nobody changes them.
+    """
     root = next((key for key in keys if key.id == key_id), None)
     if root is None:
         raise NotFound("there is no key with this id", code="unknown_key")
-    ending = [root, *living(descendants(keys, key_id), now)]
+    below = living(descendants(keys, key_id), now)
+    ending = [root, *(key for key in below if not key.unreadable)]
     return [lifecycle.revoke(key, now, reason, by) for key in ending]
 
 
@@ -62,6 +66,8 @@ def ended_as_maker(maker: Key | None, now: float) -> str | None:
     """
     if maker is None:
         return "gone"
+    if maker.unreadable:
+        return "unreadable"
     if maker.revoked_at is not None:
         return "revoked"
     if now >= maker.expires_at:

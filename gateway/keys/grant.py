@@ -6,6 +6,7 @@ line alike; unknown members are refused, never ignored.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import orjson
 
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
+from gateway.json_members import refuse_repeated
 from gateway.keys.grant_check import ACTIONS as ACTIONS
 from gateway.keys.grant_check import Problem, problems
 from gateway.keys.mask import Masks
@@ -148,7 +150,8 @@ def parse_grant_text(text: str) -> Grant:
     """A grant from JSON text, as the command line takes it."""
     try:
         raw = orjson.loads(text)
-    except ValueError as error:
+        json.loads(text, object_pairs_hook=refuse_repeated)
+    except (ValueError, RecursionError) as error:
         raise _invalid(f"a grant must be JSON: {error}") from None
     return parse_grant(raw)
 

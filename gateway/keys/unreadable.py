@@ -76,6 +76,9 @@ def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:
             owner=_text(known.get("owner")),
             created_at=_moment(known.get("created_at")),
             expires_at=_moment(known.get("expires_at")),
+            created_by=_text(known.get("created_by")),
+            predecessor=_text(known.get("predecessor")),
+            successor=_text(known.get("successor")),
         )
 
 

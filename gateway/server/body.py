@@ -17,6 +17,7 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from gateway.json_members import refuse_repeated
 from gateway.live.work import Slices
 from gateway.server.context import CONTEXT
 from gateway.server.in_flight import Holding
@@ -84,18 +85,10 @@ async def json_body(request: web.Request) -> Any:
     body = await read_body(request, most=_JSON_BYTES, seconds=_JSON_SECONDS)
     try:
         decoded = msgspec.json.decode(body)
-        json.loads(body.decode(), object_pairs_hook=_refuse_twice)
+        json.loads(body.decode(), object_pairs_hook=refuse_repeated)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
     return decoded
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise InvalidRequest(f"the member {name[:64]!r} stands twice; send it once")
-        seen.add(name)
 
 
 def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:

@@ -103,16 +103,23 @@ async def revoke(request: web.Request) -> web.Response:
             lambda keys: revoke_with_descendants(keys, key_id, now, reason, asking.id)
         )
         key, shown = changed[0], {"revoked_descendants": [one.id for one in changed[1:]]}
+        if left := await _living_descendants(context, key_id, now):
+            # Those that cannot be read, or that were made at the same moment.
+            shown["living_descendants"] = left
     else:
         found = await context.key_store.change(
             key_id, lambda key: lifecycle.revoke(key, now, reason, asking.id)
         )
         if found is None:
             raise _unknown()
-        left = living(descendants(await context.key_store.all(), key_id), now)
-        key, shown = found, {"living_descendants": [one.id for one in left]}
+        left = await _living_descendants(context, key_id, now)
+        key, shown = found, {"living_descendants": left}
     await context.key_watch.look_at_keys()
     return json_response({**key.public(context.clock.now()), **shown})
+
+
+async def _living_descendants(context: Context, key_id: str, now: float) -> list[str]:
+    return [one.id for one in living(descendants(await context.key_store.all(), key_id), now)]
 
 
 async def suspend(request: web.Request) -> web.Response:

@@ -103,10 +103,13 @@ class PostgresKeys:
     async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
         async with self._changing("the keys were not changed") as connection:
             known = {key.id: key for key in map(_key, await connection.fetch(_SELECT))}
-            return [
-                key if key is known[key.id] else await _update(connection, key)
-                for key in change(list(known.values()))
-            ]
+            changed = []
+            for key in change(list(known.values())):
+                if key is not known[key.id]:
+                    check_readable(known[key.id])
+                    key = await _update(connection, key)
+                changed.append(key)
+        return changed
 
     async def put_role(
         self, role: Role, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any

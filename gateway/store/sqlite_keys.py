@@ -117,6 +117,7 @@ class SqliteKeys:
                 changed = change(list(known.values()))
                 for key in changed:
                     if key is not known[key.id]:
+                        check_readable(known[key.id])
                         _update(connection, key)
             found = [_get(connection, key.id) for key in changed]
             return [key for key in found if key is not None]

@@ -149,3 +149,20 @@ async def test_each_version_of_a_row_that_cannot_be_read_is_warned_of_once(
     await keys.create(key("bbbbbbbbbbbb", purpose=NEWER))
     await keys.all()
     assert len(caplog.records) == 3
+
+
+async def test_a_key_that_cannot_be_read_is_not_changed_together_with_others(
+    keys: KeyStore,
+) -> None:
+    await keys.create(key("aaaaaaaaaaaa", purpose=NEWER))
+    await keys.create(key("bbbbbbbbbbbb"))
+
+    def revoked(found: list[Key]) -> list[Key]:
+        return [lifecycle.revoke(one, NOW, "r") for one in found]
+
+    with pytest.raises(Conflict) as refused:
+        await keys.change_many(revoked)
+    assert refused.value.code == "key_unreadable"
+    other = await keys.get("bbbbbbbbbbbb")
+    assert other is not None
+    assert other.revoked_at is None

@@ -238,3 +238,18 @@ def test_commands_find_who_runs_them_without_a_terminal(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(operator_module.os, "ttyname", no_terminal)
     assert this_operator().terminal == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--expires", ""),
+        ("--grant", '{"actions":["pull"],"categories":["auth"],"categories":["**"]}'),
+        ("--grant", '{"actions":["pull"],"categories":["a"],"when":{"tz":"UTC","tz":"EST"}}'),
+    ],
+)
+def test_what_came_out_empty_or_stands_twice_makes_no_key(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(GatewayError, match=r"duration|stands twice"):
+        run("keys", "create", "--name", "n", "--purpose", "p", *arguments)

@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import NotFound
 from gateway.keys.descent import descendants, ended_as_maker, revoke_with_descendants
 from gateway.keys.key import Key
+from gateway.keys.unreadable import read_key
 from gateway.live.lineage import ended_maker, is_partial
 
 NOW = 1_700_000_000.0
@@ -112,3 +113,14 @@ async def test_who_would_judge_themselves() -> None:
         (root, made, False), (other, root, False), (root, root, True),
     ):  # fmt: skip
         assert await is_partial(known, judge, about) is partial, (judge.id, about.id)
+
+
+def test_a_maker_that_cannot_be_read_lends_no_right_and_is_not_changed() -> None:
+    document = b'{"id":"bbbbbbbbbbbb","created_by":"aaaaaaaaaaaa","expires_at":1e10,"name":5}'
+    unreadable = read_key("b" * 12, document, b"", 1)
+    assert (unreadable.unreadable != "", unreadable.created_by) == (True, "a" * 12)
+    assert ended_as_maker(unreadable, NOW) == "unreadable"
+    keys = [key("a"), unreadable, key("c", created_by="b")]
+    assert names(descendants(keys, "a" * 12)) == "bc"
+    revoked = revoke_with_descendants(keys, "a" * 12, NOW, "r", "")
+    assert names(revoked) == "ac", "what came of it is found through it"

@@ -37,6 +37,7 @@ LAYERS = [
     ("gateway.cursor", 0),
     ("gateway.clock", 0),
     ("gateway.network", 0),
+    ("gateway.json_members", 0),
     ("gateway.trusted_clock", 0),
     ("gateway.settings", 0),
     ("gateway.logs", 0),
