@@ -97,9 +97,16 @@ def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
 
 
 def _wrong(grants: Any) -> list[dict[str, Any]]:
-    from gateway.keys.grant import defects_in
+    from gateway.errors import InvalidRequest
+    from gateway.keys.grant import check_patterns_together, defects_in
 
-    return defects_in(grants)
+    found = defects_in(grants)
+    try:
+        check_patterns_together(grants)
+    except InvalidRequest as error:
+        means = "all of it counts as before"
+        found.append({"grant": "", "path": "grants", "reason": error.detail, "means": means})
+    return found
 
 
 def _remedy(found: dict[str, Any], remedy: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli.keys_check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
 from gateway.keys import covers
@@ -85,3 +86,7 @@ def test_a_policy_has_so_many_patterns_at_most() -> None:
     with pytest.raises(InvalidRequest, match="at most 4096") as refused:
         parse_grants(policy(MAX_POLICY_PATTERNS + 1))
     assert refused.value.code == "policy_too_large"
+    # One that is stored goes on working, and is named before an upgrade.
+    stored = tuple(map(parse_grant, policy(MAX_POLICY_PATTERNS + 1)))
+    assert [one["path"] for one in _wrong(stored)] == ["grants"]
+    assert not _wrong(stored[1:])
