@@ -22,6 +22,8 @@ nobody looked at prove nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.clock import Clock
@@ -101,6 +103,9 @@ class TrustedClock:
 
     def __init__(self, machine: Clock, reading: Reading, trusted: float) -> None:
         self._machine = machine
+        # Asked several times for each request.
+        self.monotonic: Callable[[], float] = machine.monotonic
+        self.boottime: Callable[[], float] = machine.boottime
         self._offset = trusted - reading.boottime
         self._seen = reading
         self.waiting: WaitingStep | None = None
@@ -116,13 +121,7 @@ class TrustedClock:
         return cls(machine, reading, begin(state, reading))
 
     def now(self) -> float:
-        return self._machine.boottime() + self._offset
-
-    def monotonic(self) -> float:
-        return self._machine.monotonic()
-
-    def boottime(self) -> float:
-        return self._machine.boottime()
+        return self.boottime() + self._offset
 
     async def sleep(self, seconds: float) -> None:
         await self._machine.sleep(seconds)

@@ -42,6 +42,10 @@ _NOT_OBJECT = re.compile(r".* - at `\$\[(\d+)\]`", re.DOTALL)
 
 def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
     """The items of a body: of NDJSON its lines, of JSON an array's items or the one object."""
+    if lines and len(body) <= _PIECE_BYTES and body[:1] == b"{":
+        items = _LINE.findall(body)
+        if len(items) <= most:
+            return items
     return [item for piece in pieces_of(body, lines=lines, most=most) for item in piece]
 
 

@@ -51,7 +51,8 @@ def make_app(context: Context) -> web.Application:
             recording(context.record, context.usage, context.clock),
         ]
     )
-    app.on_response_prepare.append(add_cors_headers)
+    if context.settings.server.allowed_origins:
+        app.on_response_prepare.append(add_cors_headers)
     app[CONTEXT] = context
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
     app.router.add_get("/", health.index)

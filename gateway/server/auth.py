@@ -67,7 +67,7 @@ class Authenticator:
         """Count a request of its address, once; the address. Raises if it is one too many."""
         use = request[USE]
         again, use.attempted = bool(use.attempted), action
-        address = client_address(request)
+        address = use.address or None
         if not again:
             await self._limits.admit_address(request, address)
         return address
@@ -160,8 +160,9 @@ class Authenticator:
         key = await self._keyring.get(before.id)
         if key is None:
             raise Unauthorized("this key is gone")
-        action = request[USE].attempted
-        decision = self._keyring.decide(key, action, client_address(request))
+        use = request[USE]
+        action = use.attempted
+        decision = self._keyring.decide(key, action, use.address or None)
         if isinstance(decision, Denied):
             raise _refusal(decision, action, key)
         rights = (key.grants, key.roles, decision.view)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import resource
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -195,15 +195,16 @@ def bounding(connections: Connections) -> Middleware:
     """The middleware that keeps requests within what their connections may."""
 
     @web.middleware
-    async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def bounded(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         if getattr(request.protocol, "in_reserve", False) and request.path not in _RESERVE_PATHS:
             raise Unavailable(
                 "too many connections are open, in all or from this address; come again later",
                 code=_CODE,
                 retry_after=5,
             )
-        if not connections.trusts_proxies:
-            return await handler(request)
+        return forwarded(request, handler) if connections.trusts_proxies else handler(request)
+
+    async def forwarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         with connections.forwarded(request):
             return await handler(request)
 

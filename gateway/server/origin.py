@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -85,10 +86,14 @@ async def add_cors_headers(request: web.BaseRequest, response: web.StreamRespons
 
 
 @web.middleware
-async def preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+def preflights(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Answer what browsers ask before a request that a form could not make."""
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
-        return await handler(request)
+        return handler(request)
+    return _preflight(request, handler)
+
+
+async def _preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
     error = request.match_info.http_exception
     if not isinstance(error, web.HTTPMethodNotAllowed):
         return await handler(request)

@@ -140,10 +140,16 @@ def _refuse_odd_framing(request: web.Request) -> None:
 
 def refuse_key_in_url(request: web.Request) -> None:
     """URLs end up in logs and histories; a key in one is refused, and should be revoked."""
+    path = request.path
+    by_id = path.startswith(BY_ID_PATH)
+    if not request.query:
+        if not by_id and looks_like_token(path):
+            raise key_in_url()
+        return
     query = list(request.query.items())
     texts = [text for pair in query for text in pair]
-    if not request.path.startswith(BY_ID_PATH):
-        texts.append(request.path)
+    if not by_id:
+        texts.append(path)
     # The id of a key is no secret: findings are asked for by `key`.
     sent = any(name.lower() in _URL_NAMES and not is_key_id(value) for name, value in query)
     if sent or any(map(looks_like_token, texts)):

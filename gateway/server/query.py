@@ -50,8 +50,11 @@ class Ingest(msgspec.Struct, frozen=True):
     """How to take events: whether somebody has `mapped` them from the records under their `data`,
     which then are their content; and whether invalid ones are skipped (None: not said)."""
 
-    mapped: bool
-    skips: bool | None
+    mapped: bool = False
+    skips: bool | None = None
+
+
+AS_USUAL = Ingest()
 
 
 class Query(msgspec.Struct, frozen=True):

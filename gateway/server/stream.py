@@ -27,7 +27,6 @@ from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server import tickets
 from gateway.server.accept import best_kind
-from gateway.server.address import client_address
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
 from gateway.server.connection import StreamConnection, WebSocketConnection
@@ -198,7 +197,7 @@ async def _take(
     head = _head(status, headers, context.clock.now())
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
-    address, pacing = client_address(request), context.limits.pacing(access.key)
+    address, pacing = use.address or None, context.limits.pacing(access.key)
     # What could fail because of what was asked has been done: from here on the connection is ours.
     leave = context.connections.keep_place(request)
     closed = half_closed(request)
