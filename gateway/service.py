@@ -52,7 +52,7 @@ from gateway.server.vanished import VanishedPeers
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.store.agreement import agree_on_secrets
-from gateway.store.clock_notes import open_clock
+from gateway.store.clock_notes import kept_state, open_clock
 from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.identity import KeyedValues
 from gateway.store.ports import Followed, KeyStore, Log
@@ -117,6 +117,7 @@ async def _start_parts(
     folder.warn_if_open()
     key_store = await open_keys(settings)
     stack.push_async_callback(key_store.close)
+    was_kept = await kept_state(key_store) is not None
     clock = await open_clock(key_store, machine)
     # Before the log is there: what is stored in it is compared under its secret.
     await agree_on_secrets(folder, key_store, clock.now(), fleet=settings.on_postgres)
@@ -127,7 +128,9 @@ async def _start_parts(
         log, key_store, clock,
         age=settings.store.retention_age, size=settings.store.retention_bytes,
     )  # fmt: skip
-    clock.at_least(await retention.newest())
+    if not was_kept:
+        # Else what was kept says more: events may have been recorded by a clock that was wrong.
+        clock.at_least(await retention.newest())
     followed = await _follow_table(settings, log, clock, stack, tasks)
     shared = await stack.enter_async_context(shared_of(settings, clock, tasks))
     writer = Writer(

@@ -41,6 +41,7 @@ _BY_TEXT = "SELECT offset FROM event INDEXED BY event_id WHERE id = ? AND tenant
 HAS_TEXT_INDEX = "SELECT 1 FROM sqlite_master WHERE name = 'event_id'"
 _OLD = """
 SELECT id, tenant, offset FROM event INDEXED BY event_id WHERE (id, tenant) > (?, ?)
+   AND offset NOT IN (SELECT offset FROM renamed)
  ORDER BY id, tenant LIMIT ?
 """
 _OLD_EVENTS_AT_ONCE = 2_000

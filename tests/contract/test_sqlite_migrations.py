@@ -183,6 +183,29 @@ async def test_ids_of_old_events_are_taken_up_bit_by_bit_while_the_log_is_used(
     await log.close()
 
 
+async def test_an_event_renamed_while_old_ids_are_taken_up_takes_no_second_id(
+    tmp_path: Path, draft: MakeDraft
+) -> None:
+    path = tmp_path / "log.db"
+    log = await SqliteLog.open(path, SystemClock())
+    one, two = draft(id="x", reason="1"), draft(id="x", reason="2")
+    await log.append([[one], [two]])
+    [_, renamed] = (await log.read(0, 2, limit=2)).events
+    await log.close()
+    # As while the ids of old events are being taken up.
+    with apsw.Connection(str(path)) as connection:
+        connection.execute("CREATE UNIQUE INDEX event_id ON event (id, tenant)")
+    connection.close()
+    log = await SqliteLog.open(path, SystemClock())
+    assert log._taking_up is not None
+    await log._taking_up
+    other = draft(id=renamed.members()["id"], reason="3")
+    assert [one.accepted for one in await log.append([[other], [other]])] == [1, 0]
+    assert await log.trim(2**62, None) == 3
+    assert (await log.append([[other]]))[0].accepted == 1
+    await log.close()
+
+
 def _has_text_index(path: Path) -> bool:
     with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         return bool(connection.execute(HAS_TEXT_INDEX).fetchone())
