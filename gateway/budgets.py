@@ -15,9 +15,9 @@ class WorkBudget(msgspec.Struct, frozen=True):
     """Work on the event loop that is done in slices, one slice a round of the loop."""
 
     # A slice ends at the first event after so long; one evaluation of a filter may come on top.
-    slice_seconds: float = 0.003
+    slice_seconds: float = 0.002
     # The pause between two slices while events are on their way to live streams.
-    pause_seconds: float = 0.003
+    pause_seconds: float = 0.004
 
 
 class FilterBudget(msgspec.Struct, frozen=True):

@@ -271,6 +271,11 @@ _STRICT = json.JSONDecoder(
     parse_float=_float,
     parse_constant=_constant,
 )
+# The same without a call for each number, where none can be too large.
+_STRICT_OF_SMALL_NUMBERS = json.JSONDecoder(
+    object_pairs_hook=_members_once, parse_constant=_constant
+)
+_MAY_BE_LARGE = re.compile(r"[0-9]{19}|[eE][+-]?[0-9]{3}")
 _LENIENT = json.JSONDecoder(
     object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=str
 )
@@ -302,7 +307,8 @@ def _check_json(item: bytes) -> None:
     except UnicodeDecodeError as error:
         raise NotJson("", f"not valid UTF-8 at byte {error.start}") from None
     try:
-        value = _STRICT.decode(text)
+        large = _MAY_BE_LARGE.search(text) is not None
+        value = (_STRICT if large else _STRICT_OF_SMALL_NUMBERS).decode(text)
     except json.JSONDecodeError as error:
         raise NotJson("", f"not valid JSON: {error.msg} (character {error.pos + 1})") from None
     except _Repeated:

@@ -13,6 +13,7 @@ peer) deals with that itself: all replicas are given the same.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -26,6 +27,8 @@ MOST_FAILURES = 3
 WINDOW_SECONDS = 60.0
 # Before the second and the third attempt: what passes by itself has a moment to.
 PAUSES = (0.25, 2.0)
+# Of the machine, not of the program.
+_USED_UP = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -40,6 +43,7 @@ class Background:
         self.failure: InternalFailure | None = None
         self._clock = clock
         self._errors: dict[str, int] = {}
+        self._used_up_told = float("-inf")
         # The event loop itself holds its tasks weakly.
         self._running: set[asyncio.Task[None]] = set()
 
@@ -66,8 +70,22 @@ class Background:
 
     def report_callback(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Do the same for what the event loop itself has called. An exception handler of a loop."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _USED_UP:
+            self._report_used_up(error)
+            return
         self._errors["callback"] = self._errors.get("callback", 0) + 1
         loop.default_exception_handler(context)
+
+    def _report_used_up(self, error: OSError) -> None:
+        """The loop tries again each second, and would say so several times in each of them."""
+        now = self._clock.monotonic()
+        if now >= self._used_up_told + WINDOW_SECONDS:
+            self._used_up_told = now
+            _LOGGER.error(
+                "connections cannot be taken: %s; raise the limit of descriptors (ulimit -n), or "
+                "lower server.max_connections", error.strerror,
+            )  # fmt: skip
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._errors.setdefault(name, 0)

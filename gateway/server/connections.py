@@ -98,7 +98,10 @@ class Connections:
     def enter_reserve(self, peer: Peer) -> Callable[[], None]:
         """Let one more in than there may be, for a short while: it may be a health check."""
         if len(self._reserve) >= _RESERVE:
-            next(iter(self._reserve)).abort()
+            # It is out at once: its end comes later, and each further one needs another place.
+            oldest = next(iter(self._reserve))
+            del self._reserve[oldest]
+            oldest.abort()
         self._reserve[peer] = None
         return lambda: self._reserve.pop(peer, None)
 

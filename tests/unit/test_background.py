@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -148,3 +150,18 @@ async def test_what_the_event_loop_called_in_vain_is_counted(
         loop.set_exception_handler(None)
     assert background.errors["callback"] == 1
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_descriptors_that_are_used_up_are_no_flood_of_errors(
+    background: Background, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    used_up = {
+        "message": "socket.accept() out of system resource",
+        "exception": OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+    }
+    for _ in range(100):
+        background.report_callback(loop, used_up)
+    [told] = caplog.records
+    assert "ulimit -n" in told.getMessage()
+    assert not background.errors
