@@ -37,7 +37,7 @@ def check(data: str | None, as_json: bool) -> None:
     keys, roles = run(_documents(settings_of(data)))
     found = [one for name, document in keys.items() for one in _of_key(name, document)]
     found += [one for name, document in roles.items() for one in _of_role(name, document)]
-    wide = [name for name, document in keys.items() if _reaches_every_tenant(document)]
+    wide = [name for name, document in keys.items() if _reaches_every_tenant(name, document)]
     if as_json:
         say_json({"problems": found, "every_tenant": wide})
     else:
@@ -122,12 +122,12 @@ def _unreadable(whose: dict[str, str], why: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reaches_every_tenant(document: bytes) -> bool:
+def _reaches_every_tenant(key_id: str, document: bytes) -> bool:
     """Whether a grant of its own allows reading without a word on tenants or resources."""
     from gateway.keys.past_use import READING
     from gateway.keys.unreadable import read_key
 
-    key = read_key("", document, b"", 0)
+    key = read_key(key_id, document, b"", 0)
     return (
         not key.unreadable
         and key.revoked_at is None

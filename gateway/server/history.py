@@ -6,16 +6,20 @@ import msgspec
 from aiohttp import web
 
 from gateway.cursor import format_cursor
+from gateway.event import Event
+from gateway.ingest.own import ACCESS, ANOMALY, KEYS
 from gateway.live.floors import find_floors
 from gateway.live.history import beginning, read_history
+from gateway.match.overlap import category_in_reach
 from gateway.server.context import CONTEXT
 from gateway.server.keys import named_key
 from gateway.server.position import find_begin
 from gateway.server.query import parse_history
 from gateway.server.uses import USE
-from gateway.store.ports import Overtaken
+from gateway.store.ports import Log, Overtaken
 
 _SECONDS = 2.0
+_RECORDS = (ACCESS, KEYS, ANOMALY)
 
 
 async def history(request: web.Request) -> web.Response:
@@ -30,6 +34,9 @@ async def history(request: web.Request) -> web.Response:
     query = parse_history(request.query.items())
     allowed = context.limits.page(request, asking)
     limit = min(query.limit or 0, allowed.events)
+    if not any(category_in_reach(scope, name) for scope in view.allowed for name in _RECORDS):
+        # Not even whether there is such a key.
+        return _page([], log.head, log)
     key = await named_key(request)
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
@@ -54,6 +61,10 @@ async def history(request: web.Request) -> web.Response:
     await context.authenticator.recheck(request)
     events, reached = allowed.fitting(page.events, page.reached)
     use.begin, use.end, use.events = start, reached, len(events)
+    return _page(events, reached, log)
+
+
+def _page(events: list[Event], reached: int, log: Log) -> web.Response:
     body = {
         "events": [msgspec.Raw(event.json) for event in events],
         "cursor": format_cursor(log.epoch, reached),

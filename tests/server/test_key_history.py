@@ -137,6 +137,17 @@ async def test_the_history_shows_what_the_asking_key_may_see(recording: Gateway)
     gone.problem(410, "cursor_unknown")
 
 
+async def test_the_history_tells_nobody_whether_there_is_a_key_whose_records_they_do_not_see(
+    recording: Gateway,
+) -> None:
+    reader = await recording.reader_key()
+    pages = [
+        (await recording.get(f"/v1/keys/{one}/history", key=reader)).json()
+        for one in (key_id(recording.admin), "x" * 12)
+    ]
+    assert all((page["events"], page["has_more"]) == ([], False) for page in pages)
+
+
 async def test_the_last_use_of_a_key_is_shown_with_address_and_client(
     gateway: Gateway,
 ) -> None:
