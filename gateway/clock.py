@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from gateway.errors import InvalidRequest
@@ -58,6 +60,13 @@ class SystemClock:
         import asyncio
 
         await asyncio.sleep(seconds)
+
+
+def boottime_of(clock: Clock) -> Callable[[], float]:
+    """The `boottime` of a clock; the machine's own without a call in between."""
+    if type(clock) is SystemClock:
+        return partial(time.clock_gettime, _BOOTTIME)
+    return clock.boottime
 
 
 def boot_id() -> str:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.clock import Clock
+from gateway.clock import Clock, boottime_of
 
 JUMP_SECONDS = 2.0
 ADOPT_SECONDS = 900.0
@@ -105,7 +105,7 @@ class TrustedClock:
         self._machine = machine
         # Asked several times for each request.
         self.monotonic: Callable[[], float] = machine.monotonic
-        self.boottime: Callable[[], float] = machine.boottime
+        self.boottime: Callable[[], float] = boottime_of(machine)
         self._offset = trusted - reading.boottime
         self._seen = reading
         self.waiting: WaitingStep | None = None

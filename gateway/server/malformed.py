@@ -133,7 +133,8 @@ class _Connection(web.RequestHandler):
         self._receive(data)
 
     def _receive(self, data: bytes) -> None:
-        in_body = self._in_body()
+        newest = self._newest
+        in_body = newest is not None and not newest.is_eof()
         count = self._request_count
         super().data_received(data)
         if self._messages:
