@@ -231,7 +231,7 @@ class World:
             Scope(category=("billing",), tenant=("globex", "acme")),
         ]
         clients = [
-            Client(self, self.rng.choice(scopes), random.Random(self.rng.random()))
+            self.client(self.rng.choice(scopes), random.Random(self.rng.random()))
             for _ in range(CLIENTS)
         ]
         await asyncio.gather(*(client.live() for client in clients))
@@ -242,6 +242,12 @@ class World:
         await asyncio.gather(*tasks, return_exceptions=True)
         return clients
 
+    def client(self, wanted: Scope, rng: random.Random) -> Client:
+        return Client(self, wanted, rng)
+
+    def draft(self, number: int) -> Draft:
+        return draft(number, self.rng)
+
     async def ticks(self) -> None:
         while True:
             await asyncio.sleep(1)
@@ -251,7 +257,7 @@ class World:
         while self.log.head < EVENTS:
             count = self.rng.choice((1, 1, 2, 30))
             before = self.log.head
-            await self.log.append([[draft(before + n, self.rng) for n in range(count)]])
+            await self.log.append([[self.draft(before + n) for n in range(count)]])
             page = await self.log.inner.read(before, self.log.head, limit=1000)
             self.written += page.events
             if self.trims and self.rng.random() < 0.2:
