@@ -29,25 +29,28 @@ class StoredDefects:
         # The keys to be looked at; None: all of them.
         self._waiting: dict[str, None] | None = None
         self._named: dict[str, dict[str, _Data]] = {}
+        # Roles that have changed, and those that were not read as they are written.
+        self._changed_roles: set[str] = set()
+        self._wrong_roles: set[str] = set()
 
     def take(self, changes: Changes) -> None:
         """Something has changed in the key store."""
-        if changes.roles:
-            self._waiting = None
-        elif self._waiting is not None:
+        self._changed_roles |= changes.roles
+        if self._waiting is not None:
             self._waiting.update(dict.fromkeys(key.id for key in changes.keys))
 
     async def look(self, now: float) -> list[tuple[str, Sign]]:
         """The signs of the keys that have changed; of all of them at first, and after the store was
         away."""
-        waiting = self._waiting
-        if waiting is not None and not waiting:
+        waiting, changed = self._waiting, self._changed_roles
+        if waiting is not None and not waiting and not changed:
             return []
         # What changes from here on is looked at once more.
-        self._waiting = {}
+        self._waiting, self._changed_roles = {}, set()
         try:
             roles = {**BUILTIN, **await self._store.roles()}
-            if waiting is None:
+            many = self._concerns_many(set(roles) if waiting is None else changed, roles)
+            if waiting is None or many:
                 keys = await self._store.all()
             else:
                 found = [await self._store.get(key_id) for key_id in waiting]
@@ -56,6 +59,14 @@ class StoredDefects:
             self._waiting = None
             raise
         return [(key.id, sign) for key in keys for sign in self._signs(key, roles, now)]
+
+    def _concerns_many(self, changed: set[str], roles: Mapping[str, Role]) -> bool:
+        """Whether the keys of the changed roles have to be looked at: few roles ever are wrong,
+        and all keys take long to read."""
+        wrong = {name for name in changed if name in roles and _is_wrong(roles[name])}
+        concerned = bool(wrong or changed & self._wrong_roles)
+        self._wrong_roles = (self._wrong_roles - changed) | wrong
+        return concerned
 
     def _signs(self, key: Key, roles: Mapping[str, Role], now: float) -> list[Sign]:
         before = self._named.get(key.id, {})
@@ -70,6 +81,10 @@ class StoredDefects:
             for signal, data in found.items()
             if before.get(signal) != data
         ]
+
+
+def _is_wrong(role: Role) -> bool:
+    return bool(role.unreadable or defects_in(role.grants))
 
 
 def _defects(key: Key, roles: Mapping[str, Role]) -> dict[str, _Data]:

@@ -159,6 +159,21 @@ async def test_keys_that_change_to_what_would_be_refused_or_cannot_be_read_are_f
     assert {one.count for one in await watched.findings.all()} == {1}
 
 
+async def test_a_role_that_is_read_as_it_is_written_needs_no_look_at_all_keys(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = read_grant(b'{"actions":["pull"],"categories":["auth"]}')
+    await watched.step()
+
+    async def read() -> list[Key]:
+        raise AssertionError("all keys are read")
+
+    monkeypatch.setattr(watched.store, "all", read)
+    await watched.store.put_role(Role(name="team", grants=(plain,)))
+    watched.dog.stored_defects.take(Changes([], frozenset({"team"})))
+    await watched.step()
+
+
 async def test_what_is_seen_of_a_key_stays_bounded_while_the_store_is_away(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
