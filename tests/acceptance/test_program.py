@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -160,6 +161,15 @@ def test_a_start_that_fails_shows_no_key_and_the_next_one_does(tmp_path: Path) -
         assert process.first_key
 
 
+@pytest.fixture
+def heeds_hang_ups() -> Iterator[None]:
+    """Programs that are started heed SIGHUP, also where the tests themselves run with `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeds_hang_ups")
 def test_the_end_of_its_terminal_ends_the_streams_with_their_cursors(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "data") as gateway:
         path = f"{gateway.url}/v1/stream?from=start&category=auth"
