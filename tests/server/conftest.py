@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from gateways import Gateway, Program, ShiftedClock, Start, StartProgram, run_program
 
 from gateway.clock import Clock
@@ -23,6 +24,21 @@ SHORT = {
     # What tests count in the log are their own events; the record is written at the end.
     "record": {"delay": 3600},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses the gateway of its module runs in its event loop."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+def _settings(folder: Path, sections: dict[str, dict[str, Any]]) -> Settings:
+    given = {
+        name: of(**{**SHORT.get(name, {}), **sections.get(name, {})})
+        for name, of in SECTIONS.items()
+    }
+    return Settings(data=folder / "data", **given)
 
 
 @pytest.fixture
@@ -43,11 +59,7 @@ async def start(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator
     async with AsyncExitStack() as stack:
 
         async def start(clock: Clock | None = None, **sections: dict[str, Any]) -> Gateway:
-            given = {
-                name: of(**{**SHORT.get(name, {}), **sections.get(name, {})})
-                for name, of in SECTIONS.items()
-            }
-            settings = Settings(data=tmp_path / "data", **given)
+            settings = _settings(tmp_path, sections)
             started = await stack.enter_async_context(running(settings, clock))
             assert started.first_key is not None
             gateway = Gateway(started.url, started.first_key, session, started.context)
@@ -62,6 +74,30 @@ async def start(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator
 async def gateway(start: Start) -> Gateway:
     """A gateway whose heartbeats and pings come every second."""
     return await start()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """One gateway for all tests of a module; see `gateway_of_module`."""
+    settings = _settings(tmp_path_factory.mktemp("shared"), {})
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        running(settings, None) as started,
+    ):
+        assert started.first_key is not None
+        yield Gateway(started.url, started.first_key, session, started.context)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def gateway_of_module(shared: Gateway) -> AsyncIterator[Gateway]:
+    """The module's gateway with a user of the test's own, for tests that mind no other's events.
+
+    A module whose `gateway` it is saves most of what its tests would cost.
+    """
+    gateway = Gateway(shared.url, shared.admin, shared.session, shared.context)
+    await gateway.make_user()
+    yield gateway
+    gateway.disconnect()
 
 
 @pytest.fixture

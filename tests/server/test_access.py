@@ -29,6 +29,12 @@ NEEDING_A_KEY = [
 needing_a_key = pytest.mark.parametrize(("method", "path"), NEEDING_A_KEY)
 
 
+@pytest.fixture
+def gateway(gateway_of_module: Gateway) -> Gateway:
+    """One for all tests in here."""
+    return gateway_of_module
+
+
 def challenge(answer: Answer) -> str:
     return answer.headers["WWW-Authenticate"]
 
@@ -172,7 +178,8 @@ async def test_a_key_without_grants_can_do_nothing(gateway: Gateway) -> None:
         (await gateway.get(path, key=key)).problem(403, "action_not_granted")
 
 
-async def test_deny_wins_over_every_allow(gateway: Gateway) -> None:
+async def test_deny_wins_over_every_allow(start: Start) -> None:
+    gateway = await start()
     await gateway.send(event(id="1", tenant="a"), event(id="2", tenant="b"))
     key = await gateway.mint(
         {"effect": "deny", "actions": ["pull"], "categories": ["**"], "tenants": ["a"]},

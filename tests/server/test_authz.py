@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from gateway_client import Answer, Event, event, key_id
-from gateways import Gateway
+from gateways import Gateway, Start
 from use_record import about, told
 
 READ = ["stream", "pull"]
@@ -17,6 +17,12 @@ GRANT = {
     "fields": {"mask": ["actor.name"], "drop": ["data.card"]},
 }  # fmt: skip
 LOGIN = {"tenant": "acme", "category": "auth.login", "action": "user.login"}
+
+
+@pytest.fixture
+def gateway(gateway_of_module: Gateway) -> Gateway:
+    """One for all tests in here."""
+    return gateway_of_module
 
 
 async def ask(gateway: Gateway, path: str, body: Any, key: str = "") -> Answer:
@@ -88,7 +94,8 @@ async def test_a_miss_is_explained_by_the_nearest_grant(gateway: Gateway) -> Non
         assert (found["grants"], found["masks"]) == ([], [])
 
 
-async def test_an_event_is_asked_about_as_it_was_read(gateway: Gateway) -> None:
+async def test_an_event_is_asked_about_as_it_was_read(start: Start) -> None:
+    gateway = await start()
     await gateway.send(event(id="1", tenant="acme", category="auth.login", actor={"name": "A"}))
     key = await gateway.mint({**GRANT, "when": {"max_lookback": "1h"}})
     [seen] = (await gateway.pull(key))["events"]
@@ -196,8 +203,9 @@ async def test_who_administers_or_reads_usage_may_ask_and_nobody_else(gateway: G
 
 
 async def test_uses_that_would_be_denied_and_events_that_would_be_lost_are_counted(
-    gateway: Gateway,
+    start: Start,
 ) -> None:
+    gateway = await start()
     await gateway.send(
         event(tenant="acme", category="auth.login"), event(tenant="acme", category="billing")
     )
@@ -334,7 +342,8 @@ async def test_a_document_tells_the_whole_life_of_a_key(gateway: Gateway) -> Non
     assert "| Reason of that | odd |" in markdown
 
 
-async def test_samples_are_the_newest_ten_as_the_key_sees_them(gateway: Gateway) -> None:
+async def test_samples_are_the_newest_ten_as_the_key_sees_them(start: Start) -> None:
+    gateway = await start()
     for n in range(15):
         await gateway.send(
             event(id=f"a{n}", tenant="acme", category="auth.login", actor={"name": "Alice"},
@@ -351,7 +360,8 @@ async def test_samples_are_the_newest_ten_as_the_key_sees_them(gateway: Gateway)
         assert not any(hidden in body for hidden in (b"Alice", b"4111", b"globex"))
 
 
-async def test_samples_show_no_reader_what_it_may_not_see_itself(gateway: Gateway) -> None:
+async def test_samples_show_no_reader_what_it_may_not_see_itself(start: Start) -> None:
+    gateway = await start()
     await gateway.send(
         event(id="1", tenant="acme", category="auth.login", actor={"name": "A"}, reason="why"),
         event(id="2", tenant="acme", category="billing"),

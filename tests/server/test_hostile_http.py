@@ -19,6 +19,12 @@ from tests.machine_time import Stopwatch, patience
 SSE = "text/event-stream"
 
 
+@pytest.fixture
+def gateway(gateway_of_module: Gateway) -> Gateway:
+    """One for all tests in here."""
+    return gateway_of_module
+
+
 def lines(gateway: GatewayClient, first: str, *headers: str, key: bool = True) -> bytes:
     sent = [first, "Host: gateway", *headers]
     if key:
@@ -65,9 +71,8 @@ async def test_smuggling_behind_a_transfer_coding_that_a_proxy_may_read_differen
      b"\r\n[]\r\n0\r\n\r\n", b"2;" + b"x" * 20_000 + b"\r\n[]\r\n0\r\n\r\n"],
     ids=lambda chunks: repr(chunks[:16]),
 )  # fmt: skip
-async def test_chunks_that_are_none_run_nothing_behind_them(
-    gateway: Gateway, chunks: bytes
-) -> None:
+async def test_chunks_that_are_none_run_nothing_behind_them(start: Start, chunks: bytes) -> None:
+    gateway = await start()
     inner = lines(gateway, "GET /v1/events HTTP/1.1")
     head = lines(
         gateway, "POST /v1/events HTTP/1.1", "Content-Type: application/json",
@@ -138,8 +143,9 @@ async def test_a_million_pipelined_requests_are_held_back_and_take_no_memory(
 
 @pytest.mark.parametrize("transport", ["sse", "ndjson"])
 async def test_two_last_event_ids_are_refused_unless_they_are_the_same(
-    gateway: Gateway, transport: str
+    start: Start, transport: str
 ) -> None:
+    gateway = await start()
     first = (await gateway.pull())["cursor"]
     last = (await gateway.send(event(id="a"), event(id="b")))["last_cursor"]
     target = "GET /v1/stream?follow=false HTTP/1.1"
@@ -312,8 +318,9 @@ async def test_whoever_does_not_take_its_answer_is_cut_off(
 
 
 async def test_whoever_takes_its_answer_slowly_gets_all_of_it(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    gateway = await start()
     monkeypatch.setattr(malformed, "STALLED_SECONDS", 0.5)
     request = await large_page(gateway)
     reader, writer = await gateway.connect(receive_buffer=65536)
@@ -352,8 +359,9 @@ async def test_a_value_that_is_none_is_refused_and_never_a_default(
 
 
 async def test_a_cursor_changed_in_any_place_is_refused_or_stands_elsewhere_in_the_log(
-    gateway: Gateway,
+    start: Start,
 ) -> None:
+    gateway = await start()
     await gateway.send(*(event(id=str(n)) for n in range(5)))
     page = await gateway.pull()
     ids = {one["cursor"]: one["id"] for one in page["events"]}
@@ -387,7 +395,8 @@ async def test_a_hundred_thousand_parameters_are_refused_before_they_are_looked_
     assert watch.seconds < 1
 
 
-async def test_the_longest_questions_leave_records_of_bounded_size(gateway: Gateway) -> None:
+async def test_the_longest_questions_leave_records_of_bounded_size(start: Start) -> None:
+    gateway = await start()
     key = await gateway.reader_key(categories=["auth"])
     for number in range(40):
         body: dict[str, Any] = {
@@ -411,8 +420,9 @@ async def test_the_longest_questions_leave_records_of_bounded_size(gateway: Gate
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_text_that_is_none_in_a_question_never_widens_it_and_is_recorded(
-    gateway: Gateway, transport: str
+    start: Start, transport: str
 ) -> None:
+    gateway = await start()
     await gateway.send(event())
     headers = [f"{n}: {v}" for n, v in upgrade_headers().items()] if "." in transport else []
     for value in ("%ED%A0%80", "%FF", "%zz", "%00", "a%0Ab", "%F4%90%80%80", "%C0%AF"):
@@ -426,7 +436,8 @@ async def test_text_that_is_none_in_a_question_never_widens_it_and_is_recorded(
     assert sum(one["data"]["count"] for one in page["events"]) == 7
 
 
-async def test_user_agents_that_are_no_text_are_recorded_and_found(gateway: Gateway) -> None:
+async def test_user_agents_that_are_no_text_are_recorded_and_found(start: Start) -> None:
+    gateway = await start()
     key = await gateway.reader_key()
     for client in (b"\xff\xfe", b"\xed\xa0\x80", b"x" * 7000, b"\x01\x02", b"\xf0\x9f"):
         head = lines(gateway, "GET /v1/keys HTTP/1.1", "Connection: close", key=False)[:-2]
@@ -443,8 +454,9 @@ async def test_user_agents_that_are_no_text_are_recorded_and_found(gateway: Gate
     assert sum(one["data"]["count"] for one in denied) >= 8
 
 
-async def test_streams_and_pages_agree_after_every_kind_of_resumption(gateway: Gateway) -> None:
+async def test_streams_and_pages_agree_after_every_kind_of_resumption(start: Start) -> None:
     """Whatever a client sends back, in whichever way: nothing twice and nothing left out."""
+    gateway = await start()
     await gateway.send(*(event(id=str(n)) for n in range(9)))
     whole = [(one["id"], one["cursor"]) for one in (await gateway.pull())["events"]]
     for place, (_, cursor) in enumerate(whole):

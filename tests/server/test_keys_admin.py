@@ -14,6 +14,12 @@ AUTH = {"actions": ["stream", "pull"], "categories": ["auth.**"]}
 ADMIN = {"actions": ["keys.admin"], "categories": ["**"]}
 
 
+@pytest.fixture
+def gateway(gateway_of_module: Gateway) -> Gateway:
+    """One for all tests in here."""
+    return gateway_of_module
+
+
 async def admin(
     gateway: Gateway, method: str, path: str, body: Any = None, key: str = ""
 ) -> Answer:
@@ -282,9 +288,8 @@ def exceeds(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("grants", MORE.values(), ids=MORE)
-async def test_a_key_makes_no_key_that_may_more(
-    gateway: Gateway, grants: list[dict[str, Any]]
-) -> None:
+async def test_a_key_makes_no_key_that_may_more(start: Start, grants: list[dict[str, Any]]) -> None:
+    gateway = await start()
     limited = await minter(gateway)
     body = {"name": "n", "purpose": "p", "owner": "o", "grants": grants}
     exceeds(await admin(gateway, "POST", "/v1/keys", body, limited))
@@ -298,7 +303,8 @@ async def test_a_key_makes_no_key_that_may_more(
         assert (await shown(gateway, other))["state"] == "active"
 
 
-async def test_what_a_key_has_it_passes_on(gateway: Gateway) -> None:
+async def test_what_a_key_has_it_passes_on(start: Start) -> None:
+    gateway = await start()
     limited = await minter(gateway)
     body = {"name": "n", "purpose": "p", "owner": "o", "grants": LIMITED}
     answer = await admin(gateway, "POST", "/v1/keys", body, limited)
@@ -338,9 +344,10 @@ async def test_the_masks_of_all_of_ones_grants_are_passed_on(gateway: Gateway) -
     ids=["denies", "masks"],
 )
 async def test_a_role_that_holds_back_is_not_lifted_by_who_has_less(
-    gateway: Gateway, holding: dict[str, Any]
+    start: Start, holding: dict[str, Any]
 ) -> None:
     """Taking a denial or a mask out of a role gives its keys more than before."""
+    gateway = await start()
     limited = await minter(gateway)
     assert (await put_role(gateway, "held", holding)).status == 201
     await gateway.mint(EVERYTHING, roles=["held"])

@@ -41,6 +41,12 @@ every_refusal = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture
+def gateway(gateway_of_module: Gateway) -> Gateway:
+    """One for all tests in here."""
+    return gateway_of_module
+
+
 async def refused(gateway: GatewayClient, request: Request) -> Answer:
     method, path, options = request
     return await gateway.request(method, path, **options)

@@ -20,6 +20,12 @@ UNFINISHED = 0x00
 MOST = 64 * 1024
 
 
+@pytest.fixture
+def gateway(gateway_of_module: Gateway) -> Gateway:
+    """One for all tests in here."""
+    return gateway_of_module
+
+
 async def websocket(gateway: GatewayClient, **params: Any) -> WebSocketStream:
     stream: WebSocketStream = await open_stream(gateway, "websocket", **params)
     return stream
