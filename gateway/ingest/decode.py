@@ -105,8 +105,7 @@ def decode_event(
     if len(item) > MAX_EVENT_BYTES:
         raise TooMuch("", f"the event has {len(item)} bytes; at most {MAX_EVENT_BYTES} are allowed")
     plain = _plain(item)
-    if plain is None:
-        _check_json(item)
+    spelled = _check_json(item) if plain is None else plain
     try:
         members = _members(item)
     except msgspec.ValidationError as error:
@@ -123,7 +122,7 @@ def decode_event(
     if mapped and members.data is not UNSET:
         content = record_digest(canonical(bytes(members.data)))
     else:
-        content = content_digest(canonical(item) if plain is None else canonical_of(plain))
+        content = content_digest(canonical(item) if spelled is None else canonical_of(spelled))
     if members.id is UNSET:
         members.id = next(new_id)
     if members.data is not UNSET:
@@ -271,11 +270,15 @@ _STRICT = json.JSONDecoder(
     parse_float=_float,
     parse_constant=_constant,
 )
-# The same without a call for each number, where none can be too large.
-_STRICT_OF_SMALL_NUMBERS = json.JSONDecoder(
-    object_pairs_hook=_members_once, parse_constant=_constant
+# The same with numbers as spelled, and without a call for each, where none can be too large.
+_STRICT_AS_SPELLED = json.JSONDecoder(
+    object_pairs_hook=_members_once,
+    parse_int=orjson.Fragment,
+    parse_float=orjson.Fragment,
+    parse_constant=_constant,
 )
-_MAY_BE_LARGE = re.compile(r"[0-9]{19}|[eE][+-]?[0-9]{3}")
+_ALL_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_LARGE = (b"0" * 19, b"e000", b"e+000", b"e-000")
 _LENIENT = json.JSONDecoder(
     object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=str
 )
@@ -298,8 +301,11 @@ def _plain(item: bytes) -> Any:
     return decoded if same and again.startswith(b"{") else None
 
 
-def _check_json(item: bytes) -> None:
-    """Raise `Refused` unless the item is one strict JSON value, not nested too deep."""
+def _check_json(item: bytes) -> Any:
+    """Raise `Refused` unless the item is one strict JSON value, not nested too deep.
+
+    Returns what `canonical_of` takes, or None where that is not known.
+    """
     if item.count(b"{") + item.count(b"[") > MAX_DEPTH:
         check_depth(item)
     try:
@@ -307,8 +313,9 @@ def _check_json(item: bytes) -> None:
     except UnicodeDecodeError as error:
         raise NotJson("", f"not valid UTF-8 at byte {error.start}") from None
     try:
-        large = _MAY_BE_LARGE.search(text) is not None
-        value = (_STRICT if large else _STRICT_OF_SMALL_NUMBERS).decode(text)
+        zeros = item.translate(_ALL_ZEROS)
+        large = any(digits in zeros for digits in _LARGE)
+        value = (_STRICT if large else _STRICT_AS_SPELLED).decode(text)
     except json.JSONDecodeError as error:
         raise NotJson("", f"not valid JSON: {error.msg} (character {error.pos + 1})") from None
     except _Repeated:
@@ -316,7 +323,8 @@ def _check_json(item: bytes) -> None:
     if type(value) is not dict:
         raise Refused("", "an event is a JSON object")
     if "\\u" in text and re.search(r"\\u[dD][89a-fA-F]", text):
-        _check_surrogates(value)
+        _check_surrogates(json.loads(text))
+    return None if large else value
 
 
 def _twice(text: str) -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _SLICE_BYTES = 16 * 1024
 _SLICE_EVENTS = 250
 _TURN_SECONDS = 0.002
+_MOST_REST_SECONDS = 0.05
 
 
 class Decoder:
@@ -96,8 +98,18 @@ class Decoder:
     async def _decode(self, part: list[bytes], decode: Callable[[list[bytes]], T]) -> T:
         if len(part) == 1 and len(part[0]) > _SLICE_BYTES:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, decode, part)
+            return await loop.run_in_executor(self._thread, _by_half, decode, part)
         return decode(part)
+
+
+def _by_half(decode: Callable[[list[bytes]], T], part: list[bytes]) -> T:
+    """Decode, and leave the interpreter to the other threads for as long: of a large event it is
+    held for milliseconds at a time, in which the event loop comes to nothing."""
+    began = time.perf_counter()
+    try:
+        return decode(part)
+    finally:
+        time.sleep(min(time.perf_counter() - began, _MOST_REST_SECONDS))
 
 
 def _slices(piece: list[bytes]) -> Iterator[list[bytes]]:

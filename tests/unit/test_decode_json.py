@@ -12,6 +12,7 @@ import pytest
 
 from gateway.errors import GatewayError, InvalidRequest, PayloadTooLarge
 from gateway.event import MAX_EVENT_BYTES
+from gateway.ingest.content import canonical, content_digest
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.split import split_body
 
@@ -290,3 +291,16 @@ def test_items_of_an_array_are_sliced_byte_by_byte() -> None:
     items = [b'{"a": [1, "],["]}', b'{"b":"\\"}"}', b"1.10"]
     assert split(b"[" + b" ,\n".join(items) + b"]") == items
     assert msgspec.json.decode(items[0]) == {"a": [1, "],["]}
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"a":[1.50,-0,1e5,"1e999"],"b":{"c":1}}', b'{"b":{"c":1},"n":1.0e-400,"a":[1]}']
+)
+def test_content_is_the_same_whichever_way_its_numbers_are_checked(data: bytes) -> None:
+    item = HEAD + b',"data":' + data + b"}"
+    assert decode_event(item, repeat("id")).content == content_digest(canonical(item))
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1E+0999", "18446744073709551616", "1" * 400 + ".5"])
+def test_a_number_that_is_too_large_is_refused_in_every_spelling(number: str) -> None:
+    assert number[:9] in refused(HEAD + b',"data":{"a":[1.50,%b]}}' % number.encode()).reason
