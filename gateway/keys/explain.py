@@ -17,9 +17,17 @@ from gateway.keys.key import Key
 from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING
-from gateway.keys.policy import DENIED_BY_GRANT, NOT_GRANTED, Denied, decide_grants, decide_state
+from gateway.keys.policy import (
+    DENIED_BY_GRANT,
+    NOT_GRANTED,
+    RAW_ITEM,
+    Allowed,
+    Denied,
+    decide_grants,
+    decide_state,
+)
 from gateway.match.pattern import ANY
-from gateway.match.scope import RESERVED, Described, Scope, is_reserved
+from gateway.match.scope import REJECTED, RESERVED, Described, Scope, is_reserved
 
 GRANTED = "granted"
 EVENT_NOT_GRANTED = "event_not_granted"
@@ -161,17 +169,21 @@ def _explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanat
     if not allowing:
         return _missed(None, grants, asked, matching)
     if depends := _depends(matching, asked):
-        masks = _masks(allowing, asked)
+        masks = _masks(allowing, asked, decision)
         reason = f"depends_on_{depends[0].member}"
         return Explanation(False, reason, matching, masks=masks, depends=depends)
     allowing = [one for one in allowing if not _dependences(one, asked)]
-    return Explanation(True, GRANTED, matching, masks=_masks(allowing, asked))
+    return Explanation(True, GRANTED, matching, masks=_masks(allowing, asked, decision))
 
 
-def _masks(allowing: list[NamedGrant], asked: Asked) -> Masks:
+def _masks(allowing: list[NamedGrant], asked: Asked, decision: Allowed | Denied) -> Masks:
     masks = Masks()
-    for one in allowing if asked.event is not None and asked.action in READING else ():
+    if asked.event is None or asked.action not in READING:
+        return masks
+    for one in allowing:
         masks = masks.joined(one.grant.fields or Masks())
+    if asked.event.category == REJECTED and isinstance(decision, Allowed) and decision.view.hides:
+        masks = masks.joined(RAW_ITEM)
     return masks
 
 

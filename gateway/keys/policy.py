@@ -22,7 +22,7 @@ Lens = Callable[[Event], Event | None]
 # The masks that an event wears; None: it is not seen.
 Worn = Callable[[Event], Masks | None]
 _CLEAR = Masks()
-_RAW = Masks((f"data.{REJECTED_ITEM}",))
+RAW_ITEM = Masks((f"data.{REJECTED_ITEM}",))
 # The members of an event as producers know them, and the parts of a scope up to each.
 _NARROWING = (
     ("tenant", ("tenant",)),
@@ -53,6 +53,11 @@ class View(msgspec.Struct, frozen=True):
     def plain(self) -> bool:
         """Whether the allowed scopes say it all."""
         return not self.denied and not self.limits
+
+    @property
+    def hides(self) -> bool:
+        """Whether something of the events that it contains is masked."""
+        return any(limit.masks for limit in self.limits)
 
     def compile(self) -> Test:
         """A function that says whether the view contains an event (or a draft)."""
@@ -204,7 +209,7 @@ def _without_raw(scope: Scope, limit: Limits) -> Limits:
     a rejected item as it came."""
     if not _test_of_categories(scope.category, scope.reserved):
         return limit
-    return Limits(limit.masks.joined(_RAW), limit.lookback)
+    return Limits(limit.masks.joined(RAW_ITEM), limit.lookback)
 
 
 @lru_cache(1024)
