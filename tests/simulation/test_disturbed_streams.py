@@ -103,7 +103,7 @@ class GuardedPeer(Peer):
         self._key_id = key_id
 
     def write(self, data: bytes | memoryview) -> bool:
-        if b'"tenant"' in bytes(data):
+        if b'"category"' in bytes(data):
             # Whoever writes takes an exception for a broken connection.
             if not self._gate.admits(self._key_id):
                 self._gate.broken.append("written while the gate is shut")
@@ -243,7 +243,8 @@ class DisturbedWorld(World):
     def draft(self, number: int) -> Draft:
         made = draft(number, self.rng)
         items = orjson.dumps([self.rng.randint(1, 4) for _ in range(self.rng.choice((1, 9)))])
-        tail = b'"id":"e%d","data":{"l":%b}}' % (number, items)
+        said = (number, made.category.encode(), items)
+        tail = b'"id":"e%d","category":"%b","data":{"l":%b}}' % said
         return msgspec.structs.replace(made, tail=tail)
 
 
