@@ -330,10 +330,12 @@ async def test_whoever_takes_its_answer_slowly_gets_all_of_it(
     async with asyncio.timeout(patience(20)):
         while piece := await reader.read(200_000):
             answer += piece
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
     assert watch.elapsed > 1
-    body = answer.partition(b"\r\n\r\n")[2]
-    assert len(orjson.loads(body)["events"]) == 2000
+    # How many events a page has depends on how long it took to make.
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Length: %d\r\n" % len(body) in head
+    assert len(orjson.loads(body)["events"]) > 100
 
 
 # Questions made to hurt
