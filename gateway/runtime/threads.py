@@ -12,7 +12,7 @@ from gateway.tasks import no_threads
 _RESOLVERS = 4
 # How long a thread that computes goes on while the event loop waits for it, which it does at each
 # look at its sockets. The interpreter's own 5 ms, a dozen times in one round, are felt by all.
-_SWITCH_SECONDS = 0.0001
+_SWITCH_SECONDS = 0.00025
 
 
 def start_threads() -> None:
