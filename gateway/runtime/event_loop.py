@@ -24,12 +24,12 @@ class SomeAtOnce(DefaultSelector):
         self._ready: deque[tuple[SelectorKey, int]] = deque()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        found = self._next()
-        while not found:
-            self._ready.extend(super().select(timeout))
-            if not self._ready:
-                return found
-            found = self._next()
+        found = self._next() if self._ready else []
+        if not found:
+            # Nobody has had a chance to change what these are waited for.
+            fresh = super().select(timeout)
+            found, rest = fresh[:AT_ONCE], fresh[AT_ONCE:]
+            self._ready.extend(rest)
         return found
 
     def _next(self) -> list[tuple[SelectorKey, int]]:
