@@ -23,11 +23,11 @@ def client_address(request: web.Request) -> str | None:
     """
     peer = request.remote
     trusted = request.app[TRUSTED_PROXIES]
-    client = None if peer is None else parse_address(peer)
-    if peer is None or client is None:
+    if peer is None or not trusted:
+        return None if peer is None else _spelled(peer)
+    client = parse_address(peer)
+    if client is None:
         return None
-    if not trusted:
-        return _spelled(peer)
     # Proxies append to the header or add another of its name: RFC 9110, section 5.3.
     lines = request.headers.getall("X-Forwarded-For", [])
     hops = [hop.strip() for line in lines for hop in line.split(",")]
@@ -39,9 +39,10 @@ def client_address(request: web.Request) -> str | None:
 
 
 @lru_cache(4096)
-def _spelled(peer: str) -> str:
+def _spelled(peer: str) -> str | None:
     """The address of a peer, as all of them are written."""
-    return str(parse_address(peer))
+    address = parse_address(peer)
+    return None if address is None else str(address)
 
 
 def is_secure(request: web.Request) -> bool:

@@ -51,14 +51,24 @@ async def read_body(
     if request.content_length is not None and request.content_length > most:
         raise _too_large(most)
     take = _nothing if holding is None else holding.take
-    turns = request.app[CONTEXT].intake.slices("" if holding is None else holding.key_id)
     if request.content.is_eof():
         # It came with the head of the request: nothing has to be waited for.
         whole = await request.content.read()
         if len(whole) > most:
             raise _too_large(most)
         take(len(whole))
-        return await _gunzip(whole, most, take, turns) if encoding == "gzip" else whole
+    else:
+        whole = await _arriving(request, most, seconds, take)
+    if encoding != "gzip":
+        return whole
+    turns = request.app[CONTEXT].intake.slices("" if holding is None else holding.key_id)
+    return await _gunzip(whole, most, take, turns)
+
+
+async def _arriving(
+    request: web.Request, most: int, seconds: float, take: Callable[[int], None]
+) -> bytes:
+    """The body that is still on its way, as it was sent."""
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -73,7 +83,7 @@ async def read_body(
         ) from None
     # Or a request that began before its key was revoked could be ended long after.
     await request.app[CONTEXT].authenticator.recheck(request)
-    return await _gunzip(bytes(raw), most, take, turns) if encoding == "gzip" else bytes(raw)
+    return bytes(raw)
 
 
 async def json_body(request: web.Request) -> Any:

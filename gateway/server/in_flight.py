@@ -68,6 +68,8 @@ class InFlight:
 class Holding:
     """The bytes of one request."""
 
+    __slots__ = ("_budget", "_over", "_size", "key_id")
+
     def __init__(self, budget: InFlight, key_id: str) -> None:
         self.key_id = key_id
         self._budget = budget

@@ -59,7 +59,8 @@ async def ingest(request: web.Request) -> web.Response:
         body, key.id, lines=lines, most=limits.max_request_events, mapped=asked.mapped
     )
     use = request[USE]
-    outside = await _outside(drafts, view)
+    single = len(drafts) == 1 and compiled(view)(drafts[0])
+    outside = [] if single else await _outside(drafts, view)
     if outside:
         _note_outside(outside, view, use)
         raise Forbidden(
@@ -168,7 +169,9 @@ def _check_is_json(body: bytes, found: Lenient) -> None:
 
 def _prefers_lenient(request: web.Request) -> bool:
     """Whether there is `Prefer: handling=lenient` (RFC 7240); of several the first counts."""
-    for field in request.headers.getall("Prefer", ()):
+    if "Prefer" not in request.headers:
+        return False
+    for field in request.headers.getall("Prefer"):
         for preference in field.split(","):
             name, _, value = preference.partition(";")[0].partition("=")
             if name.strip().lower() == "handling":
@@ -197,8 +200,6 @@ def _told(context: Context, appended: Appended) -> dict[str, Any]:
 async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:
     """The events that are outside of the key's grants, with their places."""
     may_write = compiled(view)
-    if len(drafts) == 1:
-        return [] if may_write(drafts[0]) else [(0, drafts[0])]
     outside: list[tuple[int, Draft]] = []
     for start in range(0, len(drafts), _CHECK_AT_ONCE):
         part = enumerate(drafts[start : start + _CHECK_AT_ONCE], start)

@@ -183,9 +183,8 @@ class _Connection(web.RequestHandler):
         self._held.append(release)
 
     def _release(self) -> None:
-        held, self._held = self._held, []
-        for release in held:
-            release()
+        while self._held:
+            self._held.pop()()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for the answers to what has arrived whole."""

@@ -23,15 +23,16 @@ class SameFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._wal = Path(f"{path}-wal")
-        self._known = _identity(path)
+        # Text, as a path is made into it at each look.
+        self._name, self._wal = str(path), f"{path}-wal"
+        self._known = _identity(self._name)
         self._has_wal = False
         self._looked_at = -math.inf
 
     def opened(self) -> None:
         """The file has been opened: if it was just made, it is the one from now on."""
         if self._known is None:
-            self._known = _identity(self.path)
+            self._known = _identity(self._name)
 
     def check(self, recent: float = 0.0) -> None:
         """Raises `Unavailable` while the file is gone, or another one is in its place. It is not
@@ -51,7 +52,7 @@ class SameFile:
             return None
         # While the file is open, so is its write-ahead log, once there is one.
         has_wal = _identity(self._wal) is not None
-        if _identity(self.path) == self._known and has_wal >= self._has_wal:
+        if _identity(self._name) == self._known and has_wal >= self._has_wal:
             self._has_wal = has_wal
             return None
         return Unavailable(
@@ -62,9 +63,9 @@ class SameFile:
         )
 
 
-def _identity(path: Path) -> _Identity | None:
+def _identity(name: str) -> _Identity | None:
     try:
-        status = os.stat(path)
+        status = os.stat(name)
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -72,6 +72,8 @@ class SqliteReader:
         )
         self._listeners: list[Callable[[], None]] = []
         self._sizes: dict[int, tuple[int, int, int]] = {}
+        # It is dropped once, when all old events have been entered.
+        self._has_text_index = True
         self._epoch = ""
         self._json_head = b""
         # What readers may rely on: moved on the event loop, once it is durable.
@@ -146,7 +148,7 @@ class SqliteReader:
 
     async def find(self, event_id: str, tenant: str | None) -> list[Event]:
         bound = (near(event_id), *self._values.range_of_id(event_id), event_id)
-        rows = await self._read(self._large, lambda connection: _find(connection, bound))
+        rows = await self._read(self._large, lambda connection: self._find(connection, bound))
         return [
             event_of(row, self._json_head)
             for row in rows
@@ -236,6 +238,15 @@ class SqliteReader:
             return 1
         return max(1, min(PAGE_BYTES * count // total, _MOST_BYTES // largest))
 
+    def _find(self, connection: apsw.Connection, bound: tuple[int | bytes | str, ...]) -> list[Any]:
+        if not self._has_text_index:
+            return connection.execute(FIND, bound).fetchall()
+        with connection:
+            has_index = bool(connection.execute(HAS_TEXT_INDEX).fetchone())
+            rows = connection.execute(FIND + FIND_OLD if has_index else FIND, bound).fetchall()
+        self._has_text_index = has_index
+        return rows
+
     def _check_floor(self, connection: apsw.Connection, after: int) -> None:
         if after < one_row(connection, "SELECT floor FROM log")[0]:
             raise Overtaken
@@ -244,13 +255,6 @@ class SqliteReader:
 def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:
     """The one row of a query that always has one."""
     return connection.execute(sql, bound).fetchone()
-
-
-def _find(connection: apsw.Connection, bound: tuple[int | bytes | str, ...]) -> list[Any]:
-    with connection:
-        has_old = connection.execute(HAS_TEXT_INDEX).fetchone()
-        rows = connection.execute(FIND + FIND_OLD if has_old else FIND, bound).fetchall()
-    return rows
 
 
 def _last_before(connection: apsw.Connection, micros: int) -> int:
