@@ -262,6 +262,8 @@ class _Connection(web.RequestHandler):
             error = exc
         elif isinstance(exc, HttpProcessingError):
             _LOGGER.debug("%s sent what is not HTTP: %s", request.remote, type(exc).__name__)
+            # Closed at once, what is still on its way would be answered with a reset.
+            self._refused = True
             if isinstance(exc, LineTooLong):
                 error = InvalidRequest(
                     f"the URL or a header is longer than {MOST_LINE} bytes; a long filter goes "
