@@ -7,6 +7,7 @@ the events that there are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 
 from gateway.keys.covers import scope_covers
@@ -33,6 +34,8 @@ _MOST_CELLS = 100
 _GRANTED = ("tenant", "category", "resource")
 
 
+# The same few keys ask again and again for the same; of the largest questions that is some MB.
+@lru_cache(128)
 def nothing_selected(view: View, wanted: Scope, chosen: Filter | None) -> str | None:
     """The parameter with which nothing can match any more; None if something may.
 
