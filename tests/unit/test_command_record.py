@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +22,7 @@ from gateway.keys.lifecycle import revoke
 from gateway.store.sqlite_keys import SqliteKeys
 
 Run = Callable[..., str]
+NOBODY = 65534
 GRANT = '{"actions":["stream","pull"],"categories":["auth"]}'
 
 
@@ -197,17 +200,41 @@ def test_what_cannot_be_recorded_is_not_shown(
     assert refused.value.code == "look_not_recorded"
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="whoever is root writes everywhere")
-def test_a_folder_that_cannot_be_written_to_is_not_looked_at(run: Run, data: Path) -> None:
-    created(run, "--grant", GRANT)
-    for path in (data, *data.iterdir()):
+@contextmanager
+def without_rights(data: Path) -> Iterator[None]:
+    """Whoever is root writes everywhere, and so becomes somebody else, whose folder it is."""
+    root = os.geteuid() == 0
+    files = (data, *data.iterdir())
+    for path in files:
+        if root:
+            os.chown(path, NOBODY, NOBODY)
         path.chmod(0o500)
+    if root:
+        os.seteuid(NOBODY)
     try:
-        with pytest.raises(GatewayError):
-            run("keys", "list")
+        yield
     finally:
-        for path in (data, *data.iterdir()):
+        if root:
+            os.seteuid(0)
+        for path in files:
             path.chmod(0o700)
+
+
+def test_a_folder_that_cannot_be_written_to_is_not_looked_at() -> None:
+    # Not below the folder of pytest, into which root alone can look.
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        data = Path(folder, "data")
+        looks = ["keys", "list", "--data", str(data)]
+        grant = ["--name", "n", "--purpose", "p", "--grant", GRANT]
+        runner = CliRunner()
+        made = runner.invoke(cli, ["keys", "create", *grant, "--data", str(data)])
+        assert made.exit_code == 0, made.output
+        assert "n" in runner.invoke(cli, looks, standalone_mode=False).stdout
+        with without_rights(data):
+            refused = runner.invoke(cli, looks, standalone_mode=False)
+        assert isinstance(refused.exception, GatewayError), refused.output
+        assert not refused.stdout
 
 
 def test_revoking_with_descendants_names_them(run: Run, data: Path) -> None:
