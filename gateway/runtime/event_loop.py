@@ -27,9 +27,9 @@ class SomeAtOnce(DefaultSelector):
         found = self._next() if self._ready else []
         if not found:
             # Nobody has had a chance to change what these are waited for.
-            fresh = super().select(timeout)
-            found, rest = fresh[:AT_ONCE], fresh[AT_ONCE:]
-            self._ready.extend(rest)
+            found = super().select(timeout)
+            self._ready.extend(found[AT_ONCE:])
+            del found[AT_ONCE:]
         return found
 
     def _next(self) -> list[tuple[SelectorKey, int]]:

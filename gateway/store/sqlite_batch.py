@@ -32,11 +32,11 @@ _INSERT_SOME = [
 
 COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources, body"
 
-# Bound by: `near`, the least and the greatest value, the id.
+# Bound by: `near`, the least and the greatest value, the id. (`UNION` would sort both in tables.)
 FIND = f"""
 SELECT {COLUMNS} FROM event WHERE id = ?4 AND offset IN (
     SELECT offset FROM dedup WHERE near = ?1 AND key BETWEEN ?2 AND ?3
-    UNION SELECT offset FROM renamed WHERE id = ?4
+    UNION ALL SELECT offset FROM renamed WHERE id = ?4
 )
 """
 FIND_OLD = f" UNION SELECT {COLUMNS} FROM event INDEXED BY event_id WHERE id = ?4"
