@@ -28,8 +28,9 @@ class SomeAtOnce(DefaultSelector):
         if not found:
             # Nobody has had a chance to change what these are waited for.
             found = super().select(timeout)
-            self._ready.extend(found[AT_ONCE:])
-            del found[AT_ONCE:]
+            if len(found) > AT_ONCE:
+                self._ready.extend(found[AT_ONCE:])
+                del found[AT_ONCE:]
         return found
 
     def _next(self) -> list[tuple[SelectorKey, int]]:
