@@ -171,7 +171,7 @@ def test_a_backup_that_fails_leaves_nothing_behind(tmp_path: Path, stopped: Stop
     refused = run_program("log", "backup", "copy", "--data", str(stopped.data), cwd=tmp_path)
     assert refused.returncode != 0
     [line] = refused.stderr.splitlines()
-    assert "keys.db was not copied" in line
+    assert "keys.db cannot be opened: file is not a database" in line
     assert not list(tmp_path.glob("copy*"))
 
 

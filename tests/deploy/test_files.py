@@ -53,8 +53,8 @@ POD = OBJECTS["Deployment"]["spec"]["template"]
 END_SECONDS = 10
 # A name alone is an image of the default registry; a host would have a dot or a port.
 PLAIN_IMAGE = re.compile(r"[a-z][a-z0-9-]*(:[a-z0-9.-]+)?")
-# What looks like the name of a setting, and is a file or an action.
-OTHERS = ("log.db", "keys.db", "keys.md", "keys.admin")
+# What looks like the name of a setting, and is a file or an action, also one of a record.
+OTHERS = ("log.db", "keys.db", "keys.md", "keys.admin", "log.new_epoch", "log.imported")
 WRITTEN = [
     "Dockerfile", "backup.md", "compose.yaml", "haproxy.cfg", "keys.md", "nginx.conf", "sizing.md",
     "kubernetes/deployment.yaml", "kubernetes/horizontalpodautoscaler.yaml",
