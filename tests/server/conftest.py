@@ -29,7 +29,9 @@ SHORT = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What uses the gateway of its module runs in its event loop."""
     for item in items:
-        if "shared" in getattr(item, "fixturenames", ()):
+        # This is told of all tests that were collected; others have fixtures of that name, too.
+        here = item.path.is_relative_to(Path(__file__).parent)
+        if here and "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
