@@ -126,10 +126,6 @@ class TrustedClock:
     async def sleep(self, seconds: float) -> None:
         await self._machine.sleep(seconds)
 
-    def machine_time(self) -> float:
-        """The machine's own wall clock, which only `observe` may believe."""
-        return self._machine.now()
-
     @property
     def offset(self) -> float:
         """How far the wall clock is ahead of trusted time, in seconds, at the last reading."""

@@ -142,7 +142,7 @@ async def spent(request: web.Request, access: Access) -> AsyncIterator[None]:
 
 def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie | None:
     """The cookie that came of this very ticket, for a browser that reconnects."""
-    for name in (f"{_SECURE}{COOKIE_NAME}{ticket.id}", f"{COOKIE_NAME}{ticket.id}"):
+    for name in _cookie_names(ticket.id):
         value = request.cookies.get(name, "")
         for pepper in request.app[CONTEXT].keyring.peppers.for_tickets():
             if (cookie := read_cookie(value, ticket.id, pepper, now)) is not None:
@@ -210,7 +210,8 @@ def cookie_headers(
     secure = is_secure(request)
     cookie = new_cookie(access.ticket, begin, until, context.clock.now())
     value = sign_cookie(cookie, context.keyring.peppers.current.secret)
-    name = f"{_SECURE if secure else ''}{COOKIE_NAME}{cookie.ticket_id}"
+    over_tls, plain = _cookie_names(cookie.ticket_id)
+    name = over_tls if secure else plain
     cookies = [_set_cookie(name, value, COOKIE_SECONDS, secure)]
     cookies += [forget_cookie(request, stale) for stale in stale_cookies(request.cookies)]
     return [("Set-Cookie", one) for one in cookies]
@@ -219,12 +220,16 @@ def cookie_headers(
 def complete(request: web.Request, cookie: StreamCookie) -> web.Response:
     """The answer to a browser that comes back to a stream that is over: 204 tells it not to come
     again (WHATWG HTML, section 9.2.3)."""
-    names = (f"{_SECURE}{COOKIE_NAME}{cookie.ticket_id}", f"{COOKIE_NAME}{cookie.ticket_id}")
     response = web.Response(status=204, headers={"Cache-Control": "no-store"})
-    for name in names:
+    for name in _cookie_names(cookie.ticket_id):
         if name in request.cookies:
             response.headers.add("Set-Cookie", forget_cookie(request, name))
     return response
+
+
+def _cookie_names(ticket_id: str) -> tuple[str, str]:
+    """What the cookie of a ticket is called over TLS, and without."""
+    return f"{_SECURE}{COOKIE_NAME}{ticket_id}", f"{COOKIE_NAME}{ticket_id}"
 
 
 def forget_cookie(request: web.Request, name: str) -> str:
