@@ -6,27 +6,9 @@ from gateway.match.pattern import ANY, begins_with_wildcard, segment_tree, tree_
 from gateway.match.scope import RESERVED, SEPARATORS, Scope
 
 
-def patterns_overlap(one: str, other: str, separator: str) -> bool:
-    """Whether there is a name that both (checked) patterns match."""
-    if ANY in (one, other):
-        return True
-    return _overlap(one.split(separator), other.split(separator))
-
-
 def one_overlaps(patterns: tuple[str, ...], wanted: str, separator: str) -> bool:
     """Whether there is a name that the wanted pattern matches, and one of the others."""
     return tree_overlaps(segment_tree(patterns, separator), wanted, separator)
-
-
-def _overlap(one: list[str], other: list[str]) -> bool:
-    for first, second in zip(one, other, strict=False):
-        if ANY in (first, second):
-            return True
-        if first != second and "*" not in (first, second):
-            return False
-    # `a.**` matches `a` itself: what one has more must be such an end.
-    rest = one[len(other) :] or other[len(one) :]
-    return not rest or rest == [ANY]
 
 
 def common_pattern(one: str, other: str, separator: str) -> str | None:

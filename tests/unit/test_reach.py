@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.keys.reach import categories_out_of_reach
-from gateway.match.overlap import patterns_overlap
+from gateway.match.overlap import one_overlaps
 from gateway.match.pattern import compile_patterns
 
 NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]
@@ -25,8 +25,8 @@ PATTERNS = st.builds(lambda parts, rest: ".".join([*parts, *rest]), SEGMENTS,
 def test_patterns_overlap_where_there_is_a_name_that_both_match(one: str, other: str) -> None:
     matches, also = compile_patterns([one], "."), compile_patterns([other], ".")
     both = any(matches(name) and also(name) for name in NAMES)
-    assert patterns_overlap(one, other, ".") is both
-    assert patterns_overlap(other, one, ".") is both
+    assert one_overlaps((one,), other, ".") is both
+    assert one_overlaps((other,), one, ".") is both
 
 
 def view_of(*grants: dict[str, Any]) -> View:
