@@ -120,7 +120,7 @@ async def test_the_history_of_a_key_is_paged_and_complete(recording: Gateway) ->
 async def test_the_history_shows_what_the_asking_key_may_see(recording: Gateway) -> None:
     key = await recording.reader_key()
     await recording.pull(key)
-    await told(recording, category=ACCESS, resource=about(key))
+    await told(recording, actions=["key.created", "events.pulled"], resource=about(key))
     path = f"/v1/keys/{key_id(key)}/history"
     keys_only = await recording.reader_key(categories=["gateway.keys"])
     page = (await recording.get(path, key=keys_only)).json()
@@ -168,7 +168,7 @@ async def test_the_command_line_shows_last_use_and_history(start_program: StartP
     program = await start_program(record__delay="0s")
     key = await program.reader_key()
     await program.get("/v1/events", key=key, headers={"User-Agent": "vector"})
-    await told(program, action="events.pulled", resource=about(key))
+    await told(program, actions=["key.created", "events.pulled"], resource=about(key))
     arguments = (key_id(key), "--data", str(program.data))
     status, out, errors = await finish_program("keys", "history", *arguments)
     assert status == 0, errors
