@@ -59,12 +59,24 @@ def serve(
     flags = {"data": data, "server.host": host, "server.port": port, "server.workers": workers}
     settings = load(config_file, os.environ, flags)
     configure_logs(settings.log.level, settings.log.format)
+    _name_empty(settings)
     if settings.server.workers == 1:
         run(_serve(settings, demo))
     else:
         from gateway.supervisor import supervise
 
         supervise(settings, lambda worker: _serve(settings, demo, worker))
+
+
+def _name_empty(settings: Settings) -> None:
+    """Texts that a file leaves empty: what filled it in may have had nothing for them."""
+    import logging
+
+    for path, one in settings.given.items():
+        if one.shown == '""':
+            logging.getLogger(__name__).warning(
+                "%s is empty (%s): it counts as not set", path, one.origin
+            )
 
 
 async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -> None:

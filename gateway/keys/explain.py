@@ -21,6 +21,7 @@ from gateway.keys.policy import (
     DENIED_BY_GRANT,
     NOT_GRANTED,
     RAW_ITEM,
+    ROLE_UNREADABLE,
     Allowed,
     Denied,
     decide_grants,
@@ -154,6 +155,10 @@ def _explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanat
         return Explanation(False, state.reason, matching, failed=(failure,))
     plain = tuple(one.grant for one in grants)
     decision = decide_grants(plain, asked.action, now=asked.now, address=asked.address)
+    if decision == ROLE_UNREADABLE:
+        unread = [one for one in grants if one.grant.unreadable]
+        failure = Failure("roles", "roles that can be read", [one.role for one in unread])
+        return Explanation(False, ROLE_UNREADABLE.reason, matching, unread[0], (failure,))
     if isinstance(decision, Denied) and decision != DENIED_BY_GRANT:
         return _missed(decision.reason, grants, asked, matching)
     if asked.action == "ingest" and (reserved := _reserved(asked.event)) is not None:

@@ -95,6 +95,11 @@ class Grant(
     fields: Masks | None = None
     when: When | None = None
 
+    @property
+    def unreadable(self) -> bool:
+        """Whether it stands for grants that cannot be read: then nothing is allowed beside it."""
+        return False
+
     def unmet(self, now: float, address: str | None) -> str | None:
         """None if the grant counts at `now` from `address`, else the reason code.
 

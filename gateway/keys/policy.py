@@ -176,6 +176,8 @@ def decide_grants(
     grants: tuple[Grant, ...], action: str, *, now: float = 0.0, address: str | None = None
 ) -> Allowed | Denied:
     """The same for grants alone, whatever the key's state."""
+    if any(grant.unreadable for grant in grants):
+        return ROLE_UNREADABLE
     allowed: dict[tuple[Scope, Limits], None] = {}
     denied: dict[Scope, None] = {}
     reason: str | None = None

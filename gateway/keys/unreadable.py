@@ -53,7 +53,15 @@ class UnreadableRole(Role, frozen=True, kw_only=True):
         return self.why
 
 
-_DENIES_ALL = Grant(id="unreadable", effect="deny", actions=ACTIONS, categories=(ANY,))
+class UnreadableGrant(Grant, frozen=True, kw_only=True):
+    """What stands for the grants of a role that cannot be read."""
+
+    @property
+    def unreadable(self) -> bool:
+        return True
+
+
+_DENIES_ALL = UnreadableGrant(id="unreadable", effect="deny", actions=ACTIONS, categories=(ANY,))
 
 
 def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:

@@ -17,7 +17,6 @@ from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 from gateway.keys.pepper import Peppers
 from gateway.keys.policy import (
-    ROLE_UNREADABLE,
     Allowed,
     Denied,
     decide_grants,
@@ -67,7 +66,6 @@ class Keyring:
         self._ids: set[str] = set()
         self._revision = -1
         self._roles = dict(_PREDEFINED)
-        self._unreadable_roles: set[str] = set()
         self._roles_version = -1
         # The store has turned out to have lost changes: what was known of these is void.
         self.keys_lost = self.roles_lost = False
@@ -153,8 +151,6 @@ class Keyring:
         denied = decide_state(key, now)
         if denied is not None:
             return denied
-        if self._unreadable_roles and not self._unreadable_roles.isdisjoint(key.roles):
-            return ROLE_UNREADABLE
         # A key that was found before it changed must not leave its decision behind.
         newest = self._keys.get(key.id) is key
         decided = self._decisions.get(key.id) if newest else None
@@ -222,9 +218,6 @@ class Keyring:
         self._roles_version, self.roles_lost = version, False
         for name, role in roles.items():
             self._roles[name] = () if role is None else role.grants
-            self._unreadable_roles.discard(name)
-            if role is not None and role.unreadable:
-                self._unreadable_roles.add(name)
             for key_id in self._having.get(name, ()):
                 self._decisions.pop(key_id, None)
         return frozenset(roles)

@@ -82,6 +82,7 @@ class Server:
         "Further browser origins that may open streams, such as https://siem.example; the "
         "gateway's own is always allowed.",
         check=check_origins,
+        adds=True,
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
         [],
@@ -89,6 +90,7 @@ class Server:
         "Addresses or networks (CIDR) of the proxies in front, whose X-Forwarded-For and "
         "X-Forwarded-Proto are believed; from anybody else they are ignored.",
         check=check_networks,
+        adds=True,
     )
     basic: str = setting(
         "tls",

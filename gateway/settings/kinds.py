@@ -36,7 +36,10 @@ class Kind(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One declaration. `least` and `most` are `(value as TOML holds it, why)`, both allowed."""
+    """One declaration. `least` and `most` are `(value as TOML holds it, why)`, both allowed.
+
+    `adds`: it is a list that only allows more, so that an empty one says what it means.
+    """
 
     default: object
     kind: Kind
@@ -47,6 +50,7 @@ class Setting(NamedTuple):
     choices: tuple[str, ...]
     check: Callable[[Any], Any] | None
     secret: bool
+    adds: bool
 
     def read(self, raw: object) -> Any:
         """What the program holds for `raw`; ValueError says why there is nothing."""
@@ -71,12 +75,15 @@ def setting(
     choices: tuple[str, ...] = (),
     check: Callable[[Any], Any] | None = None,
     secret: bool = False,
+    adds: bool = False,
 ) -> Any:
     """A dataclass field that is a setting.
 
     `secret`: the value may hold a password, which is masked wherever the value is shown.
     """
-    declared = Setting(default, kind, about, unit or kind.unit, least, most, choices, check, secret)
+    declared = Setting(
+        default, kind, about, unit or kind.unit, least, most, choices, check, secret, adds
+    )
     return field(
         default_factory=lambda: declared.read(default),
         repr=not secret,

@@ -120,6 +120,8 @@ def _checked(raw: Raw) -> tuple[Any, Given]:
     if declared is None:
         raise _unknown(raw)
     try:
+        if raw.is_text and not declared.adds:
+            _refuse_empty(raw)
         value = declared.kind.from_text(str(raw.value)) if raw.is_text else raw.value
         held = declared.read(value)
     except ValueError as error:
@@ -127,6 +129,14 @@ def _checked(raw: Raw) -> tuple[Any, Given]:
             f"{raw.path}: {error} ({raw.origin})", setting=raw.path, origin=raw.origin
         ) from None
     return held, Given(_toml(masked(str(value)) if declared.secret else value), raw.origin)
+
+
+def _refuse_empty(raw: Raw) -> None:
+    """Most often a variable of whatever starts the gateway has come out empty, and what it names
+    would be another store, or no Redis, without a word."""
+    if not str(raw.value).strip(" \t,"):
+        how = "unset the variable" if raw.is_variable else "leave the flag out"
+        raise ValueError(f"is empty; give it a value, or {how} for the default")
 
 
 def _unknown(raw: Raw) -> InvalidSetting:

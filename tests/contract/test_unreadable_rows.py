@@ -11,8 +11,10 @@ from gateway.errors import Conflict
 from gateway.ingest.own import KEYS, own_event
 from gateway.keys import lifecycle, unreadable
 from gateway.keys.change import Change
+from gateway.keys.explain import Asked, explain
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
+from gateway.keys.named_grant import grants_of_key
 from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.policy import Allowed, Denied
 from gateway.keys.role import Role
@@ -110,6 +112,12 @@ async def test_keys_that_name_a_role_that_cannot_be_read_are_denied(
     changes = await keyring.refresh()
     assert changes.roles == {"team"}
     assert decided(keyring, first) == Denied("role_unreadable")
+    assert first is not None
+    roles = {name: role.grants for name, role in (await keys.roles()).items()}
+    for action in ("stream", "usage.read"):
+        found = explain(first, grants_of_key(first, roles), Asked(action, NOW))
+        assert (found.decision, found.reason_code) == ("deny", "role_unreadable")
+        assert found.failed[0].actual == ["team"]
     assert isinstance(decided(keyring, second), Allowed)
 
 

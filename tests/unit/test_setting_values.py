@@ -11,6 +11,7 @@ from gateway.errors import InvalidSetting
 from gateway.settings.declarations import DECLARED
 from gateway.settings.kinds import masked
 from gateway.settings.load import load
+from gateway.settings.sources import env_name
 
 
 def refused(
@@ -63,7 +64,26 @@ def test_a_section_must_be_a_table(tmp_path: Path) -> None:
     assert error.detail == f"server: is a section, write [server] ({tmp_path}/config.toml:1)"
 
 
-@pytest.mark.parametrize("text", ["", "8_080", " 80", "+80", "0x50", "eighty", "٨"])
+@pytest.mark.parametrize("text", ["", " ", ",", " , "])
+@pytest.mark.parametrize("path", [path for path, one in DECLARED.items() if not one.adds])
+def test_an_empty_variable_is_refused_where_it_would_not_add(path: str, text: str) -> None:
+    error = refused(environ={env_name(path): text})
+    assert error.detail == (
+        f"{path}: is empty; give it a value, or unset the variable for the default "
+        f"(environment variable {env_name(path)})"
+    )
+
+
+@pytest.mark.parametrize("path", ["server.allowed_origins", "server.trusted_proxies"])
+def test_an_empty_variable_may_add_nothing(path: str) -> None:
+    assert getattr(load(None, {env_name(path): ""}, {}).server, path.split(".")[1]) == ()
+
+
+def test_an_empty_flag_is_refused() -> None:
+    assert "is empty; give it a value, or leave the flag out" in refused(flags={"data": ""}).detail
+
+
+@pytest.mark.parametrize("text", ["8_080", " 80", "+80", "0x50", "eighty", "٨"])
 def test_numbers_from_the_environment_are_plain_digits(text: str) -> None:
     error = refused(environ={"AUDIT_GATEWAY_SERVER__PORT": text})
     assert "must be a whole number" in error.detail
