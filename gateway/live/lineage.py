@@ -74,6 +74,11 @@ async def is_partial(keys: Keys, judge: Key, about: Key) -> bool:
     return delegated and not theirs.isdisjoint(line)
 
 
+async def is_delegated(keys: Keys, key: Key) -> bool:
+    """Whether a key has made it, or one that it took over from: there is somebody above it."""
+    return not (await _origins(keys, key)).issubset(await line_back(keys, key.id))
+
+
 async def _origins(keys: Keys, key: Key) -> set[str]:
     """The ids of a key and of all that it came of; of very many those that are nearest."""
     found = {key.id}

@@ -17,8 +17,9 @@ from gateway.keys.key import Key
 from gateway.keys.limits import exceeded
 from gateway.keys.policy import effective_grants
 from gateway.keys.role import BUILTIN, Role
+from gateway.keys.trace import network_of
 from gateway.keys.unreadable import check_readable
-from gateway.live.lineage import ended_maker, is_partial
+from gateway.live.lineage import ended_maker, is_delegated, is_partial, line_back
 from gateway.server.context import Context
 from gateway.store.ports import RoleCheck
 
@@ -108,13 +109,16 @@ async def check_of_role(
 
 
 async def refuse_to_judge(
-    context: Context, judge: Key, finding: Finding, *, expected: bool
+    context: Context, judge: Key, finding: Finding, address: str | None, *, expected: bool
 ) -> None:
     """Nobody judges a finding about themselves: about their key, one of its rotations, or one that
-    it was made by. Who has been made an administrator does not judge what they made, either: that
-    is for their maker. And nobody silences a key that may do more than theirs."""
+    it was made by. Who has been made an administrator does not judge what they made, either, nor
+    an address where they have been: that is for their maker. And nobody silences a key that may do
+    more than theirs. `address` is where the judge asks from."""
     key = await context.key_store.get(finding.key) if finding.key else None
     if key is None:
+        if finding.address:
+            await _refuse_own_address(context, judge, finding.address, address)
         return
     if await is_partial(context.key_store, judge, key):
         raise Forbidden(
@@ -124,3 +128,21 @@ async def refuse_to_judge(
         )
     if expected:
         await refuse_to_hand_on(context, judge, key)
+
+
+async def _refuse_own_address(
+    context: Context, judge: Key, about: str, address: str | None
+) -> None:
+    """Whoever was refused there without a key may be who comes from there with one."""
+    if not await is_delegated(context.key_store, judge):
+        return
+    traces = context.watchdog.traces
+    places = {network_of(address)} if address else set()
+    for key_id in await line_back(context.key_store, judge.id):
+        places |= set((await traces.of(key_id)).networks)
+    if network_of(about.partition("/")[0]) in places:
+        raise Forbidden(
+            "this finding is about an address in a network that this key is used from; have "
+            "somebody else judge it, who comes from another, or whoever made this key",
+            code="own_finding",
+        )

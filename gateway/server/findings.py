@@ -9,6 +9,7 @@ from gateway.ingest.own import clean
 from gateway.keys.change import key_urn
 from gateway.keys.lifecycle import check_reason
 from gateway.keys.own_record import finding_seen
+from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.delegation import refuse_to_judge
@@ -54,7 +55,8 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     if known is not None:
         if known.key:
             use.about = key_urn(known.key)
-        await refuse_to_judge(context, asking, known, expected=expected)
+        address = client_address(request)
+        await refuse_to_judge(context, asking, known, address, expected=expected)
     finding = await context.watchdog.findings.mark(
         finding_id, expected=expected, by=asking.id, reason=reason
     )

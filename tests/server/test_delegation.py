@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from gateway_client import Answer, key_id
-from gateways import Gateway
+from gateways import Gateway, Start
 from test_findings import deny, found
 
 ADMIN = {"actions": ["keys.admin", "usage.read"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth"]}
 EVERYTHING = {"actions": ["stream", "pull"], "categories": ["**"]}
 NARROW = [AUTH, ADMIN]
+OFFICE = ("203.0.113.4", "203.0.113.200", "198.51.100.1")
 
 
 async def act(gateway: Gateway, key: str, what: str, by: str, **body: Any) -> Answer:
@@ -110,3 +112,37 @@ async def test_a_finding_about_a_broader_key_is_silenced_by_who_has_as_much(
     assert (await gateway.post(path, key=gateway.admin)).status == 200
     # To take it back narrows nothing for anybody.
     assert (await gateway.request("DELETE", path, key=narrow)).status == 200
+
+
+async def test_a_finding_about_an_address_is_not_silenced_by_who_has_been_there(
+    start: Start,
+) -> None:
+    gateway = await start(server={"trusted_proxies": (ip_network("127.0.0.0/8"),)})
+    here, near, away = ({"X-Forwarded-For": one} for one in OFFICE)
+    narrow, other = await gateway.mint(*NARROW), await gateway.mint(*NARROW)
+    wrong = narrow[:18] + "x" * 49
+    for _ in range(5):
+        assert (await gateway.get("/v1/events", key=wrong, headers=here)).status == 401
+    [finding] = await found(gateway, "denials")
+    assert (finding["key"], finding["address"]) == (None, OFFICE[0])
+    path = f"/v1/findings/{finding['id']}/expected"
+    for headers in (here, near, away):
+        # Once it has been there, it does not help to go away.
+        refused = await gateway.post(path, key=narrow, headers=headers)
+        refused.problem(403, "own_finding")
+    refused = await gateway.request("DELETE", path, key=other, headers=near)
+    refused.problem(403, "own_finding")
+    assert (await gateway.post(path, key=gateway.admin, headers=here)).status == 200
+
+
+async def test_a_finding_about_an_address_is_judged_by_who_comes_from_another(
+    start: Start,
+) -> None:
+    gateway = await start(server={"trusted_proxies": (ip_network("127.0.0.0/8"),)})
+    narrow = await gateway.mint(*NARROW)
+    for _ in range(5):
+        await gateway.get("/v1/events", key="junk", headers={"X-Forwarded-For": "2001:db8:1::7"})
+    [finding] = await found(gateway, "denials")
+    path = f"/v1/findings/{finding['id']}/expected"
+    elsewhere = {"X-Forwarded-For": "2001:db8:2::7"}
+    assert (await gateway.post(path, key=narrow, headers=elsewhere)).status == 200
