@@ -6,11 +6,12 @@ What narrows (revoke, suspend) is every administrator's right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import TypeVar
 
-from gateway.errors import Forbidden
-from gateway.keys.covers import comparing, uncovered
-from gateway.keys.descent import living
+from gateway.errors import Conflict, Forbidden, InvalidRequest
+from gateway.keys.covers import comparing
+from gateway.keys.descent import can_mint, living
 from gateway.keys.finding import Finding
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
@@ -22,6 +23,9 @@ from gateway.keys.unreadable import check_readable
 from gateway.live.lineage import ended_maker, is_delegated, is_partial, line_back
 from gateway.server.context import Context
 from gateway.store.ports import RoleCheck
+
+Result = TypeVar("Result")
+_MOST_ATTEMPTS = 5
 
 
 async def all_roles(context: Context) -> dict[str, tuple[Grant, ...]]:
@@ -45,12 +49,8 @@ async def _refuse_with_ended_maker(context: Context, issuer: Key) -> None:
         )
 
 
-def _refuse_more(having: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> None:
-    """Nobody grants what they do not have themselves."""
-    _refuse(uncovered(having, wanted))
-
-
 def _refuse(more: Grant | None) -> None:
+    """Nobody grants what they do not have themselves."""
     if more is not None:
         raise Forbidden(
             "this key cannot grant what it does not have; narrow the grant, or use a key that "
@@ -80,32 +80,83 @@ async def refuse_to_hand_on(context: Context, issuer: Key, key: Key) -> None:
         )
 
 
-async def check_of_role(
-    context: Context, issuer: Key, name: str, instead: tuple[Grant, ...]
-) -> RoleCheck:
-    """What raises, within the change of a role, if the issuer may not make it.
+async def change_role(
+    context: Context,
+    issuer: Key,
+    name: str,
+    instead: tuple[Grant, ...],
+    change: Callable[[RoleCheck], Awaitable[Result]],
+) -> Result:
+    """What `change` returns, which is given what has to hold within the change of a role.
 
     Nobody grants by a role what they do not have, nor overwrites or deletes one that they could
     not have made. Nor does anybody take away what a role denies or hides, unless they have all
-    that its keys may then do.
+    that its keys may then do; nor let keys make others that live longer than theirs. Whether that
+    is so is looked at before, in slices, and again where something of it changes meanwhile.
     """
     await _refuse_with_ended_maker(context, issuer)
-    own, now = context.keyring.grants_of(issuer), context.clock.now()
+    slices = context.work.slices(issuer.id)
+    for _ in range(_MOST_ATTEMPTS):
+        known = await context.key_store.roles()
+        having: list[Key] | None = None
+        if _concerns_keys(_grants_of(known).get(name, ()), instead):
+            having = [key for key in await context.key_store.all() if name in key.roles]
+        await slices.run(_checking_role(context, issuer, name, instead, known, having or ()))
+        try:
+            return await change(_unless_other(known, having))
+        except _Other:
+            continue
+    raise Conflict(f"the role {name}, or keys with it, change all the time; try again")
 
-    def check(known: Mapping[str, Role], having: Sequence[Key]) -> None:
-        roles = _grants_of(known)
-        replaced = roles.get(name, ())
-        _refuse_more(own, instead)
-        _refuse_more(own, replaced)
-        if not any(grant.effect == "deny" or grant.fields for grant in replaced):
-            return
-        changed = {**roles, name: instead}
-        for key in living(having, now):
-            before, after = effective_grants(key, roles), effective_grants(key, changed)
-            if uncovered(before, after) is not None:
-                _refuse_more(own, after)
+
+class _Other(Exception):
+    """What was looked at is no longer so."""
+
+
+def _unless_other(known: Mapping[str, Role], having: Sequence[Key] | None) -> RoleCheck:
+    """`having` is None where it does not matter which keys have the role."""
+
+    def revisions(keys: Sequence[Key]) -> dict[str, int]:
+        return {key.id: key.revision for key in keys}
+
+    def check(roles: Mapping[str, Role], keys: Sequence[Key]) -> None:
+        if roles != known or (having is not None and revisions(keys) != revisions(having)):
+            raise _Other
 
     return check
+
+
+def _concerns_keys(replaced: tuple[Grant, ...], instead: tuple[Grant, ...]) -> bool:
+    """Whether keys with the role win more by the change than the role then says."""
+    return can_mint(instead) or any(grant.effect == "deny" or grant.fields for grant in replaced)
+
+
+def _checking_role(
+    context: Context,
+    issuer: Key,
+    name: str,
+    instead: tuple[Grant, ...],
+    known: Mapping[str, Role],
+    having: Sequence[Key],
+) -> Generator[None, None, None]:
+    own, roles = context.keyring.grants_of(issuer), _grants_of(known)
+    replaced = roles.get(name, ())
+    _refuse((yield from comparing(own, instead)))
+    _refuse((yield from comparing(own, replaced)))
+    changed = {**roles, name: instead}
+    for key in living(having, context.clock.now()):
+        yield
+        before, after = effective_grants(key, roles), effective_grants(key, changed)
+        if can_mint(after) and not can_mint(before) and key.expires_at > issuer.expires_at:
+            raise InvalidRequest(
+                f"the key {key.id} has this role and could then make keys, and expires after the "
+                "key that changes the role: change it with one that lives longer, or by the "
+                "command line, or make a shorter-lived key instead",
+                code="outlives_maker",
+                key=key.id,
+            )
+        if (yield from comparing(before, after)) is not None:
+            _refuse((yield from comparing(own, after)))
 
 
 async def refuse_to_judge(

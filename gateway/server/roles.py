@@ -8,8 +8,9 @@ from gateway.errors import Conflict, NotFound
 from gateway.keys.role import BUILTIN, Role, parse_role
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.delegation import check_of_role
+from gateway.server.delegation import change_role
 from gateway.server.problem import json_response
+from gateway.store.ports import RoleCheck
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -32,9 +33,12 @@ async def put(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     minter, _ = await context.authenticator.authorize(request, "keys.admin")
     role = parse_role(request.match_info["name"], await json_body(request))
-    check = await check_of_role(context, minter, role.name, role.grants)
     known = role.name in await context.key_store.roles()
-    await context.key_store.put_role(role, minter.id, context.clock.now(), check=check)
+
+    async def change(check: RoleCheck) -> None:
+        await context.key_store.put_role(role, minter.id, context.clock.now(), check=check)
+
+    await change_role(context, minter, role.name, role.grants, change)
     await context.key_watch.look()
     return json_response(role.public(), status=200 if known else 201)
 
@@ -49,8 +53,12 @@ async def delete(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name in BUILTIN:
         raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
-    check = await check_of_role(context, minter, name, ())
-    having = await context.key_store.delete_role(name, minter.id, context.clock.now(), check=check)
+
+    async def change(check: RoleCheck) -> list[str] | None:
+        store, now = context.key_store, context.clock.now()
+        return await store.delete_role(name, minter.id, now, check=check)
+
+    having = await change_role(context, minter, name, (), change)
     if having is None:
         raise _unknown(name)
     await context.key_watch.look()

@@ -163,3 +163,34 @@ async def test_a_role_that_is_made_again_gives_nothing_back(gateway: Gateway) ->
     (await gateway.get("/v1/events", key=key)).problem(403, "action_not_granted")
     assert "roles" not in await shown(gateway, key)
     assert (await gateway.request("DELETE", "/v1/roles/team", key=gateway.admin)).status == 204
+
+
+async def test_no_key_is_raised_by_a_role_to_make_keys_for_longer_than_who_raises_it(
+    gateway: Gateway,
+) -> None:
+    async def put(by: str, *grants: dict[str, Any]) -> Answer:
+        return await gateway.request("PUT", "/v1/roles/team", key=by, json={"grants": grants})
+
+    brief = await made(gateway, gateway.admin, ADMIN, AUTH, expires_in="1h")
+    assert (await put(brief, AUTH)).status == 201
+    long = await made(gateway, brief, roles=["team"], expires_in="30d")
+    refused = (await put(brief, AUTH, ADMIN)).problem(400, "outlives_maker")
+    assert refused["key"] == key_id(long)
+    (await make(gateway, long, AUTH)).problem(403, "action_not_granted")
+    # A shorter-lived key may be, and so may any by whoever lives as long.
+    await act(gateway, long, "revoke")
+    short = await made(gateway, brief, roles=["team"], expires_in="30m")
+    assert (await put(brief, AUTH, ADMIN)).status == 200
+    assert (await make(gateway, short, AUTH)).status == 201
+
+
+async def test_a_key_that_makes_keys_already_does_not_hold_up_changes_of_its_role(
+    gateway: Gateway,
+) -> None:
+    brief = await made(gateway, gateway.admin, ADMIN, AUTH, expires_in="1h")
+    body = {"grants": [ADMIN]}
+    admin = gateway.admin
+    assert (await gateway.request("PUT", "/v1/roles/team", key=admin, json=body)).status == 201
+    await made(gateway, admin, roles=["team"])
+    body = {"grants": [ADMIN, AUTH]}
+    assert (await gateway.request("PUT", "/v1/roles/team", key=brief, json=body)).status == 200

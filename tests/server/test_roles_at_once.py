@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from gateway_client import Answer
 from gateways import Gateway
 
 from gateway.keys.role import Role
+from gateway.server import delegation
+from gateway.store.ports import RoleCheck
 
 ADMIN = {"actions": ["keys.admin"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth.**"]}
@@ -68,3 +71,48 @@ async def test_a_role_that_is_made_broad_at_the_same_moment_is_not_overwritten(
     (await put(gateway, "team", [AUTH], narrow)).problem(403, "exceeds_own_grants")
     shown = await gateway.get("/v1/roles/team", key=gateway.admin)
     assert shown.json()["grants"][0]["categories"] == ["**"]
+
+
+async def test_roles_are_compared_in_slices_and_not_within_the_change(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow, compared = await gateway.mint(AUTH, ADMIN), []
+    real = delegation.comparing
+
+    def comparing(*policies: Any) -> Any:
+        compared.append(asyncio.current_task())
+        yield
+        return (yield from real(*policies))
+
+    monkeypatch.setattr(delegation, "comparing", comparing)
+    keys = gateway.context.key_store
+    changing = keys.put_role
+
+    async def change(role: Role, *args: Any, check: RoleCheck, **options: Any) -> Any:
+        before = len(compared)
+        try:
+            return await changing(role, *args, check=check, **options)
+        finally:
+            assert before
+            assert len(compared) == before
+
+    monkeypatch.setattr(keys, "put_role", change)
+    for grants in ([AUTH, HOLDING], [AUTH]):
+        assert (await put(gateway, "team", grants, narrow)).status in (200, 201)
+
+
+async def test_a_role_that_never_stays_as_it_was_looked_at_is_not_changed(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow, keys = await gateway.mint(AUTH, ADMIN), gateway.context.key_store
+    changing, version = keys.put_role, 0
+
+    async def change(role: Role, *args: Any, **options: Any) -> Any:
+        nonlocal version
+        version += 1
+        await changing(Role(name="other", description=str(version)))
+        return await changing(role, *args, **options)
+
+    monkeypatch.setattr(keys, "put_role", change)
+    (await put(gateway, "team", [AUTH], narrow)).problem(409, "conflict")
+    assert version == delegation._MOST_ATTEMPTS
