@@ -31,7 +31,7 @@ def test_delays_are_counted_up_to_each_bound_for_all_processes_together() -> Non
 async def test_a_stop_of_the_loop_is_seen(clock: FakeClock) -> None:
     delay = LoopDelay()
     running = asyncio.create_task(delay.run(clock))
-    await clock.advance(0.05)
+    await clock.advance(0.125)
     assert sum(delay.counts[:-1]) == 2
     clock.tick(0.7)
     await clock.advance(0)
