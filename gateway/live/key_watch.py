@@ -3,7 +3,8 @@
 Three tasks, so that none waits for what another waits for: keys, roles, and
 what time alone does to keys, for which no store is needed. A stream is written
 to only if both parts of the store that its key depends on were looked at, and
-acted on, within the last second: else it waits, for half a minute at the most.
+acted on, within the last second, and the time of all keys: else it waits, for
+half a minute at the most.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ class KeyWatch:
         self._timer = timer
         self._keys = _Part()
         self._roles = _Part()
+        # What time does to keys; requests look at it themselves.
+        self._lives = _Part()
         # When the part that was looked at longest ago was.
         self._oldest = -math.inf
         self._quarter = 0.0
@@ -125,10 +128,10 @@ class KeyWatch:
 
     @property
     def keys_known(self) -> bool:
-        return self._is_fresh(self._keys)
+        return self._is_fresh(self._keys) and self._is_fresh(self._lives)
 
     def admits(self, key_id: str) -> bool:
-        return key_id not in self._due and self._knows(key_id)
+        return key_id not in self._due and self._is_fresh(self._lives) and self._knows(key_id)
 
     async def await_knowledge(self, key_id: str) -> None:
         """Return when it is known what that key may do now. Raises `Unavailable` if it cannot be.
@@ -167,17 +170,17 @@ class KeyWatch:
         """End the streams that have waited long enough for a look. Call about once a second."""
         now = self._clock.boottime()
         passed, self._ticked = min(now - self._ticked, _MOST_TICK_SECONDS), now
-        for part in (self._keys, self._roles):
+        for part in (self._keys, self._roles, self._lives):
             part.seconds = 0.0 if self._is_fresh(part) else part.seconds + passed
         for waiting in self._due.values():
             waiting.seconds += passed
-        waits = [self._keys, self._roles, *self._due.values()]
+        waits = [self._keys, self._roles, self._lives, *self._due.values()]
         if any(waiting.seconds >= PATIENCE_SECONDS for waiting in waits):
             self._end_waiting()
 
     def _end_waiting(self) -> None:
         for key_id in self._hub.key_ids():
-            waits: list[_Waiting] = [*self._parts_of(key_id)]
+            waits: list[_Waiting] = [self._lives, *self._parts_of(key_id)]
             if key_id in self._due:
                 waits.append(self._due[key_id])
             if any(waiting.seconds >= PATIENCE_SECONDS for waiting in waits):
@@ -273,7 +276,7 @@ class KeyWatch:
             self._keys.at = -math.inf
         if self._keyring.roles_lost:
             self._roles.at = -math.inf
-        self._oldest = min(self._keys.at, self._roles.at)
+        self._oldest = min(self._keys.at, self._roles.at, self._lives.at)
         self.renewed.beat()
 
     def _put_due(self, key_ids: Iterable[str]) -> None:
@@ -285,8 +288,11 @@ class KeyWatch:
 
     async def _look_at_lives(self) -> float:
         """End what time alone ends; when the next life ends. Waits for no store."""
-        now = self._clock.now()
-        turning = self._turning(now)
+        now, began = self._clock.now(), self._clock.boottime()
+        quarter, since = divmod(now, _QUARTER_SECONDS)
+        # An hour has begun in some time zone since the last look, or just before it: a stream that
+        # was decided on before may have been opened after the first look.
+        turning = quarter != self._quarter or since < _OPENING_SECONDS
         next_end = math.inf
         stretch = Stretch(self._timer)
         for key_id in self._hub.key_ids():
@@ -301,6 +307,9 @@ class KeyWatch:
                 next_end = min(next_end, key.ends_at)
             if self._may_have_changed(key, now, turning):
                 self._end_or_put_due(key)
+        # Not before: a look that failed has to be made again.
+        self._quarter = quarter
+        self._was_looked_at(self._lives, began)
         return next_end
 
     def _end_or_put_due(self, key: Key) -> None:
@@ -311,13 +320,6 @@ class KeyWatch:
             elif decided != subscription.interest.question.view and key.id not in self._due:
                 # Where its view begins is asked of the log.
                 self._put_due([key.id])
-
-    def _turning(self, now: float) -> bool:
-        """Whether an hour has begun in some time zone since the last look, or just before it: a
-        stream that was decided on before may have been opened after the first look."""
-        quarter, since = divmod(now, _QUARTER_SECONDS)
-        before, self._quarter = self._quarter, quarter
-        return quarter != before or since < _OPENING_SECONDS
 
     def _may_have_changed(self, key: Key, now: float, turning: bool) -> bool:
         """Whether time alone may have changed what the key allows; a stream's address stays."""

@@ -296,7 +296,8 @@ class Rounds(Generic[S]):
                 heard += 1
         except Exception as error:
             if not isinstance(error, Down):
-                _LOGGER.exception("an answer of Redis was not understood; please report it")
+                # An answer that was not understood.
+                self._link.tasks.report("redis_rounds", error)
             for subject in batch[heard:]:
                 self._miss(subject)
 

@@ -72,7 +72,7 @@ class SqliteLog(SqliteReader):
             row = await log._writer.run(lambda connection: one_row(connection, _STATE))
             log._opened(*row[:3])
             if log._dedup.has_old:
-                log._taking_up = tasks.run("old_event_ids", log._take_up_old)
+                log._taking_up = tasks.keep("old_event_ids", log._take_up_old)
         except BaseException:
             log._writer.close()
             log._close_readers()

@@ -283,6 +283,65 @@ async def test_lives_end_while_no_store_answers(
     assert b'"key_expired"' in peer.data
 
 
+@pytest.mark.parametrize(
+    ("task", "owner", "name"),
+    [
+        ("key_watch", "store", "changed_since"),
+        ("role_watch", "store", "roles_since"),
+        ("key_lives", "watch", "_may_have_changed"),
+    ],
+)
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_failing_task_that_guards_access_holds_streams_back_and_then_ends_them(
+    world: World, task: str, owner: str, name: str, live: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails_slowly(*_: Any) -> Any:
+        raise RuntimeError("made to fail")
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("made to fail")
+
+    world.start()
+    await world.store.put_role(Role(name="team", grants=(ALL,)))
+    peer = await world.open("a", live=live, grants=(), roles=("team",))
+    await world.append("before")
+    await world.until(lambda: peer.got("before"))
+    monkeypatch.setattr(getattr(world, owner), name, fails if owner == "watch" else fails_slowly)
+    await world.seconds(2)
+    assert world.background.errors[task] >= 1
+    await world.append("unchecked")
+    await world.seconds(PATIENCE_SECONDS - 5)
+    assert not peer.got("unchecked")
+    assert len(world.hub.subscriptions) == 1
+    await world.seconds(6)
+    assert not peer.got("unchecked")
+    assert b'"code":1013' in peer.data
+    assert f'"cursor":"{world.log.epoch}-{1:020d}"'.encode() in peer.data
+
+
+async def test_a_look_at_the_hours_that_failed_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is not made again in the first seconds of the hour."""
+    hours = parse_grant(
+        {"actions": ["stream"], "categories": ["**"], "when": {"hours": "22-23", "tz": "UTC"}}
+    )
+    world.start()
+    peer = await world.open("a", grants=(hours,))
+    await world.seconds(1)
+    whole = world.watch._may_have_changed
+
+    def fails_once(*given: Any) -> Any:
+        monkeypatch.setattr(world.watch, "_may_have_changed", whole)
+        raise RuntimeError("made to fail")
+
+    monkeypatch.setattr(world.watch, "_may_have_changed", fails_once)
+    # It is 22:13:20; frozen until a while after 23:00.
+    world.clock.tick(3000)
+    await world.seconds(5)
+    assert b'"grants_changed"' in peer.data
+
+
 async def test_requests_are_refused_while_their_keys_cannot_be_known(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
