@@ -138,7 +138,7 @@ class Hub:
 
     def demote_for_cost(self, subscription: Subscription) -> None:
         """Let one whose filter costs too much for the live group go on from the store."""
-        subscription.costly.begin(self._clock.monotonic(), self.work.filters)
+        subscription.costliness().begin(self._clock.monotonic(), self.work.filters)
         self.work.totals.left_live += 1
         self.demote(subscription)
         self.say(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})

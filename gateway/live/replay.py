@@ -220,9 +220,12 @@ class _Replay:
 
     def _settle(self, cost: FilterCost) -> None:
         """Whether the filter is too costly, still or no longer; and what has to be told of it."""
-        subscription, now, budget = self._subscription, self._clock.monotonic(), self._work.filters
-        subscription.costly.add(cost, now, budget)
-        events = subscription.costly.tell(now, budget)
+        subscription = self._subscription
+        if subscription.costly is None and not cost.exceeded:
+            return
+        costly, now, budget = subscription.costliness(), self._clock.monotonic(), self._work.filters
+        costly.add(cost, now, budget)
+        events = costly.tell(now, budget)
         if events:
             members = {"code": "filter_cost_exceeded", "events": events, "detail": EXCEEDED}
             self._hub.say(subscription, "notice", members)

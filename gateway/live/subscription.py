@@ -119,8 +119,8 @@ class Subscription:
         # How it was opened, for the record; and how many of its events the watch has counted.
         self.opened: Use | None = None
         self.counted = 0
-        # Whether its filter costs too much to be live.
-        self.costly = Costliness()
+        # Whether its filter costs too much to be live; None for the many that never did.
+        self.costly: Costliness | None = None
         self.state = State.REPLAYING
         self.caught_up = False
         # Events written before it joined its shard, and the shard's count at that moment.
@@ -133,6 +133,12 @@ class Subscription:
     def delivered(self) -> int:
         """Events written so far."""
         return self.sent if self.shard is None else self.sent + self.shard.count - self.joined_at
+
+    def costliness(self) -> Costliness:
+        """What its filter costs, noted from now on."""
+        if self.costly is None:
+            self.costly = Costliness()
+        return self.costly
 
     @property
     def bounded(self) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import resource
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, cast
 
 from aiohttp import web
@@ -43,6 +43,17 @@ class Peer(Protocol):
         """Close without an answer."""
 
 
+class _Counted:
+    """The connections that are open for one address. They share what is called at their ends, as
+    each of many thousand streams keeps it."""
+
+    __slots__ = ("leave", "open")
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self.leave = leave
+        self.open = 0
+
+
 class Connections:
     """Counts connections and unfinished heads, and says who has to go."""
 
@@ -64,7 +75,7 @@ class Connections:
         self._most_unfinished = all_heads_bytes
         self._trusted = trusted
         self.trusts_proxies = bool(trusted)
-        self._of_address: Counter[str] = Counter()
+        self._of_address: dict[str, _Counted] = {}
         self._heads: dict[Peer, int] = {}
         # Ordered: the oldest first.
         self._reserve: dict[Peer, None] = {}
@@ -86,14 +97,11 @@ class Connections:
     def enter(self, peer: Peer, address: str | None) -> Callable[[], None] | None:
         """Count a connection; what is to be called at its end, or None if it is one too many."""
         subject = self._subject(address)
-        full = self.open >= self.most
-        if full or (subject and self._of_address[subject] >= self.most_per_address):
+        if self.open >= self.most or self._is_full(subject):
             self.refused += 1
             return None
         self.open += 1
-        if subject:
-            self._of_address[subject] += 1
-        return lambda: self._leave(subject)
+        return self._count(subject).leave if subject else self._leave_uncounted
 
     def enter_reserve(self, peer: Peer) -> Callable[[], None]:
         """Let one more in than there may be, for a short while: it may be a health check."""
@@ -138,14 +146,14 @@ class Connections:
         if not subject:
             yield
             return
-        if self._of_address[subject] >= self.most_per_address:
+        if self._is_full(subject):
             self.refused += 1
             raise TooManyRequests(
                 "too many connections are open from this address; close some, or wait",
                 code=_CODE,
                 retry_after=5,
             )
-        self._of_address[subject] += 1
+        self._count(subject)
         try:
             yield
         finally:
@@ -159,7 +167,7 @@ class Connections:
         subject = self._forwarded_subject(request)
         if not subject:
             return cast("Callable[[], None]", leave)
-        self._of_address[subject] += 1
+        self._count(subject)
 
         def leave_both() -> None:
             leave()
@@ -167,14 +175,28 @@ class Connections:
 
         return leave_both
 
+    def _is_full(self, subject: str) -> bool:
+        counted = self._of_address.get(subject)
+        return bool(subject) and (counted.open if counted else 0) >= self.most_per_address
+
+    def _count(self, subject: str) -> _Counted:
+        counted = self._of_address.get(subject)
+        if counted is None:
+            counted = self._of_address[subject] = _Counted(partial(self._leave, subject))
+        counted.open += 1
+        return counted
+
+    def _leave_uncounted(self) -> None:
+        self.open -= 1
+
     def _leave(self, subject: str) -> None:
         self.open -= 1
-        if subject:
-            self._forget(subject)
+        self._forget(subject)
 
     def _forget(self, subject: str) -> None:
-        self._of_address[subject] -= 1
-        if not self._of_address[subject]:
+        counted = self._of_address[subject]
+        counted.open -= 1
+        if not counted.open:
             del self._of_address[subject]
 
     def _subject(self, address: str | None) -> str:
