@@ -217,14 +217,15 @@ def _refuse_readable(request: web.Request) -> None:
 
 
 def _password(credentials: str) -> str:
-    """RFC 7617: the key is the password; the user name is the client's business."""
+    """RFC 7617: the key is the password; the user name, and how it is encoded, is the client's
+    business."""
     try:
-        _, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
+        _, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
+    except ValueError:
         raise Unauthorized("the Basic credentials are not base64 of `user:key`") from None
     if not colon or not password:
         raise Unauthorized("send the key as the password of the Basic credentials")
-    return password
+    return password.decode("latin-1")
 
 
 def _from_base64url(text: str) -> str:

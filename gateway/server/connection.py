@@ -35,6 +35,8 @@ _PIECE_BYTES = 128 << 10
 _PIECE_PARTS = 64
 # Enough for the transport to notice, and say, that there is room again.
 _FEELER_BYTES = 512
+# What a WebSocket client says is taken so much at a time: a frame may have six bytes.
+SAID_BYTES = 4 << 10
 # How long the last bytes may take when it is the client who ends.
 _LAST_SECONDS = 1.0
 
@@ -268,14 +270,20 @@ class WebSocketConnection(StreamConnection):
 
     Of pings that come while bytes wait, the newest alone is answered (RFC 6455, section 5.5.3),
     ahead of all frames that wait: a client that reads slowly is not cut by its own keepalive, and
-    one that does not read cannot fill the buffer with pongs.
+    one that does not read cannot fill the buffer with pongs. Who says more than is taken at a time
+    waits for a turn among all who do.
     """
 
-    __slots__ = ("_frames", "_pong")
+    __slots__ = ("_frames", "_hearing", "_pong")
 
-    def __init__(self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns, hearing: Turns
+    ) -> None:
         super().__init__(transport, buffer_bytes, turns)
         self._frames = ClientFrames()
+        self._hearing = hearing
+        if hasattr(transport, "max_size"):
+            transport.max_size = SAID_BYTES
         # The answer that waits for the transport, or stands among what waits.
         self._pong: memoryview | None = None
 
@@ -285,12 +293,24 @@ class WebSocketConnection(StreamConnection):
         except ProtocolFailure as failure:
             self._answer_last(self._end(failure))
             return
+        pongs = []
         for opcode, payload in messages:
             if opcode == PING:
-                self._answer(frame(PONG, payload))
+                pongs.append(frame(PONG, payload))
             elif opcode == CLOSE:
                 self._answer_last(frame(CLOSE, payload[:2]))
                 return
+        if pongs:
+            # Those that came together are answered with one write.
+            self._answer(b"".join(pongs) if self.clear else pongs[-1])
+        if len(data) >= SAID_BYTES:
+            self._transport.pause_reading()
+            self._hearing.ask(self._hear_more)
+
+    def _hear_more(self) -> None:
+        # Also behind an end: the client's close frame is still to come.
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         # RFC 6455 has no half-closed connections.

@@ -29,13 +29,13 @@ from gateway.server import tickets
 from gateway.server.accept import best_kind
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
-from gateway.server.connection import StreamConnection, WebSocketConnection
+from gateway.server.connection import SAID_BYTES, StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import check_origin, cors_headers
 from gateway.server.position import Begin, count_events, find_begin
 from gateway.server.problem import ALWAYS, STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
-from gateway.server.takeover import TakenOver, half_closed, take_over
+from gateway.server.takeover import TakenOver, half_closed, sent_behind, take_over
 from gateway.server.uses import USE, ask
 from gateway.shared.ports import Lease
 
@@ -198,15 +198,23 @@ async def _take(
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
     address, pacing = use.address or None, context.limits.pacing(access.key)
+    closed, said = half_closed(request), sent_behind(request)
+    if len(said) > SAID_BYTES:
+        raise InvalidRequest(
+            "send frames when the handshake has been answered, not behind it", code="bad_handshake"
+        )
     # What could fail because of what was asked has been done: from here on the connection is ours.
     leave = context.connections.keep_place(request)
-    closed = half_closed(request)
     transport = take_over(request)
     if transport is None:
         leave()
         raise ConnectionResetError("the client has gone")
-    kind = WebSocketConnection if websocket else StreamConnection
-    connection = kind(transport, context.settings.stream.buffer_bytes, context.turns)
+    most = context.settings.stream.buffer_bytes
+    connection = (
+        WebSocketConnection(transport, most, context.turns, context.hearing)
+        if websocket
+        else StreamConnection(transport, most, context.turns)
+    )
     connection.on_lost = leave
     subscription = Subscription(
         interest,
@@ -227,6 +235,8 @@ async def _take(
     context.record.note(use)
     subscription.opened = use
     connection.serve(context.hub, subscription)
+    if said:
+        connection.data_received(said)
     if closed:
         connection.eof_received()
 
@@ -283,7 +293,7 @@ def _accept_key(request: web.Request) -> str:
     if request.version < (1, 1):
         raise InvalidRequest("a WebSocket needs HTTP/1.1", code="bad_handshake")
     if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
-        raise InvalidRequest("WebSocket version 13 is needed", code="bad_handshake")
+        raise InvalidRequest("send Sec-WebSocket-Version: 13, once", code="bad_handshake")
     key, *more = request.headers.getall("Sec-WebSocket-Key", [""])
     if more:
         raise InvalidRequest("send one Sec-WebSocket-Key", code="bad_handshake")
@@ -292,6 +302,6 @@ def _accept_key(request: web.Request) -> str:
     except ValueError:
         nonce = b""
     if len(nonce) != 16:
-        raise InvalidRequest("Sec-WebSocket-Key is malformed", code="bad_handshake")
+        raise InvalidRequest("send a Sec-WebSocket-Key of 16 bytes in base64", code="bad_handshake")
     digest = hashlib.sha1(key.encode() + _WEBSOCKET_GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()

@@ -25,6 +25,12 @@ def half_closed(request: web.Request) -> bool:
     return getattr(request.protocol, "half_closed", False)
 
 
+def sent_behind(request: web.Request) -> bytes:
+    """What a client has sent behind its request for another protocol, too early."""
+    tail: bytes = getattr(request.protocol, "_message_tail", b"")
+    return tail
+
+
 def take_over(request: web.Request) -> asyncio.Transport | None:
     """The transport of a request, detached from aiohttp; None if the client has gone.
 

@@ -439,6 +439,15 @@ async def test_basic_credentials_with_the_key_as_password_are_a_key(
     assert (await stream.event())["id"] == "1"
 
 
+async def test_the_user_name_of_basic_credentials_may_be_of_any_encoding(
+    gateway: Gateway,
+) -> None:
+    for user in ("müller".encode(), "müller".encode("latin-1"), b"\xff\xfe"):
+        credentials = base64.b64encode(user + b":" + gateway.user.encode()).decode()
+        headers = {"Authorization": f"Basic {credentials}"}
+        assert (await gateway.get("/v1/events", key=None, headers=headers)).status == 200
+
+
 @pytest.mark.parametrize(
     "credentials", ["", "!!", "bm9jb2xvbg==", base64.b64encode(b"user:").decode(), "/w=="]
 )

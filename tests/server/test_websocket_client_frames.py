@@ -11,8 +11,20 @@ from typing import Any
 import pytest
 from gateway_client import GatewayClient, event
 from gateways import Gateway, StartProgram
-from open_streams import CLOSE, PING, PONG, TEXT, WebSocketStream, masked, open_stream
+from open_streams import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    Refused,
+    WebSocketStream,
+    masked,
+    open_stream,
+    open_with,
+    upgrade_headers,
+)
 
+from gateway.encode.websocket_input import ClientFrames
 from tests.machine_time import patience
 
 BINARY, CONTINUATION = 2, 0
@@ -214,3 +226,46 @@ async def test_a_flood_of_pings_that_nobody_reads_the_answers_of_takes_no_memory
                 await stream.drain()
     assert gateway.rss - before < 20 << 20
     assert (await gateway.get("/healthz", key=None)).status == 200
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        masked(PING, b"") * 40_000,
+        masked(TEXT, b"") * 40_000,
+        masked(TEXT, b"", first=UNFINISHED) + masked(CONTINUATION, b"", first=UNFINISHED) * 40_000,
+    ],
+    ids=["pings", "messages", "fragments"],
+)
+async def test_a_flood_of_small_frames_is_taken_in_small_parts(
+    gateway: Gateway, frames: bytes
+) -> None:
+    stream = await websocket(gateway)
+    largest = 0
+    feed = ClientFrames.feed
+
+    def fed(self: ClientFrames, data: bytes) -> list[tuple[int, bytes]]:
+        nonlocal largest
+        largest = max(largest, len(data))
+        return feed(self, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientFrames, "feed", fed)
+        stream.write(frames + masked(PING, b"last"))
+        async with asyncio.timeout(patience(10)):
+            while (await stream.next("pong")).content != b"last":
+                pass
+    assert 0 < largest <= 4096
+    stream.write(masked(CLOSE, b"\x03\xe8"))
+    assert await closed_with(stream) == 1000
+
+
+async def test_frames_sent_behind_the_handshake_are_heard(gateway: Gateway) -> None:
+    headers = {**upgrade_headers(), "Authorization": f"Bearer {gateway.user}", "Host": "gateway"}
+    head = "GET /v1/stream HTTP/1.1\r\n" + "".join(f"{n}: {v}\r\n" for n, v in headers.items())
+    request = head.encode() + b"\r\n"
+    stream = await open_with(gateway, request + masked(PING, b"early"))
+    assert (await stream.next("pong")).content == b"early"
+    with pytest.raises(Refused) as refused:
+        await open_with(gateway, request + masked(PING, b"") * 1000)
+    refused.value.answer.problem(400, "bad_handshake")

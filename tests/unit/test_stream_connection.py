@@ -74,7 +74,9 @@ async def pair(clock: FakeClock) -> AsyncIterator[Pair]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.server.connection._KEEPALIVE", ())
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-        connection = WebSocketConnection(transport, 1 << 20, Turns(lambda: False))
+        connection = WebSocketConnection(
+            transport, 1 << 20, Turns(lambda: False), Turns(lambda: False)
+        )
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
     yield Pair(hub, connection, client)
     transport.abort()
