@@ -11,10 +11,10 @@ def best_kind(request: web.Request, kinds: Sequence[str]) -> str | None:
     """Of the types that there are, the one that `Accept` wants most; None if it wants none.
 
     Of equal quality, one that is named goes before one that a wildcard lets in, and then the
-    earlier of `kinds`. Without the header it is the first.
+    earlier of `kinds`. Without the header, or with an empty one, it is the first.
     """
     lines = request.headers.getall("Accept", [])
-    if not lines:
+    if not any(line.strip(", \t") for line in lines):
         return kinds[0]
     wanted: dict[str, float] = {}
     for part in ",".join(lines).lower().split(","):

@@ -33,7 +33,7 @@ from gateway.server.address import is_secure
 from gateway.server.auth import offered_ticket
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.origin import check_origin
+from gateway.server.origin import check_origin, parse_origin
 from gateway.server.position import Begin
 from gateway.server.problem import json_response
 from gateway.server.query import RESUME, Pairs, pairs_of_body, parse_stream
@@ -82,6 +82,8 @@ async def access(request: web.Request) -> Access:
     context = request.app[CONTEXT]
     authenticator = context.authenticator
     await authenticator.arrive(request, "stream")
+    if len(request.query.getall("ticket", [])) > 1:
+        raise InvalidRequest("ticket: given several times; send one", parameter="ticket")
     text = request.query.get("ticket") or offered_ticket(request)
     if text is None:
         key, view = await authenticator.authorize(request, "stream")
@@ -165,7 +167,8 @@ def _check_origin(request: web.Request, ticket: Ticket | None) -> None:
         return
     origin = request.headers.get("Origin")
     # Browsers leave it out where a page asks its own origin, but never with a WebSocket.
-    if origin != ticket.origin and (origin is not None or "Upgrade" in request.headers):
+    same = origin is not None and parse_origin(origin) == parse_origin(ticket.origin)
+    if not same and (origin is not None or "Upgrade" in request.headers):
         raise Forbidden("the ticket was made for another origin", code="origin_not_allowed")
 
 

@@ -396,6 +396,29 @@ async def test_a_ticket_is_not_spent_by_a_request_that_opens_no_stream(start: St
     refusal.value.answer.problem(401, "invalid_ticket")
 
 
+async def test_the_origin_of_a_ticket_is_compared_as_other_origins_are(start: Start) -> None:
+    gateway = await start(server={"allowed_origins": (PAGE, "https://other.example")})
+    made = await gateway.post("/v1/tickets", json={}, headers={"Origin": PAGE})
+    text = made.json()["ticket"]
+    for foreign in ("https://other.example", "null", "http://siem.example"):
+        answer = await gateway.get(
+            f"/v1/stream?ticket={text}", key=None, headers={"Origin": foreign}
+        )
+        answer.problem(403, "origin_not_allowed")
+    twice = await gateway.get(f"/v1/stream?ticket={text}&ticket={text}", key=None)
+    twice.problem(400, "invalid_request")
+    same = {"Origin": "https://SIEM.example:443"}
+    await open_stream(gateway, "sse", None, headers=same, ticket=text)
+
+
+@pytest.mark.parametrize("empty", ["", ",", " , "])
+async def test_an_empty_accept_header_wants_nothing_in_particular(
+    gateway: Gateway, empty: str
+) -> None:
+    page = await gateway.get("/v1/events", headers={"Accept": empty})
+    assert (page.status, page.headers["Content-Type"]) == (200, "application/json")
+
+
 async def test_cookies_stay_few_and_short_however_many_pages_are_loaded(
     gateway: Gateway,
 ) -> None:
