@@ -140,7 +140,7 @@ def _advice(pattern: str, alphabet: Alphabet) -> str:
             one in ("*", alphabet.separator) or alphabet.character.match(one) for one in text
         )
 
-    if fits(pattern.strip().lower()):
+    if pattern.strip() and fits(pattern.strip().lower()):
         return f"; did you mean {pattern.strip().lower()!r}?"
     if "," in pattern:
         return "; write several as a list, or give the parameter once for each"
