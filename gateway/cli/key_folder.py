@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -74,6 +74,16 @@ def settings_of(data: str | None) -> Settings:
 
     config = click.get_current_context().meta.get(_CONFIG)
     return load(config, os.environ, {"data": data})
+
+
+def refuse_no_folder(settings: Settings) -> NoReturn:
+    """The name was mistyped: nothing is made there."""
+    from gateway.errors import NotFound
+
+    raise NotFound(
+        f"there is no data folder of a gateway {settings.data}; name it with --data",
+        code="no_folder",
+    )
 
 
 @asynccontextmanager

@@ -111,9 +111,11 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
     """
     import asyncio
 
+    from gateway.cli.key_folder import refuse_no_folder
+
     settings = _settings(config_file, data)
     if not (settings.on_postgres or (settings.data / "keys.db").exists()):
-        raise NotFound(f"there is no data folder of a gateway {settings.data}")
+        refuse_no_folder(settings)
     away, wall = asyncio.run(_trust_clock(settings))
     if abs(away) < 0.5:
         say(f"the clock is trusted as it is: {wall}")

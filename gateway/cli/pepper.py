@@ -11,6 +11,7 @@ from gateway.cli.key_folder import (
     data_option,
     json_option,
     key_store,
+    refuse_no_folder,
     run,
     settings_of,
 )
@@ -97,6 +98,7 @@ def add(data: str | None) -> None:
 def switch(leaked: bool, data: str | None) -> None:
     """Make the coming pepper the current one, once all gateways know it."""
     settings = settings_of(data)
+    _file_that_is_there(settings)
     changed = _switch(settings, leaked)
     path = _file(settings).path
     say(f"pepper {changed.current.id} is current; bring {path} to all gateways")
@@ -110,10 +112,8 @@ def status(data: str | None, as_json: bool) -> None:
 
     Exit code 1 where a living key needs one that is not here.
     """
-    from gateway.store.folder import DataFolder
-
     settings = settings_of(data)
-    file = DataFolder.of(settings).peppers
+    file = _file_that_is_there(settings)
     found = file.find()
     needing = run(_needing(settings, found))
     shown = [
@@ -143,6 +143,7 @@ def status(data: str | None, as_json: bool) -> None:
 def forget(force: bool, data: str | None) -> None:
     """Remove former peppers that no living key needs."""
     settings = settings_of(data)
+    _file_that_is_there(settings)
     file = _file(settings)
     peppers = file.read()
     needing = run(_needing(settings, peppers))
@@ -183,11 +184,26 @@ def _file(settings: Settings) -> PepperFile:
     from gateway.store.folder import DataFolder
 
     file = DataFolder.of(settings).peppers
-    if settings.on_postgres or (settings.data / "keys.db").exists():
+    if _has_keys(settings):
         run(_agreed(settings))
     elif not file.named:
         file.make()
     return file
+
+
+def _file_that_is_there(settings: Settings) -> PepperFile:
+    """The same without making anything: where there are neither keys nor peppers, the name of the
+    folder was mistyped."""
+    from gateway.store.folder import DataFolder
+
+    named = settings.server.pepper or settings.server.pepper_file
+    if not (_has_keys(settings) or named or (settings.data / "pepper").exists()):
+        refuse_no_folder(settings)
+    return DataFolder.of(settings).peppers
+
+
+def _has_keys(settings: Settings) -> bool:
+    return settings.on_postgres or (settings.data / "keys.db").exists()
 
 
 async def _agreed(settings: Settings) -> None:
@@ -255,7 +271,9 @@ async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, lis
 
     by_id = {} if peppers is None else peppers.by_id()
     needing: dict[str, list[Key]] = {}
-    async with key_store(settings, make=True) as (store, _, now):
+    if not _has_keys(settings):
+        return needing
+    async with key_store(settings) as (store, _, now):
         for identity, keys in living_by_pepper(await store.all(), now).items():
             name = by_id[identity].id if identity in by_id else identity
             needing.setdefault(name, []).extend(keys)

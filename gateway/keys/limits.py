@@ -40,8 +40,6 @@ NAMES = KeyLimits.__struct_fields__
 
 def parse_limits(raw: Any) -> KeyLimits:
     """The limits of a decoded JSON object. Raises `InvalidRequest` that names what is wrong."""
-    if raw is None:
-        return NO_LIMITS
     if not isinstance(raw, dict):
         raise _invalid('limits: an object is needed, such as {"events_per_second": 100}')
     for name, value in raw.items():
@@ -61,6 +59,8 @@ def parse_limit_texts(texts: tuple[str, ...]) -> KeyLimits:
     raw: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
+        if name in raw:
+            raise _invalid(f"limits.{name[:64]}: given twice, and nobody could tell which is meant")
         raw[name] = int(value) if value.isascii() and value.isdecimal() else value
     return parse_limits(raw)
 

@@ -83,7 +83,7 @@ def key_from_request(
         life=life,
         pepper=pepper,
         roles=parse_role_names(body.get("roles", [])),
-        limits=parse_limits(body.get("limits")),
+        limits=parse_limits(body["limits"]) if "limits" in body else NO_LIMITS,
     )
 
 

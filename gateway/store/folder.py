@@ -66,7 +66,8 @@ class DataFolder:
 
     def keep_first_key(self, token: str) -> Path:
         """Write the first key into a file that only its owner can read; where it is."""
-        path = (self.path / "first-admin-key").resolve()
+        # Not where a link of that name points to.
+        path = self.path.resolve() / "first-admin-key"
         try:
             # One that somebody has left there may be readable for others.
             path.unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway.errors import InvalidRequest
@@ -26,7 +28,7 @@ def test_limits_are_read_alike_from_json_and_from_the_command_line() -> None:
     wanted = KeyLimits(events_per_second=100, concurrent_streams=0)
     assert parse_limits({"events_per_second": 100, "concurrent_streams": 0}) == wanted
     assert parse_limit_texts(("events_per_second=100", "concurrent_streams=0")) == wanted
-    assert parse_limits(None) == parse_limits({}) == parse_limit_texts(()) == NO_LIMITS
+    assert parse_limits({}) == parse_limit_texts(()) == NO_LIMITS
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,17 @@ def test_limits_are_read_alike_from_json_and_from_the_command_line() -> None:
 def test_a_text_that_is_no_limit_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="limits"):
         parse_limit_texts((text,))
+
+
+@pytest.mark.parametrize("raw", [None, [], "", 0, {"events_per_second": None}])
+def test_limits_that_came_out_empty_are_refused(raw: Any) -> None:
+    with pytest.raises(InvalidRequest, match="limits"):
+        parse_limits(raw)
+
+
+def test_a_limit_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="given twice"):
+        parse_limit_texts(("events_per_second=1", "events_per_second=0"))
 
 
 def test_only_what_is_said_is_shown() -> None:

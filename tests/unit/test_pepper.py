@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
 from gateway.cli.operator import this_operator
-from gateway.errors import Conflict, GatewayError
+from gateway.errors import Conflict, GatewayError, NotFound
 from gateway.keys.change import Change, key_urn
 from gateway.keys.pepper import Pepper, Peppers, format_peppers, parse_peppers, pepper_id
 from gateway.live import key_watch
@@ -330,3 +330,12 @@ def test_no_command_shows_a_pepper(run: Run, tmp_path: Path) -> None:
     for one in DataFolder(tmp_path / "data").peppers.read().all:
         assert one.id in said
         assert one.secret.hex() not in said
+
+
+@pytest.mark.parametrize("command", ["status", "switch", "forget"])
+def test_a_folder_whose_name_is_mistyped_is_not_made_by_looking_at_its_peppers(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    with pytest.raises(NotFound, match="no data folder of a gateway"):
+        run("pepper", command)
+    assert not (tmp_path / "data").exists()
