@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from aiohttp import web
 
+_MOST_KEPT = 256
 
-def best_kind(request: web.Request, kinds: Sequence[str]) -> str | None:
+
+def best_kind(request: web.Request, kinds: tuple[str, ...]) -> str | None:
     """Of the types that there are, the one that `Accept` wants most; None if it wants none.
 
     Of equal quality, one that is named goes before one that a wildcard lets in, and then the
@@ -16,8 +19,14 @@ def best_kind(request: web.Request, kinds: Sequence[str]) -> str | None:
     lines = request.headers.getall("Accept", [])
     if not any(line.strip(", \t") for line in lines):
         return kinds[0]
+    asked = ",".join(lines)
+    # Most ask in one of a few ways.
+    return _kept_choice(asked, kinds) if len(asked) <= _MOST_KEPT else _choose(asked, kinds)
+
+
+def _choose(asked: str, kinds: tuple[str, ...]) -> str | None:
     wanted: dict[str, float] = {}
-    for part in ",".join(lines).lower().split(","):
+    for part in asked.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
         wanted[name] = quality(parameters)
     best, chosen = (0.0, False), None
@@ -28,6 +37,9 @@ def best_kind(request: web.Request, kinds: Sequence[str]) -> str | None:
         if rank[0] > 0 and rank > best:
             best, chosen = rank, kind
     return chosen
+
+
+_kept_choice = lru_cache(256)(_choose)
 
 
 def accepts_gzip(request: web.Request) -> bool:

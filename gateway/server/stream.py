@@ -9,6 +9,7 @@ import random
 import sys
 from contextlib import ExitStack
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -41,6 +42,12 @@ from gateway.shared.ports import Lease
 
 _KINDS = ("text/event-stream", "application/x-ndjson", "application/ndjson")
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HTTP_HEADERS = (
+    "Cache-Control: no-cache, no-transform",
+    "X-Accel-Buffering: no",
+    "Connection: close",
+    *(f"{name}: {value}" for name, value in ALWAYS.items()),
+)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -64,16 +71,11 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
     context = request.app[CONTEXT]
     query = parse_stream(access.pairs, _last_event_id(request), context.clock.now())
     wire = _http_wire(request)
-    headers = [
-        f"Content-Type: {wire.content_type}",
-        "Cache-Control: no-cache, no-transform",
-        "X-Accel-Buffering: no",
-        "Connection: close",
-        *(f"{name}: {value}" for name, value in ALWAYS.items()),
-    ]
+    headers = [f"Content-Type: {wire.content_type}", *_HTTP_HEADERS]
     if request.version >= (1, 1):
         headers.append("Transfer-Encoding: chunked")
-    headers += [f"{name}: {value}" for name, value in cors_headers(request).items()]
+    if context.settings.server.allowed_origins:
+        headers += [f"{name}: {value}" for name, value in cors_headers(request).items()]
     return await _open(request, access, query, wire, headers)
 
 
@@ -127,8 +129,12 @@ async def _open(
     with ExitStack() as unless_opened:
         if place is not None:
             unless_opened.callback(place.release)
-        async with tickets.spent(request, access):
-            await _take(request, access, query, Interest(question, wire), begin, headers, place)
+        interest = Interest(question, wire)
+        if access.ticket is None:
+            await _take(request, access, query, interest, begin, headers, place)
+        else:
+            async with tickets.spent(request, access.ticket):
+                await _take(request, access, query, interest, begin, headers, place)
         unless_opened.pop_all()
     return TakenOver()
 
@@ -249,9 +255,14 @@ def _tokens(request: web.Request, name: str) -> set[str]:
 
 def _head(status: HTTPStatus, headers: list[str], now: float) -> bytes:
     first = f"HTTP/1.1 {status.value} {status.phrase}"
-    # RFC 9110, section 6.6.1.
-    lines = [first, f"Date: {formatdate(now, usegmt=True)}", *headers, "", ""]
+    lines = [first, _date(int(now)), *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1")
+
+
+@lru_cache(2)
+def _date(second: int) -> str:
+    """RFC 9110, section 6.6.1."""
+    return f"Date: {formatdate(second, usegmt=True)}"
 
 
 def _last_event_id(request: web.Request) -> str | None:

@@ -115,15 +115,12 @@ async def access(request: web.Request) -> Access:
 
 
 @asynccontextmanager
-async def spent(request: web.Request, access: Access) -> AsyncIterator[None]:
-    """Use the ticket of a stream, if it has one, for as long as the body does not raise.
+async def spent(request: web.Request, ticket: Ticket) -> AsyncIterator[None]:
+    """Use the ticket of a stream, for as long as the body does not raise.
 
     Raises `Unauthorized` if somebody else has used it, in this process or in any other.
     """
-    ticket, context = access.ticket, request.app[CONTEXT]
-    if ticket is None:
-        yield
-        return
+    context = request.app[CONTEXT]
     use = Use(ticket)
     if not context.used_tickets.add(ticket, context.clock.now()):
         await context.authenticator.refuse_ticket(request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +139,27 @@ def note_out_of_reach(
     resources: Iterable[str] = (),
 ) -> None:
     """Note what of these the key may not see or write at all, for the watch."""
+    wanted = tuple(categories)
+    # Of all the events of a request there may be very many.
+    few = len(wanted) <= _MOST_PROBED
+    use.forbidden = (_kept_foreign if few else _foreign_categories)(view, wanted)
+    probed = tuple(islice(tenants, _MOST_PROBED)), tuple(islice(resources, _MOST_PROBED))
+    use.probed = _probes(view, *probed)
+
+
+def _foreign_categories(view: View, categories: tuple[str, ...]) -> tuple[str, ...]:
     # Longer categories do not exist; what is no text could not be remembered.
-    out_of_reach = categories_out_of_reach(view, categories)
-    use.forbidden = tuple([clean(one, _MOST_CATEGORY) for one in out_of_reach])
-    foreign = probes(view, islice(tenants, _MOST_PROBED), islice(resources, _MOST_PROBED))
-    use.probed = tuple([clean(one) for one in foreign])
+    found = categories_out_of_reach(view, categories)
+    return tuple([clean(one, _MOST_CATEGORY) for one in found])
+
+
+# The same few keys ask again and again for the same.
+_kept_foreign = lru_cache(64)(_foreign_categories)
+
+
+@lru_cache(64)
+def _probes(view: View, tenants: tuple[str, ...], resources: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([clean(one) for one in probes(view, tenants, resources)])
 
 
 def _refused(use: Use, request: web.Request, error: GatewayError) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -274,6 +275,7 @@ def _until_midnight(now: float) -> float:
     return _DAY - now % _DAY
 
 
+@lru_cache(4096)
 def address_subject(address: str) -> str:
     """Whom to count requests from an IP address for: IPv4 the address, IPv6 its /64, which is
     what one subscriber has; anything else (a Unix socket) as it is."""
