@@ -243,7 +243,7 @@ async def _start_parts(
             keyring,
             clock,
             limits,
-            key_watch.await_knowledge,
+            key_watch,
             basic_over_http=settings.server.basic == "always",
         ),
         figures=worker.figures if worker is not None else Figures(),

@@ -133,13 +133,18 @@ class KeyWatch:
     def admits(self, key_id: str) -> bool:
         return key_id not in self._due and self._is_fresh(self._lives) and self._knows(key_id)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether it is known of all keys what they may do now."""
+        return self._clock.boottime() - self._oldest <= MOST_SECONDS
+
     async def await_knowledge(self, key_id: str) -> None:
         """Return when it is known what that key may do now. Raises `Unavailable` if it cannot be.
 
         A process that was frozen looks first; while the store cannot be read nobody is
         kept waiting.
         """
-        if self._clock.boottime() - self._oldest <= MOST_SECONDS:
+        if self.fresh:
             return
         failures = [part.failure for part in self._missing(key_id) if part.failure is not None]
         if failures or not await self.renewed.until(lambda: self._knows(key_id), MOST_SECONDS):

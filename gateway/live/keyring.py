@@ -26,6 +26,7 @@ from gateway.keys.policy import (
 )
 from gateway.keys.role import BUILTIN
 from gateway.keys.token import digest, key_id_of, same
+from gateway.live.proven_tokens import ProvenTokens
 from gateway.store.ports import KeyStore
 
 _MOST_CACHED = 100_000
@@ -57,6 +58,7 @@ class Keyring:
     ) -> None:
         self._store = store
         self._newest_peppers = newest_peppers
+        self._proven = ProvenTokens()
         self._take(newest_peppers())
         self._clock = clock
         self._keys: dict[str, Key] = {}
@@ -76,6 +78,14 @@ class Keyring:
         self._dummy = digest(self._current.secret, "")
         self._rehashing: set[str] = set()
         self._rehash_from = 0.0
+
+    def recall(self, token: str) -> Key | None:
+        """The key of a token that was right before, if neither that key nor the peppers have
+        changed since; else it has to be authenticated."""
+        proven = self._proven.key_of(token)
+        if proven is None or self._keys.get(proven.id) is not proven:
+            return None
+        return proven
 
     async def authenticate(
         self, token: str, failed: Callable[[], Awaitable[None]] = _let_fail
@@ -110,8 +120,11 @@ class Keyring:
                 # An unknown kid is looked up; a known one must not be told from it by the time.
                 await self._store.get(key_id)
             return None
-        if key is not None and (pepper := self._pepper_of.get(key.pepper)) and pepper.over:
-            await self._rehash(key, token)
+        if key is not None and (pepper := self._pepper_of.get(key.pepper)):
+            if pepper.over:
+                await self._rehash(key, token)
+            else:
+                self._proven.add(token, key)
         return key
 
     def _fits(self, token: str, key: Key | None) -> bool:
@@ -239,6 +252,7 @@ class Keyring:
         self.peppers = peppers
         self._current = peppers.current
         self._pepper_of = peppers.by_id()
+        self._proven.clear()
 
     async def _rehash(self, key: Key, token: str) -> None:
         """Move a key that is in use to the current pepper."""

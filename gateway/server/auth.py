@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from aiohttp import web
 
@@ -44,6 +43,17 @@ _ENDED = (REVOKED, EXPIRED, SUSPENDED)
 _ADMITTED: web.RequestKey[tuple[Key, View]] = web.RequestKey("admitted", tuple)
 
 
+class Knowledge(Protocol):
+    """Whether it is known what keys may do now."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is known of all of them."""
+
+    async def await_knowledge(self, key_id: str) -> None:
+        """Return when it is known of that key. Raises where it cannot be."""
+
+
 class Authenticator:
     """Decides for each request. Every refusal carries a reason code."""
 
@@ -52,14 +62,13 @@ class Authenticator:
         keyring: Keyring,
         clock: Clock,
         limits: AppliedLimits,
-        await_knowledge: Callable[[str], Awaitable[None]],
+        knowledge: Knowledge,
         *,
         basic_over_http: bool,
     ) -> None:
         self._keyring = keyring
         self._basic_over_http = basic_over_http
-        # Raises where it cannot be known what a key may do now.
-        self._await_knowledge = await_knowledge
+        self._knowledge = knowledge
         self._throttle = Throttle(clock)
         self._limits = limits
 
@@ -68,7 +77,7 @@ class Authenticator:
         use = request[USE]
         again, use.attempted = bool(use.attempted), action
         address = use.address or None
-        if not again:
+        if not again and self._limits.limits_addresses:
             await self._limits.admit_address(request, address)
         return address
 
@@ -87,6 +96,14 @@ class Authenticator:
                 "subprotocol"
             )
 
+        key = use.key = self._keyring.recall(token)
+        if key is None:
+            key = await self._authenticate(token, request, address)
+        return key, await self._admit(key, request, action, address, again)
+
+    async def _authenticate(self, token: str, request: web.Request, address: str | None) -> Key:
+        use = request[USE]
+
         async def failed() -> None:
             use.claimed = key_id_of(token) or ""
             await self._limits.failed(request, address)
@@ -95,7 +112,7 @@ class Authenticator:
         if key is None:
             raise Unauthorized("no such key; check that it was copied whole")
         use.claimed = ""
-        return key, await self._admit(key, request, action, address, again)
+        return key
 
     async def authorize_key(
         self, key_id: str, request: web.Request, action: str
@@ -121,15 +138,19 @@ class Authenticator:
         self, key: Key, request: web.Request, action: str, address: str | None, again: bool
     ) -> View:
         """What the key sees now, if it may; counted once for each request."""
-        key = await self._known(key)
+        if not self._knowledge.fresh:
+            await self._knowledge.await_knowledge(key.id)
+        key = self._keyring.known(key.id) or key
         decision = self._keyring.decide(key, action, address)
         if isinstance(decision, Denied) and decision in _ENDED:
             # Not counted: what is refused from memory need not be limited.
             raise _refusal(decision, action, key)
         if not again:
-            if await self._limits.admit(request, key):
+            if self._limits.limits_requests(key):
+                await self._limits.admit(request, key)
                 # It may have taken a while: what has changed meanwhile counts.
-                key = await self._known(key)
+                await self._knowledge.await_knowledge(key.id)
+                key = self._keyring.known(key.id) or key
                 decision = self._keyring.decide(key, action, address)
             # Before what is denied, so that another attempt of the request needs no look at it.
             self._throttle.check(key)
@@ -137,11 +158,6 @@ class Authenticator:
             raise _refusal(decision, action, key)
         request[_ADMITTED] = (key, decision.view)
         return decision.view
-
-    async def _known(self, key: Key) -> Key:
-        """The key as it is known to be now."""
-        await self._await_knowledge(key.id)
-        return self._keyring.known(key.id) or key
 
     def refuse_throttled(self, key: Key) -> None:
         """For what goes on for longer than a request: raises while the key is throttled."""
@@ -156,7 +172,7 @@ class Authenticator:
         if admitted is None:
             return
         before, view = admitted
-        await self._await_knowledge(before.id)
+        await self._knowledge.await_knowledge(before.id)
         key = await self._keyring.get(before.id)
         if key is None:
             raise Unauthorized("this key is gone")

@@ -102,6 +102,15 @@ class AppliedLimits:
             when_down=self._when_down("failures"),
         )
 
+    @property
+    def limits_addresses(self) -> bool:
+        """Whether requests of addresses are limited."""
+        return self._addresses is not None
+
+    def limits_requests(self, key: Key) -> bool:
+        """Whether requests of the key are limited."""
+        return self._plan(key).requests is not None
+
     async def admit_address(self, request: web.Request, address: str | None) -> None:
         """Count a request of an address; raises if it is one too many."""
         if self._addresses is not None:
@@ -109,14 +118,11 @@ class AppliedLimits:
                 request, self._addresses, _subject(address), "requests from this address"
             )
 
-    async def admit(self, request: web.Request, key: Key) -> bool:
-        """Count a request of a key, if they are limited, and say whether they are; raises if it is
-        one too many."""
+    async def admit(self, request: web.Request, key: Key) -> None:
+        """Count a request of a key, if they are limited; raises if it is one too many."""
         limit = self._plan(key).requests
-        if limit is None:
-            return False
-        request[STANDING] = await self._take(request, limit, key.id, "requests with this key")
-        return True
+        if limit is not None:
+            request[STANDING] = await self._take(request, limit, key.id, "requests with this key")
 
     async def failed(self, request: web.Request, address: str | None) -> None:
         """Count a request with a wrong key; raises if its address has sent too many of them."""
