@@ -16,8 +16,9 @@ _THOROUGH_SECONDS = 3600.0
 # Of so many objects more than after the last thorough collection, and half as many again.
 _LEAST_GROWTH = 500_000
 _OLDEST = 2
-# A full collection for every 14,000 objects more.
-_THRESHOLDS = (700, 10, 2)
+# A full collection for every 15,000 objects more. None at all below 5,000: that many are there for
+# as long as a hundred requests are being answered, and nearly all of them are gone with these.
+_THRESHOLDS = (5_000, 0, 0)
 
 
 class Collector:
