@@ -23,6 +23,7 @@ from gateway.live.costly import EXCEEDED
 from gateway.live.floors import find_floors
 from gateway.live.interest import Question
 from gateway.server.accept import accepts_gzip, best_kind
+from gateway.server.answer import Answer
 from gateway.server.body import NDJSON_TYPES
 from gateway.server.context import CONTEXT, Context
 from gateway.server.in_flight import Holding
@@ -105,7 +106,7 @@ def _page(request: web.Request, body: bytes, kind: str, headers: dict[str, str])
     return response
 
 
-async def by_id(request: web.Request) -> web.Response:
+async def by_id(request: web.Request) -> Answer:
     """`GET /v1/events/{id}`."""
     context = request.app[CONTEXT]
     key, view = await context.authenticator.authorize(request, "pull")
@@ -131,11 +132,7 @@ async def by_id(request: web.Request) -> web.Response:
     await context.authenticator.recheck(request)
     allowed.fitting(found, 0)
     use.action, use.events, use.about = READ, 1, f"event:{found[0].tenant}/{event_id}"
-    return web.Response(
-        body=found[0].json,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    return Answer(found[0].json, "application/json")
 
 
 async def _collect(

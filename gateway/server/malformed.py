@@ -23,8 +23,9 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError, InvalidRequest
+from gateway.server.answer import ALWAYS
 from gateway.server.connections import RESERVE_SECONDS, Connections
-from gateway.server.problem import ALWAYS, MALFORMED, from_aiohttp, problem
+from gateway.server.problem import MALFORMED, from_aiohttp, problem
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
 STALLED_SECONDS = 30.0

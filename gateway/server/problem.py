@@ -25,6 +25,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.keys.token import is_key_id, looks_like_token
+from gateway.server.answer import ALWAYS, Answer
 from gateway.shared.limits import Decision
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -36,34 +37,19 @@ _URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "au
 MALFORMED = "malformed_http"
 # Ids of events may look like keys: whether there is such an event is looked up first.
 BY_ID_PATH = "/v1/events/"
-# Without it aiohttp tells everybody its version, and that of Python.
-SERVER = "audit-gateway"
-# Of every answer. No type is to be guessed, and no URL, which may hold a ticket, told to others.
-ALWAYS = {
-    "Server": SERVER,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 _REALM = 'Bearer realm="audit-gateway"'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def json_response(
-    body: Any, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    """A JSON response; never cached, as all of them depend on the key."""
-    return web.Response(
-        body=orjson.dumps(body),
-        status=status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
+def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+    """A JSON response."""
+    return Answer(orjson.dumps(body), "application/json", status=status, headers=headers or {})
 
 
-def problem(error: GatewayError, request_id: str) -> web.Response:
+def problem(error: GatewayError, request_id: str) -> Answer:
     """The problem document of an error, with the headers that its status asks for."""
-    headers = {"Cache-Control": "no-store"}
+    headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         hint = "" if error.code == "missing_key" else ', error="invalid_token"'
         headers["WWW-Authenticate"] = _REALM + hint
@@ -85,11 +71,8 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
         "request_id": request_id,
         **error.members,
     }
-    response = web.Response(
-        body=orjson.dumps(document),
-        status=error.status,
-        content_type="application/problem+json",
-        headers=headers,
+    response = Answer(
+        orjson.dumps(document), "application/problem+json", status=error.status, headers=headers
     )
     if isinstance(error, PayloadTooLarge | RequestTimeout) or error.code == MALFORMED:
         # The rest of the body is not worth reading, or nobody knows where it ends.
@@ -102,42 +85,40 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Give the request an id, and turn whatever is raised into a problem document."""
     request_id = f"{random.getrandbits(64):016x}"
     request[REQUEST_ID] = request_id
-    response = await _answered(request, request_id, handler)
-    response.headers.update(ALWAYS)
+    try:
+        _refuse_odd_framing(request)
+        _refuse_odd_query(request)
+        response = await handler(request)
+    except GatewayError as error:
+        response = problem(error, request_id)
+    except web.HTTPException as error:
+        response = problem(from_aiohttp(error, request), request_id)
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        # The path alone: a query may hold what should not be logged.
+        _LOGGER.exception("request %s failed: %s %s", request_id, request.method, request.path)
+        response = problem(
+            GatewayError(f"an error of ours; please report it with the request id {request_id}"),
+            request_id,
+        )
+    if not isinstance(response, Answer):
+        response.headers.update(ALWAYS)
     standing = request.get(STANDING)
     if standing is not None:
         response.headers.update(standing.headers())
     return response
 
 
-async def _answered(request: web.Request, request_id: str, handler: Handler) -> web.StreamResponse:
-    try:
-        _refuse_odd_framing(request)
-        _refuse_odd_query(request)
-        return await handler(request)
-    except GatewayError as error:
-        return problem(error, request_id)
-    except web.HTTPException as error:
-        return problem(from_aiohttp(error, request), request_id)
-    except (ConnectionError, TimeoutError):
-        raise
-    except Exception:
-        # The path alone: a query may hold what should not be logged.
-        _LOGGER.exception("request %s failed: %s %s", request_id, request.method, request.path)
-        return problem(
-            GatewayError(f"an error of ours; please report it with the request id {request_id}"),
-            request_id,
-        )
-
-
 def _refuse_odd_framing(request: web.Request) -> None:
     """Where a proxy in front may see other ends of messages than we do (RFC 9112, section 6.1)."""
-    codings = request.headers.getall("Transfer-Encoding", [])
-    chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
-    if codings and (request.version < (1, 1) or not chunked):
-        raise InvalidRequest(
-            "Transfer-Encoding can only be chunked, and only in HTTP/1.1", code=MALFORMED
-        )
+    if "Transfer-Encoding" in request.headers:
+        codings = request.headers.getall("Transfer-Encoding")
+        chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
+        if request.version < (1, 1) or not chunked:
+            raise InvalidRequest(
+                "Transfer-Encoding can only be chunked, and only in HTTP/1.1", code=MALFORMED
+            )
     if request.version < (1, 0):
         raise InvalidRequest("use HTTP/1.1", code=MALFORMED)
 

@@ -28,13 +28,14 @@ from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server import tickets
 from gateway.server.accept import best_kind
+from gateway.server.answer import ALWAYS
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
 from gateway.server.connection import SAID_BYTES, StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import check_origin, cors_headers
 from gateway.server.position import Begin, count_events, find_begin
-from gateway.server.problem import ALWAYS, STANDING
+from gateway.server.problem import STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, half_closed, sent_behind, take_over
 from gateway.server.uses import USE, ask
