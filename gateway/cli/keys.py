@@ -15,6 +15,7 @@ from gateway.cli import (
     keys_usage,
 )
 from gateway.cli.key_folder import (
+    all_roles,
     check_roles,
     data_option,
     echo_problems,
@@ -29,7 +30,7 @@ from gateway.cli.key_folder import (
     settings_of,
 )
 from gateway.cli.operator import this_operator
-from gateway.cli.terminal import say, say_json
+from gateway.cli.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -86,11 +87,13 @@ def create(
 
     from gateway.clock import parse_duration
     from gateway.keys import lifecycle
-    from gateway.keys.grant import parse_grant_text
+    from gateway.keys.grant import check_patterns_together, parse_grant_texts
     from gateway.keys.limits import parse_limit_texts
+    from gateway.keys.policy import effective_grants
     from gateway.keys.provisioning import check_default_life, check_life, new_key
 
-    parsed = tuple(map(parse_grant_text, grants))
+    require_output()
+    parsed = parse_grant_texts(grants)
     own_limits = parse_limit_texts(limits)
     settings = settings_of(data)
     default_life = settings.keys.default_life
@@ -109,18 +112,20 @@ def create(
             key = msgspec.structs.replace(
                 lifecycle.given_by(key, operator), created_by=operator.actor
             )
+            check_patterns_together(effective_grants(key, await all_roles(store)))
             await store.create(key)
             return key, token
 
     key, token = run(work())
+    shown = {"id": key.id, "key": token, **key.public(key.created_at)}
+    with naming_lost(key.id):
+        if as_json:
+            say_json(shown)
+        else:
+            about = f"id {key.id}, owner {key.owner}, expires {shown['expires_at']}"
+            say(token, f"({about}; not shown again)")
     if not parsed and not roles:
         say("note: without --grant or --role this key is allowed nothing", err=True)
-    shown = {"id": key.id, "key": token, **key.public(key.created_at)}
-    if as_json:
-        say_json(shown)
-    else:
-        about = f"id {key.id}, owner {key.owner}, expires {shown['expires_at']}; not shown again"
-        say(token, f"({about})")
 
 
 def _user() -> str:

@@ -21,7 +21,7 @@ from gateway.cli.key_folder import (
     settings_of,
 )
 from gateway.cli.operator import this_operator
-from gateway.cli.terminal import say, say_json
+from gateway.cli.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
     from gateway.keys.key import Key
@@ -44,6 +44,7 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
 
     from gateway.keys import lifecycle
 
+    require_output()
     settings = settings_of(data)
     seconds = lifecycle.check_overlap(overlap, settings.keys.max_overlap)
 
@@ -63,10 +64,11 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
 
     key, token = run(work())
     shown = {"id": key.id, "key": token, **key.public(key.created_at)}
-    if as_json:
-        say_json(shown)
-        return
-    say(token, f"(id {key.id}, expires {shown['expires_at']}; not shown again)")
+    with naming_lost(key.id):
+        if as_json:
+            say_json(shown)
+            return
+        say(token, f"(id {key.id}, expires {shown['expires_at']}; not shown again)")
 
 
 @click.command()

@@ -111,7 +111,7 @@ async def _simulated(
     key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
 ) -> dict[str, Any]:
     from gateway.clock import SystemClock, parse_duration
-    from gateway.keys.grant import parse_grant_text
+    from gateway.keys.grant import parse_grant_texts
     from gateway.keys.named_grant import grants_of_key, named_grants
     from gateway.keys.past_use import Presence
     from gateway.keys.reader import SEES_EVERYTHING
@@ -122,7 +122,7 @@ async def _simulated(
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
-    own = tuple(map(parse_grant_text, grants))
+    own = parse_grant_texts(grants)
     async with key_store(settings) as (store, _, now):
         key = known_key(await store.get(key_id), key_id)
         known = await all_roles(store)

@@ -83,6 +83,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         status = error.exit_code
+    except OSError as error:
+        # Most often what is printed does not fit where it goes.
+        place = "" if error.filename is None else f"{error.filename}: "
+        say(f"error: {place}{error.strerror or error}", err=True)
+        status = 1
     except (click.Abort, KeyboardInterrupt):
         status = 130
     sys.exit(status if isinstance(status, int) else 0)

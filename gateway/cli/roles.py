@@ -89,10 +89,10 @@ def put(
     """Add a role, or replace the one of that name, in every key that has it."""
     import msgspec
 
-    from gateway.keys.grant import parse_grant_text
+    from gateway.keys.grant import parse_grant_texts
     from gateway.keys.role import parse_role
 
-    parsed = [msgspec.to_builtins(parse_grant_text(grant)) for grant in grants]
+    parsed = [msgspec.to_builtins(grant) for grant in parse_grant_texts(grants)]
     role = parse_role(name, {"description": description, "grants": parsed})
 
     async def work() -> None:

@@ -4,10 +4,34 @@ may hold control characters, which would move the cursor or fake lines."""
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from gateway.cli.event_text import printable, printable_json
+from gateway.errors import GatewayError
+
+
+def require_output() -> None:
+    """Refuse to make what is printed once where nothing can be printed."""
+    if sys.stdout is None:
+        raise GatewayError(
+            "standard output is closed, and the key could not be printed; nothing was made"
+        )
+
+
+@contextmanager
+def naming_lost(key_id: str) -> Iterator[None]:
+    """Say which key is lost where it could not be printed."""
+    try:
+        yield
+    except OSError as error:
+        raise GatewayError(
+            f"the key {key_id} was made and could not be printed ({error.strerror}): revoke it "
+            f"with `audit-gateway keys revoke {key_id}`, and make another"
+        ) from None
 
 
 def say(*lines: str, err: bool = False) -> None:

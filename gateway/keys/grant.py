@@ -7,7 +7,7 @@ line alike; unknown members are refused, never ignored.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -161,13 +161,26 @@ def parse_grant_text(text: str) -> Grant:
     return parse_grant(raw)
 
 
+def parse_grant_texts(texts: Sequence[str]) -> tuple[Grant, ...]:
+    """A list of grants from JSON texts."""
+    _refuse_many(texts)
+    return _together(tuple(map(parse_grant_text, texts)))
+
+
 def parse_grants(raw: Any) -> tuple[Grant, ...]:
     """A list of grants from decoded JSON."""
     if not isinstance(raw, list):
         raise _invalid("grants: a list of grants is needed")
-    if len(raw) > MAX_GRANTS:
+    _refuse_many(raw)
+    return _together(tuple(parse_grant(one, f"grants[{place}]") for place, one in enumerate(raw)))
+
+
+def _refuse_many(grants: Sequence[Any]) -> None:
+    if len(grants) > MAX_GRANTS:
         raise _invalid(f"grants: at most {MAX_GRANTS}")
-    grants = tuple(parse_grant(one, f"grants[{place}]") for place, one in enumerate(raw))
+
+
+def _together(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
     check_patterns_together(grants)
     names = [grant.id for grant in grants if grant.id]
     if len(set(names)) < len(names):
