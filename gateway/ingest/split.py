@@ -8,7 +8,7 @@ between two.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 
@@ -27,6 +27,13 @@ _FEW_ITEMS = 20_000
 _LINE = re.compile(rb"\S[^\n]*+")
 _BETWEEN = re.compile(rb"}[ \t\n\r]*+,(?=[ \t\n\r]*+{)")
 _SPACE = re.compile(rb"[ \t\n\r]*+")
+_WHITE = b" \t\n\r"
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_STRUCTURE = re.compile(rb'[][{}",]')
+_QUOTE, _CLOSES_ARRAY = b'"]'
+_OPEN, _CLOSE, _BEHIND_ITEM = b"[{", b"]}", b",]"
+# Between two turns, of looks at brackets and quotes.
+_LOOKS_AT_ONCE = 256
 _SCALAR = rb'[^][ \t\n\r{}",]++[ \t\n\r]*+'
 
 
@@ -49,8 +56,11 @@ def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
     return [item for piece in pieces_of(body, lines=lines, most=most) for item in piece]
 
 
-def pieces_of(body: bytes, *, lines: bool, most: int) -> Iterator[list[bytes]]:
-    """The same, piece by piece; a piece may be empty.
+def pieces_of(
+    body: bytes, *, lines: bool, most: int, loosely: bool = False
+) -> Iterator[list[bytes]]:
+    """The same, piece by piece; a piece may be empty. `loosely`: items of an array may be no JSON,
+    or of any size, as long as it is clear where they end.
 
     Raises `PayloadTooLarge` once there are more than `most` items.
     """
@@ -59,7 +69,7 @@ def pieces_of(body: bytes, *, lines: bool, most: int) -> Iterator[list[bytes]]:
     if lines:
         pieces = _lines(body)
     elif body[(begin := _skip(body, 0)) : begin + 1] == b"[":
-        pieces = _array(body, begin, most)
+        pieces = _array(body, begin, most, loosely)
     else:
         pieces = iter(([body],) if body.strip() else ())
     count = 0
@@ -86,11 +96,12 @@ def _lines(body: bytes) -> Iterator[list[bytes]]:
         at = end
 
 
-def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
+def _array(body: bytes, begin: int, most: int, loosely: bool) -> Iterator[list[bytes]]:
     """The items of the array that begins there, and with which the body has to end.
 
     A piece ends between `}` and `{`. That may be within an item or a string: then it is no array
-    in itself, and the next ends are tried, then those of longer and longer pieces.
+    in itself, and the next ends are tried, then those of longer and longer pieces; `loosely`, its
+    items are found one by one instead.
     """
     at, size, made, tried = begin + 1, _PIECE_BYTES, 0, 0
     while True:
@@ -102,6 +113,12 @@ def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
             searched += _SEARCH_BYTES // 2
             yield []
         end = len(body) if found is None else found.end() - 1
+        if loosely and end - at > _MOST_PIECE_BYTES:
+            at, made = yield from _loose_items(body, at, made)
+            if at < 0:
+                return
+            size, tried = _PIECE_BYTES, 0
+            continue
         if end - at > _MOST_PIECE_BYTES:
             # Of so much, the begin tells whether it is many items or one.
             _check_objects(b"[" + body[at : at + _MOST_PIECE_BYTES], made, most)
@@ -112,10 +129,16 @@ def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
             )
         try:
             piece = _items(body, at, end, made, most, whole=found is None)
-        except _NotWhole:
-            if found is None:
-                raise
+        except (_NotWhole, InvalidEvents) as error:
             tried += 1
+            if loosely and (found is None or tried == _ENDS_TRIED):
+                at, made = yield from _loose_items(body, at, made)
+                if at < 0:
+                    return
+                size, tried = _PIECE_BYTES, 0
+                continue
+            if found is None or not (loosely or isinstance(error, _NotWhole)):
+                raise
             size = end - at + 1 if tried % _ENDS_TRIED else 2 * (end - at)
             continue
         yield piece
@@ -123,6 +146,68 @@ def _array(body: bytes, begin: int, most: int) -> Iterator[list[bytes]]:
             return
         made += len(piece)
         at, size, tried = end + 1, _PIECE_BYTES, 0
+
+
+def _loose_items(body: bytes, at: int, made: int) -> Generator[list[bytes], None, tuple[int, int]]:
+    """Some items of an array, one by one, by their brackets and quotes alone; where the next one
+    begins, -1 where none does, and how many there are by then."""
+    goes_on_at = at + _PIECE_BYTES
+    while at < goes_on_at:
+        end = yield from _end_of_item(body, at)
+        if end < 0:
+            raise _NotWhole(
+                f"the body is not valid JSON: it ends within the item {made}",
+                code="malformed_json",
+            )
+        item = body[at:end].strip(_WHITE)
+        last = body[end] == _CLOSES_ARRAY
+        if item or not last:
+            made += 1
+            yield [item]
+        if last:
+            if _skip(body, end + 1) < len(body):
+                raise _NotWhole(
+                    f"the body is not valid JSON: it goes on behind the array (byte {end + 1})",
+                    code="malformed_json",
+                )
+            return -1, made
+        at = end + 1
+    return at, made
+
+
+def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
+    """Where the comma or the bracket behind an item is; -1 if there is none."""
+    depth, quoted, looks = 0, False, 0
+    while at < len(body):
+        looks += 1
+        if looks % _LOOKS_AT_ONCE == 0:
+            yield []
+        bound = min(at + _PIECE_BYTES, len(body))
+        if quoted:
+            found = _IN_STRING.match(body, at, bound)
+            assert found is not None
+            if (at := found.end()) < bound:
+                # A backslash at the bound is looked at again, with what it escapes.
+                quoted = body[at] != _QUOTE
+                if quoted and bound == len(body):
+                    return -1
+                at += not quoted
+            continue
+        found = _STRUCTURE.search(body, at, bound)
+        if found is None:
+            at = bound
+            continue
+        at = found.end()
+        one = body[found.start()]
+        if one == _QUOTE:
+            quoted = True
+        elif one in _OPEN:
+            depth += 1
+        elif depth == 0:
+            return at - 1 if one in _BEHIND_ITEM else -1
+        elif one in _CLOSE:
+            depth -= 1
+    return -1
 
 
 class _NotWhole(InvalidRequest):

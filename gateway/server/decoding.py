@@ -68,17 +68,17 @@ class Decoder:
         """The same without a refusal: what became of each item."""
         found = Lenient()
         decode = partial(decode_leniently, new_id=new_ids(self._now), mapped=mapped)
-        async for index, part in self._parts(body, key_id, lines, most):
+        async for index, part in self._parts(body, key_id, lines, most, loosely=True):
             found.add(await self._decode(part, partial(decode, first=index)))
         return found
 
     async def _parts(
-        self, body: bytes, key_id: str, lines: bool, most: int
+        self, body: bytes, key_id: str, lines: bool, most: int, loosely: bool = False
     ) -> AsyncIterator[tuple[int, list[bytes]]]:
         """The items some at a time, each time with the place of the first."""
         index = 0
         turn = self._monotonic()
-        for piece in pieces_of(body, lines=lines, most=most):
+        for piece in pieces_of(body, lines=lines, most=most, loosely=loosely):
             for part in _slices(piece):
                 yield index, part
                 index += len(part)

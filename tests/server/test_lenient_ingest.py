@@ -236,3 +236,36 @@ async def test_an_event_64_deep_is_stored_masked_filtered_and_streamed(gateway: 
         for _ in range(62):
             inner = inner["x"]
         assert inner == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [(b"NaN", "NaN is not JSON"), (rb'"\ud800"', "half of a surrogate pair"),
+     (b'"a\tb"', "not valid JSON"), (b"[1,]", "not valid JSON")],
+)  # fmt: skip
+async def test_an_item_of_an_array_that_is_no_json_is_refused_alone(
+    gateway: Gateway, bad: bytes, reason: str
+) -> None:
+    item = b'{"id":"b","category":"auth","action":"a","tenant":"acme","data":{"x":%s}}' % bad
+    one = msgspec.json.encode(GOOD)
+    body = b"[" + b",".join([one, item, one.replace(b"good", b"other")]) + b"]"
+    headers = {"Content-Type": "application/json"}
+    answer = await gateway.post(SKIP, key=gateway.admin, data=body, headers=headers)
+    assert answer.status == 200, answer.body
+    said = answer.json()
+    assert (said["accepted"], [one["index"] for one in said["rejected"]]) == (2, [1])
+    assert reason in said["rejected"][0]["reason"]
+    [kept] = await marked(gateway)
+    assert kept["data"]["rejected_item"]["bytes"] == len(item)
+
+
+async def test_an_item_of_an_array_of_any_size_keeps_no_other_out(gateway: Gateway) -> None:
+    large = {**GOOD, "id": "large", "data": {"text": "}, {" * 700_000, "small": 1}}
+    body = json.dumps([GOOD, large, {**GOOD, "id": "other"}]).encode()
+    assert len(body) > 2 << 20
+    headers = {"Content-Type": "application/json"}
+    answer = await gateway.post(SKIP, key=gateway.admin, data=body, headers=headers)
+    assert answer.status == 200, answer.body
+    said = answer.json()
+    assert (said["accepted"], said["rejected"]) == (3, [])
+    assert [one["index"] for one in said["truncated"]] == [1]

@@ -120,3 +120,62 @@ def test_an_error_far_inside_is_told_at_its_byte() -> None:
     good = b",".join([b'{"a":1,"b":"some text"}'] * 9_000)
     body = b"[" + good + b',{"a":x}]'
     assert f"(byte {body.index(b':x') + 1})" in refusal(body).detail
+
+
+def loosely(body: bytes, piece: int = 3) -> list[bytes]:
+    before, split._PIECE_BYTES = split._PIECE_BYTES, piece
+    try:
+        pieces = pieces_of(body, lines=False, most=MOST, loosely=True)
+        return [item for one in pieces for item in one]
+    finally:
+        split._PIECE_BYTES = before
+
+
+@given(items=st.lists(JSON, min_size=1, max_size=12), gap=st.sampled_from(["", " ", "\n\t"]))
+def test_a_good_array_gives_the_same_items_loosely(items: list[Any], gap: str) -> None:
+    texts = [json.dumps(item) for item in items]
+    body = f"{gap}[{gap}{f'{gap},{gap}'.join(texts)}{gap}]{gap}".encode()
+    assert [msgspec.json.decode(item) for item in loosely(body)] == items
+
+
+@pytest.mark.parametrize("piece", [3, 16, 32 * 1024])
+@pytest.mark.parametrize(
+    "bad",
+    [b"NaN", b'{"x":-Infinity}', rb'{"x":"\ud800"}', rb'{"x":"\x41, \"}]"}', b'{"x":"a\tb\n,"}',
+     b'{"x":01}', b'{"x":True}', b"{x:1}", b'{"x":[1,]}', b'{"x":1 2}', b"a b", b""],
+)  # fmt: skip
+def test_an_item_that_is_no_json_takes_no_other_with_it(bad: bytes, piece: int) -> None:
+    good = [b'{"a":"},{"}', b'{"b":[1,"]"]}', b'{"c":"\\\\"}', b"{}"]
+    body = b"[" + b" ,\n".join([*good[:2], bad, *good[2:]]) + b"]\n"
+    assert loosely(body, piece) == [*good[:2], bad, *good[2:]]
+    assert refusal(body).code == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'[{"a":1},{"b":"x]', b'[{"a":1},{"b":[1}', b'[{"a":1}', b'[{"a":1},nan', b'[{"a":1}]]',
+     b'[{"a":1}] x', b'[{"a":1}}]', b'[NaN,{"a":"\\', b"[NaN,{}] [1]"],
+)  # fmt: skip
+def test_an_array_without_an_end_is_refused_loosely_too(body: bytes) -> None:
+    for piece in (3, 1024):
+        with pytest.raises(InvalidRequest) as caught:
+            loosely(body, piece)
+        assert caught.value.code == "malformed_json"
+
+
+def test_a_trailing_comma_is_no_item() -> None:
+    assert loosely(b'[{"a":1},{"b":2},]') == [b'{"a":1}', b'{"b":2}']
+    assert loosely(b'[{"a":NaN},]') == [b'{"a":NaN}']
+
+
+def test_an_item_of_any_size_stands_for_itself_loosely() -> None:
+    large = b'{"x":"' + b'\\"},{' * 500_000 + b'"}'
+    assert len(large) > split._MOST_PIECE_BYTES
+    assert loosely(b'[{"a":1},%b,{"b":2}]' % large, 32 * 1024) == [b'{"a":1}', large, b'{"b":2}']
+
+
+def test_what_is_looked_through_loosely_comes_in_small_pieces() -> None:
+    pieces = pieces_of(b"[NaN," + b'["a"],' * MOST + b"]", lines=False, most=2 * MOST, loosely=True)
+    assert max(map(len, pieces)) < MOST
+    with pytest.raises(PayloadTooLarge):
+        list(pieces_of(b"[NaN," + b"1," * 1_000_000 + b"1]", lines=False, most=MOST, loosely=True))
