@@ -55,6 +55,8 @@ class DataFolder:
                 "others can look into the data folder %s (mode %03o); its files are private, and "
                 "chmod 700 would make it so, too", self.path, mode,
             )  # fmt: skip
+        for name in ("pepper", "log-secret", "first-admin-key"):
+            _keep_private(self.path / name)
 
     @property
     def keys(self) -> Path:
@@ -109,6 +111,25 @@ class DataFolder:
         Raises `GatewayError` if it is not there.
         """
         return self.log_secret_file.read()
+
+
+def _keep_private(path: Path) -> None:
+    """Let nobody else read a secret that is there."""
+    try:
+        if not stat.S_IMODE(path.stat().st_mode) & 0o077:
+            return
+    except OSError:
+        # There is none; whoever needs it says so.
+        return
+    try:
+        path.chmod(0o600)
+    except OSError as error:
+        _LOGGER.warning(
+            "%s can be read by others, and stays so (%s): mount it with the mode 400",
+            path, error.strerror,
+        )  # fmt: skip
+    else:
+        _LOGGER.warning("%s could be read by others; from now on it cannot", path)
 
 
 class WriterLock:

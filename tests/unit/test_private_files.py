@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.store.folder import DataFolder
 from gateway.store.sqlite import open_writer
 
 
@@ -43,3 +44,42 @@ def test_a_database_that_others_could_read_is_private_from_now_on_and_that_is_sa
     caplog.clear()
     open_writer(path, "sqlite_keys").close()
     assert not caplog.text
+
+
+def test_secrets_that_others_could_read_are_private_from_now_on_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secrets = ["pepper", "log-secret", "first-admin-key"]
+    for name in secrets:
+        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).chmod(0o644)
+    with caplog.at_level(logging.WARNING):
+        DataFolder(tmp_path).warn_if_open()
+    assert modes(tmp_path) == dict.fromkeys(secrets, 0o600)
+    assert [caplog.text.count(f"{name} could be read by others") for name in secrets] == [1, 1, 1]
+    caplog.clear()
+    DataFolder(tmp_path).warn_if_open()
+    assert "could be read by others" not in caplog.text
+
+
+def test_a_secret_whose_mode_cannot_be_changed_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    (tmp_path / "pepper").write_bytes(b"x")
+    (tmp_path / "pepper").chmod(0o444)
+    monkeypatch.setattr(Path, "chmod", read_only)
+    with caplog.at_level(logging.WARNING):
+        DataFolder(tmp_path).warn_if_open()
+    assert "pepper can be read by others, and stays so (Read-only file system)" in caplog.text
+
+
+def test_the_first_key_does_not_go_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "first-admin-key").symlink_to(tmp_path / "elsewhere")
+    path = DataFolder(tmp_path / "data").keep_first_key("alpk_x")
+    assert path == tmp_path / "data" / "first-admin-key"
+    assert (path.read_text(), path.is_symlink()) == ("alpk_x\n", False)
+    assert not (tmp_path / "elsewhere").exists()
