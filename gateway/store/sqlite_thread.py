@@ -10,8 +10,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
@@ -23,6 +24,15 @@ T = TypeVar("T")
 # What has waited in the queue for so long is not begun: its caller has waited long enough.
 PATIENCE_SECONDS = 5.0
 _READ_LOOK_SECONDS = 0.1
+
+
+class _Job(NamedTuple):
+    """Work that was asked for at a time (`time.monotonic`), and who is told what came of it."""
+
+    work: Callable[[apsw.Connection], Any]
+    asked: float
+    unwanted: Callable[[], bool]
+    tell: Callable[[Any, BaseException | None], object]
 
 
 class SqliteThreads:
@@ -37,7 +47,8 @@ class SqliteThreads:
     path any more: `Unavailable` is raised instead, and nothing is opened in its place.
 
     The threads are started at once and stay, so that none has to be made when threads are
-    short. Each opens its connection when it is first used, and again after `drop`.
+    short. Each opens its connection when it is first used, and again after `drop`. They are not
+    those of an executor: what that does for each call takes longer than a small read.
     """
 
     def __init__(
@@ -58,20 +69,44 @@ class SqliteThreads:
         self._recent = _READ_LOOK_SECONDS if only_reads else 0.0
         self._local = threading.local()
         self._connections: set[apsw.Connection] = set()
-        self._threads = ThreadPoolExecutor(count, name, begin)
-        self._start(count)
+        self._begin = begin
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = False
+        # Of the daemon kind: whoever leaves without `close` is not kept by them.
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"{name}_{number}", daemon=True)
+            for number in range(count)
+        ]
+        self._start()
 
     async def run(self, work: Callable[[apsw.Connection], T]) -> T:
         """What `work` returns or raises. Raises `apsw.BusyError` if it had to wait too long
         for what was asked for before it."""
         loop = asyncio.get_running_loop()
-        asked = time.monotonic()
-        return await loop.run_in_executor(self._threads, lambda: self._work(work, asked))
+        done: asyncio.Future[T] = loop.create_future()
+
+        def tell(result: Any, error: BaseException | None) -> None:
+            try:
+                loop.call_soon_threadsafe(_settle, done, result, error)
+            except RuntimeError:
+                # The loop is closed, and who has waited is gone with it.
+                pass
+
+        self._ask(_Job(work, time.monotonic(), done.cancelled, tell))
+        return await done
 
     def run_now(self, work: Callable[[apsw.Connection], T]) -> T:
         """The same for a caller that has no event loop to hold up, as before the start."""
-        asked = time.monotonic()
-        return self._threads.submit(lambda: self._work(work, asked)).result()
+        done: Future[T] = Future()
+
+        def tell(result: Any, error: BaseException | None) -> None:
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(result)
+
+        self._ask(_Job(work, time.monotonic(), done.cancelled, tell))
+        return done.result()
 
     def drop(self) -> None:
         """Within `work`: give up a connection that can no longer be trusted, as after an I/O
@@ -83,26 +118,46 @@ class SqliteThreads:
 
     def close(self) -> None:
         """End the threads once they have done what was asked of them."""
-        self._threads.shutdown()
+        self._end()
         for connection in self._connections:
             connection.close()
         self._connections.clear()
 
-    def _start(self, count: int) -> None:
-        """Each thread waits for the last one: else one that is idle would be used again."""
-        all_there = threading.Barrier(count)
-        started: list[Future[int]] = []
+    def _ask(self, job: _Job) -> None:
+        if self._closed:
+            raise RuntimeError("the threads of this file have ended")
+        self._jobs.put(job)
+
+    def _start(self) -> None:
         try:
-            for _ in range(count):
-                started.append(self._threads.submit(all_there.wait))
-            for one in started:
-                one.result()
-        except BaseException as error:
-            all_there.abort()
-            self._threads.shutdown()
-            if isinstance(error, RuntimeError):
-                raise no_threads(error) from error
-            raise
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            self._end()
+            raise no_threads(error) from error
+
+    def _end(self) -> None:
+        self._closed = True
+        started = [thread for thread in self._threads if thread.ident is not None]
+        for _ in started:
+            self._jobs.put(None)
+        for thread in started:
+            thread.join()
+
+    def _serve(self) -> None:
+        """Do what is asked, until the end. On each of the threads."""
+        self._begin()
+        while (job := self._jobs.get()) is not None:
+            if not job.unwanted():
+                try:
+                    done = self._work(job.work, job.asked)
+                except BaseException as error:
+                    job.tell(None, error)
+                else:
+                    job.tell(done, None)
+                    del done
+            # What it holds may be large, and the next one may come late.
+            del job
 
     def _work(self, work: Callable[[apsw.Connection], T], asked: float) -> T:
         if time.monotonic() - asked > self._patience:
@@ -123,3 +178,13 @@ class SqliteThreads:
             if self._file is not None:
                 self._file.opened()
         return connection
+
+
+def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if done.done():
+        # Whoever has waited was cancelled.
+        return
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(result)
