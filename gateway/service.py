@@ -177,7 +177,8 @@ async def _start_parts(
     await keyring.refresh()
     key_watch = KeyWatch(keyring, hub, log, clock)
     replays.gate = key_watch
-    tail = Tail(log, hub, grown, clock, key_watch)
+    tail = Tail(log, hub, Pulse(), clock, key_watch)
+    log.on_append(tail.log_grew)
     findings = Findings(key_store, writer, clock, keyring)
     clock_watch = ClockWatch(key_store, machine, clock, findings)
     stack.push_async_callback(clock_watch.close)

@@ -33,13 +33,24 @@ class Tail:
         self._grown = grown
         self._clock = clock
         self._gate = gate or OpenGate()
+        # Waits for the log to grow, with nothing in hand.
+        self._idle = False
+
+    def log_grew(self) -> None:
+        """There are new events. Nobody is woken for those that nobody live waits for."""
+        if self._idle and not self._hub.wants_events:
+            self._hub.move_to(self._log.head)
+        else:
+            self._grown.beat()
 
     async def run(self) -> None:
         """Until cancelled."""
         wait: float | None = None
         while True:
             # Nothing owed: until there is something new. Else: until writing is due.
+            self._idle = True
             await self._grown.until(self._has_more, _LOOK_ANYWAY_SECONDS if wait is None else wait)
+            self._idle = False
             page = None
             try:
                 page = await self._read()

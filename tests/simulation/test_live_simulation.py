@@ -217,7 +217,8 @@ class World:
         replays = Replays(self.log, grown, self.clock, pace, LoopWork(self.clock))
         self.hub = Hub(self.log.epoch, 0, self.clock, replays.start, pace)
         replays.hub = self.hub
-        self.tail = Tail(self.log, self.hub, grown, self.clock)
+        self.tail = Tail(self.log, self.hub, Pulse(), self.clock)
+        self.log.on_append(lambda: self.tail.log_grew())
         self.written: list[Event] = []
 
     async def run(self) -> list[Client]:
