@@ -52,6 +52,8 @@ STARTS_TASKS = {
     "gateway.tasks": {"create_task"},
     "gateway.live.key_watch": {"ensure_future"},
     "gateway.shared.redis_link": {"ensure_future"},
+    # They do nothing by themselves: whoever asks is told of each failure.
+    "gateway.store.sqlite_thread": {"Thread"},
 }
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
