@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
 from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.keys import lifecycle
@@ -17,31 +17,63 @@ def can_mint(grants: Iterable[Grant]) -> bool:
     return any(grant.effect == "allow" and "keys.admin" in grant.actions for grant in grants)
 
 
+class Descent:
+    """Which keys came of which, of keys that are added one by one; keeps little of each."""
+
+    def __init__(self) -> None:
+        self._made: defaultdict[str, list[str]] = defaultdict(list)
+        self._took_over: defaultdict[str, list[str]] = defaultdict(list)
+        self._living: set[str] = set()
+
+    def add(self, key: Key, now: float) -> None:
+        """Take a key in, each once."""
+        self._made[key.created_by].append(key.id)
+        if key.predecessor:
+            self._took_over[key.predecessor].append(key.id)
+        if lives(key, now):
+            self._living.add(key.id)
+
+    def below(self, key_id: str) -> Iterator[str]:
+        """The ids of the keys that a key has made, and those that they have made or that took over
+        from them, and so on; each once, the nearest first. What took over from the key itself is
+        among them only if it made it itself."""
+        found = {key_id}
+        waiting = deque([key_id])
+        while waiting:
+            name = waiting.popleft()
+            made, took_over = self._made.get(name, ()), self._took_over.get(name, ())
+            for after in (*made, *(took_over if name != key_id else ())):
+                if after not in found:
+                    found.add(after)
+                    waiting.append(after)
+                    yield after
+
+    def living(self, key_id: str) -> Generator[None, None, list[str]]:
+        """Those of them that work, or may work again; in steps."""
+        living = []
+        for name in self.below(key_id):
+            if name in self._living:
+                living.append(name)
+            yield
+        return living
+
+
 def descendants(keys: Iterable[Key], key_id: str) -> list[Key]:
-    """The keys that a key has made, and those that they have made or that took over from them, and
-    so on; each once. What took over from the key itself is among them only if it made it itself.
-    """
-    known = {key.id: key for key in keys}
-    came_of: dict[str, list[Key]] = defaultdict(list)
-    took_over: dict[str, list[Key]] = defaultdict(list)
+    """The keys below that one, as `Descent` finds them."""
+    descent, known = Descent(), {key.id: key for key in keys}
     for key in known.values():
-        came_of[key.created_by].append(key)
-        took_over[key.predecessor].append(key)
-    found: dict[str, Key] = {}
-    waiting = [key_id]
-    while waiting:
-        name = waiting.pop(0)
-        after = came_of[name] + (took_over[name] if name != key_id else [])
-        for key in after:
-            if key.id not in found and key.id != key_id:
-                found[key.id] = key
-                waiting.append(key.id)
-    return list(found.values())
+        descent.add(key, 0.0)
+    return [known[name] for name in descent.below(key_id)]
+
+
+def lives(key: Key, now: float) -> bool:
+    """Whether a key works, or may work again."""
+    return key.state(now) not in ("revoked", "expired")
 
 
 def living(keys: Iterable[Key], now: float) -> list[Key]:
     """Those that work, or may work again."""
-    return [key for key in keys if key.state(now) not in ("revoked", "expired")]
+    return [key for key in keys if lives(key, now)]
 
 
 def revoke_with_descendants(

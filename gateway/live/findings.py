@@ -17,6 +17,7 @@ from gateway.keys.finding import Finding, mark_change, new_finding, silence
 from gateway.keys.signals import Sign
 from gateway.live.lineage import Keys, line_back
 from gateway.live.record import Appender
+from gateway.live.work import Stretch
 from gateway.store.ports import KeyStore
 
 KIND = "finding"
@@ -78,9 +79,10 @@ class Findings:
 
     async def all(self) -> list[Finding]:
         """Newest first."""
-        notes = await self._store.notes(KIND)
+        notes, stretch = await self._store.notes(KIND), Stretch()
         findings = []
         for name, document in notes.items():
+            await stretch.rest()
             finding = _decoded(name, document)
             if finding is not None:
                 findings.append(finding)

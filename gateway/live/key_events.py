@@ -27,6 +27,7 @@ from gateway.live.hub import Hub
 from gateway.live.keyring import Changes
 from gateway.live.record import Appender
 from gateway.live.traces import Traces
+from gateway.live.work import Stretch
 from gateway.store.ports import KeyStore
 
 _LOOK_SECONDS = 0.25
@@ -127,8 +128,16 @@ class KeyEvents:
         """Follow all keys; what ended while no gateway ran is told of now."""
         now = self._clock.now()
         self._said_until = now - _TOLD_LATE_SECONDS
-        for key in await self._store.all():
-            self._follow(key)
+        try:
+            async for part in self._store.parts():
+                stretch = Stretch()
+                for key in part:
+                    await stretch.rest()
+                    self._follow(key)
+        except BaseException:
+            # Of those that were not read, nobody else tells.
+            self._said_until = None
+            raise
         await self._say_due(now)
 
     def _follow(self, key: Key) -> None:

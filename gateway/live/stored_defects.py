@@ -5,7 +5,7 @@ Another version, or a backup that is restored, may write such a key or role at a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from gateway.keys.finding import INVALID_GRANT, UNREADABLE
@@ -14,7 +14,8 @@ from gateway.keys.key import Key
 from gateway.keys.role import BUILTIN, Role
 from gateway.keys.signals import Sign
 from gateway.live.keyring import Changes
-from gateway.store.ports import KeyStore
+from gateway.live.work import Stretch
+from gateway.store.ports import PART_KEYS, KeyStore
 
 # Of one key.
 _MOST_PROBLEMS = 20
@@ -45,20 +46,30 @@ class StoredDefects:
         waiting, changed = self._waiting, self._changed_roles
         if waiting is not None and not waiting and not changed:
             return []
+        named = dict(self._named)
         # What changes from here on is looked at once more.
         self._waiting, self._changed_roles = {}, set()
         try:
             roles = {**BUILTIN, **await self._store.roles()}
             many = self._concerns_many(set(roles) if waiting is None else changed, roles)
-            if waiting is None or many:
-                keys = await self._store.all()
-            else:
-                found = [await self._store.get(key_id) for key_id in waiting]
-                keys = [key for key in found if key is not None]
+            signs = []
+            async for part in self._parts(None if many else waiting):
+                stretch = Stretch()
+                for key in part:
+                    await stretch.rest()
+                    signs += [(key.id, sign) for sign in self._signs(key, roles, now)]
         except BaseException:
-            self._waiting = None
+            # Nobody is told of what was found until then.
+            self._waiting, self._named = None, named
             raise
-        return [(key.id, sign) for key in keys for sign in self._signs(key, roles, now)]
+        return signs
+
+    def _parts(self, waiting: Iterable[str] | None) -> AsyncIterator[list[Key]]:
+        return self._store.parts() if waiting is None else self._some(list(waiting))
+
+    async def _some(self, waiting: list[str]) -> AsyncIterator[list[Key]]:
+        for begin in range(0, len(waiting), PART_KEYS):
+            yield await self._store.some(waiting[begin : begin + PART_KEYS])
 
     def _concerns_many(self, changed: set[str], roles: Mapping[str, Role]) -> bool:
         """Whether the keys of the changed roles have to be looked at: few roles ever are wrong,

@@ -100,7 +100,10 @@ async def change_role(
         known = await context.key_store.roles()
         having: list[Key] | None = None
         if _concerns_keys(_grants_of(known).get(name, ()), instead):
-            having = [key for key in await context.key_store.all() if name in key.roles]
+            having = []
+            async for part in context.key_store.parts():
+                await slices.rest()
+                having += [key for key in part if name in key.roles]
         await slices.run(_checking_role(context, issuer, name, instead, known, having or ()))
         try:
             return await change(_unless_other(known, having))

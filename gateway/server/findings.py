@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
+import orjson
 from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
 from gateway.ingest.own import clean
 from gateway.keys.change import key_urn
+from gateway.keys.key import Key
 from gateway.keys.lifecycle import check_reason
 from gateway.keys.own_record import finding_seen
 from gateway.server.address import client_address
 from gateway.server.body import json_body
-from gateway.server.context import CONTEXT
+from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import refuse_to_judge
+from gateway.server.listing import listing
 from gateway.server.problem import json_response
 from gateway.server.query import parse_findings
 from gateway.server.uses import USE
 
 
-async def list_all(request: web.Request) -> web.Response:
+async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/findings`: newest first; `key`, `signal` and `state` narrow it."""
     context = request.app[CONTEXT]
     asking, _ = await context.authenticator.authorize(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
-    grants = context.keyring.grants_of(asking)
-    shown, slices = [], context.work.slices(asking.id)
+    holding = context.in_flight.of(request, asking.id)
+    return await listing(request, "findings", _shown(context, asking, wanted, limit), holding)
+
+
+async def _shown(
+    context: Context, asking: Key, wanted: dict[str, str], limit: int
+) -> AsyncGenerator[bytes]:
+    grants, slices = context.keyring.grants_of(asking), context.work.slices(asking.id)
     async for finding in slices.each(await context.watchdog.findings.all()):
         seen = finding_seen(grants, finding)
         if all(seen[name] == value for name, value in wanted.items()):
-            shown.append(seen)
-    return json_response({"findings": shown[:limit]})
+            yield orjson.dumps(seen)
+            limit -= 1
+            if not limit:
+                return
 
 
 async def expect(request: web.Request) -> web.Response:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from heapq import merge
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys import lifecycle
-from gateway.keys.descent import can_mint, descendants, living, revoke_with_descendants
+from gateway.keys.descent import Descent, can_mint, revoke_with_descendants
 from gateway.keys.grant import check_patterns_together
 from gateway.keys.key import Key
 from gateway.keys.limits import inherited
@@ -22,7 +24,13 @@ from gateway.keys.token import is_key_id
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import all_roles, refuse_to_hand_on
+from gateway.server.in_flight import Holding
+from gateway.server.listing import listing
 from gateway.server.problem import json_response
+from gateway.store.ports import PART_KEYS
+
+# What is kept of each key to list them by their age.
+_AGE_BYTES = 160
 
 
 async def create(request: web.Request) -> web.Response:
@@ -55,16 +63,28 @@ async def create(request: web.Request) -> web.Response:
     return _shown_once(key, token, now, cut)
 
 
-async def list_all(request: web.Request) -> web.Response:
-    """`GET /v1/keys`."""
+async def list_all(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/keys`: oldest first."""
     context = request.app[CONTEXT]
     asking, _ = await context.authenticator.authorize(request, "keys.admin")
-    now, slices = context.clock.now(), context.work.slices(asking.id)
-    shown = [
-        orjson.Fragment(orjson.dumps(key.public(now)))
-        async for key in slices.each(await context.key_store.all())
-    ]
-    return json_response({"keys": shown})
+    holding = context.in_flight.of(request, asking.id)
+    return await listing(request, "keys", _shown(context, asking.id, holding), holding)
+
+
+async def _shown(context: Context, asking_id: str, holding: Holding) -> AsyncGenerator[bytes]:
+    store, now, slices = context.key_store, context.clock.now(), context.work.slices(asking_id)
+    # Of all keys only this much at once: they may be very many.
+    ages: list[list[tuple[float, str]]] = []
+    async for part in store.parts():
+        holding.take(len(part) * _AGE_BYTES)
+        await slices.rest()
+        ages.append(sorted((key.created_at, key.id) for key in part))
+    ordered = merge(*ages)
+    while ids := [key_id for _, key_id in islice(ordered, PART_KEYS)]:
+        found = {key.id: key for key in await store.some(ids)}
+        await slices.rest()
+        async for key in slices.each(found[one] for one in ids if one in found):
+            yield orjson.dumps(key.public(now))
 
 
 async def show(request: web.Request) -> web.Response:
@@ -103,7 +123,7 @@ async def revoke(request: web.Request) -> web.Response:
             lambda keys: revoke_with_descendants(keys, key_id, now, reason, asking.id)
         )
         key, shown = changed[0], {"revoked_descendants": [one.id for one in changed[1:]]}
-        if left := await _living_descendants(context, key_id, now):
+        if left := await _living_descendants(context, asking, key_id):
             # Those that cannot be read, or that were made at the same moment.
             shown["living_descendants"] = left
     else:
@@ -112,14 +132,18 @@ async def revoke(request: web.Request) -> web.Response:
         )
         if found is None:
             raise _unknown()
-        left = await _living_descendants(context, key_id, now)
+        left = await _living_descendants(context, asking, key_id)
         key, shown = found, {"living_descendants": left}
     await context.key_watch.look_at_keys()
     return json_response({**key.public(context.clock.now()), **shown})
 
 
-async def _living_descendants(context: Context, key_id: str, now: float) -> list[str]:
-    return [one.id for one in living(descendants(await context.key_store.all(), key_id), now)]
+async def _living_descendants(context: Context, asking: Key, key_id: str) -> list[str]:
+    descent, now, slices = Descent(), context.clock.now(), context.work.slices(asking.id)
+    async for part in context.key_store.parts():
+        async for key in slices.each(part):
+            descent.add(key, now)
+    return await slices.run(descent.living(key_id))
 
 
 async def suspend(request: web.Request) -> web.Response:

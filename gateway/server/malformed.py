@@ -26,6 +26,7 @@ from gateway.errors import GatewayError, InvalidRequest
 from gateway.server.answer import ALWAYS
 from gateway.server.connections import RESERVE_SECONDS, Connections
 from gateway.server.problem import MALFORMED, from_aiohttp, problem
+from gateway.server.takeover import TakenOver
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
 STALLED_SECONDS = 30.0
@@ -257,6 +258,10 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            # The client has gone, or was cut off: there is nobody to answer.
+            _LOGGER.debug("a client has gone before it was answered: %s", exc)
+            return TakenOver()
         request_id = secrets.token_hex(8)
         error: GatewayError
         if isinstance(exc, GatewayError):

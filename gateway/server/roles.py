@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
+import orjson
 from aiohttp import web
 
 from gateway.errors import Conflict, NotFound
@@ -9,16 +12,23 @@ from gateway.keys.role import BUILTIN, Role, parse_role
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import change_role
+from gateway.server.listing import listing
 from gateway.server.problem import json_response
 from gateway.store.ports import RoleCheck
 
 
-async def list_all(request: web.Request) -> web.Response:
+async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/roles`."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "keys.admin")
+    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    holding = context.in_flight.of(request, asking.id)
+    return await listing(request, "roles", _shown(context, asking.id), holding)
+
+
+async def _shown(context: Context, asking_id: str) -> AsyncGenerator[bytes]:
     roles = {**BUILTIN, **await context.key_store.roles()}
-    return json_response({"roles": [role.public() for role in roles.values()]})
+    async for role in context.work.slices(asking_id).each(roles.values()):
+        yield orjson.dumps(role.public())
 
 
 async def show(request: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ One contract suite (`tests/contract`) runs over all adapters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -218,6 +218,10 @@ class Followed(Protocol):
 Noting = Callable[[bytes | None], bytes | None]
 
 
+# So many keys are read at a time where all of them are.
+PART_KEYS = 250
+
+
 class KeyStore(Protocol):
     """Where provisioning keys live, and what is remembered about them.
 
@@ -242,7 +246,13 @@ class KeyStore(Protocol):
         """The key as it is now."""
 
     async def all(self) -> list[Key]:
-        """Every key, oldest first."""
+        """Every key, oldest first; for where nobody waits meanwhile."""
+
+    def parts(self) -> AsyncIterator[list[Key]]:
+        """Every key that is there from begin to end, some at a time, by their ids."""
+
+    async def some(self, key_ids: Sequence[str]) -> list[Key]:
+        """The keys with these ids that there are, as they are now, in whatever order."""
 
     async def ids(self) -> set[str]:
         """The ids of all keys."""

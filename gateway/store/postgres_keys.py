@@ -17,8 +17,9 @@ from gateway.keys.operator import Operator
 from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import encode_key, encode_role
 from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
-from gateway.store.ports import Noting, RoleCheck, allow_any
+from gateway.store.ports import PART_KEYS, Noting, RoleCheck, allow_any
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
+from gateway.store.row_reader import RowReader
 
 _ENCODER = msgspec.json.Encoder()
 _CONNECTIONS = 2
@@ -42,6 +43,7 @@ class PostgresKeys:
 
     def __init__(self, url: str, schema: str) -> None:
         self._database = Database(url, _CONNECTIONS, schema)
+        self._rows = RowReader()
         # Another one since each failover; None where it is not known.
         self._timeline: str | None = None
         # What has changed is seen within a second, however many look-ups wait for the others; and
@@ -74,7 +76,17 @@ class PostgresKeys:
         return keys[0] if keys else None
 
     async def all(self) -> list[Key]:
-        return sorted(await self._select(""), key=lambda key: (key.created_at, key.id))
+        keys = [key async for part in self.parts() for key in part]
+        return sorted(keys, key=lambda key: (key.created_at, key.id))
+
+    async def parts(self) -> AsyncIterator[list[Key]]:
+        last = ""
+        while part := await self._select("WHERE id > $1 ORDER BY id LIMIT $2", last, PART_KEYS):
+            last = part[-1].id
+            yield part
+
+    async def some(self, key_ids: Sequence[str]) -> list[Key]:
+        return await self._select("WHERE id = ANY($1::text[])", list(map(storable, key_ids)))
 
     async def ids(self) -> set[str]:
         async with self._watching.connection(_UNREADABLE) as connection:
@@ -102,9 +114,10 @@ class PostgresKeys:
 
     async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
         async with self._changing("the keys were not changed") as connection:
-            known = {key.id: key for key in map(_key, await connection.fetch(_SELECT))}
+            keys = await self._rows.read(_key, await connection.fetch(_SELECT))
+            known = {key.id: key for key in keys}
             changed = []
-            for key in change(list(known.values())):
+            for key in await self._rows.work(lambda: change(keys)):
                 if key is not known[key.id]:
                     check_readable(known[key.id])
                     key = await _update(connection, key)
@@ -133,10 +146,7 @@ class PostgresKeys:
             rows = await connection.fetch(
                 "SELECT name, document FROM role WHERE version > $1", version
             )
-        return newest, {
-            row["name"]: read_role(row["name"], row["document"]) if row["document"] else None
-            for row in rows
-        }
+        return newest, dict(await self._rows.read(_role, rows))
 
     async def newest_revision(self) -> int:
         async with self._watching.connection(_UNREADABLE) as connection:
@@ -155,7 +165,7 @@ class PostgresKeys:
             rows = await connection.fetch(
                 f"{_SELECT} WHERE revision > $1 ORDER BY revision", revision
             )
-        keys = [_key(row) for row in rows]
+        keys = await self._rows.read(_key, rows)
         return (keys[-1].revision if keys else newest), keys
 
     async def record_later(self, change: Change) -> None:
@@ -218,6 +228,7 @@ class PostgresKeys:
         await self._database.close()
         await self._watching.close()
         await self._watching_roles.close()
+        self._rows.close()
 
     @asynccontextmanager
     async def _changing(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
@@ -237,9 +248,12 @@ class PostgresKeys:
                 return None
             # Of many keys, few are read.
             named = f"{_SELECT} WHERE position($1::bytea IN document) > 0"
-            keys = map(_key, await connection.fetch(named, b'"%b"' % name.encode()))
+            rows = await connection.fetch(named, b'"%b"' % name.encode())
+            keys = await self._rows.read(_key, rows)
             having = [key for key in keys if name in key.roles]
-            check(await _roles(connection), having)
+            rows = await connection.fetch("SELECT name, document FROM role WHERE document <> ''")
+            roles = dict(await self._rows.read(_role, rows))
+            check({name: role for name, role in roles.items() if role is not None}, having)
             version: int = await connection.fetchval(
                 "UPDATE role_version SET version = version + 1 RETURNING version"
             )
@@ -257,10 +271,10 @@ class PostgresKeys:
             await _keep(connection, role_change(name, version, role, by, at=at, keys=ids))
         return ids
 
-    async def _select(self, condition: str, *bound: str) -> list[Key]:
+    async def _select(self, condition: str, *bound: str | int | list[str]) -> list[Key]:
         async with self._database.connection(_UNREADABLE) as connection:
             rows = await connection.fetch(f"{_SELECT} {condition}", *bound)
-        return [_key(row) for row in rows]
+        return await self._rows.read(_key, rows)
 
 
 async def _update(connection: asyncpg.Connection, key: Key) -> Key:
@@ -279,11 +293,6 @@ async def _update(connection: asyncpg.Connection, key: Key) -> Key:
 
 async def _has_role(connection: asyncpg.Connection, name: str) -> bool:
     return bool(await _role_document(connection, name))
-
-
-async def _roles(connection: asyncpg.Connection) -> dict[str, Role]:
-    rows = await connection.fetch("SELECT name, document FROM role WHERE document <> ''")
-    return {row["name"]: read_role(row["name"], row["document"]) for row in rows}
 
 
 async def _role_document(connection: asyncpg.Connection, name: str) -> bytes:
@@ -312,6 +321,11 @@ async def _insert(connection: asyncpg.Connection, key: Key) -> None:
 async def _keep(connection: asyncpg.Connection, change: Change) -> None:
     """Within the transaction that made the change."""
     await connection.execute("INSERT INTO change (document) VALUES ($1)", _ENCODER.encode(change))
+
+
+def _role(row: asyncpg.Record) -> tuple[str, Role | None]:
+    name, document = row["name"], row["document"]
+    return name, read_role(name, document) if document else None
 
 
 def _key(row: asyncpg.Record) -> Key:

@@ -7,12 +7,13 @@ does not wait for other reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 import msgspec
+import orjson
 
 from gateway.errors import Conflict
 from gateway.keys import lifecycle
@@ -23,7 +24,7 @@ from gateway.keys.operator import Operator
 from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import encode_key, encode_role
 from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
-from gateway.store.ports import Noting, RoleCheck, allow_any
+from gateway.store.ports import PART_KEYS, Noting, RoleCheck, allow_any
 from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads
@@ -79,8 +80,24 @@ class SqliteKeys:
         return await _on(self._reading, lambda connection: _get(connection, key_id), _UNREADABLE)
 
     async def all(self) -> list[Key]:
-        keys = await _on(self._reading, lambda connection: _select(connection, ""), _UNREADABLE)
+        keys = [key async for part in self.parts() for key in part]
         return sorted(keys, key=lambda key: (key.created_at, key.id))
+
+    async def parts(self) -> AsyncIterator[list[Key]]:
+        condition, last = "WHERE id > ? ORDER BY id LIMIT ?", ""
+        while part := await self._select(condition, last, PART_KEYS):
+            last = part[-1].id
+            yield part
+
+    async def some(self, key_ids: Sequence[str]) -> list[Key]:
+        condition = "WHERE id IN (SELECT value FROM json_each(?))"
+        return await self._select(condition, orjson.dumps(list(key_ids)).decode())
+
+    async def _select(self, condition: str, *bound: str | int) -> list[Key]:
+        def work(connection: apsw.Connection) -> list[Key]:
+            return _select(connection, condition, *bound)
+
+        return await _on(self._reading, work, _UNREADABLE)
 
     async def ids(self) -> set[str]:
         def work(connection: apsw.Connection) -> set[str]:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import Conflict, GatewayError
+from gateway.keys import lifecycle
 from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.role import Role
@@ -113,6 +114,46 @@ async def test_all_keys_come_oldest_first(keys: KeyStore) -> None:
         await keys.create(key(name, created_at=NOW - age))
     assert [found.id for found in await keys.all()] == ["d", "b", "c", "a"]
     assert await keys.ids() == {"a", "b", "c", "d"}
+
+
+async def test_all_keys_come_in_parts_and_some_by_their_ids(
+    keys: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for adapter in ("sqlite_keys", "postgres_keys"):
+        monkeypatch.setattr(f"gateway.store.{adapter}.PART_KEYS", 2)
+    for name in "dbeac":
+        await keys.create(key(name))
+    parts = [[found.id for found in part] async for part in keys.parts()]
+    assert parts == [["a", "b"], ["c", "d"], ["e"]]
+    found = await keys.some(["e", "x", "a\x00", "b", "b"])
+    assert sorted(one.id for one in found) == ["b", "e"]
+    assert await keys.some([]) == []
+    seen = []
+    async for part in keys.parts():
+        seen += [one.id for one in part]
+        if len(seen) == 2:
+            await keys.create(key("cc"))
+    assert set("abcde") <= set(seen), "whatever is there from begin to end"
+
+
+async def test_many_keys_are_changed_and_read_as_few_are(keys: KeyStore) -> None:
+    """More than is read at once."""
+    names = [f"k{number:03}" for number in range(300)]
+    for name in names:
+        await keys.create(key(name))
+    newest, changed = await keys.changed_since(0)
+    assert (newest, [one.id for one in changed]) == (300, names)
+    ended = await keys.change_many(
+        lambda all_keys: [lifecycle.revoke(one, NOW, "over") for one in all_keys[:5]]
+    )
+    assert len(ended) == 5
+    assert sum(one.revoked_at is not None for one in await keys.all()) == 5
+
+    def fails(all_keys: list[Key]) -> list[Key]:
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await keys.change_many(fails)
 
 
 async def test_a_revocation_stands_with_its_first_reason(keys: KeyStore) -> None:

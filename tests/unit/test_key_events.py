@@ -354,3 +354,20 @@ async def test_the_background_task_writes_changes_and_outlives_an_outage(
     assert one.told == ["key.created"]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_keys_that_could_not_be_read_at_the_start_are_followed_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*_: Any) -> Any:
+        raise Unavailable("busy")
+
+    one = make()
+    await one.store.create(key("a", expires_at=NOW + 7 * DAY + 10))
+    with monkeypatch.context() as outage:
+        outage.setattr(one.store, "_select", busy)
+        with pytest.raises(Unavailable):
+            await one.look()
+    await one.look()
+    await one.look(60)
+    assert "key.expiring" in one.told

@@ -1,0 +1,67 @@
+"""Long lists: made and sent a part at a time, so that neither takes memory or the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from aiohttp import web
+
+from gateway.errors import GatewayError
+from gateway.server.answer import ALWAYS, Answer
+from gateway.server.context import CONTEXT
+from gateway.server.in_flight import Holding
+from gateway.server.problem import STANDING
+
+# What is longer is sent while it is made.
+_PART_BYTES = 128 * 1024
+
+
+async def listing(
+    request: web.Request, member: str, items: AsyncGenerator[bytes], holding: Holding
+) -> web.StreamResponse:
+    """`{"<member>":[..]}` of items in JSON, for a key that has been admitted."""
+    holding.take(_PART_BYTES)
+    async with aclosing(items), aclosing(_parts(member, items)) as parts:
+        return await _sent(request, parts)
+
+
+async def _sent(request: web.Request, parts: AsyncGenerator[bytes]) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    first = await anext(parts)
+    second = await anext(parts, None)
+    await context.authenticator.recheck(request)
+    if second is None:
+        return Answer(first, "application/json")
+    response = web.StreamResponse(headers={**ALWAYS, "Cache-Control": "no-store"})
+    response.content_type = "application/json"
+    if STANDING in request:
+        response.headers.update(request[STANDING].headers())
+    await response.prepare(request)
+    await response.write(first)
+    await response.write(second)
+    try:
+        async for part in parts:
+            # Between two of them the key may have been revoked.
+            await context.authenticator.recheck(request)
+            await response.write(part)
+    except GatewayError as error:
+        # What is out cannot be taken back: the client has to see that it is not whole.
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the list was not ended") from error
+    return response
+
+
+async def _parts(member: str, items: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The whole in parts of about so many bytes; the first one in any case."""
+    part = bytearray(b'{"%b":[' % member.encode())
+    comma = b""
+    async for item in items:
+        part += comma
+        part += item
+        comma = b","
+        if len(part) > _PART_BYTES:
+            yield bytes(part)
+            part.clear()
+    yield bytes(part + b"]}")
