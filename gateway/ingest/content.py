@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 _SORTED = orjson.OPT_SORT_KEYS
-_RECORD = b"record\n"
+# Copies of what was begun cost half as much as beginning.
+_EVENT, _RECORD = hashlib.sha256(), hashlib.sha256(b"record\n")
 
 
 # Called for each number: made in C, where a function here would take ten times as long.
@@ -33,9 +34,13 @@ def canonical_of(decoded: Any) -> bytes:
 
 def content_digest(canonical: bytes) -> bytes:
     """Digest of an event as it was sent."""
-    return hashlib.sha256(canonical).digest()
+    digest = _EVENT.copy()
+    digest.update(canonical)
+    return digest.digest()
 
 
 def record_digest(canonical: bytes) -> bytes:
     """Digest of the record that an event was mapped from: no mapping is part of it."""
-    return hashlib.sha256(_RECORD + canonical).digest()
+    digest = _RECORD.copy()
+    digest.update(canonical)
+    return digest.digest()

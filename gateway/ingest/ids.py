@@ -19,6 +19,6 @@ def new_ids(now: Callable[[], float]) -> Iterator[str]:
 
 def uuid7(milliseconds: int, random: int) -> str:
     """The UUID of a time and 74 random bits."""
-    first, second = milliseconds >> 16 & 0xFFFFFFFF, milliseconds & 0xFFFF
-    third, fourth = 0x7000 | random >> 62, 0x8000 | random >> 48 & 0x3FFF
-    return f"{first:08x}-{second:04x}-{third:04x}-{fourth:04x}-{random & 0xFFFFFFFFFFFF:012x}"
+    high = (milliseconds & 0xFFFFFFFFFFFF) << 16 | 0x7000 | random >> 62
+    text = f"{high << 64 | 0x8 << 60 | random & 0x3FFFFFFFFFFFFFFF:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

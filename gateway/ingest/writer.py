@@ -62,11 +62,14 @@ class Writer:
         Raises `Unavailable` when the queue is full, or as `Log.append` does. A
         request that is cancelled while it waits may still be stored.
         """
-        [appended] = await self.append_together([batch])
-        return appended
+        return (await self._put([batch]))[0]
 
     async def append_together(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
         """The same for several batches, of which either all are stored or none."""
+        return await self._put(batches)
+
+    def _put(self, batches: Sequence[Sequence[Draft]]) -> asyncio.Future[list[Appended]]:
+        """Have them wait to be stored; what came of each, once they are durable."""
         if self._closed:
             raise Unavailable("the gateway is stopping", code="stopping", retry_after=2)
         waiting = _Waiting(batches, asyncio.get_running_loop().create_future())
@@ -85,7 +88,7 @@ class Writer:
         self._events += waiting.events
         self._bytes += waiting.size
         self._work.set()
-        return await waiting.done
+        return waiting.done
 
     async def run(self) -> None:
         """Append what is waiting, until closed and empty."""

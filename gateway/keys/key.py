@@ -64,12 +64,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             return "unreadable"
         if self.revoked_at is not None:
             return "revoked"
-        if now >= self.ends_at:
+        # As `ends_at`, without two calls: each request asks.
+        drains = self.drains_until
+        if now >= self.expires_at or (drains and now >= drains):
             return "expired"
         until = self.suspended_until
         if self.suspended_at is not None and (until is None or now < until):
             return "suspended"
-        return "active" if self.drains_until is None else "draining"
+        return "active" if drains is None else "draining"
 
     def throttled(self, now: float) -> bool:
         """Whether it may do little for the time being."""

@@ -76,11 +76,12 @@ class Entry:
         kept = details and self._add_whose(use)
         if use.end >= 0:
             kept = kept and self._add_range(use)
-        for name, value in (
-            ("parameters", use.parameters), ("about", use.about), ("claimed", use.claimed)
-        ):  # fmt: skip
-            if value:
-                kept = kept and self._keep(name, value)
+        if use.parameters:
+            kept = kept and self._keep("parameters", use.parameters)
+        if use.about:
+            kept = kept and self._keep("about", use.about)
+        if use.claimed:
+            kept = kept and self._keep("claimed", use.claimed)
         for category in use.forbidden:
             kept = kept and self._keep("forbidden", category)
         for selected in use.out_of_scope:

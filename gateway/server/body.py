@@ -53,7 +53,7 @@ async def read_body(
     take = _nothing if holding is None else holding.take
     if request.content.is_eof():
         # It came with the head of the request: nothing has to be waited for.
-        whole = await request.content.read()
+        whole = request.content.read_nowait()
         if len(whole) > most:
             raise _too_large(most)
         take(len(whole))

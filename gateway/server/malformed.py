@@ -26,6 +26,7 @@ from gateway.errors import GatewayError, InvalidRequest
 from gateway.server.answer import ALWAYS
 from gateway.server.connections import RESERVE_SECONDS, Connections
 from gateway.server.problem import MALFORMED, from_aiohttp, problem
+from gateway.server.routing import Routes
 from gateway.server.takeover import TakenOver
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
@@ -58,7 +59,7 @@ class Runner(web.AppRunner):
         made = await super()._make_server()
         return _Server(
             self._connections,
-            made.request_handler,
+            Routes(self.app).handle,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,

@@ -21,7 +21,7 @@ class Throttle:
 
     def check(self, key: Key) -> None:
         """Raise `TooManyRequests` if the key is throttled and has had its requests."""
-        if not key.throttled(self._clock.now()):
+        if key.throttled_until is None or not key.throttled(self._clock.now()):
             if self._standings:
                 self._standings.pop(key.id, None)
             return

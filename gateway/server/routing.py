@@ -1,0 +1,45 @@
+"""From a request to its handler, with what aiohttp makes anew for each request made once.
+
+For a path without parameters that is the route, what was matched and the chain of middlewares.
+Whatever else there is goes aiohttp's own way.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from gateway.server.problem import Handler
+
+_Known = tuple[web.UrlMappingMatchInfo, Handler]
+
+
+class Routes:
+    """The routes of an application that is frozen."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._app = app
+        self._known: dict[tuple[str, str], _Known] = {
+            (route.method, resource.canonical): self._prepared(route)
+            for resource in app.router.resources()
+            if isinstance(resource, web.PlainResource)
+            for route in resource
+        }
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """What `Application._handle` does."""
+        known = self._known.get((request.method, request.rel_url.path_safe))
+        if known is None or "Expect" in request.headers:
+            return await self._app._handle(request)
+        request._match_info, handler = known
+        return await handler(request)
+
+    def _prepared(self, route: web.AbstractRoute) -> _Known:
+        match = web.UrlMappingMatchInfo({}, route)
+        match.add_app(self._app)
+        match.freeze()
+        handler = route.handler
+        for middleware in reversed(self._app.middlewares):
+            handler = partial(middleware, handler=handler)
+        return match, handler
