@@ -25,13 +25,12 @@ def tail(world: World) -> Tail:
 async def test_events_that_nobody_live_waits_for_wake_nobody(world: World, tail: Tail) -> None:
     world.start()
     await world.seconds(0.5)
-    asleep = tail._grown._beat
-    assert asleep is not None
+    [asleep] = tail._grown._waiting
     await world.append("a")
     assert world.hub.position == world.log.head == 1
     await world.seconds(0.1)
-    assert tail._grown._beat is asleep
-    assert not asleep.is_set()
+    assert list(tail._grown._waiting) == [asleep]
+    assert not asleep.done()
     # Whoever comes then gets what comes next, and nothing of before.
     peer = await world.open("k")
     await world.append("b")
