@@ -115,8 +115,14 @@ class Grant(
 
     def defects(self) -> tuple[tuple[Problem, str], ...]:
         """What is wrong with it, and how it is read therefore: nothing, but for one that was
-        stored before that was refused (`gateway.keys.stored_grant`)."""
-        return ()
+        stored before that was refused (`gateway.keys.stored_grant`), or whose time zone is not
+        known here."""
+        when = self.when
+        if when is None or when.hours is None or zone_of(when.tz) is not None:
+            return ()
+        reason = f"there is no time zone {when.tz!r} here; write it like Europe/Paris"
+        means = "it denies at any hour" if self.effect == "deny" else "it allows nothing"
+        return ((Problem("when.tz", reason), means),)
 
     def scope(self) -> Scope:
         """The part of the log it speaks of."""

@@ -45,7 +45,7 @@ class StoredGrant(Grant, frozen=True, kw_only=True):
         return msgspec.json.decode(self.original)
 
     def defects(self) -> tuple[tuple[Problem, str], ...]:
-        return tuple((problem, self.means) for problem in self.wrong)
+        return (*((problem, self.means) for problem in self.wrong), *super().defects())
 
 
 def decode_key(document: bytes, digest: bytes, revision: int) -> Key:

@@ -100,3 +100,15 @@ def test_zones_are_those_of_the_package_whatever_the_machine_has(tmp_path: Path)
         assert WINTER.astimezone(zone).utcoffset() == timedelta(hours=1)
     finally:
         zoneinfo.reset_tzpath()
+
+
+@pytest.mark.parametrize(
+    ("effect", "means"), [("allow", "it allows nothing"), ("deny", "it denies at any hour")]
+)
+def test_a_stored_zone_that_is_not_known_is_named_with_what_it_means(
+    effect: str, means: str
+) -> None:
+    [(problem, said)] = stored("localtime", effect=effect).defects()
+    assert (problem.path, said) == ("when.tz", means)
+    assert "there is no time zone 'localtime' here" in problem.reason
+    assert stored("Europe/Paris", effect=effect).defects() == ()
