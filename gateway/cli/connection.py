@@ -8,8 +8,10 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized
+from gateway.settings.kinds import masked
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+_MOST_KEY_BYTES = 4096
 KEY_VARIABLE = "AUDIT_GATEWAY_KEY"
 
 
@@ -17,9 +19,15 @@ def read_key(key_file: Path | None) -> str:
     """The key from the file, else from the environment. Never from a flag: flags can be seen."""
     if key_file is not None:
         try:
-            key, origin = key_file.read_text("utf-8-sig").strip(), str(key_file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"the key file {key_file} cannot be read: {error}") from None
+            # What is no key, such as a device, may have no end.
+            with key_file.open("rb") as file:
+                key, origin = file.read(_MOST_KEY_BYTES).decode("utf-8-sig").strip(), str(key_file)
+        except OSError as error:
+            raise InvalidRequest(
+                f"the key file {key_file} cannot be read: {error.strerror}"
+            ) from None
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"the key file {key_file} holds no key: it is no text") from None
     else:
         key, origin = os.environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
     if not key:
@@ -31,13 +39,15 @@ def read_key(key_file: Path | None) -> str:
 
 def split_url(url: str) -> SplitResult:
     """The parts of a gateway's address, checked."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise InvalidRequest(f"not the address of a gateway: {url!r}; write it like {DEFAULT_URL}")
+        raise InvalidRequest(
+            f"not the address of a gateway: {masked(url)!r}; write it like {DEFAULT_URL}"
+        )
     if parts.username is not None or parts.password is not None:
         raise InvalidRequest("the address must not hold credentials; the key is sent as a header")
     if parts.query or parts.fragment:

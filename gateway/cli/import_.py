@@ -15,6 +15,7 @@ import click
 
 from gateway.cli.connection import DEFAULT_URL, read_key
 from gateway.cli.event_text import printable
+from gateway.cli.options import Folder
 from gateway.cli.terminal import say
 from gateway.errors import GatewayError, InvalidRequest
 
@@ -57,7 +58,7 @@ Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(),
     help="Write into this data folder instead; no gateway may be running on it.",
 )
 @click.option("--tenant", help="Tenant of events that name none.  [default: default]")
@@ -138,7 +139,9 @@ def make_sink(
         return FolderSink(data, mapped=mapped)
     from gateway.cli.http_sink import HttpSink
 
-    return HttpSink(url or DEFAULT_URL, read_key(key_file), notice=notice, mapped=mapped)
+    return HttpSink(
+        DEFAULT_URL if url is None else url, read_key(key_file), notice=notice, mapped=mapped
+    )
 
 
 def _run(importer: Importer, files: tuple[str, ...]) -> None:

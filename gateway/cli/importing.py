@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,15 +71,23 @@ class RefusedFiles:
         target = self._single or refused_path(file)
         try:
             if target not in self._open:
-                # Audit records are nobody else's business.
-                descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                self._open[target] = os.fdopen(descriptor, "wb")
+                self._open[target] = self._begin(target)
             self._open[target].write(msgspec.json.encode(line) + b"\n")
         except OSError as error:
             raise InvalidRequest(
                 f"refused records cannot be written to {target}: {error.strerror}; "
                 "name another file with --refused FILE"
             ) from None
+
+    def _begin(self, target: Path) -> io.BufferedWriter:
+        """A file that nobody else can read: these are audit records. A name of ours may stand in a
+        folder of others: no link of theirs is followed."""
+        follow = 0 if self._single is not None else os.O_NOFOLLOW
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | follow, 0o600)
+        file = os.fdopen(descriptor, "wb")
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
+        return file
 
     def __enter__(self) -> RefusedFiles:
         return self

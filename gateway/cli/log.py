@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.options import config_option, data_option
+from gateway.cli.options import Folder, config_option, data_option
 from gateway.cli.terminal import say
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.settings.kinds import SQLITE
@@ -34,7 +34,7 @@ def log() -> None:
 @log.command(epilog=_EXAMPLES)
 @config_option
 @data_option
-@click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("target", metavar="FOLDER", type=Folder())
 def backup(config_file: Path | None, data: str | None, target: Path) -> None:
     """Copy an embedded log, its keys and its secrets into a new FOLDER.
 

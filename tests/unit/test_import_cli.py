@@ -236,6 +236,42 @@ def test_without_a_usable_key_nothing_is_sent(
     assert server.paths == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--url", ""), "not the address of a gateway: ''"),
+        (("--url", "http://[::1"), "not the address of a gateway"),
+        (("--url", "ftp://me:s3cret@host"), "not the address of a gateway: 'ftp://me:***@host'"),
+        (("--data", ""), "it is empty; name a folder"),
+        (("--key-file", "/dev/zero"), "is not a key"),
+    ],
+)
+def test_arguments_that_came_out_empty_or_odd_name_nothing(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "in.ndjson").write_bytes(b"{}")
+    status, errors = run(*arguments, "in.ndjson")
+    assert (status, "s3cret" in errors) == (2, False)
+    assert said in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["in.ndjson"]
+
+
+def test_refused_records_are_private_and_follow_no_link(
+    run: Run, server: IngestServer, tmp_path: Path
+) -> None:
+    (tmp_path / "in.ndjson").write_bytes(b"no json")
+    refused = tmp_path / "in.ndjson.refused.ndjson"
+    refused.write_text("of an earlier version")
+    refused.chmod(0o644)
+    assert run("--url", server.url, "in.ndjson")[0] == 1
+    assert stat.S_IMODE(refused.stat().st_mode) == 0o600
+    refused.unlink()
+    refused.symlink_to(tmp_path / "elsewhere")
+    status, errors = run("--url", server.url, "in.ndjson")
+    assert (status, (tmp_path / "elsewhere").exists()) == (2, False)
+    assert "cannot be written" in errors
+
+
 def test_a_folder_takes_records_without_a_gateway(run: Run, tmp_path: Path) -> None:
     code, said = run("--data", "log", "--format", "okta", SAMPLES / "okta.json")
     assert code == 0, said
