@@ -72,6 +72,24 @@ def truncated(item: bytes) -> bytes:
     return _ENCODE({**event, "data": {**data, _MARK: mark}})
 
 
+def pruned(text: bytes, depth: int = MAX_DEPTH) -> bytes:
+    """The JSON text with null for whatever is nested deeper: for decoders that go no further. A
+    text that is no JSON stays none."""
+    parts: list[bytes] = []
+    level = kept = 0
+    for start, _ in _tokens(text):
+        first = text[start]
+        if first in b"{[":
+            level += 1
+            if level == depth + 1:
+                parts += [text[kept:start], b"null"]
+        elif first in b"}]":
+            level -= 1
+            if level == depth:
+                kept = start + 1
+    return b"".join([*parts, text[kept:]]) if parts else text
+
+
 def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
     """The members of `data` that stay; the paths of the others go into `cut`."""
     kept: dict[str, msgspec.Raw] = {}

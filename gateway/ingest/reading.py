@@ -20,6 +20,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.errors import InvalidRequest
+from gateway.ingest.marked import members_of, pruned
+from gateway.ingest.split import pieces_of
+
 # A document or a line. CloudTrail's documents hold 50 MB at most.
 MAX_UNIT_BYTES = 256 * 1024 * 1024
 _SHOWN_OF_A_LONG_LINE = 1024
@@ -122,6 +126,9 @@ def _values(text: bytes) -> tuple[list[bytes], str | None, bytes]:
     """
     try:
         _any_value.decode(text)
+    except RecursionError:
+        # Whether it is one value shows when it is read.
+        return [text], None, b""
     except _JSON_ERRORS as error:
         reason = f"not valid JSON: {error}"
     else:
@@ -174,14 +181,38 @@ def _wrapped(value: bytes) -> list[bytes] | None:
                 outer = _list.decode(outer["items"])
             else:
                 return None
+    except RecursionError:
+        return _wrapped_deep(value.strip())
     except _JSON_ERRORS:
         return None
     return [bytes(item) for item in outer]
 
 
+def _wrapped_deep(value: bytes) -> list[bytes] | None:
+    """The same of a document that is nested deeper than decoders go: one record of many may be."""
+    if value[:1] == b"{":
+        members = {name: text for name, text, _ in members_of(value)}
+        events = members.get("kind", b"").endswith(b'EventList"')
+        value = members.get("Records", members.get("items", b"") if events else b"")
+    if value[:1] != b"[":
+        return None
+    try:
+        pieces = pieces_of(value, lines=False, most=len(value), loosely=True)
+        return [item for piece in pieces for item in piece]
+    except InvalidRequest:
+        return None
+
+
+def _members(raw: bytes) -> Any:
+    try:
+        return _deep.decode(raw)
+    except RecursionError:
+        return _deep.decode(pruned(raw))
+
+
 def _record(line: int, item: int | None, raw: bytes) -> Record | Unreadable:
     try:
-        members = _deep.decode(raw)
+        members = _members(raw)
     except UnicodeDecodeError as error:
         return Unreadable(line, item, raw, f"not valid UTF-8 at byte {error.start}")
     except _JSON_ERRORS as error:

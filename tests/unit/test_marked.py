@@ -16,7 +16,14 @@ from gateway.cli.folder_sink import FolderSink
 from gateway.event import MAX_EVENT_BYTES
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.mapping.lines import EventLines
-from gateway.ingest.marked import decode_leniently, fitting, members_of, rejected_event, tenant_of
+from gateway.ingest.marked import (
+    decode_leniently,
+    fitting,
+    members_of,
+    pruned,
+    rejected_event,
+    tenant_of,
+)
 
 HEAD = b'{"id":"e","category":"auth","action":"a","actor":{"id":"u"},"outcome":"denied"'
 
@@ -141,3 +148,15 @@ def test_an_import_keeps_records_that_are_too_deep_or_too_large(tmp_path: Path) 
     assert (members["actor"]["name"], members["outcome"]) == ("u", "success")
     assert members["data"]["objectRef"]["name"] == "p"
     assert members["data"]["truncated"]["cut"] == ["data.requestObject", "data.responseObject"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_what_is_deeper_is_null_and_all_else_stays(depth: int) -> None:
+    text = b'{"a":[{"b":"]}"},"[",{"c":[1,[2]]}],"d":{"e":{}}}'
+    expected = {
+        1: {"a": None, "d": None},
+        2: {"a": [None, "[", None], "d": {"e": None}},
+        3: {"a": [{"b": "]}"}, "[", {"c": None}], "d": {"e": {}}},
+    }
+    assert json.loads(pruned(text, depth)) == expected[depth]
+    assert pruned(text, 5) == text

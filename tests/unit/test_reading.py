@@ -179,3 +179,29 @@ def test_ndjson_is_read_while_it_comes_and_never_held_whole() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' * depth + b"1" + b"}" * depth
+
+
+@pytest.mark.parametrize("depth", [900, 1_500, 5_000, 50_000])
+@pytest.mark.parametrize(
+    "form",
+    [b'%s\n{"n":1}\n', b'[%s,\n{"n":1}]', b'{"Records":[%s,{"n":1}]}',
+     b'{\n"kind":"EventList",\n"apiVersion":"audit.k8s.io/v1",\n"items":[%s,{"n":1}]}'],
+)  # fmt: skip
+def test_a_record_nested_deeper_than_decoders_go_is_read_as_far_as_they_do(
+    form: bytes, depth: int
+) -> None:
+    deep = b'{"who":"bob","what":%s,"when":[1]}' % nested(depth)
+    first, second = read(form % deep)
+    assert isinstance(first, Record)
+    assert (first.members["who"], first.members["when"], first.raw) == ("bob", [1], deep)
+    assert isinstance(second, Record)
+    assert second.members == ONE
+
+
+def test_what_is_deep_and_no_json_is_no_record() -> None:
+    for content in (b"[" * 50_000, b'{"a":' * 50_000, b'{"x":%s,}' % nested(5_000)):
+        assert [type(one) for one in read(content)] == [Unreadable]
