@@ -31,7 +31,7 @@ from gateway.server.position import find_begin
 from gateway.server.problem import key_in_url
 from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
-from gateway.store.ports import Overtaken
+from gateway.store.ports import FOUND_EVENTS, Overtaken
 
 _READ_EVENTS = 1000
 # A page of large events ends before its limit, because it is held in memory.
@@ -40,6 +40,8 @@ _LEAST_PAGE_BYTES = 4096
 # Of smaller ones little is gained; larger ones than the latter are compressed by a thread.
 _WORTH_COMPRESSING = 1024
 _COMPRESS_AT_ONCE = 32 * 1024
+# So many tenants that have an event of one id are named.
+_MOST_TENANTS = 100
 # A page that finds little stops looking after so many seconds; its cursor has moved.
 _SCAN_SECONDS = 2.0
 
@@ -114,25 +116,42 @@ async def by_id(request: web.Request) -> Answer:
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
     lens = view.lens(await find_floors(context.log, view, context.clock.now()))
-    there = await context.log.find(event_id, tenant)
-    found = [seen for event in there if (seen := lens(event)) is not None]
+    found: Event | None = None
+    tenants: list[str] = []
+    hidden_categories: set[str] = set()
+    hidden_tenants = {tenant} if tenant else set()
+    after: int | None = 0
+    while after is not None and len(tenants) < _MOST_TENANTS:
+        there = await context.log.find(event_id, tenant, after)
+        for event in there:
+            seen = lens(event)
+            if seen is None:
+                if len(hidden_tenants) < _MOST_TENANTS:
+                    hidden_categories.add(event.category)
+                    hidden_tenants.add(event.tenant)
+            else:
+                found = found or seen
+                tenants.append(event.tenant)
+        after = there[-1].offset if len(there) == FOUND_EVENTS else None
+        if after is not None:
+            await context.work.turn(key.id)
     use = request[USE]
-    if not found:
-        tenants = {event.tenant for event in there} | ({tenant} if tenant else set())
-        note_out_of_reach(use, view, {event.category for event in there}, sorted(tenants))
+    if found is None:
+        note_out_of_reach(use, view, hidden_categories, sorted(hidden_tenants))
         if looks_like_token(event_id):
             raise key_in_url()
         raise NotFound("no event with this id that this key may see")
-    if len(found) > 1:
+    if len(tenants) > 1:
         raise Conflict(
             "several tenants have an event with this id; add tenant=",
             code="ambiguous_id",
-            tenants=sorted(event.tenant for event in found),
+            tenants=sorted(tenants),
         )
     await context.authenticator.recheck(request)
-    allowed.fitting(found, 0)
-    use.action, use.events, use.about = READ, 1, f"event:{found[0].tenant}/{event_id}"
-    return Answer(found[0].json, "application/json")
+    context.in_flight.of(request, key.id).take(len(found.json))
+    allowed.fitting([found], 0)
+    use.action, use.events, use.about = READ, 1, f"event:{found.tenant}/{event_id}"
+    return Answer(found.json, "application/json")
 
 
 async def _collect(

@@ -13,7 +13,7 @@ from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.match.scope import Test, all_of, any_of
 from gateway.store.identity import KeyedValues, other_id
-from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
+from gateway.store.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
 
 # One read holds the event loop up for no more than this.
 _SCAN = 10_000
@@ -99,13 +99,12 @@ class MemoryLog:
         page = self._scan(after, until, limit, narrowing)
         return Lines.of([event.json for event in page.events], page.reached)
 
-    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+    async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         places = self._standing.get(event_id, {})
-        return [
-            self._events[place - self._floor - 1]
-            for owner, place in places.items()
-            if tenant in (None, owner)
-        ]
+        found = sorted(
+            place for owner, place in places.items() if tenant in (None, owner) and place > after
+        )
+        return [self._events[place - self._floor - 1] for place in found[:FOUND_EVENTS]]
 
     async def last_before(self, micros: int) -> int:
         return self._floor + bisect_left(self._kept, micros, key=attrgetter("recorded_at"))

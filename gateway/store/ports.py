@@ -159,8 +159,9 @@ class Log(Protocol):
         per event: nobody checks it again. Only where `gives_lines` says so.
         """
 
-    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
-        """The retained events that stand under that id: at most one per tenant."""
+    async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
+        """The retained events behind `after` that stand under that id, at most one per tenant: the
+        first FOUND_EVENTS of them."""
 
     async def last_before(self, micros: int) -> int:
         """The newest offset recorded before that time (microseconds since 1970);
@@ -218,6 +219,8 @@ class Followed(Protocol):
 Noting = Callable[[bytes | None], bytes | None]
 
 
+# So many events of one id are found at a time: there may be one in each of very many tenants.
+FOUND_EVENTS = 16
 # So many keys are read at a time where all of them are.
 PART_KEYS = 250
 

@@ -23,7 +23,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.store.identity import KeyedValues, near
 from gateway.store.narrow import exact_sql, narrow_sql
-from gateway.store.ports import Appended, Lines, Narrowing, Overtaken, Page
+from gateway.store.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
 from gateway.store.postgres_places import FIND, PLACES, asked_places, found_places
 from gateway.store.postgres_rows import (
@@ -194,12 +194,12 @@ class PostgresLog:
         rows, reached = await self._page(JSON_COLUMNS, after, until, limit, condition, bound)
         return Lines.of(lines_of(rows, self._json_head), reached)
 
-    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+    async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         self._sequencer.check()
         async with self._reads.connection("the log cannot be read") as connection:
             rows = await connection.fetch(
                 FIND, near(event_id), *self.values.range_of_id(event_id), storable(event_id),
-                None if tenant is None else storable(tenant), self.head,
+                None if tenant is None else storable(tenant), after, self.head, FOUND_EVENTS,
             )  # fmt: skip
         return events_of(rows, self._json_head)
 

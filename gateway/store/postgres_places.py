@@ -22,7 +22,8 @@ SELECT place."offset", sequenced.recorded_at, it.*
     SELECT {EVENT_COLUMNS} FROM event
      WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq AND event.id = $4
   ) AS it
- WHERE ($5::text IS NULL OR it.tenant = $5) AND place."offset" <= $6
+ WHERE ($5::text IS NULL OR it.tenant = $5) AND place."offset" > $6 AND place."offset" <= $7
+ ORDER BY place."offset" LIMIT $8
 """
 
 # Where events stand: by keyed values and, of those from before, by ids and tenants. With the

@@ -71,9 +71,9 @@ class SqliteFollower(SqliteReader):
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
         return await self._link.trim(before_micros, max_bytes)
 
-    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
+    async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         await self._look()
-        return await super().find(event_id, tenant)
+        return await super().find(event_id, tenant, after)
 
     async def catch_up(self) -> None:
         await self._look()

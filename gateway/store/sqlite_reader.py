@@ -20,13 +20,13 @@ from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.store.identity import KeyedValues, near
 from gateway.store.narrow import Bound, exact_sql, narrow_sql
-from gateway.store.ports import Lines, Narrowing, Overtaken, Page
+from gateway.store.ports import FOUND_EVENTS, Lines, Narrowing, Overtaken, Page
 from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, unavailable
 from gateway.store.sqlite_batch import (
     COLUMNS,
     FIND,
-    FIND_OLD,
+    FIND_ALSO_OLD,
     SIZES,
     event_of,
     events_of,
@@ -146,14 +146,13 @@ class SqliteReader:
         )
         return Lines(text or b"", count, last if count == rows else until)
 
-    async def find(self, event_id: str, tenant: str | None) -> list[Event]:
-        bound = (near(event_id), *self._values.range_of_id(event_id), event_id)
+    async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
+        bound = (
+            near(event_id), *self._values.range_of_id(event_id), event_id, tenant, after,
+            self._head, FOUND_EVENTS,
+        )  # fmt: skip
         rows = await self._read(self._large, lambda connection: self._find(connection, bound))
-        return [
-            event_of(row, self._json_head)
-            for row in rows
-            if row[0] <= self._head and tenant in (None, row[1])
-        ]
+        return [event_of(row, self._json_head) for row in rows]
 
     async def last_before(self, micros: int) -> int:
         # What is written but not yet announced is not there yet.
@@ -238,12 +237,14 @@ class SqliteReader:
             return 1
         return max(1, min(PAGE_BYTES * count // total, _MOST_BYTES // largest))
 
-    def _find(self, connection: apsw.Connection, bound: tuple[int | bytes | str, ...]) -> list[Any]:
+    def _find(
+        self, connection: apsw.Connection, bound: tuple[int | bytes | str | None, ...]
+    ) -> list[Any]:
         if not self._has_text_index:
             return connection.execute(FIND, bound).fetchall()
         with connection:
             has_index = bool(connection.execute(HAS_TEXT_INDEX).fetchone())
-            rows = connection.execute(FIND + FIND_OLD if has_index else FIND, bound).fetchall()
+            rows = connection.execute(FIND_ALSO_OLD if has_index else FIND, bound).fetchall()
         self._has_text_index = has_index
         return rows
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.match.scope import EVERYTHING, Scope, all_of, any_of
-from gateway.store.ports import Log, Narrowing, Overtaken, Page
+from gateway.store.ports import FOUND_EVENTS, Log, Narrowing, Overtaken, Page
 from tests.examples import examples
 
 if TYPE_CHECKING:
@@ -264,6 +264,21 @@ async def test_an_event_is_found_by_id_and_tenant(log: Log, draft: MakeDraft) ->
     assert await log.find("z", None) == []
     assert await log.find("", None) == []
     assert [event.offset for event in await log.find("y", "default")] == [3]
+
+
+async def test_events_of_one_id_in_very_many_tenants_are_found_some_at_a_time(
+    log: Log, draft: MakeDraft
+) -> None:
+    count = 2 * FOUND_EVENTS + 3
+    await log.append([[draft(id="x", tenant=f"t{n % count}") for n in range(count)]])
+    found: list[int] = []
+    while part := await log.find("x", None, found[-1] if found else 0):
+        assert len(part) <= FOUND_EVENTS
+        found += [event.offset for event in part]
+    assert found == list(range(1, count + 1))
+    [last] = await log.find("x", f"t{count - 1}")
+    assert last.offset == count
+    assert await log.find("x", "t0", 1) == []
 
 
 @settings(max_examples=examples(25), suppress_health_check=FRESH_LOG)

@@ -53,6 +53,32 @@ async def test_an_id_that_only_one_visible_tenant_has_is_not_ambiguous(gateway: 
     assert problem["tenants"] == ["b", "c"]
 
 
+async def test_an_id_that_very_many_tenants_have_is_looked_for_in_parts(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that may be seen is the last of them, and none is read that is not needed."""
+    await gateway.send(*(event(id="x", tenant=f"t{number:03}") for number in range(150)))
+    key = await gateway.reader_key(tenants=["t149"])
+    read = 0
+    find = gateway.context.log.find
+
+    async def found(*arguments: Any) -> Any:
+        nonlocal read
+        part = await find(*arguments)
+        read = max(read, len(part))
+        return part
+
+    monkeypatch.setattr(gateway.context.log, "find", found)
+    assert (await by_id(gateway, "x", key)).json()["tenant"] == "t149"
+    assert read <= 16
+    named = (await by_id(gateway, "x")).problem(409, "ambiguous_id")["tenants"]
+    assert named[:3] == ["t000", "t001", "t002"]
+    assert 100 <= len(named) < 150
+    nobody = await gateway.reader_key(tenants=["t999"])
+    (await by_id(gateway, "x", nobody)).problem(404, "not_found")
+    assert gateway.context.in_flight.held == 0
+
+
 async def test_what_the_key_may_not_see_looks_as_if_it_did_not_exist(gateway: Gateway) -> None:
     await gateway.send(
         event(id="tenant", tenant="other"),
