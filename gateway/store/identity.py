@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b32encode
+from collections.abc import Sequence
+
+from gateway.event import Draft
 
 _BYTES = 16
 _MOST_TENANTS = 10_000
@@ -34,6 +37,37 @@ class KeyedValues:
         keyed.update(event_id.encode())
         mixed = int.from_bytes(keyed.digest(), "big") ^ self._tenant(tenant)
         return mixed.to_bytes(_BYTES, "big")
+
+    def keys(self, drafts: Sequence[Draft]) -> list[bytes]:
+        """The `key` of each, quicker than one by one."""
+        empty, tenant = self._of_id.copy, self._tenant
+        digests, tenants = [], []
+        for draft in drafts:
+            keyed = empty()
+            keyed.update(draft.id.encode())
+            digests.append(keyed.digest())
+            tenants.append(tenant(draft.tenant))
+        if len(set(tenants)) == 1:
+            of_tenants = tenants[0].to_bytes(_BYTES, "big") * len(tenants)
+        else:
+            of_tenants = b"".join([one.to_bytes(_BYTES, "big") for one in tenants])
+        whole = int.from_bytes(b"".join(digests), "big") ^ int.from_bytes(of_tenants, "big")
+        mixed = whole.to_bytes(len(of_tenants), "big")
+        return [mixed[at : at + _BYTES] for at in range(0, len(mixed), _BYTES)]
+
+    def contents(self, drafts: Sequence[Draft]) -> list[bytes | None]:
+        """The `content` of each."""
+        empty = self._of_content.copy
+        values: list[bytes | None] = []
+        for draft in drafts:
+            digest = draft.content
+            if not digest:
+                values.append(None)
+                continue
+            keyed = empty()
+            keyed.update(digest)
+            values.append(keyed.digest())
+        return values
 
     def range_of_id(self, event_id: str) -> tuple[bytes, bytes]:
         """The least and the greatest value that an id has in any tenant."""

@@ -34,7 +34,7 @@ from gateway.store.postgres_rows import (
     events_of,
     lines_of,
     page_sql,
-    row_of,
+    rows_of,
 )
 from gateway.store.postgres_sequencer import Sequencer, Step
 from gateway.tasks import PLAIN, Tasks, stop
@@ -150,7 +150,7 @@ class PostgresLog:
         batch = secrets.randbits(62) + 1
         now, head = self._micros(), self.head
         async with self._arriving:
-            await self._arrive([row_of(draft, self.values, batch, now) for draft in drafts])
+            await self._arrive(rows_of(drafts, self.values, batch, now))
         try:
             step = await self._placed(batch, len(drafts))
             if step is None:

@@ -61,8 +61,8 @@ def asked_places(drafts: Sequence[Draft], values: KeyedValues) -> tuple[list[Any
     """What `PLACES` is bound by."""
     return (
         [near(draft.id) for draft in drafts],
-        [values.key(draft.tenant, draft.id) for draft in drafts],
-        [values.content(draft.content) for draft in drafts],
+        values.keys(drafts),
+        values.contents(drafts),
         [draft.id for draft in drafts],
         [draft.tenant for draft in drafts],
     )

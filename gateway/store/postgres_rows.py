@@ -54,11 +54,22 @@ def row_of(
     draft: Draft, values: KeyedValues, batch: int, now: int, row_id: str | None = None
 ) -> tuple[Any, ...]:
     """The columns `ARRIVING`."""
-    return (
-        batch, now, draft.severity, draft.has_time, draft.id, draft.tenant, draft.category,
-        draft.action, draft.outcome, storable(draft.actor), draft.resources, draft.tail, row_id,
-        near(draft.id), values.key(draft.tenant, draft.id), values.content(draft.content),
-    )  # fmt: skip
+    return rows_of([draft], values, batch, now, row_id)[0]
+
+
+def rows_of(
+    drafts: Sequence[Draft], values: KeyedValues, batch: int, now: int, row_id: str | None = None
+) -> list[tuple[Any, ...]]:
+    """The columns `ARRIVING` of each."""
+    keyed = zip(drafts, values.keys(drafts), values.contents(drafts), strict=True)
+    return [
+        (
+            batch, now, draft.severity, draft.has_time, draft.id, draft.tenant, draft.category,
+            draft.action, draft.outcome, storable(draft.actor), draft.resources, draft.tail,
+            row_id, near(draft.id), key, content,
+        )
+        for draft, key, content in keyed
+    ]  # fmt: skip
 
 
 def events_of(rows: Sequence[Any], head: bytes) -> list[Event]:

@@ -11,11 +11,11 @@ import orjson
 from gateway.event import Draft
 from gateway.store.identity import KeyedValues, near, other_id
 
-# ?1 `near` of each as a JSON array, ?2 key and content of each in one blob, ?3 the head.
+# ?1 `near` of each as a JSON array, ?2 and ?3 the keys and contents in one blob each, ?4 the head.
 _INSERT = """
 INSERT INTO dedup
-SELECT value, substr(?2, key * 32 + 1, 16), ?3 + key + 1,
-       nullif(substr(?2, key * 32 + 17, 16), zeroblob(16))
+SELECT value, substr(?2, key * 16 + 1, 16), ?4 + key + 1,
+       nullif(substr(?3, key * 16 + 1, 16), zeroblob(16))
 FROM json_each(?1)
 """
 _INSERT_ONE = "INSERT INTO dedup VALUES (?, ?, ?, ?)"
@@ -33,7 +33,7 @@ UNION ALL SELECT 1 FROM renamed WHERE id = ?3 AND tenant = ?4 LIMIT 1
 _ANY_RENAMED = """
 SELECT 1 FROM json_each(?1) AS it
  WHERE EXISTS (SELECT 1 FROM renamed WHERE near = it.value
-                                       AND renamed.key = substr(?2, it.key * 32 + 1, 16))
+                                       AND renamed.key = substr(?2, it.key * 16 + 1, 16))
     OR EXISTS (SELECT 1 FROM renamed WHERE id = json_extract(?3, '$[' || it.key || ']'))
  LIMIT 1
 """
@@ -81,18 +81,15 @@ class Dedup:
         if len(drafts) == 1:
             return self._add_one(drafts[0], head + 1)
         nears = orjson.dumps([near(draft.id) for draft in drafts]).decode()
-        packed = []
-        for draft in drafts:
-            packed.append(self._values.key(draft.tenant, draft.id))
-            packed.append(self._values.content(draft.content) or _NO_CONTENT)
-        values = b"".join(packed)
+        keys = b"".join(self._values.keys(drafts))
         execute = self._connection.execute
         if self._has_renamed:
             ids = orjson.dumps([draft.id for draft in drafts]).decode()
-            if execute(_ANY_RENAMED, (nears, values, ids)).fetchone():
+            if execute(_ANY_RENAMED, (nears, keys, ids)).fetchone():
                 return False
+        contents = b"".join([one or _NO_CONTENT for one in self._values.contents(drafts)])
         try:
-            execute(_INSERT, (nears, values, head))
+            execute(_INSERT, (nears, keys, contents, head))
         except apsw.ConstraintError:
             # SQLite has taken back the whole statement, and nothing but it.
             return False
