@@ -22,7 +22,7 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.ingest.marked import members_of, pruned
-from gateway.ingest.split import pieces_of
+from gateway.ingest.split import is_whole, pieces_of
 
 # A document or a line. CloudTrail's documents hold 50 MB at most.
 MAX_UNIT_BYTES = 256 * 1024 * 1024
@@ -127,8 +127,9 @@ def _values(text: bytes) -> tuple[list[bytes], str | None, bytes]:
     try:
         _any_value.decode(text)
     except RecursionError:
-        # Whether it is one value shows when it is read.
-        return [text], None, b""
+        if is_whole(text):
+            return [text], None, b""
+        return [], "not valid JSON, and nested deeper than can be said of it", text
     except _JSON_ERRORS as error:
         reason = f"not valid JSON: {error}"
     else:

@@ -175,6 +175,16 @@ def _loose_items(body: bytes, at: int, made: int) -> Generator[list[bytes], None
     return at, made
 
 
+def is_whole(text: bytes) -> bool:
+    """Whether brackets and quotes say that this is one item, and nothing behind it."""
+    ending = _end_of_item(text + b",", 0)
+    while True:
+        try:
+            next(ending)
+        except StopIteration as done:
+            return bool(done.value == len(text))
+
+
 def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
     """Where the comma or the bracket behind an item is; -1 if there is none."""
     depth, quoted, looks = 0, False, 0
