@@ -128,14 +128,16 @@ async def test_event_source_cut_before_its_first_event_misses_none(
 ) -> None:
     opening = Fault("half-close", b"\n\n", hold=True)
     async with make_scene(opening) as scene, page_of(scene, tmp_path, adds_key=True) as page:
-        receiving = asyncio.create_task(
-            page.evaluate(script(_EVENT_SOURCE, PATH="/v1/stream?from=now"))
-        )
-        await scene.proxy.faults_struck(1)
-        scene.send_hostile()
-        scene.proxy.let_in()
-        await scene.send_live(after_connections=2)
-        scene.assert_exactly_once(await receiving)
+        # A page that fails ends the waits.
+        async with asyncio.TaskGroup() as group:
+            receiving = group.create_task(
+                page.evaluate(script(_EVENT_SOURCE, PATH="/v1/stream?from=now"))
+            )
+            await scene.proxy.faults_struck(1)
+            scene.send_hostile()
+            scene.proxy.let_in()
+            await scene.send_live(after_connections=2)
+        scene.assert_exactly_once(receiving.result())
 
 
 @pytest.mark.parametrize(
