@@ -12,12 +12,16 @@ STEPS_PER_SECOND = 10_000_000
 
 
 class WorkBudget(msgspec.Struct, frozen=True):
-    """Work on the event loop that is done in slices, one slice a round of the loop."""
+    """Work on the event loop that is done in slices, between which others have their turn."""
 
     # A slice ends at the first event after so long; one evaluation of a filter may come on top.
     slice_seconds: float = 0.002
-    # The pause between two slices while events are on their way to live streams.
-    pause_seconds: float = 0.004
+    # What a request may take without waiting for its turn: most need no more.
+    free_seconds: float = 0.0005
+    # The pause between two slices while there is something else to do, or events are on their way
+    # to live streams; and how many times as long as the slice it is at least.
+    pause_seconds: float = 0.006
+    pauses_per_slice: float = 3.0
 
 
 class FilterBudget(msgspec.Struct, frozen=True):
@@ -25,6 +29,8 @@ class FilterBudget(msgspec.Struct, frozen=True):
 
     # Of each event: ordinary filters stay below it, and are never charged to their keys.
     free_steps: int = 200
+    # Of one evaluation by the event loop for a page or a replay; what takes more is for a thread.
+    loop_steps: int = 5_000
     # Of a live group and one page of events, beyond the free ones; more, and it leaves.
     live_steps: int = 5_000
     # Of one request, and of one part of a replay; they end early, and go on where they ended.

@@ -38,8 +38,10 @@ from gateway.live.watchdog import Reaction, Watchdog
 from gateway.live.work import LoopWork
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
+from gateway.runtime.event_loop import crowded, when_idle
 from gateway.runtime.first_key import make_first_key
 from gateway.runtime.port import open_port
+from gateway.runtime.threads import worker_threads
 from gateway.server.auth import Authenticator
 from gateway.server.connections import Connections
 from gateway.server.context import Context
@@ -166,7 +168,10 @@ async def _start_parts(
         """Whether there are events between a producer and the live streams."""
         return hub.writing or writer.busy or hub.position < log.head
 
-    shares = LoopWork(clock, settings.limits.filter_percent / 100, busy=on_their_way)
+    slices = partial(
+        LoopWork, clock, when_idle=when_idle, threads=stack.enter_context(worker_threads())
+    )
+    shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
     replays = Replays(log, grown, clock, pace, shares, tasks)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace, shares)
     replays.hub = hub
@@ -211,9 +216,9 @@ async def _start_parts(
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
     limits = AppliedLimits(shared, settings.limits, clock)
-    intake = LoopWork(clock)
+    # What is decoded is on its way itself, and waits for little.
+    intake = slices(busy=lambda: hub.writing or writer.has_small)
     decoder = Decoder(clock, intake)
-    stack.callback(decoder.close)
     context = Context(
         settings=settings,
         clock=clock,
@@ -234,7 +239,7 @@ async def _start_parts(
         limits=limits,
         decoder=decoder,
         intake=intake,
-        connections=Connections.of(settings.server),
+        connections=Connections.of(settings.server, crowded=crowded, when_idle=when_idle),
         in_flight=InFlight(
             settings.limits.bytes_in_flight,
             max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),

@@ -18,12 +18,13 @@ from gateway.store.ports import Appended, Log
 # One append takes no more than this, so that its latency stays bounded.
 _GROUP_EVENTS = 5_000
 _GROUP_BYTES = 16 << 20
+_SMALL_BYTES = 16 << 10
 
 
 class _Waiting:
     """Batches that are stored together or not at all."""
 
-    __slots__ = ("batches", "done", "events", "size")
+    __slots__ = ("batches", "done", "events", "size", "small")
 
     def __init__(
         self, batches: Sequence[Sequence[Draft]], done: asyncio.Future[list[Appended]]
@@ -32,6 +33,7 @@ class _Waiting:
         self.done = done
         self.events = sum(map(len, batches))
         self.size = sum([len(draft.tail) for batch in batches for draft in batch])
+        self.small = int(self.size <= _SMALL_BYTES)
 
 
 class Writer:
@@ -48,8 +50,14 @@ class Writer:
         self._waiting: list[_Waiting] = []
         self._events = 0
         self._bytes = 0
+        self._small = 0
         self._work = asyncio.Event()
         self._closed = False
+
+    @property
+    def has_small(self) -> bool:
+        """Whether one of those is a batch that was decoded at once."""
+        return self._small > 0
 
     @property
     def busy(self) -> bool:
@@ -87,6 +95,7 @@ class Writer:
         self._waiting.append(waiting)
         self._events += waiting.events
         self._bytes += waiting.size
+        self._small += waiting.small
         self._work.set()
         return waiting.done
 
@@ -106,6 +115,7 @@ class Writer:
         for one in waiting:
             self._events -= one.events
             self._bytes -= one.size
+            self._small -= one.small
             if not one.done.done():
                 one.done.set_exception(
                     Unavailable("the gateway is stopping", code="stopping", retry_after=2)
@@ -151,6 +161,7 @@ class Writer:
             for waiting in group:
                 self._events -= waiting.events
                 self._bytes -= waiting.size
+                self._small -= waiting.small
 
 
 def _interrupted() -> Unavailable:

@@ -11,6 +11,7 @@ import msgspec
 from gateway.encode.wire import Wire
 from gateway.event import Event
 from gateway.keys.policy import Lens, Limits, View
+from gateway.match.cel_values import BUDGET
 from gateway.match.expression import Filter, FilterCost
 from gateway.match.index import Binding
 from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
@@ -52,14 +53,15 @@ class Question(msgspec.Struct, frozen=True):
 
         return look
 
-    def matcher(self, cost: FilterCost | None = None) -> Lens:
-        """The whole decision for one event at a time; what the filter takes is added to `cost`."""
+    def matcher(self, cost: FilterCost | None = None, most: int = BUDGET) -> Lens:
+        """The whole decision for one event at a time; what the filter takes is added to `cost`.
+        It raises `Undecided` as `Filter.matches_at_cost` does."""
         in_scope, chosen = self.in_scope(), self.filter
         if chosen is None:
             return in_scope
         matches: Callable[[Mapping[str, Any]], bool] = chosen.matches
         if cost is not None and chosen.counted:
-            matches = partial(chosen.matches_at_cost, cost=cost)
+            matches = partial(chosen.matches_at_cost, cost=cost, most=most)
 
         def look(event: Event) -> Event | None:
             seen = in_scope(event)

@@ -1,17 +1,20 @@
 """Work on the event loop in slices, and what the filters of each key may take of it.
 
 Pages, replays and reviews look at thousands of events for one key. Each does a
-slice of a few milliseconds and then waits for its turn: there is one slice in
-each round of the loop, so that everybody else waits for one slice at the most,
-however many are at work. The keys at work take turns, whatever each has asked for.
+slice of a few milliseconds and then waits for its turn: the next slice begins
+when nothing else is ready, or after a pause, so that everybody else waits for
+one slice now and then, however many are at work. The keys at work take turns,
+whatever each has asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from concurrent.futures import Executor
 from typing import TypeVar
 
 import msgspec
@@ -69,7 +72,8 @@ class LoopWork:
     """Who may do a slice now, and the account of each key. `share` is the part of a processor
     that the filters of one key may take; 0.0 is no limit.
 
-    `busy` says whether there is something more urgent now.
+    `busy` says whether there is something more urgent now. `when_idle` calls something when the
+    event loop has nothing else to do, and after so many seconds at the latest.
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class LoopWork:
         share: float = 0.0,
         *,
         busy: Callable[[], bool] = lambda: False,
+        when_idle: Callable[[Callable[[], None], float], None] | None = None,
+        threads: Executor | None = None,
         timer: Callable[[], float] = time.perf_counter,
         budget: WorkBudget = WORK,
         filters: FilterBudget = FILTERS,
@@ -89,9 +95,15 @@ class LoopWork:
         self._clock = clock
         self._rate = share * STEPS_PER_SECOND
         self._busy = busy
+        self._when_idle = when_idle or _soon
+        self._threads = threads
         self._accounts: dict[str, FilterAccount] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._taken = False
+        # When the last slice began and ended, and how long others may go before the next.
+        self._began = self._ended = self._pause = 0.0
+        # A slice has begun, and a thread is at it.
+        self._running = self._away = False
 
     def slices(self, key_id: str) -> Slices:
         """The slices of something that this key has asked for."""
@@ -102,7 +114,10 @@ class LoopWork:
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._taken = True
-            loop.call_soon(self._next)
+            self._running = True
+            # Whatever else this round has to do is no part of the slice.
+            self._began = math.inf
+            loop.call_soon(self._end)
             return
         waits = loop.create_future()
         queue = self._waiting.get(key_id)
@@ -111,19 +126,46 @@ class LoopWork:
         queue.append(waits)
         await waits
 
-    def _next(self, paused: bool = False) -> None:
-        loop = asyncio.get_running_loop()
-        if self._waiting and not paused and self._busy():
-            loop.call_later(self.budget.pause_seconds, self._next, True)
+    async def in_thread(self, key_id: str, work: Callable[[], Result]) -> Result:
+        """What `work` returns, done on a thread when a slice may be done for this key: for what
+        cannot be ended in its middle. Nobody else has a slice meanwhile."""
+        await self.turn(key_id)
+        self._away, self._began = True, self.timer()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._away = False
+            self._end()
+
+    def _end(self) -> None:
+        if self._away or not self._running:
             return
+        self._running = False
+        self._ended = self.timer()
+        # Slices longer than they should be come at longer intervals.
+        took = self._ended - self._began
+        self._pause = max(self.budget.pause_seconds, took * self.budget.pauses_per_slice)
+        self._when_idle(self._next, self._pause)
+
+    def _next(self) -> None:
+        if self._waiting and self._busy():
+            left = self._ended + self._pause - self.timer()
+            if left > 0:
+                asyncio.get_running_loop().call_later(left, self._grant)
+                return
+        self._grant()
+
+    def _grant(self) -> None:
         while self._waiting:
             key_id, queue = self._waiting.popitem(last=False)
             waits = queue.popleft()
             if queue:
                 self._waiting[key_id] = queue
             if not waits.done():
+                # The slice begins in the next round, and `_end` is called behind it.
+                self._began, self._running = self.timer(), True
                 waits.set_result(None)
-                loop.call_soon(self._next)
+                asyncio.get_running_loop().call_soon(self._end)
                 return
         self._taken = False
 
@@ -156,6 +198,10 @@ class LoopWork:
             burst = self._rate * self.filters.burst_seconds
             account = self._accounts[key_id] = FilterAccount(self._rate, burst, now)
         return account
+
+
+def _soon(call: Callable[[], None], within: float) -> None:
+    asyncio.get_running_loop().call_soon(call)
 
 
 class Stretch:
@@ -191,13 +237,19 @@ class Slices:
         self._ends = 0.0
 
     def start(self) -> None:
-        """Begin at once: what may be over before the end of one slice waits for no turn."""
-        self._ends = self._timer() + self._seconds
+        """Begin at once, for a moment: what is over by then waits for no turn."""
+        self._ends = self._timer() + self._work.budget.free_seconds
 
     async def begin(self) -> None:
         """Wait for the turn of the next slice."""
         await self._work.turn(self._key_id)
+        self._ends = self._timer() + self._seconds
+
+    async def in_thread(self, work: Callable[[], Result]) -> Result:
+        """As `LoopWork.in_thread`, in a slice of its own."""
+        done = await self._work.in_thread(self._key_id, work)
         self.start()
+        return done
 
     next = begin
 

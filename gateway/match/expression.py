@@ -115,6 +115,10 @@ class FilterCost:
         self.exceeded += other.exceeded
 
 
+class Undecided(Exception):
+    """An evaluation was broken off: it takes longer than it may here."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Filter:
     """A compiled filter. Filters with the same canonical text are equal.
@@ -144,20 +148,30 @@ class Filter:
         """Whether its cost depends on what events hold; else the bounds of its text bound it."""
         return bool(self._frame)
 
-    def matches_at_cost(self, event: Mapping[str, Any], cost: FilterCost) -> bool:
-        """The same as `matches`, with what it took added to `cost`."""
+    def matches_at_cost(
+        self, event: Mapping[str, Any], cost: FilterCost, most: int = BUDGET
+    ) -> bool:
+        """The same as `matches`, with what it took added to `cost`.
+
+        Raises `Undecided` when so many steps, if they are less than the budget, do not suffice.
+        """
         frame = self._frame.copy()
+        frame[0] = most
         try:
             return self._test(event, frame)
         except BudgetExceeded:
-            cost.exceeded += 1
             frame[0] = 0
+            if most < BUDGET:
+                # It is evaluated once more, and counted then.
+                cost.events -= 1
+                raise Undecided from None
+            cost.exceeded += 1
             return False
         except Exception:  # no event may end a stream
             return False
         finally:
             cost.events += 1
-            cost.steps += BUDGET - frame[0]
+            cost.steps += most - frame[0]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Filter) and self.canonical == other.canonical

@@ -14,7 +14,7 @@ from gateway.server.malformed import MOST_LINE, Runner
 
 # Connections that wait to be taken, and how many are taken before others have their turn.
 _BACKLOG = 4096
-_AT_ONCE = 24
+_AT_ONCE = 8
 
 
 async def open_port(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,7 +27,10 @@ NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl
 _JSON_BYTES = 64 * 1024
 _JSON_SECONDS = 10.0
 _SLICE = 16 * 1024
-_INFLATED = 256 * 1024
+_INFLATED = 64 * 1024
+# What is inflated by the event loop itself, and by a thread in one turn.
+_INFLATED_AT_ONCE = 64 * 1024
+_INFLATED_BY_THREAD = 1024 * 1024
 _MOST_MEMBERS = 10_000
 
 
@@ -115,35 +119,68 @@ def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
 
 
 async def _gunzip(raw: bytes, most: int, take: Callable[[int], None], turns: Slices) -> bytes:
+    """The plain bytes. What is small is inflated at once, the rest some at a time by a thread: to
+    inflate lets go of the interpreter, and the event loop would wait to get it back each time."""
+    inflating = _Inflating(raw, most)
+    size = inflating.more(_INFLATED_AT_ONCE)
+    take(size)
+    while not inflating.whole:
+        more = await turns.in_thread(partial(inflating.more, _INFLATED_BY_THREAD))
+        take(more)
+        size += more
+    return inflating.plain
+
+
+class _Inflating:
     """Gzip members, one after the other (RFC 1952, section 2.2), never beyond the limit."""
-    plain = bytearray()
-    rest = memoryview(raw)
-    turns.start()
-    try:
-        for _ in range(_MOST_MEMBERS):
-            inflate = zlib.decompressobj(wbits=31)
-            while rest and not inflate.eof:
-                # In slices, because what lies behind the member's end is copied each time.
-                part = rest[:_SLICE]
-                piece = inflate.decompress(part, min(_INFLATED, most - len(plain) + 1))
-                plain += piece
-                if len(plain) > most:
-                    raise _too_large(most)
-                take(len(piece))
-                left = len(inflate.unused_data) + len(inflate.unconsumed_tail)
-                rest = rest[len(part) - left :]
-                if turns.over():
-                    await turns.next()
-            if not inflate.eof:
-                raise InvalidRequest("the gzip body ends too early", code="malformed_gzip")
-            if not rest:
-                return bytes(plain)
-    except zlib.error as error:
-        raise InvalidRequest(f"the body is not gzip: {error}", code="malformed_gzip") from None
-    raise InvalidRequest(
-        f"the gzip body has more than {_MOST_MEMBERS} members; send it as one",
-        code="malformed_gzip",
-    )
+
+    def __init__(self, raw: bytes, most: int) -> None:
+        self.whole = False
+        self.plain = b""
+        self._pieces: list[bytes] = []
+        self._rest = memoryview(raw)
+        self._left = most
+        self._most = most
+        self._members = 0
+        self._inflate = zlib.decompressobj(wbits=31)
+
+    def more(self, wanted: int) -> int:
+        """Inflate about so many bytes more; how many there are. Raises `PayloadTooLarge`."""
+        size = 0
+        try:
+            while size < wanted and not self.whole:
+                size += self._piece()
+        except zlib.error as error:
+            raise InvalidRequest(f"the body is not gzip: {error}", code="malformed_gzip") from None
+        return size
+
+    def _piece(self) -> int:
+        if not self._rest:
+            raise InvalidRequest("the gzip body ends too early", code="malformed_gzip")
+        # In slices, because what lies behind the member's end is copied each time.
+        part = self._rest[:_SLICE]
+        piece = self._inflate.decompress(part, min(_INFLATED, self._left + 1))
+        self._left -= len(piece)
+        if self._left < 0:
+            raise _too_large(self._most)
+        left = len(self._inflate.unused_data) + len(self._inflate.unconsumed_tail)
+        self._rest = self._rest[len(part) - left :]
+        if piece:
+            self._pieces.append(piece)
+        if self._inflate.eof:
+            self._next_member()
+        return len(piece)
+
+    def _next_member(self) -> None:
+        self._members += 1
+        if not self._rest:
+            self.whole, self.plain = True, b"".join(self._pieces)
+        elif self._members == _MOST_MEMBERS:
+            raise InvalidRequest(
+                f"the gzip body has more than {_MOST_MEMBERS} members; send it as one",
+                code="malformed_gzip",
+            )
+        self._inflate = zlib.decompressobj(wbits=31)
 
 
 def _nothing(size: int) -> None:

@@ -7,10 +7,11 @@ connection, and of all together.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -30,6 +31,8 @@ _RESERVE_PATHS = frozenset(("/healthz", "/readyz", "/metrics"))
 RESERVE_SECONDS = 5.0
 # More than that nobody needs, and a limit of a billion costs some programs a loop over all.
 _MOST_DESCRIPTORS = 1 << 20
+# Room for so many descriptors takes half a megabyte of the kernel's.
+_MOST_IN_TABLE = 1 << 16
 _CODE = "too_many_connections"
 
 
@@ -64,6 +67,9 @@ class Connections:
         head_bytes: int,
         all_heads_bytes: int,
         trusted: tuple[Network, ...] = (),
+        *,
+        crowded: Callable[[], bool] = lambda: False,
+        when_idle: Callable[[Callable[[], None], float], None] = lambda call, within: call(),
     ) -> None:
         self.most = most
         self.most_per_address = most_per_address
@@ -72,6 +78,9 @@ class Connections:
         self.refused_heads = 0
         self.open = 0
         self.unfinished = 0
+        # Whether many peers send at once, and how one that sends much lets the others go first.
+        self.crowded = crowded
+        self.when_idle = when_idle
         self._most_unfinished = all_heads_bytes
         self._trusted = trusted
         self.trusts_proxies = bool(trusted)
@@ -81,9 +90,11 @@ class Connections:
         self._reserve: dict[Peer, None] = {}
 
     @classmethod
-    def of(cls, server: Server) -> Connections:
+    def of(cls, server: Server, **options: Any) -> Connections:
         """As the settings say, and below the limit of descriptors, which is raised."""
-        most = most_connections(raise_descriptors())
+        descriptors = raise_descriptors()
+        make_room(descriptors)
+        most = most_connections(descriptors)
         if server.max_connections:
             most = min(most, server.max_connections)
         return cls(
@@ -92,6 +103,7 @@ class Connections:
             server.max_head_bytes,
             server.max_unfinished_heads,
             server.trusted_proxies,
+            **options,
         )
 
     def enter(self, peer: Peer, address: str | None) -> Callable[[], None] | None:
@@ -247,6 +259,14 @@ def raise_descriptors() -> int:
         except (OSError, ValueError):
             pass
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def make_room(descriptors: int) -> None:
+    """Let the kernel make its table of so many descriptors now: it doubles the table as they are
+    used, and each time a process with threads waits for all processors, 10 ms and more."""
+    with suppress(OSError), open(os.devnull, "rb") as file:
+        highest = min(descriptors, _MOST_IN_TABLE) - 1
+        os.close(fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, highest))
 
 
 def most_connections(descriptors: int) -> int:

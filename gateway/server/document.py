@@ -37,19 +37,21 @@ async def document(request: web.Request) -> web.Response:
     key = await named_key(request)
     grants = grants_of_key(key, await all_roles(context))
     reader = await reader_of(request, asking)
+    slices = context.work.slices(asking.id)
     facts = await key_facts(
         context.log, context.clock, key, grants, line=await line_of(context.key_store, key),
         ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
         last_use=await last_use(context, asking, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
-        slices=context.work.slices(asking.id),
+        slices=slices,
     )  # fmt: skip
     await context.authenticator.recheck(request)
     if kind == "application/json":
         body = msgspec.json.encode(as_json(facts))
     else:
         write = to_html if kind == "text/html" else to_markdown
-        body = write(blocks(facts)).encode()
+        # Samples may be large, and every character of them is looked at.
+        body = await slices.in_thread(lambda: write(blocks(facts)).encode())
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,

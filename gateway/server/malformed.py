@@ -15,6 +15,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -41,6 +42,8 @@ _LOGGER = logging.getLogger(__name__)
 _HEAD_SLICE = 16 * 1024
 # So much is taken from a connection before others have their turn; large bodies are in no hurry.
 _READ_BYTES = 64 * 1024
+# How long it waits for others, if they have no end.
+_REST_SECONDS = 0.02
 # How long somebody who was refused may go on sending what nobody reads.
 _LINGER_SECONDS = 0.5
 # Between two looks at it.
@@ -122,6 +125,8 @@ class _Connection(web.RequestHandler):
         if self._refused:
             self._drop()
             return
+        if len(data) == _READ_BYTES and self._connections.crowded():
+            self._rest()
         if self._payload_parser is not None or self._upgraded:
             super().data_received(data)
             return
@@ -153,6 +158,17 @@ class _Connection(web.RequestHandler):
                 self.refuse(self._connections.head_too_large())
             else:
                 self._connections.head_grows(self, self._head)
+
+    def _rest(self) -> None:
+        """Whoever sends much lets those who send little go first, where many send."""
+        transport = self.transport
+        if transport is not None:
+            transport.pause_reading()
+            self._connections.when_idle(partial(self._read_on, transport), _REST_SECONDS)
+
+    def _read_on(self, transport: asyncio.Transport) -> None:
+        if not (self._reading_paused or self._buffer_paused or transport.is_closing()):
+            transport.resume_reading()
 
     def _drop(self) -> None:
         """Nobody reads what comes, so it need not come fast."""

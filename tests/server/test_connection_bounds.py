@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
+import re
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import orjson
 import pytest
@@ -15,7 +18,12 @@ from gateways import Gateway, Start
 from open_streams import Refused, Stream, open_stream
 
 from gateway.errors import GatewayError
-from gateway.server.connections import Connections, most_connections, raise_descriptors
+from gateway.server.connections import (
+    Connections,
+    make_room,
+    most_connections,
+    raise_descriptors,
+)
 
 GET = b"GET /v1/events HTTP/1.1\r\nHost: a\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -190,3 +198,37 @@ def test_an_ipv6_network_of_one_subscriber_counts_as_one_address() -> None:
     assert connections.enter(Silent(), "2001:db8::2")
     assert connections.enter(Silent(), "2001:db8::3") is None
     assert connections.enter(Silent(), "2001:db8:0:1::1")
+
+
+def test_the_kernel_has_room_for_all_descriptors_from_the_start() -> None:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    before = int(re.search(r"FDSize:\s+(\d+)", status)[1])  # type: ignore[index]
+    wanted = min(2 * before, raise_descriptors())
+    made = set(os.listdir("/proc/self/fd"))
+    make_room(wanted)
+    assert len(os.listdir("/proc/self/fd")) == len(made)
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    assert int(re.search(r"FDSize:\s+(\d+)", status)[1]) >= wanted  # type: ignore[index]
+
+
+async def test_who_sends_much_rests_while_many_send(gateway: Gateway) -> None:
+    connections, resting = gateway.context.connections, []
+    connections.crowded = lambda: True
+    connections.when_idle = lambda call, within: resting.append(call)
+    event = b'{"category":"a","action":"b","data":{"x":"%b"}}' % (b"y" * 9_000)
+    body = b"[" + b",".join([event] * 100) + b"]"
+    head = (
+        b"POST /v1/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n"
+        b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\n\r\n"
+        % (len(body), gateway.user.encode())
+    )
+    asked = asyncio.create_task(gateway.exchange(head + body))
+    rests = 0
+    while not asked.done():
+        await asyncio.sleep(0)
+        assert len(resting) <= 1
+        if resting:
+            rests += 1
+            resting.pop()()
+    assert (await asked).startswith(b"HTTP/1.1 201")
+    assert rests >= 5

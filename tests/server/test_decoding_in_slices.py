@@ -109,4 +109,4 @@ async def test_a_large_event_is_decoded_by_a_thread_of_its_own(
     )
     assert answer.json()["accepted"] == 2
     assert threads[0] == threading.current_thread().name
-    assert threads[1].startswith("decoder")
+    assert threads[1].startswith("worker")

@@ -10,12 +10,19 @@ import socket
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
 from gateway.runtime import collector, memory
 from gateway.runtime.collector import Collector
-from gateway.runtime.event_loop import AT_ONCE, SomeAtOnce, run
+from gateway.runtime.event_loop import (
+    AT_ONCE,
+    SomeAtOnce,
+    crowded,
+    run,
+    when_idle,
+)
 from gateway.runtime.memory import give_back_memory
 from tests.conftest import FakeClock
 from tests.machine_time import patience
@@ -153,3 +160,53 @@ async def test_memory_that_was_freed_between_blocks_in_use_goes_back() -> None:
         pytest.fail("the memory is still there")
     free(in_use)
     task.cancel()
+
+
+def test_what_is_in_no_hurry_is_called_once_nothing_else_is_ready(
+    pairs: list[tuple[socket.socket, socket.socket]],
+) -> None:
+    now, called = [0.0], []
+    with SomeAtOnce(lambda: now[0]) as selector:
+        one, other = pairs[0]
+        selector.register(one, selectors.EVENT_READ)
+        for name in ("first", "second"):
+            selector.when_idle(partial(called.append, name), 1.0)
+        other.send(b"x")
+        # A socket is ready, then the loop itself has something to do.
+        assert selector.select(None)
+        one.recv(1)
+        assert selector.select(0) == []
+        assert not called
+        assert selector.select(None) == []
+        assert called == ["first"]
+        # And after its time, whatever is ready.
+        other.send(b"x")
+        now[0] = 1.0
+        assert selector.select(0)
+        assert called == ["first", "second"]
+
+
+def test_the_loop_calls_it_behind_what_is_ready_and_reports_what_it_raises() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, told: seen.append(repr(told["exception"])))
+        when_idle(lambda: seen.append("idle"), patience())
+        when_idle(lambda: [][0], patience())
+        for name in ("a", "b", "c"):
+            loop.call_soon(seen.append, name)
+            await asyncio.sleep(0)
+        async with asyncio.timeout(patience()):
+            while len(seen) < 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    run(main())
+    assert seen == ["a", "b", "c", "idle", repr(IndexError("list index out of range"))]
+
+
+async def test_another_loop_calls_it_soon() -> None:
+    called = asyncio.Event()
+    when_idle(called.set, patience())
+    await asyncio.wait_for(called.wait(), patience())
+    assert not crowded()

@@ -1,0 +1,180 @@
+"""Slices of work begin when nothing else is ready, and leave others time in proportion."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.budgets import FilterBudget, WorkBudget
+from gateway.event import Event
+from gateway.keys.policy import View
+from gateway.live.choosing import Choosing
+from gateway.live.interest import Question
+from gateway.live.work import LoopWork
+from gateway.match.cel_values import BUDGET
+from gateway.match.expression import FilterCost, Undecided, compile_filter
+from gateway.match.scope import Scope
+
+if TYPE_CHECKING:
+    from tests.conftest import FakeClock
+
+MakeEvent = Callable[..., Event]
+NESTED = "data.l.exists(a, data.l.exists(b, a + b == 18.0))"
+
+
+class Idle:
+    """Whoever waits for an idle loop: the calls, and how long they would wait at most."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.within: list[float] = []
+
+    def __call__(self, call: Callable[[], None], within: float) -> None:
+        self.calls.append(call)
+        self.within.append(within)
+
+    async def comes(self) -> None:
+        await rounds()
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+        await rounds()
+
+
+async def rounds() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def idle() -> Idle:
+    return Idle()
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+def work_of(clock: FakeClock, idle: Idle, time: Time, **options: object) -> LoopWork:
+    return LoopWork(clock, when_idle=idle, timer=time, **options)  # type: ignore[arg-type]
+
+
+async def test_the_next_slice_waits_until_nothing_else_is_ready(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    work = work_of(clock, idle, time)
+    await work.turn("a")
+    waiting = asyncio.create_task(work.turn("b"))
+    await rounds()
+    assert not waiting.done()
+    await idle.comes()
+    assert waiting.done()
+    assert idle.within[0] == work.budget.pause_seconds
+
+
+async def test_a_long_slice_is_followed_by_a_longer_pause(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    work = work_of(clock, idle, time)
+    await work.turn("a")
+
+    async def long() -> None:
+        await work.turn("b")
+        time.now += 1.0
+
+    waiting = asyncio.create_task(long())
+    await rounds()
+    await idle.comes()
+    assert waiting.done()
+    assert idle.within[-1] == pytest.approx(work.budget.pauses_per_slice)
+
+
+async def test_nobody_has_a_slice_while_a_thread_is_at_one(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    go_on = threading.Event()
+    with ThreadPoolExecutor(2) as threads:
+        work = work_of(clock, idle, time, threads=threads)
+        away = asyncio.create_task(work.in_thread("a", go_on.wait))
+        waiting = asyncio.create_task(work.in_thread("b", lambda: None))
+        await idle.comes()
+        assert not waiting.done()
+        assert not idle.within
+        go_on.set()
+        assert await away
+        await idle.comes()
+        await waiting
+
+
+async def test_a_slice_that_is_cancelled_on_its_way_to_a_thread_ends_once(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    work = work_of(clock, idle, time)
+    gone = asyncio.create_task(work.in_thread("a", lambda: None))
+    asyncio.get_running_loop().call_soon(gone.cancel)
+    await rounds()
+    await asyncio.wait({gone})
+    await rounds()
+    assert len(idle.calls) == 1
+
+
+# Evaluations that take long
+
+
+def test_an_evaluation_is_broken_off_where_it_may_not_take_long() -> None:
+    chosen = compile_filter(NESTED)
+    event = {"data": {"l": [float(n) for n in range(10)]}}
+    cost = FilterCost()
+    with pytest.raises(Undecided):
+        chosen.matches_at_cost(event, cost, most=50)
+    assert cost == FilterCost(events=0, steps=50)
+    assert chosen.matches_at_cost(event, cost)
+    assert cost.events == 1
+    assert not cost.exceeded
+
+
+async def test_what_takes_long_is_decided_by_a_thread_and_just_so(
+    clock: FakeClock, event: MakeEvent
+) -> None:
+    lists = [b"[9.0]", b"[1.0,2.0]", b"[" + b",".join([b"9.0"] * 60) + b"]", b"[3.0]", b"[9.0,9.0]"]
+    text = b'{"cursor":"e-%020d","data":{"l":%b}}'
+    page = [event(n, json=text % (n, one)) for n, one in enumerate(lists, 1)]
+    page += [event(6, json=text % (6, b"[" + b",".join([b"1.0"] * 100) + b"]"))]
+    question = Question(
+        Scope(), View((Scope(category=("**",), reserved=False),)), compile_filter(NESTED)
+    )
+    seen: list[str] = []
+
+    class Threads(ThreadPoolExecutor):
+        def submit(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
+            seen.append("submitted")
+            return super().submit(*arguments, **options)  # type: ignore[arg-type]
+
+    with Threads(1) as threads:
+        for most, expected in ((BUDGET, 0), (100, 1)):
+            work = LoopWork(
+                clock,
+                threads=threads,
+                budget=WorkBudget(slice_seconds=10.0),
+                filters=FilterBudget(loop_steps=most),
+            )
+            choosing = Choosing(question, work, "key", 10 * BUDGET)
+            chosen, looked = await choosing.of(page)
+            assert [one.offset for one in chosen] == [1, 3, 5]
+            assert looked == len(page)
+            assert choosing.cost.events == len(page)
+            assert len(seen) == expected
