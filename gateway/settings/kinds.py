@@ -253,7 +253,7 @@ def check_durations(durations: tuple[str, ...]) -> tuple[int, ...]:
 
 def check_redis_url(url: str) -> str:
     """Empty, or the address of a Redis, of its Sentinels or of its cluster."""
-    if url and not re.match(r"rediss?(\+sentinel|\+cluster)?://[^/]", url):
+    if url and not re.match(r"rediss?(\+sentinel|\+cluster)?://(?:[^/]*@)?[^/@:?#]", url):
         raise ValueError(
             "is no address of a Redis; write redis://host/0, rediss://.., "
             "redis+sentinel://host,host/service or redis+cluster://host,host"
@@ -301,6 +301,9 @@ def check_store_url(url: str) -> str:
     if scheme is None:
         raise ValueError(f"is no URL; {how}")
     if scheme[1] in POSTGRES:
+        if not url[scheme.end() :].strip(":@/?& "):
+            # Of a template whose variables were empty; it would be whatever is on this machine.
+            raise ValueError(f"names neither a host nor a database; {how}")
         return url
     if scheme[1] != "sqlite":
         raise ValueError(

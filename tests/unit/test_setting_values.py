@@ -79,6 +79,37 @@ def test_an_empty_variable_may_add_nothing(path: str) -> None:
     assert getattr(load(None, {env_name(path): ""}, {}).server, path.split(".")[1]) == ()
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://", "postgres:///", "postgresql://:@/", "postgresql://@/?"]
+)
+def test_a_database_that_a_template_left_without_a_name_is_refused(url: str) -> None:
+    error = refused(environ={"AUDIT_GATEWAY_STORE__URL": url})
+    assert "store.url: names neither a host nor a database" in error.detail
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql:///audit", "postgresql://db", "postgresql://?host=/run/postgresql"]
+)
+def test_a_database_may_be_named_in_part(url: str) -> None:
+    assert load(None, {"AUDIT_GATEWAY_STORE__URL": url}, {}).store.url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://", "redis://:@/0", "redis://:pw@/0", "rediss://:6379", "redis://?x"]
+)
+def test_a_redis_that_a_template_left_without_a_host_is_refused(url: str) -> None:
+    error = refused(environ={"AUDIT_GATEWAY_REDIS__URL": url})
+    assert "redis.url: is no address of a Redis" in error.detail
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:p@w@redis/0", "redis://[::1]:6379/0", "redis+sentinel://a,b/main", "rediss://h"],
+)
+def test_a_redis_with_a_host_is_taken(url: str) -> None:
+    assert load(None, {"AUDIT_GATEWAY_REDIS__URL": url}, {}).redis.url == url
+
+
 def test_an_empty_flag_is_refused() -> None:
     assert "is empty; give it a value, or leave the flag out" in refused(flags={"data": ""}).detail
 
