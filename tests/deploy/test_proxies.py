@@ -276,7 +276,11 @@ async def test_metrics_are_not_for_outside_and_http_leads_to_https(
     proxy: Proxy, tenant: Tenant
 ) -> None:
     async with client_of(proxy, tenant.key()) as client:
-        for path in ("/metrics", "/%6detrics", "/%6D%65trics", "//metrics", "/metrics?x=y"):
+        for path in (
+            "/metrics", "/%6detrics", "/%6D%65trics", "//metrics", "/metrics?x=y", "/metrics#x",
+            "/%6detrics#", "/metrics#?x", "http://other/metrics", "https://other/%6detrics",
+            "/metr%69cs?", "/./metrics", "/x/../metrics", "/%2e/metrics",
+        ):  # fmt: skip
             assert b"audit_gateway_" not in await asyncio.to_thread(as_written, proxy, path), path
         assert (await client.request("GET", "/metrics"))[0] == 404
         assert (await client.request("GET", "/healthz"))[0] == 200
