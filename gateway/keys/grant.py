@@ -27,6 +27,9 @@ from gateway.network import is_within
 # What these allow or deny is not about events: the scopes and fields of grants mean nothing there.
 NOT_ABOUT_EVENTS = ("keys.admin", "usage.read")
 MAX_GRANTS = 64
+_DAY = 86400.0
+# Of the years 1 to 9999, but for two days at either end.
+_FIRST_DAY, _LAST_DAY = -62_135_596_800.0 + 2 * _DAY, 253_402_300_800.0 - 2 * _DAY
 # Of a role, and of a key with those of its roles: reading and comparing them takes milliseconds.
 MAX_POLICY_PATTERNS = 4096
 
@@ -72,7 +75,12 @@ class When(
         """The hour of the day in its time zone, which `hours` are compared with; None where this
         machine lacks the zone."""
         zone = zone_of(self.tz)
-        return None if zone is None else datetime.fromtimestamp(now, UTC).astimezone(zone).hour
+        if zone is None:
+            return None
+        if not _FIRST_DAY <= now < _LAST_DAY:
+            # The hour in another zone may be in a year that no calendar here has.
+            now = (_FIRST_DAY if now < _FIRST_DAY else _LAST_DAY - _DAY) + now % _DAY
+        return datetime.fromtimestamp(now, UTC).astimezone(zone).hour
 
     @property
     def lookback(self) -> int | None:

@@ -35,6 +35,7 @@ _EXPLAIN = ("key", *MEMBERS)
 _SIMULATE = ("key", "grants", "roles", "since", "max_events")
 _MOST_EVENTS = 100_000
 _SECONDS = 5.0
+_CLOCKS_APART_SECONDS = 60
 
 
 async def explain_access(request: web.Request) -> web.Response:
@@ -125,14 +126,20 @@ def _text(body: dict[str, Any], member: str) -> str | None:
 
 
 def _since(body: dict[str, Any], now: float) -> float:
-    text = _text(body, "since") or "7d"
+    text = body.get("since", "7d")
+    if not isinstance(text, str):
+        raise InvalidRequest("since: a string is needed")
     if text[:1].isdigit() and text[-1:] in "smhd":
         try:
             # No log is older; a moment before the year 1 could not be shown.
             return max(0.0, now - parse_duration(text))
         except InvalidRequest as error:
             raise InvalidRequest(f"since: {error.detail}") from None
-    return parse_moment({"since": text}, "since")
+    since = parse_moment({"since": text}, "since")
+    if since > now + _CLOCKS_APART_SECONDS:
+        # Nothing would be looked at, as if nothing would change.
+        raise InvalidRequest("since: this time is still to come")
+    return since
 
 
 def _most_events(body: dict[str, Any]) -> int:

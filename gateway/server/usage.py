@@ -24,6 +24,8 @@ async def show(request: web.Request) -> web.Response:
                 code="unknown_parameter",
                 parameter=name[:64],
             )
+        if len(request.query.getall(name)) > 1:
+            raise InvalidRequest(f"{name}: given twice; once is enough", parameter=name)
     key_id = request.match_info["id"]
     if not is_key_id(key_id) or await context.key_store.get(key_id) is None:
         raise NotFound("there is no key with this id", code="unknown_key")

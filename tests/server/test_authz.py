@@ -266,7 +266,8 @@ async def test_a_proposal_is_no_way_to_look_further(gateway: Gateway) -> None:
     "change",
     [
         {"grants": {}}, {"grants": [{}]}, {"roles": "x"}, {"roles": ["nobody"]}, {"since": "x"},
-        {"since": 7}, {"max_events": -1}, {"max_events": "5"}, {"max_events": True},
+        {"since": 7}, {"since": ""}, {"since": None}, {"since": "2999-01-01T00:00:00Z"},
+        {"max_events": -1}, {"max_events": "5"}, {"max_events": True},
         {"max_events": 100_001}, {"action": "pull"},
     ],
     ids=str,

@@ -85,6 +85,7 @@ async def test_what_is_sent_in_is_not_counted_as_delivered(gateway: Gateway) -> 
         ("window=1h&stp=1m", "unknown_parameter"),
         ("window=a", "invalid_request"),
         ("window=1h&step=30s", "bad_window"),
+        ("window=24h&window=1h", "invalid_request"),
     ],
 )
 async def test_a_question_that_cannot_be_answered_is_refused(

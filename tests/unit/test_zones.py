@@ -12,9 +12,10 @@ import msgspec
 import pytest
 import tzdata
 
+from gateway.clock import parse_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.keys import zones
-from gateway.keys.grant import Grant, parse_grant
+from gateway.keys.grant import Grant, When, parse_grant
 from gateway.keys.policy import Allowed, Denied, decide_grants
 from gateway.keys.stored_grant import read_grant
 
@@ -112,3 +113,10 @@ def test_a_stored_zone_that_is_not_known_is_named_with_what_it_means(
     assert (problem.path, said) == ("when.tz", means)
     assert "there is no time zone 'localtime' here" in problem.reason
     assert stored("Europe/Paris", effect=effect).defects() == ()
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Niue", "UTC"])
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+def test_hours_are_told_at_either_end_of_the_calendar(at: str, zone: str) -> None:
+    when = When(hours="00-24", tz=zone)
+    assert when.holds(parse_rfc3339(at) / 1_000_000, None) is None
