@@ -277,6 +277,15 @@ _STRICT_AS_SPELLED = json.JSONDecoder(
     parse_float=orjson.Fragment,
     parse_constant=_constant,
 )
+# A decoder in C keeps the interpreter until it is through, 5 ms of a large event, while the event
+# loop waits for it: a function in Python lets others in at each number.
+_LARGE_ITEM = 32 * 1024
+_STRICT_LETTING_IN = json.JSONDecoder(
+    object_pairs_hook=_members_once,
+    parse_int=lambda text: orjson.Fragment(text),
+    parse_float=lambda text: orjson.Fragment(text),
+    parse_constant=_constant,
+)
 _ALL_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 _LARGE = (b"0" * 19, b"e000", b"e+000", b"e-000")
 _LENIENT = json.JSONDecoder(
@@ -315,7 +324,8 @@ def _check_json(item: bytes) -> Any:
     try:
         zeros = item.translate(_ALL_ZEROS)
         large = any(digits in zeros for digits in _LARGE)
-        value = (_STRICT if large else _STRICT_AS_SPELLED).decode(text)
+        strict = _STRICT_AS_SPELLED if len(item) < _LARGE_ITEM else _STRICT_LETTING_IN
+        value = (_STRICT if large else strict).decode(text)
     except json.JSONDecodeError as error:
         raise NotJson("", f"not valid JSON: {error.msg} (character {error.pos + 1})") from None
     except _Repeated:

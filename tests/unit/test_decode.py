@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
@@ -281,3 +282,37 @@ def test_the_list_of_refusals_is_bounded() -> None:
     with pytest.raises(InvalidEvents, match="1000 or more") as caught:
         decode_events([b"{}"] * (MAX_REPORTED + 5), ids())
     assert len(caught.value.members["errors"]) == MAX_REPORTED
+
+
+def test_numbers_of_a_large_event_let_other_threads_in() -> None:
+    calls = 0
+
+    def called(frame: object, kind: str, argument: object) -> None:
+        nonlocal calls
+        calls += kind == "call"
+
+    counted = {}
+    for count in (100, 20_000):
+        item = b'{"category":"a","action":"b","data":{"l":[%b]}}' % b",".join([b"1.50"] * count)
+        calls = 0
+        sys.setprofile(called)
+        try:
+            decode_event(item, ids())
+        finally:
+            sys.setprofile(None)
+        counted[count] = calls
+    # Between two calls of functions in Python, another thread may have the interpreter.
+    assert counted[20_000] >= 20_000
+    assert counted[100] < 100
+
+
+@pytest.mark.parametrize("number", [b"1.50", b"-0", b"12", b"1e2", b"9007199254740993"])
+def test_a_large_event_means_what_a_small_one_means(number: bytes) -> None:
+    drafts = []
+    for size in (10, 50_000):
+        item = b'{"category":"a","action":"b","data":{"l":[%b],"s":"%b"}}' % (number, b"x" * size)
+        drafts.append(decoded(item))
+    small, large = drafts
+    assert small.tail.replace(b"x" * 10, b"x" * 50_000) == large.tail
+    wrong = b'{"category":"a","action":"b","data":{"l":[18446744073709551616],"s":"%b"}}'
+    assert refused(wrong % (b"x" * 50_000)).reason == refused(wrong % b"x").reason
