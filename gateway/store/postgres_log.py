@@ -149,14 +149,15 @@ class PostgresLog:
             return [_NOTHING for _ in batches]
         batch = secrets.randbits(62) + 1
         now, head = self._micros(), self.head
-        async with self._arriving:
-            await self._arrive(rows_of(drafts, self.values, batch, now))
-        try:
-            step = await self._placed(batch, len(drafts))
-            if step is None:
-                return await self._places(batches, batch, head)
-        except Unavailable as error:
-            raise _unknown(error) from error
+        with self._sequencer.appending():
+            async with self._arriving:
+                await self._arrive(rows_of(drafts, self.values, batch, now))
+            try:
+                step = await self._placed(batch, len(drafts))
+                if step is None:
+                    return await self._places(batches, batch, head)
+            except Unavailable as error:
+                raise _unknown(error) from error
         first = step.first
         self._acknowledged = (first, batch)
         results = []

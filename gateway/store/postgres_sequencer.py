@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import asyncpg
 import msgspec
@@ -24,6 +25,8 @@ _STEP_EVENTS = 10_000
 _BUSY_SECONDS = 0.002
 _QUIET_SECONDS = 0.05
 _AWAY_SECONDS = 0.25
+# How long the look waits for an append of this process, which takes a step itself.
+_APPEND_SECONDS = 0.05
 _SLOWER = 1.5
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class Sequencer:
         self._listeners: list[Callable[[], None]] = []
         self._wanted = asyncio.Event()
         self._looked_at = 0.0
+        self._appending = 0
         self._lost: str | None = None
         # Rows of a followed table that got another id, since theirs was taken.
         self.renamed = 0
@@ -69,6 +73,16 @@ class Sequencer:
     def look_now(self) -> None:
         """Look without waiting for the pause to end: somebody has heard of new events."""
         self._wanted.set()
+
+    @contextmanager
+    def appending(self) -> Iterator[None]:
+        """Leave the next step to the body: if another one placed what it brings, it would have to
+        ask where each event stands."""
+        self._appending += 1
+        try:
+            yield
+        finally:
+            self._appending -= 1
 
     async def step(self, *, patient: bool, mine: int = 0) -> Step:
         """Place what has been committed; `mine` is the batch to be told about.
@@ -139,6 +153,8 @@ class Sequencer:
         begun = loop.time()
         while not self._wanted.is_set():
             due = max(begun, self._looked_at) + seconds
+            if self._appending:
+                due = max(due, begun + _APPEND_SECONDS)
             if loop.time() >= due:
                 break
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.event import Draft
+from gateway.store import postgres_sequencer
 from gateway.store.identity import KeyedValues
 from gateway.store.postgres_log import PostgresLog
 from gateway.store.postgres_rows import ARRIVING, rows_of
@@ -115,3 +117,24 @@ async def test_what_has_no_content_is_placed_when_its_id_is_new(
     bare = [msgspec.structs.replace(draft(id=f"z-{n}"), content=b"") for n in range(3)]
     assert (await log.append([bare]))[0].accepted == 3
     assert (await log.append([[*bare, draft(id="z-3")]]))[0].duplicates == 3
+
+
+async def test_an_append_places_its_own_events_and_need_not_ask_where_they_stand(
+    log: PostgresLog, monkeypatch: pytest.MonkeyPatch, draft: MakeDraft
+) -> None:
+    # Looks all the time, and would find what an append brings before its own step does.
+    monkeypatch.setattr(postgres_sequencer, "_BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(postgres_sequencer, "_APPEND_SECONDS", 3600.0)
+    asked = 0
+    places = log._places
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await places(*arguments)
+
+    monkeypatch.setattr(log, "_places", counted)
+    for batch in range(40):
+        await log.append([[draft(id=f"x-{batch}-{n}") for n in range(100)]])
+    # One look may have been under way before each began; that is not what this is about.
+    assert asked < 20
