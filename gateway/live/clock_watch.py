@@ -12,7 +12,7 @@ from gateway.keys.signals import Sign
 from gateway.live.findings import Findings
 from gateway.store.clock_notes import keep_state, kept_state, read_clock
 from gateway.store.ports import KeyStore
-from gateway.trusted_clock import JUMP_SECONDS, Reading, TrustedClock
+from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock
 
 _LOOK_SECONDS = 1.0
 _KEEP_SECONDS = 10.0
@@ -56,13 +56,15 @@ class ClockWatch:
         reading = await read_clock(self._store, self._machine)
         if reading.error > _MOST_ERROR:
             return
-        changed = await self._take(reading)
+        state = await kept_state(self._store)
+        changed = self._take(state, reading)
         changed = self._clock.observe(reading) or changed
         adopting = self._clock.adopted > self._adopted
         if adopting:
             _LOGGER.warning("the step of the wall clock has stayed: it is trusted from now on")
         await self._tell(reading)
-        if changed or reading.boottime >= self._keep_at:
+        # Where nothing is kept yet, a command on a machine whose clock is wrong would believe that.
+        if changed or state is None or reading.boottime >= self._keep_at:
             await keep_state(self._store, self._clock.state(self._by), anyway=adopting)
             self._adopted = self._clock.adopted
             self._keep_at = reading.boottime + _KEEP_SECONDS
@@ -74,9 +76,8 @@ class ClockWatch:
         except GatewayError as error:
             _LOGGER.warning("trusted time is not kept: %s", error.detail)
 
-    async def _take(self, reading: Reading) -> bool:
+    def _take(self, state: ClockState | None, reading: Reading) -> bool:
         """Go by what another process has kept, where that differs."""
-        state = await kept_state(self._store)
         if state is None or state.by == self._by:
             return False
         theirs = state.fresh(reading)

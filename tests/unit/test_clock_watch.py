@@ -320,3 +320,16 @@ async def test_a_longer_age_sets_the_horizon_back(kept: Kept, store: SharedKeys)
     assert await kept.turns(far, seconds=100) == 0
     # From the longer age on it begins anew.
     assert await kept.turns(kept.retention(), seconds=600) == 0
+
+
+async def test_a_command_soon_after_the_first_start_goes_by_what_the_gateway_trusts(
+    world: World,
+) -> None:
+    world.store.clock = None
+    one = await world.start(100)
+    await world.pass_time(1)
+    command = Machine(world.clock, 100)
+    command.ahead = AHEAD
+    clock = await open_clock(world.store, command)
+    assert abs(clock.now() - one.clock.now()) < 1
+    assert clock.waiting is not None
