@@ -33,7 +33,8 @@ from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.store.ports import FOUND_EVENTS, Overtaken
 
-_READ_EVENTS = 1000
+# So many events are read at a time, from at least to at most.
+_LEAST_READ_EVENTS, _READ_EVENTS = 50, 1000
 # A page of large events ends before its limit, because it is held in memory.
 _PAGE_BYTES = 4 << 20
 _LEAST_PAGE_BYTES = 4096
@@ -177,13 +178,15 @@ async def _collect(
     narrowing = question.narrowing()
     limit = query.limit or 0
     began = clock.monotonic()
+    # Most of what is read is often chosen. Where it is not, more and more is read at a time.
+    at_once = max(_LEAST_READ_EVENTS, min(limit, _READ_EVENTS))
     events: list[Event] = []
     size = 0
     reached = begin.offset
     while True:
         while reached < log.head and len(events) < limit:
             try:
-                page = await log.read(reached, log.head, limit=_READ_EVENTS, narrowing=narrowing)
+                page = await log.read(reached, log.head, limit=at_once, narrowing=narrowing)
             except Overtaken:
                 # Retention came by between two reads: what was found so far is the page.
                 if events:
@@ -191,6 +194,7 @@ async def _collect(
                 begin = await find_begin(log, query, question.floors)
                 reached = use.begin = begin.offset
                 continue
+            at_once = min(2 * at_once, _READ_EVENTS)
             chosen, looked = await choosing.of(page.events)
             room = limit - len(events)
             events += chosen[:room]
