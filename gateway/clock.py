@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 from gateway.errors import InvalidRequest
@@ -118,8 +118,15 @@ def parse_rfc3339(text: str) -> int:
 
 def format_rfc3339(micros: int) -> str:
     """RFC 3339 in UTC with six digits of fraction."""
-    moment = _EPOCH + timedelta(microseconds=micros)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.").rjust(20, "0") + f"{micros % 1_000_000:06d}Z"
+    second, fraction = divmod(micros, 1_000_000)
+    return f"{_to_the_second(second)}.{fraction:06d}Z"
+
+
+# Most that is written is of a few seconds.
+@lru_cache(256)
+def _to_the_second(second: int) -> str:
+    moment = _EPOCH + timedelta(seconds=second)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
 
 
 _FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)

@@ -135,6 +135,10 @@ class Group:
         return True
 
     def _insert(self, drafts: Sequence[Draft], bodies: Sequence[bytes]) -> None:
+        if len(drafts) == 1:
+            row = row_of(drafts[0], drafts[0].id, self._now, bodies[0])
+            self._connection.execute(_INSERT_ONE, (self.head + 1, *row))
+            return
         at = 0
         for count, insert in _INSERT_SOME:
             while len(drafts) - at >= count:
