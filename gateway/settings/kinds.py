@@ -233,6 +233,8 @@ def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_networks(networks: tuple[str, ...]) -> tuple[Network, ...]:
     """Networks in CIDR notation, or single addresses."""
+    from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+
     from gateway.network import parse_network
 
     parsed = []
@@ -243,6 +245,15 @@ def check_networks(networks: tuple[str, ...]) -> tuple[Network, ...]:
                 f"{text!r} would let every client choose its address; name the proxies"
             )
         parsed.append(network)
+    together: tuple[Network, ...] = (
+        *collapse_addresses(one for one in parsed if isinstance(one, IPv4Network)),
+        *collapse_addresses(one for one in parsed if isinstance(one, IPv6Network)),
+    )
+    if not all(one.prefixlen for one in together):
+        raise ValueError(
+            "they are all addresses together, and every client would choose its own; name the "
+            "proxies"
+        )
     return tuple(parsed)
 
 

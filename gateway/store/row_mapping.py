@@ -23,7 +23,7 @@ from gateway.ingest.mapping.moments import utc_time
 from gateway.ingest.mapping.native import LONG, SHORT, Unmappable, action, category, text
 from gateway.ingest.marked import fitting, members_of, rejected_event
 from gateway.match.alphabet import can_be
-from gateway.match.scope import RESERVED
+from gateway.match.scope import RESERVED, is_reserved
 
 _GROUPS = {
     "actor": ("type", "id", "name", "key_id"),
@@ -78,12 +78,9 @@ class RowMapping:
         self._constants = {
             member: value[1:] for member, value in columns.items() if value.startswith(_CONSTANT)
         }
-        for member in ("tenant", "outcome"):
-            value = self._constants.get(member)
-            if value is not None and not can_be(member, value):
-                raise InvalidSetting(
-                    f"store.columns: {member} = {_CONSTANT + value!r}: no event has this {member}"
-                )
+        for member, value in columns.items():
+            if reason := _why_not(member, value):
+                raise InvalidSetting(f"store.columns: {member} = {value!r}: {reason}")
         self._paths = {
             member: value.split(".")
             for member, value in columns.items()
@@ -187,6 +184,29 @@ class RowMapping:
             tenant=tenant if good else None,
             origin={"table": self._table, "key": key[:SHORT]},
         )
+
+
+def _why_not(member: str, value: str) -> str:
+    """Why no row, or only a wrong one, can come of what stands for a member; "" if one can."""
+    constant = value[1:] if value.startswith(_CONSTANT) else None
+    if constant is None:
+        return "" if all(value.split(".")) else "name a column, or a path in one"
+    wrong = {
+        "tenant": not can_be("tenant", constant) or constant == RESERVED,
+        "outcome": not can_be("outcome", constant),
+        "category": not category(constant) or is_reserved(category(constant) or ""),
+        "action": not action(constant),
+        "severity": _whole(constant) is None,
+        "time": member == "time" and not _is_time(constant),
+    }
+    return f"no event has this {member}" if wrong.get(member) else ""
+
+
+def _is_time(constant: str) -> bool:
+    try:
+        return utc_time({"time": constant}, "time") is not None
+    except ValueError:
+        return False
 
 
 def _item(event: dict[str, Any], data: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -127,3 +128,29 @@ def test_rows_that_make_no_event_are_counted() -> None:
     mapping.draft("2", "{}")
     mapping.draft("3", None)
     assert mapping.marked == 2
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("category", "="), ("category", "=..."), ("category", "=gateway.rows"), ("category", ""),
+        ("action", "="), ("action", "verb..x"), ("tenant", "=ACME"),
+        ("tenant", "="), ("tenant", "=gateway"), ("outcome", "=ok"), ("severity", "=high"),
+        ("severity", "="), ("time", "=yesterday"), ("time", "="), ("actor.id", "payload."),
+        ("data", ".x"),
+    ],
+)  # fmt: skip
+def test_a_mapping_of_which_only_rejected_or_wrong_events_can_come_is_refused(
+    member: str, value: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=re.escape(f"store.columns: {member} = {value!r}: ")):
+        RowMapping("t", {"category": "=a", "action": "verb", member: value})
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("category", "=Auth.Login"), ("severity", "=4"), ("time", "=2026-01-31T12:00:00Z"),
+     ("tenant", "=acme"), ("outcome", "=denied"), ("reason", "="), ("actor.id", "payload.user.id")],
+)  # fmt: skip
+def test_constants_that_events_can_have_are_taken(member: str, value: str) -> None:
+    RowMapping("t", {"category": "=a", "action": "verb", member: value})

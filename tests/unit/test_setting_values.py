@@ -110,6 +110,15 @@ def test_a_redis_with_a_host_is_taken(url: str) -> None:
     assert load(None, {"AUDIT_GATEWAY_REDIS__URL": url}, {}).redis.url == url
 
 
+@pytest.mark.parametrize(
+    "networks",
+    ["0.0.0.0/1,128.0.0.0/1", "::/1, 8000::/1", "0.0.0.0/2,64.0.0.0/2,::ffff:128.0.0.0/97"],
+)
+def test_networks_that_are_every_address_together_are_refused(networks: str) -> None:
+    error = refused(environ={"AUDIT_GATEWAY_SERVER__TRUSTED_PROXIES": networks})
+    assert "they are all addresses together" in error.detail
+
+
 def test_an_empty_flag_is_refused() -> None:
     assert "is empty; give it a value, or leave the flag out" in refused(flags={"data": ""}).detail
 
