@@ -100,7 +100,10 @@ async def test_a_parameter_that_is_not_percent_encoded_utf8_is_refused(
     gateway: Gateway, query: bytes
 ) -> None:
     key = await gateway.reader_key()
-    head = b"GET /v1/events?%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n"
+    head = (
+        b"GET /v1/events?%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"Authorization: Bearer %s\r\n\r\n"
+    )
     answer = await gateway.exchange(head % (query, key.encode()))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"code":"invalid_request"' in answer
