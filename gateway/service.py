@@ -227,7 +227,6 @@ async def _start_parts(
         writer=writer,
         hub=hub,
         turns=Turns(lambda: hub.writing),
-        hearing=Turns(lambda: hub.writing),
         key_store=key_store,
         keyring=keyring,
         key_watch=key_watch,

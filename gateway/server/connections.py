@@ -22,6 +22,7 @@ from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavaila
 from gateway.network import Network, parse_address
 from gateway.server.address import client_address
 from gateway.server.problem import Handler
+from gateway.server.turns import Turns
 from gateway.settings.declarations import Server
 from gateway.shared.limits import address_subject
 
@@ -83,6 +84,8 @@ class Connections:
         self.when_idle = when_idle
         self._most_unfinished = all_heads_bytes
         self._trusted = trusted
+        # The turns of those whose bytes take long to parse.
+        self.hearing = Turns(lambda: False)
         self.trusts_proxies = bool(trusted)
         self._of_address: dict[str, _Counted] = {}
         self._heads: dict[Peer, int] = {}
@@ -145,6 +148,13 @@ class Connections:
         return HeadTooLarge(
             f"the URL and the headers have more than {self.head_bytes} bytes together; a long "
             "filter goes into the body of POST /v1/stream"
+        )
+
+    def trailers_too_large(self) -> HeadTooLarge:
+        self.refused_heads += 1
+        return HeadTooLarge(
+            f"what stands around the chunks of this body has more than {self.head_bytes} bytes; "
+            "send no trailers, and no extensions of chunks"
         )
 
     def head_ends(self, peer: Peer) -> None:

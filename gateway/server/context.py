@@ -45,8 +45,6 @@ class Context:
     writer: Writer
     hub: Hub
     turns: Turns
-    # The turns of WebSocket clients who say much.
-    hearing: Turns
     key_store: KeyStore
     keyring: Keyring
     key_watch: KeyWatch

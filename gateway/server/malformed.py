@@ -16,6 +16,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -38,8 +39,10 @@ MOST_LINE = 16 * 1024
 _LOGGER = logging.getLogger(__name__)
 
 
-# So much is parsed at once of what may be a head, so that little is kept of one that is too large.
-_HEAD_SLICE = 16 * 1024
+# So much is parsed at once: little is kept of a head that is too large, and a body may be of chunks
+# of one byte, for each of which so much time is taken that the others have their turn.
+_SLICE = 4 * 1024
+_SLOW_SECONDS = 0.0003
 # So much is taken from a connection before others have their turn; large bodies are in no hurry.
 _READ_BYTES = 64 * 1024
 # How long it waits for others, if they have no end.
@@ -86,6 +89,7 @@ class _Connection(web.RequestHandler):
         "_newest",
         "_refused",
         "_stalled",
+        "_unparsed",
         "_unsent",
         "half_closed",
         "in_reserve",
@@ -99,6 +103,8 @@ class _Connection(web.RequestHandler):
         self._head = 0
         self._held: list[Callable[[], None]] = []
         self._refused = False
+        # What has been read and is parsed in a turn, if a turn is waited for.
+        self._unparsed: bytearray | None = None
         # One too many: only health checks are answered.
         self.in_reserve = False
 
@@ -127,37 +133,86 @@ class _Connection(web.RequestHandler):
             return
         if len(data) == _READ_BYTES and self._connections.crowded():
             self._rest()
-        if self._payload_parser is not None or self._upgraded:
+        if self._payload_parser is not None:
             super().data_received(data)
-            return
-        # No further than to the end of a head, behind which there may be much of a body.
-        while len(data) > _HEAD_SLICE and not self._in_body():
-            self._receive(data[:_HEAD_SLICE])
-            data = data[_HEAD_SLICE:]
+        elif not data:
+            # aiohttp goes on with what it has parsed in part.
+            self._receive(data)
+        elif self._unparsed is not None:
+            self._unparsed += data
+            self._pause()
+        elif len(data) <= _SLICE and not self._in_body():
+            self._receive(data)
+        else:
+            self._receive_in_slices(memoryview(data))
+
+    def _receive_in_slices(self, data: memoryview) -> None:
+        """Parse as much as may be parsed at once; what is slow goes on in turns."""
+        while len(data):
+            began = perf_counter()
+            self._receive(bytes(data[:_SLICE]))
+            data = data[_SLICE:]
             if self._refused:
                 return
-            if self._upgraded:
-                break
-        self._receive(data)
+            if perf_counter() - began > _SLOW_SECONDS and self._in_body():
+                self._unparsed = bytearray(data)
+                self._pause()
+                self._connections.hearing.ask(self._go_on)
+                return
+
+    def _go_on(self) -> None:
+        """It is our turn."""
+        rest, self._unparsed = self._unparsed, None
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if rest and not self._refused:
+            self._receive_in_slices(memoryview(bytes(rest)))
+        if self._unparsed is None and not self._reading_paused and not self._buffer_paused:
+            transport.resume_reading()
+
+    def _pause(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def _receive(self, data: bytes) -> None:
-        newest = self._newest
-        in_body = newest is not None and not newest.is_eof()
+        body = self._newest
+        if body is not None and body.is_eof():
+            body = None
+        size = 0 if body is None else body.total_bytes
         count = self._request_count
         super().data_received(data)
         if self._messages:
-            self._newest = self._messages[-1][1]
-        if self._request_count != count or in_body or self._upgraded:
+            message, self._newest = self._messages[-1]
+            if isinstance(message, _ErrInfo):
+                # What was raised would keep all that was read alive, in a circle with its frames.
+                self._refused = True
+                if message.exc is not None:
+                    message.exc.__traceback__ = None
+        grown = body is not None and (body.total_bytes != size or body.is_eof())
+        if self._request_count != count or grown or self._upgraded:
             # What has come of the next head, if anything, is less than was read at once.
             if self._head:
                 self._head = 0
                 self._connections.head_ends(self)
-        elif data and not self._force_close:
+        elif data and not self._force_close and not self._reading_paused:
+            # Also what stands around the chunks of a body: it may be trailers without end.
             self._head += len(data)
-            if self._head > self._connections.head_bytes:
+            if self._head <= self._connections.head_bytes:
+                self._connections.head_grows(self, self._head)
+            elif body is None:
                 self.refuse(self._connections.head_too_large())
             else:
-                self._connections.head_grows(self, self._head)
+                self._refuse_body(body)
+
+    def _refuse_body(self, body: StreamReader) -> None:
+        """Whoever reads it hears of that; if nobody does, it was answered before."""
+        self._refused = True
+        self._connections.head_ends(self)
+        if self._request_in_progress and not self._messages:
+            body.set_exception(self._connections.trailers_too_large())
+        else:
+            self.abort()
 
     def _rest(self) -> None:
         """Whoever sends much lets those who send little go first, where many send."""
@@ -167,7 +222,8 @@ class _Connection(web.RequestHandler):
             self._connections.when_idle(partial(self._read_on, transport), _REST_SECONDS)
 
     def _read_on(self, transport: asyncio.Transport) -> None:
-        if not (self._reading_paused or self._buffer_paused or transport.is_closing()):
+        waits = self._reading_paused or self._buffer_paused or self._unparsed is not None
+        if not (waits or transport.is_closing()):
             transport.resume_reading()
 
     def _drop(self) -> None:
@@ -207,6 +263,10 @@ class _Connection(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for the answers to what has arrived whole."""
+        if self._unparsed and not self._refused:
+            # Nothing comes behind it.
+            rest, self._unparsed = bytes(self._unparsed), bytearray()
+            self._receive(rest)
         idle = self._waiter is not None and not self._messages
         self.half_closed = not idle and self._newest is not None and self._newest.is_eof()
         return self.half_closed
@@ -262,7 +322,8 @@ class _Connection(web.RequestHandler):
             finished = await super().finish_response(request, resp, start_time)
         finally:
             self._release()
-        if self._refused and self.transport is not None and self.transport.can_write_eof():
+        last = self._refused and not self._messages
+        if last and self.transport is not None and self.transport.can_write_eof():
             # What is still on its way would be answered with a reset, which may overtake this.
             self.transport.write_eof()
             await asyncio.sleep(_LINGER_SECONDS)

@@ -218,7 +218,7 @@ async def _take(
         raise ConnectionResetError("the client has gone")
     most = context.settings.stream.buffer_bytes
     connection = (
-        WebSocketConnection(transport, most, context.turns, context.hearing)
+        WebSocketConnection(transport, most, context.turns, context.connections.hearing)
         if websocket
         else StreamConnection(transport, most, context.turns)
     )
