@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.terminal import say
+from gateway.cli.terminal import require_open_output, say
 
 if TYPE_CHECKING:
     from gateway.server.context import Context
@@ -111,7 +111,11 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
             if greets:
                 gateway.first_key = await make_first_key(gateway.context)
         if greets:
-            await _greet(gateway, settings, demo)
+            try:
+                require_open_output()
+                await _greet(gateway, settings, demo)
+            except OSError as error:
+                _log_unsaid(gateway, settings, error)
         producing = []
         if demo and (worker is None or worker.writes):
             producing = [gateway.context.tasks.keep("demo", partial(_produce, gateway.context))]
@@ -177,6 +181,21 @@ async def _greet(gateway: Running, settings: Settings, demo: bool) -> None:
     shown = await _demo_key(gateway.context) if demo else first
     if shown is not None:
         _say_curl(f"curl -N -H 'Authorization: Bearer {shown}'", gateway.url)
+
+
+def _log_unsaid(gateway: Running, settings: Settings, error: OSError) -> None:
+    """Nothing can be printed: the gateway runs all the same, and its first key is not lost."""
+    import logging
+
+    from gateway.store.folder import DataFolder
+
+    logger = logging.getLogger(__name__)
+    logger.warning(
+        "standard output takes nothing (%s); listening on %s", error.strerror, gateway.url
+    )
+    if gateway.first_key is not None:
+        path = DataFolder(settings.data).keep_first_key(gateway.first_key)
+        logger.warning("first admin key, to be taken away from there: %s", path)
 
 
 def _say_where(url: str, key: str, settings: Settings) -> None:

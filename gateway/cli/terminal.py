@@ -3,6 +3,7 @@ may hold control characters, which would move the cursor or fake lines."""
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ def require_output() -> None:
         raise GatewayError(
             "standard output is closed, and the key could not be printed; nothing was made"
         )
+
+
+def require_open_output() -> None:
+    """Raises `OSError` where what is printed would be lost in silence."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed")
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from gateway.cli import terminal
 from gateway.cli.main import cli
 from gateway.errors import GatewayError
 from tests.gateway_process import PROGRAM, ROOT, environment
+from tests.machine_time import patience
 
 CREATE = ("keys", "create", "--name", "n", "--purpose", "p")
 Run = Callable[..., str]
@@ -84,3 +87,27 @@ def test_grants_on_the_command_line_are_checked_together_as_over_http(run: Run) 
             run(*command, "--grant", named, "--grant", named)
         with pytest.raises(GatewayError, match="at most 64"):
             run(*command, *["--grant", plain] * 65)
+
+
+@pytest.mark.parametrize("to", ["/dev/full", "&-"])
+def test_a_first_key_that_cannot_be_printed_is_kept_in_the_folder(tmp_path: Path, to: str) -> None:
+    data = tmp_path / "data"
+    command = [*PROGRAM, "serve", "--data", str(data), "--port", "0"]
+    with subprocess.Popen(
+        ["sh", "-c", f'exec "$@" >{to}', "sh", *command], cwd=ROOT, env=environment(),
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        watchdog = threading.Timer(patience(30), process.kill)
+        watchdog.start()
+        try:
+            lines = list(islice(process.stderr, 2))
+        finally:
+            watchdog.cancel()
+            process.terminate()
+        process.stderr.read()
+    assert "standard output takes nothing" in lines[0]
+    key = data / "first-admin-key"
+    assert lines[1].endswith(f"first admin key, to be taken away from there: {key}\n")
+    assert (key.read_text()[:5], key.stat().st_mode & 0o777) == ("alpk_", 0o600)
+    assert process.returncode == 0
