@@ -27,7 +27,7 @@ def _keep_config(context: click.Context, _: click.Parameter, file: Path | None) 
     context.meta[_CONFIG] = file
 
 
-def _refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
+def refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
     from gateway.errors import InvalidRequest
     from gateway.keys.token import looks_like_token
 
@@ -55,7 +55,7 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-key_argument = click.argument("key_id", metavar="KID", callback=_refuse_whole_key)
+key_argument = click.argument("key_id", metavar="KID", callback=refuse_whole_key)
 grant_option = click.option(
     "--grant", "grants", multiple=True, help="A grant as JSON; may be repeated."
 )

@@ -12,6 +12,7 @@ from gateway.cli.key_folder import (
     grant_option,
     json_option,
     key_store,
+    refuse_whole_key,
     run,
     settings_of,
 )
@@ -31,7 +32,7 @@ Examples:
   audit-gateway keys create --name pay --purpose "on-call screen" --role pay-team
 """
 
-_name_argument = click.argument("name", metavar="NAME")
+_name_argument = click.argument("name", metavar="NAME", callback=refuse_whole_key)
 
 
 @click.group(epilog=_EXAMPLES)

@@ -20,6 +20,7 @@ from gateway.json_members import refuse_repeated
 from gateway.keys.grant_check import ACTIONS as ACTIONS
 from gateway.keys.grant_check import Problem, problems
 from gateway.keys.mask import Masks
+from gateway.keys.token import HOLDS_KEY, holds_token
 from gateway.keys.zones import zone_of
 from gateway.match.scope import Scope
 from gateway.network import is_within
@@ -146,6 +147,9 @@ class Grant(
 def parse_grant(raw: Any, path: str = "") -> Grant:
     """A grant from its decoded JSON, which stands at `path`. Raises `InvalidRequest` naming the
     member, with its `path` and, in a pattern, the `column`."""
+    if holds_token(msgspec.json.encode(raw).decode()):
+        # Before anything of it is repeated.
+        raise _refused(Problem("", f"it holds a whole key, {HOLDS_KEY}"), path)
     for problem in problems(raw):
         raise _refused(problem, path)
     return msgspec.convert(raw, Grant)

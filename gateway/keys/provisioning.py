@@ -14,7 +14,7 @@ from gateway.keys.key import Key
 from gateway.keys.limits import NO_LIMITS, KeyLimits, parse_limits
 from gateway.keys.pepper import pepper_id
 from gateway.keys.role import parse_role_names
-from gateway.keys.token import digest, new_token
+from gateway.keys.token import HOLDS_KEY, digest, holds_token, new_token
 
 _MEMBERS = ("name", "purpose", "owner", "expires_in", "expires_at", "grants", "roles", "limits")
 _REQUIRED = {
@@ -42,6 +42,8 @@ def new_key(
     for member, text in (("name", name), ("purpose", purpose), ("owner", owner)):
         if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
             raise _invalid(f"{member}: 1 to {_MAX_TEXT} printable characters")
+        if holds_token(text):
+            raise _invalid(f"{member}: it holds a whole key, {HOLDS_KEY}")
     key_id, token = new_token()
     key = Key(
         id=key_id,

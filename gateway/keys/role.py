@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.keys.grant import Grant, defects_in, parse_grant, parse_grants
+from gateway.keys.token import HOLDS_KEY, holds_token
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 MAX_ROLES_OF_KEY = 16
@@ -103,6 +104,8 @@ def parse_role(name: str, body: Any) -> Role:
     description = body.get("description", "")
     if not isinstance(description, str) or len(description) > 1024:
         raise InvalidRequest("description: a string of at most 1024 characters")
+    if holds_token(description):
+        raise InvalidRequest(f"description: it holds a whole key, {HOLDS_KEY}")
     return Role(name=name, description=description, grants=parse_grants(body.get("grants")))
 
 

@@ -16,6 +16,8 @@ from zlib import crc32
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX = "alpk_"
+# What is said where a whole key stands in what everybody sees.
+HOLDS_KEY = "which all who see keys, and their records, would see: name it by its id, and rotate it"
 # Every request is checked: two digits at a time.
 _PAIRS = [one + other for one in ALPHABET for other in ALPHABET]
 _TOKEN = re.compile(r"(alpk_([0-9A-Za-z]{12})_[0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
@@ -45,6 +47,11 @@ def is_key_id(text: str) -> bool:
 def looks_like_token(text: str) -> bool:
     """Whether the text may be a key that somebody put in the wrong place."""
     return PREFIX in text
+
+
+def holds_token(text: str) -> bool:
+    """Whether a whole key stands in the text."""
+    return PREFIX in text and _TOKEN.search(text) is not None
 
 
 def digest(pepper: bytes, token: str) -> bytes:

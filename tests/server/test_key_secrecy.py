@@ -201,3 +201,30 @@ def test_the_project_itself_holds_no_key() -> None:
     assert len(texts) > 150
     for file in texts:
         assert not re.search(SCANNER.encode(), file.read_bytes()), file
+
+
+async def test_a_whole_key_in_what_everybody_sees_of_a_key_or_role_is_refused(
+    gateway: Gateway,
+) -> None:
+    _, leaked = new_token()
+    grant = {"actions": ["pull"], "categories": ["auth"]}
+    body = {"name": "n", "purpose": "p", "owner": "o", "grants": [grant]}
+    before = len((await gateway.get("/v1/keys", key=gateway.admin)).json()["keys"])
+    for change in (
+        {"name": f"for {leaked}"}, {"purpose": leaked}, {"owner": leaked},
+        {"grants": [{**grant, "id": leaked}]}, {"grants": [{**grant, "resources": [leaked]}]},
+        {"grants": [{**grant, "tenants": [leaked]}]}, {"grants": [{**grant, leaked: 1}]},
+    ):  # fmt: skip
+        answer = await gateway.post("/v1/keys", key=gateway.admin, json={**body, **change})
+        assert (answer.status, leaked.encode() in answer.body) == (400, False), change
+        assert b"holds a whole key" in answer.body
+    for role in (
+        {"description": leaked, "grants": []},
+        {"grants": [{**grant, "id": leaked}]},
+    ):
+        answer = await gateway.request("PUT", "/v1/roles/team", key=gateway.admin, json=role)
+        assert (answer.status, leaked.encode() in answer.body) == (400, False)
+    assert len((await gateway.get("/v1/keys", key=gateway.admin)).json()["keys"]) == before
+    # What only begins like one is a name as any other.
+    named = {**body, "name": "rotates alpk_ keys"}
+    assert (await gateway.post("/v1/keys", key=gateway.admin, json=named)).status == 201
