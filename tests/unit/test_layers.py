@@ -10,7 +10,7 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
+from tests.cases import every
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "gateway").rglob("*.py"))
@@ -110,7 +110,7 @@ def layer_of(module: str) -> int:
 PURE = [module for module in MODULES if layer_of(module) <= 1]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@every(MODULES)
 def test_imports_go_downwards_only(module: str) -> None:
     own = layer_of(module)
     upwards = {
@@ -139,7 +139,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         raise AssertionError(" -> ".join(error.args[1])) from None
 
 
-@pytest.mark.parametrize("module", PURE)
+@every(PURE)
 def test_pure_modules_neither_wait_nor_touch_a_network(module: str) -> None:
     tree = tree_of(module)
     acting = {name for name in imported(tree) if name.split(".")[0] in ACTING}
@@ -158,7 +158,7 @@ def test_pure_modules_neither_wait_nor_touch_a_network(module: str) -> None:
         assert not acting
 
 
-@pytest.mark.parametrize("module", [m for m in PURE if m not in ("gateway.clock", "gateway.logs")])
+@every(module for module in PURE if module not in ("gateway.clock", "gateway.logs"))
 def test_pure_modules_take_the_time_as_an_argument(module: str) -> None:
     asked = {
         ast.unparse(node.func) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)
@@ -169,7 +169,7 @@ def test_pure_modules_take_the_time_as_an_argument(module: str) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", MODULES)
+@every(MODULES)
 def test_background_work_is_started_by_its_one_module(module: str) -> None:
     called = {
         node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
@@ -184,7 +184,7 @@ def knows_cursors(module: str) -> bool:
     return module == "gateway.cursor" or module.startswith("gateway.store.")
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if not knows_cursors(module)])
+@every(module for module in MODULES if not knows_cursors(module))
 def test_only_the_stores_know_what_is_inside_a_cursor(module: str) -> None:
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.ImportFrom) and node.module == "gateway.cursor":
@@ -197,11 +197,7 @@ def test_only_the_stores_know_what_is_inside_a_cursor(module: str) -> None:
             assert not (node.func.attr == "zfill" and twenty), f"line {node.lineno}"
 
 
-@pytest.mark.parametrize(
-    "file",
-    [file for file in FILES if file.name == "__init__.py"],
-    ids=lambda file: file.parent.name,
-)
+@every(file for file in FILES if file.name == "__init__.py")
 def test_packages_hold_a_docstring_and_nothing_else(file: Path) -> None:
     docstring, *rest = ast.parse(file.read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr)
@@ -215,12 +211,12 @@ def test_packages_hold_a_docstring_and_nothing_else(file: Path) -> None:
         assert not rest
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: name_of(file))
+@every(FILES)
 def test_files_are_small_and_say_what_they_are_for(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 400
     assert file.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
-    assert ast.get_docstring(ast.parse(text)), "a module begins with what it is for"
+    assert ast.get_docstring(tree_of(name_of(file))), "a module begins with what it is for"
 
 
 def test_every_package_is_one_and_has_a_layer() -> None:
