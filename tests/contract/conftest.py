@@ -13,6 +13,7 @@ import pytest
 from gateway.ingest.writer import Writer
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import KeyStore, Log
+from gateway.store.postgres import SCHEMA
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog
 from gateway.store.sqlite_follower import SqliteFollower
@@ -66,7 +67,7 @@ async def new_log(
         url = ""
         if request.param in POSTGRES:
             server = postgres(request.param.removeprefix("postgres"))
-            url = await stack.enter_async_context(server.database())
+            url = await stack.enter_async_context(server.database("log0"))
         yield make
         for log in made:
             await log.close()
@@ -114,7 +115,7 @@ async def connect_keys(
         url = ""
         if request.param in POSTGRES:
             server = postgres(request.param.removeprefix("postgres"))
-            url = await stack.enter_async_context(server.database())
+            url = await stack.enter_async_context(server.database(SCHEMA))
         yield connect
         for store in made:
             await store.close()

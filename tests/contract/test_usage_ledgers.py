@@ -17,6 +17,7 @@ from gateway.shared.redis_link import Link
 from gateway.shared.redis_usage import RedisLedger
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.shared.windows import DAY, HOUR, MINUTE, Counts
+from gateway.store.postgres import SCHEMA
 from tests.contract.conftest import POSTGRES
 from tests.contract.sharing import START, StillClock, new_prefix
 from tests.services.postgres import PostgresServer
@@ -46,7 +47,7 @@ async def ledger(
         yield file
         await file.close()
     elif request.param in POSTGRES:
-        async with postgres(request.param.removeprefix("postgres")).database() as url:
+        async with postgres(request.param.removeprefix("postgres")).database(SCHEMA) as url:
             table = await PostgresLedger.open(url)
             yield table
             await table.close()

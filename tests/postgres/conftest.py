@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import asyncpg
 import pytest
 
+from gateway.store.postgres import SCHEMA
 from tests.examples import examples
 from tests.services.postgres import PostgresServer, installations, servers
 
@@ -40,13 +41,20 @@ def rows(major: str) -> int:
 @pytest.fixture
 def own_postgres(major: str) -> Iterator[PostgresServer]:
     """A server for one test alone, which may crash it. It syncs to disk as in production."""
-    with PostgresServer(installations()[major], durable=True, max_connections="20") as server:
+    with PostgresServer(installations()[major], durable=True, max_connections="40") as server:
         yield server
 
 
 @pytest.fixture
 async def database(postgres: PostgresServer) -> AsyncIterator[str]:
-    """The URL of a database of the test's own."""
+    """The URL of a database of the test's own, on which the gateway has been started before."""
+    async with postgres.database(SCHEMA) as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_database(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The URL of a database of the test's own, with nothing in it."""
     async with postgres.database() as url:
         yield url
 

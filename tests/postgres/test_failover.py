@@ -26,7 +26,7 @@ MakeDraft = Callable[..., Draft]
 
 @pytest.fixture
 def standby(own_postgres: PostgresServer) -> Iterator[PostgresCopy]:
-    with PostgresCopy(own_postgres, max_connections="20") as copy:
+    with PostgresCopy(own_postgres, max_connections="40") as copy:
         yield copy
 
 
@@ -199,14 +199,17 @@ async def test_a_crash_and_a_restart_keep_the_life(
 
 
 async def test_a_user_who_may_not_ask_for_the_server_has_a_log_all_the_same(
-    database: str, sql: asyncpg.Connection, draft: MakeDraft
+    empty_database: str, draft: MakeDraft
 ) -> None:
-    name = f"plain_{database.rpartition('_')[2]}"
+    sql = await asyncpg.connect(
+        empty_database, server_settings={"search_path": "audit_gateway, public"}
+    )
+    name = f"plain_{empty_database.rpartition('_')[2]}"
     base = await sql.fetchval("SELECT current_database()")
     await sql.execute(f"CREATE ROLE {name} LOGIN; GRANT CREATE ON DATABASE {base} TO {name}")
     for function in ("pg_control_system()", "pg_walfile_name(pg_lsn)"):
         await sql.execute(f"REVOKE EXECUTE ON FUNCTION {function} FROM public")
-    url = database.replace("gateway@", f"{name}@")
+    url = empty_database.replace("gateway@", f"{name}@")
     epochs = set()
     for number in range(2):
         log = await PostgresLog.open(url, SystemClock())
@@ -216,6 +219,7 @@ async def test_a_user_who_may_not_ask_for_the_server_has_a_log_all_the_same(
     assert len(epochs) == 1
     assert await sql.fetchrow("SELECT server, timeline FROM log") == (None, None)
     await sql.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+    await sql.close()
 
 
 async def test_a_revocation_that_gets_the_revision_of_a_lost_change_is_seen(

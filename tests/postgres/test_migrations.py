@@ -24,6 +24,11 @@ from tests.services.postgres import PostgresServer
 MakeDraft = Callable[..., Draft]
 
 
+@pytest.fixture
+def database(empty_database: str) -> str:
+    return empty_database
+
+
 @pytest.mark.parametrize("applied", range(len(migrations()) + 1))
 async def test_a_schema_of_every_earlier_version_is_brought_up_to_date(
     database: str, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch, applied: int

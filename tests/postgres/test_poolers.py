@@ -31,9 +31,9 @@ async def test_a_pooler_that_gives_each_client_a_session_is_no_hindrance(
 
 
 async def test_a_pooler_that_shares_sessions_is_refused_and_its_sessions_stay_as_they_were(
-    database: str,
+    empty_database: str,
 ) -> None:
-    async with Pooler(database, transaction=True).running() as url:
+    async with Pooler(empty_database, transaction=True).running() as url:
         for opening in (PostgresLog.open(url, SystemClock()), PostgresKeys.open(url)):
             with pytest.raises(GatewayError, match="pool_mode = session") as caught:
                 await opening

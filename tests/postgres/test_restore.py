@@ -104,7 +104,7 @@ async def test_a_base_backup_that_is_started_as_it_is_says_nothing_and_is_given_
     await log.append([[draft(id="a")]])
     epoch = log.epoch
     await log.close()
-    with PostgresCopy(own_postgres, standby=False, max_connections="20") as copy:
+    with PostgresCopy(own_postgres, standby=False, max_connections="40") as copy:
         restored = await PostgresLog.open(copy.url(), SystemClock())
         assert restored.epoch == epoch
         await restored.close()

@@ -343,19 +343,21 @@ async def test_a_table_that_is_only_read_is_followed_behind_a_horizon(
 
 
 async def test_whoever_may_only_read_is_told_the_process_that_rows_wait_for(
-    database: str, sql: asyncpg.Connection
+    empty_database: str,
 ) -> None:
-    role = f"follower_{database.rpartition('_')[2]}"
+    sql = await asyncpg.connect(empty_database)
+    await sql.execute(TABLE)
+    role = f"follower_{empty_database.rpartition('_')[2]}"
     name = await sql.fetchval("SELECT current_database()")
     await sql.execute(
         f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {name} TO {role};"
         f"GRANT SELECT ON {NAME} TO {role}"
     )
-    other = await asyncpg.connect(database)
+    other = await asyncpg.connect(empty_database)
     await other.execute("BEGIN")
     await add(other, ["a"])
     await add(sql, ["b"])
-    url = database.replace("gateway@", f"{role}@")
+    url = empty_database.replace("gateway@", f"{role}@")
     table = await TableSource.open(url, Source(NAME, COLUMNS, read_only=True), SystemClock())
     log = await PostgresLog.open(url, SystemClock())
     assert await table.collect() == 0
@@ -366,6 +368,7 @@ async def test_whoever_may_only_read_is_told_the_process_that_rows_wait_for(
     await log.close()
     await table.close()
     await sql.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await sql.close()
 
 
 async def test_a_forgotten_prepared_transaction_is_named(major: str) -> None:
