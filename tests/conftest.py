@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from _pytest.assertion import rewrite
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
@@ -26,6 +27,7 @@ from gateway.ingest.ids import new_ids
 from gateway.store.sqlite_thread import SqliteThreads
 from tests.examples import examples
 from tests.leftovers import nothing_is_left_behind
+from tests.loaded_program import end_loader
 from tests.services.postgres import CLUSTERS
 
 # Examples are found again by the printed blob, not by a folder of them.
@@ -73,6 +75,18 @@ class Together(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return file if file.endswith(_TOGETHER) else nodeid
+
+
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Compile all files of the tests once, before the processes begin that would each do so."""
+    state = config.stash[rewrite.assertstate_key]
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        pyc = rewrite.get_cache_dir(file) / (file.stem + rewrite.PYC_TAIL)
+        tested = file.name == "conftest.py" or file.name.startswith("test_")
+        if tested and rewrite._read_pyc(file, pyc) is None:
+            pyc.parent.mkdir(exist_ok=True)
+            hashed, code = rewrite._rewrite_test(file, config)
+            rewrite._write_pyc(state, code, hashed, pyc)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
@@ -178,6 +192,7 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     tmp_path_factory.getbasetemp()
     with nothing_is_left_behind():
         yield
+        end_loader()
 
 
 @pytest.fixture

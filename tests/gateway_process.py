@@ -9,18 +9,21 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.loaded_program import LoadedProgram
 from tests.machine_time import patience
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = (sys.executable, "-m", "gateway")
 START_SECONDS = 30
 STOP_SECONDS = 20
+_OF_THE_LOADER = ("LD_", "PYTHON")
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -35,12 +38,38 @@ def run_program(
     cwd: Path | None = None,
     settings: Mapping[str, str] | None = None,
     seconds: float = 60,
+    executed: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the program to its end."""
-    return subprocess.run(
-        [*PROGRAM, *arguments], cwd=cwd, env=environment(settings), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=patience(seconds), check=False,
-    )  # fmt: skip
+    with TemporaryFile() as out, TemporaryFile() as errors:
+        process = start(arguments, settings, executed=executed, cwd=cwd, stdout=out, stderr=errors)
+        try:
+            process.wait(patience(seconds))
+        finally:
+            process.kill()
+            process.wait()
+        said = []
+        for file in (out, errors):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess([*PROGRAM, *arguments], process.returncode or 0, *said)
+
+
+def start(
+    arguments: Sequence[str],
+    settings: Mapping[str, str] | None,
+    *,
+    executed: bool = False,
+    **options: Any,
+) -> LoadedProgram | subprocess.Popen[str]:
+    """Start the program: as a fork of one that is loaded, unless it is to be `executed` as users
+    do it, or what loads it is to heed the settings."""
+    if executed or any(name.startswith(_OF_THE_LOADER) for name in settings or {}):
+        return subprocess.Popen(
+            [*PROGRAM, *arguments], env=environment(settings), stdin=subprocess.DEVNULL,
+            text=True, start_new_session=True, **options,
+        )  # fmt: skip
+    return LoadedProgram(arguments, env=environment(settings), **options)
 
 
 class GatewayProcess:
@@ -48,8 +77,8 @@ class GatewayProcess:
 
     `said` is what it printed while starting; `first_key` is "" unless this was the
     first start on the folder. `settings` are environment variables; `shows_key` says
-    whether it will print a key, where that cannot be told from the folder. Leaving the
-    context stops it, unless that has been done.
+    whether it will print a key, where that cannot be told from the folder; for `executed`
+    see `start`. Leaving the context stops it, unless that has been done.
     """
 
     def __init__(
@@ -59,15 +88,15 @@ class GatewayProcess:
         settings: Mapping[str, str] | None = None,
         port: int = 0,
         shows_key: bool | None = None,
+        executed: bool = False,
     ) -> None:
         self._errors_path = data.with_name(data.name + ".stderr")
         if shows_key is None:
             shows_key = "--demo" in options or not (data / "keys.db").exists()
         with self._errors_path.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [*PROGRAM, "serve", "--data", str(data), "--port", str(port), *options],
-                env=environment(settings), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=errors, text=True, start_new_session=True,
+            self._process = start(
+                ["serve", "--data", str(data), "--port", str(port), *options],
+                settings, executed=executed, stdout=subprocess.PIPE, stderr=errors,
             )  # fmt: skip
         self.data = data
         self.said: list[str] = []

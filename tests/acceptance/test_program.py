@@ -81,7 +81,7 @@ def test_a_first_key_that_goes_to_a_file_is_in_no_log_and_a_curl_line_shows_even
 
 
 def test_first_start_prints_a_key_and_a_curl_line_that_shows_events(tmp_path: Path) -> None:
-    with GatewayProcess(tmp_path / "data") as process:
+    with GatewayProcess(tmp_path / "data", executed=True) as process:
         key = printed_key("\n".join(process.said))
         assert process.first_key == key
         assert not (tmp_path / "data" / "first-admin-key").exists()
@@ -94,7 +94,7 @@ def test_the_first_key_is_shown_once(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "data") as process:
         first = process.first_key
         assert _KEY.fullmatch(first)
-    with GatewayProcess(tmp_path / "data") as process:
+    with GatewayProcess(tmp_path / "data", executed=True) as process:
         process.post([{"category": "test", "action": "test.again"}], first)
         said = "\n".join(process.said) + process.stop()
     assert not _KEY.search(said)
@@ -126,7 +126,7 @@ def test_an_unknown_setting_stops_the_start_with_one_line(tmp_path: Path, source
     else:
         (tmp_path / "config.toml").write_text("[server]\nprot = 1\n")
         options = ["--config", "config.toml"]
-    done = run_program("serve", *options, cwd=tmp_path, settings=settings)
+    done = run_program("serve", *options, cwd=tmp_path, settings=settings, executed=True)
     assert done.returncode == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
@@ -171,7 +171,7 @@ def heeds_hang_ups() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heeds_hang_ups")
 def test_the_end_of_its_terminal_ends_the_streams_with_their_cursors(tmp_path: Path) -> None:
-    with GatewayProcess(tmp_path / "data") as gateway:
+    with GatewayProcess(tmp_path / "data", executed=True) as gateway:
         path = f"{gateway.url}/v1/stream?from=start&category=auth"
         headers = {"Authorization": f"Bearer {gateway.first_key}", "Accept": "application/x-ndjson"}
         gateway.post([{"category": "auth", "action": "user.login"}], gateway.first_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from gateways import Gateway, Program, ShiftedClock, Start, StartProgram, run_program
+from gateways import Gateway, Program, ProgramProcess, ShiftedClock, Start, StartProgram
 
 from gateway.clock import Clock
 from gateway.service import running
@@ -108,15 +109,17 @@ async def start_program(
 ) -> AsyncIterator[StartProgram]:
     """Start `audit-gateway serve` on a free port, with settings from the environment.
 
-    Always on the same folder; `key` is its admin's, where it was started on before.
+    Always on the same folder; `key` is its admin's, where it was started on before. For
+    `executed` see `tests.gateway_process.start`.
     """
-    processes: list[asyncio.subprocess.Process] = []
     programs: list[Program] = []
+    started: list[ProgramProcess] = []
 
-    async def start(key: str = "", **settings: str) -> Program:
+    async def start(key: str = "", *, executed: bool = False, **settings: str) -> Program:
         data = tmp_path / "data"
-        process = await run_program("serve", "--data", str(data), "--port", "0", **settings)
-        processes.append(process)
+        arguments = ("serve", "--data", str(data), "--port", "0")
+        process = ProgramProcess(arguments, settings, executed)
+        started.append(process)
         program = Program(await _greeting(process, "listening on"), "", session)
         programs.append(program)
         program.process, program.data = process, data
@@ -127,21 +130,20 @@ async def start_program(
     yield start
     for program in programs:
         program.disconnect()
-    for process in processes:
+    for process in started:
         if process.returncode is None:
-            process.kill()
-            await process.communicate()
+            process.send_signal(signal.SIGKILL)
+            await process.end()
 
 
-async def _greeting(process: asyncio.subprocess.Process, words: str) -> str:
+async def _greeting(process: ProgramProcess, words: str) -> str:
     """The word behind those words on the standard output of a program that is starting."""
-    assert process.stdout is not None
     async with asyncio.timeout(patience()):
-        while line := (await process.stdout.readline()).decode():
+        while line := await process.line():
             if words in line:
                 return line.partition(words)[2].split()[0]
-        _, errors = await process.communicate()
-    raise AssertionError(f"it ended before it said {words!r}: {errors.decode()}")
+        errors = await process.end()
+    raise AssertionError(f"it ended before it said {words!r}: {errors}")
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
-import sys
-from collections.abc import Awaitable, Callable
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import aiohttp
 import orjson
@@ -19,9 +19,8 @@ from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import own_event
 from gateway.server.context import Context
+from tests import gateway_process
 from tests.machine_time import eventually, patience
-
-ROOT = Path(__file__).parents[2]
 
 
 class ShiftedClock(SystemClock):
@@ -71,7 +70,7 @@ class Gateway(GatewayClient):
 class Program(GatewayClient):
     """A client of a gateway that runs as a process of its own."""
 
-    process: asyncio.subprocess.Process
+    process: ProgramProcess
     data: Path
 
     @property
@@ -94,32 +93,55 @@ class Program(GatewayClient):
         """Send a signal; the exit code and what it wrote to standard error."""
         self.process.send_signal(number)
         async with asyncio.timeout(patience()):
-            _, errors = await self.process.communicate()
+            errors = await self.process.end()
         assert self.process.returncode is not None
-        return self.process.returncode, errors.decode()
+        return self.process.returncode, errors
 
 
 Start = Callable[..., Awaitable[Gateway]]
 StartProgram = Callable[..., Awaitable[Program]]
 
 
-async def run_program(*arguments: str, **settings: str) -> asyncio.subprocess.Process:
-    """The program with these arguments; `server__port="1"` becomes an environment variable."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        **{f"AUDIT_GATEWAY_{name.upper()}": value for name, value in settings.items()},
-    }
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments,
-        env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+class ProgramProcess:
+    """A process of the program, to be waited for without holding up the event loop."""
+
+    def __init__(
+        self, arguments: Sequence[str], settings: Mapping[str, str], executed: bool
+    ) -> None:
+        self._errors = TemporaryFile()  # noqa: SIM115
+        self._process = gateway_process.start(
+            arguments, variables(settings), executed=executed,
+            stdout=subprocess.PIPE, stderr=self._errors,
+        )  # fmt: skip
+        self.pid = self._process.pid
+        self.returncode: int | None = None
+
+    async def line(self) -> str:
+        """The next one of its standard output; "" at the end."""
+        assert self._process.stdout is not None
+        return await asyncio.to_thread(self._process.stdout.readline)
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def end(self) -> str:
+        """Wait for its end; what it wrote to standard error."""
+        self.returncode = await asyncio.to_thread(self._process.wait)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._errors.seek(0)
+        with self._errors as errors:
+            return errors.read().decode()
+
+
+def variables(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings in the environment: `server__port="1"`, say."""
+    return {f"AUDIT_GATEWAY_{name.upper()}": value for name, value in settings.items()}
 
 
 async def finish_program(*arguments: str, **settings: str) -> tuple[int, str, str]:
     """The exit code, standard output and standard error of a run to the end."""
-    process = await run_program(*arguments, **settings)
-    async with asyncio.timeout(patience()):
-        out, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), errors.decode()
+    done = await asyncio.to_thread(
+        gateway_process.run_program, *arguments, settings=variables(settings)
+    )
+    return done.returncode, done.stdout, done.stderr

@@ -152,7 +152,7 @@ async def test_what_was_acknowledged_before_the_stop_is_there_after_it(
 
 
 async def test_a_stop_within_moments_of_the_start_is_clean(start_program: StartProgram) -> None:
-    gateway = await start_program()
+    gateway = await start_program(executed=True)
     assert await gateway.stop() == (0, "")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import click
 import pytest
 from gateway_client import event, key_id, with_checksum
-from gateways import ROOT, Gateway, Program, StartProgram, finish_program
+from gateways import Gateway, Program, StartProgram, finish_program
 from open_streams import TRANSPORTS, Refused, open_stream
 
 from gateway.cli.main import cli
 from gateway.keys.token import new_token
+from tests.gateway_process import ROOT
 
 SCANNER = r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}"
 
@@ -60,7 +61,7 @@ async def use_in_every_way(program: Program, key: str, other: str) -> list[str]:
 async def test_no_key_is_in_a_log_a_metric_a_record_a_file_or_a_process_list(
     start_program: StartProgram,
 ) -> None:
-    program = await start_program(log__level="debug", record__delay="0s")
+    program = await start_program(executed=True, log__level="debug", record__delay="0s")
     key = await program.mint(
         {"actions": ["stream", "pull", "ingest"], "categories": ["**"]}, name="used"
     )
