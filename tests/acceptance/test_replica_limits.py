@@ -22,8 +22,9 @@ from tests.services.valkey import Valkey
 pytestmark = pytest.mark.slow
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
 RATE = 40
-# Nine who ask so often are several times what is let through.
-ASKED_AGAIN = 0.03
+# Who is refused asks again so soon: much sooner than it is let through.
+ASKED_AGAIN = 0.1
+TRIES = 8
 NDJSON = {"Accept": "application/x-ndjson"}
 
 
@@ -62,25 +63,44 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(gateways, redis)
 
 
-async def admitted(site: Site, key: str, seconds: float) -> tuple[int, float]:
-    """How many requests the three let through, with more than enough of them at each; and the
-    seconds that it took."""
-    headers = {"Authorization": f"Bearer {key}"}
+async def assert_admitted(
+    site: Site, burst: int, seconds: float, buckets: int = 1, least: float = 0.95
+) -> None:
+    """With more than enough requests at each, the three let through what so many buckets give:
+    never 5 percent more, and at least that part, unless the machine is too busy to ask for it or
+    to answer in time; then it is asked again."""
+    rate = buckets * RATE
+    for _ in range(TRIES):
+        key = site.key(requests_per_second=RATE, requests_burst=burst)
+        statuses, took = await answers_to_many(site, key, seconds)
+        assert set(statuses) <= {200, 429}
+        through = statuses[200] - buckets * burst
+        assert through <= 1.05 * rate * took
+        if statuses[429] > statuses[200] / 10 and through >= least * rate * took:
+            return
+    raise AssertionError(f"at the last {through} in {took} seconds, and {statuses}")
+
+
+async def answers_to_many(site: Site, key: str, seconds: float) -> tuple[Counter[int], float]:
+    """The statuses of as many requests as can be sent, and the seconds that it took."""
     statuses: Counter[int] = Counter()
     watch = Stopwatch()
 
     async def ask(session: aiohttp.ClientSession, url: str) -> None:
         while watch.elapsed < seconds:
-            async with session.get(f"{url}/v1/events?limit=1", headers=headers) as answer:
+            async with session.get(f"{url}/v1/events?limit=1", headers=bearer(key)) as answer:
                 statuses[answer.status] += 1
-            await asyncio.sleep(ASKED_AGAIN)
+            if answer.status == 429:
+                await asyncio.sleep(ASKED_AGAIN)
 
     async with aiohttp.ClientSession() as session:
         urls = [gateway.url for gateway in site.gateways]
-        await asyncio.gather(*(ask(session, url) for url in urls * 3))
-    assert set(statuses) <= {200, 429}
-    assert statuses[429] > statuses[200] / 10, "they were asked for more than they may let through"
-    return statuses[200], watch.elapsed
+        await asyncio.gather(*(ask(session, url) for url in urls * 10))
+    return statuses, watch.elapsed
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 async def places(
@@ -118,9 +138,7 @@ def figure(gateway: GatewayProcess, name: str) -> int:
 
 
 async def test_three_replicas_hold_a_request_rate_within_5_percent(site: Site) -> None:
-    key = site.key(requests_per_second=RATE, requests_burst=20)
-    through, took = await admitted(site, key, 6.0)
-    assert through - 20 == pytest.approx(RATE * took, rel=0.05)
+    await assert_admitted(site, 20, 6.0)
 
 
 async def test_three_replicas_never_have_more_streams_of_a_key_than_it_may(site: Site) -> None:
@@ -173,20 +191,17 @@ async def test_streams_at_three_replicas_share_one_delivery_rate(site: Site) -> 
 async def test_limits_go_on_in_each_replica_without_redis_and_are_shared_again_with_it(
     site: Site,
 ) -> None:
-    key = site.key(requests_per_second=RATE, requests_burst=10)
     site.redis.kill()
     try:
         await until_up(site, 0)
-        through, took = await admitted(site, key, 3.0)
-        assert through <= 3 * (RATE * took * 1.05 + 10), "each by itself, and no more"
-        assert through > 1.5 * RATE * took
+        # Each by itself, and no more.
+        await assert_admitted(site, 10, 3.0, buckets=3, least=0.5)
         assert all(figure(gateway, "limits_decided_alone_total") > 0 for gateway in site.gateways)
         assert await revoked_within(site) < 1.0
     finally:
         site.redis.start()
     await until_up(site, 1)
-    through, took = await admitted(site, site.key(requests_per_second=RATE, requests_burst=10), 4.0)
-    assert through - 10 == pytest.approx(RATE * took, rel=0.05)
+    await assert_admitted(site, 10, 4.0)
 
 
 async def test_revocation_reaches_every_replica_within_a_second(site: Site) -> None:

@@ -12,9 +12,11 @@ from gateway.shared.memory import shared_in_process
 from gateway.shared.ports import Shared
 from gateway.shared.redis import shared_over_redis
 from gateway.shared.redis_address import RedisAddress, parse_address
+from gateway.shared.redis_link import CALL_SECONDS
 
 START = 1_700_000_000.0
 ADAPTERS = ("memory", "redis")
+ALWAYS_THERE = 60.0
 _PREFIXES = itertools.count()
 
 Opening = AbstractAsyncContextManager[Shared]
@@ -32,25 +34,32 @@ def replicas_of(
     server_time: bool = True,
     lease_seconds: float = 10.0,
     prefix: str | None = None,
+    call_seconds: float = CALL_SECONDS,
 ) -> Opens:
     """Opens replicas that share everything with each other and nothing with another test.
 
-    With `server_time=False` they decide by the clock they are opened with.
+    With `server_time=False` they decide by the clock they are opened with. `ALWAYS_THERE` as
+    `call_seconds` is for tests of a server that never goes: on a busy machine it only seems so.
     """
     chosen = prefix or new_prefix()
     parsed = parse_address(address) if isinstance(address, str) else address
 
     def opens(clock: Clock) -> Opening:
         return shared_over_redis(
-            parsed, clock, prefix=chosen, server_time=server_time, lease_seconds=lease_seconds
-        )
+            parsed, clock, prefix=chosen, server_time=server_time, lease_seconds=lease_seconds,
+            call_seconds=call_seconds,
+        )  # fmt: skip
 
     return opens
 
 
 def adapter(name: str, url: str) -> Opens:
     """How to open an adapter that decides by the clock it is given."""
-    return shared_in_process if name == "memory" else replicas_of(url, server_time=False)
+    return (
+        shared_in_process
+        if name == "memory"
+        else replicas_of(url, server_time=False, call_seconds=ALWAYS_THERE)
+    )
 
 
 class StillClock:

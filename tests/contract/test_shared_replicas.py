@@ -16,8 +16,8 @@ from gateway.shared.ports import Lease, Shared
 from gateway.shared.redis_address import parse_address
 from gateway.shared.redis_leases import RedisLeases
 from gateway.shared.redis_link import Link
-from tests.contract.sharing import StillClock, new_prefix, replicas_of
-from tests.machine_time import patience
+from tests.contract.sharing import ALWAYS_THERE, StillClock, new_prefix, replicas_of
+from tests.machine_time import Stopwatch, patience
 from tests.services.valkey import Valkey
 
 SECONDS = 1.5
@@ -33,7 +33,7 @@ def server() -> Iterator[Valkey]:
 async def three(server: Valkey) -> AsyncIterator[list[Shared]]:
     """Three replicas with the server's time."""
     async with AsyncExitStack() as stack:
-        opens = replicas_of(server.url)
+        opens = replicas_of(server.url, call_seconds=ALWAYS_THERE)
         yield [await stack.enter_async_context(opens(SystemClock())) for _ in range(3)]
 
 
@@ -42,7 +42,7 @@ async def three_still(server: Valkey) -> AsyncIterator[tuple[StillClock, list[Sh
     """Three replicas, and the time of all of them."""
     clock = StillClock()
     async with AsyncExitStack() as stack:
-        opens = replicas_of(server.url, server_time=False)
+        opens = replicas_of(server.url, server_time=False, call_seconds=ALWAYS_THERE)
         yield clock, [await stack.enter_async_context(opens(clock)) for _ in range(3)]
 
 
@@ -51,19 +51,25 @@ async def three_still(server: Valkey) -> AsyncIterator[tuple[StillClock, list[Sh
 
 @pytest.mark.parametrize("rate", [Rate("r", 40, 1), Rate("r", 400, 1), Rate("r", 300, 1, 100)])
 async def test_three_replicas_hold_a_rate_within_5_percent(three: list[Shared], rate: Rate) -> None:
-    allowed, began = 0, time.monotonic()
+    allowed = 0
+    began = asked = time.monotonic()
+    # What a busy machine asks for too late, when the bucket has long been full.
+    late = 0.0
 
     async def press(shared: Shared) -> None:
-        nonlocal allowed
+        nonlocal allowed, asked, late
         while time.monotonic() - began < SECONDS:
             decisions = await asyncio.gather(*[shared.limits.take(rate, "k") for _ in range(5)])
+            late += max(0.0, (time.monotonic() - asked) * rate.count - rate.burst / 2)
+            asked = time.monotonic()
             allowed += sum(decision.allowed for decision in decisions)
             if not decisions[-1].allowed:
                 await asyncio.sleep(0.001)
 
     await asyncio.gather(*map(press, three))
     passed = time.monotonic() - began
-    assert allowed == pytest.approx(rate.burst + rate.count * passed, rel=0.05)
+    right = rate.burst + rate.count * passed
+    assert 0.95 * right - late <= allowed <= 1.05 * right
 
 
 async def test_three_replicas_share_one_burst(
@@ -94,12 +100,12 @@ async def test_ten_thousand_requests_of_a_blocked_key_cost_no_look_ups(
     for shared in three:
         for _ in range(6):
             await shared.limits.take(rate, "k")
-    before, began = server.calls(), time.monotonic()
+    before, watch = server.calls(), Stopwatch()
     for _ in range(10_000):
         for shared in three:
             assert not (await shared.limits.take(rate, "k")).allowed
     assert server.calls() == before
-    assert time.monotonic() - began < 5
+    assert watch.seconds < 5
 
 
 async def test_a_refusal_is_remembered_only_until_it_can_change(
