@@ -128,6 +128,9 @@ async def test_a_flood_of_requests_of_a_blocked_key_costs_no_look_ups(
     key, status = await block(started)
     context = started.context
     made = len(await context.key_store.all())
+    # What looks at keys that have changed does so whenever it is ready.
+    await context.key_watch.look()
+    await context.watchdog.look()
     calls = counted(context.key_store, monkeypatch)
     began, trips = time.monotonic(), context.shared.health().round_trips
     statuses = await flood(started, key, REQUESTS)
@@ -137,8 +140,9 @@ async def test_a_flood_of_requests_of_a_blocked_key_costs_no_look_ups(
     let_through = REQUESTS - statuses[status]
     assert let_through <= 1.5 * took + 2
     asked = let_through if block in (unknown, wrong_secret) else 0
-    # The watch looks once at each key that has just been made or changed.
-    assert calls["get"] <= asked + made
+    # The watch looks once at each key that has just been made or changed, and the findings about
+    # the flood a few times, however many requests there are.
+    assert calls["get"] <= asked + made + 10
     # What runs on its own: the watch over keys, and the notes of what was used.
     assert sum(calls.values()) <= 20 * took + 20, calls
     # Counts go out twice a second, whatever their number; a request that may pass is asked for.
