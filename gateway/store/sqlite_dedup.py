@@ -20,10 +20,16 @@ FROM json_each(?1)
 """
 _INSERT_ONE = "INSERT INTO dedup VALUES (?, ?, ?, ?)"
 _RENAME = "INSERT INTO renamed VALUES (?, ?, ?, ?, ?, ?)"
-_KNOWN = """
-SELECT offset, content FROM dedup WHERE near = ?1 AND key = ?2
-UNION ALL SELECT offset, content FROM renamed WHERE near = ?1 AND key = ?2
-UNION ALL SELECT offset, content FROM renamed WHERE id = ?3 AND tenant = ?4
+_STANDS = """
+SELECT offset FROM dedup WHERE near = ?1 AND key = ?2 {0}
+UNION ALL SELECT offset FROM renamed WHERE near = ?1 AND key = ?2 {0}
+UNION ALL SELECT offset FROM renamed WHERE id = ?3 AND tenant = ?4 {0} LIMIT 1
+"""
+# Where the same content stands, whether there is one without a content, and whether any: one id may
+# be that of very many events.
+_KNOWN = f"""
+SELECT ({_STANDS.format("AND content = ?5")}), EXISTS ({_STANDS.format("AND content IS NULL")}),
+       EXISTS ({_STANDS.format("")})
 """
 _IS_RENAMED = "SELECT 1 FROM renamed WHERE id = ? AND tenant = ?"
 _ONE_RENAMED = """
@@ -114,15 +120,15 @@ class Dedup:
         place, key = near(draft.id), self._values.key(draft.tenant, draft.id)
         content = self._values.content(draft.content)
         execute = self._connection.execute
-        rows: list[Any] = execute(_KNOWN, (place, key, draft.id, draft.tenant)).fetchall()
-        for offset, known in rows:
-            if known is not None and known == content:
-                return Known(offset)
-        if rows and (content is None or any(known is None for _, known in rows)):
+        row: Any = execute(_KNOWN, (place, key, draft.id, draft.tenant, content)).fetchone()
+        same, by_id_alone, is_taken = row
+        if same is not None:
+            return Known(same)
+        if by_id_alone or (is_taken and content is None):
             return Known(None)
-        if not rows and self.has_old and execute(_BY_TEXT, (draft.id, draft.tenant)).fetchone():
-            return Known(None)
-        if not rows:
+        if not is_taken:
+            if self.has_old and execute(_BY_TEXT, (draft.id, draft.tenant)).fetchone():
+                return Known(None)
             return Placing(draft.id, place, key, content, False)
         assert content is not None
         name = other_id(draft.id, content)

@@ -303,3 +303,30 @@ async def test_reads_of_all_sizes_go_on_while_appends_and_deletions_run(
     await asyncio.gather(*followers)
     assert seen > 0
     await log.close()
+
+
+async def test_events_of_one_id_cost_the_same_however_many_there_are(
+    path: Path, clock: FakeClock, draft: MakeDraft, writers: list[apsw.Connection]
+) -> None:
+    """In steps of SQLite, of events that come and of those that come again."""
+    log = await SqliteLog.open(path, clock)
+    steps = 0
+
+    def count() -> bool:
+        nonlocal steps
+        steps += 1
+        return False
+
+    writers[0].set_progress_handler(count, 100)
+    taken: list[list[int]] = [[], []]
+    for name, number in (("few", 100), ("many", 800)):
+        events = [draft(id=name, reason=str(reason)) for reason in range(number)]
+        for each, (accepted, duplicates) in zip(taken, ((number, 0), (0, number)), strict=True):
+            steps = 0
+            [told] = await log.append([events])
+            assert (told.accepted, told.duplicates) == (accepted, duplicates)
+            each.append(steps)
+    for few, many in taken:
+        assert few > 0
+        assert many < 3 * 8 * few
+    await log.close()

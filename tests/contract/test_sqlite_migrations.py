@@ -142,7 +142,7 @@ def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Pa
 
     said = run().splitlines()
     assert said == [
-        f"{data}/log.db: from version 1 to 3 (sqlite_log_002, sqlite_log_003)",
+        f"{data}/log.db: from version 1 to 4 (sqlite_log_002, sqlite_log_003, sqlite_log_004)",
         f"{data}/keys.db: from version 1 to 3 (sqlite_keys_002, sqlite_keys_003)",
         f"{data}/usage.db: not there yet",
     ]
