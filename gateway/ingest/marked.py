@@ -28,6 +28,8 @@ _MOST_NAME = 256
 # What the members of `data` may have together and each, so that the rest of an event fits beside.
 _MOST_DATA_BYTES = 128 * 1024
 _MOST_MEMBER_BYTES = 32 * 1024
+# Strings, brackets and commas that are looked at in one item. Objects of megabytes have a third.
+_MOST_TOKENS = 500_000
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _STRUCTURE = re.compile(rb'["{}\[\],]')
 _ENCODE = msgspec.json.Encoder().encode
@@ -59,7 +61,7 @@ def truncated(item: bytes) -> bytes:
     event: dict[str, msgspec.Raw] = {}
     cut: list[str] = []
     data: dict[str, msgspec.Raw] = {}
-    for name, value, _ in members_of(item):
+    for name, value, _ in members_of(item, _MOST_TOKENS):
         if name in event or (name == "data" and data):
             raise Refused(name[:_MOST_NAME], "the member appears twice in one object")
         if name == "data":
@@ -97,7 +99,7 @@ def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
         cut.append("data")
         return kept
     room = _MOST_DATA_BYTES
-    for name, value, depth in members_of(data):
+    for name, value, depth in members_of(data, _MOST_TOKENS):
         size = len(value) + len(name)
         # The object around the event, `data`, and what is inside.
         fits = size <= min(room, _MOST_MEMBER_BYTES) and depth + 2 <= MAX_DEPTH
@@ -109,15 +111,18 @@ def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
     return kept
 
 
-def members_of(text: bytes) -> Iterator[tuple[str, bytes, int]]:
+def members_of(text: bytes, most: int | None = None) -> Iterator[tuple[str, bytes, int]]:
     """The members of a JSON object: name, value as it stands, and how deep that is nested.
 
-    The text is looked at token by token, however deep it is, and need not be valid.
+    The text is looked at token by token, however deep it is, and need not be valid. Raises
+    `Refused` if there are more than `most` of them.
     """
     depth = deepest = 0
     name: bytes | None = None
     begin = 0
-    for start, end in _tokens(text):
+    for number, (start, end) in enumerate(_tokens(text)):
+        if number == most:
+            raise Refused("", f"more than {most} strings, brackets and commas")
         first = text[start]
         if first == _QUOTE:
             if depth == 1 and name is None:
@@ -173,13 +178,13 @@ def tenant_of(item: bytes) -> str | None:
     off may have had one."""
     if item[:1] != b"{":
         return None
-    found = [value for name, value, _ in members_of(item) if name == "tenant"]
     try:
+        found = [value for name, value, _ in members_of(item, _MOST_TOKENS) if name == "tenant"]
         if not found:
             _WHOLE.decode(item)
             return DEFAULT_TENANT
         [tenant] = map(_TENANT.decode, found)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError, Refused):
         return None
     return tenant if _GOOD_TENANT.fullmatch(tenant) and tenant != RESERVED else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b32encode
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -28,6 +29,8 @@ from gateway.store.ports import Appended
 # Large requests are checked in parts, so that live streams do not wait for them.
 _CHECK_AT_ONCE = 500
 _MOST_ERRORS = 1000
+# What is larger is looked at by a thread.
+_LARGE_ITEM = 16 * 1024
 
 
 async def ingest(request: web.Request) -> web.Response:
@@ -109,11 +112,12 @@ async def _store_good_ones(
         else:
             good.append(draft)
     refused.sort(key=lambda one: one[0])
-    marked = []
-    for count, (_, item, reason) in enumerate(refused, 1):
-        marked.append(_marked(context, use, key, view, item, reason))
-        if count % _CHECK_AT_ONCE == 0:
-            await asyncio.sleep(0)
+    marked, slices = [], context.intake.slices(key.id)
+    slices.start()
+    for _, item, reason in refused:
+        mark = partial(_marked, context, use, key, view, item, reason)
+        marked.append(await slices.in_thread(mark) if len(item) > _LARGE_ITEM else mark())
+        await slices.rest()
     appended, rejected = await context.writer.append_together([good, marked])
     _note(context, use, key, appended if good else rejected)
     use.events, use.duplicates = (

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from typing import Any
 
 import msgspec
 import pytest
-from gateway_client import event, key_id
+from gateway_client import NDJSON, event, key_id
 from gateways import Gateway
+
+from gateway.ingest.marked import tenant_of
+from gateway.server import ingest
 
 SKIP = "/v1/events?on_invalid=skip"
 GOOD = {"id": "good", "category": "auth", "action": "user.login", "tenant": "acme"}
@@ -269,3 +273,38 @@ async def test_an_item_of_an_array_of_any_size_keeps_no_other_out(gateway: Gatew
     said = answer.json()
     assert (said["accepted"], said["rejected"]) == (3, [])
     assert [one["index"] for one in said["truncated"]] == [1]
+
+
+async def test_large_refused_items_are_looked_at_by_a_thread(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    make = ingest.rejected_event
+
+    def made(*given: Any, **named: Any) -> Any:
+        threads.append(threading.current_thread())
+        return make(*given, **named)
+
+    monkeypatch.setattr(ingest, "rejected_event", made)
+    small, large = b'{"category":1}', b'{"category":1,"data":{"a":"%b"}}' % (b"x" * 50_000)
+    answer = await gateway.post(
+        "/v1/events?on_invalid=skip",
+        data=b"\n".join([small, large]),
+        headers={"Content-Type": NDJSON},
+    )
+    assert len(answer.json()["rejected"]) == 2
+    main = threading.main_thread()
+    assert [one is main for one in threads] == [True, False]
+
+
+async def test_of_an_item_of_very_many_parts_nothing_more_is_looked_at(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.ingest.marked._MOST_TOKENS", 1000)
+    many = b'{"tenant":"acme","data":' + b"[" * 2000 + b"]" * 2000 + b"}"
+    answer = await gateway.post(
+        "/v1/events?on_invalid=skip", data=many, headers={"Content-Type": "application/json"}
+    )
+    [rejected] = answer.json()["rejected"]
+    assert rejected["reason"] == "more than 1000 strings, brackets and commas"
+    assert tenant_of(many) is None
