@@ -177,6 +177,10 @@ class TooManyRequests(GatewayError):
         self.retry_after = retry_after
 
 
+class TooFast(TooManyRequests):
+    """429: too many requests of an address, whatever keys they show."""
+
+
 class Unavailable(GatewayError):
     """503: try again after `retry_after` whole seconds."""
 

@@ -6,7 +6,7 @@
 | `forbidden_categories` | 3 different categories within an hour, out of the reach of the key |
 | `probing` | 3 different tenants, resources or actions within an hour, out of the key's reach |
 | `out_of_scope` | 3 different selections within an hour of which the key can see nothing |
-| `rate_limited` | 120 requests of a key above its limits within a minute |
+| `rate_limited` | 120 requests above the limits of a key, or of an address, within a minute |
 | `dormant_woke` | a key is used that was not for 30 days |
 | `new_network` | a key is used from a network that it never came from |
 | `revoked_presented` | a revoked key is presented |

@@ -216,7 +216,8 @@ class News:
                 self._remember(self.probed, f"action:{use.attempted}", use.at)
 
     def _add_limited(self, use: Use) -> None:
-        """A key that is known had one request too many."""
+        """A key that is known, or an address, had one request too many."""
+        self.address = use.address or self.address
         minute = int(use.at // 60)
         self.limited[minute] = self.limited.get(minute, 0) + 1
         if len(self.limited) > LIMITED_MINUTES:

@@ -15,7 +15,7 @@ import msgspec
 from gateway.errors import GatewayError
 from gateway.keys.signals import Sign, judge
 from gateway.keys.trace import News, Trace, joined, passed_on
-from gateway.keys.use import Use
+from gateway.keys.use import DENIED, Use
 from gateway.live.lineage import note_before
 from gateway.shared.limits import address_subject
 from gateway.store.ports import KeyStore, Noting
@@ -71,7 +71,7 @@ class Traces:
             news.add(use, self._known.get(use.key.id))
             if news.urgent:
                 self._urgent[use.key.id] = None
-        elif use.outcome == "denied":
+        elif use.outcome == "denied" or use.action == DENIED:
             self._claim(use)
             address = address_subject(use.address)
             stranger = self._news_of_strangers.get(address)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.encode.wire import End
-from gateway.errors import GatewayError, TooManyRequests, Unavailable
+from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.event import Event
 from gateway.keys.key import Key
 from gateway.keys.limits import KeyLimits
@@ -114,9 +114,13 @@ class AppliedLimits:
     async def admit_address(self, request: web.Request, address: str | None) -> None:
         """Count a request of an address; raises if it is one too many."""
         if self._addresses is not None:
-            await self._take(
-                request, self._addresses, _subject(address), "requests from this address"
-            )
+            try:
+                await self._take(
+                    request, self._addresses, _subject(address), "requests from this address"
+                )
+            except TooManyRequests as error:
+                # Nothing has been looked at yet: it may well have shown a right key.
+                raise TooFast(error.detail, retry_after=error.retry_after) from None
 
     async def admit(self, request: web.Request, key: Key) -> None:
         """Count a request of a key, if they are limited; raises if it is one too many."""

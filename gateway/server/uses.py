@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from gateway.clock import Clock
-from gateway.errors import Forbidden, GatewayError, Unauthorized
+from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
 from gateway.ingest.own import clean
 from gateway.keys.policy import View
 from gateway.keys.reach import categories_out_of_reach, probes
@@ -167,7 +167,7 @@ def _refused(use: Use, request: web.Request, error: GatewayError) -> bool:
     limited = error.status == _TOO_MANY
     denied = isinstance(error, Unauthorized | Forbidden) or limited
     # Who is too fast asked for nothing that is forbidden: the watch has nothing to see in that.
-    forbidden = denied and not (limited and use.key is not None)
+    forbidden = denied and not (limited and (use.key is not None or isinstance(error, TooFast)))
     use.refused(DENIED if denied else FAILED, "denied" if forbidden else "failure", error.code)
     if error.code != "key_in_url":
         return denied or use.key is not None

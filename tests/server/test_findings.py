@@ -225,6 +225,23 @@ async def test_rubbish_is_found_by_address_and_harms_no_key(start: Start) -> Non
     assert (await gateway.get("/v1/events", key=key)).status == 200
 
 
+async def test_an_address_above_its_rate_is_found_as_that_and_not_as_denied(start: Start) -> None:
+    gateway = await start(limits={"address_requests_per_second": 1, "address_requests_burst": 5})
+    watchdog = gateway.context.watchdog
+
+    async def seen() -> list[tuple[str, str, str]]:
+        await watchdog.look()
+        return [(one.signal, one.key, one.address) for one in await watchdog.findings.all()]
+
+    for _ in range(20):
+        await gateway.get("/v1/events")
+    assert await seen() == []
+    # Of one minute, wherever that begins.
+    for _ in range(250):
+        assert (await gateway.get("/v1/events")).status in (200, 429)
+    assert await seen() == [("rate_limited", "", "127.0.0.1")]
+
+
 # Showing and marking
 
 
