@@ -215,6 +215,7 @@ async def _start_parts(
     wake_ups = WakeUps(shared.signals, key_watch, getattr(log, "look_now", None), tasks)
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
+    writer.on_bug = partial(tasks.report, "writer")
     limits = AppliedLimits(shared, settings.limits, clock)
     # What is decoded is on its way itself, and waits for little.
     intake = slices(busy=lambda: hub.writing or writer.has_small)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from gateway.errors import Unavailable
+from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.store.ports import Appended, Log
 
@@ -42,6 +42,8 @@ class Writer:
     def __init__(self, log: Log, *, queue_events: int, queue_bytes: int) -> None:
         # Called each time that something has been stored.
         self.on_store: Callable[[], None] = lambda: None
+        # Told of what is a bug: whoever waits is told of it as well, and the writer goes on.
+        self.on_bug: Callable[[Exception], None] = lambda error: None
         # Events that stand under another id than they were sent with.
         self.conflicts = 0
         self._log = log
@@ -143,6 +145,8 @@ class Writer:
         except BaseException as error:
             # Whatever it is, who waits must hear of it, and those behind must not wait for ever.
             told = error if isinstance(error, Exception) else _interrupted()
+            if isinstance(error, Exception) and not isinstance(error, GatewayError):
+                self.on_bug(error)
             for waiting in group:
                 if not waiting.done.done():
                     waiting.done.set_exception(told)

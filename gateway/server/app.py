@@ -25,7 +25,7 @@ from gateway.server.address import TRUSTED_PROXIES
 from gateway.server.connections import bounding
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import add_cors_headers, preflights
-from gateway.server.problem import Handler, problems
+from gateway.server.problem import REPORT, Handler, problems
 from gateway.server.query import refuse_parameters
 from gateway.server.uses import recording
 
@@ -54,6 +54,7 @@ def make_app(context: Context) -> web.Application:
     if context.settings.server.allowed_origins:
         app.on_response_prepare.append(add_cors_headers)
     app[CONTEXT] = context
+    app[REPORT] = context.tasks.report
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
     app.router.add_get("/", health.index)
     app.router.add_get("/healthz", health.healthz)

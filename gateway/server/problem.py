@@ -31,6 +31,8 @@ from gateway.shared.limits import Decision
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Where a limit was asked: how the key stands in it, for the headers of the answer.
 STANDING: web.RequestKey[Decision] = web.RequestKey("standing", Decision)
+# Logs and counts an unexpected exception.
+REPORT: web.AppKey[Callable[[str, BaseException], None]] = web.AppKey("report")
 _LOGGER = logging.getLogger(__name__)
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "authorization"})
@@ -95,9 +97,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         response = problem(from_aiohttp(error, request), request_id)
     except (ConnectionError, TimeoutError):
         raise
-    except Exception:
+    except Exception as error:
         # The path alone: a query may hold what should not be logged.
-        _LOGGER.exception("request %s failed: %s %s", request_id, request.method, request.path)
+        _LOGGER.error("request %s failed: %s %s", request_id, request.method, request.path)
+        request.app[REPORT]("request", error)
         response = problem(
             GatewayError(f"an error of ours; please report it with the request id {request_id}"),
             request_id,

@@ -95,6 +95,29 @@ async def test_a_task_that_goes_on_failing_ends_streams_and_the_process(
     await told_to_restart(stream)
 
 
+async def test_unexpected_exceptions_of_requests_and_appends_are_counted_and_end_nothing(
+    started: Started, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RuntimeError("made to fail")
+
+    async with started as gateway:
+        log = gateway.context.log
+        for count in range(1, 5):
+            with monkeypatch.context() as broken:
+                broken.setattr(log, "append", fails)
+                broken.setattr(log, "find", fails)
+                assert await post(gateway, "lost") == 500
+                assert (await gateway.get("/v1/events/lost")).status == 500
+            _, metrics = await text(gateway, "/metrics")
+            for name, errors in (("writer", count), ("request", 2 * count)):
+                line = f'audit_gateway_internal_errors_total{{task="{name}"}} {errors}\n'
+                assert line in metrics
+        assert await post(gateway, "after") == 201
+        assert (await text(gateway, "/readyz"))[0] == 200
+        assert "made to fail" in caplog.text
+
+
 @pytest.fixture
 async def earlier_log(started: Started, tmp_path: Path) -> None:
     """The folder of the gateway has a log whose ids have not been taken up."""
