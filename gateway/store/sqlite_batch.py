@@ -35,17 +35,18 @@ COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources
 # Bound by: `near`, the least and the greatest value, the id, the tenant or NULL, after, until,
 # rows. (`UNION` would sort both in tables.)
 _FOUND = "(?5 IS NULL OR tenant = ?5) AND offset > ?6 AND offset <= ?7"
-_FIND = f"""
+# As they come: in an order of their own, which takes a third of the time if they are few.
+FIND = f"""
 SELECT {COLUMNS} FROM event WHERE id = ?4 AND {_FOUND} AND offset IN (
     SELECT offset FROM dedup WHERE near = ?1 AND key BETWEEN ?2 AND ?3
     UNION ALL SELECT offset FROM renamed WHERE id = ?4
 )
 """
 _FIRST = " ORDER BY offset LIMIT ?8"
-FIND = _FIND + _FIRST
+FIND_FIRST = FIND + _FIRST
 # With those whose ids were not taken up yet.
 FIND_ALSO_OLD = (
-    f"{_FIND} UNION SELECT {COLUMNS} FROM event INDEXED BY event_id WHERE id = ?4 AND {_FOUND}"
+    f"{FIND} UNION SELECT {COLUMNS} FROM event INDEXED BY event_id WHERE id = ?4 AND {_FOUND}"
     + _FIRST
 )
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from gateway.store.sqlite_batch import (
     COLUMNS,
     FIND,
     FIND_ALSO_OLD,
+    FIND_FIRST,
     SIZES,
     event_of,
     events_of,
@@ -241,10 +243,13 @@ class SqliteReader:
         self, connection: apsw.Connection, bound: tuple[int | bytes | str | None, ...]
     ) -> list[Any]:
         if not self._has_text_index:
-            return connection.execute(FIND, bound).fetchall()
+            rows = list(islice(connection.execute(FIND, bound[:-1]), FOUND_EVENTS + 1))
+            if len(rows) <= FOUND_EVENTS:
+                return sorted(rows)
+            return connection.execute(FIND_FIRST, bound).fetchall()
         with connection:
             has_index = bool(connection.execute(HAS_TEXT_INDEX).fetchone())
-            rows = connection.execute(FIND_ALSO_OLD if has_index else FIND, bound).fetchall()
+            rows = connection.execute(FIND_ALSO_OLD if has_index else FIND_FIRST, bound).fetchall()
         self._has_text_index = has_index
         return rows
 
