@@ -427,15 +427,21 @@ async def test_text_that_is_none_in_a_question_never_widens_it_and_is_recorded(
     gateway = await start()
     await gateway.send(event())
     headers = [f"{n}: {v}" for n, v in upgrade_headers().items()] if "." in transport else []
-    for value in ("%ED%A0%80", "%FF", "%zz", "%00", "a%0Ab", "%F4%90%80%80", "%C0%AF"):
+    opened = 0
+    for value in ("%ED%A0%80", "%FF", "%zz", "%00", "a%0Ab", "%F4%90%80%80", "%C0%AF", "%EF%BF%BE"):
         target = f"GET /v1/stream?actor={value}&follow=false&from=start HTTP/1.1"
-        stream = await open_with(gateway, lines(gateway, target, *headers))
+        try:
+            stream = await open_with(gateway, lines(gateway, target, *headers))
+        except Refused as refused:
+            refused.answer.problem(400, "invalid_request")
+            continue
+        opened += 1
         end = await stream.to_end()
         assert (end["reason"], stream.events) == ("complete", [])
     await gateway.context.record.flush()
     await gateway.context.watchdog.look()
     page = await gateway.pull(gateway.admin, category="gateway.access", action="stream.closed")
-    assert sum(one["data"]["count"] for one in page["events"]) == 7
+    assert sum(one["data"]["count"] for one in page["events"]) == opened > 0
 
 
 async def test_user_agents_that_are_no_text_are_recorded_and_found(start: Start) -> None:
