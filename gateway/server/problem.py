@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import orjson
 from aiohttp import web
@@ -34,7 +32,6 @@ STANDING: web.RequestKey[Decision] = web.RequestKey("standing", Decision)
 # Logs and counts an unexpected exception.
 REPORT: web.AppKey[Callable[[str, BaseException], None]] = web.AppKey("report")
 _LOGGER = logging.getLogger(__name__)
-_BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "authorization"})
 MALFORMED = "malformed_http"
 # Ids of events may look like keys: whether there is such an event is looked up first.
@@ -89,7 +86,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     request[REQUEST_ID] = request_id
     try:
         _refuse_odd_framing(request)
-        _refuse_odd_query(request)
         response = await handler(request)
     except GatewayError as error:
         response = problem(error, request_id)
@@ -124,21 +120,6 @@ def _refuse_odd_framing(request: web.Request) -> None:
             )
     if request.version < (1, 0):
         raise InvalidRequest("use HTTP/1.1", code=MALFORMED)
-
-
-def _refuse_odd_query(request: web.Request) -> None:
-    """What stands in a parameter must be certain: what only looks like it would match nothing."""
-    query = request.rel_url.raw_query_string
-    if query.isascii() and "%" not in query:
-        return
-    try:
-        unquote_to_bytes(query.encode()).decode()
-    except UnicodeError:
-        raise InvalidRequest("the parameters in the URL are not UTF-8, percent-encoded") from None
-    if _BARE_PERCENT.search(query):
-        raise InvalidRequest(
-            "in the parameters of the URL a % stands without two hexadecimal digits; write %25"
-        )
 
 
 def refuse_key_in_url(request: web.Request) -> None:

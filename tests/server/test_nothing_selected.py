@@ -89,21 +89,3 @@ async def test_an_unknown_address_behind_a_proxy_does_not_escape_a_denial(start:
     ):  # fmt: skip
         answer = await gateway.get("/v1/events", key=key, headers={"X-Forwarded-For": address})
         assert len(answer.json()["events"]) == seen, address
-
-
-@pytest.mark.parametrize(
-    "query",
-    [b"actor=%ff", b"actor=%zz", b"resource=100%", b"actor=%c3%28", b"actor=%ed%a0%80",
-     b"%ff=x", b"filter=severity%20%%202"],
-)  # fmt: skip
-async def test_a_parameter_that_is_not_percent_encoded_utf8_is_refused(
-    gateway: Gateway, query: bytes
-) -> None:
-    key = await gateway.reader_key()
-    head = (
-        b"GET /v1/events?%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        b"Authorization: Bearer %s\r\n\r\n"
-    )
-    answer = await gateway.exchange(head % (query, key.encode()))
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b'"code":"invalid_request"' in answer
