@@ -40,6 +40,8 @@ NAMES = KeyLimits.__struct_fields__
 
 def parse_limits(raw: Any) -> KeyLimits:
     """The limits of a decoded JSON object. Raises `InvalidRequest` that names what is wrong."""
+    if raw is None:
+        return NO_LIMITS
     if not isinstance(raw, dict):
         raise _invalid('limits: an object is needed, such as {"events_per_second": 100}')
     for name, value in raw.items():

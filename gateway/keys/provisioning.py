@@ -74,6 +74,8 @@ def key_from_request(
     for member, meaning in _REQUIRED.items():
         if not isinstance(body.get(member), str):
             raise _invalid(f"{member}: a string is required, {meaning}")
+    if body.get("limits", {}) is None:
+        raise _invalid("limits: null would be no limits at all; give an object, or leave it out")
     life = _life(body, now, default_life)
     check_life(life, max_life)
     return new_key(
@@ -85,7 +87,7 @@ def key_from_request(
         life=life,
         pepper=pepper,
         roles=parse_role_names(body.get("roles", [])),
-        limits=parse_limits(body["limits"]) if "limits" in body else NO_LIMITS,
+        limits=parse_limits(body.get("limits")),
     )
 
 

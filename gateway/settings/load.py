@@ -27,7 +27,7 @@ from gateway.settings.declarations import (
     Store,
     Stream,
 )
-from gateway.settings.kinds import Setting, masked
+from gateway.settings.kinds import LIST, TEXT, Setting, masked
 from gateway.settings.sources import Raw, env_name, from_environment, from_file, from_flags
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _checked(raw: Raw) -> tuple[Any, Given]:
     if declared is None:
         raise _unknown(raw)
     try:
-        if raw.is_text and not declared.adds:
+        if raw.is_text and declared.kind in (TEXT, LIST) and not declared.adds:
             _refuse_empty(raw)
         value = declared.kind.from_text(str(raw.value)) if raw.is_text else raw.value
         held = declared.read(value)

@@ -16,6 +16,7 @@ from gateway.keys.limits import (
     parse_limit_texts,
     parse_limits,
 )
+from gateway.keys.provisioning import key_from_request
 from gateway.settings.limits import Limits
 
 
@@ -28,7 +29,7 @@ def test_limits_are_read_alike_from_json_and_from_the_command_line() -> None:
     wanted = KeyLimits(events_per_second=100, concurrent_streams=0)
     assert parse_limits({"events_per_second": 100, "concurrent_streams": 0}) == wanted
     assert parse_limit_texts(("events_per_second=100", "concurrent_streams=0")) == wanted
-    assert parse_limits({}) == parse_limit_texts(()) == NO_LIMITS
+    assert parse_limits(None) == parse_limits({}) == parse_limit_texts(()) == NO_LIMITS
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_text_that_is_no_limit_is_refused(text: str) -> None:
         parse_limit_texts((text,))
 
 
-@pytest.mark.parametrize("raw", [None, [], "", 0, {"events_per_second": None}])
+@pytest.mark.parametrize("raw", [[], "", 0, {"events_per_second": None}])
 def test_limits_that_came_out_empty_are_refused(raw: Any) -> None:
     with pytest.raises(InvalidRequest, match="limits"):
         parse_limits(raw)
@@ -83,3 +84,9 @@ def test_more_than_the_own_limits_is_found_by_name(
     own: KeyLimits, wanted: KeyLimits, name: str | None
 ) -> None:
     assert exceeded(own, wanted) == name
+
+
+def test_null_limits_of_a_new_key_are_refused() -> None:
+    body = {"name": "n", "purpose": "p", "owner": "o", "limits": None}
+    with pytest.raises(InvalidRequest, match="null would be no limits at all"):
+        key_from_request(body, now=0.0, default_life=60, max_life=60, pepper=b"p" * 32)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import InvalidSetting
 from gateway.settings.declarations import DECLARED
-from gateway.settings.kinds import masked
+from gateway.settings.kinds import LIST, TEXT, masked
 from gateway.settings.load import load
 from gateway.settings.sources import env_name
 
@@ -65,7 +65,9 @@ def test_a_section_must_be_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", ",", " , "])
-@pytest.mark.parametrize("path", [path for path, one in DECLARED.items() if not one.adds])
+@pytest.mark.parametrize(
+    "path", [name for name, one in DECLARED.items() if one.kind in (TEXT, LIST) and not one.adds]
+)
 def test_an_empty_variable_is_refused_where_it_would_not_add(path: str, text: str) -> None:
     error = refused(environ={env_name(path): text})
     assert error.detail == (
@@ -120,10 +122,17 @@ def test_networks_that_are_every_address_together_are_refused(networks: str) -> 
 
 
 def test_an_empty_flag_is_refused() -> None:
-    assert "is empty; give it a value, or leave the flag out" in refused(flags={"data": ""}).detail
+    error = refused(flags={"server.host": ""})
+    assert "is empty; give it a value, or leave the flag out" in error.detail
+    assert "is empty; name a folder" in refused(flags={"data": ""}).detail
 
 
-@pytest.mark.parametrize("text", ["8_080", " 80", "+80", "0x50", "eighty", "٨"])
+@pytest.mark.parametrize("path", [name for name, one in DECLARED.items() if not one.adds])
+def test_no_setting_takes_an_empty_variable_for_its_default(path: str) -> None:
+    assert refused(environ={env_name(path): ""}).members["setting"] == path
+
+
+@pytest.mark.parametrize("text", ["", "8_080", " 80", "+80", "0x50", "eighty", "٨"])
 def test_numbers_from_the_environment_are_plain_digits(text: str) -> None:
     error = refused(environ={"AUDIT_GATEWAY_SERVER__PORT": text})
     assert "must be a whole number" in error.detail
