@@ -92,7 +92,14 @@ def _lines(body: bytes) -> Iterator[list[bytes]]:
     at = 0
     while at < len(body):
         end = body.find(b"\n", min(at + _PIECE_BYTES, len(body))) + 1 or len(body)
-        yield _LINE.findall(body, at, end)
+        if end - at > _SEARCH_BYTES:
+            # The last of them is long, and may be of spaces alone.
+            last = body.rfind(b"\n", at, at + _PIECE_BYTES) + 1 or at
+            yield _LINE.findall(body, at, last)
+            line = body[last:end].removesuffix(b"\n").lstrip()
+            yield [line] if line else []
+        else:
+            yield _LINE.findall(body, at, end)
         at = end
 
 
@@ -196,7 +203,10 @@ def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
         if quoted:
             found = _IN_STRING.match(body, at, bound)
             assert found is not None
-            if (at := found.end()) < bound:
+            if (at := found.end()) == bound:
+                # It may be a long one.
+                yield []
+            else:
                 # A backslash at the bound is looked at again, with what it escapes.
                 quoted = body[at] != _QUOTE
                 if quoted and bound == len(body):
@@ -206,6 +216,7 @@ def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
         found = _STRUCTURE.search(body, at, bound)
         if found is None:
             at = bound
+            yield []
             continue
         at = found.end()
         one = body[found.start()]

@@ -179,3 +179,29 @@ def test_what_is_looked_through_loosely_comes_in_small_pieces() -> None:
     assert max(map(len, pieces)) < MOST
     with pytest.raises(PayloadTooLarge):
         list(pieces_of(b"[NaN," + b"1," * 1_000_000 + b"1]", lines=False, most=MOST, loosely=True))
+
+
+FILLINGS = {"spaces": b" ", "backslashes": b"\\\\", "text": b"x", "digits": b"1"}
+
+
+@pytest.mark.parametrize("filling", FILLINGS.values(), ids=FILLINGS)
+@pytest.mark.parametrize("quoted", [True, False])
+def test_others_have_their_turn_in_what_is_long_and_one(filling: bytes, quoted: bool) -> None:
+    size = 3_000_000
+    text = filling * (size // len(filling))
+    body = b'[{"a":"' + text + b'"}]' if quoted else b"[" + text + b"]"
+    turns = 0
+    try:
+        for _ in pieces_of(body, lines=False, most=10, loosely=True):
+            turns += 1
+    except InvalidRequest:
+        pass
+    assert turns >= size // (64 * 1024)
+
+
+@pytest.mark.parametrize("long", [b" " * 700_000, b"x" * 700_000, b" " * 400_000 + b"y" * 400_000])
+def test_long_lines_are_lines_as_short_ones_are(long: bytes) -> None:
+    lines = [b'{"a":1}', long, b"", b'  {"b":2} \r', long, long + b"\r", b"\r", b'{"c":3}']
+    for body in (b"\n".join(lines), b"\n".join(lines) + b"\n", long + b"\n" + lines[0]):
+        wanted = [one.lstrip() for one in body.split(b"\n") if one.strip()]
+        assert split_body(body, lines=True, most=100) == wanted
