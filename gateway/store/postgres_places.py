@@ -34,9 +34,17 @@ WITH asked AS (
              WITH ORDINALITY AS asked (near, key, content, id, tenant, number)
 ), found AS (
     SELECT number, known.* FROM asked CROSS JOIN LATERAL (
-        SELECT "offset", xid, seq, sequenced.content = asked.content AS certain FROM sequenced
+        SELECT "offset", xid, seq, true AS certain FROM sequenced
          WHERE sequenced.near = asked.near AND sequenced.key = asked.key
-           AND coalesce(sequenced.content = asked.content, true)
+           AND sequenced.content = asked.content
+        UNION ALL
+        SELECT "offset", xid, seq, NULL FROM sequenced
+         WHERE sequenced.near = asked.near AND sequenced.key = asked.key
+           AND sequenced.content IS NULL
+        UNION ALL
+        SELECT "offset", xid, seq, NULL FROM sequenced
+         WHERE sequenced.near = asked.near AND sequenced.key = asked.key
+           AND asked.content IS NULL AND sequenced.content IS NOT NULL
         UNION ALL
         SELECT sequenced."offset", xid, seq, sequenced.content = asked.content
           FROM renamed JOIN sequenced ON sequenced."offset" = renamed."offset"

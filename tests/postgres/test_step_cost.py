@@ -13,6 +13,7 @@ from tests.postgres.writers import eventually
 
 MakeDraft = Callable[..., Draft]
 LOOKS = "SELECT idx_scan FROM pg_stat_all_indexes WHERE indexrelname = 'sequenced_key'"
+READ = LOOKS.replace("idx_scan", "idx_tup_read")
 EVENTS = 50
 
 
@@ -34,3 +35,24 @@ async def test_a_step_looks_once_for_each_event_that_may_be_there(
     await eventually(told)
     # A step that is tried again looks again; one look for each event would be ten times as many.
     assert await sql.fetchval(LOOKS) < 5 * EVENTS
+
+
+async def test_events_of_one_id_cost_the_same_however_many_there_are(
+    database: str, sql: asyncpg.Connection, draft: MakeDraft
+) -> None:
+    log = await PostgresLog.open(database, SystemClock(), secret=b"s")
+    batches = [[draft(id="x", reason=f"{b}-{n}") for n in range(EVENTS)] for b in range(4)]
+    for batch in batches:
+        [told] = await log.append([batch])
+        assert (told.accepted, told.duplicates) == (EVENTS, 0)
+    for batch in batches:
+        [told] = await log.append([batch])
+        assert (told.accepted, told.duplicates) == (0, EVENTS)
+    await log.close()
+
+    async def told_all() -> bool:
+        return bool(await sql.fetchval(READ) >= 4 * EVENTS)
+
+    await eventually(told_all)
+    # Where each is compared with all of its id, it is more than 60,000.
+    assert await sql.fetchval(READ) < 100 * EVENTS
