@@ -37,7 +37,8 @@ async def connect() -> AsyncIterator[Connect]:
             loop = asyncio.get_running_loop()
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
             stack.callback(lambda: transport.is_closing() or transport.abort())
-            return kind(transport, BUFFER, turns), theirs
+            hearing = [Turns(lambda: False)] if issubclass(kind, WebSocketConnection) else []
+            return kind(transport, BUFFER, turns, *hearing), theirs
 
         yield made
 
