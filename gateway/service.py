@@ -35,7 +35,7 @@ from gateway.live.retention import Retention
 from gateway.live.tail import Tail
 from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
-from gateway.live.work import LoopWork
+from gateway.live.work import LoopWork, Slot
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
 from gateway.runtime.event_loop import crowded, when_idle
@@ -169,8 +169,9 @@ async def _start_parts(
         return hub.writing or writer.busy or hub.position < log.head
 
     slices = partial(
-        LoopWork, clock, when_idle=when_idle, threads=stack.enter_context(worker_threads())
-    )
+        LoopWork, clock, when_idle=when_idle, threads=stack.enter_context(worker_threads()),
+        slot=Slot(),
+    )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
     replays = Replays(log, grown, clock, pace, shares, tasks)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace, shares)

@@ -109,6 +109,8 @@ class Review:
         events: list[Event] = []
         while after < until:
             limit = until - after
+            # A page has to be brought into memory, too: that is no less than to look at it.
+            await self.slices.rest()
             page = await self._log.read(after, until, limit=limit, narrowing=narrowing)
             events += page.events
             after = page.reached

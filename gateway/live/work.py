@@ -68,6 +68,33 @@ class WorkTotals(msgspec.Struct):
     refused: int = 0
 
 
+class Slot:
+    """Where slices are done, one at a time: shared by all whose slices exclude each other.
+
+    When the last one `ended`, and for how long others may go before the next.
+    """
+
+    __slots__ = ("_asking", "_taken", "ended", "pause")
+
+    def __init__(self) -> None:
+        self.ended = self.pause = 0.0
+        self._taken = False
+        self._asking: deque[Callable[[], None]] = deque()
+
+    def take(self, again: Callable[[], None]) -> bool:
+        """Whether a slice may begin; if not, `again` is given back by a later `leave`."""
+        if self._taken:
+            self._asking.append(again)
+            return False
+        self._taken = True
+        return True
+
+    def leave(self) -> Callable[[], None] | None:
+        """The slice is over; who asked for the next one, if somebody did."""
+        self._taken = False
+        return self._asking.popleft() if self._asking else None
+
+
 class LoopWork:
     """Who may do a slice now, and the account of each key. `share` is the part of a processor
     that the filters of one key may take; 0.0 is no limit.
@@ -84,6 +111,7 @@ class LoopWork:
         busy: Callable[[], bool] = lambda: False,
         when_idle: Callable[[Callable[[], None], float], None] | None = None,
         threads: Executor | None = None,
+        slot: Slot | None = None,
         timer: Callable[[], float] = time.perf_counter,
         budget: WorkBudget = WORK,
         filters: FilterBudget = FILTERS,
@@ -100,8 +128,8 @@ class LoopWork:
         self._accounts: dict[str, FilterAccount] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._taken = False
-        # When the last slice began and ended, and how long others may go before the next.
-        self._began = self._ended = self._pause = 0.0
+        self._slot = slot or Slot()
+        self._began = 0.0
         # A slice has begun, and a thread is at it.
         self._running = self._away = False
 
@@ -114,11 +142,12 @@ class LoopWork:
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._taken = True
-            self._running = True
-            # Whatever else this round has to do is no part of the slice.
-            self._began = math.inf
-            loop.call_soon(self._end)
-            return
+            if self._slot.take(self._next):
+                self._running = True
+                # Whatever else this round has to do is no part of the slice.
+                self._began = math.inf
+                loop.call_soon(self._end)
+                return
         waits = loop.create_future()
         queue = self._waiting.get(key_id)
         if queue is None:
@@ -141,21 +170,30 @@ class LoopWork:
         if self._away or not self._running:
             return
         self._running = False
-        self._ended = self.timer()
+        slot = self._slot
+        slot.ended = self.timer()
         # Slices longer than they should be come at longer intervals.
-        took = self._ended - self._began
-        self._pause = max(self.budget.pause_seconds, took * self.budget.pauses_per_slice)
-        self._when_idle(self._next, self._pause)
+        took = slot.ended - self._began
+        slot.pause = max(self.budget.pause_seconds, took * self.budget.pauses_per_slice)
+        self._leave()
+        self._when_idle(self._next, slot.pause)
+
+    def _leave(self) -> None:
+        other = self._slot.leave()
+        if other is not None:
+            self._when_idle(other, self._slot.pause)
 
     def _next(self) -> None:
         if self._waiting and self._busy():
-            left = self._ended + self._pause - self.timer()
+            left = self._slot.ended + self._slot.pause - self.timer()
             if left > 0:
                 asyncio.get_running_loop().call_later(left, self._grant)
                 return
         self._grant()
 
     def _grant(self) -> None:
+        if self._waiting and not self._slot.take(self._grant):
+            return
         while self._waiting:
             key_id, queue = self._waiting.popitem(last=False)
             waits = queue.popleft()
@@ -167,6 +205,8 @@ class LoopWork:
                 waits.set_result(None)
                 asyncio.get_running_loop().call_soon(self._end)
                 return
+            if not self._waiting:
+                self._leave()
         self._taken = False
 
     # Accounts of filters

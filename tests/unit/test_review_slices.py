@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +14,13 @@ from gateway.errors import InvalidRequest
 from gateway.keys import covers
 from gateway.keys.covers import comparing, drained, uncovered
 from gateway.keys.grant import MAX_POLICY_PATTERNS, Grant, parse_grant, parse_grants
+from gateway.live.key_review import Patience, Review
 from gateway.live.work import LoopWork
+from gateway.store.memory_log import MemoryLog
+
+if TYPE_CHECKING:
+    from gateway.event import Draft
+    from tests.conftest import FakeClock
 
 
 class Turning:
@@ -90,3 +97,37 @@ def test_a_policy_has_so_many_patterns_at_most() -> None:
     stored = tuple(map(parse_grant, policy(MAX_POLICY_PATTERNS + 1)))
     assert [one["path"] for one in _wrong(stored)] == ["grants"]
     assert not _wrong(stored[1:])
+
+
+async def test_a_page_of_a_review_is_read_at_its_turn(
+    clock: FakeClock, draft: Callable[..., Draft], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog(clock)
+    await log.append([[draft() for _ in range(5)]])
+    reads = 0
+    read = log.read
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(*arguments, **options)
+
+    monkeypatch.setattr(log, "read", counted)
+    idle: list[Callable[[], None]] = []
+    work = LoopWork(clock, when_idle=lambda call, within: idle.append(call))
+    await work.turn("other")
+    review = Review(log, clock, Patience(), work.slices("k"))
+
+    async def look() -> int:
+        return len([one async for one in review.events(0.0)])
+
+    looking = asyncio.create_task(look())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not reads
+    while not looking.done():
+        if idle:
+            idle.pop()()
+        await asyncio.sleep(0)
+    assert await looking == 5
+    assert reads

@@ -15,7 +15,7 @@ from gateway.event import Event
 from gateway.keys.policy import View
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Question
-from gateway.live.work import LoopWork
+from gateway.live.work import LoopWork, Slot
 from gateway.match.cel_values import BUDGET
 from gateway.match.expression import FilterCost, Undecided, compile_filter
 from gateway.match.scope import Scope
@@ -43,6 +43,10 @@ class Idle:
         calls, self.calls = self.calls, []
         for call in calls:
             call()
+        await rounds()
+
+    async def comes_for_one(self) -> None:
+        self.calls.pop(0)()
         await rounds()
 
 
@@ -130,6 +134,56 @@ async def test_a_slice_that_is_cancelled_on_its_way_to_a_thread_ends_once(
     await asyncio.wait({gone})
     await rounds()
     assert len(idle.calls) == 1
+
+
+async def test_two_that_share_a_slot_have_one_slice_at_a_time(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    slot, go_on, order = Slot(), threading.Event(), []
+    with ThreadPoolExecutor(2) as threads:
+        one = work_of(clock, idle, time, threads=threads, slot=slot)
+        other = work_of(clock, idle, time, threads=threads, slot=slot)
+
+        async def slices(work: LoopWork, name: str) -> None:
+            for _ in range(3):
+                await work.turn(name)
+                order.append(name)
+
+        away = asyncio.create_task(one.in_thread("a", go_on.wait))
+        waiting = [
+            asyncio.create_task(slices(one, "one")), asyncio.create_task(slices(other, "other")),
+        ]  # fmt: skip
+        await idle.comes()
+        assert not order
+        go_on.set()
+        assert await away
+        for done in range(1, 7):
+            while len(order) < done:
+                assert len(idle.calls) >= 1
+                await idle.comes_for_one()
+            assert len(order) == done
+        await asyncio.wait(waiting)
+    assert order in (["one", "other"] * 3, ["other", "one"] * 3)
+
+
+async def test_a_slot_is_left_where_all_who_waited_are_gone(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    slot = Slot()
+    one = work_of(clock, idle, time, slot=slot)
+    other = work_of(clock, idle, time, slot=slot)
+    await one.turn("a")
+    gone = asyncio.create_task(one.turn("b"))
+    waiting = asyncio.create_task(other.turn("c"))
+    await rounds()
+    gone.cancel()
+    for _ in range(5):
+        await idle.comes()
+    assert waiting.done()
+    later = asyncio.create_task(one.turn("d"))
+    for _ in range(5):
+        await idle.comes()
+    assert later.done()
 
 
 # Evaluations that take long
