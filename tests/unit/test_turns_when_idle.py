@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,15 @@ class Idle:
 async def rounds() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+@contextmanager
+def going_on(event: threading.Event) -> Iterator[None]:
+    """Let threads that wait for the event end, whatever the test finds."""
+    try:
+        yield
+    finally:
+        event.set()
 
 
 class Time:
@@ -111,7 +121,7 @@ async def test_nobody_has_a_slice_while_a_thread_is_at_one(
     clock: FakeClock, idle: Idle, time: Time
 ) -> None:
     go_on = threading.Event()
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(2) as threads, going_on(go_on):
         work = work_of(clock, idle, time, threads=threads)
         away = asyncio.create_task(work.in_thread("a", go_on.wait))
         waiting = asyncio.create_task(work.in_thread("b", lambda: None))
@@ -140,7 +150,7 @@ async def test_two_that_share_a_slot_have_one_slice_at_a_time(
     clock: FakeClock, idle: Idle, time: Time
 ) -> None:
     slot, go_on, order = Slot(), threading.Event(), []
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(2) as threads, going_on(go_on):
         one = work_of(clock, idle, time, threads=threads, slot=slot)
         other = work_of(clock, idle, time, threads=threads, slot=slot)
 
