@@ -53,13 +53,13 @@ def faked(tmp_path: Path) -> Faked:
 
 
 def readyz(gateway: GatewayProcess) -> str:
-    with urlopen(f"{gateway.url}/readyz", timeout=10) as answer:
+    with urlopen(f"{gateway.url}/readyz", timeout=patience()) as answer:
         assert answer.status == 200
         return str(answer.read().decode())
 
 
 def figure(gateway: GatewayProcess, name: str) -> int:
-    with urlopen(f"{gateway.url}/metrics", timeout=10) as answer:
+    with urlopen(f"{gateway.url}/metrics", timeout=patience()) as answer:
         found = re.search(rf"^audit_gateway_{name} (-?\d+)$", answer.read().decode(), re.MULTILINE)
     assert found is not None
     return int(found[1])

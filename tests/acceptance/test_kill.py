@@ -92,10 +92,10 @@ def kill_amid_ingest(gateway: GatewayProcess, key: str, round_: int) -> list[Bat
     for thread in threads:
         thread.start()
     for _ in range(random.randint(5, 120)):
-        assert enough.acquire(timeout=20)
+        assert enough.acquire(timeout=patience(20))
     gateway.kill()
     for thread in threads:
-        thread.join(20)
+        thread.join(patience(20))
         assert not thread.is_alive()
     return [batch for producer in producers for batch in producer.batches]
 

@@ -123,7 +123,7 @@ def websocket(gateway: GatewayProcess, cursor: str | None) -> Generator[bytes]:
     with connect(url, additional_headers=headers, proxy=None, compression=None) as connection:
         try:
             while True:
-                frame = connection.recv(timeout=20, decode=False)
+                frame = connection.recv(timeout=patience(20), decode=False)
                 assert isinstance(frame, bytes)
                 yield frame
         finally:

@@ -22,11 +22,14 @@ from gateway.store import sqlite_thread
 from gateway.store.sqlite import open_reader
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_thread import SqliteThreads
+from tests.machine_time import Stopwatch
 
 KEY = Key(
     id="a", digest=b"d" * 32, name="a", purpose="p", owner="o", created_at=1.0, expires_at=9e9
 )
 HELD_SECONDS = 0.4
+# Of a hundred on a quiet machine; a loop that is held up has one or two.
+LEAST_BEATS = 4
 
 
 @contextmanager
@@ -47,16 +50,15 @@ def locked(path: Path, *, against_readers: bool = False) -> Iterator[apsw.Connec
 
 
 class Heart:
-    """The longest time for which the event loop did not turn."""
+    """Counts the turns of the event loop, of which there is none while it is held up."""
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self.beats = 0
 
     async def beat(self) -> None:
         while True:
-            before = time.monotonic()
             await asyncio.sleep(0.005)
-            self.longest = max(self.longest, time.monotonic() - before)
+            self.beats += 1
 
 
 @pytest.fixture
@@ -94,8 +96,8 @@ async def test_writes_wait_for_another_process_and_the_loop_does_not(
         writing = [asyncio.ensure_future(write(keys)) for write in WRITES]
         await asyncio.sleep(HELD_SECONDS)
         assert not any(one.done() for one in writing)
+        assert heart.beats >= LEAST_BEATS
     await asyncio.gather(*writing)
-    assert heart.longest < HELD_SECONDS / 2
 
 
 async def test_reads_do_not_wait_for_what_waits_to_be_written(
@@ -136,7 +138,7 @@ async def test_reads_of_a_file_that_somebody_has_to_himself_fail_and_the_loop_go
     threads = SqliteThreads("reader", lambda: open_reader(path))
     with locked(path, against_readers=True), pytest.raises(apsw.BusyError):
         await threads.run(lambda connection: connection.execute("SELECT * FROM key").fetchall())
-    assert heart.longest < 0.1
+    assert heart.beats >= LEAST_BEATS
     assert await threads.run(lambda connection: connection.execute("SELECT 1").fetchall())
     threads.close()
 
@@ -154,9 +156,9 @@ async def test_usage_waits_for_its_file_and_the_loop_does_not(tmp_path: Path, he
     adding = asyncio.ensure_future(ledger.add(Batch("w", 1, {"k": (1, (1, 0, 0, 0, 0))})))
     await asyncio.sleep(HELD_SECONDS)
     assert not adding.done()
+    assert heart.beats >= LEAST_BEATS
     holder.close()
     await adding
-    assert heart.longest < HELD_SECONDS / 2
     await ledger.close()
 
 
@@ -168,12 +170,12 @@ async def test_two_writers_of_one_process_do_not_hold_up_each_other(tmp_path: Pa
         time.sleep(0.002)  # Lets the other thread begin.
         return str(int(before or b"0") + 1).encode()
 
-    began = time.monotonic()
+    watch = Stopwatch()
     await asyncio.gather(
         *(stores[number % 2].update_notes("sum", {"a": slowly}) for number in range(40))
     )
     assert await stores[0].note("sum", "a") == b"40"
-    assert time.monotonic() - began < 4
+    assert watch.seconds < 4
     for store in stores:
         await store.close()
 

@@ -10,6 +10,7 @@ import pytest
 from tests.deploy.proxies import Proxy
 from tests.deploy.streams import client_of
 from tests.deploy.tenants import Tenant
+from tests.machine_time import patience
 
 
 async def test_a_grant_for_a_network_counts_for_the_clients_own_address(
@@ -35,7 +36,11 @@ async def test_an_address_cannot_be_forged_through_a_proxy(
 ) -> None:
     key = tenant.key(when={"cidr": ["127.0.0.2/32"]})
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", proxy.port, timeout=10, context=proxy.context, source_address=("127.0.0.3", 0)
+        "127.0.0.1",
+        proxy.port,
+        timeout=patience(),
+        context=proxy.context,
+        source_address=("127.0.0.3", 0),
     )
     try:
         connection.putrequest("GET", "/v1/events")
@@ -53,7 +58,7 @@ def test_an_address_cannot_be_forged_past_the_proxies(tenant: Tenant) -> None:
     key = tenant.key(when={"cidr": ["127.0.0.2/32"]})
     for own, status in (("127.0.0.2", 200), ("127.0.0.3", 403)):
         connection = http.client.HTTPConnection(
-            tenant.gateway.host, tenant.gateway.port, timeout=10, source_address=(own, 0)
+            tenant.gateway.host, tenant.gateway.port, timeout=patience(), source_address=(own, 0)
         )
         headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": "127.0.0.2"}
         connection.request("GET", "/v1/events", headers=headers)

@@ -10,6 +10,7 @@ from gateways import Gateway, Start
 
 from gateway.errors import TooManyRequests, Unavailable
 from gateway.server.in_flight import InFlight
+from tests.machine_time import patience
 
 MIB = 1 << 20
 
@@ -36,7 +37,9 @@ async def test_half_sent_bodies_of_one_key_are_bounded_and_others_go_on(start: S
     await eventually(lambda: flight.refused >= 4, "the rest is refused")
     assert flight.held <= 2 * MIB
     await gateway.send(event())
-    answers = [await asyncio.wait_for(reader.readuntil(b"\r\n"), 20) for reader in readers]
+    answers = [
+        await asyncio.wait_for(reader.readuntil(b"\r\n"), patience(20)) for reader in readers
+    ]
     assert sorted(int(answer.split()[1]) for answer in answers) == [408, 408, 429, 429, 429, 429]
     await eventually(lambda: flight.held == 0, "all is given back")
     assert await gateway.metric("bytes_in_flight_refused_total") == 4

@@ -24,6 +24,7 @@ from gateway.server.connections import (
     most_connections,
     raise_descriptors,
 )
+from tests.machine_time import patience
 
 GET = b"GET /v1/events HTTP/1.1\r\nHost: a\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -36,7 +37,7 @@ async def answer_to(gateway: Gateway, *pieces: bytes) -> bytes:
             writer.write(piece)
             await asyncio.sleep(0.01)
         try:
-            return await asyncio.wait_for(reader.read(1 << 20), 20)
+            return await asyncio.wait_for(reader.read(1 << 20), patience(20))
         except ConnectionError:
             return b""
 

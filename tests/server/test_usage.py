@@ -10,6 +10,7 @@ from gateway_client import NDJSON, event, key_id
 from gateways import Gateway, Start, finish_program
 from use_record import KEYS, about, told
 
+from tests.machine_time import patience
 from tests.services.valkey import Valkey
 
 
@@ -49,7 +50,7 @@ async def test_what_live_streams_of_two_keys_get_is_counted_for_each(gateway: Ga
         sockets.append(await gateway.session.ws_connect(url, headers=headers))
     await gateway.send(event(category="auth"), event(category="auth"))
     for socket in sockets:
-        assert [(await socket.receive(5)).type.name for _ in range(2)] == ["TEXT", "TEXT"]
+        assert [(await socket.receive(patience(5))).type.name for _ in range(2)] == ["TEXT", "TEXT"]
     assert [(await used(gateway, key))["events"] for key in keys] == [4, 2]
     for socket in sockets:
         await socket.close()

@@ -15,6 +15,7 @@ from gateway.event import Draft, Event
 from gateway.keys.grant import parse_grant
 from gateway.live.chunks import EventFailed
 from gateway.match.index import Index
+from tests.machine_time import patience
 
 MASKED = parse_grant(
     {"actions": ["stream"], "categories": ["**"], "fields": {"mask": ["actor.id"]}}
@@ -121,7 +122,7 @@ async def test_a_stream_that_comes_back_to_such_an_event_ends_again_and_holds_up
         subscription = next(one for one in world.hub.subscriptions if one.sink is peer)
         world.hub.hold_back(subscription)
         subscription.cursor = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patience()):
             while b'"event_failed"' not in peer.data:
                 await world.seconds(0.25)
     assert len(world.told) == 5

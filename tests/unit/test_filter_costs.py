@@ -23,6 +23,7 @@ from gateway.live.work import FilterAccount, LoopWork
 from gateway.match.cel_values import BUDGET
 from gateway.match.expression import FilterCost, compile_filter
 from gateway.match.scope import Scope
+from tests.machine_time import patience
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -288,7 +289,7 @@ async def test_who_gives_up_waiting_does_not_keep_the_turn(clock: FakeClock) -> 
     await asyncio.sleep(0)
     waiting[0].cancel()
     waiting[1].cancel()
-    await asyncio.wait_for(waiting[2], 60)
+    await asyncio.wait_for(waiting[2], patience(60))
 
 
 # Over time

@@ -31,6 +31,7 @@ from gateway.live.work import LoopWork
 from gateway.runtime.background import Background
 from gateway.store.memory_log import MemoryLog
 from gateway.store.sqlite_keys import SqliteKeys
+from tests.machine_time import patience
 
 ALL = parse_grant({"actions": ["stream"], "categories": ["**"]})
 
@@ -113,7 +114,7 @@ class World:
             self.watch.tick()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patience()):
             while not condition():
                 await self.seconds(0.25)
 

@@ -19,6 +19,7 @@ from gateway.live.subscription import State, Subscription
 from gateway.match.scope import Scope
 from gateway.server.connection import WebSocketConnection
 from gateway.server.turns import Turns
+from tests.machine_time import patience
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -44,7 +45,7 @@ class Pair:
         data, found = b"", []
         loop = asyncio.get_running_loop()
         while True:
-            data += await asyncio.wait_for(loop.sock_recv(self.client, 1 << 16), 30)
+            data += await asyncio.wait_for(loop.sock_recv(self.client, 1 << 16), patience(30))
             while (parsed := server_frame(data)) is not None:
                 kind, payload, data = parsed
                 found.append(payload)
