@@ -47,8 +47,10 @@ _TOGETHER = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Most tests wait for servers, clients and time-outs: there is room for twice the cores."""
-    return min(2 * (os.cpu_count() or 1), _MOST_WORKERS)
+    """Most tests wait for servers, clients and time-outs: there is room for more than the cores.
+    Each process collects all tests and has servers of its own, so there are not many more."""
+    cores = os.cpu_count() or 1
+    return min(cores + max(1, cores // 2), _MOST_WORKERS)
 
 
 def pytest_configure(config: pytest.Config) -> None:

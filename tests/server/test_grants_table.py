@@ -25,7 +25,7 @@ from gateway.keys.role import BUILTIN
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
 from tests.cases import check_each
-from tests.machine_time import eventually
+from tests.machine_time import eventually, patience
 
 pytestmark = pytest.mark.slow
 LIVE = tuple(f"live {name}" for name in TRANSPORTS)
@@ -139,40 +139,56 @@ async def _read(gateway: Gateway, key: str) -> Seen:
         seen[way] = _by_id(stream.events if stream is not None else [])
     seen["a page"] = await _page(gateway, key, "application/json")
     seen["a page as lines"] = await _page(gateway, key, NDJSON)
-    seen["by id"] = {}
-    for name in EVENTS:
-        answer = await gateway.get(f"/v1/events/{name}", key=key)
-        assert answer.status in (200, 403, 404)
-        if answer.status == 200:
-            seen["by id"][name] = answer.json()
+    asked = [("GET", f"/v1/events/{name}", None) for name in EVENTS]
+    answers = dict(zip(EVENTS, await _answers(gateway, key, asked), strict=True))
+    assert {status for status, _ in answers.values()} <= {200, 403, 404}
+    seen["by id"] = {name: event for name, (status, event) in answers.items() if status == 200}
     return seen
+
+
+async def _answers(
+    gateway: Gateway, key: str, asked: list[tuple[str, str, Members | None]]
+) -> list[tuple[int, Any]]:
+    """Status and document of many requests, sent at once over one connection."""
+    reader, writer = await gateway.connect()
+    for method, path, body in asked:
+        data = b"" if body is None else msgspec.json.encode(body)
+        writer.write(
+            f"{method} {path} HTTP/1.1\r\nHost: {gateway.host}\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+    answers = []
+    async with asyncio.timeout(patience()):
+        for _ in asked:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0])
+            body = msgspec.json.decode(await reader.readexactly(length))
+            answers.append((int(head.split()[1]), body))
+    writer.close()
+    return answers
 
 
 async def _sent_again(gateway: Gateway, key: str) -> dict[str, Event]:
     """The answers to sending each event, which the log has already."""
-    sent = {}
-    for name, members in EVENTS.items():
-        answer = await gateway.post(
-            "/v1/events", key=key, json={"id": name, "action": "test", **members}
-        )
-        assert answer.status in (201, 403, 422), answer.body
-        sent[name] = answer.json()
-    return sent
+    asked = [
+        ("POST", "/v1/events", {"id": name, "action": "test", **members})
+        for name, members in EVENTS.items()
+    ]
+    answers = await _answers(gateway, key, asked)
+    assert {status for status, _ in answers} <= {201, 403, 422}
+    return {name: document for name, (_, document) in zip(EVENTS, answers, strict=True)}
 
 
 async def _explain(
     gateway: Gateway, key: str, action: str, whole: dict[str, Event]
 ) -> dict[str, Event]:
     """Why it may do that with each event, or may not."""
-    asked = {"key": key_id(key), "action": action, "address": "127.0.0.1"}
-    answers = {}
-    for name, event in whole.items():
-        answer = await gateway.post(
-            "/v1/authz/explain", key=gateway.admin, json={**asked, "event": event}
-        )
-        assert answer.status == 200, answer.body
-        answers[name] = answer.json()
-    return answers
+    about = {"key": key_id(key), "action": action, "address": "127.0.0.1"}
+    asked = [("POST", "/v1/authz/explain", {**about, "event": event}) for event in whole.values()]
+    answers = await _answers(gateway, gateway.admin, asked)
+    assert {status for status, _ in answers} == {200}, answers
+    return {name: document for name, (_, document) in zip(whole, answers, strict=True)}
 
 
 async def _page(gateway: Gateway, key: str, kind: str) -> dict[str, Event]:
