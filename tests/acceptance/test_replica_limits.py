@@ -21,7 +21,7 @@ from tests.services.valkey import Valkey
 
 pytestmark = pytest.mark.slow
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
-RATE = 40
+RATE = 20
 # Who is refused asks again so soon: much sooner than it is let through.
 ASKED_AGAIN = 0.1
 TRIES = 8
