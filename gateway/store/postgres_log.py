@@ -25,7 +25,14 @@ from gateway.store.identity import KeyedValues, near
 from gateway.store.narrow import exact_sql, narrow_sql
 from gateway.store.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
-from gateway.store.postgres_places import FIND, PLACES, asked_places, found_places
+from gateway.store.postgres_places import (
+    FIND,
+    NOTHING,
+    PLACES,
+    asked_places,
+    found_places,
+    placed_whole,
+)
 from gateway.store.postgres_rows import (
     ARRIVING,
     EVENT_COLUMNS,
@@ -146,7 +153,7 @@ class PostgresLog:
         self._sequencer.check()
         drafts = list(chain.from_iterable(batches))
         if not drafts:
-            return [_NOTHING for _ in batches]
+            return [NOTHING for _ in batches]
         batch = secrets.randbits(62) + 1
         now, head = self._micros(), self.head
         with self._sequencer.appending():
@@ -158,15 +165,8 @@ class PostgresLog:
                     return await self._places(batches, batch, head)
             except Unavailable as error:
                 raise _unknown(error) from error
-        first = step.first
-        self._acknowledged = (first, batch)
-        results = []
-        for drafts_of_one in batches:
-            count, last = len(drafts_of_one), first + len(drafts_of_one) - 1
-            conflicts = sum(first <= offset <= last for offset in step.conflicts)
-            results.append(Appended(count, 0, first, last, conflicts) if count else _NOTHING)
-            first += count
-        return results
+        self._acknowledged = (step.first, batch)
+        return placed_whole(batches, step.first, step.conflicts)
 
     async def read(
         self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
@@ -353,7 +353,6 @@ class PostgresLog:
                 _LOGGER.warning("%s; trying again (%s)", error.detail, error.__cause__)
 
 
-_NOTHING = Appended(0, 0, 0, 0)
 _CREATE = "INSERT INTO log VALUES (true, $1, 'event'::regclass) ON CONFLICT DO NOTHING"
 _LIFE = "SELECT begin_life($1, $2)"
 _CONFIRM = "SELECT confirm_life($1, $2, $3, $4)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from gateway.event import Draft
 from gateway.store.identity import KeyedValues, near
 from gateway.store.ports import Appended
 from gateway.store.postgres_rows import EVENT_COLUMNS
+
+NOTHING = Appended(0, 0, 0, 0)
 
 # The offset that an index told of, in the order of the columns of a page. Bound by: `near`, the
 # least and the greatest keyed value, the id, the tenant or null, the head.
@@ -76,6 +79,21 @@ def asked_places(drafts: Sequence[Draft], values: KeyedValues) -> tuple[list[Any
     )
 
 
+def placed_whole(
+    batches: Sequence[Sequence[Draft]], first: int, conflicts: Sequence[int]
+) -> list[Appended]:
+    """What became of each batch, when one step placed all of them from `first` on; `conflicts` are
+    the offsets of events under another id."""
+    conflicts = sorted(conflicts)
+    results = []
+    for batch in batches:
+        end = first + len(batch)
+        number = bisect_left(conflicts, end) - bisect_left(conflicts, first)
+        results.append(Appended(len(batch), 0, first, end - 1, number) if batch else NOTHING)
+        first = end
+    return results
+
+
 def found_places(
     batches: Sequence[Sequence[Draft]],
     number: int,
@@ -111,5 +129,5 @@ def found_places(
             duplicates = len(batch) - accepted
             results.append(Appended.at(accepted, duplicates, offsets, head, conflicts))
         else:
-            results.append(Appended(0, 0, 0, 0))
+            results.append(NOTHING)
     return results
