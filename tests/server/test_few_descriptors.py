@@ -25,7 +25,7 @@ def test_more_idle_connections_than_descriptors_stop_neither_health_checks_nor_s
 ) -> None:
     limited = ("prlimit", f"--nofile={_DESCRIPTORS}:{_DESCRIPTORS}", *gateway_process.PROGRAM)
     monkeypatch.setattr(gateway_process, "PROGRAM", limited)
-    with GatewayProcess(tmp_path / "data") as gateway, ExitStack() as stack:
+    with GatewayProcess(tmp_path / "data", executed=True) as gateway, ExitStack() as stack:
         key = gateway.make_key({"actions": ["stream", "ingest"], "categories": ["live"]})
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
         stream = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(10))
@@ -58,7 +58,7 @@ def test_more_idle_connections_than_descriptors_stop_neither_health_checks_nor_s
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="there is no prlimit")
 def test_descriptors_that_run_out_are_told_once_and_streams_go_on(tmp_path: Path) -> None:
-    with GatewayProcess(tmp_path / "data") as gateway, ExitStack() as stack:
+    with GatewayProcess(tmp_path / "data", executed=True) as gateway, ExitStack() as stack:
         key = gateway.make_key({"actions": ["stream", "ingest"], "categories": ["live"]})
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
         stream = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(10))
