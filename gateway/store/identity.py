@@ -97,7 +97,11 @@ class KeyedValues:
 
 def other_id(sent: str, content: bytes) -> str:
     """The id of an event whose own is taken by an event with other content."""
-    return f"{sent[:_KEPT_OF_ID]}~{b32encode(content[:10]).decode()}"
+    mark = content
+    if len(sent) > _KEPT_OF_ID:
+        # Thousands of ids that begin alike may have been sent with the same content.
+        mark = hashlib.sha256(sent.encode() + content).digest()
+    return f"{sent[:_KEPT_OF_ID]}~{b32encode(mark[:10]).decode()}"
 
 
 def near(event_id: str) -> int:

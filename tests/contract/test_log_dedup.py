@@ -8,6 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.event import Draft, Event
+from gateway.store.identity import KeyedValues, other_id
+from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Appended, Log
 
 MakeDraft = Callable[..., Draft]
@@ -56,6 +58,28 @@ async def test_other_content_in_one_batch_is_as_many_events(log: Log, draft: Mak
     batch = [draft(id="x", data={"n": number % 3}) for number in range(9)]
     assert await log.append([batch]) == [Appended(3, 6, 1, 3, 2)]
     assert [event.members()["data"]["n"] for event in await everything(log)] == [0, 1, 2]
+
+
+async def test_ids_that_begin_alike_and_are_taken_stand_under_ids_of_their_own(
+    log: Log, draft: MakeDraft
+) -> None:
+    sent = [
+        [
+            msgspec.structs.replace(draft(id=f"{'l' * 100}-{n}"), content=kind.encode())
+            for n in range(10)
+        ]
+        for kind in ("first", "second")
+    ]
+    first, second = sent
+    assert await log.append([first]) == [Appended(10, 0, 1, 10)]
+    assert await log.append([second]) == [Appended(10, 0, 11, 20, 10)]
+    assert await log.append([second]) == [Appended(0, 10, 11, 20)]
+    names = await ids(log)
+    assert len(set(names)) == 20
+    if not isinstance(log, MemoryLog):
+        # That makes a secret of its own. Each follows from what was sent, and no other is tried.
+        value = KeyedValues(b"").content
+        assert names[10:] == [other_id(one.id, value(one.content) or b"") for one in second]
 
 
 async def test_a_long_id_is_cut_and_an_id_that_looks_made_is_one_like_any_other(

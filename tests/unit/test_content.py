@@ -104,6 +104,9 @@ def test_an_id_made_of_two_fits_and_follows_from_id_and_content() -> None:
     value = bytes(range(16))
     assert other_id("x", value) == "x~AAAQEAYEAUDAOCAJ"
     assert len(other_id("x" * 128, value)) == 117
+    assert other_id("x" * 100, value) == "x" * 100 + "~AAAQEAYEAUDAOCAJ"
+    # What is cut off tells them apart.
+    assert len({other_id("x" * 100 + end, value) for end in ("", "x", "y", "xy")}) == 4
     assert other_id("x", bytes(16)) != other_id("x", value)
 
 
