@@ -329,6 +329,7 @@ def test_workers_that_cannot_start_end_with_one_line(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     (data / "pepper").write_bytes(b"short")
+    (data / "pepper").chmod(0o600)
     done = run_program("serve", "--data", str(data), "--port", "0", "--workers", "2")
     assert done.returncode == 1
     assert done.stdout == ""
