@@ -40,7 +40,7 @@ _ANY_RENAMED = """
 SELECT 1 FROM json_each(?1) AS it
  WHERE EXISTS (SELECT 1 FROM renamed WHERE near = it.value
                                        AND renamed.key = substr(?2, it.key * 16 + 1, 16))
-    OR EXISTS (SELECT 1 FROM renamed WHERE id = json_extract(?3, '$[' || it.key || ']'))
+UNION ALL SELECT 1 FROM json_each(?3) AS it WHERE EXISTS (SELECT 1 FROM renamed WHERE id = it.value)
  LIMIT 1
 """
 _BY_TEXT = "SELECT offset FROM event INDEXED BY event_id WHERE id = ? AND tenant = ?"
