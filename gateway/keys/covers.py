@@ -13,7 +13,7 @@ from gateway.keys.grant import Grant
 from gateway.keys.mask import Masks
 from gateway.match.overlap import category_in_reach, one_overlaps
 from gateway.match.pattern import ANY, END, Tree, segment_tree
-from gateway.match.scope import RESERVED, SEPARATORS, Scope
+from gateway.match.scope import REJECTED, RESERVED, SEPARATORS, Scope
 
 Result = TypeVar("Result")
 Steps = Generator[None, None, Grant | None]
@@ -67,7 +67,26 @@ def _covered(
                 return False
             if grant.effect == "deny" and not (yield from _denied_again(grant, all_wanted, action)):
                 return False
+        if any(grant.fields for grant in having) and not _hides_rejected(
+            all_wanted, wanted, action
+        ):
+            return False
     return True
+
+
+def _hides_rejected(all_wanted: tuple[Grant, ...], wanted: Grant, action: str) -> bool:
+    """Whether rejected items are not shown as they came, which is so for keys with any masks or
+    denials: `wanted` does not reach them, or is not without those."""
+    return (
+        bool(wanted.fields)
+        or not category_in_reach(wanted.scope(), REJECTED)
+        or any(
+            (grant.fields or grant.effect == "deny")
+            and action in grant.actions
+            and grant.when is None
+            for grant in all_wanted
+        )
+    )
 
 
 def _denied_again(

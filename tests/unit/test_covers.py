@@ -113,6 +113,19 @@ def test_masks_of_another_grant_that_the_holder_wears_are_not_shed() -> None:
 HIDING_FIELDS = {"mask": ["actor.name"], "drop": ["data.card"]}
 
 
+@pytest.mark.parametrize("categories", [("gateway.**",), ("gateway.rejected",)])
+def test_who_does_not_see_rejected_items_as_they_came_lets_nobody_see_them(
+    categories: tuple[str, ...],
+) -> None:
+    rejected = grant(*categories)
+    assert uncovered((HIDING, rejected), (rejected,)) == rejected
+    assert covers([HIDING, rejected], [HIDING, rejected])
+    assert covers([HIDING, rejected], [grant(*categories, fields={"drop": ["targets"]})])
+    assert covers([HIDING, rejected], [rejected, grant("x", effect="deny")])
+    only_at_times = grant("x", effect="deny", when={"hours": "06-20"})
+    assert not covers([HIDING, rejected], [rejected, only_at_times])
+
+
 def test_a_denial_has_to_be_passed_on_without_conditions() -> None:
     holder = [EVERYTHING, grant("auth", effect="deny")]
     bound = grant("auth", effect="deny", when={"hours": "06-20"})
