@@ -24,7 +24,7 @@ async def test_a_step_looks_once_for_each_event_that_may_be_there(
     await log.append([[draft(id=f"first-{n}") for n in range(EVENTS)]])
     await log.append([[draft(id=f"second-{n}") for n in range(EVENTS)]])
     # Made after all that are there: one look for all of each batch.
-    for begin in range(EVENTS, 9 * EVENTS, EVENTS):
+    for begin in range(EVENTS, 29 * EVENTS, EVENTS):
         await log.append([[draft(id=f"later-{begin + n}") for n in range(EVENTS)]])
     await log.close()
 
@@ -33,8 +33,9 @@ async def test_a_step_looks_once_for_each_event_that_may_be_there(
 
     # Connections tell what they have done at their end, which is soon after this.
     await eventually(told)
-    # A step that is tried again looks again; one look for each event would be ten times as many.
-    assert await sql.fetchval(LOOKS) < 5 * EVENTS
+    # On a busy machine some steps are tried again, and look again; one look for each event would be
+    # thirty times as many.
+    assert await sql.fetchval(LOOKS) < 15 * EVENTS
 
 
 async def test_events_of_one_id_cost_the_same_however_many_there_are(
