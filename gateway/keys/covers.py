@@ -29,16 +29,12 @@ def drained(steps: Generator[None, None, Result]) -> Result:
             return result
 
 
-def uncovered(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Grant | None:
+def comparing(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Steps:
     """The first wanted grant that allows something which `holder` does not; None if all is covered.
 
-    What the holder is denied must be denied again by the wanted grants themselves.
+    In steps, each of which compares a grant with another. What the holder is denied must be denied
+    again by the wanted grants themselves.
     """
-    return drained(comparing(holder, wanted))
-
-
-def comparing(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Steps:
-    """The same in steps, each of which compares a grant with another."""
     for grant in wanted:
         if grant.effect == "allow" and not (yield from _covered(holder, wanted, grant)):
             return grant

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.event import Event
 from gateway.keys import covers as comparing
-from gateway.keys.covers import scope_covers, uncovered
+from gateway.keys.covers import drained, scope_covers
 from gateway.keys.grant import Grant, When, parse_grant, parse_grants
 from gateway.keys.mask import Masks
 from gateway.keys.policy import Allowed, decide_grants
@@ -27,6 +27,10 @@ INSIDE, OUTSIDE = "10.1.2.3", "192.0.2.1"
 
 def grant(*categories: str, **members: Any) -> Grant:
     return parse_grant({"actions": ["stream"], "categories": list(categories), **members})
+
+
+def uncovered(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Grant | None:
+    return drained(comparing.comparing(holder, wanted))
 
 
 def covers(holder: list[Grant], wanted: list[Grant]) -> bool:
