@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from gateway.network import Network, parse_address
+from gateway.network import Address, Network, parse_address
 
 Networks = tuple[Network, ...]
 
@@ -45,12 +45,30 @@ def _spelled(peer: str) -> str | None:
     return None if address is None else str(address)
 
 
+def is_local(request: web.Request) -> bool:
+    """Whether the client is on the gateway's own machine.
+
+    A trusted proxy there that names no other client may carry anybody's request.
+    """
+    address = parse_address(client_address(request) or "")
+    return address is not None and address.is_loopback and not _is_trusted(address, request)
+
+
 def is_secure(request: web.Request) -> bool:
-    """Whether the client came over TLS, also where a trusted proxy has ended it."""
+    """Whether the client came over TLS, also where a trusted proxy has ended it.
+
+    Of several values of `X-Forwarded-Proto` some may be the client's own, or of a part of the way
+    without TLS: then all of them have to say so.
+    """
     if request.secure:
         return True
     peer = None if request.remote is None else parse_address(request.remote)
-    if peer is None or not any(peer in network for network in request.app[TRUSTED_PROXIES]):
+    if peer is None or not _is_trusted(peer, request):
         return False
     lines = request.headers.getall("X-Forwarded-Proto", [])
-    return any(scheme.strip().lower() == "https" for line in lines for scheme in line.split(","))
+    schemes = {scheme.strip().lower() for line in lines for scheme in line.split(",")}
+    return schemes - {""} == {"https"}
+
+
+def _is_trusted(address: Address, request: web.Request) -> bool:
+    return any(address in network for network in request.app[TRUSTED_PROXIES])

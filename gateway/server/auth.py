@@ -15,8 +15,7 @@ from gateway.keys.policy import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.keys.ticket import PREFIX as TICKET
 from gateway.keys.token import key_id_of
 from gateway.live.keyring import Keyring
-from gateway.network import parse_address
-from gateway.server.address import client_address, is_secure
+from gateway.server.address import client_address, is_local, is_secure
 from gateway.server.limits import AppliedLimits
 from gateway.server.throttle import Throttle
 from gateway.server.uses import USE
@@ -222,12 +221,11 @@ def _token(request: web.Request, basic_over_http: bool) -> str:
 
 def _refuse_readable(request: web.Request) -> None:
     """RFC 7617, section 4: Basic credentials are for connections that nobody else can read."""
-    address = parse_address(client_address(request) or "")
-    if not is_secure(request) and not (address is not None and address.is_loopback):
+    if not is_secure(request) and not is_local(request):
         raise Forbidden(
             "Basic credentials are taken over TLS only, as many programs send them unasked: use "
-            "https (name the proxy that ends TLS in server.trusted_proxies), or set "
-            'server.basic = "always"',
+            "https (name the proxy that ends TLS in server.trusted_proxies, and have it send one "
+            'X-Forwarded-Proto), or set server.basic = "always"',
             code="basic_needs_tls",
         )
 

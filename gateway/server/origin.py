@@ -40,7 +40,7 @@ def check_origin(request: web.Request) -> None:
         raise Forbidden(
             "this origin may not open streams; add it to server.allowed_origins. If it is the "
             "gateway's own, name the proxy that ends TLS in server.trusted_proxies, and have it "
-            "send X-Forwarded-Proto",
+            "send one X-Forwarded-Proto",
             code="origin_not_allowed",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -141,8 +141,9 @@ async def spent(request: web.Request, ticket: Ticket) -> AsyncIterator[None]:
 
 def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie | None:
     """The cookie that came of this very ticket, for a browser that reconnects."""
+    cookies = _cookies(request)
     for name in _cookie_names(ticket.id):
-        value = request.cookies.get(name, "")
+        value = cookies.get(name, "")
         for pepper in request.app[CONTEXT].keyring.peppers.for_tickets():
             if (cookie := read_cookie(value, ticket.id, pepper, now)) is not None:
                 return cookie
@@ -213,7 +214,7 @@ def cookie_headers(
     over_tls, plain = _cookie_names(cookie.ticket_id)
     name = over_tls if secure else plain
     cookies = [_set_cookie(name, value, COOKIE_SECONDS, secure)]
-    cookies += [forget_cookie(request, stale) for stale in stale_cookies(request.cookies)]
+    cookies += [forget_cookie(request, stale) for stale in stale_cookies(_cookies(request))]
     return [("Set-Cookie", one) for one in cookies]
 
 
@@ -221,10 +222,22 @@ def complete(request: web.Request, cookie: StreamCookie) -> web.Response:
     """The answer to a browser that comes back to a stream that is over: 204 tells it not to come
     again (WHATWG HTML, section 9.2.3)."""
     response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+    cookies = _cookies(request)
     for name in _cookie_names(cookie.ticket_id):
-        if name in request.cookies:
+        if name in cookies:
             response.headers.add("Set-Cookie", forget_cookie(request, name))
     return response
+
+
+def _cookies(request: web.Request) -> Mapping[str, str]:
+    """The cookies of all `Cookie` lines: where HTTP/2 split them, a proxy may leave them so (RFC
+    9113, section 8.2.3)."""
+    lines = request.headers.getall("Cookie", [])
+    if len(lines) < 2:
+        return request.cookies
+    headers = request.headers.copy()
+    headers["Cookie"] = "; ".join(lines)
+    return request.clone(headers=headers).cookies
 
 
 def _cookie_names(ticket_id: str) -> tuple[str, str]:
