@@ -53,8 +53,10 @@ def fitting(item: bytes) -> tuple[bytes, bool]:
 def truncated(item: bytes) -> bytes:
     """The JSON of an event without what is too much of its `data`, which says so.
 
-    Raises `Refused` if it has a member twice.
+    Raises `Refused` if it is no object, or has a member twice.
     """
+    if not item.lstrip().startswith(b"{"):
+        raise Refused("", "an event is a JSON object")
     reason = f"larger than {MAX_EVENT_BYTES} bytes"
     if _is_too_deep(item):
         reason = f"nested deeper than {MAX_DEPTH} levels"

@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -35,6 +35,7 @@ _COOKIE_PURPOSE = b"audit-gateway stream cookie"
 _COOKIE = re.compile(r"([0-9]{1,12})\.([a-z0-9-]{1,64})\.([a-z0-9-]{0,64})\.([0-9A-Za-z_-]{43})")
 # Of cookies of this kind, over TLS and not; others set what they like.
 _COOKIE_NAMES = re.compile(rf"(?:__Secure-)?{COOKIE_NAME}[0-9A-Za-z_-]{{1,64}}")
+_SENT_COOKIE = re.compile(rf"(?:^|;)[ \t]*+({_COOKIE_NAMES.pattern})[ \t]*+=([^;]*)")
 _MOST_FORGOTTEN = 4 * MOST_COOKIES
 _MINUTES = 4
 _SHARD_DIGITS = 2
@@ -125,6 +126,19 @@ def read_cookie(value: str, ticket_id: str, pepper: bytes, now: float) -> Stream
     if not hmac.compare_digest(sign_cookie(cookie, pepper), value):
         return None
     return cookie if now < cookie.expires_at else None
+
+
+def stream_cookies(lines: Iterable[str]) -> dict[str, str]:
+    """The cookies of this kind in the `Cookie` headers of a request, whatever else stands there.
+
+    HTTP/2 splits them, and a proxy may leave them on several lines (RFC 9113, section 8.2.3). Of
+    one name the first counts: a browser begins with the longest path (RFC 6265, section 5.4).
+    """
+    cookies: dict[str, str] = {}
+    for line in lines:
+        for name, value in _SENT_COOKIE.findall(line):
+            cookies.setdefault(name, value.strip(' \t"'))
+    return cookies
 
 
 def stale_cookies(cookies: Mapping[str, str]) -> list[str]:

@@ -134,8 +134,11 @@ def refuse_key_in_url(request: web.Request) -> None:
     texts = [text for pair in query for text in pair]
     if not by_id:
         texts.append(path)
-    # The id of a key is no secret: findings are asked for by `key`.
-    sent = any(name.lower() in _URL_NAMES and not is_key_id(value) for name, value in query)
+    # The id of a key is no secret: findings are asked for by `key`. Where nothing stands, none was
+    # sent.
+    sent = any(
+        value and name.lower() in _URL_NAMES and not is_key_id(value) for name, value in query
+    )
     if sent or any(map(looks_like_token, texts)):
         raise key_in_url()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -28,6 +28,7 @@ from gateway.keys.ticket import (
     sign,
     sign_cookie,
     stale_cookies,
+    stream_cookies,
 )
 from gateway.server.address import is_secure
 from gateway.server.auth import offered_ticket
@@ -229,15 +230,8 @@ def complete(request: web.Request, cookie: StreamCookie) -> web.Response:
     return response
 
 
-def _cookies(request: web.Request) -> Mapping[str, str]:
-    """The cookies of all `Cookie` lines: where HTTP/2 split them, a proxy may leave them so (RFC
-    9113, section 8.2.3)."""
-    lines = request.headers.getall("Cookie", [])
-    if len(lines) < 2:
-        return request.cookies
-    headers = request.headers.copy()
-    headers["Cookie"] = "; ".join(lines)
-    return request.clone(headers=headers).cookies
+def _cookies(request: web.Request) -> dict[str, str]:
+    return stream_cookies(request.headers.getall("Cookie", ()))
 
 
 def _cookie_names(ticket_id: str) -> tuple[str, str]:

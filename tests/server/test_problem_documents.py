@@ -22,6 +22,7 @@ REFUSALS: list[tuple[Request, int, str]] = [
     (("GET", "/v1/stream?x=1", {}), 400, "unknown_parameter"),
     (("GET", "/v1/stream?consumer=x", {}), 400, "unsupported_parameter"),
     (("GET", "/v1/events?token=x", {}), 400, "key_in_url"),
+    (("GET", "/v1/events?token=", {}), 400, "unknown_parameter"),
     (("POST", "/v1/events", {"data": b"[", "headers": JSON}), 400, "malformed_json"),
     (("GET", "/v1/events", {"key": None}), 401, "missing_key"),
     (("GET", "/v1/events", {"key": "alpk_x"}), 401, "invalid_key"),

@@ -96,6 +96,25 @@ def test_a_member_that_stands_twice_is_refused_in_what_is_too_large_too() -> Non
         fitting(item)
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        b"[" * 100,
+        b"[" + b",".join([deep(100)] * 2) + b"]",
+        b'["category":"auth","action":"a","data":' + deep(100) + b"]",
+        b'"' + b"x" * MAX_EVENT_BYTES + b'"',
+    ],
+)
+def test_what_is_too_much_and_no_object_is_refused_as_that(item: bytes) -> None:
+    [(_, _, refused)] = decode_leniently([item], repeat("made")).refused
+    assert (refused.path, refused.reason) == ("", "an event is a JSON object")
+
+
+def test_space_before_what_is_too_much_does_not_matter() -> None:
+    item = b" \r\n" + HEAD + b',"data":' + deep(100) + b"}"
+    assert decode_leniently([item], repeat("made")).cut.keys() == {0}
+
+
 def test_an_item_with_long_strings_of_escapes_is_looked_at_once() -> None:
     item = HEAD + b',"data":{"x":"' + b'\\"{' * 150_000 + b'"}}'
     data = data_of(fitting(item)[0])

@@ -26,6 +26,7 @@ from gateway.keys.ticket import (
     sign,
     sign_cookie,
     stale_cookies,
+    stream_cookies,
 )
 
 NOW = 1_700_000_000.0
@@ -105,6 +106,20 @@ def test_cookies_of_another_form_are_forgotten_first() -> None:
     assert stale_cookies({**kept, f"{COOKIE_NAME}old": "alpt_x.y", "other": "alpt_x.y"}) == [
         f"{COOKIE_NAME}old"
     ]
+
+
+def test_cookies_are_found_among_those_of_others_on_whichever_line_they_stand() -> None:
+    lines = [
+        f'theme="a;b"; {COOKIE_NAME}one=1.a.b.c;x', "", ";;; =; \u0436=1; " + "a=b;" * 3_000,
+        f'{COOKIE_NAME}one=later; __Secure-{COOKIE_NAME}two="2.a"; my_{COOKIE_NAME}three=3',
+        f"{COOKIE_NAME}; {COOKIE_NAME}=4;\t{COOKIE_NAME}five = 5 ;{COOKIE_NAME}six=",
+    ]  # fmt: skip
+    assert stream_cookies(lines) == {
+        f"{COOKIE_NAME}one": "1.a.b.c",
+        f"__Secure-{COOKIE_NAME}two": "2.a",
+        f"{COOKIE_NAME}five": "5",
+        f"{COOKIE_NAME}six": "",
+    }
 
 
 def test_cookies_that_others_name_alike_are_theirs_and_no_answer_forgets_hundreds() -> None:
