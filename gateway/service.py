@@ -37,6 +37,7 @@ from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
 from gateway.live.work import LoopWork, Slot
 from gateway.runtime.background import Background
+from gateway.runtime.compute_process import ComputeProcess
 from gateway.runtime.drain import drain
 from gateway.runtime.event_loop import crowded, when_idle
 from gateway.runtime.first_key import make_first_key
@@ -170,7 +171,7 @@ async def _start_parts(
 
     slices = partial(
         LoopWork, clock, when_idle=when_idle, threads=stack.enter_context(worker_threads()),
-        slot=Slot(),
+        apart=stack.enter_context(ComputeProcess()), slot=Slot(),
     )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
     replays = Replays(log, grown, clock, pace, shares, tasks)

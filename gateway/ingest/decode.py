@@ -55,6 +55,9 @@ class Refused(Exception):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[Refused], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
 
 class TooMuch(Refused):
     """The item may be an event, but is nested too deep or too large."""

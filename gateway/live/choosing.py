@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 from gateway.event import Event
+from gateway.keys.policy import Lens
 from gateway.live.interest import Question
 from gateway.live.work import LoopWork
 from gateway.match.expression import FilterCost, Undecided
 
+# Of costly evaluations, a slice is over after some; what goes to another process is copied.
+_APART_EVENTS = 64
+_APART_BYTES = 64 * 1024
 # Events that are neither decoded nor masked cost so little that some hundreds go together.
 _PLAIN_AT_ONCE = 200
 
@@ -66,7 +72,7 @@ class Choosing:
         while looked < len(events):
             left = events[looked:]
             if self._long:
-                found, count = await slices.in_thread(partial(self._some, left))
+                found, count = await self._some_apart(left)
             else:
                 await slices.begin()
                 found, count = self._some(left)
@@ -80,22 +86,25 @@ class Choosing:
 
     def _some(self, events: Sequence[Event]) -> tuple[list[Event], int]:
         """The chosen ones of the first events, as many as fit into a slice, and their number."""
-        look, timer = self._look, self._work.timer
-        ends = timer() + self._work.budget.slice_seconds
+        work = self._work
+        ends = work.timer() + work.budget.slice_seconds
         most = self.cost.steps + self._most
-        chosen: list[Event] = []
-        for number, event in enumerate(events, 1):
-            try:
-                seen = look(event)
-            except Undecided:
-                self._long = True
-                self._look = self.question.matcher(self.cost)
-                return chosen, number - 1
-            if seen is not None:
-                chosen.append(seen)
-            if timer() >= ends or self.cost.steps >= most:
-                return chosen, number
-        return chosen, len(events)
+        found = _choose(self._look, self.cost, events, most, lambda: work.timer() >= ends)
+        self._long = found.undecided
+        return found.chosen, found.looked
+
+    async def _some_apart(self, events: Sequence[Event]) -> tuple[list[Event], int]:
+        """The same in another process."""
+        size = count = 0
+        for event in events[:_APART_EVENTS]:
+            if count and size + len(event.json) > _APART_BYTES:
+                break
+            count, size = count + 1, size + len(event.json)
+        seconds = self._work.budget.slice_seconds
+        work = partial(choose_apart, self.question, events[:count], self._most, seconds)
+        chosen, looked, cost = await self._slices.apart(work)
+        self.cost.add(cost)
+        return chosen, looked
 
     async def _plain_ones(self, events: Sequence[Event]) -> list[Event]:
         slices, look = self._slices, self._look
@@ -117,3 +126,47 @@ class Choosing:
         settled.add(new)
         self._work.charge(self._key_id, new)
         self._work.count(new)
+
+
+class _Found(NamedTuple):
+    """The chosen ones of the events that were looked at; whether the next is left undecided."""
+
+    chosen: list[Event]
+    looked: int
+    undecided: bool = False
+
+
+def _choose(
+    look: Lens, cost: FilterCost, events: Sequence[Event], most_steps: int, over: Callable[[], bool]
+) -> _Found:
+    """Look at events until it is `over` or has cost so much, at one at least."""
+    chosen: list[Event] = []
+    for number, event in enumerate(events, 1):
+        try:
+            seen = look(event)
+        except Undecided:
+            return _Found(chosen, number - 1, True)
+        if seen is not None:
+            chosen.append(seen)
+        if cost.steps >= most_steps or over():
+            return _Found(chosen, number)
+    return _Found(chosen, len(events))
+
+
+def choose_apart(
+    question: Question, events: Sequence[Event], most_steps: int, seconds: float
+) -> tuple[list[Event], int, FilterCost]:
+    """Choose from events within so many seconds and steps: the chosen ones, how many were looked
+    at, and what that took."""
+    look, cost = _matcher(question)
+    cost.events = cost.steps = cost.exceeded = 0
+    ends = time.perf_counter() + seconds
+    found = _choose(look, cost, events, most_steps, lambda: time.perf_counter() >= ends)
+    return found.chosen, found.looked, cost
+
+
+@lru_cache(16)
+def _matcher(question: Question) -> tuple[Lens, FilterCost]:
+    """Kept, as some events of the same question come again and again."""
+    cost = FilterCost()
+    return question.matcher(cost), cost

@@ -13,9 +13,10 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Executor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -100,7 +101,8 @@ class LoopWork:
     that the filters of one key may take; 0.0 is no limit.
 
     `busy` says whether there is something more urgent now. `when_idle` calls something when the
-    event loop has nothing else to do, and after so many seconds at the latest.
+    event loop has nothing else to do, and after so many seconds at the latest. `apart` calls
+    something in another process; without it, nothing is.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class LoopWork:
         busy: Callable[[], bool] = lambda: False,
         when_idle: Callable[[Callable[[], None], float], None] | None = None,
         threads: Executor | None = None,
+        apart: Callable[[Callable[[], Any]], Any] = lambda work: work(),
         slot: Slot | None = None,
         timer: Callable[[], float] = time.perf_counter,
         budget: WorkBudget = WORK,
@@ -125,6 +128,7 @@ class LoopWork:
         self._busy = busy
         self._when_idle = when_idle or _soon
         self._threads = threads
+        self._do_apart = apart
         self._accounts: dict[str, FilterAccount] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._taken = False
@@ -165,6 +169,11 @@ class LoopWork:
         finally:
             self._away = False
             self._end()
+
+    def apart(self, key_id: str, work: Callable[[], Result]) -> Awaitable[Result]:
+        """The same in another process, where there is one: for what computes all the time, and is
+        a function at the top of a module with arguments that can be pickled."""
+        return self.in_thread(key_id, partial(self._do_apart, work))
 
     def _end(self) -> None:
         if self._away or not self._running:
@@ -288,6 +297,12 @@ class Slices:
     async def in_thread(self, work: Callable[[], Result]) -> Result:
         """As `LoopWork.in_thread`, in a slice of its own."""
         done = await self._work.in_thread(self._key_id, work)
+        self.start()
+        return done
+
+    async def apart(self, work: Callable[[], Result]) -> Result:
+        """As `LoopWork.apart`, in a slice of its own."""
+        done = await self._work.apart(self._key_id, work)
         self.start()
         return done
 

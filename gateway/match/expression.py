@@ -73,8 +73,9 @@ Bounds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -173,6 +174,9 @@ class Filter:
             cost.events += 1
             cost.steps += most - frame[0]
 
+    def __reduce__(self) -> tuple[Callable[[str], Filter], tuple[str]]:
+        return _compiled, (self.source,)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Filter) and self.canonical == other.canonical
 
@@ -190,6 +194,12 @@ def compile_filter(source: str) -> Filter:
     test, frame = compile_tree(root)
     equalities = MappingProxyType(_equalities(root))
     return Filter(source, canonical_text(root), members, equalities, test, frame)
+
+
+# Of a filter that goes to another process, the text does, again and again.
+@lru_cache(64)
+def _compiled(source: str) -> Filter:
+    return compile_filter(source)
 
 
 def _equalities(node: Node) -> dict[str, frozenset[str]]:

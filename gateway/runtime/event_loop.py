@@ -1,22 +1,37 @@
-"""The event loop of a gateway: no round of it takes in more than some sockets, and work that is in
-no hurry waits until nothing else is ready.
+"""The event loop of a gateway: no round of it takes in more than some sockets, those of bulk
+transfers behind the others, and work that is in no hurry waits until nothing else is ready.
 
 asyncio serves in one round whatever is ready. When thousands of peers send at the same moment, that
 round lasts as long as all of them together, and no timer and no delivery has its turn before. And
-an event on its way takes ten rounds: with a slice of work in each, it would wait for ten slices.
+an event on its way takes ten rounds: with a slice of work in each, or some pieces of large bodies,
+it would wait for all of these.
+
+    a socket that is ready                        is served
+    while few others are                          at once
+    while many others are                         in its turn, some in each round
+    again as soon as it was served, among these   in its turn, one in a round, when nothing else
+    (a bulk transfer)                             is ready or some moments after the last one
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from selectors import DefaultSelector, SelectorKey
 from typing import Any
 
-# Sockets that one round serves: some hundredths of a millisecond each.
+# Sockets that one round serves in their turn: some hundredths of a millisecond each.
 AT_ONCE = 16
+# So few need no turns.
+FEW = 4
+# How long a bulk transfer waits at most after another one for when nothing else is ready: serving
+# one takes some tenths of a millisecond.
+BULK_SECONDS = 0.001
+
+_Ready = tuple[SelectorKey, int]
 
 
 class SomeAtOnce(DefaultSelector):
@@ -25,7 +40,12 @@ class SomeAtOnce(DefaultSelector):
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._timer = timer
-        self._ready: deque[tuple[SelectorKey, int]] = deque()
+        # What is ready and waits for its turn, by descriptor, in order; bulk transfers apart.
+        self._waiting: dict[int, _Ready] = {}
+        self._bulk: dict[int, _Ready] = {}
+        self._bulk_due = 0.0
+        # What the last round has served.
+        self._served: set[int] = set()
         # What waits until the loop is idle, and until when it does; the oldest first.
         self._patient: deque[tuple[Callable[[], object], float]] = deque()
 
@@ -37,38 +57,68 @@ class SomeAtOnce(DefaultSelector):
     @property
     def crowded(self) -> bool:
         """Whether there are ready sockets that wait for their turn."""
-        return bool(self._ready)
+        return bool(self._waiting or self._bulk)
 
-    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> list[_Ready]:
         if not self._patient:
             return self._select(timeout)
         call, until = self._patient[0]
-        found = self._select(0)
+        found = self._select(0, idle=timeout != 0)
         # The loop has something to do itself where it does not wait.
         if (not found and timeout != 0) or self._timer() >= until:
             self._patient.popleft()
             call()
         return found
 
-    def _select(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
-        found = self._next() if self._ready else []
-        if not found:
-            # Nobody has had a chance to change what these are waited for.
-            found = super().select(timeout)
-            if len(found) > AT_ONCE:
-                self._ready.extend(found[AT_ONCE:])
-                del found[AT_ONCE:]
+    def _select(self, timeout: float | None, *, idle: bool | None = None) -> list[_Ready]:
+        """What this round serves. `idle`: whether the loop has nothing else to do, as when it
+        would wait."""
+        crowded = self._waiting or self._bulk
+        found = super().select(0 if crowded else timeout)
+        if not crowded and len(found) <= FEW:
+            if self._served:
+                self._served.clear()
+            return found
+        for ready in found:
+            descriptor = ready[0].fd
+            # Who has been heard and is ready again at once has much to say.
+            if descriptor in self._bulk or (
+                descriptor in self._served and not _listens(descriptor)
+            ):
+                self._bulk[descriptor] = ready
+            else:
+                self._waiting[descriptor] = ready
+        found = self._next(self._waiting, AT_ONCE)
+        if self._bulk:
+            now = self._timer()
+            if (timeout != 0 if idle is None else idle) or now >= self._bulk_due:
+                self._bulk_due = now + BULK_SECONDS
+                found += self._next(self._bulk, 1)
+        self._served = {key.fd for key, _ in found}
         return found
 
-    def _next(self) -> list[tuple[SelectorKey, int]]:
+    def _next(self, ready: dict[int, _Ready], count: int) -> list[_Ready]:
         """Those whose turn it is, unless they are waited for no more, or for something else."""
-        found: list[tuple[SelectorKey, int]] = []
+        found: list[_Ready] = []
         registered = self.get_map()
-        while self._ready and len(found) < AT_ONCE:
-            key, events = self._ready.popleft()
-            if registered.get(key.fd) is key:
+        while ready and len(found) < count:
+            descriptor = next(iter(ready))
+            key, events = ready.pop(descriptor)
+            if registered.get(descriptor) is key:
                 found.append((key, events))
         return found
+
+
+def _listens(descriptor: int) -> bool:
+    """Whether it is a listening socket: all of its peers are different ones."""
+    try:
+        same = socket.socket(fileno=descriptor)
+    except OSError:
+        return False
+    try:
+        return bool(same.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    finally:
+        same.detach()
 
 
 class Loop(asyncio.SelectorEventLoop):

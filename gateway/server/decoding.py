@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from gateway.clock import Clock
 from gateway.errors import InvalidEvents
@@ -15,15 +15,13 @@ from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of, split_body
 from gateway.live.work import LoopWork, Slices
 
-T = TypeVar("T")
-
 # What the worst bytes cost (about a microsecond each) decides on a slice, not what most do.
 _SLICE_BYTES = 16 * 1024
 _SLICE_EVENTS = 250
 
 
 class Decoder:
-    """Decodes bodies. Events that are a slice by themselves are for a thread."""
+    """Decodes bodies. Events that are a slice by themselves are for another process."""
 
     def __init__(self, clock: Clock, turns: LoopWork) -> None:
         self._now = clock.now
@@ -47,7 +45,12 @@ class Decoder:
         slices = self._turns.slices(key_id)
         async for index, part in _parts(body, slices, lines, most):
             try:
-                drafts += await _decode(part, decode, slices)
+                if _is_large(part):
+                    drafts += await slices.apart(
+                        partial(_decode_events, part, self._now(), mapped=mapped)
+                    )
+                else:
+                    drafts += decode(part)
             except InvalidEvents as refused:
                 found = refused.members["errors"]
                 errors += [{**error, "index": error["index"] + index} for error in found]
@@ -63,7 +66,14 @@ class Decoder:
         decode = partial(decode_leniently, new_id=new_ids(self._now), mapped=mapped)
         slices = self._turns.slices(key_id)
         async for index, part in _parts(body, slices, lines, most, loosely=True):
-            found.add(await _decode(part, partial(decode, first=index), slices))
+            if _is_large(part):
+                found.add(
+                    await slices.apart(
+                        partial(_decode_leniently, part, self._now(), first=index, mapped=mapped)
+                    )
+                )
+            else:
+                found.add(decode(part, first=index))
         return found
 
 
@@ -81,11 +91,17 @@ async def _parts(
         await slices.rest()
 
 
-async def _decode(part: list[bytes], decode: Callable[[list[bytes]], T], slices: Slices) -> T:
-    if len(part) == 1 and len(part[0]) > _SLICE_BYTES:
-        # Of a large event the interpreter is held for milliseconds at a time.
-        return await slices.in_thread(partial(decode, part))
-    return decode(part)
+def _is_large(part: list[bytes]) -> bool:
+    """Whether it is a large event, for which the interpreter is held for milliseconds."""
+    return len(part) == 1 and len(part[0]) > _SLICE_BYTES
+
+
+def _decode_events(part: list[bytes], now: float, *, mapped: bool) -> list[Draft]:
+    return decode_events(part, new_ids(lambda: now), mapped=mapped)
+
+
+def _decode_leniently(part: list[bytes], now: float, *, first: int, mapped: bool) -> Lenient:
+    return decode_leniently(part, new_ids(lambda: now), first=first, mapped=mapped)
 
 
 def _slices(piece: list[bytes]) -> Iterator[list[bytes]]:
