@@ -93,11 +93,16 @@ class Peppers(msgspec.Struct, frozen=True):
         return Peppers(tuple(one for one in self.all if not one.over or one.id not in identities))
 
 
+def is_living(key: Key, now: float) -> bool:
+    """Whether a key works, or may work again."""
+    return key.state(now) not in ("revoked", "expired")
+
+
 def living_by_pepper(keys: Iterable[Key], now: float) -> dict[str, list[Key]]:
     """The keys that work or may work again, by the id of the pepper that they were made with."""
     found: dict[str, list[Key]] = {}
     for key in keys:
-        if key.state(now) not in ("revoked", "expired"):
+        if is_living(key, now):
             found.setdefault(key.pepper, []).append(key)
     return found
 

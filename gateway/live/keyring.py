@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
-from gateway.keys.pepper import Peppers
+from gateway.keys.pepper import Peppers, is_living
 from gateway.keys.policy import (
     Allowed,
     Denied,
@@ -60,6 +60,9 @@ class Keyring:
         self._newest_peppers = newest_peppers
         self._proven = ProvenTokens()
         self._take(newest_peppers())
+        # Other ones that were found in their place, and the one that is missing there.
+        self._refused: Peppers | None = None
+        self.missing_pepper = ""
         self._clock = clock
         self._keys: dict[str, Key] = {}
         # The ids of those that have a role, by its name.
@@ -197,8 +200,8 @@ class Keyring:
     async def refresh_keys(self) -> list[Key]:
         """Take in the keys that have changed; one call at a time."""
         newest = self._newest_peppers()
-        if newest is not self.peppers:
-            self._take(newest)
+        if newest is not self.peppers and newest is not self._refused:
+            self._take_unless_needed(newest)
         if self._revision < 0:
             # What is read from now on is not older than this.
             revision = await self._store.newest_revision()
@@ -214,6 +217,8 @@ class Keyring:
             self._ids.add(key.id)
             if key.id in self._keys:
                 self._remember(key)
+        if changed and self._refused is not None:
+            self._take_unless_needed(self._refused)
         return changed
 
     async def refresh_roles(self) -> frozenset[str]:
@@ -247,6 +252,27 @@ class Keyring:
         for key_id in list(self._keys):
             self._forget(key_id)
         return []
+
+    def _take_unless_needed(self, newest: Peppers) -> None:
+        """Take these peppers, unless the current one is not among them and living keys in memory
+        need it: then something else was put in their place, as no step of a rotation does, and
+        every right key would be refused as wrong."""
+        current, now = self._current.id, self._clock.now()
+        self.missing_pepper = ""
+        if current not in newest.by_id():
+            needing = (key for key in self._keys.values() if key.pepper == current)
+            if any(is_living(key, now) for key in needing):
+                self.missing_pepper = current
+        if not self.missing_pepper:
+            self._refused = None
+            self._take(newest)
+        elif newest is not self._refused:
+            self._refused = newest
+            _LOGGER.warning(
+                "living keys need the pepper %s, which is no longer where the peppers are: put it "
+                "back; they stay as they were",
+                current,
+            )
 
     def _take(self, peppers: Peppers) -> None:
         self.peppers = peppers

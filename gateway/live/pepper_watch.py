@@ -29,6 +29,11 @@ class PepperWatch:
 
     def lines(self) -> Iterator[str]:
         """What is missing, for people."""
+        if gone := self._keyring.missing_pepper:
+            yield (
+                f"living keys need the pepper {gone}, which is no longer where the peppers are: "
+                "put it back; the peppers stay as they were until then, or until a restart"
+            )
         if not self._without:
             return
         known = self._keyring.peppers.by_id()

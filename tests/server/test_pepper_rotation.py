@@ -50,6 +50,44 @@ async def test_keys_and_their_streams_go_on_and_need_the_former_pepper_no_more(
     (await gateway.get("/v1/events", key=unused)).problem(401, "invalid_key")
 
 
+async def test_a_foreign_pepper_in_the_place_of_the_right_one_refuses_no_right_key(
+    gateway: Gateway,
+) -> None:
+    file = DataFolder(gateway.context.settings.data).peppers
+    right, key = file.path.read_bytes(), await gateway.reader_key()
+    stream = await open_stream(gateway, "ndjson", key)
+    file.path.write_bytes(bytes(32))
+    await gateway.context.keyring.refresh()
+    assert await works(gateway, key)
+    assert await works(gateway, gateway.admin)
+    made = await gateway.reader_key()
+    current = gateway.context.keyring.peppers.current.id
+    said = (await gateway.get("/readyz", key=None)).body.decode()
+    assert f"living keys need the pepper {current}, which is no longer" in said
+    await gateway.send(event(id="1"))
+    assert (await stream.event())["id"] == "1"
+    file.path.write_bytes(right)
+    await gateway.context.keyring.refresh()
+    assert (await gateway.get("/readyz", key=None)).body == b"ready\n"
+    assert await works(gateway, made)
+
+
+async def test_another_pepper_counts_once_no_living_key_needs_the_former(gateway: Gateway) -> None:
+    file = DataFolder(gateway.context.settings.data).peppers
+    key = await gateway.reader_key()
+    file.path.write_bytes(bytes(32))
+    await gateway.context.keyring.refresh()
+    for one in (key, gateway.user, gateway.admin):
+        assert await works(gateway, one)
+        revoked = await gateway.post(
+            f"/v1/keys/{key_id(one)}/revoke", json={"reason": "x"}, key=gateway.admin
+        )
+        assert revoked.status == 200
+    await gateway.context.keyring.refresh()
+    assert gateway.context.keyring.peppers.current.secret == bytes(32)
+    assert gateway.context.keyring.missing_pepper == ""
+
+
 async def test_the_record_tells_which_keys_have_moved(recording: Gateway) -> None:
     key = await recording.reader_key()
     await rotate(recording)
