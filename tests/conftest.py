@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from _pytest.assertion import rewrite
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
+from xdist.workermanage import WorkerController
 
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
@@ -28,7 +30,7 @@ from gateway.store.sqlite_thread import SqliteThreads
 from tests.examples import THOROUGH, examples
 from tests.leftovers import nothing_is_left_behind
 from tests.loaded_program import end_loader
-from tests.services.postgres import CLUSTERS
+from tests.services.postgres import CLUSTERS, PostgresServer, servers
 
 # An ordinary run says the same of the same code; a thorough one looks elsewhere each time. Examples
 # are found again by the printed blob, not by a folder of them.
@@ -46,10 +48,14 @@ START = 1_700_000_000.0
 _MOST_WORKERS = 16
 _TURNS = 20
 _ROOM = 6 << 30
-# What these set up for all of their tests takes long.
+# Here a test takes as long as a file of tests does elsewhere ..
+_LONG = ("acceptance", "clients", "postgres")
+# .. but what these set up for all of their tests takes longer.
 _TOGETHER = (
-    "test_grants_table.py", "test_masks_hold.py", "test_replica_limits.py", "test_replicas.py",
+    "test_browser.py", "test_browser_origins.py", "test_browser_tickets.py",
+    "test_replica_limits.py", "test_replicas.py",
 )  # fmt: skip
+_POSTGRES = re.compile(r"\bpostgres\d+\b")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -61,7 +67,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """What tests write need not last: in memory, where there is room, they wait for no disk.
-    Programs that they start again and again are compiled once."""
+    Programs that they start again and again are compiled once. Nothing that is collected goes."""
+    gc.disable()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     memory = Path("/dev/shm")
@@ -78,15 +85,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Together(LoadScopeScheduling):
-    """Gives each test to the next process that is free, and the tests of some files to one."""
+    """Gives the tests of a file, or each of those that take long, to the next process that is
+    free, and those with one PostgreSQL to one. What they share is then started once."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if version := _POSTGRES.search(nodeid):
+            return version[0]
         file = nodeid.partition("::")[0]
-        return file if file.endswith(_TOGETHER) else nodeid
+        long = Path(file).parts[1] in _LONG and not file.endswith(_TOGETHER)
+        return nodeid if long else file
+
+    def mark_test_complete(
+        self, node: WorkerController, item_index: int, duration: float = 0
+    ) -> None:
+        """Forget the test: all that a process has done would be counted again at each test."""
+        nodeid = self.registered_collections[node][item_index]
+        scope = self._split_scope(nodeid)
+        assigned = self.assigned_work[node]
+        del assigned[scope][nodeid]
+        if not assigned[scope]:
+            del assigned[scope]
+        self._reschedule(node)
 
 
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Compile all files of the tests once, before the processes begin that would each do so."""
+    gc.enable()
     state = config.stash[rewrite.assertstate_key]
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         pyc = rewrite.get_cache_dir(file) / (file.stem + rewrite.PYC_TAIL)
@@ -110,6 +134,7 @@ def pytest_collection_finish() -> None:
     """Thousands of tests stay: the collector need not look at them again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 class FakeClock:
@@ -201,6 +226,13 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with nothing_is_left_behind():
         yield
         end_loader()
+
+
+@pytest.fixture(scope="session")
+def server_of() -> Iterator[Callable[[str], PostgresServer]]:
+    """The PostgreSQL of a major version, shared by the tests that do it no harm."""
+    with servers(max_connections="150") as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
 from gateway.store.writer_server import WriterServer
-from tests.services.postgres import PostgresServer, installations, servers
+from tests.services.postgres import PostgresServer, installations
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -31,19 +31,12 @@ POSTGRES = [f"postgres{major}" for major in sorted(installations())]
 _POSTGRES_LOGS_AT_ONCE = 2
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Callable[[str], PostgresServer]]:
-    """The server of a major version."""
-    with servers() as server:
-        yield server
-
-
 @pytest.fixture(params=["memory", "sqlite", "follower", *POSTGRES])
 async def new_log(
     request: pytest.FixtureRequest,
     clock: FakeClock,
     tmp_path: Path,
-    postgres: Callable[[str], PostgresServer],
+    server_of: Callable[[str], PostgresServer],
 ) -> AsyncIterator[Callable[[], Awaitable[Log]]]:
     """Makes an empty log at each call; all of them are closed at the end."""
     made: list[Log] = []
@@ -59,15 +52,13 @@ async def new_log(
         else:
             for earlier in made[:-_POSTGRES_LOGS_AT_ONCE]:
                 await earlier.close()
-            log = await PostgresLog.open(url, clock, f"log{len(made)}")
+            server = server_of(request.param.removeprefix("postgres"))
+            url = await stack.enter_async_context(server.database(SCHEMA))
+            log = await PostgresLog.open(url, clock)
         made.append(log)
         return log
 
     async with AsyncExitStack() as stack:
-        url = ""
-        if request.param in POSTGRES:
-            server = postgres(request.param.removeprefix("postgres"))
-            url = await stack.enter_async_context(server.database("log0"))
         yield make
         for log in made:
             await log.close()
@@ -99,7 +90,7 @@ async def log(new_log: Callable[[], Awaitable[Log]]) -> Log:
 
 @pytest.fixture(params=["sqlite", *POSTGRES])
 async def connect_keys(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres: Callable[[str], PostgresServer]
+    request: pytest.FixtureRequest, tmp_path: Path, server_of: Callable[[str], PostgresServer]
 ) -> AsyncIterator[Callable[[], Awaitable[KeyStore]]]:
     """Connects to one and the same key store, as each process does for itself."""
     made: list[KeyStore] = []
@@ -114,7 +105,7 @@ async def connect_keys(
     async with AsyncExitStack() as stack:
         url = ""
         if request.param in POSTGRES:
-            server = postgres(request.param.removeprefix("postgres"))
+            server = server_of(request.param.removeprefix("postgres"))
             url = await stack.enter_async_context(server.database(SCHEMA))
         yield connect
         for store in made:

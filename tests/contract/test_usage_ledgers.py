@@ -29,16 +29,16 @@ Entries = dict[str, tuple[int, Counts]]
 
 @pytest.fixture(params=POSTGRES)
 async def database(
-    request: pytest.FixtureRequest, postgres: Callable[[str], PostgresServer]
+    request: pytest.FixtureRequest, server_of: Callable[[str], PostgresServer]
 ) -> AsyncIterator[str]:
     """The URL of an empty database."""
-    async with postgres(request.param.removeprefix("postgres")).database() as url:
+    async with server_of(request.param.removeprefix("postgres")).database() as url:
         yield url
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis", *POSTGRES])
 async def ledger(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres: Callable[[str], PostgresServer]
+    request: pytest.FixtureRequest, tmp_path: Path, server_of: Callable[[str], PostgresServer]
 ) -> AsyncIterator[Ledger]:
     if request.param == "memory":
         yield MemoryLedger()
@@ -47,7 +47,7 @@ async def ledger(
         yield file
         await file.close()
     elif request.param in POSTGRES:
-        async with postgres(request.param.removeprefix("postgres")).database(SCHEMA) as url:
+        async with server_of(request.param.removeprefix("postgres")).database(SCHEMA) as url:
             table = await PostgresLedger.open(url)
             yield table
             await table.close()

@@ -9,14 +9,7 @@ import pytest
 
 from gateway.store.postgres import SCHEMA
 from tests.examples import examples
-from tests.services.postgres import PostgresServer, installations, servers
-
-
-@pytest.fixture(scope="session")
-def server_of() -> Iterator[Callable[[str], PostgresServer]]:
-    """The server of a major version, shared by the tests that do it no harm."""
-    with servers(max_connections="150") as server:
-        yield server
+from tests.services.postgres import PostgresServer, installations
 
 
 @pytest.fixture(params=sorted(installations()), ids="postgres{}".format)
@@ -35,7 +28,7 @@ def postgres(major: str, server_of: Callable[[str], PostgresServer]) -> Postgres
 def rows(major: str) -> int:
     """How many rows many writers put in: on the newest version, in a thorough run, as many as are
     promised."""
-    return examples(200_000 if major == max(installations(), key=int) else 50_000, share=10)
+    return examples(200_000 if major == max(installations(), key=int) else 50_000, share=20)
 
 
 @pytest.fixture
