@@ -1,24 +1,24 @@
 """Chromium without a window, through its DevTools protocol.
 
-One page, on which a test evaluates JavaScript. The browser reaches nothing but the loopback.
+Pages, on which tests evaluate JavaScript. The browser reaches nothing but the loopback.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.machine_time import patience
+from tests.machine_time import patience, wait_until
 from tests.setup_clients import chromium_program
 
 _FLAGS = (
@@ -44,8 +44,9 @@ class Page:
         self._number = 0
 
     async def open(self, url: str) -> None:
-        """A fresh page, loaded."""
-        target = await self._ask("Target.createTarget", url="about:blank")
+        """A fresh page, loaded, that shares nothing with other pages."""
+        alone = await self._ask("Target.createBrowserContext", disposeOnDetach=True)
+        target = await self._ask("Target.createTarget", url="about:blank", **alone)
         session = await self._ask(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
@@ -76,47 +77,53 @@ class Page:
                 return result
 
 
-@asynccontextmanager
-async def browser(profile: Path, url: str) -> AsyncIterator[Page]:
-    """A page at `url` in a browser of its own; `profile` is an empty folder for it."""
-    program = chromium_program()
-    assert program is not None, "Chromium is missing: run tests/setup_clients.py"
-    # Where it puts its socket, whose path has to be short, and does not remove it.
-    with TemporaryDirectory(prefix="browser-") as temporary:
-        process = await asyncio.create_subprocess_exec(
-            program, *_FLAGS, f"--user-data-dir={profile}", "about:blank",
-            env={**os.environ, "HOME": str(profile), "TMPDIR": temporary},
-            stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, start_new_session=True,
-        )  # fmt: skip
-        assert process.stderr is not None
-        reading: asyncio.Task[bytes] | None = None
+class Browser:
+    """A running browser, for any number of tests; `close` ends it and removes what it wrote."""
+
+    def __init__(self) -> None:
+        program = chromium_program()
+        assert program is not None, "Chromium is missing: run tests/setup_clients.py"
+        # Its socket is in there, too, whose path has to be short.
+        self._folder = TemporaryDirectory(prefix="browser-")
+        folder = Path(self._folder.name)
+        self._said = folder / "said"
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                [program, *_FLAGS, f"--user-data-dir={folder}", "about:blank"],
+                env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
+                stdin=DEVNULL, stdout=DEVNULL, stderr=said, start_new_session=True,
+            )  # fmt: skip
+        self._address = ""
         try:
-            address = await asyncio.wait_for(_address(process.stderr), patience(_START_SECONDS))
-            reading = asyncio.create_task(process.stderr.read())
-            async with connect(address, max_size=None, proxy=None, ping_interval=None) as devtools:
-                page = Page(devtools)
-                await page.open(url)
-                yield page
-        finally:
-            await _end(process)
-            if reading is not None:
-                await reading
+            wait_until(self._listens, "Chromium listens", _START_SECONDS)
+        except BaseException:
+            self.close()
+            raise
 
+    def _listens(self) -> bool:
+        said = self._said.read_text(errors="replace")
+        assert self._process.poll() is None, f"Chromium did not start:\n{said}"
+        for line in said.splitlines(keepends=True):
+            if line.startswith("DevTools listening on ") and line.endswith("\n"):
+                self._address = line.split()[-1]
+        return bool(self._address)
 
-async def _address(errors: asyncio.StreamReader) -> str:
-    said = []
-    async for line in errors:
-        said.append(line.decode(errors="replace"))
-        if said[-1].startswith("DevTools listening on "):
-            return said[-1].split()[-1]
-    raise AssertionError("Chromium did not start:\n" + "".join(said))
+    @asynccontextmanager
+    async def page(self, url: str) -> AsyncIterator[Page]:
+        """A page at `url` with cookies, caches and connections of its own."""
+        async with connect(
+            self._address, max_size=None, proxy=None, ping_interval=None
+        ) as devtools:
+            page = Page(devtools)
+            await page.open(url)
+            yield page
 
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """The browser and the processes that it started, which are one group."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), patience(_END_SECONDS))
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    def close(self) -> None:
+        """End the browser and the processes that it started, which are one group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience(_END_SECONDS))
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._folder.cleanup()

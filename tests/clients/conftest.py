@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients.browser import Browser
 from tests.clients.fault_proxy import Fault, FaultProxy
 from tests.clients.hostile_events import (
     assert_exactly_once,
@@ -74,6 +75,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     folder: Path = tmp_path_factory.mktemp("gateway")
     with GatewayProcess(folder / "data", settings=_SETTINGS) as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests: a page shares nothing with those of others."""
+    started = Browser()
+    yield started
+    started.close()
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.clients.browser import Page, browser
+from tests.clients.browser import Browser, Page
 from tests.clients.conftest import MakeScene, Scene
 from tests.clients.fault_proxy import Fault
 from tests.clients.front_proxy import FrontProxy
@@ -94,11 +93,11 @@ def script(text: str, **values: str) -> str:
 
 
 @asynccontextmanager
-async def page_of(scene: Scene, profile: Path, *, adds_key: bool) -> AsyncIterator[Page]:
+async def page_of(scene: Scene, browser: Browser, *, adds_key: bool) -> AsyncIterator[Page]:
     """A page on the origin of a front proxy that reaches the gateway through the faulty way."""
     key = scene.key if adds_key else ""
     front = FrontProxy("127.0.0.1", scene.proxy.port, key)
-    async with front, browser(profile, front.url) as page:
+    async with front, browser.page(front.url) as page:
         yield page
 
 
@@ -110,9 +109,9 @@ async def page_of(scene: Scene, profile: Path, *, adds_key: bool) -> AsyncIterat
     ],
 )
 async def test_event_source_comes_back_by_itself_and_gets_each_event_once(
-    make_scene: MakeScene, tmp_path: Path, faults: tuple[Fault, Fault]
+    make_scene: MakeScene, browser: Browser, faults: tuple[Fault, Fault]
 ) -> None:
-    async with make_scene(*faults) as scene, page_of(scene, tmp_path, adds_key=True) as page:
+    async with make_scene(*faults) as scene, page_of(scene, browser, adds_key=True) as page:
         scene.send_hostile()
         received, _ = await asyncio.gather(
             page.evaluate(script(_EVENT_SOURCE, PATH="/v1/stream?from=start")),
@@ -124,10 +123,10 @@ async def test_event_source_comes_back_by_itself_and_gets_each_event_once(
 
 
 async def test_event_source_cut_before_its_first_event_misses_none(
-    make_scene: MakeScene, tmp_path: Path
+    make_scene: MakeScene, browser: Browser
 ) -> None:
     opening = Fault("half-close", b"\n\n", hold=True)
-    async with make_scene(opening) as scene, page_of(scene, tmp_path, adds_key=True) as page:
+    async with make_scene(opening) as scene, page_of(scene, browser, adds_key=True) as page:
         # A page that fails ends the waits.
         async with asyncio.TaskGroup() as group:
             receiving = group.create_task(
@@ -148,9 +147,9 @@ async def test_event_source_cut_before_its_first_event_misses_none(
     ],
 )
 async def test_web_socket_gets_each_event_once_over_two_cuts(
-    make_scene: MakeScene, tmp_path: Path, faults: tuple[Fault, Fault]
+    make_scene: MakeScene, browser: Browser, faults: tuple[Fault, Fault]
 ) -> None:
-    async with make_scene(*faults) as scene, page_of(scene, tmp_path, adds_key=False) as page:
+    async with make_scene(*faults) as scene, page_of(scene, browser, adds_key=False) as page:
         scene.send_hostile()
         received, _ = await asyncio.gather(
             page.evaluate(script(_WEB_SOCKET, KEY=scene.key)),
@@ -162,9 +161,9 @@ async def test_web_socket_gets_each_event_once_over_two_cuts(
 
 
 async def test_a_revoked_key_ends_event_source_and_web_socket_for_good(
-    make_scene: MakeScene, tmp_path: Path
+    make_scene: MakeScene, browser: Browser
 ) -> None:
-    async with make_scene() as scene, page_of(scene, tmp_path, adds_key=True) as page:
+    async with make_scene() as scene, page_of(scene, browser, adds_key=True) as page:
         await page.evaluate(script(_WATCHED_STREAMS, KEY=scene.key))
         revoke = f"/v1/keys/{scene.key.split('_')[1]}/revoke"
         status, _ = scene.gateway.ask("POST", revoke, scene.gateway.first_key, {"reason": "test"})

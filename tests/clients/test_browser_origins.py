@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from urllib.request import urlopen
 
-from tests.clients.browser import browser
+from tests.clients.browser import Browser
 from tests.clients.front_proxy import FrontProxy
 from tests.clients.test_browser import script
 from tests.gateway_process import GatewayProcess
@@ -68,12 +68,12 @@ async def opened(gateway: GatewayProcess, times: int) -> None:
 
 
 async def test_a_page_of_an_allowed_origin_reads_pages_errors_and_streams_to_their_end(
-    tmp_path: Path,
+    tmp_path: Path, browser: Browser
 ) -> None:
     async with asyncio.timeout(patience(60)), FrontProxy("127.0.0.1", 1, "") as front:
         with started(tmp_path, front.url) as gateway:
             key = gateway.make_key({"actions": ["stream", "pull"], "categories": ["auth"]})
-            async with browser(tmp_path / "profile", front.url) as page:
+            async with browser.page(front.url) as page:
                 names = {"GATEWAY": gateway.url, "KEY": key, "CODE": "unknown_parameter"}
                 assert await page.evaluate(script(_PAGES, **names)) == [
                     [200, True, False],
@@ -97,10 +97,12 @@ async def test_a_page_of_an_allowed_origin_reads_pages_errors_and_streams_to_the
                 assert times_opened >= 3
 
 
-async def test_a_page_of_a_foreign_origin_is_kept_out_by_the_browser(tmp_path: Path) -> None:
+async def test_a_page_of_a_foreign_origin_is_kept_out_by_the_browser(
+    tmp_path: Path, browser: Browser
+) -> None:
     async with asyncio.timeout(patience(60)), FrontProxy("127.0.0.1", 1, "") as front:
         with started(tmp_path, "https://siem.example") as gateway:
             key = gateway.make_key({"actions": ["pull"], "categories": ["auth"]})
-            async with browser(tmp_path / "profile", front.url) as page:
+            async with browser.page(front.url) as page:
                 names = {"GATEWAY": gateway.url, "KEY": key}
                 assert await page.evaluate(script(_BLOCKED, **names)) == "blocked"

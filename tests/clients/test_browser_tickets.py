@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
+from tests.clients.browser import Browser
 from tests.clients.conftest import MakeScene, Scene
 from tests.clients.fault_proxy import Fault
 from tests.clients.test_browser import _EVENT_SOURCE, page_of, script
@@ -46,10 +46,10 @@ def ticket(scene: Scene, **parameters: Any) -> str:
 
 
 async def test_event_source_comes_back_with_its_cookie_and_gets_each_event_once(
-    make_scene: MakeScene, tmp_path: Path
+    make_scene: MakeScene, browser: Browser
 ) -> None:
     faults = (Fault("reset", 4000), Fault("half-close", 100_000))
-    async with make_scene(*faults) as scene, page_of(scene, tmp_path, adds_key=False) as page:
+    async with make_scene(*faults) as scene, page_of(scene, browser, adds_key=False) as page:
         scene.send_hostile()
         path = f"/v1/stream?ticket={ticket(scene, **{'from': 'start'})}"
         received, _ = await asyncio.gather(
@@ -69,10 +69,10 @@ async def test_event_source_comes_back_with_its_cookie_and_gets_each_event_once(
 
 
 async def test_two_pages_with_tickets_of_their_own_do_not_mix(
-    make_scene: MakeScene, tmp_path: Path
+    make_scene: MakeScene, browser: Browser
 ) -> None:
     """They share a jar of cookies; each comes back to its own stream."""
-    async with make_scene() as scene, page_of(scene, tmp_path, adds_key=False) as page:
+    async with make_scene() as scene, page_of(scene, browser, adds_key=False) as page:
         one, other = ticket(scene), ticket(scene, tenant="nobody")
         for text in (one, other):
             path = f"/v1/stream?ticket={text}"
@@ -85,18 +85,18 @@ async def test_two_pages_with_tickets_of_their_own_do_not_mix(
 
 
 async def test_without_its_cookie_a_used_ticket_is_closed_for_good(
-    make_scene: MakeScene, tmp_path: Path
+    make_scene: MakeScene, browser: Browser
 ) -> None:
-    async with make_scene() as scene, page_of(scene, tmp_path, adds_key=False) as page:
+    async with make_scene() as scene, page_of(scene, browser, adds_key=False) as page:
         text = ticket(scene)
         path = f"/v1/stream?ticket={text}"
         assert await page.evaluate(script(_OPENED, PATH=path)) == "opened"
-    async with make_scene() as again, page_of(again, tmp_path / "other", adds_key=False) as page:
+    async with make_scene() as again, page_of(again, browser, adds_key=False) as page:
         assert await page.evaluate(script(_OPENED, PATH=path)) == "closed for good"
 
 
-async def test_a_ticket_opens_a_web_socket_once(make_scene: MakeScene, tmp_path: Path) -> None:
-    async with make_scene() as scene, page_of(scene, tmp_path, adds_key=False) as page:
+async def test_a_ticket_opens_a_web_socket_once(make_scene: MakeScene, browser: Browser) -> None:
+    async with make_scene() as scene, page_of(scene, browser, adds_key=False) as page:
         scene.send_hostile()
         text = ticket(scene, **{"from": "start"})
         answer, _ = await asyncio.gather(
