@@ -18,6 +18,7 @@ from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.store.postgres_log import PostgresLog
+from tests.examples import examples
 from tests.machine_time import Stopwatch
 from tests.postgres.writers import eventually, everything, insert, until_head
 from tests.services.postgres import PostgresServer
@@ -102,7 +103,7 @@ async def test_connections_killed_in_the_middle_of_anything_lose_nothing(
     killed = 0
     async with producing(logs, draft) as (producers, _):
         await progress(producers[0], 10)
-        while killed < 60:
+        while killed < examples(60, share=3):
             victims = await sql.fetch(
                 "SELECT pid FROM pg_stat_activity WHERE application_name = 'audit-gateway'"
                 " AND datname = current_database() AND state = 'active'"

@@ -94,6 +94,7 @@ def loaded(tree: ast.Module) -> Iterator[str]:
             yield from imported(node)
 
 
+@cache
 def layer_of(module: str) -> int:
     if module == "gateway":
         return 0
