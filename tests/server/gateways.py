@@ -37,6 +37,16 @@ class ShiftedClock(SystemClock):
         return super().boottime() + self.shift
 
 
+class StoppedClock(SystemClock):
+    """The machine's clock, but that rates stand as they are until a test lets seconds pass: a busy
+    machine lets nothing more through."""
+
+    passed = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
 class Gateway(GatewayClient):
     """A client of a gateway in this process, whose parts can be looked at."""
 

@@ -8,13 +8,23 @@ from typing import Any
 import aiohttp
 import pytest
 from gateway_client import Answer, event, key_id, with_checksum
-from gateways import Gateway, Start
+from gateways import Gateway, Start, StoppedClock
 
 from tests.machine_time import patience
 
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
 JUNK = "alpk_" + "x" * 66
 STRANGER = with_checksum("alpk_" + "A" * 12 + "_" + "B" * 43)
+
+
+@pytest.fixture
+def stopped() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+async def gateway(start: Start, stopped: StoppedClock) -> Gateway:
+    return await start(stopped)
 
 
 async def pulled(gateway: Gateway, key: str, times: int) -> list[Answer]:
@@ -25,7 +35,9 @@ def statuses(answers: list[Answer]) -> list[int]:
     return [answer.status for answer in answers]
 
 
-async def test_a_key_above_its_rate_gets_429_with_the_seconds_to_wait(gateway: Gateway) -> None:
+async def test_a_key_above_its_rate_gets_429_with_the_seconds_to_wait(
+    gateway: Gateway, stopped: StoppedClock
+) -> None:
     key = await gateway.mint(READ, limits={"requests_per_second": 1, "requests_burst": 3})
     answers = await pulled(gateway, key, 5)
     assert statuses(answers) == [200, 200, 200, 429, 429]
@@ -36,7 +48,7 @@ async def test_a_key_above_its_rate_gets_429_with_the_seconds_to_wait(gateway: G
     assert headers["RateLimit-Policy"] == "3;w=3"
     assert (headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == ("3", "0")
     assert 1 <= int(headers["RateLimit-Reset"]) <= 3
-    await asyncio.sleep(1.05)
+    stopped.passed += 1.05
     assert statuses(await pulled(gateway, key, 2)) == [200, 429]
 
 
@@ -64,7 +76,7 @@ async def test_a_key_at_its_limit_leaves_other_keys_alone(gateway: Gateway) -> N
 
 
 async def test_the_limits_of_a_key_go_before_those_of_the_settings(start: Start) -> None:
-    gateway = await start(limits={"requests_per_second": 2, "requests_burst": 4})
+    gateway = await start(StoppedClock(), limits={"requests_per_second": 2, "requests_burst": 4})
     plain = await gateway.mint(READ)
     assert statuses(await pulled(gateway, plain, 5)) == [200] * 4 + [429]
     own = await gateway.mint(READ, limits={"requests_per_second": 1})
@@ -131,7 +143,9 @@ async def test_nobody_gives_more_than_their_own_limits(gateway: Gateway) -> None
 
 async def test_an_address_above_its_rate_gets_429_whatever_it_sends(start: Start) -> None:
     # One of these requests has made the user's key.
-    gateway = await start(limits={"address_requests_per_second": 1, "address_requests_burst": 4})
+    gateway = await start(
+        StoppedClock(), limits={"address_requests_per_second": 1, "address_requests_burst": 4}
+    )
     answers = [
         await gateway.get("/v1/events"),
         await gateway.get("/v1/events", key=STRANGER),
@@ -157,7 +171,7 @@ def elsewhere() -> aiohttp.ClientSession:
 async def test_wrong_keys_are_limited_by_address_and_a_right_one_still_passes(
     start: Start, wrong: str
 ) -> None:
-    gateway = await start(limits={"address_failures_per_minute": 5})
+    gateway = await start(StoppedClock(), limits={"address_failures_per_minute": 5})
     assert statuses(await pulled(gateway, wrong, 7)) == [401] * 5 + [429] * 2
     refused = await gateway.get("/v1/events", key=wrong)
     refused.problem(429, "rate_limited")
@@ -170,7 +184,7 @@ async def test_wrong_keys_are_limited_by_address_and_a_right_one_still_passes(
 
 
 async def test_right_keys_that_may_not_are_no_wrong_keys(start: Start) -> None:
-    gateway = await start(limits={"address_failures_per_minute": 2})
+    gateway = await start(StoppedClock(), limits={"address_failures_per_minute": 2})
     revoked = await gateway.reader_key()
     await gateway.revoke(revoked)
     assert statuses(await pulled(gateway, revoked, 5)) == [401] * 5

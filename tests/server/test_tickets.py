@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from gateway_client import Answer, GatewayClient, event, key_id
-from gateways import Gateway, ShiftedClock, Start, StartProgram
+from gateways import Gateway, ShiftedClock, Start, StartProgram, StoppedClock
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
 
 from gateway.cursor import format_cursor
@@ -227,7 +227,7 @@ async def test_any_change_of_a_ticket_makes_it_worthless(gateway: Gateway) -> No
 async def test_tickets_that_open_nothing_are_limited_as_wrong_keys_and_as_requests(
     start: Start,
 ) -> None:
-    gateway = await start(limits={"address_failures_per_minute": 3})
+    gateway = await start(StoppedClock(), limits={"address_failures_per_minute": 3})
     text = await ticket(gateway)
     stream = await opened(gateway, text)
     answers = [await refused(gateway, one) for one in ("junk", text, "alpt_x.y", "junk", text)]
@@ -239,7 +239,7 @@ async def test_tickets_that_open_nothing_are_limited_as_wrong_keys_and_as_reques
 async def test_a_ticket_that_is_none_counts_as_a_request_of_its_address(start: Start) -> None:
     # One of these requests has made the user's key.
     limits = {"address_requests_per_second": 1, "address_requests_burst": 3}
-    gateway = await start(limits=limits)
+    gateway = await start(StoppedClock(), limits=limits)
     statuses = [(await refused(gateway, "junk")).status for _ in range(4)]
     assert statuses == [401, 401, 429, 429]
 
