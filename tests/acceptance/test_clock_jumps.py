@@ -69,7 +69,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + patience()
     while not holds():
         assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def sent(gateway: GatewayProcess, key: str, name: str) -> float:
