@@ -28,7 +28,8 @@ def postgres(major: str, server_of: Callable[[str], PostgresServer]) -> Postgres
 def rows(major: str) -> int:
     """How many rows many writers put in: on the newest version, in a thorough run, as many as are
     promised."""
-    return examples(200_000 if major == max(installations(), key=int) else 50_000, share=20)
+    newest = major == max(installations(), key=int)
+    return examples(200_000, share=20) if newest else examples(50_000, share=10)
 
 
 @pytest.fixture
