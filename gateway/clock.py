@@ -62,6 +62,17 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def until_beat(clock: Clock, seconds: float) -> float:
+    """How long to sleep for a look every so many seconds: until the clock is at a multiple of them.
+
+    What looks about equally often is then awake together. To wake a process that has nothing to do
+    takes longer than most looks.
+    """
+    left = seconds - clock.monotonic() % seconds
+    # A sleep may end a moment early, or the look take nearly as long as the pause.
+    return left if left > seconds / 10 else left + seconds
+
+
 def boottime_of(clock: Clock) -> Callable[[], float]:
     """The `boottime` of a clock; the machine's own without a call in between."""
     if type(clock) is SystemClock:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
 from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
@@ -269,7 +269,7 @@ async def _start_parts(
         "watchdog": watchdog.run,
         "key_events": key_events.run,
         "heartbeat": partial(_tick, context),
-        "loop_delay": partial(context.loop_delay.run, clock),
+        "loop_delay": partial(context.loop_delay.run, clock, context.connections),
     }
     if worker is None or worker.writes:
         works["retention"] = retention.run
@@ -365,7 +365,7 @@ def _log_path(settings: Settings) -> Path:
 async def _tick(context: Context) -> None:
     vanished = VanishedPeers(context.hub)
     while True:
-        await context.clock.sleep(_TICK_SECONDS)
+        await context.clock.sleep(until_beat(context.clock, _TICK_SECONDS))
         context.hub.tick()
         vanished.look()
         context.key_watch.tick()
@@ -374,7 +374,7 @@ async def _tick(context: Context) -> None:
 
 async def _await_lost_log(context: Context, stop: asyncio.Event) -> None:
     while context.failure is None:
-        await context.clock.sleep(_TICK_SECONDS)
+        await context.clock.sleep(until_beat(context.clock, _TICK_SECONDS))
     stop.set()
 
 

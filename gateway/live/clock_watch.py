@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 
-from gateway.clock import Clock
+from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.keys.finding import CLOCK_JUMP
 from gateway.keys.signals import Sign
@@ -49,7 +49,7 @@ class ClockWatch:
                 if not self._away:
                     _LOGGER.warning("the wall clock is not read, trying again: %s", error.detail)
                 self._away = True
-            await self._machine.sleep(_LOOK_SECONDS)
+            await self._machine.sleep(until_beat(self._machine, _LOOK_SECONDS))
 
     async def look(self) -> None:
         """Read the wall clock, and what the other processes hold for trusted time."""

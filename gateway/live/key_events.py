@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from gateway.clock import Clock
+from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.own import ACCESS, KEYS, own_event
@@ -84,7 +84,7 @@ class KeyEvents:
         while True:
             try:
                 await self.look()
-                wait = _LOOK_SECONDS
+                wait = until_beat(self._clock, _LOOK_SECONDS)
             except GatewayError as error:
                 _LOGGER.warning("changes of keys cannot be recorded now: %s", error.detail)
                 wait = _AGAIN_SECONDS

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from gateway.clock import Clock
+from gateway.clock import Clock, until_beat
 from gateway.encode.wire import (
     KEY_EXPIRED,
     KEY_REVOKED,
@@ -207,7 +207,8 @@ class KeyWatch:
         while True:
             next_end = await self._look_at_lives()
             left = next_end - self._clock.now()
-            await self._clock.sleep(min(max(left, _LEAST_SECONDS), _LOOK_SECONDS))
+            pause = until_beat(self._clock, _LOOK_SECONDS)
+            await self._clock.sleep(min(max(left, _LEAST_SECONDS), pause))
 
     async def look(self) -> None:
         """One look at all that decides over streams. What was changed before has been acted on when
@@ -234,7 +235,7 @@ class KeyWatch:
             except GatewayError as error:
                 if not failed_before:
                     _LOGGER.warning("%s; streams wait, trying again", error.detail)
-            await self._clock.sleep(_LOOK_SECONDS)
+            await self._clock.sleep(until_beat(self._clock, _LOOK_SECONDS))
 
     async def _in_turn(self, part: _Part, take_in: TakeIn) -> None:
         async with part.turn:

@@ -20,6 +20,8 @@ class PepperWatch:
 
     def take(self, changes: Changes) -> None:
         """A listener of the watch over keys."""
+        if not changes.keys:
+            return
         known = self._keyring.peppers.by_id()
         for key in changes.keys:
             if key.pepper in known:

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.clock import Clock
+from gateway.clock import Clock, until_beat
 from gateway.encode.wire import End
 from gateway.errors import Unavailable
 from gateway.event import Draft
@@ -152,7 +152,7 @@ class AccessRecord:
         """Write what is due, until cancelled."""
         away = False
         while True:
-            await self._clock.sleep(_LOOK_SECONDS)
+            await self._clock.sleep(until_beat(self._clock, _LOOK_SECONDS))
             self._take_due(self._clock.monotonic())
             written = await self._send()
             if not written and not away:

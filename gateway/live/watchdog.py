@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.clock import Clock
+from gateway.clock import Clock, until_beat
 from gateway.errors import Conflict, GatewayError
 from gateway.keys import lifecycle
 from gateway.keys.finding import (
@@ -109,7 +109,7 @@ class Watchdog:
                 await self.look()
             except GatewayError as error:
                 _LOGGER.warning("the watch cannot go on, trying again: %s", error.detail)
-            await self._clock.sleep(_LOOK_SECONDS)
+            await self._clock.sleep(until_beat(self._clock, _LOOK_SECONDS))
 
     async def begin(self) -> None:
         """Take up what was found before."""

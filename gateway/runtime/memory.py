@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable
 
-from gateway.clock import Clock
+from gateway.clock import Clock, until_beat
 
 _EVERY_SECONDS = 2.0
 # What has grown by less is not worth the look.
@@ -33,7 +33,7 @@ async def give_back_memory(clock: Clock) -> None:
     least = _resident()
     looked, computed, not_before = clock.monotonic(), time.process_time(), 0.0
     while True:
-        await clock.sleep(_EVERY_SECONDS)
+        await clock.sleep(until_beat(clock, _EVERY_SECONDS))
         now, used = clock.monotonic(), time.process_time()
         calm = used - computed < _CALM_SHARE * (now - looked)
         looked, computed = now, used

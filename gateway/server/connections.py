@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavailable
+from gateway.live.pulse import Pulse
 from gateway.network import Network, parse_address
 from gateway.server.address import client_address
 from gateway.server.problem import Handler
@@ -78,6 +79,8 @@ class Connections:
         self.refused = 0
         self.refused_heads = 0
         self.open = 0
+        # Beats when there is one more.
+        self.entered = Pulse()
         self.unfinished = 0
         # Whether many peers send at once, and how one that sends much lets the others go first.
         self.crowded = crowded
@@ -116,6 +119,7 @@ class Connections:
             self.refused += 1
             return None
         self.open += 1
+        self.entered.beat()
         return self._count(subject).leave if subject else self._leave_uncounted
 
     def enter_reserve(self, peer: Peer) -> Callable[[], None]:
