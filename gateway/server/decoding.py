@@ -38,10 +38,10 @@ class Decoder:
             items = split_body(body, lines=lines, most=most)
             if len(items) <= _SLICE_EVENTS:
                 # One slice, before which nobody has to have a turn.
-                return decode_events(items, new_ids(self._now), mapped=mapped)
+                return decode_events(items, self._new_ids(), mapped=mapped)
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
-        decode = partial(decode_events, new_id=new_ids(self._now), mapped=mapped)
+        decode = partial(decode_events, new_id=self._new_ids(), mapped=mapped)
         slices = self._turns.slices(key_id)
         async for index, part in _parts(body, slices, lines, most):
             try:
@@ -63,7 +63,7 @@ class Decoder:
     ) -> Lenient:
         """The same without a refusal: what became of each item."""
         found = Lenient()
-        decode = partial(decode_leniently, new_id=new_ids(self._now), mapped=mapped)
+        decode = partial(decode_leniently, new_id=self._new_ids(), mapped=mapped)
         slices = self._turns.slices(key_id)
         async for index, part in _parts(body, slices, lines, most, loosely=True):
             if _is_large(part):
@@ -75,6 +75,11 @@ class Decoder:
             else:
                 found.add(decode(part, first=index))
         return found
+
+    def _new_ids(self) -> Iterator[str]:
+        """Those of one request, all of the same time."""
+        at = self._now()
+        return new_ids(lambda: at)
 
 
 async def _parts(

@@ -99,6 +99,28 @@ async def test_a_body_of_tiny_chunks_is_parsed_in_turns_and_whole(
     assert answer.startswith(b"HTTP/1.1 201 ")
 
 
+async def test_a_body_of_a_declared_length_is_taken_as_it_arrives_and_what_follows_in_small_parts(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[bytes] = []
+    receive = _Connection._receive
+
+    def received(self: _Connection, data: bytes) -> None:
+        parts.append(data)
+        receive(self, data)
+
+    monkeypatch.setattr(_Connection, "_receive", received)
+    body = orjson.dumps([event(data={"x": "y" * 1000}) for _ in range(40)])
+    head = post(gateway) + b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    behind = b"".join(b"1\r\n%c\r\n" % one for one in body) + b"0\r\n\r\n"
+    last = post(gateway) + b"Connection: close\r\n" + CHUNKED + behind
+    answer = await answer_to(gateway, head + b"\r\n" + body + head + b"\r\n" + body + last)
+    assert answer.count(b"HTTP/1.1 201 ") == 3
+    large = [part for part in parts if len(part) > _SLICE]
+    assert large, "a body is no work for the parser"
+    assert all(b"HTTP/1.1" not in part and b"\r\n" not in part for part in large)
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
