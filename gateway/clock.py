@@ -28,7 +28,10 @@ _RFC3339 = re.compile(
 
 
 class Clock(Protocol):
-    """What acting code may ask of time."""
+    """What acting code may ask of time. `began`: from when on, of `monotonic`, it looks at what it
+    looks at again and again."""
+
+    began: float
 
     def now(self) -> float:
         """Wall clock, seconds since 1970-01-01T00:00Z."""
@@ -45,6 +48,8 @@ class Clock(Protocol):
 
 class SystemClock:
     """The machine's own time."""
+
+    began = 0.0
 
     def now(self) -> float:
         return time.time()
@@ -63,12 +68,12 @@ class SystemClock:
 
 
 def until_beat(clock: Clock, seconds: float) -> float:
-    """How long to sleep for a look every so many seconds: until the clock is at a multiple of them.
+    """How long to sleep for a look every so many seconds: until a multiple of them has passed.
 
     What looks about equally often is then awake together. To wake a process that has nothing to do
     takes longer than most looks.
     """
-    left = seconds - clock.monotonic() % seconds
+    left = seconds - (clock.monotonic() - clock.began) % seconds
     # A sleep may end a moment early, or the look take nearly as long as the pause.
     return left if left > seconds / 10 else left + seconds
 

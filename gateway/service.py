@@ -273,6 +273,7 @@ async def _start_parts(
     }
     if worker is None or worker.writes:
         works["retention"] = retention.run
+    clock.began = clock.monotonic()
     for name, work in works.items():
         stack.push_async_callback(stop_tasks, [tasks.keep(name, work)])
     return context

@@ -106,6 +106,7 @@ class TrustedClock:
         # Asked several times for each request.
         self.monotonic: Callable[[], float] = machine.monotonic
         self.boottime: Callable[[], float] = boottime_of(machine)
+        self.began = machine.monotonic()
         self._offset = trusted - reading.boottime
         self._seen = reading
         self.waiting: WaitingStep | None = None

@@ -140,6 +140,8 @@ def pytest_collection_finish() -> None:
 class FakeClock:
     """Time that stands still until a test moves it. Implements `gateway.clock.Clock`."""
 
+    began = 0.0
+
     def __init__(self, start: float = START) -> None:
         self._now = start
         self._monotonic = 0.0

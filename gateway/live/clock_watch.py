@@ -49,7 +49,7 @@ class ClockWatch:
                 if not self._away:
                     _LOGGER.warning("the wall clock is not read, trying again: %s", error.detail)
                 self._away = True
-            await self._machine.sleep(until_beat(self._machine, _LOOK_SECONDS))
+            await self._machine.sleep(until_beat(self._clock, _LOOK_SECONDS))
 
     async def look(self) -> None:
         """Read the wall clock, and what the other processes hold for trusted time."""

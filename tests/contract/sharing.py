@@ -65,6 +65,8 @@ def adapter(name: str, url: str) -> Opens:
 class StillClock:
     """Time that a test moves by hand and nobody waits for. Implements `gateway.clock.Clock`."""
 
+    began = 0.0
+
     def __init__(self) -> None:
         self.passed = 0.0
 

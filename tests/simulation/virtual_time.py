@@ -48,6 +48,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 class LoopClock:
     """The `Clock` of a simulated loop; the wall clock begins at a fixed date."""
 
+    began = 0.0
+
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
 
