@@ -20,10 +20,8 @@ from gateway.live.subscription import Subscription
 
 # All connections are looked at within so many calls of `look`.
 _ROUND = 10
-# The beginning of `struct tcp_info` of Linux: eight bytes and 24 numbers.
-_TCP_INFO = struct.Struct("=8B24I")
-_RETRANSMITS, _PROBES = 2, 3
-_LAST_ACK_RECEIVED = 8 + 12
+# Of `struct tcp_info` of Linux: `retransmits`, `probes` and `last_ack_recv`.
+_TCP_INFO = struct.Struct("=2xBB52xI")
 # Nothing has come back for so long, and so many attempts in a row were in vain.
 _SILENT_MILLISECONDS = 30_000
 _ATTEMPTS = 3
@@ -57,7 +55,6 @@ def has_vanished(sock: Any) -> bool:
         return False
     if len(found) < _TCP_INFO.size:
         return False
-    info = _TCP_INFO.unpack(found)
-    in_vain: int = max(info[_RETRANSMITS], info[_PROBES])
-    silent: int = info[_LAST_ACK_RECEIVED]
-    return in_vain >= _ATTEMPTS and silent >= _SILENT_MILLISECONDS
+    retransmits, probes, silent = _TCP_INFO.unpack(found)
+    in_vain: bool = retransmits >= _ATTEMPTS or probes >= _ATTEMPTS
+    return in_vain and bool(silent >= _SILENT_MILLISECONDS)
