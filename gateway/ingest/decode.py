@@ -141,7 +141,7 @@ def draft_of(members: Members, content: bytes = b"") -> Draft:
         action=members.action,
         outcome=members.outcome,
         severity=members.severity,
-        actor=_actor(members),
+        actor="" if members.actor is UNSET or members.actor.id is UNSET else members.actor.id,
         resources=_resources(members),
         has_time=members.time is not UNSET,
         tail=_ENCODE(members)[1:],
@@ -191,10 +191,6 @@ def _check_not_reserved(members: Members) -> None:
         )
     if members.tenant == RESERVED:
         raise Refused("tenant", f"`{RESERVED}` is reserved for the gateway's own records")
-
-
-def _actor(members: Members) -> str:
-    return "" if members.actor is UNSET or members.actor.id is UNSET else members.actor.id
 
 
 def _resources(members: Members) -> str:
