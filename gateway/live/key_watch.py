@@ -58,8 +58,6 @@ _QUARTER_SECONDS = 900
 _OPENING_SECONDS = 10
 _LOGGER = logging.getLogger(__name__)
 _ENDS = {REVOKED: KEY_REVOKED, EXPIRED: KEY_EXPIRED, SUSPENDED: KEY_SUSPENDED}
-
-
 _UNKNOWN = Unavailable("the keys cannot be read now", code="keys_unavailable", retry_after=2)
 TakeIn = Callable[[], Coroutine[Any, Any, Changes]]
 
@@ -121,7 +119,6 @@ class KeyWatch:
         self._ticked = clock.boottime()
 
     # The gate
-
     @property
     def open(self) -> bool:
         return self._clock.boottime() - self._oldest <= MOST_SECONDS and not self._due
@@ -131,7 +128,7 @@ class KeyWatch:
         return self._is_fresh(self._keys) and self._is_fresh(self._lives)
 
     def admits(self, key_id: str) -> bool:
-        return key_id not in self._due and self._is_fresh(self._lives) and self._knows(key_id)
+        return key_id not in self._due and self._is_fresh(self._lives) and not self._missing(key_id)
 
     @property
     def fresh(self) -> bool:
@@ -147,16 +144,15 @@ class KeyWatch:
         if self.fresh:
             return
         failures = [part.failure for part in self._missing(key_id) if part.failure is not None]
-        if failures or not await self.renewed.until(lambda: self._knows(key_id), MOST_SECONDS):
+        if failures or not await self.renewed.until(
+            lambda: not self._missing(key_id), MOST_SECONDS
+        ):
             told = next((one for one in failures if isinstance(one, Unavailable)), _UNKNOWN)
             raise Unavailable(
                 f"{told.detail}, so it is not known what this key may do now",
                 code=told.code,
                 retry_after=told.retry_after,
             )
-
-    def _knows(self, key_id: str) -> bool:
-        return not self._missing(key_id)
 
     def _missing(self, key_id: str) -> list[_Part]:
         return [part for part in self._parts_of(key_id) if not self._is_fresh(part)]
@@ -193,7 +189,6 @@ class KeyWatch:
                     self._hub.end(subscription, OVERLOAD)
 
     # Looking
-
     async def watch_keys(self) -> None:
         """Until cancelled."""
         await self._watch(self._keys, self._take_in_keys)
@@ -312,20 +307,27 @@ class KeyWatch:
             if key.ends_at > now:
                 next_end = min(next_end, key.ends_at)
             if self._may_have_changed(key, now, turning):
-                self._end_or_put_due(key)
+                await self._end_or_put_due(key, stretch)
         # Not before: a look that failed has to be made again.
         self._quarter = quarter
         self._was_looked_at(self._lives, began)
         return next_end
 
-    def _end_or_put_due(self, key: Key) -> None:
+    async def _end_or_put_due(self, key: Key, stretch: Stretch) -> None:
+        """Its streams are held back until all of them have been looked at, and after that where
+        there is another view, whose beginning is asked of the log."""
+        stays_due = key.id in self._due
+        self._put_due([key.id])
+        waiting = self._due[key.id]
         for subscription in self._hub.streams_of(key.id):
+            await stretch.rest()
             decided = self._decide(key, subscription)
             if isinstance(decided, End):
                 self._hub.end(subscription, decided)
-            elif decided != subscription.interest.question.view and key.id not in self._due:
-                # Where its view begins is asked of the log.
-                self._put_due([key.id])
+            elif decided != subscription.interest.question.view:
+                stays_due = True
+        if not stays_due:
+            self._settle(key.id, waiting)
 
     def _may_have_changed(self, key: Key, now: float, turning: bool) -> bool:
         """Whether time alone may have changed what the key allows; a stream's address stays."""
@@ -334,31 +336,24 @@ class KeyWatch:
         return turning and depends_on_hours(self._keyring.grants_of(key))
 
     # Acting
-
     async def _act(self) -> None:
         """Look at the streams of the keys that are due; those that cannot be stay due.
 
         Keys that have ended come first: others may be thousands, and take longer.
         """
         failure: GatewayError | None = None
-        stretch, others = Stretch(self._timer), []
-        for key_id, waiting in list(self._due.items()):
+        stretch = Stretch(self._timer)
+        ended: list[tuple[str, _Waiting]] = []
+        others: list[tuple[str, _Waiting]] = []
+        for one in list(self._due.items()):
             await stretch.rest()
-            if not self._has_ended(key_id):
-                others.append((key_id, waiting))
-                continue
-            await self._act_on(key_id)
-            if self._due.get(key_id) is waiting:
-                del self._due[key_id]
-        for key_id, waiting in others:
+            (ended if self._has_ended(one[0]) else others).append(one)
+        for key_id, waiting in ended + others:
             await stretch.rest()
             try:
-                await self._act_on(key_id)
+                await self._act_on(key_id, waiting, stretch)
             except GatewayError as error:
                 failure = error
-                continue
-            if self._due.get(key_id) is waiting:
-                del self._due[key_id]
         if failure is not None:
             raise failure
 
@@ -366,8 +361,9 @@ class KeyWatch:
         key = self._keyring.known(key_id)
         return key is not None and decide_state(key, self._clock.now()) is not None
 
-    async def _act_on(self, key_id: str) -> None:
+    async def _act_on(self, key_id: str, waiting: _Waiting, stretch: Stretch) -> None:
         for subscription in self._hub.streams_of(key_id):
+            await stretch.rest()
             while True:
                 decided = self._decide(await self._keyring.get(key_id), subscription)
                 if isinstance(decided, End):
@@ -380,6 +376,12 @@ class KeyWatch:
                 if self._decide(self._keyring.known(key_id), subscription) == decided:
                     self._hub.show(subscription, decided, floors)
                     break
+        self._settle(key_id, waiting)
+
+    def _settle(self, key_id: str, waiting: _Waiting) -> None:
+        """The streams of the key are as it allows, unless it has changed again meanwhile."""
+        if self._due.get(key_id) is waiting:
+            del self._due[key_id]
 
     def _decide(self, key: Key | None, subscription: Subscription) -> View | End:
         if key is None:

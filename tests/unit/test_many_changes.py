@@ -106,6 +106,43 @@ async def test_keys_that_have_ended_are_acted_on_before_thousands_that_changed(
     assert rounds > 2 * len(KEYS) // 6
 
 
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_meanwhile(
+    store: SqliteKeys, clock: Any, how: str
+) -> None:
+    hub = Told()
+    keyring = Keyring(store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
+    watch = KeyWatch(keyring, hub, None, clock, ticking())  # type: ignore[arg-type]
+    name = KEYS[0]
+    await store.create(key(name, grants=(WIDE,), expires_at=clock.now() + 60))
+    await watch.look()
+    assert await keyring.get(name) is not None
+    for _ in range(60):
+        question = SimpleNamespace(view=None)
+        hub.subscriptions.append(
+            SimpleNamespace(key_id=name, address=None, interest=SimpleNamespace(question=question))
+        )
+    if how == "revoked":
+        await store.change(name, lambda found: lifecycle.revoke(found, clock.now(), "", "test"))
+        await keyring.refresh_roles()
+        await watch._take_in_keys()
+        ending: Any = asyncio.create_task(watch._act())
+    else:
+        clock.tick(60)
+        ending = asyncio.create_task(watch._look_at_lives())
+    seen = set()
+    while not ending.done():
+        if 0 < len(hub.done) < 60:
+            assert not watch.open
+            assert not watch.admits(name)
+            seen.add(len(hub.done))
+        await asyncio.sleep(0)
+    await ending
+    assert len(hub.done) == 60
+    assert len(seen) > 60 // 6, "others have their turn after every few of them"
+    assert not watch._due
+
+
 # A stream that is narrowed while a page of events is matched
 
 
