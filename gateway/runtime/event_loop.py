@@ -27,9 +27,11 @@ from typing import Any
 AT_ONCE = 16
 # So few need no turns.
 FEW = 4
-# How long a bulk transfer waits at most after another one for when nothing else is ready: serving
-# one takes some tenths of a millisecond.
+# How long the next bulk transfer waits at most for when nothing else is ready.
 BULK_SECONDS = 0.001
+# To look for newcomers takes some tenths of a microsecond for each socket that is ready: it is done
+# once a 64th of these have been served.
+_LOOKS = 64
 
 _Ready = tuple[SelectorKey, int]
 
@@ -44,7 +46,8 @@ class SomeAtOnce(DefaultSelector):
         self._waiting: dict[int, _Ready] = {}
         self._bulk: dict[int, _Ready] = {}
         self._bulk_due = 0.0
-        # What the last round has served.
+        # How many were ready at the last look, and what was served since.
+        self._found = 0
         self._served: set[int] = set()
         # What waits until the loop is idle, and until when it does; the oldest first.
         self._patient: deque[tuple[Callable[[], object], float]] = deque()
@@ -74,11 +77,26 @@ class SomeAtOnce(DefaultSelector):
         """What this round serves. `idle`: whether the loop has nothing else to do, as when it
         would wait."""
         crowded = self._waiting or self._bulk
-        found = super().select(0 if crowded else timeout)
-        if not crowded and len(found) <= FEW:
-            if self._served:
-                self._served.clear()
-            return found
+        if not crowded:
+            found = super().select(timeout)
+            if len(found) <= FEW:
+                if self._served:
+                    self._served.clear()
+                return found
+            self._queue(found)
+        elif not self._served or len(self._served) * _LOOKS >= self._found:
+            self._queue(super().select(0))
+        found = self._next(self._waiting, AT_ONCE)
+        if self._bulk:
+            now = self._timer()
+            if (timeout != 0 if idle is None else idle) or now >= self._bulk_due:
+                self._bulk_due = now + BULK_SECONDS
+                found += self._next(self._bulk, 1)
+        self._served.update([key.fd for key, _ in found])
+        return found
+
+    def _queue(self, found: list[_Ready]) -> None:
+        """Have those that are ready wait for their turn, where they do not yet."""
         for ready in found:
             descriptor = ready[0].fd
             # Who has been heard and is ready again at once has much to say.
@@ -88,14 +106,8 @@ class SomeAtOnce(DefaultSelector):
                 self._bulk[descriptor] = ready
             else:
                 self._waiting[descriptor] = ready
-        found = self._next(self._waiting, AT_ONCE)
-        if self._bulk:
-            now = self._timer()
-            if (timeout != 0 if idle is None else idle) or now >= self._bulk_due:
-                self._bulk_due = now + BULK_SECONDS
-                found += self._next(self._bulk, 1)
-        self._served = {key.fd for key, _ in found}
-        return found
+        self._found = len(found)
+        self._served.clear()
 
     def _next(self, ready: dict[int, _Ready], count: int) -> list[_Ready]:
         """Those whose turn it is, unless they are waited for no more, or for something else."""
