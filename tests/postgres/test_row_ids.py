@@ -165,9 +165,10 @@ async def test_a_table_that_is_only_read_goes_on_behind_its_keys_after_a_restore
         assert await everything(log, after=log.floor) == ["c"]
 
 
-@pytest.mark.parametrize(
-    ("columns", "index", "doubtful"),
-    [
+async def test_an_id_that_no_index_keeps_unique_is_known(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    cases: list[tuple[dict[str, str], str, str | None]] = [
         ({}, "", "code"),
         ({}, "(code)", None),
         ({}, "(code, org)", None),
@@ -177,18 +178,15 @@ async def test_a_table_that_is_only_read_goes_on_behind_its_keys_after_a_restore
         ({"id": "payload.id"}, "(code)", "payload.id"),
         ({"id": "=always"}, "", "=always"),
         ({"id": "id"}, "", None),
-    ],
-)
-async def test_an_id_that_no_index_keeps_unique_is_known(
-    database: str, sql: asyncpg.Connection, columns: dict[str, str], index: str,
-    doubtful: str | None,
-) -> None:  # fmt: skip
-    if index:
-        await sql.execute(f"CREATE UNIQUE INDEX ON {NAME} {index}")
-    table = await look_at(database, Source(NAME, {**COLUMNS, **columns}))
-    assert table.doubtful_id == doubtful
-    without = {member: column for member, column in COLUMNS.items() if member != "id"}
-    assert (await look_at(database, Source(NAME, without))).doubtful_id is None
+    ]
+    for columns, index, doubtful in cases:
+        if index:
+            await sql.execute(f"CREATE UNIQUE INDEX one ON {NAME} {index}")
+        table = await look_at(database, Source(NAME, {**COLUMNS, **columns}))
+        assert table.doubtful_id == doubtful, (columns, index)
+        without = {member: column for member, column in COLUMNS.items() if member != "id"}
+        assert (await look_at(database, Source(NAME, without))).doubtful_id is None, index
+        await sql.execute("DROP INDEX IF EXISTS one")
     source = await TableSource.open(database, SOURCE, SystemClock())
     assert source.prefix == f"{NAME}:"
     await source.close()

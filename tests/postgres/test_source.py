@@ -263,9 +263,10 @@ async def test_preparing_is_one_statement_that_is_shown_before_it_is_run(
     await prepare(database, SOURCE)
 
 
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
+async def test_a_mapping_that_cannot_work_is_refused_in_words(
+    database: str, sql: asyncpg.Connection
+) -> None:
+    for source, words in [
         (Source("nothing", COLUMNS), "no table public.nothing that this user can see; name it"),
         (Source(NAME, {**COLUMNS, "reason": "nte"}), "the column nte, which .* has not; it has am"),
         (Source(NAME, {**COLUMNS, "time": "payload"}), "time is made of .* json; it needs a times"),
@@ -274,13 +275,9 @@ async def test_preparing_is_one_statement_that_is_shown_before_it_is_run(
         (Source(NAME, {**COLUMNS, "actor.id": "level.who"}), "level, which is integer; only json"),
         (Source(NAME, {"category": "=a"}), "action is needed"),
         (Source(NAME, {**COLUMNS, "actor.mail": "who"}), "no member 'actor.mail'"),
-    ],
-)
-async def test_a_mapping_that_cannot_work_is_refused_in_words(
-    database: str, sql: asyncpg.Connection, source: Source, words: str
-) -> None:
-    with pytest.raises(InvalidSetting, match=words):
-        await preparation(database, source)
+    ]:
+        with pytest.raises(InvalidSetting, match=words):
+            await preparation(database, source)
 
 
 async def test_a_table_without_a_key_is_refused(database: str, sql: asyncpg.Connection) -> None:
