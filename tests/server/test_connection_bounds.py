@@ -207,7 +207,8 @@ def test_the_kernel_has_room_for_all_descriptors_from_the_start() -> None:
     wanted = min(2 * before, raise_descriptors())
     made = set(os.listdir("/proc/self/fd"))
     make_room(wanted)
-    assert len(os.listdir("/proc/self/fd")) == len(made)
+    # What nobody needs any more may be closed meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= len(made)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     assert int(re.search(r"FDSize:\s+(\d+)", status)[1]) >= wanted  # type: ignore[index]
 

@@ -261,7 +261,8 @@ async def test_a_thief_who_takes_much_is_found_by_the_volume_and_stopped_by_what
     while await thief.pull() == 200:
         assert watch.seconds < SECONDS + 1
         await asyncio.sleep(0.02)
-    while (anomalies := told_of(await history(gateway, key))) != ANOMALIES:
+    # A minute more of the same volume is told again: on a busy machine one may pass meanwhile.
+    while list(dict.fromkeys(anomalies := told_of(await history(gateway, key)))) != ANOMALIES:
         assert watch.seconds < SECONDS + 2, anomalies
         await asyncio.sleep(0.02)
     shifted.shift += 901
