@@ -37,9 +37,12 @@ from gateway.store.postgres_rows import (
     ARRIVING,
     EVENT_COLUMNS,
     JSON_COLUMNS,
+    PART,
     bound_values,
     events_of,
+    in_parts,
     lines_of,
+    one_by_one,
     page_sql,
     rows_of,
 )
@@ -157,8 +160,9 @@ class PostgresLog:
         batch = secrets.randbits(62) + 1
         now, head = self._micros(), self.head
         with self._sequencer.appending():
+            rows = await self._rows(drafts, batch, now)
             async with self._arriving:
-                await self._arrive(rows_of(drafts, self.values, batch, now))
+                await self._arrive(rows)
             try:
                 step = await self._placed(batch, len(drafts))
                 if step is None:
@@ -254,6 +258,14 @@ class PostgresLog:
             known = self._acknowledged or (None, None)
             await connection.fetchval(_CONFIRM, new_epoch(), self.head, *known)
 
+    async def _rows(self, drafts: Sequence[Draft], batch: int, now: int) -> list[tuple[Any, ...]]:
+        if len(drafts) <= PART:
+            return rows_of(drafts, self.values, batch, now)
+        rows = []
+        async for part in in_parts(drafts):
+            rows += rows_of(part, self.values, batch, now)
+        return rows
+
     async def _arrive(self, rows: Sequence[tuple[Any, ...]]) -> None:
         try:
             await self._copy(rows)
@@ -270,7 +282,8 @@ class PostgresLog:
         try:
             async with self._arrivals.connection("the events were not stored") as connection:
                 begun = True
-                await connection.copy_records_to_table("event", records=rows, columns=ARRIVING)
+                records = rows if len(rows) <= PART else one_by_one(rows)
+                await connection.copy_records_to_table("event", records=records, columns=ARRIVING)
         except Unavailable as error:
             if begun and not _took_nothing(error.__cause__):
                 raise _unknown(error) from error
@@ -293,8 +306,12 @@ class PostgresLog:
         """What became of each batch, when some ids were there already or another gateway's
         step placed them. `head` is where the log stood before they came."""
         drafts = list(chain.from_iterable(batches))
+        rows: list[asyncpg.Record] = []
         async with self._writes.connection("the events cannot be found") as connection:
-            rows = await connection.fetch(PLACES, *asked_places(drafts, self.values))
+            before = 0
+            async for part in in_parts(drafts):
+                rows += await connection.fetch(PLACES, *asked_places(part, self.values), before)
+                before += len(part)
             floor = await connection.fetchval("SELECT floor FROM newest_step()")
         for row in rows:
             if self._acknowledged is None or row["offset"] > self._acknowledged[0]:

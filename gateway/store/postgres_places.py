@@ -30,11 +30,13 @@ SELECT place."offset", sequenced.recorded_at, it.*
 """
 
 # Where events stand: by keyed values and, of those from before, by ids and tenants. With the
-# batch that put them there, and whether it is certain that they have the content asked for.
+# batch that put them there, and whether it is certain that they have the content asked for; by
+# their numbers, from the one behind the last bound on.
 PLACES = """
 WITH asked AS (
-    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::text[])
-             WITH ORDINALITY AS asked (near, key, content, id, tenant, number)
+    SELECT near, key, content, id, tenant, $6::bigint + nth AS number
+      FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::text[])
+             WITH ORDINALITY AS one (near, key, content, id, tenant, nth)
 ), found AS (
     SELECT number, known.* FROM asked CROSS JOIN LATERAL (
         SELECT "offset", xid, seq, true AS certain FROM sequenced

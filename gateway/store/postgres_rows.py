@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -41,6 +42,8 @@ SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
  WHERE upto - octet_length(tail) < $4 ORDER BY "offset"
 """
 _PAGE_VALUES = 4
+# So many events are made into rows, or encoded, at once: some milliseconds.
+PART = 1_000
 
 
 def page_sql(columns: str, condition: str) -> str:
@@ -70,6 +73,22 @@ def rows_of(
         )
         for draft, key, content in keyed
     ]  # fmt: skip
+
+
+async def in_parts(drafts: Sequence[Draft]) -> AsyncIterator[Sequence[Draft]]:
+    """Some at a time: others have their turn before the next ones."""
+    for begin in range(0, len(drafts), PART):
+        if begin:
+            await asyncio.sleep(0)
+        yield drafts[begin : begin + PART]
+
+
+async def one_by_one(rows: Sequence[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:
+    """The same for rows that are copied: to encode thousands of them takes a while."""
+    for number, row in enumerate(rows):
+        if number and number % PART == 0:
+            await asyncio.sleep(0)
+        yield row
 
 
 def events_of(rows: Sequence[Any], head: bytes) -> list[Event]:

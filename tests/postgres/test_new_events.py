@@ -12,7 +12,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.event import Draft
-from gateway.store import postgres_sequencer
+from gateway.store import postgres_log, postgres_rows, postgres_sequencer
 from gateway.store.identity import KeyedValues
 from gateway.store.postgres_log import PostgresLog
 from gateway.store.postgres_rows import ARRIVING, rows_of
@@ -138,3 +138,35 @@ async def test_an_append_places_its_own_events_and_need_not_ask_where_they_stand
         await log.append([[draft(id=f"x-{batch}-{n}") for n in range(100)]])
     # One look may have been under way before each began; that is not what this is about.
     assert asked < 20
+
+
+async def test_large_batches_are_brought_and_looked_for_in_parts_between_which_others_go_on(
+    log: PostgresLog, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (postgres_rows, postgres_log):
+        monkeypatch.setattr(module, "PART", 10)
+    first = [draft(id=f"x-{number}", reason=str(number)) for number in range(95)]
+    second = [draft(id=f"x-{number}", reason=str(number % 40)) for number in range(120)]
+    rounds = 0
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(count_rounds())
+    rows = await log._rows(first, 7, 0)
+    assert rounds >= 9
+    others.cancel()
+    assert rows == rows_of(first, log.values, 7, 0)
+    [brought] = await log.append([first])
+    assert (brought.accepted, brought.duplicates) == (95, 0)
+    # Of these 40 are there, 55 have another's id, and 25 are new.
+    halves = await log.append([second[:60], second[60:]])
+    assert [(one.accepted, one.duplicates, one.conflicts) for one in halves] == [
+        (20, 40, 20), (60, 0, 35),
+    ]  # fmt: skip
+    assert log.head == 95 + 80
+    again = await log.append([second])
+    assert (again[0].accepted, again[0].duplicates) == (0, 120)
