@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from gateway.clock import Clock, until_beat
 
-_EVERY_SECONDS = 2.0
+_EVERY_SECONDS = 1.0
 # What has grown by less is not worth the look.
 _WORTH_BYTES = 16 << 20
 # Of one processor, by the whole process.
