@@ -158,9 +158,10 @@ def _serve(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
+    # Neither has to be allowed where the gateway runs.
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
+        if sys.platform == "linux":
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    os.nice(_NICENESS)
     with contextlib.suppress(ConnectionError):
         _serve(socket.socket(fileno=0))
