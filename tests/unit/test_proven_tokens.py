@@ -32,6 +32,7 @@ __all__ = ["keyring", "rotated", "store"]
 
 NOW = 1_700_000_000.0
 Change = Callable[[Key], Key]
+FORGOTTEN = Peppers((Pepper(NEXT),))
 
 
 async def test_a_token_is_known_again_once_it_was_right(
@@ -86,14 +87,15 @@ async def test_a_token_of_a_key_that_is_forgotten_is_checked_again(
     assert keyring.recall(token) is not None
 
 
-@pytest.mark.parametrize("peppers", [COMING, SWITCHED, Peppers((Pepper(NEXT),))])
+@pytest.mark.parametrize("steps", [[COMING], [SWITCHED], [SWITCHED, FORGOTTEN]])
 async def test_a_token_is_checked_again_when_the_peppers_have_changed(
-    rotated: Rotated, store: SqliteKeys, clock: Any, peppers: Peppers
+    rotated: Rotated, store: SqliteKeys, clock: Any, steps: list[Peppers]
 ) -> None:
     _, token = await made(store, clock)
     await rotated.keyring.authenticate(token)
     assert rotated.keyring.recall(token) is not None
-    await rotated.take(peppers)
+    for peppers in steps:
+        await rotated.take(peppers)
     assert rotated.keyring.recall(token) is None
 
 
@@ -115,7 +117,8 @@ async def test_a_token_of_a_forgotten_pepper_is_never_known_again(
 ) -> None:
     _, token = await made(store, clock)
     await rotated.keyring.authenticate(token)
-    await rotated.take(Peppers((Pepper(NEXT),)))
+    await rotated.take(SWITCHED)
+    await rotated.take(FORGOTTEN)
     assert await rotated.keyring.authenticate(token) is None
     assert rotated.keyring.recall(token) is None
 
