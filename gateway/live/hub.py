@@ -217,7 +217,7 @@ class Hub:
 
     def _leave(self, subscription: Subscription) -> None:
         shard = subscription.shard
-        assert shard is not None
+        assert isinstance(shard, Shard)
         subscription.cursor = self.offset_of(subscription)
         subscription.state = State.REPLAYING
         shard.remove(subscription)

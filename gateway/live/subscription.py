@@ -16,8 +16,9 @@ connection's bounded buffer, and everything behind that is in the store.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from gateway.encode.wire import COMPLETE
 from gateway.keys.use import Use
@@ -25,9 +26,6 @@ from gateway.live.costliness import Costliness
 from gateway.live.interest import Interest
 from gateway.live.pacing import Pacing
 from gateway.shared.ports import Lease
-
-if TYPE_CHECKING:
-    from gateway.live.group import Shard
 
 
 class State(Enum):
@@ -79,6 +77,20 @@ class Sink(Protocol):
         """Close at once."""
 
 
+class JoinedShard(Protocol):
+    """The shard of a live stream, which it shares with other streams of one interest."""
+
+    begin: int
+    count: int
+
+    @property
+    def pending(self) -> Sized:
+        """What is matched and not yet written; from `begin` on while there is any."""
+
+    def blocked(self, subscription: Subscription) -> None:
+        """Something waits in the connection: nothing may be written past it."""
+
+
 class Subscription:
     """The state of one stream. Only the hub and its replay change it."""
 
@@ -126,7 +138,7 @@ class Subscription:
         # Events written before it joined its shard, and the shard's count at that moment.
         self.sent = 0
         self.joined_at = 0
-        self.shard: Shard | None = None
+        self.shard: JoinedShard | None = None
         self.task: asyncio.Task[None] | None = None
 
     @property
