@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import web
 
@@ -20,7 +21,6 @@ from gateway.live.work import LoopWork
 from gateway.server.auth import Authenticator
 from gateway.server.connections import Connections
 from gateway.server.decoding import Decoder
-from gateway.server.figures import Figures
 from gateway.server.in_flight import InFlight
 from gateway.server.limits import AppliedLimits
 from gateway.server.loop_delay import LoopDelay
@@ -29,9 +29,26 @@ from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
 from gateway.store.identity import KeyedValues
 from gateway.store.ports import REPLACED, Followed, KeyStore, Log
-from gateway.store.same_file import SameFile
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
+
+
+class Figures(Protocol):
+    """The figures of all processes of this gateway together."""
+
+    def keep(self, context: Context) -> None:
+        """Write down the figures of this process."""
+
+    def text(self) -> str:
+        """All figures, in Prometheus' text exposition format."""
+
+
+class KeptFile(Protocol):
+    """A file that is open as long as the gateway runs."""
+
+    @property
+    def trouble(self) -> Unavailable | None:
+        """What is wrong with it."""
 
 
 @dataclass
@@ -61,12 +78,12 @@ class Context:
     connections: Connections
     in_flight: InFlight
     keyed: KeyedValues
-    figures: Figures = field(default_factory=Figures)
+    figures: Figures
     loop_delay: LoopDelay = field(default_factory=LoopDelay)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None
     # Of the data folder, beside the log.
-    files: tuple[SameFile, ...] = ()
+    files: tuple[KeptFile, ...] = ()
     tasks: Tasks = PLAIN
     ready: bool = False
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from gateway.server.context import Context
 from gateway.server.loop_delay import WIDTH, lines_of
-
-if TYPE_CHECKING:
-    from gateway.server.context import Context
 
 
 class Figure(NamedTuple):
