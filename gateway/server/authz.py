@@ -27,7 +27,7 @@ from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.delegation import all_roles
-from gateway.server.document import authorize_any, presence_of, reader_of
+from gateway.server.named_key import authorize_any, presence_of, reader_of
 from gateway.server.problem import json_response
 from gateway.server.uses import USE
 

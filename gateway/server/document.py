@@ -5,22 +5,22 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from gateway.errors import Forbidden, NotAcceptable
+from gateway.errors import NotAcceptable
 from gateway.keys.document import as_json, blocks
 from gateway.keys.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
-from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key
-from gateway.keys.past_use import Presence
-from gateway.keys.policy import Allowed
-from gateway.keys.reader import Reader
-from gateway.live.floors import find_floors
 from gateway.live.key_review import Patience, key_facts
 from gateway.live.lineage import ended_maker, line_of
 from gateway.server.accept import quality
-from gateway.server.address import client_address
-from gateway.server.context import CONTEXT, Context
+from gateway.server.context import CONTEXT
 from gateway.server.delegation import all_roles
-from gateway.server.keys import last_use, named_key
+from gateway.server.named_key import (
+    authorize_any,
+    last_use,
+    named_key,
+    presence_of,
+    reader_of,
+)
 
 _KINDS = ("text/markdown", "text/html", "application/json")
 _PATIENCE = Patience(seconds=3.0, events=10_000)
@@ -59,37 +59,6 @@ async def document(request: web.Request) -> web.Response:
     }
     charset = None if kind == "application/json" else "utf-8"
     return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
-
-
-async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:
-    """The key of the request, if it has a grant of one of the actions."""
-    authenticator = request.app[CONTEXT].authenticator
-    *others, last = actions
-    for action in others:
-        try:
-            return (await authenticator.authorize(request, action))[0]
-        except Forbidden:
-            continue
-    return (await authenticator.authorize(request, last))[0]
-
-
-async def presence_of(context: Context, key_id: str) -> Presence:
-    """How the key is used at this moment."""
-    hub, trace = context.hub, await context.watchdog.traces.of(key_id)
-    streams = [
-        (one.opened, hub.offset_of(one)) for one in hub.streams_of(key_id) if one.opened is not None
-    ]
-    return Presence(tuple(streams), trace.used_at, trace.address)
-
-
-async def reader_of(request: web.Request, key: Key) -> Reader:
-    """What the key of this request may see of the log itself."""
-    context: Context = request.app[CONTEXT]
-    decision = context.keyring.decide(key, "pull", client_address(request))
-    if not isinstance(decision, Allowed):
-        return Reader(None)
-    floors = await find_floors(context.log, decision.view, context.clock.now())
-    return Reader(decision.view, floors)
 
 
 def _kind(accept: str) -> str:

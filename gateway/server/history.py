@@ -12,7 +12,7 @@ from gateway.live.floors import find_floors
 from gateway.live.history import beginning, read_history
 from gateway.match.overlap import category_in_reach
 from gateway.server.context import CONTEXT
-from gateway.server.keys import named_key
+from gateway.server.named_key import named_key
 from gateway.server.position import find_begin
 from gateway.server.query import parse_history
 from gateway.server.uses import USE

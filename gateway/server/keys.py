@@ -11,21 +11,20 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest
 from gateway.keys import lifecycle
 from gateway.keys.descent import Descent, can_mint, revoke_with_descendants
 from gateway.keys.grant import check_patterns_together
 from gateway.keys.key import Key
 from gateway.keys.limits import inherited
-from gateway.keys.own_record import use_seen
 from gateway.keys.policy import effective_grants
 from gateway.keys.provisioning import key_from_request, within_maker
-from gateway.keys.token import is_key_id
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import all_roles, refuse_to_hand_on
 from gateway.server.in_flight import Holding
 from gateway.server.listing import listing
+from gateway.server.named_key import last_use, named_id, named_key, unknown_key
 from gateway.server.problem import json_response
 from gateway.store.ports import PART_KEYS
 
@@ -100,12 +99,6 @@ async def show(request: web.Request) -> web.Response:
     return json_response(shown)
 
 
-async def last_use(context: Context, asking: Key, key_id: str) -> dict[str, Any] | None:
-    """When and from where a key was used last, as far as nothing hides it from the asking key."""
-    use = (await context.watchdog.traces.of(key_id)).last_use()
-    return use and use_seen(context.keyring.grants_of(asking), key_id, use)
-
-
 async def revoke(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/revoke`: the key's streams have ended when this returns, and with
     `with_descendants` those of all that came of it. Else the answer names what of that lives on.
@@ -117,7 +110,7 @@ async def revoke(request: web.Request) -> web.Response:
     with_descendants = body.get("with_descendants", False)
     if not isinstance(with_descendants, bool):
         raise InvalidRequest("with_descendants: true or false")
-    key_id = _key_id(request)
+    key_id = named_id(request)
     if with_descendants:
         changed = await context.key_store.change_many(
             lambda keys: revoke_with_descendants(keys, key_id, now, reason, asking.id)
@@ -131,7 +124,7 @@ async def revoke(request: web.Request) -> web.Response:
             key_id, lambda key: lifecycle.revoke(key, now, reason, asking.id)
         )
         if found is None:
-            raise _unknown()
+            raise unknown_key()
         left = await _living_descendants(context, asking, key_id)
         key, shown = found, {"living_descendants": left}
     await context.key_watch.look_at_keys()
@@ -186,9 +179,9 @@ async def rotate(request: web.Request) -> web.Response:
 
 async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Response:
     context = request.app[CONTEXT]
-    changed = await context.key_store.change(_key_id(request), change)
+    changed = await context.key_store.change(named_id(request), change)
     if changed is None:
-        raise _unknown()
+        raise unknown_key()
     await context.key_watch.look_at_keys()
     return json_response(changed.public(context.clock.now()))
 
@@ -220,22 +213,3 @@ def _shown_once(key: Key, token: str, now: float, cut: bool) -> web.Response:
         # It would have lived longer, could it not make keys.
         shown["expires_with"] = key.created_by
     return json_response(shown, status=201, headers={"Location": f"/v1/keys/{key.id}"})
-
-
-async def named_key(request: web.Request) -> Key:
-    """The key that the path names."""
-    key = await request.app[CONTEXT].key_store.get(_key_id(request))
-    if key is None:
-        raise _unknown()
-    return key
-
-
-def _key_id(request: web.Request) -> str:
-    key_id = request.match_info["id"]
-    if not is_key_id(key_id):
-        raise _unknown()
-    return key_id
-
-
-def _unknown() -> NotFound:
-    return NotFound("there is no key with this id", code="unknown_key")

@@ -1,0 +1,76 @@
+"""The key that a path names, and what whoever asks for it may see of its use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from gateway.errors import Forbidden, NotFound
+from gateway.keys.key import Key
+from gateway.keys.own_record import use_seen
+from gateway.keys.past_use import Presence
+from gateway.keys.policy import Allowed
+from gateway.keys.reader import Reader
+from gateway.keys.token import is_key_id
+from gateway.live.floors import find_floors
+from gateway.server.address import client_address
+from gateway.server.context import CONTEXT, Context
+
+
+async def named_key(request: web.Request) -> Key:
+    """The key that the path names."""
+    key = await request.app[CONTEXT].key_store.get(named_id(request))
+    if key is None:
+        raise unknown_key()
+    return key
+
+
+def named_id(request: web.Request) -> str:
+    """The id of the key in the path."""
+    key_id = request.match_info["id"]
+    if not is_key_id(key_id):
+        raise unknown_key()
+    return key_id
+
+
+def unknown_key() -> NotFound:
+    """The refusal where there is no such key."""
+    return NotFound("there is no key with this id", code="unknown_key")
+
+
+async def last_use(context: Context, asking: Key, key_id: str) -> dict[str, Any] | None:
+    """When and from where a key was used last, as far as nothing hides it from the asking key."""
+    use = (await context.watchdog.traces.of(key_id)).last_use()
+    return use and use_seen(context.keyring.grants_of(asking), key_id, use)
+
+
+async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:
+    """The key of the request, if it has a grant of one of the actions."""
+    authenticator = request.app[CONTEXT].authenticator
+    *others, last = actions
+    for action in others:
+        try:
+            return (await authenticator.authorize(request, action))[0]
+        except Forbidden:
+            continue
+    return (await authenticator.authorize(request, last))[0]
+
+
+async def presence_of(context: Context, key_id: str) -> Presence:
+    """How the key is used at this moment."""
+    hub, trace = context.hub, await context.watchdog.traces.of(key_id)
+    streams = [
+        (one.opened, hub.offset_of(one)) for one in hub.streams_of(key_id) if one.opened is not None
+    ]
+    return Presence(tuple(streams), trace.used_at, trace.address)
+
+
+async def reader_of(request: web.Request, key: Key) -> Reader:
+    """What the key of this request may see of the log itself."""
+    context: Context = request.app[CONTEXT]
+    decision = context.keyring.decide(key, "pull", client_address(request))
+    if not isinstance(decision, Allowed):
+        return Reader(None)
+    floors = await find_floors(context.log, decision.view, context.clock.now())
+    return Reader(decision.view, floors)
