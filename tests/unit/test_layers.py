@@ -99,7 +99,7 @@ def layer_of(module: str) -> int:
     if module == "gateway":
         return 0
     if module.startswith("gateway.ingest.") and any(
-        name.startswith("gateway.store") for name in imported(tree_of(module))
+        name.startswith(("gateway.store", "gateway.log.")) for name in imported(tree_of(module))
     ):
         return STORING
     for prefix, layer in LAYERS:
@@ -182,7 +182,9 @@ def test_background_work_is_started_by_its_one_module(module: str) -> None:
 
 
 def knows_cursors(module: str) -> bool:
-    return module == "gateway.cursor" or module.startswith("gateway.store.")
+    return module == "gateway.cursor" or module.startswith(
+        ("gateway.store.", "gateway.log.", "gateway.adapters.")
+    )
 
 
 @every(module for module in MODULES if not knows_cursors(module))
