@@ -68,7 +68,7 @@ from gateway.tasks import PLAIN, Tasks, Work
 from gateway.tasks import stop as stop_tasks
 
 if TYPE_CHECKING:
-    from gateway.supervisor import Worker
+    from gateway.worker import Worker
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0

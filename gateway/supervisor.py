@@ -11,7 +11,6 @@ worker that loses its supervisor drains and ends.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
@@ -21,7 +20,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -34,6 +32,7 @@ from gateway.server.listening import SharedAddress
 from gateway.service import claim_log
 from gateway.settings.load import Settings
 from gateway.store.folder import WriterLock
+from gateway.worker import Worker
 
 # A worker that lived so long is started again at once; else after pauses that double.
 _STABLE_SECONDS = 5.0
@@ -59,57 +58,6 @@ def endings() -> set[signal.Signals]:
     ends = {signal.SIGTERM, signal.SIGINT}
     # Whoever started it with `nohup` wants it to outlive the terminal.
     return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else ends | {signal.SIGHUP}
-
-
-class Worker:
-    """What a worker process knows of its place among the others. Worker 0 writes the log."""
-
-    def __init__(
-        self,
-        number: int,
-        sockets: list[socket.socket],
-        control: socket.socket,
-        lock: WriterLock | None,
-        figures: Figures,
-        greets: bool,
-    ) -> None:
-        self.number = number
-        self.sockets = sockets
-        self.lock = lock
-        self.figures = figures
-        # Whether this is the one process that says where the gateway listens.
-        self.greets = greets
-        self._control = control
-        self._all_ready = False
-        self._told = asyncio.Event()
-
-    @property
-    def writes(self) -> bool:
-        return self.number == 0
-
-    def say_ready(self, stop: asyncio.Event) -> None:
-        """Tell the supervisor; from here on `stop` is set when it wants an end, or is gone."""
-        self._control.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._control, self._listen, stop)
-        with suppress(OSError):
-            self._control.send(b"ready\n")
-
-    async def all_ready(self) -> bool:
-        """Return True when all workers have started, False when an end is wanted before."""
-        await self._told.wait()
-        return self._all_ready
-
-    def _listen(self, stop: asyncio.Event) -> None:
-        try:
-            data = self._control.recv(64)
-        except OSError:
-            data = b""
-        if data:
-            self._all_ready = True
-        else:
-            asyncio.get_running_loop().remove_reader(self._control)
-            stop.set()
-        self._told.set()
 
 
 Work = Callable[[Worker], Coroutine[Any, Any, None]]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.server.context import Context
     from gateway.service import Running
     from gateway.settings.load import Settings
-    from gateway.supervisor import Worker
+    from gateway.worker import Worker
 
 # After a failure, what the end may take beyond the drain.
 _END_SECONDS = 8.0

@@ -17,8 +17,8 @@ from gateway.runtime.background import Background
 from gateway.runtime.first_key import make_first_key
 from gateway.service import Running, running
 from gateway.settings.declarations import SECTIONS, Settings
-from gateway.supervisor import Worker
 from gateway.tasks import Work
+from gateway.worker import Worker
 from tests.machine_time import patience
 
 SERVER = {"port": 0, "drain_timeout": 1}

@@ -24,7 +24,7 @@ from gateway.server.figures import Figures
 from gateway.service import claim_log
 from gateway.settings.declarations import Settings
 from gateway.shared.redis_link import Link
-from gateway.supervisor import Worker
+from gateway.worker import Worker
 from tests.machine_time import eventually, patience
 from tests.services.postgres import PostgresServer, installations
 from tests.services.valkey import Valkey
