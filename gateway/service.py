@@ -12,12 +12,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
-from gateway.errors import GatewayError
 from gateway.ingest.writer import Writer
 from gateway.live.chunks import EventFailed
 from gateway.live.clock_watch import ClockWatch
@@ -56,15 +54,13 @@ from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.store.agreement import agree_on_secrets
 from gateway.store.clock_notes import kept_state, open_clock
-from gateway.store.folder import DataFolder, WriterLock
+from gateway.store.folder import DataFolder
 from gateway.store.identity import KeyedValues
-from gateway.store.ports import Followed, KeyStore, Log
+from gateway.store.ports import Followed, Log
 from gateway.store.same_file import SameFile
-from gateway.store.sqlite_follower import SqliteFollower
-from gateway.store.sqlite_keys import SqliteKeys
-from gateway.store.sqlite_log import SqliteLog
 from gateway.store.writer_server import WriterServer
-from gateway.tasks import PLAIN, Tasks, Work
+from gateway.stores import open_keys, open_log
+from gateway.tasks import Tasks, Work
 from gateway.tasks import stop as stop_tasks
 
 if TYPE_CHECKING:
@@ -289,28 +285,6 @@ def _reaction(settings: Settings) -> Reaction:
     return Reaction(watch.suspend_on, watch.throttle_on, watch.pause)
 
 
-async def open_log(
-    settings: Settings, clock: Clock, worker: Worker | None = None, tasks: Tasks = PLAIN
-) -> Log:
-    """The log that the settings name, with the right to append to it.
-
-    Its secret has to be there already.
-    """
-    folder = DataFolder.of(settings)
-    secret = folder.log_secret()
-    if settings.on_postgres:
-        # Imported here: most gateways need neither the adapter nor its driver.
-        from gateway.store.postgres_log import PostgresLog
-
-        return await PostgresLog.open(settings.store_url, clock, tasks=tasks, secret=secret)
-    path = _log_path(settings)
-    if worker is None:
-        return await SqliteLog.open(path, clock, tasks=tasks, secret=secret)
-    if worker.lock is not None:
-        return await SqliteLog.open(path, clock, worker.lock, tasks, secret=secret)
-    return await SqliteFollower.open(path, folder.writer_socket, clock, tasks, secret=secret)
-
-
 async def _follow_table(
     settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack, tasks: Tasks
 ) -> Followed | None:
@@ -332,35 +306,11 @@ async def _follow_table(
     return table
 
 
-def claim_log(settings: Settings) -> WriterLock | None:
-    """The right to append to the log, where only one process at a time may have it."""
-    DataFolder(settings.data)
-    return None if settings.on_postgres else WriterLock(_log_path(settings))
-
-
-async def open_keys(settings: Settings) -> KeyStore:
-    """The provisioning keys: in the data folder, or beside the log in PostgreSQL."""
-    if settings.on_postgres:
-        from gateway.store.postgres_keys import PostgresKeys
-
-        return await PostgresKeys.open(settings.store_url)
-    return SqliteKeys(DataFolder(settings.data).keys)
-
-
 def _files_of(settings: Settings, folder: DataFolder) -> tuple[SameFile, ...]:
     """The files that are open beside the log."""
     if settings.on_postgres:
         return ()
     return SameFile(folder.keys), SameFile(folder.path / "usage.db")
-
-
-def _log_path(settings: Settings) -> Path:
-    path = Path(settings.store_url.removeprefix("sqlite:///"))
-    if not path.parent.is_dir():
-        raise GatewayError(
-            f"store.url: there is no folder {path.parent}; make it first", code="folder_unusable"
-        )
-    return path
 
 
 async def _tick(context: Context) -> None:

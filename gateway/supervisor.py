@@ -29,9 +29,9 @@ from gateway.errors import GatewayError, InternalFailure, Unavailable
 from gateway.runtime.event_loop import run as run_event_loop
 from gateway.server.figures import Figures
 from gateway.server.listening import SharedAddress
-from gateway.service import claim_log
 from gateway.settings.load import Settings
 from gateway.store.folder import WriterLock
+from gateway.stores import claim_log
 from gateway.worker import Worker
 
 # A worker that lived so long is started again at once; else after pauses that double.

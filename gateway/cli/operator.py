@@ -67,8 +67,8 @@ async def record_act(
     it, unless it may be made."""
     from gateway.clock import SystemClock
     from gateway.keys.change import other_change
-    from gateway.service import open_keys
     from gateway.store.clock_notes import open_clock
+    from gateway.stores import open_keys
 
     if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
         return

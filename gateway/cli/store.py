@@ -108,8 +108,8 @@ def migrate(config_file: Path | None, data: str | None) -> None:
 
 
 def _migrate_embedded(settings: Settings) -> None:
-    from gateway.service import claim_log
     from gateway.store.sqlite import migrate as migrate_file
+    from gateway.stores import claim_log
 
     lock = claim_log(settings)
     try:

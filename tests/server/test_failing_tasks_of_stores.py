@@ -21,9 +21,9 @@ from gateway.live.chunks import Chunks
 from gateway.live.key_watch import KeyWatch
 from gateway.live.wakeups import KEYS
 from gateway.server.figures import Figures
-from gateway.service import claim_log
 from gateway.settings.declarations import Settings
 from gateway.shared.redis_link import Link
+from gateway.stores import claim_log
 from gateway.worker import Worker
 from tests.machine_time import eventually, patience
 from tests.services.postgres import PostgresServer, installations

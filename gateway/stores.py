@@ -1,0 +1,65 @@
+"""The stores that the settings name, opened: the log, and the provisioning keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.settings.load import Settings
+from gateway.store.folder import DataFolder, WriterLock
+from gateway.store.ports import KeyStore, Log
+from gateway.store.sqlite_follower import SqliteFollower
+from gateway.store.sqlite_keys import SqliteKeys
+from gateway.store.sqlite_log import SqliteLog
+from gateway.tasks import PLAIN, Tasks
+
+if TYPE_CHECKING:
+    from gateway.worker import Worker
+
+
+async def open_log(
+    settings: Settings, clock: Clock, worker: Worker | None = None, tasks: Tasks = PLAIN
+) -> Log:
+    """The log that the settings name, with the right to append to it.
+
+    Its secret has to be there already.
+    """
+    folder = DataFolder.of(settings)
+    secret = folder.log_secret()
+    if settings.on_postgres:
+        # Imported here: most gateways need neither the adapter nor its driver.
+        from gateway.store.postgres_log import PostgresLog
+
+        return await PostgresLog.open(settings.store_url, clock, tasks=tasks, secret=secret)
+    path = _log_path(settings)
+    if worker is None:
+        return await SqliteLog.open(path, clock, tasks=tasks, secret=secret)
+    if worker.lock is not None:
+        return await SqliteLog.open(path, clock, worker.lock, tasks, secret=secret)
+    return await SqliteFollower.open(path, folder.writer_socket, clock, tasks, secret=secret)
+
+
+def claim_log(settings: Settings) -> WriterLock | None:
+    """The right to append to the log, where only one process at a time may have it."""
+    DataFolder(settings.data)
+    return None if settings.on_postgres else WriterLock(_log_path(settings))
+
+
+async def open_keys(settings: Settings) -> KeyStore:
+    """The provisioning keys: in the data folder, or beside the log in PostgreSQL."""
+    if settings.on_postgres:
+        from gateway.store.postgres_keys import PostgresKeys
+
+        return await PostgresKeys.open(settings.store_url)
+    return SqliteKeys(DataFolder(settings.data).keys)
+
+
+def _log_path(settings: Settings) -> Path:
+    path = Path(settings.store_url.removeprefix("sqlite:///"))
+    if not path.parent.is_dir():
+        raise GatewayError(
+            f"store.url: there is no folder {path.parent}; make it first", code="folder_unusable"
+        )
+    return path
