@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from gateway.keys.grant import Grant
     from gateway.keys.key import Key
     from gateway.settings.load import Settings
-    from gateway.store.ports import KeyStore, Log
+    from gateway.store.key_store import KeyStore
+    from gateway.store.ports import Log
 
 _CONFIG = "gateway.config_file"
 

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from gateway.keys.operator import Operator
     from gateway.settings.load import Settings
-    from gateway.store.ports import KeyStore
+    from gateway.store.key_store import KeyStore
 
 _MOST = 256
 _MOST_ASKED = 2_048

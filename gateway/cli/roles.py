@@ -22,7 +22,7 @@ from gateway.cli.terminal import say, say_json
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
     from gateway.keys.role import Role
-    from gateway.store.ports import KeyStore
+    from gateway.store.key_store import KeyStore
 
 _EXAMPLES = """\b
 Examples:

@@ -11,7 +11,7 @@ from gateway.keys.finding import CLOCK_JUMP
 from gateway.keys.signals import Sign
 from gateway.live.findings import Findings
 from gateway.store.clock_notes import keep_state, kept_state, read_clock
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock
 
 _LOOK_SECONDS = 1.0

@@ -18,7 +18,7 @@ from gateway.keys.signals import Sign
 from gateway.live.lineage import Keys, line_back
 from gateway.live.record import Appender
 from gateway.live.work import Stretch
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 KIND = "finding"
 SILENCES = "silence"

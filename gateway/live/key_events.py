@@ -28,7 +28,7 @@ from gateway.live.keyring import Changes
 from gateway.live.record import Appender
 from gateway.live.traces import Traces
 from gateway.live.work import Stretch
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 1.0

@@ -27,7 +27,7 @@ from gateway.keys.policy import (
 from gateway.keys.role import BUILTIN
 from gateway.keys.token import digest, key_id_of, same
 from gateway.live.proven_tokens import ProvenTokens
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 _MOST_CACHED = 100_000
 _REHASH_AGAIN_SECONDS = 10.0

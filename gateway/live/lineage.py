@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.keys.descent import ended_as_maker
 from gateway.keys.key import Key
 from gateway.keys.token import is_key_id
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 _MOST_ROTATIONS = 50
 _MOST_ORIGINS = 200

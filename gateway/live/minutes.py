@@ -24,7 +24,7 @@ from gateway.keys.baseline import (
 )
 from gateway.keys.signals import Sign
 from gateway.live.lineage import note_before
-from gateway.store.ports import KeyStore, Noting
+from gateway.store.key_store import KeyStore, Noting
 
 _LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 50

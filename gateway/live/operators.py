@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.keys.habits import Command, Habits, judge_command
 from gateway.keys.signals import Sign
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 KIND = "operators"
 _NAME = "all"

@@ -15,7 +15,7 @@ from gateway.keys.role import BUILTIN, Role
 from gateway.keys.signals import Sign
 from gateway.live.keyring import Changes
 from gateway.live.work import Stretch
-from gateway.store.ports import PART_KEYS, KeyStore
+from gateway.store.key_store import PART_KEYS, KeyStore
 
 # Of one key.
 _MOST_PROBLEMS = 20

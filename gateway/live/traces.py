@@ -18,7 +18,7 @@ from gateway.keys.trace import News, Trace, joined, passed_on
 from gateway.keys.use import DENIED, Use
 from gateway.live.lineage import note_before
 from gateway.shared.limits import address_subject
-from gateway.store.ports import KeyStore, Noting
+from gateway.store.key_store import KeyStore, Noting
 
 KIND = "trace"
 _LOGGER = logging.getLogger(__name__)

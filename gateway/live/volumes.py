@@ -14,7 +14,7 @@ from gateway.keys.use import CLOSED, Use
 from gateway.live.hub import Hub
 from gateway.live.minutes import MinuteCounts
 from gateway.live.subscription import State, Subscription
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 KIND = "volume"
 REQUESTS = "requests"

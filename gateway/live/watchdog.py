@@ -33,7 +33,7 @@ from gateway.live.operators import Operators
 from gateway.live.stored_defects import StoredDefects
 from gateway.live.traces import Traces
 from gateway.live.volumes import Volumes
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 _LOOK_SECONDS = 1.0
 _TRACES_SECONDS = 30

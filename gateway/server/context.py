@@ -28,7 +28,8 @@ from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
 from gateway.store.identity import KeyedValues
-from gateway.store.ports import REPLACED, Followed, KeyStore, Log
+from gateway.store.key_store import KeyStore
+from gateway.store.ports import REPLACED, Followed, Log
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
 

@@ -22,7 +22,7 @@ from gateway.keys.trace import network_of
 from gateway.keys.unreadable import check_readable
 from gateway.live.lineage import ended_maker, is_delegated, is_partial, line_back
 from gateway.server.context import Context
-from gateway.store.ports import RoleCheck
+from gateway.store.key_store import RoleCheck
 
 Result = TypeVar("Result")
 _MOST_ATTEMPTS = 5

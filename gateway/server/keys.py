@@ -26,7 +26,7 @@ from gateway.server.in_flight import Holding
 from gateway.server.listing import listing
 from gateway.server.named_key import last_use, named_id, named_key, unknown_key
 from gateway.server.problem import json_response
-from gateway.store.ports import PART_KEYS
+from gateway.store.key_store import PART_KEYS
 
 # What is kept of each key to list them by their age.
 _AGE_BYTES = 160

@@ -14,7 +14,7 @@ from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import change_role
 from gateway.server.listing import listing
 from gateway.server.problem import json_response
-from gateway.store.ports import RoleCheck
+from gateway.store.key_store import RoleCheck
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:

@@ -15,11 +15,11 @@ from gateway.errors import GatewayError
 from gateway.keys.key import Key
 from gateway.keys.pepper import Peppers, living_by_pepper
 from gateway.store.folder import DataFolder
+from gateway.store.key_store import KeyStore
 from gateway.store.log_secret import MISSING as LOG_SECRET_MISSING
 from gateway.store.log_secret import LogSecretFile, derived_from, log_secret_id
 from gateway.store.pepper_file import MISSING as PEPPER_MISSING
 from gateway.store.pepper_file import PepperFile
-from gateway.store.ports import KeyStore
 
 KIND = "secret"
 PEPPER = "pepper"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.clock import Clock, boot_id
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock, begin
 
 KIND = "clock"

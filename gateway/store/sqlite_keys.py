@@ -24,7 +24,7 @@ from gateway.keys.operator import Operator
 from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import encode_key, encode_role
 from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
-from gateway.store.ports import PART_KEYS, Noting, RoleCheck, allow_any
+from gateway.store.key_store import PART_KEYS, Noting, RoleCheck, allow_any
 from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads

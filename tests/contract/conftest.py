@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.ingest.writer import Writer
+from gateway.store.key_store import KeyStore
 from gateway.store.memory_log import MemoryLog
-from gateway.store.ports import KeyStore, Log
+from gateway.store.ports import Log
 from gateway.store.postgres import SCHEMA
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog

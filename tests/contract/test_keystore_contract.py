@@ -21,7 +21,7 @@ from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.role import Role
 from gateway.keys.stored_grant import read_grant
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
 from tests.examples import examples
 from tests.machine_time import patience

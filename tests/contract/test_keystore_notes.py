@@ -19,7 +19,7 @@ from gateway.keys.change import other_change
 from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.role import Role
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
 from tests.examples import examples
 

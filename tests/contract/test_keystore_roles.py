@@ -15,7 +15,7 @@ from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
 from gateway.keys.role import Role
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 Connect = Callable[[], Awaitable[KeyStore]]
 NOW = 1_700_000_000.0

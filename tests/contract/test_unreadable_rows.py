@@ -19,7 +19,7 @@ from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.policy import Allowed, Denied
 from gateway.keys.role import Role
 from gateway.live.keyring import Keyring
-from gateway.store.ports import KeyStore
+from gateway.store.key_store import KeyStore
 
 NOW = 1_700_000_000.0
 # As a newer version may write what is text now.

@@ -11,7 +11,7 @@ from gateways import Gateway
 
 from gateway.keys.role import Role
 from gateway.server import delegation
-from gateway.store.ports import RoleCheck
+from gateway.store.key_store import RoleCheck
 
 ADMIN = {"actions": ["keys.admin"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth.**"]}
