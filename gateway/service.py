@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
+from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.live.chunks import EventFailed
 from gateway.live.clock_watch import ClockWatch
@@ -56,7 +57,7 @@ from gateway.store.agreement import agree_on_secrets
 from gateway.store.clock_notes import kept_state, open_clock
 from gateway.store.folder import DataFolder
 from gateway.store.identity import KeyedValues
-from gateway.store.ports import Followed, Log
+from gateway.store.ports import Log
 from gateway.store.same_file import SameFile
 from gateway.store.writer_server import WriterServer
 from gateway.stores import open_keys, open_log

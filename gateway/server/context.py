@@ -8,6 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.errors import GatewayError, Unavailable
+from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub
@@ -29,7 +30,7 @@ from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
 from gateway.store.identity import KeyedValues
 from gateway.store.key_store import KeyStore
-from gateway.store.ports import REPLACED, Followed, Log
+from gateway.store.ports import REPLACED, Log
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
 

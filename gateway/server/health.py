@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from gateway.errors import Unavailable
+from gateway.ingest.followed import Followed
 from gateway.live.clock_watch import about_step
 from gateway.server.context import CONTEXT
-from gateway.store.ports import Followed
 from gateway.trusted_clock import TrustedClock
 
 _INDEX = """The audit log gateway.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import asyncpg
 import msgspec
 
-from gateway.store.ports import Horizon
+from gateway.ingest.followed import Horizon
 from gateway.store.postgres_table import XID_COLUMN, Table
 
 _VISIBLE = """
