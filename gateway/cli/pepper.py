@@ -267,7 +267,7 @@ async def _keep(
 
 async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, list[Key]]:
     """The living keys, by the id of the pepper that they need."""
-    from gateway.keys.pepper import living_by_pepper
+    from gateway.keys.lifecycle import living_by_pepper
 
     by_id = {} if peppers is None else peppers.by_id()
     needing: dict[str, list[Key]] = {}

@@ -10,7 +10,7 @@ user, or the name of a program).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -174,3 +174,17 @@ def _refuse_ended(key: Key, now: float, what: str) -> None:
     state = key.state(now)
     if state in ("revoked", "expired"):
         raise Conflict(f"key {key.id} is {state} and cannot be {what}", code="key_ended")
+
+
+def is_living(key: Key, now: float) -> bool:
+    """Whether a key works, or may work again."""
+    return key.state(now) not in ("revoked", "expired")
+
+
+def living_by_pepper(keys: Iterable[Key], now: float) -> dict[str, list[Key]]:
+    """The keys that work or may work again, by the id of the pepper that they were made with."""
+    found: dict[str, list[Key]] = {}
+    for key in keys:
+        if is_living(key, now):
+            found.setdefault(key.pepper, []).append(key)
+    return found

@@ -16,13 +16,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
 from typing import Literal, get_args
 
 import msgspec
 
 from gateway.errors import Conflict
-from gateway.keys.key import Key
 
 BYTES = 32
 Standing = Literal["coming", "current", "previous", "leaked"]
@@ -91,20 +89,6 @@ class Peppers(msgspec.Struct, frozen=True):
     def without(self, identities: frozenset[str]) -> Peppers:
         """Without those of these ids that are over."""
         return Peppers(tuple(one for one in self.all if not one.over or one.id not in identities))
-
-
-def is_living(key: Key, now: float) -> bool:
-    """Whether a key works, or may work again."""
-    return key.state(now) not in ("revoked", "expired")
-
-
-def living_by_pepper(keys: Iterable[Key], now: float) -> dict[str, list[Key]]:
-    """The keys that work or may work again, by the id of the pepper that they were made with."""
-    found: dict[str, list[Key]] = {}
-    for key in keys:
-        if is_living(key, now):
-            found.setdefault(key.pepper, []).append(key)
-    return found
 
 
 def parse_peppers(content: bytes) -> Peppers:

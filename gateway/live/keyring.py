@@ -15,7 +15,8 @@ from gateway.errors import GatewayError
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
-from gateway.keys.pepper import Peppers, is_living
+from gateway.keys.lifecycle import is_living
+from gateway.keys.pepper import Peppers
 from gateway.keys.policy import (
     Allowed,
     Denied,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gateway.clock import Clock
 from gateway.keys.key import Key
-from gateway.keys.pepper import living_by_pepper
+from gateway.keys.lifecycle import living_by_pepper
 from gateway.live.keyring import Changes, Keyring
 
 
