@@ -16,8 +16,8 @@ from gateway.clock import format_rfc3339
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
 from gateway.keys.role import Role
-from gateway.keys.use import REQUESTED
 
+REQUESTED = "requested"
 # An event ends at 256 KiB; each key has a record of its own beside it.
 _MOST_NAMED = 1_000
 

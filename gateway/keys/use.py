@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.keys.change import REQUESTED
 from gateway.keys.key import Key
 
-REQUESTED = "requested"
 OPENED = "stream.opened"
 CLOSED = "stream.closed"
 PULLED = "events.pulled"

@@ -18,11 +18,10 @@ from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.own import ACCESS, KEYS, own_event
 from gateway.keys import lifecycle
-from gateway.keys.change import Change, key_urn, moment
+from gateway.keys.change import REQUESTED, Change, key_urn, moment
 from gateway.keys.ending import Notice, notices, replaced
 from gateway.keys.habits import Command
 from gateway.keys.key import Key
-from gateway.keys.use import REQUESTED
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes
 from gateway.live.record import Appender
