@@ -17,8 +17,9 @@ import msgspec
 from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, TooMuch, check_depth, decode_event
-from gateway.ingest.own import own_event, without_keys
+from gateway.ingest.own import own_event
 from gateway.match.scope import REJECTED, REJECTED_ITEM, RESERVED
+from gateway.sanitize import without_keys
 
 # So much of a rejected record is kept, as JSON text of an event.
 MOST_KEPT_BYTES = 64 * 1024

@@ -6,7 +6,6 @@ text is cut, made printable, and robbed of anything that may be a key.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,15 +17,13 @@ from gateway.event import Actor, Draft, Members, Request, Source, Target
 from gateway.ingest.decode import draft_of
 from gateway.keys.token import is_key_id
 from gateway.match.scope import RESERVED
+from gateway.sanitize import clean
 
 ACCESS = f"{RESERVED}.access"
 KEYS = f"{RESERVED}.keys"
 ANOMALY = f"{RESERVED}.anomaly"
 MOST_TARGETS = 32
-_SHORT = 256
 _LONG = 1024
-_SECRET = re.compile(r"al(pk|pt)_[0-9A-Za-z_.-]+")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -78,18 +75,6 @@ def own_event(
     if data:
         members.data = msgspec.Raw(_ENCODE(data))
     return draft_of(members)
-
-
-def clean(text: str, limit: int = _SHORT) -> str:
-    """A text of somebody else's: printable, short, and without keys and tickets."""
-    if not text.isprintable():
-        text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return without_keys(text)[:limit]
-
-
-def without_keys(text: str) -> str:
-    """A text without anything that may be a key or a ticket."""
-    return _SECRET.sub(r"al\1_***", text) if "alp" in text else text
 
 
 def _actor(by: str, name: str) -> Actor:

@@ -16,11 +16,11 @@ import msgspec
 
 from gateway.clock import parse_duration
 from gateway.errors import Conflict, InvalidRequest
-from gateway.ingest.own import clean
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
 from gateway.keys.pepper import pepper_id
 from gateway.keys.token import digest, new_token
+from gateway.sanitize import clean
 
 Changing = Callable[[Key], Key]
 

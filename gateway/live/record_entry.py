@@ -8,9 +8,10 @@ import msgspec
 
 from gateway.cursor import format_cursor
 from gateway.event import Draft
-from gateway.ingest.own import ACCESS, MOST_TARGETS, clean, own_event
+from gateway.ingest.own import ACCESS, MOST_TARGETS, own_event
 from gateway.keys.change import key_urn, moment
 from gateway.keys.use import INGESTED, OPENED, Use
+from gateway.sanitize import clean
 
 _SEVERITY = {"success": 1, "failure": 2, "denied": 3}
 # So many different values of one detail fit into one event, which ends at 256 KiB.

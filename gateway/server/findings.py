@@ -8,11 +8,11 @@ import orjson
 from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
-from gateway.ingest.own import clean
 from gateway.keys.change import key_urn
 from gateway.keys.key import Key
 from gateway.keys.lifecycle import check_reason
 from gateway.keys.own_record import finding_seen
+from gateway.sanitize import clean
 from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context

@@ -19,13 +19,13 @@ from aiohttp.typedefs import Middleware
 
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
-from gateway.ingest.own import clean
 from gateway.keys.policy import View
 from gateway.keys.reach import categories_out_of_reach, probes
 from gateway.keys.selection import EVERYTHING, nothing_selected, selected_by
 from gateway.keys.use import DENIED, FAILED, OPENED, Use
 from gateway.live.record import AccessRecord
 from gateway.live.record_entry import MOST_PARAMETERS
+from gateway.sanitize import clean
 from gateway.server.address import client_address
 from gateway.server.problem import REQUEST_ID, Handler, refuse_key_in_url
 from gateway.shared.ports import Usage

@@ -1,0 +1,21 @@
+"""Text of clients that is fit to be kept: short, printable, and without keys and tickets."""
+
+from __future__ import annotations
+
+import re
+
+_SHORT = 256
+_SECRET = re.compile(r"al(pk|pt)_[0-9A-Za-z_.-]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def clean(text: str, limit: int = _SHORT) -> str:
+    """A text of somebody else's: printable, short, and without keys and tickets."""
+    if not text.isprintable():
+        text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return without_keys(text)[:limit]
+
+
+def without_keys(text: str) -> str:
+    """A text without anything that may be a key or a ticket."""
+    return _SECRET.sub(r"al\1_***", text) if "alp" in text else text
