@@ -11,6 +11,7 @@ from gateway.shared.accounts import Account, Accounts
 from gateway.shared.delivery import Buckets
 from gateway.shared.limits import Concurrency, Decision, Limit
 from gateway.shared.meter import Batch, Ledger, Meter
+from gateway.shared.place import Place
 from gateway.shared.ports import Health, Lease, Shared
 from gateway.shared.windows import TIERS, ZERO, Counts, Tier
 from gateway.tasks import PLAIN, Tasks
@@ -67,20 +68,6 @@ class MemoryLeases:
             self._held[identity] = left
         else:
             del self._held[identity]
-
-
-class Place:
-    """One place of a limit. Implements `gateway.shared.ports.Lease`."""
-
-    __slots__ = ("_give_back",)
-
-    def __init__(self, give_back: Callable[[], None]) -> None:
-        self._give_back: Callable[[], None] | None = give_back
-
-    def release(self) -> None:
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
 
 
 class MemoryLedger:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.shared.limits import Concurrency, Decision
-from gateway.shared.memory import Place
+from gateway.shared.place import Place
 from gateway.shared.ports import Lease
 from gateway.shared.redis_link import Link, Rounds
 from gateway.shared.redis_scripts import LEASE, Call
