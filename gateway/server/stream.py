@@ -26,7 +26,7 @@ from gateway.live.choosing import Choosing
 from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
-from gateway.server import tickets
+from gateway.server import stream_access
 from gateway.server.accept import best_kind
 from gateway.server.answer import ALWAYS
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
@@ -55,7 +55,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/stream`."""
     if "upgrade" in _tokens(request, "Connection") and "websocket" in _tokens(request, "Upgrade"):
         return await _websocket(request)
-    access = await tickets.access(request)
+    access = await stream_access.access(request)
     return await _http(request, access)
 
 
@@ -65,10 +65,10 @@ async def stream_post(request: web.Request) -> web.StreamResponse:
     body = await json_body(request)
     if request.query:
         raise InvalidRequest("send the parameters in the body or in the URL, not in both")
-    return await _http(request, tickets.Access(key, view, pairs_of_body(body)))
+    return await _http(request, stream_access.Access(key, view, pairs_of_body(body)))
 
 
-async def _http(request: web.Request, access: tickets.Access) -> web.StreamResponse:
+async def _http(request: web.Request, access: stream_access.Access) -> web.StreamResponse:
     context = request.app[CONTEXT]
     query = parse_stream(access.pairs, _last_event_id(request), context.clock.now())
     wire = _http_wire(request)
@@ -82,7 +82,7 @@ async def _http(request: web.Request, access: tickets.Access) -> web.StreamRespo
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
     check_origin(request)
-    access = await tickets.access(request)
+    access = await stream_access.access(request)
     accept = _accept_key(request)
     wire = _websocket_wire(request)
     query = parse_stream(access.pairs, None, request.app[CONTEXT].clock.now())
@@ -93,7 +93,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
 
 
 async def _begin(
-    context: Context, query: Query, floors: tuple[int, ...], access: tickets.Access
+    context: Context, query: Query, floors: tuple[int, ...], access: stream_access.Access
 ) -> Begin:
     if not context.ready:
         raise Unavailable("the gateway is stopping; connect again", code="stopping", retry_after=2)
@@ -104,12 +104,12 @@ async def _begin(
             retry_after=5,
         )
     begin = await find_begin(context.log, query, floors)
-    return tickets.not_before(begin, access, context.log.epoch)
+    return stream_access.not_before(begin, access, context.log.epoch)
 
 
 async def _open(
     request: web.Request,
-    access: tickets.Access,
+    access: stream_access.Access,
     query: Query,
     wire: Wire,
     headers: list[str],
@@ -124,7 +124,7 @@ async def _open(
     if access.cookie is not None:
         left = await _left_of(context, query, question, access.cookie, access.key.id, begin.offset)
         if left is None:
-            return tickets.complete(request, access.cookie)
+            return stream_access.complete(request, access.cookie)
         query = left
     place = await context.limits.open_stream(request, access.key)
     with ExitStack() as unless_opened:
@@ -134,7 +134,7 @@ async def _open(
         if access.ticket is None:
             await _take(request, access, query, interest, begin, headers, place)
         else:
-            async with tickets.spent(request, access.ticket):
+            async with stream_access.spent(request, access.ticket):
                 await _take(request, access, query, interest, begin, headers, place)
         unless_opened.pop_all()
     return TakenOver()
@@ -169,7 +169,7 @@ async def _left_of(
 
 async def _take(
     request: web.Request,
-    access: tickets.Access,
+    access: stream_access.Access,
     query: Query,
     interest: Interest,
     begin: Begin,
@@ -198,7 +198,7 @@ async def _take(
     standing = request[STANDING].headers() if STANDING in request else {}
     shown = [f"{name}: {value}" for name, value in standing.items()]
     last = "" if until is None else format_cursor(context.log.epoch, until)
-    cookies = tickets.cookie_headers(request, access, cursor, last)
+    cookies = stream_access.cookie_headers(request, access, cursor, last)
     shown += [f"{name}: {value}" for name, value in cookies]
     headers = [*headers, *shown, f"Audit-Cursor: {cursor}"]
     head = _head(status, headers, context.clock.now())

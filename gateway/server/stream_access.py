@@ -1,0 +1,226 @@
+"""Access to one stream: what a key opens, or a ticket that was made with one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from aiohttp import web
+
+from gateway.cursor import parse_cursor
+from gateway.errors import Forbidden, InvalidRequest, Unauthorized
+from gateway.keys.key import Key
+from gateway.keys.policy import View
+from gateway.keys.ticket import (
+    COOKIE_NAME,
+    COOKIE_SECONDS,
+    KIND,
+    StreamCookie,
+    Ticket,
+    Use,
+    new_cookie,
+    read_cookie,
+    read_ticket,
+    sign_cookie,
+    stale_cookies,
+    stream_cookies,
+)
+from gateway.server.address import is_secure
+from gateway.server.auth import offered_ticket
+from gateway.server.context import CONTEXT, Context
+from gateway.server.origin import check_origin, parse_origin
+from gateway.server.position import Begin
+from gateway.server.query import RESUME, Pairs
+
+# RFC 6265bis, section 4.1.3.1: over TLS a browser takes such a cookie from nobody else.
+_SECURE = "__Secure-"
+
+
+class Access(msgspec.Struct, frozen=True):
+    """A stream that may be opened: with whose key, what it sees, and the parameters.
+
+    `ticket` is the one that is used with it; `sets_cookie` says whether the answer has to set its
+    cookie. `cookie` is that of a stream that goes on.
+    """
+
+    key: Key
+    view: View
+    pairs: list[tuple[str, str]]
+    ticket: Ticket | None = None
+    sets_cookie: bool = False
+    cookie: StreamCookie | None = None
+
+
+async def access(request: web.Request) -> Access:
+    """What the credentials of a stream request open: a key's, or a ticket's own stream.
+
+    The store is asked last, and once for each ticket: of those that are replayed it hears nothing.
+    """
+    context = request.app[CONTEXT]
+    authenticator = context.authenticator
+    await authenticator.arrive(request, "stream")
+    if len(request.query.getall("ticket", [])) > 1:
+        raise InvalidRequest("ticket: given several times; send one", parameter="ticket")
+    text = request.query.get("ticket") or offered_ticket(request)
+    if text is None:
+        key, view = await authenticator.authorize(request, "stream")
+        return Access(key, view, list(request.query.items()))
+    now = context.clock.now()
+    # For a browser that reconnects the ticket is over: its claims count then, not its time.
+    ticket = _read(text, context)
+    cookie = None if ticket is None else _cookie_of(ticket, request, now)
+    # Before it counts as used: another page must not spend it.
+    _check_origin(request, ticket)
+    resumed = _resume(request.query.items())
+    if ticket is None:
+        await authenticator.refuse_ticket(request)
+    if cookie is not None:
+        key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
+        return Access(key, view, [*ticket.parameters, *resumed], cookie=cookie)
+    if now >= ticket.expires_at:
+        await authenticator.refuse_ticket(request)
+    if any(value for _, value in resumed) or request.headers.get("Last-Event-ID"):
+        raise InvalidRequest(
+            "a ticket begins where it was made to begin: send no position beside it, or ask for a "
+            "ticket with `after`",
+            parameter="last_event_id",
+        )
+    key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
+    if ticket in context.used_tickets:
+        await authenticator.refuse_ticket(request)
+    return Access(key, view, list(ticket.parameters), ticket, "ticket" in request.query)
+
+
+@asynccontextmanager
+async def spent(request: web.Request, ticket: Ticket) -> AsyncIterator[None]:
+    """Use the ticket of a stream, for as long as the body does not raise.
+
+    Raises `Unauthorized` if somebody else has used it, in this process or in any other.
+    """
+    context = request.app[CONTEXT]
+    use = Use(ticket)
+    if not context.used_tickets.add(ticket, context.clock.now()):
+        await context.authenticator.refuse_ticket(request)
+    try:
+        await context.key_store.update_notes(KIND, {use.name: use})
+    except BaseException:
+        context.used_tickets.remove(ticket)
+        raise
+    if not use.first:
+        await context.authenticator.refuse_ticket(request)
+    try:
+        yield
+    except BaseException:
+        context.used_tickets.remove(ticket)
+        await context.key_store.update_notes(KIND, {use.name: use.undo})
+        raise
+
+
+def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie | None:
+    """The cookie that came of this very ticket, for a browser that reconnects."""
+    cookies = _cookies(request)
+    for name in _cookie_names(ticket.id):
+        value = cookies.get(name, "")
+        for pepper in request.app[CONTEXT].keyring.peppers.for_tickets():
+            if (cookie := read_cookie(value, ticket.id, pepper, now)) is not None:
+                return cookie
+    return None
+
+
+def _read(text: str, context: Context) -> Ticket | None:
+    """A ticket of ours that may be over, whichever of the peppers it is signed with."""
+    for pepper in context.keyring.peppers.for_tickets():
+        ticket = read_ticket(text, pepper, 0.0)
+        if ticket is not None:
+            return ticket
+    return None
+
+
+def _check_origin(request: web.Request, ticket: Ticket | None) -> None:
+    check_origin(request)
+    if ticket is None or ticket.origin is None:
+        return
+    origin = request.headers.get("Origin")
+    # Browsers leave it out where a page asks its own origin, but never with a WebSocket.
+    same = origin is not None and parse_origin(origin) == parse_origin(ticket.origin)
+    if not same and (origin is not None or "Upgrade" in request.headers):
+        raise Forbidden("the ticket was made for another origin", code="origin_not_allowed")
+
+
+def _resume(pairs: Pairs) -> list[tuple[str, str]]:
+    """Of the URL only the position counts beside a ticket."""
+    kept = []
+    for name, value in pairs:
+        if name in RESUME:
+            kept.append((name, value))
+        elif name != "ticket":
+            raise InvalidRequest(
+                f"{name[:64]!r} beside a ticket: the parameters are those it was made with",
+                code="unknown_parameter",
+                parameter=name[:64],
+            )
+    return kept
+
+
+def not_before(begin: Begin, access: Access, epoch: str) -> Begin:
+    """Where a stream begins, or where the stream that goes on in it began, if that is later."""
+    if access.cookie is None:
+        return begin
+    began_in, offset = parse_cursor(access.cookie.begin)
+    if began_in != epoch:
+        raise Unauthorized(
+            "the log is another one than the ticket was made for; ask for a new ticket",
+            code="invalid_ticket",
+        )
+    return msgspec.structs.replace(begin, offset=max(begin.offset, offset))
+
+
+def cookie_headers(
+    request: web.Request, access: Access, begin: str, until: str
+) -> list[tuple[str, str]]:
+    """The `Set-Cookie` headers of a stream that was opened with a ticket; it begins and ends there.
+
+    A browser keeps a few of them: the oldest make room for the new one.
+    """
+    if access.ticket is None or not access.sets_cookie:
+        return []
+    context = request.app[CONTEXT]
+    secure = is_secure(request)
+    cookie = new_cookie(access.ticket, begin, until, context.clock.now())
+    value = sign_cookie(cookie, context.keyring.peppers.current.secret)
+    over_tls, plain = _cookie_names(cookie.ticket_id)
+    name = over_tls if secure else plain
+    cookies = [_set_cookie(name, value, COOKIE_SECONDS, secure)]
+    cookies += [forget_cookie(request, stale) for stale in stale_cookies(_cookies(request))]
+    return [("Set-Cookie", one) for one in cookies]
+
+
+def complete(request: web.Request, cookie: StreamCookie) -> web.Response:
+    """The answer to a browser that comes back to a stream that is over: 204 tells it not to come
+    again (WHATWG HTML, section 9.2.3)."""
+    response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+    cookies = _cookies(request)
+    for name in _cookie_names(cookie.ticket_id):
+        if name in cookies:
+            response.headers.add("Set-Cookie", forget_cookie(request, name))
+    return response
+
+
+def _cookies(request: web.Request) -> dict[str, str]:
+    return stream_cookies(request.headers.getall("Cookie", ()))
+
+
+def _cookie_names(ticket_id: str) -> tuple[str, str]:
+    """What the cookie of a ticket is called over TLS, and without."""
+    return f"{_SECURE}{COOKIE_NAME}{ticket_id}", f"{COOKIE_NAME}{ticket_id}"
+
+
+def forget_cookie(request: web.Request, name: str) -> str:
+    """The `Set-Cookie` value that removes a cookie."""
+    return _set_cookie(name, "", 0, is_secure(request))
+
+
+def _set_cookie(name: str, value: str, seconds: int, secure: bool) -> str:
+    attributes = f"Path=/v1/stream; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+    return f"{name}={value}; {attributes}{'; Secure' if secure else ''}"
