@@ -27,7 +27,6 @@ from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
 from gateway.live.pepper_watch import PepperWatch
-from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.replay import Replays
 from gateway.live.retention import Retention
@@ -35,6 +34,7 @@ from gateway.live.tail import Tail
 from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
 from gateway.live.work import LoopWork, Slot
+from gateway.notifier import Pulse
 from gateway.runtime.background import Background
 from gateway.runtime.compute_process import ComputeProcess
 from gateway.runtime.drain import drain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.live.pulse import Pulse
+from gateway.notifier import Pulse
 
 
 class Gate(Protocol):

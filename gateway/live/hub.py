@@ -23,10 +23,10 @@ from gateway.live.groups import Groups
 from gateway.live.lifetimes import Lifetimes
 from gateway.live.matching import Matches, Matching
 from gateway.live.pace import Pace
-from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.live.totals import Totals as Totals
 from gateway.live.work import LoopWork
+from gateway.notifier import Pulse
 from gateway.shared.ports import Usage
 
 # What one shard may be owed, in batches, before the tail waits: the store is the queue, not this

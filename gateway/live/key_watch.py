@@ -40,9 +40,9 @@ from gateway.keys.policy import (
 from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes, Keyring
-from gateway.live.pulse import Pulse
 from gateway.live.subscription import Subscription
 from gateway.live.work import Stretch
+from gateway.notifier import Pulse
 from gateway.store.ports import Log
 
 # Nothing is delivered on a look that is older.

@@ -16,10 +16,10 @@ from gateway.live.gate import Gate, OpenGate
 from gateway.live.hub import Hub
 from gateway.live.pace import Pace
 from gateway.live.pacing import Pacing
-from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.live.work import LoopWork
 from gateway.match.expression import FilterCost
+from gateway.notifier import Pulse
 from gateway.store.ports import Log, Overtaken
 from gateway.tasks import PLAIN, Tasks
 

@@ -13,8 +13,8 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.live.gate import Gate, OpenGate
 from gateway.live.hub import Hub
-from gateway.live.pulse import Pulse
 from gateway.live.subscription import State
+from gateway.notifier import Pulse
 from gateway.store.ports import Log, Overtaken, Page
 
 _LOOK_ANYWAY_SECONDS = 1.0

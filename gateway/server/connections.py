@@ -19,8 +19,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavailable
-from gateway.live.pulse import Pulse
 from gateway.network import Network, parse_address
+from gateway.notifier import Pulse
 from gateway.server.address import client_address
 from gateway.server.problem import Handler
 from gateway.server.turns import Turns

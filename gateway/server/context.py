@@ -15,10 +15,10 @@ from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pepper_watch import PepperWatch
-from gateway.live.pulse import Pulse
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
 from gateway.live.work import LoopWork
+from gateway.notifier import Pulse
 from gateway.server.auth import Authenticator
 from gateway.server.connections import Connections
 from gateway.server.decoding import Decoder

@@ -28,12 +28,12 @@ from gateway.keys.policy import View
 from gateway.live import hub as hub_module
 from gateway.live import matching
 from gateway.live.interest import Interest, Question
-from gateway.live.pulse import Pulse
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
 from gateway.live.work import LoopWork
 from gateway.match.expression import compile_filter
 from gateway.match.scope import Scope
+from gateway.notifier import Pulse
 
 KEYS = ("key", "other")
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "25"))

@@ -27,12 +27,12 @@ from gateway.live import hub as hub_module
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
-from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
 from gateway.live.work import LoopWork
 from gateway.match.scope import Scope
+from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Appended, Lines, Narrowing, Page
 

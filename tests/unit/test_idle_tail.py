@@ -9,8 +9,8 @@ import pytest
 from test_stale_keys import World, world
 
 from gateway.encode.wire import RESTART
-from gateway.live.pulse import Pulse
 from gateway.live.tail import Tail
+from gateway.notifier import Pulse
 
 __all__ = ["world"]
 

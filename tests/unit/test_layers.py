@@ -17,6 +17,7 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.notifier", 3),
     ("gateway.sanitize", 0),
     ("gateway.stores", 5),
     ("gateway.worker", 5),

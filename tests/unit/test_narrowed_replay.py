@@ -13,11 +13,11 @@ from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
-from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import Subscription
 from gateway.live.work import LoopWork
 from gateway.match.scope import Scope
+from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Lines, Page
 

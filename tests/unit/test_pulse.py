@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.live.pulse import _AT_ONCE, Pulse
+from gateway.notifier import _AT_ONCE, Pulse
 
 COUNT = 10 * _AT_ONCE
 

@@ -23,11 +23,11 @@ from gateway.live.interest import Interest, Question
 from gateway.live.key_watch import PATIENCE_SECONDS, KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
-from gateway.live.pulse import Pulse
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
 from gateway.live.work import LoopWork
+from gateway.notifier import Pulse
 from gateway.runtime.background import Background
 from gateway.store.memory_log import MemoryLog
 from gateway.store.sqlite_keys import SqliteKeys
