@@ -1,7 +1,7 @@
 """What one party may ask of the event loop: the numbers, in one place.
 
 Filters are counted in steps of about 0.1 us of processor time each, as
-`gateway.match.cel_values` charges them.
+`gateway.filters.cel.values` charges them.
 """
 
 from __future__ import annotations

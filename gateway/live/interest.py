@@ -10,8 +10,8 @@ import msgspec
 
 from gateway.encode.wire import Wire
 from gateway.event import Event
+from gateway.filters.cel.values import BUDGET
 from gateway.keys.policy import Lens, Limits, View
-from gateway.match.cel_values import BUDGET
 from gateway.match.expression import Filter, FilterCost
 from gateway.match.index import Binding
 from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of, remembered

@@ -79,11 +79,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from gateway.match.cel_checker import check
-from gateway.match.cel_compiler import compile_tree
-from gateway.match.cel_parser import parse
-from gateway.match.cel_shapes import Test
-from gateway.match.cel_tree import (
+from gateway.filters.cel.checker import check
+from gateway.filters.cel.compiler import compile_tree
+from gateway.filters.cel.parser import parse
+from gateway.filters.cel.shapes import Test
+from gateway.filters.cel.tree import (
     Binary,
     Choice,
     Constant,
@@ -95,7 +95,7 @@ from gateway.match.cel_tree import (
     Select,
     canonical_text,
 )
-from gateway.match.cel_values import BUDGET, BudgetExceeded, Frame
+from gateway.filters.cel.values import BUDGET, BudgetExceeded, Frame
 
 
 @dataclass(slots=True)

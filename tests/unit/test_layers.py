@@ -17,6 +17,8 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.filters.cel", 1),
+    ("gateway.filters", 1),
     ("gateway.notifier", 3),
     ("gateway.sanitize", 0),
     ("gateway.stores", 5),

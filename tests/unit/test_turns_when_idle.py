@@ -13,11 +13,11 @@ import pytest
 
 from gateway.budgets import FilterBudget, WorkBudget
 from gateway.event import Event
+from gateway.filters.cel.values import BUDGET
 from gateway.keys.policy import View
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Question
 from gateway.live.work import LoopWork, Slot
-from gateway.match.cel_values import BUDGET
 from gateway.match.expression import FilterCost, Undecided, compile_filter
 from gateway.match.scope import Scope
 

@@ -13,8 +13,8 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from gateway.errors import InvalidFilter
-from gateway.match.cel_parser import QUANTIFIERS
-from gateway.match.cel_tree import (
+from gateway.filters.cel.parser import QUANTIFIERS
+from gateway.filters.cel.tree import (
     Binary,
     Call,
     Choice,
@@ -31,7 +31,7 @@ from gateway.match.cel_tree import (
     canonical_text,
     first_column,
 )
-from gateway.match.cel_types import (
+from gateway.filters.cel.types import (
     ARITHMETIC,
     BOOL,
     DOUBLE,

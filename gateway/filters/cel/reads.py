@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.match.cel_values import ERROR, Frame, charge
+from gateway.filters.cel.values import ERROR, Frame, charge
 
 Event = Mapping[str, Any]
 Read = Callable[[Event, Frame], Any]

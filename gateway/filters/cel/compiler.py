@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from gateway.errors import InvalidFilter
-from gateway.match import cel_reads as reads
-from gateway.match import cel_shapes as shapes
-from gateway.match.cel_functions import (
+from gateway.filters.cel import reads as reads
+from gateway.filters.cel import shapes as shapes
+from gateway.filters.cel.functions import (
     BINARY,
     CONVERSIONS,
     MAX_PROGRAM,
@@ -22,9 +22,9 @@ from gateway.match.cel_functions import (
     Search,
     compile_pattern,
 )
-from gateway.match.cel_reads import Read
-from gateway.match.cel_shapes import Test
-from gateway.match.cel_tree import (
+from gateway.filters.cel.reads import Read
+from gateway.filters.cel.shapes import Test
+from gateway.filters.cel.tree import (
     Binary,
     Call,
     Choice,
@@ -43,8 +43,8 @@ from gateway.match.cel_tree import (
     first_column,
     walk,
 )
-from gateway.match.cel_types import EVENT
-from gateway.match.cel_values import (
+from gateway.filters.cel.types import EVENT
+from gateway.filters.cel.values import (
     BUDGET,
     ERROR,
     NUMBERS,

@@ -15,7 +15,7 @@ import re2
 
 from gateway.clock import format_rfc3339, parse_rfc3339
 from gateway.errors import InvalidFilter
-from gateway.match.cel_values import (
+from gateway.filters.cel.values import (
     ERROR,
     MAX_INT,
     MAX_UINT,

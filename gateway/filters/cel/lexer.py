@@ -7,8 +7,8 @@ import re
 from typing import NamedTuple
 
 from gateway.errors import InvalidFilter
-from gateway.match.cel_tree import Scalar
-from gateway.match.cel_values import MAX_UINT, Uint
+from gateway.filters.cel.tree import Scalar
+from gateway.filters.cel.values import MAX_UINT, Uint
 
 MAX_SOURCE = 4096
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.match.cel_values import Uint
+from gateway.filters.cel.values import Uint
 
 Scalar: TypeAlias = str | int | float | bool | None
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from gateway.errors import InvalidFilter
-from gateway.match.cel_lexer import Token, tokens
-from gateway.match.cel_tree import (
+from gateway.filters.cel.lexer import Token, tokens
+from gateway.filters.cel.tree import (
     Binary,
     Call,
     Choice,
@@ -26,7 +26,7 @@ from gateway.match.cel_tree import (
     Unary,
     walk,
 )
-from gateway.match.cel_values import MAX_INT, MIN_INT
+from gateway.filters.cel.values import MAX_INT, MIN_INT
 
 MAX_DEPTH = 32
 MAX_NODES = 256

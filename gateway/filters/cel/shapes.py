@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from gateway.match.cel_functions import Search
-from gateway.match.cel_reads import Event, Read
-from gateway.match.cel_tree import Scalar
-from gateway.match.cel_values import ERROR, NUMBERS, ORDERINGS, Frame, charge
+from gateway.filters.cel.functions import Search
+from gateway.filters.cel.reads import Event, Read
+from gateway.filters.cel.tree import Scalar
+from gateway.filters.cel.values import ERROR, NUMBERS, ORDERINGS, Frame, charge
 
 Test = Callable[[Event, Frame], bool]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.match.cel_tree import Scalar
-from gateway.match.cel_values import Uint
+from gateway.filters.cel.tree import Scalar
+from gateway.filters.cel.values import Uint
 
 
 @dataclass(frozen=True, slots=True)

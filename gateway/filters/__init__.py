@@ -1,0 +1,1 @@
+"""What a subscriber asks for: patterns, scopes, filter expressions, the index."""

@@ -1,0 +1,1 @@
+"""The expression language of filters: CEL, restricted to one event."""
