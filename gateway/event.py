@@ -17,7 +17,7 @@ MAX_EVENT_BYTES = 256 * 1024
 MAX_DEPTH = 64
 DEFAULT_TENANT = "default"
 
-# What members are made of; patterns over them are held to the same (`gateway.match.alphabet`).
+# What members are made of; patterns over them are held to the same (`gateway.filters.alphabet`).
 TENANT_CHARACTERS = "[a-z0-9._-]"
 CATEGORY_CHARACTERS = "[a-z0-9_-]"
 ACTION_CHARACTERS = "[A-Za-z0-9_:/-]"

@@ -26,8 +26,8 @@ from gateway.event import (
     Draft,
     Members,
 )
+from gateway.filters.scope import RESERVED, is_reserved
 from gateway.ingest.content import canonical, canonical_of, content_digest, record_digest
-from gateway.match.scope import RESERVED, is_reserved
 
 MAX_REPORTED = 1000
 _DECODER = msgspec.json.Decoder(Members)

@@ -14,9 +14,9 @@ from msgspec import UNSET
 
 from gateway.clock import format_rfc3339
 from gateway.event import Actor, Draft, Members, Request, Source, Target
+from gateway.filters.scope import RESERVED
 from gateway.ingest.decode import draft_of
 from gateway.keys.token import is_key_id
-from gateway.match.scope import RESERVED
 from gateway.sanitize import clean
 
 ACCESS = f"{RESERVED}.access"

@@ -10,9 +10,9 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.event import Event
+from gateway.filters.expression import Filter, compile_filter
+from gateway.filters.scope import Scope
 from gateway.keys.covers import have_in_common
-from gateway.match.expression import Filter, compile_filter
-from gateway.match.scope import Scope
 
 _SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
 _MEMBERS = {"actor": "actor.id", "resource": "targets.urn"}

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from gateway.clock import format_rfc3339
+from gateway.filters.pattern import ANY
+from gateway.filters.scope import REJECTED, RESERVED, Described, Scope, is_reserved
 from gateway.keys.grant import Grant, When
 from gateway.keys.key import Key
 from gateway.keys.mask import Masks
@@ -27,8 +29,6 @@ from gateway.keys.policy import (
     decide_grants,
     decide_state,
 )
-from gateway.match.pattern import ANY
-from gateway.match.scope import REJECTED, RESERVED, Described, Scope, is_reserved
 
 GRANTED = "granted"
 EVENT_NOT_GRANTED = "event_not_granted"

@@ -16,13 +16,13 @@ import orjson
 
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
+from gateway.filters.scope import Scope
 from gateway.json_members import refuse_repeated
 from gateway.keys.grant_check import ACTIONS as ACTIONS
 from gateway.keys.grant_check import Problem, problems
 from gateway.keys.mask import Masks
 from gateway.keys.token import HOLDS_KEY, holds_token
 from gateway.keys.zones import zone_of
-from gateway.match.scope import Scope
 from gateway.network import is_within
 
 # What these allow or deny is not about events: the scopes and fields of grants mean nothing there.

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from gateway.event import Event
+from gateway.filters.scope import Test
 from gateway.keys.asked import EVERYTHING, Asked
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING, PastUse
 from gateway.keys.reader import Reader
-from gateway.match.scope import Test
 
 # Beyond that, whoever asks for ever different things is taken to have asked for everything.
 _MOST_ASKED = 16

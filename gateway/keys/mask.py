@@ -22,7 +22,7 @@ import msgspec
 from gateway.cursor import JSON_PREFIX
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.match.scope import is_reserved
+from gateway.filters.scope import is_reserved
 
 MASK = msgspec.Raw(b'"***"')
 _NOTHING = msgspec.Raw(b"{}")

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.filters.scope import RESERVED, Scope, Test
 from gateway.keys.change import key_urn
 from gateway.keys.finding import Finding
 from gateway.keys.grant import Grant
 from gateway.keys.mask import Masks, copies_of, masked_data
 from gateway.keys.past_use import READING
-from gateway.match.scope import RESERVED, Scope, Test
 
 _ALL = Masks(drop=("actor", "source", "targets"))
 # No record of a use is more severe.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.filters.overlap import category_in_reach, one_overlaps
+from gateway.filters.pattern import ANY
+from gateway.filters.scope import SEPARATORS, Scope
 from gateway.keys.asked import Asked
 from gateway.keys.covers import scope_covers
 from gateway.keys.policy import View
-from gateway.match.overlap import category_in_reach, one_overlaps
-from gateway.match.pattern import ANY
-from gateway.match.scope import SEPARATORS, Scope
 
 
 def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from gateway.filters.overlap import category_in_reach
+from gateway.filters.pattern import ANY
+from gateway.filters.scope import RESERVED
 from gateway.keys.grant import Grant, When
 from gateway.keys.mask import Masks
 from gateway.keys.past_use import READING
-from gateway.match.overlap import category_in_reach
-from gateway.match.pattern import ANY
-from gateway.match.scope import RESERVED
 
 _VERBS = {"stream": "stream", "pull": "pull", "ingest": "send"}
 _DUTIES = {

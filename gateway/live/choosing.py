@@ -8,10 +8,10 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from gateway.event import Event
+from gateway.filters.expression import FilterCost, Undecided
 from gateway.keys.policy import Lens
 from gateway.live.interest import Question
 from gateway.live.work import LoopWork
-from gateway.match.expression import FilterCost, Undecided
 
 # Of costly evaluations, a slice is over after some; what goes to another process is copied.
 _APART_EVENTS = 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.budgets import FilterBudget
-from gateway.match.expression import FilterCost
+from gateway.filters.expression import FilterCost
 
 _NOTHING = FilterCost()
 

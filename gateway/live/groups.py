@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import msgspec
 
+from gateway.filters.index import Index
 from gateway.live.group import Group, Sight
 from gateway.live.interest import Interest, Question
-from gateway.match.index import Index
 
 
 class Groups:

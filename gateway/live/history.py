@@ -6,11 +6,11 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.event import Event
+from gateway.filters.scope import RESERVED, Scope
 from gateway.keys.change import key_urn
 from gateway.keys.mask import Masks
 from gateway.keys.policy import Worn, seen_through
 from gateway.live.work import Slices
-from gateway.match.scope import RESERVED, Scope
 from gateway.store.ports import Log, Narrowing
 
 _READ_EVENTS = 1000

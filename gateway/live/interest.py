@@ -11,10 +11,10 @@ import msgspec
 from gateway.encode.wire import Wire
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
+from gateway.filters.expression import Filter, FilterCost
+from gateway.filters.index import Binding
+from gateway.filters.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
 from gateway.keys.policy import Lens, Limits, View
-from gateway.match.expression import Filter, FilterCost
-from gateway.match.index import Binding
-from gateway.match.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
 from gateway.store.ports import Narrowing
 
 # The actor is indexed by its id, which filters know by its path.

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
+from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.own import ACCESS
 from gateway.keys.change import key_urn
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
@@ -27,7 +28,6 @@ from gateway.keys.reader import Reader
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
 from gateway.live.work import Slices
-from gateway.match.scope import RESERVED, Scope
 from gateway.store.ports import Log, Narrowing, Overtaken
 
 _AT_ONCE = 200

@@ -7,11 +7,11 @@ from operator import attrgetter
 from typing import Any
 
 from gateway.event import Event
+from gateway.filters.expression import FilterCost
+from gateway.filters.index import Index
 from gateway.live.group import Group, Looked, Sight
 from gateway.live.subscription import Subscription
 from gateway.live.work import LoopWork
-from gateway.match.expression import FilterCost
-from gateway.match.index import Index
 
 Matches = dict[Group, list[Event]]
 

@@ -9,6 +9,7 @@ from functools import partial
 from gateway.clock import Clock
 from gateway.encode.wire import EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 from gateway.errors import GatewayError
+from gateway.filters.expression import FilterCost
 from gateway.live.chunks import Chunk, Chunks, EventFailed
 from gateway.live.costly import EXCEEDED
 from gateway.live.gap import gap_message
@@ -18,7 +19,6 @@ from gateway.live.pace import Pace
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import State, Subscription
 from gateway.live.work import LoopWork
-from gateway.match.expression import FilterCost
 from gateway.notifier import Pulse
 from gateway.store.ports import Log, Overtaken
 from gateway.tasks import PLAIN, Tasks

@@ -22,7 +22,7 @@ import msgspec
 
 from gateway.budgets import FILTERS, STEPS_PER_SECOND, WORK, FilterBudget, WorkBudget
 from gateway.clock import Clock
-from gateway.match.expression import FilterCost
+from gateway.filters.expression import FilterCost
 
 _MOST_ACCOUNTS = 10_000
 Item = TypeVar("Item")

@@ -7,10 +7,10 @@ from aiohttp import web
 
 from gateway.cursor import format_cursor
 from gateway.event import Event
+from gateway.filters.overlap import category_in_reach
 from gateway.ingest.own import ACCESS, ANOMALY, KEYS
 from gateway.live.floors import find_floors
 from gateway.live.history import beginning, read_history
-from gateway.match.overlap import category_in_reach
 from gateway.server.context import CONTEXT
 from gateway.server.named_key import named_key
 from gateway.server.position import find_begin

@@ -14,9 +14,9 @@ import msgspec
 from gateway.clock import parse_duration, parse_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
+from gateway.filters.expression import Filter, compile_filter
+from gateway.filters.scope import Scope
 from gateway.keys.finding import SIGNALS, STATES
-from gateway.match.expression import Filter, compile_filter
-from gateway.match.scope import Scope
 
 SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
 RESUME = ("last_event_id", "lastEventId")

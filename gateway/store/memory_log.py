@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gateway.clock import Clock, format_rfc3339
 from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
-from gateway.match.scope import Test, all_of, any_of
+from gateway.filters.scope import Test, all_of, any_of
 from gateway.store.identity import KeyedValues, other_id
 from gateway.store.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
 

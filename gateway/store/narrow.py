@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from gateway.match.pattern import ANY, begins_with_wildcard, is_literal, literal_prefix
-from gateway.match.scope import EQUALITY_MEMBERS, RESERVED, SEPARATORS, Scope
+from gateway.filters.pattern import ANY, begins_with_wildcard, is_literal, literal_prefix
+from gateway.filters.scope import EQUALITY_MEMBERS, RESERVED, SEPARATORS, Scope
 from gateway.store.ports import Narrowing
 
 _MOST_VALUES = 64

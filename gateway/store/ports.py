@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
-from gateway.match.scope import Scope
+from gateway.filters.scope import Scope
 
 # The code of the trouble that does not pass: what is there is another log than the one opened.
 REPLACED = "log_replaced"

@@ -17,13 +17,13 @@ import msgspec
 
 from gateway.errors import InvalidSetting
 from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, OUTCOMES, Draft
+from gateway.filters.alphabet import can_be
+from gateway.filters.scope import RESERVED, is_reserved
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.mapping.moments import utc_time
 from gateway.ingest.mapping.native import LONG, SHORT, Unmappable, action, category, text
 from gateway.ingest.marked import fitting, members_of, rejected_event
-from gateway.match.alphabet import can_be
-from gateway.match.scope import RESERVED, is_reserved
 
 _GROUPS = {
     "actor": ("type", "id", "name", "key_id"),

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
-from gateway.match.scope import EVERYTHING, Scope, all_of, any_of
+from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
 from gateway.store.ports import FOUND_EVENTS, Log, Narrowing, Overtaken, Page
 from tests.examples import examples
 

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.errors import FolderLocked, GatewayError, Unavailable
 from gateway.event import Draft
-from gateway.match.scope import EVERYTHING, Scope
+from gateway.filters.scope import EVERYTHING, Scope
 from gateway.store import sqlite_log, sqlite_reader
 from gateway.store.ports import Appended, Narrowing, Overtaken
 from gateway.store.sqlite import open_reader, open_writer, scripts

@@ -24,6 +24,8 @@ from gateway.budgets import FilterBudget
 from gateway.encode.http import NDJSON_PLAIN, Ndjson
 from gateway.encode.wire import GOING_AWAY
 from gateway.event import Draft, Event
+from gateway.filters.expression import compile_filter
+from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live import hub as hub_module
 from gateway.live import matching
@@ -31,8 +33,6 @@ from gateway.live.interest import Interest, Question
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
 from gateway.live.work import LoopWork
-from gateway.match.expression import compile_filter
-from gateway.match.scope import Scope
 from gateway.notifier import Pulse
 
 KEYS = ("key", "other")

@@ -22,6 +22,7 @@ from gateway.encode.http import NDJSON_PLAIN
 from gateway.encode.wire import GOING_AWAY
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
+from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live import hub as hub_module
 from gateway.live.hub import Hub
@@ -31,7 +32,6 @@ from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
 from gateway.live.work import LoopWork
-from gateway.match.scope import Scope
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Appended, Lines, Narrowing, Page

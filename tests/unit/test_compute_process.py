@@ -16,13 +16,13 @@ import pytest
 
 from gateway.errors import InvalidEvents
 from gateway.event import Event
+from gateway.filters.expression import compile_filter
+from gateway.filters.scope import Scope
 from gateway.ingest.decode import Refused
 from gateway.keys.mask import Masks
 from gateway.keys.policy import Limits, View
 from gateway.live.choosing import choose_apart
 from gateway.live.interest import Question
-from gateway.match.expression import compile_filter
-from gateway.match.scope import Scope
 from gateway.runtime import compute_process
 from gateway.runtime.compute_process import ComputeProcess
 from gateway.server.decoding import _decode_events, _decode_leniently

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.event import Event
+from gateway.filters.scope import REJECTED, Scope
 from gateway.keys import covers as comparing
 from gateway.keys.covers import drained, scope_covers
 from gateway.keys.grant import Grant, When, parse_grant, parse_grants
 from gateway.keys.mask import Masks
 from gateway.keys.policy import RAW_ITEM, Allowed, decide_grants
-from gateway.match.scope import REJECTED, Scope
 from tests.examples import examples
 
 MakeEvent = Callable[..., Event]

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.match.expression import compile_filter
+from gateway.filters.expression import compile_filter
 
 EVENT: dict[str, Any] = orjson.loads(
     b"""{

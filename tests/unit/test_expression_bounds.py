@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidFilter
-from gateway.match.expression import compile_filter
+from gateway.filters.expression import compile_filter
 
 
 def refusal(source: str) -> InvalidFilter:

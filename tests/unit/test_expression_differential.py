@@ -15,7 +15,7 @@ from expression_strategies import filters, several_events
 from hypothesis import HealthCheck, given, settings
 
 from gateway.errors import InvalidFilter
-from gateway.match.expression import Filter, compile_filter
+from gateway.filters.expression import Filter, compile_filter
 from tests.examples import examples
 
 _STRINGS = cel.Type.Map(cel.Type.STRING, cel.Type.STRING)

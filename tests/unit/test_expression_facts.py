@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.match.expression import compile_filter
+from gateway.filters.expression import compile_filter
 
 
 def test_filters_that_mean_the_same_text_are_equal() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import InvalidFilter
-from gateway.match.expression import compile_filter
+from gateway.filters.expression import compile_filter
 
 _GUIDE = (Path(__file__).parents[2] / "deploy" / "filters.md").read_text("utf-8")
 _BLOCKS = re.findall(r"^```cel\n(.*?)^```$", _GUIDE, re.MULTILINE | re.DOTALL)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidFilter
-from gateway.match.expression import compile_filter
+from gateway.filters.expression import compile_filter
 from tests.examples import examples
 
 _SEEDED = settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import InvalidFilter
-from gateway.match.expression import compile_filter
+from gateway.filters.expression import compile_filter
 
 
 def refusal(source: str) -> InvalidFilter:

@@ -12,9 +12,9 @@ from test_stale_keys import Peer, World
 
 from gateway.encode import http
 from gateway.event import Draft, Event
+from gateway.filters.index import Index
 from gateway.keys.grant import parse_grant
 from gateway.live.chunks import EventFailed
-from gateway.match.index import Index
 from tests.machine_time import patience
 
 MASKED = parse_grant(

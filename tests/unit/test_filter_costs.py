@@ -13,6 +13,8 @@ from gateway.budgets import FILTERS, FilterBudget, WorkBudget
 from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
+from gateway.filters.expression import FilterCost, compile_filter
+from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live.choosing import Choosing
 from gateway.live.costliness import Costliness
@@ -21,8 +23,6 @@ from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
 from gateway.live.work import FilterAccount, LoopWork
-from gateway.match.expression import FilterCost, compile_filter
-from gateway.match.scope import Scope
 from tests.machine_time import patience
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import pytest
 
 from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
+from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
-from gateway.match.scope import Scope
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

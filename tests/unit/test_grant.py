@@ -8,6 +8,7 @@ import pytest
 
 from gateway import network as network_module
 from gateway.errors import InvalidRequest
+from gateway.filters.scope import Scope
 from gateway.keys.grant import (
     ACTIONS,
     MAX_GRANTS,
@@ -16,7 +17,6 @@ from gateway.keys.grant import (
     parse_grant_text,
     parse_grants,
 )
-from gateway.match.scope import Scope
 
 LEAST: dict[str, Any] = {"actions": ["stream"], "categories": ["auth.*"]}
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.event import Event
-from gateway.match.index import MAX_ENTRIES, Binding, Index
-from gateway.match.scope import EQUALITY_MEMBERS, Scope
+from gateway.filters.index import MAX_ENTRIES, Binding, Index
+from gateway.filters.scope import EQUALITY_MEMBERS, Scope
 
 MakeEvent = Callable[..., Event]
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from stored_events import MakeDraft, stored
 
+from gateway.filters.expression import compile_filter
+from gateway.filters.index import Index
+from gateway.filters.scope import Scope
 from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.interest import Question
-from gateway.match.expression import compile_filter
-from gateway.match.index import Index
-from gateway.match.scope import Scope
 
 
 def view(*fields: dict[str, Any] | None, **members: Any) -> View:

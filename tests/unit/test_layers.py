@@ -17,6 +17,12 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.filters.alphabet", 1),
+    ("gateway.filters.expression", 1),
+    ("gateway.filters.index", 1),
+    ("gateway.filters.overlap", 1),
+    ("gateway.filters.pattern", 1),
+    ("gateway.filters.scope", 1),
     ("gateway.filters.cel", 1),
     ("gateway.filters", 1),
     ("gateway.notifier", 3),
@@ -33,7 +39,6 @@ LAYERS = [
     ("gateway.tasks", 2),
     ("gateway.store", 2),
     ("gateway.shared", 2),
-    ("gateway.match", 1),
     ("gateway.encode", 1),
     ("gateway.keys", 1),
     ("gateway.ingest", 1),

@@ -9,13 +9,13 @@ import pytest
 
 from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
+from gateway.filters.index import Index
+from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import Subscription
-from gateway.match.index import Index
-from gateway.match.scope import Scope
 from gateway.server.origin import parse_origin
 
 if TYPE_CHECKING:

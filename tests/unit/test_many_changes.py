@@ -16,6 +16,8 @@ from watched import FakeHub, key
 from gateway.encode.http import NDJSON_PLAIN
 from gateway.encode.wire import KEY_REVOKED, End
 from gateway.event import Event
+from gateway.filters.expression import compile_filter
+from gateway.filters.scope import Scope
 from gateway.keys import lifecycle
 from gateway.keys.grant import parse_grant
 from gateway.keys.pepper import Pepper, Peppers
@@ -27,8 +29,6 @@ from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
 from gateway.live.work import LoopWork
-from gateway.match.expression import compile_filter
-from gateway.match.scope import Scope
 from gateway.store.sqlite_keys import SqliteKeys
 
 KEYS = [f"{number:012d}" for number in range(60)]

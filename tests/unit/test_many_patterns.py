@@ -8,9 +8,9 @@ import re
 import pytest
 
 from gateway.errors import InvalidRequest
-from gateway.match import alphabet, pattern
-from gateway.match.alphabet import check_member_pattern
-from gateway.match.pattern import compile_patterns, to_regex
+from gateway.filters import alphabet, pattern
+from gateway.filters.alphabet import check_member_pattern
+from gateway.filters.pattern import compile_patterns, to_regex
 
 
 def test_many_patterns_match_what_each_of_them_matches() -> None:

@@ -9,15 +9,15 @@ from stored_events import MakeDraft, stored
 
 from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
+from gateway.filters.expression import compile_filter
+from gateway.filters.index import Index
+from gateway.filters.scope import Scope
 from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.group import Group, Sight
 from gateway.live.interest import Interest, Question
 from gateway.live.matching import Matching
 from gateway.live.work import LoopWork
-from gateway.match.expression import compile_filter
-from gateway.match.index import Index
-from gateway.match.scope import Scope
 from tests.conftest import FakeClock
 
 

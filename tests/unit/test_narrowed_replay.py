@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Draft
+from gateway.filters.scope import Scope
 from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.hub import Hub
@@ -16,7 +17,6 @@ from gateway.live.pace import Pace
 from gateway.live.replay import Replays
 from gateway.live.subscription import Subscription
 from gateway.live.work import LoopWork
-from gateway.match.scope import Scope
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Lines, Page

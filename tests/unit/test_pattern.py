@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.match.pattern import (
+from gateway.filters.pattern import (
     MAX_PATTERN_LENGTH,
     begins_with_wildcard,
     check_pattern,

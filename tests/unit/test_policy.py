@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.event import Event
+from gateway.filters.pattern import compile_patterns
 from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS, Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.policy import Allowed, Denied, View, decide, decide_grants
-from gateway.match.pattern import compile_patterns
 
 MakeEvent = Callable[..., Event]
 NOW = 1_700_000_000.0

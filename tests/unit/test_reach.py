@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.filters.overlap import one_overlaps
+from gateway.filters.pattern import compile_patterns
 from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.keys.reach import categories_out_of_reach
-from gateway.match.overlap import one_overlaps
-from gateway.match.pattern import compile_patterns
 
 NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]
 SEGMENTS = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=3)

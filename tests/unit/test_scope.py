@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.match.pattern import compile_patterns
-from gateway.match.scope import (
+from gateway.filters.pattern import compile_patterns
+from gateway.filters.scope import (
     EVERYTHING,
     MAX_PATTERNS,
     SEPARATORS,

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.filters.expression import compile_filter
+from gateway.filters.overlap import common_pattern
+from gateway.filters.pattern import compile_patterns
 from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.keys.selection import nothing_selected, selected_by
-from gateway.match.expression import compile_filter
-from gateway.match.overlap import common_pattern
-from gateway.match.pattern import compile_patterns
 from gateway.server.query import parse_page
 
 NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]

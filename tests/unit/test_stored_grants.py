@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli.main import cli as program
+from gateway.filters.scope import Described, Scope
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.lifecycle import suspend
@@ -26,7 +27,6 @@ from gateway.keys.stored_grant import (
     encode_role,
     read_grant,
 )
-from gateway.match.scope import Described, Scope
 
 LEAST: dict[str, Any] = {"actions": ["stream", "pull"], "categories": ["auth.login"]}
 DENY = {**LEAST, "effect": "deny"}

@@ -11,12 +11,12 @@ import pytest
 
 from gateway.encode.websocket import PING, PONG, SUBPROTOCOLS, TEXT
 from gateway.event import Event
+from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
-from gateway.match.scope import Scope
 from gateway.server.connection import WebSocketConnection
 from gateway.server.turns import Turns
 from tests.machine_time import patience

@@ -14,12 +14,12 @@ import pytest
 from gateway.budgets import FilterBudget, WorkBudget
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
+from gateway.filters.expression import FilterCost, Undecided, compile_filter
+from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Question
 from gateway.live.work import LoopWork, Slot
-from gateway.match.expression import FilterCost, Undecided, compile_filter
-from gateway.match.scope import Scope
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

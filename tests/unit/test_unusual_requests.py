@@ -10,6 +10,7 @@ import synthetic_requests
 from test_watchdog import K, Make, Watched, make, watched
 from watched import DAY, key
 
+from gateway.filters.scope import Scope
 from gateway.keys.change import look
 from gateway.keys.finding import silence
 from gateway.keys.habits import MOST_PEOPLE, Command, Habits, judge_command
@@ -22,7 +23,6 @@ from gateway.keys.use import CLOSED, DENIED, Use
 from gateway.live.findings import Findings
 from gateway.live.key_events import KeyEvents
 from gateway.live.traces import Traces
-from gateway.match.scope import Scope
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -24,7 +24,7 @@ from gateway.event import (
     TENANT_CHARACTERS,
     URN_CHARACTERS,
 )
-from gateway.match.pattern import ANY, check_pattern, is_literal
+from gateway.filters.pattern import ANY, check_pattern, is_literal
 
 
 class Alphabet(NamedTuple):

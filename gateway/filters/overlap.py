@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.match.pattern import ANY, begins_with_wildcard, segment_tree, tree_overlaps
-from gateway.match.scope import RESERVED, SEPARATORS, Scope
+from gateway.filters.pattern import ANY, begins_with_wildcard, segment_tree, tree_overlaps
+from gateway.filters.scope import RESERVED, SEPARATORS, Scope
 
 
 def one_overlaps(patterns: tuple[str, ...], wanted: str, separator: str) -> bool:

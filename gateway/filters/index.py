@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from gateway.event import Event
-from gateway.match.scope import EQUALITY_MEMBERS
+from gateway.filters.scope import EQUALITY_MEMBERS
 
 Item = TypeVar("Item", bound=Hashable)
 Binding = Mapping[str, frozenset[str]]

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.errors import InvalidRequest
-from gateway.match.alphabet import ALPHABETS, check_member_pattern
-from gateway.match.pattern import (
+from gateway.filters.alphabet import ALPHABETS, check_member_pattern
+from gateway.filters.pattern import (
     ANY,
     begins_with_wildcard,
     compile_patterns,

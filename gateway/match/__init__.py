@@ -1,1 +1,0 @@
-"""What a subscriber asked for: patterns, scopes, filter expressions, the index (pure)."""
