@@ -13,10 +13,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.encode.wire import Wire
 from gateway.event import Event
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
+from gateway.wire.framing import Wire
 
 # Written to without a pause: one to two milliseconds. A request on its way to becoming an event
 # waits for several such pauses.

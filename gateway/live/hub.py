@@ -14,7 +14,6 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
-from gateway.encode.wire import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
 from gateway.event import Event
 from gateway.keys.policy import View
 from gateway.live.costly import COSTLY, too_costly
@@ -28,6 +27,7 @@ from gateway.live.totals import Totals as Totals
 from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.shared.ports import Usage
+from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
 
 # What one shard may be owed, in batches, before the tail waits: the store is the queue, not this
 # process.

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from gateway.encode.wire import Wire
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
@@ -16,6 +15,7 @@ from gateway.filters.index import Binding
 from gateway.filters.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
 from gateway.keys.policy import Lens, Limits, View
 from gateway.store.ports import Narrowing
+from gateway.wire.framing import Wire
 
 # The actor is indexed by its id, which filters know by its path.
 _INDEXED_AS = {"actor.id": "actor"}

@@ -17,15 +17,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gateway.clock import Clock, until_beat
-from gateway.encode.wire import (
-    KEY_EXPIRED,
-    KEY_REVOKED,
-    KEY_SUSPENDED,
-    NOT_GRANTED,
-    OVERLOAD,
-    THROTTLED,
-    End,
-)
 from gateway.errors import GatewayError, Unavailable
 from gateway.keys.key import Key
 from gateway.keys.policy import (
@@ -44,6 +35,15 @@ from gateway.live.subscription import Subscription
 from gateway.live.work import Stretch
 from gateway.notifier import Pulse
 from gateway.store.ports import Log
+from gateway.wire.framing import (
+    KEY_EXPIRED,
+    KEY_REVOKED,
+    KEY_SUSPENDED,
+    NOT_GRANTED,
+    OVERLOAD,
+    THROTTLED,
+    End,
+)
 
 # Nothing is delivered on a look that is older.
 MOST_SECONDS = 1.0

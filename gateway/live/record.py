@@ -24,7 +24,6 @@ from typing import Protocol
 import msgspec
 
 from gateway.clock import Clock, until_beat
-from gateway.encode.wire import End
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.ids import new_ids
@@ -33,6 +32,7 @@ from gateway.live.record_entry import Entry
 from gateway.live.subscription import Subscription
 from gateway.shared.limits import address_subject
 from gateway.store.ports import Appended
+from gateway.wire.framing import End
 
 MOST_ENTRIES = 10_000
 # Whoever has no key can make up addresses, so that many of those are told apart.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.clock import Clock
-from gateway.encode.wire import EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.live.chunks import Chunk, Chunks, EventFailed
@@ -22,6 +21,7 @@ from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.store.ports import Log, Overtaken
 from gateway.tasks import PLAIN, Tasks
+from gateway.wire.framing import EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 
 _RETRY_SECONDS = 1.0
 

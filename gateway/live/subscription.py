@@ -20,12 +20,12 @@ from collections.abc import Sized
 from enum import Enum
 from typing import Protocol
 
-from gateway.encode.wire import COMPLETE
 from gateway.keys.use import Use
 from gateway.live.costliness import Costliness
 from gateway.live.interest import Interest
 from gateway.live.pacing import Pacing
 from gateway.shared.ports import Lease
+from gateway.wire.framing import COMPLETE
 
 
 class State(Enum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from gateway.encode.wire import RESTART
 from gateway.server.context import Context
+from gateway.wire.framing import RESTART
 
 _LAST_BYTES_SECONDS = 2.0
 

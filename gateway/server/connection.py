@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from gateway.encode.websocket import CLOSE, PING, PONG, close_frame, frame, frame_end
-from gateway.encode.websocket_input import ClientFrames, ProtocolFailure
-from gateway.encode.wire import ENDS
 from gateway.live.hub import Hub
 from gateway.live.subscription import Subscription
 from gateway.server.turns import Turns
 from gateway.server.vanished import has_vanished
+from gateway.wire.framing import ENDS
+from gateway.wire.websocket_parser import ClientFrames, ProtocolFailure
+from gateway.wire.websocket_writer import CLOSE, PING, PONG, close_frame, frame, frame_end
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

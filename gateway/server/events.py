@@ -10,7 +10,6 @@ import msgspec
 from aiohttp import web
 
 from gateway.cursor import format_cursor
-from gateway.encode.wire import control_json
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.ingest.own import ACCESS
@@ -32,6 +31,7 @@ from gateway.server.problem import key_in_url
 from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.store.ports import FOUND_EVENTS, Overtaken
+from gateway.wire.framing import control_json
 
 # So many events are read at a time, from at least to at most.
 _LEAST_READ_EVENTS, _READ_EVENTS = 50, 1000

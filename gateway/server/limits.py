@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.encode.wire import End
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.event import Event
 from gateway.keys.key import Key
@@ -33,6 +32,7 @@ from gateway.shared.limits import (
     address_subject,
 )
 from gateway.shared.ports import Delivery, Lease, Shared, Usage
+from gateway.wire.framing import End
 
 Closing = Callable[[Subscription, End | None], None]
 _MOST_PLANS = 10_000

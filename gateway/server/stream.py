@@ -16,9 +16,6 @@ import msgspec
 from aiohttp import web
 
 from gateway.cursor import format_cursor, parse_cursor
-from gateway.encode.http import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
-from gateway.encode.websocket import PLAIN, SUBPROTOCOLS, PlainWebSocket
-from gateway.encode.wire import Wire
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
 from gateway.keys.ticket import StreamCookie
 from gateway.keys.use import OPENED
@@ -40,6 +37,9 @@ from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, half_closed, sent_behind, take_over
 from gateway.server.uses import USE, ask
 from gateway.shared.ports import Lease
+from gateway.wire.framing import Wire
+from gateway.wire.http_body import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
+from gateway.wire.websocket_writer import PLAIN, SUBPROTOCOLS, PlainWebSocket
 
 _KINDS = ("text/event-stream", "application/x-ndjson", "application/ndjson")
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -20,7 +20,6 @@ import pytest
 from open_streams import masked
 
 from gateway.clock import SystemClock
-from gateway.encode.wire import RESTART
 from gateway.event import Draft
 from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
@@ -33,6 +32,7 @@ from gateway.server.context import Context
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.wire.framing import RESTART
 from tests.machine_time import eventually, patience
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from open_streams import (
     upgrade_headers,
 )
 
-from gateway.encode.websocket_input import ClientFrames
+from gateway.wire.websocket_parser import ClientFrames
 from tests.machine_time import patience
 
 BINARY, CONTINUATION = 2, 0

@@ -21,8 +21,6 @@ from test_live_simulation import EVENTS, EVERYTHING, Client, Peer, World, draft
 from virtual_time import VirtualTimeLoop
 
 from gateway.budgets import FilterBudget
-from gateway.encode.http import NDJSON_PLAIN, Ndjson
-from gateway.encode.wire import GOING_AWAY
 from gateway.event import Draft, Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
@@ -34,6 +32,8 @@ from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
 from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
+from gateway.wire.framing import GOING_AWAY
+from gateway.wire.http_body import NDJSON_PLAIN, Ndjson
 
 KEYS = ("key", "other")
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "25"))

@@ -18,8 +18,6 @@ import pytest
 from virtual_time import LoopClock, VirtualTimeLoop
 
 from gateway.cursor import parse_cursor
-from gateway.encode.http import NDJSON_PLAIN
-from gateway.encode.wire import GOING_AWAY
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
@@ -35,6 +33,8 @@ from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Appended, Lines, Narrowing, Page
+from gateway.wire.framing import GOING_AWAY
+from gateway.wire.http_body import NDJSON_PLAIN
 
 CATEGORIES = ("auth", "billing", "k8s.audit", "iam.role")
 TENANTS = ("acme", "globex")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.budgets import FILTERS, FilterBudget, WorkBudget
-from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, compile_filter
@@ -23,6 +22,7 @@ from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
 from gateway.live.work import FilterAccount, LoopWork
+from gateway.wire.http_body import NDJSON_PLAIN
 from tests.machine_time import patience
 
 if TYPE_CHECKING:

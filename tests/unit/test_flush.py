@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.keys.policy import View
@@ -15,6 +14,7 @@ from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
+from gateway.wire.http_body import NDJSON_PLAIN
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from test_stale_keys import World, world
 
-from gateway.encode.wire import RESTART
 from gateway.live.tail import Tail
 from gateway.notifier import Pulse
+from gateway.wire.framing import RESTART
 
 __all__ = ["world"]
 

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from watched import NOW, FakeHub, key
 
-from gateway.encode.wire import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED, End
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant, parse_grant
@@ -24,6 +23,7 @@ from gateway.live import key_watch as module
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.wire.framing import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED, End
 
 HOUR = 3600
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
@@ -17,6 +16,7 @@ from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import Subscription
 from gateway.server.origin import parse_origin
+from gateway.wire.http_body import NDJSON_PLAIN
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

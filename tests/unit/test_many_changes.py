@@ -13,8 +13,6 @@ import msgspec
 import pytest
 from watched import FakeHub, key
 
-from gateway.encode.http import NDJSON_PLAIN
-from gateway.encode.wire import KEY_REVOKED, End
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
@@ -30,6 +28,8 @@ from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
 from gateway.live.work import LoopWork
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.wire.framing import KEY_REVOKED, End
+from gateway.wire.http_body import NDJSON_PLAIN
 
 KEYS = [f"{number:012d}" for number in range(60)]
 WIDE = parse_grant({"actions": ["stream"], "categories": ["**"]})

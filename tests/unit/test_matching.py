@@ -7,7 +7,6 @@ import random
 import pytest
 from stored_events import MakeDraft, stored
 
-from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
@@ -18,6 +17,7 @@ from gateway.live.group import Group, Sight
 from gateway.live.interest import Interest, Question
 from gateway.live.matching import Matching
 from gateway.live.work import LoopWork
+from gateway.wire.http_body import NDJSON_PLAIN
 from tests.conftest import FakeClock
 
 

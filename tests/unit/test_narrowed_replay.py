@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from gateway.encode.http import NDJSON_PLAIN
 from gateway.event import Draft
 from gateway.filters.scope import Scope
 from gateway.keys.grant import parse_grant
@@ -20,6 +19,7 @@ from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Lines, Page
+from gateway.wire.http_body import NDJSON_PLAIN
 
 
 class HeldLog(MemoryLog):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.encode.wire import RESTART, End
 from gateway.runtime.drain import drain
+from gateway.wire.framing import RESTART, End
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.encode.http import LAST_CHUNK, NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, chunk
-from gateway.encode.wire import ENDS, GOING_AWAY, KEY_REVOKED, End
 from gateway.event import Event
+from gateway.wire.framing import ENDS, GOING_AWAY, KEY_REVOKED, End
+from gateway.wire.http_body import LAST_CHUNK, NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, chunk
 
 MakeEvent = Callable[..., Event]
 EPOCH = "k3f9xq7m2p"

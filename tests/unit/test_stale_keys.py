@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from watched import NOW, key
 
-from gateway.encode.http import NDJSON_PLAIN
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.keys import lifecycle
@@ -31,6 +30,7 @@ from gateway.notifier import Pulse
 from gateway.runtime.background import Background
 from gateway.store.memory_log import MemoryLog
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.wire.http_body import NDJSON_PLAIN
 from tests.machine_time import patience
 
 ALL = parse_grant({"actions": ["stream"], "categories": ["**"]})

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.encode.websocket import PING, PONG, SUBPROTOCOLS, TEXT
 from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.keys.policy import View
@@ -19,6 +18,7 @@ from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
 from gateway.server.connection import WebSocketConnection
 from gateway.server.turns import Turns
+from gateway.wire.websocket_writer import PING, PONG, SUBPROTOCOLS, TEXT
 from tests.machine_time import patience
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.encode.http import SSE
 from gateway.filters.scope import Scope
 from gateway.keys.policy import View
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server.connections import Connections
+from gateway.wire.http_body import SSE
 from tests.unit.test_filter_costs import Peer
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.encode.websocket import PING, PONG, TEXT, frame
 from gateway.server.connection import StreamConnection, WebSocketConnection
 from gateway.server.turns import Turns
+from gateway.wire.websocket_writer import PING, PONG, TEXT, frame
 from tests.machine_time import patience
 
 BUFFER = 65536

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from gateway.encode.websocket import (
+from gateway.event import Event
+from gateway.wire.framing import ENDS, End
+from gateway.wire.websocket_writer import (
     BINARY,
     PING_FRAME,
     PLAIN,
@@ -26,8 +28,6 @@ from gateway.encode.websocket import (
     frame,
     frame_end,
 )
-from gateway.encode.wire import ENDS, End
-from gateway.event import Event
 
 MakeEvent = Callable[..., Event]
 V1, BATCH = SUBPROTOCOLS["audit.v1"], SUBPROTOCOLS["audit.v1.batch"]

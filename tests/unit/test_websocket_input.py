@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from gateway.encode.websocket import BINARY, CLOSE, PING, PONG, TEXT
-from gateway.encode.websocket_input import CONTINUATION, MAX_MESSAGE, ClientFrames, ProtocolFailure
+from gateway.wire.websocket_parser import CONTINUATION, MAX_MESSAGE, ClientFrames, ProtocolFailure
+from gateway.wire.websocket_writer import BINARY, CLOSE, PING, PONG, TEXT
 from tests.examples import examples
 
 Message = tuple[int, bytes]

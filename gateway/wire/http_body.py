@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.cursor import IN_JSON
-from gateway.encode.wire import End, Wire, control_json
+from gateway.wire.framing import End, Wire, control_json
 
 LAST_CHUNK = b"0\r\n\r\n"
 

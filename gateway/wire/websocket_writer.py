@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from gateway.encode.wire import End, Wire, control_json
+from gateway.wire.framing import End, Wire, control_json
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 PING_FRAME = b"\x89\x00"

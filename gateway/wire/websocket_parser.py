@@ -8,7 +8,7 @@ answer. A quiet connection holds no buffer.
 
 from __future__ import annotations
 
-from gateway.encode.websocket import BINARY, CLOSE, PING, PONG, TEXT
+from gateway.wire.websocket_writer import BINARY, CLOSE, PING, PONG, TEXT
 
 CONTINUATION = 0x0
 MAX_MESSAGE = 64 * 1024

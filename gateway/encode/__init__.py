@@ -1,1 +1,0 @@
-"""How events look on each wire: SSE, WebSocket, NDJSON (pure)."""

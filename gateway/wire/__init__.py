@@ -1,0 +1,1 @@
+"""Framing of messages: SSE, NDJSON and WebSocket."""
