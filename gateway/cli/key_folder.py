@@ -29,8 +29,8 @@ def _keep_config(context: click.Context, _: click.Parameter, file: Path | None) 
 
 
 def refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
+    from gateway.access.credentials.token import looks_like_token
     from gateway.errors import InvalidRequest
-    from gateway.keys.token import looks_like_token
 
     if looks_like_token(text):
         # Not repeated: what is said here ends up in logs.

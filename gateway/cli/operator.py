@@ -36,9 +36,9 @@ def this_operator() -> Operator:
 
 async def record_look(store: KeyStore, now: float) -> None:
     """Have the command that runs recorded as a use. Raises if it cannot be: who looks is seen."""
+    from gateway.access.credentials.token import is_key_id
     from gateway.errors import Unavailable
     from gateway.keys.change import key_urn, look
-    from gateway.keys.token import is_key_id
     from gateway.sanitize import clean
 
     context = click.get_current_context()

@@ -20,8 +20,8 @@ from gateway.cli.operator import this_operator
 from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from gateway.access.credentials.pepper import Peppers
     from gateway.keys.key import Key
-    from gateway.keys.pepper import Peppers
     from gateway.settings.load import Settings
     from gateway.store.pepper_file import PepperFile
 
@@ -65,7 +65,7 @@ def rotate(leaked: bool, data: str | None) -> None:
     import secrets
     import time
 
-    from gateway.keys.pepper import BYTES
+    from gateway.access.credentials.pepper import BYTES
 
     settings = settings_of(data)
     file = _file(settings)
@@ -83,7 +83,7 @@ def add(data: str | None) -> None:
     """Add a coming pepper: known to every gateway, and used by none until `switch`."""
     import secrets
 
-    from gateway.keys.pepper import BYTES
+    from gateway.access.credentials.pepper import BYTES
 
     settings = settings_of(data)
     file = _file(settings)

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from gateway.access.credentials.token import is_key_id
 from gateway.clock import format_rfc3339
 from gateway.event import Actor, Draft, Members, Request, Source, Target
 from gateway.filters.scope import RESERVED
 from gateway.ingest.decode import draft_of
-from gateway.keys.token import is_key_id
 from gateway.sanitize import clean
 
 ACCESS = f"{RESERVED}.access"

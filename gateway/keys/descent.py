@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
+from gateway.access.credentials.token import is_key_id
 from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant
 from gateway.keys.key import Key
-from gateway.keys.token import is_key_id
 
 
 def can_mint(grants: Iterable[Grant]) -> bool:

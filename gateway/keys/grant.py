@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from gateway.access.credentials.token import HOLDS_KEY, holds_token
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
 from gateway.filters.scope import Scope
@@ -21,7 +22,6 @@ from gateway.json_members import refuse_repeated
 from gateway.keys.grant_check import ACTIONS as ACTIONS
 from gateway.keys.grant_check import Problem, problems
 from gateway.keys.mask import Masks
-from gateway.keys.token import HOLDS_KEY, holds_token
 from gateway.keys.zones import zone_of
 from gateway.network import is_within
 

@@ -13,7 +13,8 @@ from gateway.keys.operator import Operator
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """One key. Times are seconds since 1970; `digest` is described in `gateway.keys.token`."""
+    """One key. Times are seconds since 1970; `digest` is described in
+    `gateway.access.credentials.token`."""
 
     id: str
     digest: bytes

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from gateway.access.credentials.pepper import pepper_id
+from gateway.access.credentials.token import digest, new_token
 from gateway.clock import parse_duration
 from gateway.errors import Conflict, InvalidRequest
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
-from gateway.keys.pepper import pepper_id
-from gateway.keys.token import digest, new_token
 from gateway.sanitize import clean
 
 Changing = Callable[[Key], Key]

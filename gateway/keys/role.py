@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.credentials.token import HOLDS_KEY, holds_token
 from gateway.errors import InvalidRequest
 from gateway.keys.grant import Grant, defects_in, parse_grant, parse_grants
-from gateway.keys.token import HOLDS_KEY, holds_token
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 MAX_ROLES_OF_KEY = 16

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.access.credentials.token import is_key_id
 from gateway.keys.descent import ended_as_maker
 from gateway.keys.key import Key
-from gateway.keys.token import is_key_id
 from gateway.store.key_store import KeyStore
 
 _MOST_ROTATIONS = 50

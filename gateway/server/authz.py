@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.access.credentials.token import is_key_id
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys.change import key_urn
@@ -19,7 +20,6 @@ from gateway.keys.policy import Allowed
 from gateway.keys.question import MEMBERS, parse_moment, parse_question
 from gateway.keys.role import parse_role_names
 from gateway.keys.simulation import Simulation
-from gateway.keys.token import is_key_id
 from gateway.live.key_review import Patience, Review
 from gateway.live.key_review import simulate as look_back
 from gateway.live.lineage import ended_maker

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from aiohttp import web
 
+from gateway.access.credentials.ticket import UsedTickets
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
-from gateway.keys.ticket import UsedTickets
 from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from gateway.access.credentials.token import is_key_id, looks_like_token
 from gateway.errors import (
     Forbidden,
     GatewayError,
@@ -22,7 +23,6 @@ from gateway.errors import (
     Unauthorized,
     Unavailable,
 )
-from gateway.keys.token import is_key_id, looks_like_token
 from gateway.server.answer import ALWAYS, Answer
 from gateway.shared.limits import Decision
 

@@ -15,9 +15,9 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from gateway.access.credentials.ticket import StreamCookie
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
-from gateway.keys.ticket import StreamCookie
 from gateway.keys.use import OPENED
 from gateway.live.choosing import Choosing
 from gateway.live.floors import find_floors

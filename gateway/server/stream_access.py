@@ -8,11 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from aiohttp import web
 
-from gateway.cursor import parse_cursor
-from gateway.errors import Forbidden, InvalidRequest, Unauthorized
-from gateway.keys.key import Key
-from gateway.keys.policy import View
-from gateway.keys.ticket import (
+from gateway.access.credentials.ticket import (
     COOKIE_NAME,
     COOKIE_SECONDS,
     KIND,
@@ -26,6 +22,10 @@ from gateway.keys.ticket import (
     stale_cookies,
     stream_cookies,
 )
+from gateway.cursor import parse_cursor
+from gateway.errors import Forbidden, InvalidRequest, Unauthorized
+from gateway.keys.key import Key
+from gateway.keys.policy import View
 from gateway.server.address import is_secure
 from gateway.server.auth import offered_ticket
 from gateway.server.context import CONTEXT, Context

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.clock import format_rfc3339
-from gateway.errors import InvalidRequest
-from gateway.keys.ticket import (
+from gateway.access.credentials.ticket import (
     MAX_LENGTH,
     new_ticket,
     sign,
 )
+from gateway.clock import format_rfc3339
+from gateway.errors import InvalidRequest
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.origin import check_origin

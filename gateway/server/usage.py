@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.access.credentials.token import is_key_id
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest, NotFound
-from gateway.keys.token import is_key_id
 from gateway.server.context import CONTEXT
 from gateway.server.problem import json_response
 

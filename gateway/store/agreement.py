@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from gateway.access.credentials.pepper import Peppers
 from gateway.errors import GatewayError
 from gateway.keys.key import Key
 from gateway.keys.lifecycle import living_by_pepper
-from gateway.keys.pepper import Peppers
 from gateway.store.folder import DataFolder
 from gateway.store.key_store import KeyStore
 from gateway.store.log_secret import MISSING as LOG_SECRET_MISSING

@@ -16,8 +16,8 @@ import os
 import stat
 from pathlib import Path
 
+from gateway.access.credentials.pepper import lines_of
 from gateway.errors import FolderLocked, GatewayError
-from gateway.keys.pepper import lines_of
 from gateway.settings.declarations import Server, Settings
 from gateway.store.log_secret import LogSecretFile
 from gateway.store.pepper_file import PepperFile

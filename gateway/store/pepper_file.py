@@ -9,8 +9,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.access.credentials.pepper import BYTES, Peppers, format_peppers, parse_peppers
 from gateway.errors import Conflict, GatewayError
-from gateway.keys.pepper import BYTES, Peppers, format_peppers, parse_peppers
 from gateway.store.secret_file import make_secret, read_secret, write_draft
 
 _LOGGER = logging.getLogger(__name__)

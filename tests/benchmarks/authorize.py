@@ -17,10 +17,10 @@ from typing import Any
 
 import apsw
 
+from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.clock import SystemClock
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant, parse_grant
-from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.policy import Allowed
 from gateway.keys.provisioning import new_key
 from gateway.keys.role import Role

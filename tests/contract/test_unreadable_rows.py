@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.errors import Conflict
 from gateway.ingest.own import KEYS, own_event
 from gateway.keys import lifecycle, unreadable
@@ -15,7 +16,6 @@ from gateway.keys.explain import Asked, explain
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key
-from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.policy import Allowed, Denied
 from gateway.keys.role import Role
 from gateway.live.keyring import Keyring

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import asyncpg
 import pytest
 
+from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.clock import Clock, SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.provisioning import new_key
 from gateway.live.keyring import Keyring
 from gateway.store.postgres import SCHEMA

@@ -13,8 +13,8 @@ from gateway_client import event, key_id, with_checksum
 from gateways import Gateway, Program, StartProgram, finish_program
 from open_streams import TRANSPORTS, Refused, open_stream
 
+from gateway.access.credentials.token import new_token
 from gateway.cli.main import cli
-from gateway.keys.token import new_token
 from tests.gateway_process import ROOT
 
 SCANNER = r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}"

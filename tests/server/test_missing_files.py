@@ -10,7 +10,7 @@ import pytest
 from gateway_client import event
 from gateways import Gateway
 
-from gateway.keys.pepper import pepper_id
+from gateway.access.credentials.pepper import pepper_id
 from gateway.keys.provisioning import new_key
 
 

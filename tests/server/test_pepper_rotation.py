@@ -10,7 +10,7 @@ from gateways import Gateway, Program, StartProgram, finish_program
 from open_streams import open_stream
 from test_tickets import cookie_of, opened, refused, ticket
 
-from gateway.keys.pepper import Peppers
+from gateway.access.credentials.pepper import Peppers
 from gateway.store.folder import DataFolder
 from tests.machine_time import Stopwatch, eventually, patience
 

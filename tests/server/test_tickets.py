@@ -12,9 +12,9 @@ from gateway_client import Answer, GatewayClient, event, key_id
 from gateways import Gateway, ShiftedClock, Start, StartProgram, StoppedClock
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
 
+from gateway.access.credentials.ticket import KIND
 from gateway.cursor import format_cursor
 from gateway.errors import Unavailable
-from gateway.keys.ticket import KIND
 
 BEARER = "base64url.bearer.authorization.audit."
 ORIGIN = "https://siem.example"

@@ -6,7 +6,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-from gateway.keys.pepper import Pepper, Peppers
+from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.live.totals import Totals
 from gateway.live.work import WorkTotals
 from gateway.server.figures import FIGURES, Figures

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gateway.access.credentials.pepper import pepper_id
 from gateway.cli.main import cli
 from gateway.errors import GatewayError, InvalidSetting
-from gateway.keys.pepper import pepper_id
 from gateway.keys.provisioning import new_key
 from gateway.settings.declarations import Server
 from gateway.settings.load import load

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
+from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.change import other_change
 from gateway.keys.key import Key
-from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.role import Role
 from gateway.keys.use import PULLED, Use
 from gateway.live.key_events import KeyEvents

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from watched import NOW, FakeHub, key
 
+from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
-from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.policy import Denied, View
 from gateway.keys.role import Role
 from gateway.live import key_watch as module

@@ -17,6 +17,7 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.access.credentials", 1),
     ("gateway.filters.alphabet", 1),
     ("gateway.filters.expression", 1),
     ("gateway.filters.index", 1),
@@ -24,6 +25,7 @@ LAYERS = [
     ("gateway.filters.pattern", 1),
     ("gateway.filters.scope", 1),
     ("gateway.filters.cel", 1),
+    ("gateway.access", 1),
     ("gateway.wire", 1),
     ("gateway.filters", 1),
     ("gateway.notifier", 3),

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.credentials.token import digest, key_id_of
 from gateway.errors import Conflict, InvalidRequest
 from gateway.keys import lifecycle
 from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.limits import KeyLimits
-from gateway.keys.token import digest, key_id_of
 
 NOW = 1_700_000_000.0
 DAY = 86400

@@ -14,12 +14,18 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.credentials.pepper import (
+    Pepper,
+    Peppers,
+    format_peppers,
+    parse_peppers,
+    pepper_id,
+)
 from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
 from gateway.cli.operator import this_operator
 from gateway.errors import Conflict, GatewayError, NotFound
 from gateway.keys.change import Change, key_urn
-from gateway.keys.pepper import Pepper, Peppers, format_peppers, parse_peppers, pepper_id
 from gateway.live import key_watch
 from gateway.store.folder import DataFolder
 from gateway.store.pepper_file import PepperFile

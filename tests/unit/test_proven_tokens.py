@@ -20,10 +20,10 @@ from test_keyring import (
     with_secret_of,
 )
 
+from gateway.access.credentials.pepper import Pepper, Peppers
+from gateway.access.credentials.token import digest, new_token
 from gateway.keys import lifecycle
 from gateway.keys.key import Key
-from gateway.keys.pepper import Pepper, Peppers
-from gateway.keys.token import digest, new_token
 from gateway.live.keyring import Keyring
 from gateway.live.proven_tokens import ProvenTokens
 from gateway.store.sqlite_keys import SqliteKeys

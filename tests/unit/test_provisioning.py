@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from gateway.access.credentials.token import digest, key_id_of
 from gateway.errors import InvalidRequest
 from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.provisioning import check_life, key_from_request, new_key
-from gateway.keys.token import digest, key_id_of
 
 NOW = 1_700_000_000.75
 DAY = 86_400

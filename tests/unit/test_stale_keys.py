@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from watched import NOW, key
 
+from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.keys import lifecycle
 from gateway.keys.grant import parse_grant
-from gateway.keys.pepper import Pepper, Peppers
 from gateway.keys.policy import Allowed
 from gateway.keys.role import Role
 from gateway.live.hub import Hub

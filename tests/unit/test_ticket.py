@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.keys.ticket import (
+from gateway.access.credentials.ticket import (
     COOKIE_NAME,
     COOKIE_SECONDS,
     MAX_LENGTH,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.keys.token import (
+from gateway.access.credentials.token import (
     ALPHABET,
     digest,
     is_key_id,

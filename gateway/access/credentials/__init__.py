@@ -1,0 +1,1 @@
+"""Credentials: tokens of keys, peppers and stream tickets."""
