@@ -15,7 +15,7 @@ from gateway.cli.operator import record_look
 from gateway.cli.terminal import say
 
 if TYPE_CHECKING:
-    from gateway.keys.grant import Grant
+    from gateway.access.grants.grant import Grant
     from gateway.keys.key import Key
     from gateway.settings.load import Settings
     from gateway.store.key_store import KeyStore
@@ -162,15 +162,15 @@ async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
 
 async def all_roles(store: KeyStore) -> dict[str, tuple[Grant, ...]]:
     """The grants of every role there is, by name."""
-    from gateway.keys.role import BUILTIN
+    from gateway.access.grants.role import BUILTIN
 
     return {name: role.grants for name, role in {**BUILTIN, **await store.roles()}.items()}
 
 
 async def check_roles(store: KeyStore, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names, each once. Raises `InvalidRequest` for one that is no role."""
+    from gateway.access.grants.role import parse_role_names
     from gateway.errors import InvalidRequest
-    from gateway.keys.role import parse_role_names
 
     parsed = parse_role_names(list(names))
     known = await all_roles(store)

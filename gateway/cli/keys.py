@@ -85,9 +85,9 @@ def create(
     """Make a key and print it; it is not shown again."""
     import msgspec
 
+    from gateway.access.grants.grant import check_patterns_together, parse_grant_texts
     from gateway.clock import parse_duration
     from gateway.keys import lifecycle
-    from gateway.keys.grant import check_patterns_together, parse_grant_texts
     from gateway.keys.limits import parse_limit_texts
     from gateway.keys.policy import effective_grants
     from gateway.keys.provisioning import check_default_life, check_life, new_key

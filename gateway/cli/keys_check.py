@@ -97,8 +97,8 @@ def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
 
 
 def _wrong(grants: Any) -> list[dict[str, Any]]:
+    from gateway.access.grants.grant import check_patterns_together, defects_in
     from gateway.errors import InvalidRequest
-    from gateway.keys.grant import check_patterns_together, defects_in
 
     found = defects_in(grants)
     try:

@@ -110,8 +110,8 @@ def simulate(
 async def _simulated(
     key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
 ) -> dict[str, Any]:
+    from gateway.access.grants.grant import parse_grant_texts
     from gateway.clock import SystemClock, parse_duration
-    from gateway.keys.grant import parse_grant_texts
     from gateway.keys.named_grant import grants_of_key, named_grants
     from gateway.keys.past_use import Presence
     from gateway.keys.reader import SEES_EVERYTHING

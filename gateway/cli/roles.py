@@ -20,8 +20,8 @@ from gateway.cli.operator import this_operator
 from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from gateway.access.grants.role import Role
     from gateway.errors import GatewayError
-    from gateway.keys.role import Role
     from gateway.store.key_store import KeyStore
 
 _EXAMPLES = """\b
@@ -90,8 +90,8 @@ def put(
     """Add a role, or replace the one of that name, in every key that has it."""
     import msgspec
 
-    from gateway.keys.grant import parse_grant_texts
-    from gateway.keys.role import parse_role
+    from gateway.access.grants.grant import parse_grant_texts
+    from gateway.access.grants.role import parse_role
 
     parsed = [msgspec.to_builtins(grant) for grant in parse_grant_texts(grants)]
     role = parse_role(name, {"description": description, "grants": parsed})
@@ -117,8 +117,8 @@ def delete(name: str, data: str | None) -> None:
 
     What the role denied or hid, these keys may do and see from now on.
     """
+    from gateway.access.grants.role import BUILTIN
     from gateway.errors import Conflict
-    from gateway.keys.role import BUILTIN
 
     if name in BUILTIN:
         raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
@@ -136,7 +136,7 @@ def delete(name: str, data: str | None) -> None:
 
 
 async def _all(store: KeyStore) -> dict[str, Role]:
-    from gateway.keys.role import BUILTIN
+    from gateway.access.grants.role import BUILTIN
 
     return {**BUILTIN, **await store.roles()}
 

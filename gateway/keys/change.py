@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.role import Role
 from gateway.clock import format_rfc3339
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
-from gateway.keys.role import Role
 
 REQUESTED = "requested"
 # An event ends at 256 KiB; each key has a record of its own beside it.

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.mask import Masks
 from gateway.filters.overlap import category_in_reach, one_overlaps
 from gateway.filters.pattern import ANY, END, Tree, segment_tree
 from gateway.filters.scope import REJECTED, RESERVED, SEPARATORS, Scope
-from gateway.keys.grant import Grant
-from gateway.keys.mask import Masks
 
 Result = TypeVar("Result")
 Steps = Generator[None, None, Grant | None]

@@ -6,9 +6,9 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
 from gateway.access.credentials.token import is_key_id
+from gateway.access.grants.grant import Grant
 from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.keys import lifecycle
-from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 
 

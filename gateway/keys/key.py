@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.grant import Grant, defects_in
 from gateway.clock import format_rfc3339
-from gateway.keys.grant import Grant, defects_in
 from gateway.keys.limits import NO_LIMITS, KeyLimits
 from gateway.keys.operator import Operator
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.keys.grant import Grant
+from gateway.access.grants.grant import Grant
 from gateway.keys.key import Key
 
 

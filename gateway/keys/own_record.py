@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.mask import Masks, copies_of, masked_data
 from gateway.filters.scope import RESERVED, Scope, Test
 from gateway.keys.change import key_urn
 from gateway.keys.finding import Finding
-from gateway.keys.grant import Grant
-from gateway.keys.mask import Masks, copies_of, masked_data
 from gateway.keys.past_use import READING
 
 _ALL = Masks(drop=("actor", "source", "targets"))

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.grant import ACTIONS, NOT_ABOUT_EVENTS
+from gateway.access.grants.grant_check import NOT_YET, UNSUPPORTED
 from gateway.clock import parse_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.event import SET_BY_GATEWAY, Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.keys.explain import Asked
-from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS
-from gateway.keys.grant_check import NOT_YET, UNSUPPORTED
 from gateway.keys.past_use import READING
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")

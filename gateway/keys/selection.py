@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 
+from gateway.access.grants.mask import Masks
 from gateway.filters.alphabet import can_be
 from gateway.filters.expression import Filter
 from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import ANY, begins_with_wildcard
 from gateway.filters.scope import SEPARATORS, Scope, is_reserved
 from gateway.keys.covers import scope_covers
-from gateway.keys.mask import Masks
 from gateway.keys.policy import Limits, View
 
 EVERYTHING = View((Scope(),))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from gateway.access.grants.grant import Grant, When
+from gateway.access.grants.mask import Masks
 from gateway.filters.overlap import category_in_reach
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import RESERVED
-from gateway.keys.grant import Grant, When
-from gateway.keys.mask import Masks
 from gateway.keys.past_use import READING
 
 _VERBS = {"stream": "stream", "pull": "pull", "ingest": "send"}

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.mask import Masks
 from gateway.clock import format_rfc3339
 from gateway.event import Event
 from gateway.keys.covers import drained
 from gateway.keys.explain import EVENT_NOT_GRANTED
 from gateway.keys.grant_use import GrantUse, judging
-from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING, PastUse
 from gateway.keys.policy import Allowed, Denied, Worn, decide_grants

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.grant_check import ACTIONS
+from gateway.access.grants.role import Role
 from gateway.errors import Conflict
 from gateway.filters.pattern import ANY
 from gateway.keys.change import Change
-from gateway.keys.grant import Grant
-from gateway.keys.grant_check import ACTIONS
 from gateway.keys.key import Key
-from gateway.keys.role import Role
 from gateway.keys.stored_grant import decode_key, decode_role
 
 _CHANGE = msgspec.json.Decoder(Change)

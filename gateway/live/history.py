@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.access.grants.mask import Masks
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.keys.change import key_urn
-from gateway.keys.mask import Masks
 from gateway.keys.policy import Worn, seen_through
 from gateway.live.work import Slices
 from gateway.store.ports import Log, Narrowing

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.grant import Grant, When
 from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.own import ACCESS
 from gateway.keys.change import key_urn
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
-from gateway.keys.grant import Grant, When
 from gateway.keys.grant_use import GrantUse, judging
 from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 
 from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.token import digest, key_id_of, same
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.role import BUILTIN
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 from gateway.keys.lifecycle import is_living
 from gateway.keys.policy import (
@@ -26,7 +27,6 @@ from gateway.keys.policy import (
     depends_on_circumstances,
     effective_grants,
 )
-from gateway.keys.role import BUILTIN
 from gateway.live.proven_tokens import ProvenTokens
 from gateway.store.key_store import KeyStore
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+from gateway.access.grants.grant import defects_in
+from gateway.access.grants.role import BUILTIN, Role
 from gateway.keys.finding import INVALID_GRANT, UNREADABLE
-from gateway.keys.grant import defects_in
 from gateway.keys.key import Key
-from gateway.keys.role import BUILTIN, Role
 from gateway.keys.signals import Sign
 from gateway.live.keyring import Changes
 from gateway.live.work import Stretch

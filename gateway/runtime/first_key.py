@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.keys.grant import parse_grant
+from gateway.access.grants.grant import parse_grant
 from gateway.keys.provisioning import new_key
 from gateway.server.context import Context
 

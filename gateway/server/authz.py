@@ -8,17 +8,17 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.credentials.token import is_key_id
+from gateway.access.grants.grant import Grant, check_patterns_together, parse_grants
+from gateway.access.grants.role import parse_role_names
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys.change import key_urn
 from gateway.keys.explain import explain
-from gateway.keys.grant import Grant, check_patterns_together, parse_grants
 from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key, named_grants
 from gateway.keys.own_record import hidden_of_uses
 from gateway.keys.policy import Allowed
 from gateway.keys.question import MEMBERS, parse_moment, parse_question
-from gateway.keys.role import parse_role_names
 from gateway.keys.simulation import Simulation
 from gateway.live.key_review import Patience, Review
 from gateway.live.key_review import simulate as look_back

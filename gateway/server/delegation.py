@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.role import BUILTIN, Role
 from gateway.errors import Conflict, Forbidden, InvalidRequest
 from gateway.keys.covers import comparing
 from gateway.keys.descent import can_mint, living
 from gateway.keys.finding import Finding
-from gateway.keys.grant import Grant
 from gateway.keys.key import Key
 from gateway.keys.limits import exceeded
 from gateway.keys.policy import effective_grants
-from gateway.keys.role import BUILTIN, Role
 from gateway.keys.trace import network_of
 from gateway.keys.unreadable import check_readable
 from gateway.live.lineage import ended_maker, is_delegated, is_partial, line_back

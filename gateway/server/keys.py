@@ -11,10 +11,10 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from gateway.access.grants.grant import check_patterns_together
 from gateway.errors import InvalidRequest
 from gateway.keys import lifecycle
 from gateway.keys.descent import Descent, can_mint, revoke_with_descendants
-from gateway.keys.grant import check_patterns_together
 from gateway.keys.key import Key
 from gateway.keys.limits import inherited
 from gateway.keys.policy import effective_grants

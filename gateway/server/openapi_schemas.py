@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.access.grants.grant import ACTIONS, MAX_GRANTS
+from gateway.access.grants.role import MAX_ROLES_OF_KEY
 from gateway.event import (
     MAX_EVENT_BYTES,
     OUTCOMES,
@@ -15,9 +17,7 @@ from gateway.event import (
     Target,
     Tenant,
 )
-from gateway.keys.grant import ACTIONS, MAX_GRANTS
 from gateway.keys.limits import NAMES as LIMITS
-from gateway.keys.role import MAX_ROLES_OF_KEY
 
 Schema = dict[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 import orjson
 from aiohttp import web
 
+from gateway.access.grants.role import BUILTIN, Role, parse_role
 from gateway.errors import Conflict, NotFound
-from gateway.keys.role import BUILTIN, Role, parse_role
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import change_role

@@ -15,13 +15,13 @@ import apsw
 import msgspec
 import orjson
 
+from gateway.access.grants.role import BUILTIN, Role
 from gateway.errors import Conflict
 from gateway.keys import lifecycle
 from gateway.keys.change import Change, key_change, role_change
 from gateway.keys.descent import refuse_new
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
-from gateway.keys.role import BUILTIN, Role
 from gateway.keys.stored_grant import encode_key, encode_role
 from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.store.key_store import PART_KEYS, Noting, RoleCheck, allow_any

@@ -8,8 +8,8 @@ import click
 import test_readme
 from test_readme import commands, refused, session
 
+from gateway.access.grants.role import BUILTIN
 from gateway.cli.main import cli
-from gateway.keys.role import BUILTIN
 from gateway.server.openapi_paths import PATHS
 from tests.gateway_process import ROOT
 

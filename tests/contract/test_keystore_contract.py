@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import parse_grant
+from gateway.access.grants.role import Role
 from gateway.errors import Conflict, GatewayError
 from gateway.keys import lifecycle
-from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
-from gateway.keys.role import Role
 from gateway.keys.stored_grant import read_grant
 from gateway.store.key_store import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys

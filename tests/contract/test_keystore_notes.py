@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import parse_grant
+from gateway.access.grants.role import Role
 from gateway.errors import Conflict
 from gateway.keys import lifecycle
 from gateway.keys.change import other_change
-from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
-from gateway.keys.role import Role
 from gateway.store.key_store import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
 from tests.examples import examples

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.grants.grant import parse_grant
+from gateway.access.grants.role import Role
 from gateway.errors import Conflict, InvalidRequest
 from gateway.keys import descent, lifecycle
-from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.operator import Operator
-from gateway.keys.role import Role
 from gateway.store.key_store import KeyStore
 
 Connect = Callable[[], Awaitable[KeyStore]]

@@ -8,16 +8,16 @@ import msgspec
 import pytest
 
 from gateway.access.credentials.pepper import Pepper, Peppers
+from gateway.access.grants.grant import Grant, parse_grant
+from gateway.access.grants.role import Role
 from gateway.errors import Conflict
 from gateway.ingest.own import KEYS, own_event
 from gateway.keys import lifecycle, unreadable
 from gateway.keys.change import Change
 from gateway.keys.explain import Asked, explain
-from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key
 from gateway.keys.policy import Allowed, Denied
-from gateway.keys.role import Role
 from gateway.live.keyring import Keyring
 from gateway.store.key_store import KeyStore
 

@@ -9,11 +9,11 @@ import asyncpg
 import msgspec
 import pytest
 
+from gateway.access.grants.role import Role
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.keys.key import Key
-from gateway.keys.role import Role
 from gateway.store import postgres
 from gateway.store.postgres import migrate, migrations
 from gateway.store.postgres_keys import PostgresKeys

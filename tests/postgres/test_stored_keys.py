@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from gateway.access.grants.role import Role
 from gateway.errors import GatewayError
 from gateway.keys.key import Key
-from gateway.keys.role import Role
 from gateway.keys.stored_grant import decode_key, decode_role, read_grant
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.stored_keys import read_postgres

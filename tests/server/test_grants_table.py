@@ -21,7 +21,7 @@ from grant_oracle import may_see
 from grants_table import EVENTS, OLD, OWN, OWN_ROLE, OWN_ROLE_GRANTS, ROWS, Members, Row
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
 
-from gateway.keys.role import BUILTIN
+from gateway.access.grants.role import BUILTIN
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
 from tests.cases import check_each

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from open_streams import Refused, open_stream
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gateway.access.grants.grant import Grant, When
 from gateway.errors import GatewayError
-from gateway.keys.grant import Grant, When
 from gateway.keys.provisioning import _MEMBERS
 from gateway.server.app import make_app
 from gateway.server.openapi import DOCUMENT

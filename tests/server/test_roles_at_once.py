@@ -9,7 +9,7 @@ import pytest
 from gateway_client import Answer
 from gateways import Gateway
 
-from gateway.keys.role import Role
+from gateway.access.grants.role import Role
 from gateway.server import delegation
 from gateway.store.key_store import RoleCheck
 

@@ -11,12 +11,12 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import Grant, When, parse_grant, parse_grants
+from gateway.access.grants.mask import Masks
 from gateway.event import Event
 from gateway.filters.scope import REJECTED, Scope
 from gateway.keys import covers as comparing
 from gateway.keys.covers import drained, scope_covers
-from gateway.keys.grant import Grant, When, parse_grant, parse_grants
-from gateway.keys.mask import Masks
 from gateway.keys.policy import RAW_ITEM, Allowed, decide_grants
 from tests.examples import examples
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import Grant, parse_grant
 from gateway.keys.document import Facts, as_json, blocks
 from gateway.keys.document_text import to_html, to_markdown, visible
-from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.limits import KeyLimits
 from gateway.keys.named_grant import grants_of_key

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant, When, parse_grant
+from gateway.access.grants.mask import Masks
 from gateway.event import Event
 from gateway.filters.scope import Described
 from gateway.keys.explain import Asked, Explanation, explain
-from gateway.keys.grant import NOT_ABOUT_EVENTS, Grant, When, parse_grant
 from gateway.keys.key import Key
-from gateway.keys.mask import Masks
 from gateway.keys.named_grant import NamedGrant, grants_of_key
 from gateway.keys.policy import Allowed, decide
 from tests.examples import examples

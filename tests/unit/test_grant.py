@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from gateway import network as network_module
-from gateway.errors import InvalidRequest
-from gateway.filters.scope import Scope
-from gateway.keys.grant import (
+from gateway.access.grants.grant import (
     ACTIONS,
     MAX_GRANTS,
     Grant,
@@ -17,6 +15,8 @@ from gateway.keys.grant import (
     parse_grant_text,
     parse_grants,
 )
+from gateway.errors import InvalidRequest
+from gateway.filters.scope import Scope
 
 LEAST: dict[str, Any] = {"actions": ["stream"], "categories": ["auth.*"]}
 

@@ -13,12 +13,12 @@ import pytest
 from watched import NOW, FakeHub, key
 
 from gateway.access.credentials.pepper import Pepper, Peppers
+from gateway.access.grants.grant import Grant, parse_grant
+from gateway.access.grants.role import Role
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
-from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.policy import Denied, View
-from gateway.keys.role import Role
 from gateway.live import key_watch as module
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring

@@ -17,6 +17,7 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.access.grants", 1),
     ("gateway.access.credentials", 1),
     ("gateway.filters.alphabet", 1),
     ("gateway.filters.expression", 1),

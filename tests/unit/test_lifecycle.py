@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from gateway.access.credentials.token import digest, key_id_of
+from gateway.access.grants.grant import parse_grant
 from gateway.errors import Conflict, InvalidRequest
 from gateway.keys import lifecycle
-from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.limits import KeyLimits
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored_events import MakeDraft, stored, with_json
 
+from gateway.access.grants.mask import COPIES, MAX_PATHS, Masks, check_paths, masked
 from gateway.errors import InvalidRequest
 from gateway.event import Event
 from gateway.ingest.own import ACCESS, own_event
-from gateway.keys.mask import COPIES, MAX_PATHS, Masks, check_paths, masked
 
 WHOLE: dict[str, Any] = {
     "actor": {"type": "user", "id": "u-1", "name": "Alice", "key_id": "k1"},

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from gateway.access.grants.grant import parse_grant
 from gateway.event import Draft
 from gateway.filters.scope import Scope
-from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question

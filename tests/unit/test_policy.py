@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import ACTIONS, NOT_ABOUT_EVENTS, Grant, parse_grant
 from gateway.event import Event
 from gateway.filters.pattern import compile_patterns
-from gateway.keys.grant import ACTIONS, NOT_ABOUT_EVENTS, Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.policy import Allowed, Denied, View, decide, decide_grants
 

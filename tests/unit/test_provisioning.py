@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.access.credentials.token import digest, key_id_of
+from gateway.access.grants.grant import parse_grant
 from gateway.errors import InvalidRequest
-from gateway.keys.grant import parse_grant
 from gateway.keys.key import Key
 from gateway.keys.provisioning import check_life, key_from_request, new_key
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import parse_grant
 from gateway.filters.overlap import one_overlaps
 from gateway.filters.pattern import compile_patterns
-from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.keys.reach import categories_out_of_reach
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.keys.grant import parse_grant
+from gateway.access.grants.grant import parse_grant
 from gateway.keys.policy import Allowed, decide_grants
 from gateway.keys.reader import SEES_EVERYTHING, Reader
 

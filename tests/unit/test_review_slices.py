@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.access.grants.grant import MAX_POLICY_PATTERNS, Grant, parse_grant, parse_grants
 from gateway.cli.keys_check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
 from gateway.keys import covers
 from gateway.keys.covers import comparing, drained
-from gateway.keys.grant import MAX_POLICY_PATTERNS, Grant, parse_grant, parse_grants
 from gateway.live.key_review import Patience, Review
 from gateway.live.work import LoopWork
 from gateway.store.memory_log import MemoryLog

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import InvalidRequest
-from gateway.event import Event
-from gateway.keys.grant import ACTIONS
-from gateway.keys.policy import Allowed, decide_grants
-from gateway.keys.role import (
+from gateway.access.grants.grant import ACTIONS
+from gateway.access.grants.role import (
     BUILTIN,
     MAX_ROLES_OF_KEY,
     Role,
     parse_role,
     parse_role_names,
 )
+from gateway.errors import InvalidRequest
+from gateway.event import Event
+from gateway.keys.policy import Allowed, decide_grants
 
 MakeEvent = Callable[..., Event]
 GRANT: dict[str, Any] = {"actions": ["stream"], "categories": ["auth.*"]}

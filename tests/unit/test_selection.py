@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.grants.grant import parse_grant
 from gateway.filters.expression import compile_filter
 from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import compile_patterns
-from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.keys.selection import nothing_selected, selected_by
 from gateway.server.query import parse_page

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from stored_events import MakeDraft, stored
 
+from gateway.access.grants.grant import Grant, parse_grant
 from gateway.clock import parse_rfc3339
 from gateway.event import Event
 from gateway.keys.asked import EVERYTHING, asked_in
-from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.named_grant import named_grants
 from gateway.keys.past_use import PastUse, Presence, past_uses, present_uses
 from gateway.keys.simulation import Simulation

@@ -11,12 +11,12 @@ import pytest
 from watched import NOW, key
 
 from gateway.access.credentials.pepper import Pepper, Peppers
+from gateway.access.grants.grant import parse_grant
+from gateway.access.grants.role import Role
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.keys import lifecycle
-from gateway.keys.grant import parse_grant
 from gateway.keys.policy import Allowed
-from gateway.keys.role import Role
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.key_watch import PATIENCE_SECONDS, KeyWatch

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from gateway.access.grants.grant import Grant, parse_grant
+from gateway.access.grants.role import Role
 from gateway.cli.main import cli as program
 from gateway.filters.scope import Described, Scope
-from gateway.keys.grant import Grant, parse_grant
 from gateway.keys.key import Key
 from gateway.keys.lifecycle import suspend
 from gateway.keys.policy import Allowed, decide_grants
-from gateway.keys.role import Role
 from gateway.keys.stored_grant import (
     StoredGrant,
     category_heads,

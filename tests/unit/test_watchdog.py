@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
+from gateway.access.grants.role import Role
 from gateway.errors import Unavailable
 from gateway.keys import lifecycle
 from gateway.keys.baseline import decode_volume
 from gateway.keys.key import Key
-from gateway.keys.role import Role
 from gateway.keys.signals import Sign
 from gateway.keys.stored_grant import read_grant
 from gateway.keys.use import CLOSED, DENIED, PULLED, Use

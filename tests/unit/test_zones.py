@@ -12,10 +12,10 @@ import msgspec
 import pytest
 import tzdata
 
+from gateway.access.grants import zones
+from gateway.access.grants.grant import Grant, When, parse_grant
 from gateway.clock import parse_rfc3339
 from gateway.errors import InvalidRequest
-from gateway.keys import zones
-from gateway.keys.grant import Grant, When, parse_grant
 from gateway.keys.policy import Allowed, Denied, decide_grants
 from gateway.keys.stored_grant import read_grant
 

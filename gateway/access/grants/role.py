@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from gateway.access.credentials.token import HOLDS_KEY, holds_token
+from gateway.access.grants.grant import Grant, defects_in, parse_grant, parse_grants
 from gateway.errors import InvalidRequest
-from gateway.keys.grant import Grant, defects_in, parse_grant, parse_grants
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 MAX_ROLES_OF_KEY = 16

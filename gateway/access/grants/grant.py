@@ -15,14 +15,14 @@ import msgspec
 import orjson
 
 from gateway.access.credentials.token import HOLDS_KEY, holds_token
+from gateway.access.grants.grant_check import ACTIONS as ACTIONS
+from gateway.access.grants.grant_check import Problem, problems
+from gateway.access.grants.mask import Masks
+from gateway.access.grants.zones import zone_of
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
 from gateway.filters.scope import Scope
 from gateway.json_members import refuse_repeated
-from gateway.keys.grant_check import ACTIONS as ACTIONS
-from gateway.keys.grant_check import Problem, problems
-from gateway.keys.mask import Masks
-from gateway.keys.zones import zone_of
 from gateway.network import is_within
 
 # What these allow or deny is not about events: the scopes and fields of grants mean nothing there.

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.mask import check_paths
+from gateway.access.grants.zones import zone_of
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
 from gateway.filters.alphabet import check_member_pattern
 from gateway.filters.scope import MAX_PATTERNS
-from gateway.keys.mask import check_paths
-from gateway.keys.zones import zone_of
 from gateway.network import parse_network
 
 ACTIONS = ("stream", "pull", "ingest", "keys.admin", "usage.read")

@@ -1,0 +1,1 @@
+"""Grants and roles: what is allowed, with masks and limits in time."""
