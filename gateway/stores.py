@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.access.keys.key_store import KeyStore
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.settings.load import Settings
 from gateway.store.folder import DataFolder, WriterLock
-from gateway.store.key_store import KeyStore
 from gateway.store.ports import Log
 from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys

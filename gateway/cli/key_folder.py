@@ -16,9 +16,9 @@ from gateway.cli.terminal import say
 
 if TYPE_CHECKING:
     from gateway.access.grants.grant import Grant
-    from gateway.keys.key import Key
+    from gateway.access.keys.key import Key
+    from gateway.access.keys.key_store import KeyStore
     from gateway.settings.load import Settings
-    from gateway.store.key_store import KeyStore
     from gateway.store.ports import Log
 
 _CONFIG = "gateway.config_file"

@@ -33,7 +33,7 @@ from gateway.cli.operator import this_operator
 from gateway.cli.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
-    from gateway.keys.key import Key
+    from gateway.access.keys.key import Key
 
 _EXAMPLES = """\b
 Examples:
@@ -86,11 +86,11 @@ def create(
     import msgspec
 
     from gateway.access.grants.grant import check_patterns_together, parse_grant_texts
+    from gateway.access.keys import lifecycle
+    from gateway.access.keys.issuance import check_default_life, check_life, new_key
+    from gateway.access.keys.key_limits import parse_limit_texts
     from gateway.clock import parse_duration
-    from gateway.keys import lifecycle
-    from gateway.keys.limits import parse_limit_texts
     from gateway.keys.policy import effective_grants
-    from gateway.keys.provisioning import check_default_life, check_life, new_key
 
     require_output()
     parsed = parse_grant_texts(grants)

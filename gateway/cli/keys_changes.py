@@ -24,7 +24,7 @@ from gateway.cli.operator import this_operator
 from gateway.cli.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
-    from gateway.keys.key import Key
+    from gateway.access.keys.key import Key
 
 reason_option = click.option("--reason", default="", help="Why; kept with the key.")
 
@@ -42,7 +42,7 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
     """
     import msgspec
 
-    from gateway.keys import lifecycle
+    from gateway.access.keys import lifecycle
 
     require_output()
     settings = settings_of(data)
@@ -78,7 +78,7 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
 @json_option
 def suspend(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
     """Suspend a key until it is resumed; its live streams end within a second."""
-    from gateway.keys import lifecycle
+    from gateway.access.keys import lifecycle
 
     _change(
         key_id, data, as_json,
@@ -92,7 +92,7 @@ def suspend(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
 @json_option
 def resume(key_id: str, data: str | None, as_json: bool) -> None:
     """End a suspension."""
-    from gateway.keys import lifecycle
+    from gateway.access.keys import lifecycle
 
     _change(key_id, data, as_json, lambda key, now: lifecycle.resume(key, now))
 
@@ -113,7 +113,7 @@ def revoke(
 
     Keys that it has made live on, unless told otherwise; they are named.
     """
-    from gateway.keys import descent, lifecycle
+    from gateway.access.keys import descent, lifecycle
 
     checked = lifecycle.check_reason(reason)
 
@@ -160,7 +160,7 @@ def _ids(keys: Sequence[Key]) -> list[str]:
 
 def by_operator(change: Callable[[Key], Key]) -> Callable[[Key], Key]:
     """The same change, given by who runs the command."""
-    from gateway.keys.lifecycle import given_by
+    from gateway.access.keys.lifecycle import given_by
 
     def changed(key: Key) -> Key:
         after = change(key)

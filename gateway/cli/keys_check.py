@@ -74,7 +74,7 @@ async def _documents(settings: Settings) -> Documents:
 
 
 def _of_key(key_id: str, document: bytes) -> list[dict[str, Any]]:
-    from gateway.keys.unreadable import read_key
+    from gateway.access.keys.unreadable import read_key
 
     remedy = "make a key with the grant mended, and revoke this one"
     key = read_key(key_id, document, b"", 0)
@@ -87,7 +87,7 @@ def _of_key(key_id: str, document: bytes) -> list[dict[str, Any]]:
 
 
 def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
-    from gateway.keys.unreadable import read_role
+    from gateway.access.keys.unreadable import read_role
 
     remedy = f"`audit-gateway roles put {name}` with the grant mended"
     role = read_role(name, document)
@@ -124,8 +124,8 @@ def _unreadable(whose: dict[str, str], why: str) -> dict[str, Any]:
 
 def _reaches_every_tenant(key_id: str, document: bytes) -> bool:
     """Whether a grant of its own allows reading without a word on tenants or resources."""
+    from gateway.access.keys.unreadable import read_key
     from gateway.keys.past_use import READING
-    from gateway.keys.unreadable import read_key
 
     key = read_key(key_id, document, b"", 0)
     return (

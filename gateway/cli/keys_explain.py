@@ -45,10 +45,10 @@ Examples:
 @json_option
 def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
+    from gateway.access.keys.rotation_chain import ended_maker
     from gateway.keys.explain import explain
     from gateway.keys.named_grant import grants_of_key
     from gateway.keys.question import parse_question
-    from gateway.live.lineage import ended_maker
 
     given = {name: value for name, value in asked.items() if value is not None and value != ()}
     if "resource" in given:

@@ -53,12 +53,12 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
 
 async def _facts(key_id: str, data: str | None) -> Facts:
+    from gateway.access.keys.rotation_chain import ended_maker, line_of
     from gateway.clock import SystemClock
     from gateway.keys.named_grant import grants_of_key
     from gateway.keys.past_use import Presence
     from gateway.keys.reader import SEES_EVERYTHING
     from gateway.live.key_review import Patience, key_facts
-    from gateway.live.lineage import ended_maker, line_of
     from gateway.live.traces import Traces
     from gateway.live.work import LoopWork
     from gateway.store.clock_notes import open_clock

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gateway.keys.operator import Operator
+    from gateway.access.keys.key_store import KeyStore
+    from gateway.access.keys.operator import Operator
     from gateway.settings.load import Settings
-    from gateway.store.key_store import KeyStore
 
 _MOST = 256
 _MOST_ASKED = 2_048
@@ -24,7 +24,7 @@ def this_operator() -> Operator:
     `SUDO_USER` says who became that user by sudo; the environment is theirs, so it is recorded
     beside the user, never instead of it.
     """
-    from gateway.keys.operator import Operator
+    from gateway.access.keys.operator import Operator
 
     return Operator(
         user=_plain(_user()),
@@ -37,8 +37,8 @@ def this_operator() -> Operator:
 async def record_look(store: KeyStore, now: float) -> None:
     """Have the command that runs recorded as a use. Raises if it cannot be: who looks is seen."""
     from gateway.access.credentials.token import is_key_id
+    from gateway.access.keys.change import key_urn, look
     from gateway.errors import Unavailable
-    from gateway.keys.change import key_urn, look
     from gateway.sanitize import clean
 
     context = click.get_current_context()
@@ -65,8 +65,8 @@ async def record_act(
     """Have it recorded that this command has done something to the log, which the gateway writes
     down at its next start, or at once if it runs. Where there are no keys there is no place for
     it, unless it may be made."""
+    from gateway.access.keys.change import other_change
     from gateway.clock import SystemClock
-    from gateway.keys.change import other_change
     from gateway.store.clock_notes import open_clock
     from gateway.stores import open_keys
 

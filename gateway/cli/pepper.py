@@ -21,7 +21,7 @@ from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.access.credentials.pepper import Peppers
-    from gateway.keys.key import Key
+    from gateway.access.keys.key import Key
     from gateway.settings.load import Settings
     from gateway.store.pepper_file import PepperFile
 
@@ -213,7 +213,7 @@ async def _agreed(settings: Settings) -> None:
 
 async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
     """No key without its pepper is left living: it could not be told from one that is lost."""
-    from gateway.keys import lifecycle
+    from gateway.access.keys import lifecycle
 
     if key_ids:
         async with key_store(settings, change=True) as (store, _, now):
@@ -247,7 +247,7 @@ def _record(
 async def _keep(
     settings: Settings, action: str, pepper_id: str, ended: Sequence[str], data: dict[str, Any]
 ) -> None:
-    from gateway.keys.change import key_urn, other_change
+    from gateway.access.keys.change import key_urn, other_change
 
     data = {"pepper": pepper_id, **data}
     # Of the keys each is named among the targets of an event, so that its history tells of it.
@@ -267,7 +267,7 @@ async def _keep(
 
 async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, list[Key]]:
     """The living keys, by the id of the pepper that they need."""
-    from gateway.keys.lifecycle import living_by_pepper
+    from gateway.access.keys.lifecycle import living_by_pepper
 
     by_id = {} if peppers is None else peppers.by_id()
     needing: dict[str, list[Key]] = {}

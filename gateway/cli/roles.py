@@ -21,8 +21,8 @@ from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.access.grants.role import Role
+    from gateway.access.keys.key_store import KeyStore
     from gateway.errors import GatewayError
-    from gateway.store.key_store import KeyStore
 
 _EXAMPLES = """\b
 Examples:

@@ -133,7 +133,7 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
 async def _demo_key(context: Context) -> str:
     """A key that may only read, for a day; a fresh one at each start, as none is shown twice."""
     from gateway.access.grants.grant import parse_grant
-    from gateway.keys.provisioning import new_key
+    from gateway.access.keys.issuance import new_key
 
     key, token = new_key(
         name="demo",

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.access.keys.descent import can_mint
+from gateway.access.keys.key import Key
 from gateway.clock import format_rfc3339
-from gateway.keys.descent import can_mint
-from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.sentences import denied_duties, grant_sentences, limits_of
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.keys.key import Key
-from gateway.keys.lifecycle import IDLE_WHEN_REPLACED
+from gateway.access.keys.key import Key
+from gateway.access.keys.lifecycle import IDLE_WHEN_REPLACED
 from gateway.keys.trace import Trace
 
 

@@ -13,10 +13,10 @@ import msgspec
 
 from gateway.access.grants.grant import Grant, When
 from gateway.access.grants.mask import Masks
+from gateway.access.keys.key import Key
 from gateway.clock import format_rfc3339
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import REJECTED, RESERVED, Described, Scope, is_reserved
-from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING
 from gateway.keys.policy import (

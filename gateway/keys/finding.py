@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.keys.change import Change, key_urn, moment, other_change
+from gateway.access.keys.change import Change, key_urn, moment, other_change
 from gateway.keys.signals import Sign
 
 # Beside what `gateway.keys.signals` knows for certain: what `gateway.keys.baseline` takes for it.

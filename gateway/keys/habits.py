@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.keys.change import moment
+from gateway.access.keys.change import moment
 from gateway.keys.signals import Sign
 
 NEW_OPERATOR = "new_operator"

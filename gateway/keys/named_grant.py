@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.grant import Grant
-from gateway.keys.key import Key
+from gateway.access.keys.key import Key
 
 
 class NamedGrant(msgspec.Struct, frozen=True):

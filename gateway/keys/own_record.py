@@ -15,8 +15,8 @@ import msgspec
 
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.mask import Masks, copies_of, masked_data
+from gateway.access.keys.change import key_urn
 from gateway.filters.scope import RESERVED, Scope, Test
-from gateway.keys.change import key_urn
 from gateway.keys.finding import Finding
 from gateway.keys.past_use import READING
 

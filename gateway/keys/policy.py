@@ -13,10 +13,10 @@ import msgspec
 
 from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant
 from gateway.access.grants.mask import Masks, masked
+from gateway.access.keys.key import Key
 from gateway.event import Draft, Event
 from gateway.filters.overlap import category_in_reach
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, Scope, Test, all_of, any_of
-from gateway.keys.key import Key
 
 Lens = Callable[[Event], Event | None]
 # The masks that an event wears; None: it is not seen.

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.keys.change import moment
+from gateway.access.keys.change import moment
 from gateway.keys.use import DENIED, Use
 from gateway.network import parse_address
 

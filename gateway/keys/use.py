@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.keys.change import REQUESTED
-from gateway.keys.key import Key
+from gateway.access.keys.change import REQUESTED
+from gateway.access.keys.key import Key
 
 OPENED = "stream.opened"
 CLOSED = "stream.closed"

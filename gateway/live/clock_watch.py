@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 
+from gateway.access.keys.key_store import KeyStore
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.keys.finding import CLOCK_JUMP
 from gateway.keys.signals import Sign
 from gateway.live.findings import Findings
 from gateway.store.clock_notes import keep_state, kept_state, read_clock
-from gateway.store.key_store import KeyStore
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock
 
 _LOOK_SECONDS = 1.0

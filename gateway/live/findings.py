@@ -8,17 +8,17 @@ from typing import Literal
 
 import msgspec
 
+from gateway.access.keys.change import key_urn, moment
+from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.rotation_chain import Keys, line_back
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.own import ANOMALY, own_event
-from gateway.keys.change import key_urn, moment
 from gateway.keys.finding import Finding, mark_change, new_finding, silence
 from gateway.keys.signals import Sign
-from gateway.live.lineage import Keys, line_back
 from gateway.live.record import Appender
 from gateway.live.work import Stretch
-from gateway.store.key_store import KeyStore
 
 KIND = "finding"
 SILENCES = "silence"

@@ -13,21 +13,21 @@ from heapq import heappop, heappush
 
 import msgspec
 
+from gateway.access.keys import lifecycle
+from gateway.access.keys.change import REQUESTED, Change, key_urn, moment
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.own import ACCESS, KEYS, own_event
-from gateway.keys import lifecycle
-from gateway.keys.change import REQUESTED, Change, key_urn, moment
 from gateway.keys.ending import Notice, notices, replaced
 from gateway.keys.habits import Command
-from gateway.keys.key import Key
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes
 from gateway.live.record import Appender
 from gateway.live.traces import Traces
 from gateway.live.work import Stretch
-from gateway.store.key_store import KeyStore
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 1.0

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.grant import Grant, When
+from gateway.access.keys.change import key_urn
+from gateway.access.keys.key import Key
 from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.own import ACCESS
-from gateway.keys.change import key_urn
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.keys.grant_use import GrantUse, judging
-from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses
 from gateway.keys.policy import Allowed, Worn, decide_grants, seen_through

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from gateway.access.keys.key import Key
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError, Unavailable
-from gateway.keys.key import Key
 from gateway.keys.policy import (
     EXPIRED,
     REVOKED,

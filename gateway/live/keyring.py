@@ -14,11 +14,12 @@ from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.token import digest, key_id_of, same
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import BUILTIN
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.lifecycle import is_living
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
-from gateway.keys.lifecycle import is_living
 from gateway.keys.policy import (
     Allowed,
     Denied,
@@ -28,7 +29,6 @@ from gateway.keys.policy import (
     effective_grants,
 )
 from gateway.live.proven_tokens import ProvenTokens
-from gateway.store.key_store import KeyStore
 
 _MOST_CACHED = 100_000
 _REHASH_AGAIN_SECONDS = 10.0

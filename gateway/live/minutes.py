@@ -14,6 +14,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from gateway.access.keys.key_store import KeyStore, Noting
+from gateway.access.keys.rotation_chain import note_before
 from gateway.keys.baseline import (
     Alarm,
     Volume,
@@ -23,8 +25,6 @@ from gateway.keys.baseline import (
     volume_data,
 )
 from gateway.keys.signals import Sign
-from gateway.live.lineage import note_before
-from gateway.store.key_store import KeyStore, Noting
 
 _LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 50

@@ -11,9 +11,9 @@ from collections import deque
 
 import msgspec
 
+from gateway.access.keys.key_store import KeyStore
 from gateway.keys.habits import Command, Habits, judge_command
 from gateway.keys.signals import Sign
-from gateway.store.key_store import KeyStore
 
 KIND = "operators"
 _NAME = "all"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gateway.access.keys.key import Key
+from gateway.access.keys.lifecycle import living_by_pepper
 from gateway.clock import Clock
-from gateway.keys.key import Key
-from gateway.keys.lifecycle import living_by_pepper
 from gateway.live.keyring import Changes, Keyring
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from gateway.keys.key import Key
+from gateway.access.keys.key import Key
 
 _MOST = 10_000
 _BYTES = 32

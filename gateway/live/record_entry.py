@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.keys.change import key_urn, moment
 from gateway.cursor import format_cursor
 from gateway.event import Draft
 from gateway.ingest.own import ACCESS, MOST_TARGETS, own_event
-from gateway.keys.change import key_urn, moment
 from gateway.keys.use import INGESTED, OPENED, Use
 from gateway.sanitize import clean
 

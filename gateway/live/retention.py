@@ -6,10 +6,10 @@ import logging
 
 import msgspec
 
+from gateway.access.keys.key_store import KeyStore
 from gateway.clock import parse_rfc3339
 from gateway.errors import GatewayError
 from gateway.store.clock_notes import move_horizon
-from gateway.store.key_store import KeyStore
 from gateway.store.ports import Log, Overtaken
 from gateway.trusted_clock import TrustedClock
 

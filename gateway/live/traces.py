@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from gateway.access.keys.key_store import KeyStore, Noting
+from gateway.access.keys.rotation_chain import note_before
 from gateway.errors import GatewayError
 from gateway.keys.signals import Sign, judge
 from gateway.keys.trace import News, Trace, joined, passed_on
 from gateway.keys.use import DENIED, Use
-from gateway.live.lineage import note_before
 from gateway.shared.limits import address_subject
-from gateway.store.key_store import KeyStore, Noting
 
 KIND = "trace"
 _LOGGER = logging.getLogger(__name__)

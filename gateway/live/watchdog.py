@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
 from gateway.clock import Clock, until_beat
 from gateway.errors import Conflict, GatewayError
-from gateway.keys import lifecycle
 from gateway.keys.finding import (
     EVENT_FAILED,
     INVALID_GRANT,
@@ -24,7 +26,6 @@ from gateway.keys.finding import (
     VOLUME,
     Finding,
 )
-from gateway.keys.key import Key
 from gateway.keys.signals import Sign
 from gateway.keys.use import Use
 from gateway.live.findings import Findings
@@ -33,7 +34,6 @@ from gateway.live.operators import Operators
 from gateway.live.stored_defects import StoredDefects
 from gateway.live.traces import Traces
 from gateway.live.volumes import Volumes
-from gateway.store.key_store import KeyStore
 
 _LOOK_SECONDS = 1.0
 _TRACES_SECONDS = 30

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.access.grants.grant import parse_grant
-from gateway.keys.provisioning import new_key
+from gateway.access.keys.issuance import new_key
 from gateway.server.context import Context
 
 _ADMIN_GRANT = {

@@ -10,11 +10,12 @@ from aiohttp import web
 from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.grant import Grant, check_patterns_together, parse_grants
 from gateway.access.grants.role import parse_role_names
+from gateway.access.keys.change import key_urn
+from gateway.access.keys.key import Key
+from gateway.access.keys.rotation_chain import ended_maker
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
-from gateway.keys.change import key_urn
 from gateway.keys.explain import explain
-from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key, named_grants
 from gateway.keys.own_record import hidden_of_uses
 from gateway.keys.policy import Allowed
@@ -22,7 +23,6 @@ from gateway.keys.question import MEMBERS, parse_moment, parse_question
 from gateway.keys.simulation import Simulation
 from gateway.live.key_review import Patience, Review
 from gateway.live.key_review import simulate as look_back
-from gateway.live.lineage import ended_maker
 from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT

@@ -8,6 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.access.credentials.ticket import UsedTickets
+from gateway.access.keys.key_store import KeyStore
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
@@ -29,7 +30,6 @@ from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.shared.ports import Shared, Usage
 from gateway.store.identity import KeyedValues
-from gateway.store.key_store import KeyStore
 from gateway.store.ports import REPLACED, Log
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock

@@ -11,18 +11,18 @@ from typing import TypeVar
 
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import BUILTIN, Role
+from gateway.access.keys.descent import can_mint, living
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import exceeded
+from gateway.access.keys.key_store import RoleCheck
+from gateway.access.keys.rotation_chain import ended_maker, is_delegated, is_partial, line_back
+from gateway.access.keys.unreadable import check_readable
 from gateway.errors import Conflict, Forbidden, InvalidRequest
 from gateway.keys.covers import comparing
-from gateway.keys.descent import can_mint, living
 from gateway.keys.finding import Finding
-from gateway.keys.key import Key
-from gateway.keys.limits import exceeded
 from gateway.keys.policy import effective_grants
 from gateway.keys.trace import network_of
-from gateway.keys.unreadable import check_readable
-from gateway.live.lineage import ended_maker, is_delegated, is_partial, line_back
 from gateway.server.context import Context
-from gateway.store.key_store import RoleCheck
 
 Result = TypeVar("Result")
 _MOST_ATTEMPTS = 5

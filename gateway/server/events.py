@@ -10,11 +10,11 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.token import looks_like_token
+from gateway.access.keys.key import Key
 from gateway.cursor import format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.ingest.own import ACCESS
-from gateway.keys.key import Key
 from gateway.keys.policy import View
 from gateway.keys.use import PULLED, READ, Use
 from gateway.live.choosing import Choosing

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator
 import orjson
 from aiohttp import web
 
+from gateway.access.keys.change import key_urn
+from gateway.access.keys.key import Key
+from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest, NotFound
-from gateway.keys.change import key_urn
-from gateway.keys.key import Key
-from gateway.keys.lifecycle import check_reason
 from gateway.keys.own_record import finding_seen
 from gateway.sanitize import clean
 from gateway.server.address import client_address

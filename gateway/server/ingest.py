@@ -9,13 +9,13 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.access.keys.key import Key
 from gateway.cursor import format_cursor
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
 from gateway.ingest.marked import Lenient, rejected_event, tenant_of
-from gateway.keys.key import Key
 from gateway.keys.policy import View, compiled
 from gateway.keys.signals import id_conflict
 from gateway.keys.use import INGESTED, Use

@@ -12,13 +12,14 @@ import orjson
 from aiohttp import web
 
 from gateway.access.grants.grant import check_patterns_together
+from gateway.access.keys import lifecycle
+from gateway.access.keys.descent import Descent, can_mint, revoke_with_descendants
+from gateway.access.keys.issuance import key_from_request, within_maker
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import inherited
+from gateway.access.keys.key_store import PART_KEYS
 from gateway.errors import InvalidRequest
-from gateway.keys import lifecycle
-from gateway.keys.descent import Descent, can_mint, revoke_with_descendants
-from gateway.keys.key import Key
-from gateway.keys.limits import inherited
 from gateway.keys.policy import effective_grants
-from gateway.keys.provisioning import key_from_request, within_maker
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import all_roles, refuse_to_hand_on
@@ -26,7 +27,6 @@ from gateway.server.in_flight import Holding
 from gateway.server.listing import listing
 from gateway.server.named_key import last_use, named_id, named_key, unknown_key
 from gateway.server.problem import json_response
-from gateway.store.key_store import PART_KEYS
 
 # What is kept of each key to list them by their age.
 _AGE_BYTES = 160

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import KeyLimits
 from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.event import Event
-from gateway.keys.key import Key
-from gateway.keys.limits import KeyLimits
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import Subscription
 from gateway.server.problem import STANDING

@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.credentials.token import is_key_id
+from gateway.access.keys.key import Key
 from gateway.errors import Forbidden, NotFound
-from gateway.keys.key import Key
 from gateway.keys.own_record import use_seen
 from gateway.keys.past_use import Presence
 from gateway.keys.policy import Allowed

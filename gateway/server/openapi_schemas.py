@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.access.grants.grant import ACTIONS, MAX_GRANTS
 from gateway.access.grants.role import MAX_ROLES_OF_KEY
+from gateway.access.keys.key_limits import NAMES as LIMITS
 from gateway.event import (
     MAX_EVENT_BYTES,
     OUTCOMES,
@@ -17,7 +18,6 @@ from gateway.event import (
     Target,
     Tenant,
 )
-from gateway.keys.limits import NAMES as LIMITS
 
 Schema = dict[str, Any]
 

@@ -22,9 +22,9 @@ from gateway.access.credentials.ticket import (
     stale_cookies,
     stream_cookies,
 )
+from gateway.access.keys.key import Key
 from gateway.cursor import parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
-from gateway.keys.key import Key
 from gateway.keys.policy import View
 from gateway.server.address import is_secure
 from gateway.server.auth import offered_ticket

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gateway.access.credentials.pepper import Peppers
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.lifecycle import living_by_pepper
 from gateway.errors import GatewayError
-from gateway.keys.key import Key
-from gateway.keys.lifecycle import living_by_pepper
 from gateway.store.folder import DataFolder
-from gateway.store.key_store import KeyStore
 from gateway.store.log_secret import MISSING as LOG_SECRET_MISSING
 from gateway.store.log_secret import LogSecretFile, derived_from, log_secret_id
 from gateway.store.pepper_file import MISSING as PEPPER_MISSING

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.access.keys.key_store import KeyStore
 from gateway.clock import Clock, boot_id
-from gateway.store.key_store import KeyStore
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock, begin
 
 KIND = "clock"

@@ -16,15 +16,15 @@ import msgspec
 import orjson
 
 from gateway.access.grants.role import BUILTIN, Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.change import Change, key_change, role_change
+from gateway.access.keys.descent import refuse_new
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_any
+from gateway.access.keys.operator import Operator
+from gateway.access.keys.stored_grant import encode_key, encode_role
+from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.errors import Conflict
-from gateway.keys import lifecycle
-from gateway.keys.change import Change, key_change, role_change
-from gateway.keys.descent import refuse_new
-from gateway.keys.key import Key
-from gateway.keys.operator import Operator
-from gateway.keys.stored_grant import encode_key, encode_role
-from gateway.keys.unreadable import check_readable, read_change, read_key, read_role
-from gateway.store.key_store import PART_KEYS, Noting, RoleCheck, allow_any
 from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads

@@ -20,10 +20,10 @@ import apsw
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.issuance import new_key
 from gateway.clock import SystemClock
-from gateway.keys import lifecycle
 from gateway.keys.policy import Allowed
-from gateway.keys.provisioning import new_key
 from gateway.live.keyring import Keyring
 from gateway.store import sqlite_keys
 from gateway.store.sqlite_keys import SqliteKeys

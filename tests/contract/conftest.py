@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.access.keys.key_store import KeyStore
 from gateway.ingest.writer import Writer
-from gateway.store.key_store import KeyStore
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Log
 from gateway.store.postgres import SCHEMA

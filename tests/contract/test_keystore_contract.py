@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.stored_grant import read_grant
 from gateway.errors import Conflict, GatewayError
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
-from gateway.keys.stored_grant import read_grant
-from gateway.store.key_store import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
 from tests.examples import examples
 from tests.machine_time import patience

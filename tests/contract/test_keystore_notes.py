@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.change import other_change
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
 from gateway.errors import Conflict
-from gateway.keys import lifecycle
-from gateway.keys.change import other_change
-from gateway.keys.key import Key
-from gateway.store.key_store import KeyStore
 from gateway.store.sqlite_keys import SqliteKeys
 from tests.examples import examples
 

@@ -11,11 +11,11 @@ import pytest
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import descent, lifecycle
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.operator import Operator
 from gateway.errors import Conflict, InvalidRequest
-from gateway.keys import descent, lifecycle
-from gateway.keys.key import Key
-from gateway.keys.operator import Operator
-from gateway.store.key_store import KeyStore
 
 Connect = Callable[[], Awaitable[KeyStore]]
 NOW = 1_700_000_000.0

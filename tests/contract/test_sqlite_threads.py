@@ -14,8 +14,8 @@ import apsw
 import msgspec
 import pytest
 
+from gateway.access.keys.key import Key
 from gateway.errors import GatewayError, Unavailable
-from gateway.keys.key import Key
 from gateway.shared.meter import Batch
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store import sqlite_thread

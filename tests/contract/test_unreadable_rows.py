@@ -10,16 +10,16 @@ import pytest
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle, unreadable
+from gateway.access.keys.change import Change
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
 from gateway.errors import Conflict
 from gateway.ingest.own import KEYS, own_event
-from gateway.keys import lifecycle, unreadable
-from gateway.keys.change import Change
 from gateway.keys.explain import Asked, explain
-from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key
 from gateway.keys.policy import Allowed, Denied
 from gateway.live.keyring import Keyring
-from gateway.store.key_store import KeyStore
 
 NOW = 1_700_000_000.0
 # As a newer version may write what is text now.
@@ -153,7 +153,7 @@ async def test_each_version_of_a_row_that_cannot_be_read_is_warned_of_once(
         await keys.all()
         await keys.get("aaaaaaaaaaaa")
         await keys.roles()
-    assert [record.name for record in caplog.records] == ["gateway.keys.unreadable"] * 2
+    assert [record.name for record in caplog.records] == ["gateway.access.keys.unreadable"] * 2
     await keys.create(key("bbbbbbbbbbbb", purpose=NEWER))
     await keys.all()
     assert len(caplog.records) == 3

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from gateway.access.credentials.pepper import Pepper, Peppers
+from gateway.access.keys.issuance import new_key
 from gateway.clock import Clock, SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.keys.provisioning import new_key
 from gateway.live.keyring import Keyring
 from gateway.store.postgres import SCHEMA
 from gateway.store.postgres_keys import PostgresKeys

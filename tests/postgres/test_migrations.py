@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from gateway.access.grants.role import Role
+from gateway.access.keys.key import Key
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.keys.key import Key
 from gateway.store import postgres
 from gateway.store.postgres import migrate, migrations
 from gateway.store.postgres_keys import PostgresKeys

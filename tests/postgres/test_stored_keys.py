@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 
 from gateway.access.grants.role import Role
+from gateway.access.keys.key import Key
+from gateway.access.keys.stored_grant import decode_key, decode_role, read_grant
 from gateway.errors import GatewayError
-from gateway.keys.key import Key
-from gateway.keys.stored_grant import decode_key, decode_role, read_grant
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.stored_keys import read_postgres
 from tests.services.postgres import PostgresServer

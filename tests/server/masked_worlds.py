@@ -20,13 +20,13 @@ import pytest
 from open_streams import masked
 
 from gateway.access.grants.grant import parse_grants
+from gateway.access.keys.change import key_urn
+from gateway.access.keys.issuance import new_key
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import ACCESS, own_event
-from gateway.keys.change import key_urn
-from gateway.keys.provisioning import new_key
 from gateway.keys.use import Use
 from gateway.server.context import Context
 from gateway.service import running

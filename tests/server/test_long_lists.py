@@ -12,8 +12,8 @@ import pytest
 from gateway_client import key_id
 from gateways import Gateway
 
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
 from tests.machine_time import eventually, patience
 
 COUNT = 60

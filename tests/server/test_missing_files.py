@@ -11,7 +11,7 @@ from gateway_client import event
 from gateways import Gateway
 
 from gateway.access.credentials.pepper import pepper_id
-from gateway.keys.provisioning import new_key
+from gateway.access.keys.issuance import new_key
 
 
 def folder_of(gateway: Gateway) -> Path:

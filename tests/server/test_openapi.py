@@ -13,8 +13,8 @@ from open_streams import Refused, open_stream
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.access.grants.grant import Grant, When
+from gateway.access.keys.issuance import _MEMBERS
 from gateway.errors import GatewayError
-from gateway.keys.provisioning import _MEMBERS
 from gateway.server.app import make_app
 from gateway.server.openapi import DOCUMENT
 from gateway.server.openapi_paths import PATHS

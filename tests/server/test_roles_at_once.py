@@ -10,8 +10,8 @@ from gateway_client import Answer
 from gateways import Gateway
 
 from gateway.access.grants.role import Role
+from gateway.access.keys.key_store import RoleCheck
 from gateway.server import delegation
-from gateway.store.key_store import RoleCheck
 
 ADMIN = {"actions": ["keys.admin"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth.**"]}

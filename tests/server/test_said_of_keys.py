@@ -8,9 +8,9 @@ import msgspec
 from gateway_client import key_id
 from gateways import Gateway
 
-from gateway.keys.key import Key
-from gateway.keys.stored_grant import read_grant
-from gateway.keys.unreadable import UnreadableRole
+from gateway.access.keys.key import Key
+from gateway.access.keys.stored_grant import read_grant
+from gateway.access.keys.unreadable import UnreadableRole
 
 ADMIN = {"actions": ["keys.admin"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth"]}

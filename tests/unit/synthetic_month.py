@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.access.keys.key import Key
 from gateway.keys.baseline import Baseline
-from gateway.keys.key import Key
 from gateway.keys.signals import judge
 from gateway.keys.trace import News, Trace
 from gateway.keys.use import DENIED, PULLED, Use

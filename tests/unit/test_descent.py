@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.keys.descent import descendants, ended_as_maker, revoke_with_descendants
+from gateway.access.keys.key import Key
+from gateway.access.keys.rotation_chain import ended_maker, is_partial
+from gateway.access.keys.unreadable import read_key
 from gateway.errors import NotFound
-from gateway.keys.descent import descendants, ended_as_maker, revoke_with_descendants
-from gateway.keys.key import Key
-from gateway.keys.unreadable import read_key
-from gateway.live.lineage import ended_maker, is_partial
 
 NOW = 1_700_000_000.0
 

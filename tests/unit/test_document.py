@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.grants.grant import Grant, parse_grant
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import KeyLimits
 from gateway.keys.document import Facts, as_json, blocks
 from gateway.keys.document_text import to_html, to_markdown, visible
-from gateway.keys.key import Key
-from gateway.keys.limits import KeyLimits
 from gateway.keys.named_grant import grants_of_key
 from gateway.keys.sentences import grant_sentences, limits_of
 

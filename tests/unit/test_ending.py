@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.keys.key import Key
+from gateway.access.keys.lifecycle import end_draining, revoke, rotate
 from gateway.keys.ending import Notice, notices, replaced
-from gateway.keys.key import Key
-from gateway.keys.lifecycle import end_draining, revoke, rotate
 from gateway.keys.trace import Trace
 
 NOW = 1_700_000_000.0

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant, When, parse_grant
 from gateway.access.grants.mask import Masks
+from gateway.access.keys.key import Key
 from gateway.event import Event
 from gateway.filters.scope import Described
 from gateway.keys.explain import Asked, Explanation, explain
-from gateway.keys.key import Key
 from gateway.keys.named_grant import NamedGrant, grants_of_key
 from gateway.keys.policy import Allowed, decide
 from tests.examples import examples

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.keys.key import Key
 from gateway.keys.explain import Explanation, explain
-from gateway.keys.key import Key
 from gateway.keys.named_grant import grants_of_key
 from gateway.keys.question import parse_question
 

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.access.credentials.pepper import pepper_id
+from gateway.access.keys.issuance import new_key
 from gateway.cli.main import cli
 from gateway.errors import GatewayError, InvalidSetting
-from gateway.keys.provisioning import new_key
 from gateway.settings.declarations import Server
 from gateway.settings.load import load
 from gateway.store.agreement import agree_on_secrets

@@ -13,10 +13,10 @@ from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.change import other_change
+from gateway.access.keys.key import Key
 from gateway.errors import Unavailable
-from gateway.keys import lifecycle
-from gateway.keys.change import other_change
-from gateway.keys.key import Key
 from gateway.keys.use import PULLED, Use
 from gateway.live.key_events import KeyEvents
 from gateway.live.keyring import Keyring

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import InvalidRequest
-from gateway.keys.limits import (
+from gateway.access.keys.issuance import key_from_request
+from gateway.access.keys.key_limits import (
     NAMES,
     NO_LIMITS,
     KeyLimits,
@@ -16,7 +16,7 @@ from gateway.keys.limits import (
     parse_limit_texts,
     parse_limits,
 )
-from gateway.keys.provisioning import key_from_request
+from gateway.errors import InvalidRequest
 from gateway.settings.limits import Limits
 
 

@@ -15,9 +15,9 @@ from watched import NOW, FakeHub, key
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
 from gateway.errors import Unavailable
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
 from gateway.keys.policy import Denied, View
 from gateway.live import key_watch as module
 from gateway.live.key_watch import KeyWatch

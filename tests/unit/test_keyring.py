@@ -15,11 +15,11 @@ from gateway.access.credentials.pepper import Pepper, Peppers, pepper_id
 from gateway.access.credentials.token import _checksum, digest, new_token
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.issuance import new_key
+from gateway.access.keys.key import Key
 from gateway.errors import TooManyRequests, Unavailable
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
 from gateway.keys.policy import Allowed, Denied
-from gateway.keys.provisioning import new_key
 from gateway.live import keyring as keyring_module
 from gateway.live.keyring import Keyring
 from gateway.store.sqlite_keys import SqliteKeys

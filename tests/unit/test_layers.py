@@ -17,6 +17,18 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.access.keys.key", 1),
+    ("gateway.access.keys.key_limits", 1),
+    ("gateway.access.keys.lifecycle", 1),
+    ("gateway.access.keys.issuance", 1),
+    ("gateway.access.keys.descent", 1),
+    ("gateway.access.keys.rotation_chain", 3),
+    ("gateway.access.keys.operator", 1),
+    ("gateway.access.keys.change", 1),
+    ("gateway.access.keys.stored_grant", 1),
+    ("gateway.access.keys.unreadable", 1),
+    ("gateway.access.keys.key_store", 2),
+    ("gateway.access.keys", 1),
     ("gateway.access.grants", 1),
     ("gateway.access.credentials", 1),
     ("gateway.filters.alphabet", 1),

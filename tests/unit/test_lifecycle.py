@@ -9,10 +9,10 @@ import pytest
 
 from gateway.access.credentials.token import digest, key_id_of
 from gateway.access.grants.grant import parse_grant
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import KeyLimits
 from gateway.errors import Conflict, InvalidRequest
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
-from gateway.keys.limits import KeyLimits
 
 NOW = 1_700_000_000.0
 DAY = 86400

@@ -21,11 +21,11 @@ from gateway.access.credentials.pepper import (
     parse_peppers,
     pepper_id,
 )
+from gateway.access.keys.change import Change, key_urn
 from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
 from gateway.cli.operator import this_operator
 from gateway.errors import Conflict, GatewayError, NotFound
-from gateway.keys.change import Change, key_urn
 from gateway.live import key_watch
 from gateway.store.folder import DataFolder
 from gateway.store.pepper_file import PepperFile

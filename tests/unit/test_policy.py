@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.grants.grant import ACTIONS, NOT_ABOUT_EVENTS, Grant, parse_grant
+from gateway.access.keys.key import Key
 from gateway.event import Event
 from gateway.filters.pattern import compile_patterns
-from gateway.keys.key import Key
 from gateway.keys.policy import Allowed, Denied, View, decide, decide_grants
 
 MakeEvent = Callable[..., Event]

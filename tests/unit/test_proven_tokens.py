@@ -22,8 +22,8 @@ from test_keyring import (
 
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.credentials.token import digest, new_token
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
 from gateway.live.keyring import Keyring
 from gateway.live.proven_tokens import ProvenTokens
 from gateway.store.sqlite_keys import SqliteKeys

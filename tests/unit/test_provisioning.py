@@ -8,9 +8,9 @@ import pytest
 
 from gateway.access.credentials.token import digest, key_id_of
 from gateway.access.grants.grant import parse_grant
+from gateway.access.keys.issuance import check_life, key_from_request, new_key
+from gateway.access.keys.key import Key
 from gateway.errors import InvalidRequest
-from gateway.keys.key import Key
-from gateway.keys.provisioning import check_life, key_from_request, new_key
 
 NOW = 1_700_000_000.75
 DAY = 86_400

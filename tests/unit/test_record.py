@@ -9,10 +9,10 @@ import msgspec
 import orjson
 import pytest
 
+from gateway.access.keys.key import Key
 from gateway.cursor import format_cursor
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
-from gateway.keys.key import Key
 from gateway.keys.use import CLOSED, DENIED, INGESTED, OPENED, PULLED, READ, Use
 from gateway.live.record import MOST_ENTRIES, MOST_STRANGERS, AccessRecord, RecordPace
 from gateway.store.ports import Appended

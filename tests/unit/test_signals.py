@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.keys.key import Key
 from gateway.keys import signals
-from gateway.keys.key import Key
 from gateway.keys.signals import Sign, judge
 from gateway.keys.trace import MOST_NETWORKS, News, Trace, joined, network_of
 from gateway.keys.use import DENIED, FAILED, OPENED, PULLED, Use

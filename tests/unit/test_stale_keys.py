@@ -13,9 +13,9 @@ from watched import NOW, key
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.keys import lifecycle
 from gateway.keys.policy import Allowed
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question

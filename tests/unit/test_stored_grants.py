@@ -13,12 +13,9 @@ from click.testing import CliRunner
 
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
-from gateway.cli.main import cli as program
-from gateway.filters.scope import Described, Scope
-from gateway.keys.key import Key
-from gateway.keys.lifecycle import suspend
-from gateway.keys.policy import Allowed, decide_grants
-from gateway.keys.stored_grant import (
+from gateway.access.keys.key import Key
+from gateway.access.keys.lifecycle import suspend
+from gateway.access.keys.stored_grant import (
     StoredGrant,
     category_heads,
     decode_key,
@@ -27,6 +24,9 @@ from gateway.keys.stored_grant import (
     encode_role,
     read_grant,
 )
+from gateway.cli.main import cli as program
+from gateway.filters.scope import Described, Scope
+from gateway.keys.policy import Allowed, decide_grants
 
 LEAST: dict[str, Any] = {"actions": ["stream", "pull"], "categories": ["auth.login"]}
 DENY = {**LEAST, "effect": "deny"}

@@ -10,11 +10,11 @@ import synthetic_requests
 from test_watchdog import K, Make, Watched, make, watched
 from watched import DAY, key
 
+from gateway.access.keys.change import look
+from gateway.access.keys.operator import Operator
 from gateway.filters.scope import Scope
-from gateway.keys.change import look
 from gateway.keys.finding import silence
 from gateway.keys.habits import MOST_PEOPLE, Command, Habits, judge_command
-from gateway.keys.operator import Operator
 from gateway.keys.policy import View
 from gateway.keys.reach import probes
 from gateway.keys.signals import judge

@@ -11,12 +11,12 @@ import pytest
 from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
+from gateway.access.keys.stored_grant import read_grant
 from gateway.errors import Unavailable
-from gateway.keys import lifecycle
 from gateway.keys.baseline import decode_volume
-from gateway.keys.key import Key
 from gateway.keys.signals import Sign
-from gateway.keys.stored_grant import read_grant
 from gateway.keys.use import CLOSED, DENIED, PULLED, Use
 from gateway.live.findings import Findings
 from gateway.live.keyring import Changes

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import orjson
 
+from gateway.access.keys.key import Key
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.keys.key import Key
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import State
 from gateway.store.ports import Appended

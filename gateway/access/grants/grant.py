@@ -124,8 +124,8 @@ class Grant(
 
     def defects(self) -> tuple[tuple[Problem, str], ...]:
         """What is wrong with it, and how it is read therefore: nothing, but for one that was
-        stored before that was refused (`gateway.keys.stored_grant`), or whose time zone is not
-        known here."""
+        stored before that was refused (`gateway.access.keys.stored_grant`), or whose time zone is
+        not known here."""
         when = self.when
         if when is None or when.hours is None or zone_of(when.tz) is not None:
             return ()

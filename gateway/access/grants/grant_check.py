@@ -1,8 +1,8 @@
 """What is wrong with a grant, from its decoded JSON: every problem, with its path. Pure.
 
 Whoever writes a grant is told of the first one; of grants that are stored already, from before
-something was refused, all are told (`gateway.keys.stored_grant`). Nothing that restricts may be
-empty: a list that came out empty would mean everything.
+something was refused, all are told (`gateway.access.keys.stored_grant`). Nothing that restricts may
+be empty: a list that came out empty would mean everything.
 """
 
 from __future__ import annotations

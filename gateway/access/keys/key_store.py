@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.access.grants.role import Role
-from gateway.keys.change import Change
-from gateway.keys.key import Key
-from gateway.keys.operator import Operator
+from gateway.access.keys.change import Change
+from gateway.access.keys.key import Key
+from gateway.access.keys.operator import Operator
 
 # Raises if a role must not be changed. It is given every role that was put, and the keys that name
 # the one to be changed, as they are when it is: no key gets the role in between.

@@ -10,11 +10,11 @@ from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import HOLDS_KEY, digest, holds_token, new_token
 from gateway.access.grants.grant import Grant, parse_grants
 from gateway.access.grants.role import parse_role_names
+from gateway.access.keys.change import moment
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits, parse_limits
 from gateway.clock import parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
-from gateway.keys.change import moment
-from gateway.keys.key import Key
-from gateway.keys.limits import NO_LIMITS, KeyLimits, parse_limits
 
 _MEMBERS = ("name", "purpose", "owner", "expires_in", "expires_at", "grants", "roles", "limits")
 _REQUIRED = {

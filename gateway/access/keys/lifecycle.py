@@ -16,10 +16,10 @@ import msgspec
 
 from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import digest, new_token
+from gateway.access.keys.key import Key
+from gateway.access.keys.operator import Operator
 from gateway.clock import parse_duration
 from gateway.errors import Conflict, InvalidRequest
-from gateway.keys.key import Key
-from gateway.keys.operator import Operator
 from gateway.sanitize import clean
 
 Changing = Callable[[Key], Key]

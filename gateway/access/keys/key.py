@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.grant import Grant, defects_in
+from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits
+from gateway.access.keys.operator import Operator
 from gateway.clock import format_rfc3339
-from gateway.keys.limits import NO_LIMITS, KeyLimits
-from gateway.keys.operator import Operator
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,11 +16,11 @@ import msgspec
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.grant_check import ACTIONS
 from gateway.access.grants.role import Role
+from gateway.access.keys.change import Change
+from gateway.access.keys.key import Key
+from gateway.access.keys.stored_grant import decode_key, decode_role
 from gateway.errors import Conflict
 from gateway.filters.pattern import ANY
-from gateway.keys.change import Change
-from gateway.keys.key import Key
-from gateway.keys.stored_grant import decode_key, decode_role
 
 _CHANGE = msgspec.json.Decoder(Change)
 _MOST_CHARACTERS = 65536

@@ -7,9 +7,9 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 
 from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.grant import Grant
+from gateway.access.keys import lifecycle
+from gateway.access.keys.key import Key
 from gateway.errors import Conflict, InvalidRequest, NotFound
-from gateway.keys import lifecycle
-from gateway.keys.key import Key
 
 
 def can_mint(grants: Iterable[Grant]) -> bool:

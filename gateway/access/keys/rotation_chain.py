@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.access.credentials.token import is_key_id
-from gateway.keys.descent import ended_as_maker
-from gateway.keys.key import Key
-from gateway.store.key_store import KeyStore
+from gateway.access.keys.descent import ended_as_maker
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_store import KeyStore
 
 _MOST_ROTATIONS = 50
 _MOST_ORIGINS = 200

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.role import Role
+from gateway.access.keys.key import Key
+from gateway.access.keys.operator import Operator
 from gateway.clock import format_rfc3339
-from gateway.keys.key import Key
-from gateway.keys.operator import Operator
 
 REQUESTED = "requested"
 # An event ends at 256 KiB; each key has a record of its own beside it.

@@ -16,10 +16,10 @@ import msgspec
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.grant_check import ACTIONS, MEMBERS, PATTERNS, Problem, problems
 from gateway.access.grants.role import Role
+from gateway.access.keys.key import Key
 from gateway.errors import InvalidRequest
 from gateway.filters.alphabet import check_member_pattern
 from gateway.filters.pattern import ANY
-from gateway.keys.key import Key
 
 VOID = "it allows nothing"
 _WIDE = "it denies {} of every tenant and resource, from anywhere and at any time"

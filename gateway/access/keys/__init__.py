@@ -1,0 +1,1 @@
+"""Provisioning keys: their life, their descent, and the port to where they are stored."""
