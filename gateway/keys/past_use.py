@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.usage.access import CLOSED, OPENED, PULLED, READ, Use
 from gateway.clock import parse_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.event import Event
 from gateway.keys.asked import EVERYTHING, Asked, asked_in
-from gateway.keys.use import CLOSED, OPENED, PULLED, READ, Use
 
 READING = ("stream", "pull")
 # The longest that repeats of a use are merged before they are in the record, and then some.

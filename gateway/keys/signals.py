@@ -26,8 +26,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.usage.access import Use
 from gateway.keys.trace import News, Trace, is_deep, joined
-from gateway.keys.use import Use
 
 DENIALS = 5
 DENIALS_SECONDS = 600

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.keys.change import moment
-from gateway.keys.use import DENIED, Use
+from gateway.access.usage.access import DENIED, Use
 from gateway.network import parse_address
 
 MOST_NETWORKS = 64

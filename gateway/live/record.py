@@ -23,11 +23,11 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.access.usage.access import CLOSED, INGESTED, Use
 from gateway.clock import Clock, until_beat
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.ids import new_ids
-from gateway.keys.use import CLOSED, INGESTED, Use
 from gateway.live.record_entry import Entry
 from gateway.live.subscription import Subscription
 from gateway.shared.limits import address_subject

@@ -20,7 +20,7 @@ from collections.abc import Sized
 from enum import Enum
 from typing import Protocol
 
-from gateway.keys.use import Use
+from gateway.access.usage.access import Use
 from gateway.live.costliness import Costliness
 from gateway.live.interest import Interest
 from gateway.live.pacing import Pacing

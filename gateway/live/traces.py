@@ -14,10 +14,10 @@ import msgspec
 
 from gateway.access.keys.key_store import KeyStore, Noting
 from gateway.access.keys.rotation_chain import note_before
+from gateway.access.usage.access import DENIED, Use
 from gateway.errors import GatewayError
 from gateway.keys.signals import Sign, judge
 from gateway.keys.trace import News, Trace, joined, passed_on
-from gateway.keys.use import DENIED, Use
 from gateway.shared.limits import address_subject
 
 KIND = "trace"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.access.keys.key_store import KeyStore
+from gateway.access.usage.access import CLOSED, Use
 from gateway.keys.finding import REQUEST_VOLUME, VOLUME
 from gateway.keys.signals import SILENT_SECONDS, Sign
-from gateway.keys.use import CLOSED, Use
 from gateway.live.hub import Hub
 from gateway.live.minutes import MinuteCounts
 from gateway.live.subscription import State, Subscription

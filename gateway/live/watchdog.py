@@ -16,6 +16,7 @@ import msgspec
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
+from gateway.access.usage.access import Use
 from gateway.clock import Clock, until_beat
 from gateway.errors import Conflict, GatewayError
 from gateway.keys.finding import (
@@ -27,7 +28,6 @@ from gateway.keys.finding import (
     Finding,
 )
 from gateway.keys.signals import Sign
-from gateway.keys.use import Use
 from gateway.live.findings import Findings
 from gateway.live.hub import Hub
 from gateway.live.operators import Operators

@@ -16,9 +16,9 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.ticket import StreamCookie
+from gateway.access.usage.access import OPENED
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
-from gateway.keys.use import OPENED
 from gateway.live.choosing import Choosing
 from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question

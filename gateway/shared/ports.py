@@ -14,8 +14,8 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.access.usage.windows import Row
 from gateway.shared.limits import Concurrency, Decision, Limit
-from gateway.shared.windows import Row
 
 
 class Limits(Protocol):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.shared.meter import Batch
-from gateway.shared.windows import COUNTERS, TIERS, Counts, Tier
+from gateway.access.usage.meter import Batch
+from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.store.postgres import SCHEMA, Database, migrate
 
 _COLUMNS = ", ".join(COUNTERS)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
-from gateway.shared.meter import Meter
 from gateway.shared.ports import Health, Shared
 from gateway.shared.redis_address import RedisAddress
 from gateway.shared.redis_deliveries import RedisDeliveries

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from gateway.access.usage.meter import Batch
+from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.errors import Unavailable
-from gateway.shared.meter import Batch
 from gateway.shared.redis_link import Down, Link
 from gateway.shared.redis_scripts import COUNT, Call
-from gateway.shared.windows import COUNTERS, TIERS, Counts, Tier
 
 _CHUNK = 64
 # One call must not hold the server up for long, nor one round trip take long.

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import apsw
 
+from gateway.access.usage.meter import Batch
+from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.errors import Unavailable
-from gateway.shared.meter import Batch
-from gateway.shared.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_writer, writing
 from gateway.store.sqlite_thread import SqliteThreads

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.usage.windows import Row
 from gateway.errors import InvalidRequest
 from gateway.shared.limits import Concurrency, Daily, Decision, Rate
 from gateway.shared.ports import Lease, Shared
-from gateway.shared.windows import Row
 from tests.contract.sharing import ADAPTERS, StillClock, adapter
 from tests.examples import examples
 from tests.services.valkey import Valkey

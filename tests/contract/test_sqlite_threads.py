@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from gateway.access.keys.key import Key
+from gateway.access.usage.meter import Batch
 from gateway.errors import GatewayError, Unavailable
-from gateway.shared.meter import Batch
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store import sqlite_thread
 from gateway.store.sqlite import open_reader

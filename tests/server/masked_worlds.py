@@ -22,12 +22,12 @@ from open_streams import masked
 from gateway.access.grants.grant import parse_grants
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.issuance import new_key
+from gateway.access.usage.access import Use
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.own import ACCESS, own_event
-from gateway.keys.use import Use
 from gateway.server.context import Context
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings

@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 
 from gateway.access.keys.key import Key
+from gateway.access.usage.access import DENIED, PULLED, Use
 from gateway.keys.baseline import Baseline
 from gateway.keys.signals import judge
 from gateway.keys.trace import News, Trace
-from gateway.keys.use import DENIED, PULLED, Use
 
 DOCUMENT = Path(__file__).parents[2] / "deploy" / "unusual-activity.md"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"

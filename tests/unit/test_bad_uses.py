@@ -10,11 +10,11 @@ import orjson
 import pytest
 from watched import DAY, FakeHub, FakeWriter, key
 
+from gateway.access.usage.access import DENIED, PULLED, Use
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.keys.baseline import decode_volume
 from gateway.keys.signals import Sign
-from gateway.keys.use import DENIED, PULLED, Use
 from gateway.live.findings import Findings
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.record_entry import MOST_PARAMETERS, Entry

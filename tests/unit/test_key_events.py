@@ -16,8 +16,8 @@ from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import other_change
 from gateway.access.keys.key import Key
+from gateway.access.usage.access import PULLED, Use
 from gateway.errors import Unavailable
-from gateway.keys.use import PULLED, Use
 from gateway.live.key_events import KeyEvents
 from gateway.live.keyring import Keyring
 from gateway.live.traces import Traces

@@ -17,6 +17,9 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.access.usage.access", 1),
+    ("gateway.access.usage.meter", 2),
+    ("gateway.access.usage.windows", 2),
     ("gateway.access.keys.key", 1),
     ("gateway.access.keys.key_limits", 1),
     ("gateway.access.keys.lifecycle", 1),
@@ -28,6 +31,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.access.usage", 1),
     ("gateway.access.keys", 1),
     ("gateway.access.grants", 1),
     ("gateway.access.credentials", 1),

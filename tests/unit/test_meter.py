@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from gateway.access.usage.meter import FLUSH_SECONDS, Batch, Meter
+from gateway.access.usage.windows import DAY, MINUTE
 from gateway.errors import Unavailable
 from gateway.shared.memory import MemoryLedger
-from gateway.shared.meter import FLUSH_SECONDS, Batch, Meter
-from gateway.shared.windows import DAY, MINUTE
 
 
 class FailingLedger(MemoryLedger):

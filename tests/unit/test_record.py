@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from gateway.access.keys.key import Key
+from gateway.access.usage.access import CLOSED, DENIED, INGESTED, OPENED, PULLED, READ, Use
 from gateway.cursor import format_cursor
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
-from gateway.keys.use import CLOSED, DENIED, INGESTED, OPENED, PULLED, READ, Use
 from gateway.live.record import MOST_ENTRIES, MOST_STRANGERS, AccessRecord, RecordPace
 from gateway.store.ports import Appended
 

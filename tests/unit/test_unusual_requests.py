@@ -12,6 +12,7 @@ from watched import DAY, key
 
 from gateway.access.keys.change import look
 from gateway.access.keys.operator import Operator
+from gateway.access.usage.access import CLOSED, DENIED, Use
 from gateway.filters.scope import Scope
 from gateway.keys.finding import silence
 from gateway.keys.habits import MOST_PEOPLE, Command, Habits, judge_command
@@ -19,7 +20,6 @@ from gateway.keys.policy import View
 from gateway.keys.reach import probes
 from gateway.keys.signals import judge
 from gateway.keys.trace import MOST_REMEMBERED, News, Trace
-from gateway.keys.use import CLOSED, DENIED, Use
 from gateway.live.findings import Findings
 from gateway.live.key_events import KeyEvents
 from gateway.live.traces import Traces

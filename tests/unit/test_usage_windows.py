@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.access.usage.windows import DAY, HOUR, MAX_ROWS, MINUTE, TIERS, Row, fold, plan
 from gateway.errors import InvalidRequest
-from gateway.shared.windows import DAY, HOUR, MAX_ROWS, MINUTE, TIERS, Row, fold, plan
 
 NOW = 1_700_000_000.0
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400

@@ -14,10 +14,10 @@ from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.stored_grant import read_grant
+from gateway.access.usage.access import CLOSED, DENIED, PULLED, Use
 from gateway.errors import Unavailable
 from gateway.keys.baseline import decode_volume
 from gateway.keys.signals import Sign
-from gateway.keys.use import CLOSED, DENIED, PULLED, Use
 from gateway.live.findings import Findings
 from gateway.live.keyring import Changes
 from gateway.live.pacing import Pacing

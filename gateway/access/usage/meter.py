@@ -18,9 +18,9 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.access.usage.windows import MINUTE, Counts, Row, Tier, fold, plan
 from gateway.clock import Clock, until_beat
 from gateway.errors import Unavailable
-from gateway.shared.windows import MINUTE, Counts, Row, Tier, fold, plan
 from gateway.tasks import PLAIN, Tasks, stop
 
 FLUSH_SECONDS = 0.5

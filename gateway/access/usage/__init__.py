@@ -1,0 +1,1 @@
+"""Use of keys: one access, and how much is used over time."""
