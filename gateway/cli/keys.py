@@ -89,8 +89,8 @@ def create(
     from gateway.access.keys import lifecycle
     from gateway.access.keys.issuance import check_default_life, check_life, new_key
     from gateway.access.keys.key_limits import parse_limit_texts
+    from gateway.access.policy.decision import effective_grants
     from gateway.clock import parse_duration
-    from gateway.keys.policy import effective_grants
 
     require_output()
     parsed = parse_grant_texts(grants)

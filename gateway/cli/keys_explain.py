@@ -46,8 +46,8 @@ Examples:
 def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
     from gateway.access.keys.rotation_chain import ended_maker
+    from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.keys.explain import explain
-    from gateway.keys.named_grant import grants_of_key
     from gateway.keys.question import parse_question
 
     given = {name: value for name, value in asked.items() if value is not None and value != ()}

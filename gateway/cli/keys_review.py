@@ -54,10 +54,10 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
 async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.keys.rotation_chain import ended_maker, line_of
+    from gateway.access.policy.attributed_grant import grants_of_key
+    from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock
-    from gateway.keys.named_grant import grants_of_key
     from gateway.keys.past_use import Presence
-    from gateway.keys.reader import SEES_EVERYTHING
     from gateway.live.key_review import Patience, key_facts
     from gateway.live.traces import Traces
     from gateway.live.work import LoopWork
@@ -111,10 +111,10 @@ async def _simulated(
     key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
 ) -> dict[str, Any]:
     from gateway.access.grants.grant import parse_grant_texts
+    from gateway.access.policy.attributed_grant import grants_of_key, named_grants
+    from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock, parse_duration
-    from gateway.keys.named_grant import grants_of_key, named_grants
     from gateway.keys.past_use import Presence
-    from gateway.keys.reader import SEES_EVERYTHING
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
     from gateway.live.traces import Traces

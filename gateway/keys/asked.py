@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.policy.subsumption import have_in_common
 from gateway.errors import InvalidRequest
 from gateway.event import Event
 from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
-from gateway.keys.covers import have_in_common
 
 _SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
 _MEMBERS = {"actor": "actor.id", "resource": "targets.urn"}

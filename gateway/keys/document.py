@@ -12,8 +12,8 @@ import msgspec
 
 from gateway.access.keys.descent import can_mint
 from gateway.access.keys.key import Key
+from gateway.access.policy.attributed_grant import NamedGrant
 from gateway.clock import format_rfc3339
-from gateway.keys.named_grant import NamedGrant
 from gateway.keys.sentences import denied_duties, grant_sentences, limits_of
 
 UNUSED_DAYS = 30

@@ -1,6 +1,6 @@
 """Why a key may or may not do something, or see an event. Pure.
 
-The decision is that of `gateway.keys.policy`; this looks at every grant one
+The decision is that of `gateway.access.policy.decision`; this looks at every grant one
 predicate at a time, and names the ones that failed.
 """
 
@@ -14,12 +14,8 @@ import msgspec
 from gateway.access.grants.grant import Grant, When
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.key import Key
-from gateway.clock import format_rfc3339
-from gateway.filters.pattern import ANY
-from gateway.filters.scope import REJECTED, RESERVED, Described, Scope, is_reserved
-from gateway.keys.named_grant import NamedGrant
-from gateway.keys.past_use import READING
-from gateway.keys.policy import (
+from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.decision import (
     DENIED_BY_GRANT,
     NOT_GRANTED,
     RAW_ITEM,
@@ -29,6 +25,10 @@ from gateway.keys.policy import (
     decide_grants,
     decide_state,
 )
+from gateway.clock import format_rfc3339
+from gateway.filters.pattern import ANY
+from gateway.filters.scope import REJECTED, RESERVED, Described, Scope, is_reserved
+from gateway.keys.past_use import READING
 
 GRANTED = "granted"
 EVENT_NOT_GRANTED = "event_not_granted"

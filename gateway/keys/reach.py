@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.access.policy.decision import View
+from gateway.access.policy.subsumption import scope_covers
 from gateway.filters.overlap import category_in_reach, one_overlaps
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import SEPARATORS, Scope
 from gateway.keys.asked import Asked
-from gateway.keys.covers import scope_covers
-from gateway.keys.policy import View
 
 
 def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...]:

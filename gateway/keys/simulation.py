@@ -15,16 +15,16 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.mask import Masks
+from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.decision import Allowed, Denied, Worn, decide_grants
+from gateway.access.policy.reader import SEES_EVERYTHING, Reader
+from gateway.access.policy.subsumption import drained
 from gateway.clock import format_rfc3339
 from gateway.event import Event
-from gateway.keys.covers import drained
 from gateway.keys.explain import EVENT_NOT_GRANTED
 from gateway.keys.grant_use import GrantUse, judging
-from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING, PastUse
-from gateway.keys.policy import Allowed, Denied, Worn, decide_grants
 from gateway.keys.reach import is_out_of_reach
-from gateway.keys.reader import SEES_EVERYTHING, Reader
 
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+from gateway.access.policy.decision import Lens
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
-from gateway.keys.policy import Lens
 from gateway.live.interest import Question
 from gateway.live.work import LoopWork
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.keys.policy import View
+from gateway.access.policy.decision import View
 from gateway.store.ports import Log
 
 

@@ -6,10 +6,10 @@ import msgspec
 
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.change import key_urn
+from gateway.access.policy.decision import Worn, seen_through
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
-from gateway.keys.policy import Worn, seen_through
 from gateway.live.work import Slices
 from gateway.store.ports import Log, Narrowing
 

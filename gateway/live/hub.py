@@ -12,10 +12,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from gateway.access.policy.decision import View
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.event import Event
-from gateway.keys.policy import View
 from gateway.live.costly import COSTLY, too_costly
 from gateway.live.group import MOST_MEMBERS, Batch, Shard
 from gateway.live.groups import Groups

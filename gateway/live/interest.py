@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.policy.decision import Lens, Limits, View
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
 from gateway.filters.index import Binding
 from gateway.filters.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
-from gateway.keys.policy import Lens, Limits, View
 from gateway.store.ports import Narrowing
 from gateway.wire.framing import Wire
 

@@ -15,16 +15,16 @@ import msgspec
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
+from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.decision import Allowed, Worn, decide_grants, seen_through
+from gateway.access.policy.reader import Reader
 from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.own import ACCESS
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.keys.grant_use import GrantUse, judging
-from gateway.keys.named_grant import NamedGrant
 from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses
-from gateway.keys.policy import Allowed, Worn, decide_grants, seen_through
-from gateway.keys.reader import Reader
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
 from gateway.live.work import Slices

@@ -17,9 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gateway.access.keys.key import Key
-from gateway.clock import Clock, until_beat
-from gateway.errors import GatewayError, Unavailable
-from gateway.keys.policy import (
+from gateway.access.policy.decision import (
     EXPIRED,
     REVOKED,
     SUSPENDED,
@@ -28,6 +26,8 @@ from gateway.keys.policy import (
     decide_state,
     depends_on_hours,
 )
+from gateway.clock import Clock, until_beat
+from gateway.errors import GatewayError, Unavailable
 from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes, Keyring

@@ -18,9 +18,7 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.keys.lifecycle import is_living
-from gateway.clock import Clock
-from gateway.errors import GatewayError
-from gateway.keys.policy import (
+from gateway.access.policy.decision import (
     Allowed,
     Denied,
     decide_grants,
@@ -28,6 +26,8 @@ from gateway.keys.policy import (
     depends_on_circumstances,
     effective_grants,
 )
+from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.live.proven_tokens import ProvenTokens
 
 _MOST_CACHED = 100_000

@@ -13,12 +13,12 @@ from gateway.access.grants.role import parse_role_names
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.keys.rotation_chain import ended_maker
+from gateway.access.policy.attributed_grant import grants_of_key, named_grants
+from gateway.access.policy.decision import Allowed
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
 from gateway.keys.explain import explain
-from gateway.keys.named_grant import grants_of_key, named_grants
 from gateway.keys.own_record import hidden_of_uses
-from gateway.keys.policy import Allowed
 from gateway.keys.question import MEMBERS, parse_moment, parse_question
 from gateway.keys.simulation import Simulation
 from gateway.live.key_review import Patience, Review

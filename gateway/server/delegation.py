@@ -17,10 +17,10 @@ from gateway.access.keys.key_limits import exceeded
 from gateway.access.keys.key_store import RoleCheck
 from gateway.access.keys.rotation_chain import ended_maker, is_delegated, is_partial, line_back
 from gateway.access.keys.unreadable import check_readable
+from gateway.access.policy.decision import effective_grants
+from gateway.access.policy.subsumption import comparing
 from gateway.errors import Conflict, Forbidden, InvalidRequest
-from gateway.keys.covers import comparing
 from gateway.keys.finding import Finding
-from gateway.keys.policy import effective_grants
 from gateway.keys.trace import network_of
 from gateway.server.context import Context
 

@@ -6,10 +6,10 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.keys.rotation_chain import ended_maker, line_of
+from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
 from gateway.keys.document import as_json, blocks
 from gateway.keys.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
-from gateway.keys.named_grant import grants_of_key
 from gateway.live.key_review import Patience, key_facts
 from gateway.server.accept import quality
 from gateway.server.context import CONTEXT

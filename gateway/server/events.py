@@ -11,12 +11,12 @@ from aiohttp import web
 
 from gateway.access.credentials.token import looks_like_token
 from gateway.access.keys.key import Key
+from gateway.access.policy.decision import View
 from gateway.access.usage.access import PULLED, READ, Use
 from gateway.cursor import format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.ingest.own import ACCESS
-from gateway.keys.policy import View
 from gateway.live.choosing import Choosing
 from gateway.live.costly import EXCEEDED
 from gateway.live.floors import find_floors

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.keys.key import Key
+from gateway.access.policy.decision import View, compiled
 from gateway.access.usage.access import INGESTED, Use
 from gateway.cursor import format_cursor
 from gateway.errors import Forbidden, InvalidRequest
@@ -17,7 +18,6 @@ from gateway.event import Draft
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
 from gateway.ingest.marked import Lenient, rejected_event, tenant_of
-from gateway.keys.policy import View, compiled
 from gateway.keys.signals import id_conflict
 from gateway.server.body import NDJSON_TYPES, media_type, read_body
 from gateway.server.context import CONTEXT, Context

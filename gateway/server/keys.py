@@ -18,8 +18,8 @@ from gateway.access.keys.issuance import key_from_request, within_maker
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import inherited
 from gateway.access.keys.key_store import PART_KEYS
+from gateway.access.policy.decision import effective_grants
 from gateway.errors import InvalidRequest
-from gateway.keys.policy import effective_grants
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import all_roles, refuse_to_hand_on

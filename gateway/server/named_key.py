@@ -8,11 +8,11 @@ from aiohttp import web
 
 from gateway.access.credentials.token import is_key_id
 from gateway.access.keys.key import Key
+from gateway.access.policy.decision import Allowed
+from gateway.access.policy.reader import Reader
 from gateway.errors import Forbidden, NotFound
 from gateway.keys.own_record import use_seen
 from gateway.keys.past_use import Presence
-from gateway.keys.policy import Allowed
-from gateway.keys.reader import Reader
 from gateway.live.floors import find_floors
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context

@@ -23,9 +23,9 @@ from gateway.access.credentials.ticket import (
     stream_cookies,
 )
 from gateway.access.keys.key import Key
+from gateway.access.policy.decision import View
 from gateway.cursor import parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
-from gateway.keys.policy import View
 from gateway.server.address import is_secure
 from gateway.server.auth import offered_ticket
 from gateway.server.context import CONTEXT, Context

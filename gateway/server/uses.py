@@ -17,12 +17,12 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.access.policy.decision import View
+from gateway.access.policy.selection import EVERYTHING, nothing_selected, selected_by
 from gateway.access.usage.access import DENIED, FAILED, OPENED, Use
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
-from gateway.keys.policy import View
 from gateway.keys.reach import categories_out_of_reach, probes
-from gateway.keys.selection import EVERYTHING, nothing_selected, selected_by
 from gateway.live.record import AccessRecord
 from gateway.live.record_entry import MOST_PARAMETERS
 from gateway.sanitize import clean

@@ -14,11 +14,11 @@ from gateway.access.keys import lifecycle, unreadable
 from gateway.access.keys.change import Change
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
+from gateway.access.policy.attributed_grant import grants_of_key
+from gateway.access.policy.decision import Allowed, Denied
 from gateway.errors import Conflict
 from gateway.ingest.own import KEYS, own_event
 from gateway.keys.explain import Asked, explain
-from gateway.keys.named_grant import grants_of_key
-from gateway.keys.policy import Allowed, Denied
 from gateway.live.keyring import Keyring
 
 NOW = 1_700_000_000.0

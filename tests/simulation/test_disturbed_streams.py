@@ -20,11 +20,11 @@ import pytest
 from test_live_simulation import EVENTS, EVERYTHING, Client, Peer, World, draft
 from virtual_time import VirtualTimeLoop
 
+from gateway.access.policy.decision import View
 from gateway.budgets import FilterBudget
 from gateway.event import Draft, Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.keys.policy import View
 from gateway.live import hub as hub_module
 from gateway.live import matching
 from gateway.live.interest import Interest, Question

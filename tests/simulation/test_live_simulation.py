@@ -17,11 +17,11 @@ import orjson
 import pytest
 from virtual_time import LoopClock, VirtualTimeLoop
 
+from gateway.access.policy.decision import View
 from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
-from gateway.keys.policy import View
 from gateway.live import hub as hub_module
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question

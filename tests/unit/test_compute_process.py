@@ -15,12 +15,12 @@ from functools import partial
 import pytest
 
 from gateway.access.grants.mask import Masks
+from gateway.access.policy.decision import Limits, View
 from gateway.errors import InvalidEvents
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
 from gateway.ingest.decode import Refused
-from gateway.keys.policy import Limits, View
 from gateway.live.choosing import choose_apart
 from gateway.live.interest import Question
 from gateway.runtime import compute_process

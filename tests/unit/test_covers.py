@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import Grant, When, parse_grant, parse_grants
 from gateway.access.grants.mask import Masks
+from gateway.access.policy import subsumption as comparing
+from gateway.access.policy.decision import RAW_ITEM, Allowed, decide_grants
+from gateway.access.policy.subsumption import drained, scope_covers
 from gateway.event import Event
 from gateway.filters.scope import REJECTED, Scope
-from gateway.keys import covers as comparing
-from gateway.keys.covers import drained, scope_covers
-from gateway.keys.policy import RAW_ITEM, Allowed, decide_grants
 from tests.examples import examples
 
 MakeEvent = Callable[..., Event]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant, When, parse_grant
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.key import Key
+from gateway.access.policy.attributed_grant import NamedGrant, grants_of_key
+from gateway.access.policy.decision import Allowed, decide
 from gateway.event import Event
 from gateway.filters.scope import Described
 from gateway.keys.explain import Asked, Explanation, explain
-from gateway.keys.named_grant import NamedGrant, grants_of_key
-from gateway.keys.policy import Allowed, decide
 from tests.examples import examples
 
 MakeEvent = Callable[..., Event]

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys.key import Key
+from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.keys.explain import Explanation, explain
-from gateway.keys.named_grant import grants_of_key
 from gateway.keys.question import parse_question
 
 NOW = 1_700_000_000.0

@@ -35,7 +35,7 @@ async def world(tmp_path: Path, clock: Any, draft: Callable[..., Draft]) -> Any:
 
 
 def masking_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gateway.keys import policy
+    from gateway.access.policy import decision as policy
 
     masked = policy.masked
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import parse_grant, parse_grants
 from gateway.access.grants.grant_check import NOT_YET
+from gateway.access.policy.decision import Allowed, decide_grants
 from gateway.errors import InvalidRequest, InvalidSetting
 from gateway.event import OUTCOMES
 from gateway.filters.alphabet import ALPHABETS, can_be, check_member_pattern
 from gateway.filters.pattern import ANY, compile_patterns
 from gateway.filters.scope import Scope
 from gateway.ingest.decode import Refused, decode_event
-from gateway.keys.policy import Allowed, decide_grants
 from gateway.network import is_within, parse_address, parse_network
 from gateway.server.query import pairs_of_body, parse_page, parse_stream
 from gateway.store.row_mapping import RowMapping

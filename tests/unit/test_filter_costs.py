@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.access.policy.decision import View
 from gateway.budgets import FILTERS, FilterBudget, WorkBudget
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, compile_filter
 from gateway.filters.scope import Scope
-from gateway.keys.policy import View
 from gateway.live.choosing import Choosing
 from gateway.live.costliness import Costliness
 from gateway.live.hub import Hub

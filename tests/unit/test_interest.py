@@ -8,10 +8,10 @@ import pytest
 from stored_events import MakeDraft, stored
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.interest import Question
 
 

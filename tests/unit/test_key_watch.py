@@ -17,8 +17,8 @@ from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
+from gateway.access.policy.decision import Denied, View
 from gateway.errors import Unavailable
-from gateway.keys.policy import Denied, View
 from gateway.live import key_watch as module
 from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring

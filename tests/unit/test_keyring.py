@@ -18,8 +18,8 @@ from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.access.keys.key import Key
+from gateway.access.policy.decision import Allowed, Denied
 from gateway.errors import TooManyRequests, Unavailable
-from gateway.keys.policy import Allowed, Denied
 from gateway.live import keyring as keyring_module
 from gateway.live.keyring import Keyring
 from gateway.store.sqlite_keys import SqliteKeys

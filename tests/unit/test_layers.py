@@ -31,6 +31,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.access.policy", 1),
     ("gateway.access.usage", 1),
     ("gateway.access.keys", 1),
     ("gateway.access.grants", 1),

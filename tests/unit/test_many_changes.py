@@ -16,10 +16,10 @@ from watched import FakeHub, key
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys import lifecycle
+from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.key_watch import KeyWatch

@@ -8,11 +8,11 @@ import pytest
 from stored_events import MakeDraft, stored
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.group import Group, Sight
 from gateway.live.interest import Interest, Question
 from gateway.live.matching import Matching

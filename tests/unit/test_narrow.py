@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.grants.grant import Grant
+from gateway.access.policy.decision import Allowed, decide_grants
 from gateway.event import Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
-from gateway.keys.policy import Allowed, decide_grants
 from gateway.store.narrow import exact_sql, narrow_sql
 from gateway.store.ports import Narrowing
 from tests.examples import examples

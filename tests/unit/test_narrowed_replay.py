@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Draft
 from gateway.filters.scope import Scope
-from gateway.keys.policy import Allowed, View, decide_grants
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.access.grants.grant import parse_grant
-from gateway.keys.policy import Allowed, decide_grants
-from gateway.keys.reader import SEES_EVERYTHING, Reader
+from gateway.access.policy.decision import Allowed, decide_grants
+from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 
 ALL = {"categories": ["**"]}
 

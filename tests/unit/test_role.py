@@ -15,9 +15,9 @@ from gateway.access.grants.role import (
     parse_role,
     parse_role_names,
 )
+from gateway.access.policy.decision import Allowed, decide_grants
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.keys.policy import Allowed, decide_grants
 
 MakeEvent = Callable[..., Event]
 GRANT: dict[str, Any] = {"actions": ["stream"], "categories": ["auth.*"]}

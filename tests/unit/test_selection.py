@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.policy.decision import Allowed, View, decide_grants
+from gateway.access.policy.selection import nothing_selected, selected_by
 from gateway.filters.expression import compile_filter
 from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import compile_patterns
-from gateway.keys.policy import Allowed, View, decide_grants
-from gateway.keys.selection import nothing_selected, selected_by
 from gateway.server.query import parse_page
 
 NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]

@@ -9,11 +9,11 @@ import pytest
 from stored_events import MakeDraft, stored
 
 from gateway.access.grants.grant import Grant, parse_grant
+from gateway.access.policy.attributed_grant import named_grants
 from gateway.access.usage.access import Use
 from gateway.clock import parse_rfc3339
 from gateway.event import Event
 from gateway.keys.asked import EVERYTHING, asked_in
-from gateway.keys.named_grant import named_grants
 from gateway.keys.past_use import PastUse, Presence, past_uses, present_uses
 from gateway.keys.simulation import Simulation
 

@@ -14,9 +14,9 @@ from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
+from gateway.access.policy.decision import Allowed
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.keys.policy import Allowed
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.key_watch import PATIENCE_SECONDS, KeyWatch

@@ -24,9 +24,9 @@ from gateway.access.keys.stored_grant import (
     encode_role,
     read_grant,
 )
+from gateway.access.policy.decision import Allowed, decide_grants
 from gateway.cli.main import cli as program
 from gateway.filters.scope import Described, Scope
-from gateway.keys.policy import Allowed, decide_grants
 
 LEAST: dict[str, Any] = {"actions": ["stream", "pull"], "categories": ["auth.login"]}
 DENY = {**LEAST, "effect": "deny"}

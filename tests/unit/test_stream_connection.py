@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.access.policy.decision import View
 from gateway.event import Event
 from gateway.filters.scope import Scope
-from gateway.keys.policy import View
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.access.policy.decision import View
 from gateway.filters.scope import Scope
-from gateway.keys.policy import View
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
 from gateway.server.connections import Connections

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.access.policy.decision import View
 from gateway.budgets import FilterBudget, WorkBudget
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
-from gateway.keys.policy import View
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Question
 from gateway.live.work import LoopWork, Slot

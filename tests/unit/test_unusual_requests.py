@@ -12,11 +12,11 @@ from watched import DAY, key
 
 from gateway.access.keys.change import look
 from gateway.access.keys.operator import Operator
+from gateway.access.policy.decision import View
 from gateway.access.usage.access import CLOSED, DENIED, Use
 from gateway.filters.scope import Scope
 from gateway.keys.finding import silence
 from gateway.keys.habits import MOST_PEOPLE, Command, Habits, judge_command
-from gateway.keys.policy import View
 from gateway.keys.reach import probes
 from gateway.keys.signals import judge
 from gateway.keys.trace import MOST_REMEMBERED, News, Trace

@@ -15,9 +15,9 @@ import tzdata
 from gateway.access.grants import zones
 from gateway.access.grants.grant import Grant, When, parse_grant
 from gateway.access.keys.stored_grant import read_grant
+from gateway.access.policy.decision import Allowed, Denied, decide_grants
 from gateway.clock import parse_rfc3339
 from gateway.errors import InvalidRequest
-from gateway.keys.policy import Allowed, Denied, decide_grants
 
 WINTER = datetime(2026, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC).timestamp()

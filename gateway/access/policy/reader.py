@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from gateway.access.policy.decision import Limits, View, Worn
+from gateway.access.policy.subsumption import alternatives_cover, have_in_common
 from gateway.filters.pattern import begins_with_wildcard
 from gateway.filters.scope import RESERVED, Scope
-from gateway.keys.covers import alternatives_cover, have_in_common
-from gateway.keys.policy import Limits, View, Worn
 
 
 class Reader:

@@ -11,13 +11,13 @@ from functools import lru_cache
 from itertools import product
 
 from gateway.access.grants.mask import Masks
+from gateway.access.policy.decision import Limits, View
+from gateway.access.policy.subsumption import scope_covers
 from gateway.filters.alphabet import can_be
 from gateway.filters.expression import Filter
 from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import ANY, begins_with_wildcard
 from gateway.filters.scope import SEPARATORS, Scope, is_reserved
-from gateway.keys.covers import scope_covers
-from gateway.keys.policy import Limits, View
 
 EVERYTHING = View((Scope(),))
 _PARAMETERS = ("tenant", "category", "action", "outcome", "actor", "resource")

@@ -1,0 +1,1 @@
+"""Decisions about keys: what is allowed, what is seen, and what is subsumed."""
