@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.access.limits.work import LoopWork, Slot
 from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
 from gateway.ingest.followed import Followed
@@ -33,7 +34,6 @@ from gateway.live.retention import Retention
 from gateway.live.tail import Tail
 from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
-from gateway.live.work import LoopWork, Slot
 from gateway.notifier import Pulse
 from gateway.runtime.background import Background
 from gateway.runtime.compute_process import ComputeProcess

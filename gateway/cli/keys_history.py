@@ -49,9 +49,9 @@ def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> 
 
 async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncIterator[bytes]:
     from gateway.access.grants.mask import Masks
+    from gateway.access.limits.work import LoopWork
     from gateway.clock import SystemClock, parse_duration
     from gateway.live.history import beginning, read_history
-    from gateway.live.work import LoopWork
     from gateway.store.ports import Overtaken
 
     settings = settings_of(data)

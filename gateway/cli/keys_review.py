@@ -54,13 +54,13 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
 async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.keys.rotation_chain import ended_maker, line_of
+    from gateway.access.limits.work import LoopWork
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock
     from gateway.keys.past_use import Presence
     from gateway.live.key_review import Patience, key_facts
     from gateway.live.traces import Traces
-    from gateway.live.work import LoopWork
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
@@ -111,6 +111,7 @@ async def _simulated(
     key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
 ) -> dict[str, Any]:
     from gateway.access.grants.grant import parse_grant_texts
+    from gateway.access.limits.work import LoopWork
     from gateway.access.policy.attributed_grant import grants_of_key, named_grants
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock, parse_duration
@@ -118,7 +119,6 @@ async def _simulated(
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
     from gateway.live.traces import Traces
-    from gateway.live.work import LoopWork
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Lens
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
 from gateway.live.interest import Question
-from gateway.live.work import LoopWork
 
 # Of costly evaluations, a slice is over after some; what goes to another process is copied.
 _APART_EVENTS = 64

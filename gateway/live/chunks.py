@@ -11,11 +11,11 @@ from collections import OrderedDict
 
 import msgspec
 
+from gateway.access.limits.work import LoopWork
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Interest
-from gateway.live.work import LoopWork
 from gateway.store.ports import Log, Overtaken
 
 _CHUNK_EVENTS = 1000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.access.limits.work import LoopWork
 from gateway.live.matching import Matching
 from gateway.live.subscription import Subscription
-from gateway.live.work import LoopWork
 
 COSTLY = (
     "this filter costs more than live streams may; the stream goes on from the store, as fast as "

@@ -11,6 +11,7 @@ import msgspec
 from gateway.access.keys.change import key_urn, moment
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.keys.rotation_chain import Keys, line_back
+from gateway.access.limits.work import Stretch
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.event import Draft
@@ -18,7 +19,6 @@ from gateway.ingest.own import ANOMALY, own_event
 from gateway.keys.finding import Finding, mark_change, new_finding, silence
 from gateway.keys.signals import Sign
 from gateway.live.record import Appender
-from gateway.live.work import Stretch
 
 KIND = "finding"
 SILENCES = "silence"

@@ -6,11 +6,11 @@ import msgspec
 
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.change import key_urn
+from gateway.access.limits.work import Slices
 from gateway.access.policy.decision import Worn, seen_through
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
-from gateway.live.work import Slices
 from gateway.store.ports import Log, Narrowing
 
 _READ_EVENTS = 1000

@@ -12,6 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from gateway.access.limits.ports import Usage
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import View
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
@@ -24,9 +26,7 @@ from gateway.live.matching import Matches, Matching
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
 from gateway.live.totals import Totals as Totals
-from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
-from gateway.shared.ports import Usage
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
 
 # What one shard may be owed, in batches, before the tail waits: the store is the queue, not this

@@ -17,6 +17,7 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.change import REQUESTED, Change, key_urn, moment
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
+from gateway.access.limits.work import Stretch
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
@@ -27,7 +28,6 @@ from gateway.live.hub import Hub
 from gateway.live.keyring import Changes
 from gateway.live.record import Appender
 from gateway.live.traces import Traces
-from gateway.live.work import Stretch
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 1.0

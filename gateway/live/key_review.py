@@ -15,6 +15,7 @@ import msgspec
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
+from gateway.access.limits.work import Slices
 from gateway.access.policy.attributed_grant import NamedGrant
 from gateway.access.policy.decision import Allowed, Worn, decide_grants, seen_through
 from gateway.access.policy.reader import Reader
@@ -27,7 +28,6 @@ from gateway.keys.grant_use import GrantUse, judging
 from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses
 from gateway.keys.simulation import Simulation
 from gateway.live.floors import find_floors
-from gateway.live.work import Slices
 from gateway.store.ports import Log, Narrowing, Overtaken
 
 _AT_ONCE = 200

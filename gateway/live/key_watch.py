@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gateway.access.keys.key import Key
+from gateway.access.limits.work import Stretch
 from gateway.access.policy.decision import (
     EXPIRED,
     REVOKED,
@@ -32,7 +33,6 @@ from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
 from gateway.live.keyring import Changes, Keyring
 from gateway.live.subscription import Subscription
-from gateway.live.work import Stretch
 from gateway.notifier import Pulse
 from gateway.store.ports import Log
 from gateway.wire.framing import (

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
+from gateway.access.limits.work import LoopWork
 from gateway.event import Event
 from gateway.filters.expression import FilterCost
 from gateway.filters.index import Index
 from gateway.live.group import Group, Looked, Sight
 from gateway.live.subscription import Subscription
-from gateway.live.work import LoopWork
 
 Matches = dict[Group, list[Event]]
 

@@ -6,8 +6,8 @@ limits let it. Nothing is dropped, and nothing is asked of keys without limits.
 
 from __future__ import annotations
 
+from gateway.access.limits.ports import Delivery
 from gateway.clock import Clock
-from gateway.shared.ports import Delivery
 
 # Who has to wait does so for this long at least, so that what comes then comes together.
 _LEAST_SECONDS = 0.1

@@ -23,6 +23,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import CLOSED, INGESTED, Use
 from gateway.clock import Clock, until_beat
 from gateway.errors import Unavailable
@@ -30,7 +31,6 @@ from gateway.event import Draft
 from gateway.ingest.ids import new_ids
 from gateway.live.record_entry import Entry
 from gateway.live.subscription import Subscription
-from gateway.shared.limits import address_subject
 from gateway.store.ports import Appended
 from gateway.wire.framing import End
 

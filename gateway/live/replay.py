@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from gateway.access.limits.work import LoopWork
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
@@ -17,7 +18,6 @@ from gateway.live.hub import Hub
 from gateway.live.pace import Pace
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import State, Subscription
-from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.store.ports import Log, Overtaken
 from gateway.tasks import PLAIN, Tasks

@@ -20,11 +20,11 @@ from collections.abc import Sized
 from enum import Enum
 from typing import Protocol
 
+from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import Use
 from gateway.live.costliness import Costliness
 from gateway.live.interest import Interest
 from gateway.live.pacing import Pacing
-from gateway.shared.ports import Lease
 from gateway.wire.framing import COMPLETE
 
 

@@ -14,11 +14,11 @@ import msgspec
 
 from gateway.access.keys.key_store import KeyStore, Noting
 from gateway.access.keys.rotation_chain import note_before
+from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import DENIED, Use
 from gateway.errors import GatewayError
 from gateway.keys.signals import Sign, judge
 from gateway.keys.trace import News, Trace, joined, passed_on
-from gateway.shared.limits import address_subject
 
 KIND = "trace"
 _LOGGER = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.access.limits.work import Slices
 from gateway.errors import (
     InvalidRequest,
     PayloadTooLarge,
@@ -19,7 +20,6 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.json_members import refuse_repeated
-from gateway.live.work import Slices
 from gateway.server.context import CONTEXT
 from gateway.server.in_flight import Holding
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.access.limits.limits import address_subject
 from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavailable
 from gateway.network import Network, parse_address
 from gateway.notifier import Pulse
@@ -25,7 +26,6 @@ from gateway.server.address import client_address
 from gateway.server.problem import Handler
 from gateway.server.turns import Turns
 from gateway.settings.declarations import Server
-from gateway.shared.limits import address_subject
 
 # Beyond the limits, so many connections may ask for these; the oldest of them makes room.
 _RESERVE = 32

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from gateway.access.credentials.ticket import UsedTickets
 from gateway.access.keys.key_store import KeyStore
+from gateway.access.limits.ports import Shared, Usage
+from gateway.access.limits.work import LoopWork
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
@@ -18,7 +20,6 @@ from gateway.live.keyring import Keyring
 from gateway.live.pepper_watch import PepperWatch
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
-from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.server.auth import Authenticator
 from gateway.server.connections import Connections
@@ -28,7 +29,6 @@ from gateway.server.limits import AppliedLimits
 from gateway.server.loop_delay import LoopDelay
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
-from gateway.shared.ports import Shared, Usage
 from gateway.store.identity import KeyedValues
 from gateway.store.ports import REPLACED, Log
 from gateway.tasks import PLAIN, Tasks

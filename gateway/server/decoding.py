@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
+from gateway.access.limits.work import LoopWork, Slices
 from gateway.clock import Clock
 from gateway.errors import InvalidEvents
 from gateway.event import Draft
@@ -13,7 +14,6 @@ from gateway.ingest.decode import decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of, split_body
-from gateway.live.work import LoopWork, Slices
 
 # What the worst bytes cost (about a microsecond each) decides on a slice, not what most do.
 _SLICE_BYTES = 16 * 1024

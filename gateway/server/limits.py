@@ -15,14 +15,7 @@ from aiohttp import web
 
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits
-from gateway.clock import Clock
-from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
-from gateway.event import Event
-from gateway.live.pacing import Pacing
-from gateway.live.subscription import Subscription
-from gateway.server.problem import STANDING
-from gateway.settings.limits import Limits as Settings
-from gateway.shared.limits import (
+from gateway.access.limits.limits import (
     Concurrency,
     Daily,
     Decision,
@@ -31,7 +24,14 @@ from gateway.shared.limits import (
     WhenDown,
     address_subject,
 )
-from gateway.shared.ports import Delivery, Lease, Shared, Usage
+from gateway.access.limits.ports import Delivery, Lease, Shared, Usage
+from gateway.clock import Clock
+from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
+from gateway.event import Event
+from gateway.live.pacing import Pacing
+from gateway.live.subscription import Subscription
+from gateway.server.problem import STANDING
+from gateway.settings.limits import Limits as Settings
 from gateway.wire.framing import End
 
 Closing = Callable[[Subscription, End | None], None]

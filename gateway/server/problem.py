@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.credentials.token import is_key_id, looks_like_token
+from gateway.access.limits.limits import Decision
 from gateway.errors import (
     Forbidden,
     GatewayError,
@@ -24,7 +25,6 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.server.answer import ALWAYS, Answer
-from gateway.shared.limits import Decision
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Where a limit was asked: how the key stands in it, for the headers of the answer.

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.ticket import StreamCookie
+from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
@@ -36,7 +37,6 @@ from gateway.server.problem import STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, half_closed, sent_behind, take_over
 from gateway.server.uses import USE, ask
-from gateway.shared.ports import Lease
 from gateway.wire.framing import Wire
 from gateway.wire.http_body import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
 from gateway.wire.websocket_writer import PLAIN, SUBPROTOCOLS, PlainWebSocket

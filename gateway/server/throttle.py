@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from gateway.access.keys.key import Key
+from gateway.access.limits.limits import Rate, Standing
 from gateway.clock import Clock
 from gateway.errors import TooManyRequests
-from gateway.shared.limits import Rate, Standing
 
 RATE = Rate("throttled", 6, 60, burst=2)
 

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.access.limits.ports import Usage
 from gateway.access.policy.decision import View
 from gateway.access.policy.selection import EVERYTHING, nothing_selected, selected_by
 from gateway.access.usage.access import DENIED, FAILED, OPENED, Use
@@ -28,7 +29,6 @@ from gateway.live.record_entry import MOST_PARAMETERS
 from gateway.sanitize import clean
 from gateway.server.address import client_address
 from gateway.server.problem import REQUEST_ID, Handler, refuse_key_in_url
-from gateway.shared.ports import Usage
 
 if TYPE_CHECKING:
     from gateway.server.query import Pairs, Query

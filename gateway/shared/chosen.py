@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from gateway.access.limits.ports import Shared
 from gateway.access.usage.meter import Ledger
 from gateway.clock import Clock
 from gateway.settings.declarations import Settings
 from gateway.shared.memory import shared_in_process
-from gateway.shared.ports import Shared
 from gateway.shared.sqlite_usage import SqliteLedger
 from gateway.store.folder import DataFolder
 from gateway.tasks import PLAIN, Tasks

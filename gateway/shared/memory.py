@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from gateway.access.limits.buckets import Account, Accounts
+from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.limits import Concurrency, Decision, Limit
+from gateway.access.limits.place import Place
+from gateway.access.limits.ports import Health, Lease, Shared
 from gateway.access.usage.meter import Batch, Ledger, Meter
 from gateway.access.usage.windows import TIERS, ZERO, Counts, Tier
 from gateway.clock import Clock
-from gateway.shared.accounts import Account, Accounts
-from gateway.shared.delivery import Buckets
-from gateway.shared.limits import Concurrency, Decision, Limit
-from gateway.shared.place import Place
-from gateway.shared.ports import Health, Lease, Shared
 from gateway.tasks import PLAIN, Tasks
 
 

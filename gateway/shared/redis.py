@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.access.limits.ports import Health, Shared
 from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
-from gateway.shared.ports import Health, Shared
 from gateway.shared.redis_address import RedisAddress
 from gateway.shared.redis_deliveries import RedisDeliveries
 from gateway.shared.redis_leases import LEASE_SECONDS, RedisLeases

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.access.limits.delivery_limits import Bucket, Buckets, Part
+from gateway.access.limits.limits import Daily, Limit, day_of
 from gateway.clock import Clock
-from gateway.shared.delivery import Bucket, Buckets, Part
-from gateway.shared.limits import Daily, Limit, day_of
 from gateway.shared.redis_limits import DAY_MILLISECONDS, per_micro
 from gateway.shared.redis_link import Link, Rounds
 from gateway.shared.redis_scripts import CHARGE, Call

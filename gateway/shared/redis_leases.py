@@ -10,10 +10,10 @@ import asyncio
 import secrets
 from typing import Any
 
+from gateway.access.limits.limits import Concurrency, Decision
+from gateway.access.limits.place import Place
+from gateway.access.limits.ports import Lease
 from gateway.clock import Clock
-from gateway.shared.limits import Concurrency, Decision
-from gateway.shared.place import Place
-from gateway.shared.ports import Lease
 from gateway.shared.redis_link import Link, Rounds
 from gateway.shared.redis_scripts import LEASE, Call
 

@@ -16,9 +16,9 @@ import asyncio
 import math
 from typing import Any
 
+from gateway.access.limits.buckets import Account, Accounts
+from gateway.access.limits.limits import Daily, Decision, Limit, Rate, closed, day_of
 from gateway.clock import Clock
-from gateway.shared.accounts import Account, Accounts
-from gateway.shared.limits import Daily, Decision, Limit, Rate, closed, day_of
 from gateway.shared.redis_link import Link, Rounds
 from gateway.shared.redis_scripts import TAKE_DAILY, TAKE_RATE, Call
 

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from gateway.access.limits.ports import Shared
 from gateway.clock import Clock
 from gateway.shared.memory import shared_in_process
-from gateway.shared.ports import Shared
 from gateway.shared.redis import shared_over_redis
 from gateway.shared.redis_address import RedisAddress, parse_address
 from gateway.shared.redis_link import CALL_SECONDS

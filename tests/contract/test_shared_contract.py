@@ -1,4 +1,4 @@
-"""What every adapter of `gateway.shared.ports` does. Tests own the time."""
+"""What every adapter of `gateway.access.limits.ports` does. Tests own the time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.access.limits.limits import Concurrency, Daily, Decision, Rate
+from gateway.access.limits.ports import Lease, Shared
 from gateway.access.usage.windows import Row
 from gateway.errors import InvalidRequest
-from gateway.shared.limits import Concurrency, Daily, Decision, Rate
-from gateway.shared.ports import Lease, Shared
 from tests.contract.sharing import ADAPTERS, StillClock, adapter
 from tests.examples import examples
 from tests.services.valkey import Valkey

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.limits.limits import Concurrency, Daily, Decision, Rate
+from gateway.access.limits.ports import Shared
 from gateway.clock import SystemClock
 from gateway.errors import Unavailable
-from gateway.shared.limits import Concurrency, Daily, Decision, Rate
-from gateway.shared.ports import Shared
 from tests.contract.sharing import new_prefix, replicas_of
 from tests.machine_time import Stopwatch, patience
 from tests.services.valkey import Valkey
@@ -107,7 +107,7 @@ async def test_three_replicas_go_on_while_the_server_is_killed_and_started_again
 _REPLICA = """
 import asyncio, sys
 from gateway.clock import SystemClock
-from gateway.shared.limits import Concurrency
+from gateway.access.limits.limits import Concurrency
 from tests.contract.sharing import new_prefix, replicas_of
 
 async def main():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.access.limits.limits import Concurrency, Daily, Decision, Rate
+from gateway.access.limits.ports import Shared
 from gateway.clock import SystemClock
-from gateway.shared.limits import Concurrency, Daily, Decision, Rate
-from gateway.shared.ports import Shared
 from tests.contract.sharing import new_prefix, replicas_of
 from tests.services.valkey import Valkey
 

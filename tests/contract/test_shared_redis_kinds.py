@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from gateway.access.limits.limits import Concurrency, Daily, Decision, Rate
+from gateway.access.limits.ports import Shared
 from gateway.clock import SystemClock
-from gateway.shared.limits import Concurrency, Daily, Decision, Rate
-from gateway.shared.ports import Shared
 from tests.contract.sharing import replicas_of
 from tests.machine_time import patience
 from tests.services.valkey import Valkey

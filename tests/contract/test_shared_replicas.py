@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from gateway.access.limits.limits import Concurrency, Daily, Decision, Limit, Rate
+from gateway.access.limits.ports import Lease, Shared
 from gateway.clock import SystemClock
-from gateway.shared.limits import Concurrency, Daily, Decision, Limit, Rate
-from gateway.shared.ports import Lease, Shared
 from gateway.shared.redis_address import parse_address
 from gateway.shared.redis_leases import RedisLeases
 from gateway.shared.redis_link import Link

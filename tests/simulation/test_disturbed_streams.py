@@ -20,6 +20,7 @@ import pytest
 from test_live_simulation import EVENTS, EVERYTHING, Client, Peer, World, draft
 from virtual_time import VirtualTimeLoop
 
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import View
 from gateway.budgets import FilterBudget
 from gateway.event import Draft, Event
@@ -30,7 +31,6 @@ from gateway.live import matching
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
-from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.wire.framing import GOING_AWAY
 from gateway.wire.http_body import NDJSON_PLAIN, Ndjson

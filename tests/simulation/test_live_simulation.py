@@ -17,6 +17,7 @@ import orjson
 import pytest
 from virtual_time import LoopClock, VirtualTimeLoop
 
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import View
 from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
@@ -29,7 +30,6 @@ from gateway.live.pace import Pace
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
-from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Appended, Lines, Narrowing, Page

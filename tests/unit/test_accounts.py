@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from gateway.shared.accounts import Account, Accounts
-from gateway.shared.delivery import Buckets
-from gateway.shared.limits import Daily, Rate
+from gateway.access.limits.buckets import Account, Accounts
+from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.limits import Daily, Rate
 
 RATE = Rate("r", 1, 60)
 

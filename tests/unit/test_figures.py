@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from gateway.access.credentials.pepper import Pepper, Peppers
+from gateway.access.limits.ports import Health
+from gateway.access.limits.work import WorkTotals
 from gateway.live.totals import Totals
-from gateway.live.work import WorkTotals
 from gateway.server.figures import FIGURES, Figures
 from gateway.server.loop_delay import LoopDelay
-from gateway.shared.ports import Health
 
 
 def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0) -> Any:

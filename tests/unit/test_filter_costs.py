@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.access.limits.work import FilterAccount, LoopWork
 from gateway.access.policy.decision import View
 from gateway.budgets import FILTERS, FilterBudget, WorkBudget
 from gateway.event import Event
@@ -21,7 +22,6 @@ from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
-from gateway.live.work import FilterAccount, LoopWork
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.machine_time import patience
 

@@ -17,6 +17,12 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.access.limits.limits", 2),
+    ("gateway.access.limits.buckets", 2),
+    ("gateway.access.limits.delivery_limits", 2),
+    ("gateway.access.limits.ports", 2),
+    ("gateway.access.limits.work", 3),
+    ("gateway.access.limits.place", 2),
     ("gateway.access.usage.access", 1),
     ("gateway.access.usage.meter", 2),
     ("gateway.access.usage.windows", 2),
@@ -31,6 +37,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.access.limits", 2),
     ("gateway.access.policy", 1),
     ("gateway.access.usage", 1),
     ("gateway.access.keys", 1),

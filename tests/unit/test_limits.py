@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.shared.limits import (
+from gateway.access.limits.limits import (
     Concurrency,
     Daily,
     Decision,

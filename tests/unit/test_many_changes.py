@@ -16,6 +16,7 @@ from watched import FakeHub, key
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys import lifecycle
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
@@ -26,7 +27,6 @@ from gateway.live.key_watch import KeyWatch
 from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
-from gateway.live.work import LoopWork
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.wire.framing import KEY_REVOKED, End
 from gateway.wire.http_body import NDJSON_PLAIN

@@ -8,6 +8,7 @@ import pytest
 from stored_events import MakeDraft, stored
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
@@ -16,7 +17,6 @@ from gateway.filters.scope import Scope
 from gateway.live.group import Group, Sight
 from gateway.live.interest import Interest, Question
 from gateway.live.matching import Matching
-from gateway.live.work import LoopWork
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.conftest import FakeClock
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Draft
 from gateway.filters.scope import Scope
@@ -15,7 +16,6 @@ from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.replay import Replays
 from gateway.live.subscription import Subscription
-from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
 from gateway.store.ports import Lines, Page

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.limits import Daily, Limit, Rate
 from gateway.live.pacing import Pacing
-from gateway.shared.delivery import Buckets
-from gateway.shared.limits import Daily, Limit, Rate
 
 
 def paced(clock: Any, *events: Limit, size: tuple[Limit, ...] = (), patience: float = 60) -> Pacing:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.access.grants.grant import MAX_POLICY_PATTERNS, Grant, parse_grant, parse_grants
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy import subsumption as covers
 from gateway.access.policy.subsumption import comparing, drained
 from gateway.cli.keys_check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
 from gateway.live.key_review import Patience, Review
-from gateway.live.work import LoopWork
 from gateway.store.memory_log import MemoryLog
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
+from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed
 from gateway.errors import Unavailable
 from gateway.event import Draft
@@ -25,7 +26,6 @@ from gateway.live.pace import Pace
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
-from gateway.live.work import LoopWork
 from gateway.notifier import Pulse
 from gateway.runtime.background import Background
 from gateway.store.memory_log import MemoryLog

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.access.limits.work import LoopWork, Slot
 from gateway.access.policy.decision import View
 from gateway.budgets import FilterBudget, WorkBudget
 from gateway.event import Event
@@ -19,7 +20,6 @@ from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Question
-from gateway.live.work import LoopWork, Slot
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

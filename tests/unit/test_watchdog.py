@@ -14,6 +14,8 @@ from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.stored_grant import read_grant
+from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.limits import Daily
 from gateway.access.usage.access import CLOSED, DENIED, PULLED, Use
 from gateway.errors import Unavailable
 from gateway.keys.baseline import decode_volume
@@ -23,8 +25,6 @@ from gateway.live.keyring import Changes
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import State
 from gateway.live.watchdog import Reaction, Watchdog
-from gateway.shared.delivery import Buckets
-from gateway.shared.limits import Daily
 from gateway.store.sqlite_keys import SqliteKeys
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Place:
-    """One place of a limit. Implements `gateway.shared.ports.Lease`."""
+    """One place of a limit. Implements `gateway.access.limits.ports.Lease`."""
 
     __slots__ = ("_give_back",)
 

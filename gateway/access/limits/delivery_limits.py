@@ -7,8 +7,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from gateway.access.limits.limits import Daily, Decision, Limit, Standing
 from gateway.clock import Clock
-from gateway.shared.limits import Daily, Decision, Limit, Standing
 
 _MOST_AT_ONCE = 1 << 30
 
@@ -25,7 +25,7 @@ class Part:
 
 
 class Bucket:
-    """One subject's delivery. Implements `gateway.shared.ports.Delivery`."""
+    """One subject's delivery. Implements `gateway.access.limits.ports.Delivery`."""
 
     __slots__ = ("__weakref__", "_clock", "_events", "_on_take", "_size", "parts", "subject")
 
@@ -129,7 +129,7 @@ class Buckets:
     def of(
         self, subject: str, *, events: Sequence[Limit] = (), size: Sequence[Limit] = ()
     ) -> Bucket:
-        """See `gateway.shared.ports.Deliveries`."""
+        """See `gateway.access.limits.ports.Deliveries`."""
         bucket = self._held.get(subject)
         if bucket is not None:
             bucket.use(events, size)

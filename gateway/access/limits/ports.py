@@ -14,8 +14,8 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.access.limits.limits import Concurrency, Decision, Limit
 from gateway.access.usage.windows import Row
-from gateway.shared.limits import Concurrency, Decision, Limit
 
 
 class Limits(Protocol):

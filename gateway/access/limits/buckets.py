@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from gateway.access.limits.limits import Limit, Standing
 from gateway.clock import Clock
-from gateway.shared.limits import Limit, Standing
 
 _SWEEP_SECONDS = 1.0
 

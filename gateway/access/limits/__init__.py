@@ -1,0 +1,1 @@
+"""Limits: rates, concurrency, deliveries and time on the event loop."""
