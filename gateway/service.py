@@ -14,7 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.access.keyring import Keyring
 from gateway.access.limits.work import LoopWork, Slot
+from gateway.access.pepper_watch import PepperWatch
 from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
 from gateway.ingest.followed import Followed
@@ -25,9 +27,7 @@ from gateway.live.findings import Findings
 from gateway.live.hub import Hub
 from gateway.live.key_events import KeyEvents
 from gateway.live.key_watch import KeyWatch
-from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
-from gateway.live.pepper_watch import PepperWatch
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.replay import Replays
 from gateway.live.retention import Retention

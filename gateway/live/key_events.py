@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 
 import msgspec
 
+from gateway.access.keyring import Changes
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import REQUESTED, Change, key_urn, moment
 from gateway.access.keys.key import Key
@@ -25,7 +26,6 @@ from gateway.ingest.own import ACCESS, KEYS, own_event
 from gateway.keys.ending import Notice, notices, replaced
 from gateway.keys.habits import Command
 from gateway.live.hub import Hub
-from gateway.live.keyring import Changes
 from gateway.live.record import Appender
 from gateway.live.traces import Traces
 

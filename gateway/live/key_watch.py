@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from gateway.access.keyring import Changes, Keyring
 from gateway.access.keys.key import Key
 from gateway.access.limits.work import Stretch
 from gateway.access.policy.decision import (
@@ -31,7 +32,6 @@ from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError, Unavailable
 from gateway.live.floors import find_floors
 from gateway.live.hub import Hub
-from gateway.live.keyring import Changes, Keyring
 from gateway.live.subscription import Subscription
 from gateway.notifier import Pulse
 from gateway.store.ports import Log

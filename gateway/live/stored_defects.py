@@ -10,12 +10,12 @@ from typing import Any
 
 from gateway.access.grants.grant import defects_in
 from gateway.access.grants.role import BUILTIN, Role
+from gateway.access.keyring import Changes
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, KeyStore
 from gateway.access.limits.work import Stretch
 from gateway.keys.finding import INVALID_GRANT, UNREADABLE
 from gateway.keys.signals import Sign
-from gateway.live.keyring import Changes
 
 # Of one key.
 _MOST_PROBLEMS = 20

@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from gateway.access.keyring import Changes
 from gateway.access.limits.ports import Signals
 from gateway.errors import GatewayError
 from gateway.live.key_watch import KeyWatch
-from gateway.live.keyring import Changes
 from gateway.tasks import PLAIN, Tasks
 
 APPENDED = "appended"

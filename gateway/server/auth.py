@@ -10,11 +10,11 @@ from aiohttp import web
 
 from gateway.access.credentials.ticket import PREFIX as TICKET
 from gateway.access.credentials.token import key_id_of
+from gateway.access.keyring import Keyring
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
-from gateway.live.keyring import Keyring
 from gateway.server.address import client_address, is_local, is_secure
 from gateway.server.limits import AppliedLimits
 from gateway.server.throttle import Throttle

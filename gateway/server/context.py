@@ -8,16 +8,16 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.access.credentials.ticket import UsedTickets
+from gateway.access.keyring import Keyring
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.limits.ports import Shared, Usage
 from gateway.access.limits.work import LoopWork
+from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
-from gateway.live.keyring import Keyring
-from gateway.live.pepper_watch import PepperWatch
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
 from gateway.notifier import Pulse

@@ -20,11 +20,11 @@ import apsw
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.access.policy.decision import Allowed
 from gateway.clock import SystemClock
-from gateway.live.keyring import Keyring
 from gateway.store import sqlite_keys
 from gateway.store.sqlite_keys import SqliteKeys
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle, unreadable
 from gateway.access.keys.change import Change
 from gateway.access.keys.key import Key
@@ -19,7 +20,6 @@ from gateway.access.policy.decision import Allowed, Denied
 from gateway.errors import Conflict
 from gateway.ingest.own import KEYS, own_event
 from gateway.keys.explain import Asked, explain
-from gateway.live.keyring import Keyring
 
 NOW = 1_700_000_000.0
 # As a newer version may write what is text now.

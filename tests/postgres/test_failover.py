@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 
 from gateway.access.credentials.pepper import Pepper, Peppers
+from gateway.access.keyring import Keyring
 from gateway.access.keys.issuance import new_key
 from gateway.clock import Clock, SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.live.keyring import Keyring
 from gateway.store.postgres import SCHEMA
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog

@@ -13,13 +13,13 @@ from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.role import Role
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import other_change
 from gateway.access.keys.key import Key
 from gateway.access.usage.access import PULLED, Use
 from gateway.errors import Unavailable
 from gateway.live.key_events import KeyEvents
-from gateway.live.keyring import Keyring
 from gateway.live.traces import Traces
 from gateway.store.sqlite_keys import SqliteKeys
 

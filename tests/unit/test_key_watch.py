@@ -15,13 +15,13 @@ from watched import NOW, FakeHub, key
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import Denied, View
 from gateway.errors import Unavailable
 from gateway.live import key_watch as module
 from gateway.live.key_watch import KeyWatch
-from gateway.live.keyring import Keyring
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.wire.framing import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED, End
 

@@ -11,17 +11,17 @@ import apsw
 import msgspec
 import pytest
 
+from gateway.access import keyring as keyring_module
 from gateway.access.credentials.pepper import Pepper, Peppers, pepper_id
 from gateway.access.credentials.token import _checksum, digest, new_token
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import Allowed, Denied
 from gateway.errors import TooManyRequests, Unavailable
-from gateway.live import keyring as keyring_module
-from gateway.live.keyring import Keyring
 from gateway.store.sqlite_keys import SqliteKeys
 
 PEPPER = b"p" * 32

@@ -15,6 +15,7 @@ from watched import FakeHub, key
 
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
@@ -24,7 +25,6 @@ from gateway.filters.scope import Scope
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.key_watch import KeyWatch
-from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
 from gateway.live.subscription import State, Subscription
 from gateway.store.sqlite_keys import SqliteKeys

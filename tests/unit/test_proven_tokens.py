@@ -22,10 +22,10 @@ from test_keyring import (
 
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.credentials.token import digest, new_token
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
-from gateway.live.keyring import Keyring
-from gateway.live.proven_tokens import ProvenTokens
+from gateway.access.proven_tokens import ProvenTokens
 from gateway.store.sqlite_keys import SqliteKeys
 
 __all__ = ["keyring", "rotated", "store"]

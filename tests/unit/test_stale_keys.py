@@ -13,6 +13,7 @@ from watched import NOW, key
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
+from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed
@@ -21,7 +22,6 @@ from gateway.event import Draft
 from gateway.live.hub import Hub
 from gateway.live.interest import Interest, Question
 from gateway.live.key_watch import PATIENCE_SECONDS, KeyWatch
-from gateway.live.keyring import Keyring
 from gateway.live.pace import Pace
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from gateway.access.keyring import Changes
 from gateway.errors import Unavailable
-from gateway.live.keyring import Changes
 from gateway.live.wakeups import APPENDED, KEYS, Spaced, WakeUps
 from tests.machine_time import patience
 

@@ -11,6 +11,7 @@ import pytest
 from watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
 from gateway.access.grants.role import Role
+from gateway.access.keyring import Changes
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.stored_grant import read_grant
@@ -21,7 +22,6 @@ from gateway.errors import Unavailable
 from gateway.keys.baseline import decode_volume
 from gateway.keys.signals import Sign
 from gateway.live.findings import Findings
-from gateway.live.keyring import Changes
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import State
 from gateway.live.watchdog import Reaction, Watchdog

@@ -26,9 +26,9 @@ from gateway.access.policy.decision import (
     depends_on_circumstances,
     effective_grants,
 )
+from gateway.access.proven_tokens import ProvenTokens
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.live.proven_tokens import ProvenTokens
 
 _MOST_CACHED = 100_000
 _REHASH_AGAIN_SECONDS = 10.0

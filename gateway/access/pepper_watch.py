@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gateway.access.keyring import Changes, Keyring
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import living_by_pepper
 from gateway.clock import Clock
-from gateway.live.keyring import Changes, Keyring
 
 
 class PepperWatch:
