@@ -34,6 +34,8 @@ from gateway.live.retention import Retention
 from gateway.live.tail import Tail
 from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
+from gateway.log.identity import KeyedValues
+from gateway.log.ports import Log
 from gateway.notifier import Pulse
 from gateway.runtime.background import Background
 from gateway.runtime.compute_process import ComputeProcess
@@ -56,8 +58,6 @@ from gateway.shared.chosen import shared_of
 from gateway.store.agreement import agree_on_secrets
 from gateway.store.clock_notes import kept_state, open_clock
 from gateway.store.folder import DataFolder
-from gateway.store.identity import KeyedValues
-from gateway.store.ports import Log
 from gateway.store.same_file import SameFile
 from gateway.store.writer_server import WriterServer
 from gateway.stores import open_keys, open_log

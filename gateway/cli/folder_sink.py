@@ -13,11 +13,11 @@ from gateway.event import Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.ingest.sink import Refusal, SendResult
+from gateway.log.ports import Log
 from gateway.settings.load import Settings, load
 from gateway.store.agreement import agree_on_secrets
 from gateway.store.clock_notes import open_clock
 from gateway.store.folder import DataFolder
-from gateway.store.ports import Log
 from gateway.stores import open_keys, open_log
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from gateway.access.grants.grant import Grant
     from gateway.access.keys.key import Key
     from gateway.access.keys.key_store import KeyStore
+    from gateway.log.ports import Log
     from gateway.settings.load import Settings
-    from gateway.store.ports import Log
 
 _CONFIG = "gateway.config_file"
 

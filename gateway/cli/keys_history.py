@@ -52,7 +52,7 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
     from gateway.access.limits.work import LoopWork
     from gateway.clock import SystemClock, parse_duration
     from gateway.live.history import beginning, read_history
-    from gateway.store.ports import Overtaken
+    from gateway.log.ports import Overtaken
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, now):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
-from gateway.store.ports import Appended, Log
+from gateway.log.ports import Appended, Log
 
 # One append takes no more than this, so that its latency stays bounded.
 _GROUP_EVENTS = 5_000

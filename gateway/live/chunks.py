@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.live.choosing import Choosing
 from gateway.live.interest import Interest
-from gateway.store.ports import Log, Overtaken
+from gateway.log.ports import Log, Overtaken
 
 _CHUNK_EVENTS = 1000
 _MOST_BYTES = 16 << 20

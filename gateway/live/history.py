@@ -11,7 +11,7 @@ from gateway.access.policy.decision import Worn, seen_through
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
-from gateway.store.ports import Log, Narrowing
+from gateway.log.ports import Log, Narrowing
 
 _READ_EVENTS = 1000
 _OWN = Scope(category=(f"{RESERVED}.**",))

@@ -14,7 +14,7 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
 from gateway.filters.index import Binding
 from gateway.filters.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
-from gateway.store.ports import Narrowing
+from gateway.log.ports import Narrowing
 from gateway.wire.framing import Wire
 
 # The actor is indexed by its id, which filters know by its path.

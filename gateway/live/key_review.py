@@ -27,8 +27,8 @@ from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.keys.grant_use import GrantUse, judging
 from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses
 from gateway.keys.simulation import Simulation
-from gateway.live.floors import find_floors
-from gateway.store.ports import Log, Narrowing, Overtaken
+from gateway.log.lookback_bounds import find_floors
+from gateway.log.ports import Log, Narrowing, Overtaken
 
 _AT_ONCE = 200
 _READ_OFFSETS = 2000

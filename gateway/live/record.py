@@ -31,7 +31,7 @@ from gateway.event import Draft
 from gateway.ingest.ids import new_ids
 from gateway.live.record_entry import Entry
 from gateway.live.subscription import Subscription
-from gateway.store.ports import Appended
+from gateway.log.ports import Appended
 from gateway.wire.framing import End
 
 MOST_ENTRIES = 10_000

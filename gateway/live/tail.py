@@ -14,8 +14,8 @@ from gateway.errors import GatewayError
 from gateway.live.gate import Gate, OpenGate
 from gateway.live.hub import Hub
 from gateway.live.subscription import State
+from gateway.log.ports import Log, Overtaken, Page
 from gateway.notifier import Pulse
-from gateway.store.ports import Log, Overtaken, Page
 
 _LOOK_ANYWAY_SECONDS = 1.0
 _BATCH_EVENTS = 2000

@@ -20,6 +20,8 @@ from gateway.live.hub import Hub
 from gateway.live.key_watch import KeyWatch
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
+from gateway.log.identity import KeyedValues
+from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Pulse
 from gateway.server.auth import Authenticator
 from gateway.server.connections import Connections
@@ -29,8 +31,6 @@ from gateway.server.limits import AppliedLimits
 from gateway.server.loop_delay import LoopDelay
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
-from gateway.store.identity import KeyedValues
-from gateway.store.ports import REPLACED, Log
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
 

@@ -19,8 +19,9 @@ from gateway.event import Event
 from gateway.ingest.own import ACCESS
 from gateway.live.choosing import Choosing
 from gateway.live.costly import EXCEEDED
-from gateway.live.floors import find_floors
 from gateway.live.interest import Question
+from gateway.log.lookback_bounds import find_floors
+from gateway.log.ports import FOUND_EVENTS, Overtaken
 from gateway.server.accept import accepts_gzip, best_kind
 from gateway.server.answer import Answer
 from gateway.server.body import NDJSON_TYPES
@@ -30,7 +31,6 @@ from gateway.server.position import find_begin
 from gateway.server.problem import key_in_url
 from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
-from gateway.store.ports import FOUND_EVENTS, Overtaken
 from gateway.wire.framing import control_json
 
 # So many events are read at a time, from at least to at most.

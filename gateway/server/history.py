@@ -9,14 +9,14 @@ from gateway.cursor import format_cursor
 from gateway.event import Event
 from gateway.filters.overlap import category_in_reach
 from gateway.ingest.own import ACCESS, ANOMALY, KEYS
-from gateway.live.floors import find_floors
 from gateway.live.history import beginning, read_history
+from gateway.log.lookback_bounds import find_floors
+from gateway.log.ports import Log, Overtaken
 from gateway.server.context import CONTEXT
 from gateway.server.named_key import named_key
 from gateway.server.position import find_begin
 from gateway.server.query import parse_history
 from gateway.server.uses import USE
-from gateway.store.ports import Log, Overtaken
 
 _SECONDS = 2.0
 _RECORDS = (ACCESS, KEYS, ANOMALY)

@@ -19,12 +19,12 @@ from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
 from gateway.ingest.marked import Lenient, rejected_event, tenant_of
 from gateway.keys.signals import id_conflict
+from gateway.log.ports import Appended
 from gateway.server.body import NDJSON_TYPES, media_type, read_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.problem import json_response
 from gateway.server.query import AS_USUAL, parse_ingest
 from gateway.server.uses import USE, note_out_of_reach
-from gateway.store.ports import Appended
 
 # Large requests are checked in parts, so that live streams do not wait for them.
 _CHECK_AT_ONCE = 500

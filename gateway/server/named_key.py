@@ -13,7 +13,7 @@ from gateway.access.policy.reader import Reader
 from gateway.errors import Forbidden, NotFound
 from gateway.keys.own_record import use_seen
 from gateway.keys.past_use import Presence
-from gateway.live.floors import find_floors
+from gateway.log.lookback_bounds import find_floors
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context
 

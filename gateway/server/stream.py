@@ -21,9 +21,9 @@ from gateway.access.usage.access import OPENED
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
 from gateway.live.choosing import Choosing
-from gateway.live.floors import find_floors
 from gateway.live.interest import Interest, Question
 from gateway.live.subscription import Subscription
+from gateway.log.lookback_bounds import find_floors
 from gateway.server import stream_access
 from gateway.server.accept import best_kind
 from gateway.server.answer import ALWAYS

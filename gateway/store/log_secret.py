@@ -1,6 +1,6 @@
 """The secret of the log: known beside the database, so that a copy of that alone tells less.
 
-It is the key of the values by which events are compared (`gateway.store.ports`). Events that were
+It is the key of the values by which events are compared (`gateway.log.ports`). Events that were
 stored under another one would not be known again, so it never changes.
 """
 

@@ -12,8 +12,8 @@ from gateway.clock import Clock, format_rfc3339
 from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.filters.scope import Test, all_of, any_of
-from gateway.store.identity import KeyedValues, other_id
-from gateway.store.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
+from gateway.log.identity import KeyedValues, other_id
+from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
 
 # One read holds the event loop up for no more than this.
 _SCAN = 10_000

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gateway.filters.pattern import ANY, begins_with_wildcard, is_literal, literal_prefix
 from gateway.filters.scope import EQUALITY_MEMBERS, RESERVED, SEPARATORS, Scope
-from gateway.store.ports import Narrowing
+from gateway.log.ports import Narrowing
 
 _MOST_VALUES = 64
 # Beyond that, planning the statement takes longer than reading what it would leave out:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.event import Draft
-from gateway.store.identity import KeyedValues, near
-from gateway.store.ports import Appended
+from gateway.log.identity import KeyedValues, near
+from gateway.log.ports import Appended
 from gateway.store.postgres_rows import EVENT_COLUMNS
 
 NOTHING = Appended(0, 0, 0, 0)

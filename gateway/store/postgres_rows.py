@@ -12,7 +12,7 @@ from typing import Any
 from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
-from gateway.store.identity import KeyedValues, near
+from gateway.log.identity import KeyedValues, near
 from gateway.store.postgres import original, storable
 
 ARRIVING = (

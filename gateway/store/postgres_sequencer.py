@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from gateway.errors import GatewayError, Unavailable
-from gateway.store.ports import REPLACED
+from gateway.log.ports import REPLACED
 from gateway.store.postgres import Database
 
 # One step holds the others up for no longer than it takes to place so many events.

@@ -18,7 +18,7 @@ import asyncpg
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Horizon
-from gateway.store.identity import KeyedValues
+from gateway.log.identity import KeyedValues
 from gateway.store.postgres import SCHEMA, Database, migrate
 from gateway.store.postgres_follow import HEAVY, ByHorizon, ByTransaction, Follower, Position
 from gateway.store.postgres_rows import ARRIVING, row_of

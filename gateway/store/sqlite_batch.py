@@ -18,7 +18,7 @@ import orjson
 from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
-from gateway.store.ports import Appended
+from gateway.log.ports import Appended
 from gateway.store.sqlite_dedup import Dedup, Known
 
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

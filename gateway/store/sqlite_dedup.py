@@ -9,7 +9,7 @@ import apsw
 import orjson
 
 from gateway.event import Draft
-from gateway.store.identity import KeyedValues, near, other_id
+from gateway.log.identity import KeyedValues, near, other_id
 
 # ?1 `near` of each as a JSON array, ?2 and ?3 the keys and contents in one blob each, ?4 the head.
 _INSERT = """

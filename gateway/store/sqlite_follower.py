@@ -13,7 +13,7 @@ import apsw
 from gateway.clock import Clock
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
-from gateway.store.ports import Appended
+from gateway.log.ports import Appended
 from gateway.store.sqlite import unavailable
 from gateway.store.sqlite_reader import SqliteReader, one_row
 from gateway.store.writer_link import WriterLink

@@ -22,7 +22,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.errors import PayloadTooLarge, Unavailable
 from gateway.event import Draft
-from gateway.store.ports import Appended
+from gateway.log.ports import Appended
 
 # Beyond this a frame is taken for damage. What makes a frame is bounded by the settings of
 # ingest, which are far below it by default.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
-from gateway.store.ports import Appended, Log
+from gateway.log.ports import Appended, Log
 from gateway.store.writer_link import (
     BUFFER_BYTES,
     REQUESTS,

@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 
 from gateway.ingest.ids import uuid7
-from gateway.store.identity import near
+from gateway.log.identity import near
 from gateway.store.postgres import SCHEMA, migrate
 from gateway.store.postgres_rows import ARRIVING
 from tests.benchmarks import catchup, ingest, machine

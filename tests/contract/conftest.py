@@ -12,8 +12,8 @@ import pytest
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.ingest.writer import Writer
+from gateway.log.ports import Log
 from gateway.store.memory_log import MemoryLog
-from gateway.store.ports import Log
 from gateway.store.postgres import SCHEMA
 from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.postgres_log import PostgresLog

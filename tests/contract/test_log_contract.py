@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.clock import parse_rfc3339
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.event import Draft, Event
-from gateway.store.ports import Appended, Log, Page
+from gateway.log.ports import Appended, Log, Page
 from tests.examples import examples
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.event import Draft, Event
-from gateway.store.identity import KeyedValues, other_id
+from gateway.log.identity import KeyedValues, other_id
+from gateway.log.ports import Appended, Log
 from gateway.store.memory_log import MemoryLog
-from gateway.store.ports import Appended, Log
 
 MakeDraft = Callable[..., Draft]
 

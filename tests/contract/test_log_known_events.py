@@ -9,7 +9,7 @@ import pytest
 
 from gateway.event import Draft
 from gateway.ingest.ids import uuid7
-from gateway.store.ports import Log
+from gateway.log.ports import Log
 
 MakeDraft = Callable[..., Draft]
 ROUNDS = 14

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
-from gateway.store.ports import FOUND_EVENTS, Log, Narrowing, Overtaken, Page
+from gateway.log.ports import FOUND_EVENTS, Log, Narrowing, Overtaken, Page
 from tests.examples import examples
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.event import Draft
-from gateway.store.ports import Appended, Log, Overtaken, Page
+from gateway.log.ports import Appended, Log, Overtaken, Page
 from tests.examples import examples
 
 if TYPE_CHECKING:

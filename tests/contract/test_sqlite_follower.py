@@ -13,8 +13,8 @@ import pytest
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.ingest.writer import Writer
+from gateway.log.ports import Appended
 from gateway.store.memory_log import MemoryLog
-from gateway.store.ports import Appended
 from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_log import SqliteLog
 from gateway.store.writer_server import AppendTogether, WriterServer

@@ -15,8 +15,8 @@ import pytest
 from gateway.errors import FolderLocked, GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import EVERYTHING, Scope
+from gateway.log.ports import Appended, Narrowing, Overtaken
 from gateway.store import sqlite_log, sqlite_reader
-from gateway.store.ports import Appended, Narrowing, Overtaken
 from gateway.store.sqlite import open_reader, open_writer, scripts
 from gateway.store.sqlite_log import SqliteLog
 

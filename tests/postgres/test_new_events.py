@@ -12,8 +12,8 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.event import Draft
+from gateway.log.identity import KeyedValues
 from gateway.store import postgres_log, postgres_rows, postgres_sequencer
-from gateway.store.identity import KeyedValues
 from gateway.store.postgres_log import PostgresLog
 from gateway.store.postgres_rows import ARRIVING, rows_of
 from tests.postgres.writers import insert

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.event import Draft
-from gateway.store.ports import Overtaken
+from gateway.log.ports import Overtaken
 from gateway.store.postgres_log import PostgresLog
 from tests.machine_time import Stopwatch, patience
 from tests.postgres.writers import begin_partition, everything, insert, until_head

@@ -12,7 +12,7 @@ from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import Scope
-from gateway.store.ports import Narrowing
+from gateway.log.ports import Narrowing
 from gateway.store.postgres_log import PostgresLog, begin_new_life
 from tests.machine_time import patience
 from tests.postgres.writers import everything, insert

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from gateway.store.ports import Log
+from gateway.log.ports import Log
 from tests.machine_time import patience
 
 _INSERT = """

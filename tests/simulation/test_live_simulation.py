@@ -30,9 +30,9 @@ from gateway.live.pace import Pace
 from gateway.live.replay import Replays
 from gateway.live.subscription import State, Subscription
 from gateway.live.tail import Tail
+from gateway.log.ports import Appended, Lines, Narrowing, Page
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
-from gateway.store.ports import Appended, Lines, Narrowing, Page
 from gateway.wire.framing import GOING_AWAY
 from gateway.wire.http_body import NDJSON_PLAIN
 

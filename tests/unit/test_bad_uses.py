@@ -19,8 +19,8 @@ from gateway.live.findings import Findings
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.record_entry import MOST_PARAMETERS, Entry
 from gateway.live.watchdog import Reaction, Watchdog
+from gateway.log.ports import Appended
 from gateway.runtime.background import Background
-from gateway.store.ports import Appended
 from gateway.store.sqlite_keys import SqliteKeys
 
 if TYPE_CHECKING:

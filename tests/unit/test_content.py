@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.ingest.content import canonical, canonical_of
 from gateway.ingest.decode import decode_event
-from gateway.store.identity import KeyedValues, near, other_id
+from gateway.log.identity import KeyedValues, near, other_id
 
 LEAST = '{"id":"e1","category":"auth","action":"user.login"'
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.clock import SystemClock
 from gateway.event import Draft
-from gateway.store.fresh import Fresh
-from gateway.store.ports import Page
+from gateway.log.ports import Page
+from gateway.log.recent_events import Fresh
 from gateway.store.sqlite_batch import json_head
 from gateway.store.sqlite_log import SqliteLog
 from gateway.store.sqlite_reader import SqliteReader

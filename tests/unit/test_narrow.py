@@ -14,8 +14,8 @@ from gateway.access.grants.grant import Grant
 from gateway.access.policy.decision import Allowed, decide_grants
 from gateway.event import Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
+from gateway.log.ports import Narrowing
 from gateway.store.narrow import exact_sql, narrow_sql
-from gateway.store.ports import Narrowing
 from tests.examples import examples
 
 MakeEvent = Callable[..., Event]

@@ -16,9 +16,9 @@ from gateway.live.interest import Interest, Question
 from gateway.live.pace import Pace
 from gateway.live.replay import Replays
 from gateway.live.subscription import Subscription
+from gateway.log.ports import Lines, Page
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
-from gateway.store.ports import Lines, Page
 from gateway.wire.http_body import NDJSON_PLAIN
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.event import Draft
-from gateway.store.ports import Appended
+from gateway.log.ports import Appended
 from gateway.store.postgres_places import placed_whole
 
 

@@ -15,7 +15,7 @@ from gateway.cursor import format_cursor
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.live.record import MOST_ENTRIES, MOST_STRANGERS, AccessRecord, RecordPace
-from gateway.store.ports import Appended
+from gateway.log.ports import Appended
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from gateway.event import Draft
-from gateway.store.identity import KeyedValues
+from gateway.log.identity import KeyedValues
 from gateway.store.sqlite import scripts
 from gateway.store.sqlite_dedup import Dedup, Known
 

@@ -12,8 +12,8 @@ import pytest
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.writer import Writer
+from gateway.log.ports import Appended
 from gateway.store.memory_log import MemoryLog
-from gateway.store.ports import Appended
 from tests.machine_time import patience
 
 if TYPE_CHECKING:

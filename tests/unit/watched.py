@@ -13,7 +13,7 @@ from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.live.pacing import Pacing
 from gateway.live.subscription import State
-from gateway.store.ports import Appended
+from gateway.log.ports import Appended
 
 NOW = 1_700_000_000.0
 DAY = 86400

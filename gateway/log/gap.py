@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.cursor import format_cursor
-from gateway.store.ports import Log
+from gateway.log.ports import Log
 
 
 def gap_message(log: Log, reason: str, after: tuple[str, int], begin: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from itertools import islice
 
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
-from gateway.store.ports import Page
+from gateway.log.ports import Page
 
 _MOST_EVENTS = 8_000
 _MOST_BYTES = 4 << 20

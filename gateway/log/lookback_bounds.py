@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.access.policy.decision import View
-from gateway.store.ports import Log
+from gateway.log.ports import Log
 
 
 async def find_floors(log: Log, view: View, now: float) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""The port of the log, and positions in it."""
