@@ -18,7 +18,7 @@ from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, RESERVED
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, TooMuch, check_depth, decode_event
-from gateway.ingest.own import own_event
+from gateway.ingest.gateway_event import own_event
 from gateway.sanitize import without_keys
 
 # So much of a rejected record is kept, as JSON text of an event.

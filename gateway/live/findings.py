@@ -15,7 +15,7 @@ from gateway.access.limits.work import Stretch
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.ingest.own import ANOMALY, own_event
+from gateway.ingest.gateway_event import ANOMALY, own_event
 from gateway.keys.finding import Finding, mark_change, new_finding, silence
 from gateway.keys.signals import Sign
 from gateway.live.record import Appender

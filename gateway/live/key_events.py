@@ -22,7 +22,7 @@ from gateway.access.limits.work import Stretch
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.ingest.own import ACCESS, KEYS, own_event
+from gateway.ingest.gateway_event import ACCESS, KEYS, own_event
 from gateway.keys.ending import Notice, notices, replaced
 from gateway.keys.habits import Command
 from gateway.live.hub import Hub

@@ -22,7 +22,7 @@ from gateway.access.policy.reader import Reader
 from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
-from gateway.ingest.own import ACCESS
+from gateway.ingest.gateway_event import ACCESS
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.keys.grant_use import GrantUse, judging
 from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses

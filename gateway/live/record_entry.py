@@ -10,7 +10,7 @@ from gateway.access.keys.change import key_urn, moment
 from gateway.access.usage.access import INGESTED, OPENED, Use
 from gateway.cursor import format_cursor
 from gateway.event import Draft
-from gateway.ingest.own import ACCESS, MOST_TARGETS, own_event
+from gateway.ingest.gateway_event import ACCESS, MOST_TARGETS, own_event
 from gateway.sanitize import clean
 
 _SEVERITY = {"success": 1, "failure": 2, "denied": 3}

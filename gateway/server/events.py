@@ -16,7 +16,7 @@ from gateway.access.usage.access import PULLED, READ, Use
 from gateway.cursor import format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
-from gateway.ingest.own import ACCESS
+from gateway.ingest.gateway_event import ACCESS
 from gateway.live.choosing import Choosing
 from gateway.live.costly import EXCEEDED
 from gateway.live.interest import Question

@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.cursor import format_cursor
 from gateway.event import Event
 from gateway.filters.overlap import category_in_reach
-from gateway.ingest.own import ACCESS, ANOMALY, KEYS
+from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
 from gateway.live.history import beginning, read_history
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log, Overtaken

@@ -26,8 +26,8 @@ from gateway.access.usage.access import Use
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.ingest.decode import decode_events
+from gateway.ingest.gateway_event import ACCESS, own_event
 from gateway.ingest.ids import new_ids
-from gateway.ingest.own import ACCESS, own_event
 from gateway.server.context import Context
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings

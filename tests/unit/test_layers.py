@@ -37,6 +37,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.ingest.gateway_event", 1),
     ("gateway.log.ports", 2),
     ("gateway.log.lookback_bounds", 3),
     ("gateway.log.gap", 3),

@@ -13,7 +13,7 @@ from stored_events import MakeDraft, stored, with_json
 from gateway.access.grants.mask import COPIES, MAX_PATHS, Masks, check_paths, masked
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.ingest.own import ACCESS, own_event
+from gateway.ingest.gateway_event import ACCESS, own_event
 
 WHOLE: dict[str, Any] = {
     "actor": {"type": "user", "id": "u-1", "name": "Alice", "key_id": "k1"},
