@@ -45,7 +45,7 @@ def check(file: Path | None) -> None:
 def _check_columns(settings: Settings) -> None:
     """The members that [store.columns] names; `store check` looks at the table itself."""
     if settings.store.table:
-        from gateway.store.row_mapping import RowMapping
+        from gateway.ingest.sources.row_mapping import RowMapping
 
         RowMapping(settings.store.table, settings.store.columns)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.cli.importing import Importer, RefusedFiles
     from gateway.ingest.sink import Sink
 
-# The names in `gateway.ingest.mapping.formats`, which `--help` need not load.
+# The names in `gateway.ingest.sources.formats`, which `--help` need not load.
 FORMAT_NAMES = ("native", "cloudtrail", "kubernetes", "github", "okta")
 INTERRUPTED = 130
 _TENANT = re.compile(r"[a-z0-9._-]{1,64}")
@@ -103,7 +103,7 @@ def import_command(
     reason, and never keep others out.
     """
     from gateway.cli.importing import Importer, RefusedFiles
-    from gateway.ingest.mapping.lines import EventLines
+    from gateway.ingest.sources.lines import EventLines
 
     if tenant is not None and not _TENANT.fullmatch(tenant):
         raise InvalidRequest(f"--tenant {tenant}: a tenant is 1 to 64 of a-z, 0-9, `.`, `_`, `-`")

@@ -14,10 +14,10 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.ingest.decode import Refused
-from gateway.ingest.mapping.lines import EventLines, one_line
-from gateway.ingest.mapping.native import Unmappable
 from gateway.ingest.reading import Record, Unreadable, read_records
 from gateway.ingest.sink import Sink
+from gateway.ingest.sources.lines import EventLines, one_line
+from gateway.ingest.sources.native import Unmappable
 
 STDIN = "-"
 MAX_BATCH_BYTES = 4 * 1024 * 1024

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from gateway.errors import GatewayError, InvalidSetting
-from gateway.store.row_mapping import LARGEST_ROW, RowMapping
+from gateway.ingest.sources.row_mapping import LARGEST_ROW, RowMapping
 
 XID_COLUMN = "gateway_xid"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from gateway.ingest.mapping.lines import EventLines
-from gateway.ingest.mapping.native import Unmappable
 from gateway.ingest.reading import Record, read_records
+from gateway.ingest.sources.lines import EventLines
+from gateway.ingest.sources.native import Unmappable
 from tests.examples import examples
 from tests.gateway_process import PROGRAM, ROOT, GatewayProcess, environment
 from tests.machine_time import patience

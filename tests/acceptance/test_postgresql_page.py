@@ -12,7 +12,7 @@ import pytest
 import test_readme
 from test_readme import ROOT, commands, refused, session
 
-from gateway.store.row_mapping import MEMBERS
+from gateway.ingest.sources.row_mapping import MEMBERS
 from tests.services.postgres import PostgresServer, installations
 
 pytestmark = pytest.mark.slow

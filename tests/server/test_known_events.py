@@ -12,7 +12,7 @@ from gateway_client import event, key_id
 from gateways import Gateway
 
 from gateway.cli.folder_sink import FolderSink
-from gateway.ingest.mapping.lines import EventLines
+from gateway.ingest.sources.lines import EventLines
 from tests.machine_time import patience
 
 

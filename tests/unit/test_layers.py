@@ -17,6 +17,16 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.ingest.sources.cloudtrail", 1),
+    ("gateway.ingest.sources.formats", 1),
+    ("gateway.ingest.sources.github", 1),
+    ("gateway.ingest.sources.identity", 1),
+    ("gateway.ingest.sources.kubernetes", 1),
+    ("gateway.ingest.sources.lines", 1),
+    ("gateway.ingest.sources.moments", 1),
+    ("gateway.ingest.sources.native", 1),
+    ("gateway.ingest.sources.okta", 1),
+    ("gateway.ingest.sources.row_mapping", 2),
     ("gateway.access.limits.limits", 2),
     ("gateway.access.limits.buckets", 2),
     ("gateway.access.limits.delivery_limits", 2),
@@ -37,6 +47,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.ingest.sources", 1),
     ("gateway.ingest.gateway_event", 1),
     ("gateway.log.ports", 2),
     ("gateway.log.lookback_bounds", 3),

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from gateway.cli.import_ import FORMAT_NAMES
 from gateway.ingest.decode import decode_event
-from gateway.ingest.mapping.formats import FORMATS
-from gateway.ingest.mapping.identity import digest
-from gateway.ingest.mapping.lines import EventLines
-from gateway.ingest.mapping.native import Unmappable
+from gateway.ingest.sources.formats import FORMATS
+from gateway.ingest.sources.identity import digest
+from gateway.ingest.sources.lines import EventLines
+from gateway.ingest.sources.native import Unmappable
 
 EXPORTS = SAMPLE_EXPORTS + REAL_EXPORTS
 NO_IDS = iter(())

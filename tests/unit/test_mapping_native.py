@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ingest.decode import Refused, decode_event
-from gateway.ingest.mapping import identity
-from gateway.ingest.mapping.identity import SeenIds, digest, event_id, marked
-from gateway.ingest.mapping.lines import EventLines
-from gateway.ingest.mapping.moments import utc_time
-from gateway.ingest.mapping.native import Unmappable, action, address, category, native_event, urn
+from gateway.ingest.sources import identity
+from gateway.ingest.sources.identity import SeenIds, digest, event_id, marked
+from gateway.ingest.sources.lines import EventLines
+from gateway.ingest.sources.moments import utc_time
+from gateway.ingest.sources.native import Unmappable, action, address, category, native_event, urn
 
 NO_IDS = iter(())
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from exports import sample_records
 
-from gateway.ingest.mapping import cloudtrail, github, kubernetes, okta
-from gateway.ingest.mapping.native import Unmappable
+from gateway.ingest.sources import cloudtrail, github, kubernetes, okta
+from gateway.ingest.sources.native import Unmappable
 
 
 def urns(event: dict[str, Any]) -> list[str]:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from gateway.cli.folder_sink import FolderSink
 from gateway.event import MAX_EVENT_BYTES
 from gateway.ingest.decode import Refused, decode_event
-from gateway.ingest.mapping.lines import EventLines
 from gateway.ingest.marked import (
     decode_leniently,
     fitting,
@@ -24,6 +23,7 @@ from gateway.ingest.marked import (
     rejected_event,
     tenant_of,
 )
+from gateway.ingest.sources.lines import EventLines
 
 HEAD = b'{"id":"e","category":"auth","action":"a","actor":{"id":"u"},"outcome":"denied"'
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidSetting
-from gateway.store.row_mapping import MEMBERS, RowMapping
+from gateway.ingest.sources.row_mapping import MEMBERS, RowMapping
 
 COLUMNS = {
     "id": "a", "time": "b", "tenant": "c", "category": "d", "action": "e", "outcome": "f",

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.ingest.mapping.formats import FORMATS
-from gateway.ingest.mapping.identity import SeenIds, event_id
 from gateway.ingest.marked import fitting
+from gateway.ingest.sources.formats import FORMATS
+from gateway.ingest.sources.identity import SeenIds, event_id
 
 _encode = msgspec.json.Encoder().encode
 # What a gateway that this event was read from has put in front of it.

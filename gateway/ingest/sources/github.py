@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.ingest.mapping.identity import event_id
-from gateway.ingest.mapping.moments import utc_time
-from gateway.ingest.mapping.native import (
+from gateway.ingest.sources.identity import event_id
+from gateway.ingest.sources.moments import utc_time
+from gateway.ingest.sources.native import (
     Unmappable,
     action,
     address,

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.ingest.mapping.native import text
+from gateway.ingest.sources.native import text
 
 _ID = re.compile(r"[ -~]{1,128}")
 _MARK_LENGTH = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gateway.ingest.mapping import cloudtrail, github, kubernetes, okta
+from gateway.ingest.sources import cloudtrail, github, kubernetes, okta
 
 ToEvent = Callable[[dict[str, Any]], dict[str, Any]]
 

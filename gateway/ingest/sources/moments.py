@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from gateway.clock import format_rfc3339, parse_rfc3339
-from gateway.ingest.mapping.native import Unmappable
+from gateway.ingest.sources.native import Unmappable
 
 _TIME = re.compile(
     r"(?P<year>\d{4})-?(?P<month>\d\d)-?(?P<day>\d\d)[Tt ]"

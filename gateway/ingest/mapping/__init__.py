@@ -1,1 +1,0 @@
-"""Foreign audit records as native events: one module per source, `formats` lists them."""
