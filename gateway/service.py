@@ -24,10 +24,8 @@ from gateway.ingest.writer import Writer
 from gateway.live.chunks import EventFailed
 from gateway.live.clock_watch import ClockWatch
 from gateway.live.findings import Findings
-from gateway.live.hub import Hub
 from gateway.live.key_events import KeyEvents
 from gateway.live.key_watch import KeyWatch
-from gateway.live.pace import Pace
 from gateway.live.record import AccessRecord, RecordPace
 from gateway.live.replay import Replays
 from gateway.live.retention import Retention
@@ -61,6 +59,8 @@ from gateway.store.folder import DataFolder
 from gateway.store.same_file import SameFile
 from gateway.store.writer_server import WriterServer
 from gateway.stores import open_keys, open_log
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.stream_timings import Pace
 from gateway.tasks import Tasks, Work
 from gateway.tasks import stop as stop_tasks
 

@@ -11,7 +11,7 @@ from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Lens
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
-from gateway.live.interest import Question
+from gateway.streaming.live.interest import Question
 
 # Of costly evaluations, a slice is over after some; what goes to another process is copied.
 _APART_EVENTS = 64

@@ -15,8 +15,8 @@ from gateway.access.limits.work import LoopWork
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.live.choosing import Choosing
-from gateway.live.interest import Interest
 from gateway.log.ports import Log, Overtaken
+from gateway.streaming.live.interest import Interest
 
 _CHUNK_EVENTS = 1000
 _MOST_BYTES = 16 << 20

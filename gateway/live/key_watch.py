@@ -30,11 +30,11 @@ from gateway.access.policy.decision import (
 )
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError, Unavailable
-from gateway.live.hub import Hub
-from gateway.live.subscription import Subscription
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log
 from gateway.notifier import Pulse
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import (
     KEY_EXPIRED,
     KEY_REVOKED,

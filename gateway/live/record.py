@@ -30,8 +30,8 @@ from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.ids import new_ids
 from gateway.live.record_entry import Entry
-from gateway.live.subscription import Subscription
 from gateway.log.ports import Appended
+from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End
 
 MOST_ENTRIES = 10_000

@@ -11,15 +11,15 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.live.chunks import Chunk, Chunks, EventFailed
-from gateway.live.costly import EXCEEDED
 from gateway.live.gate import Gate, OpenGate
-from gateway.live.hub import Hub
-from gateway.live.pace import Pace
-from gateway.live.pacing import Pacing
-from gateway.live.subscription import State, Subscription
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, Overtaken
 from gateway.notifier import Pulse
+from gateway.streaming.live.costly import EXCEEDED
+from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.subscription import State, Subscription
 from gateway.tasks import PLAIN, Tasks
 from gateway.wire.framing import EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 

@@ -12,10 +12,10 @@ import logging
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.live.gate import Gate, OpenGate
-from gateway.live.hub import Hub
-from gateway.live.subscription import State
 from gateway.log.ports import Log, Overtaken, Page
 from gateway.notifier import Pulse
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.subscription import State
 
 _LOOK_ANYWAY_SECONDS = 1.0
 _BATCH_EVENTS = 2000

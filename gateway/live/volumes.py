@@ -12,9 +12,9 @@ from gateway.access.keys.key_store import KeyStore
 from gateway.access.usage.access import CLOSED, Use
 from gateway.keys.finding import REQUEST_VOLUME, VOLUME
 from gateway.keys.signals import SILENT_SECONDS, Sign
-from gateway.live.hub import Hub
 from gateway.live.minutes import MinuteCounts
-from gateway.live.subscription import State, Subscription
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.subscription import State, Subscription
 
 KIND = "volume"
 REQUESTS = "requests"

@@ -29,11 +29,11 @@ from gateway.keys.finding import (
 )
 from gateway.keys.signals import Sign
 from gateway.live.findings import Findings
-from gateway.live.hub import Hub
 from gateway.live.operators import Operators
 from gateway.live.stored_defects import StoredDefects
 from gateway.live.traces import Traces
 from gateway.live.volumes import Volumes
+from gateway.streaming.live.hub import Hub
 
 _LOOK_SECONDS = 1.0
 _TRACES_SECONDS = 30

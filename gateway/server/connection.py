@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from gateway.live.hub import Hub
-from gateway.live.subscription import Subscription
 from gateway.server.turns import Turns
 from gateway.server.vanished import has_vanished
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import ENDS
 from gateway.wire.websocket_parser import ClientFrames, ProtocolFailure
 from gateway.wire.websocket_writer import CLOSE, PING, PONG, close_frame, frame, frame_end

@@ -18,8 +18,6 @@ from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.ingest.gateway_event import ACCESS
 from gateway.live.choosing import Choosing
-from gateway.live.costly import EXCEEDED
-from gateway.live.interest import Question
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import FOUND_EVENTS, Overtaken
 from gateway.server.accept import accepts_gzip, best_kind
@@ -31,6 +29,8 @@ from gateway.server.position import find_begin
 from gateway.server.problem import key_in_url
 from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
+from gateway.streaming.live.costly import EXCEEDED
+from gateway.streaming.live.interest import Question
 from gateway.wire.framing import control_json
 
 # So many events are read at a time, from at least to at most.

@@ -28,10 +28,10 @@ from gateway.access.limits.ports import Delivery, Lease, Shared, Usage
 from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.event import Event
-from gateway.live.pacing import Pacing
-from gateway.live.subscription import Subscription
 from gateway.server.problem import STANDING
 from gateway.settings.limits import Limits as Settings
+from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End
 
 Closing = Callable[[Subscription, End | None], None]

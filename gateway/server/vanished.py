@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from gateway.live.hub import Hub
-from gateway.live.subscription import Subscription
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.subscription import Subscription
 
 # All connections are looked at within so many calls of `look`.
 _ROUND = 10

@@ -14,7 +14,7 @@ from gateways import Gateway, ShiftedClock, Start, finish_program
 from open_streams import TRANSPORTS, Refused, open_stream
 from use_record import ACCESS, KEYS, about, told
 
-from gateway.live.subscription import State
+from gateway.streaming.live.subscription import State
 from tests.machine_time import Stopwatch, patience
 
 DENIED = "/v1/keys"

@@ -9,9 +9,9 @@ from typing import Any
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
 from gateway.access.limits.work import WorkTotals
-from gateway.live.totals import Totals
 from gateway.server.figures import FIGURES, Figures
 from gateway.server.loop_delay import LoopDelay
+from gateway.streaming.live.totals import Totals
 
 
 def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0) -> Any:

@@ -17,11 +17,11 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, compile_filter
 from gateway.filters.scope import Scope
 from gateway.live.choosing import Choosing
-from gateway.live.costliness import Costliness
-from gateway.live.hub import Hub
-from gateway.live.interest import Interest, Question
-from gateway.live.pace import Pace
-from gateway.live.subscription import State, Subscription
+from gateway.streaming.live.costliness import Costliness
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.machine_time import patience
 

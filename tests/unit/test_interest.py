@@ -12,7 +12,7 @@ from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.live.interest import Question
+from gateway.streaming.live.interest import Question
 
 
 def view(*fields: dict[str, Any] | None, **members: Any) -> View:

@@ -11,11 +11,11 @@ from gateway.access.policy.decision import View
 from gateway.event import Event
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.live.hub import Hub
-from gateway.live.interest import Interest, Question
-from gateway.live.pace import Pace
-from gateway.live.subscription import Subscription
 from gateway.server.origin import parse_origin
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.subscription import Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
 
 if TYPE_CHECKING:

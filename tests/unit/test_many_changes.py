@@ -22,12 +22,12 @@ from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.live.hub import Hub
-from gateway.live.interest import Interest, Question
 from gateway.live.key_watch import KeyWatch
-from gateway.live.pace import Pace
-from gateway.live.subscription import State, Subscription
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.framing import KEY_REVOKED, End
 from gateway.wire.http_body import NDJSON_PLAIN
 

@@ -14,9 +14,9 @@ from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.live.group import Group, Sight
-from gateway.live.interest import Interest, Question
-from gateway.live.matching import Matching
+from gateway.streaming.live.group import Group, Sight
+from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.matching import Matching
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.conftest import FakeClock
 

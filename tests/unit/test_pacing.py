@@ -8,7 +8,7 @@ import pytest
 
 from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Daily, Limit, Rate
-from gateway.live.pacing import Pacing
+from gateway.streaming.live.delivery_pacer import Pacing
 
 
 def paced(clock: Any, *events: Limit, size: tuple[Limit, ...] = (), patience: float = 60) -> Pacing:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from gateway.access.policy.decision import View
 from gateway.filters.scope import Scope
-from gateway.live.interest import Interest, Question
-from gateway.live.subscription import Subscription
 from gateway.server.connections import Connections
+from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.subscription import Subscription
 from gateway.wire.http_body import SSE
 from tests.unit.test_filter_costs import Peer
 

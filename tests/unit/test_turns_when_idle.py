@@ -19,7 +19,7 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
 from gateway.live.choosing import Choosing
-from gateway.live.interest import Question
+from gateway.streaming.live.interest import Question
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

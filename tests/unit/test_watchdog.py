@@ -22,10 +22,10 @@ from gateway.errors import Unavailable
 from gateway.keys.baseline import decode_volume
 from gateway.keys.signals import Sign
 from gateway.live.findings import Findings
-from gateway.live.pacing import Pacing
-from gateway.live.subscription import State
 from gateway.live.watchdog import Reaction, Watchdog
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.subscription import State
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

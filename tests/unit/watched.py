@@ -11,9 +11,9 @@ import orjson
 from gateway.access.keys.key import Key
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.live.pacing import Pacing
-from gateway.live.subscription import State
 from gateway.log.ports import Appended
+from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.subscription import State
 
 NOW = 1_700_000_000.0
 DAY = 86400

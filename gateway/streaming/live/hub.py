@@ -18,15 +18,15 @@ from gateway.access.policy.decision import View
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.event import Event
-from gateway.live.costly import COSTLY, too_costly
-from gateway.live.group import MOST_MEMBERS, Batch, Shard
-from gateway.live.groups import Groups
-from gateway.live.lifetimes import Lifetimes
-from gateway.live.matching import Matches, Matching
-from gateway.live.pace import Pace
-from gateway.live.subscription import State, Subscription
-from gateway.live.totals import Totals as Totals
 from gateway.notifier import Pulse
+from gateway.streaming.live.costly import COSTLY, too_costly
+from gateway.streaming.live.group import MOST_MEMBERS, Batch, Shard
+from gateway.streaming.live.groups import Groups
+from gateway.streaming.live.lifetimes import Lifetimes
+from gateway.streaming.live.matching import Matches, Matching
+from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.subscription import State, Subscription
+from gateway.streaming.live.totals import Totals as Totals
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
 
 # What one shard may be owed, in batches, before the tail waits: the store is the queue, not this

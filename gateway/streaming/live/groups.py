@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import msgspec
 
 from gateway.filters.index import Index
-from gateway.live.group import Group, Sight
-from gateway.live.interest import Interest, Question
+from gateway.streaming.live.group import Group, Sight
+from gateway.streaming.live.interest import Interest, Question
 
 
 class Groups:

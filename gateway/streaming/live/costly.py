@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.access.limits.work import LoopWork
-from gateway.live.matching import Matching
-from gateway.live.subscription import Subscription
+from gateway.streaming.live.matching import Matching
+from gateway.streaming.live.subscription import Subscription
 
 COSTLY = (
     "this filter costs more than live streams may; the stream goes on from the store, as fast as "

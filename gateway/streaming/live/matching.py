@@ -10,8 +10,8 @@ from gateway.access.limits.work import LoopWork
 from gateway.event import Event
 from gateway.filters.expression import FilterCost
 from gateway.filters.index import Index
-from gateway.live.group import Group, Looked, Sight
-from gateway.live.subscription import Subscription
+from gateway.streaming.live.group import Group, Looked, Sight
+from gateway.streaming.live.subscription import Subscription
 
 Matches = dict[Group, list[Event]]
 

@@ -22,9 +22,9 @@ from typing import Protocol
 
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import Use
-from gateway.live.costliness import Costliness
-from gateway.live.interest import Interest
-from gateway.live.pacing import Pacing
+from gateway.streaming.live.costliness import Costliness
+from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.interest import Interest
 from gateway.wire.framing import COMPLETE
 
 

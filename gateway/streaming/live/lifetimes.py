@@ -6,7 +6,7 @@ import random
 from collections.abc import Container, Iterator
 from heapq import heapify, heappop, heappush
 
-from gateway.live.subscription import Subscription
+from gateway.streaming.live.subscription import Subscription
 
 
 class Lifetimes:

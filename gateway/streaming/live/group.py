@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.event import Event
-from gateway.live.interest import Interest, Question
-from gateway.live.subscription import Subscription
+from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import Wire
 
 # Written to without a pause: one to two milliseconds. A request on its way to becoming an event

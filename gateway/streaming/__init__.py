@@ -1,0 +1,1 @@
+"""How events flow to readers: tail, replay and enforcement."""

@@ -1,0 +1,1 @@
+"""The live path: a hub of groups, and the subscriptions in them."""
