@@ -21,16 +21,11 @@ from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
-from gateway.live.chunks import EventFailed
 from gateway.live.clock_watch import ClockWatch
 from gateway.live.findings import Findings
 from gateway.live.key_events import KeyEvents
-from gateway.live.key_watch import KeyWatch
 from gateway.live.record import AccessRecord, RecordPace
-from gateway.live.replay import Replays
 from gateway.live.retention import Retention
-from gateway.live.tail import Tail
-from gateway.live.wakeups import WakeUps
 from gateway.live.watchdog import Reaction, Watchdog
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
@@ -59,8 +54,13 @@ from gateway.store.folder import DataFolder
 from gateway.store.same_file import SameFile
 from gateway.store.writer_server import WriterServer
 from gateway.stores import open_keys, open_log
+from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.replay import Replays
+from gateway.streaming.replay_cache import EventFailed
+from gateway.streaming.tail import Tail
+from gateway.streaming.wakeups import WakeUps
 from gateway.tasks import Tasks, Work
 from gateway.tasks import stop as stop_tasks
 

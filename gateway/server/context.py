@@ -16,7 +16,6 @@ from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
-from gateway.live.key_watch import KeyWatch
 from gateway.live.record import AccessRecord
 from gateway.live.watchdog import Watchdog
 from gateway.log.identity import KeyedValues
@@ -30,6 +29,7 @@ from gateway.server.limits import AppliedLimits
 from gateway.server.loop_delay import LoopDelay
 from gateway.server.turns import Turns
 from gateway.settings.load import Settings
+from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock

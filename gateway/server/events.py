@@ -17,7 +17,6 @@ from gateway.cursor import format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.ingest.gateway_event import ACCESS
-from gateway.live.choosing import Choosing
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import FOUND_EVENTS, Overtaken
 from gateway.server.accept import accepts_gzip, best_kind
@@ -29,6 +28,7 @@ from gateway.server.position import find_begin
 from gateway.server.problem import key_in_url
 from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
+from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costly import EXCEEDED
 from gateway.streaming.live.interest import Question
 from gateway.wire.framing import control_json

@@ -20,7 +20,6 @@ from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
-from gateway.live.choosing import Choosing
 from gateway.log.lookback_bounds import find_floors
 from gateway.server import stream_access
 from gateway.server.accept import best_kind
@@ -35,6 +34,7 @@ from gateway.server.problem import STANDING
 from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.takeover import TakenOver, half_closed, sent_behind, take_over
 from gateway.server.uses import USE, ask
+from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import Wire

@@ -19,7 +19,7 @@ EVERYTHING = {"actions": ["stream", "ingest"], "categories": ["**"]}
 # file fails.
 _BREAKING = """
 import os, pathlib
-from gateway.live.tail import Tail
+from gateway.streaming.tail import Tail
 
 whole = Tail._has_more
 marker = pathlib.Path({marker!r})

@@ -17,13 +17,13 @@ import asyncpg
 import pytest
 from failing import Broken, Started, ends, lines, post, read_until, text, told_to_restart
 
-from gateway.live.chunks import Chunks
-from gateway.live.key_watch import KeyWatch
-from gateway.live.wakeups import KEYS
 from gateway.server.figures import Figures
 from gateway.settings.declarations import Settings
 from gateway.shared.redis_link import Link
 from gateway.stores import claim_log
+from gateway.streaming.enforcement import KeyWatch
+from gateway.streaming.replay_cache import Chunks
+from gateway.streaming.wakeups import KEYS
 from gateway.worker import Worker
 from tests.machine_time import eventually, patience
 from tests.services.postgres import PostgresServer, installations

@@ -26,12 +26,12 @@ from gateway.budgets import FilterBudget
 from gateway.event import Draft, Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.live.tail import Tail
 from gateway.notifier import Pulse
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live import matching
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.subscription import State, Subscription
+from gateway.streaming.tail import Tail
 from gateway.wire.framing import GOING_AWAY
 from gateway.wire.http_body import NDJSON_PLAIN, Ndjson
 

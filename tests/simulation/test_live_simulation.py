@@ -23,8 +23,6 @@ from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
-from gateway.live.replay import Replays
-from gateway.live.tail import Tail
 from gateway.log.ports import Appended, Lines, Narrowing, Page
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
@@ -33,6 +31,8 @@ from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import Pace
 from gateway.streaming.live.subscription import State, Subscription
+from gateway.streaming.replay import Replays
+from gateway.streaming.tail import Tail
 from gateway.wire.framing import GOING_AWAY
 from gateway.wire.http_body import NDJSON_PLAIN
 

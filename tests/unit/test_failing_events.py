@@ -13,7 +13,7 @@ from test_stale_keys import Peer, World
 from gateway.access.grants.grant import parse_grant
 from gateway.event import Draft, Event
 from gateway.filters.index import Index
-from gateway.live.chunks import EventFailed
+from gateway.streaming.replay_cache import EventFailed
 from gateway.wire import http_body as http
 from tests.machine_time import patience
 

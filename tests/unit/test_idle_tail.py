@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from test_stale_keys import World, world
 
-from gateway.live.tail import Tail
 from gateway.notifier import Pulse
+from gateway.streaming.tail import Tail
 from gateway.wire.framing import RESTART
 
 __all__ = ["world"]

@@ -20,9 +20,9 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import Denied, View
 from gateway.errors import Unavailable
-from gateway.live import key_watch as module
-from gateway.live.key_watch import KeyWatch
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.streaming import enforcement as module
+from gateway.streaming.enforcement import KeyWatch
 from gateway.wire.framing import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED, End
 
 HOUR = 3600

@@ -47,6 +47,13 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.streaming.choosing", 3),
+    ("gateway.streaming.replay_cache", 3),
+    ("gateway.streaming.gate", 3),
+    ("gateway.streaming.enforcement", 3),
+    ("gateway.streaming.replay", 3),
+    ("gateway.streaming.tail", 3),
+    ("gateway.streaming.wakeups", 3),
     ("gateway.streaming.live", 3),
     ("gateway.ingest.sources", 1),
     ("gateway.ingest.gateway_event", 1),
@@ -111,7 +118,7 @@ UNPLACED = 7
 STARTS_TASKS = {
     "gateway.runtime.background": {"create_task"},
     "gateway.tasks": {"create_task"},
-    "gateway.live.key_watch": {"ensure_future"},
+    "gateway.streaming.enforcement": {"ensure_future"},
     "gateway.shared.redis_link": {"ensure_future"},
     # They do nothing by themselves: whoever asks is told of each failure.
     "gateway.store.sqlite_thread": {"Thread"},

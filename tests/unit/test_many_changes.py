@@ -22,8 +22,8 @@ from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.live.key_watch import KeyWatch
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import Pace

@@ -11,7 +11,6 @@ from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Draft
 from gateway.filters.scope import Scope
-from gateway.live.replay import Replays
 from gateway.log.ports import Lines, Page
 from gateway.notifier import Pulse
 from gateway.store.memory_log import MemoryLog
@@ -19,6 +18,7 @@ from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import Pace
 from gateway.streaming.live.subscription import Subscription
+from gateway.streaming.replay import Replays
 from gateway.wire.http_body import NDJSON_PLAIN
 
 

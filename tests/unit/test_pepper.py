@@ -26,10 +26,10 @@ from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
 from gateway.cli.operator import this_operator
 from gateway.errors import Conflict, GatewayError, NotFound
-from gateway.live import key_watch
 from gateway.store.folder import DataFolder
 from gateway.store.pepper_file import PepperFile
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.streaming import enforcement as key_watch
 
 FIRST, SECOND, THIRD = b"1" * 32, b"2" * 32, b"3" * 32
 ONE = Peppers((Pepper(FIRST),))

@@ -19,17 +19,17 @@ from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.live.key_watch import PATIENCE_SECONDS, KeyWatch
-from gateway.live.replay import Replays
-from gateway.live.tail import Tail
 from gateway.notifier import Pulse
 from gateway.runtime.background import Background
 from gateway.store.memory_log import MemoryLog
 from gateway.store.sqlite_keys import SqliteKeys
+from gateway.streaming.enforcement import PATIENCE_SECONDS, KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import Pace
 from gateway.streaming.live.subscription import State, Subscription
+from gateway.streaming.replay import Replays
+from gateway.streaming.tail import Tail
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.machine_time import patience
 

@@ -18,7 +18,7 @@ from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
-from gateway.live.choosing import Choosing
+from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Question
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.access.keyring import Changes
 from gateway.errors import Unavailable
-from gateway.live.wakeups import APPENDED, KEYS, Spaced, WakeUps
+from gateway.streaming.wakeups import APPENDED, KEYS, Spaced, WakeUps
 from tests.machine_time import patience
 
 

@@ -11,9 +11,9 @@ import logging
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.live.gate import Gate, OpenGate
 from gateway.log.ports import Log, Overtaken, Page
 from gateway.notifier import Pulse
+from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State
 

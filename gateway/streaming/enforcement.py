@@ -88,7 +88,7 @@ class _Part(_Waiting):
 class KeyWatch:
     """Looks several times a second, when a key's life ends, and when it is told of a change.
 
-    Implements `gateway.live.gate.Gate`.
+    Implements `gateway.streaming.gate.Gate`.
     """
 
     def __init__(

@@ -10,16 +10,16 @@ from gateway.access.limits.work import LoopWork
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
-from gateway.live.chunks import Chunk, Chunks, EventFailed
-from gateway.live.gate import Gate, OpenGate
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, Overtaken
 from gateway.notifier import Pulse
+from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.costly import EXCEEDED
 from gateway.streaming.live.delivery_pacer import Pacing
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import Pace
 from gateway.streaming.live.subscription import State, Subscription
+from gateway.streaming.replay_cache import Chunk, Chunks, EventFailed
 from gateway.tasks import PLAIN, Tasks
 from gateway.wire.framing import EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 

@@ -14,8 +14,8 @@ import msgspec
 from gateway.access.limits.work import LoopWork
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
-from gateway.live.choosing import Choosing
 from gateway.log.ports import Log, Overtaken
+from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest
 
 _CHUNK_EVENTS = 1000

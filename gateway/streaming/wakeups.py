@@ -13,7 +13,7 @@ from collections.abc import Callable
 from gateway.access.keyring import Changes
 from gateway.access.limits.ports import Signals
 from gateway.errors import GatewayError
-from gateway.live.key_watch import KeyWatch
+from gateway.streaming.enforcement import KeyWatch
 from gateway.tasks import PLAIN, Tasks
 
 APPENDED = "appended"
