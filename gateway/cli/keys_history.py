@@ -51,8 +51,8 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
     from gateway.access.grants.mask import Masks
     from gateway.access.limits.work import LoopWork
     from gateway.clock import SystemClock, parse_duration
-    from gateway.live.history import beginning, read_history
     from gateway.log.ports import Overtaken
+    from gateway.oversight.access_log.history import beginning, read_history
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, now):

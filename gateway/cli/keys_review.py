@@ -58,9 +58,9 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock
-    from gateway.keys.past_use import Presence
     from gateway.live.key_review import Patience, key_facts
     from gateway.live.traces import Traces
+    from gateway.oversight.access_log.past_use import Presence
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
@@ -115,10 +115,10 @@ async def _simulated(
     from gateway.access.policy.attributed_grant import grants_of_key, named_grants
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock, parse_duration
-    from gateway.keys.past_use import Presence
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
     from gateway.live.traces import Traces
+    from gateway.oversight.access_log.past_use import Presence
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)

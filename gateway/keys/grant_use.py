@@ -17,8 +17,8 @@ from gateway.access.policy.attributed_grant import NamedGrant
 from gateway.access.policy.reader import Reader
 from gateway.event import Event
 from gateway.filters.scope import Test
-from gateway.keys.asked import EVERYTHING, Asked
-from gateway.keys.past_use import READING, PastUse
+from gateway.oversight.access_log.past_use import READING, PastUse
+from gateway.oversight.access_log.recorded_query import EVERYTHING, Asked
 
 # Beyond that, whoever asks for ever different things is taken to have asked for everything.
 _MOST_ASKED = 16

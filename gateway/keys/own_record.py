@@ -18,7 +18,7 @@ from gateway.access.grants.mask import Masks, copies_of, masked_data
 from gateway.access.keys.change import key_urn
 from gateway.filters.scope import RESERVED, Scope, Test
 from gateway.keys.finding import Finding
-from gateway.keys.past_use import READING
+from gateway.oversight.access_log.past_use import READING
 
 _ALL = Masks(drop=("actor", "source", "targets"))
 # No record of a use is more severe.

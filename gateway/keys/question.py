@@ -15,7 +15,7 @@ from gateway.event import SET_BY_GATEWAY, Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.keys.explain import Asked
-from gateway.keys.past_use import READING
+from gateway.oversight.access_log.past_use import READING
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
 # What a description may leave open, and the predicates of grants that are about it.

@@ -23,8 +23,8 @@ from gateway.clock import format_rfc3339
 from gateway.event import Event
 from gateway.keys.explain import EVENT_NOT_GRANTED
 from gateway.keys.grant_use import GrantUse, judging
-from gateway.keys.past_use import READING, PastUse
-from gateway.keys.reach import is_out_of_reach
+from gateway.oversight.access_log.past_use import READING, PastUse
+from gateway.oversight.access_log.reach import is_out_of_reach
 
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5

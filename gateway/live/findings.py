@@ -18,7 +18,7 @@ from gateway.event import Draft
 from gateway.ingest.gateway_event import ANOMALY, own_event
 from gateway.keys.finding import Finding, mark_change, new_finding, silence
 from gateway.keys.signals import Sign
-from gateway.live.record import Appender
+from gateway.oversight.access_log.access_log import Appender
 
 KIND = "finding"
 SILENCES = "silence"

@@ -25,8 +25,8 @@ from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, KEYS, own_event
 from gateway.keys.ending import Notice, notices, replaced
 from gateway.keys.habits import Command
-from gateway.live.record import Appender
 from gateway.live.traces import Traces
+from gateway.oversight.access_log.access_log import Appender
 from gateway.streaming.live.hub import Hub
 
 _LOOK_SECONDS = 0.25

@@ -25,10 +25,16 @@ from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
 from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.keys.grant_use import GrantUse, judging
-from gateway.keys.past_use import READING, PastUse, Presence, past_uses, present_uses
 from gateway.keys.simulation import Simulation
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log, Narrowing, Overtaken
+from gateway.oversight.access_log.past_use import (
+    READING,
+    PastUse,
+    Presence,
+    past_uses,
+    present_uses,
+)
 
 _AT_ONCE = 200
 _READ_OFFSETS = 2000

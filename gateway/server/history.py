@@ -9,9 +9,9 @@ from gateway.cursor import format_cursor
 from gateway.event import Event
 from gateway.filters.overlap import category_in_reach
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
-from gateway.live.history import beginning, read_history
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log, Overtaken
+from gateway.oversight.access_log.history import beginning, read_history
 from gateway.server.context import CONTEXT
 from gateway.server.named_key import named_key
 from gateway.server.position import find_begin

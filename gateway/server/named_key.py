@@ -12,8 +12,8 @@ from gateway.access.policy.decision import Allowed
 from gateway.access.policy.reader import Reader
 from gateway.errors import Forbidden, NotFound
 from gateway.keys.own_record import use_seen
-from gateway.keys.past_use import Presence
 from gateway.log.lookback_bounds import find_floors
+from gateway.oversight.access_log.past_use import Presence
 from gateway.server.address import client_address
 from gateway.server.context import CONTEXT, Context
 

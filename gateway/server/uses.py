@@ -23,9 +23,9 @@ from gateway.access.policy.selection import EVERYTHING, nothing_selected, select
 from gateway.access.usage.access import DENIED, FAILED, OPENED, Use
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
-from gateway.keys.reach import categories_out_of_reach, probes
-from gateway.live.record import AccessRecord
-from gateway.live.record_entry import MOST_PARAMETERS
+from gateway.oversight.access_log.access_entry import MOST_PARAMETERS
+from gateway.oversight.access_log.access_log import AccessRecord
+from gateway.oversight.access_log.reach import categories_out_of_reach, probes
 from gateway.sanitize import clean
 from gateway.server.address import client_address
 from gateway.server.problem import REQUEST_ID, Handler, refuse_key_in_url

@@ -16,10 +16,10 @@ from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.keys.baseline import decode_volume
 from gateway.keys.signals import Sign
 from gateway.live.findings import Findings
-from gateway.live.record import AccessRecord, RecordPace
-from gateway.live.record_entry import MOST_PARAMETERS, Entry
 from gateway.live.watchdog import Reaction, Watchdog
 from gateway.log.ports import Appended
+from gateway.oversight.access_log.access_entry import MOST_PARAMETERS, Entry
+from gateway.oversight.access_log.access_log import AccessRecord, RecordPace
 from gateway.runtime.background import Background
 from gateway.store.sqlite_keys import SqliteKeys
 

@@ -17,6 +17,12 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.oversight.access_log.access_log", 3),
+    ("gateway.oversight.access_log.access_entry", 3),
+    ("gateway.oversight.access_log.recorded_query", 1),
+    ("gateway.oversight.access_log.past_use", 1),
+    ("gateway.oversight.access_log.reach", 1),
+    ("gateway.oversight.access_log.history", 3),
     ("gateway.ingest.sources.cloudtrail", 1),
     ("gateway.ingest.sources.formats", 1),
     ("gateway.ingest.sources.github", 1),
@@ -47,6 +53,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.oversight.access_log", 1),
     ("gateway.streaming.choosing", 3),
     ("gateway.streaming.replay_cache", 3),
     ("gateway.streaming.gate", 3),
@@ -78,6 +85,7 @@ LAYERS = [
     ("gateway.filters.pattern", 1),
     ("gateway.filters.scope", 1),
     ("gateway.filters.cel", 1),
+    ("gateway.oversight", 1),
     ("gateway.streaming", 3),
     ("gateway.log", 2),
     ("gateway.access", 1),

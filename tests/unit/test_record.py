@@ -14,8 +14,13 @@ from gateway.access.usage.access import CLOSED, DENIED, INGESTED, OPENED, PULLED
 from gateway.cursor import format_cursor
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
-from gateway.live.record import MOST_ENTRIES, MOST_STRANGERS, AccessRecord, RecordPace
 from gateway.log.ports import Appended
+from gateway.oversight.access_log.access_log import (
+    MOST_ENTRIES,
+    MOST_STRANGERS,
+    AccessRecord,
+    RecordPace,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -17,12 +17,12 @@ from gateway.access.usage.access import CLOSED, DENIED, Use
 from gateway.filters.scope import Scope
 from gateway.keys.finding import silence
 from gateway.keys.habits import MOST_PEOPLE, Command, Habits, judge_command
-from gateway.keys.reach import probes
 from gateway.keys.signals import judge
 from gateway.keys.trace import MOST_REMEMBERED, News, Trace
 from gateway.live.findings import Findings
 from gateway.live.key_events import KeyEvents
 from gateway.live.traces import Traces
+from gateway.oversight.access_log.reach import probes
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

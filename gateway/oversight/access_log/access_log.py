@@ -29,8 +29,8 @@ from gateway.clock import Clock, until_beat
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.ids import new_ids
-from gateway.live.record_entry import Entry
 from gateway.log.ports import Appended
+from gateway.oversight.access_log.access_entry import Entry
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End
 

@@ -11,7 +11,7 @@ from gateway.clock import parse_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.keys.asked import EVERYTHING, Asked, asked_in
+from gateway.oversight.access_log.recorded_query import EVERYTHING, Asked, asked_in
 
 READING = ("stream", "pull")
 # The longest that repeats of a use are merged before they are in the record, and then some.

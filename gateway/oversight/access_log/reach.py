@@ -9,7 +9,7 @@ from gateway.access.policy.subsumption import scope_covers
 from gateway.filters.overlap import category_in_reach, one_overlaps
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import SEPARATORS, Scope
-from gateway.keys.asked import Asked
+from gateway.oversight.access_log.recorded_query import Asked
 
 
 def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...]:
