@@ -22,14 +22,14 @@ from gateway.cursor import format_cursor
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.live.clock_watch import ClockWatch
-from gateway.live.findings import Findings
 from gateway.live.key_events import KeyEvents
 from gateway.live.retention import Retention
-from gateway.live.watchdog import Reaction, Watchdog
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
 from gateway.notifier import Pulse
 from gateway.oversight.access_log.access_log import AccessRecord, RecordPace
+from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
+from gateway.oversight.detection.findings import Findings
 from gateway.runtime.background import Background
 from gateway.runtime.compute_process import ComputeProcess
 from gateway.runtime.drain import drain

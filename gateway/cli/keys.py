@@ -166,7 +166,7 @@ def list_all(data: str | None, as_json: bool) -> None:
 @json_option
 def show(key_id: str, data: str | None, as_json: bool) -> None:
     """Show one key: everything but its secret."""
-    from gateway.live.traces import Traces
+    from gateway.oversight.detection.profile_store import Traces
 
     async def work() -> dict[str, Any]:
         async with key_store(settings_of(data)) as (store, _, now):

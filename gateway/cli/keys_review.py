@@ -59,8 +59,8 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock
     from gateway.live.key_review import Patience, key_facts
-    from gateway.live.traces import Traces
     from gateway.oversight.access_log.past_use import Presence
+    from gateway.oversight.detection.profile_store import Traces
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
@@ -117,8 +117,8 @@ async def _simulated(
     from gateway.clock import SystemClock, parse_duration
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
-    from gateway.live.traces import Traces
     from gateway.oversight.access_log.past_use import Presence
+    from gateway.oversight.detection.profile_store import Traces
     from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)

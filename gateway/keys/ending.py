@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import IDLE_WHEN_REPLACED
-from gateway.keys.trace import Trace
+from gateway.oversight.detection.usage_profile import Trace
 
 
 class Notice(msgspec.Struct, frozen=True, order=True):

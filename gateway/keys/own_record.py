@@ -17,8 +17,8 @@ from gateway.access.grants.grant import Grant
 from gateway.access.grants.mask import Masks, copies_of, masked_data
 from gateway.access.keys.change import key_urn
 from gateway.filters.scope import RESERVED, Scope, Test
-from gateway.keys.finding import Finding
 from gateway.oversight.access_log.past_use import READING
+from gateway.oversight.detection.finding import Finding
 
 _ALL = Masks(drop=("actor", "source", "targets"))
 # No record of a use is more severe.

@@ -24,9 +24,9 @@ from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, KEYS, own_event
 from gateway.keys.ending import Notice, notices, replaced
-from gateway.keys.habits import Command
-from gateway.live.traces import Traces
 from gateway.oversight.access_log.access_log import Appender
+from gateway.oversight.detection.habits import Command
+from gateway.oversight.detection.profile_store import Traces
 from gateway.streaming.live.hub import Hub
 
 _LOOK_SECONDS = 0.25

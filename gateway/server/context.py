@@ -16,11 +16,11 @@ from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
-from gateway.live.watchdog import Watchdog
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Pulse
 from gateway.oversight.access_log.access_log import AccessRecord
+from gateway.oversight.detection.anomaly_detector import Watchdog
 from gateway.server.auth import Authenticator
 from gateway.server.connections import Connections
 from gateway.server.decoding import Decoder

@@ -18,8 +18,8 @@ from gateway.event import Draft
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
 from gateway.ingest.marked import Lenient, rejected_event, tenant_of
-from gateway.keys.signals import id_conflict
 from gateway.log.ports import Appended
+from gateway.oversight.detection.signals import id_conflict
 from gateway.server.body import NDJSON_TYPES, media_type, read_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.problem import json_response

@@ -16,7 +16,7 @@ from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
-from gateway.keys.finding import SIGNALS, STATES
+from gateway.oversight.detection.finding import SIGNALS, STATES
 
 SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
 RESUME = ("last_event_id", "lastEventId")

@@ -166,7 +166,9 @@ async def test_what_is_not_http_is_answered_with_a_problem_document_and_not_quot
     assert b'"code":"malformed_http"' in body
     assert b"secret-behind" not in answer
     # To the watch, all that is refused in this module is one address.
-    assert not [one for one in caplog.records if one.name != "gateway.live.watchdog"]
+    assert not [
+        one for one in caplog.records if one.name != "gateway.oversight.detection.anomaly_detector"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,9 @@ async def test_a_line_that_is_too_long_is_told_from_what_is_not_http(
     assert b'"code":"line_too_long"' in body
     assert b"POST /v1/stream" in body
     assert b"secret" not in answer
-    assert not [one for one in caplog.records if one.name != "gateway.live.watchdog"]
+    assert not [
+        one for one in caplog.records if one.name != "gateway.oversight.detection.anomaly_detector"
+    ]
 
 
 async def test_the_longest_filter_fits_into_a_url_with_every_byte_escaped(

@@ -17,9 +17,9 @@ import msgspec
 
 from gateway.access.keys.key import Key
 from gateway.access.usage.access import DENIED, PULLED, Use
-from gateway.keys.baseline import Baseline
-from gateway.keys.signals import judge
-from gateway.keys.trace import News, Trace
+from gateway.oversight.detection.baseline import Baseline
+from gateway.oversight.detection.signals import judge
+from gateway.oversight.detection.usage_profile import News, Trace
 
 DOCUMENT = Path(__file__).parents[2] / "deploy" / "unusual-activity.md"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"

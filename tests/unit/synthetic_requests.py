@@ -22,8 +22,8 @@ from synthetic_month import (
     steady,
 )
 
-from gateway.keys.baseline import Baseline
-from gateway.keys.habits import Command, Habits, judge_command
+from gateway.oversight.detection.baseline import Baseline
+from gateway.oversight.detection.habits import Command, Habits, judge_command
 
 SPIKE = 1_400
 

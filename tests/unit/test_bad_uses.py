@@ -13,13 +13,13 @@ from watched import DAY, FakeHub, FakeWriter, key
 from gateway.access.usage.access import DENIED, PULLED, Use
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
-from gateway.keys.baseline import decode_volume
-from gateway.keys.signals import Sign
-from gateway.live.findings import Findings
-from gateway.live.watchdog import Reaction, Watchdog
 from gateway.log.ports import Appended
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS, Entry
 from gateway.oversight.access_log.access_log import AccessRecord, RecordPace
+from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
+from gateway.oversight.detection.baseline import decode_volume
+from gateway.oversight.detection.findings import Findings
+from gateway.oversight.detection.signals import Sign
 from gateway.runtime.background import Background
 from gateway.store.sqlite_keys import SqliteKeys
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from gateway.cli.main import cli
 from gateway.event import Draft
 from gateway.live.clock_watch import ClockWatch
-from gateway.live.findings import Findings
 from gateway.live.retention import Retention
+from gateway.oversight.detection.findings import Findings
 from gateway.store.clock_notes import RATE, keep_state, kept_state, open_clock, read_clock
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog

@@ -8,8 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.keys.finding import REQUEST_VOLUME, SIGNALS, VOLUME, Finding, new_finding, silence
-from gateway.keys.signals import Sign
+from gateway.oversight.detection.finding import (
+    REQUEST_VOLUME,
+    SIGNALS,
+    VOLUME,
+    Finding,
+    new_finding,
+    silence,
+)
+from gateway.oversight.detection.signals import Sign
 
 HOUR = 3600
 AT = 1000.0 * 6 * HOUR

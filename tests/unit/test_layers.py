@@ -17,6 +17,18 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.oversight.detection.baseline", 1),
+    ("gateway.oversight.detection.usage_profile", 1),
+    ("gateway.oversight.detection.signals", 1),
+    ("gateway.oversight.detection.finding", 1),
+    ("gateway.oversight.detection.habits", 1),
+    ("gateway.oversight.detection.findings", 3),
+    ("gateway.oversight.detection.anomaly_detector", 3),
+    ("gateway.oversight.detection.profile_store", 3),
+    ("gateway.oversight.detection.volumes", 3),
+    ("gateway.oversight.detection.minutes", 3),
+    ("gateway.oversight.detection.operators", 3),
+    ("gateway.oversight.detection.stored_defects", 3),
     ("gateway.oversight.access_log.access_log", 3),
     ("gateway.oversight.access_log.access_entry", 3),
     ("gateway.oversight.access_log.recorded_query", 1),
@@ -53,6 +65,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.oversight.detection", 1),
     ("gateway.oversight.access_log", 1),
     ("gateway.streaming.choosing", 3),
     ("gateway.streaming.replay_cache", 3),

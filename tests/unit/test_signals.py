@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from gateway.access.keys.key import Key
 from gateway.access.usage.access import DENIED, FAILED, OPENED, PULLED, Use
-from gateway.keys import signals
-from gateway.keys.signals import Sign, judge
-from gateway.keys.trace import MOST_NETWORKS, News, Trace, joined, network_of
+from gateway.oversight.detection import signals
+from gateway.oversight.detection.signals import Sign, judge
+from gateway.oversight.detection.usage_profile import MOST_NETWORKS, News, Trace, joined, network_of
 from gateway.settings.watching import CERTAIN
 
 NOW = 1_700_000_000.0

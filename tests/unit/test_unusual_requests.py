@@ -15,14 +15,14 @@ from gateway.access.keys.operator import Operator
 from gateway.access.policy.decision import View
 from gateway.access.usage.access import CLOSED, DENIED, Use
 from gateway.filters.scope import Scope
-from gateway.keys.finding import silence
-from gateway.keys.habits import MOST_PEOPLE, Command, Habits, judge_command
-from gateway.keys.signals import judge
-from gateway.keys.trace import MOST_REMEMBERED, News, Trace
-from gateway.live.findings import Findings
 from gateway.live.key_events import KeyEvents
-from gateway.live.traces import Traces
 from gateway.oversight.access_log.reach import probes
+from gateway.oversight.detection.finding import silence
+from gateway.oversight.detection.findings import Findings
+from gateway.oversight.detection.habits import MOST_PEOPLE, Command, Habits, judge_command
+from gateway.oversight.detection.profile_store import Traces
+from gateway.oversight.detection.signals import judge
+from gateway.oversight.detection.usage_profile import MOST_REMEMBERED, News, Trace
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -13,7 +13,7 @@ import synthetic_requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.keys.baseline import (
+from gateway.oversight.detection.baseline import (
     LEAST_EVENTS,
     Alarm,
     Baseline,

@@ -19,10 +19,10 @@ from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Daily
 from gateway.access.usage.access import CLOSED, DENIED, PULLED, Use
 from gateway.errors import Unavailable
-from gateway.keys.baseline import decode_volume
-from gateway.keys.signals import Sign
-from gateway.live.findings import Findings
-from gateway.live.watchdog import Reaction, Watchdog
+from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
+from gateway.oversight.detection.baseline import decode_volume
+from gateway.oversight.detection.findings import Findings
+from gateway.oversight.detection.signals import Sign
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.streaming.live.delivery_pacer import Pacing
 from gateway.streaming.live.subscription import State
@@ -742,7 +742,7 @@ async def test_denials_of_an_address_add_up_over_several_looks(watched: Watched)
 async def test_the_memory_of_addresses_is_bounded(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.live.traces._MOST_STRANGERS", 10)
+    monkeypatch.setattr("gateway.oversight.detection.profile_store._MOST_STRANGERS", 10)
     for n in range(30):
         watched.denied(key=None, address=f"45.1.2.{n}")
     assert len(watched.dog.traces._news_of_strangers) == 10
@@ -758,7 +758,7 @@ async def test_the_memory_of_addresses_is_bounded(
 async def test_findings_are_pruned_as_time_goes_by_and_beyond_a_number(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.live.findings._MOST_KEPT", 3)
+    monkeypatch.setattr("gateway.oversight.detection.findings._MOST_KEPT", 3)
     for n in range(5):
         watched.denied(5, key=key(f"{n:012d}"))
         await watched.step()

@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.access.keys.key_store import KeyStore, Noting
 from gateway.access.keys.rotation_chain import note_before
-from gateway.keys.baseline import (
+from gateway.oversight.detection.baseline import (
     Alarm,
     Volume,
     decode_volume,
@@ -24,7 +24,7 @@ from gateway.keys.baseline import (
     passed_on,
     volume_data,
 )
-from gateway.keys.signals import Sign
+from gateway.oversight.detection.signals import Sign
 
 _LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 50

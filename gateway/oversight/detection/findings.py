@@ -16,9 +16,9 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ANOMALY, own_event
-from gateway.keys.finding import Finding, mark_change, new_finding, silence
-from gateway.keys.signals import Sign
 from gateway.oversight.access_log.access_log import Appender
+from gateway.oversight.detection.finding import Finding, mark_change, new_finding, silence
+from gateway.oversight.detection.signals import Sign
 
 KIND = "finding"
 SILENCES = "silence"

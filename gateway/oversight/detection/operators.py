@@ -12,8 +12,8 @@ from collections import deque
 import msgspec
 
 from gateway.access.keys.key_store import KeyStore
-from gateway.keys.habits import Command, Habits, judge_command
-from gateway.keys.signals import Sign
+from gateway.oversight.detection.habits import Command, Habits, judge_command
+from gateway.oversight.detection.signals import Sign
 
 KIND = "operators"
 _NAME = "all"

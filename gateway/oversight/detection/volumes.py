@@ -10,9 +10,9 @@ from typing import Any
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.usage.access import CLOSED, Use
-from gateway.keys.finding import REQUEST_VOLUME, VOLUME
-from gateway.keys.signals import SILENT_SECONDS, Sign
-from gateway.live.minutes import MinuteCounts
+from gateway.oversight.detection.finding import REQUEST_VOLUME, VOLUME
+from gateway.oversight.detection.minutes import MinuteCounts
+from gateway.oversight.detection.signals import SILENT_SECONDS, Sign
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State, Subscription
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.access.keys.change import Change, key_urn, moment, other_change
-from gateway.keys.signals import Sign
+from gateway.oversight.detection.signals import Sign
 
-# Beside what `gateway.keys.signals` knows for certain: what `gateway.keys.baseline` takes for it.
+# Beside what `gateway.oversight.detection.signals` knows for certain: what
+# `gateway.oversight.detection.baseline` takes for it.
 VOLUME = "volume"
 REQUEST_VOLUME = "request_volume"
 # And what is not about use: grants that were stored before what stands in them was refused.

@@ -14,8 +14,8 @@ from gateway.access.keyring import Changes
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, KeyStore
 from gateway.access.limits.work import Stretch
-from gateway.keys.finding import INVALID_GRANT, UNREADABLE
-from gateway.keys.signals import Sign
+from gateway.oversight.detection.finding import INVALID_GRANT, UNREADABLE
+from gateway.oversight.detection.signals import Sign
 
 # Of one key.
 _MOST_PROBLEMS = 20

@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.usage.access import Use
-from gateway.keys.trace import News, Trace, is_deep, joined
+from gateway.oversight.detection.usage_profile import News, Trace, is_deep, joined
 
 DENIALS = 5
 DENIALS_SECONDS = 600

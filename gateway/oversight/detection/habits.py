@@ -14,7 +14,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.access.keys.change import moment
-from gateway.keys.signals import Sign
+from gateway.oversight.detection.signals import Sign
 
 NEW_OPERATOR = "new_operator"
 ODD_HOUR = "odd_hour"

@@ -17,8 +17,8 @@ from gateway.access.keys.rotation_chain import note_before
 from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import DENIED, Use
 from gateway.errors import GatewayError
-from gateway.keys.signals import Sign, judge
-from gateway.keys.trace import News, Trace, joined, passed_on
+from gateway.oversight.detection.signals import Sign, judge
+from gateway.oversight.detection.usage_profile import News, Trace, joined, passed_on
 
 KIND = "trace"
 _LOGGER = logging.getLogger(__name__)

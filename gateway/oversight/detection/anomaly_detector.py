@@ -19,7 +19,7 @@ from gateway.access.keys.key_store import KeyStore
 from gateway.access.usage.access import Use
 from gateway.clock import Clock, until_beat
 from gateway.errors import Conflict, GatewayError
-from gateway.keys.finding import (
+from gateway.oversight.detection.finding import (
     EVENT_FAILED,
     INVALID_GRANT,
     REQUEST_VOLUME,
@@ -27,12 +27,12 @@ from gateway.keys.finding import (
     VOLUME,
     Finding,
 )
-from gateway.keys.signals import Sign
-from gateway.live.findings import Findings
-from gateway.live.operators import Operators
-from gateway.live.stored_defects import StoredDefects
-from gateway.live.traces import Traces
-from gateway.live.volumes import Volumes
+from gateway.oversight.detection.findings import Findings
+from gateway.oversight.detection.operators import Operators
+from gateway.oversight.detection.profile_store import Traces
+from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.stored_defects import StoredDefects
+from gateway.oversight.detection.volumes import Volumes
 from gateway.streaming.live.hub import Hub
 
 _LOOK_SECONDS = 1.0

@@ -1,0 +1,1 @@
+"""Detection of unusual activity: profiles, signals and findings."""
