@@ -21,15 +21,16 @@ from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
-from gateway.live.clock_watch import ClockWatch
-from gateway.live.key_events import KeyEvents
 from gateway.live.retention import Retention
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
 from gateway.notifier import Pulse
 from gateway.oversight.access_log.access_log import AccessRecord, RecordPace
+from gateway.oversight.clock_notes import kept_state, open_clock
+from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
 from gateway.oversight.detection.findings import Findings
+from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
 from gateway.runtime.compute_process import ComputeProcess
 from gateway.runtime.drain import drain
@@ -49,7 +50,6 @@ from gateway.server.vanished import VanishedPeers
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.store.agreement import agree_on_secrets
-from gateway.store.clock_notes import kept_state, open_clock
 from gateway.store.folder import DataFolder
 from gateway.store.same_file import SameFile
 from gateway.store.writer_server import WriterServer

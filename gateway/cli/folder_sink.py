@@ -14,9 +14,9 @@ from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.ingest.sink import Refusal, SendResult
 from gateway.log.ports import Log
+from gateway.oversight.clock_notes import open_clock
 from gateway.settings.load import Settings, load
 from gateway.store.agreement import agree_on_secrets
-from gateway.store.clock_notes import open_clock
 from gateway.store.folder import DataFolder
 from gateway.stores import open_keys, open_log
 

@@ -100,8 +100,8 @@ async def key_store(
     """
     from gateway.clock import SystemClock
     from gateway.errors import NotFound
+    from gateway.oversight.clock_notes import open_clock
     from gateway.store.agreement import agree_on_pepper
-    from gateway.store.clock_notes import open_clock
     from gateway.store.folder import DataFolder
     from gateway.store.sqlite_keys import SqliteKeys
 

@@ -60,8 +60,8 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.clock import SystemClock
     from gateway.live.key_review import Patience, key_facts
     from gateway.oversight.access_log.past_use import Presence
+    from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import Traces
-    from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _now):
@@ -118,8 +118,8 @@ async def _simulated(
     from gateway.keys.simulation import Simulation
     from gateway.live import key_review
     from gateway.oversight.access_log.past_use import Presence
+    from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import Traces
-    from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
     own = parse_grant_texts(grants)

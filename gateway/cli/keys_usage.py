@@ -46,8 +46,8 @@ def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) 
 async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:
     from gateway.access.usage.meter import Meter
     from gateway.clock import SystemClock, parse_duration
+    from gateway.oversight.clock_notes import open_clock
     from gateway.shared.chosen import ledger_to_read
-    from gateway.store.clock_notes import open_clock
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _):

@@ -142,7 +142,7 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
     from gateway.access.keys.change import other_change
     from gateway.cli.operator import this_operator
     from gateway.clock import SystemClock, format_rfc3339
-    from gateway.store.clock_notes import keep_state, open_clock, read_clock
+    from gateway.oversight.clock_notes import keep_state, open_clock, read_clock
     from gateway.stores import open_keys
     from gateway.trusted_clock import ClockState
 

@@ -67,7 +67,7 @@ async def record_act(
     it, unless it may be made."""
     from gateway.access.keys.change import other_change
     from gateway.clock import SystemClock
-    from gateway.store.clock_notes import open_clock
+    from gateway.oversight.clock_notes import open_clock
     from gateway.stores import open_keys
 
     if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):

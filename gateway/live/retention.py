@@ -10,7 +10,7 @@ from gateway.access.keys.key_store import KeyStore
 from gateway.clock import parse_rfc3339
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, Overtaken
-from gateway.store.clock_notes import move_horizon
+from gateway.oversight.clock_notes import move_horizon
 from gateway.trusted_clock import TrustedClock
 
 _PAUSE_SECONDS = 10.0

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.errors import Unavailable
 from gateway.ingest.followed import Followed
-from gateway.live.clock_watch import about_step
+from gateway.oversight.clock_watch import about_step
 from gateway.server.context import CONTEXT
 from gateway.trusted_clock import TrustedClock
 

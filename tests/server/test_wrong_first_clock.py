@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.event import Draft
+from gateway.oversight.clock_notes import keep_state
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
-from gateway.store.clock_notes import keep_state
 from gateway.stores import open_keys
 from gateway.trusted_clock import ClockState
 from tests.conftest import START, FakeClock

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from gateway.cli.main import cli
 from gateway.event import Draft
-from gateway.live.clock_watch import ClockWatch
 from gateway.live.retention import Retention
+from gateway.oversight.clock_notes import RATE, keep_state, kept_state, open_clock, read_clock
+from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.findings import Findings
-from gateway.store.clock_notes import RATE, keep_state, kept_state, open_clock, read_clock
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog
 from gateway.trusted_clock import TrustedClock
@@ -113,7 +113,7 @@ class World:
 @pytest.fixture
 def world(store: SharedKeys, clock: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     def boot(name: str) -> None:
-        monkeypatch.setattr("gateway.store.clock_notes.boot_id", lambda: name)
+        monkeypatch.setattr("gateway.oversight.clock_notes.boot_id", lambda: name)
 
     return World(store, clock, boot)
 

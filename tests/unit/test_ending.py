@@ -9,8 +9,8 @@ import pytest
 
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import end_draining, revoke, rotate
-from gateway.keys.ending import Notice, notices, replaced
 from gateway.oversight.detection.usage_profile import Trace
+from gateway.oversight.expiry import Notice, notices, replaced
 
 NOW = 1_700_000_000.0
 DAY = 86400

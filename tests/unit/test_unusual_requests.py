@@ -15,7 +15,6 @@ from gateway.access.keys.operator import Operator
 from gateway.access.policy.decision import View
 from gateway.access.usage.access import CLOSED, DENIED, Use
 from gateway.filters.scope import Scope
-from gateway.live.key_events import KeyEvents
 from gateway.oversight.access_log.reach import probes
 from gateway.oversight.detection.finding import silence
 from gateway.oversight.detection.findings import Findings
@@ -23,6 +22,7 @@ from gateway.oversight.detection.habits import MOST_PEOPLE, Command, Habits, jud
 from gateway.oversight.detection.profile_store import Traces
 from gateway.oversight.detection.signals import judge
 from gateway.oversight.detection.usage_profile import MOST_REMEMBERED, News, Trace
+from gateway.oversight.key_events import KeyEvents
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

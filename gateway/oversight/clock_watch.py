@@ -8,10 +8,10 @@ import secrets
 from gateway.access.keys.key_store import KeyStore
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
+from gateway.oversight.clock_notes import keep_state, kept_state, read_clock
 from gateway.oversight.detection.finding import CLOCK_JUMP
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Sign
-from gateway.store.clock_notes import keep_state, kept_state, read_clock
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock
 
 _LOOK_SECONDS = 1.0

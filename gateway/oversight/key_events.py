@@ -23,10 +23,10 @@ from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, KEYS, own_event
-from gateway.keys.ending import Notice, notices, replaced
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.habits import Command
 from gateway.oversight.detection.profile_store import Traces
+from gateway.oversight.expiry import Notice, notices, replaced
 from gateway.streaming.live.hub import Hub
 
 _LOOK_SECONDS = 0.25
