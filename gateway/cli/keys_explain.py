@@ -20,7 +20,7 @@ from gateway.cli.key_folder import (
 from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
-    from gateway.keys.explain import Explanation
+    from gateway.oversight.review.explain import Explanation
 
 _EXAMPLES = """\b
 Examples:
@@ -47,8 +47,8 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
     """Say whether a key may do something, by which grants, and what stands against it."""
     from gateway.access.keys.rotation_chain import ended_maker
     from gateway.access.policy.attributed_grant import grants_of_key
-    from gateway.keys.explain import explain
-    from gateway.keys.question import parse_question
+    from gateway.oversight.review.access_query import parse_question
+    from gateway.oversight.review.explain import explain
 
     given = {name: value for name, value in asked.items() if value is not None and value != ()}
     if "resource" in given:

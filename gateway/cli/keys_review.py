@@ -23,7 +23,7 @@ from gateway.cli.key_folder import (
 from gateway.cli.terminal import say, say_document, say_json
 
 if TYPE_CHECKING:
-    from gateway.keys.document import Facts
+    from gateway.oversight.review.document import Facts
 
 _SECONDS = 600.0
 _EVENTS = 1_000_000
@@ -41,8 +41,8 @@ def document(key_id: str, kind: str, data: str | None) -> None:
     """Say what a key is for, what it can and cannot see, and what it was used for."""
     import msgspec
 
-    from gateway.keys.document import as_json, blocks
-    from gateway.keys.document_text import to_html, to_markdown
+    from gateway.oversight.review.document import as_json, blocks
+    from gateway.oversight.review.document_text import to_html, to_markdown
 
     facts = run(_facts(key_id, data))
     if kind == "json":
@@ -58,10 +58,10 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock
-    from gateway.live.key_review import Patience, key_facts
     from gateway.oversight.access_log.past_use import Presence
     from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import Traces
+    from gateway.oversight.review.key_review import Patience, key_facts
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _now):
@@ -115,11 +115,11 @@ async def _simulated(
     from gateway.access.policy.attributed_grant import grants_of_key, named_grants
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock, parse_duration
-    from gateway.keys.simulation import Simulation
-    from gateway.live import key_review
     from gateway.oversight.access_log.past_use import Presence
     from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import Traces
+    from gateway.oversight.review import key_review
+    from gateway.oversight.review.simulation import Simulation
 
     settings = settings_of(data)
     own = parse_grant_texts(grants)

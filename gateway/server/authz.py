@@ -17,12 +17,12 @@ from gateway.access.policy.attributed_grant import grants_of_key, named_grants
 from gateway.access.policy.decision import Allowed
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
-from gateway.keys.explain import explain
-from gateway.keys.own_record import hidden_of_uses
-from gateway.keys.question import MEMBERS, parse_moment, parse_question
-from gateway.keys.simulation import Simulation
-from gateway.live.key_review import Patience, Review
-from gateway.live.key_review import simulate as look_back
+from gateway.oversight.review.access_query import MEMBERS, parse_moment, parse_question
+from gateway.oversight.review.explain import explain
+from gateway.oversight.review.key_review import Patience, Review
+from gateway.oversight.review.key_review import simulate as look_back
+from gateway.oversight.review.own_record import hidden_of_uses
+from gateway.oversight.review.simulation import Simulation
 from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT

@@ -19,7 +19,7 @@ from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.access.policy.decision import Allowed, Denied
 from gateway.errors import Conflict
 from gateway.ingest.gateway_event import KEYS, own_event
-from gateway.keys.explain import Asked, explain
+from gateway.oversight.review.explain import Asked, explain
 
 NOW = 1_700_000_000.0
 # As a newer version may write what is text now.

@@ -16,9 +16,9 @@ from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits
 from gateway.access.policy.attributed_grant import grants_of_key
-from gateway.keys.document import Facts, as_json, blocks
-from gateway.keys.document_text import to_html, to_markdown, visible
-from gateway.keys.sentences import grant_sentences, limits_of
+from gateway.oversight.review.document import Facts, as_json, blocks
+from gateway.oversight.review.document_text import to_html, to_markdown, visible
+from gateway.oversight.review.sentences import grant_sentences, limits_of
 
 NOW = 1_700_049_600.0  # 2023-11-15, 12:00 UTC
 FULL = {

@@ -17,7 +17,7 @@ from gateway.access.policy.attributed_grant import NamedGrant, grants_of_key
 from gateway.access.policy.decision import Allowed, decide
 from gateway.event import Event
 from gateway.filters.scope import Described
-from gateway.keys.explain import Asked, Explanation, explain
+from gateway.oversight.review.explain import Asked, Explanation, explain
 from tests.examples import examples
 
 MakeEvent = Callable[..., Event]

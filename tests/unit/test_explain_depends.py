@@ -9,8 +9,8 @@ import pytest
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import grants_of_key
-from gateway.keys.explain import Explanation, explain
-from gateway.keys.question import parse_question
+from gateway.oversight.review.access_query import parse_question
+from gateway.oversight.review.explain import Explanation, explain
 
 NOW = 1_700_000_000.0
 PAY = {"id": "g1", "categories": ["k8s.**"], "resources": ["k8s:prod/ns/pay/**"]}

@@ -17,6 +17,15 @@ FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
 # The first entry that a module's name begins with counts.
 LAYERS = [
+    ("gateway.oversight.review.explain", 1),
+    ("gateway.oversight.review.access_query", 1),
+    ("gateway.oversight.review.document", 1),
+    ("gateway.oversight.review.document_text", 1),
+    ("gateway.oversight.review.sentences", 1),
+    ("gateway.oversight.review.grant_use", 1),
+    ("gateway.oversight.review.simulation", 1),
+    ("gateway.oversight.review.own_record", 1),
+    ("gateway.oversight.review.key_review", 3),
     ("gateway.oversight.detection.baseline", 1),
     ("gateway.oversight.detection.usage_profile", 1),
     ("gateway.oversight.detection.signals", 1),
@@ -65,6 +74,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.oversight.review", 1),
     ("gateway.oversight.expiry", 1),
     ("gateway.oversight.key_events", 3),
     ("gateway.oversight.clock_notes", 2),
@@ -122,7 +132,6 @@ LAYERS = [
     ("gateway.tasks", 2),
     ("gateway.store", 2),
     ("gateway.shared", 2),
-    ("gateway.keys", 1),
     ("gateway.ingest", 1),
     ("gateway.budgets", 0),
     ("gateway.errors", 0),

@@ -15,7 +15,7 @@ from gateway.access.policy.subsumption import comparing, drained
 from gateway.cli.keys_check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
-from gateway.live.key_review import Patience, Review
+from gateway.oversight.review.key_review import Patience, Review
 from gateway.store.memory_log import MemoryLog
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from gateway.access.policy.attributed_grant import named_grants
 from gateway.access.usage.access import Use
 from gateway.clock import parse_rfc3339
 from gateway.event import Event
-from gateway.keys.simulation import Simulation
 from gateway.oversight.access_log.past_use import PastUse, Presence, past_uses, present_uses
 from gateway.oversight.access_log.recorded_query import EVERYTHING, asked_in
+from gateway.oversight.review.simulation import Simulation
 
 CURSOR = "k3f9xq7m2p-%020d"
 KEY, OTHER = "k" * 12, "o" * 12

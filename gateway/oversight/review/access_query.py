@@ -1,4 +1,4 @@
-"""What is asked of `gateway.keys.explain`, from decoded JSON. Pure."""
+"""What is asked of `gateway.oversight.review.explain`, from decoded JSON. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gateway.errors import InvalidRequest
 from gateway.event import SET_BY_GATEWAY, Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
-from gateway.keys.explain import Asked
 from gateway.oversight.access_log.past_use import READING
+from gateway.oversight.review.explain import Asked
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
 # What a description may leave open, and the predicates of grants that are about it.

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from gateway.keys.document import Block
+from gateway.oversight.review.document import Block
 
 # Everything that begins markup within a line, and what makes links of addresses.
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!$#]|://|@|(?<=www)\.", re.IGNORECASE)

@@ -21,10 +21,10 @@ from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 from gateway.access.policy.subsumption import drained
 from gateway.clock import format_rfc3339
 from gateway.event import Event
-from gateway.keys.explain import EVENT_NOT_GRANTED
-from gateway.keys.grant_use import GrantUse, judging
 from gateway.oversight.access_log.past_use import READING, PastUse
 from gateway.oversight.access_log.reach import is_out_of_reach
+from gateway.oversight.review.explain import EVENT_NOT_GRANTED
+from gateway.oversight.review.grant_use import GrantUse, judging
 
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5

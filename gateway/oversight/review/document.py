@@ -1,7 +1,7 @@
 """The document of a key: what it is for, what it can and cannot see, and who answers for it.
 
 Facts become blocks (headings, tables, lists, code), and blocks become Markdown
-or HTML in `gateway.keys.document_text`. Pure.
+or HTML in `gateway.oversight.review.document_text`. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.access.keys.descent import can_mint
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import NamedGrant
 from gateway.clock import format_rfc3339
-from gateway.keys.sentences import denied_duties, grant_sentences, limits_of
+from gateway.oversight.review.sentences import denied_duties, grant_sentences, limits_of
 
 UNUSED_DAYS = 30
 SAMPLES = 10

@@ -23,9 +23,6 @@ from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
-from gateway.keys.document import SAMPLES, UNUSED_DAYS, Facts
-from gateway.keys.grant_use import GrantUse, judging
-from gateway.keys.simulation import Simulation
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log, Narrowing, Overtaken
 from gateway.oversight.access_log.past_use import (
@@ -35,6 +32,9 @@ from gateway.oversight.access_log.past_use import (
     past_uses,
     present_uses,
 )
+from gateway.oversight.review.document import SAMPLES, UNUSED_DAYS, Facts
+from gateway.oversight.review.grant_use import GrantUse, judging
+from gateway.oversight.review.simulation import Simulation
 
 _AT_ONCE = 200
 _READ_OFFSETS = 2000

@@ -1,1 +1,0 @@
-"""Provisioning keys: the token format, grants, and pure decisions about them."""

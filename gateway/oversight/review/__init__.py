@@ -1,0 +1,1 @@
+"""Review of access: explanations, documents and simulations."""
