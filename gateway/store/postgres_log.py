@@ -17,13 +17,13 @@ from typing import Any
 
 import asyncpg
 
+from gateway.adapters.sql_conditions import exact_sql, narrow_sql
 from gateway.clock import Clock
 from gateway.cursor import JSON_PREFIX, new_epoch
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
-from gateway.store.narrow import exact_sql, narrow_sql
 from gateway.store.postgres import SCHEMA, Database, migrate, storable
 from gateway.store.postgres_places import (
     FIND,

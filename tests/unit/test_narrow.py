@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import Grant
 from gateway.access.policy.decision import Allowed, decide_grants
+from gateway.adapters.sql_conditions import exact_sql, narrow_sql
 from gateway.event import Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
 from gateway.log.ports import Narrowing
-from gateway.store.narrow import exact_sql, narrow_sql
 from tests.examples import examples
 
 MakeEvent = Callable[..., Event]
