@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.access.keys.key_store import KeyStore
+from gateway.adapters.files.folder import DataFolder, WriterLock
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log
 from gateway.settings.load import Settings
-from gateway.store.folder import DataFolder, WriterLock
 from gateway.store.sqlite_follower import SqliteFollower
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.store.sqlite_log import SqliteLog

@@ -6,8 +6,8 @@ import asyncio
 import socket
 from contextlib import suppress
 
+from gateway.adapters.files.folder import WriterLock
 from gateway.server.figures import Figures
-from gateway.store.folder import WriterLock
 
 
 class Worker:

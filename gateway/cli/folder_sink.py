@@ -6,6 +6,8 @@ import asyncio
 import os
 from pathlib import Path
 
+from gateway.adapters.files.agreement import agree_on_secrets
+from gateway.adapters.files.folder import DataFolder
 from gateway.cli.operator import record_act
 from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
@@ -16,8 +18,6 @@ from gateway.ingest.sink import Refusal, SendResult
 from gateway.log.ports import Log
 from gateway.oversight.clock_notes import open_clock
 from gateway.settings.load import Settings, load
-from gateway.store.agreement import agree_on_secrets
-from gateway.store.folder import DataFolder
 from gateway.stores import open_keys, open_log
 
 

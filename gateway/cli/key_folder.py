@@ -98,11 +98,11 @@ async def key_store(
     mistyped. What does not `change` anything looks at keys, which is recorded as a use first:
     changes are recorded by themselves.
     """
+    from gateway.adapters.files.agreement import agree_on_pepper
+    from gateway.adapters.files.folder import DataFolder
     from gateway.clock import SystemClock
     from gateway.errors import NotFound
     from gateway.oversight.clock_notes import open_clock
-    from gateway.store.agreement import agree_on_pepper
-    from gateway.store.folder import DataFolder
     from gateway.store.sqlite_keys import SqliteKeys
 
     if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
@@ -135,9 +135,9 @@ async def key_store(
 async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
     """The log of the settings, whether or not a gateway is writing to it; empty where none has
     ever run."""
+    from gateway.adapters.files.folder import DataFolder
     from gateway.clock import SystemClock
     from gateway.settings.kinds import SQLITE
-    from gateway.store.folder import DataFolder
 
     clock = SystemClock()
     path = Path(settings.store_url.removeprefix(SQLITE))

@@ -173,8 +173,8 @@ def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[s
     import shutil
     from tempfile import mkdtemp
 
-    from gateway.store.folder import DataFolder
-    from gateway.store.secret_file import make_secret
+    from gateway.adapters.files.folder import DataFolder
+    from gateway.adapters.files.secret_file import make_secret
     from gateway.store.sqlite_backup import copy_database, copy_log
 
     folder = DataFolder.of(settings)
@@ -196,7 +196,7 @@ def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[s
 
 
 def _places(settings: Settings) -> list[str]:
-    from gateway.store.folder import DataFolder
+    from gateway.adapters.files.folder import DataFolder
 
     folder = DataFolder.of(settings)
     return [folder.peppers.place, folder.log_secret_file.place]

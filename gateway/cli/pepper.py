@@ -22,8 +22,8 @@ from gateway.cli.terminal import say, say_json
 if TYPE_CHECKING:
     from gateway.access.credentials.pepper import Peppers
     from gateway.access.keys.key import Key
+    from gateway.adapters.files.pepper_file import PepperFile
     from gateway.settings.load import Settings
-    from gateway.store.pepper_file import PepperFile
 
 # Every process of the folder looks at the file four times a second.
 _LEARN_SECONDS = 2.0
@@ -167,8 +167,8 @@ def forget(force: bool, data: str | None) -> None:
 
 def _warn_of_log_secret(settings: Settings, forgotten: Sequence[bytes]) -> None:
     """Gateways that made the secret of the log from a pepper cannot do so without it."""
-    from gateway.store.folder import DataFolder
-    from gateway.store.log_secret import derived_from
+    from gateway.adapters.files.folder import DataFolder
+    from gateway.adapters.files.log_secret import derived_from
 
     file = DataFolder.of(settings).log_secret_file
     if file.find() in [derived_from(secret) for secret in forgotten]:
@@ -181,7 +181,7 @@ def _warn_of_log_secret(settings: Settings, forgotten: Sequence[bytes]) -> None:
 
 def _file(settings: Settings) -> PepperFile:
     """Where the peppers are; the first one is made, unless keys need another."""
-    from gateway.store.folder import DataFolder
+    from gateway.adapters.files.folder import DataFolder
 
     file = DataFolder.of(settings).peppers
     if _has_keys(settings):
@@ -194,7 +194,7 @@ def _file(settings: Settings) -> PepperFile:
 def _file_that_is_there(settings: Settings) -> PepperFile:
     """The same without making anything: where there are neither keys nor peppers, the name of the
     folder was mistyped."""
-    from gateway.store.folder import DataFolder
+    from gateway.adapters.files.folder import DataFolder
 
     named = settings.server.pepper or settings.server.pepper_file
     if not (_has_keys(settings) or named or (settings.data / "pepper").exists()):

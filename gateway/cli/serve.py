@@ -187,7 +187,7 @@ def _log_unsaid(gateway: Running, settings: Settings, error: OSError) -> None:
     """Nothing can be printed: the gateway runs all the same, and its first key is not lost."""
     import logging
 
-    from gateway.store.folder import DataFolder
+    from gateway.adapters.files.folder import DataFolder
 
     logger = logging.getLogger(__name__)
     logger.warning(
@@ -200,7 +200,7 @@ def _log_unsaid(gateway: Running, settings: Settings, error: OSError) -> None:
 
 def _say_where(url: str, key: str, settings: Settings) -> None:
     """What is said here ends up in a log: where the key is, and not the key."""
-    from gateway.store.folder import DataFolder
+    from gateway.adapters.files.folder import DataFolder
 
     path = DataFolder(settings.data).keep_first_key(key)
     say(f"first admin key, to be taken away from there: {path}")

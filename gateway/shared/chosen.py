@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from gateway.access.limits.ports import Shared
 from gateway.access.usage.meter import Ledger
+from gateway.adapters.files.folder import DataFolder
 from gateway.clock import Clock
 from gateway.settings.declarations import Settings
 from gateway.shared.memory import shared_in_process
 from gateway.shared.sqlite_usage import SqliteLedger
-from gateway.store.folder import DataFolder
 from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:

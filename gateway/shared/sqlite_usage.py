@@ -13,8 +13,8 @@ import apsw
 
 from gateway.access.usage.meter import Batch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
+from gateway.adapters.files.same_file import SameFile
 from gateway.errors import Unavailable
-from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_writer, writing
 from gateway.store.sqlite_thread import SqliteThreads
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import apsw
 
+from gateway.adapters.files.folder import WriterLock
 from gateway.cursor import new_epoch
 from gateway.errors import NotFound
-from gateway.store.folder import WriterLock
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_place import mark_copy, mark_settled
 

@@ -24,8 +24,8 @@ from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_an
 from gateway.access.keys.operator import Operator
 from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
+from gateway.adapters.files.same_file import SameFile
 from gateway.errors import Conflict
-from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
 from gateway.store.sqlite_thread import SqliteThreads
 

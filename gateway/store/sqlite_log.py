@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import apsw
 
+from gateway.adapters.files.folder import WriterLock
 from gateway.clock import Clock
 from gateway.cursor import new_epoch
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.log.ports import Appended, Narrowing, Page
 from gateway.log.recent_events import Fresh
-from gateway.store.folder import WriterLock
 from gateway.store.sqlite import open_writer, unavailable, writing
 from gateway.store.sqlite_batch import Group
 from gateway.store.sqlite_dedup import Dedup

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 import apsw
 
+from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sql_conditions import Bound, exact_sql, narrow_sql
 from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import FOUND_EVENTS, Lines, Narrowing, Overtaken, Page
-from gateway.store.same_file import SameFile
 from gateway.store.sqlite import open_reader, unavailable
 from gateway.store.sqlite_batch import (
     COLUMNS,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import apsw
 
-from gateway.store.same_file import SameFile
+from gateway.adapters.files.same_file import SameFile
 from gateway.tasks import no_threads
 
 T = TypeVar("T")

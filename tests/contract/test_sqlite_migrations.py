@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
+from gateway.adapters.files.folder import WriterLock
 from gateway.cli.main import cli
 from gateway.clock import SystemClock
 from gateway.errors import FolderLocked, GatewayError
 from gateway.event import Draft
-from gateway.store.folder import WriterLock
 from gateway.store.sqlite import migrate, scripts
 from gateway.store.sqlite_dedup import HAS_TEXT_INDEX
 from gateway.store.sqlite_keys import SqliteKeys

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.files.agreement import agree_on_secrets
+from gateway.adapters.files.folder import DataFolder
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.oversight.clock_notes import open_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.findings import Findings
-from gateway.store.agreement import agree_on_secrets
-from gateway.store.folder import DataFolder
 from gateway.store.postgres_keys import PostgresKeys
 from tests.machine_time import patience
 

@@ -11,7 +11,7 @@ from open_streams import open_stream
 from test_tickets import cookie_of, opened, refused, ticket
 
 from gateway.access.credentials.pepper import Peppers
-from gateway.store.folder import DataFolder
+from gateway.adapters.files.folder import DataFolder
 from tests.machine_time import Stopwatch, eventually, patience
 
 

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from gateway.access.credentials.pepper import pepper_id
 from gateway.access.keys.issuance import new_key
+from gateway.adapters.files.agreement import agree_on_secrets
+from gateway.adapters.files.folder import DataFolder
 from gateway.cli.main import cli
 from gateway.errors import GatewayError, InvalidSetting
 from gateway.settings.declarations import Server
 from gateway.settings.load import load
-from gateway.store.agreement import agree_on_secrets
-from gateway.store.folder import DataFolder
 from gateway.store.sqlite_keys import SqliteKeys
 
 NOW = 1_700_000_000.0

@@ -74,6 +74,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.adapters.files", 2),
     ("gateway.adapters.sql_conditions", 2),
     ("gateway.adapters.row_reader", 2),
     ("gateway.oversight.review", 1),

@@ -22,12 +22,12 @@ from gateway.access.credentials.pepper import (
     pepper_id,
 )
 from gateway.access.keys.change import Change, key_urn
+from gateway.adapters.files.folder import DataFolder
+from gateway.adapters.files.pepper_file import PepperFile
 from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
 from gateway.cli.operator import this_operator
 from gateway.errors import Conflict, GatewayError, NotFound
-from gateway.store.folder import DataFolder
-from gateway.store.pepper_file import PepperFile
 from gateway.store.sqlite_keys import SqliteKeys
 from gateway.streaming import enforcement as key_watch
 

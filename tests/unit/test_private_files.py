@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.folder import DataFolder
+from gateway.adapters.files.folder import DataFolder
 from gateway.store.sqlite import open_writer
 
 

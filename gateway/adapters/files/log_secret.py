@@ -12,8 +12,8 @@ import re
 import secrets
 from pathlib import Path
 
+from gateway.adapters.files.secret_file import make_secret, read_secret
 from gateway.errors import GatewayError
-from gateway.store.secret_file import make_secret, read_secret
 
 MISSING = "log_secret_missing"
 _BYTES = 32

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.access.credentials.pepper import BYTES, Peppers, format_peppers, parse_peppers
+from gateway.adapters.files.secret_file import make_secret, read_secret, write_draft
 from gateway.errors import Conflict, GatewayError
-from gateway.store.secret_file import make_secret, read_secret, write_draft
 
 _LOGGER = logging.getLogger(__name__)
 MISSING = "pepper_missing"

@@ -17,10 +17,10 @@ import stat
 from pathlib import Path
 
 from gateway.access.credentials.pepper import lines_of
+from gateway.adapters.files.log_secret import LogSecretFile
+from gateway.adapters.files.pepper_file import PepperFile
 from gateway.errors import FolderLocked, GatewayError
 from gateway.settings.declarations import Server, Settings
-from gateway.store.log_secret import LogSecretFile
-from gateway.store.pepper_file import PepperFile
 
 _LOGGER = logging.getLogger(__name__)
 

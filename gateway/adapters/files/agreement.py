@@ -15,12 +15,12 @@ from gateway.access.credentials.pepper import Peppers
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.keys.lifecycle import living_by_pepper
+from gateway.adapters.files.folder import DataFolder
+from gateway.adapters.files.log_secret import MISSING as LOG_SECRET_MISSING
+from gateway.adapters.files.log_secret import LogSecretFile, derived_from, log_secret_id
+from gateway.adapters.files.pepper_file import MISSING as PEPPER_MISSING
+from gateway.adapters.files.pepper_file import PepperFile
 from gateway.errors import GatewayError
-from gateway.store.folder import DataFolder
-from gateway.store.log_secret import MISSING as LOG_SECRET_MISSING
-from gateway.store.log_secret import LogSecretFile, derived_from, log_secret_id
-from gateway.store.pepper_file import MISSING as PEPPER_MISSING
-from gateway.store.pepper_file import PepperFile
 
 KIND = "secret"
 PEPPER = "pepper"

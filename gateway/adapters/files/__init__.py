@@ -1,0 +1,1 @@
+"""Files of the data folder: locks, secrets and peppers."""
