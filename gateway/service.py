@@ -20,6 +20,7 @@ from gateway.access.pepper_watch import PepperWatch
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.files.same_file import SameFile
+from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
 from gateway.ingest.followed import Followed
@@ -52,7 +53,6 @@ from gateway.server.turns import Turns
 from gateway.server.vanished import VanishedPeers
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
-from gateway.store.writer_server import WriterServer
 from gateway.stores import open_keys, open_log
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub

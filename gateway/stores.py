@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.adapters.files.folder import DataFolder, WriterLock
+from gateway.adapters.sqlite.follower import SqliteFollower
+from gateway.adapters.sqlite.keys import SqliteKeys
+from gateway.adapters.sqlite.log import SqliteLog
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log
 from gateway.settings.load import Settings
-from gateway.store.sqlite_follower import SqliteFollower
-from gateway.store.sqlite_keys import SqliteKeys
-from gateway.store.sqlite_log import SqliteLog
 from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:

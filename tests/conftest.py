@@ -23,10 +23,10 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
 from xdist.workermanage import WorkerController
 
+from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
-from gateway.store.sqlite_thread import SqliteThreads
 from tests.examples import THOROUGH, examples
 from tests.leftovers import nothing_is_left_behind
 from tests.loaded_program import end_loader

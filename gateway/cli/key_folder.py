@@ -100,10 +100,10 @@ async def key_store(
     """
     from gateway.adapters.files.agreement import agree_on_pepper
     from gateway.adapters.files.folder import DataFolder
+    from gateway.adapters.sqlite.keys import SqliteKeys
     from gateway.clock import SystemClock
     from gateway.errors import NotFound
     from gateway.oversight.clock_notes import open_clock
-    from gateway.store.sqlite_keys import SqliteKeys
 
     if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
         raise NotFound(
@@ -147,7 +147,7 @@ async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
 
         log = await PostgresLog.open(settings.store_url, clock)
     elif path.exists():
-        from gateway.store.sqlite_follower import SqliteFollower
+        from gateway.adapters.sqlite.follower import SqliteFollower
 
         log = await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
     else:

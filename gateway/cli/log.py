@@ -88,7 +88,7 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
     settings = _settings(config_file, data)
     path = _embedded(settings)
     if path is not None:
-        from gateway.store.sqlite_backup import begin_new_life
+        from gateway.adapters.sqlite.backup import begin_new_life
 
         epoch = begin_new_life(path)
     else:
@@ -175,7 +175,7 @@ def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[s
 
     from gateway.adapters.files.folder import DataFolder
     from gateway.adapters.files.secret_file import make_secret
-    from gateway.store.sqlite_backup import copy_database, copy_log
+    from gateway.adapters.sqlite.backup import copy_database, copy_log
 
     folder = DataFolder.of(settings)
     contents = {"pepper": folder.peppers.content(), "log-secret": folder.log_secret_file.content()}

@@ -24,9 +24,9 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.access.policy.decision import Allowed
+from gateway.adapters.sqlite import keys as sqlite_keys
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.clock import SystemClock
-from gateway.store import sqlite_keys
-from gateway.store.sqlite_keys import SqliteKeys
 
 ROLES = 1000
 SAMPLE = 10_000

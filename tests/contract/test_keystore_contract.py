@@ -21,8 +21,8 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.keys.stored_grant import read_grant
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Conflict, GatewayError
-from gateway.store.sqlite_keys import SqliteKeys
 from tests.examples import examples
 from tests.machine_time import patience
 
@@ -119,8 +119,8 @@ async def test_all_keys_come_oldest_first(keys: KeyStore) -> None:
 async def test_all_keys_come_in_parts_and_some_by_their_ids(
     keys: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for adapter in ("sqlite_keys", "postgres_keys"):
-        monkeypatch.setattr(f"gateway.store.{adapter}.PART_KEYS", 2)
+    for adapter in ("adapters.sqlite.keys", "store.postgres_keys"):
+        monkeypatch.setattr(f"gateway.{adapter}.PART_KEYS", 2)
     for name in "dbeac":
         await keys.create(key(name))
     parts = [[found.id for found in part] async for part in keys.parts()]
@@ -295,7 +295,7 @@ async def test_whoever_follows_the_changes_knows_every_key_as_it_is(
 OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
-from gateway.store.sqlite_keys import SqliteKeys
+from gateway.adapters.sqlite.keys import SqliteKeys
 
 async def main():
     store = SqliteKeys(Path(sys.argv[1]))
@@ -329,7 +329,7 @@ COUNTER = """
 import asyncio, sys
 from pathlib import Path
 import msgspec
-from gateway.store.sqlite_keys import SqliteKeys
+from gateway.adapters.sqlite.keys import SqliteKeys
 
 async def main():
     store = SqliteKeys(Path(sys.argv[1]))

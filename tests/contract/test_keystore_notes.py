@@ -19,8 +19,8 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.change import other_change
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Conflict
-from gateway.store.sqlite_keys import SqliteKeys
 from tests.examples import examples
 
 Connect = Callable[[], Awaitable[KeyStore]]
@@ -149,7 +149,7 @@ async def test_a_change_of_something_else_waits_among_those_of_keys(
 OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
-from gateway.store.sqlite_keys import SqliteKeys
+from gateway.adapters.sqlite.keys import SqliteKeys
 
 async def main():
     store = SqliteKeys(Path(sys.argv[1]))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 
+from gateway.adapters.sqlite.log import SqliteLog
 from gateway.errors import FolderLocked
-from gateway.store.sqlite_log import SqliteLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ import asyncio, sys
 from pathlib import Path
 from gateway.clock import SystemClock
 from gateway.ingest.decode import decode_event
-from gateway.store.sqlite_log import SqliteLog
+from gateway.adapters.sqlite.log import SqliteLog
 
 path, life, deletes = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "deletes"
 

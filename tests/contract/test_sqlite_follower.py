@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.adapters.sqlite.follower import SqliteFollower
+from gateway.adapters.sqlite.log import SqliteLog
+from gateway.adapters.sqlite.writer_server import AppendTogether, WriterServer
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Appended
 from gateway.store.memory_log import MemoryLog
-from gateway.store.sqlite_follower import SqliteFollower
-from gateway.store.sqlite_log import SqliteLog
-from gateway.store.writer_server import AppendTogether, WriterServer
 from tests.machine_time import patience
 
 if TYPE_CHECKING:

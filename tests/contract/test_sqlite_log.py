@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 
+from gateway.adapters.sqlite import log as sqlite_log
+from gateway.adapters.sqlite import reader as sqlite_reader
+from gateway.adapters.sqlite.database import open_reader, open_writer, scripts
+from gateway.adapters.sqlite.log import SqliteLog
 from gateway.errors import FolderLocked, GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import EVERYTHING, Scope
 from gateway.log.ports import Appended, Narrowing, Overtaken
-from gateway.store import sqlite_log, sqlite_reader
-from gateway.store.sqlite import open_reader, open_writer, scripts
-from gateway.store.sqlite_log import SqliteLog
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
 from gateway.adapters.files.folder import WriterLock
+from gateway.adapters.sqlite.database import migrate, scripts
+from gateway.adapters.sqlite.dedup import HAS_TEXT_INDEX
+from gateway.adapters.sqlite.keys import SqliteKeys
+from gateway.adapters.sqlite.log import SqliteLog
 from gateway.cli.main import cli
 from gateway.clock import SystemClock
 from gateway.errors import FolderLocked, GatewayError
 from gateway.event import Draft
-from gateway.store.sqlite import migrate, scripts
-from gateway.store.sqlite_dedup import HAS_TEXT_INDEX
-from gateway.store.sqlite_keys import SqliteKeys
-from gateway.store.sqlite_log import SqliteLog
 
 MakeDraft = Callable[..., Draft]
 SCHEMAS = ("sqlite_log", "sqlite_keys", "sqlite_usage")
@@ -118,7 +118,7 @@ def test_a_migration_that_fails_leaves_the_file_at_the_version_before(
     path = tmp_path / "x.db"
     whole = scripts(schema)
     broken = {**whole, f"{schema}_999": "CREATE TABLE half (a); SELECT * FROM absent"}
-    monkeypatch.setattr("gateway.store.sqlite.scripts", lambda _: broken)
+    monkeypatch.setattr("gateway.adapters.sqlite.database.scripts", lambda _: broken)
     made(path, schema, 0).close()
     with pytest.raises(GatewayError, match="no such table"):
         migrate(path, schema)
@@ -156,7 +156,7 @@ def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Pa
 async def test_ids_of_old_events_are_taken_up_bit_by_bit_while_the_log_is_used(
     tmp_path: Path, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.store.sqlite_dedup._OLD_EVENTS_AT_ONCE", 10)
+    monkeypatch.setattr("gateway.adapters.sqlite.dedup._OLD_EVENTS_AT_ONCE", 10)
     path = tmp_path / "log.db"
     count = 95
     with made(path, "sqlite_log", 1) as connection:

@@ -12,10 +12,10 @@ from typing import Any
 import apsw
 import pytest
 
+from gateway.adapters.sqlite import place as sqlite_place
+from gateway.adapters.sqlite.backup import begin_new_life, copy_log
+from gateway.adapters.sqlite.log import SqliteLog
 from gateway.event import Draft
-from gateway.store import sqlite_place
-from gateway.store.sqlite_backup import begin_new_life, copy_log
-from gateway.store.sqlite_log import SqliteLog
 from tests.gateway_process import environment
 
 Visit = Callable[[Path], Awaitable[str]]
@@ -23,7 +23,7 @@ CRASH = """
 import asyncio, os, sys
 from pathlib import Path
 from gateway.clock import SystemClock
-from gateway.store.sqlite_log import SqliteLog
+from gateway.adapters.sqlite.log import SqliteLog
 
 async def main():
     log = await SqliteLog.open(Path(sys.argv[1]), SystemClock())

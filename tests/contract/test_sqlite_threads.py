@@ -16,12 +16,12 @@ import pytest
 
 from gateway.access.keys.key import Key
 from gateway.access.usage.meter import Batch
+from gateway.adapters.sqlite import thread as sqlite_thread
+from gateway.adapters.sqlite.database import open_reader
+from gateway.adapters.sqlite.keys import SqliteKeys
+from gateway.adapters.sqlite.thread import SqliteThreads
+from gateway.adapters.sqlite.usage import SqliteLedger
 from gateway.errors import GatewayError, Unavailable
-from gateway.shared.sqlite_usage import SqliteLedger
-from gateway.store import sqlite_thread
-from gateway.store.sqlite import open_reader
-from gateway.store.sqlite_keys import SqliteKeys
-from gateway.store.sqlite_thread import SqliteThreads
 from tests.machine_time import Stopwatch
 
 KEY = Key(
@@ -132,7 +132,7 @@ async def test_a_change_by_whoever_holds_the_lock_is_seen_although_writes_wait(
 async def test_reads_of_a_file_that_somebody_has_to_himself_fail_and_the_loop_goes_on(
     tmp_path: Path, heart: Heart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.store.sqlite._BUSY_READER_MILLISECONDS", 200)
+    monkeypatch.setattr("gateway.adapters.sqlite.database._BUSY_READER_MILLISECONDS", 200)
     path = tmp_path / "keys.db"
     await SqliteKeys(path).close()
     threads = SqliteThreads("reader", lambda: open_reader(path))
@@ -144,7 +144,7 @@ async def test_reads_of_a_file_that_somebody_has_to_himself_fail_and_the_loop_go
 
 
 def sqlite_thread_reader(path: Path) -> apsw.Connection:
-    from gateway.store.sqlite import open_reader
+    from gateway.adapters.sqlite.database import open_reader
 
     return open_reader(path)
 

@@ -23,6 +23,7 @@ from gateway.access.grants.grant import parse_grants
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.issuance import new_key
 from gateway.access.usage.access import Use
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.ingest.decode import decode_events
@@ -31,7 +32,6 @@ from gateway.ingest.ids import new_ids
 from gateway.server.context import Context
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
-from gateway.store.sqlite_keys import SqliteKeys
 from gateway.wire.framing import RESTART
 from tests.machine_time import eventually, patience
 
@@ -143,7 +143,7 @@ class Worlds:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gateway.store.sqlite_log.new_epoch", lambda: EPOCH)
+            patch.setattr("gateway.adapters.sqlite.log.new_epoch", lambda: EPOCH)
             self.run(self._start())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

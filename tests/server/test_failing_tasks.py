@@ -12,9 +12,9 @@ import pytest
 from failing import Broken, Started, ends, lines, post, read_until, text, told_to_restart
 from test_failing_tasks_of_stores import FOLLOWER, PASSING, REMOTE
 
+from gateway.adapters.sqlite.dedup import HAS_TEXT_INDEX
 from gateway.cli.serve import _serve
 from gateway.errors import InternalFailure
-from gateway.store.sqlite_dedup import HAS_TEXT_INDEX
 from tests.machine_time import eventually, patience
 
 GATEWAY = Path(__file__).parents[2] / "gateway"

@@ -63,7 +63,7 @@ async def test_a_revocation_by_whoever_holds_the_lock_ends_streams(gateway: Gate
 async def test_who_changes_a_key_is_told_to_come_again_when_the_file_stays_locked(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.store.sqlite._BUSY_MILLISECONDS", 50)
+    monkeypatch.setattr("gateway.adapters.sqlite.database._BUSY_MILLISECONDS", 50)
     gateway = await start()
     key = await gateway.reader_key()
     with locked_keys(gateway):

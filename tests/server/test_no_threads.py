@@ -11,9 +11,9 @@ import pytest
 from gateway_client import event
 from gateways import Gateway, Start
 
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import GatewayError
 from gateway.runtime.threads import start_threads
-from gateway.store.sqlite_keys import SqliteKeys
 
 
 def refuse(thread: threading.Thread) -> None:

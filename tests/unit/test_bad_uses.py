@@ -11,6 +11,7 @@ import pytest
 from watched import DAY, FakeHub, FakeWriter, key
 
 from gateway.access.usage.access import DENIED, PULLED, Use
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.log.ports import Appended
@@ -21,7 +22,6 @@ from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Sign
 from gateway.runtime.background import Background
-from gateway.store.sqlite_keys import SqliteKeys
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

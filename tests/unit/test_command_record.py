@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from gateway.access.keys.change import Change
 from gateway.access.keys.lifecycle import revoke
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.cli import operator as operator_module
 from gateway.cli.main import cli
 from gateway.cli.operator import this_operator
 from gateway.errors import GatewayError, Unavailable
-from gateway.store.sqlite_keys import SqliteKeys
 
 Run = Callable[..., str]
 NOBODY = 65534

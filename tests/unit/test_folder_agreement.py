@@ -14,11 +14,11 @@ from gateway.access.credentials.pepper import pepper_id
 from gateway.access.keys.issuance import new_key
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.cli.main import cli
 from gateway.errors import GatewayError, InvalidSetting
 from gateway.settings.declarations import Server
 from gateway.settings.load import load
-from gateway.store.sqlite_keys import SqliteKeys
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0

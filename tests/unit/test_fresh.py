@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.adapters.sqlite.batch import json_head
+from gateway.adapters.sqlite.log import SqliteLog
+from gateway.adapters.sqlite.reader import SqliteReader
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.log.ports import Page
 from gateway.log.recent_events import Fresh
-from gateway.store.sqlite_batch import json_head
-from gateway.store.sqlite_log import SqliteLog
-from gateway.store.sqlite_reader import SqliteReader
 
 MakeDraft = Callable[..., Draft]
 HEAD = json_head("abc")

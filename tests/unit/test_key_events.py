@@ -18,10 +18,10 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.change import other_change
 from gateway.access.keys.key import Key
 from gateway.access.usage.access import PULLED, Use
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.oversight.detection.profile_store import Traces
 from gateway.oversight.key_events import KeyEvents
-from gateway.store.sqlite_keys import SqliteKeys
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

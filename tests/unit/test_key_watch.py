@@ -19,8 +19,8 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import Denied, View
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
-from gateway.store.sqlite_keys import SqliteKeys
 from gateway.streaming import enforcement as module
 from gateway.streaming.enforcement import KeyWatch
 from gateway.wire.framing import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED, End

@@ -21,8 +21,8 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import Allowed, Denied
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import TooManyRequests, Unavailable
-from gateway.store.sqlite_keys import SqliteKeys
 
 PEPPER = b"p" * 32
 PEPPERS = Peppers((Pepper(PEPPER),))

@@ -74,6 +74,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.adapters.sqlite", 2),
     ("gateway.adapters.files", 2),
     ("gateway.adapters.sql_conditions", 2),
     ("gateway.adapters.row_reader", 2),
@@ -159,7 +160,7 @@ STARTS_TASKS = {
     "gateway.streaming.enforcement": {"ensure_future"},
     "gateway.shared.redis_link": {"ensure_future"},
     # They do nothing by themselves: whoever asks is told of each failure.
-    "gateway.store.sqlite_thread": {"Thread"},
+    "gateway.adapters.sqlite.thread": {"Thread"},
 }
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.

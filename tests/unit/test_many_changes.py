@@ -19,10 +19,10 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.store.sqlite_keys import SqliteKeys
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question

@@ -24,11 +24,11 @@ from gateway.access.credentials.pepper import (
 from gateway.access.keys.change import Change, key_urn
 from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.files.pepper_file import PepperFile
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.cli import pepper as pepper_commands
 from gateway.cli.main import cli
 from gateway.cli.operator import this_operator
 from gateway.errors import Conflict, GatewayError, NotFound
-from gateway.store.sqlite_keys import SqliteKeys
 from gateway.streaming import enforcement as key_watch
 
 FIRST, SECOND, THIRD = b"1" * 32, b"2" * 32, b"3" * 32

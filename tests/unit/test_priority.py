@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.sqlite.log import SqliteLog
 from gateway.event import Draft
-from gateway.store.sqlite_log import SqliteLog
 
 
 async def test_a_log_is_read_where_threads_may_not_be_made_nicer(

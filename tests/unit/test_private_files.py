@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.files.folder import DataFolder
-from gateway.store.sqlite import open_writer
+from gateway.adapters.sqlite.database import open_writer
 
 
 def modes(folder: Path) -> dict[str, int]:

@@ -26,7 +26,7 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.proven_tokens import ProvenTokens
-from gateway.store.sqlite_keys import SqliteKeys
+from gateway.adapters.sqlite.keys import SqliteKeys
 
 __all__ = ["keyring", "rotated", "store"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.sqlite.keys import SqliteKeys
+from gateway.adapters.sqlite.log import SqliteLog
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.live.retention import Retention
 from gateway.runtime.background import Background
-from gateway.store.sqlite_keys import SqliteKeys
-from gateway.store.sqlite_log import SqliteLog
 from gateway.trusted_clock import TrustedClock
 from tests.machine_time import patience
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import apsw
 import msgspec
 
+from gateway.adapters.sqlite.database import scripts
+from gateway.adapters.sqlite.dedup import Dedup, Known
 from gateway.event import Draft
 from gateway.log.identity import KeyedValues
-from gateway.store.sqlite import scripts
-from gateway.store.sqlite_dedup import Dedup, Known
 
 FEW, MANY = 500, 20_000
 

@@ -18,12 +18,12 @@ from gateway.access.keys.stored_grant import read_grant
 from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Daily
 from gateway.access.usage.access import CLOSED, DENIED, PULLED, Use
+from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
 from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Sign
-from gateway.store.sqlite_keys import SqliteKeys
 from gateway.streaming.live.delivery_pacer import Pacing
 from gateway.streaming.live.subscription import State
 

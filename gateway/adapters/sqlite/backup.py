@@ -8,10 +8,10 @@ from pathlib import Path
 import apsw
 
 from gateway.adapters.files.folder import WriterLock
+from gateway.adapters.sqlite.database import open_reader, open_writer, unavailable, writing
+from gateway.adapters.sqlite.place import mark_copy, mark_settled
 from gateway.cursor import new_epoch
 from gateway.errors import NotFound
-from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
-from gateway.store.sqlite_place import mark_copy, mark_settled
 
 
 def copy_database(source: Path, target: Path) -> None:

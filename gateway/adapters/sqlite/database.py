@@ -112,7 +112,7 @@ def migrate(path: Path, schema: str) -> tuple[list[str], list[str]]:
 
 def scripts(schema: str) -> dict[str, str]:
     """The scripts of a schema by name, in the order they are applied."""
-    folder = resources.files("gateway.store") / "sql"
+    folder = resources.files("gateway.adapters.sqlite") / "sql"
     names = sorted(
         item.name
         for item in folder.iterdir()

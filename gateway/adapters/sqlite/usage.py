@@ -14,9 +14,9 @@ import apsw
 from gateway.access.usage.meter import Batch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.adapters.files.same_file import SameFile
+from gateway.adapters.sqlite.database import open_writer, writing
+from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.errors import Unavailable
-from gateway.store.sqlite import open_writer, writing
-from gateway.store.sqlite_thread import SqliteThreads
 
 _COLUMNS = ", ".join(COUNTERS)
 _SUMS = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTERS)

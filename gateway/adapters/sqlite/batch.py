@@ -15,11 +15,11 @@ from typing import Any
 import apsw
 import orjson
 
+from gateway.adapters.sqlite.dedup import Dedup, Known
 from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
 from gateway.log.ports import Appended
-from gateway.store.sqlite_dedup import Dedup, Known
 
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_ONE = f"INSERT INTO event VALUES {_ROW}"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import apsw
 
+from gateway.adapters.sqlite.database import unavailable
+from gateway.adapters.sqlite.reader import SqliteReader, one_row
+from gateway.adapters.sqlite.writer_link import WriterLink
 from gateway.clock import Clock
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.log.ports import Appended
-from gateway.store.sqlite import unavailable
-from gateway.store.sqlite_reader import SqliteReader, one_row
-from gateway.store.writer_link import WriterLink
 from gateway.tasks import PLAIN, Tasks, stop
 
 # The writer tells of every append; this is for when it could not.

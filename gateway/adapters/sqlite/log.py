@@ -16,18 +16,18 @@ from typing import Any, TypeVar
 import apsw
 
 from gateway.adapters.files.folder import WriterLock
+from gateway.adapters.sqlite.batch import Group
+from gateway.adapters.sqlite.database import open_writer, unavailable, writing
+from gateway.adapters.sqlite.dedup import Dedup
+from gateway.adapters.sqlite.place import leave_place, take_place
+from gateway.adapters.sqlite.reader import PAGE_BYTES, SqliteReader, one_row
+from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.clock import Clock
 from gateway.cursor import new_epoch
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.log.ports import Appended, Narrowing, Page
 from gateway.log.recent_events import Fresh
-from gateway.store.sqlite import open_writer, unavailable, writing
-from gateway.store.sqlite_batch import Group
-from gateway.store.sqlite_dedup import Dedup
-from gateway.store.sqlite_place import leave_place, take_place
-from gateway.store.sqlite_reader import PAGE_BYTES, SqliteReader, one_row
-from gateway.store.sqlite_thread import SqliteThreads
 from gateway.tasks import PLAIN, Tasks, stop
 
 T = TypeVar("T")

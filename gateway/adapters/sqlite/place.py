@@ -23,9 +23,9 @@ from typing import Any
 
 import apsw
 
+from gateway.adapters.sqlite.database import writing
 from gateway.clock import boot_id
 from gateway.cursor import new_epoch
-from gateway.store.sqlite import writing
 
 _LOGGER = logging.getLogger(__name__)
 _KNOWN = "SELECT inode, device, boot, ended, copied FROM place"

@@ -9,10 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from gateway.errors import GatewayError, Unavailable
-from gateway.event import Draft
-from gateway.log.ports import Appended, Log
-from gateway.store.writer_link import (
+from gateway.adapters.sqlite.writer_link import (
     BUFFER_BYTES,
     REQUESTS,
     Answer,
@@ -27,6 +24,9 @@ from gateway.store.writer_link import (
     read_frame,
     socket_address,
 )
+from gateway.errors import GatewayError, Unavailable
+from gateway.event import Draft
+from gateway.log.ports import Appended, Log
 
 # A follower that does not even take hints has enough of them.
 _MOST_UNREAD = 64 * 1024

@@ -19,12 +19,7 @@ import apsw
 
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sql_conditions import Bound, exact_sql, narrow_sql
-from gateway.errors import Unavailable
-from gateway.event import Event
-from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Lines, Narrowing, Overtaken, Page
-from gateway.store.sqlite import open_reader, unavailable
-from gateway.store.sqlite_batch import (
+from gateway.adapters.sqlite.batch import (
     COLUMNS,
     FIND,
     FIND_ALSO_OLD,
@@ -36,8 +31,13 @@ from gateway.store.sqlite_batch import (
     read_events_sql,
     read_lines_sql,
 )
-from gateway.store.sqlite_dedup import HAS_TEXT_INDEX
-from gateway.store.sqlite_thread import SqliteThreads
+from gateway.adapters.sqlite.database import open_reader, unavailable
+from gateway.adapters.sqlite.dedup import HAS_TEXT_INDEX
+from gateway.adapters.sqlite.thread import SqliteThreads
+from gateway.errors import Unavailable
+from gateway.event import Event
+from gateway.log.identity import KeyedValues, near
+from gateway.log.ports import FOUND_EVENTS, Lines, Narrowing, Overtaken, Page
 
 T = TypeVar("T")
 

@@ -25,9 +25,9 @@ from gateway.access.keys.operator import Operator
 from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.adapters.files.same_file import SameFile
+from gateway.adapters.sqlite.database import open_reader, open_writer, unavailable, writing
+from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.errors import Conflict
-from gateway.store.sqlite import open_reader, open_writer, unavailable, writing
-from gateway.store.sqlite_thread import SqliteThreads
 
 _ENCODER = msgspec.json.Encoder()
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""SQLite: the embedded log, keys and usage."""
