@@ -293,9 +293,9 @@ async def _follow_table(
     store = settings.store
     if not store.table:
         return None
-    from gateway.store.postgres_log import PostgresLog
-    from gateway.store.postgres_source import TableSource
-    from gateway.store.postgres_table import Source
+    from gateway.adapters.postgres.log import PostgresLog
+    from gateway.adapters.postgres.source import TableSource
+    from gateway.adapters.postgres.table import Source
 
     assert isinstance(log, PostgresLog), "the settings are checked"
     source = Source(store.table, store.columns, store.table_mode == "read-only")

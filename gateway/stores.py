@@ -31,7 +31,7 @@ async def open_log(
     secret = folder.log_secret()
     if settings.on_postgres:
         # Imported here: most gateways need neither the adapter nor its driver.
-        from gateway.store.postgres_log import PostgresLog
+        from gateway.adapters.postgres.log import PostgresLog
 
         return await PostgresLog.open(settings.store_url, clock, tasks=tasks, secret=secret)
     path = _log_path(settings)
@@ -51,7 +51,7 @@ def claim_log(settings: Settings) -> WriterLock | None:
 async def open_keys(settings: Settings) -> KeyStore:
     """The provisioning keys: in the data folder, or beside the log in PostgreSQL."""
     if settings.on_postgres:
-        from gateway.store.postgres_keys import PostgresKeys
+        from gateway.adapters.postgres.keys import PostgresKeys
 
         return await PostgresKeys.open(settings.store_url)
     return SqliteKeys(DataFolder(settings.data).keys)

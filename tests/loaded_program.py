@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[1]
 _LOADED = (
     "gateway.cli.main", "gateway.cli.serve", "gateway.cli.keys", "gateway.cli.log",
     "gateway.cli.store", "gateway.logs", "gateway.runtime.event_loop", "gateway.runtime.collector",
-    "gateway.runtime.memory", "gateway.service", "gateway.supervisor", "gateway.store.postgres_log",
-    "gateway.store.postgres_keys", "gateway.store.postgres_source",
+    "gateway.runtime.memory", "gateway.service", "gateway.supervisor",
+    "gateway.adapters.postgres.log",
+    "gateway.adapters.postgres.keys", "gateway.adapters.postgres.source",
 )  # fmt: skip
 _MESSAGE_BYTES = 1 << 20
 

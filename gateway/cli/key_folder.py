@@ -113,7 +113,7 @@ async def key_store(
     folder = DataFolder.of(settings)
     store: KeyStore
     if settings.on_postgres:
-        from gateway.store.postgres_keys import PostgresKeys
+        from gateway.adapters.postgres.keys import PostgresKeys
 
         store = await PostgresKeys.open(settings.store_url)
     else:
@@ -143,7 +143,7 @@ async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
     path = Path(settings.store_url.removeprefix(SQLITE))
     log: Log
     if settings.on_postgres:
-        from gateway.store.postgres_log import PostgresLog
+        from gateway.adapters.postgres.log import PostgresLog
 
         log = await PostgresLog.open(settings.store_url, clock)
     elif path.exists():

@@ -92,7 +92,7 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
 
         epoch = begin_new_life(path)
     else:
-        from gateway.store import postgres_log
+        from gateway.adapters.postgres import log as postgres_log
 
         epoch = asyncio.run(postgres_log.begin_new_life(settings.store_url))
     asyncio.run(record_act(settings, "log.new_epoch", "log", {"epoch": epoch}))

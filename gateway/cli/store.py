@@ -15,8 +15,8 @@ from gateway.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gateway.adapters.postgres.table import Table
     from gateway.settings.load import Settings
-    from gateway.store.postgres_table import Table
 
 _EXAMPLES = """\b
 Examples:
@@ -43,8 +43,8 @@ def prepare(config_file: Path | None, dry_run: bool) -> None:
     """
     import asyncio
 
-    from gateway.store import postgres_source
-    from gateway.store.postgres_table import Source
+    from gateway.adapters.postgres import source as postgres_source
+    from gateway.adapters.postgres.table import Source
 
     settings = _settings(config_file)
     _check_followed(settings)
@@ -66,8 +66,8 @@ def check(config_file: Path | None) -> None:
     """Say whether the table is there, fits [store.columns] and is prepared; change nothing."""
     import asyncio
 
-    from gateway.store.postgres_source import look_at
-    from gateway.store.postgres_table import Source
+    from gateway.adapters.postgres.source import look_at
+    from gateway.adapters.postgres.table import Source
 
     settings = _settings(config_file)
     _check_followed(settings)
@@ -98,8 +98,8 @@ def migrate(config_file: Path | None, data: str | None) -> None:
     if settings.on_postgres:
         import asyncio
 
-        from gateway.store.postgres import SCHEMA
-        from gateway.store.postgres import migrate as migrate_postgres
+        from gateway.adapters.postgres.database import SCHEMA
+        from gateway.adapters.postgres.database import migrate as migrate_postgres
 
         before, now = asyncio.run(migrate_postgres(settings.store_url))
         _tell(f"schema {SCHEMA}", before, now)

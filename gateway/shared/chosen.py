@@ -16,7 +16,7 @@ from gateway.shared.memory import shared_in_process
 from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:
-    from gateway.shared.postgres_usage import PostgresLedger
+    from gateway.adapters.postgres.usage import PostgresLedger
 
 
 @asynccontextmanager
@@ -64,7 +64,7 @@ async def _own_ledger(settings: Settings) -> AsyncIterator[Ledger]:
     """Where they do so without Redis: beside the log in PostgreSQL, or in the data folder."""
     ledger: SqliteLedger | PostgresLedger
     if settings.on_postgres:
-        from gateway.shared.postgres_usage import PostgresLedger
+        from gateway.adapters.postgres.usage import PostgresLedger
 
         ledger = await PostgresLedger.open(settings.store_url)
     else:

@@ -11,8 +11,8 @@ from typing import Any
 
 import apsw
 
+from gateway.adapters.postgres.database import Database
 from gateway.adapters.sqlite.database import open_reader, unavailable
-from gateway.store.postgres import Database
 
 _KEYS = "SELECT id, document FROM key ORDER BY id"
 _ROLES = "SELECT name, document FROM role ORDER BY name"

@@ -17,10 +17,10 @@ from typing import Any
 
 import asyncpg
 
+from gateway.adapters.postgres.database import SCHEMA, migrate
+from gateway.adapters.postgres.rows import ARRIVING
 from gateway.ingest.ids import uuid7
 from gateway.log.identity import near
-from gateway.store.postgres import SCHEMA, migrate
-from gateway.store.postgres_rows import ARRIVING
 from tests.benchmarks import catchup, ingest, machine
 from tests.benchmarks.fanout import median
 from tests.benchmarks.gateway import Gateway

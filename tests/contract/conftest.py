@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.access.keys.key_store import KeyStore
+from gateway.adapters.postgres.database import SCHEMA
+from gateway.adapters.postgres.keys import PostgresKeys
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.adapters.sqlite.follower import SqliteFollower
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.adapters.sqlite.log import SqliteLog
@@ -18,9 +21,6 @@ from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Log
 from gateway.store.memory_log import MemoryLog
-from gateway.store.postgres import SCHEMA
-from gateway.store.postgres_keys import PostgresKeys
-from gateway.store.postgres_log import PostgresLog
 from tests.services.postgres import PostgresServer, installations
 
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ async def test_all_keys_come_oldest_first(keys: KeyStore) -> None:
 async def test_all_keys_come_in_parts_and_some_by_their_ids(
     keys: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for adapter in ("adapters.sqlite.keys", "store.postgres_keys"):
+    for adapter in ("adapters.sqlite.keys", "adapters.postgres.keys"):
         monkeypatch.setattr(f"gateway.{adapter}.PART_KEYS", 2)
     for name in "dbeac":
         await keys.create(key(name))

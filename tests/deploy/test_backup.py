@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.errors import FolderLocked, NotFound
-from gateway.store.postgres_log import PostgresLog
 from tests.deploy.proxies import DEPLOY
 from tests.gateway_process import GatewayProcess, environment, run_program
 from tests.machine_time import patience

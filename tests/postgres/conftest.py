@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import asyncpg
 import pytest
 
-from gateway.store.postgres import SCHEMA
+from gateway.adapters.postgres.database import SCHEMA
 from tests.examples import examples
 from tests.services.postgres import PostgresServer, installations
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import asyncpg
 
+from gateway.adapters.postgres.log import PostgresLog
+from gateway.adapters.postgres.source import TableSource
+from gateway.adapters.postgres.table import Source
 from gateway.clock import SystemClock
 from gateway.event import Event
-from gateway.store.postgres_log import PostgresLog
-from gateway.store.postgres_source import TableSource
-from gateway.store.postgres_table import Source
 from tests.postgres.writers import until_head
 
 TABLE = """

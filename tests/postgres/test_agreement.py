@@ -10,12 +10,12 @@ import pytest
 
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
+from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.oversight.clock_notes import open_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.findings import Findings
-from gateway.store.postgres_keys import PostgresKeys
 from tests.machine_time import patience
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.store.postgres_log import PostgresLog
 from tests.examples import examples
 from tests.machine_time import Stopwatch
 from tests.postgres.writers import eventually, everything, insert, until_head
@@ -147,7 +147,7 @@ import asyncio, sys
 from gateway.clock import SystemClock
 from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
-from gateway.store.postgres_log import PostgresLog
+from gateway.adapters.postgres.log import PostgresLog
 
 async def main():
     log = await PostgresLog.open(sys.argv[1], SystemClock())

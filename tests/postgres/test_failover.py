@@ -11,12 +11,12 @@ import pytest
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.keyring import Keyring
 from gateway.access.keys.issuance import new_key
+from gateway.adapters.postgres.database import SCHEMA
+from gateway.adapters.postgres.keys import PostgresKeys
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import Clock, SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.store.postgres import SCHEMA
-from gateway.store.postgres_keys import PostgresKeys
-from gateway.store.postgres_log import PostgresLog
 from tests.machine_time import patience
 from tests.postgres.writers import eventually, everything, until_head
 from tests.services.postgres import PostgresCopy, PostgresServer

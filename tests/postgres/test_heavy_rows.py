@@ -8,12 +8,13 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres import database as postgres
+from gateway.adapters.postgres import source as postgres_source
+from gateway.adapters.postgres.log import PostgresLog
+from gateway.adapters.postgres.source import TableSource, prepare
+from gateway.adapters.postgres.table import Source
 from gateway.clock import SystemClock
 from gateway.errors import Unavailable
-from gateway.store import postgres, postgres_source
-from gateway.store.postgres_log import PostgresLog
-from gateway.store.postgres_source import TableSource, prepare
-from gateway.store.postgres_table import Source
 from tests.postgres.followed import following
 from tests.postgres.writers import eventually, everything, until_head
 

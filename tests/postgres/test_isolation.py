@@ -8,10 +8,10 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.log import PostgresLog
+from gateway.adapters.postgres.source import prepare
 from gateway.clock import SystemClock
 from gateway.event import Draft
-from gateway.store.postgres_log import PostgresLog
-from gateway.store.postgres_source import prepare
 from tests.postgres.followed import SOURCE, TABLE, add, following
 from tests.postgres.writers import begin_partition, eventually, everything, insert, until_head
 

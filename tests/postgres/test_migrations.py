@@ -11,13 +11,13 @@ import pytest
 
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
+from gateway.adapters.postgres import database as postgres
+from gateway.adapters.postgres.database import migrate, migrations
+from gateway.adapters.postgres.keys import PostgresKeys
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.store import postgres
-from gateway.store.postgres import migrate, migrations
-from gateway.store.postgres_keys import PostgresKeys
-from gateway.store.postgres_log import PostgresLog
 from tests.postgres.writers import everything, insert
 from tests.services.postgres import PostgresServer
 

@@ -10,12 +10,14 @@ import asyncpg
 import msgspec
 import pytest
 
+from gateway.adapters.postgres import log as postgres_log
+from gateway.adapters.postgres import rows as postgres_rows
+from gateway.adapters.postgres import sequencer as postgres_sequencer
+from gateway.adapters.postgres.log import PostgresLog
+from gateway.adapters.postgres.rows import ARRIVING, rows_of
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.log.identity import KeyedValues
-from gateway.store import postgres_log, postgres_rows, postgres_sequencer
-from gateway.store.postgres_log import PostgresLog
-from gateway.store.postgres_rows import ARRIVING, rows_of
 from tests.postgres.writers import insert
 
 MakeDraft = Callable[..., Draft]

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.keys import PostgresKeys
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.store.postgres_keys import PostgresKeys
-from gateway.store.postgres_log import PostgresLog
 from tests.machine_time import patience
 from tests.postgres.writers import eventually, everything, insert, until_head
 from tests.services.postgres import PostgresServer

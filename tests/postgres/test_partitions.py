@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.log.ports import Overtaken
-from gateway.store.postgres_log import PostgresLog
 from tests.machine_time import Stopwatch, patience
 from tests.postgres.writers import begin_partition, everything, insert, until_head
 
@@ -21,7 +21,7 @@ MakeDraft = Callable[..., Draft]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition that could not be dropped is tried again at the next occasion."""
-    monkeypatch.setattr("gateway.store.postgres_log._DROP_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.adapters.postgres.log._DROP_AGAIN_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.keys import PostgresKeys
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.store.postgres_keys import PostgresKeys
-from gateway.store.postgres_log import PostgresLog
 from tests.postgres.pooler import Pooler
 from tests.postgres.writers import everything
 

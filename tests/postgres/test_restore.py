@@ -8,12 +8,12 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.log import PostgresLog, begin_new_life
 from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import Scope
 from gateway.log.ports import Narrowing
-from gateway.store.postgres_log import PostgresLog, begin_new_life
 from tests.machine_time import patience
 from tests.postgres.writers import everything, insert
 from tests.services.postgres import PostgresCopy, PostgresServer, installations

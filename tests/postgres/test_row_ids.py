@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.log import PostgresLog
+from gateway.adapters.postgres.source import TableSource, look_at, prepare
+from gateway.adapters.postgres.table import Source
 from gateway.clock import SystemClock
 from gateway.event import Draft, Event
-from gateway.store.postgres_log import PostgresLog
-from gateway.store.postgres_source import TableSource, look_at, prepare
-from gateway.store.postgres_table import Source
 from tests.postgres.followed import COLUMNS, NAME, SOURCE, TABLE, add, add_one, following
 from tests.postgres.writers import everything, until_head
 

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock, parse_rfc3339
 from gateway.event import Draft
-from gateway.store.postgres_log import PostgresLog
 from tests.postgres.writers import Writers, everything, insert, naive_reader, until_head
 
 MakeDraft = Callable[..., Draft]
@@ -269,8 +269,8 @@ async def test_events_of_another_gateway_are_announced(database: str, draft: Mak
 async def test_being_told_to_look_finds_events_before_the_pause_ends(
     database: str, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.store.postgres_sequencer._BUSY_SECONDS", 3600.0)
-    monkeypatch.setattr("gateway.store.postgres_sequencer._QUIET_SECONDS", 3600.0)
+    monkeypatch.setattr("gateway.adapters.postgres.sequencer._BUSY_SECONDS", 3600.0)
+    monkeypatch.setattr("gateway.adapters.postgres.sequencer._QUIET_SECONDS", 3600.0)
     async with opened(database, 2) as [one, other]:
         await one.append([[draft()]])
         other.look_now()

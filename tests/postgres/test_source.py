@@ -8,12 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from gateway.adapters.postgres import source as postgres_source
+from gateway.adapters.postgres.log import PostgresLog
+from gateway.adapters.postgres.source import TableSource, preparation, prepare
+from gateway.adapters.postgres.table import Source
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, InvalidSetting
-from gateway.store import postgres_source
-from gateway.store.postgres_log import PostgresLog
-from gateway.store.postgres_source import TableSource, preparation, prepare
-from gateway.store.postgres_table import Source
 from tests.postgres.followed import COLUMNS, NAME, SOURCE, TABLE, add, add_one, events, following
 from tests.postgres.writers import Writers, eventually, everything, naive_reader, until_head
 from tests.services.postgres import PostgresServer, installations

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import asyncpg
 
+from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.event import Draft
-from gateway.store.postgres_log import PostgresLog
 from tests.postgres.writers import eventually
 
 MakeDraft = Callable[..., Draft]

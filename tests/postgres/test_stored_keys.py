@@ -8,8 +8,8 @@ import pytest
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
 from gateway.access.keys.stored_grant import decode_key, decode_role, read_grant
+from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.errors import GatewayError
-from gateway.store.postgres_keys import PostgresKeys
 from gateway.store.stored_keys import read_postgres
 from tests.services.postgres import PostgresServer
 

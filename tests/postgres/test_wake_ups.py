@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.adapters.postgres import sequencer as postgres_sequencer
 from gateway.service import Running, running
 from gateway.settings.declarations import Redis, Server, Settings, Store
 from gateway.settings.watching import Record
-from gateway.store import postgres_sequencer
 from gateway.streaming import enforcement as key_watch
 from tests.machine_time import Stopwatch, patience
 from tests.services.valkey import Valkey

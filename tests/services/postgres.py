@@ -24,7 +24,7 @@ from typing import Any
 
 import asyncpg
 
-from gateway.store.postgres import migrate
+from gateway.adapters.postgres.database import migrate
 from tests.machine_time import patience
 from tests.services.ports import free_port
 

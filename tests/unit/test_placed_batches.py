@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.adapters.postgres.places import placed_whole
 from gateway.event import Draft
 from gateway.log.ports import Appended
-from gateway.store.postgres_places import placed_whole
 
 
 class Compared(int):

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 import asyncpg
 import msgspec
 
+from gateway.adapters.postgres.database import Database
 from gateway.errors import GatewayError, Unavailable
 from gateway.log.ports import REPLACED
-from gateway.store.postgres import Database
 
 # One step holds the others up for no longer than it takes to place so many events.
 _STEP_EVENTS = 10_000

@@ -17,9 +17,9 @@ from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_an
 from gateway.access.keys.operator import Operator
 from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
+from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
 from gateway.adapters.row_reader import RowReader
 from gateway.errors import Conflict
-from gateway.store.postgres import SCHEMA, Database, migrate, storable
 
 _ENCODER = msgspec.json.Encoder()
 _CONNECTIONS = 2

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from gateway.access.usage.meter import Batch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
-from gateway.store.postgres import SCHEMA, Database, migrate
+from gateway.adapters.postgres.database import SCHEMA, Database, migrate
 
 _COLUMNS = ", ".join(COUNTERS)
 _SUMS = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in COUNTERS)

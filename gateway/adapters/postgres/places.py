@@ -6,10 +6,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.adapters.postgres.rows import EVENT_COLUMNS
 from gateway.event import Draft
 from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import Appended
-from gateway.store.postgres_rows import EVENT_COLUMNS
 
 NOTHING = Appended(0, 0, 0, 0)
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from gateway.adapters.postgres.sessions import check_sessions
 from gateway.errors import GatewayError, Unavailable
-from gateway.store.postgres_sessions import check_sessions
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ async def _migrate(connection: asyncpg.Connection, schema: str) -> Migrated:
 
 def migrations() -> dict[str, str]:
     """The scripts by name, in the order they are applied."""
-    folder = resources.files("gateway.store") / "sql"
+    folder = resources.files("gateway.adapters.postgres") / "sql"
     names = sorted(item.name for item in folder.iterdir() if item.name.startswith("postgres_"))
     return {name.removesuffix(".sql"): (folder / name).read_text("utf-8") for name in names}
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import asyncpg
 import msgspec
 
+from gateway.adapters.postgres.table import XID_COLUMN, Table
 from gateway.ingest.followed import Horizon
-from gateway.store.postgres_table import XID_COLUMN, Table
 
 _VISIBLE = """
 SELECT now::text, pg_snapshot_xmax(now)::text AS end, pg_snapshot_xmax(before)::text AS begin,

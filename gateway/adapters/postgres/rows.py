@@ -9,11 +9,11 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+from gateway.adapters.postgres.database import original, storable
 from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
 from gateway.log.identity import KeyedValues, near
-from gateway.store.postgres import original, storable
 
 ARRIVING = (
     "batch", "arrived_at", "severity", "has_time", "id", "tenant", "category", "action",

@@ -17,15 +17,8 @@ from typing import Any
 
 import asyncpg
 
-from gateway.adapters.sql_conditions import exact_sql, narrow_sql
-from gateway.clock import Clock
-from gateway.cursor import JSON_PREFIX, new_epoch
-from gateway.errors import GatewayError, Unavailable
-from gateway.event import Draft, Event
-from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
-from gateway.store.postgres import SCHEMA, Database, migrate, storable
-from gateway.store.postgres_places import (
+from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
+from gateway.adapters.postgres.places import (
     FIND,
     NOTHING,
     PLACES,
@@ -33,7 +26,7 @@ from gateway.store.postgres_places import (
     found_places,
     placed_whole,
 )
-from gateway.store.postgres_rows import (
+from gateway.adapters.postgres.rows import (
     ARRIVING,
     EVENT_COLUMNS,
     JSON_COLUMNS,
@@ -46,7 +39,14 @@ from gateway.store.postgres_rows import (
     page_sql,
     rows_of,
 )
-from gateway.store.postgres_sequencer import Sequencer, Step
+from gateway.adapters.postgres.sequencer import Sequencer, Step
+from gateway.adapters.sql_conditions import exact_sql, narrow_sql
+from gateway.clock import Clock
+from gateway.cursor import JSON_PREFIX, new_epoch
+from gateway.errors import GatewayError, Unavailable
+from gateway.event import Draft, Event
+from gateway.log.identity import KeyedValues, near
+from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
 from gateway.tasks import PLAIN, Tasks, stop
 
 # One narrowed read looks at no more offsets than this, so that a selective

@@ -15,15 +15,15 @@ from typing import Any
 
 import asyncpg
 
+from gateway.adapters.postgres.database import SCHEMA, Database, migrate
+from gateway.adapters.postgres.follow import HEAVY, ByHorizon, ByTransaction, Follower, Position
+from gateway.adapters.postgres.rows import ARRIVING, row_of
+from gateway.adapters.postgres.table import XID_COLUMN, Source, Table, inspect, reading
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Horizon
 from gateway.ingest.sources.row_mapping import RowMapping
 from gateway.log.identity import KeyedValues
-from gateway.store.postgres import SCHEMA, Database, migrate
-from gateway.store.postgres_follow import HEAVY, ByHorizon, ByTransaction, Follower, Position
-from gateway.store.postgres_rows import ARRIVING, row_of
-from gateway.store.postgres_table import XID_COLUMN, Source, Table, inspect, reading
 
 _ROWS = 2_000
 _BUSY_SECONDS = 0.005

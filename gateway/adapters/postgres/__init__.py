@@ -1,0 +1,1 @@
+"""PostgreSQL: the shared log, keys, usage and followed tables."""
