@@ -32,8 +32,8 @@ async def shared_of(
             yield shared
         return
     # Imported here: most gateways need neither the adapter nor its driver.
-    from gateway.shared.redis import shared_over_redis
-    from gateway.shared.redis_address import parse_address
+    from gateway.adapters.redis.address import parse_address
+    from gateway.adapters.redis.backend import shared_over_redis
 
     async with shared_over_redis(parse_address(settings.redis.url), clock, tasks=tasks) as shared:
         yield shared
@@ -46,10 +46,10 @@ async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledg
         async with _own_ledger(settings) as ledger:
             yield ledger
         return
-    from gateway.shared.redis import PREFIX
-    from gateway.shared.redis_address import parse_address
-    from gateway.shared.redis_link import Link
-    from gateway.shared.redis_usage import RedisLedger
+    from gateway.adapters.redis.address import parse_address
+    from gateway.adapters.redis.backend import PREFIX
+    from gateway.adapters.redis.link import Link
+    from gateway.adapters.redis.usage import RedisLedger
 
     link = Link(parse_address(settings.redis.url), clock, PREFIX)
     try:

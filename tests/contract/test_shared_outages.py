@@ -98,7 +98,7 @@ async def test_three_replicas_go_on_while_the_server_is_killed_and_started_again
     async with opens(SystemClock()) as after:
         (row,) = await after.usage.rows("k", 86400, 86400)
         assert row.requests == counted
-    said = [record for record in caplog.records if record.name == "gateway.shared.redis_link"]
+    said = [record for record in caplog.records if record.name == "gateway.adapters.redis.link"]
     assert [record.levelname for record in said].count("ERROR") == 3
     assert [record.levelname for record in said].count("WARNING") == 3
 

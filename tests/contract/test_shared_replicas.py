@@ -12,10 +12,10 @@ import pytest
 
 from gateway.access.limits.limits import Concurrency, Daily, Decision, Limit, Rate
 from gateway.access.limits.ports import Lease, Shared
+from gateway.adapters.redis.address import parse_address
+from gateway.adapters.redis.leases import RedisLeases
+from gateway.adapters.redis.link import Link
 from gateway.clock import SystemClock
-from gateway.shared.redis_address import parse_address
-from gateway.shared.redis_leases import RedisLeases
-from gateway.shared.redis_link import Link
 from tests.contract.sharing import ALWAYS_THERE, StillClock, new_prefix, replicas_of
 from tests.machine_time import Stopwatch, patience
 from tests.services.valkey import Valkey

@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 from failing import Broken, Started, ends, lines, post, read_until, text, told_to_restart
 
+from gateway.adapters.redis.link import Link
 from gateway.server.figures import Figures
 from gateway.settings.declarations import Settings
-from gateway.shared.redis_link import Link
 from gateway.stores import claim_log
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.replay_cache import Chunks

@@ -74,6 +74,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.adapters.redis", 2),
     ("gateway.adapters.postgres", 2),
     ("gateway.adapters.sqlite", 2),
     ("gateway.adapters.files", 2),
@@ -159,7 +160,7 @@ STARTS_TASKS = {
     "gateway.runtime.background": {"create_task"},
     "gateway.tasks": {"create_task"},
     "gateway.streaming.enforcement": {"ensure_future"},
-    "gateway.shared.redis_link": {"ensure_future"},
+    "gateway.adapters.redis.link": {"ensure_future"},
     # They do nothing by themselves: whoever asks is told of each failure.
     "gateway.adapters.sqlite.thread": {"Thread"},
 }

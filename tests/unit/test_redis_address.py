@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.adapters.redis.address import RedisAddress, parse_address
 from gateway.errors import InvalidSetting
-from gateway.shared.redis_address import RedisAddress, parse_address
 
 
 @pytest.mark.parametrize(

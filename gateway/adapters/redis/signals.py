@@ -13,8 +13,8 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.asyncio.client import PubSub
 
+from gateway.adapters.redis.link import Down, Link, bounded
 from gateway.clock import Clock
-from gateway.shared.redis_link import Down, Link, bounded
 
 # A connection that is silent for so long is asked for a sign of life, then given up.
 _QUIET_SECONDS = 5.0

@@ -1,7 +1,7 @@
 """Everything over Redis: for any number of replicas.
 
 Redis is a help, never a need: a gateway starts, serves and drains without it,
-and goes back to it by itself. See `gateway.shared.redis_link` for how.
+and goes back to it by itself. See `gateway.adapters.redis.link` for how.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 
 from gateway.access.limits.ports import Health, Shared
 from gateway.access.usage.meter import Meter
+from gateway.adapters.redis.address import RedisAddress
+from gateway.adapters.redis.deliveries import RedisDeliveries
+from gateway.adapters.redis.leases import LEASE_SECONDS, RedisLeases
+from gateway.adapters.redis.limits import RedisLimits
+from gateway.adapters.redis.link import CALL_SECONDS, Link
+from gateway.adapters.redis.signals import RedisSignals
+from gateway.adapters.redis.usage import RedisLedger
 from gateway.clock import Clock
-from gateway.shared.redis_address import RedisAddress
-from gateway.shared.redis_deliveries import RedisDeliveries
-from gateway.shared.redis_leases import LEASE_SECONDS, RedisLeases
-from gateway.shared.redis_limits import RedisLimits
-from gateway.shared.redis_link import CALL_SECONDS, Link
-from gateway.shared.redis_signals import RedisSignals
-from gateway.shared.redis_usage import RedisLedger
 from gateway.tasks import PLAIN, Tasks, stop
 
 PREFIX = "audit-gateway"

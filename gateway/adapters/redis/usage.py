@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.access.usage.meter import Batch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
+from gateway.adapters.redis.link import Down, Link
+from gateway.adapters.redis.scripts import COUNT, Call
 from gateway.errors import Unavailable
-from gateway.shared.redis_link import Down, Link
-from gateway.shared.redis_scripts import COUNT, Call
 
 _CHUNK = 64
 # One call must not hold the server up for long, nor one round trip take long.

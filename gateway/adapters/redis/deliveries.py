@@ -7,10 +7,10 @@ from typing import Any
 
 from gateway.access.limits.delivery_limits import Bucket, Buckets, Part
 from gateway.access.limits.limits import Daily, Limit, day_of
+from gateway.adapters.redis.limits import DAY_MILLISECONDS, per_micro
+from gateway.adapters.redis.link import Link, Rounds
+from gateway.adapters.redis.scripts import CHARGE, Call
 from gateway.clock import Clock
-from gateway.shared.redis_limits import DAY_MILLISECONDS, per_micro
-from gateway.shared.redis_link import Link, Rounds
-from gateway.shared.redis_scripts import CHARGE, Call
 
 SYNC_SECONDS = 0.1
 # What one replica may deliver of a burst or a day before it tells the others at once.

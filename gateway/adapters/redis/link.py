@@ -22,9 +22,9 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
+from gateway.adapters.redis.address import RedisAddress
+from gateway.adapters.redis.scripts import Call
 from gateway.clock import Clock
-from gateway.shared.redis_address import RedisAddress
-from gateway.shared.redis_scripts import Call
 from gateway.tasks import PLAIN, Tasks
 
 # A round trip takes less than a millisecond; what takes this long is as good as down.

@@ -13,9 +13,9 @@ from typing import Any
 from gateway.access.limits.limits import Concurrency, Decision
 from gateway.access.limits.place import Place
 from gateway.access.limits.ports import Lease
+from gateway.adapters.redis.link import Link, Rounds
+from gateway.adapters.redis.scripts import LEASE, Call
 from gateway.clock import Clock
-from gateway.shared.redis_link import Link, Rounds
-from gateway.shared.redis_scripts import LEASE, Call
 
 LEASE_SECONDS = 10.0
 # After a refusal, how long to refuse without asking.

@@ -18,9 +18,9 @@ from typing import Any
 
 from gateway.access.limits.buckets import Account, Accounts
 from gateway.access.limits.limits import Daily, Decision, Limit, Rate, closed, day_of
+from gateway.adapters.redis.link import Link, Rounds
+from gateway.adapters.redis.scripts import TAKE_DAILY, TAKE_RATE, Call
 from gateway.clock import Clock
-from gateway.shared.redis_link import Link, Rounds
-from gateway.shared.redis_scripts import TAKE_DAILY, TAKE_RATE, Call
 
 # A replica may take one part in so many of a limit ahead, to use within `_SPARE_SECONDS`, and
 # no more than it uses in `_ROUND_SECONDS`.

@@ -1,0 +1,1 @@
+"""Redis: limits, leases, usage and wake-ups that replicas share."""
