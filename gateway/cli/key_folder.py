@@ -151,7 +151,7 @@ async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
 
         log = await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
     else:
-        from gateway.store.memory_log import MemoryLog
+        from gateway.adapters.memory.log import MemoryLog
 
         log = MemoryLog(clock)
     try:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from gateway.access.limits.ports import Shared
 from gateway.access.usage.meter import Ledger
 from gateway.adapters.files.folder import DataFolder
+from gateway.adapters.memory.backend import shared_in_process
 from gateway.adapters.sqlite.usage import SqliteLedger
 from gateway.clock import Clock
 from gateway.settings.declarations import Settings
-from gateway.shared.memory import shared_in_process
 from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.access.keys.key_store import KeyStore
+from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.postgres.database import SCHEMA
 from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.adapters.postgres.log import PostgresLog
@@ -20,7 +21,6 @@ from gateway.adapters.sqlite.log import SqliteLog
 from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Log
-from gateway.store.memory_log import MemoryLog
 from tests.services.postgres import PostgresServer, installations
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from gateway.access.limits.ports import Shared
+from gateway.adapters.memory.backend import shared_in_process
 from gateway.adapters.redis.address import RedisAddress, parse_address
 from gateway.adapters.redis.backend import shared_over_redis
 from gateway.adapters.redis.link import CALL_SECONDS
 from gateway.clock import Clock
-from gateway.shared.memory import shared_in_process
 
 START = 1_700_000_000.0
 ADAPTERS = ("memory", "redis")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.sqlite.follower import SqliteFollower
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.adapters.sqlite.writer_server import AppendTogether, WriterServer
@@ -17,7 +18,6 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Appended
-from gateway.store.memory_log import MemoryLog
 from tests.machine_time import patience
 
 if TYPE_CHECKING:

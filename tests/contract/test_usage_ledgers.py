@@ -11,13 +11,13 @@ import pytest
 
 from gateway.access.usage.meter import Batch, Ledger, Meter
 from gateway.access.usage.windows import DAY, HOUR, MINUTE, Counts
+from gateway.adapters.memory.backend import MemoryLedger
 from gateway.adapters.postgres.database import SCHEMA
 from gateway.adapters.postgres.usage import PostgresLedger
 from gateway.adapters.redis.address import parse_address
 from gateway.adapters.redis.link import Link
 from gateway.adapters.redis.usage import RedisLedger
 from gateway.adapters.sqlite.usage import SqliteLedger
-from gateway.shared.memory import MemoryLedger
 from tests.contract.conftest import POSTGRES
 from tests.contract.sharing import START, StillClock, new_prefix
 from tests.services.postgres import PostgresServer

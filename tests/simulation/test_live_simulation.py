@@ -19,13 +19,13 @@ from virtual_time import LoopClock, VirtualTimeLoop
 
 from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import View
+from gateway.adapters.memory.log import MemoryLog
 from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
 from gateway.log.ports import Appended, Lines, Narrowing, Page
 from gateway.notifier import Pulse
-from gateway.store.memory_log import MemoryLog
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question

@@ -9,11 +9,11 @@ from typing import Any
 from gateway.access.grants.grant import parse_grant
 from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
+from gateway.adapters.memory.log import MemoryLog
 from gateway.event import Draft
 from gateway.filters.scope import Scope
 from gateway.log.ports import Lines, Page
 from gateway.notifier import Pulse
-from gateway.store.memory_log import MemoryLog
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import Pace

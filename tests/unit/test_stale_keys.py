@@ -17,12 +17,12 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed
+from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.notifier import Pulse
 from gateway.runtime.background import Background
-from gateway.store.memory_log import MemoryLog
 from gateway.streaming.enforcement import PATIENCE_SECONDS, KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question

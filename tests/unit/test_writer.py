@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.adapters.memory.log import MemoryLog
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Appended
-from gateway.store.memory_log import MemoryLog
 from tests.machine_time import patience
 
 if TYPE_CHECKING:
