@@ -1,7 +1,7 @@
 """Every error the gateway answers with: one small tree.
 
 Each class carries the HTTP status it becomes (RFC 9457 problem documents are
-made of them in `gateway.server.problem`); each instance carries a stable
+made of them in `gateway.http.response.problem`); each instance carries a stable
 `code` for programs, a `detail` that says what to do, and `members` that the
 problem document repeats as they are. The command line prints the detail as
 one line and exits with the class's `exit_code`.

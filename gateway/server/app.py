@@ -6,6 +6,7 @@ from functools import wraps
 
 from aiohttp import web
 
+from gateway.http.response.problem import REPORT, Handler, problems
 from gateway.server import (
     authz,
     document,
@@ -25,7 +26,6 @@ from gateway.server.address import TRUSTED_PROXIES
 from gateway.server.connections import bounding
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import add_cors_headers, preflights
-from gateway.server.problem import REPORT, Handler, problems
 from gateway.server.query import refuse_parameters
 from gateway.server.uses import recording
 

@@ -17,6 +17,7 @@ from gateway.access.policy.attributed_grant import grants_of_key, named_grants
 from gateway.access.policy.decision import Allowed
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
+from gateway.http.response.problem import json_response
 from gateway.oversight.review.access_query import MEMBERS, parse_moment, parse_question
 from gateway.oversight.review.explain import explain
 from gateway.oversight.review.key_review import Patience, Review
@@ -28,7 +29,6 @@ from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.delegation import all_roles
 from gateway.server.named_key import authorize_any, presence_of, reader_of
-from gateway.server.problem import json_response
 from gateway.server.uses import USE
 
 _EXPLAIN = ("key", *MEMBERS)

@@ -20,10 +20,10 @@ from aiohttp.typedefs import Middleware
 
 from gateway.access.limits.limits import address_subject
 from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavailable
+from gateway.http.response.problem import Handler
 from gateway.network import Network, parse_address
 from gateway.notifier import Pulse
 from gateway.server.address import client_address
-from gateway.server.problem import Handler
 from gateway.server.turns import Turns
 from gateway.settings.declarations import Server
 

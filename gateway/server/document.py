@@ -8,10 +8,10 @@ from aiohttp import web
 from gateway.access.keys.rotation_chain import ended_maker, line_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
+from gateway.http.response.accept import quality
 from gateway.oversight.review.document import as_json, blocks
 from gateway.oversight.review.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
 from gateway.oversight.review.key_review import Patience, key_facts
-from gateway.server.accept import quality
 from gateway.server.context import CONTEXT
 from gateway.server.delegation import all_roles
 from gateway.server.named_key import (

@@ -11,6 +11,7 @@ from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest, NotFound
+from gateway.http.response.problem import json_response
 from gateway.oversight.review.own_record import finding_seen
 from gateway.sanitize import clean
 from gateway.server.address import client_address
@@ -18,7 +19,6 @@ from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import refuse_to_judge
 from gateway.server.listing import listing
-from gateway.server.problem import json_response
 from gateway.server.query import parse_findings
 from gateway.server.uses import USE
 

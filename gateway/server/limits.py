@@ -28,7 +28,7 @@ from gateway.access.limits.ports import Delivery, Lease, Shared, Usage
 from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.event import Event
-from gateway.server.problem import STANDING
+from gateway.http.response.problem import STANDING
 from gateway.settings.limits import Limits as Settings
 from gateway.streaming.live.delivery_pacer import Pacing
 from gateway.streaming.live.subscription import Subscription

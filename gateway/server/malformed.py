@@ -25,9 +25,9 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError, InvalidRequest
-from gateway.server.answer import ALWAYS
+from gateway.http.response.answer import ALWAYS
+from gateway.http.response.problem import MALFORMED, from_aiohttp, problem
 from gateway.server.connections import RESERVE_SECONDS, Connections
-from gateway.server.problem import MALFORMED, from_aiohttp, problem
 from gateway.server.routing import Routes
 from gateway.server.takeover import TakenOver
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable
 from aiohttp import web
 
 from gateway.errors import Forbidden
+from gateway.http.response.problem import Handler
 from gateway.server.address import is_secure
 from gateway.server.context import CONTEXT
-from gateway.server.problem import Handler
 
 # An origin is a scheme, a host and a port: RFC 6454, section 4.
 Origin = tuple[str, str, str]

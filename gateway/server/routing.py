@@ -10,7 +10,7 @@ from functools import partial
 
 from aiohttp import web
 
-from gateway.server.problem import Handler
+from gateway.http.response.problem import Handler
 
 _Known = tuple[web.UrlMappingMatchInfo, Handler]
 

@@ -9,7 +9,7 @@ from gateway_client import NDJSON, GatewayClient, event, offset_of
 from gateways import Gateway, Start
 from open_streams import HttpStream, open_stream, open_with
 
-from gateway.server.problem import ALWAYS
+from gateway.http.response.problem import ALWAYS
 
 
 async def ndjson(gateway: GatewayClient, **params: Any) -> HttpStream:

@@ -10,7 +10,7 @@ from gateway_client import GatewayClient, cursor_at, event, offset_of
 from gateways import Gateway, Start
 from open_streams import HttpStream, Refused, open_stream, open_with
 
-from gateway.server.problem import ALWAYS
+from gateway.http.response.problem import ALWAYS
 from tests.machine_time import patience
 
 HOSTILE = [

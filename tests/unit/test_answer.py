@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from gateway.server.answer import ALWAYS, Answer
+from gateway.http.response.answer import ALWAYS, Answer
 
 Make = Callable[[], web.Response]
 BODY = b'{"accepted":1}'

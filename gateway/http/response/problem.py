@@ -24,7 +24,7 @@ from gateway.errors import (
     Unauthorized,
     Unavailable,
 )
-from gateway.server.answer import ALWAYS, Answer
+from gateway.http.response.answer import ALWAYS, Answer
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Where a limit was asked: how the key stands in it, for the headers of the answer.

@@ -1,0 +1,1 @@
+"""Responses: heads, media types and problem documents."""
