@@ -23,6 +23,9 @@ from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
+from gateway.http.connection.connections import Connections
+from gateway.http.connection.vanished import VanishedPeers
+from gateway.http.connection.write_scheduler import Turns
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.live.retention import Retention
@@ -43,14 +46,11 @@ from gateway.runtime.first_key import make_first_key
 from gateway.runtime.port import open_port
 from gateway.runtime.threads import worker_threads
 from gateway.server.auth import Authenticator
-from gateway.server.connections import Connections
 from gateway.server.context import Context
 from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
 from gateway.server.in_flight import InFlight
 from gateway.server.limits import AppliedLimits, giving_back
-from gateway.server.turns import Turns
-from gateway.server.vanished import VanishedPeers
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.stores import open_keys, open_log

@@ -6,6 +6,8 @@ from functools import wraps
 
 from aiohttp import web
 
+from gateway.http.connection.address import TRUSTED_PROXIES
+from gateway.http.connection.connections import bounding
 from gateway.http.response.problem import REPORT, Handler, problems
 from gateway.server import (
     authz,
@@ -22,8 +24,6 @@ from gateway.server import (
     tickets,
     usage,
 )
-from gateway.server.address import TRUSTED_PROXIES
-from gateway.server.connections import bounding
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import add_cors_headers, preflights
 from gateway.server.query import refuse_parameters

@@ -15,7 +15,7 @@ from gateway.access.keys.key import Key
 from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Denied, View
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
-from gateway.server.address import client_address, is_local, is_secure
+from gateway.http.connection.address import client_address, is_local, is_secure
 from gateway.server.limits import AppliedLimits
 from gateway.server.throttle import Throttle
 from gateway.server.uses import USE

@@ -17,6 +17,7 @@ from gateway.access.policy.attributed_grant import grants_of_key, named_grants
 from gateway.access.policy.decision import Allowed
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
+from gateway.http.connection.address import client_address
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.access_query import MEMBERS, parse_moment, parse_question
 from gateway.oversight.review.explain import explain
@@ -24,7 +25,6 @@ from gateway.oversight.review.key_review import Patience, Review
 from gateway.oversight.review.key_review import simulate as look_back
 from gateway.oversight.review.own_record import hidden_of_uses
 from gateway.oversight.review.simulation import Simulation
-from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.delegation import all_roles

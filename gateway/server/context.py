@@ -14,6 +14,9 @@ from gateway.access.limits.ports import Shared, Usage
 from gateway.access.limits.work import LoopWork
 from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
+from gateway.http.connection.connections import Connections
+from gateway.http.connection.loop_delay import LoopDelay
+from gateway.http.connection.write_scheduler import Turns
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
@@ -22,12 +25,9 @@ from gateway.notifier import Pulse
 from gateway.oversight.access_log.access_log import AccessRecord
 from gateway.oversight.detection.anomaly_detector import Watchdog
 from gateway.server.auth import Authenticator
-from gateway.server.connections import Connections
 from gateway.server.decoding import Decoder
 from gateway.server.in_flight import InFlight
 from gateway.server.limits import AppliedLimits
-from gateway.server.loop_delay import LoopDelay
-from gateway.server.turns import Turns
 from gateway.settings.load import Settings
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from gateway.http.connection.loop_delay import WIDTH, lines_of
 from gateway.server.context import Context
-from gateway.server.loop_delay import WIDTH, lines_of
 
 
 class Figure(NamedTuple):

@@ -11,10 +11,10 @@ from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest, NotFound
+from gateway.http.connection.address import client_address
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.own_record import finding_seen
 from gateway.sanitize import clean
-from gateway.server.address import client_address
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import refuse_to_judge

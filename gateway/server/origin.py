@@ -8,8 +8,8 @@ from collections.abc import Awaitable
 from aiohttp import web
 
 from gateway.errors import Forbidden
+from gateway.http.connection.address import is_secure
 from gateway.http.response.problem import Handler
-from gateway.server.address import is_secure
 from gateway.server.context import CONTEXT
 
 # An origin is a scheme, a host and a port: RFC 6454, section 4.

@@ -20,6 +20,12 @@ from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
+from gateway.http.connection.handoff import TakenOver, half_closed, sent_behind, take_over
+from gateway.http.connection.stream_connection import (
+    SAID_BYTES,
+    StreamConnection,
+    WebSocketConnection,
+)
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import STANDING
@@ -27,12 +33,10 @@ from gateway.log.lookback_bounds import find_floors
 from gateway.server import stream_access
 from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
-from gateway.server.connection import SAID_BYTES, StreamConnection, WebSocketConnection
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import check_origin, cors_headers
 from gateway.server.position import Begin, count_events, find_begin
 from gateway.server.query import Query, pairs_of_body, parse_stream
-from gateway.server.takeover import TakenOver, half_closed, sent_behind, take_over
 from gateway.server.uses import USE, ask
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest, Question

@@ -26,7 +26,7 @@ from gateway.access.keys.key import Key
 from gateway.access.policy.decision import View
 from gateway.cursor import parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
-from gateway.server.address import is_secure
+from gateway.http.connection.address import is_secure
 from gateway.server.auth import offered_ticket
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import check_origin, parse_origin

@@ -23,12 +23,12 @@ from gateway.access.policy.selection import EVERYTHING, nothing_selected, select
 from gateway.access.usage.access import DENIED, FAILED, OPENED, Use
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
+from gateway.http.connection.address import client_address
 from gateway.http.response.problem import REQUEST_ID, Handler, refuse_key_in_url
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS
 from gateway.oversight.access_log.access_log import AccessRecord
 from gateway.oversight.access_log.reach import categories_out_of_reach, probes
 from gateway.sanitize import clean
-from gateway.server.address import client_address
 
 if TYPE_CHECKING:
     from gateway.server.query import Pairs, Query

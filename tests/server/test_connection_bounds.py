@@ -18,7 +18,7 @@ from gateways import Gateway, Start
 from open_streams import Refused, Stream, open_stream
 
 from gateway.errors import GatewayError
-from gateway.server.connections import (
+from gateway.http.connection.connections import (
     Connections,
     make_room,
     most_connections,

@@ -11,7 +11,7 @@ import pytest
 from gateway_client import event, eventually
 from gateways import Gateway
 
-from gateway.server.malformed import _SLICE, _Connection
+from gateway.http.connection.request_connection import _SLICE, _Connection
 from tests.machine_time import patience
 
 LINE = b"X-A: " + b"a" * 15_000 + b"\r\n"
@@ -68,7 +68,7 @@ async def test_trailers_that_are_few_are_taken(gateway: Gateway) -> None:
 async def test_a_body_of_tiny_chunks_is_parsed_in_turns_and_whole(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.server.malformed._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.http.connection.request_connection._SLOW_SECONDS", 0.0)
     body = orjson.dumps([event(id=str(n), data={"x": "y" * 100}) for n in range(100)])
     largest = 0
     receive = _Connection._receive

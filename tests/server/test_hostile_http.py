@@ -13,7 +13,7 @@ from gateways import Gateway, Start, StartProgram
 from open_streams import TRANSPORTS, Refused, open_stream, open_with, upgrade_headers
 
 from gateway.event import MAX_EVENT_BYTES
-from gateway.server import malformed
+from gateway.http.connection import request_connection as malformed
 from tests.machine_time import Stopwatch, patience
 
 SSE = "text/event-stream"

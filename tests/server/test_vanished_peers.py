@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from gateway.server.vanished import VanishedPeers
+from gateway.http.connection.vanished import VanishedPeers
 from tests.gateway_process import ROOT
 
 # In a network of its own, whose loopback can be switched off.
 _SCRIPT = """
 import fcntl, socket, struct, sys, time
-from gateway.server import vanished
+from gateway.http.connection import vanished
 
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 

@@ -9,8 +9,8 @@ from typing import Any
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
 from gateway.access.limits.work import WorkTotals
+from gateway.http.connection.loop_delay import LoopDelay
 from gateway.server.figures import FIGURES, Figures
-from gateway.server.loop_delay import LoopDelay
 from gateway.streaming.live.totals import Totals
 
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError
-from gateway.server.connections import Connections
-from gateway.server.loop_delay import BOUNDS, WIDTH, LoopDelay, lines_of
+from gateway.http.connection.connections import Connections
+from gateway.http.connection.loop_delay import BOUNDS, WIDTH, LoopDelay, lines_of
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

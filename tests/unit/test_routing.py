@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gateway.server.routing import Routes
+from gateway.http.connection.routing import Routes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PATHS = [

@@ -12,8 +12,8 @@ import pytest
 from gateway.access.policy.decision import View
 from gateway.event import Event
 from gateway.filters.scope import Scope
-from gateway.server.connection import WebSocketConnection
-from gateway.server.turns import Turns
+from gateway.http.connection.stream_connection import WebSocketConnection
+from gateway.http.connection.write_scheduler import Turns
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import Pace
@@ -73,7 +73,7 @@ async def pair(clock: FakeClock) -> AsyncIterator[Pair]:
         end.setblocking(False)
     hub = Hub("e", 0, clock, lambda subscription: None, Pace())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.server.connection._KEEPALIVE", ())
+        patch.setattr("gateway.http.connection.stream_connection._KEEPALIVE", ())
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
         connection = WebSocketConnection(
             transport, 1 << 20, Turns(lambda: False), Turns(lambda: False)

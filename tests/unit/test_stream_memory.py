@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.access.policy.decision import View
 from gateway.filters.scope import Scope
-from gateway.server.connections import Connections
+from gateway.http.connection.connections import Connections
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.http_body import SSE

@@ -10,7 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from gateway.errors import InvalidSetting
-from gateway.server.address import TRUSTED_PROXIES, client_address
+from gateway.http.connection.address import TRUSTED_PROXIES, client_address
 from gateway.settings.load import load
 
 PROXIES = ["10.0.0.1", "10.0.8.0/24", "2001:db8:1::/64"]

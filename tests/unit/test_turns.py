@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.server.connection import StreamConnection, WebSocketConnection
-from gateway.server.turns import Turns
+from gateway.http.connection.stream_connection import StreamConnection, WebSocketConnection
+from gateway.http.connection.write_scheduler import Turns
 from gateway.wire.websocket_writer import PING, PONG, TEXT, frame
 from tests.machine_time import patience
 

@@ -25,11 +25,11 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError, InvalidRequest
+from gateway.http.connection.connections import RESERVE_SECONDS, Connections
+from gateway.http.connection.handoff import TakenOver
+from gateway.http.connection.routing import Routes
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import MALFORMED, from_aiohttp, problem
-from gateway.server.connections import RESERVE_SECONDS, Connections
-from gateway.server.routing import Routes
-from gateway.server.takeover import TakenOver
 
 # Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
 STALLED_SECONDS = 30.0

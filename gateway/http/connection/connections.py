@@ -20,11 +20,11 @@ from aiohttp.typedefs import Middleware
 
 from gateway.access.limits.limits import address_subject
 from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavailable
+from gateway.http.connection.address import client_address
+from gateway.http.connection.write_scheduler import Turns
 from gateway.http.response.problem import Handler
 from gateway.network import Network, parse_address
 from gateway.notifier import Pulse
-from gateway.server.address import client_address
-from gateway.server.turns import Turns
 from gateway.settings.declarations import Server
 
 # Beyond the limits, so many connections may ask for these; the oldest of them makes room.

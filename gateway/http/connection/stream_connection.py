@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from gateway.server.turns import Turns
-from gateway.server.vanished import has_vanished
+from gateway.http.connection.vanished import has_vanished
+from gateway.http.connection.write_scheduler import Turns
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import ENDS
@@ -42,7 +42,8 @@ _LAST_SECONDS = 1.0
 
 
 class StreamConnection(asyncio.Protocol):
-    """An HTTP response body that never ends by itself. Implements `gateway.live.Sink`."""
+    """An HTTP response body that never ends by itself. Implements
+    `gateway.streaming.live.subscription.Sink`."""
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",

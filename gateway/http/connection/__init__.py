@@ -1,0 +1,1 @@
+"""Connections: from sockets to requests, and the connections of streams."""
