@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.http.connection.address import TRUSTED_PROXIES
 from gateway.http.connection.connections import bounding
+from gateway.http.query.query import refuse_parameters
 from gateway.http.response.problem import REPORT, Handler, problems
 from gateway.server import (
     authz,
@@ -26,7 +27,6 @@ from gateway.server import (
 )
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import add_cors_headers, preflights
-from gateway.server.query import refuse_parameters
 from gateway.server.uses import recording
 
 

@@ -16,6 +16,8 @@ from gateway.access.usage.access import PULLED, READ, Use
 from gateway.cursor import format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
+from gateway.http.query.position import find_begin
+from gateway.http.query.query import Query, parse_page, parse_tenant
 from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
 from gateway.http.response.problem import key_in_url
@@ -25,8 +27,6 @@ from gateway.log.ports import FOUND_EVENTS, Overtaken
 from gateway.server.body import NDJSON_TYPES
 from gateway.server.context import CONTEXT, Context
 from gateway.server.in_flight import Holding
-from gateway.server.position import find_begin
-from gateway.server.query import Query, parse_page, parse_tenant
 from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costly import EXCEEDED

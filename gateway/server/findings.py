@@ -12,6 +12,7 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest, NotFound
 from gateway.http.connection.address import client_address
+from gateway.http.query.query import parse_findings
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.own_record import finding_seen
 from gateway.sanitize import clean
@@ -19,7 +20,6 @@ from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.delegation import refuse_to_judge
 from gateway.server.listing import listing
-from gateway.server.query import parse_findings
 from gateway.server.uses import USE
 
 

@@ -8,14 +8,14 @@ from aiohttp import web
 from gateway.cursor import format_cursor
 from gateway.event import Event
 from gateway.filters.overlap import category_in_reach
+from gateway.http.query.position import find_begin
+from gateway.http.query.query import parse_history
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log, Overtaken
 from gateway.oversight.access_log.history import beginning, read_history
 from gateway.server.context import CONTEXT
 from gateway.server.named_key import named_key
-from gateway.server.position import find_begin
-from gateway.server.query import parse_history
 from gateway.server.uses import USE
 
 _SECONDS = 2.0

@@ -15,6 +15,7 @@ from gateway.access.usage.access import INGESTED, Use
 from gateway.cursor import format_cursor
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
+from gateway.http.query.query import AS_USUAL, parse_ingest
 from gateway.http.response.problem import json_response
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
@@ -23,7 +24,6 @@ from gateway.log.ports import Appended
 from gateway.oversight.detection.signals import id_conflict
 from gateway.server.body import NDJSON_TYPES, media_type, read_body
 from gateway.server.context import CONTEXT, Context
-from gateway.server.query import AS_USUAL, parse_ingest
 from gateway.server.uses import USE, note_out_of_reach
 
 # Large requests are checked in parts, so that live streams do not wait for them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.http.query.query import BY_ID, FINDINGS, HISTORY, INGEST, PAGE, STREAM
 from gateway.server.openapi_parts import (
     ID,
     JSON,
@@ -17,7 +18,6 @@ from gateway.server.openapi_parts import (
     says,
 )
 from gateway.server.openapi_schemas import TEXT, Schema, listed, named
-from gateway.server.query import BY_ID, FINDINGS, HISTORY, INGEST, PAGE, STREAM
 
 SMALL_BODY = (408, 413, 415)
 PREFER: Schema = {

@@ -26,6 +26,8 @@ from gateway.http.connection.stream_connection import (
     StreamConnection,
     WebSocketConnection,
 )
+from gateway.http.query.position import Begin, count_events, find_begin
+from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import STANDING
@@ -35,8 +37,6 @@ from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT, Context
 from gateway.server.origin import check_origin, cors_headers
-from gateway.server.position import Begin, count_events, find_begin
-from gateway.server.query import Query, pairs_of_body, parse_stream
 from gateway.server.uses import USE, ask
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest, Question

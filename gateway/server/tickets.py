@@ -11,11 +11,11 @@ from gateway.access.credentials.ticket import (
 )
 from gateway.clock import format_rfc3339
 from gateway.errors import InvalidRequest
+from gateway.http.query.query import pairs_of_body, parse_stream
 from gateway.http.response.problem import json_response
 from gateway.server.body import json_body
 from gateway.server.context import CONTEXT
 from gateway.server.origin import check_origin
-from gateway.server.query import pairs_of_body, parse_stream
 
 
 async def create(request: web.Request) -> web.Response:

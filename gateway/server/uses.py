@@ -31,7 +31,7 @@ from gateway.oversight.access_log.reach import categories_out_of_reach, probes
 from gateway.sanitize import clean
 
 if TYPE_CHECKING:
-    from gateway.server.query import Pairs, Query
+    from gateway.http.query.query import Pairs, Query
 
 USE: web.RequestKey[Use] = web.RequestKey("use", Use)
 # They say where to begin: what was gone through tells that better.

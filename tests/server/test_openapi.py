@@ -15,10 +15,18 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.issuance import _MEMBERS
 from gateway.errors import GatewayError
+from gateway.http.query.query import (
+    BY_ID,
+    FINDINGS,
+    HISTORY,
+    MAX_LIMIT_PAGE,
+    MAX_WAIT,
+    PAGE,
+    STREAM,
+)
 from gateway.server.app import make_app
 from gateway.server.openapi import DOCUMENT
 from gateway.server.openapi_paths import PATHS
-from gateway.server.query import BY_ID, FINDINGS, HISTORY, MAX_LIMIT_PAGE, MAX_WAIT, PAGE, STREAM
 from gateway.server.usage import _PARAMETERS as USAGE
 
 METHODS = ("get", "put", "post", "delete")

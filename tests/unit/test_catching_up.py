@@ -11,8 +11,8 @@ from gateway.adapters.memory.log import MemoryLog
 from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
 from gateway.event import Draft
-from gateway.server.position import find_begin
-from gateway.server.query import parse_page
+from gateway.http.query.position import find_begin
+from gateway.http.query.query import parse_page
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -19,10 +19,10 @@ from gateway.event import OUTCOMES
 from gateway.filters.alphabet import ALPHABETS, can_be, check_member_pattern
 from gateway.filters.pattern import ANY, compile_patterns
 from gateway.filters.scope import Scope
+from gateway.http.query.query import pairs_of_body, parse_page, parse_stream
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.sources.row_mapping import RowMapping
 from gateway.network import is_within, parse_address, parse_network
-from gateway.server.query import pairs_of_body, parse_page, parse_stream
 
 LEAST: dict[str, Any] = {"actions": ["stream"], "categories": ["auth.*"]}
 _IDS: Iterator[str] = iter(map(str, range(1_000_000)))

@@ -15,7 +15,7 @@ from gateway.access.policy.selection import nothing_selected, selected_by
 from gateway.filters.expression import compile_filter
 from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import compile_patterns
-from gateway.server.query import parse_page
+from gateway.http.query.query import parse_page
 
 NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]
 SEGMENTS = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=3)

@@ -8,9 +8,9 @@ import msgspec
 
 from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
+from gateway.http.query.query import Query
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, Overtaken
-from gateway.server.query import Query
 from gateway.streaming.choosing import Choosing
 
 _READ_EVENTS = 1000

@@ -1,0 +1,1 @@
+"""What readers ask for: the parameters of streams and pages, and where they begin."""
