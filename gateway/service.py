@@ -26,6 +26,11 @@ from gateway.cursor import format_cursor
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
 from gateway.http.connection.write_scheduler import Turns
+from gateway.http.request.auth import Authenticator
+from gateway.http.request.context import Context
+from gateway.http.request.decoding import Decoder
+from gateway.http.request.in_flight import InFlight
+from gateway.http.request.limits import AppliedLimits, giving_back
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.live.retention import Retention
@@ -45,12 +50,7 @@ from gateway.runtime.event_loop import crowded, when_idle
 from gateway.runtime.first_key import make_first_key
 from gateway.runtime.port import open_port
 from gateway.runtime.threads import worker_threads
-from gateway.server.auth import Authenticator
-from gateway.server.context import Context
-from gateway.server.decoding import Decoder
 from gateway.server.figures import Figures
-from gateway.server.in_flight import InFlight
-from gateway.server.limits import AppliedLimits, giving_back
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.stores import open_keys, open_log

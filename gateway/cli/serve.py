@@ -12,7 +12,7 @@ import click
 from gateway.cli.terminal import require_open_output, say
 
 if TYPE_CHECKING:
-    from gateway.server.context import Context
+    from gateway.http.request.context import Context
     from gateway.service import Running
     from gateway.settings.load import Settings
     from gateway.worker import Worker

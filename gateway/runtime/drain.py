@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from gateway.server.context import Context
+from gateway.http.request.context import Context
 from gateway.wire.framing import RESTART
 
 _LAST_BYTES_SECONDS = 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys.issuance import new_key
-from gateway.server.context import Context
+from gateway.http.request.context import Context
 
 _ADMIN_GRANT = {
     "id": "everything",

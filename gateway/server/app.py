@@ -9,6 +9,9 @@ from aiohttp import web
 from gateway.http.connection.address import TRUSTED_PROXIES
 from gateway.http.connection.connections import bounding
 from gateway.http.query.query import refuse_parameters
+from gateway.http.request.access_logging import recording
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.origin import add_cors_headers, preflights
 from gateway.http.response.problem import REPORT, Handler, problems
 from gateway.server import (
     authz,
@@ -25,9 +28,6 @@ from gateway.server import (
     tickets,
     usage,
 )
-from gateway.server.context import CONTEXT, Context
-from gateway.server.origin import add_cors_headers, preflights
-from gateway.server.uses import recording
 
 
 def _bare(handler: Handler) -> Handler:

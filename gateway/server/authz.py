@@ -18,6 +18,11 @@ from gateway.access.policy.decision import Allowed
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
 from gateway.http.connection.address import client_address
+from gateway.http.request.access_logging import USE
+from gateway.http.request.body import json_body
+from gateway.http.request.context import CONTEXT
+from gateway.http.request.delegation import all_roles
+from gateway.http.request.named_key import authorize_any, presence_of, reader_of
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.access_query import MEMBERS, parse_moment, parse_question
 from gateway.oversight.review.explain import explain
@@ -25,11 +30,6 @@ from gateway.oversight.review.key_review import Patience, Review
 from gateway.oversight.review.key_review import simulate as look_back
 from gateway.oversight.review.own_record import hidden_of_uses
 from gateway.oversight.review.simulation import Simulation
-from gateway.server.body import json_body
-from gateway.server.context import CONTEXT
-from gateway.server.delegation import all_roles
-from gateway.server.named_key import authorize_any, presence_of, reader_of
-from gateway.server.uses import USE
 
 _EXPLAIN = ("key", *MEMBERS)
 _SIMULATE = ("key", "grants", "roles", "since", "max_events")

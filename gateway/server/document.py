@@ -8,19 +8,19 @@ from aiohttp import web
 from gateway.access.keys.rotation_chain import ended_maker, line_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
-from gateway.http.response.accept import quality
-from gateway.oversight.review.document import as_json, blocks
-from gateway.oversight.review.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
-from gateway.oversight.review.key_review import Patience, key_facts
-from gateway.server.context import CONTEXT
-from gateway.server.delegation import all_roles
-from gateway.server.named_key import (
+from gateway.http.request.context import CONTEXT
+from gateway.http.request.delegation import all_roles
+from gateway.http.request.named_key import (
     authorize_any,
     last_use,
     named_key,
     presence_of,
     reader_of,
 )
+from gateway.http.response.accept import quality
+from gateway.oversight.review.document import as_json, blocks
+from gateway.oversight.review.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
+from gateway.oversight.review.key_review import Patience, key_facts
 
 _KINDS = ("text/markdown", "text/html", "application/json")
 _PATIENCE = Patience(seconds=3.0, events=10_000)

@@ -18,16 +18,16 @@ from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query, parse_page, parse_tenant
+from gateway.http.request.access_logging import USE, ask, note_out_of_reach
+from gateway.http.request.body import NDJSON_TYPES
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.in_flight import Holding
 from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
 from gateway.http.response.problem import key_in_url
 from gateway.ingest.gateway_event import ACCESS
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import FOUND_EVENTS, Overtaken
-from gateway.server.body import NDJSON_TYPES
-from gateway.server.context import CONTEXT, Context
-from gateway.server.in_flight import Holding
-from gateway.server.uses import USE, ask, note_out_of_reach
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costly import EXCEEDED
 from gateway.streaming.live.interest import Question

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from gateway.http.connection.loop_delay import WIDTH, lines_of
-from gateway.server.context import Context
+from gateway.http.request.context import Context
 
 
 class Figure(NamedTuple):

@@ -13,14 +13,14 @@ from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest, NotFound
 from gateway.http.connection.address import client_address
 from gateway.http.query.query import parse_findings
+from gateway.http.request.access_logging import USE
+from gateway.http.request.body import json_body
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.delegation import refuse_to_judge
+from gateway.http.request.listing import listing
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.own_record import finding_seen
 from gateway.sanitize import clean
-from gateway.server.body import json_body
-from gateway.server.context import CONTEXT, Context
-from gateway.server.delegation import refuse_to_judge
-from gateway.server.listing import listing
-from gateway.server.uses import USE
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:

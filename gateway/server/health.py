@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from gateway.errors import Unavailable
+from gateway.http.request.context import CONTEXT
 from gateway.ingest.followed import Followed
 from gateway.oversight.clock_watch import about_step
-from gateway.server.context import CONTEXT
 from gateway.trusted_clock import TrustedClock
 
 _INDEX = """The audit log gateway.

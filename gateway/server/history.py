@@ -10,13 +10,13 @@ from gateway.event import Event
 from gateway.filters.overlap import category_in_reach
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_history
+from gateway.http.request.access_logging import USE
+from gateway.http.request.context import CONTEXT
+from gateway.http.request.named_key import named_key
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log, Overtaken
 from gateway.oversight.access_log.history import beginning, read_history
-from gateway.server.context import CONTEXT
-from gateway.server.named_key import named_key
-from gateway.server.uses import USE
 
 _SECONDS = 2.0
 _RECORDS = (ACCESS, KEYS, ANOMALY)

@@ -16,15 +16,15 @@ from gateway.cursor import format_cursor
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.http.query.query import AS_USUAL, parse_ingest
+from gateway.http.request.access_logging import USE, note_out_of_reach
+from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
+from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.problem import json_response
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
 from gateway.ingest.marked import Lenient, rejected_event, tenant_of
 from gateway.log.ports import Appended
 from gateway.oversight.detection.signals import id_conflict
-from gateway.server.body import NDJSON_TYPES, media_type, read_body
-from gateway.server.context import CONTEXT, Context
-from gateway.server.uses import USE, note_out_of_reach
 
 # Large requests are checked in parts, so that live streams do not wait for them.
 _CHECK_AT_ONCE = 500

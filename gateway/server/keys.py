@@ -20,13 +20,13 @@ from gateway.access.keys.key_limits import inherited
 from gateway.access.keys.key_store import PART_KEYS
 from gateway.access.policy.decision import effective_grants
 from gateway.errors import InvalidRequest
+from gateway.http.request.body import json_body
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.delegation import all_roles, refuse_to_hand_on
+from gateway.http.request.in_flight import Holding
+from gateway.http.request.listing import listing
+from gateway.http.request.named_key import last_use, named_id, named_key, unknown_key
 from gateway.http.response.problem import json_response
-from gateway.server.body import json_body
-from gateway.server.context import CONTEXT, Context
-from gateway.server.delegation import all_roles, refuse_to_hand_on
-from gateway.server.in_flight import Holding
-from gateway.server.listing import listing
-from gateway.server.named_key import last_use, named_id, named_key, unknown_key
 
 # What is kept of each key to list them by their age.
 _AGE_BYTES = 160

@@ -10,11 +10,11 @@ from aiohttp import web
 from gateway.access.grants.role import BUILTIN, Role, parse_role
 from gateway.access.keys.key_store import RoleCheck
 from gateway.errors import Conflict, NotFound
+from gateway.http.request.body import json_body
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.delegation import change_role
+from gateway.http.request.listing import listing
 from gateway.http.response.problem import json_response
-from gateway.server.body import json_body
-from gateway.server.context import CONTEXT, Context
-from gateway.server.delegation import change_role
-from gateway.server.listing import listing
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:

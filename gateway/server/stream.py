@@ -28,16 +28,16 @@ from gateway.http.connection.stream_connection import (
 )
 from gateway.http.query.position import Begin, count_events, find_begin
 from gateway.http.query.query import Query, pairs_of_body, parse_stream
+from gateway.http.request import stream_access
+from gateway.http.request.access_logging import USE, ask
+from gateway.http.request.auth import WEBSOCKET_BEARER, offered_subprotocols
+from gateway.http.request.body import json_body
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.origin import check_origin, cors_headers
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import STANDING
 from gateway.log.lookback_bounds import find_floors
-from gateway.server import stream_access
-from gateway.server.auth import WEBSOCKET_BEARER, offered_subprotocols
-from gateway.server.body import json_body
-from gateway.server.context import CONTEXT, Context
-from gateway.server.origin import check_origin, cors_headers
-from gateway.server.uses import USE, ask
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.subscription import Subscription

@@ -12,10 +12,10 @@ from gateway.access.credentials.ticket import (
 from gateway.clock import format_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.http.query.query import pairs_of_body, parse_stream
+from gateway.http.request.body import json_body
+from gateway.http.request.context import CONTEXT
+from gateway.http.request.origin import check_origin
 from gateway.http.response.problem import json_response
-from gateway.server.body import json_body
-from gateway.server.context import CONTEXT
-from gateway.server.origin import check_origin
 
 
 async def create(request: web.Request) -> web.Response:

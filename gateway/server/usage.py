@@ -7,8 +7,8 @@ from aiohttp import web
 from gateway.access.credentials.token import is_key_id
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest, NotFound
+from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import json_response
-from gateway.server.context import CONTEXT
 
 _PARAMETERS = ("window", "step")
 

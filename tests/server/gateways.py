@@ -15,10 +15,10 @@ import orjson
 from gateway_client import Event, GatewayClient
 
 from gateway.clock import SystemClock, parse_rfc3339
+from gateway.http.request.context import Context
 from gateway.ingest.decode import decode_events
 from gateway.ingest.gateway_event import own_event
 from gateway.ingest.ids import new_ids
-from gateway.server.context import Context
 from tests import gateway_process
 from tests.machine_time import eventually, patience
 

@@ -26,10 +26,10 @@ from gateway.access.usage.access import Use
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.clock import SystemClock
 from gateway.event import Draft
+from gateway.http.request.context import Context
 from gateway.ingest.decode import decode_events
 from gateway.ingest.gateway_event import ACCESS, own_event
 from gateway.ingest.ids import new_ids
-from gateway.server.context import Context
 from gateway.service import running
 from gateway.settings.declarations import SECTIONS, Settings
 from gateway.wire.framing import RESTART

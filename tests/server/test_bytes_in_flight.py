@@ -9,7 +9,7 @@ from gateway_client import event, eventually
 from gateways import Gateway, Start
 
 from gateway.errors import TooManyRequests, Unavailable
-from gateway.server.in_flight import InFlight
+from gateway.http.request.in_flight import InFlight
 from tests.machine_time import patience
 
 MIB = 1 << 20

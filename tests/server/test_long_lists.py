@@ -22,7 +22,7 @@ COUNT = 60
 @pytest.fixture
 async def many(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys that are listed and sent in small parts; their ids, oldest first."""
-    monkeypatch.setattr("gateway.server.listing._PART_BYTES", 2000)
+    monkeypatch.setattr("gateway.http.request.listing._PART_BYTES", 2000)
     for place in ("adapters.sqlite.keys", "server.keys"):
         monkeypatch.setattr(f"gateway.{place}.PART_KEYS", 7)
     store = gateway.context.key_store

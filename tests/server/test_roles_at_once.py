@@ -11,7 +11,7 @@ from gateways import Gateway
 
 from gateway.access.grants.role import Role
 from gateway.access.keys.key_store import RoleCheck
-from gateway.server import delegation
+from gateway.http.request import delegation
 
 ADMIN = {"actions": ["keys.admin"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth.**"]}

@@ -16,9 +16,9 @@ from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Denied, 
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.http.connection.address import client_address, is_local, is_secure
-from gateway.server.limits import AppliedLimits
-from gateway.server.throttle import Throttle
-from gateway.server.uses import USE
+from gateway.http.request.access_logging import USE
+from gateway.http.request.limits import AppliedLimits
+from gateway.http.request.throttle import Throttle
 
 # Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
 WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."

@@ -1,6 +1,6 @@
 """The limits of keys and addresses, applied to requests, streams and pages.
 
-What a limit is and how it is decided is in `gateway.shared`; here is which ones
+What a limit is and how it is decided is in `gateway.access.limits`; here is which ones
 a key has. A refusal is 429 with `Retry-After` and the `RateLimit-*` headers; where
 the replicas cannot be asked and the policy is to refuse then, it is 503.
 """

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from gateway.errors import Forbidden
 from gateway.http.connection.address import is_secure
+from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import Handler
-from gateway.server.context import CONTEXT
 
 # An origin is a scheme, a host and a port: RFC 6454, section 4.
 Origin = tuple[str, str, str]

@@ -12,10 +12,10 @@ from gateway.access.policy.decision import Allowed
 from gateway.access.policy.reader import Reader
 from gateway.errors import Forbidden, NotFound
 from gateway.http.connection.address import client_address
+from gateway.http.request.context import CONTEXT, Context
 from gateway.log.lookback_bounds import find_floors
 from gateway.oversight.access_log.past_use import Presence
 from gateway.oversight.review.own_record import use_seen
-from gateway.server.context import CONTEXT, Context
 
 
 async def named_key(request: web.Request) -> Key:

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from aiohttp import web
 
 from gateway.errors import GatewayError
+from gateway.http.request.context import CONTEXT
+from gateway.http.request.in_flight import Holding
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.problem import STANDING
-from gateway.server.context import CONTEXT
-from gateway.server.in_flight import Holding
 
 # What is longer is sent while it is made.
 _PART_BYTES = 128 * 1024

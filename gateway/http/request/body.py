@@ -19,9 +19,9 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from gateway.http.request.context import CONTEXT
+from gateway.http.request.in_flight import Holding
 from gateway.json_members import refuse_repeated
-from gateway.server.context import CONTEXT
-from gateway.server.in_flight import Holding
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _JSON_BYTES = 64 * 1024

@@ -29,9 +29,9 @@ from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.http.connection.address import is_secure
 from gateway.http.query.position import Begin
 from gateway.http.query.query import RESUME, Pairs
-from gateway.server.auth import offered_ticket
-from gateway.server.context import CONTEXT, Context
-from gateway.server.origin import check_origin, parse_origin
+from gateway.http.request.auth import offered_ticket
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.origin import check_origin, parse_origin
 
 # RFC 6265bis, section 4.1.3.1: over TLS a browser takes such a cookie from nobody else.
 _SECURE = "__Secure-"

@@ -20,9 +20,9 @@ from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.subsumption import comparing
 from gateway.errors import Conflict, Forbidden, InvalidRequest
+from gateway.http.request.context import Context
 from gateway.oversight.detection.finding import Finding
 from gateway.oversight.detection.usage_profile import network_of
-from gateway.server.context import Context
 
 Result = TypeVar("Result")
 _MOST_ATTEMPTS = 5

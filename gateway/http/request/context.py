@@ -17,6 +17,10 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
 from gateway.http.connection.write_scheduler import Turns
+from gateway.http.request.auth import Authenticator
+from gateway.http.request.decoding import Decoder
+from gateway.http.request.in_flight import InFlight
+from gateway.http.request.limits import AppliedLimits
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
@@ -24,10 +28,6 @@ from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Pulse
 from gateway.oversight.access_log.access_log import AccessRecord
 from gateway.oversight.detection.anomaly_detector import Watchdog
-from gateway.server.auth import Authenticator
-from gateway.server.decoding import Decoder
-from gateway.server.in_flight import InFlight
-from gateway.server.limits import AppliedLimits
 from gateway.settings.load import Settings
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub

@@ -1,0 +1,1 @@
+"""Requests: authentication, limits, bodies, queries and the access log."""
