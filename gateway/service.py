@@ -26,6 +26,7 @@ from gateway.cursor import format_cursor
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
 from gateway.http.connection.write_scheduler import Turns
+from gateway.http.metrics.metrics import Figures
 from gateway.http.request.auth import Authenticator
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
@@ -50,7 +51,6 @@ from gateway.runtime.event_loop import crowded, when_idle
 from gateway.runtime.first_key import make_first_key
 from gateway.runtime.port import open_port
 from gateway.runtime.threads import worker_threads
-from gateway.server.figures import Figures
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.stores import open_keys, open_log

@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 
 from gateway.adapters.files.folder import WriterLock
-from gateway.server.figures import Figures
+from gateway.http.metrics.metrics import Figures
 
 
 class Worker:

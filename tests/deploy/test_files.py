@@ -28,7 +28,7 @@ import pytest
 import yaml
 
 from gateway.clock import parse_duration
-from gateway.server.figures import FIGURES
+from gateway.http.metrics.metrics import FIGURES
 from gateway.settings.declarations import DECLARED, SECTIONS, Settings
 from gateway.settings.load import load
 from gateway.settings.sources import env_name

@@ -18,7 +18,7 @@ import pytest
 from failing import Broken, Started, ends, lines, post, read_until, text, told_to_restart
 
 from gateway.adapters.redis.link import Link
-from gateway.server.figures import Figures
+from gateway.http.metrics.metrics import Figures
 from gateway.settings.declarations import Settings
 from gateway.stores import claim_log
 from gateway.streaming.enforcement import KeyWatch

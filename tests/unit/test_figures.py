@@ -10,7 +10,7 @@ from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
 from gateway.access.limits.work import WorkTotals
 from gateway.http.connection.loop_delay import LoopDelay
-from gateway.server.figures import FIGURES, Figures
+from gateway.http.metrics.metrics import FIGURES, Figures
 from gateway.streaming.live.totals import Totals
 
 
