@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.http.connection.address import TRUSTED_PROXIES
 from gateway.http.connection.connections import bounding
+from gateway.http.openapi import document as openapi
 from gateway.http.query.query import refuse_parameters
 from gateway.http.request.access_logging import recording
 from gateway.http.request.context import CONTEXT, Context
@@ -22,7 +23,6 @@ from gateway.server import (
     history,
     ingest,
     keys,
-    openapi,
     roles,
     stream,
     tickets,

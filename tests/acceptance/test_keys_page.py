@@ -10,7 +10,7 @@ from test_readme import commands, refused, session
 
 from gateway.access.grants.role import BUILTIN
 from gateway.cli.main import cli
-from gateway.server.openapi_paths import PATHS
+from gateway.http.openapi.paths import PATHS
 from tests.gateway_process import ROOT
 
 clean_copy = test_readme.clean_copy

@@ -15,7 +15,7 @@ from open_streams import open_stream
 from use_record import ACCESS, about, told
 
 from gateway.errors import Unavailable
-from gateway.server.openapi_paths import PATHS
+from gateway.http.openapi.paths import PATHS
 from tests.machine_time import Stopwatch
 
 METHODS = ("get", "put", "post", "delete")

@@ -15,6 +15,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.issuance import _MEMBERS
 from gateway.errors import GatewayError
+from gateway.http.openapi.document import DOCUMENT
+from gateway.http.openapi.paths import PATHS
 from gateway.http.query.query import (
     BY_ID,
     FINDINGS,
@@ -25,8 +27,6 @@ from gateway.http.query.query import (
     STREAM,
 )
 from gateway.server.app import make_app
-from gateway.server.openapi import DOCUMENT
-from gateway.server.openapi_paths import PATHS
 from gateway.server.usage import _PARAMETERS as USAGE
 
 METHODS = ("get", "put", "post", "delete")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.event import OUTCOMES
+from gateway.http.openapi.schemas import CURSOR, DURATION, TEXT, Schema, listed
 from gateway.http.query.query import MAX_LIMIT_PAGE, MAX_WAIT
-from gateway.server.openapi_schemas import CURSOR, DURATION, TEXT, Schema, listed
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.server.openapi_schemas import CURSOR, TEXT, Schema, listed, named, shape
+from gateway.http.openapi.schemas import CURSOR, TEXT, Schema, listed, named, shape
 
 INGEST_SCHEMAS: dict[str, Schema] = {
     "Ingested": shape(

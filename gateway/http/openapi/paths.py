@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.http.query.query import BY_ID, FINDINGS, HISTORY, INGEST, PAGE, STREAM
-from gateway.server.openapi_parts import (
+from gateway.http.openapi.parts import (
     ID,
     JSON,
     LAST_EVENT_ID,
@@ -17,7 +16,8 @@ from gateway.server.openapi_parts import (
     query,
     says,
 )
-from gateway.server.openapi_schemas import TEXT, Schema, listed, named
+from gateway.http.openapi.schemas import TEXT, Schema, listed, named
+from gateway.http.query.query import BY_ID, FINDINGS, HISTORY, INGEST, PAGE, STREAM
 
 SMALL_BODY = (408, 413, 415)
 PREFER: Schema = {

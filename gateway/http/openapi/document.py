@@ -12,10 +12,10 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
-from gateway.server.openapi_ingest import INGEST_SCHEMAS
-from gateway.server.openapi_parts import JSON, content, headers
-from gateway.server.openapi_paths import PATHS
-from gateway.server.openapi_schemas import SCHEMAS, named
+from gateway.http.openapi.ingest import INGEST_SCHEMAS
+from gateway.http.openapi.parts import JSON, content, headers
+from gateway.http.openapi.paths import PATHS
+from gateway.http.openapi.schemas import SCHEMAS, named
 
 _PROBLEMS = {
     400: "The request makes no sense; nothing was done.",
