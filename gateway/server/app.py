@@ -14,7 +14,7 @@ from gateway.http.request.access_logging import recording
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import add_cors_headers, preflights
 from gateway.http.response.problem import REPORT, Handler, problems
-from gateway.server import (
+from gateway.http.routes import (
     authz,
     document,
     events,

@@ -12,8 +12,8 @@ import pytest
 from gateway_client import NDJSON, event, key_id
 from gateways import Gateway
 
+from gateway.http.routes import ingest
 from gateway.ingest.marked import tenant_of
-from gateway.server import ingest
 
 SKIP = "/v1/events?on_invalid=skip"
 GOOD = {"id": "good", "category": "auth", "action": "user.login", "tenant": "acme"}

@@ -26,8 +26,8 @@ from gateway.http.query.query import (
     PAGE,
     STREAM,
 )
+from gateway.http.routes.usage import _PARAMETERS as USAGE
 from gateway.server.app import make_app
-from gateway.server.usage import _PARAMETERS as USAGE
 
 METHODS = ("get", "put", "post", "delete")
 
