@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from gateway.http.app import make_app
 from gateway.http.connection.request_connection import MOST_LINE, Runner
 from gateway.http.request.context import Context
-from gateway.server.app import make_app
 from gateway.server.listening import SharedAddress, cannot_listen
 
 # Connections that wait to be taken, and how many are taken before others have their turn.

@@ -15,6 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.issuance import _MEMBERS
 from gateway.errors import GatewayError
+from gateway.http.app import make_app
 from gateway.http.openapi.document import DOCUMENT
 from gateway.http.openapi.paths import PATHS
 from gateway.http.query.query import (
@@ -27,7 +28,6 @@ from gateway.http.query.query import (
     STREAM,
 )
 from gateway.http.routes.usage import _PARAMETERS as USAGE
-from gateway.server.app import make_app
 
 METHODS = ("get", "put", "post", "delete")
 

@@ -74,6 +74,7 @@ LAYERS = [
     ("gateway.access.keys.stored_grant", 1),
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
+    ("gateway.http.app", 4),
     ("gateway.http.routes", 4),
     ("gateway.http.openapi", 4),
     ("gateway.http.metrics", 4),
