@@ -45,12 +45,12 @@ from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
-from gateway.runtime.compute_process import ComputeProcess
 from gateway.runtime.drain import drain
-from gateway.runtime.event_loop import crowded, when_idle
 from gateway.runtime.first_key import make_first_key
 from gateway.runtime.port import open_port
-from gateway.runtime.threads import worker_threads
+from gateway.runtime.process.compute_process import ComputeProcess
+from gateway.runtime.process.event_loop import crowded, when_idle
+from gateway.runtime.process.threads import worker_threads
 from gateway.settings.load import Settings
 from gateway.shared.chosen import shared_of
 from gateway.stores import open_keys, open_log

@@ -28,8 +28,8 @@ import msgspec
 from gateway.adapters.files.folder import WriterLock
 from gateway.errors import GatewayError, InternalFailure, Unavailable
 from gateway.http.metrics.metrics import Figures
-from gateway.runtime.event_loop import run as run_event_loop
-from gateway.server.listening import SharedAddress
+from gateway.runtime.process.event_loop import run as run_event_loop
+from gateway.runtime.process.listening import SharedAddress
 from gateway.settings.load import Settings
 from gateway.stores import claim_log
 from gateway.worker import Worker

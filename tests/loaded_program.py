@@ -28,8 +28,9 @@ ROOT = Path(__file__).parents[1]
 # What `serve` and the other commands load when they begin; they load the rest themselves.
 _LOADED = (
     "gateway.cli.main", "gateway.cli.serve", "gateway.cli.keys", "gateway.cli.log",
-    "gateway.cli.store", "gateway.logs", "gateway.runtime.event_loop", "gateway.runtime.collector",
-    "gateway.runtime.memory", "gateway.service", "gateway.supervisor",
+    "gateway.cli.store", "gateway.runtime.process.logs", "gateway.runtime.process.event_loop",
+    "gateway.runtime.process.collector",
+    "gateway.runtime.process.memory", "gateway.service", "gateway.supervisor",
     "gateway.adapters.postgres.log",
     "gateway.adapters.postgres.keys", "gateway.adapters.postgres.source",
 )  # fmt: skip

@@ -52,8 +52,8 @@ def serve(
     demo: bool,
 ) -> None:
     """Run the gateway until it is told to stop."""
-    from gateway.logs import configure_logs
-    from gateway.runtime.event_loop import run
+    from gateway.runtime.process.event_loop import run
+    from gateway.runtime.process.logs import configure_logs
     from gateway.settings.load import load
 
     flags = {"data": data, "server.host": host, "server.port": port, "server.workers": workers}
@@ -84,10 +84,10 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     import signal
     from functools import partial
 
-    from gateway.runtime.collector import Collector
     from gateway.runtime.first_key import make_first_key
-    from gateway.runtime.memory import give_back_memory
-    from gateway.runtime.threads import start_threads
+    from gateway.runtime.process.collector import Collector
+    from gateway.runtime.process.memory import give_back_memory
+    from gateway.runtime.process.threads import start_threads
     from gateway.service import running
     from gateway.supervisor import endings
     from gateway.tasks import stop as stop_tasks

@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.http.app import make_app
 from gateway.http.connection.request_connection import MOST_LINE, Runner
 from gateway.http.request.context import Context
-from gateway.server.listening import SharedAddress, cannot_listen
+from gateway.runtime.process.listening import SharedAddress, cannot_listen
 
 # Connections that wait to be taken, and how many are taken before others have their turn.
 _BACKLOG = 4096

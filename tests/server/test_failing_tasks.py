@@ -161,8 +161,8 @@ async def test_a_task_of_the_program_that_goes_on_failing_ends_it_with_70(
     name: str, started: Started, broken: Broken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # They change the process for good.
-    monkeypatch.setattr("gateway.runtime.threads.start_threads", lambda: None)
-    monkeypatch.setattr("gateway.runtime.collector.Collector.begin", lambda collector: None)
+    monkeypatch.setattr("gateway.runtime.process.threads.start_threads", lambda: None)
+    monkeypatch.setattr("gateway.runtime.process.collector.Collector.begin", lambda collector: None)
     broken.for_ever.add(name)
     with pytest.raises(InternalFailure, match=f"the task {name} failed 3 times") as failed:
         async with asyncio.timeout(patience(20)):

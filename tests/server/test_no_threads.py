@@ -13,7 +13,7 @@ from gateways import Gateway, Start
 
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import GatewayError
-from gateway.runtime.threads import start_threads
+from gateway.runtime.process.threads import start_threads
 
 
 def refuse(thread: threading.Thread) -> None:

@@ -22,8 +22,8 @@ from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
 from gateway.http.request.decoding import _decode_events, _decode_leniently
 from gateway.ingest.decode import Refused
-from gateway.runtime import compute_process
-from gateway.runtime.compute_process import ComputeProcess
+from gateway.runtime.process import compute_process
+from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.streaming.choosing import choose_apart
 from gateway.streaming.live.interest import Question
 from tests.machine_time import patience

@@ -14,9 +14,9 @@ from functools import partial
 
 import pytest
 
-from gateway.runtime import collector, memory
-from gateway.runtime.collector import Collector
-from gateway.runtime.event_loop import (
+from gateway.runtime.process import collector, memory
+from gateway.runtime.process.collector import Collector
+from gateway.runtime.process.event_loop import (
     AT_ONCE,
     BULK_SECONDS,
     FEW,
@@ -25,7 +25,7 @@ from gateway.runtime.event_loop import (
     run,
     when_idle,
 )
-from gateway.runtime.memory import give_back_memory
+from gateway.runtime.process.memory import give_back_memory
 from tests.conftest import FakeClock
 from tests.machine_time import patience
 

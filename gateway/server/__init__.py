@@ -1,1 +1,0 @@
-"""The HTTP interface (aiohttp): one file per resource."""
