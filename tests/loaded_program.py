@@ -30,7 +30,7 @@ _LOADED = (
     "gateway.cli.main", "gateway.cli.serve", "gateway.cli.keys", "gateway.cli.log",
     "gateway.cli.store", "gateway.runtime.process.logs", "gateway.runtime.process.event_loop",
     "gateway.runtime.process.collector",
-    "gateway.runtime.process.memory", "gateway.service", "gateway.supervisor",
+    "gateway.runtime.process.memory", "gateway.runtime.compose", "gateway.runtime.supervisor",
     "gateway.adapters.postgres.log",
     "gateway.adapters.postgres.keys", "gateway.adapters.postgres.source",
 )  # fmt: skip

@@ -17,8 +17,8 @@ from gateway.ingest.ids import new_ids
 from gateway.ingest.sink import Refusal, SendResult
 from gateway.log.ports import Log
 from gateway.oversight.clock_notes import open_clock
+from gateway.runtime.stores import open_keys, open_log
 from gateway.settings.load import Settings, load
-from gateway.stores import open_keys, open_log
 
 
 class FolderSink:

@@ -10,8 +10,8 @@ from gateway.cli.key_folder import data_option, json_option, run, settings_of
 from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from gateway.runtime.stored_keys import Documents
     from gateway.settings.load import Settings
-    from gateway.store.stored_keys import Documents
 
 _FOUND = 1
 _EXAMPLES = """\b
@@ -60,7 +60,7 @@ def check(data: str | None, as_json: bool) -> None:
 
 async def _documents(settings: Settings) -> Documents:
     from gateway.errors import NotFound
-    from gateway.store.stored_keys import read_postgres, read_sqlite
+    from gateway.runtime.stored_keys import read_postgres, read_sqlite
 
     if settings.on_postgres:
         return await read_postgres(settings.store_url)

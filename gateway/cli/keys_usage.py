@@ -47,7 +47,7 @@ async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[d
     from gateway.access.usage.meter import Meter
     from gateway.clock import SystemClock, parse_duration
     from gateway.oversight.clock_notes import open_clock
-    from gateway.shared.chosen import ledger_to_read
+    from gateway.runtime.select_backend import ledger_to_read
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _):

@@ -143,7 +143,7 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
     from gateway.cli.operator import this_operator
     from gateway.clock import SystemClock, format_rfc3339
     from gateway.oversight.clock_notes import keep_state, open_clock, read_clock
-    from gateway.stores import open_keys
+    from gateway.runtime.stores import open_keys
     from gateway.trusted_clock import ClockState
 
     store = await open_keys(settings)

@@ -68,7 +68,7 @@ async def record_act(
     from gateway.access.keys.change import other_change
     from gateway.clock import SystemClock
     from gateway.oversight.clock_notes import open_clock
-    from gateway.stores import open_keys
+    from gateway.runtime.stores import open_keys
 
     if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
         return

@@ -13,9 +13,9 @@ from gateway.cli.terminal import require_open_output, say
 
 if TYPE_CHECKING:
     from gateway.http.request.context import Context
-    from gateway.service import Running
+    from gateway.runtime.compose import Running
+    from gateway.runtime.worker import Worker
     from gateway.settings.load import Settings
-    from gateway.worker import Worker
 
 # After a failure, what the end may take beyond the drain.
 _END_SECONDS = 8.0
@@ -63,7 +63,7 @@ def serve(
     if settings.server.workers == 1:
         run(_serve(settings, demo))
     else:
-        from gateway.supervisor import supervise
+        from gateway.runtime.supervisor import supervise
 
         supervise(settings, lambda worker: _serve(settings, demo, worker))
 
@@ -84,12 +84,12 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     import signal
     from functools import partial
 
+    from gateway.runtime.compose import running
     from gateway.runtime.first_key import make_first_key
     from gateway.runtime.process.collector import Collector
     from gateway.runtime.process.memory import give_back_memory
     from gateway.runtime.process.threads import start_threads
-    from gateway.service import running
-    from gateway.supervisor import endings
+    from gateway.runtime.supervisor import endings
     from gateway.tasks import stop as stop_tasks
 
     stop = asyncio.Event()

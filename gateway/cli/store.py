@@ -109,7 +109,7 @@ def migrate(config_file: Path | None, data: str | None) -> None:
 
 def _migrate_embedded(settings: Settings) -> None:
     from gateway.adapters.sqlite.database import migrate as migrate_file
-    from gateway.stores import claim_log
+    from gateway.runtime.stores import claim_log
 
     lock = claim_log(settings)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
-from gateway.service import running
+from gateway.runtime.compose import running
 from gateway.settings.declarations import Server, Settings, Store
 from gateway.settings.watching import Record
 from tests.machine_time import Stopwatch, patience

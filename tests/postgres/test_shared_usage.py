@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway.service import running
+from gateway.runtime.compose import running
 from gateway.settings.declarations import Server, Settings, Store
 from gateway.settings.watching import Record
 from tests.gateway_process import run_program

@@ -10,7 +10,7 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.stored_grant import decode_key, decode_role, read_grant
 from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.errors import GatewayError
-from gateway.store.stored_keys import read_postgres
+from gateway.runtime.stored_keys import read_postgres
 from tests.services.postgres import PostgresServer
 
 EMPTY = read_grant(b'{"actions":["stream"],"categories":["auth"],"tenants":[]}')

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from gateway.adapters.postgres import sequencer as postgres_sequencer
-from gateway.service import Running, running
+from gateway.runtime.compose import Running, running
 from gateway.settings.declarations import Redis, Server, Settings, Store
 from gateway.settings.watching import Record
 from gateway.streaming import enforcement as key_watch

@@ -15,7 +15,7 @@ import pytest_asyncio
 from gateways import Gateway, Program, ProgramProcess, ShiftedClock, Start, StartProgram
 
 from gateway.clock import Clock
-from gateway.service import running
+from gateway.runtime.compose import running
 from gateway.settings.declarations import SECTIONS, Settings
 from tests.machine_time import patience
 

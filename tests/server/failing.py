@@ -14,11 +14,11 @@ from gateways import Gateway
 
 from gateway.runtime import background as module
 from gateway.runtime.background import Background
+from gateway.runtime.compose import Running, running
 from gateway.runtime.first_key import make_first_key
-from gateway.service import Running, running
+from gateway.runtime.worker import Worker
 from gateway.settings.declarations import SECTIONS, Settings
 from gateway.tasks import Work
-from gateway.worker import Worker
 from tests.machine_time import patience
 
 SERVER = {"port": 0, "drain_timeout": 1}

@@ -30,7 +30,7 @@ from gateway.http.request.context import Context
 from gateway.ingest.decode import decode_events
 from gateway.ingest.gateway_event import ACCESS, own_event
 from gateway.ingest.ids import new_ids
-from gateway.service import running
+from gateway.runtime.compose import running
 from gateway.settings.declarations import SECTIONS, Settings
 from gateway.wire.framing import RESTART
 from tests.machine_time import eventually, patience

@@ -19,12 +19,12 @@ from failing import Broken, Started, ends, lines, post, read_until, text, told_t
 
 from gateway.adapters.redis.link import Link
 from gateway.http.metrics.metrics import Figures
+from gateway.runtime.stores import claim_log
+from gateway.runtime.worker import Worker
 from gateway.settings.declarations import Settings
-from gateway.stores import claim_log
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.replay_cache import Chunks
 from gateway.streaming.wakeups import KEYS
-from gateway.worker import Worker
 from tests.machine_time import eventually, patience
 from tests.services.postgres import PostgresServer, installations
 from tests.services.valkey import Valkey

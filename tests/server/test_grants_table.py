@@ -22,7 +22,7 @@ from grants_table import EVENTS, OLD, OWN, OWN_ROLE, OWN_ROLE_GRANTS, ROWS, Memb
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
 
 from gateway.access.grants.role import BUILTIN
-from gateway.service import running
+from gateway.runtime.compose import running
 from gateway.settings.declarations import SECTIONS, Settings
 from tests.cases import check_each
 from tests.machine_time import eventually, patience

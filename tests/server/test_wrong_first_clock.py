@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gateway.event import Draft
 from gateway.oversight.clock_notes import keep_state
-from gateway.service import running
+from gateway.runtime.compose import running
+from gateway.runtime.stores import open_keys
 from gateway.settings.declarations import SECTIONS, Settings
-from gateway.stores import open_keys
 from gateway.trusted_clock import ClockState
 from tests.conftest import START, FakeClock
 

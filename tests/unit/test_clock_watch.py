@@ -14,10 +14,10 @@ from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.cli.main import cli
 from gateway.event import Draft
-from gateway.live.retention import Retention
 from gateway.oversight.clock_notes import RATE, keep_state, kept_state, open_clock, read_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.findings import Findings
+from gateway.runtime.retention import Retention
 from gateway.trusted_clock import TrustedClock
 
 T0 = 1_700_000_000.0

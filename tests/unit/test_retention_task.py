@@ -13,8 +13,8 @@ from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.live.retention import Retention
 from gateway.runtime.background import Background
+from gateway.runtime.retention import Retention
 from gateway.trusted_clock import TrustedClock
 from tests.machine_time import patience
 

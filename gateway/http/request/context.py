@@ -1,4 +1,4 @@
-"""What the handlers need: made once by `gateway.service`, found in the application."""
+"""What the handlers need: made once by `gateway.runtime.compose`, found in the application."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from gateway.settings.load import Settings
 from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:
-    from gateway.worker import Worker
+    from gateway.runtime.worker import Worker
 
 
 async def open_log(

@@ -34,7 +34,6 @@ from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits, giving_back
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
-from gateway.live.retention import Retention
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
 from gateway.notifier import Pulse
@@ -51,9 +50,10 @@ from gateway.runtime.port import open_port
 from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.runtime.process.event_loop import crowded, when_idle
 from gateway.runtime.process.threads import worker_threads
+from gateway.runtime.retention import Retention
+from gateway.runtime.select_backend import shared_of
+from gateway.runtime.stores import open_keys, open_log
 from gateway.settings.load import Settings
-from gateway.shared.chosen import shared_of
-from gateway.stores import open_keys, open_log
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import Pace
@@ -65,7 +65,7 @@ from gateway.tasks import Tasks, Work
 from gateway.tasks import stop as stop_tasks
 
 if TYPE_CHECKING:
-    from gateway.worker import Worker
+    from gateway.runtime.worker import Worker
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0

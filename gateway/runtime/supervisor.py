@@ -30,9 +30,9 @@ from gateway.errors import GatewayError, InternalFailure, Unavailable
 from gateway.http.metrics.metrics import Figures
 from gateway.runtime.process.event_loop import run as run_event_loop
 from gateway.runtime.process.listening import SharedAddress
+from gateway.runtime.stores import claim_log
+from gateway.runtime.worker import Worker
 from gateway.settings.load import Settings
-from gateway.stores import claim_log
-from gateway.worker import Worker
 
 # A worker that lived so long is started again at once; else after pauses that double.
 _STABLE_SECONDS = 5.0

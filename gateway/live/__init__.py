@@ -1,1 +1,0 @@
-"""The live path: one tail per log, a hub of groups, and the subscriptions."""

@@ -1,1 +1,0 @@
-"""The ports to durable state, and their adapters."""
