@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.terminal import say, say_document
+from gateway.cli.base.terminal import say, say_document
 from gateway.errors import InvalidSetting
 from gateway.settings.load import Settings, example, load, reference
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
-from gateway.cli.operator import record_act
+from gateway.cli.base.operator import record_act
 from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
 from gateway.event import Draft

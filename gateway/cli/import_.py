@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from gateway.cli.base.event_text import printable
+from gateway.cli.base.options import Folder
+from gateway.cli.base.terminal import say
 from gateway.cli.connection import DEFAULT_URL, read_key
-from gateway.cli.event_text import printable
-from gateway.cli.options import Folder
-from gateway.cli.terminal import say
 from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from gateway.cli import (
     keys_review,
     keys_usage,
 )
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     all_roles,
     check_roles,
     data_option,
@@ -29,8 +29,8 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
-from gateway.cli.operator import this_operator
-from gateway.cli.terminal import naming_lost, require_output, say, say_json
+from gateway.cli.base.operator import this_operator
+from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
     from gateway.access.keys.key import Key

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     data_option,
     json_option,
     key_argument,
@@ -20,8 +20,8 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
-from gateway.cli.operator import this_operator
-from gateway.cli.terminal import naming_lost, require_output, say, say_json
+from gateway.cli.base.operator import this_operator
+from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
     from gateway.access.keys.key import Key

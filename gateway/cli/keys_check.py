@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import data_option, json_option, run, settings_of
-from gateway.cli.terminal import say, say_json
+from gateway.cli.base.key_folder import data_option, json_option, run, settings_of
+from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.runtime.stored_keys import Documents

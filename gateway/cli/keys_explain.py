@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     all_roles,
     data_option,
     json_option,
@@ -17,7 +17,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
-from gateway.cli.terminal import say, say_json
+from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.oversight.review.explain import Explanation
@@ -82,7 +82,7 @@ def _event(text: str) -> Any:
 
 
 def _lines(found: Explanation) -> list[str]:
-    from gateway.cli.event_text import printable
+    from gateway.cli.base.event_text import printable
 
     members = " and ".join(dict.fromkeys(one.member for one in found.depends))
     decision = {"allow": "allowed", "deny": "denied", "depends": f"depends on {members}"}

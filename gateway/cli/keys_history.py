@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     data_option,
     json_option,
     key_argument,
@@ -17,7 +17,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
-from gateway.cli.terminal import say
+from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ _TOLD = ("count", "events", "seconds", "route", "parameters", "forbidden", "unti
 @json_option
 def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> None:
     """Show the log's records about one key, oldest first: one line each."""
-    from gateway.cli.event_text import event_parts, printable, printable_json
+    from gateway.cli.base.event_text import event_parts, printable, printable_json
 
     async def work() -> None:
         async for line in _lines(key_id, since, data):

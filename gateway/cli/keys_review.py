@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     all_roles,
     check_roles,
     data_option,
@@ -20,7 +20,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
-from gateway.cli.terminal import say, say_document, say_json
+from gateway.cli.base.terminal import say, say_document, say_json
 
 if TYPE_CHECKING:
     from gateway.oversight.review.document import Facts
@@ -142,7 +142,7 @@ async def _simulated(
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    from gateway.cli.event_text import printable
+    from gateway.cli.base.event_text import printable
 
     uses, events = found["uses"], found["events"]
     lines = [f"{uses['looked_at']} uses and {events['looked_at']} events were looked at"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     data_option,
     json_option,
     key_argument,
@@ -15,7 +15,7 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
-from gateway.cli.terminal import say, say_json
+from gateway.cli.base.terminal import say, say_json
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COUNTERS = ("requests", "streams", "events", "bytes", "denials")

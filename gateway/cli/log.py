@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.options import Folder, config_option, data_option
-from gateway.cli.terminal import say
+from gateway.cli.base.options import Folder, config_option, data_option
+from gateway.cli.base.terminal import say
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.settings.kinds import SQLITE
 
@@ -83,7 +83,7 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
     """
     import asyncio
 
-    from gateway.cli.operator import record_act
+    from gateway.cli.base.operator import record_act
 
     settings = _settings(config_file, data)
     path = _embedded(settings)
@@ -111,7 +111,7 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
     """
     import asyncio
 
-    from gateway.cli.key_folder import refuse_no_folder
+    from gateway.cli.base.key_folder import refuse_no_folder
 
     settings = _settings(config_file, data)
     if not (settings.on_postgres or (settings.data / "keys.db").exists()):
@@ -127,7 +127,7 @@ def _record_backup(settings: Settings) -> None:
     """Whoever copies all events and keys looks at them, which is a use, and in the copy, too."""
     import asyncio
 
-    from gateway.cli.key_folder import key_store
+    from gateway.cli.base.key_folder import key_store
 
     async def work() -> None:
         async with key_store(settings):
@@ -140,7 +140,7 @@ def _record_backup(settings: Settings) -> None:
 async def _trust_clock(settings: Settings) -> tuple[float, str]:
     """How far trusted time moves, and what the wall clock says."""
     from gateway.access.keys.change import other_change
-    from gateway.cli.operator import this_operator
+    from gateway.cli.base.operator import this_operator
     from gateway.clock import SystemClock, format_rfc3339
     from gateway.oversight.clock_notes import keep_state, open_clock, read_clock
     from gateway.runtime.stores import open_keys

@@ -13,7 +13,7 @@ import sys
 import click
 
 from gateway import __version__
-from gateway.cli.terminal import say
+from gateway.cli.base.terminal import say
 from gateway.errors import GatewayError
 
 _COMMANDS = {

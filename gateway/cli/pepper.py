@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     data_option,
     json_option,
     key_store,
@@ -15,9 +15,9 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
+from gateway.cli.base.operator import this_operator
+from gateway.cli.base.terminal import say, say_json
 from gateway.cli.keys_changes import by_operator
-from gateway.cli.operator import this_operator
-from gateway.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.access.credentials.pepper import Peppers

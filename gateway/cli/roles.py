@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.key_folder import (
+from gateway.cli.base.key_folder import (
     data_option,
     echo_problems,
     grant_option,
@@ -16,8 +16,8 @@ from gateway.cli.key_folder import (
     run,
     settings_of,
 )
-from gateway.cli.operator import this_operator
-from gateway.cli.terminal import say, say_json
+from gateway.cli.base.operator import this_operator
+from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.access.grants.role import Role

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.terminal import require_open_output, say
+from gateway.cli.base.terminal import require_open_output, say
 
 if TYPE_CHECKING:
     from gateway.http.request.context import Context

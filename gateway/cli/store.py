@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.options import config_option, data_option
-from gateway.cli.terminal import say
+from gateway.cli.base.options import config_option, data_option
+from gateway.cli.base.terminal import say
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:

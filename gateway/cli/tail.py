@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.base.event_text import event_parts, printable_json
+from gateway.cli.base.terminal import say
 from gateway.cli.connection import DEFAULT_URL, read_key
-from gateway.cli.event_text import event_parts, printable_json
-from gateway.cli.terminal import say
 
 if TYPE_CHECKING:
     from gateway.cli.stream_client import Parameters, StreamClient

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from gateway.access.keys.change import Change
 from gateway.access.keys.lifecycle import revoke
 from gateway.adapters.sqlite.keys import SqliteKeys
-from gateway.cli import operator as operator_module
+from gateway.cli.base import operator as operator_module
+from gateway.cli.base.operator import this_operator
 from gateway.cli.main import cli
-from gateway.cli.operator import this_operator
 from gateway.errors import GatewayError, Unavailable
 
 Run = Callable[..., str]

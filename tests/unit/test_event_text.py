@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.event_text import event_parts, printable, printable_json
+from gateway.cli.base.event_text import event_parts, printable, printable_json
 
 EVENT = {
     "time": "2026-01-15T08:00:00.250000Z",

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from gateway.access.credentials.token import key_id_of
 from gateway.access.keys.change import Change
 from gateway.adapters.sqlite.keys import SqliteKeys
+from gateway.cli.base.operator import this_operator
 from gateway.cli.main import cli
-from gateway.cli.operator import this_operator
 from gateway.clock import parse_rfc3339
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 

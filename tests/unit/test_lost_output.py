@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main as program
-from gateway.cli import terminal
+from gateway.cli.base import terminal
 from gateway.cli.main import cli
 from gateway.errors import GatewayError
 from tests.gateway_process import PROGRAM, ROOT, environment

@@ -26,8 +26,8 @@ from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.files.pepper_file import PepperFile
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.cli import pepper as pepper_commands
+from gateway.cli.base.operator import this_operator
 from gateway.cli.main import cli
-from gateway.cli.operator import this_operator
 from gateway.errors import Conflict, GatewayError, NotFound
 from gateway.streaming import enforcement as key_watch
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from gateway.cli import options
-from gateway.cli.operator import record_look
-from gateway.cli.terminal import say
+from gateway.cli.base import options
+from gateway.cli.base.operator import record_look
+from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
     from gateway.access.grants.grant import Grant

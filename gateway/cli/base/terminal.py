@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import click
 
-from gateway.cli.event_text import printable, printable_json
+from gateway.cli.base.event_text import printable, printable_json
 from gateway.errors import GatewayError
 
 
