@@ -16,7 +16,7 @@ import click
 from gateway.cli.base.event_text import printable
 from gateway.cli.base.options import Folder
 from gateway.cli.base.terminal import say
-from gateway.cli.connection import DEFAULT_URL, read_key
+from gateway.cli.client.connection import DEFAULT_URL, read_key
 from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def make_sink(
         from gateway.cli.folder_sink import FolderSink
 
         return FolderSink(data, mapped=mapped)
-    from gateway.cli.http_sink import HttpSink
+    from gateway.cli.client.http_sink import HttpSink
 
     return HttpSink(
         DEFAULT_URL if url is None else url, read_key(key_file), notice=notice, mapped=mapped

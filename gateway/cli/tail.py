@@ -13,10 +13,10 @@ import click
 
 from gateway.cli.base.event_text import event_parts, printable_json
 from gateway.cli.base.terminal import say
-from gateway.cli.connection import DEFAULT_URL, read_key
+from gateway.cli.client.connection import DEFAULT_URL, read_key
 
 if TYPE_CHECKING:
-    from gateway.cli.stream_client import Parameters, StreamClient
+    from gateway.cli.client.stream_client import Parameters, StreamClient
 
 INTERRUPTED = 130
 
@@ -115,7 +115,7 @@ def tail_command(
 
 
 def _client(url: str, key: str, parameters: Parameters) -> StreamClient:
-    from gateway.cli.stream_client import StreamClient
+    from gateway.cli.client.stream_client import StreamClient
 
     return StreamClient(url, key, parameters, notice=lambda text: say(text, err=True))
 

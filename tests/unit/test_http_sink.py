@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ingest_server import DROP, KEY, STORE_AND_DROP, IngestServer, running
 
-from gateway.cli.http_sink import MAX_TRIES, HttpSink
+from gateway.cli.client.http_sink import MAX_TRIES, HttpSink
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized, Unavailable
 
 

@@ -17,7 +17,7 @@ from exports import ROOT, SAMPLE_EXPORTS, SAMPLES
 from ingest_server import KEY, IngestServer, running
 
 from gateway.cli import importing
-from gateway.cli.http_sink import HttpSink
+from gateway.cli.client.http_sink import HttpSink
 from gateway.cli.main import main
 from gateway.ingest.sink import SendResult
 

@@ -10,8 +10,8 @@ import pytest
 from aiohttp.test_utils import TestServer
 from stream_server import COMPLETE, StreamServer, control, cursor, end, event, problem, stream
 
-from gateway.cli import stream_client
-from gateway.cli.stream_client import StreamClient
+from gateway.cli.client import stream_client
+from gateway.cli.client.stream_client import StreamClient
 from gateway.errors import (
     CursorGone,
     Forbidden,

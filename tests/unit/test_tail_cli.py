@@ -23,7 +23,8 @@ from stream_server import (
     stream,
 )
 
-from gateway.cli import stream_client, tail
+from gateway.cli import tail
+from gateway.cli.client import stream_client
 from gateway.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]

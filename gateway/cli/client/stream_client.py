@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from gateway.cli.connection import error_of, split_url
+from gateway.cli.client.connection import error_of, split_url
 from gateway.errors import CursorGone, Forbidden, GatewayError, InvalidRequest, Unavailable
 
 # The gateway says something several times a minute, if only a bookmark.

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.cli.connection import error_of, split_url
+from gateway.cli.client.connection import error_of, split_url
 from gateway.errors import Unavailable
 from gateway.ingest.sink import Refusal, SendResult
 
