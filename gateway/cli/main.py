@@ -22,7 +22,7 @@ _COMMANDS = {
     "roles": ("gateway.cli.roles", "roles", "Named lists of grants, which keys can have."),
     "pepper": ("gateway.cli.pepper", "pepper", "Rotate the secret of the key digests."),
     "import": (
-        "gateway.cli.import_",
+        "gateway.cli.importing.command",
         "import_command",
         "Bring existing records into the log.",
     ),

@@ -11,7 +11,7 @@ import pytest
 from gateway_client import event, key_id
 from gateways import Gateway
 
-from gateway.cli.folder_sink import FolderSink
+from gateway.cli.importing.folder_sink import FolderSink
 from gateway.ingest.sources.lines import EventLines
 from tests.machine_time import patience
 

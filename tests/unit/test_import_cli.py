@@ -16,8 +16,8 @@ import pytest
 from exports import ROOT, SAMPLE_EXPORTS, SAMPLES
 from ingest_server import KEY, IngestServer, running
 
-from gateway.cli import importing
 from gateway.cli.client.http_sink import HttpSink
+from gateway.cli.importing import importer as importing
 from gateway.cli.main import main
 from gateway.ingest.sink import SendResult
 
@@ -302,7 +302,7 @@ def test_a_terminal_sees_a_bar_and_the_same_summary(
 def test_help_has_examples_and_loads_nothing_slow() -> None:
     script = (
         "import sys\n"
-        "from gateway.cli import import_, tail\n"
+        "from gateway.cli import tail; from gateway.cli.importing import command as import_\n"
         "slow = {'aiohttp', 'rich', 'msgspec', 'asyncio', 'ssl', 'http.client'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
         "import_.import_command(['--help'])\n"

@@ -13,7 +13,7 @@ from exports import REAL_EXPORTS, SAMPLE_EXPORTS, records_of, sample_records
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.import_ import FORMAT_NAMES
+from gateway.cli.importing.command import FORMAT_NAMES
 from gateway.ingest.decode import decode_event
 from gateway.ingest.sources.formats import FORMATS
 from gateway.ingest.sources.identity import digest

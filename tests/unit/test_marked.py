@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.folder_sink import FolderSink
+from gateway.cli.importing.folder_sink import FolderSink
 from gateway.event import MAX_EVENT_BYTES
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.marked import (

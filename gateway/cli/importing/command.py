@@ -20,7 +20,7 @@ from gateway.cli.client.connection import DEFAULT_URL, read_key
 from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:
-    from gateway.cli.importing import Importer, RefusedFiles
+    from gateway.cli.importing.importer import Importer, RefusedFiles
     from gateway.ingest.sink import Sink
 
 # The names in `gateway.ingest.sources.formats`, which `--help` need not load.
@@ -102,7 +102,7 @@ def import_command(
     Records that cannot be taken are written to a file with their line and the
     reason, and never keep others out.
     """
-    from gateway.cli.importing import Importer, RefusedFiles
+    from gateway.cli.importing.importer import Importer, RefusedFiles
     from gateway.ingest.sources.lines import EventLines
 
     if tenant is not None and not _TENANT.fullmatch(tenant):
@@ -134,7 +134,7 @@ def make_sink(
     if data is not None:
         if url is not None or key_file is not None:
             raise InvalidRequest("--data writes into a folder: leave out --url and --key-file")
-        from gateway.cli.folder_sink import FolderSink
+        from gateway.cli.importing.folder_sink import FolderSink
 
         return FolderSink(data, mapped=mapped)
     from gateway.cli.client.http_sink import HttpSink
