@@ -27,7 +27,7 @@ from typing import IO, NoReturn
 ROOT = Path(__file__).parents[1]
 # What `serve` and the other commands load when they begin; they load the rest themselves.
 _LOADED = (
-    "gateway.cli.main", "gateway.cli.serve", "gateway.cli.keys", "gateway.cli.log",
+    "gateway.cli.main", "gateway.cli.serve", "gateway.cli.keys.commands", "gateway.cli.log",
     "gateway.cli.store", "gateway.runtime.process.logs", "gateway.runtime.process.event_loop",
     "gateway.runtime.process.collector",
     "gateway.runtime.process.memory", "gateway.runtime.compose", "gateway.runtime.supervisor",

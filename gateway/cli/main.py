@@ -18,7 +18,11 @@ from gateway.errors import GatewayError
 
 _COMMANDS = {
     "serve": ("gateway.cli.serve", "serve", "Run the gateway."),
-    "keys": ("gateway.cli.keys", "keys", "Make, look at, change and end provisioning keys."),
+    "keys": (
+        "gateway.cli.keys.commands",
+        "keys",
+        "Make, look at, change and end provisioning keys.",
+    ),
     "roles": ("gateway.cli.roles", "roles", "Named lists of grants, which keys can have."),
     "pepper": ("gateway.cli.pepper", "pepper", "Rotate the secret of the key digests."),
     "import": (

@@ -17,7 +17,7 @@ from gateway.cli.base.key_folder import (
 )
 from gateway.cli.base.operator import this_operator
 from gateway.cli.base.terminal import say, say_json
-from gateway.cli.keys_changes import by_operator
+from gateway.cli.keys.changes import by_operator
 
 if TYPE_CHECKING:
     from gateway.access.credentials.pepper import Peppers

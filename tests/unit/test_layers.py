@@ -81,6 +81,7 @@ LAYERS = [
     ("gateway.access.keys.unreadable", 1),
     ("gateway.access.keys.key_store", 2),
     ("gateway.runtime.process.logs", 0),
+    ("gateway.cli.keys", 6),
     ("gateway.cli.importing", 6),
     ("gateway.cli.client", 6),
     ("gateway.cli.base", 6),

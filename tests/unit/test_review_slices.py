@@ -13,7 +13,7 @@ from gateway.access.limits.work import LoopWork
 from gateway.access.policy import subsumption as covers
 from gateway.access.policy.subsumption import comparing, drained
 from gateway.adapters.memory.log import MemoryLog
-from gateway.cli.keys_check import _wrong
+from gateway.cli.keys.check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
 from gateway.oversight.review.key_review import Patience, Review

@@ -6,14 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli import (
-    keys_changes,
-    keys_check,
-    keys_explain,
-    keys_history,
-    keys_review,
-    keys_usage,
-)
 from gateway.cli.base.key_folder import (
     all_roles,
     check_roles,
@@ -31,6 +23,12 @@ from gateway.cli.base.key_folder import (
 )
 from gateway.cli.base.operator import this_operator
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
+from gateway.cli.keys import changes as keys_changes
+from gateway.cli.keys import check as keys_check
+from gateway.cli.keys import explain as keys_explain
+from gateway.cli.keys import history as keys_history
+from gateway.cli.keys import review as keys_review
+from gateway.cli.keys import usage as keys_usage
 
 if TYPE_CHECKING:
     from gateway.access.keys.key import Key
