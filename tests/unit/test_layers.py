@@ -12,168 +12,100 @@ from pathlib import Path
 
 from tests.cases import every
 
+# What each package may import beside itself and the words at the top of `gateway`: only packages
+# that stand above it here.
+ALLOWED = {
+    ".": "",
+    "settings": "",
+    "filters/cel": "",
+    "filters": "filters/cel",
+    "wire": "",
+    "access/credentials": "",
+    "access/grants": "filters access/credentials",
+    "access/keys": "filters access/credentials access/grants",
+    "access/usage": "access/keys",
+    "access/policy": "filters access/grants access/keys",
+    "access/limits": "filters access/usage",
+    "access": "access/credentials access/grants access/keys access/policy",
+    "log": "filters access/policy",
+    "ingest": "filters access/credentials log",
+    "ingest/sources": "filters ingest",
+    "streaming/live": "filters/cel filters wire access/usage access/policy access/limits log",
+    "streaming": "filters wire access/keys access/policy access/limits access log streaming/live",
+    "oversight/access_log": (
+        "filters wire access/grants access/keys access/usage access/policy access/limits "
+        "log ingest streaming/live"
+    ),
+    "oversight/detection": (
+        "access/grants access/keys access/usage access/limits access ingest "
+        "streaming/live oversight/access_log"
+    ),
+    "oversight": (
+        "access/keys access/limits access ingest streaming/live oversight/access_log "
+        "oversight/detection"
+    ),
+    "oversight/review": (
+        "filters access/grants access/keys access/policy access/limits log ingest "
+        "oversight/access_log oversight/detection"
+    ),
+    "adapters": "filters log",
+    "adapters/files": "settings access/credentials access/keys",
+    "adapters/sqlite": "access/grants access/keys access/usage log adapters adapters/files",
+    "adapters/postgres": (
+        "access/grants access/keys access/usage log ingest ingest/sources adapters"
+    ),
+    "adapters/redis": "access/usage access/limits",
+    "adapters/memory": "filters access/usage access/limits log",
+    "http/response": "access/credentials access/limits",
+    "http/connection": "settings wire access/limits streaming/live http/response",
+    "http/query": "filters log streaming oversight/detection",
+    "http/request": (
+        "settings wire access/credentials access/grants access/keys access/usage "
+        "access/policy access/limits access log ingest streaming/live streaming "
+        "oversight/access_log oversight/detection oversight/review http/response "
+        "http/connection http/query"
+    ),
+    "http/metrics": "http/connection http/request",
+    "http/openapi": "access/grants access/keys http/query",
+    "http/routes": (
+        "filters wire access/credentials access/grants access/keys access/usage "
+        "access/policy access/limits log ingest streaming/live streaming "
+        "oversight/access_log oversight/detection oversight oversight/review "
+        "http/response http/connection http/query http/request"
+    ),
+    "http": "http/response http/connection http/query http/request http/openapi http/routes",
+    "runtime/process": "settings",
+    "runtime": (
+        "settings wire access/grants access/keys access/usage access/limits access log "
+        "ingest streaming/live streaming oversight/access_log oversight/detection "
+        "oversight adapters/files adapters/sqlite adapters/postgres adapters/redis "
+        "adapters/memory http/connection http/request http/metrics http runtime/process"
+    ),
+    "cli/base": (
+        "settings access/credentials access/grants access/keys log oversight "
+        "adapters/files adapters/sqlite adapters/postgres adapters/memory runtime"
+    ),
+    "cli/client": "settings ingest",
+    "cli/importing": (
+        "settings log ingest ingest/sources oversight adapters/files runtime cli/base cli/client"
+    ),
+    "cli/keys": (
+        "settings access/grants access/keys access/usage access/policy access/limits log "
+        "oversight/access_log oversight/detection oversight oversight/review runtime "
+        "cli/base"
+    ),
+    "cli": (
+        "settings access/credentials access/grants access/keys ingest ingest/sources "
+        "oversight adapters/files adapters/sqlite adapters/postgres http/request "
+        "runtime/process runtime cli/base cli/client cli/keys"
+    ),
+}
+MOST_MODULES = 14
+# Adapters know no adapter but the files of the data folder.
+SHARED_BY_ADAPTERS = {"adapters", "adapters/files"}
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "gateway").rglob("*.py"))
 
-# The first entry that a module's name begins with counts.
-LAYERS = [
-    ("gateway.runtime.process.compute_process", 5),
-    ("gateway.runtime.process.collector", 5),
-    ("gateway.runtime.process.event_loop", 5),
-    ("gateway.runtime.process.listening", 4),
-    ("gateway.runtime.process.memory", 5),
-    ("gateway.runtime.process.threads", 5),
-    ("gateway.oversight.review.explain", 1),
-    ("gateway.oversight.review.access_query", 1),
-    ("gateway.oversight.review.document", 1),
-    ("gateway.oversight.review.document_text", 1),
-    ("gateway.oversight.review.sentences", 1),
-    ("gateway.oversight.review.grant_use", 1),
-    ("gateway.oversight.review.simulation", 1),
-    ("gateway.oversight.review.own_record", 1),
-    ("gateway.oversight.review.key_review", 3),
-    ("gateway.oversight.detection.baseline", 1),
-    ("gateway.oversight.detection.usage_profile", 1),
-    ("gateway.oversight.detection.signals", 1),
-    ("gateway.oversight.detection.finding", 1),
-    ("gateway.oversight.detection.habits", 1),
-    ("gateway.oversight.detection.findings", 3),
-    ("gateway.oversight.detection.anomaly_detector", 3),
-    ("gateway.oversight.detection.profile_store", 3),
-    ("gateway.oversight.detection.volumes", 3),
-    ("gateway.oversight.detection.minutes", 3),
-    ("gateway.oversight.detection.operators", 3),
-    ("gateway.oversight.detection.stored_defects", 3),
-    ("gateway.oversight.access_log.access_log", 3),
-    ("gateway.oversight.access_log.access_entry", 3),
-    ("gateway.oversight.access_log.recorded_query", 1),
-    ("gateway.oversight.access_log.past_use", 1),
-    ("gateway.oversight.access_log.reach", 1),
-    ("gateway.oversight.access_log.history", 3),
-    ("gateway.ingest.sources.cloudtrail", 1),
-    ("gateway.ingest.sources.formats", 1),
-    ("gateway.ingest.sources.github", 1),
-    ("gateway.ingest.sources.identity", 1),
-    ("gateway.ingest.sources.kubernetes", 1),
-    ("gateway.ingest.sources.lines", 1),
-    ("gateway.ingest.sources.moments", 1),
-    ("gateway.ingest.sources.native", 1),
-    ("gateway.ingest.sources.okta", 1),
-    ("gateway.ingest.sources.row_mapping", 2),
-    ("gateway.access.limits.limits", 2),
-    ("gateway.access.limits.buckets", 2),
-    ("gateway.access.limits.delivery_limits", 2),
-    ("gateway.access.limits.ports", 2),
-    ("gateway.access.limits.work", 3),
-    ("gateway.access.limits.place", 2),
-    ("gateway.access.usage.access", 1),
-    ("gateway.access.usage.meter", 2),
-    ("gateway.access.usage.windows", 2),
-    ("gateway.access.keys.key", 1),
-    ("gateway.access.keys.key_limits", 1),
-    ("gateway.access.keys.lifecycle", 1),
-    ("gateway.access.keys.issuance", 1),
-    ("gateway.access.keys.descent", 1),
-    ("gateway.access.keys.rotation_chain", 3),
-    ("gateway.access.keys.operator", 1),
-    ("gateway.access.keys.change", 1),
-    ("gateway.access.keys.stored_grant", 1),
-    ("gateway.access.keys.unreadable", 1),
-    ("gateway.access.keys.key_store", 2),
-    ("gateway.runtime.process.logs", 0),
-    ("gateway.cli.keys", 6),
-    ("gateway.cli.importing", 6),
-    ("gateway.cli.client", 6),
-    ("gateway.cli.base", 6),
-    ("gateway.runtime.retention", 3),
-    ("gateway.runtime.select_backend", 2),
-    ("gateway.runtime.stored_keys", 2),
-    ("gateway.runtime.process", 0),
-    ("gateway.http.app", 4),
-    ("gateway.http.routes", 4),
-    ("gateway.http.openapi", 4),
-    ("gateway.http.metrics", 4),
-    ("gateway.http.request", 4),
-    ("gateway.http.query", 4),
-    ("gateway.http.connection", 4),
-    ("gateway.http.response", 4),
-    ("gateway.adapters.memory", 2),
-    ("gateway.adapters.redis", 2),
-    ("gateway.adapters.postgres", 2),
-    ("gateway.adapters.sqlite", 2),
-    ("gateway.adapters.files", 2),
-    ("gateway.adapters.sql_conditions", 2),
-    ("gateway.adapters.row_reader", 2),
-    ("gateway.oversight.review", 1),
-    ("gateway.oversight.expiry", 1),
-    ("gateway.oversight.key_events", 3),
-    ("gateway.oversight.clock_notes", 2),
-    ("gateway.oversight.clock_watch", 3),
-    ("gateway.oversight.detection", 1),
-    ("gateway.oversight.access_log", 1),
-    ("gateway.streaming.choosing", 3),
-    ("gateway.streaming.replay_cache", 3),
-    ("gateway.streaming.gate", 3),
-    ("gateway.streaming.enforcement", 3),
-    ("gateway.streaming.replay", 3),
-    ("gateway.streaming.tail", 3),
-    ("gateway.streaming.wakeups", 3),
-    ("gateway.streaming.live", 3),
-    ("gateway.ingest.sources", 1),
-    ("gateway.ingest.gateway_event", 1),
-    ("gateway.log.ports", 2),
-    ("gateway.log.lookback_bounds", 3),
-    ("gateway.log.gap", 3),
-    ("gateway.log.identity", 2),
-    ("gateway.log.recent_events", 2),
-    ("gateway.access.keyring", 3),
-    ("gateway.access.pepper_watch", 3),
-    ("gateway.access.proven_tokens", 3),
-    ("gateway.access.limits", 2),
-    ("gateway.access.policy", 1),
-    ("gateway.access.usage", 1),
-    ("gateway.access.keys", 1),
-    ("gateway.access.grants", 1),
-    ("gateway.access.credentials", 1),
-    ("gateway.filters.alphabet", 1),
-    ("gateway.filters.expression", 1),
-    ("gateway.filters.index", 1),
-    ("gateway.filters.overlap", 1),
-    ("gateway.filters.pattern", 1),
-    ("gateway.filters.scope", 1),
-    ("gateway.filters.cel", 1),
-    ("gateway.runtime.stores", 5),
-    ("gateway.runtime.worker", 5),
-    ("gateway.runtime.compose", 5),
-    ("gateway.runtime.supervisor", 5),
-    ("gateway.http", 4),
-    ("gateway.adapters", 2),
-    ("gateway.oversight", 1),
-    ("gateway.streaming", 3),
-    ("gateway.log", 2),
-    ("gateway.access", 1),
-    ("gateway.wire", 1),
-    ("gateway.filters", 1),
-    ("gateway.notifier", 3),
-    ("gateway.sanitize", 0),
-    ("gateway.__main__", 6),
-    ("gateway.cli", 6),
-    ("gateway.runtime", 5),
-    ("gateway.tasks", 2),
-    ("gateway.ingest", 1),
-    ("gateway.budgets", 0),
-    ("gateway.errors", 0),
-    ("gateway.event", 0),
-    ("gateway.cursor", 0),
-    ("gateway.clock", 0),
-    ("gateway.network", 0),
-    ("gateway.json_members", 0),
-    ("gateway.trusted_clock", 0),
-    ("gateway.settings", 0),
-]
-# The part of `ingest` that stores stands above the stores, like `live`.
-STORING = 3
-UNPLACED = 7
 # Who may start tasks: supervised ones, plain ones of commands, and parts of a call that its caller
 # waits for. This list only gets shorter.
 STARTS_TASKS = {
@@ -216,57 +148,91 @@ def imported(tree: ast.AST) -> Iterator[str]:
                 yield whole if whole in MODULES else node.module
 
 
-def loaded(tree: ast.Module) -> Iterator[str]:
-    """The same without what is imported for annotations only."""
-    for node in tree.body:
-        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            yield from imported(node)
+def package_of(module: str) -> str:
+    folder = MODULES[module].parent.relative_to(ROOT / "gateway")
+    return "." if module == "gateway" else str(folder)
 
 
-@cache
-def layer_of(module: str) -> int:
-    if module == "gateway":
-        return 0
-    if module.startswith("gateway.ingest.") and any(
-        name.startswith(("gateway.store", "gateway.log.")) for name in imported(tree_of(module))
-    ):
-        return STORING
-    for prefix, layer in LAYERS:
-        if module == prefix or module.startswith(prefix + "."):
-            return layer
-    return UNPLACED
+# Packages whose modules neither wait, nor touch a network, nor ask for the time ...
+PURE_PACKAGES = (
+    ".", "settings", "filters/cel", "filters", "wire", "access/credentials", "access/grants",
+    "access/keys", "access/usage", "access/policy", "access/limits", "access", "log", "ingest",
+    "ingest/sources", "oversight/access_log", "oversight/detection", "oversight",
+    "oversight/review",
+)  # fmt: skip
+# ... but for these. This list only gets shorter.
+NOT_PURE = {
+    "gateway.notifier", "gateway.tasks", "gateway.access.limits.work", "gateway.access.usage.meter",
+    "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
+    "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minutes",
+}  # fmt: skip
+PURE = [
+    module for module in MODULES if package_of(module) in PURE_PACKAGES and module not in NOT_PURE
+]
 
 
-PURE = [module for module in MODULES if layer_of(module) <= 1]
+def of_gateway(module: str) -> set[str]:
+    """The modules of the gateway that a module imports, also for annotations only."""
+    return {name for name in imported(tree_of(module)) if name in MODULES} - {module}
 
 
-@every(MODULES)
-def test_imports_go_downwards_only(module: str) -> None:
-    own = layer_of(module)
-    upwards = {
-        name
-        for name in imported(tree_of(module))
-        if name.split(".")[0] == "gateway" and layer_of(name) > own
-    }
-    assert not upwards, f"{module} is of layer {own}"
+@every(module for module in MODULES if module != "gateway.__main__")
+def test_packages_import_what_they_may_and_nothing_else(module: str) -> None:
+    own = package_of(module)
+    allowed = {own, ".", *ALLOWED[own].split()}
+    others = {name for name in of_gateway(module) if package_of(name) not in allowed}
+    assert not others, f"gateway/{own} may not import them"
 
 
-def test_the_storing_part_of_ingest_is_small() -> None:
-    ingest = [module for module in MODULES if module.startswith("gateway.ingest.")]
-    assert layer_of("gateway.ingest.writer") == STORING
-    assert layer_of("gateway.ingest.decode") == 1
-    assert sum(layer_of(module) == STORING for module in ingest) <= 2
+def test_packages_import_only_packages_that_stand_above_them() -> None:
+    order = list(ALLOWED)
+    for place, name in enumerate(order):
+        assert set(ALLOWED[name].split()) <= set(order[:place]), name
+
+
+def test_no_more_is_allowed_than_is_used() -> None:
+    for name, allowed in ALLOWED.items():
+        modules = [module for module in MODULES if package_of(module) == name]
+        used = {package_of(other) for module in modules for other in of_gateway(module)}
+        assert set(allowed.split()) <= used, name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {
-        module: {name for name in loaded(tree_of(module)) if name in MODULES and name != module}
-        for module in MODULES
-    }
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter({module: of_gateway(module) for module in MODULES}).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def test_adapters_know_no_adapter_and_are_known_to_those_who_compose() -> None:
+    for name, allowed in ALLOWED.items():
+        adapters = {one for one in allowed.split() if one.startswith("adapters")}
+        if name.startswith("adapters"):
+            assert adapters <= SHARED_BY_ADAPTERS, name
+        elif adapters:
+            assert name.split("/")[0] in ("runtime", "cli"), name
+
+
+def test_routes_import_no_routes() -> None:
+    routes = [module for module in MODULES if package_of(module) == "http/routes"]
+    assert routes
+    for module in routes:
+        assert not of_gateway(module) & set(routes), module
+
+
+def test_folders_hold_few_modules() -> None:
+    counts = Counter(package_of(module) for module in MODULES if not is_package(module))
+    assert counts.keys() == ALLOWED.keys()
+    assert not {name: count for name, count in counts.items() if count > MOST_MODULES}
+
+
+def is_package(module: str) -> bool:
+    return MODULES[module].name == "__init__.py"
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {file.parent for file in FILES}
+    assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
 
 
 @every(PURE)
@@ -288,7 +254,7 @@ def test_pure_modules_neither_wait_nor_touch_a_network(module: str) -> None:
         assert not acting
 
 
-@every(module for module in PURE if module not in ("gateway.clock", "gateway.runtime.process.logs"))
+@every(module for module in PURE if module not in ("gateway.clock",))
 def test_pure_modules_take_the_time_as_an_argument(module: str) -> None:
     asked = {
         ast.unparse(node.func) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)
@@ -311,9 +277,7 @@ def test_background_work_is_started_by_its_one_module(module: str) -> None:
 
 
 def knows_cursors(module: str) -> bool:
-    return module == "gateway.cursor" or module.startswith(
-        ("gateway.store.", "gateway.log.", "gateway.adapters.")
-    )
+    return module == "gateway.cursor" or module.startswith(("gateway.log.", "gateway.adapters."))
 
 
 @every(module for module in MODULES if not knows_cursors(module))
@@ -349,13 +313,6 @@ def test_files_are_small_and_say_what_they_are_for(file: Path) -> None:
     assert len(text.splitlines()) <= 400
     assert file.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
     assert ast.get_docstring(tree_of(name_of(file))), "a module begins with what it is for"
-
-
-def test_every_package_is_one_and_has_a_layer() -> None:
-    folders = {file.parent for file in FILES}
-    assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
-    unplaced = [module for module in MODULES if layer_of(module) == UNPLACED]
-    assert not unplaced, "give them a layer in the design and here"
 
 
 def test_no_two_test_files_have_one_name() -> None:
