@@ -38,7 +38,7 @@ test-thorough: $(VENV)/.made-dev
 	@TEST_EXAMPLES=thorough $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.made-dev format lint
-	@$(BIN)/python -m pytest -n auto -m "not slow" tests/unit tests/contract tests/server tests/simulation
+	@$(BIN)/python -m pytest -n auto -m "not slow" tests/unit tests/contract tests/system/server tests/simulation
 
 lint: $(VENV)/.made-dev
 	@$(BIN)/ruff check --quiet .
@@ -55,7 +55,7 @@ bench-quick: $(VENV)/.made-bench
 	@$(BIN)/python -m tests.benchmarks --quick
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info tests/clients/node_modules
+	@rm -rf $(VENV) build dist *.egg-info tests/system/clients/node_modules
 
 lock: $(VENV)/.made
 	@$(PIP) install uv

@@ -27,10 +27,10 @@ from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
-from tests.examples import THOROUGH, examples
-from tests.leftovers import nothing_is_left_behind
-from tests.loaded_program import end_loader
-from tests.services.postgres import CLUSTERS, PostgresServer, servers
+from tests.support.examples import THOROUGH, examples
+from tests.support.leftovers import nothing_is_left_behind
+from tests.support.loaded_program import end_loader
+from tests.support.services.postgres import CLUSTERS, PostgresServer, servers
 
 # An ordinary run says the same of the same code; a thorough one looks elsewhere each time. Examples
 # are found again by the printed blob, not by a folder of them.
@@ -92,7 +92,7 @@ class Together(LoadScopeScheduling):
         if version := _POSTGRES.search(nodeid):
             return version[0]
         file = nodeid.partition("::")[0]
-        long = Path(file).parts[1] in _LONG and not file.endswith(_TOGETHER)
+        long = Path(file).parts[2] in _LONG and not file.endswith(_TOGETHER)
         return nodeid if long else file
 
     def mark_test_complete(

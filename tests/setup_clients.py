@@ -1,9 +1,10 @@
-"""Makes sure that the programs which tests/clients/ and tests/deploy/ drive are there.
+"""Makes sure that the programs which tests/system/clients/ and tests/system/deploy/ drive are
+there.
 
     python tests/setup_clients.py
 
 Node and npm come with the development packages of Python, the two Node packages
-from npm, at the versions of tests/clients/package.json. curl, Chromium, nginx,
+from npm, at the versions of tests/system/clients/package.json. curl, Chromium, nginx,
 HAProxy, libfaketime and openssl are Debian's: installed here when run as root, without starting
 a service, asked for otherwise. Nothing is said when nothing is missing. Exit code 1:
 something is missing; one line says what to do.
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CLIENTS = Path(__file__).parent / "clients"
+CLIENTS = Path(__file__).parent / "system" / "clients"
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SERVICES = ("nginx", "haproxy")
 _INSTALL_SECONDS = 900

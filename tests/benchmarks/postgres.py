@@ -26,7 +26,7 @@ from tests.benchmarks.fanout import median
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.programs import BenchmarkError
 from tests.benchmarks.session import Session
-from tests.services.postgres import PostgresServer, installations
+from tests.support.services.postgres import PostgresServer, installations
 
 BATCH, PRODUCERS = 1000, 4
 RATE = 1000

@@ -21,7 +21,7 @@ from gateway.adapters.sqlite.log import SqliteLog
 from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Log
-from tests.services.postgres import PostgresServer, installations
+from tests.support.services.postgres import PostgresServer, installations
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -23,8 +23,8 @@ from gateway.access.keys.key_store import KeyStore
 from gateway.access.keys.stored_grant import read_grant
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Conflict, GatewayError
-from tests.examples import examples
-from tests.machine_time import patience
+from tests.support.examples import examples
+from tests.support.machine_time import patience
 
 Connect = Callable[[], Awaitable[KeyStore]]
 ROOT = Path(__file__).parents[2]

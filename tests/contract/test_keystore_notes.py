@@ -21,7 +21,7 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Conflict
-from tests.examples import examples
+from tests.support.examples import examples
 
 Connect = Callable[[], Awaitable[KeyStore]]
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from gateway.clock import parse_rfc3339
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.event import Draft, Event
 from gateway.log.ports import Appended, Log, Page
-from tests.examples import examples
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

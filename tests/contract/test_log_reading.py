@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
 from gateway.log.ports import FOUND_EVENTS, Log, Narrowing, Overtaken, Page
-from tests.examples import examples
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

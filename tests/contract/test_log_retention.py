@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.event import Draft
 from gateway.log.ports import Appended, Log, Overtaken, Page
-from tests.examples import examples
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

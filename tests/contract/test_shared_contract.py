@@ -17,8 +17,8 @@ from gateway.access.limits.ports import Lease, Shared
 from gateway.access.usage.windows import Row
 from gateway.errors import InvalidRequest
 from tests.contract.sharing import ADAPTERS, StillClock, adapter
-from tests.examples import examples
-from tests.services.valkey import Valkey
+from tests.support.examples import examples
+from tests.support.services.valkey import Valkey
 
 # Past a moment that a decision named, by more than the rounding of microseconds.
 SOON = 0.001

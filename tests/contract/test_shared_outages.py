@@ -18,8 +18,8 @@ from gateway.access.limits.ports import Shared
 from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from tests.contract.sharing import new_prefix, replicas_of
-from tests.machine_time import Stopwatch, patience
-from tests.services.valkey import Valkey
+from tests.support.machine_time import Stopwatch, patience
+from tests.support.services.valkey import Valkey
 
 _ROOT = Path(__file__).parents[2]
 # What a decision may take on a busy machine while Redis is known to be away, and

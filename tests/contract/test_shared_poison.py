@@ -8,7 +8,7 @@ from gateway.access.limits.limits import Concurrency, Daily, Decision, Rate
 from gateway.access.limits.ports import Shared
 from gateway.clock import SystemClock
 from tests.contract.sharing import new_prefix, replicas_of
-from tests.services.valkey import Valkey
+from tests.support.services.valkey import Valkey
 
 RATE = Rate("r", 50, 1)
 DAILY = Daily("d", 1000)

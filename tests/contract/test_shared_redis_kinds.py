@@ -14,8 +14,8 @@ from gateway.access.limits.limits import Concurrency, Daily, Decision, Rate
 from gateway.access.limits.ports import Shared
 from gateway.clock import SystemClock
 from tests.contract.sharing import replicas_of
-from tests.machine_time import patience
-from tests.services.valkey import Valkey
+from tests.support.machine_time import patience
+from tests.support.services.valkey import Valkey
 
 # Clusters and Sentinels take seconds to agree.
 pytestmark = pytest.mark.slow

@@ -17,8 +17,8 @@ from gateway.adapters.redis.leases import RedisLeases
 from gateway.adapters.redis.link import Link
 from gateway.clock import SystemClock
 from tests.contract.sharing import ALWAYS_THERE, StillClock, new_prefix, replicas_of
-from tests.machine_time import Stopwatch, patience
-from tests.services.valkey import Valkey
+from tests.support.machine_time import Stopwatch, patience
+from tests.support.services.valkey import Valkey
 
 SECONDS = 1.5
 

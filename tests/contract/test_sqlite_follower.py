@@ -18,7 +18,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Appended
-from tests.machine_time import patience
+from tests.support.machine_time import patience
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

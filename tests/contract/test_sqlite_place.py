@@ -16,7 +16,7 @@ from gateway.adapters.sqlite import place as sqlite_place
 from gateway.adapters.sqlite.backup import begin_new_life, copy_log
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.event import Draft
-from tests.gateway_process import environment
+from tests.support.gateway_process import environment
 
 Visit = Callable[[Path], Awaitable[str]]
 CRASH = """

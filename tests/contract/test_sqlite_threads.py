@@ -22,7 +22,7 @@ from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.adapters.sqlite.usage import SqliteLedger
 from gateway.errors import GatewayError, Unavailable
-from tests.machine_time import Stopwatch
+from tests.support.machine_time import Stopwatch
 
 KEY = Key(
     id="a", digest=b"d" * 32, name="a", purpose="p", owner="o", created_at=1.0, expires_at=9e9

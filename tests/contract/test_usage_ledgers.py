@@ -20,8 +20,8 @@ from gateway.adapters.redis.usage import RedisLedger
 from gateway.adapters.sqlite.usage import SqliteLedger
 from tests.contract.conftest import POSTGRES
 from tests.contract.sharing import START, StillClock, new_prefix
-from tests.services.postgres import PostgresServer
-from tests.services.valkey import Valkey
+from tests.support.services.postgres import PostgresServer
+from tests.support.services.valkey import Valkey
 
 NOW = MINUTE.index(START)
 Entries = dict[str, tuple[int, Counts]]

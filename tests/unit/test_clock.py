@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.clock import SystemClock, format_rfc3339, parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
-from tests.machine_time import patience
+from tests.support.machine_time import patience
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

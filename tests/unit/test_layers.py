@@ -10,7 +10,7 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from tests.cases import every
+from tests.support.cases import every
 
 # What each package may import beside itself and the words at the top of `gateway`: only packages
 # that stand above it here.

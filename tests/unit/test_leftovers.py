@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import leftovers
-from tests.leftovers import nothing_is_left_behind
+from tests.support import leftovers
+from tests.support.leftovers import nothing_is_left_behind
 
 ORPHAN = "sleep 60 < /dev/null > /dev/null 2>&1 & echo $!"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests import machine_time
-from tests.machine_time import Stopwatch, eventually, patience, slowness, wait_until
+from tests.support import machine_time
+from tests.support.machine_time import Stopwatch, eventually, patience, slowness, wait_until
 
 
 @pytest.fixture

@@ -1,0 +1,282 @@
+"""Every route, however it ends, leaves a record: a table over what the document describes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from typing import Any
+
+import orjson
+import pytest
+from gateway_client import Event, event, key_id, with_checksum
+from gateways import Gateway, Start, StartProgram
+from open_streams import open_stream
+from use_record import ACCESS, about, told
+
+from gateway.errors import Unavailable
+from gateway.http.openapi.paths import PATHS
+from tests.support.machine_time import Stopwatch
+
+METHODS = ("get", "put", "post", "delete")
+ROUTES = sorted(
+    (method.upper(), path)
+    for path, item in PATHS.items()
+    for method in METHODS
+    if method in item and item[method].get("security") != []
+)
+GRANT = {"actions": ["pull"], "categories": ["auth"]}
+NEW_KEY = {
+    "name": "n", "purpose": "p", "owner": "o", "expires_in": "1d", "grants": [GRANT],
+}  # fmt: skip
+QUESTION = {"key": "{kid}", "action": "pull", "category": "auth"}
+Options = dict[str, Any]
+
+# What makes each route succeed, and what makes it fail for a key that may use it.
+SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
+    ("POST", "/v1/events"): ("/v1/events", {"json": event(id="new")}),
+    ("GET", "/v1/events"): ("/v1/events?category=auth", {}),
+    ("GET", "/v1/events/{id}"): ("/v1/events/known", {}),
+    ("GET", "/v1/stream"): ("/v1/stream?follow=false", {}),
+    ("POST", "/v1/stream"): ("/v1/stream", {"json": {"follow": False}}),
+    ("POST", "/v1/tickets"): ("/v1/tickets", {"json": {"category": "auth"}}),
+    ("GET", "/v1/keys"): ("/v1/keys", {}),
+    ("POST", "/v1/keys"): ("/v1/keys", {"json": NEW_KEY}),
+    ("GET", "/v1/keys/{id}"): ("/v1/keys/{kid}", {}),
+    ("GET", "/v1/keys/{id}/history"): ("/v1/keys/{kid}/history", {}),
+    ("GET", "/v1/keys/{id}/usage"): ("/v1/keys/{kid}/usage", {}),
+    ("GET", "/v1/keys/{id}/document"): ("/v1/keys/{kid}/document", {}),
+    ("POST", "/v1/keys/{id}/rotate"): ("/v1/keys/{rotated}/rotate", {}),
+    ("POST", "/v1/keys/{id}/suspend"): ("/v1/keys/{kid}/suspend", {}),
+    ("POST", "/v1/keys/{id}/resume"): ("/v1/keys/{suspended}/resume", {}),
+    ("POST", "/v1/keys/{id}/revoke"): ("/v1/keys/{revoked}/revoke", {}),
+    ("GET", "/v1/findings"): ("/v1/findings", {}),
+    ("POST", "/v1/findings/{id}/expected"): ("/v1/findings/{finding}/expected", {}),
+    ("DELETE", "/v1/findings/{id}/expected"): ("/v1/findings/{finding}/expected", {}),
+    ("POST", "/v1/authz/explain"): ("/v1/authz/explain", {"json": QUESTION}),
+    ("POST", "/v1/authz/simulate"): (
+        "/v1/authz/simulate", {"json": {"key": "{kid}", "grants": [GRANT]}},
+    ),
+    ("GET", "/v1/roles"): ("/v1/roles", {}),
+    ("GET", "/v1/roles/{name}"): ("/v1/roles/known", {}),
+    ("PUT", "/v1/roles/{name}"): ("/v1/roles/made", {"json": {"grants": [GRANT]}}),
+    ("DELETE", "/v1/roles/{name}"): ("/v1/roles/doomed", {}),
+}  # fmt: skip
+NOT_JSON: Options = {"data": b"{", "headers": {"Content-Type": "application/json"}}
+FAILS: dict[tuple[str, str], tuple[str, Options]] = {
+    ("GET", "/v1/events"): ("/v1/events?limit=0", {}),
+    ("GET", "/v1/events/{id}"): ("/v1/events/unknown", {}),
+    ("GET", "/v1/stream"): ("/v1/stream?x=1", {}),
+    ("GET", "/v1/keys"): ("", {}),
+    ("GET", "/v1/roles"): ("", {}),
+    ("GET", "/v1/findings"): ("/v1/findings?x=1", {}),
+    ("GET", "/v1/keys/{id}/history"): ("/v1/keys/{kid}/history?x=1", {}),
+    ("GET", "/v1/keys/{id}/usage"): ("/v1/keys/{kid}/usage?x=1", {}),
+    ("GET", "/v1/keys/{id}"): ("/v1/keys/unknown", {}),
+    ("GET", "/v1/keys/{id}/document"): ("/v1/keys/unknown/document", {}),
+    ("GET", "/v1/roles/{name}"): ("/v1/roles/unknown", {}),
+    ("DELETE", "/v1/roles/{name}"): ("/v1/roles/unknown", {}),
+    ("DELETE", "/v1/findings/{id}/expected"): ("/v1/findings/unknown/expected", {}),
+}
+
+
+async def records(gateway: Gateway) -> list[Event]:
+    """All records of uses, those that wait included."""
+    await gateway.context.record.flush()
+    page = await gateway.pull(gateway.admin, category=ACCESS, limit="10000")
+    found: list[Event] = page["events"]
+    return found
+
+
+def of_route(found: list[Event], method: str, path: str) -> list[Event]:
+    wanted = f"{method} {path}"
+    return [
+        one for one in found
+        if re.sub(r"\{(\w+):[^}]+\}", r"{\1}", one["data"].get("route", "")) == wanted
+    ]  # fmt: skip
+
+
+def filled(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+async def there(gateway: Gateway) -> dict[str, str]:
+    """Things that routes are about, by name."""
+    names = {name: key_id(await gateway.mint(GRANT)) for name in ("kid", "rotated", "revoked")}
+    suspended = key_id(await gateway.mint(GRANT))
+    await gateway.post(f"/v1/keys/{suspended}/suspend", key=gateway.admin)
+    for role in ("known", "doomed"):
+        body = {"grants": [GRANT]}
+        await gateway.request("PUT", f"/v1/roles/{role}", key=gateway.admin, json=body)
+    await gateway.send(event(id="known"))
+    for _ in range(5):
+        await gateway.get("/v1/keys", key=gateway.user)
+    await gateway.context.watchdog.look()
+    findings = (await gateway.get("/v1/findings", key=gateway.admin)).json()["findings"]
+    return {**names, "suspended": suspended, "finding": findings[0]["id"]}
+
+
+async def everything(gateway: Gateway) -> str:
+    actions = ["stream", "pull", "ingest", "keys.admin", "usage.read"]
+    return await gateway.mint({"actions": actions, "categories": ["**", "gateway.**"]})
+
+
+async def call(
+    gateway: Gateway, method: str, path: str, options: Options, names: dict[str, str], key: str
+) -> int:
+    given = {**options}
+    if "json" in given:
+        given["json"] = orjson.loads(filled(orjson.dumps(given["json"]).decode(), names))
+    answer = await gateway.request(method, filled(path, names), key=key, **given)
+    return answer.status
+
+
+def test_the_table_has_every_route_of_the_document() -> None:
+    assert set(SUCCEEDS) >= set(ROUTES), "say here how a new route succeeds"
+    assert len(ROUTES) >= 25
+
+
+async def test_every_success_leaves_a_record(gateway: Gateway) -> None:
+    names = await there(gateway)
+    key = await everything(gateway)
+    for method, path in ROUTES:
+        target, options = SUCCEEDS[method, path]
+        status = await call(gateway, method, target, options, names, key)
+        assert 200 <= status < 300, (method, path, status)
+    found = [one for one in await records(gateway) if one["actor"]["id"] == key_id(key)]
+    for method, path in ROUTES:
+        made = [one for one in of_route(found, method, path) if one["outcome"] == "success"]
+        assert sum(one["data"]["count"] for one in made) == 1, (method, path)
+        [record] = made
+        assert (record["tenant"], record["source"]["ip"]) == ("gateway", "127.0.0.1")
+        assert record["data"]["attempted"]
+        named = re.findall(r"\{(kid|rotated|revoked|suspended)\}", SUCCEEDS[method, path][0])
+        if named:
+            urns = {target["urn"] for target in record["targets"]}
+            assert f"key:{names[named[0]]}" in urns, (method, path)
+
+
+async def test_every_denial_leaves_a_record(gateway: Gateway) -> None:
+    powerless = await gateway.mint()
+    revoked = await gateway.mint()
+    await gateway.revoke(revoked)
+    for method, path in ROUTES:
+        target = re.sub(r"\{\w+\}", "x" * 12, path)
+        for key, status in ((powerless, 403), (revoked, 401)):
+            assert (await gateway.request(method, target, key=key)).status == status, (method, path)
+    found = await records(gateway)
+    for key in (powerless, revoked):
+        of_key = [one for one in found if one.get("actor", {}).get("id") == key_id(key)]
+        for method, path in ROUTES:
+            denied = [one for one in of_route(of_key, method, path) if one["outcome"] == "denied"]
+            assert sum(one["data"]["count"] for one in denied) == 1, (method, path)
+            assert denied[0]["reason"] in ("action_not_granted", "key_revoked")
+
+
+async def test_every_refusal_of_an_unknown_key_leaves_a_record_of_its_address(
+    gateway: Gateway,
+) -> None:
+    known = await gateway.mint()
+    forged = with_checksum(f"alpk_{key_id(known)}_" + "0" * 43)
+    for method, path in ROUTES:
+        target = re.sub(r"\{\w+\}", "x" * 12, path)
+        for key in (forged, None):
+            assert (await gateway.request(method, target, key=key)).status == 401, (method, path)
+    found = await records(gateway)
+    for method, path in ROUTES:
+        refused = of_route([one for one in found if "actor" not in one], method, path)
+        assert {one["reason"] for one in refused} == {"invalid_key", "missing_key"}, (method, path)
+        assert {one["source"]["ip"] for one in refused} == {"127.0.0.1"}
+        claimed = [one for one in refused if one["reason"] == "invalid_key"]
+        assert about(known) in {target["urn"] for target in claimed[0]["targets"]}
+
+
+async def test_every_failure_leaves_a_record(gateway: Gateway) -> None:
+    names = await there(gateway)
+    key = await everything(gateway)
+    failing = [
+        (route, FAILS.get(route, (route[1].replace("{id}", names["kid"]), NOT_JSON)))
+        for route in ROUTES
+        if FAILS.get(route) != ("", {})
+    ]
+    assert len(failing) >= len(ROUTES) - 2, (
+        "a list of all keys or roles cannot be asked for wrongly"
+    )
+    for (method, path), (target, options) in failing:
+        target = target.replace("{name}", "made")
+        status = await call(gateway, method, target, options, names, key)
+        assert 400 <= status < 500, (method, path, status)
+    found = [one for one in await records(gateway) if one["actor"]["id"] == key_id(key)]
+    for (method, path), _ in failing:
+        failed = [one for one in of_route(found, method, path) if one["outcome"] == "failure"]
+        assert sum(one["data"]["count"] for one in failed) == 1, (method, path)
+        assert (failed[0]["action"], bool(failed[0]["reason"])) == ("request.failed", True)
+
+
+# Never dropped
+
+
+@pytest.mark.parametrize("code", ["write_queue_full", "store_unavailable"])
+async def test_uses_while_the_log_takes_nothing_are_recorded_when_it_is_back(
+    recording: Gateway, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    key = await recording.reader_key()
+    whole = recording.context.writer.append
+
+    async def refused(*_: Any) -> Any:
+        raise Unavailable("try again", code=code)
+
+    monkeypatch.setattr(recording.context.writer, "append", refused)
+    for _ in range(30):
+        await recording.pull(key)
+        await recording.get("/v1/keys", key=key)
+        await asyncio.sleep(0.05)
+    stream = await open_stream(recording, "sse", key)
+    stream.close()
+    await recording.streams_become(0)
+    assert recording.context.record.waiting > 0
+    monkeypatch.setattr(recording.context.writer, "append", whole)
+    await recording.context.record.flush()
+    found = await told(recording, resource=about(key), category=ACCESS)
+    counts: dict[str, int] = {}
+    for one in found:
+        counts[one["action"]] = counts.get(one["action"], 0) + one["data"]["count"]
+    assert counts == {
+        "events.pulled": 30, "request.denied": 30, "stream.opened": 1, "stream.closed": 1,
+    }  # fmt: skip
+
+
+async def test_a_thousand_requests_at_once_are_few_records_with_all_of_them_counted(
+    start: Start,
+) -> None:
+    gateway = await start(record={"delay": 0, "merge": 1})
+    key = await gateway.reader_key()
+    for _ in range(10):
+        await asyncio.gather(*(gateway.get("/v1/keys", key=key) for _ in range(100)))
+    await gateway.context.record.flush()
+    found = await told(gateway, action="request.denied", resource=about(key))
+    assert sum(one["data"]["count"] for one in found) == 1000
+    assert len(found) <= 20
+
+
+async def test_what_kill_9_takes_is_the_last_moments_and_repeats_of_a_minute(
+    start_program: StartProgram,
+) -> None:
+    """With the default pace: a first use is written within about a second."""
+    program = await start_program()
+    key = await program.reader_key()
+    await program.pull(key)
+    await program.get("/v1/keys", key=key)
+    stream = await open_stream(program, "sse", key)
+    watch = Stopwatch()
+    await told(program, 3, resource=about(key), category=ACCESS)
+    assert watch.seconds < 3
+    await stream.next("opening")
+    await program.stop(signal.SIGKILL)
+    again = await start_program(program.admin)
+    found = await told(again, 3, resource=about(key), category=ACCESS)
+    assert {one["action"] for one in found} == {
+        "events.pulled", "request.denied", "stream.opened",
+    }  # fmt: skip

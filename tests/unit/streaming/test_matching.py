@@ -1,0 +1,85 @@
+"""Matching whole pages: each group gets just what its question says, event by event."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gateway.access.grants.grant import parse_grant
+from gateway.access.limits.work import LoopWork
+from gateway.access.policy.decision import Allowed, View, decide_grants
+from gateway.event import Event
+from gateway.filters.expression import compile_filter
+from gateway.filters.index import Index
+from gateway.filters.scope import Scope
+from gateway.streaming.live.group import Group, Sight
+from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.matching import Matching
+from gateway.wire.http_body import NDJSON_PLAIN
+from tests.conftest import FakeClock
+from tests.support.stored_events import MakeDraft, stored
+
+
+def view(**members: object) -> View:
+    grant = parse_grant({"actions": ["stream"], "categories": ["**"], **members})
+    decision = decide_grants((grant,), "stream")
+    assert isinstance(decision, Allowed)
+    return decision.view
+
+
+PLAIN = [
+    Question(Scope(), view()),
+    Question(Scope(category=("auth",)), view(tenants=["acme"])),
+    Question(Scope(category=("k8s.*",), min_severity=3), view()),
+    Question(Scope(actor=("a/*",)), view(categories=["auth", "k8s.**"])),
+    Question(Scope(resource=("r/**",), action=("login",)), view()),
+]
+MORE = [
+    Question(Scope(), view(fields={"mask": ["data.n"]})),
+    Question(Scope(category=("auth",)), view(fields={"drop": ["actor"]})),
+    Question(Scope(), view(), compile_filter("data.n > 3")),
+    Question(Scope(outcome=("denied",)), view(), compile_filter('data.who == "x"')),
+]
+
+
+def page(draft: MakeDraft, rng: random.Random, count: int) -> list[Event]:
+    return [
+        stored(
+            draft,
+            id=f"e{number}",
+            tenant=rng.choice(["acme", "globex"]),
+            category=rng.choice(["auth", "k8s.audit"]),
+            action=rng.choice(["login", "read"]),
+            outcome=rng.choice(["denied", "success"]),
+            severity=rng.choice([1, 4]),
+            actor={"id": rng.choice(["a/1", "b"])},
+            targets=rng.choice([[], [{"urn": "r/1"}]]),
+            data={"n": rng.randint(0, 6), "who": rng.choice(["x", "y"])},
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("questions", [PLAIN, PLAIN + MORE])
+def test_each_group_gets_what_its_question_says(
+    draft: MakeDraft, questions: list[Question], seed: int
+) -> None:
+    rng = random.Random(seed)
+    index: Index[Group] = Index()
+    groups = []
+    for question in rng.sample(questions, rng.randint(1, len(questions))):
+        group = Group(Interest(question, NDJSON_PLAIN), Sight(question))
+        index.add(group, question.bindings())
+        groups.append(group)
+    events = page(draft, rng, 300)
+    matching = Matching(index, events, LoopWork(FakeClock()))
+    for _ in matching.parts():
+        pass
+    found = matching.found
+    for group in groups:
+        look = group.interest.question.matcher()
+        wanted = [seen for event in events if (seen := look(event)) is not None]
+        assert [one.json for one in found.get(group, [])] == [one.json for one in wanted]
+    assert set(found) <= set(groups)
