@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--quick] [--only fanout,...] [--peers gateway,nchan,...]`."""
+"""`python -m tests.benchmarks [--quick] [--only fanout,...] [--targets gateway,nchan,...]`."""
 
 from __future__ import annotations
 
