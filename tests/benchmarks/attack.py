@@ -33,6 +33,7 @@ from tests.benchmarks.machine import raise_file_limit
 
 ROOT = Path(__file__).parents[2]
 CALM = 3.0
+QUIET = 10.0
 SMALL = {"heads": 60, "idle": 300, "bodies": 8, "pages": 6}
 _EVENTS = 2000
 _SMALL_EVENTS = 300
@@ -237,7 +238,7 @@ async def measure(
         many = [{"category": "b", "action": "x", "data": _members()}] * 100
         for _ in range((_SMALL_EVENTS if small else _EVENTS) // 100):
             await gateway.call("POST", "/v1/events", user, json=many)
-        quiet = await watch(gateway, user, min(CALM, seconds))
+        quiet = await watch(gateway, user, min(QUIET, seconds))
         plan = Plan(
             gateway.url, attacker, reviewer, victim, str(gateway.folder / "data"), only,
             **(SMALL if small else {}),
