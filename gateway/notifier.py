@@ -10,8 +10,8 @@ from itertools import islice
 _AT_ONCE = 25
 
 
-class Pulse:
-    """Wakes everybody who waits, each time it beats; they look for themselves.
+class Notifier:
+    """Wakes all waiting tasks on `notify()`; each of them checks its own condition.
 
     Thousands of clients may wait for the same: they are woken some in each round of the event loop,
     those who have waited for longest first, so that all else has its turn in between.
@@ -20,14 +20,14 @@ class Pulse:
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], None] = {}
 
-    def beat(self) -> None:
-        """Something may have changed."""
+    def notify(self) -> None:
+        """Wake the waiting tasks: something may have changed."""
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
             _wake(iter(waiting))
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Return True as soon as `condition()` holds after a beat, False after so many seconds.
+        """Return True as soon as `condition()` holds after `notify()`, False after so many seconds.
 
         Does not give up control when the condition holds already.
         """
@@ -46,7 +46,7 @@ class Pulse:
         try:
             await woken
         finally:
-            # After a beat it is gone through, and must stay as it is.
+            # After `notify()` it is being iterated, and must not change.
             if waiting is self._waiting:
                 waiting.pop(woken, None)
 

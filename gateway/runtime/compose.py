@@ -36,7 +36,7 @@ from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessRecord, RecordPace
 from gateway.oversight.clock_notes import kept_state, open_clock
 from gateway.oversight.clock_watch import ClockWatch
@@ -153,8 +153,8 @@ async def _start_parts(
     record = AccessRecord(writer, clock, log.epoch, _record_pace(settings))
     stack.push_async_callback(record.close)
 
-    grown = Pulse()
-    log.on_append(grown.beat)
+    appends = Notifier()
+    log.on_append(appends.notify)
     pace = Pace(
         heartbeat=settings.stream.heartbeat,
         ping=settings.stream.ping,
@@ -171,7 +171,7 @@ async def _start_parts(
         apart=stack.enter_context(ComputeProcess()), slot=Slot(),
     )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
-    replays = Replays(log, grown, clock, pace, shares, tasks)
+    replays = Replays(log, appends, clock, pace, shares, tasks)
     hub = Hub(log.epoch, log.head, clock, replays.start, pace, shares)
     replays.hub = hub
     hub.head = lambda: log.head
@@ -181,7 +181,7 @@ async def _start_parts(
     await keyring.refresh()
     key_watch = KeyWatch(keyring, hub, log, clock)
     replays.gate = key_watch
-    tail = Tail(log, hub, Pulse(), clock, key_watch)
+    tail = Tail(log, hub, Notifier(), clock, key_watch)
     log.on_append(tail.log_grew)
     findings = Findings(key_store, writer, clock, keyring)
     clock_watch = ClockWatch(key_store, machine, clock, findings)
@@ -223,7 +223,7 @@ async def _start_parts(
         settings=settings,
         clock=clock,
         log=log,
-        grown=grown,
+        appends=appends,
         writer=writer,
         hub=hub,
         turns=Turns(lambda: hub.writing),
@@ -337,7 +337,7 @@ def _watch_for_failure(
 
     def failed() -> None:
         context.ready = False
-        context.grown.beat()
+        context.appends.notify()
         if stop is not None:
             stop.set()
 

@@ -13,7 +13,7 @@ _LAST_BYTES_SECONDS = 2.0
 async def drain(context: Context) -> None:
     """End all streams, spread over a part of the time so that not all come back at once."""
     context.ready = False
-    context.grown.beat()
+    context.appends.notify()
     hub, seconds = context.hub, context.settings.server.drain_timeout
     streams = list(hub.subscriptions)
     random.shuffle(streams)

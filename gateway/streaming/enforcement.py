@@ -32,7 +32,7 @@ from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError, Unavailable
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import (
@@ -101,7 +101,7 @@ class KeyWatch:
     ) -> None:
         # Told of what has changed in the key store, whoever changed it.
         self.listeners: list[Callable[[Changes], None]] = []
-        self.renewed = Pulse()
+        self.renewed = Notifier()
         self._keyring = keyring
         self._hub = hub
         self._log = log
@@ -278,7 +278,7 @@ class KeyWatch:
         if self._keyring.roles_lost:
             self._roles.at = -math.inf
         self._oldest = min(self._keys.at, self._roles.at, self._lives.at)
-        self.renewed.beat()
+        self.renewed.notify()
 
     def _put_due(self, key_ids: Iterable[str]) -> None:
         for key_id in key_ids:

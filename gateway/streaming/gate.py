@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 
 
 class Gate(Protocol):
     """Nothing is written to a stream on what was known of its key more than a second ago."""
 
     # Beats when more may be known than before.
-    renewed: Pulse
+    renewed: Notifier
 
     @property
     def open(self) -> bool:
@@ -31,7 +31,7 @@ class OpenGate:
     open = keys_known = True
 
     def __init__(self) -> None:
-        self.renewed = Pulse()
+        self.renewed = Notifier()
 
     def admits(self, key_id: str) -> bool:
         return True

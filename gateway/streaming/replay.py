@@ -12,7 +12,7 @@ from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, Overtaken
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.costly import EXCEEDED
 from gateway.streaming.live.delivery_pacer import Pacing
@@ -32,7 +32,7 @@ class Replays:
     def __init__(
         self,
         log: Log,
-        grown: Pulse,
+        appends: Notifier,
         clock: Clock,
         pace: Pace,
         work: LoopWork,
@@ -41,7 +41,7 @@ class Replays:
         self.hub: Hub
         self.work = work
         self._log = log
-        self._grown = grown
+        self._appends = appends
         self._clock = clock
         self._pace = pace
         self._tasks = tasks
@@ -80,7 +80,7 @@ class _Replay:
         self._replays = replays
         self._log = replays._log
         self._hub = replays.hub
-        self._grown = replays._grown
+        self._appends = replays._appends
         self._clock = replays._clock
         self._pace = replays._pace
         self._subscription = subscription
@@ -141,14 +141,14 @@ class _Replay:
             self._hub.say_caught_up(subscription)
         log, hub, cursor = self._log, self._hub, subscription.cursor
         if subscription.bounded:
-            grown = await self._grown.until(lambda: log.head > cursor, self._pace.heartbeat)
+            woken = await self._appends.until(lambda: log.head > cursor, self._pace.heartbeat)
         else:
             # The hub is behind this client, who resumes from what it got elsewhere, or it is
             # matching a page, and begins no new group meanwhile.
-            grown = await hub.moved.until(
+            woken = await hub.moved.until(
                 lambda: hub.settled and hub.position >= cursor, self._pace.heartbeat
             )
-        if not grown:
+        if not woken:
             self._bookmark()
 
     async def _await_gate(self) -> None:

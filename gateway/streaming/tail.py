@@ -12,7 +12,7 @@ import logging
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, Overtaken, Page
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State
@@ -26,11 +26,11 @@ class Tail:
     """Reads what is behind the hub's position, and has it matched and written."""
 
     def __init__(
-        self, log: Log, hub: Hub, grown: Pulse, clock: Clock, gate: Gate | None = None
+        self, log: Log, hub: Hub, appends: Notifier, clock: Clock, gate: Gate | None = None
     ) -> None:
         self._log = log
         self._hub = hub
-        self._grown = grown
+        self._appends = appends
         self._clock = clock
         self._gate = gate or OpenGate()
         # Waits for the log to grow, with nothing in hand.
@@ -41,7 +41,7 @@ class Tail:
         if self._idle and not self._hub.wants_events:
             self._hub.move_to(self._log.head)
         else:
-            self._grown.beat()
+            self._appends.notify()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -49,7 +49,9 @@ class Tail:
         while True:
             # Nothing owed: until there is something new. Else: until writing is due.
             self._idle = True
-            await self._grown.until(self._has_more, _LOOK_ANYWAY_SECONDS if wait is None else wait)
+            await self._appends.until(
+                self._has_more, _LOOK_ANYWAY_SECONDS if wait is None else wait
+            )
             self._idle = False
             page = None
             try:

@@ -26,7 +26,7 @@ from gateway.budgets import FilterBudget
 from gateway.event import Draft, Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live import matching
 from gateway.streaming.live.interest import Interest, Question
@@ -48,7 +48,7 @@ class ShakyGate:
     """Shuts for all, or for one key, now and then."""
 
     def __init__(self) -> None:
-        self.renewed = Pulse()
+        self.renewed = Notifier()
         self.keys_known = True
         self.due: set[str] = set()
         # The promises that were broken.
@@ -221,7 +221,7 @@ class DisturbedWorld(World):
         replays: Any = self.hub._start_replay.__self__  # type: ignore[attr-defined]
         replays.work = replays.chunks._work = work
         replays.gate = self.gate
-        self.tail = Tail(self.log, self.hub, self.tail._grown, self.clock, self.gate)
+        self.tail = Tail(self.log, self.hub, self.tail._appends, self.clock, self.gate)
 
     async def ticks(self) -> None:
         gate, rng = self.gate, self.rng
@@ -230,11 +230,11 @@ class DisturbedWorld(World):
             await asyncio.sleep(rng.choice((0, 0.01, 1)))
             gate.keys_known = rng.random() < 0.8
             gate.due = {key for key in KEYS if rng.random() < 0.2}
-            gate.renewed.beat()
+            gate.renewed.notify()
             # Never shut for ever.
             await asyncio.sleep(rng.choice((0, 0.01, 1)))
             gate.keys_known, gate.due = True, set()
-            gate.renewed.beat()
+            gate.renewed.notify()
             await asyncio.sleep(rng.choice((0, 0.01, 0.5)))
 
     def client(self, wanted: Scope, rng: random.Random) -> Client:

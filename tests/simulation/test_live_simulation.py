@@ -25,7 +25,7 @@ from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
 from gateway.log.ports import Appended, Lines, Narrowing, Page
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
@@ -94,7 +94,7 @@ class Peer:
         self._rng = rng
         self._unsent = 0
         self._limit = rng.choice((500, 5_000, 100_000))
-        self._drained = Pulse()
+        self._drained = Notifier()
         self.lines: list[dict[str, Any]] = []
         self.lost = False
         self.on_lost: Callable[[], None] | None = None
@@ -116,7 +116,7 @@ class Peer:
         """The peer reads a part of what was written."""
         part = self._rng.randint(0, self._unsent)
         self._unsent -= part
-        self._drained.beat()
+        self._drained.notify()
 
     async def drained(self) -> None:
         while self._unsent > self._limit // 2 and not self.lost:
@@ -140,7 +140,7 @@ class Peer:
         arrived = self._text[: len(self._text) - self._unsent]
         whole = arrived[: arrived.rfind(b"\n") + 1]
         self.lines = [orjson.loads(line) for line in whole.splitlines()]
-        self._drained.beat()
+        self._drained.notify()
         if call and self.on_lost is not None:
             self.on_lost()
 
@@ -211,13 +211,13 @@ class World:
         self.log = ShakyLog(MemoryLog(self.clock), self.rng)
         self.trims = trims
         self.finished = False
-        grown = Pulse()
-        self.log.on_append(grown.beat)
+        appends = Notifier()
+        self.log.on_append(appends.notify)
         pace = Pace(flush=self.rng.choice((0, 0.01, 0.3)))
-        replays = Replays(self.log, grown, self.clock, pace, LoopWork(self.clock))
+        replays = Replays(self.log, appends, self.clock, pace, LoopWork(self.clock))
         self.hub = Hub(self.log.epoch, 0, self.clock, replays.start, pace)
         replays.hub = self.hub
-        self.tail = Tail(self.log, self.hub, Pulse(), self.clock)
+        self.tail = Tail(self.log, self.hub, Notifier(), self.clock)
         self.log.on_append(lambda: self.tail.log_grew())
         self.written: list[Event] = []
 

@@ -24,7 +24,7 @@ from gateway.http.connection.address import client_address
 from gateway.http.connection.write_scheduler import Turns
 from gateway.http.response.problem import Handler
 from gateway.network import Network, parse_address
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.settings.declarations import Server
 
 # Beyond the limits, so many connections may ask for these; the oldest of them makes room.
@@ -80,7 +80,7 @@ class Connections:
         self.refused_heads = 0
         self.open = 0
         # Beats when there is one more.
-        self.entered = Pulse()
+        self.entered = Notifier()
         self.unfinished = 0
         # Whether many peers send at once, and how one that sends much lets the others go first.
         self.crowded = crowded
@@ -119,7 +119,7 @@ class Connections:
             self.refused += 1
             return None
         self.open += 1
-        self.entered.beat()
+        self.entered.notify()
         return self._count(subject).leave if subject else self._leave_uncounted
 
     def enter_reserve(self, peer: Peer) -> Callable[[], None]:

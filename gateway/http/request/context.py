@@ -25,7 +25,7 @@ from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessRecord
 from gateway.oversight.detection.anomaly_detector import Watchdog
 from gateway.settings.load import Settings
@@ -60,7 +60,7 @@ class Context:
     settings: Settings
     clock: TrustedClock
     log: Log
-    grown: Pulse
+    appends: Notifier
     writer: Writer
     hub: Hub
     turns: Turns

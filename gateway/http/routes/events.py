@@ -244,7 +244,7 @@ def _is_news(event: Event, use: Use) -> bool:
 
 async def _growth(context: Context, beyond: int, seconds: float) -> None:
     """Until the log has grown beyond an offset, the time is over, or the gateway stops."""
-    await context.grown.until(lambda: context.log.head > beyond or not context.ready, seconds)
+    await context.appends.until(lambda: context.log.head > beyond or not context.ready, seconds)
 
 
 def _wants_lines(request: web.Request) -> bool:

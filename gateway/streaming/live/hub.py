@@ -18,7 +18,7 @@ from gateway.access.policy.decision import View
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.event import Event
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.live.costly import COSTLY, too_costly
 from gateway.streaming.live.group import MOST_MEMBERS, Batch, Shard
 from gateway.streaming.live.groups import Groups
@@ -57,10 +57,10 @@ class Hub:
         # While it is not known what keys may see, nothing is written.
         self.waits = False
         self.work = work or LoopWork(clock)
-        self.moved = Pulse()
-        # Ended, and their last bytes still on the way; `emptied` beats when there are none.
+        self.moved = Notifier()
+        # Ended, and their last bytes still on the way; `emptied` notifies when there are none.
         self.ending: dict[Subscription, None] = {}
-        self.emptied = Pulse()
+        self.emptied = Notifier()
         self.totals = Totals()
         # Where the use of each key is counted, if it is.
         self.usage: Usage | None = None
@@ -176,7 +176,7 @@ class Hub:
         if subscription.state is State.ENDED:
             self.ending.pop(subscription, None)
             if not self.ending:
-                self.emptied.beat()
+                self.emptied.notify()
             return
         if subscription.state is State.LIVE:
             self._leave(subscription)
@@ -259,7 +259,7 @@ class Hub:
     def move_to(self, position: int) -> None:
         """Everything up to `position` has been matched."""
         self.position = position
-        self.moved.beat()
+        self.moved.notify()
 
     def publish(self, events: Sequence[Event], reached: int) -> None:
         """Match the events of `position < offset <= reached`; `flush` delivers them in order."""

@@ -44,7 +44,7 @@ async def test_streams_end_spread_over_half_of_the_drain_time(
     hub = Hub(clock, count)
     context: Any = SimpleNamespace(
         ready=True,
-        grown=SimpleNamespace(beat=lambda: None),
+        appends=SimpleNamespace(notify=lambda: None),
         hub=hub,
         clock=clock,
         settings=SimpleNamespace(server=SimpleNamespace(drain_timeout=10.0)),

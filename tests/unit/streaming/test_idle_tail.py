@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.tail import Tail
 from gateway.wire.framing import RESTART
 from tests.unit.streaming.test_stale_keys import World, world
@@ -17,7 +17,7 @@ __all__ = ["world"]
 
 @pytest.fixture
 def tail(world: World) -> Tail:
-    tail = world.tail = Tail(world.log, world.hub, Pulse(), world.clock, world.watch)
+    tail = world.tail = Tail(world.log, world.hub, Notifier(), world.clock, world.watch)
     world.log.on_append(tail.log_grew)
     return tail
 
@@ -25,11 +25,11 @@ def tail(world: World) -> Tail:
 async def test_events_that_nobody_live_waits_for_wake_nobody(world: World, tail: Tail) -> None:
     world.start()
     await world.seconds(0.5)
-    [asleep] = tail._grown._waiting
+    [asleep] = tail._appends._waiting
     await world.append("a")
     assert world.hub.position == world.log.head == 1
     await world.seconds(0.1)
-    assert list(tail._grown._waiting) == [asleep]
+    assert list(tail._appends._waiting) == [asleep]
     assert not asleep.done()
     # Whoever comes then gets what comes next, and nothing of before.
     peer = await world.open("k")

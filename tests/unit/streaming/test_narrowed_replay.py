@@ -13,7 +13,7 @@ from gateway.adapters.memory.log import MemoryLog
 from gateway.event import Draft
 from gateway.filters.scope import Scope
 from gateway.log.ports import Lines, Page
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import Pace
@@ -77,7 +77,7 @@ async def test_what_was_read_for_a_wider_view_is_not_delivered(
     log = HeldLog(clock)
     await log.append([[draft(category="auth"), draft(category="billing"), draft(category="auth")]])
     pace = Pace()
-    replays = Replays(log, Pulse(), clock, pace, LoopWork(clock))
+    replays = Replays(log, Notifier(), clock, pace, LoopWork(clock))
     hub = Hub(log.epoch, log.head, clock, replays.start, pace)
     replays.hub = hub
     peer = Peer()

@@ -20,7 +20,7 @@ from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.notifier import Pulse
+from gateway.notifier import Notifier
 from gateway.runtime.background import Background
 from gateway.streaming.enforcement import PATIENCE_SECONDS, KeyWatch
 from gateway.streaming.live.hub import Hub
@@ -70,15 +70,15 @@ class World:
         self.store = SqliteKeys(path)
         self.log = MemoryLog(clock)
         self.background = Background(clock)
-        grown, pace = Pulse(), Pace()
-        self.log.on_append(grown.beat)
-        self.replays = Replays(self.log, grown, clock, pace, LoopWork(clock), self.background)
+        appends, pace = Notifier(), Pace()
+        self.log.on_append(appends.notify)
+        self.replays = Replays(self.log, appends, clock, pace, LoopWork(clock), self.background)
         self.hub = Hub(self.log.epoch, 0, clock, self.replays.start, pace)
         self.replays.hub = self.hub
         self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
         self.watch = KeyWatch(self.keyring, self.hub, self.log, clock)
         self.replays.gate = self.watch
-        self.tail = Tail(self.log, self.hub, grown, clock, self.watch)
+        self.tail = Tail(self.log, self.hub, appends, clock, self.watch)
 
     def start(self) -> None:
         # First of all: it has to wait for the others.
