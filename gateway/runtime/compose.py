@@ -56,7 +56,7 @@ from gateway.runtime.stores import open_keys, open_log
 from gateway.settings.load import Settings
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.replay import Replays
 from gateway.streaming.replay_cache import EventFailed
 from gateway.streaming.tail import Tail
@@ -155,7 +155,7 @@ async def _start_parts(
 
     appends = Notifier()
     log.on_append(appends.notify)
-    pace = Pace(
+    timings = StreamTimings(
         heartbeat=settings.stream.heartbeat,
         ping=settings.stream.ping,
         lifetime=settings.stream.max_age,
@@ -171,8 +171,8 @@ async def _start_parts(
         apart=stack.enter_context(ComputeProcess()), slot=Slot(),
     )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
-    replays = Replays(log, appends, clock, pace, shares, tasks)
-    hub = Hub(log.epoch, log.head, clock, replays.start, pace, shares)
+    replays = Replays(log, appends, clock, timings, shares, tasks)
+    hub = Hub(log.epoch, log.head, clock, replays.start, timings, shares)
     replays.hub = hub
     hub.head = lambda: log.head
     hub.on_close = giving_back(record.stream_closed)

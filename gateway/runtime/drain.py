@@ -28,5 +28,6 @@ async def drain(context: Context) -> None:
     # Streams that were being opened meanwhile.
     for subscription in list(hub.subscriptions):
         hub.end(subscription, RESTART)
-    # What peers do not take is bounded by Pace.finish; this bound is for what should not happen.
+    # What peers do not take is bounded by StreamTimings.finish; this bound is for what should not
+    # happen.
     await hub.emptied.until(lambda: not hub.ending, _LAST_BYTES_SECONDS)

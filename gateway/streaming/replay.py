@@ -15,9 +15,9 @@ from gateway.log.ports import Log, Overtaken
 from gateway.notifier import Notifier
 from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.costly import EXCEEDED
-from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay_cache import Chunk, Chunks, EventFailed
 from gateway.tasks import PLAIN, Tasks
@@ -34,7 +34,7 @@ class Replays:
         log: Log,
         appends: Notifier,
         clock: Clock,
-        pace: Pace,
+        timings: StreamTimings,
         work: LoopWork,
         tasks: Tasks = PLAIN,
     ) -> None:
@@ -43,7 +43,7 @@ class Replays:
         self._log = log
         self._appends = appends
         self._clock = clock
-        self._pace = pace
+        self._timings = timings
         self._tasks = tasks
         self.gate: Gate = OpenGate()
         # Told of each stream that an event has ended.
@@ -82,7 +82,7 @@ class _Replay:
         self._hub = replays.hub
         self._appends = replays._appends
         self._clock = replays._clock
-        self._pace = replays._pace
+        self._timings = replays._timings
         self._subscription = subscription
         self._chunks = replays.chunks
         self._gate = replays.gate
@@ -110,8 +110,8 @@ class _Replay:
                 continue
             interest = subscription.interest
             chunk = await self._read()
-            if subscription.pacing is not None and chunk is not None and chunk.count:
-                await self._await_turn(subscription.pacing)
+            if subscription.pacer is not None and chunk is not None and chunk.count:
+                await self._await_turn(subscription.pacer)
             while not self._gate.admits(subscription.key_id):
                 await self._await_gate()
             # What was read for a view that the key no longer has is not delivered.
@@ -141,12 +141,12 @@ class _Replay:
             self._hub.say_caught_up(subscription)
         log, hub, cursor = self._log, self._hub, subscription.cursor
         if subscription.bounded:
-            woken = await self._appends.until(lambda: log.head > cursor, self._pace.heartbeat)
+            woken = await self._appends.until(lambda: log.head > cursor, self._timings.heartbeat)
         else:
             # The hub is behind this client, who resumes from what it got elsewhere, or it is
             # matching a page, and begins no new group meanwhile.
             woken = await hub.moved.until(
-                lambda: hub.settled and hub.position >= cursor, self._pace.heartbeat
+                lambda: hub.settled and hub.position >= cursor, self._timings.heartbeat
             )
         if not woken:
             self._bookmark()
@@ -154,7 +154,7 @@ class _Replay:
     async def _await_gate(self) -> None:
         """Until more is known of what the key may see, or something has to be said meanwhile."""
         gate, key_id = self._gate, self._subscription.key_id
-        if not await gate.renewed.until(lambda: gate.admits(key_id), self._pace.heartbeat):
+        if not await gate.renewed.until(lambda: gate.admits(key_id), self._timings.heartbeat):
             self._bookmark()
 
     def _wait_for_share(self) -> float:
@@ -163,26 +163,26 @@ class _Replay:
         if chosen is None or not chosen.counted:
             return 0.0
         seconds = self._work.wait(self._subscription.key_id)
-        if seconds and self._clock.monotonic() - self._said_at >= self._pace.scanning:
+        if seconds and self._clock.monotonic() - self._said_at >= self._timings.scanning:
             self._bookmark()
         return min(seconds, _RETRY_SECONDS)
 
-    async def _await_turn(self, pacing: Pacing) -> None:
+    async def _await_turn(self, pacer: DeliveryPacer) -> None:
         """Until more may be sent, or the stream has ended because it would take too long."""
-        while seconds := pacing.wait():
-            if pacing.given_up:
+        while seconds := pacer.wait():
+            if pacer.given_up:
                 self._hub.end(self._subscription, QUOTA_EXHAUSTED)
                 return
-            if self._clock.monotonic() - self._said_at >= self._pace.heartbeat:
+            if self._clock.monotonic() - self._said_at >= self._timings.heartbeat:
                 self._bookmark()
             await self._clock.sleep(seconds)
 
     async def _read(self) -> Chunk | None:
         subscription = self._subscription
         left = None if subscription.limit is None else subscription.limit - subscription.sent
-        if subscription.pacing is not None:
+        if subscription.pacer is not None:
             streams = len(self._hub.streams_of(subscription.key_id))
-            left = subscription.pacing.most(left, streams)
+            left = subscription.pacer.most(left, streams)
         try:
             return await self._chunks.get(
                 subscription.interest,
@@ -207,14 +207,14 @@ class _Replay:
         if chunk.count:
             subscription.sent += chunk.count
             subscription.sink.write(chunk.data)
-            if subscription.pacing is not None:
-                subscription.pacing.sent(chunk.count, len(chunk.data))
+            if subscription.pacer is not None:
+                subscription.pacer.sent(chunk.count, len(chunk.data))
             self._hub.totals.events += chunk.count
             self._hub.totals.bytes += len(chunk.data)
             if self._hub.usage is not None:
                 self._hub.usage.count(subscription.key_id, events=chunk.count, size=len(chunk.data))
             self._said_at = self._clock.monotonic()
-        elif self._clock.monotonic() - self._said_at >= self._pace.scanning:
+        elif self._clock.monotonic() - self._said_at >= self._timings.scanning:
             self._bookmark()
         self._settle(chunk.cost)
 

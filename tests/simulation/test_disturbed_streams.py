@@ -62,7 +62,7 @@ class ShakyGate:
         return self.keys_known and key_id not in self.due
 
 
-class ShakyPacing:
+class ShakyPacer:
     """Lets a few events through at a time."""
 
     given_up = False
@@ -138,7 +138,7 @@ class DisturbedClient(Client):
             self.position,
             limit=rng.choice((None, None, None, 7)),
             until=rng.choice((None, None, None, world.log.head)),
-            pacing=rng.choice((None, None, None, ShakyPacing(rng))),  # type: ignore[arg-type]
+            pacer=rng.choice((None, None, None, ShakyPacer(rng))),  # type: ignore[arg-type]
         )
         peer.on_lost = lambda: world.hub.forget(subscription)
         world.hub.open(subscription)

@@ -29,7 +29,7 @@ from gateway.notifier import Notifier
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay import Replays
 from gateway.streaming.tail import Tail
@@ -213,9 +213,9 @@ class World:
         self.finished = False
         appends = Notifier()
         self.log.on_append(appends.notify)
-        pace = Pace(flush=self.rng.choice((0, 0.01, 0.3)))
-        replays = Replays(self.log, appends, self.clock, pace, LoopWork(self.clock))
-        self.hub = Hub(self.log.epoch, 0, self.clock, replays.start, pace)
+        timings = StreamTimings(flush=self.rng.choice((0, 0.01, 0.3)))
+        replays = Replays(self.log, appends, self.clock, timings, LoopWork(self.clock))
+        self.hub = Hub(self.log.epoch, 0, self.clock, replays.start, timings)
         replays.hub = self.hub
         self.tail = Tail(self.log, self.hub, Notifier(), self.clock)
         self.log.on_append(lambda: self.tail.log_grew())

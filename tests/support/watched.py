@@ -12,7 +12,7 @@ from gateway.access.keys.key import Key
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.log.ports import Appended
-from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.subscription import State
 
 NOW = 1_700_000_000.0
@@ -65,7 +65,7 @@ class FakeStream:
         self.delivered = 0
         self.counted = 0
         self.address = "10.0.0.1"
-        self.pacing: Pacing | None = None
+        self.pacer: DeliveryPacer | None = None
         self.sink = FakeSink()
 
 

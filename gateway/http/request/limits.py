@@ -30,7 +30,7 @@ from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.event import Event
 from gateway.http.response.problem import STANDING
 from gateway.settings.limits import Limits as Settings
-from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End
 
@@ -148,12 +148,12 @@ class AppliedLimits:
             raise self._refusal(request, place, "open streams of this key", "too_many_streams")
         return place
 
-    def pacing(self, key: Key) -> Pacing | None:
+    def pacer(self, key: Key) -> DeliveryPacer | None:
         """What keeps a stream of the key within what it may be sent, if that is limited."""
         delivery = self._delivery(key)
         if delivery is None:
             return None
-        return Pacing(delivery, self._clock, self._settings.quota_wait)
+        return DeliveryPacer(delivery, self._clock, self._settings.quota_wait)
 
     def page(self, request: web.Request, key: Key) -> Page:
         """What of a page the key may be sent; raises if nothing now."""

@@ -208,7 +208,7 @@ async def _take(
     head = _head(status, headers, context.clock.now())
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
-    address, pacing = use.address or None, context.limits.pacing(access.key)
+    address, pacer = use.address or None, context.limits.pacer(access.key)
     closed, said = half_closed(request), sent_behind(request)
     if len(said) > SAID_BYTES:
         raise InvalidRequest(
@@ -236,7 +236,7 @@ async def _take(
         limit=query.limit,
         skip_gaps=query.skip_gaps,
         address=address,
-        pacing=pacing,
+        pacer=pacer,
         place=place,
     )
     connection.write(head + notice + opening)

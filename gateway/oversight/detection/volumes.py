@@ -94,8 +94,8 @@ class Volumes:
             # What its system buffers for it counts as read: nothing tells the two apart.
             sink = subscription.sink
             return None if sink.clear else sink.waited - sink.unsent
-        pacing = subscription.pacing
-        if subscription.cursor >= self._hub.position or (pacing is not None and pacing.waits):
+        pacer = subscription.pacer
+        if subscription.cursor >= self._hub.position or (pacer is not None and pacer.waits):
             return None
         return subscription.cursor
 

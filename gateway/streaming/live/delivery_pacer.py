@@ -1,4 +1,4 @@
-"""Keeping the streams of a key within what it may be sent.
+"""Pacing of deliveries: keeps the streams of a key within its delivery limits.
 
 Such a stream never goes live: it reads the store as fast as its key's delivery
 limits let it. Nothing is dropped, and nothing is asked of keys without limits.
@@ -16,8 +16,8 @@ _MOST_SECONDS = 1.0
 _FIRST_GUESS = 600
 
 
-class Pacing:
-    """One stream's part in the delivery of its key."""
+class DeliveryPacer:
+    """The pace of one stream of a key with delivery limits: when to send next, and how much."""
 
     __slots__ = ("_clock", "_delivery", "_each", "_patience", "_spent_at", "waits")
 

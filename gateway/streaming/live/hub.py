@@ -24,7 +24,7 @@ from gateway.streaming.live.group import MOST_MEMBERS, Batch, Shard
 from gateway.streaming.live.groups import Groups
 from gateway.streaming.live.lifetimes import Lifetimes
 from gateway.streaming.live.matching import Matches, Matching
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.live.totals import Totals as Totals
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
@@ -48,7 +48,7 @@ class Hub:
         position: int,
         clock: Clock,
         start_replay: Callable[[Subscription], None],
-        pace: Pace,
+        timings: StreamTimings,
         work: LoopWork | None = None,
     ) -> None:
         self.position = position
@@ -70,13 +70,13 @@ class Hub:
         self.on_close: Callable[[Subscription, End | None], None] = lambda subscription, end: None
         self._clock = clock
         self._start_replay = start_replay
-        self._pace = pace
+        self._timings = timings
         self._groups = Groups()
         self._owed: deque[Shard] = deque()
         self._owed_most: set[Shard] = set()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
-        self._lifetimes = Lifetimes(pace.lifetime)
+        self._lifetimes = Lifetimes(timings.lifetime)
 
     # Coming and going
 
@@ -160,7 +160,7 @@ class Hub:
         last = subscription.interest.wire.end(end, self.cursor_of(subscription))
         self.forget(subscription, end)
         self.ending[subscription] = None
-        subscription.sink.finish(last, self._pace.finish)
+        subscription.sink.finish(last, self._timings.finish)
 
     def say(self, subscription: Subscription, kind: str, members: dict[str, Any]) -> None:
         """Send a control message to one stream, if its wire has a way to."""
@@ -346,7 +346,7 @@ class Hub:
         shard.quiet_since = now
         shard.bookmark = shard.begin if shard.pending else self.position
         # Where several came at once there will be more: wait a little to join them, too.
-        shard.due = now + self._pace.flush if count > 1 and not shard.pending else now
+        shard.due = now + self._timings.flush if count > 1 and not shard.pending else now
         self.totals.events += count * len(shard)
         self.totals.bytes += len(data) * len(shard)
         if self.usage is not None:
@@ -375,7 +375,7 @@ class Hub:
             self.end(subscription, LIFETIME_REACHED)
         self._lifetimes.forget_closed(self.subscriptions, len(self.subscriptions))
         cursor = format_cursor(self._epoch, self.position)
-        ping_due = now - self._pinged_at >= self._pace.ping
+        ping_due = now - self._pinged_at >= self._timings.ping
         if ping_due:
             self._pinged_at = now
         for group in self._groups:
@@ -393,7 +393,7 @@ class Hub:
             return False
         quiet = now - shard.quiet_since
         moved = shard.bookmark < self.position
-        return quiet >= self._pace.heartbeat or (moved and quiet >= self._pace.scanning)
+        return quiet >= self._timings.heartbeat or (moved and quiet >= self._timings.scanning)
 
     def _say(self, shard: Shard, data: bytes) -> None:
         if data and shard:

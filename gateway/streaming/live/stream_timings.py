@@ -1,13 +1,17 @@
-"""How often streams hear something, and how long things may take."""
+"""Timings of streams: their heartbeat, their lifetime and their last bytes."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class Pace(msgspec.Struct, frozen=True):
-    """Seconds: how often a quiet stream hears something, how long its last bytes may take, how
-    long it may live (0: for ever), and how long events under load wait to be joined."""
+class StreamTimings(msgspec.Struct, frozen=True):
+    """Intervals of streams in seconds.
+
+    `heartbeat`, `scanning` and `ping`: how often a quiet stream gets a sign of life. `finish`: how
+    long its last bytes may take. `lifetime`: how long it may live (0: for ever). `flush`: how long
+    events under load wait to be joined.
+    """
 
     heartbeat: float = 15.0
     scanning: float = 5.0

@@ -23,7 +23,7 @@ from typing import Protocol
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import Use
 from gateway.streaming.live.costliness import Costliness
-from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest
 from gateway.wire.framing import COMPLETE
 
@@ -96,7 +96,7 @@ class Subscription:
 
     __slots__ = (
         "address", "caught_up", "costly", "counted", "cursor", "interest", "joined_at", "key_id",
-        "limit", "opened", "pacing", "place", "sent", "shard", "sink", "skip_gaps", "state", "task",
+        "limit", "opened", "pacer", "place", "sent", "shard", "sink", "skip_gaps", "state", "task",
         "until", "when_complete",
     )  # fmt: skip
 
@@ -111,7 +111,7 @@ class Subscription:
         limit: int | None = None,
         skip_gaps: bool = False,
         address: str | None = None,
-        pacing: Pacing | None = None,
+        pacer: DeliveryPacer | None = None,
         place: Lease | None = None,
     ) -> None:
         self.interest = interest
@@ -126,7 +126,7 @@ class Subscription:
         # Of the peer; some grants count only from certain networks.
         self.address = address
         # Where its key may be sent only so much, or have only so many streams.
-        self.pacing = pacing
+        self.pacer = pacer
         self.place = place
         # How it was opened, for the record; and how many of its events the watch has counted.
         self.opened: Use | None = None
@@ -155,5 +155,5 @@ class Subscription:
     @property
     def bounded(self) -> bool:
         """Whether the stream has an end or a pace of its own; such a one does not go live."""
-        paced = self.pacing is not None or bool(self.costly)
+        paced = self.pacer is not None or bool(self.costly)
         return paced or self.until is not None or self.limit is not None

@@ -16,7 +16,7 @@ from gateway.http.connection.stream_connection import WebSocketConnection
 from gateway.http.connection.write_scheduler import Turns
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.websocket_writer import PING, PONG, SUBPROTOCOLS, TEXT
 from tests.support.machine_time import patience
@@ -71,7 +71,7 @@ async def pair(clock: FakeClock) -> AsyncIterator[Pair]:
     ours, client = socket.socketpair()
     for end in (ours, client):
         end.setblocking(False)
-    hub = Hub("e", 0, clock, lambda subscription: None, Pace())
+    hub = Hub("e", 0, clock, lambda subscription: None, StreamTimings())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.http.connection.stream_connection._KEEPALIVE", ())
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)

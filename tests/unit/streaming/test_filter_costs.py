@@ -20,7 +20,7 @@ from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costliness import Costliness
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.support.machine_time import patience
@@ -78,7 +78,7 @@ def replayed() -> list[Subscription]:
 
 @pytest.fixture
 def hub(clock: FakeClock, replayed: list[Subscription], work: LoopWork) -> Hub:
-    return Hub("e", 0, clock, replayed.append, Pace(), work)
+    return Hub("e", 0, clock, replayed.append, StreamTimings(), work)
 
 
 def join(hub: Hub, source: str | None = None, key_id: str = "key") -> Subscription:
@@ -183,7 +183,7 @@ def test_many_moderate_filters_of_one_key_leave_when_its_share_is_used_up(
     event: MakeEvent, clock: FakeClock, replayed: list[Subscription]
 ) -> None:
     work = LoopWork(clock, 0.01, timer=Timer())
-    hub = Hub("e", 0, clock, replayed.append, Pace(), work)
+    hub = Hub("e", 0, clock, replayed.append, StreamTimings(), work)
     mine = [join(hub, f"{MODERATE} || data.l[0] == {number}", "mine") for number in range(200)]
     other = join(hub, MODERATE, "other")
     published = 0

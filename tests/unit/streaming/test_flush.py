@@ -12,7 +12,7 @@ from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
 
@@ -53,7 +53,7 @@ def replayed() -> list[Subscription]:
 
 @pytest.fixture
 def hub(clock: FakeClock, replayed: list[Subscription]) -> Hub:
-    return Hub("e", 0, clock, replayed.append, Pace())
+    return Hub("e", 0, clock, replayed.append, StreamTimings())
 
 
 def join(hub: Hub) -> tuple[Peer, Subscription]:

@@ -14,7 +14,7 @@ from gateway.filters.scope import Scope
 from gateway.http.request.origin import parse_origin
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
 
@@ -58,7 +58,7 @@ def replayed() -> list[Subscription]:
 
 @pytest.fixture
 def hub(clock: FakeClock, replayed: list[Subscription]) -> Hub:
-    return Hub("e", 0, clock, replayed.append, Pace())
+    return Hub("e", 0, clock, replayed.append, StreamTimings())
 
 
 def opened(hub: Hub, wanted: Scope = ALL) -> Subscription:

@@ -25,7 +25,7 @@ from gateway.filters.scope import Scope
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.framing import KEY_REVOKED, End
 from gateway.wire.http_body import NDJSON_PLAIN
@@ -188,7 +188,9 @@ def lines(stream: Subscription, text: bytes) -> int:
 def test_who_is_narrowed_while_a_page_is_matched_gets_of_it_what_the_new_view_shows(
     clock: Any, event: Callable[..., Event]
 ) -> None:
-    hub = Hub("e" * 10, 0, clock, lambda stream: None, Pace(), LoopWork(clock, timer=ticking()))
+    hub = Hub(
+        "e" * 10, 0, clock, lambda stream: None, StreamTimings(), LoopWork(clock, timer=ticking())
+    )
     # Enough to do for matching to pause.
     for number in range(500):
         join(hub, WIDE, f"severity > {-number}")

@@ -16,7 +16,7 @@ from gateway.log.ports import Lines, Page
 from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.streaming.replay import Replays
 from gateway.wire.http_body import NDJSON_PLAIN
@@ -76,9 +76,9 @@ async def test_what_was_read_for_a_wider_view_is_not_delivered(
 ) -> None:
     log = HeldLog(clock)
     await log.append([[draft(category="auth"), draft(category="billing"), draft(category="auth")]])
-    pace = Pace()
-    replays = Replays(log, Notifier(), clock, pace, LoopWork(clock))
-    hub = Hub(log.epoch, log.head, clock, replays.start, pace)
+    timings = StreamTimings()
+    replays = Replays(log, Notifier(), clock, timings, LoopWork(clock))
+    hub = Hub(log.epoch, log.head, clock, replays.start, timings)
     replays.hub = hub
     peer = Peer()
     interest = Interest(Question(Scope(), view("**")), NDJSON_PLAIN)

@@ -25,7 +25,7 @@ from gateway.runtime.background import Background
 from gateway.streaming.enforcement import PATIENCE_SECONDS, KeyWatch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
-from gateway.streaming.live.stream_timings import Pace
+from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay import Replays
 from gateway.streaming.tail import Tail
@@ -70,10 +70,10 @@ class World:
         self.store = SqliteKeys(path)
         self.log = MemoryLog(clock)
         self.background = Background(clock)
-        appends, pace = Notifier(), Pace()
+        appends, timings = Notifier(), StreamTimings()
         self.log.on_append(appends.notify)
-        self.replays = Replays(self.log, appends, clock, pace, LoopWork(clock), self.background)
-        self.hub = Hub(self.log.epoch, 0, clock, self.replays.start, pace)
+        self.replays = Replays(self.log, appends, clock, timings, LoopWork(clock), self.background)
+        self.hub = Hub(self.log.epoch, 0, clock, self.replays.start, timings)
         self.replays.hub = self.hub
         self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
         self.watch = KeyWatch(self.keyring, self.hub, self.log, clock)

@@ -23,7 +23,7 @@ from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
 from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Sign
-from gateway.streaming.live.delivery_pacer import Pacing
+from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.subscription import State
 from tests.support.watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
@@ -546,17 +546,17 @@ async def test_a_stream_that_waits_for_its_own_quota_is_no_silent_consumer(
 ) -> None:
     waiting = FakeStream(K, state=State.REPLAYING, cursor=10)
     buckets = Buckets(watched.clock)
-    waiting.pacing = Pacing(buckets.of(K, events=[Daily("d", 10)]), watched.clock, 3600)
-    waiting.pacing.sent(10, 1000)
+    waiting.pacer = DeliveryPacer(buckets.of(K, events=[Daily("d", 10)]), watched.clock, 3600)
+    waiting.pacer.sent(10, 1000)
     watched.hub.subscriptions.append(waiting)
     watched.hub.position = 500
     for _ in range(20):
-        assert waiting.pacing.wait() > 0
+        assert waiting.pacer.wait() > 0
         await watched.step(60)
     assert await watched.found() == []
     # The next day it may go on, and does not.
     watched.clock.tick(DAY)
-    assert waiting.pacing.wait() == 0.0
+    assert waiting.pacer.wait() == 0.0
     for _ in range(7):
         await watched.step(60)
     assert [signal for signal, _ in await watched.found()] == ["silent_consumer"]
