@@ -25,7 +25,7 @@ from gateway.clock import Clock, SystemClock, until_beat
 from gateway.cursor import format_cursor
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
-from gateway.http.connection.write_scheduler import Turns
+from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.metrics.metrics import Figures
 from gateway.http.request.auth import Authenticator
 from gateway.http.request.context import Context
@@ -226,7 +226,7 @@ async def _start_parts(
         appends=appends,
         writer=writer,
         hub=hub,
-        turns=Turns(lambda: hub.writing),
+        write_scheduler=WriteScheduler(lambda: hub.writing),
         key_store=key_store,
         keyring=keyring,
         key_watch=key_watch,

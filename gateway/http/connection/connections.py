@@ -21,7 +21,7 @@ from aiohttp.typedefs import Middleware
 from gateway.access.limits.limits import address_subject
 from gateway.errors import GatewayError, HeadTooLarge, TooManyRequests, Unavailable
 from gateway.http.connection.address import client_address
-from gateway.http.connection.write_scheduler import Turns
+from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.response.problem import Handler
 from gateway.network import Network, parse_address
 from gateway.notifier import Notifier
@@ -87,8 +87,8 @@ class Connections:
         self.when_idle = when_idle
         self._most_unfinished = all_heads_bytes
         self._trusted = trusted
-        # The turns of those whose bytes take long to parse.
-        self.hearing = Turns(lambda: False)
+        # For clients whose bytes take long to parse.
+        self.parse_scheduler = WriteScheduler(lambda: False)
         self.trusts_proxies = bool(trusted)
         self._of_address: dict[str, _Counted] = {}
         self._heads: dict[Peer, int] = {}

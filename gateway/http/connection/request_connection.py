@@ -161,7 +161,7 @@ class _Connection(web.RequestHandler):
             if perf_counter() - began > _SLOW_SECONDS and self._in_body():
                 self._unparsed = bytearray(data)
                 self._pause()
-                self._connections.hearing.ask(self._go_on)
+                self._connections.parse_scheduler.schedule(self._go_on)
                 return
 
     def _left_of_body(self) -> int:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from gateway.http.connection.vanished import has_vanished
-from gateway.http.connection.write_scheduler import Turns
+from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import ENDS
@@ -47,14 +47,16 @@ class StreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",
-        "_half_closed", "_hub", "_subscription", "_transport", "_turns", "_waiting", "on_lost",
+        "_half_closed", "_hub", "_scheduler", "_subscription", "_transport", "_waiting", "on_lost",
         "waited",
     )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, buffer_bytes: int, scheduler: WriteScheduler
+    ) -> None:
         self._transport = transport
         self._buffer_bytes = buffer_bytes
-        self._turns = turns
+        self._scheduler = scheduler
         # The transport holds something back; and what is written after that.
         self._blocked = False
         self._waiting: deque[memoryview] | None = None
@@ -169,7 +171,7 @@ class StreamConnection(asyncio.Protocol):
             self._waiting = deque()
             if not self._blocked:
                 self._tell_hub()
-                self._turns.ask(self._write_piece)
+                self._scheduler.schedule(self._write_piece)
         self._waiting.append(data)
         self.waited += len(data)
 
@@ -194,7 +196,7 @@ class StreamConnection(asyncio.Protocol):
             self._transport.write(waiting[0][:_FEELER_BYTES])
             waiting[0] = waiting[0][_FEELER_BYTES:]
         if not self._blocked:
-            self._turns.ask(self._write_piece)
+            self._scheduler.schedule(self._write_piece)
 
     def _hand_over(self) -> None:
         """Leave everything that waits to the transport."""
@@ -235,7 +237,7 @@ class StreamConnection(asyncio.Protocol):
             self._deadline.cancel()
             self._deadline = None
         if self._waiting is not None:
-            self._turns.ask(self._write_piece)
+            self._scheduler.schedule(self._write_piece)
         else:
             self._wake()
 
@@ -275,14 +277,18 @@ class WebSocketConnection(StreamConnection):
     waits for a turn among all who do.
     """
 
-    __slots__ = ("_frames", "_hearing", "_pong")
+    __slots__ = ("_frames", "_parse_scheduler", "_pong")
 
     def __init__(
-        self, transport: asyncio.Transport, buffer_bytes: int, turns: Turns, hearing: Turns
+        self,
+        transport: asyncio.Transport,
+        buffer_bytes: int,
+        scheduler: WriteScheduler,
+        parse_scheduler: WriteScheduler,
     ) -> None:
-        super().__init__(transport, buffer_bytes, turns)
+        super().__init__(transport, buffer_bytes, scheduler)
         self._frames = ClientFrames()
-        self._hearing = hearing
+        self._parse_scheduler = parse_scheduler
         if hasattr(transport, "max_size"):
             transport.max_size = SAID_BYTES
         # The answer that waits for the transport, or stands among what waits.
@@ -306,7 +312,7 @@ class WebSocketConnection(StreamConnection):
             self._answer(b"".join(pongs) if self.clear else pongs[-1])
         if len(data) >= SAID_BYTES:
             self._transport.pause_reading()
-            self._hearing.ask(self._hear_more)
+            self._parse_scheduler.schedule(self._hear_more)
 
     def _hear_more(self) -> None:
         # Also behind an end: the client's close frame is still to come.

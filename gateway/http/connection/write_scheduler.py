@@ -1,4 +1,4 @@
-"""Turns: writing that is behind goes on one piece a round of the event loop.
+"""Scheduler of writing: streams that are behind write one piece a round of the event loop.
 
 Dozens of readers that catch up may take all the bytes they can get. If each
 wrote as soon as its peer has room, one round of the event loop would last as
@@ -17,34 +17,35 @@ from collections.abc import Callable
 _PAUSE_SECONDS = 0.002
 
 
-class Turns:
-    """Calls what asks for a turn, in the order of asking, one in each round of the loop.
+class WriteScheduler:
+    """Calls what is scheduled, first come, first served, one in each round of the event loop.
 
-    `busy` says whether there is something more urgent now.
+    `busy` says whether something more urgent goes on.
     """
 
     def __init__(self, busy: Callable[[], bool]) -> None:
-        self._asking: deque[Callable[[], None]] = deque()
+        self._scheduled: deque[Callable[[], None]] = deque()
         self._busy = busy
 
-    def ask(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called soon, once."""
-        self._asking.append(go_on)
-        if len(self._asking) == 1:
-            self._schedule()
+    def schedule(self, call: Callable[[], None]) -> None:
+        """Have `call()` called once, when it is its turn."""
+        self._scheduled.append(call)
+        if len(self._scheduled) == 1:
+            self._call_next()
 
-    def _next(self) -> None:
-        # It stays in the queue while it is called, so that asking again does not start a second.
+    def _run_first(self) -> None:
+        # It stays in the queue while it is called, so that scheduling it again starts no
+        # second chain of calls.
         try:
-            self._asking[0]()
+            self._scheduled[0]()
         finally:
-            self._asking.popleft()
-            if self._asking:
-                self._schedule()
+            self._scheduled.popleft()
+            if self._scheduled:
+                self._call_next()
 
-    def _schedule(self) -> None:
+    def _call_next(self) -> None:
         loop = asyncio.get_running_loop()
         if self._busy():
-            loop.call_later(_PAUSE_SECONDS, self._next)
+            loop.call_later(_PAUSE_SECONDS, self._run_first)
         else:
-            loop.call_soon(self._next)
+            loop.call_soon(self._run_first)

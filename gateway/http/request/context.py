@@ -16,7 +16,7 @@ from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
-from gateway.http.connection.write_scheduler import Turns
+from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.request.auth import Authenticator
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
@@ -63,7 +63,7 @@ class Context:
     appends: Notifier
     writer: Writer
     hub: Hub
-    turns: Turns
+    write_scheduler: WriteScheduler
     key_store: KeyStore
     keyring: Keyring
     key_watch: KeyWatch

@@ -222,9 +222,11 @@ async def _take(
         raise ConnectionResetError("the client has gone")
     most = context.settings.stream.buffer_bytes
     connection = (
-        WebSocketConnection(transport, most, context.turns, context.connections.hearing)
+        WebSocketConnection(
+            transport, most, context.write_scheduler, context.connections.parse_scheduler
+        )
         if websocket
-        else StreamConnection(transport, most, context.turns)
+        else StreamConnection(transport, most, context.write_scheduler)
     )
     connection.on_lost = leave
     subscription = Subscription(

@@ -13,7 +13,7 @@ from gateway.access.policy.decision import View
 from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.http.connection.stream_connection import WebSocketConnection
-from gateway.http.connection.write_scheduler import Turns
+from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -76,7 +76,7 @@ async def pair(clock: FakeClock) -> AsyncIterator[Pair]:
         patch.setattr("gateway.http.connection.stream_connection._KEEPALIVE", ())
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
         connection = WebSocketConnection(
-            transport, 1 << 20, Turns(lambda: False), Turns(lambda: False)
+            transport, 1 << 20, WriteScheduler(lambda: False), WriteScheduler(lambda: False)
         )
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
     yield Pair(hub, connection, client)

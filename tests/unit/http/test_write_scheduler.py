@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gateway.http.connection.stream_connection import StreamConnection, WebSocketConnection
-from gateway.http.connection.write_scheduler import Turns
+from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.wire.websocket_writer import PING, PONG, TEXT, frame
 from tests.support.machine_time import patience
 
@@ -25,7 +25,7 @@ Connect = Callable[..., Awaitable[Pair]]
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """A connection, and the socket of its peer."""
-    turns = Turns(lambda: False)
+    scheduler = WriteScheduler(lambda: False)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
@@ -37,8 +37,10 @@ async def connect() -> AsyncIterator[Connect]:
             loop = asyncio.get_running_loop()
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
             stack.callback(lambda: transport.is_closing() or transport.abort())
-            hearing = [Turns(lambda: False)] if issubclass(kind, WebSocketConnection) else []
-            return kind(transport, BUFFER, turns, *hearing), theirs
+            parse_scheduler = (
+                [WriteScheduler(lambda: False)] if issubclass(kind, WebSocketConnection) else []
+            )
+            return kind(transport, BUFFER, scheduler, *parse_scheduler), theirs
 
         yield made
 
@@ -154,35 +156,35 @@ async def test_readers_that_catch_up_write_one_piece_a_round_of_the_loop(
 
 
 async def test_turns_come_in_the_order_of_asking_and_one_that_fails_stops_nobody() -> None:
-    turns, seen = Turns(lambda: False), list[str]()
+    scheduler, seen = WriteScheduler(lambda: False), list[str]()
     failed: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failed.append(context))
 
     def again() -> None:
         seen.append("again")
         if seen.count("again") < 3:
-            turns.ask(again)
+            scheduler.schedule(again)
 
     def fails() -> None:
         seen.append("fails")
         raise RuntimeError
 
-    turns.ask(again)
-    turns.ask(fails)
-    turns.ask(lambda: seen.append("last"))
+    scheduler.schedule(again)
+    scheduler.schedule(fails)
+    scheduler.schedule(lambda: seen.append("last"))
     assert seen == []
     for _ in range(6):
         await asyncio.sleep(0)
     assert seen == ["again", "fails", "last", "again", "again"]
     assert len(failed) == 1
-    turns.ask(lambda: seen.append("later"))
+    scheduler.schedule(lambda: seen.append("later"))
     await asyncio.sleep(0)
     assert seen[-1] == "later"
 
 
 async def test_turns_are_few_while_live_events_are_written() -> None:
     busy = True
-    turns, seen = Turns(lambda: busy), 0
+    scheduler, seen = WriteScheduler(lambda: busy), 0
     fifth, sixth = asyncio.Event(), asyncio.Event()
 
     def again() -> None:
@@ -194,10 +196,10 @@ async def test_turns_are_few_while_live_events_are_written() -> None:
         if seen == 6:
             sixth.set()
         if seen < 100:
-            turns.ask(again)
+            scheduler.schedule(again)
 
     loop = asyncio.get_running_loop()
-    turns.ask(again)
+    scheduler.schedule(again)
     began = loop.time()
     await fifth.wait()
     assert loop.time() - began >= 5 * 0.002
