@@ -181,7 +181,7 @@ class UsedTickets:
         self._until.pop(ticket.id, None)
 
 
-class Use:
+class TicketUse:
     """Notes the use of a ticket beside others in `name`, one of a bounded number of notes that
     all processes share; `first` then says whether it is the only one.
 

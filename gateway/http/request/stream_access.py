@@ -1,4 +1,4 @@
-"""Access to one stream: what a key opens, or a ticket that was made with one."""
+"""Admission of a stream request: by a key, or by a ticket that was made with one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.access.credentials.ticket import (
     KIND,
     StreamCookie,
     Ticket,
-    Use,
+    TicketUse,
     new_cookie,
     read_cookie,
     read_ticket,
@@ -37,10 +37,10 @@ from gateway.http.request.origin import check_origin, parse_origin
 _SECURE = "__Secure-"
 
 
-class Access(msgspec.Struct, frozen=True):
-    """A stream that may be opened: with whose key, what it sees, and the parameters.
+class StreamAdmission(msgspec.Struct, frozen=True):
+    """A stream that may be opened: the key, what it sees, and the parameters.
 
-    `ticket` is the one that is used with it; `sets_cookie` says whether the answer has to set its
+    `ticket` is the one to be used up; `sets_cookie` says whether the answer has to set its
     cookie. `cookie` is that of a stream that goes on.
     """
 
@@ -52,7 +52,7 @@ class Access(msgspec.Struct, frozen=True):
     cookie: StreamCookie | None = None
 
 
-async def access(request: web.Request) -> Access:
+async def admit(request: web.Request) -> StreamAdmission:
     """What the credentials of a stream request open: a key's, or a ticket's own stream.
 
     The store is asked last, and once for each ticket: of those that are replayed it hears nothing.
@@ -65,7 +65,7 @@ async def access(request: web.Request) -> Access:
     text = request.query.get("ticket") or offered_ticket(request)
     if text is None:
         key, view = await authenticator.authorize(request, "stream")
-        return Access(key, view, list(request.query.items()))
+        return StreamAdmission(key, view, list(request.query.items()))
     now = context.clock.now()
     # For a browser that reconnects the ticket is over: its claims count then, not its time.
     ticket = _read(text, context)
@@ -77,7 +77,7 @@ async def access(request: web.Request) -> Access:
         await authenticator.refuse_ticket(request)
     if cookie is not None:
         key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
-        return Access(key, view, [*ticket.parameters, *resumed], cookie=cookie)
+        return StreamAdmission(key, view, [*ticket.parameters, *resumed], cookie=cookie)
     if now >= ticket.expires_at:
         await authenticator.refuse_ticket(request)
     if any(value for _, value in resumed) or request.headers.get("Last-Event-ID"):
@@ -89,17 +89,17 @@ async def access(request: web.Request) -> Access:
     key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
     if ticket in context.used_tickets:
         await authenticator.refuse_ticket(request)
-    return Access(key, view, list(ticket.parameters), ticket, "ticket" in request.query)
+    return StreamAdmission(key, view, list(ticket.parameters), ticket, "ticket" in request.query)
 
 
 @asynccontextmanager
-async def spent(request: web.Request, ticket: Ticket) -> AsyncIterator[None]:
+async def spend_ticket(request: web.Request, ticket: Ticket) -> AsyncIterator[None]:
     """Use the ticket of a stream, for as long as the body does not raise.
 
     Raises `Unauthorized` if somebody else has used it, in this process or in any other.
     """
     context = request.app[CONTEXT]
-    use = Use(ticket)
+    use = TicketUse(ticket)
     if not context.used_tickets.add(ticket, context.clock.now()):
         await context.authenticator.refuse_ticket(request)
     try:
@@ -163,11 +163,11 @@ def _resume(pairs: Pairs) -> list[tuple[str, str]]:
     return kept
 
 
-def not_before(begin: Begin, access: Access, epoch: str) -> Begin:
+def not_before(begin: Begin, admission: StreamAdmission, epoch: str) -> Begin:
     """Where a stream begins, or where the stream that goes on in it began, if that is later."""
-    if access.cookie is None:
+    if admission.cookie is None:
         return begin
-    began_in, offset = parse_cursor(access.cookie.begin)
+    began_in, offset = parse_cursor(admission.cookie.begin)
     if began_in != epoch:
         raise Unauthorized(
             "the log is another one than the ticket was made for; ask for a new ticket",
@@ -177,17 +177,17 @@ def not_before(begin: Begin, access: Access, epoch: str) -> Begin:
 
 
 def cookie_headers(
-    request: web.Request, access: Access, begin: str, until: str
+    request: web.Request, admission: StreamAdmission, begin: str, until: str
 ) -> list[tuple[str, str]]:
     """The `Set-Cookie` headers of a stream that was opened with a ticket; it begins and ends there.
 
     A browser keeps a few of them: the oldest make room for the new one.
     """
-    if access.ticket is None or not access.sets_cookie:
+    if admission.ticket is None or not admission.sets_cookie:
         return []
     context = request.app[CONTEXT]
     secure = is_secure(request)
-    cookie = new_cookie(access.ticket, begin, until, context.clock.now())
+    cookie = new_cookie(admission.ticket, begin, until, context.clock.now())
     value = sign_cookie(cookie, context.keyring.peppers.current.secret)
     over_tls, plain = _cookie_names(cookie.ticket_id)
     name = over_tls if secure else plain
@@ -196,7 +196,7 @@ def cookie_headers(
     return [("Set-Cookie", one) for one in cookies]
 
 
-def complete(request: web.Request, cookie: StreamCookie) -> web.Response:
+def answer_complete(request: web.Request, cookie: StreamCookie) -> web.Response:
     """The answer to a browser that comes back to a stream that is over: 204 tells it not to come
     again (WHATWG HTML, section 9.2.3)."""
     response = web.Response(status=204, headers={"Cache-Control": "no-store"})

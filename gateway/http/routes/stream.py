@@ -59,8 +59,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/stream`."""
     if "upgrade" in _tokens(request, "Connection") and "websocket" in _tokens(request, "Upgrade"):
         return await _websocket(request)
-    access = await stream_access.access(request)
-    return await _http(request, access)
+    admission = await stream_access.admit(request)
+    return await _http(request, admission)
 
 
 async def stream_post(request: web.Request) -> web.StreamResponse:
@@ -69,35 +69,40 @@ async def stream_post(request: web.Request) -> web.StreamResponse:
     body = await json_body(request)
     if request.query:
         raise InvalidRequest("send the parameters in the body or in the URL, not in both")
-    return await _http(request, stream_access.Access(key, view, pairs_of_body(body)))
+    return await _http(request, stream_access.StreamAdmission(key, view, pairs_of_body(body)))
 
 
-async def _http(request: web.Request, access: stream_access.Access) -> web.StreamResponse:
+async def _http(
+    request: web.Request, admission: stream_access.StreamAdmission
+) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    query = parse_stream(access.pairs, _last_event_id(request), context.clock.now())
+    query = parse_stream(admission.pairs, _last_event_id(request), context.clock.now())
     wire = _http_wire(request)
     headers = [f"Content-Type: {wire.content_type}", *_HTTP_HEADERS]
     if request.version >= (1, 1):
         headers.append("Transfer-Encoding: chunked")
     if context.settings.server.allowed_origins:
         headers += [f"{name}: {value}" for name, value in cors_headers(request).items()]
-    return await _open(request, access, query, wire, headers)
+    return await _open(request, admission, query, wire, headers)
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
     check_origin(request)
-    access = await stream_access.access(request)
+    admission = await stream_access.admit(request)
     accept = _accept_key(request)
     wire = _websocket_wire(request)
-    query = parse_stream(access.pairs, None, request.app[CONTEXT].clock.now())
+    query = parse_stream(admission.pairs, None, request.app[CONTEXT].clock.now())
     headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
-    return await _open(request, access, query, wire, headers)
+    return await _open(request, admission, query, wire, headers)
 
 
 async def _begin(
-    context: Context, query: Query, floors: tuple[int, ...], access: stream_access.Access
+    context: Context,
+    query: Query,
+    floors: tuple[int, ...],
+    admission: stream_access.StreamAdmission,
 ) -> Begin:
     if not context.ready:
         raise Unavailable("the gateway is stopping; connect again", code="stopping", retry_after=2)
@@ -108,38 +113,40 @@ async def _begin(
             retry_after=5,
         )
     begin = await find_begin(context.log, query, floors)
-    return stream_access.not_before(begin, access, context.log.epoch)
+    return stream_access.not_before(begin, admission, context.log.epoch)
 
 
 async def _open(
     request: web.Request,
-    access: stream_access.Access,
+    admission: stream_access.StreamAdmission,
     query: Query,
     wire: Wire,
     headers: list[str],
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    floors = await find_floors(context.log, access.view, context.clock.now())
-    question = Question(query.wanted, access.view, query.filter, floors)
+    floors = await find_floors(context.log, admission.view, context.clock.now())
+    question = Question(query.wanted, admission.view, query.filter, floors)
     use = request[USE]
-    notice = ask(use, access.pairs, query, access.view)
-    begin = await _begin(context, query, floors, access)
+    notice = ask(use, admission.pairs, query, admission.view)
+    begin = await _begin(context, query, floors, admission)
     begin = msgspec.structs.replace(begin, notice=notice)
-    if access.cookie is not None:
-        left = await _left_of(context, query, question, access.cookie, access.key.id, begin.offset)
+    if admission.cookie is not None:
+        left = await _left_of(
+            context, query, question, admission.cookie, admission.key.id, begin.offset
+        )
         if left is None:
-            return stream_access.complete(request, access.cookie)
+            return stream_access.answer_complete(request, admission.cookie)
         query = left
-    place = await context.limits.open_stream(request, access.key)
+    place = await context.limits.open_stream(request, admission.key)
     with ExitStack() as unless_opened:
         if place is not None:
             unless_opened.callback(place.release)
         interest = Interest(question, wire)
-        if access.ticket is None:
-            await _take(request, access, query, interest, begin, headers, place)
+        if admission.ticket is None:
+            await _take(request, admission, query, interest, begin, headers, place)
         else:
-            async with stream_access.spent(request, access.ticket):
-                await _take(request, access, query, interest, begin, headers, place)
+            async with stream_access.spend_ticket(request, admission.ticket):
+                await _take(request, admission, query, interest, begin, headers, place)
         unless_opened.pop_all()
     return TakenOver()
 
@@ -173,7 +180,7 @@ async def _left_of(
 
 async def _take(
     request: web.Request,
-    access: stream_access.Access,
+    admission: stream_access.StreamAdmission,
     query: Query,
     interest: Interest,
     begin: Begin,
@@ -186,14 +193,14 @@ async def _take(
     """
     context, use, wire = request.app[CONTEXT], request[USE], interest.wire
     # The watch over live streams has not seen this one: what changed meanwhile is seen here.
-    key, view = await context.authenticator.authorize_key(access.key.id, request, "stream")
+    key, view = await context.authenticator.authorize_key(admission.key.id, request, "stream")
     context.authenticator.refuse_throttled(key)
-    if view != access.view:
+    if view != admission.view:
         raise Unavailable("the grants of this key have just changed", code="grants_changed")
     # From here to the end nothing waits: the position is fixed when the first byte goes out.
     until = None if query.follow else context.log.head
-    if access.cookie is not None and access.cookie.until:
-        until = parse_cursor(access.cookie.until)[1]
+    if admission.cookie is not None and admission.cookie.until:
+        until = parse_cursor(admission.cookie.until)[1]
     websocket = isinstance(wire, PlainWebSocket)
     retry_ms = context.settings.stream.retry_ms
     cursor = format_cursor(context.log.epoch, begin.offset)
@@ -202,13 +209,13 @@ async def _take(
     standing = request[STANDING].headers() if STANDING in request else {}
     shown = [f"{name}: {value}" for name, value in standing.items()]
     last = "" if until is None else format_cursor(context.log.epoch, until)
-    cookies = stream_access.cookie_headers(request, access, cursor, last)
+    cookies = stream_access.cookie_headers(request, admission, cursor, last)
     shown += [f"{name}: {value}" for name, value in cookies]
     headers = [*headers, *shown, f"Audit-Cursor: {cursor}"]
     head = _head(status, headers, context.clock.now())
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
-    address, pacer = use.address or None, context.limits.pacer(access.key)
+    address, pacer = use.address or None, context.limits.pacer(admission.key)
     closed, said = half_closed(request), sent_behind(request)
     if len(said) > SAID_BYTES:
         raise InvalidRequest(
@@ -232,7 +239,7 @@ async def _take(
     subscription = Subscription(
         interest,
         connection,
-        access.key.id,
+        admission.key.id,
         begin.offset,
         until=until,
         limit=query.limit,

@@ -17,7 +17,7 @@ from gateway.access.credentials.ticket import (
     PREFIX,
     TICKET_SECONDS,
     Ticket,
-    Use,
+    TicketUse,
     UsedTickets,
     new_cookie,
     new_ticket,
@@ -182,7 +182,7 @@ def test_junk_is_no_ticket(text: str) -> None:
 
 def used(notes: dict[str, bytes], ticket: Ticket) -> bool:
     """Use a ticket, as a store of notes does it; whether it was the first time."""
-    use = Use(ticket)
+    use = TicketUse(ticket)
     notes[use.name] = use(notes.get(use.name))
     return use.first
 
@@ -199,7 +199,7 @@ def test_a_ticket_that_opened_nothing_can_be_used_again() -> None:
     notes: dict[str, bytes] = {}
     ticket, other = (new_ticket("k" * 12, (), None, NOW) for _ in range(2))
     other = msgspec.structs.replace(other, id=ticket.id[:2] + other.id[2:])
-    use = Use(ticket)
+    use = TicketUse(ticket)
     notes[use.name] = use(None)
     assert used(notes, other)
     undone = use.undo(notes[use.name])
