@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.access.keys.key import Key
-from gateway.access.usage.access import DENIED, PULLED, Use
+from gateway.access.usage.access import DENIED, PULLED, Access
 from gateway.oversight.detection.baseline import Baseline
 from gateway.oversight.detection.signals import judge
 from gateway.oversight.detection.usage_profile import News, Trace
@@ -168,12 +168,12 @@ INCIDENTS = (
 )  # fmt: skip
 
 
-def ordinary(kind: str, rng: random.Random) -> Iterator[Use]:
+def ordinary(kind: str, rng: random.Random) -> Iterator[Access]:
     """A month without anything wrong, mistakes and outages included."""
 
-    def use(day: float, **members: object) -> Use:
+    def use(day: float, **members: object) -> Access:
         made = {"key": KEY, "action": PULLED, "address": HOME, "at": NOW + 86400 * day}
-        return Use(**{**made, **members})  # type: ignore[arg-type]
+        return Access(**{**made, **members})  # type: ignore[arg-type]
 
     for day in range(DAYS):
         if kind == "streams":
@@ -214,46 +214,51 @@ def ordinary(kind: str, rng: random.Random) -> Iterator[Use]:
             yield use(day + 0.2, behind=rng.randint(60_000, 80_000))
 
 
-def incident(signal: str, at: float, rng: random.Random) -> list[Use]:
+def incident(signal: str, at: float, rng: random.Random) -> list[Access]:
     """What a thief does."""
     thief = {"key": KEY, "action": PULLED, "address": HOME}
     replaced = msgspec.structs.replace(KEY, successor="B" * 12)
     refused = {"action": DENIED, "outcome": "denied"}
     if signal == "denials":
         return [
-            Use(**{**thief, **refused}, at=at + 30 * n, reason="action_not_granted")
+            Access(**{**thief, **refused}, at=at + 30 * n, reason="action_not_granted")
             for n in range(8)
         ]
     if signal == "forbidden_categories":
-        return [Use(**thief, at=at + 240 * n, forbidden=(f"secret.{n}",)) for n in range(5)]
+        return [Access(**thief, at=at + 240 * n, forbidden=(f"secret.{n}",)) for n in range(5)]
     if signal == "new_network":
-        return [Use(**{**thief, "address": FOREIGN}, at=at)]
+        return [Access(**{**thief, "address": FOREIGN}, at=at)]
     if signal == "revoked_presented":
-        return [Use(**{**thief, **refused}, at=at, reason="key_revoked")]
+        return [Access(**{**thief, **refused}, at=at, reason="key_revoked")]
     if signal == "drained_presented":
-        return [Use(**{**thief, **refused, "key": replaced}, at=at, reason="key_expired")]
+        return [Access(**{**thief, **refused, "key": replaced}, at=at, reason="key_expired")]
     if signal == "deep_replay":
-        return [Use(**thief, at=at, behind=rng.randint(400_000, 4_000_000))]
+        return [Access(**thief, at=at, behind=rng.randint(400_000, 4_000_000))]
     if signal == "out_of_scope":
         return [
-            Use(**thief, at=at + 240 * n, out_of_scope=(f"tenant=foreign-{n}",)) for n in range(5)
+            Access(**thief, at=at + 240 * n, out_of_scope=(f"tenant=foreign-{n}",))
+            for n in range(5)
         ]
     if signal == "probing by action":
         actions = ("ingest", "keys.admin", "usage.read", "stream")
         return [
-            Use(**{**thief, **refused}, at=at + 240 * n, reason="action_not_granted", attempted=one)
+            Access(
+                **{**thief, **refused}, at=at + 240 * n, reason="action_not_granted", attempted=one
+            )
             for n, one in enumerate(actions)
         ]
     if signal.startswith("probing"):
         member = signal.rpartition(" ")[2]
-        return [Use(**thief, at=at + 240 * n, probed=(f"{member}:foreign-{n}",)) for n in range(5)]
+        return [
+            Access(**thief, at=at + 240 * n, probed=(f"{member}:foreign-{n}",)) for n in range(5)
+        ]
     if signal == "rate_limited":
         refused = {"action": DENIED, "outcome": "failure", "reason": "too_many_requests"}
-        return [Use(**{**thief, **refused}, at=at + 0.1 * n) for n in range(2_000)]
+        return [Access(**{**thief, **refused}, at=at + 0.1 * n) for n in range(2_000)]
     if signal == "wrong_secret":
         refused |= {"reason": "invalid_key", "key": None, "claimed": KEY.id}
-        return [Use(**{**thief, **refused}, at=at + 30 * n) for n in range(8)]
-    return [Use(**thief, at=at + 86400 * 40)]
+        return [Access(**{**thief, **refused}, at=at + 30 * n) for n in range(8)]
+    return [Access(**thief, at=at + 86400 * 40)]
 
 
 def signal_month(kind: str, seed: int, wanted: str | None = None) -> tuple[dict[str, int], float]:

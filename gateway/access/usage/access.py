@@ -1,6 +1,6 @@
-"""One use of a key: a request or the end of a stream, as the record and the watch see it.
+"""One access with a key: a request or the end of a stream, for the access log and for detection.
 
-A use without a key is one of somebody who showed none that is known.
+An access without a key is one of somebody who showed none that is known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DENIED = "request.denied"
 FAILED = "request.failed"
 
 
-class Use(msgspec.Struct, kw_only=True):
+class Access(msgspec.Struct, kw_only=True):
     """What was done (`action`), with which key, from where, and how much came of it.
 
     `at` is in seconds since 1970; `begin` and `end` are offsets of the log: what lies behind

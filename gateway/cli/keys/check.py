@@ -125,7 +125,7 @@ def _unreadable(whose: dict[str, str], why: str) -> dict[str, Any]:
 def _reaches_every_tenant(key_id: str, document: bytes) -> bool:
     """Whether a grant of its own allows reading without a word on tenants or resources."""
     from gateway.access.keys.unreadable import read_key
-    from gateway.oversight.access_log.past_use import READING
+    from gateway.oversight.access_log.past_access import READING
 
     key = read_key(key_id, document, b"", 0)
     return (

@@ -58,7 +58,7 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock
-    from gateway.oversight.access_log.past_use import Presence
+    from gateway.oversight.access_log.past_access import Presence
     from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import Traces
     from gateway.oversight.review.key_review import Patience, key_facts
@@ -115,7 +115,7 @@ async def _simulated(
     from gateway.access.policy.attributed_grant import grants_of_key, named_grants
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import SystemClock, parse_duration
-    from gateway.oversight.access_log.past_use import Presence
+    from gateway.oversight.access_log.past_access import Presence
     from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import Traces
     from gateway.oversight.review import key_review

@@ -41,7 +41,7 @@ FIGURES = (
            "Live streams that are owed events for over 5 seconds: more than 0 is a bug.",
            lambda c: c.hub.overdue(), sum),
     Figure("recorded_uses_total", "counter", "Uses of keys, and refusals, noted for the record.",
-           lambda c: c.record.uses, sum),
+           lambda c: c.record.accesses, sum),
     Figure("record_events_total", "counter", "Events of the record that are in the log.",
            lambda c: c.record.written, sum),
     Figure("record_waiting", "gauge", "Events of the record that are not in the log yet.",

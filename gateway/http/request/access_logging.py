@@ -1,4 +1,4 @@
-"""Every request with a key becomes a use in the record, and so does every refusal of one.
+"""Every request with a key becomes an access in the record, and so does every refusal of one.
 
 The middleware makes a use of each request; who authenticates writes the key
 into it, and the handlers what came of it.
@@ -20,7 +20,7 @@ from aiohttp.typedefs import Middleware
 from gateway.access.limits.ports import Usage
 from gateway.access.policy.decision import View
 from gateway.access.policy.selection import EVERYTHING, nothing_selected, selected_by
-from gateway.access.usage.access import DENIED, FAILED, OPENED, Use
+from gateway.access.usage.access import DENIED, FAILED, OPENED, Access
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
 from gateway.http.connection.address import client_address
@@ -33,7 +33,7 @@ from gateway.sanitize import clean
 if TYPE_CHECKING:
     from gateway.http.query.query import Pairs, Query
 
-USE: web.RequestKey[Use] = web.RequestKey("use", Use)
+CURRENT_ACCESS: web.RequestKey[Access] = web.RequestKey("access", Access)
 # They say where to begin: what was gone through tells that better.
 _POSITION = frozenset({"after", "since", "last_event_id", "lastEventId", "wait"})
 _MOST_PARAMETER = 2048
@@ -54,7 +54,7 @@ def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
 
     @web.middleware
     async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        use = Use(
+        access = Access(
             at=clock.now(),
             address=client_address(request) or "",
             # Bytes that are no text would be none in the record, either.
@@ -62,34 +62,34 @@ def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
             request_id=request[REQUEST_ID],
             route=_route(request),
         )
-        request[USE] = use
-        use.about = _about(request)
+        request[CURRENT_ACCESS] = access
+        access.about = _about(request)
         try:
             refuse_key_in_url(request)
             response = await handler(request)
         except GatewayError as error:
-            if _refused(use, request, error):
-                record.note(use)
-            if use.key is not None:
-                usage.count(use.key.id, requests=1, denials=int(use.action == DENIED))
+            if _refused(access, request, error):
+                record.note(access)
+            if access.key is not None:
+                usage.count(access.key.id, requests=1, denials=int(access.action == DENIED))
             raise
         except (asyncio.CancelledError, Exception) as error:
-            if use.key is not None:
+            if access.key is not None:
                 gone = isinstance(error, asyncio.CancelledError | ConnectionError | TimeoutError)
-                use.refused(FAILED, "failure", "client_gone" if gone else "internal")
-                record.note(use)
+                access.refused(FAILED, "failure", "client_gone" if gone else "internal")
+                record.note(access)
             raise
-        if use.key is not None:
-            usage.count(use.key.id, requests=1)
+        if access.key is not None:
+            usage.count(access.key.id, requests=1)
         # An opened stream was noted before its first byte.
-        if use.key is not None and use.action != OPENED:
-            record.note(use)
+        if access.key is not None and access.action != OPENED:
+            record.note(access)
         return response
 
     return recorded
 
 
-def ask(use: Use, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | None:
+def ask(access: Access, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | None:
     """Note what is asked for, and what of it the key may not see.
 
     The members of a notice, if nothing of it can ever be seen.
@@ -108,21 +108,21 @@ def ask(use: Use, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | No
         values.setdefault(name, []).append(text)
     if values:
         asked: dict[str, Any] = {**values, "left_out": left_out} if left_out else {**values}
-        use.parameters = _ENCODE(asked).decode()
+        access.parameters = _ENCODE(asked).decode()
     wanted, tenants = query.wanted.category, query.wanted.tenant
     if query.filter is not None:
         wanted += tuple(query.filter.equalities.get("category", ()))
         tenants += tuple(query.filter.equalities.get("tenant", ()))
-    note_out_of_reach(use, view, wanted, tenants, query.wanted.resource)
+    note_out_of_reach(access, view, wanted, tenants, query.wanted.resource)
     parameter = nothing_selected(view, query.wanted, query.filter)
     if parameter is None:
         return None
     # What nobody can see, because it contradicts itself, is a mistake and no more.
     if nothing_selected(EVERYTHING, query.wanted, query.filter) is None:
         selected = selected_by(parameter, query.wanted, query.filter)
-        use.out_of_scope = tuple([clean(one) for one in selected])
+        access.out_of_scope = tuple([clean(one) for one in selected])
         # One signal for one thing: whoever selects nothing else is no prober beside that.
-        use.probed = ()
+        access.probed = ()
     return {
         "code": "nothing_selected_can_match",
         "parameter": parameter,
@@ -132,7 +132,7 @@ def ask(use: Use, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | No
 
 
 def note_out_of_reach(
-    use: Use,
+    access: Access,
     view: View,
     categories: Iterable[str] = (),
     tenants: Iterable[str] = (),
@@ -142,9 +142,9 @@ def note_out_of_reach(
     wanted = tuple(categories)
     # Of all the events of a request there may be very many.
     few = len(wanted) <= _MOST_PROBED
-    use.forbidden = (_kept_foreign if few else _foreign_categories)(view, wanted)
+    access.forbidden = (_kept_foreign if few else _foreign_categories)(view, wanted)
     probed = tuple(islice(tenants, _MOST_PROBED)), tuple(islice(resources, _MOST_PROBED))
-    use.probed = _probes(view, *probed)
+    access.probed = _probes(view, *probed)
 
 
 def _foreign_categories(view: View, categories: tuple[str, ...]) -> tuple[str, ...]:
@@ -162,17 +162,17 @@ def _probes(view: View, tenants: tuple[str, ...], resources: tuple[str, ...]) ->
     return tuple([clean(one) for one in probes(view, tenants, resources)])
 
 
-def _refused(use: Use, request: web.Request, error: GatewayError) -> bool:
+def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:
     """Say in the use what became of it; whether that is worth a record."""
     limited = error.status == _TOO_MANY
     denied = isinstance(error, Unauthorized | Forbidden) or limited
     # Who is too fast asked for nothing that is forbidden: the watch has nothing to see in that.
-    forbidden = denied and not (limited and (use.key is not None or isinstance(error, TooFast)))
-    use.refused(DENIED if denied else FAILED, "denied" if forbidden else "failure", error.code)
+    forbidden = denied and not (limited and (access.key is not None or isinstance(error, TooFast)))
+    access.refused(DENIED if denied else FAILED, "denied" if forbidden else "failure", error.code)
     if error.code != "key_in_url":
-        return denied or use.key is not None
+        return denied or access.key is not None
     found = _CLAIMED.search(str(request.rel_url))
-    use.claimed = found[1] if found is not None else ""
+    access.claimed = found[1] if found is not None else ""
     return True
 
 

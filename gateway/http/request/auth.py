@@ -16,7 +16,7 @@ from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Denied, 
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.http.connection.address import client_address, is_local, is_secure
-from gateway.http.request.access_logging import USE
+from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.limits import AppliedLimits
 from gateway.http.request.throttle import Throttle
 
@@ -73,9 +73,9 @@ class Authenticator:
 
     async def arrive(self, request: web.Request, action: str) -> str | None:
         """Count a request of its address, once; the address. Raises if it is one too many."""
-        use = request[USE]
-        again, use.attempted = bool(use.attempted), action
-        address = use.address or None
+        access = request[CURRENT_ACCESS]
+        again, access.attempted = bool(access.attempted), action
+        address = access.address or None
         if not again and self._limits.limits_addresses:
             await self._limits.admit_address(request, address)
         return address
@@ -86,8 +86,8 @@ class Authenticator:
         Raises `Unauthorized` or `Forbidden`.
         """
         address = await self.arrive(request, action)
-        use = request[USE]
-        again = use.key is not None
+        access = request[CURRENT_ACCESS]
+        again = access.key is not None
         token = _token(request, self._basic_over_http)
         if token.startswith(TICKET):
             raise Unauthorized(
@@ -95,22 +95,22 @@ class Authenticator:
                 "subprotocol"
             )
 
-        key = use.key = self._keyring.recall(token)
+        key = access.key = self._keyring.recall(token)
         if key is None:
             key = await self._authenticate(token, request, address)
         return key, await self._admit(key, request, action, address, again)
 
     async def _authenticate(self, token: str, request: web.Request, address: str | None) -> Key:
-        use = request[USE]
+        access = request[CURRENT_ACCESS]
 
         async def failed() -> None:
-            use.claimed = key_id_of(token) or ""
+            access.claimed = key_id_of(token) or ""
             await self._limits.failed(request, address)
 
-        key = use.key = await self._keyring.authenticate(token, failed)
+        key = access.key = await self._keyring.authenticate(token, failed)
         if key is None:
             raise Unauthorized("no such key; check that it was copied whole")
-        use.claimed = ""
+        access.claimed = ""
         return key
 
     async def authorize_key(
@@ -118,9 +118,9 @@ class Authenticator:
     ) -> tuple[Key, View]:
         """The same for a key that a ticket names."""
         address = await self.arrive(request, action)
-        use = request[USE]
-        again = use.key is not None
-        key = use.key = await self._keyring.get(key_id)
+        access = request[CURRENT_ACCESS]
+        again = access.key is not None
+        key = access.key = await self._keyring.get(key_id)
         if key is None:
             await self._limits.failed(request, address)
             raise Unauthorized("the key of this ticket is gone")
@@ -175,9 +175,9 @@ class Authenticator:
         key = await self._keyring.get(before.id)
         if key is None:
             raise Unauthorized("this key is gone")
-        use = request[USE]
-        action = use.attempted
-        decision = self._keyring.decide(key, action, use.address or None)
+        access = request[CURRENT_ACCESS]
+        action = access.attempted
+        decision = self._keyring.decide(key, action, access.address or None)
         if isinstance(decision, Denied):
             raise _refusal(decision, action, key)
         rights = (key.grants, key.roles, decision.view)

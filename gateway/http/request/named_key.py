@@ -14,7 +14,7 @@ from gateway.errors import Forbidden, NotFound
 from gateway.http.connection.address import client_address
 from gateway.http.request.context import CONTEXT, Context
 from gateway.log.lookback_bounds import find_floors
-from gateway.oversight.access_log.past_use import Presence
+from gateway.oversight.access_log.past_access import Presence
 from gateway.oversight.review.own_record import use_seen
 
 

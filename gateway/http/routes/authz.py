@@ -18,7 +18,7 @@ from gateway.access.policy.decision import Allowed
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
 from gateway.http.connection.address import client_address
-from gateway.http.request.access_logging import USE
+from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.delegation import all_roles
@@ -105,7 +105,7 @@ async def _key(request: web.Request, body: dict[str, Any]) -> Key:
     key = await context.key_store.get(key_id) if is_key_id(key_id) else None
     if key is None:
         raise NotFound("there is no key with this id", code="unknown_key")
-    request[USE].about = key_urn(key.id)
+    request[CURRENT_ACCESS].about = key_urn(key.id)
     return key
 
 

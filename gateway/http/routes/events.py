@@ -12,13 +12,13 @@ from aiohttp import web
 from gateway.access.credentials.token import looks_like_token
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import View
-from gateway.access.usage.access import PULLED, READ, Use
+from gateway.access.usage.access import PULLED, READ, Access
 from gateway.cursor import format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query, parse_page, parse_tenant
-from gateway.http.request.access_logging import USE, ask, note_out_of_reach
+from gateway.http.request.access_logging import CURRENT_ACCESS, ask, note_out_of_reach
 from gateway.http.request.body import NDJSON_TYPES
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.in_flight import Holding
@@ -63,17 +63,17 @@ async def pull(request: web.Request) -> web.Response:
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
-    use = request[USE]
-    notice = ask(use, request.query.items(), query, view)
+    access = request[CURRENT_ACCESS]
+    notice = ask(access, request.query.items(), query, view)
     choosing = Choosing(question, context.work, key.id, context.work.filters.request_steps)
     holding = context.in_flight.of(request, key.id)
     events, reached, gap = await _collect(
-        context, query, question, choosing, view_now, use, holding
+        context, query, question, choosing, view_now, access, holding
     )
     # It may have looked through much of the log.
     await context.authenticator.recheck(request)
     events, reached = allowed.fitting(events, reached)
-    use.action, use.events, use.end = PULLED, len(events), reached
+    access.action, access.events, access.end = PULLED, len(events), reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
     notice = _exceeded(choosing.cost.exceeded) or notice
@@ -136,9 +136,9 @@ async def by_id(request: web.Request) -> Answer:
         after = there[-1].offset if len(there) == FOUND_EVENTS else None
         if after is not None:
             await context.work.turn(key.id)
-    use = request[USE]
+    access = request[CURRENT_ACCESS]
     if found is None:
-        note_out_of_reach(use, view, hidden_categories, sorted(hidden_tenants))
+        note_out_of_reach(access, view, hidden_categories, sorted(hidden_tenants))
         if looks_like_token(event_id):
             raise key_in_url()
         raise NotFound("no event with this id that this key may see")
@@ -151,7 +151,7 @@ async def by_id(request: web.Request) -> Answer:
     await context.authenticator.recheck(request)
     context.in_flight.of(request, key.id).take(len(found.json))
     allowed.fitting([found], 0)
-    use.action, use.events, use.about = READ, 1, f"event:{found.tenant}/{event_id}"
+    access.action, access.events, access.about = READ, 1, f"event:{found.tenant}/{event_id}"
     return Answer(found.json, "application/json")
 
 
@@ -161,7 +161,7 @@ async def _collect(
     question: Question,
     choosing: Choosing,
     view_now: Callable[[], Awaitable[View]],
-    use: Use,
+    access: Access,
     holding: Holding,
 ) -> tuple[list[Event], int, dict[str, object] | None]:
     """Read until the page is full, the head is reached, or it has taken long enough (or the
@@ -174,7 +174,7 @@ async def _collect(
     log, clock = context.log, context.clock
     holding.take(_LEAST_PAGE_BYTES)
     begin = await find_begin(log, query, question.floors)
-    use.begin, use.behind = begin.offset, max(0, log.head - begin.offset)
+    access.begin, access.behind = begin.offset, max(0, log.head - begin.offset)
     narrowing = question.narrowing()
     limit = query.limit or 0
     began = clock.monotonic()
@@ -192,7 +192,7 @@ async def _collect(
                 if events:
                     return events, reached, begin.gap
                 begin = await find_begin(log, query, question.floors)
-                reached = use.begin = begin.offset
+                reached = access.begin = begin.offset
                 continue
             at_once = min(2 * at_once, _READ_EVENTS)
             chosen, looked = await choosing.of(page.events)
@@ -209,7 +209,7 @@ async def _collect(
             if clock.monotonic() - began > _SCAN_SECONDS:
                 return events, reached, begin.gap
         left = query.wait - (clock.monotonic() - began)
-        enough = len(events) >= limit or any(_is_news(event, use) for event in events)
+        enough = len(events) >= limit or any(_is_news(event, access) for event in events)
         if enough or left <= 0 or not context.ready:
             return events, reached, begin.gap
         await _growth(context, reached, left)
@@ -237,9 +237,11 @@ def _exceeded(events: int) -> dict[str, object] | None:
     return {"code": "filter_cost_exceeded", "events": events, "detail": EXCEEDED}
 
 
-def _is_news(event: Event, use: Use) -> bool:
+def _is_news(event: Event, access: Access) -> bool:
     """Whether an event ends the wait: the records of a key's own pulls would never let it wait."""
-    return not (event.category == ACCESS and event.action == PULLED and event.actor == use.key_id)
+    return not (
+        event.category == ACCESS and event.action == PULLED and event.actor == access.key_id
+    )
 
 
 async def _growth(context: Context, beyond: int, seconds: float) -> None:

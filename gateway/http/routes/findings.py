@@ -13,7 +13,7 @@ from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest, NotFound
 from gateway.http.connection.address import client_address
 from gateway.http.query.query import parse_findings
-from gateway.http.request.access_logging import USE
+from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import refuse_to_judge
@@ -57,8 +57,8 @@ async def no_longer_expect(request: web.Request) -> web.Response:
 
 async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     context = request.app[CONTEXT]
-    use, finding_id = request[USE], request.match_info["id"]
-    use.about = clean(f"finding:{finding_id}")
+    access, finding_id = request[CURRENT_ACCESS], request.match_info["id"]
+    access.about = clean(f"finding:{finding_id}")
     asking, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     if not isinstance(body, dict) or set(body) - {"reason"}:
@@ -67,7 +67,7 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     known = await context.watchdog.findings.get(finding_id)
     if known is not None:
         if known.key:
-            use.about = key_urn(known.key)
+            access.about = key_urn(known.key)
         address = client_address(request)
         await refuse_to_judge(context, asking, known, address, expected=expected)
     finding = await context.watchdog.findings.mark(

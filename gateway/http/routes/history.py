@@ -10,7 +10,7 @@ from gateway.event import Event
 from gateway.filters.overlap import category_in_reach
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_history
-from gateway.http.request.access_logging import USE
+from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import named_key
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
@@ -42,7 +42,7 @@ async def history(request: web.Request) -> web.Response:
     if query.position.after is None:
         start = await beginning(log, key.created_at)
     worn = view.masks(await find_floors(log, view, context.clock.now()))
-    use = request[USE]
+    access = request[CURRENT_ACCESS]
     while True:
         try:
             page = await read_history(
@@ -60,7 +60,7 @@ async def history(request: web.Request) -> web.Response:
             start = log.floor
     await context.authenticator.recheck(request)
     events, reached = allowed.fitting(page.events, page.reached)
-    use.begin, use.end, use.events = start, reached, len(events)
+    access.begin, access.end, access.events = start, reached, len(events)
     return _page(events, reached, log)
 
 

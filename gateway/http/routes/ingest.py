@@ -11,12 +11,12 @@ from aiohttp import web
 
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import View, compiled
-from gateway.access.usage.access import INGESTED, Use
+from gateway.access.usage.access import INGESTED, Access
 from gateway.cursor import format_cursor
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.http.query.query import AS_USUAL, parse_ingest
-from gateway.http.request.access_logging import USE, note_out_of_reach
+from gateway.http.request.access_logging import CURRENT_ACCESS, note_out_of_reach
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.problem import json_response
@@ -61,11 +61,11 @@ async def ingest(request: web.Request) -> web.Response:
     drafts = await context.decoder.decode(
         body, key.id, lines=lines, most=limits.max_request_events, mapped=asked.mapped
     )
-    use = request[USE]
+    access = request[CURRENT_ACCESS]
     single = len(drafts) == 1 and compiled(view)(drafts[0])
     outside = [] if single else await _outside(drafts, view)
     if outside:
-        _note_outside(outside, view, use)
+        _note_outside(outside, view, access)
         raise Forbidden(
             "some events are outside of what this key may write, and nothing was stored",
             code="events_not_granted",
@@ -83,7 +83,7 @@ async def ingest(request: web.Request) -> web.Response:
         remedy = "give the events named in `errors` other ids and send all again"
         raise refused_events(len(errors), errors[:_MOST_ERRORS], remedy)
     appended = await context.writer.append(drafts)
-    _note(context, use, key, appended)
+    _note(context, access, key, appended)
     return json_response(_told(context, appended), status=201)
 
 
@@ -91,12 +91,12 @@ async def _store_good_ones(
     request: web.Request, key: Key, view: View, found: Lenient
 ) -> web.Response:
     """The good ones as they are, and a marked event for each of the others, in one append."""
-    context, use = request.app[CONTEXT], request[USE]
+    context, access = request.app[CONTEXT], request[CURRENT_ACCESS]
     drafts = [draft for _, draft in found.drafts]
     outside = await _outside(drafts, view)
     refused = list(found.refused)
     if outside:
-        _note_outside(outside, view, use)
+        _note_outside(outside, view, access)
         refused += [
             (found.drafts[place][0], found.items[place], _not_granted(draft, view))
             for place, draft in outside
@@ -115,12 +115,12 @@ async def _store_good_ones(
     marked, slices = [], context.intake.slices(key.id)
     slices.start()
     for _, item, reason in refused:
-        mark = partial(_marked, context, use, key, view, item, reason)
+        mark = partial(_marked, context, access, key, view, item, reason)
         marked.append(await slices.in_thread(mark) if len(item) > _LARGE_ITEM else mark())
         await slices.rest()
     appended, rejected = await context.writer.append_together([good, marked])
-    _note(context, use, key, appended if good else rejected)
-    use.events, use.duplicates = (
+    _note(context, access, key, appended if good else rejected)
+    access.events, access.duplicates = (
         appended.accepted + rejected.accepted, appended.duplicates + rejected.duplicates,
     )  # fmt: skip
     if not good:
@@ -135,7 +135,7 @@ async def _store_good_ones(
 
 
 def _marked(
-    context: Context, use: Use, key: Key, view: View, item: bytes, refused: Refused
+    context: Context, access: Access, key: Key, view: View, item: bytes, refused: Refused
 ) -> Draft:
     """The marked event of an item: under its own tenant, if the key may write there."""
     tenant = tenant_of(item)
@@ -150,8 +150,8 @@ def _marked(
         tenant=tenant,
         path=refused.path,
         by=key.id,
-        address=use.address,
-        client=use.client,
+        address=access.address,
+        client=access.client,
     )
 
 
@@ -183,12 +183,16 @@ def _prefers_lenient(request: web.Request) -> bool:
     return False
 
 
-def _note(context: Context, use: Use, key: Key, appended: Appended) -> None:
-    use.action, use.events, use.duplicates = INGESTED, appended.accepted, appended.duplicates
-    use.begin, use.end = appended.first - 1, appended.last
+def _note(context: Context, access: Access, key: Key, appended: Appended) -> None:
+    access.action, access.events, access.duplicates = (
+        INGESTED,
+        appended.accepted,
+        appended.duplicates,
+    )
+    access.begin, access.end = appended.first - 1, appended.last
     if appended.conflicts:
         # Its sender is told nothing: the other event may be one that it may not see.
-        context.watchdog.traces.say(key.id, id_conflict(use, appended.conflicts))
+        context.watchdog.traces.say(key.id, id_conflict(access, appended.conflicts))
 
 
 def _told(context: Context, appended: Appended) -> dict[str, Any]:
@@ -213,10 +217,10 @@ async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:
     return outside
 
 
-def _note_outside(outside: list[tuple[int, Draft]], view: View, use: Use) -> None:
+def _note_outside(outside: list[tuple[int, Draft]], view: View, access: Access) -> None:
     refused = [draft for _, draft in outside]
     note_out_of_reach(
-        use, view, {draft.category for draft in refused},
+        access, view, {draft.category for draft in refused},
         dict.fromkeys(draft.tenant for draft in refused),
     )  # fmt: skip
 

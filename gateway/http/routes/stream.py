@@ -29,7 +29,7 @@ from gateway.http.connection.stream_connection import (
 from gateway.http.query.position import Begin, count_events, find_begin
 from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.request import stream_access
-from gateway.http.request.access_logging import USE, ask
+from gateway.http.request.access_logging import CURRENT_ACCESS, ask
 from gateway.http.request.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
@@ -126,8 +126,8 @@ async def _open(
     context = request.app[CONTEXT]
     floors = await find_floors(context.log, admission.view, context.clock.now())
     question = Question(query.wanted, admission.view, query.filter, floors)
-    use = request[USE]
-    notice = ask(use, admission.pairs, query, admission.view)
+    access = request[CURRENT_ACCESS]
+    notice = ask(access, admission.pairs, query, admission.view)
     begin = await _begin(context, query, floors, admission)
     begin = msgspec.structs.replace(begin, notice=notice)
     if admission.cookie is not None:
@@ -191,7 +191,7 @@ async def _take(
 
     Raises `ConnectionResetError` if the client has gone.
     """
-    context, use, wire = request.app[CONTEXT], request[USE], interest.wire
+    context, access, wire = request.app[CONTEXT], request[CURRENT_ACCESS], interest.wire
     # The watch over live streams has not seen this one: what changed meanwhile is seen here.
     key, view = await context.authenticator.authorize_key(admission.key.id, request, "stream")
     context.authenticator.refuse_throttled(key)
@@ -215,7 +215,7 @@ async def _take(
     head = _head(status, headers, context.clock.now())
     opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
-    address, pacer = use.address or None, context.limits.pacer(admission.key)
+    address, pacer = access.address or None, context.limits.pacer(admission.key)
     closed, said = half_closed(request), sent_behind(request)
     if len(said) > SAID_BYTES:
         raise InvalidRequest(
@@ -249,11 +249,11 @@ async def _take(
         place=place,
     )
     connection.write(head + notice + opening)
-    use.action, use.transport = OPENED, wire.name
-    use.begin = use.end = begin.offset
-    use.behind = max(0, context.log.head - begin.offset)
-    context.record.note(use)
-    subscription.opened = use
+    access.action, access.transport = OPENED, wire.name
+    access.begin = access.end = begin.offset
+    access.behind = max(0, context.log.head - begin.offset)
+    context.record.note(access)
+    subscription.opened = access
     connection.serve(context.hub, subscription)
     if said:
         connection.data_received(said)

@@ -1,4 +1,4 @@
-"""One event of the record in the making: uses of one kind, merged."""
+"""One event of the record in the making: accesses of one kind, merged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.keys.change import key_urn, moment
-from gateway.access.usage.access import INGESTED, OPENED, Use
+from gateway.access.usage.access import INGESTED, OPENED, Access
 from gateway.cursor import format_cursor
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, MOST_TARGETS, own_event
@@ -27,7 +27,8 @@ MOST_PARAMETERS = 16_000
 
 
 class Entry:
-    """Uses that differ in their details only. `rest` is how long its repeats are merged next."""
+    """Accesses that differ in their details only. `rest` is how long its repeats are merged
+    next."""
 
     __slots__ = (
         "_bare", "_details", "_duplicates", "_events", "_first", "_last", "_omitted", "_ranges",
@@ -45,7 +46,7 @@ class Entry:
         self.crowded = False
         # About how many characters of details it holds.
         self.size = 0
-        self._first: Use | None = None
+        self._first: Access | None = None
         self._last = 0.0
         self._events = 0
         self._duplicates = 0
@@ -64,32 +65,32 @@ class Entry:
         entry.rested, entry.early = self.rested, self.early
         return entry
 
-    def add(self, use: Use, *, details: bool = True) -> None:
-        """Count one more use; without `details`, only its figures."""
+    def add(self, access: Access, *, details: bool = True) -> None:
+        """Count one more access; without `details`, only its figures."""
         if self._first is None:
-            self._first = use
+            self._first = access
         self.count += 1
-        self._last = use.at
-        self._events += use.events
-        self._duplicates += use.duplicates
-        self._seconds += use.seconds
-        self._bare = self._bare or not use.parameters
-        kept = details and self._add_whose(use)
-        if use.end >= 0:
-            kept = kept and self._add_range(use)
-        if use.parameters:
-            kept = kept and self._keep("parameters", use.parameters)
-        if use.about:
-            kept = kept and self._keep("about", use.about)
-        if use.claimed:
-            kept = kept and self._keep("claimed", use.claimed)
-        for category in use.forbidden:
+        self._last = access.at
+        self._events += access.events
+        self._duplicates += access.duplicates
+        self._seconds += access.seconds
+        self._bare = self._bare or not access.parameters
+        kept = details and self._add_whose(access)
+        if access.end >= 0:
+            kept = kept and self._add_range(access)
+        if access.parameters:
+            kept = kept and self._keep("parameters", access.parameters)
+        if access.about:
+            kept = kept and self._keep("about", access.about)
+        if access.claimed:
+            kept = kept and self._keep("claimed", access.claimed)
+        for category in access.forbidden:
             kept = kept and self._keep("forbidden", category)
-        for selected in use.out_of_scope:
+        for selected in access.out_of_scope:
             kept = kept and self._keep("out_of_scope", selected)
         self._omitted += not kept
-        if use.client and details:
-            self._keep("clients", use.client)
+        if access.client and details:
+            self._keep("clients", access.client)
 
     def draft(self, event_id: str, epoch: str) -> Draft:
         """The event."""
@@ -142,7 +143,7 @@ class Entry:
         used = {key_id: None for key_id, _ in self._whose if key_id}
         return list({**used, **self._details.get("claimed", {})})
 
-    def _data(self, first: Use, epoch: str) -> dict[str, Any]:
+    def _data(self, first: Access, epoch: str) -> dict[str, Any]:
         data: dict[str, Any] = {"count": self.count}
         if self.count > 1:
             data["until"] = moment(self._last)
@@ -177,8 +178,8 @@ class Entry:
             data["without_details"] = self._omitted
         return data
 
-    def _add_whose(self, use: Use) -> bool:
-        whose = (use.key_id, use.address)
+    def _add_whose(self, access: Access) -> bool:
+        whose = (access.key_id, access.address)
         if whose in self._whose:
             return True
         if len(self._whose) >= _MOST_NAMED:
@@ -187,10 +188,10 @@ class Entry:
         self.full = self.full or len(self._whose) == _MOST_NAMED
         return True
 
-    def _add_range(self, use: Use) -> bool:
-        begin, end = use.begin, use.end
+    def _add_range(self, access: Access) -> bool:
+        begin, end = access.begin, access.end
         # Who opens or writes goes through nothing: from the first place to the last is enough.
-        hull = use.action in (OPENED, INGESTED)
+        hull = access.action in (OPENED, INGESTED)
         for known in self._ranges:
             if hull or (begin <= known[1] and known[0] <= end):
                 known[0], known[1] = min(known[0], begin), max(known[1], end)

@@ -24,7 +24,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.access.limits.limits import address_subject
-from gateway.access.usage.access import CLOSED, INGESTED, Use
+from gateway.access.usage.access import CLOSED, INGESTED, Access
 from gateway.clock import Clock, until_beat
 from gateway.errors import Unavailable
 from gateway.event import Draft
@@ -60,7 +60,7 @@ class Appender(Protocol):
 
 
 class RecordPace(msgspec.Struct, frozen=True):
-    """Seconds: how long a use may wait to be written with others, how long its repeats are
+    """Seconds: how long an access may wait to be written with others, how long its repeats are
     merged at first, and how long those of successful ingest requests are."""
 
     delay: float = 1.0
@@ -72,9 +72,9 @@ class AccessRecord:
     """Takes uses, never waiting; writes them into the log."""
 
     def __init__(self, writer: Appender, clock: Clock, epoch: str, pace: RecordPace) -> None:
-        self.listeners: list[Callable[[Use], None]] = []
+        self.listeners: list[Callable[[Access], None]] = []
         # Counters since the start, for metrics.
-        self.uses = 0
+        self.accesses = 0
         self.written = 0
         self.lost = 0
         self._writer = writer
@@ -93,27 +93,27 @@ class AccessRecord:
         self._sending: list[Draft] = []
         self._lock = asyncio.Lock()
 
-    def note(self, use: Use) -> None:
-        """Take in one use. Costs a few microseconds."""
-        self.uses += 1
-        if len(use.client) > _MOST_TEXT or len(use.address) > _MOST_TEXT:
-            use.client, use.address = use.client[:_MOST_TEXT], use.address[:_MOST_TEXT]
+    def note(self, access: Access) -> None:
+        """Take in one access. Costs a few microseconds."""
+        self.accesses += 1
+        if len(access.client) > _MOST_TEXT or len(access.address) > _MOST_TEXT:
+            access.client, access.address = access.client[:_MOST_TEXT], access.address[:_MOST_TEXT]
         for listener in self.listeners:
             try:
-                listener(use)
+                listener(access)
             except Exception:
                 # Whoever looks on must not fail the request that is looked at.
                 _LOGGER.exception("a use was not looked at, which is a bug")
-        identity = _identity(use)
+        identity = _identity(access)
         entry = self._entries.get(identity)
         if entry is None:
-            entry, identity = self._new_entry(use, identity)
-        if (entry.full or entry.crowded) and use.key is not None and self._takes_early(entry):
+            entry, identity = self._new_entry(access, identity)
+        if (entry.full or entry.crowded) and access.key is not None and self._takes_early(entry):
             self._ready.append(entry)
             entry = self._entries[identity] = entry.successor()
             entry.early += 1
         size = entry.size
-        entry.add(use, details=self._characters < _MOST_CHARACTERS)
+        entry.add(access, details=self._characters < _MOST_CHARACTERS)
         self._characters += entry.size - size
 
     def stream_closed(self, subscription: Subscription, end: End | None) -> None:
@@ -123,7 +123,7 @@ class AccessRecord:
             return
         now = self._clock.now()
         self.note(
-            Use(
+            Access(
                 at=now,
                 action=CLOSED,
                 reason=end.reason if end is not None else "client_gone",
@@ -179,16 +179,16 @@ class AccessRecord:
                 return
             await self._clock.sleep(_LOOK_SECONDS)
 
-    def _new_entry(self, use: Use, identity: Identity) -> tuple[Entry, Identity]:
-        stranger = use.key is None
+    def _new_entry(self, access: Access, identity: Identity) -> tuple[Entry, Identity]:
+        stranger = access.key is None
         if len(self._entries) >= MOST_ENTRIES or (stranger and self._strangers >= MOST_STRANGERS):
             # Whose they were is then one of the details.
-            identity = ("", use.action, use.outcome, use.reason, "", "", "")
+            identity = ("", access.action, access.outcome, access.reason, "", "", "")
             known = self._entries.get(identity)
             if known is not None:
                 return known, identity
         self._strangers += stranger
-        rest = self._pace.merge_ingest if use.action == INGESTED else self._pace.merge
+        rest = self._pace.merge_ingest if access.action == INGESTED else self._pace.merge
         entry = self._entries[identity] = Entry(rest)
         self._wait(identity, self._pace.delay)
         return entry, identity
@@ -268,9 +268,25 @@ class AccessRecord:
             return entry.bare(event_id)
 
 
-def _identity(use: Use) -> Identity:
-    if use.key is None:
-        address = address_subject(use.address)
-        return "", use.action, use.outcome, use.reason, address, use.attempted, use.route
-    key_id = use.key.id
-    return key_id, use.action, use.outcome, use.reason, use.address, use.attempted, use.route
+def _identity(access: Access) -> Identity:
+    if access.key is None:
+        address = address_subject(access.address)
+        return (
+            "",
+            access.action,
+            access.outcome,
+            access.reason,
+            address,
+            access.attempted,
+            access.route,
+        )
+    key_id = access.key.id
+    return (
+        key_id,
+        access.action,
+        access.outcome,
+        access.reason,
+        access.address,
+        access.attempted,
+        access.route,
+    )

@@ -1,4 +1,5 @@
-"""The watch for unusual activity: from the uses of keys to findings, and what follows from them.
+"""The watch for unusual activity: from the accesses of keys to findings, and what follows from
+them.
 
 It listens to the record and reads nothing of the log. What it knows of each key
 is in the key store, where all processes bring together what they have seen.
@@ -16,7 +17,7 @@ import msgspec
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
-from gateway.access.usage.access import Use
+from gateway.access.usage.access import Access
 from gateway.clock import Clock, until_beat
 from gateway.errors import Conflict, GatewayError
 from gateway.oversight.detection.finding import (
@@ -88,10 +89,10 @@ class Watchdog:
         self._traces_at = now
         self._prune_at = now
 
-    def see(self, use: Use) -> None:
-        """Take in one use; costs a few microseconds."""
-        self.traces.see(use)
-        self._volumes.see(use)
+    def see(self, access: Access) -> None:
+        """Take in one access; costs a few microseconds."""
+        self.traces.see(access)
+        self._volumes.see(access)
 
     def see_failure(self, key_id: str, cursor: str) -> None:
         """Take in that an event, the one at that cursor, could not be delivered to a key."""

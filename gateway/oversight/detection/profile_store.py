@@ -15,7 +15,7 @@ import msgspec
 from gateway.access.keys.key_store import KeyStore, Noting
 from gateway.access.keys.rotation_chain import note_before
 from gateway.access.limits.limits import address_subject
-from gateway.access.usage.access import DENIED, Use
+from gateway.access.usage.access import DENIED, Access
 from gateway.errors import GatewayError
 from gateway.oversight.detection.signals import Sign, judge
 from gateway.oversight.detection.usage_profile import News, Trace, joined, passed_on
@@ -60,44 +60,44 @@ class Traces:
         self._news_of_strangers: dict[str, News] = {}
         # Ids of keys that were shown with a wrong secret; whether there are such keys is looked at
         # later, so that the answer takes the same time for each.
-        self._claims: dict[str, list[Use]] = {}
+        self._claims: dict[str, list[Access]] = {}
         # What was judged before the store went away.
         self._judged: list[Judged] = []
 
-    def see(self, use: Use) -> None:
-        """Take in one use."""
-        if use.key is not None:
-            news = self._news_of(use.key.id)
-            news.add(use, self._known.get(use.key.id))
+    def see(self, access: Access) -> None:
+        """Take in one access."""
+        if access.key is not None:
+            news = self._news_of(access.key.id)
+            news.add(access, self._known.get(access.key.id))
             if news.urgent:
-                self._urgent[use.key.id] = None
-        elif use.outcome == "denied" or use.action == DENIED:
-            self._claim(use)
-            address = address_subject(use.address)
+                self._urgent[access.key.id] = None
+        elif access.outcome == "denied" or access.action == DENIED:
+            self._claim(access)
+            address = address_subject(access.address)
             stranger = self._news_of_strangers.get(address)
             if stranger is None:
                 if len(self._news_of_strangers) >= _MOST_STRANGERS:
                     return
                 stranger = self._news_of_strangers[address] = News()
-            stranger.add(use, None)
+            stranger.add(access, None)
 
-    def _claim(self, use: Use) -> None:
-        if not use.claimed or use.reason == _IN_URL:
+    def _claim(self, access: Access) -> None:
+        if not access.claimed or access.reason == _IN_URL:
             return
-        claims = self._claims.get(use.claimed)
+        claims = self._claims.get(access.claimed)
         if claims is None:
             if len(self._claims) >= _MOST_STRANGERS:
                 return
-            claims = self._claims[use.claimed] = []
+            claims = self._claims[access.claimed] = []
         if len(claims) < _MOST_CLAIMS:
-            claims.append(use)
+            claims.append(access)
 
     def _take_claims(self) -> None:
         claims, self._claims = self._claims, {}
-        for key_id, uses in claims.items():
+        for key_id, accesses in claims.items():
             if self._exists(key_id):
-                for use in uses:
-                    self._news_of(key_id).claim(use)
+                for access in accesses:
+                    self._news_of(key_id).claim(access)
                 self._urgent[key_id] = None
 
     def touch(self, key_ids: Iterable[str], now: float) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.usage.access import Use
+from gateway.access.usage.access import Access
 from gateway.oversight.detection.usage_profile import News, Trace, is_deep, joined
 
 DENIALS = 5
@@ -52,9 +52,11 @@ class Sign(msgspec.Struct, frozen=True):
     operator: str = ""
 
 
-def id_conflict(use: Use, count: int) -> Sign:
+def id_conflict(access: Access, count: int) -> Sign:
     """So many events of a request had ids that other events had."""
-    return Sign("id_conflict", use.at, count, {"address": use.address, "client": use.client})
+    return Sign(
+        "id_conflict", access.at, count, {"address": access.address, "client": access.client}
+    )
 
 
 def judge(before: Trace, news: News) -> tuple[Trace, list[Sign]]:

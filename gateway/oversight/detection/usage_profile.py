@@ -1,4 +1,4 @@
-"""What the uses of a key leave behind: its last use, and what is usual for it. Pure.
+"""What the accesses of a key leave behind: its last use, and what is usual for it. Pure.
 
 A `Trace` is kept in the key store, one for all processes; `News` is what one
 process has seen since it last brought its own into it. Bringing news in
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.keys.change import moment
-from gateway.access.usage.access import DENIED, Use
+from gateway.access.usage.access import DENIED, Access
 from gateway.network import parse_address
 
 MOST_NETWORKS = 64
@@ -107,39 +107,39 @@ class News:
         self.certain: dict[str, tuple[int, float, dict[str, Any]]] = {}
         self.urgent = False
 
-    def add(self, use: Use, known: Trace | None) -> None:
-        """Take in a use. `known` is the trace as last seen: what is new to it is urgent."""
-        key = use.key
-        if use.outcome == "denied":
-            self._add_denial(use)
-        elif use.action == DENIED and use.reason != "key_throttled":
+    def add(self, access: Access, known: Trace | None) -> None:
+        """Take in an access. `known` is the trace as last seen: what is new to it is urgent."""
+        key = access.key
+        if access.outcome == "denied":
+            self._add_denial(access)
+        elif access.action == DENIED and access.reason != "key_throttled":
             # Such a key would keep up what it was throttled for.
-            self._add_limited(use)
+            self._add_limited(access)
         if key is not None:
             self.predecessor = key.predecessor
-        if key is not None and use.reason not in _NOT_USED:
+        if key is not None and access.reason not in _NOT_USED:
             self.created_at = key.created_at
-            self.touch(use.at, use.address, use.client)
-            self.deepest = max(self.deepest, use.behind)
+            self.touch(access.at, access.address, access.client)
+            self.deepest = max(self.deepest, access.behind)
             self.urgent = self.urgent or known is None or is_deep(self.deepest, known.deepest)
-            if use.address:
-                network = network_of(use.address)
+            if access.address:
+                network = network_of(access.address)
                 self.home = self.home or network
                 if len(self.networks) < MOST_NETWORKS or network in self.networks:
-                    self.networks[network] = max(use.at, self.networks.get(network, use.at))
+                    self.networks[network] = max(access.at, self.networks.get(network, access.at))
                 self.urgent = self.urgent or known is None or network not in known.networks
-        for category in use.forbidden:
-            self._remember(self.forbidden, category, use.at)
-        for value in use.probed:
-            self._remember(self.probed, value, use.at)
-        for value in use.out_of_scope:
-            self._remember(self.out_of_scope, value, use.at)
+        for category in access.forbidden:
+            self._remember(self.forbidden, category, access.at)
+        for value in access.probed:
+            self._remember(self.probed, value, access.at)
+        for value in access.out_of_scope:
+            self._remember(self.out_of_scope, value, access.at)
 
-    def claim(self, use: Use) -> None:
+    def claim(self, access: Access) -> None:
         """Somebody has shown the key's id, with a secret that is not its own."""
         self.wrong += 1
-        self.claims = [*self.claims, use.at][-MOST_REMEMBERED:]
-        self.claimed_from = use.address
+        self.claims = [*self.claims, access.at][-MOST_REMEMBERED:]
+        self.claimed_from = access.address
         self.urgent = True
 
     def touch(self, at: float, address: str = "", client: str = "") -> None:
@@ -197,28 +197,28 @@ class News:
             texts = {name: _plain(one) for name, one in data.items() if isinstance(one, str)}
             self.certain[signal] = (count, at, {**data, **texts})
 
-    def _add_denial(self, use: Use) -> None:
+    def _add_denial(self, access: Access) -> None:
         self.urgent = True
-        self.address = use.address or self.address
-        data = {"address": use.address, "client": use.client}
-        if use.reason == "key_suspended":
+        self.address = access.address or self.address
+        data = {"address": access.address, "client": access.client}
+        if access.reason == "key_suspended":
             # It would keep up what it was suspended for.
             return
-        if use.reason == "key_revoked":
-            self.say("revoked_presented", use.at, data)
-        elif use.reason == "key_expired" and use.key is not None and use.key.successor:
-            self.say("drained_presented", use.at, {**data, "successor": use.key.successor})
+        if access.reason == "key_revoked":
+            self.say("revoked_presented", access.at, data)
+        elif access.reason == "key_expired" and access.key is not None and access.key.successor:
+            self.say("drained_presented", access.at, {**data, "successor": access.key.successor})
         else:
             self.refusals += 1
-            self.denials.append(use.at)
+            self.denials.append(access.at)
             del self.denials[:-MOST_REMEMBERED]
-            if use.reason == "action_not_granted" and use.attempted:
-                self._remember(self.probed, f"action:{use.attempted}", use.at)
+            if access.reason == "action_not_granted" and access.attempted:
+                self._remember(self.probed, f"action:{access.attempted}", access.at)
 
-    def _add_limited(self, use: Use) -> None:
+    def _add_limited(self, access: Access) -> None:
         """A key that is known, or an address, had one request too many."""
-        self.address = use.address or self.address
-        minute = int(use.at // 60)
+        self.address = access.address or self.address
+        minute = int(access.at // 60)
         self.limited[minute] = self.limited.get(minute, 0) + 1
         if len(self.limited) > LIMITED_MINUTES:
             del self.limited[min(self.limited)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.access.keys.key_store import KeyStore
-from gateway.access.usage.access import CLOSED, Use
+from gateway.access.usage.access import CLOSED, Access
 from gateway.oversight.detection.finding import REQUEST_VOLUME, VOLUME
 from gateway.oversight.detection.minutes import MinuteCounts
 from gateway.oversight.detection.signals import SILENT_SECONDS, Sign
@@ -30,14 +30,14 @@ class Volumes:
         # Streams that do not move: how much each has taken, and since when.
         self._still: dict[Subscription, tuple[int, float]] = {}
 
-    def see(self, use: Use) -> None:
-        """Take in one use."""
-        key, moved = use.key, use.events - use.counted
+    def see(self, access: Access) -> None:
+        """Take in one access."""
+        key, moved = access.key, access.events - access.counted
         if key is None:
             return
         if moved > 0:
             self._events.count(key.id, moved)
-        if use.action != CLOSED:
+        if access.action != CLOSED:
             # Refused or not, with or without events.
             self._requests.count(key.id, 1)
         if key.predecessor:

@@ -14,7 +14,7 @@ from gateway.errors import InvalidRequest
 from gateway.event import SET_BY_GATEWAY, Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
-from gateway.oversight.access_log.past_use import READING
+from gateway.oversight.access_log.past_access import READING
 from gateway.oversight.review.explain import Asked
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")

@@ -28,7 +28,7 @@ from gateway.access.policy.decision import (
 from gateway.clock import format_rfc3339
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import REJECTED, RESERVED, Described, Scope, is_reserved
-from gateway.oversight.access_log.past_use import READING
+from gateway.oversight.access_log.past_access import READING
 
 GRANTED = "granted"
 EVENT_NOT_GRANTED = "event_not_granted"

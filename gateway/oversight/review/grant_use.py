@@ -17,7 +17,7 @@ from gateway.access.policy.attributed_grant import NamedGrant
 from gateway.access.policy.reader import Reader
 from gateway.event import Event
 from gateway.filters.scope import Test
-from gateway.oversight.access_log.past_use import READING, PastUse
+from gateway.oversight.access_log.past_access import READING, PastAccess
 from gateway.oversight.access_log.recorded_query import EVERYTHING, Asked
 
 # Beyond that, whoever asks for ever different things is taken to have asked for everything.
@@ -47,24 +47,26 @@ class GrantUse:
         self._scope = named.grant.scope()
         self._test: Test = self._scope.compile()
 
-    def count_use(self, use: PastUse) -> None:
+    def count_access(self, access: PastAccess) -> None:
         """The key performed an action; it counts if the grant has a part in it."""
-        if not self.takes_part(use):
+        if not self.takes_part(access):
             return
-        self.uses += use.count
-        if use.attempted in READING:
-            self._reads.add(use)
+        self.uses += access.count
+        if access.attempted in READING:
+            self._reads.add(access)
         else:
             self._acted = True
 
-    def takes_part(self, use: PastUse) -> bool:
+    def takes_part(self, access: PastAccess) -> bool:
         """Whether the grant may be what allowed the use, or what denied a part of it."""
         grant = self.named.grant
-        if not use.allowed or use.attempted not in grant.actions:
+        if not access.allowed or access.attempted not in grant.actions:
             return False
-        if all(grant.unmet(moment, use.address) is not None for moment in (use.at, use.until)):
+        if all(
+            grant.unmet(moment, access.address) is not None for moment in (access.at, access.until)
+        ):
             return False
-        return use.attempted not in READING or any(map(self._reaches, use.asked))
+        return access.attempted not in READING or any(map(self._reaches, access.asked))
 
     def _reaches(self, asked: Asked) -> bool:
         found = self._reached.get(asked)
@@ -98,7 +100,7 @@ class GrantUse:
 
 def judging(
     counts: Iterable[GrantUse],
-    uses: Sequence[PastUse],
+    accesses: Sequence[PastAccess],
     *,
     since: float,
     reader: Reader,
@@ -110,9 +112,9 @@ def judging(
     steps, one a grant.
     """
     behind = [
-        use
-        for use in uses
-        if use.ranges and use.until >= since and max(end for _, end in use.ranges) <= first
+        access
+        for access in accesses
+        if access.ranges and access.until >= since and max(end for _, end in access.ranges) <= first
     ]
     unused: list[NamedGrant] = []
     not_known: list[NamedGrant] = []
@@ -138,13 +140,13 @@ class _Reads:
     def __bool__(self) -> bool:
         return bool(self._ranges or self._named)
 
-    def add(self, use: PastUse) -> None:
-        self._named |= use.named
+    def add(self, access: PastAccess) -> None:
+        self._named |= access.named
         self._merged = None
-        for asked in use.asked if use.ranges else ():
+        for asked in access.asked if access.ranges else ():
             if asked not in self._ranges and len(self._ranges) >= _MOST_ASKED:
                 asked = EVERYTHING
-            self._ranges.setdefault(asked, []).extend(use.ranges)
+            self._ranges.setdefault(asked, []).extend(access.ranges)
 
     def members(self) -> frozenset[str]:
         """The members of events that were asked about."""

@@ -25,12 +25,12 @@ from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
 from gateway.log.lookback_bounds import find_floors
 from gateway.log.ports import Log, Narrowing, Overtaken
-from gateway.oversight.access_log.past_use import (
+from gateway.oversight.access_log.past_access import (
     READING,
-    PastUse,
+    PastAccess,
     Presence,
-    past_uses,
-    present_uses,
+    past_accesses,
+    present_accesses,
 )
 from gateway.oversight.review.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.oversight.review.grant_use import GrantUse, judging
@@ -65,17 +65,17 @@ class Review:
         """The offset behind which all events were looked at."""
         return self._log.head if self.oldest is None else self.oldest.offset - 1
 
-    async def uses(self, key_id: str, since: float, presence: Presence) -> list[PastUse]:
+    async def accesses(self, key_id: str, since: float, presence: Presence) -> list[PastAccess]:
         """What the record tells of a key's uses, newest first, and open streams."""
         wanted = Scope(tenant=(RESERVED,), category=(ACCESS,), resource=(key_urn(key_id),))
         meant = wanted.compile()
-        found: list[PastUse] = []
+        found: list[PastAccess] = []
         narrowing = Narrowing(msgspec.structs.replace(wanted, resource=()), (Scope(),))
         async for events in self._newest_first(since, _READ_RECORDS, narrowing):
             async for event in self.slices.each(events):
                 if meant(event):
-                    found += past_uses(event, key_id, since)
-        return found + present_uses(presence, found, since, self._clock.now())
+                    found += past_accesses(event, key_id, since)
+        return found + present_accesses(presence, found, since, self._clock.now())
 
     async def events(self, since: float) -> AsyncGenerator[Event]:
         """The events of the log, newest first, as many as patience lasts."""
@@ -143,10 +143,10 @@ async def key_facts(
     since = max(key.created_at, begin)
     review = Review(log, clock, patience, slices)
     counts = [GrantUse(one) async for one in slices.each(grants)]
-    uses = await review.uses(key.id, since, presence)
-    async for use in slices.each(uses):
+    accesses = await review.accesses(key.id, since, presence)
+    async for access in slices.each(accesses):
         for one in counts:
-            one.count_use(use)
+            one.count_access(access)
     worn = await _worn_by_key(log, grants, now)
     before = await log.last_before(int(begin * 1_000_000))
     samples: list[bytes] = []
@@ -166,7 +166,9 @@ async def key_facts(
     oldest = review.oldest
     if not review.complete and oldest is not None and oldest.offset > before:
         since = max(since, _recorded_at(oldest))
-    found = await slices.run(judging(counts, uses, since=since, reader=reader, first=review.first))
+    found = await slices.run(
+        judging(counts, accesses, since=since, reader=reader, first=review.first)
+    )
     return Facts(
         key=key,
         grants=grants,
@@ -225,8 +227,8 @@ async def simulate(
 ) -> dict[str, Any]:
     """What a simulation says of what was, as far as the `reader` may see it."""
     if with_uses:
-        async for use in review.slices.each(await review.uses(key_id, since, presence)):
-            simulation.add_use(use)
+        async for access in review.slices.each(await review.accesses(key_id, since, presence)):
+            simulation.add_access(access)
     async for event in review.events(since):
         masks = reader.worn(event)
         if masks is not None:

@@ -17,7 +17,7 @@ from gateway.access.grants.grant import Grant
 from gateway.access.grants.mask import Masks, copies_of, masked_data
 from gateway.access.keys.change import key_urn
 from gateway.filters.scope import RESERVED, Scope, Test
-from gateway.oversight.access_log.past_use import READING
+from gateway.oversight.access_log.past_access import READING
 from gateway.oversight.detection.finding import Finding
 
 _ALL = Masks(drop=("actor", "source", "targets"))

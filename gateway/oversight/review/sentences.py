@@ -9,7 +9,7 @@ from gateway.access.grants.mask import Masks
 from gateway.filters.overlap import category_in_reach
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import RESERVED
-from gateway.oversight.access_log.past_use import READING
+from gateway.oversight.access_log.past_access import READING
 
 _VERBS = {"stream": "stream", "pull": "pull", "ingest": "send"}
 _DUTIES = {

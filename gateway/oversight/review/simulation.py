@@ -21,7 +21,7 @@ from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 from gateway.access.policy.subsumption import drained
 from gateway.clock import format_rfc3339
 from gateway.event import Event
-from gateway.oversight.access_log.past_use import READING, PastUse
+from gateway.oversight.access_log.past_access import READING, PastAccess
 from gateway.oversight.access_log.reach import is_out_of_reach
 from gateway.oversight.review.explain import EVENT_NOT_GRANTED
 from gateway.oversight.review.grant_use import GrantUse, judging
@@ -113,7 +113,7 @@ class Simulation:
             if any(action in grant.actions for grant in self._before + self._after)
         }
         self._hides_address = hidden is not None and hidden.hides("source.ip")
-        self._uses: list[PastUse] = []
+        self._accesses: list[PastAccess] = []
         self._events = 0
         self._changed: dict[str, Counter[tuple[str, str, str, str]]] = {
             "would_be_denied": Counter(),
@@ -121,29 +121,29 @@ class Simulation:
         }
         self._last: dict[tuple[str, str, str, str], float] = {}
 
-    def add_use(self, use: PastUse) -> None:
+    def add_access(self, access: PastAccess) -> None:
         """The key was used."""
-        self._uses.append(use)
+        self._accesses.append(access)
         for one in self._grants:
-            one.count_use(use)
-        if not use.count:
+            one.count_access(access)
+        if not access.count:
             return
         decisions = [
-            decide_grants(self._after, use.attempted, now=moment, address=use.address)
-            for moment in dict.fromkeys((use.at, use.until))
+            decide_grants(self._after, access.attempted, now=moment, address=access.address)
+            for moment in dict.fromkeys((access.at, access.until))
         ]
         denials = [one.reason for one in decisions if isinstance(one, Denied)]
-        if use.allowed and use.attempted in READING and not denials:
+        if access.allowed and access.attempted in READING and not denials:
             denials = [
                 EVENT_NOT_GRANTED
                 for one in decisions
                 if isinstance(one, Allowed)
-                and any(is_out_of_reach(one.view, asked) for asked in use.asked)
+                and any(is_out_of_reach(one.view, asked) for asked in access.asked)
             ]
-        if use.allowed and denials:
-            self._note("would_be_denied", use, denials[0])
-        elif not use.allowed and not denials and use.reason in _BY_GRANTS:
-            self._note("would_be_allowed", use, use.reason)
+        if access.allowed and denials:
+            self._note("would_be_denied", access, denials[0])
+        elif not access.allowed and not denials and access.reason in _BY_GRANTS:
+            self._note("would_be_allowed", access, access.reason)
 
     def add_event(self, event: Event) -> None:
         """An event stands in the log."""
@@ -172,10 +172,10 @@ class Simulation:
         steps, one a grant.
         """
         found = yield from judging(
-            self._grants, self._uses, since=since, reader=reader, first=first
+            self._grants, self._accesses, since=since, reader=reader, first=first
         )
         uses = {
-            "looked_at": sum(use.count for use in self._uses),
+            "looked_at": sum(access.count for access in self._accesses),
             **{kind: self._changes(kind) for kind in self._changed},
         }
         return {
@@ -189,11 +189,11 @@ class Simulation:
             "not_known": [one.name for one in found.not_known] if with_uses else None,
         }
 
-    def _note(self, kind: str, use: PastUse, reason: str) -> None:
-        address = "***" if self._hides_address else use.address or ""
-        what = (use.attempted, reason, address, use.route)
-        self._changed[kind][what] += use.count
-        self._last[what] = max(use.until, self._last.get(what, 0.0))
+    def _note(self, kind: str, access: PastAccess, reason: str) -> None:
+        address = "***" if self._hides_address else access.address or ""
+        what = (access.attempted, reason, address, access.route)
+        self._changed[kind][what] += access.count
+        self._last[what] = max(access.until, self._last.get(what, 0.0))
 
     def _changes(self, kind: str) -> list[dict[str, Any]]:
         return [

@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.access.limits.ports import Lease
-from gateway.access.usage.access import Use
+from gateway.access.usage.access import Access
 from gateway.streaming.live.costliness import Costliness
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest
@@ -129,7 +129,7 @@ class Subscription:
         self.pacer = pacer
         self.place = place
         # How it was opened, for the record; and how many of its events the watch has counted.
-        self.opened: Use | None = None
+        self.opened: Access | None = None
         self.counted = 0
         # Whether its filter costs too much to be live; None for the many that never did.
         self.costly: Costliness | None = None

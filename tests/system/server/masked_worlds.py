@@ -22,7 +22,7 @@ from open_streams import masked
 from gateway.access.grants.grant import parse_grants
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.issuance import new_key
-from gateway.access.usage.access import Use
+from gateway.access.usage.access import Access
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.clock import SystemClock
 from gateway.event import Draft
@@ -258,7 +258,7 @@ def finish(sock: socket.socket, answer: bytes = b"") -> bytes:
     return bytes(whole)
 
 
-def _nothing(use: Use) -> None:
+def _nothing(use: Access) -> None:
     """No record."""
 
 

@@ -16,7 +16,7 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import other_change
 from gateway.access.keys.key import Key
-from gateway.access.usage.access import PULLED, Use
+from gateway.access.usage.access import PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.oversight.detection.profile_store import Traces
@@ -55,7 +55,7 @@ class Followed:
         await self.events.look()
 
     def use(self, one: Key) -> None:
-        self.traces.see(Use(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9"))
+        self.traces.see(Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9"))
 
     @property
     def told(self) -> list[str]:

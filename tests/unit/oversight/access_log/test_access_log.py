@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.access.keys.key import Key
-from gateway.access.usage.access import CLOSED, DENIED, INGESTED, OPENED, PULLED, READ, Use
+from gateway.access.usage.access import CLOSED, DENIED, INGESTED, OPENED, PULLED, READ, Access
 from gateway.cursor import format_cursor
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
@@ -70,7 +70,7 @@ class Recorder:
     def note(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
             use = {"key": KEY, "action": PULLED, "address": "10.0.0.1", "at": self.clock.now()}
-            self.record.note(Use(**{**use, **members}))
+            self.record.note(Access(**{**use, **members}))
 
     async def work(self) -> None:
         self.record._take_due(self.clock.monotonic())

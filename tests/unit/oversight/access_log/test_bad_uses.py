@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from gateway.access.usage.access import DENIED, PULLED, Use
+from gateway.access.usage.access import DENIED, PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
@@ -51,7 +51,7 @@ class Part:
     def note(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
             use = {"at": self.clock.now(), "action": PULLED, "key": A, "address": "10.0.0.1"}
-            self.record.note(Use(**{**use, **members}))
+            self.record.note(Access(**{**use, **members}))
 
     def denied(self, times: int = 5, **members: Any) -> None:
         refused = {"action": DENIED, "outcome": "denied", "reason": "action_not_granted"}
@@ -123,7 +123,7 @@ async def test_a_thief_cannot_hide_behind_text_that_cannot_be_written(
 async def test_a_listener_that_fails_fails_no_request(
     part: Part, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(use: Use) -> None:
+    def broken(use: Access) -> None:
         raise RuntimeError("broken")
 
     part.record.listeners.insert(0, broken)
@@ -139,7 +139,7 @@ async def test_a_record_that_cannot_be_made_is_written_without_details(
 ) -> None:
     whole = Entry._data
 
-    def broken(entry: Entry, first: Use, epoch: str) -> dict[str, Any]:
+    def broken(entry: Entry, first: Access, epoch: str) -> dict[str, Any]:
         if first.key is A:
             raise RuntimeError("broken")
         return whole(entry, first, epoch)

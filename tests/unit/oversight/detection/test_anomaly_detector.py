@@ -16,7 +16,7 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.stored_grant import read_grant
 from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Daily
-from gateway.access.usage.access import CLOSED, DENIED, PULLED, Use
+from gateway.access.usage.access import CLOSED, DENIED, PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
@@ -52,7 +52,7 @@ class Watched:
     def use(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
             made = {"key": key(K), "action": PULLED, "address": "9.9.9.9", "at": self.clock.now()}
-            self.dog.see(Use(**{**made, **members}))
+            self.dog.see(Access(**{**made, **members}))
 
     def denied(self, times: int = 1, **members: Any) -> None:
         for n in range(times):

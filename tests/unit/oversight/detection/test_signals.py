@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.keys.key import Key
-from gateway.access.usage.access import DENIED, FAILED, OPENED, PULLED, Use
+from gateway.access.usage.access import DENIED, FAILED, OPENED, PULLED, Access
 from gateway.oversight.detection import signals
 from gateway.oversight.detection.signals import Sign, judge
 from gateway.oversight.detection.usage_profile import MOST_NETWORKS, News, Trace, joined, network_of
@@ -23,15 +23,15 @@ DAY = 86400
 KEY = Key(id="A" * 12, digest=b"", name="n", purpose="p", created_at=NOW - DAY, expires_at=9e9)
 
 
-def use(at: float = NOW, **members: Any) -> Use:
-    return Use(**{"key": KEY, "action": PULLED, "address": "10.0.0.1", "at": at, **members})
+def use(at: float = NOW, **members: Any) -> Access:
+    return Access(**{"key": KEY, "action": PULLED, "address": "10.0.0.1", "at": at, **members})
 
 
-def denied(at: float = NOW, reason: str = "action_not_granted", **members: Any) -> Use:
+def denied(at: float = NOW, reason: str = "action_not_granted", **members: Any) -> Access:
     return use(at, action=DENIED, outcome="denied", reason=reason, **members)
 
 
-def follow(*uses: Use, trace: Trace | None = None) -> tuple[Trace, list[Sign]]:
+def follow(*uses: Access, trace: Trace | None = None) -> tuple[Trace, list[Sign]]:
     """The trace after each use was brought in on its own, and all that was found."""
     trace = trace or Trace()
     found: list[Sign] = []
@@ -247,7 +247,7 @@ def test_requests_that_read_nothing_say_nothing_of_depth() -> None:
 def test_an_ordinary_use_can_wait_and_an_unusual_one_cannot() -> None:
     known, _ = follow(use(behind=10, address="8.8.8.8"))
 
-    def urgent(one: Use) -> bool:
+    def urgent(one: Access) -> bool:
         news = News()
         news.add(one, known)
         return news.urgent
@@ -279,7 +279,7 @@ USES = st.lists(
 
 @given(USES, st.data())
 def test_news_in_any_parts_twice_or_in_another_order_make_the_same_trace(
-    uses: list[Use], data: st.DataObject
+    uses: list[Access], data: st.DataObject
 ) -> None:
     whole = News()
     for one in uses:
@@ -301,7 +301,7 @@ def test_news_in_any_parts_twice_or_in_another_order_make_the_same_trace(
 
 @given(USES, USES)
 def test_news_that_could_not_be_brought_in_lose_nothing_by_waiting(
-    first: list[Use], later: list[Use]
+    first: list[Access], later: list[Access]
 ) -> None:
     whole, one, two = News(), News(), News()
     for use_ in first:

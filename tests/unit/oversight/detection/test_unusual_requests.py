@@ -10,7 +10,7 @@ import pytest
 from gateway.access.keys.change import look
 from gateway.access.keys.operator import Operator
 from gateway.access.policy.decision import View
-from gateway.access.usage.access import CLOSED, DENIED, Use
+from gateway.access.usage.access import CLOSED, DENIED, Access
 from gateway.filters.scope import Scope
 from gateway.oversight.access_log.reach import probes
 from gateway.oversight.detection.finding import silence
@@ -176,8 +176,8 @@ def test_memory_of_a_key_is_bounded_whatever_is_tried() -> None:
     trace = Trace()
     for n in range(500):
         news = News()
-        news.add(Use(at=60.0 * n, key=key(K), probed=(f"tenant:{n}",), **LIMITED), trace)
-        news.claim(Use(at=60.0 * n, claimed=K))
+        news.add(Access(at=60.0 * n, key=key(K), probed=(f"tenant:{n}",), **LIMITED), trace)
+        news.claim(Access(at=60.0 * n, claimed=K))
         trace, _ = judge(trace, news)
     assert len(trace.probed) == len(trace.claims) == MOST_REMEMBERED
     assert len(trace.limited) == 10

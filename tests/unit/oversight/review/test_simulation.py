@@ -9,10 +9,15 @@ import pytest
 
 from gateway.access.grants.grant import Grant, parse_grant
 from gateway.access.policy.attributed_grant import named_grants
-from gateway.access.usage.access import Use
+from gateway.access.usage.access import Access
 from gateway.clock import parse_rfc3339
 from gateway.event import Event
-from gateway.oversight.access_log.past_use import PastUse, Presence, past_uses, present_uses
+from gateway.oversight.access_log.past_access import (
+    PastAccess,
+    Presence,
+    past_accesses,
+    present_accesses,
+)
 from gateway.oversight.access_log.recorded_query import EVERYTHING, asked_in
 from gateway.oversight.review.simulation import Simulation
 from tests.support.stored_events import MakeDraft, stored
@@ -30,9 +35,9 @@ def simulation(before: list[Grant], after: list[Grant]) -> Simulation:
     return Simulation(named_grants(tuple(before), (), {}), named_grants(tuple(after), (), {}))
 
 
-def use(attempted: str = "stream", **members: Any) -> PastUse:
+def use(attempted: str = "stream", **members: Any) -> PastAccess:
     given = {"at": NOON, "until": NOON, "address": "10.0.0.1", "ranges": ((0, 100),), **members}
-    return PastUse(attempted, **given)
+    return PastAccess(attempted, **given)
 
 
 def uses_of(one: Simulation, kind: str) -> list[tuple[str, str, int]]:
@@ -60,7 +65,7 @@ def test_uses_that_would_have_been_denied_are_counted_with_the_reason(
 ) -> None:
     one = simulation([grant("**")], after)
     for count in (1, 2):
-        one.add_use(use(count=count))
+        one.add_access(use(count=count))
     assert one.public()["uses"]["looked_at"] == 3
     assert uses_of(one, "would_be_denied") == denied
     assert uses_of(one, "would_be_allowed") == []
@@ -68,14 +73,14 @@ def test_uses_that_would_have_been_denied_are_counted_with_the_reason(
 
 def test_uses_merged_over_hours_are_denied_if_a_part_of_them_is() -> None:
     one = simulation([], [grant("**", when={"hours": "12-14"})])
-    one.add_use(use(until=NOON + 2 * 3600))
+    one.add_access(use(until=NOON + 2 * 3600))
     assert uses_of(one, "would_be_denied") == [("stream", "outside_hours", 1)]
 
 
 def test_denials_that_the_proposal_would_lift_are_counted() -> None:
     one = simulation([], [grant("**", actions=["pull"])])
-    one.add_use(use("pull", allowed=False, reason="action_not_granted"))
-    one.add_use(use("pull", allowed=False, reason="key_revoked"))
+    one.add_access(use("pull", allowed=False, reason="action_not_granted"))
+    one.add_access(use("pull", allowed=False, reason="key_revoked"))
     assert uses_of(one, "would_be_allowed") == [("pull", "action_not_granted", 1)]
     assert uses_of(one, "would_be_denied") == []
 
@@ -169,9 +174,9 @@ def test_a_grant_is_used_when_its_action_was_and_it_lets_something_through(
         grant("x", id="denies-nothing", effect="deny"),
     ]  # fmt: skip
     one = simulation([], proposed)
-    one.add_use(use("stream"))
-    one.add_use(use("ingest"))
-    one.add_use(use("keys.admin", allowed=False))
+    one.add_access(use("stream"))
+    one.add_access(use("ingest"))
+    one.add_access(use("keys.admin", allowed=False))
     one.add_event(made(draft, 1, category="auth.login"))
     assert unused(one) == [
         "nothing-there", "not-pulled", "no-admin", "elsewhere", "denies-nothing",
@@ -200,7 +205,7 @@ def test_events_count_where_the_key_has_read_and_for_what_it_asked(
     draft: MakeDraft, members: dict[str, Any], events: int
 ) -> None:
     one = simulation([], [grant("**")])
-    one.add_use(use(**members))
+    one.add_access(use(**members))
     for offset, (tenant, category) in enumerate(PLACES, 1):
         one.add_event(made(draft, offset, id=f"e{offset}", tenant=tenant, category=category))
     assert [each["events"] for each in one.public()["grants"]] == [events]
@@ -209,7 +214,7 @@ def test_events_count_where_the_key_has_read_and_for_what_it_asked(
 def test_whoever_asks_for_ever_new_things_is_taken_to_ask_for_everything(draft: MakeDraft) -> None:
     one = simulation([], [grant("**", id="x")])
     for n in range(30):
-        one.add_use(use(asked=(asked_in({"category": [f"c{n}"]}),)))
+        one.add_access(use(asked=(asked_in({"category": [f"c{n}"]}),)))
     one.add_event(made(draft, 1, category="auth"))
     assert unused(one) == []
 
@@ -229,17 +234,17 @@ def test_uses_that_asked_for_nothing_of_the_proposal_would_be_denied(
 ) -> None:
     denial = grant("auth.secret", effect="deny")
     one = simulation([grant("**")], [grant("auth.**", "other", tenants=["a"]), denial])
-    one.add_use(use(asked=(asked_in(asked),), count=3))
+    one.add_access(use(asked=(asked_in(asked),), count=3))
     expected = [("stream", "event_not_granted", 3)] if denied else []
     assert uses_of(one, "would_be_denied") == expected
     ended = simulation([grant("**")], [])
-    ended.add_use(use(count=0))
+    ended.add_access(use(count=0))
     assert uses_of(ended, "would_be_denied") == []
 
 
 def test_reads_from_further_back_than_was_looked_may_have_been_through_any_grant() -> None:
     one = simulation([], [grant("auth", id="a"), grant("hr", id="hr", actions=["ingest"])])
-    one.add_use(use(ranges=((0, 50),)))
+    one.add_access(use(ranges=((0, 50),)))
     for first, since, names in ((49, 0.0, []), (50, 0.0, ["a"]), (50, NOON + 1, [])):
         shown = one.public(first=first, since=since)
         assert shown["not_known"] == names
@@ -266,14 +271,14 @@ def test_a_record_is_read_as_uses(draft: MakeDraft) -> None:
             "parameters": [{"category": ["auth.*"], "limit": ["7"]}, {}],
         },
     )  # fmt: skip
-    assert past_uses(event, KEY) == [
-        PastUse(
+    assert past_accesses(event, KEY) == [
+        PastAccess(
             attempted="pull", at=seconds(at), until=seconds(until), count=3, address="192.0.2.1",
             route="GET /v1/events", action="events.pulled", ranges=((3, 9),),
             asked=(asked_in({"category": ["auth.*"]}), EVERYTHING),
         )
     ]  # fmt: skip
-    assert past_uses(event, OTHER) == []
+    assert past_accesses(event, OTHER) == []
 
 
 def test_a_denied_use_is_one_that_was_not_allowed(draft: MakeDraft) -> None:
@@ -281,19 +286,19 @@ def test_a_denied_use_is_one_that_was_not_allowed(draft: MakeDraft) -> None:
         draft, KEY, action="request.denied", outcome="denied", reason="outside_hours",
         data={"count": 1, "attempted": "pull"},
     )  # fmt: skip
-    [found] = past_uses(event, KEY)
+    [found] = past_accesses(event, KEY)
     assert (found.allowed, found.reason) == (False, "outside_hours")
 
 
 def test_a_record_of_several_keys_counts_once_for_each_address(draft: MakeDraft) -> None:
     whose = [{"key": KEY, "address": "192.0.2.1"}, {"key": OTHER, "address": "192.0.2.2"}]
     event = record(draft, None, data={"count": 500, "attempted": "pull", "whose": whose})
-    [found] = past_uses(event, KEY)
+    [found] = past_accesses(event, KEY)
     assert (found.count, found.address) == (1, "192.0.2.1")
 
 
 def test_attempts_without_an_action_are_no_uses(draft: MakeDraft) -> None:
-    assert past_uses(record(draft, KEY, data={"count": 1}), KEY) == []
+    assert past_accesses(record(draft, KEY, data={"count": 1}), KEY) == []
 
 
 def test_the_end_of_a_stream_is_a_use_only_where_its_opening_is_not_looked_at(
@@ -306,7 +311,7 @@ def test_the_end_of_a_stream_is_a_use_only_where_its_opening_is_not_looked_at(
     }  # fmt: skip
     closed = record(draft, KEY, action="stream.closed", time=at, data=data)
     for since, count in ((seconds(at) - 3601, 0), (seconds(at) - 3599, 1)):
-        [found] = past_uses(closed, KEY, since)
+        [found] = past_accesses(closed, KEY, since)
         assert (found.count, found.ranges) == (count, ((3, 9),))
         assert (found.at, found.until) == (seconds(at) - 3600, seconds(at))
 
@@ -315,7 +320,7 @@ def test_where_streams_were_opened_is_not_what_they_read(draft: MakeDraft) -> No
     data = {
         "count": 2, "attempted": "stream", "ranges": [{"after": CURSOR % 3, "to": CURSOR % 9}],
     }  # fmt: skip
-    [found] = past_uses(record(draft, KEY, action="stream.opened", data=data), KEY)
+    [found] = past_accesses(record(draft, KEY, action="stream.opened", data=data), KEY)
     assert (found.count, found.ranges) == (2, ())
 
 
@@ -323,11 +328,11 @@ def test_events_read_by_their_ids_are_known_by_name(draft: MakeDraft) -> None:
     targets = [{"urn": "event:acme/1"}, {"urn": f"key:{KEY}"}]
     data: dict[str, Any] = {"count": 1, "attempted": "pull"}
     one = record(draft, KEY, action="event.read", targets=targets, data=data)
-    assert [found.named for found in past_uses(one, KEY)] == [frozenset({"event:acme/1"})]
+    assert [found.named for found in past_accesses(one, KEY)] == [frozenset({"event:acme/1"})]
     names = ["event:acme/1", "event:acme/2"]
     data = {"count": 2, "attempted": "pull", "about": names}
     more = record(draft, KEY, action="event.read", targets=targets, data=data)
-    assert [found.named for found in past_uses(more, KEY)] == [frozenset(names)]
+    assert [found.named for found in past_accesses(more, KEY)] == [frozenset(names)]
 
 
 def test_what_is_not_known_of_a_read_may_have_been_anything(draft: MakeDraft) -> None:
@@ -335,7 +340,7 @@ def test_what_is_not_known_of_a_read_may_have_been_anything(draft: MakeDraft) ->
         "count": 9, "attempted": "pull", "without_details": 1, "parameters": [{"category": ["x"]}],
         "ranges": [{"after": CURSOR % 3, "to": CURSOR % 9}],
     }  # fmt: skip
-    [found] = past_uses(record(draft, KEY, data=data), KEY)
+    [found] = past_accesses(record(draft, KEY, data=data), KEY)
     assert (found.asked, found.ranges) == ((EVERYTHING,), ((0, 2**63),))
     for parameters in (
         {"category": ["x"], "left_out": 1}, {"filter": ["cut in the mid"]}, {"category": ["**x"]},
@@ -348,9 +353,9 @@ def test_what_was_out_of_reach_when_it_was_asked_for_is_no_loss(draft: MakeDraft
     data = {
         "count": 1, "attempted": "pull", "parameters": [{"category": ["hr"]}], "forbidden": ["hr"],
     }  # fmt: skip
-    [found] = past_uses(record(draft, KEY, data=data), KEY)
+    [found] = past_accesses(record(draft, KEY, data=data), KEY)
     one = simulation([], [grant("auth", actions=["pull"])])
-    one.add_use(found)
+    one.add_access(found)
     assert uses_of(one, "would_be_denied") == []
 
 
@@ -358,12 +363,12 @@ def test_what_was_out_of_reach_when_it_was_asked_for_is_no_loss(draft: MakeDraft
 
 
 def test_open_streams_are_uses_of_what_they_have_read() -> None:
-    opened = Use(
+    opened = Access(
         at=NOON - 50, attempted="stream", begin=7, end=7, address="10.0.0.1",
         parameters='{"category":["auth"]}',
     )  # fmt: skip
     for since, count in ((NOON - 60, 0), (NOON - 40, 1)):
-        [found] = present_uses(Presence(((opened, 20),), NOON), [], since, NOON)
+        [found] = present_accesses(Presence(((opened, 20),), NOON), [], since, NOON)
         assert (found.count, found.ranges, found.until) == (count, ((7, 20),), NOON)
         assert found.asked == (asked_in({"category": ["auth"]}),)
 
@@ -371,16 +376,16 @@ def test_open_streams_are_uses_of_what_they_have_read() -> None:
 def test_a_key_in_use_without_a_record_of_it_has_a_stream_open_elsewhere() -> None:
     since = NOON - 86400
     presence = Presence((), NOON, "10.0.0.1")
-    assert present_uses(presence, [use(until=NOON - 60)], since, NOON) == []
-    assert present_uses(Presence((), since - 1), [], since, NOON) == []
-    [anything] = present_uses(presence, [use(until=NOON - 600)], since, NOON)
+    assert present_accesses(presence, [use(until=NOON - 60)], since, NOON) == []
+    assert present_accesses(Presence((), since - 1), [], since, NOON) == []
+    [anything] = present_accesses(presence, [use(until=NOON - 600)], since, NOON)
     assert (anything.count, anything.asked) == (1, (EVERYTHING,))
     asked = (asked_in({"category": ["auth"]}),)
     opening = use(at=NOON - 900, until=NOON - 900, action="stream.opened", asked=asked)
-    [known] = present_uses(presence, [opening], since, NOON)
+    [known] = present_accesses(presence, [opening], since, NOON)
     assert (known.count, known.asked) == (0, asked)
     ended = use(at=NOON - 900, until=NOON - 800, action="stream.closed", count=0)
-    [anything] = present_uses(presence, [opening, ended], since, NOON)
+    [anything] = present_accesses(presence, [opening, ended], since, NOON)
     assert anything.asked == (EVERYTHING,)
 
 
@@ -390,6 +395,6 @@ def seconds(text: str) -> float:
 
 def test_a_simulation_is_json(draft: MakeDraft) -> None:
     one = simulation([grant("**")], [])
-    one.add_use(use())
+    one.add_access(use())
     one.add_event(made(draft, 1))
     assert orjson.loads(orjson.dumps(one.public()))["uses"]["looked_at"] == 1

@@ -1,4 +1,4 @@
-"""Uses of a key as its record tells of them, and as streams do that are still open. Pure."""
+"""Accesses of a key as its record tells of them, and as streams do that are still open. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.usage.access import CLOSED, OPENED, PULLED, READ, Use
+from gateway.access.usage.access import CLOSED, OPENED, PULLED, READ, Access
 from gateway.clock import parse_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
@@ -14,15 +14,15 @@ from gateway.event import Event
 from gateway.oversight.access_log.recorded_query import EVERYTHING, Asked, asked_in
 
 READING = ("stream", "pull")
-# The longest that repeats of a use are merged before they are in the record, and then some.
+# The longest that repeats of an access are merged before they are in the record, and then some.
 _UNRECORDED_SECONDS = 90.0
 _WHOLE = ((0, 2**63),)
 
 Ranges = tuple[tuple[int, int], ...]
 
 
-class PastUse(msgspec.Struct, frozen=True):
-    """Uses of a key: `count` of them, from `at` to `until` (seconds since 1970), all of the
+class PastAccess(msgspec.Struct, frozen=True):
+    """Accesses of a key: `count` of them, from `at` to `until` (seconds since 1970), all of the
     `attempted` action and from one address; none (0) where they are told of elsewhere.
 
     Of a read, each of `asked` was asked for in some of the `ranges` of offsets (what lies behind
@@ -47,13 +47,13 @@ class Presence(msgspec.Struct, frozen=True):
     """What is known of a key beside its record: its streams that are open here, as they were
     opened and with the offset each has reached, and its last use in any process."""
 
-    streams: tuple[tuple[Use, int], ...] = ()
+    streams: tuple[tuple[Access, int], ...] = ()
     used_at: float = 0.0
     address: str = ""
 
 
-def past_uses(record: Event, key_id: str, since: float = 0.0) -> list[PastUse]:
-    """The uses of one key that an event of the category `gateway.access` tells of.
+def past_accesses(record: Event, key_id: str, since: float = 0.0) -> list[PastAccess]:
+    """The accesses of one key that an event of the category `gateway.access` tells of.
 
     The end of a stream tells what it read; it is a use of its own only where the stream was
     opened before `since`, and its opening is not looked at.
@@ -80,7 +80,7 @@ def past_uses(record: Event, key_id: str, since: float = 0.0) -> list[PastUse]:
         count = count if at < since else 0
     asked, ranges, named = _reading(members, data)
     return [
-        PastUse(
+        PastAccess(
             attempted=data["attempted"],
             at=at,
             until=until,
@@ -98,23 +98,23 @@ def past_uses(record: Event, key_id: str, since: float = 0.0) -> list[PastUse]:
     ]
 
 
-def present_uses(
-    presence: Presence, uses: list[PastUse], since: float, now: float
-) -> list[PastUse]:
-    """The uses of streams that are open `now`, beside the `uses` that the record tells of.
+def present_accesses(
+    presence: Presence, accesses: list[PastAccess], since: float, now: float
+) -> list[PastAccess]:
+    """The accesses of streams that are open `now`, beside the `accesses` that the record tells of.
 
     A key that is in use longer than the record says has one open in another process. What that
     reads is what streams have asked for that are not known to have ended, or anything.
     """
-    found = [_open_use(opened, reached, since, now) for opened, reached in presence.streams]
-    newest = max([since, *(use.until for use in (*uses, *found))])
+    found = [_open_access(opened, reached, since, now) for opened, reached in presence.streams]
+    newest = max([since, *(access.until for access in (*accesses, *found))])
     if presence.used_at - newest <= _UNRECORDED_SECONDS:
         return found
-    opened = [use for use in uses if use.action == OPENED]
-    ended = sum(use.action == CLOSED and use.at >= since for use in uses)
-    open_since = sum(use.count for use in opened) > ended
-    asked = frozenset(one for use in opened for one in use.asked)
-    elsewhere = PastUse(
+    opened = [access for access in accesses if access.action == OPENED]
+    ended = sum(access.action == CLOSED and access.at >= since for access in accesses)
+    open_since = sum(access.count for access in opened) > ended
+    asked = frozenset(one for access in opened for one in access.asked)
+    elsewhere = PastAccess(
         "stream", presence.used_at, presence.used_at, 0 if open_since else 1,
         presence.address or None, asked=tuple(asked) if open_since else (EVERYTHING,),
         ranges=_WHOLE,
@@ -122,9 +122,9 @@ def present_uses(
     return [*found, elsewhere]
 
 
-def _open_use(opened: Use, reached: int, since: float, now: float) -> PastUse:
+def _open_access(opened: Access, reached: int, since: float, now: float) -> PastAccess:
     parameters: dict[str, Any] = msgspec.json.decode(opened.parameters or "{}")
-    return PastUse(
+    return PastAccess(
         attempted=opened.attempted,
         at=opened.at,
         until=now,
