@@ -10,7 +10,7 @@ from gateway.http.connection.address import TRUSTED_PROXIES
 from gateway.http.connection.connections import bounding
 from gateway.http.openapi import document as openapi
 from gateway.http.query.query import refuse_parameters
-from gateway.http.request.access_logging import recording
+from gateway.http.request.access_logging import access_logging
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import add_cors_headers, preflights
 from gateway.http.response.problem import REPORT, Handler, problems
@@ -48,7 +48,7 @@ def make_app(context: Context) -> web.Application:
             problems,
             bounding(context.connections),
             preflights,
-            recording(context.record, context.usage, context.clock),
+            access_logging(context.access_log, context.usage, context.clock),
         ]
     )
     if context.settings.server.allowed_origins:

@@ -37,7 +37,7 @@ from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
-from gateway.oversight.access_log.access_log import AccessRecord, RecordPace
+from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
 from gateway.oversight.clock_notes import kept_state, open_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
@@ -150,8 +150,8 @@ async def _start_parts(
         await server.start()
         stack.push_async_callback(server.close, _FOLLOWERS_SECONDS)
 
-    record = AccessRecord(writer, clock, log.epoch, _record_pace(settings))
-    stack.push_async_callback(record.close)
+    access_log = AccessLog(writer, clock, log.epoch, _access_log_timings(settings))
+    stack.push_async_callback(access_log.close)
 
     appends = Notifier()
     log.on_append(appends.notify)
@@ -175,7 +175,7 @@ async def _start_parts(
     hub = Hub(log.epoch, log.head, clock, replays.start, timings, shares)
     replays.hub = hub
     hub.head = lambda: log.head
-    hub.on_close = giving_back(record.stream_closed)
+    hub.on_close = giving_back(access_log.stream_closed)
     hub.usage = shared.usage
     keyring = Keyring(key_store, peppers.newest, clock)
     await keyring.refresh()
@@ -195,7 +195,7 @@ async def _start_parts(
         reaction=_reaction(settings),
         exists=keyring.exists,
     )
-    record.listeners.append(watchdog.see)
+    access_log.listeners.append(watchdog.see)
 
     def event_failed(key_id: str, failed: EventFailed) -> None:
         tasks.report("replay", failed)
@@ -231,7 +231,7 @@ async def _start_parts(
         keyring=keyring,
         key_watch=key_watch,
         pepper_watch=pepper_watch,
-        record=record,
+        access_log=access_log,
         watchdog=watchdog,
         usage=shared.usage,
         shared=shared,
@@ -262,7 +262,7 @@ async def _start_parts(
         "key_watch": key_watch.watch_keys,
         "role_watch": key_watch.watch_roles,
         "key_lives": key_watch.watch_lives,
-        "record": record.run,
+        "record": access_log.run,
         "watchdog": watchdog.run,
         "key_events": key_events.run,
         "heartbeat": partial(_tick, context),
@@ -276,9 +276,9 @@ async def _start_parts(
     return context
 
 
-def _record_pace(settings: Settings) -> RecordPace:
-    record = settings.record
-    return RecordPace(record.delay, record.merge, record.merge_ingest)
+def _access_log_timings(settings: Settings) -> AccessLogTimings:
+    wanted = settings.record
+    return AccessLogTimings(wanted.delay, wanted.merge, wanted.merge_ingest)
 
 
 def _reaction(settings: Settings) -> Reaction:

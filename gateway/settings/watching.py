@@ -1,4 +1,4 @@
-"""The settings of the record of every use and of the watch over it."""
+"""The settings of the access log and of the detection of unusual activity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request with a key becomes an access in the record, and so does every refusal of one.
+"""Every request with a key is logged as an access, and so is every refusal of one.
 
 The middleware makes a use of each request; who authenticates writes the key
 into it, and the handlers what came of it.
@@ -26,7 +26,7 @@ from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
 from gateway.http.connection.address import client_address
 from gateway.http.response.problem import REQUEST_ID, Handler, refuse_key_in_url
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS
-from gateway.oversight.access_log.access_log import AccessRecord
+from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.access_log.reach import categories_out_of_reach, probes
 from gateway.sanitize import clean
 
@@ -49,15 +49,15 @@ _CLAIMED = re.compile(r"alpk_([0-9A-Za-z]{12})_")
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
-def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
-    """A middleware that notes what came of each request with a key, or without one it needed."""
+def access_logging(access_log: AccessLog, usage: Usage, clock: Clock) -> Middleware:
+    """A middleware that logs what came of each request with a key, or without one it needed."""
 
     @web.middleware
     async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
         access = Access(
             at=clock.now(),
             address=client_address(request) or "",
-            # Bytes that are no text would be none in the record, either.
+            # Bytes that are no text would be none in the access log, either.
             client=clean(request.headers.get("User-Agent", ""), _MOST_CLIENT),
             request_id=request[REQUEST_ID],
             route=_route(request),
@@ -69,7 +69,7 @@ def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
             response = await handler(request)
         except GatewayError as error:
             if _refused(access, request, error):
-                record.note(access)
+                access_log.log(access)
             if access.key is not None:
                 usage.count(access.key.id, requests=1, denials=int(access.action == DENIED))
             raise
@@ -77,20 +77,20 @@ def recording(record: AccessRecord, usage: Usage, clock: Clock) -> Middleware:
             if access.key is not None:
                 gone = isinstance(error, asyncio.CancelledError | ConnectionError | TimeoutError)
                 access.refused(FAILED, "failure", "client_gone" if gone else "internal")
-                record.note(access)
+                access_log.log(access)
             raise
         if access.key is not None:
             usage.count(access.key.id, requests=1)
-        # An opened stream was noted before its first byte.
+        # An opened stream was logged before its first byte.
         if access.key is not None and access.action != OPENED:
-            record.note(access)
+            access_log.log(access)
         return response
 
     return recorded
 
 
-def ask(access: Access, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | None:
-    """Note what is asked for, and what of it the key may not see.
+def log_query(access: Access, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | None:
+    """Log what is asked for, and what of it the key may not see.
 
     The members of a notice, if nothing of it can ever be seen.
     """
@@ -113,7 +113,7 @@ def ask(access: Access, pairs: Pairs, query: Query, view: View) -> dict[str, Any
     if query.filter is not None:
         wanted += tuple(query.filter.equalities.get("category", ()))
         tenants += tuple(query.filter.equalities.get("tenant", ()))
-    note_out_of_reach(access, view, wanted, tenants, query.wanted.resource)
+    log_out_of_reach(access, view, wanted, tenants, query.wanted.resource)
     parameter = nothing_selected(view, query.wanted, query.filter)
     if parameter is None:
         return None
@@ -131,14 +131,14 @@ def ask(access: Access, pairs: Pairs, query: Query, view: View) -> dict[str, Any
     }
 
 
-def note_out_of_reach(
+def log_out_of_reach(
     access: Access,
     view: View,
     categories: Iterable[str] = (),
     tenants: Iterable[str] = (),
     resources: Iterable[str] = (),
 ) -> None:
-    """Note what of these the key may not see or write at all, for the watch."""
+    """Log what of these the key may not see or write at all, for detection."""
     wanted = tuple(categories)
     # Of all the events of a request there may be very many.
     few = len(wanted) <= _MOST_PROBED
@@ -163,7 +163,7 @@ def _probes(view: View, tenants: tuple[str, ...], resources: tuple[str, ...]) ->
 
 
 def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:
-    """Say in the use what became of it; whether that is worth a record."""
+    """Write into the access what became of it; whether that is worth an entry."""
     limited = error.status == _TOO_MANY
     denied = isinstance(error, Unauthorized | Forbidden) or limited
     # Who is too fast asked for nothing that is forbidden: the watch has nothing to see in that.

@@ -26,7 +26,7 @@ from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Notifier
-from gateway.oversight.access_log.access_log import AccessRecord
+from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.detection.anomaly_detector import Watchdog
 from gateway.settings.load import Settings
 from gateway.streaming.enforcement import KeyWatch
@@ -68,7 +68,7 @@ class Context:
     keyring: Keyring
     key_watch: KeyWatch
     pepper_watch: PepperWatch
-    record: AccessRecord
+    access_log: AccessLog
     watchdog: Watchdog
     usage: Usage
     shared: Shared

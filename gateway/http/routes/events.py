@@ -18,7 +18,7 @@ from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query, parse_page, parse_tenant
-from gateway.http.request.access_logging import CURRENT_ACCESS, ask, note_out_of_reach
+from gateway.http.request.access_logging import CURRENT_ACCESS, log_out_of_reach, log_query
 from gateway.http.request.body import NDJSON_TYPES
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.in_flight import Holding
@@ -64,7 +64,7 @@ async def pull(request: web.Request) -> web.Response:
     floors = await find_floors(context.log, view, context.clock.now())
     question = Question(query.wanted, view, query.filter, floors)
     access = request[CURRENT_ACCESS]
-    notice = ask(access, request.query.items(), query, view)
+    notice = log_query(access, request.query.items(), query, view)
     choosing = Choosing(question, context.work, key.id, context.work.filters.request_steps)
     holding = context.in_flight.of(request, key.id)
     events, reached, gap = await _collect(
@@ -138,7 +138,7 @@ async def by_id(request: web.Request) -> Answer:
             await context.work.turn(key.id)
     access = request[CURRENT_ACCESS]
     if found is None:
-        note_out_of_reach(access, view, hidden_categories, sorted(hidden_tenants))
+        log_out_of_reach(access, view, hidden_categories, sorted(hidden_tenants))
         if looks_like_token(event_id):
             raise key_in_url()
         raise NotFound("no event with this id that this key may see")

@@ -16,7 +16,7 @@ from gateway.cursor import format_cursor
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.http.query.query import AS_USUAL, parse_ingest
-from gateway.http.request.access_logging import CURRENT_ACCESS, note_out_of_reach
+from gateway.http.request.access_logging import CURRENT_ACCESS, log_out_of_reach
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.problem import json_response
@@ -65,7 +65,7 @@ async def ingest(request: web.Request) -> web.Response:
     single = len(drafts) == 1 and compiled(view)(drafts[0])
     outside = [] if single else await _outside(drafts, view)
     if outside:
-        _note_outside(outside, view, access)
+        _log_outside(outside, view, access)
         raise Forbidden(
             "some events are outside of what this key may write, and nothing was stored",
             code="events_not_granted",
@@ -83,7 +83,7 @@ async def ingest(request: web.Request) -> web.Response:
         remedy = "give the events named in `errors` other ids and send all again"
         raise refused_events(len(errors), errors[:_MOST_ERRORS], remedy)
     appended = await context.writer.append(drafts)
-    _note(context, access, key, appended)
+    _log_appended(context, access, key, appended)
     return json_response(_told(context, appended), status=201)
 
 
@@ -96,7 +96,7 @@ async def _store_good_ones(
     outside = await _outside(drafts, view)
     refused = list(found.refused)
     if outside:
-        _note_outside(outside, view, access)
+        _log_outside(outside, view, access)
         refused += [
             (found.drafts[place][0], found.items[place], _not_granted(draft, view))
             for place, draft in outside
@@ -119,7 +119,7 @@ async def _store_good_ones(
         marked.append(await slices.in_thread(mark) if len(item) > _LARGE_ITEM else mark())
         await slices.rest()
     appended, rejected = await context.writer.append_together([good, marked])
-    _note(context, access, key, appended if good else rejected)
+    _log_appended(context, access, key, appended if good else rejected)
     access.events, access.duplicates = (
         appended.accepted + rejected.accepted, appended.duplicates + rejected.duplicates,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _prefers_lenient(request: web.Request) -> bool:
     return False
 
 
-def _note(context: Context, access: Access, key: Key, appended: Appended) -> None:
+def _log_appended(context: Context, access: Access, key: Key, appended: Appended) -> None:
     access.action, access.events, access.duplicates = (
         INGESTED,
         appended.accepted,
@@ -217,9 +217,9 @@ async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:
     return outside
 
 
-def _note_outside(outside: list[tuple[int, Draft]], view: View, access: Access) -> None:
+def _log_outside(outside: list[tuple[int, Draft]], view: View, access: Access) -> None:
     refused = [draft for _, draft in outside]
-    note_out_of_reach(
+    log_out_of_reach(
         access, view, {draft.category for draft in refused},
         dict.fromkeys(draft.tenant for draft in refused),
     )  # fmt: skip

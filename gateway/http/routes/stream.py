@@ -29,7 +29,7 @@ from gateway.http.connection.stream_connection import (
 from gateway.http.query.position import Begin, count_events, find_begin
 from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.request import stream_access
-from gateway.http.request.access_logging import CURRENT_ACCESS, ask
+from gateway.http.request.access_logging import CURRENT_ACCESS, log_query
 from gateway.http.request.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
@@ -127,7 +127,7 @@ async def _open(
     floors = await find_floors(context.log, admission.view, context.clock.now())
     question = Question(query.wanted, admission.view, query.filter, floors)
     access = request[CURRENT_ACCESS]
-    notice = ask(access, admission.pairs, query, admission.view)
+    notice = log_query(access, admission.pairs, query, admission.view)
     begin = await _begin(context, query, floors, admission)
     begin = msgspec.structs.replace(begin, notice=notice)
     if admission.cookie is not None:
@@ -252,7 +252,7 @@ async def _take(
     access.action, access.transport = OPENED, wire.name
     access.begin = access.end = begin.offset
     access.behind = max(0, context.log.head - begin.offset)
-    context.record.note(access)
+    context.access_log.log(access)
     subscription.opened = access
     connection.serve(context.hub, subscription)
     if said:

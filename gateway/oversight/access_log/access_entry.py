@@ -1,4 +1,4 @@
-"""One event of the record in the making: accesses of one kind, merged."""
+"""One event of the access log in the making: accesses of one kind, merged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_CHARACTERS = 40_000
 MOST_PARAMETERS = 16_000
 
 
-class Entry:
+class AccessEntry:
     """Accesses that differ in their details only. `rest` is how long its repeats are merged
     next."""
 
@@ -59,9 +59,9 @@ class Entry:
         # Keys and addresses: several where there are too many to be told apart.
         self._whose: dict[tuple[str, str], None] = {}
 
-    def successor(self) -> Entry:
+    def successor(self) -> AccessEntry:
         """An empty entry in its place."""
-        entry = Entry(self.rest)
+        entry = AccessEntry(self.rest)
         entry.rested, entry.early = self.rested, self.early
         return entry
 

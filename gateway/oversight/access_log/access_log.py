@@ -1,16 +1,16 @@
-"""The record of every use: what keys are used for, as events of the log itself.
+"""The access log: what keys are used for, as events of the log itself.
 
-    note() -> one entry per (key, action, outcome, reason, address, route)
+    log() -> one entry per (key, action, outcome, reason, address, route)
            -> written after a moment; what repeats it meanwhile is counted into the same event
            -> the log, through the writer, in batches, in the background
 
 A first use is written almost at once. As long as it is repeated, its entry
 stays and is written again after a pause, which doubles up to a minute: so a
 thousand requests a second are one event a minute, and a client that reads this
-record does not feed itself. What is merged is counted and keeps its details: an
+log does not feed itself. What is merged is counted and keeps its details: an
 entry in which they no longer fit is written early. While the log is away
 entries go on merging. Memory is bounded: beyond that details go, counts stay.
-A use that cannot be written as it is stops neither the record nor its request.
+A use that cannot be written as it is stops neither the access log nor its request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.ids import new_ids
 from gateway.log.ports import Appended
-from gateway.oversight.access_log.access_entry import Entry
+from gateway.oversight.access_log.access_entry import AccessEntry
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End
 
@@ -59,7 +59,7 @@ class Appender(Protocol):
         """Store a batch durably, or raise `Unavailable`."""
 
 
-class RecordPace(msgspec.Struct, frozen=True):
+class AccessLogTimings(msgspec.Struct, frozen=True):
     """Seconds: how long an access may wait to be written with others, how long its repeats are
     merged at first, and how long those of successful ingest requests are."""
 
@@ -68,10 +68,12 @@ class RecordPace(msgspec.Struct, frozen=True):
     merge_ingest: float = 60.0
 
 
-class AccessRecord:
-    """Takes uses, never waiting; writes them into the log."""
+class AccessLog:
+    """Takes accesses without waiting; writes them into the log in the background."""
 
-    def __init__(self, writer: Appender, clock: Clock, epoch: str, pace: RecordPace) -> None:
+    def __init__(
+        self, writer: Appender, clock: Clock, epoch: str, timings: AccessLogTimings
+    ) -> None:
         self.listeners: list[Callable[[Access], None]] = []
         # Counters since the start, for metrics.
         self.accesses = 0
@@ -80,20 +82,20 @@ class AccessRecord:
         self._writer = writer
         self._clock = clock
         self._epoch = epoch
-        self._pace = pace
+        self._timings = timings
         self._ids: Iterator[str] = new_ids(clock.now)
-        self._entries: dict[Identity, Entry] = {}
+        self._entries: dict[Identity, AccessEntry] = {}
         self._strangers = 0
         self._characters = 0
         self._due: list[tuple[float, int, Identity]] = []
         self._order = 0
         # Entries that are complete, and the drafts of those that are on their way into the log:
         # with their ids, so that what is sent twice stands there once.
-        self._ready: list[Entry] = []
+        self._ready: list[AccessEntry] = []
         self._sending: list[Draft] = []
         self._lock = asyncio.Lock()
 
-    def note(self, access: Access) -> None:
+    def log(self, access: Access) -> None:
         """Take in one access. Costs a few microseconds."""
         self.accesses += 1
         if len(access.client) > _MOST_TEXT or len(access.address) > _MOST_TEXT:
@@ -122,7 +124,7 @@ class AccessRecord:
         if opened is None:
             return
         now = self._clock.now()
-        self.note(
+        self.log(
             Access(
                 at=now,
                 action=CLOSED,
@@ -179,7 +181,7 @@ class AccessRecord:
                 return
             await self._clock.sleep(_LOOK_SECONDS)
 
-    def _new_entry(self, access: Access, identity: Identity) -> tuple[Entry, Identity]:
+    def _new_entry(self, access: Access, identity: Identity) -> tuple[AccessEntry, Identity]:
         stranger = access.key is None
         if len(self._entries) >= MOST_ENTRIES or (stranger and self._strangers >= MOST_STRANGERS):
             # Whose they were is then one of the details.
@@ -188,12 +190,12 @@ class AccessRecord:
             if known is not None:
                 return known, identity
         self._strangers += stranger
-        rest = self._pace.merge_ingest if access.action == INGESTED else self._pace.merge
-        entry = self._entries[identity] = Entry(rest)
-        self._wait(identity, self._pace.delay)
+        rest = self._timings.merge_ingest if access.action == INGESTED else self._timings.merge
+        entry = self._entries[identity] = AccessEntry(rest)
+        self._wait(identity, self._timings.delay)
         return entry, identity
 
-    def _takes_early(self, entry: Entry) -> bool:
+    def _takes_early(self, entry: AccessEntry) -> bool:
         if len(self._ready) >= _MOST_READY:
             return False
         return entry.full or entry.early < _MOST_EARLY
@@ -211,7 +213,7 @@ class AccessRecord:
             if not entry.count:
                 self._drop(identity)
             elif len(self._ready) >= _MOST_READY:
-                self._wait(identity, self._pace.merge)
+                self._wait(identity, self._timings.merge)
             else:
                 self._ready.append(entry)
                 following = self._entries[identity] = entry.successor()
@@ -259,7 +261,7 @@ class AccessRecord:
             del self._sending[0]
         return True
 
-    def _draft(self, entry: Entry) -> Draft:
+    def _draft(self, entry: AccessEntry) -> Draft:
         event_id = next(self._ids)
         try:
             return entry.draft(event_id, self._epoch)

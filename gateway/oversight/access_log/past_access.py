@@ -1,4 +1,5 @@
-"""Accesses of a key as its record tells of them, and as streams do that are still open. Pure."""
+"""Accesses of a key as the access log tells of them, and as streams do that are still open.
+Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from gateway.event import Event
 from gateway.oversight.access_log.recorded_query import EVERYTHING, Asked, asked_in
 
 READING = ("stream", "pull")
-# The longest that repeats of an access are merged before they are in the record, and then some.
+# The longest that repeats of an access are merged before they are in the log, and then some.
 _UNRECORDED_SECONDS = 90.0
 _WHOLE = ((0, 2**63),)
 
@@ -44,7 +45,7 @@ class PastAccess(msgspec.Struct, frozen=True):
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """What is known of a key beside its record: its streams that are open here, as they were
+    """What is known of a key beside the access log: its streams that are open here, as they were
     opened and with the offset each has reached, and its last use in any process."""
 
     streams: tuple[tuple[Access, int], ...] = ()
@@ -101,9 +102,9 @@ def past_accesses(record: Event, key_id: str, since: float = 0.0) -> list[PastAc
 def present_accesses(
     presence: Presence, accesses: list[PastAccess], since: float, now: float
 ) -> list[PastAccess]:
-    """The accesses of streams that are open `now`, beside the `accesses` that the record tells of.
+    """The accesses of streams that are open `now`, beside the `accesses` in the access log.
 
-    A key that is in use longer than the record says has one open in another process. What that
+    A key that is in use longer than the access log says has one open in another process. What that
     reads is what streams have asked for that are not known to have ended, or anything.
     """
     found = [_open_access(opened, reached, since, now) for opened, reached in presence.streams]

@@ -1,4 +1,4 @@
-"""What a read asked for, as the record of uses tells of it. Pure."""
+"""What a read asked for, as the access log tells of it. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The watch for unusual activity: from the accesses of keys to findings, and what follows from
 them.
 
-It listens to the record and reads nothing of the log. What it knows of each key
+It listens to the access log and reads nothing of the log itself. What it knows of each key
 is in the key store, where all processes bring together what they have seen.
 """
 

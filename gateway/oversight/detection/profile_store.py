@@ -46,7 +46,7 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Traces:
-    """Listens to the record."""
+    """Listens to the access log."""
 
     def __init__(self, store: KeyStore, exists: Callable[[str], bool] = _unknown) -> None:
         self._store = store

@@ -21,7 +21,7 @@ REQUESTS = "requests"
 
 
 class Volumes:
-    """Listens to the record. `warm_up` in seconds."""
+    """Listens to the access log. `warm_up` in seconds."""
 
     def __init__(self, store: KeyStore, hub: Hub, warm_up: int) -> None:
         self._hub = hub

@@ -66,7 +66,7 @@ class Review:
         return self._log.head if self.oldest is None else self.oldest.offset - 1
 
     async def accesses(self, key_id: str, since: float, presence: Presence) -> list[PastAccess]:
-        """What the record tells of a key's uses, newest first, and open streams."""
+        """What the access log tells of a key, newest first, and open streams."""
         wanted = Scope(tenant=(RESERVED,), category=(ACCESS,), resource=(key_urn(key_id),))
         meant = wanted.compile()
         found: list[PastAccess] = []

@@ -128,7 +128,7 @@ class Subscription:
         # Where its key may be sent only so much, or have only so many streams.
         self.pacer = pacer
         self.place = place
-        # How it was opened, for the record; and how many of its events the watch has counted.
+        # How it was opened, for the access log; and how many of its events detection has counted.
         self.opened: Access | None = None
         self.counted = 0
         # Whether its filter costs too much to be live; None for the many that never did.

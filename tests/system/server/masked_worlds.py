@@ -184,7 +184,7 @@ class Worlds:
         await self._settled()
         for context in self.contexts.values():
             # From here on nothing but the events is written, or the logs would differ in time.
-            context.record.note = _nothing  # type: ignore[method-assign]
+            context.access_log.log = _nothing  # type: ignore[method-assign]
             context.key_watch.listeners.clear()
         for number in range(COUNT):
             await self.append(number)

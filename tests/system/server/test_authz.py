@@ -36,7 +36,7 @@ async def explained(gateway: Gateway, key: str, **members: Any) -> dict[str, Any
 
 
 async def simulated(gateway: Gateway, key: str, by: str = "", **members: Any) -> dict[str, Any]:
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     answer = await ask(gateway, "simulate", {"key": key_id(key), **members}, by)
     assert answer.status == 200, answer.body
     return answer.json()  # type: ignore[no-any-return]
@@ -49,7 +49,7 @@ async def document(gateway: Gateway, key: str, accept: str, by: str = "") -> Ans
 
 
 async def facts(gateway: Gateway, key: str, by: str = "") -> dict[str, Any]:
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     answer = await document(gateway, key, "application/json", by)
     assert answer.status == 200, answer.body
     return answer.json()  # type: ignore[no-any-return]

@@ -82,7 +82,7 @@ FAILS: dict[tuple[str, str], tuple[str, Options]] = {
 
 async def records(gateway: Gateway) -> list[Event]:
     """All records of uses, those that wait included."""
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     page = await gateway.pull(gateway.admin, category=ACCESS, limit="10000")
     found: list[Event] = page["events"]
     return found
@@ -236,9 +236,9 @@ async def test_uses_while_the_log_takes_nothing_are_recorded_when_it_is_back(
     stream = await open_stream(recording, "sse", key)
     stream.close()
     await recording.streams_become(0)
-    assert recording.context.record.waiting > 0
+    assert recording.context.access_log.waiting > 0
     monkeypatch.setattr(recording.context.writer, "append", whole)
-    await recording.context.record.flush()
+    await recording.context.access_log.flush()
     found = await told(recording, resource=about(key), category=ACCESS)
     counts: dict[str, int] = {}
     for one in found:
@@ -255,7 +255,7 @@ async def test_a_thousand_requests_at_once_are_few_records_with_all_of_them_coun
     key = await gateway.reader_key()
     for _ in range(10):
         await asyncio.gather(*(gateway.get("/v1/keys", key=key) for _ in range(100)))
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     found = await told(gateway, action="request.denied", resource=about(key))
     assert sum(one["data"]["count"] for one in found) == 1000
     assert len(found) <= 20

@@ -56,7 +56,7 @@ async def test_a_stream_opened_long_ago_is_a_use_while_it_is_open_and_after(
     gateway = await start(shifted)
     key = await gateway.mint(AUTH, BILLING, expires_in="60d")
     stream = await open_stream(gateway, "ndjson", key)
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     shifted.shift = 31 * DAY
     await gateway.send(event(id="late", category="auth.login"))
     assert (await stream.event())["id"] == "late"

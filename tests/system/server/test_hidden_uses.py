@@ -56,7 +56,7 @@ async def test_where_a_key_was_used_from_is_hidden_as_in_the_records(
     findings = (await shown(gateway, by, "/v1/findings"))["findings"]
     data = next(one["data"] for one in findings if one["signal"] == "new_network")
     assert (data.get("address"), data.get("networks")) == (address, networks)
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     body = {"key": key_id(key), "grants": []}
     answer = await gateway.post("/v1/authz/simulate", key=by, json=body)
     denied = {one["address"] for one in answer.json()["uses"]["would_be_denied"]}

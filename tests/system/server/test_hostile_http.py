@@ -407,7 +407,7 @@ async def test_the_longest_questions_leave_records_of_bounded_size(start: Start)
             "follow": False,
         }
         assert (await gateway.post("/v1/stream", key=key, json=body)).status == 200
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     page = await gateway.pull(gateway.admin, category="gateway.access", limit="10000")
     of_key = [one for one in page["events"] if one["actor"]["id"] == key_id(key)]
     assert sum(one["data"]["count"] for one in of_key if one["action"] == "stream.opened") == 40
@@ -438,7 +438,7 @@ async def test_text_that_is_none_in_a_question_never_widens_it_and_is_recorded(
         opened += 1
         end = await stream.to_end()
         assert (end["reason"], stream.events) == ("complete", [])
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     await gateway.context.watchdog.look()
     page = await gateway.pull(gateway.admin, category="gateway.access", action="stream.closed")
     assert sum(one["data"]["count"] for one in page["events"]) == opened > 0
@@ -456,7 +456,7 @@ async def test_user_agents_that_are_no_text_are_recorded_and_found(start: Start)
     await gateway.context.watchdog.look()
     findings = (await gateway.get("/v1/findings", key=gateway.admin)).json()["findings"]
     assert "denials" in {one["signal"] for one in findings if one["key"] == key_id(key)}
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     page = await gateway.pull(gateway.admin, category="gateway.access", limit="10000")
     denied = [one for one in page["events"] if one["actor"]["id"] == key_id(key)]
     assert sum(one["data"]["count"] for one in denied) >= 8

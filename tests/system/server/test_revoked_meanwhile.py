@@ -139,7 +139,7 @@ async def test_nothing_is_shown_to_a_key_that_was_revoked_while_the_log_was_sear
 ) -> None:
     key = await gateway.mint({"actions": ACTIONS, "categories": ["**", "gateway.**"]})
     await gateway.send(event(id="secret"))
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     log = gateway.context.log
     whole = log.read
 

@@ -109,7 +109,7 @@ async def test_requests_that_ingest_do_not_double_the_log(start: Start) -> None:
     key = await gateway.mint({"actions": ["ingest"], "categories": ["**"]})
     for n in range(100):
         await gateway.send(event(data={"n": n}), key=key)
-    await gateway.context.record.flush()
+    await gateway.context.access_log.flush()
     found = await told(gateway, action="events.ingested", resource=about(key))
     assert sum(one["data"]["count"] for one in found) == 100
     assert len(found) <= 2
@@ -155,7 +155,7 @@ async def test_keys_that_are_not_known_are_recorded_by_address(recording: Gatewa
     for sent in (None, "rubbish", forged, forged):
         assert (await recording.get("/v1/events", key=sent)).status == 401
     found = await told(recording, 2, outcome="denied", category=ACCESS)
-    await recording.context.record.flush()
+    await recording.context.access_log.flush()
     found = await told(recording, 2, outcome="denied", category=ACCESS)
     counts: dict[str, int] = {}
     for one in found:
@@ -245,7 +245,7 @@ async def test_a_long_poll_of_the_record_waits_though_it_is_recorded_itself(
     cursor = (await recording.pull(key, **selectors))["cursor"]
     await told(recording, action="events.pulled", resource=about(key))
     # The admin's own pulls of `told` are being merged: none of them comes in later.
-    await recording.context.record.flush()
+    await recording.context.access_log.flush()
     cursor = (await recording.pull(key, **selectors, after=cursor, limit="10000"))["cursor"]
     watch = Stopwatch()
     page = await recording.pull(key, **selectors, after=cursor, wait="2")

@@ -22,7 +22,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         overdue=lambda: 0,
     )
     writer = SimpleNamespace(conflicts=0)
-    record = SimpleNamespace(accesses=0, written=0, waiting=0)
+    access_log = SimpleNamespace(accesses=0, written=0, waiting=0)
     watchdog = SimpleNamespace(findings=SimpleNamespace(found=0))
     log = SimpleNamespace(head=head, floor=1, trouble=None)
     limits = SimpleNamespace(refusals=0)
@@ -33,7 +33,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         keyring=keyring,
         hub=hub,
         log=log,
-        record=record,
+        access_log=access_log,
         watchdog=watchdog,
         limits=limits,
         work=work,

@@ -18,8 +18,8 @@ from gateway.log.ports import Appended
 from gateway.oversight.access_log.access_log import (
     MOST_ENTRIES,
     MOST_STRANGERS,
-    AccessRecord,
-    RecordPace,
+    AccessLog,
+    AccessLogTimings,
 )
 
 if TYPE_CHECKING:
@@ -62,15 +62,15 @@ class FakeLog:
 class Recorder:
     """A record over a fake log; `run` lets it work for a while of the fake clock."""
 
-    def __init__(self, clock: FakeClock, pace: RecordPace | None = None) -> None:
+    def __init__(self, clock: FakeClock, timings: AccessLogTimings | None = None) -> None:
         self.log = FakeLog()
         self.clock = clock
-        self.record = AccessRecord(self.log, clock, EPOCH, pace or RecordPace())
+        self.record = AccessLog(self.log, clock, EPOCH, timings or AccessLogTimings())
 
     def note(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
             use = {"key": KEY, "action": PULLED, "address": "10.0.0.1", "at": self.clock.now()}
-            self.record.note(Access(**{**use, **members}))
+            self.record.log(Access(**{**use, **members}))
 
     async def work(self) -> None:
         self.record._take_due(self.clock.monotonic())

@@ -14,8 +14,8 @@ from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.log.ports import Appended
-from gateway.oversight.access_log.access_entry import MOST_PARAMETERS, Entry
-from gateway.oversight.access_log.access_log import AccessRecord, RecordPace
+from gateway.oversight.access_log.access_entry import MOST_PARAMETERS, AccessEntry
+from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
 from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
 from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
@@ -39,7 +39,7 @@ class Part:
         self.clock = clock
         self.writer = FakeWriter()
         self.store = SqliteKeys(path)
-        self.record = AccessRecord(self.writer, clock, "k3f9xq7m2p", RecordPace())
+        self.record = AccessLog(self.writer, clock, "k3f9xq7m2p", AccessLogTimings())
         self.findings = Findings(self.store, self.writer, clock)
         self.hub = FakeHub()
         self.dog = Watchdog(
@@ -51,7 +51,7 @@ class Part:
     def note(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
             use = {"at": self.clock.now(), "action": PULLED, "key": A, "address": "10.0.0.1"}
-            self.record.note(Access(**{**use, **members}))
+            self.record.log(Access(**{**use, **members}))
 
     def denied(self, times: int = 5, **members: Any) -> None:
         refused = {"action": DENIED, "outcome": "denied", "reason": "action_not_granted"}
@@ -137,14 +137,14 @@ async def test_a_listener_that_fails_fails_no_request(
 async def test_a_record_that_cannot_be_made_is_written_without_details(
     part: Part, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = Entry._data
+    whole = AccessEntry._data
 
-    def broken(entry: Entry, first: Access, epoch: str) -> dict[str, Any]:
+    def broken(entry: AccessEntry, first: Access, epoch: str) -> dict[str, Any]:
         if first.key is A:
             raise RuntimeError("broken")
         return whole(entry, first, epoch)
 
-    monkeypatch.setattr(Entry, "_data", broken)
+    monkeypatch.setattr(AccessEntry, "_data", broken)
     part.note(7)
     part.note(3, key=B)
     await part.clock.advance(2)
