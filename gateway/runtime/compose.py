@@ -26,7 +26,7 @@ from gateway.cursor import format_cursor
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
 from gateway.http.connection.write_scheduler import WriteScheduler
-from gateway.http.metrics.metrics import Figures
+from gateway.http.metrics.metrics import Metrics
 from gateway.http.request.auth import Authenticator
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
@@ -251,7 +251,7 @@ async def _start_parts(
             key_watch,
             basic_over_http=settings.server.basic == "always",
         ),
-        figures=worker.figures if worker is not None else Figures(),
+        metrics=worker.metrics if worker is not None else Metrics(),
         followed=followed,
         files=_files_of(settings, folder),
         tasks=tasks,
@@ -321,7 +321,7 @@ async def _tick(context: Context) -> None:
         context.hub.tick()
         vanished.look()
         context.key_watch.tick()
-        context.figures.keep(context)
+        context.metrics.update(context)
 
 
 async def _await_lost_log(context: Context, stop: asyncio.Event) -> None:

@@ -3,7 +3,7 @@
 Workers are forked from this process, which has loaded everything but has no
 event loop, no thread and no file of the store open. So a worker is there within
 milliseconds, and one that dies is hardly missed. What must outlive a worker is
-held here: the right to write the log, the listening sockets, the shared figures.
+held here: the right to write the log, the listening sockets, the shared metrics.
 
 Both ends of a worker's control socket notice when the other process is gone: a
 worker that loses its supervisor drains and ends.
@@ -27,7 +27,7 @@ import msgspec
 
 from gateway.adapters.files.folder import WriterLock
 from gateway.errors import GatewayError, InternalFailure, Unavailable
-from gateway.http.metrics.metrics import Figures
+from gateway.http.metrics.metrics import Metrics
 from gateway.runtime.process.event_loop import run as run_event_loop
 from gateway.runtime.process.listening import SharedAddress
 from gateway.runtime.stores import claim_log
@@ -108,7 +108,7 @@ class _Supervisor:
         self._address = address
         self._drain_seconds = settings.server.drain_timeout
         workers = settings.server.workers
-        self._figures = Figures(workers)
+        self._metrics = Metrics(workers)
         self._processes = [_Process(number, address.bind()) for number in range(workers)]
         self._selector = selectors.DefaultSelector()
         self._greeted = False
@@ -184,9 +184,9 @@ class _Supervisor:
             if lock is not None and process.number:
                 lock.release()
                 lock = None
-            self._figures.begin(process.number)
+            self._metrics.begin(process.number)
             greets = process.number == 0 and not self._greeted
-            worker = Worker(process.number, process.sockets, control, lock, self._figures, greets)
+            worker = Worker(process.number, process.sockets, control, lock, self._metrics, greets)
             run_event_loop(self._work(worker))
             status = 0
         except GatewayError as error:
@@ -250,7 +250,7 @@ class _Supervisor:
         self._selector.unregister(process.control)
         process.control.close()
         process.control = None
-        self._figures.end(process.number)
+        self._metrics.end(process.number)
         status = os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if self._stopping:

@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 
 from gateway.adapters.files.folder import WriterLock
-from gateway.http.metrics.metrics import Figures
+from gateway.http.metrics.metrics import Metrics
 
 
 class Worker:
@@ -19,13 +19,13 @@ class Worker:
         sockets: list[socket.socket],
         control: socket.socket,
         lock: WriterLock | None,
-        figures: Figures,
+        metrics: Metrics,
         greets: bool,
     ) -> None:
         self.number = number
         self.sockets = sockets
         self.lock = lock
-        self.figures = figures
+        self.metrics = metrics
         # Whether this is the one process that says where the gateway listens.
         self.greets = greets
         self._control = control

@@ -35,14 +35,14 @@ from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
 
 
-class Figures(Protocol):
-    """The figures of all processes of this gateway together."""
+class MetricsSource(Protocol):
+    """The metrics of all processes of this gateway together."""
 
-    def keep(self, context: Context) -> None:
-        """Write down the figures of this process."""
+    def update(self, context: Context) -> None:
+        """Update the metrics of this process."""
 
     def text(self) -> str:
-        """All figures, in Prometheus' text exposition format."""
+        """All metrics in Prometheus' text exposition format."""
 
 
 class KeptFile(Protocol):
@@ -80,7 +80,7 @@ class Context:
     connections: Connections
     in_flight: InFlight
     keyed: KeyedValues
-    figures: Figures
+    metrics: MetricsSource
     loop_delay: LoopDelay = field(default_factory=LoopDelay)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None

@@ -66,10 +66,10 @@ def _about_followed(table: Followed | None) -> Iterator[str]:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """The figures of all workers; those of others are up to a second old."""
+    """The metrics of all workers; those of others are up to a second old."""
     context = request.app[CONTEXT]
-    context.figures.keep(context)
+    context.metrics.update(context)
     return web.Response(
-        body=context.figures.text().encode(),
+        body=context.metrics.text().encode(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )

@@ -28,7 +28,7 @@ import pytest
 import yaml
 
 from gateway.clock import parse_duration
-from gateway.http.metrics.metrics import FIGURES
+from gateway.http.metrics.metrics import METRICS
 from gateway.settings.declarations import DECLARED, SECTIONS, Settings
 from gateway.settings.load import load
 from gateway.settings.sources import env_name
@@ -352,7 +352,7 @@ def test_probes_and_scaling_ask_for_what_a_gateway_answers(gateway: GatewayProce
     name = metric["metric"]["name"]
     assert re.search(rf"^{name} \d+$", figures, re.MULTILINE)
     assert name.removeprefix("audit_gateway_") in {
-        one.name for one in FIGURES if one.kind == "gauge"
+        one.name for one in METRICS if one.kind == "gauge"
     }
     assert int(metric["target"]["averageValue"]) < Settings().stream.max_streams
 

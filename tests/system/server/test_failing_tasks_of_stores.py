@@ -18,7 +18,7 @@ import pytest
 from failing import Broken, Started, ends, lines, post, read_until, text, told_to_restart
 
 from gateway.adapters.redis.link import Link
-from gateway.http.metrics.metrics import Figures
+from gateway.http.metrics.metrics import Metrics
 from gateway.runtime.stores import claim_log
 from gateway.runtime.worker import Worker
 from gateway.settings.declarations import Settings
@@ -104,7 +104,7 @@ async def follower(
     tmp_path: Path, session: aiohttp.ClientSession, broken: Broken
 ) -> AsyncIterator[Started]:
     """The second of two workers; the first one is in this process, too."""
-    figures = Figures(2)
+    metrics = Metrics(2)
     lock = claim_log(Settings(data=tmp_path / "data"))
     async with AsyncExitStack() as stack:
         key = ""
@@ -113,7 +113,7 @@ async def follower(
             ours, theirs = socket.socketpair()
             stack.enter_context(ours)
             stack.enter_context(theirs)
-            worker = Worker(number, [listening], theirs, right, figures, False)
+            worker = Worker(number, [listening], theirs, right, metrics, False)
             started = Started(tmp_path, session, key=key, worker=worker)
             key = (await stack.enter_async_context(started)).admin
         yield started

@@ -10,7 +10,7 @@ from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
 from gateway.access.limits.work import WorkTotals
 from gateway.http.connection.loop_delay import LoopDelay
-from gateway.http.metrics.metrics import FIGURES, Figures
+from gateway.http.metrics.metrics import METRICS, Metrics
 from gateway.streaming.live.totals import Totals
 
 
@@ -49,51 +49,51 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
     )
 
 
-def said(figures: Figures) -> dict[str, int]:
-    lines = figures.text().splitlines()
+def said(metrics: Metrics) -> dict[str, int]:
+    lines = metrics.text().splitlines()
     rows = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {name.removeprefix("audit_gateway_"): int(float(value)) for name, value in rows.items()}
 
 
-def as_worker(figures: Figures, number: int, now: Any) -> None:
+def as_worker(metrics: Metrics, number: int, now: Any) -> None:
     """What the process of a worker does; here they share this one."""
-    figures.begin(number)
-    figures.keep(now)
+    metrics.begin(number)
+    metrics.update(now)
 
 
 def test_streams_and_counters_add_up_and_offsets_do_not() -> None:
-    figures = Figures(3)
-    as_worker(figures, 0, context(streams=2, opened=5, head=100, position=90))
-    as_worker(figures, 1, context(streams=3, opened=4, head=99, position=99))
-    known = said(figures)
+    metrics = Metrics(3)
+    as_worker(metrics, 0, context(streams=2, opened=5, head=100, position=90))
+    as_worker(metrics, 1, context(streams=3, opened=4, head=99, position=99))
+    known = said(metrics)
     assert (known["streams"], known["streams_opened_total"]) == (5, 9)
     assert (known["log_head_offset"], known["tail_lag_events"]) == (100, 10)
     assert [known[f'worker_streams{{worker="{number}"}}'] for number in range(3)] == [2, 3, 0]
 
 
 def test_a_worker_that_has_ended_has_no_streams_and_its_counters_go_on() -> None:
-    figures = Figures(2)
-    as_worker(figures, 1, context(streams=2, opened=5))
-    figures.end(1)
-    known = said(figures)
+    metrics = Metrics(2)
+    as_worker(metrics, 1, context(streams=2, opened=5))
+    metrics.end(1)
+    known = said(metrics)
     assert (known["streams"], known["streams_opened_total"]) == (0, 5)
-    as_worker(figures, 1, context(streams=1, opened=1))
-    figures.keep(context(streams=2, opened=2))
-    known = said(figures)
+    as_worker(metrics, 1, context(streams=1, opened=1))
+    metrics.update(context(streams=2, opened=2))
+    known = said(metrics)
     assert (known["streams"], known["streams_opened_total"]) == (2, 7)
 
 
 def test_the_text_is_that_of_the_exposition_format() -> None:
-    figures = Figures()
-    figures.keep(context(streams=1))
-    text = figures.text()
+    metrics = Metrics()
+    metrics.update(context(streams=1))
+    text = metrics.text()
     assert text.endswith("\n")
     assert text.splitlines()[:3] == [
         "# HELP audit_gateway_streams Open streams.",
         "# TYPE audit_gateway_streams gauge",
         "audit_gateway_streams 1",
     ]
-    for figure in FIGURES:
-        assert re.fullmatch(r"[a-z_]+", figure.name)
-        assert figure.kind == ("counter" if figure.name.endswith("_total") else "gauge")
-        assert re.search(rf"^audit_gateway_{figure.name} \d+$", text, re.MULTILINE)
+    for metric in METRICS:
+        assert re.fullmatch(r"[a-z_]+", metric.name)
+        assert metric.kind == ("counter" if metric.name.endswith("_total") else "gauge")
+        assert re.search(rf"^audit_gateway_{metric.name} \d+$", text, re.MULTILINE)
