@@ -40,7 +40,7 @@ from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
 from gateway.oversight.clock_notes import kept_state, open_clock
 from gateway.oversight.clock_watch import ClockWatch
-from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
+from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
@@ -186,7 +186,7 @@ async def _start_parts(
     findings = Findings(key_store, writer, clock, keyring)
     clock_watch = ClockWatch(key_store, machine, clock, findings)
     stack.push_async_callback(clock_watch.close)
-    watchdog = Watchdog(
+    detector = AnomalyDetector(
         key_store,
         hub,
         findings,
@@ -195,19 +195,19 @@ async def _start_parts(
         reaction=_reaction(settings),
         exists=keyring.exists,
     )
-    access_log.listeners.append(watchdog.see)
+    access_log.listeners.append(detector.see)
 
     def event_failed(key_id: str, failed: EventFailed) -> None:
         tasks.report("replay", failed)
-        watchdog.see_failure(key_id, format_cursor(log.epoch, failed.offset))
+        detector.see_failure(key_id, format_cursor(log.epoch, failed.offset))
 
     replays.on_event_failed = event_failed
-    stack.push_async_callback(watchdog.close)
+    stack.push_async_callback(detector.close)
     key_events = KeyEvents(
-        key_store, writer, hub, watchdog.traces, clock, settings.keys.expiry_warnings
+        key_store, writer, hub, detector.traces, clock, settings.keys.expiry_warnings
     )
-    key_events.on_command = watchdog.operators.see
-    key_watch.listeners += [key_events.take, watchdog.stored_defects.take]
+    key_events.on_command = detector.operators.see
+    key_watch.listeners += [key_events.take, detector.stored_defects.take]
     pepper_watch = PepperWatch(keyring, clock)
     key_watch.listeners.append(pepper_watch.take)
     stack.push_async_callback(key_events.close)
@@ -232,7 +232,7 @@ async def _start_parts(
         key_watch=key_watch,
         pepper_watch=pepper_watch,
         access_log=access_log,
-        watchdog=watchdog,
+        detector=detector,
         usage=shared.usage,
         shared=shared,
         limits=limits,
@@ -263,7 +263,7 @@ async def _start_parts(
         "role_watch": key_watch.watch_roles,
         "key_lives": key_watch.watch_lives,
         "record": access_log.run,
-        "watchdog": watchdog.run,
+        "watchdog": detector.run,
         "key_events": key_events.run,
         "heartbeat": partial(_tick, context),
         "loop_delay": partial(context.loop_delay.run, clock, context.connections),

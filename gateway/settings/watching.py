@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.settings.kinds import DURATION, LIST, setting
 
-# What the watch finds for certain of what a key does. Volumes are not among them, which are only
+# What the detector finds for certain of what a key does. Volumes are not among them, which are only
 # ever a likelihood, nor is what others do with the name of a key.
 CERTAIN = (
     "denials",

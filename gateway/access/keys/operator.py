@@ -22,5 +22,5 @@ class Operator(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def person(self) -> str:
-        """How the watch tells them apart: machines and terminals come and go."""
+        """How the detector tells them apart: machines and terminals come and go."""
         return f"{PREFIX}{self.sudo_user or self.user}"

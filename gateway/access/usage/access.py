@@ -43,7 +43,7 @@ class Access(msgspec.Struct, kw_only=True):
     begin: int = -1
     end: int = -1
     events: int = 0
-    # So many of them the watch has counted while the stream was open.
+    # So many of them the detector has counted while the stream was open.
     counted: int = 0
     duplicates: int = 0
     seconds: float = 0.0

@@ -47,7 +47,7 @@ METRICS = (
     Metric("record_waiting", "gauge", "Events of the record that are not in the log yet.",
            lambda c: c.access_log.waiting, sum),
     Metric("findings_total", "counter", "Signs of unusual activity.",
-           lambda c: c.watchdog.findings.found, sum),
+           lambda c: c.detector.findings.found, sum),
     Metric("peppers", "gauge", "Peppers that count for keys.",
            lambda c: len(c.keyring.peppers.all), min),
     Metric("peppers_coming", "gauge", "1 from `pepper add` to `pepper switch`.",

@@ -41,7 +41,7 @@ _MOST_PARAMETER = 2048
 _MEMBER = 16
 _MOST_CLIENT = 256
 _MOST_CATEGORY = 64
-# The watch remembers no more of them.
+# The detector remembers no more of them.
 _MOST_PROBED = 16
 _TOO_MANY = 429
 _ADMINISTERED = re.compile(r"/v1/(key|role)s/([0-9A-Za-z-]{1,64})(?:/|\Z)")
@@ -166,7 +166,7 @@ def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:
     """Write into the access what became of it; whether that is worth an entry."""
     limited = error.status == _TOO_MANY
     denied = isinstance(error, Unauthorized | Forbidden) or limited
-    # Who is too fast asked for nothing that is forbidden: the watch has nothing to see in that.
+    # Who is too fast asked for nothing that is forbidden: no signal follows from that.
     forbidden = denied and not (limited and (access.key is not None or isinstance(error, TooFast)))
     access.refused(DENIED if denied else FAILED, "denied" if forbidden else "failure", error.code)
     if error.code != "key_in_url":

@@ -27,7 +27,7 @@ from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
-from gateway.oversight.detection.anomaly_detector import Watchdog
+from gateway.oversight.detection.anomaly_detector import AnomalyDetector
 from gateway.settings.load import Settings
 from gateway.streaming.enforcement import KeyWatch
 from gateway.streaming.live.hub import Hub
@@ -69,7 +69,7 @@ class Context:
     key_watch: KeyWatch
     pepper_watch: PepperWatch
     access_log: AccessLog
-    watchdog: Watchdog
+    detector: AnomalyDetector
     usage: Usage
     shared: Shared
     limits: AppliedLimits

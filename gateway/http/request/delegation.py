@@ -190,7 +190,7 @@ async def _refuse_own_address(
     """Whoever was refused there without a key may be who comes from there with one."""
     if not await is_delegated(context.key_store, judge):
         return
-    traces = context.watchdog.traces
+    traces = context.detector.traces
     places = {network_of(address)} if address else set()
     for key_id in await line_back(context.key_store, judge.id):
         places |= set((await traces.of(key_id)).networks)

@@ -1,4 +1,4 @@
-"""Keys that the watch has throttled: a few requests a minute and no stream, until it is over."""
+"""Keys that the detector has throttled: a few requests a minute and no stream, until it is over."""
 
 from __future__ import annotations
 

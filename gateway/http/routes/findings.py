@@ -1,4 +1,4 @@
-"""`/v1/findings`: what the watch for unusual activity has found."""
+"""`/v1/findings`: what the anomaly detector has found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def _shown(
     context: Context, asking: Key, wanted: dict[str, str], limit: int
 ) -> AsyncGenerator[bytes]:
     grants, slices = context.keyring.grants_of(asking), context.work.slices(asking.id)
-    async for finding in slices.each(await context.watchdog.findings.all()):
+    async for finding in slices.each(await context.detector.findings.all()):
         seen = finding_seen(grants, finding)
         if all(seen[name] == value for name, value in wanted.items()):
             yield orjson.dumps(seen)
@@ -64,13 +64,13 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise InvalidRequest('the body may be {"reason": ".."}')
     reason = check_reason(body.get("reason", ""))
-    known = await context.watchdog.findings.get(finding_id)
+    known = await context.detector.findings.get(finding_id)
     if known is not None:
         if known.key:
             access.about = key_urn(known.key)
         address = client_address(request)
         await refuse_to_judge(context, asking, known, address, expected=expected)
-    finding = await context.watchdog.findings.mark(
+    finding = await context.detector.findings.mark(
         finding_id, expected=expected, by=asking.id, reason=reason
     )
     if finding is None:

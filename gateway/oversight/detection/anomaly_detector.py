@@ -1,4 +1,4 @@
-"""The watch for unusual activity: from the accesses of keys to findings, and what follows from
+"""Anomaly detection: from the accesses of keys to findings, and what follows from
 them.
 
 It listens to the access log and reads nothing of the log itself. What it knows of each key
@@ -56,8 +56,11 @@ class Reaction(msgspec.Struct, frozen=True):
     seconds: int = 900
 
 
-class Watchdog:
-    """One per process. Run `run()` as a task, and `close()` before the key store is closed."""
+class AnomalyDetector:
+    """Detector of unusual activity, one per process.
+
+    Run `run()` as a task, and `close()` before the key store is closed.
+    """
 
     def __init__(
         self,

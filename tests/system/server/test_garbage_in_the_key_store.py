@@ -59,7 +59,7 @@ async def test_whatever_stands_in_rows_of_keys_and_roles_the_others_work_on(
     assert (await gateway.post(path, key=gateway.admin, json=body)).status == 200
     found = await gateway.get("/v1/keys/Z00000000006/document", key=gateway.admin)
     assert found.status == 200
-    await gateway.context.watchdog.look()
+    await gateway.context.detector.look()
     findings = (await gateway.get("/v1/findings?signal=unreadable", key=gateway.admin)).json()
     assert {f"Z{number:011}" for number in range(10)} <= {
         one["key"] for one in findings["findings"]
@@ -80,8 +80,8 @@ async def test_whatever_stands_in_notes_the_watch_goes_on(gateway: Gateway, note
         for _ in range(6):
             (await gateway.get("/v1/keys", key=one)).problem(403, "action_not_granted")
 
-    watchdog = gateway.context.watchdog
-    watchdog.operators.see(Command("cli:ada", gateway.context.clock.now()))
-    await watchdog.look()
+    detector = gateway.context.detector
+    detector.operators.see(Command("cli:ada", gateway.context.clock.now()))
+    await detector.look()
     answer = await gateway.get("/v1/findings?signal=denials", key=gateway.admin)
     assert len(answer.json()["findings"]) == 2

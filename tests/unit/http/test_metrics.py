@@ -23,7 +23,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
     )
     writer = SimpleNamespace(conflicts=0)
     access_log = SimpleNamespace(accesses=0, written=0, waiting=0)
-    watchdog = SimpleNamespace(findings=SimpleNamespace(found=0))
+    detector = SimpleNamespace(findings=SimpleNamespace(found=0))
     log = SimpleNamespace(head=head, floor=1, trouble=None)
     limits = SimpleNamespace(refusals=0)
     work = SimpleNamespace(totals=WorkTotals())
@@ -34,7 +34,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         hub=hub,
         log=log,
         access_log=access_log,
-        watchdog=watchdog,
+        detector=detector,
         limits=limits,
         work=work,
         connections=SimpleNamespace(open=0, refused=0, unfinished=0, refused_heads=0),

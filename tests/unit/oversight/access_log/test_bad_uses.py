@@ -16,7 +16,7 @@ from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.log.ports import Appended
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS, AccessEntry
 from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
-from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
+from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Sign
@@ -42,11 +42,11 @@ class Part:
         self.record = AccessLog(self.writer, clock, "k3f9xq7m2p", AccessLogTimings())
         self.findings = Findings(self.store, self.writer, clock)
         self.hub = FakeHub()
-        self.dog = Watchdog(
+        self.detector = AnomalyDetector(
             self.store, self.hub, self.findings, clock,  # type: ignore[arg-type]
             warm_up=7 * DAY, reaction=Reaction(suspend_on=("denials",)),
         )  # fmt: skip
-        self.record.listeners.append(self.dog.see)
+        self.record.listeners.append(self.detector.see)
 
     def note(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
@@ -73,7 +73,7 @@ class Part:
 async def part(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Part]:
     made = Part(tmp_path / "keys.db", clock)
     background = Background(clock)
-    tasks = [background.keep("record", made.record.run), background.keep("dog", made.dog.run)]
+    tasks = [background.keep("record", made.record.run), background.keep("dog", made.detector.run)]
     yield made
     for task in tasks:
         assert not task.done(), "it goes on"
@@ -197,16 +197,16 @@ async def test_an_outage_among_records_written_apart_loses_none(
 async def test_a_look_that_fails_is_not_the_last(
     part: Part, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = part.dog.look
+    whole = part.detector.look
 
     async def broken() -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(part.dog, "look", broken)
+    monkeypatch.setattr(part.detector, "look", broken)
     part.denied()
     await part.clock.advance(1)
     assert "broken" in caplog.text
-    monkeypatch.setattr(part.dog, "look", whole)
+    monkeypatch.setattr(part.detector, "look", whole)
     await part.clock.advance(4)
     assert await part.signals() == [("denials", A.id)]
 
@@ -277,7 +277,7 @@ async def test_minutes_counted_while_the_key_store_was_away_are_minutes_later(
 async def test_a_sign_that_cannot_be_kept_holds_up_no_other(
     part: Part, caplog: pytest.LogCaptureFixture
 ) -> None:
-    part.dog.traces.say(A.id, Sign("revoked_presented", 1.0, 1, {"x": object()}))
+    part.detector.traces.say(A.id, Sign("revoked_presented", 1.0, 1, {"x": object()}))
     part.denied(key=B)
     await part.clock.advance(2)
     assert await part.signals() == [("denials", B.id)]

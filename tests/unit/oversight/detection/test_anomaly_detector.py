@@ -19,7 +19,7 @@ from gateway.access.limits.limits import Daily
 from gateway.access.usage.access import CLOSED, DENIED, PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
-from gateway.oversight.detection.anomaly_detector import Reaction, Watchdog
+from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Sign
@@ -34,7 +34,8 @@ K = "A" * 12
 
 
 class Watched:
-    """A watchdog over a key store in a file. `step` is one of its looks, a second later."""
+    """An anomaly detector over a key store in a file. `step` is one of its looks, a second
+    later."""
 
     def __init__(
         self, path: Path, clock: FakeClock, reaction: Reaction, warm_up: int, writer: FakeWriter
@@ -44,7 +45,7 @@ class Watched:
         self.hub = FakeHub()
         self.clock = clock
         self.findings = Findings(self.store, writer, clock)
-        self.dog = Watchdog(
+        self.detector = AnomalyDetector(
             self.store, self.hub, self.findings, clock,  # type: ignore[arg-type]
             warm_up=warm_up, reaction=reaction,
         )  # fmt: skip
@@ -52,7 +53,7 @@ class Watched:
     def use(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
             made = {"key": key(K), "action": PULLED, "address": "9.9.9.9", "at": self.clock.now()}
-            self.dog.see(Access(**{**made, **members}))
+            self.detector.see(Access(**{**made, **members}))
 
     def denied(self, times: int = 1, **members: Any) -> None:
         for n in range(times):
@@ -61,7 +62,7 @@ class Watched:
 
     async def step(self, seconds: float = 1.0) -> None:
         self.clock.tick(seconds)
-        await self.dog.look()
+        await self.detector.look()
 
     async def minutes(self, counts: list[int]) -> None:
         for count in counts:
@@ -82,7 +83,7 @@ Make = Callable[..., Watched]
 
 @pytest.fixture
 async def make(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Make]:
-    """Makes watchdogs that share one key store and one log, as processes do."""
+    """Makes detectors that share one key store and one log, as processes do."""
     made: list[Watched] = []
     writer = FakeWriter()
 
@@ -145,16 +146,16 @@ async def test_keys_that_change_to_what_would_be_refused_or_cannot_be_read_are_f
     await watched.store.create(wrong := key("C" * 12, grants=(stored,)))
     newer: Any = {"en": "name"}
     await watched.store.create(key("D" * 12, purpose=newer))
-    watched.dog.stored_defects.take(Changes([wrong, key("D" * 12)], frozenset()))
+    watched.detector.stored_defects.take(Changes([wrong, key("D" * 12)], frozenset()))
     await watched.step()
     assert sorted(await watched.found()) == [("invalid_grant", 1), ("unreadable", 1)]
     await watched.store.put_role(Role(name="team", description=newer))
-    watched.dog.stored_defects.take(Changes([], frozenset({"team"})))
+    watched.detector.stored_defects.take(Changes([], frozenset({"team"})))
     await watched.step()
     found = {one.key: one for one in await watched.findings.all()}
     assert found["B" * 12].data["roles"] == ["team"]
     # What is known already is not found again with each change.
-    watched.dog.stored_defects.take(Changes([wrong], frozenset({"team"})))
+    watched.detector.stored_defects.take(Changes([wrong], frozenset({"team"})))
     await watched.step()
     assert {one.count for one in await watched.findings.all()} == {1}
 
@@ -170,7 +171,7 @@ async def test_a_role_that_is_read_as_it_is_written_needs_no_look_at_all_keys(
 
     monkeypatch.setattr(watched.store, "all", read)
     await watched.store.put_role(Role(name="team", grants=(plain,)))
-    watched.dog.stored_defects.take(Changes([], frozenset({"team"})))
+    watched.detector.stored_defects.take(Changes([], frozenset({"team"})))
     await watched.step()
 
 
@@ -190,7 +191,7 @@ async def test_what_is_seen_of_a_key_stays_bounded_while_the_store_is_away(
             )
         with pytest.raises(Unavailable):
             await watched.step()
-    news = watched.dog.traces._news[K]
+    news = watched.detector.traces._news[K]
     for values in (news.forbidden, news.probed, news.out_of_scope):
         assert len(values) <= 16
     assert len(news.networks) <= 64
@@ -226,13 +227,13 @@ async def test_signals_of_several_processes_come_together_and_are_told_of_once(
 ) -> None:
     one, other = make(), make()
     one.denied(3)
-    await one.dog.look()
+    await one.detector.look()
     assert await one.found() == []
     one.clock.tick(1)
     other.denied(3)
-    await other.dog.look()
+    await other.detector.look()
     assert await one.found() == [("denials", 6)]
-    await one.dog.look()
+    await one.detector.look()
     assert len(one.writer.events("gateway.anomaly")) == 1
 
 
@@ -240,7 +241,7 @@ async def test_two_processes_that_find_the_same_count_into_one_finding(make: Mak
     one, other = make(), make()
     for watched in (one, other):
         watched.use(at=NOW, action=DENIED, outcome="denied", reason="key_revoked")
-        await watched.dog.look()
+        await watched.detector.look()
     assert await one.found() == [("revoked_presented", 2)]
     counts = [event["data"]["count"] for event in one.writer.events("gateway.anomaly")]
     assert counts == [1, 2]
@@ -258,9 +259,9 @@ async def test_denials_without_a_key_are_found_by_address(watched: Watched) -> N
 async def test_what_a_key_is_used_for_is_remembered_over_a_restart(make: Make) -> None:
     first = make()
     first.use(address="9.9.9.9", client="curl", behind=3)
-    await first.dog.close()
+    await first.detector.close()
     later = make()
-    trace = await later.dog.traces.of(K)
+    trace = await later.detector.traces.of(K)
     assert (trace.used_at, trace.address, trace.client) == (NOW, "9.9.9.9", "curl")
     later.use(address="45.1.2.3")
     await later.step()
@@ -274,12 +275,12 @@ async def test_the_last_use_is_known_at_once_and_stored_in_batches(
     await watched.step()
     watched.clock.tick(10)
     watched.use(client="new")
-    assert (await watched.dog.traces.of(K)).client == "new"
+    assert (await watched.detector.traces.of(K)).client == "new"
     await watched.step()
     other = make()
-    assert (await other.dog.traces.of(K)).client == "", "an ordinary use waits"
+    assert (await other.detector.traces.of(K)).client == "", "an ordinary use waits"
     await watched.step(30)
-    assert (await other.dog.traces.of(K)).client == "new"
+    assert (await other.detector.traces.of(K)).client == "new"
 
 
 async def test_a_key_with_an_open_stream_is_in_use(watched: Watched) -> None:
@@ -287,7 +288,7 @@ async def test_a_key_with_an_open_stream_is_in_use(watched: Watched) -> None:
     watched.hub.subscriptions.append(FakeStream(K))
     for _ in range(10):
         await watched.step(60)
-    assert (await watched.dog.traces.of(K)).used_at >= watched.clock.now() - 60
+    assert (await watched.detector.traces.of(K)).used_at >= watched.clock.now() - 60
 
 
 # What is expected
@@ -346,7 +347,7 @@ async def test_a_finding_is_told_of_when_the_log_is_back(watched: Watched, make:
     later = make()
     later.writer.away = False
     await later.findings.begin()
-    await later.dog.look()
+    await later.detector.look()
     assert len(later.writer.events("gateway.anomaly")) == 1, "also by another process"
 
 
@@ -381,7 +382,7 @@ async def test_the_background_task_goes_on_after_an_outage(
         raise Unavailable("away")
 
     monkeypatch.setattr(watched.store, "notes", away)
-    task = asyncio.create_task(watched.dog.run())
+    task = asyncio.create_task(watched.detector.run())
     await watched.clock.advance(3)
     assert "trying again" in caplog.text
     monkeypatch.setattr(watched.store, "notes", whole)
@@ -414,7 +415,7 @@ async def test_a_successor_comes_from_the_networks_that_its_predecessors_came_fr
     assert await watched.found() == []
     unused = await rotated(watched, key(K))
     successor = await rotated(watched, unused)
-    assert (await watched.dog.traces.of(successor.id)).used_at == 0, "it is not in use"
+    assert (await watched.detector.traces.of(successor.id)).used_at == 0, "it is not in use"
     later = make()
     await later.step()
     later.use(key=successor, address="9.9.9.9", behind=50_000)
@@ -433,8 +434,8 @@ async def test_a_successor_that_was_never_used_has_no_last_use(watched: Watched)
     successor = await rotated(watched, key(K))
     watched.denied(key=successor, reason="key_suspended")
     await watched.step()
-    assert (await watched.dog.traces.of(successor.id)).last_use() is None
-    assert "9.9.9.0/24" in (await watched.dog.traces.of(successor.id)).networks
+    assert (await watched.detector.traces.of(successor.id)).last_use() is None
+    assert "9.9.9.0/24" in (await watched.detector.traces.of(successor.id)).networks
 
 
 async def test_what_is_expected_of_a_key_is_expected_of_its_successor(watched: Watched) -> None:
@@ -486,7 +487,7 @@ async def test_what_is_usual_for_a_key_is_usual_for_its_successor(make: Make) ->
     await minutes(watched, [100] * 3)
     # Another process goes on with it.
     later = make(warm_up=300 * 60)
-    await watched.dog.close()
+    await watched.detector.close()
     await minutes(later, [100] * 5)
     assert await later.found() == []
     await minutes(later, [1000] * 6)
@@ -712,11 +713,11 @@ async def test_counts_of_several_processes_are_one_volume(make: Make) -> None:
         one.use(events=50)
         other.use(events=50)
         one.clock.tick(54)
-        await one.dog.look()
-        await other.dog.look()
+        await one.detector.look()
+        await other.detector.look()
         one.clock.tick(6)
-        await other.dog.look()
-        await one.dog.look()
+        await other.detector.look()
+        await one.detector.look()
     volume = decode_volume(await one.store.note("volume", K))
     assert volume.baseline.recent == (100,) * 5
 
@@ -726,9 +727,9 @@ async def test_uses_right_before_the_end_are_kept(make: Make) -> None:
     watched.use()
     await watched.step()
     watched.use(events=7, client="last")
-    await watched.dog.close()
+    await watched.detector.close()
     later = make()
-    assert (await later.dog.traces.of(K)).client == "last"
+    assert (await later.detector.traces.of(K)).client == "last"
     assert decode_volume(await later.store.note("volume", K)).count == 7
 
 
@@ -745,12 +746,12 @@ async def test_the_memory_of_addresses_is_bounded(
     monkeypatch.setattr("gateway.oversight.detection.profile_store._MOST_STRANGERS", 10)
     for n in range(30):
         watched.denied(key=None, address=f"45.1.2.{n}")
-    assert len(watched.dog.traces._news_of_strangers) == 10
+    assert len(watched.detector.traces._news_of_strangers) == 10
     await watched.step()
     for n in range(30, 60):
         watched.denied(key=None, address=f"45.1.2.{n}")
         await watched.step()
-    traces = watched.dog.traces
+    traces = watched.detector.traces
     assert len(traces._strangers) == 10
     assert len(traces._news_of_strangers) == 0
 

@@ -102,7 +102,7 @@ def wrong(watched: Watched, times: int, **members: Any) -> None:
 
 
 def with_keys(watched: Watched, *key_ids: str) -> None:
-    watched.dog.traces = Traces(watched.store, lambda key_id: key_id in key_ids)
+    watched.detector.traces = Traces(watched.store, lambda key_id: key_id in key_ids)
 
 
 async def test_the_id_of_a_key_with_wrong_secrets_is_a_finding_about_the_key(
@@ -115,7 +115,7 @@ async def test_the_id_of_a_key_with_wrong_secrets_is_a_finding_about_the_key(
     assert found["wrong_secret"].key == K
     assert found["wrong_secret"].data["address"] == "7.7.7.7"
     assert found["denials"].address == "7.7.7.7"
-    assert (await watched.dog.traces.of(K)).used_at == 0, "the key itself was not used"
+    assert (await watched.detector.traces.of(K)).used_at == 0, "the key itself was not used"
 
 
 async def test_an_id_that_no_key_has_and_a_key_in_a_url_say_nothing_of_a_key(
@@ -230,9 +230,9 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     watched: Watched, clock: FakeClock
 ) -> None:
     events = KeyEvents(
-        watched.store, watched.writer, watched.hub, watched.dog.traces, clock, ()  # type: ignore[arg-type]
+        watched.store, watched.writer, watched.hub, watched.detector.traces, clock, ()  # type: ignore[arg-type]
     )  # fmt: skip
-    events.on_command = watched.dog.operators.see
+    events.on_command = watched.detector.operators.see
     for user, sudo in (("ada", ""), ("root", "eve")):
         operator = Operator(user, sudo_user=sudo, host="h1", terminal="/dev/pts/3")
         change = look("keys explain", [f"key:{K}"], operator, clock.now(), {"action": "pull"})
@@ -251,14 +251,14 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     [event] = watched.writer.events("gateway.anomaly")
     assert event["data"]["operator"] == "cli:eve"
     # Whoever writes it again, or sees it in another process, adds nothing.
-    watched.dog.operators.see(Command("cli:eve", clock.now()))
+    watched.detector.operators.see(Command("cli:eve", clock.now()))
     await watched.step()
     assert [one.count for one in await watched.findings.all()] == [1]
 
 
 async def test_a_person_who_is_expected_is_not_found_again(watched: Watched) -> None:
-    watched.dog.operators.see(Command("cli:ada", MORNING))
-    watched.dog.operators.see(Command("cli:eve", MORNING))
+    watched.detector.operators.see(Command("cli:ada", MORNING))
+    watched.detector.operators.see(Command("cli:eve", MORNING))
     await watched.step()
     [finding] = await watched.findings.all()
     await watched.findings.mark(finding.id, expected=True, by="A" * 12, reason="new colleague")
