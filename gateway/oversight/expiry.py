@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import IDLE_WHEN_REPLACED
-from gateway.oversight.detection.usage_profile import Trace
+from gateway.oversight.detection.usage_profile import UsageProfile
 
 
 class Notice(msgspec.Struct, frozen=True, order=True):
@@ -43,8 +43,8 @@ def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
     return sorted(found)
 
 
-def replaced(key: Key, trace: Trace, successor: Trace, now: float) -> bool:
+def replaced(key: Key, profile: UsageProfile, successor: UsageProfile, now: float) -> bool:
     """Whether a draining key may end early: its successor is in use, and it is idle."""
     if key.state(now) != "draining" or not successor.used_at:
         return False
-    return now - max(trace.used_at, key.changed_at) >= IDLE_WHEN_REPLACED
+    return now - max(profile.used_at, key.changed_at) >= IDLE_WHEN_REPLACED

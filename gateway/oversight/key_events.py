@@ -25,7 +25,7 @@ from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, KEYS, own_event
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.habits import Command
-from gateway.oversight.detection.profile_store import Traces
+from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.expiry import Notice, notices, replaced
 from gateway.streaming.live.hub import Hub
 
@@ -52,14 +52,14 @@ class KeyEvents:
         store: KeyStore,
         writer: Appender,
         hub: Hub,
-        traces: Traces,
+        profiles: ProfileStore,
         clock: Clock,
         warnings: tuple[int, ...],
     ) -> None:
         self._store = store
         self._writer = writer
         self._hub = hub
-        self._traces = traces
+        self._profiles = profiles
         self._clock = clock
         self._warnings = warnings
         # Told of each command that was given at the command line, once it is in the log.
@@ -203,8 +203,8 @@ class KeyEvents:
             if key.state(now) != "draining":
                 del self._draining[key.id]
             elif not self._hub.streams_of(key.id):
-                traces = [await self._traces.of(one) for one in (key.id, key.successor)]
-                if replaced(key, traces[0], traces[1], now):
+                profiles = [await self._profiles.of(one) for one in (key.id, key.successor)]
+                if replaced(key, profiles[0], profiles[1], now):
                     await self._store.change(key.id, _ending(now))
 
 

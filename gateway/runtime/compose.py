@@ -204,7 +204,7 @@ async def _start_parts(
     replays.on_event_failed = event_failed
     stack.push_async_callback(detector.close)
     key_events = KeyEvents(
-        key_store, writer, hub, detector.traces, clock, settings.keys.expiry_warnings
+        key_store, writer, hub, detector.profiles, clock, settings.keys.expiry_warnings
     )
     key_events.on_command = detector.operators.see
     key_watch.listeners += [key_events.take, detector.stored_defects.take]

@@ -18,7 +18,7 @@ from gateway.access.keys.key import Key
 from gateway.access.usage.access import DENIED, PULLED, Access
 from gateway.oversight.detection.baseline import Baseline
 from gateway.oversight.detection.signals import judge
-from gateway.oversight.detection.usage_profile import News, Trace
+from gateway.oversight.detection.usage_profile import ProfileDelta, UsageProfile
 
 DOCUMENT = Path(__file__).parents[2] / "deploy" / "unusual-activity.md"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
@@ -270,17 +270,17 @@ def signal_month(kind: str, seed: int, wanted: str | None = None) -> tuple[dict[
     uses = [use for use in uses if wanted is None or use.at < begins]
     if wanted is not None:
         uses += incident(wanted, begins, rng)
-    trace = Trace()
+    profile = UsageProfile()
     given: dict[str, int] = {}
     found_after = math.inf
     signal = wanted and wanted.partition(" ")[0]
     for use in uses:
-        news = News()
+        delta = ProfileDelta()
         if use.claimed:
-            news.claim(use)
+            delta.claim(use)
         else:
-            news.add(use, trace)
-        trace, signs = judge(trace, news)
+            delta.add(use, profile)
+        profile, signs = judge(profile, delta)
         for sign in signs:
             given[sign.signal] = given.get(sign.signal, 0) + 1
             if sign.signal == signal and use.at >= begins:

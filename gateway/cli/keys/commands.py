@@ -164,13 +164,13 @@ def list_all(data: str | None, as_json: bool) -> None:
 @json_option
 def show(key_id: str, data: str | None, as_json: bool) -> None:
     """Show one key: everything but its secret."""
-    from gateway.oversight.detection.profile_store import Traces
+    from gateway.oversight.detection.profile_store import ProfileStore
 
     async def work() -> dict[str, Any]:
         async with key_store(settings_of(data)) as (store, _, now):
             key = known_key(await store.get(key_id), key_id)
-            trace = await Traces(store).of(key_id)
-            return {**key.public(now), "last_used": trace.last_use()}
+            profile = await ProfileStore(store).of(key_id)
+            return {**key.public(now), "last_used": profile.last_use()}
 
     shown = run(work())
     say_json(shown, None if as_json else 2)

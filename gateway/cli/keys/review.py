@@ -60,21 +60,21 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.clock import SystemClock
     from gateway.oversight.access_log.past_access import Presence
     from gateway.oversight.clock_notes import open_clock
-    from gateway.oversight.detection.profile_store import Traces
+    from gateway.oversight.detection.profile_store import ProfileStore
     from gateway.oversight.review.key_review import Patience, key_facts
 
     settings = settings_of(data)
     async with key_store(settings) as (store, _, _now):
         key = known_key(await store.get(key_id), key_id)
         grants = grants_of_key(key, await all_roles(store))
-        trace = await Traces(store).of(key_id)
+        profile = await ProfileStore(store).of(key_id)
         line = await line_of(store, key)
         clock = await open_clock(store, SystemClock())
         ended = await ended_maker(store, key, clock.now())
     async with log_to_read(settings) as log:
         return await key_facts(
-            log, clock, key, grants, line=line, ended_maker=ended, last_use=trace.last_use(),
-            presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,
+            log, clock, key, grants, line=line, ended_maker=ended, last_use=profile.last_use(),
+            presence=Presence((), profile.used_at, profile.address), reader=SEES_EVERYTHING,
             patience=Patience(_SECONDS, _EVENTS), slices=LoopWork(clock).slices(key_id),
         )  # fmt: skip
 
@@ -117,7 +117,7 @@ async def _simulated(
     from gateway.clock import SystemClock, parse_duration
     from gateway.oversight.access_log.past_access import Presence
     from gateway.oversight.clock_notes import open_clock
-    from gateway.oversight.detection.profile_store import Traces
+    from gateway.oversight.detection.profile_store import ProfileStore
     from gateway.oversight.review import key_review
     from gateway.oversight.review.simulation import Simulation
 
@@ -126,7 +126,7 @@ async def _simulated(
     async with key_store(settings) as (store, _, now):
         key = known_key(await store.get(key_id), key_id)
         known = await all_roles(store)
-        trace = await Traces(store).of(key_id)
+        profile = await ProfileStore(store).of(key_id)
         after = named_grants(own, await check_roles(store, roles), known)
         clock = await open_clock(store, SystemClock())
     simulation = Simulation(grants_of_key(key, known), after)
@@ -135,7 +135,7 @@ async def _simulated(
         review = key_review.Review(log, clock, patience, LoopWork(clock).slices(key_id))
         found = await key_review.simulate(
             simulation, review, key_id, now - parse_duration(since),
-            presence=Presence((), trace.used_at, trace.address), reader=SEES_EVERYTHING,
+            presence=Presence((), profile.used_at, profile.address), reader=SEES_EVERYTHING,
             with_uses=True,
         )  # fmt: skip
     return {"key": key_id, "complete": review.complete, **found}

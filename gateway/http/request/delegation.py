@@ -190,10 +190,10 @@ async def _refuse_own_address(
     """Whoever was refused there without a key may be who comes from there with one."""
     if not await is_delegated(context.key_store, judge):
         return
-    traces = context.detector.traces
+    profiles = context.detector.profiles
     places = {network_of(address)} if address else set()
     for key_id in await line_back(context.key_store, judge.id):
-        places |= set((await traces.of(key_id)).networks)
+        places |= set((await profiles.of(key_id)).networks)
     if network_of(about.partition("/")[0]) in places:
         raise Forbidden(
             "this finding is about an address in a network that this key is used from; have "

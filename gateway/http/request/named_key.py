@@ -41,7 +41,7 @@ def unknown_key() -> NotFound:
 
 async def last_use(context: Context, asking: Key, key_id: str) -> dict[str, Any] | None:
     """When and from where a key was used last, as far as nothing hides it from the asking key."""
-    use = (await context.detector.traces.of(key_id)).last_use()
+    use = (await context.detector.profiles.of(key_id)).last_use()
     return use and use_seen(context.keyring.grants_of(asking), key_id, use)
 
 
@@ -59,11 +59,11 @@ async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:
 
 async def presence_of(context: Context, key_id: str) -> Presence:
     """How the key is used at this moment."""
-    hub, trace = context.hub, await context.detector.traces.of(key_id)
+    hub, profile = context.hub, await context.detector.profiles.of(key_id)
     streams = [
         (one.opened, hub.offset_of(one)) for one in hub.streams_of(key_id) if one.opened is not None
     ]
-    return Presence(tuple(streams), trace.used_at, trace.address)
+    return Presence(tuple(streams), profile.used_at, profile.address)
 
 
 async def reader_of(request: web.Request, key: Key) -> Reader:

@@ -192,7 +192,7 @@ def _log_appended(context: Context, access: Access, key: Key, appended: Appended
     access.begin, access.end = appended.first - 1, appended.last
     if appended.conflicts:
         # Its sender is told nothing: the other event may be one that it may not see.
-        context.detector.traces.say(key.id, id_conflict(access, appended.conflicts))
+        context.detector.profiles.say(key.id, id_conflict(access, appended.conflicts))
 
 
 def _told(context: Context, appended: Appended) -> dict[str, Any]:

@@ -30,14 +30,14 @@ from gateway.oversight.detection.finding import (
 )
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.operators import Operators
-from gateway.oversight.detection.profile_store import Traces
+from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.detection.signals import Sign
 from gateway.oversight.detection.stored_defects import StoredDefects
 from gateway.oversight.detection.volumes import Volumes
 from gateway.streaming.live.hub import Hub
 
 _LOOK_SECONDS = 1.0
-_TRACES_SECONDS = 30
+_PROFILES_SECONDS = 30
 _PRUNE_SECONDS = 3600
 # The end of a minute, for other processes that have not brought their counts yet.
 _GRACE_SECONDS = 5
@@ -73,7 +73,7 @@ class AnomalyDetector:
         reaction: Reaction,
         exists: Callable[[str], bool] = lambda key_id: False,
     ) -> None:
-        self.traces = Traces(store, exists)
+        self.profiles = ProfileStore(store, exists)
         self.operators = Operators(store)
         self.stored_defects = StoredDefects(store)
         self.findings = findings
@@ -89,12 +89,12 @@ class AnomalyDetector:
         now = clock.now()
         self._minute = int(now // 60)
         self._to_close: int | None = None
-        self._traces_at = now
+        self._profiles_at = now
         self._prune_at = now
 
     def see(self, access: Access) -> None:
         """Take in one access; costs a few microseconds."""
-        self.traces.see(access)
+        self.profiles.see(access)
         self._volumes.see(access)
 
     def see_failure(self, key_id: str, cursor: str) -> None:
@@ -128,11 +128,11 @@ class AnomalyDetector:
         now = self._clock.now()
         await self._look_at_volumes(now)
         # Trusted time may go back, when a step of the clock is adopted.
-        everything = abs(now - self._traces_at) >= _TRACES_SECONDS
+        everything = abs(now - self._profiles_at) >= _PROFILES_SECONDS
         if everything:
-            self._traces_at = now
-            self.traces.touch(self._hub.key_ids(), now)
-        for judged in await self.traces.flush(everything=everything):
+            self._profiles_at = now
+            self.profiles.touch(self._hub.key_ids(), now)
+        for judged in await self.profiles.flush(everything=everything):
             self._signs += [(sign, judged.key_id, judged.address) for sign in judged.signs]
         self._signs += [(sign, "", "") for sign in await self.operators.flush()]
         self._signs += [(sign, key, "") for key, sign in await self.stored_defects.look(now)]
@@ -146,7 +146,7 @@ class AnomalyDetector:
         """Bring everything into the store."""
         try:
             self._volumes.turn(int(self._clock.now() // 60))
-            self._traces_at = 0.0
+            self._profiles_at = 0.0
             await self.look()
         except GatewayError as error:
             _LOGGER.warning("what was seen of keys at last is lost: %s", error.detail)
@@ -156,7 +156,7 @@ class AnomalyDetector:
         if minute != self._minute:
             over, self._minute = minute - 1, minute
             for key_id, sign in self._volumes.look_at_streams(now):
-                self.traces.say(key_id, sign)
+                self.profiles.say(key_id, sign)
             self._volumes.turn(over)
             self._to_close = over
         await self._volumes.add()

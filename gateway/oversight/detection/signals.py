@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.usage.access import Access
-from gateway.oversight.detection.usage_profile import News, Trace, is_deep, joined
+from gateway.oversight.detection.usage_profile import ProfileDelta, UsageProfile, is_deep, merged
 
 DENIALS = 5
 DENIALS_SECONDS = 600
@@ -59,77 +59,79 @@ def id_conflict(access: Access, count: int) -> Sign:
     )
 
 
-def judge(before: Trace, news: News) -> tuple[Trace, list[Sign]]:
-    """The trace after the news, and what signals they give."""
-    after = joined(before, news)
-    signs = [Sign(name, at, count, data) for name, (count, at, data) in news.certain.items()]
+def judge(before: UsageProfile, delta: ProfileDelta) -> tuple[UsageProfile, list[Sign]]:
+    """The profile after the delta, and what signals they give."""
+    after = merged(before, delta)
+    signs = [Sign(name, at, count, data) for name, (count, at, data) in delta.certain.items()]
     for rule in _RULES:
-        signs += rule(before, news, after)
+        signs += rule(before, delta, after)
     return after, signs
 
 
-def _denials(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    if not news.refusals:
+def _denials(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    if not delta.refusals:
         return
     newest = after.denials[-1]
     if sum(newest - at <= DENIALS_SECONDS for at in after.denials) >= DENIALS:
         known = sum(newest - at <= DENIALS_SECONDS for at in before.denials)
         # Those before the fifth are counted together with it.
-        count = news.refusals + (known if known < DENIALS else 0)
-        yield Sign("denials", newest, count, {"address": news.address})
+        count = delta.refusals + (known if known < DENIALS else 0)
+        yield Sign("denials", newest, count, {"address": delta.address})
 
 
-def _forbidden(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    if not news.forbidden:
+def _forbidden(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    if not delta.forbidden:
         return
-    newest = max(news.forbidden.values())
+    newest = max(delta.forbidden.values())
     recent = [name for name, at in after.forbidden.items() if newest - at <= FORBIDDEN_SECONDS]
     if len(recent) >= FORBIDDEN:
         yield Sign(
             "forbidden_categories",
             newest,
-            len(news.forbidden) if _asked(before, newest) >= FORBIDDEN else len(recent),
-            {"categories": sorted(recent), "address": news.address},
+            len(delta.forbidden) if _asked(before, newest) >= FORBIDDEN else len(recent),
+            {"categories": sorted(recent), "address": delta.address},
         )
 
 
-def _asked(trace: Trace, newest: float) -> int:
-    return sum(newest - at <= FORBIDDEN_SECONDS for at in trace.forbidden.values())
+def _asked(profile: UsageProfile, newest: float) -> int:
+    return sum(newest - at <= FORBIDDEN_SECONDS for at in profile.forbidden.values())
 
 
-def _probing(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    if not news.probed:
+def _probing(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    if not delta.probed:
         return
-    newest = max(news.probed.values())
+    newest = max(delta.probed.values())
     recent = [name for name, at in after.probed.items() if newest - at <= FORBIDDEN_SECONDS]
     if len(recent) >= FORBIDDEN:
         known = sum(newest - at <= FORBIDDEN_SECONDS for at in before.probed.values())
-        data: dict[str, Any] = {"address": news.address}
+        data: dict[str, Any] = {"address": delta.address}
         for member in ("tenant", "resource", "action"):
             found = [name.partition(":")[2] for name in recent if name.startswith(f"{member}:")]
             if found:
                 data[f"{member}s"] = sorted(found)
-        count = len(news.probed) if known >= FORBIDDEN else len(recent)
+        count = len(delta.probed) if known >= FORBIDDEN else len(recent)
         yield Sign("probing", newest, count, data)
 
 
-def _out_of_scope(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    if not news.out_of_scope:
+def _out_of_scope(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    if not delta.out_of_scope:
         return
-    newest = max(news.out_of_scope.values())
+    newest = max(delta.out_of_scope.values())
 
-    def recent(trace: Trace) -> list[str]:
-        return [name for name, at in trace.out_of_scope.items() if newest - at <= FORBIDDEN_SECONDS]
+    def recent(profile: UsageProfile) -> list[str]:
+        return [
+            name for name, at in profile.out_of_scope.items() if newest - at <= FORBIDDEN_SECONDS
+        ]
 
     found = recent(after)
     if len(found) >= FORBIDDEN:
-        count = len(news.out_of_scope) if len(recent(before)) >= FORBIDDEN else len(found)
-        data = {"selected": sorted(found), "address": news.address}
+        count = len(delta.out_of_scope) if len(recent(before)) >= FORBIDDEN else len(found)
+        data = {"selected": sorted(found), "address": delta.address}
         yield Sign("out_of_scope", newest, count, data)
 
 
-def _limited(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    for minute, count in news.limited.items():
+def _limited(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    for minute, count in delta.limited.items():
         of_all = after.limited.get(minute, count)
         if of_all >= LIMITED:
             known = before.limited.get(minute, 0)
@@ -137,45 +139,45 @@ def _limited(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
                 "rate_limited",
                 minute * 60.0,
                 count if known >= LIMITED else of_all,
-                {"in_a_minute": of_all, "address": news.address},
+                {"in_a_minute": of_all, "address": delta.address},
             )
 
 
-def _wrong_secret(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    if not news.wrong:
+def _wrong_secret(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    if not delta.wrong:
         return
     newest = after.claims[-1]
     if sum(newest - at <= DENIALS_SECONDS for at in after.claims) >= DENIALS:
         known = sum(newest - at <= DENIALS_SECONDS for at in before.claims)
-        count = news.wrong + (known if known < DENIALS else 0)
-        yield Sign("wrong_secret", newest, count, {"address": news.claimed_from})
+        count = delta.wrong + (known if known < DENIALS else 0)
+        yield Sign("wrong_secret", newest, count, {"address": delta.claimed_from})
 
 
-def _dormant(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    idle_since = before.used_at or news.created_at
-    if news.first_at and idle_since and news.first_at - idle_since >= DORMANT_SECONDS:
-        days = int((news.first_at - idle_since) // 86400)
-        data = {"days": days, "address": news.address, "client": news.client}
-        yield Sign("dormant_woke", news.first_at, 1, data)
+def _dormant(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    idle_since = before.used_at or delta.created_at
+    if delta.first_at and idle_since and delta.first_at - idle_since >= DORMANT_SECONDS:
+        days = int((delta.first_at - idle_since) // 86400)
+        data = {"days": days, "address": delta.address, "client": delta.client}
+        yield Sign("dormant_woke", delta.first_at, 1, data)
 
 
-def _new_network(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
-    known = before.networks or {news.home: 0.0}
-    unknown = [network for network in news.networks if network not in known]
+def _new_network(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+    known = before.networks or {delta.home: 0.0}
+    unknown = [network for network in delta.networks if network not in known]
     if unknown:
-        at = max(news.networks[network] for network in unknown)
-        data = {"networks": sorted(unknown), "address": news.address, "client": news.client}
+        at = max(delta.networks[network] for network in unknown)
+        data = {"networks": sorted(unknown), "address": delta.address, "client": delta.client}
         yield Sign("new_network", at, len(unknown), data)
 
 
-def _deep_replay(before: Trace, news: News, after: Trace) -> Iterator[Sign]:
+def _deep_replay(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
     known = before.deepest
-    if known >= 0 and is_deep(news.deepest, known):
-        data = {"events": news.deepest, "before": known, "address": news.address}
-        yield Sign("deep_replay", news.used_at, 1, data)
+    if known >= 0 and is_deep(delta.deepest, known):
+        data = {"events": delta.deepest, "before": known, "address": delta.address}
+        yield Sign("deep_replay", delta.used_at, 1, data)
 
 
-_Rule = Callable[[Trace, News, Trace], Iterator[Sign]]
+_Rule = Callable[[UsageProfile, ProfileDelta, UsageProfile], Iterator[Sign]]
 _RULES: tuple[_Rule, ...] = (
     _denials, _forbidden, _probing, _out_of_scope, _limited, _wrong_secret, _dormant,
     _new_network, _deep_replay,

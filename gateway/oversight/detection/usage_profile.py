@@ -1,8 +1,8 @@
-"""What the accesses of a key leave behind: its last use, and what is usual for it. Pure.
+"""Usage profile of one key: its last use, and what is usual for it. Pure.
 
-A `Trace` is kept in the key store, one for all processes; `News` is what one
-process has seen since it last brought its own into it. Bringing news in
-twice, or in another order, gives the same trace, but for the counts in `limited`.
+A `UsageProfile` is kept in the key store, one for all processes; a `ProfileDelta` is what one
+process has seen since it last merged its own into it. Merging deltas
+twice, or in another order, gives the same profile, but for the counts in `limited`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _URGENT_LIMITED = 20
 _NOT_USED = frozenset({"key_revoked", "key_expired", "key_suspended"})
 
 
-class Trace(msgspec.Struct, omit_defaults=True):
+class UsageProfile(msgspec.Struct, omit_defaults=True):
     """Times are seconds since 1970. `networks`, `forbidden`, `probed`, `out_of_scope` say when each
     was seen last; `deepest` is the furthest that a read began behind the head, in events (-1:
     none did);
@@ -54,8 +54,9 @@ class Trace(msgspec.Struct, omit_defaults=True):
         return {"at": moment(self.used_at), "address": self.address, "client": self.client}
 
 
-class News:
-    """Uses of one key, or refusals of one address, since the last time."""
+class ProfileDelta:
+    """Change of one usage profile: accesses of a key, or refusals of an address, since the last
+    merge."""
 
     __slots__ = (
         "address",
@@ -107,8 +108,8 @@ class News:
         self.certain: dict[str, tuple[int, float, dict[str, Any]]] = {}
         self.urgent = False
 
-    def add(self, access: Access, known: Trace | None) -> None:
-        """Take in an access. `known` is the trace as last seen: what is new to it is urgent."""
+    def add(self, access: Access, known: UsageProfile | None) -> None:
+        """Take in an access. `known` is the profile as last seen: what is new to it is urgent."""
         key = access.key
         if access.outcome == "denied":
             self._add_denial(access)
@@ -154,7 +155,7 @@ class News:
         self.certain[signal] = (count + times, at, data)
         self.urgent = True
 
-    def followed_by(self, later: News) -> News:
+    def followed_by(self, later: ProfileDelta) -> ProfileDelta:
         """Both together."""
         later.first_at = min(self.first_at or later.first_at, later.first_at or self.first_at)
         later.used_at = max(self.used_at, later.used_at)
@@ -235,27 +236,27 @@ def is_deep(behind: int, known: int) -> bool:
     return behind >= max(DEEP_EVENTS, DEEP_TIMES * known)
 
 
-def joined(before: Trace, news: News) -> Trace:
-    """The trace after the news."""
-    later = news.used_at >= before.used_at
-    return Trace(
-        used_at=max(before.used_at, news.used_at),
-        address=news.address if later and news.address else before.address,
-        client=news.client if later and news.client else before.client,
-        networks=_newest(_latest(before.networks, news.networks), MOST_NETWORKS),
-        deepest=max(before.deepest, news.deepest),
-        denials=sorted({*before.denials, *news.denials})[-MOST_REMEMBERED:],
-        forbidden=_newest(_latest(before.forbidden, news.forbidden), MOST_REMEMBERED),
-        probed=_newest(_latest(before.probed, news.probed), MOST_REMEMBERED),
-        out_of_scope=_newest(_latest(before.out_of_scope, news.out_of_scope), MOST_REMEMBERED),
-        limited=_last_minutes(_added(before.limited, news.limited)),
-        claims=sorted({*before.claims, *news.claims})[-MOST_REMEMBERED:],
+def merged(before: UsageProfile, delta: ProfileDelta) -> UsageProfile:
+    """The profile after the delta."""
+    later = delta.used_at >= before.used_at
+    return UsageProfile(
+        used_at=max(before.used_at, delta.used_at),
+        address=delta.address if later and delta.address else before.address,
+        client=delta.client if later and delta.client else before.client,
+        networks=_newest(_latest(before.networks, delta.networks), MOST_NETWORKS),
+        deepest=max(before.deepest, delta.deepest),
+        denials=sorted({*before.denials, *delta.denials})[-MOST_REMEMBERED:],
+        forbidden=_newest(_latest(before.forbidden, delta.forbidden), MOST_REMEMBERED),
+        probed=_newest(_latest(before.probed, delta.probed), MOST_REMEMBERED),
+        out_of_scope=_newest(_latest(before.out_of_scope, delta.out_of_scope), MOST_REMEMBERED),
+        limited=_last_minutes(_added(before.limited, delta.limited)),
+        claims=sorted({*before.claims, *delta.claims})[-MOST_REMEMBERED:],
     )
 
 
-def passed_on(trace: Trace) -> Trace:
+def passed_on(profile: UsageProfile) -> UsageProfile:
     """What a key's successor begins with: its last use is nobody else's."""
-    return msgspec.structs.replace(trace, used_at=0.0, address="", client="")
+    return msgspec.structs.replace(profile, used_at=0.0, address="", client="")
 
 
 @lru_cache(4096)

@@ -19,7 +19,7 @@ from gateway.access.keys.key import Key
 from gateway.access.usage.access import PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
-from gateway.oversight.detection.profile_store import Traces
+from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.key_events import KeyEvents
 from tests.support.watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
 
@@ -38,12 +38,12 @@ class Followed:
         self.writer = writer
         self.hub = FakeHub()
         self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
-        self.traces = Traces(self.store)
+        self.profiles = ProfileStore(self.store)
         self.events = KeyEvents(
             self.store,
             writer,
             self.hub,
-            self.traces,
+            self.profiles,
             clock,
             WARNINGS,  # type: ignore[arg-type]
         )
@@ -55,7 +55,7 @@ class Followed:
         await self.events.look()
 
     def use(self, one: Key) -> None:
-        self.traces.see(Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9"))
+        self.profiles.see(Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9"))
 
     @property
     def told(self) -> list[str]:

@@ -277,7 +277,7 @@ async def test_minutes_counted_while_the_key_store_was_away_are_minutes_later(
 async def test_a_sign_that_cannot_be_kept_holds_up_no_other(
     part: Part, caplog: pytest.LogCaptureFixture
 ) -> None:
-    part.detector.traces.say(A.id, Sign("revoked_presented", 1.0, 1, {"x": object()}))
+    part.detector.profiles.say(A.id, Sign("revoked_presented", 1.0, 1, {"x": object()}))
     part.denied(key=B)
     await part.clock.advance(2)
     assert await part.signals() == [("denials", B.id)]

@@ -191,10 +191,10 @@ async def test_what_is_seen_of_a_key_stays_bounded_while_the_store_is_away(
             )
         with pytest.raises(Unavailable):
             await watched.step()
-    news = watched.detector.traces._news[K]
-    for values in (news.forbidden, news.probed, news.out_of_scope):
+    delta = watched.detector.profiles._deltas[K]
+    for values in (delta.forbidden, delta.probed, delta.out_of_scope):
         assert len(values) <= 16
-    assert len(news.networks) <= 64
+    assert len(delta.networks) <= 64
 
 
 async def test_a_finding_that_counts_on_is_told_of_now_and_then(watched: Watched) -> None:
@@ -261,8 +261,8 @@ async def test_what_a_key_is_used_for_is_remembered_over_a_restart(make: Make) -
     first.use(address="9.9.9.9", client="curl", behind=3)
     await first.detector.close()
     later = make()
-    trace = await later.detector.traces.of(K)
-    assert (trace.used_at, trace.address, trace.client) == (NOW, "9.9.9.9", "curl")
+    profile = await later.detector.profiles.of(K)
+    assert (profile.used_at, profile.address, profile.client) == (NOW, "9.9.9.9", "curl")
     later.use(address="45.1.2.3")
     await later.step()
     assert await later.found() == [("new_network", 1)]
@@ -275,12 +275,12 @@ async def test_the_last_use_is_known_at_once_and_stored_in_batches(
     await watched.step()
     watched.clock.tick(10)
     watched.use(client="new")
-    assert (await watched.detector.traces.of(K)).client == "new"
+    assert (await watched.detector.profiles.of(K)).client == "new"
     await watched.step()
     other = make()
-    assert (await other.detector.traces.of(K)).client == "", "an ordinary use waits"
+    assert (await other.detector.profiles.of(K)).client == "", "an ordinary use waits"
     await watched.step(30)
-    assert (await other.detector.traces.of(K)).client == "new"
+    assert (await other.detector.profiles.of(K)).client == "new"
 
 
 async def test_a_key_with_an_open_stream_is_in_use(watched: Watched) -> None:
@@ -288,7 +288,7 @@ async def test_a_key_with_an_open_stream_is_in_use(watched: Watched) -> None:
     watched.hub.subscriptions.append(FakeStream(K))
     for _ in range(10):
         await watched.step(60)
-    assert (await watched.detector.traces.of(K)).used_at >= watched.clock.now() - 60
+    assert (await watched.detector.profiles.of(K)).used_at >= watched.clock.now() - 60
 
 
 # What is expected
@@ -415,7 +415,7 @@ async def test_a_successor_comes_from_the_networks_that_its_predecessors_came_fr
     assert await watched.found() == []
     unused = await rotated(watched, key(K))
     successor = await rotated(watched, unused)
-    assert (await watched.detector.traces.of(successor.id)).used_at == 0, "it is not in use"
+    assert (await watched.detector.profiles.of(successor.id)).used_at == 0, "it is not in use"
     later = make()
     await later.step()
     later.use(key=successor, address="9.9.9.9", behind=50_000)
@@ -434,8 +434,8 @@ async def test_a_successor_that_was_never_used_has_no_last_use(watched: Watched)
     successor = await rotated(watched, key(K))
     watched.denied(key=successor, reason="key_suspended")
     await watched.step()
-    assert (await watched.detector.traces.of(successor.id)).last_use() is None
-    assert "9.9.9.0/24" in (await watched.detector.traces.of(successor.id)).networks
+    assert (await watched.detector.profiles.of(successor.id)).last_use() is None
+    assert "9.9.9.0/24" in (await watched.detector.profiles.of(successor.id)).networks
 
 
 async def test_what_is_expected_of_a_key_is_expected_of_its_successor(watched: Watched) -> None:
@@ -729,7 +729,7 @@ async def test_uses_right_before_the_end_are_kept(make: Make) -> None:
     watched.use(events=7, client="last")
     await watched.detector.close()
     later = make()
-    assert (await later.detector.traces.of(K)).client == "last"
+    assert (await later.detector.profiles.of(K)).client == "last"
     assert decode_volume(await later.store.note("volume", K)).count == 7
 
 
@@ -746,14 +746,14 @@ async def test_the_memory_of_addresses_is_bounded(
     monkeypatch.setattr("gateway.oversight.detection.profile_store._MOST_STRANGERS", 10)
     for n in range(30):
         watched.denied(key=None, address=f"45.1.2.{n}")
-    assert len(watched.detector.traces._news_of_strangers) == 10
+    assert len(watched.detector.profiles._deltas_of_strangers) == 10
     await watched.step()
     for n in range(30, 60):
         watched.denied(key=None, address=f"45.1.2.{n}")
         await watched.step()
-    traces = watched.detector.traces
-    assert len(traces._strangers) == 10
-    assert len(traces._news_of_strangers) == 0
+    profiles = watched.detector.profiles
+    assert len(profiles._strangers) == 10
+    assert len(profiles._deltas_of_strangers) == 0
 
 
 async def test_findings_are_pruned_as_time_goes_by_and_beyond_a_number(

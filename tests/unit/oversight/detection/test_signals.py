@@ -15,7 +15,13 @@ from gateway.access.keys.key import Key
 from gateway.access.usage.access import DENIED, FAILED, OPENED, PULLED, Access
 from gateway.oversight.detection import signals
 from gateway.oversight.detection.signals import Sign, judge
-from gateway.oversight.detection.usage_profile import MOST_NETWORKS, News, Trace, joined, network_of
+from gateway.oversight.detection.usage_profile import (
+    MOST_NETWORKS,
+    ProfileDelta,
+    UsageProfile,
+    merged,
+    network_of,
+)
 from gateway.settings.watching import CERTAIN
 
 NOW = 1_700_000_000.0
@@ -31,16 +37,16 @@ def denied(at: float = NOW, reason: str = "action_not_granted", **members: Any) 
     return use(at, action=DENIED, outcome="denied", reason=reason, **members)
 
 
-def follow(*uses: Access, trace: Trace | None = None) -> tuple[Trace, list[Sign]]:
+def follow(*uses: Access, profile: UsageProfile | None = None) -> tuple[UsageProfile, list[Sign]]:
     """The trace after each use was brought in on its own, and all that was found."""
-    trace = trace or Trace()
+    profile = profile or UsageProfile()
     found: list[Sign] = []
     for one in uses:
-        news = News()
-        news.add(one, trace)
-        trace, signs = judge(trace, news)
+        delta = ProfileDelta()
+        delta.add(one, profile)
+        profile, signs = judge(profile, delta)
         found += signs
-    return trace, found
+    return profile, found
 
 
 def names(signs: list[Sign]) -> list[str]:
@@ -66,13 +72,13 @@ def test_further_denials_add_to_the_count() -> None:
 
 
 def test_denials_come_together_from_several_processes() -> None:
-    one, other = News(), News()
+    one, other = ProfileDelta(), ProfileDelta()
     for n in range(3):
         one.add(denied(NOW + n), None)
         other.add(denied(NOW + 0.5 + n), None)
-    trace, signs = judge(Trace(), one)
+    profile, signs = judge(UsageProfile(), one)
     assert signs == []
-    _, [sign] = judge(trace, other)
+    _, [sign] = judge(profile, other)
     assert (sign.signal, sign.count) == ("denials", 6)
 
 
@@ -82,8 +88,8 @@ def test_requests_that_fail_are_no_denials() -> None:
 
 
 def test_a_suspended_key_does_not_prolong_its_suspension_by_trying() -> None:
-    trace, signs = follow(*(denied(NOW + n, "key_suspended") for n in range(9)))
-    assert (signs, trace.denials) == ([], [])
+    profile, signs = follow(*(denied(NOW + n, "key_suspended") for n in range(9)))
+    assert (signs, profile.denials) == ([], [])
 
 
 # Categories
@@ -91,9 +97,9 @@ def test_a_suspended_key_does_not_prolong_its_suspension_by_trying() -> None:
 
 def test_three_forbidden_categories_within_an_hour_are_a_signal() -> None:
     asked = [use(NOW + 1800 * n, forbidden=(name,)) for n, name in enumerate("aab")]
-    trace, signs = follow(*asked)
+    profile, signs = follow(*asked)
     assert signs == []
-    _, [sign] = follow(use(NOW + 3600 + 1800, forbidden=("c",)), trace=trace)
+    _, [sign] = follow(use(NOW + 3600 + 1800, forbidden=("c",)), profile=profile)
     assert (sign.signal, sign.count) == ("forbidden_categories", 3)
     assert sign.data["categories"] == ["a", "b", "c"]
 
@@ -112,10 +118,10 @@ def test_three_forbidden_categories_at_once_are_a_signal() -> None:
 
 
 def test_a_key_that_wakes_after_thirty_days_is_a_signal() -> None:
-    trace, _ = follow(use(NOW))
-    _, [sign] = follow(use(NOW + 30 * DAY), trace=trace)
+    profile, _ = follow(use(NOW))
+    _, [sign] = follow(use(NOW + 30 * DAY), profile=profile)
     assert (sign.signal, sign.data["days"]) == ("dormant_woke", 30)
-    assert follow(use(NOW + 30 * DAY - 1), trace=trace)[1] == []
+    assert follow(use(NOW + 30 * DAY - 1), profile=profile)[1] == []
 
 
 def test_a_key_that_is_first_used_long_after_it_was_made_wakes_too() -> None:
@@ -125,19 +131,19 @@ def test_a_key_that_is_first_used_long_after_it_was_made_wakes_too() -> None:
 
 
 def test_an_open_stream_keeps_a_key_awake() -> None:
-    trace, _ = follow(use(NOW, action=OPENED))
+    profile, _ = follow(use(NOW, action=OPENED))
     for day in range(1, 90):
-        news = News()
-        news.touch(NOW + day * DAY)
-        trace, signs = judge(trace, news)
+        delta = ProfileDelta()
+        delta.touch(NOW + day * DAY)
+        profile, signs = judge(profile, delta)
         assert signs == []
-    assert trace.address == "10.0.0.1", "the last that was said"
+    assert profile.address == "10.0.0.1", "the last that was said"
 
 
 def test_a_refused_key_is_not_awake() -> None:
     for reason in ("key_revoked", "key_expired", "key_suspended"):
-        trace, signs = follow(denied(NOW, reason))
-        assert trace.used_at == 0.0
+        profile, signs = follow(denied(NOW, reason))
+        assert profile.used_at == 0.0
         assert "dormant_woke" not in names(signs)
     assert follow(denied(NOW, "action_not_granted"))[0].used_at == NOW
 
@@ -146,12 +152,12 @@ def test_a_refused_key_is_not_awake() -> None:
 
 
 def test_a_network_that_the_key_never_came_from_is_a_signal_once() -> None:
-    trace, signs = follow(use(address="198.51.100.7"), use(address="198.51.100.200"))
+    profile, signs = follow(use(address="198.51.100.7"), use(address="198.51.100.200"))
     assert signs == [], "the first one is where it lives"
-    trace, [sign] = follow(use(address="203.0.113.9"), trace=trace)
+    profile, [sign] = follow(use(address="203.0.113.9"), profile=profile)
     assert sign.signal == "new_network"
     assert sign.data["networks"] == ["203.0.0.0/16"]
-    assert follow(use(address="203.0.113.9"), use(address="198.51.100.7"), trace=trace)[1] == []
+    assert follow(use(address="203.0.113.9"), use(address="198.51.100.7"), profile=profile)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -172,25 +178,25 @@ def test_addresses_fall_into_networks(address: str, network: str) -> None:
 
 
 def test_two_networks_that_are_heard_of_together_are_told_apart() -> None:
-    news = News()
+    delta = ProfileDelta()
     for address in ("8.8.8.8", "45.1.2.3", "8.8.8.9"):
-        news.add(use(address=address), None)
-    _, [sign] = judge(Trace(), news)
+        delta.add(use(address=address), None)
+    _, [sign] = judge(UsageProfile(), delta)
     assert (sign.signal, sign.data["networks"]) == ("new_network", ["45.1.2.0/24"])
 
 
 def test_more_denials_than_are_remembered_are_counted() -> None:
-    news = News()
+    delta = ProfileDelta()
     for n in range(100):
-        news.add(denied(NOW + n / 10), None)
-    trace, [sign] = judge(Trace(), news)
-    assert (sign.count, len(trace.denials)) == (100, 16)
+        delta.add(denied(NOW + n / 10), None)
+    profile, [sign] = judge(UsageProfile(), delta)
+    assert (sign.count, len(profile.denials)) == (100, 16)
 
 
 def test_the_networks_that_are_remembered_are_those_seen_last() -> None:
-    trace, _ = follow(*(use(NOW + n, address=f"8.8.{n}.1") for n in range(MOST_NETWORKS + 9)))
-    assert len(trace.networks) == MOST_NETWORKS
-    assert "8.8.0.0/24" not in trace.networks
+    profile, _ = follow(*(use(NOW + n, address=f"8.8.{n}.1") for n in range(MOST_NETWORKS + 9)))
+    assert len(profile.networks) == MOST_NETWORKS
+    assert "8.8.0.0/24" not in profile.networks
 
 
 # Keys that are over
@@ -225,10 +231,10 @@ def test_a_key_that_its_successor_has_replaced_is_a_signal_and_an_expired_one_is
 def test_a_read_that_begins_far_further_back_than_ever_is_a_signal(
     before: int, behind: int, found: bool
 ) -> None:
-    trace, _ = follow(use(behind=before))
-    trace, signs = follow(use(NOW + 1, behind=behind), trace=trace)
+    profile, _ = follow(use(behind=before))
+    profile, signs = follow(use(NOW + 1, behind=behind), profile=profile)
     assert names(signs) == ["deep_replay"] * found
-    assert follow(use(NOW + 2, behind=behind), trace=trace)[1] == [], "it is known then"
+    assert follow(use(NOW + 2, behind=behind), profile=profile)[1] == [], "it is known then"
 
 
 def test_the_first_read_of_a_key_is_no_deep_one() -> None:
@@ -236,9 +242,9 @@ def test_the_first_read_of_a_key_is_no_deep_one() -> None:
 
 
 def test_requests_that_read_nothing_say_nothing_of_depth() -> None:
-    trace, _ = follow(use(behind=-1))
-    assert trace.deepest == -1
-    assert follow(use(behind=10**6), trace=trace)[1] == []
+    profile, _ = follow(use(behind=-1))
+    assert profile.deepest == -1
+    assert follow(use(behind=10**6), profile=profile)[1] == []
 
 
 # What is urgent, and what is brought together
@@ -248,9 +254,9 @@ def test_an_ordinary_use_can_wait_and_an_unusual_one_cannot() -> None:
     known, _ = follow(use(behind=10, address="8.8.8.8"))
 
     def urgent(one: Access) -> bool:
-        news = News()
-        news.add(one, known)
-        return news.urgent
+        delta = ProfileDelta()
+        delta.add(one, known)
+        return delta.urgent
 
     assert not urgent(use(behind=10, address="8.8.8.9"))
     assert not urgent(use(behind=9_999, address="8.8.8.8"))
@@ -258,7 +264,7 @@ def test_an_ordinary_use_can_wait_and_an_unusual_one_cannot() -> None:
     assert urgent(use(behind=0, address="8.8.4.4"))
     assert urgent(denied(address="8.8.8.8"))
     assert urgent(use(forbidden=("a",), address="8.8.8.8"))
-    first = News()
+    first = ProfileDelta()
     first.add(use(), None)
     assert first.urgent, "its trace has to be looked at"
 
@@ -281,29 +287,29 @@ USES = st.lists(
 def test_news_in_any_parts_twice_or_in_another_order_make_the_same_trace(
     uses: list[Access], data: st.DataObject
 ) -> None:
-    whole = News()
+    whole = ProfileDelta()
     for one in uses:
         whole.add(one, None)
-    once = joined(Trace(), whole)
-    assert joined(once, whole) == once, "twice"
+    once = merged(UsageProfile(), whole)
+    assert merged(once, whole) == once, "twice"
     parts = []
     for one in data.draw(st.permutations(uses)):
         if not parts or data.draw(st.booleans()):
-            parts.append(News())
+            parts.append(ProfileDelta())
         parts[-1].add(one, None)
-    trace = Trace()
+    profile = UsageProfile()
     for part in parts:
-        trace = joined(trace, part)
+        profile = merged(profile, part)
     # Of two uses at the same moment either may be the last.
     same = {"address": "", "client": ""}
-    assert msgspec.structs.replace(trace, **same) == msgspec.structs.replace(once, **same)
+    assert msgspec.structs.replace(profile, **same) == msgspec.structs.replace(once, **same)
 
 
 @given(USES, USES)
 def test_news_that_could_not_be_brought_in_lose_nothing_by_waiting(
     first: list[Access], later: list[Access]
 ) -> None:
-    whole, one, two = News(), News(), News()
+    whole, one, two = ProfileDelta(), ProfileDelta(), ProfileDelta()
     for use_ in first:
         whole.add(use_, None)
         one.add(use_, None)
@@ -328,18 +334,18 @@ def test_news_that_could_not_be_brought_in_lose_nothing_by_waiting(
 
 
 def test_what_comes_late_is_not_the_last_use() -> None:
-    trace, _ = follow(use(NOW, address="8.8.8.8"), use(NOW - 5, address="8.8.4.4"))
-    assert (trace.used_at, trace.address) == (NOW, "8.8.8.8")
-    assert len(trace.networks) == 2
+    profile, _ = follow(use(NOW, address="8.8.8.8"), use(NOW - 5, address="8.8.4.4"))
+    assert (profile.used_at, profile.address) == (NOW, "8.8.8.8")
+    assert len(profile.networks) == 2
 
 
 def test_a_trace_survives_being_written_down() -> None:
-    trace, _ = follow(use(behind=3, client="curl"), denied(NOW + 1), use(forbidden=("a",)))
-    assert msgspec.json.decode(msgspec.json.encode(trace), type=Trace) == trace
-    assert trace.last_use() == {
+    profile, _ = follow(use(behind=3, client="curl"), denied(NOW + 1), use(forbidden=("a",)))
+    assert msgspec.json.decode(msgspec.json.encode(profile), type=UsageProfile) == profile
+    assert profile.last_use() == {
         "at": "2023-11-14T22:13:21.000000Z", "address": "10.0.0.1", "client": "curl",
     }  # fmt: skip
-    assert Trace().last_use() is None
+    assert UsageProfile().last_use() is None
 
 
 def test_the_signals_with_consequences_are_those_that_are_documented() -> None:

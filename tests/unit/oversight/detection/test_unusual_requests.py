@@ -16,9 +16,9 @@ from gateway.oversight.access_log.reach import probes
 from gateway.oversight.detection.finding import silence
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.habits import MOST_PEOPLE, Command, Habits, judge_command
-from gateway.oversight.detection.profile_store import Traces
+from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.detection.signals import judge
-from gateway.oversight.detection.usage_profile import MOST_REMEMBERED, News, Trace
+from gateway.oversight.detection.usage_profile import MOST_REMEMBERED, ProfileDelta, UsageProfile
 from gateway.oversight.key_events import KeyEvents
 from tests.support import synthetic_requests
 from tests.support.watched import DAY, key
@@ -102,7 +102,7 @@ def wrong(watched: Watched, times: int, **members: Any) -> None:
 
 
 def with_keys(watched: Watched, *key_ids: str) -> None:
-    watched.detector.traces = Traces(watched.store, lambda key_id: key_id in key_ids)
+    watched.detector.profiles = ProfileStore(watched.store, lambda key_id: key_id in key_ids)
 
 
 async def test_the_id_of_a_key_with_wrong_secrets_is_a_finding_about_the_key(
@@ -115,7 +115,7 @@ async def test_the_id_of_a_key_with_wrong_secrets_is_a_finding_about_the_key(
     assert found["wrong_secret"].key == K
     assert found["wrong_secret"].data["address"] == "7.7.7.7"
     assert found["denials"].address == "7.7.7.7"
-    assert (await watched.detector.traces.of(K)).used_at == 0, "the key itself was not used"
+    assert (await watched.detector.profiles.of(K)).used_at == 0, "the key itself was not used"
 
 
 async def test_an_id_that_no_key_has_and_a_key_in_a_url_say_nothing_of_a_key(
@@ -173,14 +173,14 @@ def test_what_of_a_selection_a_view_does_not_contain() -> None:
 
 
 def test_memory_of_a_key_is_bounded_whatever_is_tried() -> None:
-    trace = Trace()
+    profile = UsageProfile()
     for n in range(500):
-        news = News()
-        news.add(Access(at=60.0 * n, key=key(K), probed=(f"tenant:{n}",), **LIMITED), trace)
-        news.claim(Access(at=60.0 * n, claimed=K))
-        trace, _ = judge(trace, news)
-    assert len(trace.probed) == len(trace.claims) == MOST_REMEMBERED
-    assert len(trace.limited) == 10
+        delta = ProfileDelta()
+        delta.add(Access(at=60.0 * n, key=key(K), probed=(f"tenant:{n}",), **LIMITED), profile)
+        delta.claim(Access(at=60.0 * n, claimed=K))
+        profile, _ = judge(profile, delta)
+    assert len(profile.probed) == len(profile.claims) == MOST_REMEMBERED
+    assert len(profile.limited) == 10
 
 
 # The command line
@@ -230,7 +230,7 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     watched: Watched, clock: FakeClock
 ) -> None:
     events = KeyEvents(
-        watched.store, watched.writer, watched.hub, watched.detector.traces, clock, ()  # type: ignore[arg-type]
+        watched.store, watched.writer, watched.hub, watched.detector.profiles, clock, ()  # type: ignore[arg-type]
     )  # fmt: skip
     events.on_command = watched.detector.operators.see
     for user, sudo in (("ada", ""), ("root", "eve")):
