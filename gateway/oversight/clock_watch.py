@@ -11,7 +11,7 @@ from gateway.errors import GatewayError
 from gateway.oversight.clock_notes import keep_state, kept_state, read_clock
 from gateway.oversight.detection.finding import CLOCK_JUMP
 from gateway.oversight.detection.findings import Findings
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock
 
 _LOOK_SECONDS = 1.0
@@ -96,7 +96,7 @@ class ClockWatch:
         seconds = round(self._clock.offset if waiting is None else waiting.seconds)
         _LOGGER.warning("%s", about_step(seconds))
         data = {"seconds": seconds, "adopted": self._clock.adopted}
-        await self._findings.add(Sign(CLOCK_JUMP, self._clock.now(), new, data), "")
+        await self._findings.add(Signal(CLOCK_JUMP, self._clock.now(), new, data), "")
         self._told += new
 
 

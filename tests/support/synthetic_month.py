@@ -17,7 +17,7 @@ import msgspec
 from gateway.access.keys.key import Key
 from gateway.access.usage.access import DENIED, PULLED, Access
 from gateway.oversight.detection.baseline import Baseline
-from gateway.oversight.detection.signals import judge
+from gateway.oversight.detection.signals import evaluate
 from gateway.oversight.detection.usage_profile import ProfileDelta, UsageProfile
 
 DOCUMENT = Path(__file__).parents[2] / "deploy" / "unusual-activity.md"
@@ -280,10 +280,10 @@ def signal_month(kind: str, seed: int, wanted: str | None = None) -> tuple[dict[
             delta.claim(use)
         else:
             delta.add(use, profile)
-        profile, signs = judge(profile, delta)
-        for sign in signs:
-            given[sign.signal] = given.get(sign.signal, 0) + 1
-            if sign.signal == signal and use.at >= begins:
+        profile, signals = evaluate(profile, delta)
+        for one in signals:
+            given[one.name] = given.get(one.name, 0) + 1
+            if one.name == signal and use.at >= begins:
                 begun = begins + (86400 * 40 if wanted == "dormant_woke" else 0)
                 found_after = min(found_after, use.at - begun)
     return given, found_after

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from gateway.oversight.detection.baseline import Baseline
-from gateway.oversight.detection.habits import Command, Habits, judge_command
+from gateway.oversight.detection.habits import Command, Habits, evaluate_command
 from tests.support.synthetic_month import (
     DAY,
     DAYS,
@@ -112,10 +112,10 @@ def team_month(team: str, seed: int, wanted: str | None = None) -> dict[str, int
     habits = Habits()
     given: dict[str, int] = {}
     for command in sorted([*commands, *incident], key=lambda one: one.at):
-        habits, signs = judge_command(habits, command)
-        for sign in signs:
+        habits, signals = evaluate_command(habits, command)
+        for one in signals:
             if wanted is None or command in incident:
-                given[sign.signal] = given.get(sign.signal, 0) + 1
+                given[one.name] = given.get(one.name, 0) + 1
     return given
 
 

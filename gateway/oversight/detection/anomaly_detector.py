@@ -31,7 +31,7 @@ from gateway.oversight.detection.finding import (
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.operators import Operators
 from gateway.oversight.detection.profile_store import ProfileStore
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 from gateway.oversight.detection.stored_defects import StoredDefects
 from gateway.oversight.detection.volumes import Volumes
 from gateway.streaming.live.hub import Hub
@@ -82,9 +82,9 @@ class AnomalyDetector:
         self._clock = clock
         self._reaction = reaction
         self._volumes = Volumes(store, hub, warm_up)
-        # Signs with their key and address, and signals on which a key may have to be stopped.
+        # Signals with their key and address, and those on which a key may have to be stopped.
         self._looking = asyncio.Lock()
-        self._signs: deque[tuple[Sign, str, str]] = deque(maxlen=_MOST_WAITING)
+        self._signals: deque[tuple[Signal, str, str]] = deque(maxlen=_MOST_WAITING)
         self._reactions: deque[tuple[str, str]] = deque(maxlen=_MOST_WAITING)
         now = clock.now()
         self._minute = int(now // 60)
@@ -99,8 +99,8 @@ class AnomalyDetector:
 
     def see_failure(self, key_id: str, cursor: str) -> None:
         """Take in that an event, the one at that cursor, could not be delivered to a key."""
-        sign = Sign(EVENT_FAILED, self._clock.now(), 1, {"cursor": cursor})
-        self._signs.append((sign, key_id, ""))
+        signal = Signal(EVENT_FAILED, self._clock.now(), 1, {"cursor": cursor})
+        self._signals.append((signal, key_id, ""))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -120,7 +120,7 @@ class AnomalyDetector:
         await self.findings.begin()
 
     async def look(self) -> None:
-        """Judge what is new."""
+        """Evaluate what is new."""
         async with self._looking:
             await self._look()
 
@@ -132,10 +132,12 @@ class AnomalyDetector:
         if everything:
             self._profiles_at = now
             self.profiles.touch(self._hub.key_ids(), now)
-        for judged in await self.profiles.flush(everything=everything):
-            self._signs += [(sign, judged.key_id, judged.address) for sign in judged.signs]
-        self._signs += [(sign, "", "") for sign in await self.operators.flush()]
-        self._signs += [(sign, key, "") for key, sign in await self.stored_defects.look(now)]
+        for evaluated in await self.profiles.flush(everything=everything):
+            self._signals += [
+                (signal, evaluated.key_id, evaluated.address) for signal in evaluated.signals
+            ]
+        self._signals += [(signal, "", "") for signal in await self.operators.flush()]
+        self._signals += [(signal, key, "") for key, signal in await self.stored_defects.look(now)]
         await self._act()
         await self.findings.tell()
         if abs(now - self._prune_at) >= _PRUNE_SECONDS:
@@ -155,43 +157,43 @@ class AnomalyDetector:
         minute = int(now // 60)
         if minute != self._minute:
             over, self._minute = minute - 1, minute
-            for key_id, sign in self._volumes.look_at_streams(now):
-                self.profiles.say(key_id, sign)
+            for key_id, signal in self._volumes.look_at_streams(now):
+                self.profiles.say(key_id, signal)
             self._volumes.turn(over)
             self._to_close = over
         await self._volumes.add()
         if self._to_close is not None and now - 60 * (self._to_close + 1) >= _GRACE_SECONDS:
             await self._volumes.close(self._to_close)
             self._to_close = None
-        self._signs += [(sign, key_id, "") for key_id, sign in self._volumes.alarms()]
+        self._signals += [(signal, key_id, "") for key_id, signal in self._volumes.alarms()]
 
     async def _act(self) -> None:
         """Deal with what was found, oldest first; what the store does not take stays."""
-        while self._signs:
-            finding = await self._found(*self._signs[0])
-            sign, key_id, address = self._signs.popleft()
+        while self._signals:
+            finding = await self._found(*self._signals[0])
+            signal, key_id, address = self._signals.popleft()
             if finding is None:
                 continue
-            if finding.count == sign.count:
+            if finding.count == signal.count:
                 _LOGGER.warning(
-                    "unusual activity: %s of %s", sign.signal, key_id or address or sign.operator
+                    "unusual activity: %s of %s", signal.name, key_id or address or signal.operator
                 )
             # Volumes are a likelihood only, what is stored is nothing that a key does, and who
             # shows no key has none that could be taken away.
-            if sign.signal not in _WITHOUT_REACTION and key_id:
-                self._reactions.append((sign.signal, key_id))
+            if signal.name not in _WITHOUT_REACTION and key_id:
+                self._reactions.append((signal.name, key_id))
         while self._reactions:
             await self._react(*self._reactions[0])
             self._reactions.popleft()
 
-    async def _found(self, sign: Sign, key_id: str, address: str) -> Finding | None:
+    async def _found(self, signal: Signal, key_id: str, address: str) -> Finding | None:
         try:
-            return await self.findings.add(sign, key_id, address)
+            return await self.findings.add(signal, key_id, address)
         except GatewayError:
             raise
         except Exception:
             # One that cannot be kept must not hold up those behind it.
-            _LOGGER.exception("a sign of %s was not kept, which is a bug", sign.signal)
+            _LOGGER.exception("a signal %s was not kept, which is a bug", signal.name)
             return None
 
     async def _react(self, signal: str, key_id: str) -> None:

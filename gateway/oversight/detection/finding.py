@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.access.keys.change import Change, key_urn, moment, other_change
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 
 # Beside what `gateway.oversight.detection.signals` knows for certain: what
 # `gateway.oversight.detection.baseline` takes for it.
@@ -80,14 +80,14 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
         """What it is marked expected for: this signal of this key or address."""
         return silence(self.signal, self.key, self.address or self.operator)
 
-    def counted(self, sign: Sign) -> Finding:
+    def counted(self, signal: Signal) -> Finding:
         """The finding after one sign more."""
         return msgspec.structs.replace(
             self,
-            count=self.count + sign.count,
-            first_seen=min(self.first_seen, sign.at),
-            last_seen=max(self.last_seen, sign.at),
-            data=sign.data,
+            count=self.count + signal.count,
+            first_seen=min(self.first_seen, signal.at),
+            last_seen=max(self.last_seen, signal.at),
+            data=signal.data,
         )
 
     def is_news(self, now: float) -> bool:
@@ -116,18 +116,18 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
         return shown
 
 
-def new_finding(sign: Sign, key_id: str, address: str = "") -> Finding:
+def new_finding(signal: Signal, key_id: str, address: str = "") -> Finding:
     """The finding that a sign belongs to, with nothing counted yet. Its id follows from that."""
-    window = int(sign.at // _WINDOWS.get(sign.signal, _WINDOW))
-    about = key_id or (sign.operator or address).replace("/", "_")
+    window = int(signal.at // _WINDOWS.get(signal.name, _WINDOW))
+    about = key_id or (signal.operator or address).replace("/", "_")
     return Finding(
-        id=f"{sign.signal}-{about}-{window}",
-        signal=sign.signal,
+        id=f"{signal.name}-{about}-{window}",
+        signal=signal.name,
         key=key_id,
         address="" if key_id else address,
-        operator=sign.operator,
-        first_seen=sign.at,
-        last_seen=sign.at,
+        operator=signal.operator,
+        first_seen=signal.at,
+        last_seen=signal.at,
     )
 
 

@@ -18,7 +18,7 @@ from gateway.event import Draft
 from gateway.ingest.gateway_event import ANOMALY, own_event
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.finding import Finding, mark_change, new_finding, silence
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 
 KIND = "finding"
 SILENCES = "silence"
@@ -46,14 +46,14 @@ class Findings:
         self._keys = keys or store
         self._untold: dict[str, Finding] = {}
 
-    async def add(self, sign: Sign, key_id: str, address: str = "") -> Finding | None:
+    async def add(self, signal: Signal, key_id: str, address: str = "") -> Finding | None:
         """Count a sign; None if it is expected."""
-        fresh = new_finding(sign, key_id, address)
+        fresh = new_finding(signal, key_id, address)
         if await self._is_expected(fresh):
             return None
-        counted = await self._update(fresh.id, lambda known: (known or fresh).counted(sign))
+        counted = await self._update(fresh.id, lambda known: (known or fresh).counted(signal))
         assert counted is not None
-        self.found += sign.count
+        self.found += signal.count
         self._untold[counted.id] = counted
         return counted
 

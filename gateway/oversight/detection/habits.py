@@ -14,7 +14,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.access.keys.change import moment
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 
 NEW_OPERATOR = "new_operator"
 ODD_HOUR = "odd_hour"
@@ -40,21 +40,21 @@ class Habits(msgspec.Struct, omit_defaults=True):
     days: list[int] = []
 
 
-def judge_command(before: Habits, command: Command) -> tuple[Habits, list[Sign]]:
+def evaluate_command(before: Habits, command: Command) -> tuple[Habits, list[Signal]]:
     """The habits after a command, and what signals it gives. A second time it gives none."""
     at, day = command.at, int(command.at // _DAY)
     hour = int(at % _DAY // 3600)
-    signs = []
+    signals = []
     data = {"operator": command.person, "at": moment(at)}
     if before.people and command.person not in before.people:
-        signs.append(Sign(NEW_OPERATOR, at, 1, data, command.person))
+        signals.append(Signal(NEW_OPERATOR, at, 1, data, command.person))
     near = [before.hours.get((hour + shift) % 24, 0.0) for shift in range(-2, 3)]
     usual = any(at - seen <= _REMEMBERED_DAYS * _DAY for seen in near)
     if len([one for one in before.days if one < day]) >= LEAST_DAYS and not usual:
-        signs.append(Sign(ODD_HOUR, at, 1, data, command.person))
+        signals.append(Signal(ODD_HOUR, at, 1, data, command.person))
     people = {**before.people, command.person: max(at, before.people.get(command.person, at))}
     if len(people) > MOST_PEOPLE:
         people = dict(sorted(people.items(), key=lambda item: item[1])[-MOST_PEOPLE:])
     hours = {**before.hours, hour: max(at, before.hours.get(hour, at))}
     days = sorted({*before.days, day})[-_REMEMBERED_DAYS:]
-    return Habits(people, hours, days), signs
+    return Habits(people, hours, days), signals

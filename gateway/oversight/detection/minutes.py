@@ -24,7 +24,7 @@ from gateway.oversight.detection.baseline import (
     passed_on,
     volume_data,
 )
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 
 _LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 50
@@ -48,7 +48,7 @@ class MinuteCounts:
         self._counts: defaultdict[str, int] = defaultdict(int)
         # Minutes that are over and not in the store yet, and what was found of those that are.
         self._late: deque[tuple[int, dict[str, int]]] = deque(maxlen=_MOST_LATE)
-        self._alarms: list[tuple[str, Sign]] = []
+        self._alarms: list[tuple[str, Signal]] = []
         # The keys that were active in a minute that is not closed yet.
         self._open: dict[str, None] = {}
         # The predecessors of keys that may have no volume yet, and keys that have one.
@@ -87,7 +87,7 @@ class MinuteCounts:
         """That minute is over for all processes."""
         await self._step(self._open, lambda _: lambda volume: volume.close(minute, self._warm_up))
 
-    def alarms(self) -> list[tuple[str, Sign]]:
+    def alarms(self) -> list[tuple[str, Signal]]:
         """What was found since the last time."""
         alarms, self._alarms = self._alarms, []
         return alarms
@@ -96,7 +96,7 @@ class MinuteCounts:
         """Bring the step of each key that is waiting into the store, and take it out."""
         while waiting:
             names = list(islice(waiting, _AT_ONCE))
-            alarms: list[tuple[str, Sign]] = []
+            alarms: list[tuple[str, Signal]] = []
             part = {
                 name: _noting(name, step(name), alarms, await self._inherited(name), self._signal)
                 for name in names
@@ -120,7 +120,7 @@ class MinuteCounts:
 def _noting(
     name: str,
     step: Step,
-    alarms: list[tuple[str, Sign]],
+    alarms: list[tuple[str, Signal]],
     inherited: bytes | None,
     signal: str,
 ) -> Noting:
@@ -136,7 +136,7 @@ def _noting(
             return None
         if alarm is not None:
             at = volume.minute * 60.0
-            alarms.append((name, Sign(signal, at, 1, volume_data(alarm))))
+            alarms.append((name, Signal(signal, at, 1, volume_data(alarm))))
         return encode_volume(volume)
 
     return noting

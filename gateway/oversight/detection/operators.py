@@ -12,8 +12,8 @@ from collections import deque
 import msgspec
 
 from gateway.access.keys.key_store import KeyStore
-from gateway.oversight.detection.habits import Command, Habits, judge_command
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.habits import Command, Habits, evaluate_command
+from gateway.oversight.detection.signals import Signal
 
 KIND = "operators"
 _NAME = "all"
@@ -34,19 +34,19 @@ class Operators:
         """Take in one command."""
         self._waiting.append(command)
 
-    async def flush(self) -> list[Sign]:
+    async def flush(self) -> list[Signal]:
         """What the commands give that are new; what cannot be kept stays for the next time."""
         if not self._waiting:
             return []
         commands = sorted(self._waiting, key=lambda command: command.at)
-        found: list[Sign] = []
+        found: list[Signal] = []
 
         def noting(document: bytes | None) -> bytes | None:
             found.clear()
             habits = _habits(document)
             for command in commands:
-                habits, signs = judge_command(habits, command)
-                found.extend(signs)
+                habits, signals = evaluate_command(habits, command)
+                found.extend(signals)
             return _ENCODE(habits)
 
         await self._store.update_notes(KIND, {_NAME: noting})

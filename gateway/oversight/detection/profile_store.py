@@ -17,7 +17,7 @@ from gateway.access.keys.rotation_chain import note_before
 from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import DENIED, Access
 from gateway.errors import GatewayError
-from gateway.oversight.detection.signals import Sign, judge
+from gateway.oversight.detection.signals import Signal, evaluate
 from gateway.oversight.detection.usage_profile import ProfileDelta, UsageProfile, merged, passed_on
 
 KIND = "trace"
@@ -37,12 +37,12 @@ def _unknown(key_id: str) -> bool:
     return False
 
 
-class Judged(msgspec.Struct, frozen=True):
-    """What was found of one key, or of an address that showed none."""
+class Evaluation(msgspec.Struct, frozen=True):
+    """Signals of one key, or of an address that showed none."""
 
     key_id: str
     address: str
-    signs: list[Sign]
+    signals: list[Signal]
 
 
 class ProfileStore:
@@ -61,8 +61,8 @@ class ProfileStore:
         # Ids of keys that were shown with a wrong secret; whether there are such keys is looked at
         # later, so that the answer takes the same time for each.
         self._claims: dict[str, list[Access]] = {}
-        # What was judged before the store went away.
-        self._judged: list[Judged] = []
+        # Evaluations from before the store went away.
+        self._evaluated: list[Evaluation] = []
 
     def see(self, access: Access) -> None:
         """Take in one access."""
@@ -105,9 +105,9 @@ class ProfileStore:
         for key_id in key_ids:
             self._delta_of(key_id).touch(now)
 
-    def say(self, key_id: str, sign: Sign) -> None:
+    def say(self, key_id: str, signal: Signal) -> None:
         """Something was found of a key that is not in its uses."""
-        self._delta_of(key_id).say(sign.signal, sign.at, sign.data, sign.count)
+        self._delta_of(key_id).say(signal.name, signal.at, signal.data, signal.count)
         self._urgent[key_id] = None
 
     async def of(self, key_id: str) -> UsageProfile:
@@ -116,36 +116,36 @@ class ProfileStore:
         delta = self._deltas.get(key_id)
         return profile if delta is None else merged(profile, delta)
 
-    async def flush(self, *, everything: bool) -> list[Judged]:
+    async def flush(self, *, everything: bool) -> list[Evaluation]:
         """Bring what is new into the store; what it gives. Unless `everything`, what is urgent.
 
         What could not be brought there stays for the next time.
         """
         self._take_claims()
         wanted = list(self._deltas if everything else self._urgent)
-        self._judged += self._judge_strangers()
+        self._evaluated += self._evaluate_strangers()
         for start in range(0, len(wanted), _AT_ONCE):
             names = [name for name in wanted[start : start + _AT_ONCE] if name in self._deltas]
             await self._store_deltas({name: self._deltas.pop(name) for name in names})
-        found, self._judged = self._judged, []
+        found, self._evaluated = self._evaluated, []
         return found
 
     async def _store_deltas(self, batch: dict[str, ProfileDelta]) -> None:
-        judged: dict[str, tuple[UsageProfile, list[Sign]]] = {}
+        evaluated: dict[str, tuple[UsageProfile, list[Signal]]] = {}
         try:
             inherited = await self._inherited(batch)
-            await self._store.update_notes(KIND, dict(_notings(batch, inherited, judged)))
+            await self._store.update_notes(KIND, dict(_notings(batch, inherited, evaluated)))
         except GatewayError:
             for name, delta in batch.items():
                 later = self._deltas.get(name)
                 self._deltas[name] = delta if later is None else delta.followed_by(later)
             raise
-        for name, (profile, signs) in judged.items():
+        for name, (profile, signals) in evaluated.items():
             self._remember(name, profile)
             if not self._deltas.get(name, _NOTHING).urgent:
                 self._urgent.pop(name, None)
-            if signs:
-                self._judged.append(Judged(name, batch[name].address, signs))
+            if signals:
+                self._evaluated.append(Evaluation(name, batch[name].address, signals))
 
     async def _inherited(self, batch: dict[str, ProfileDelta]) -> dict[str, UsageProfile]:
         """What keys that have no profile yet, as far as is known here, begin with."""
@@ -168,15 +168,15 @@ class ProfileStore:
             del self._known[next(iter(self._known))]
         self._known[key_id] = profile
 
-    def _judge_strangers(self) -> list[Judged]:
+    def _evaluate_strangers(self) -> list[Evaluation]:
         deltas, self._deltas_of_strangers = self._deltas_of_strangers, {}
         found = []
         for address, one in deltas.items():
             # Put at the end: the first ones are those not seen for longest.
-            profile, signs = judge(self._strangers.pop(address, UsageProfile()), one)
+            profile, signals = evaluate(self._strangers.pop(address, UsageProfile()), one)
             self._strangers[address] = profile
-            if signs:
-                found.append(Judged("", address, signs))
+            if signals:
+                found.append(Evaluation("", address, signals))
         while len(self._strangers) > _MOST_STRANGERS:
             del self._strangers[next(iter(self._strangers))]
         return found
@@ -196,20 +196,20 @@ def _profile(key_id: str, document: bytes | None) -> UsageProfile:
 def _notings(
     batch: dict[str, ProfileDelta],
     inherited: dict[str, UsageProfile],
-    judged: dict[str, tuple[UsageProfile, list[Sign]]],
+    evaluated: dict[str, tuple[UsageProfile, list[Signal]]],
 ) -> Iterator[tuple[str, Noting]]:
-    """What makes new notes of the old ones, leaving in `judged` what was found."""
+    """What makes new notes of the old ones, leaving in `evaluated` what was found."""
 
-    def judging(document: bytes | None, name: str, delta: ProfileDelta) -> bytes:
+    def evaluating(document: bytes | None, name: str, delta: ProfileDelta) -> bytes:
         if document is None:
             before = inherited.get(name, UsageProfile())
         else:
             before = _profile(name, document)
-        after, signs = judge(before, delta)
+        after, signals = evaluate(before, delta)
         note = _ENCODE(after)
-        # Of signs, their data alone may hold texts of somebody else's that the profile does not.
-        _ENCODE(signs)
-        judged[name] = after, signs
+        # Of signals, their data alone may hold texts of somebody else's that the profile does not.
+        _ENCODE(signals)
+        evaluated[name] = after, signals
         return note
 
     for name, delta in batch.items():
@@ -219,10 +219,10 @@ def _notings(
         ) -> bytes | None:
             try:
                 try:
-                    return judging(document, name, delta)
+                    return evaluating(document, name, delta)
                 except UnicodeEncodeError:
                     delta.make_plain()
-                    return judging(document, name, delta)
+                    return evaluating(document, name, delta)
             except Exception:
                 # It must not keep those of other keys from the store.
                 _LOGGER.exception("what was seen of the key %s is left out: a bug", name)

@@ -39,36 +39,36 @@ DORMANT_SECONDS = 30 * 86400
 SILENT_SECONDS = 300
 
 
-class Sign(msgspec.Struct, frozen=True):
+class Signal(msgspec.Struct, frozen=True):
     """A signal for a key: `count` things more that speak for it, the last of them at `at`.
 
     `operator` is who it is about instead, if it is about the command line.
     """
 
-    signal: str
+    name: str
     at: float
     count: int = 1
     data: dict[str, Any] = {}
     operator: str = ""
 
 
-def id_conflict(access: Access, count: int) -> Sign:
+def id_conflict(access: Access, count: int) -> Signal:
     """So many events of a request had ids that other events had."""
-    return Sign(
+    return Signal(
         "id_conflict", access.at, count, {"address": access.address, "client": access.client}
     )
 
 
-def judge(before: UsageProfile, delta: ProfileDelta) -> tuple[UsageProfile, list[Sign]]:
+def evaluate(before: UsageProfile, delta: ProfileDelta) -> tuple[UsageProfile, list[Signal]]:
     """The profile after the delta, and what signals they give."""
     after = merged(before, delta)
-    signs = [Sign(name, at, count, data) for name, (count, at, data) in delta.certain.items()]
+    signals = [Signal(name, at, count, data) for name, (count, at, data) in delta.certain.items()]
     for rule in _RULES:
-        signs += rule(before, delta, after)
-    return after, signs
+        signals += rule(before, delta, after)
+    return after, signals
 
 
-def _denials(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _denials(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
     if not delta.refusals:
         return
     newest = after.denials[-1]
@@ -76,16 +76,16 @@ def _denials(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> 
         known = sum(newest - at <= DENIALS_SECONDS for at in before.denials)
         # Those before the fifth are counted together with it.
         count = delta.refusals + (known if known < DENIALS else 0)
-        yield Sign("denials", newest, count, {"address": delta.address})
+        yield Signal("denials", newest, count, {"address": delta.address})
 
 
-def _forbidden(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _forbidden(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
     if not delta.forbidden:
         return
     newest = max(delta.forbidden.values())
     recent = [name for name, at in after.forbidden.items() if newest - at <= FORBIDDEN_SECONDS]
     if len(recent) >= FORBIDDEN:
-        yield Sign(
+        yield Signal(
             "forbidden_categories",
             newest,
             len(delta.forbidden) if _asked(before, newest) >= FORBIDDEN else len(recent),
@@ -97,7 +97,7 @@ def _asked(profile: UsageProfile, newest: float) -> int:
     return sum(newest - at <= FORBIDDEN_SECONDS for at in profile.forbidden.values())
 
 
-def _probing(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _probing(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
     if not delta.probed:
         return
     newest = max(delta.probed.values())
@@ -110,10 +110,12 @@ def _probing(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> 
             if found:
                 data[f"{member}s"] = sorted(found)
         count = len(delta.probed) if known >= FORBIDDEN else len(recent)
-        yield Sign("probing", newest, count, data)
+        yield Signal("probing", newest, count, data)
 
 
-def _out_of_scope(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _out_of_scope(
+    before: UsageProfile, delta: ProfileDelta, after: UsageProfile
+) -> Iterator[Signal]:
     if not delta.out_of_scope:
         return
     newest = max(delta.out_of_scope.values())
@@ -127,15 +129,15 @@ def _out_of_scope(before: UsageProfile, delta: ProfileDelta, after: UsageProfile
     if len(found) >= FORBIDDEN:
         count = len(delta.out_of_scope) if len(recent(before)) >= FORBIDDEN else len(found)
         data = {"selected": sorted(found), "address": delta.address}
-        yield Sign("out_of_scope", newest, count, data)
+        yield Signal("out_of_scope", newest, count, data)
 
 
-def _limited(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _limited(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
     for minute, count in delta.limited.items():
         of_all = after.limited.get(minute, count)
         if of_all >= LIMITED:
             known = before.limited.get(minute, 0)
-            yield Sign(
+            yield Signal(
                 "rate_limited",
                 minute * 60.0,
                 count if known >= LIMITED else of_all,
@@ -143,41 +145,47 @@ def _limited(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> 
             )
 
 
-def _wrong_secret(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _wrong_secret(
+    before: UsageProfile, delta: ProfileDelta, after: UsageProfile
+) -> Iterator[Signal]:
     if not delta.wrong:
         return
     newest = after.claims[-1]
     if sum(newest - at <= DENIALS_SECONDS for at in after.claims) >= DENIALS:
         known = sum(newest - at <= DENIALS_SECONDS for at in before.claims)
         count = delta.wrong + (known if known < DENIALS else 0)
-        yield Sign("wrong_secret", newest, count, {"address": delta.claimed_from})
+        yield Signal("wrong_secret", newest, count, {"address": delta.claimed_from})
 
 
-def _dormant(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _dormant(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
     idle_since = before.used_at or delta.created_at
     if delta.first_at and idle_since and delta.first_at - idle_since >= DORMANT_SECONDS:
         days = int((delta.first_at - idle_since) // 86400)
         data = {"days": days, "address": delta.address, "client": delta.client}
-        yield Sign("dormant_woke", delta.first_at, 1, data)
+        yield Signal("dormant_woke", delta.first_at, 1, data)
 
 
-def _new_network(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _new_network(
+    before: UsageProfile, delta: ProfileDelta, after: UsageProfile
+) -> Iterator[Signal]:
     known = before.networks or {delta.home: 0.0}
     unknown = [network for network in delta.networks if network not in known]
     if unknown:
         at = max(delta.networks[network] for network in unknown)
         data = {"networks": sorted(unknown), "address": delta.address, "client": delta.client}
-        yield Sign("new_network", at, len(unknown), data)
+        yield Signal("new_network", at, len(unknown), data)
 
 
-def _deep_replay(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Sign]:
+def _deep_replay(
+    before: UsageProfile, delta: ProfileDelta, after: UsageProfile
+) -> Iterator[Signal]:
     known = before.deepest
     if known >= 0 and is_deep(delta.deepest, known):
         data = {"events": delta.deepest, "before": known, "address": delta.address}
-        yield Sign("deep_replay", delta.used_at, 1, data)
+        yield Signal("deep_replay", delta.used_at, 1, data)
 
 
-_Rule = Callable[[UsageProfile, ProfileDelta, UsageProfile], Iterator[Sign]]
+_Rule = Callable[[UsageProfile, ProfileDelta, UsageProfile], Iterator[Signal]]
 _RULES: tuple[_Rule, ...] = (
     _denials, _forbidden, _probing, _out_of_scope, _limited, _wrong_secret, _dormant,
     _new_network, _deep_replay,

@@ -15,7 +15,7 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, KeyStore
 from gateway.access.limits.work import Stretch
 from gateway.oversight.detection.finding import INVALID_GRANT, UNREADABLE
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 
 # Of one key.
 _MOST_PROBLEMS = 20
@@ -40,7 +40,7 @@ class StoredDefects:
         if self._waiting is not None:
             self._waiting.update(dict.fromkeys(key.id for key in changes.keys))
 
-    async def look(self, now: float) -> list[tuple[str, Sign]]:
+    async def look(self, now: float) -> list[tuple[str, Signal]]:
         """The signs of the keys that have changed; of all of them at first, and after the store was
         away."""
         waiting, changed = self._waiting, self._changed_roles
@@ -52,17 +52,17 @@ class StoredDefects:
         try:
             roles = {**BUILTIN, **await self._store.roles()}
             many = self._concerns_many(set(roles) if waiting is None else changed, roles)
-            signs = []
+            signals = []
             async for part in self._parts(None if many else waiting):
                 stretch = Stretch()
                 for key in part:
                     await stretch.rest()
-                    signs += [(key.id, sign) for sign in self._signs(key, roles, now)]
+                    signals += [(key.id, signal) for signal in self._signals(key, roles, now)]
         except BaseException:
             # Nobody is told of what was found until then.
             self._waiting, self._named = None, named
             raise
-        return signs
+        return signals
 
     def _parts(self, waiting: Iterable[str] | None) -> AsyncIterator[list[Key]]:
         return self._store.parts() if waiting is None else self._some(list(waiting))
@@ -79,7 +79,7 @@ class StoredDefects:
         self._wrong_roles = (self._wrong_roles - changed) | wrong
         return concerned
 
-    def _signs(self, key: Key, roles: Mapping[str, Role], now: float) -> list[Sign]:
+    def _signals(self, key: Key, roles: Mapping[str, Role], now: float) -> list[Signal]:
         before = self._named.get(key.id, {})
         ended = key.state(now) in ("revoked", "expired")
         found = {} if ended else _defects(key, roles)
@@ -88,7 +88,7 @@ class StoredDefects:
         else:
             self._named.pop(key.id, None)
         return [
-            Sign(signal, now, data=data)
+            Signal(signal, now, data=data)
             for signal, data in found.items()
             if before.get(signal) != data
         ]

@@ -12,7 +12,7 @@ from gateway.access.keys.key_store import KeyStore
 from gateway.access.usage.access import CLOSED, Access
 from gateway.oversight.detection.finding import REQUEST_VOLUME, VOLUME
 from gateway.oversight.detection.minutes import MinuteCounts
-from gateway.oversight.detection.signals import SILENT_SECONDS, Sign
+from gateway.oversight.detection.signals import SILENT_SECONDS, Signal
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State, Subscription
 
@@ -44,7 +44,7 @@ class Volumes:
             self._events.inherits(key.id, key.predecessor)
             self._requests.inherits(key.id, key.predecessor)
 
-    def look_at_streams(self, now: float) -> list[tuple[str, Sign]]:
+    def look_at_streams(self, now: float) -> list[tuple[str, Signal]]:
         """Count what streams have delivered, and find those that have stopped reading."""
         still: dict[Subscription, tuple[int, float]] = {}
         silent = []
@@ -80,7 +80,7 @@ class Volumes:
         for counts in self._all:
             await counts.close(minute)
 
-    def alarms(self) -> list[tuple[str, Sign]]:
+    def alarms(self) -> list[tuple[str, Signal]]:
         """What was found since the last time."""
         return [alarm for counts in self._all for alarm in counts.alarms()]
 
@@ -99,7 +99,7 @@ class Volumes:
             return None
         return subscription.cursor
 
-    def _silence(self, subscription: Subscription, now: float, since: float) -> Sign:
+    def _silence(self, subscription: Subscription, now: float, since: float) -> Signal:
         data: dict[str, Any] = {
             "address": subscription.address or "",
             "seconds": int(now - since),
@@ -108,4 +108,4 @@ class Volumes:
             data["unsent_bytes"] = subscription.sink.unsent
         else:
             data["behind"] = self._hub.position - subscription.cursor
-        return Sign("silent_consumer", now, 1, data)
+        return Signal("silent_consumer", now, 1, data)

@@ -19,7 +19,7 @@ from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 from gateway.runtime.background import Background
 from tests.support.watched import DAY, FakeHub, FakeWriter, key
 
@@ -277,7 +277,7 @@ async def test_minutes_counted_while_the_key_store_was_away_are_minutes_later(
 async def test_a_sign_that_cannot_be_kept_holds_up_no_other(
     part: Part, caplog: pytest.LogCaptureFixture
 ) -> None:
-    part.detector.profiles.say(A.id, Sign("revoked_presented", 1.0, 1, {"x": object()}))
+    part.detector.profiles.say(A.id, Signal("revoked_presented", 1.0, 1, {"x": object()}))
     part.denied(key=B)
     await part.clock.advance(2)
     assert await part.signals() == [("denials", B.id)]

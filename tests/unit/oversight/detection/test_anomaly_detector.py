@@ -22,7 +22,7 @@ from gateway.errors import Unavailable
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.baseline import decode_volume
 from gateway.oversight.detection.findings import Findings
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.subscription import State
 from tests.support.watched import DAY, NOW, FakeHub, FakeStream, FakeWriter, key
@@ -452,7 +452,7 @@ async def test_what_is_expected_of_a_key_is_expected_of_its_successor(watched: W
     found = {(one.signal, one.key) for one in await watched.findings.all()}
     assert found == {("denials", K), ("forbidden_categories", successor.id)}
     await watched.findings.mark(finding.id, expected=False, by="admin")
-    assert await watched.findings.add(Sign("denials", NOW), successor.id) is not None
+    assert await watched.findings.add(Signal("denials", NOW), successor.id) is not None
     assert await watched.store.notes("silence") == {}
 
 
@@ -466,9 +466,9 @@ async def test_a_mark_that_is_taken_back_of_a_successor_was_made_of_its_predeces
     await watched.step()
     of = {one.key: one for one in await watched.findings.all()}
     await watched.findings.mark(of[K].id, expected=True, by="admin")
-    assert await watched.findings.add(Sign("denials", NOW), successor.id) is None
+    assert await watched.findings.add(Signal("denials", NOW), successor.id) is None
     await watched.findings.mark(of[successor.id].id, expected=False, by="admin")
-    assert await watched.findings.add(Sign("denials", NOW), successor.id) is not None
+    assert await watched.findings.add(Signal("denials", NOW), successor.id) is not None
 
 
 async def test_what_is_usual_for_a_key_is_usual_for_its_successor(make: Make) -> None:
@@ -775,9 +775,9 @@ async def test_what_another_process_counted_and_did_not_tell_of_is_told_of_later
     make: Make, restarted: bool
 ) -> None:
     one, other = make(), make()
-    sign = Sign("revoked_presented", NOW)
-    await one.findings.add(sign, K)
-    await other.findings.add(sign, K)
+    signal = Signal("revoked_presented", NOW)
+    await one.findings.add(signal, K)
+    await other.findings.add(signal, K)
     # The other one ends here.
     await one.findings.tell()
     later = make() if restarted else one

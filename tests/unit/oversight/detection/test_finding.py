@@ -16,7 +16,7 @@ from gateway.oversight.detection.finding import (
     new_finding,
     silence,
 )
-from gateway.oversight.detection.signals import Sign
+from gateway.oversight.detection.signals import Signal
 
 HOUR = 3600
 AT = 1000.0 * 6 * HOUR
@@ -24,7 +24,7 @@ AT = 1000.0 * 6 * HOUR
 
 def test_signs_of_one_window_are_one_finding_and_of_the_next_another() -> None:
     def name(signal: str, at: float, key_id: str = "k") -> str:
-        return new_finding(Sign(signal, at), key_id).id
+        return new_finding(Signal(signal, at), key_id).id
 
     assert name("denials", AT) == name("denials", AT + HOUR - 1)
     assert name("denials", AT) != name("denials", AT + HOUR)
@@ -35,9 +35,9 @@ def test_signs_of_one_window_are_one_finding_and_of_the_next_another() -> None:
 
 
 def test_a_finding_counts_and_knows_its_first_and_last_sign() -> None:
-    finding = new_finding(Sign("denials", AT + 5, 5), "k").counted(Sign("denials", AT + 5, 5))
-    finding = finding.counted(Sign("denials", AT + 9, 1, {"address": "a"}))
-    finding = finding.counted(Sign("denials", AT + 7, 1, {"address": "b"}))
+    finding = new_finding(Signal("denials", AT + 5, 5), "k").counted(Signal("denials", AT + 5, 5))
+    finding = finding.counted(Signal("denials", AT + 9, 1, {"address": "a"}))
+    finding = finding.counted(Signal("denials", AT + 7, 1, {"address": "b"}))
     assert (finding.count, finding.first_seen, finding.last_seen) == (7, AT + 5, AT + 9)
 
 
@@ -62,7 +62,7 @@ def test_it_is_told_of_at_once_when_it_doubles_and_after_a_minute(
 
 
 def test_a_finding_of_an_address_has_no_key_and_an_id_that_fits_into_a_path() -> None:
-    finding = new_finding(Sign("denials", AT, 5), "", "2001:db8::/64")
+    finding = new_finding(Signal("denials", AT, 5), "", "2001:db8::/64")
     assert "/" not in finding.id
     assert (finding.key, finding.address) == ("", "2001:db8::/64")
     assert finding.public()["key"] is None
@@ -71,8 +71,8 @@ def test_a_finding_of_an_address_has_no_key_and_an_id_that_fits_into_a_path() ->
 
 
 def test_what_is_shown_has_the_members_of_the_interface() -> None:
-    finding = new_finding(Sign("new_network", AT), "k").counted(
-        Sign("new_network", AT, 1, {"networks": ["9.9.9.0/24"]})
+    finding = new_finding(Signal("new_network", AT), "k").counted(
+        Signal("new_network", AT, 1, {"networks": ["9.9.9.0/24"]})
     )
     assert finding.public() == {
         "id": finding.id,
@@ -88,7 +88,9 @@ def test_what_is_shown_has_the_members_of_the_interface() -> None:
 
 
 def test_a_finding_survives_being_written_down() -> None:
-    finding = new_finding(Sign("volume", AT), "k").counted(Sign("volume", AT, 1, {"times": 9.5}))
+    finding = new_finding(Signal("volume", AT), "k").counted(
+        Signal("volume", AT, 1, {"times": 9.5})
+    )
     assert msgspec.json.decode(msgspec.json.encode(finding), type=Finding) == finding
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.access.keys.key import Key
 from gateway.access.usage.access import DENIED, FAILED, OPENED, PULLED, Access
 from gateway.oversight.detection import signals
-from gateway.oversight.detection.signals import Sign, judge
+from gateway.oversight.detection.signals import Signal, evaluate
 from gateway.oversight.detection.usage_profile import (
     MOST_NETWORKS,
     ProfileDelta,
@@ -37,20 +37,20 @@ def denied(at: float = NOW, reason: str = "action_not_granted", **members: Any) 
     return use(at, action=DENIED, outcome="denied", reason=reason, **members)
 
 
-def follow(*uses: Access, profile: UsageProfile | None = None) -> tuple[UsageProfile, list[Sign]]:
+def follow(*uses: Access, profile: UsageProfile | None = None) -> tuple[UsageProfile, list[Signal]]:
     """The trace after each use was brought in on its own, and all that was found."""
     profile = profile or UsageProfile()
-    found: list[Sign] = []
+    found: list[Signal] = []
     for one in uses:
         delta = ProfileDelta()
         delta.add(one, profile)
-        profile, signs = judge(profile, delta)
-        found += signs
+        profile, signals = evaluate(profile, delta)
+        found += signals
     return profile, found
 
 
-def names(signs: list[Sign]) -> list[str]:
-    return [sign.signal for sign in signs]
+def names(signals: list[Signal]) -> list[str]:
+    return [signal.name for signal in signals]
 
 
 # Denials
@@ -58,8 +58,8 @@ def names(signs: list[Sign]) -> list[str]:
 
 def test_five_denials_within_ten_minutes_are_a_signal_and_four_are_none() -> None:
     assert names(follow(*(denied(NOW + 150 * n) for n in range(4)))[1]) == []
-    _, [sign] = follow(*(denied(NOW + 150 * n) for n in range(5)))
-    assert (sign.signal, sign.count, sign.at) == ("denials", 5, NOW + 600)
+    _, [signal] = follow(*(denied(NOW + 150 * n) for n in range(5)))
+    assert (signal.name, signal.count, signal.at) == ("denials", 5, NOW + 600)
 
 
 def test_five_denials_in_more_than_ten_minutes_are_no_signal() -> None:
@@ -67,8 +67,8 @@ def test_five_denials_in_more_than_ten_minutes_are_no_signal() -> None:
 
 
 def test_further_denials_add_to_the_count() -> None:
-    _, signs = follow(*(denied(NOW + n) for n in range(9)))
-    assert [sign.count for sign in signs] == [5, 1, 1, 1, 1]
+    _, signals = follow(*(denied(NOW + n) for n in range(9)))
+    assert [signal.count for signal in signals] == [5, 1, 1, 1, 1]
 
 
 def test_denials_come_together_from_several_processes() -> None:
@@ -76,10 +76,10 @@ def test_denials_come_together_from_several_processes() -> None:
     for n in range(3):
         one.add(denied(NOW + n), None)
         other.add(denied(NOW + 0.5 + n), None)
-    profile, signs = judge(UsageProfile(), one)
-    assert signs == []
-    _, [sign] = judge(profile, other)
-    assert (sign.signal, sign.count) == ("denials", 6)
+    profile, signals = evaluate(UsageProfile(), one)
+    assert signals == []
+    _, [signal] = evaluate(profile, other)
+    assert (signal.name, signal.count) == ("denials", 6)
 
 
 def test_requests_that_fail_are_no_denials() -> None:
@@ -88,8 +88,8 @@ def test_requests_that_fail_are_no_denials() -> None:
 
 
 def test_a_suspended_key_does_not_prolong_its_suspension_by_trying() -> None:
-    profile, signs = follow(*(denied(NOW + n, "key_suspended") for n in range(9)))
-    assert (signs, profile.denials) == ([], [])
+    profile, signals = follow(*(denied(NOW + n, "key_suspended") for n in range(9)))
+    assert (signals, profile.denials) == ([], [])
 
 
 # Categories
@@ -97,11 +97,11 @@ def test_a_suspended_key_does_not_prolong_its_suspension_by_trying() -> None:
 
 def test_three_forbidden_categories_within_an_hour_are_a_signal() -> None:
     asked = [use(NOW + 1800 * n, forbidden=(name,)) for n, name in enumerate("aab")]
-    profile, signs = follow(*asked)
-    assert signs == []
-    _, [sign] = follow(use(NOW + 3600 + 1800, forbidden=("c",)), profile=profile)
-    assert (sign.signal, sign.count) == ("forbidden_categories", 3)
-    assert sign.data["categories"] == ["a", "b", "c"]
+    profile, signals = follow(*asked)
+    assert signals == []
+    _, [signal] = follow(use(NOW + 3600 + 1800, forbidden=("c",)), profile=profile)
+    assert (signal.name, signal.count) == ("forbidden_categories", 3)
+    assert signal.data["categories"] == ["a", "b", "c"]
 
 
 def test_three_forbidden_categories_in_more_than_an_hour_are_none() -> None:
@@ -110,8 +110,8 @@ def test_three_forbidden_categories_in_more_than_an_hour_are_none() -> None:
 
 
 def test_three_forbidden_categories_at_once_are_a_signal() -> None:
-    _, [sign] = follow(use(forbidden=("a", "b", "c")))
-    assert sign.count == 3
+    _, [signal] = follow(use(forbidden=("a", "b", "c")))
+    assert signal.count == 3
 
 
 # Sleep
@@ -119,8 +119,8 @@ def test_three_forbidden_categories_at_once_are_a_signal() -> None:
 
 def test_a_key_that_wakes_after_thirty_days_is_a_signal() -> None:
     profile, _ = follow(use(NOW))
-    _, [sign] = follow(use(NOW + 30 * DAY), profile=profile)
-    assert (sign.signal, sign.data["days"]) == ("dormant_woke", 30)
+    _, [signal] = follow(use(NOW + 30 * DAY), profile=profile)
+    assert (signal.name, signal.data["days"]) == ("dormant_woke", 30)
     assert follow(use(NOW + 30 * DAY - 1), profile=profile)[1] == []
 
 
@@ -135,16 +135,16 @@ def test_an_open_stream_keeps_a_key_awake() -> None:
     for day in range(1, 90):
         delta = ProfileDelta()
         delta.touch(NOW + day * DAY)
-        profile, signs = judge(profile, delta)
-        assert signs == []
+        profile, signals = evaluate(profile, delta)
+        assert signals == []
     assert profile.address == "10.0.0.1", "the last that was said"
 
 
 def test_a_refused_key_is_not_awake() -> None:
     for reason in ("key_revoked", "key_expired", "key_suspended"):
-        profile, signs = follow(denied(NOW, reason))
+        profile, signals = follow(denied(NOW, reason))
         assert profile.used_at == 0.0
-        assert "dormant_woke" not in names(signs)
+        assert "dormant_woke" not in names(signals)
     assert follow(denied(NOW, "action_not_granted"))[0].used_at == NOW
 
 
@@ -152,11 +152,11 @@ def test_a_refused_key_is_not_awake() -> None:
 
 
 def test_a_network_that_the_key_never_came_from_is_a_signal_once() -> None:
-    profile, signs = follow(use(address="198.51.100.7"), use(address="198.51.100.200"))
-    assert signs == [], "the first one is where it lives"
-    profile, [sign] = follow(use(address="203.0.113.9"), profile=profile)
-    assert sign.signal == "new_network"
-    assert sign.data["networks"] == ["203.0.0.0/16"]
+    profile, signals = follow(use(address="198.51.100.7"), use(address="198.51.100.200"))
+    assert signals == [], "the first one is where it lives"
+    profile, [signal] = follow(use(address="203.0.113.9"), profile=profile)
+    assert signal.name == "new_network"
+    assert signal.data["networks"] == ["203.0.0.0/16"]
     assert follow(use(address="203.0.113.9"), use(address="198.51.100.7"), profile=profile)[1] == []
 
 
@@ -181,16 +181,16 @@ def test_two_networks_that_are_heard_of_together_are_told_apart() -> None:
     delta = ProfileDelta()
     for address in ("8.8.8.8", "45.1.2.3", "8.8.8.9"):
         delta.add(use(address=address), None)
-    _, [sign] = judge(UsageProfile(), delta)
-    assert (sign.signal, sign.data["networks"]) == ("new_network", ["45.1.2.0/24"])
+    _, [signal] = evaluate(UsageProfile(), delta)
+    assert (signal.name, signal.data["networks"]) == ("new_network", ["45.1.2.0/24"])
 
 
 def test_more_denials_than_are_remembered_are_counted() -> None:
     delta = ProfileDelta()
     for n in range(100):
         delta.add(denied(NOW + n / 10), None)
-    profile, [sign] = judge(UsageProfile(), delta)
-    assert (sign.count, len(profile.denials)) == (100, 16)
+    profile, [signal] = evaluate(UsageProfile(), delta)
+    assert (signal.count, len(profile.denials)) == (100, 16)
 
 
 def test_the_networks_that_are_remembered_are_those_seen_last() -> None:
@@ -203,14 +203,14 @@ def test_the_networks_that_are_remembered_are_those_seen_last() -> None:
 
 
 def test_a_revoked_key_that_is_presented_is_a_signal_each_time() -> None:
-    _, signs = follow(denied(NOW, "key_revoked"), denied(NOW + 9, "key_revoked"))
-    assert [(sign.signal, sign.count) for sign in signs] == [("revoked_presented", 1)] * 2
+    _, signals = follow(denied(NOW, "key_revoked"), denied(NOW + 9, "key_revoked"))
+    assert [(signal.name, signal.count) for signal in signals] == [("revoked_presented", 1)] * 2
 
 
 def test_a_key_that_its_successor_has_replaced_is_a_signal_and_an_expired_one_is_none() -> None:
     replaced = msgspec.structs.replace(KEY, successor="B" * 12)
-    _, [sign] = follow(denied(NOW, "key_expired", key=replaced))
-    assert (sign.signal, sign.data["successor"]) == ("drained_presented", "B" * 12)
+    _, [signal] = follow(denied(NOW, "key_expired", key=replaced))
+    assert (signal.name, signal.data["successor"]) == ("drained_presented", "B" * 12)
     assert follow(denied(NOW, "key_expired"))[1] == []
 
 
@@ -232,8 +232,8 @@ def test_a_read_that_begins_far_further_back_than_ever_is_a_signal(
     before: int, behind: int, found: bool
 ) -> None:
     profile, _ = follow(use(behind=before))
-    profile, signs = follow(use(NOW + 1, behind=behind), profile=profile)
-    assert names(signs) == ["deep_replay"] * found
+    profile, signals = follow(use(NOW + 1, behind=behind), profile=profile)
+    assert names(signals) == ["deep_replay"] * found
     assert follow(use(NOW + 2, behind=behind), profile=profile)[1] == [], "it is known then"
 
 

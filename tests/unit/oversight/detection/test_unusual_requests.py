@@ -15,9 +15,9 @@ from gateway.filters.scope import Scope
 from gateway.oversight.access_log.reach import probes
 from gateway.oversight.detection.finding import silence
 from gateway.oversight.detection.findings import Findings
-from gateway.oversight.detection.habits import MOST_PEOPLE, Command, Habits, judge_command
+from gateway.oversight.detection.habits import MOST_PEOPLE, Command, Habits, evaluate_command
 from gateway.oversight.detection.profile_store import ProfileStore
-from gateway.oversight.detection.signals import judge
+from gateway.oversight.detection.signals import evaluate
 from gateway.oversight.detection.usage_profile import MOST_REMEMBERED, ProfileDelta, UsageProfile
 from gateway.oversight.key_events import KeyEvents
 from tests.support import synthetic_requests
@@ -178,7 +178,7 @@ def test_memory_of_a_key_is_bounded_whatever_is_tried() -> None:
         delta = ProfileDelta()
         delta.add(Access(at=60.0 * n, key=key(K), probed=(f"tenant:{n}",), **LIMITED), profile)
         delta.claim(Access(at=60.0 * n, claimed=K))
-        profile, _ = judge(profile, delta)
+        profile, _ = evaluate(profile, delta)
     assert len(profile.probed) == len(profile.claims) == MOST_REMEMBERED
     assert len(profile.limited) == 10
 
@@ -194,19 +194,19 @@ MORNING = 1_700_000_000.0 // DAY * DAY + 10 * HOUR
 def habits_of(*days: int, person: str = "cli:ada") -> Habits:
     habits = Habits()
     for day in days:
-        habits, _ = judge_command(habits, Command(person, MORNING + day * DAY))
+        habits, _ = evaluate_command(habits, Command(person, MORNING + day * DAY))
     return habits
 
 
 def given(habits: Habits, person: str, at: float) -> list[str]:
-    return [sign.signal for sign in judge_command(habits, Command(person, at))[1]]
+    return [signal.name for signal in evaluate_command(habits, Command(person, at))[1]]
 
 
 def test_the_first_person_is_at_home_and_the_next_is_new_once() -> None:
     habits = habits_of(0)
     assert given(Habits(), "cli:ada", MORNING) == []
     assert given(habits, "cli:eve", MORNING) == ["new_operator"]
-    habits, _ = judge_command(habits, Command("cli:eve", MORNING))
+    habits, _ = evaluate_command(habits, Command("cli:eve", MORNING))
     assert given(habits, "cli:eve", MORNING) == []
 
 
@@ -222,7 +222,7 @@ def test_an_odd_hour_is_odd_once_hours_are_known() -> None:
 def test_habits_are_bounded() -> None:
     habits = Habits()
     for n in range(MOST_PEOPLE + 50):
-        habits, _ = judge_command(habits, Command(f"cli:u{n}", MORNING + n * DAY))
+        habits, _ = evaluate_command(habits, Command(f"cli:u{n}", MORNING + n * DAY))
     assert (len(habits.people), len(habits.days)) == (MOST_PEOPLE, 30)
 
 
@@ -264,8 +264,8 @@ async def test_a_person_who_is_expected_is_not_found_again(watched: Watched) -> 
     await watched.findings.mark(finding.id, expected=True, by="A" * 12, reason="new colleague")
     assert await watched.store.note("silence", silence("new_operator", "", "cli:eve"))
     again = Findings(watched.store, watched.writer, watched.clock)
-    _, [sign] = judge_command(Habits({"cli:ada": 1.0}), Command("cli:eve", MORNING))
-    assert await again.add(sign, "") is None
+    _, [signal] = evaluate_command(Habits({"cli:ada": 1.0}), Command("cli:eve", MORNING))
+    assert await again.add(signal, "") is None
 
 
 def test_quiet_stories_of_requests_stay_quiet_and_spikes_are_found() -> None:
