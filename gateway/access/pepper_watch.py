@@ -19,7 +19,7 @@ class PepperWatch:
         self._without: dict[str, Key] = {}
 
     def take(self, changes: Changes) -> None:
-        """A listener of the watch over keys."""
+        """Take in changes of keys; a listener of enforcement."""
         if not changes.keys:
             return
         known = self._keyring.peppers.by_id()

@@ -1,6 +1,6 @@
 """The one place that wires everything: start order, and the drain at the end.
 
-Start: log, keys, writer, hub and tail, key watch, retention; then the port is
+Start: log, keys, writer, hub and tail, enforcement, retention; then the port is
 opened. Stop, in reverse: no new requests, streams end with their cursors, what
 was accepted is stored, files are closed.
 """
@@ -54,7 +54,7 @@ from gateway.runtime.retention import Retention
 from gateway.runtime.select_backend import shared_of
 from gateway.runtime.stores import open_keys, open_log
 from gateway.settings.load import Settings
-from gateway.streaming.enforcement import KeyWatch
+from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.replay import Replays
@@ -179,9 +179,9 @@ async def _start_parts(
     hub.usage = shared.usage
     keyring = Keyring(key_store, peppers.newest, clock)
     await keyring.refresh()
-    key_watch = KeyWatch(keyring, hub, log, clock)
-    replays.gate = key_watch
-    tail = Tail(log, hub, Notifier(), clock, key_watch)
+    enforcement = Enforcement(keyring, hub, log, clock)
+    replays.gate = enforcement
+    tail = Tail(log, hub, Notifier(), clock, enforcement)
     log.on_append(tail.log_grew)
     findings = Findings(key_store, writer, clock, keyring)
     clock_watch = ClockWatch(key_store, machine, clock, findings)
@@ -207,11 +207,11 @@ async def _start_parts(
         key_store, writer, hub, detector.profiles, clock, settings.keys.expiry_warnings
     )
     key_events.on_command = detector.operators.see
-    key_watch.listeners += [key_events.take, detector.stored_defects.take]
+    enforcement.listeners += [key_events.take, detector.stored_defects.take]
     pepper_watch = PepperWatch(keyring, clock)
-    key_watch.listeners.append(pepper_watch.take)
+    enforcement.listeners.append(pepper_watch.take)
     stack.push_async_callback(key_events.close)
-    wake_ups = WakeUps(shared.signals, key_watch, getattr(log, "look_now", None), tasks)
+    wake_ups = WakeUps(shared.signals, enforcement, getattr(log, "look_now", None), tasks)
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
     writer.on_bug = partial(tasks.report, "writer")
@@ -229,7 +229,7 @@ async def _start_parts(
         write_scheduler=WriteScheduler(lambda: hub.writing),
         key_store=key_store,
         keyring=keyring,
-        key_watch=key_watch,
+        enforcement=enforcement,
         pepper_watch=pepper_watch,
         access_log=access_log,
         detector=detector,
@@ -248,7 +248,7 @@ async def _start_parts(
             keyring,
             clock,
             limits,
-            key_watch,
+            enforcement,
             basic_over_http=settings.server.basic == "always",
         ),
         metrics=worker.metrics if worker is not None else Metrics(),
@@ -259,9 +259,9 @@ async def _start_parts(
     works: dict[str, Work] = {
         "clock_watch": clock_watch.run,
         "tail": tail.run,
-        "key_watch": key_watch.watch_keys,
-        "role_watch": key_watch.watch_roles,
-        "key_lives": key_watch.watch_lives,
+        "key_watch": enforcement.watch_keys,
+        "role_watch": enforcement.watch_roles,
+        "key_lives": enforcement.watch_lives,
         "record": access_log.run,
         "watchdog": detector.run,
         "key_events": key_events.run,
@@ -320,7 +320,7 @@ async def _tick(context: Context) -> None:
         await context.clock.sleep(until_beat(context.clock, _TICK_SECONDS))
         context.hub.tick()
         vanished.look()
-        context.key_watch.tick()
+        context.enforcement.tick()
         context.metrics.update(context)
 
 

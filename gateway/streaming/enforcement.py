@@ -1,4 +1,4 @@
-"""The watch over live streams: ends or narrows those that their keys no longer allow.
+"""Enforcement over live streams: ends or narrows those that their keys no longer allow.
 
 Three tasks, so that none waits for what another waits for: keys, roles, and
 what time alone does to keys, for which no store is needed. A stream is written
@@ -85,8 +85,8 @@ class _Part(_Waiting):
         self.turn = asyncio.Lock()
 
 
-class KeyWatch:
-    """Looks several times a second, when a key's life ends, and when it is told of a change.
+class Enforcement:
+    """Ends, narrows and holds back the streams of keys that have changed; polls the key store.
 
     Implements `gateway.streaming.gate.Gate`.
     """

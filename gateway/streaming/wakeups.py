@@ -13,7 +13,7 @@ from collections.abc import Callable
 from gateway.access.keyring import Changes
 from gateway.access.limits.ports import Signals
 from gateway.errors import GatewayError
-from gateway.streaming.enforcement import KeyWatch
+from gateway.streaming.enforcement import Enforcement
 from gateway.tasks import PLAIN, Tasks
 
 APPENDED = "appended"
@@ -29,17 +29,17 @@ class WakeUps:
     def __init__(
         self,
         signals: Signals,
-        key_watch: KeyWatch,
+        enforcement: Enforcement,
         look_at_log: Callable[[], None] | None,
         tasks: Tasks = PLAIN,
     ) -> None:
         self._signals = signals
-        self._key_watch = key_watch
+        self._enforcement = enforcement
         self._tasks = tasks
         self._changed = False
         self._looking: asyncio.Task[None] | None = None
         # Whoever notices a change first tells all, whether or not it was made there.
-        key_watch.listeners.append(self._tell_of_keys)
+        enforcement.listeners.append(self._tell_of_keys)
         signals.listen(KEYS, self._look_at_keys)
         if look_at_log is not None:
             signals.listen(APPENDED, Spaced(look_at_log, _SPACING_SECONDS))
@@ -67,9 +67,9 @@ class WakeUps:
         try:
             while self._changed:
                 self._changed = False
-                await self._key_watch.look()
+                await self._enforcement.look()
         except GatewayError as error:
-            # The watch itself tries again, and says so.
+            # Enforcement tries again by itself, and says so.
             _LOGGER.debug("keys cannot be read: %s", error.detail)
         finally:
             self._looking = None

@@ -29,7 +29,7 @@ from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector
 from gateway.settings.load import Settings
-from gateway.streaming.enforcement import KeyWatch
+from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
@@ -66,7 +66,7 @@ class Context:
     write_scheduler: WriteScheduler
     key_store: KeyStore
     keyring: Keyring
-    key_watch: KeyWatch
+    enforcement: Enforcement
     pepper_watch: PepperWatch
     access_log: AccessLog
     detector: AnomalyDetector

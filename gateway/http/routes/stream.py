@@ -192,7 +192,7 @@ async def _take(
     Raises `ConnectionResetError` if the client has gone.
     """
     context, access, wire = request.app[CONTEXT], request[CURRENT_ACCESS], interest.wire
-    # The watch over live streams has not seen this one: what changed meanwhile is seen here.
+    # Enforcement has not seen this stream: what changed meanwhile is seen here.
     key, view = await context.authenticator.authorize_key(admission.key.id, request, "stream")
     context.authenticator.refuse_throttled(key)
     if view != admission.view:

@@ -15,7 +15,7 @@ from gateway.adapters.postgres import sequencer as postgres_sequencer
 from gateway.runtime.compose import Running, running
 from gateway.settings.declarations import Redis, Server, Settings, Store
 from gateway.settings.watching import Record
-from gateway.streaming import enforcement as key_watch
+from gateway.streaming import enforcement
 from tests.support.machine_time import Stopwatch, patience
 from tests.support.services.valkey import Valkey
 
@@ -43,9 +43,9 @@ async def pair(
     )
     monkeypatch.setattr(postgres_sequencer, "_QUIET_SECONDS", POLL_SECONDS)
     monkeypatch.setattr(postgres_sequencer, "_BUSY_SECONDS", POLL_SECONDS)
-    monkeypatch.setattr(key_watch, "_LOOK_SECONDS", POLL_SECONDS)
+    monkeypatch.setattr(enforcement, "_LOOK_SECONDS", POLL_SECONDS)
     # Nobody is refused meanwhile because of how long ago that was.
-    monkeypatch.setattr(key_watch, "MOST_SECONDS", 2 * POLL_SECONDS)
+    monkeypatch.setattr(enforcement, "MOST_SECONDS", 2 * POLL_SECONDS)
     async with AsyncExitStack() as stack:
         first, second = [await stack.enter_async_context(running(settings)) for _ in range(2)]
         assert first.first_key is not None

@@ -22,7 +22,7 @@ from gateway.http.metrics.metrics import Metrics
 from gateway.runtime.stores import claim_log
 from gateway.runtime.worker import Worker
 from gateway.settings.declarations import Settings
-from gateway.streaming.enforcement import KeyWatch
+from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.replay_cache import Chunks
 from gateway.streaming.wakeups import KEYS
 from tests.support.machine_time import eventually, patience
@@ -168,7 +168,7 @@ async def test_a_task_that_ends_by_itself_fails_once_and_begins_anew(
         "redis_rounds": (leases._rounds, "_hear"),
         "replay": (Chunks, "get"),
         "signals_sending": (Link, "publish"),
-        "wake_ups": (KeyWatch, "look"),
+        "wake_ups": (Enforcement, "look"),
     }
     owner, function = of[name]
     whole = getattr(owner, function)

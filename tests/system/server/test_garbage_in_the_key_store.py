@@ -46,7 +46,7 @@ async def test_whatever_stands_in_rows_of_keys_and_roles_the_others_work_on(
     before = await gateway.mint(AUTH)
     with connected(gateway) as connection:
         put_garbage(connection)
-    await gateway.context.key_watch.look()
+    await gateway.context.enforcement.look()
     listed = (await gateway.get("/v1/keys", key=gateway.admin)).json()["keys"]
     states = {one["id"]: one["state"] for one in listed}
     assert all(states[f"Z{number:011}"] == "unreadable" for number in range(10))

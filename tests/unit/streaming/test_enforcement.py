@@ -21,7 +21,7 @@ from gateway.access.policy.decision import Denied, View
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.streaming import enforcement as module
-from gateway.streaming.enforcement import KeyWatch
+from gateway.streaming.enforcement import Enforcement
 from gateway.wire.framing import KEY_EXPIRED, KEY_REVOKED, NOT_GRANTED, End
 from tests.support.watched import NOW, FakeHub, key
 
@@ -55,7 +55,7 @@ class Watched:
         self.clock = clock
         self.hub = Hub()
         self.keyring = Keyring(store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
-        self.watch = KeyWatch(self.keyring, self.hub, None, clock)  # type: ignore[arg-type]
+        self.enforcement = Enforcement(self.keyring, self.hub, None, clock)  # type: ignore[arg-type]
 
     async def make(self, key_id: str, *grants: Grant, **members: Any) -> Any:
         """A key with an open stream; the stream."""
@@ -109,10 +109,10 @@ async def test_a_stream_that_cannot_be_looked_at_holds_up_no_other_and_is_looked
     with monkeypatch.context() as outage:
         outage.setattr(module, "find_floors", fail)
         with pytest.raises(Unavailable):
-            await one.watch.look()
+            await one.enforcement.look()
     assert one.hub.ended == {"c": KEY_REVOKED}
     assert categories(first) == categories(second) == {"**"}
-    await one.watch.look()
+    await one.enforcement.look()
     assert categories(first) == categories(second) == {"auth"}
 
 
@@ -130,13 +130,13 @@ async def test_a_change_is_acted_on_when_whoever_made_it_has_gone(
         return ()
 
     monkeypatch.setattr(module, "find_floors", slow)
-    caller = asyncio.create_task(one.watch.look())
+    caller = asyncio.create_task(one.enforcement.look())
     await begun.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     go_on.set()
-    await one.watch.look()
+    await one.enforcement.look()
     assert categories(stream) == {"auth"}
 
 
@@ -153,9 +153,9 @@ async def test_who_looks_while_another_does_returns_after_the_others_change_is_a
         return ()
 
     monkeypatch.setattr(module, "find_floors", slow)
-    first = asyncio.create_task(one.watch.look())
+    first = asyncio.create_task(one.enforcement.look())
     await begun.wait()
-    second = asyncio.create_task(one.watch.look())
+    second = asyncio.create_task(one.enforcement.look())
     for _ in range(10):
         await asyncio.sleep(0)
     assert not second.done()
@@ -170,7 +170,7 @@ async def test_a_failed_look_at_the_store_loses_no_change(
 ) -> None:
     stream = await one.make("a", grant("**"))
     told: list[str] = []
-    one.watch.listeners.append(lambda changes: told.extend(key.id for key in changes.keys))
+    one.enforcement.listeners.append(lambda changes: told.extend(key.id for key in changes.keys))
     await one.narrow("a", grant("auth"))
 
     async def fail(_: int) -> Any:
@@ -179,8 +179,8 @@ async def test_a_failed_look_at_the_store_loses_no_change(
     with monkeypatch.context() as outage:
         outage.setattr(one.store, "roles_since", fail)
         with pytest.raises(Unavailable):
-            await one.watch.look()
-    await one.watch.look()
+            await one.enforcement.look()
+    await one.enforcement.look()
     assert categories(stream) == {"auth"}
     assert told == ["a"]
 
@@ -221,7 +221,7 @@ async def test_a_key_that_changes_while_it_is_read_is_not_remembered_as_it_was(
 async def test_a_life_ends_at_its_moment_and_not_at_the_next_look(one: Watched) -> None:
     await one.make("a", grant("**"), expires_at=NOW + 10.1)
     await one.make("b", grant("**"), expires_at=NOW + 3600)
-    running = asyncio.create_task(one.watch.watch_lives())
+    running = asyncio.create_task(one.enforcement.watch_lives())
     await one.clock.advance(10.09)
     assert one.hub.ended == {}
     await one.clock.advance(0.02)
@@ -240,7 +240,7 @@ async def test_a_life_ends_while_the_store_cannot_be_read(
     monkeypatch.setattr(one.store, "changed_since", fail)
     one.clock.tick(10)
     with pytest.raises(Unavailable):
-        await one.watch.look()
+        await one.enforcement.look()
     assert one.hub.ended == {"a": KEY_EXPIRED}
 
 
@@ -261,17 +261,17 @@ async def test_streams_bound_to_hours_end_with_the_hour_and_cost_nothing_meanwhi
         return original(key, *rest)
 
     monkeypatch.setattr(one.keyring, "decide", counted)
-    await one.watch.look()
+    await one.enforcement.look()
     decisions.clear()
     for _ in range(90):
         one.clock.tick(1.0)
-        await one.watch.look()
+        await one.enforcement.look()
     assert decisions == []
     one.clock.tick(23 * HOUR - 22 * HOUR - 13 * 60 - 20 - 90 - 1)
-    await one.watch.look()
+    await one.enforcement.look()
     assert one.hub.ended == {}
     one.clock.tick(1)
-    await one.watch.look()
+    await one.enforcement.look()
     assert one.hub.ended == {"a": NOT_GRANTED}
     assert "b" not in decisions
 
@@ -285,15 +285,15 @@ async def test_hours_begin_and_end_in_time_zones_off_by_parts_of_an_hour(
     """It is 22:13:20 UTC, 03:58:20 in Kathmandu and 03:43:20 in Kolkata."""
     one.clock.tick(100 if zone == "Asia/Kathmandu" else 0)
     await one.make("a", grant("**", when={"hours": hours, "tz": zone}))
-    await one.watch.look()
+    await one.enforcement.look()
     minutes = 60 if zone == "Asia/Kathmandu" else 77
     for _ in range(minutes * 60 // 5 - 8):
         one.clock.tick(5.0)
-        await one.watch.look()
+        await one.enforcement.look()
     assert one.hub.ended == {}
     for _ in range(16):
         one.clock.tick(5.0)
-        await one.watch.look()
+        await one.enforcement.look()
     assert one.hub.ended == {"a": NOT_GRANTED}
 
 
@@ -304,8 +304,8 @@ async def test_a_stream_that_was_decided_on_before_the_hour_and_opened_after_it_
     stream = await one.make("a", grant("**", when={"hours": "06-23"}))
     one.hub.subscriptions.remove(stream)
     one.clock.tick(0.2)
-    await one.watch.look()
+    await one.enforcement.look()
     one.hub.subscriptions.append(stream)
     one.clock.tick(0.25)
-    await one.watch.look()
+    await one.enforcement.look()
     assert one.hub.ended == {"a": NOT_GRANTED}

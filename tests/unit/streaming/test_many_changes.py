@@ -22,7 +22,7 @@ from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
-from gateway.streaming.enforcement import KeyWatch
+from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -70,10 +70,10 @@ async def test_keys_that_have_ended_are_acted_on_before_thousands_that_changed(
 ) -> None:
     hub = Told()
     keyring = Keyring(store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
-    watch = KeyWatch(keyring, hub, None, clock, ticking())  # type: ignore[arg-type]
+    enforcement = Enforcement(keyring, hub, None, clock, ticking())  # type: ignore[arg-type]
     for name in KEYS:
         await store.create(key(name, grants=(WIDE,)))
-    await watch.look()
+    await enforcement.look()
     for name in KEYS:
         found = await keyring.get(name)
         assert found is not None
@@ -95,10 +95,10 @@ async def test_keys_that_have_ended_are_acted_on_before_thousands_that_changed(
             await asyncio.sleep(0)
 
     await keyring.refresh_roles()
-    changes = await watch._take_in_keys()
+    changes = await enforcement._take_in_keys()
     assert len(changes.keys) == len(KEYS)
     others = asyncio.create_task(count_rounds())
-    await watch._act()
+    await enforcement._act()
     others.cancel()
     assert hub.done[0] == (KEYS[-1], KEY_REVOKED)
     assert [name for name, _ in hub.done[1:]] == KEYS[:-1]
@@ -112,10 +112,10 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
 ) -> None:
     hub = Told()
     keyring = Keyring(store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
-    watch = KeyWatch(keyring, hub, None, clock, ticking())  # type: ignore[arg-type]
+    enforcement = Enforcement(keyring, hub, None, clock, ticking())  # type: ignore[arg-type]
     name = KEYS[0]
     await store.create(key(name, grants=(WIDE,), expires_at=clock.now() + 60))
-    await watch.look()
+    await enforcement.look()
     assert await keyring.get(name) is not None
     for _ in range(60):
         question = SimpleNamespace(view=None)
@@ -125,22 +125,22 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
     if how == "revoked":
         await store.change(name, lambda found: lifecycle.revoke(found, clock.now(), "", "test"))
         await keyring.refresh_roles()
-        await watch._take_in_keys()
-        ending: Any = asyncio.create_task(watch._act())
+        await enforcement._take_in_keys()
+        ending: Any = asyncio.create_task(enforcement._act())
     else:
         clock.tick(60)
-        ending = asyncio.create_task(watch._look_at_lives())
+        ending = asyncio.create_task(enforcement._look_at_lives())
     seen = set()
     while not ending.done():
         if 0 < len(hub.done) < 60:
-            assert not watch.open
-            assert not watch.admits(name)
+            assert not enforcement.open
+            assert not enforcement.admits(name)
             seen.add(len(hub.done))
         await asyncio.sleep(0)
     await ending
     assert len(hub.done) == 60
     assert len(seen) > 60 // 6, "others have their turn after every few of them"
-    assert not watch._due
+    assert not enforcement._due
 
 
 # A stream that is narrowed while a page of events is matched

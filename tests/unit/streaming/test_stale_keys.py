@@ -22,7 +22,7 @@ from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.notifier import Notifier
 from gateway.runtime.background import Background
-from gateway.streaming.enforcement import PATIENCE_SECONDS, KeyWatch
+from gateway.streaming.enforcement import PATIENCE_SECONDS, Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -76,16 +76,16 @@ class World:
         self.hub = Hub(self.log.epoch, 0, clock, self.replays.start, timings)
         self.replays.hub = self.hub
         self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
-        self.watch = KeyWatch(self.keyring, self.hub, self.log, clock)
-        self.replays.gate = self.watch
-        self.tail = Tail(self.log, self.hub, appends, clock, self.watch)
+        self.enforcement = Enforcement(self.keyring, self.hub, self.log, clock)
+        self.replays.gate = self.enforcement
+        self.tail = Tail(self.log, self.hub, appends, clock, self.enforcement)
 
     def start(self) -> None:
         # First of all: it has to wait for the others.
         self.background.keep("tail", self.tail.run)
-        self.background.keep("key_watch", self.watch.watch_keys)
-        self.background.keep("role_watch", self.watch.watch_roles)
-        self.background.keep("key_lives", self.watch.watch_lives)
+        self.background.keep("key_watch", self.enforcement.watch_keys)
+        self.background.keep("role_watch", self.enforcement.watch_roles)
+        self.background.keep("key_lives", self.enforcement.watch_lives)
 
     async def open(self, key_id: str, *, live: bool = True, **members: Any) -> Peer:
         await self.store.create(key(key_id, **{"grants": (ALL,), **members}))
@@ -111,7 +111,7 @@ class World:
         whole, rest = divmod(seconds, 1)
         for step in [1.0] * int(whole) + [rest]:
             await self.clock.advance(step)
-            self.watch.tick()
+            self.enforcement.tick()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(patience()):
@@ -157,7 +157,7 @@ async def test_a_gateway_that_was_frozen_looks_at_the_keys_before_it_delivers(
 async def test_what_was_matched_before_a_freeze_is_not_written_after_it(world: World) -> None:
     """As if it was frozen between matching and writing."""
     peer = await world.open("a")
-    await world.watch.look()
+    await world.enforcement.look()
     await world.append("pending")
     page = await world.log.read(0, 1, limit=10)
     world.hub.publish(page.events, page.reached)
@@ -213,7 +213,7 @@ async def test_a_freeze_is_not_taken_for_a_wait(world: World) -> None:
     peer = await world.open("a")
     await world.seconds(1)
     world.clock.tick(10 * PATIENCE_SECONDS)
-    world.watch.tick()
+    world.enforcement.tick()
     await world.append("after")
     await world.until(lambda: peer.got("after"))
 
@@ -289,7 +289,7 @@ async def test_lives_end_while_no_store_answers(
     [
         ("key_watch", "store", "changed_since"),
         ("role_watch", "store", "roles_since"),
-        ("key_lives", "watch", "_may_have_changed"),
+        ("key_lives", "enforcement", "_may_have_changed"),
     ],
 )
 @pytest.mark.parametrize("live", [True, False])
@@ -307,7 +307,9 @@ async def test_a_failing_task_that_guards_access_holds_streams_back_and_then_end
     peer = await world.open("a", live=live, grants=(), roles=("team",))
     await world.append("before")
     await world.until(lambda: peer.got("before"))
-    monkeypatch.setattr(getattr(world, owner), name, fails if owner == "watch" else fails_slowly)
+    monkeypatch.setattr(
+        getattr(world, owner), name, fails if owner == "enforcement" else fails_slowly
+    )
     await world.seconds(2)
     assert world.background.errors[task] >= 1
     await world.append("unchecked")
@@ -330,13 +332,13 @@ async def test_a_look_at_the_hours_that_failed_is_made_again(
     world.start()
     peer = await world.open("a", grants=(hours,))
     await world.seconds(1)
-    whole = world.watch._may_have_changed
+    whole = world.enforcement._may_have_changed
 
     def fails_once(*given: Any) -> Any:
-        monkeypatch.setattr(world.watch, "_may_have_changed", whole)
+        monkeypatch.setattr(world.enforcement, "_may_have_changed", whole)
         raise RuntimeError("made to fail")
 
-    monkeypatch.setattr(world.watch, "_may_have_changed", fails_once)
+    monkeypatch.setattr(world.enforcement, "_may_have_changed", fails_once)
     # It is 22:13:20; frozen until a while after 23:00.
     world.clock.tick(3000)
     await world.seconds(5)
@@ -354,13 +356,13 @@ async def test_requests_are_refused_while_their_keys_cannot_be_known(
     monkeypatch.setattr(world.store, "roles_since", cannot_be_read)
     await world.seconds(2)
     with pytest.raises(Unavailable) as refused:
-        await world.watch.await_knowledge("a")
+        await world.enforcement.await_knowledge("a")
     assert refused.value.code == "store_slow"
-    await world.watch.await_knowledge("b")
+    await world.enforcement.await_knowledge("b")
     monkeypatch.setattr(world.store, "changed_since", cannot_be_read)
     await world.seconds(2)
     with pytest.raises(Unavailable):
-        await world.watch.await_knowledge("b")
+        await world.enforcement.await_knowledge("b")
 
 
 async def test_a_request_after_a_freeze_waits_for_the_look(world: World) -> None:
@@ -369,7 +371,7 @@ async def test_a_request_after_a_freeze_waits_for_the_look(world: World) -> None
     await world.seconds(1)
     await world.store.change("a", lambda key: lifecycle.revoke(key, NOW, ""))
     world.clock.tick(4.0)
-    await world.watch.await_knowledge("a")
+    await world.enforcement.await_knowledge("a")
     known = world.keyring.known("a")
     assert known is not None
     assert known.revoked_at == NOW

@@ -29,7 +29,7 @@ from gateway.cli import pepper as pepper_commands
 from gateway.cli.base.operator import this_operator
 from gateway.cli.main import cli
 from gateway.errors import Conflict, GatewayError, NotFound
-from gateway.streaming import enforcement as key_watch
+from gateway.streaming import enforcement
 
 FIRST, SECOND, THIRD = b"1" * 32, b"2" * 32, b"3" * 32
 ONE = Peppers((Pepper(FIRST),))
@@ -245,7 +245,7 @@ def test_every_process_has_time_to_learn_of_a_pepper_before_it_is_used(
     run("pepper", "rotate")
     [(seconds, standings)] = waited
     assert standings == ["coming", "current"]
-    assert seconds >= 4 * key_watch._LOOK_SECONDS
+    assert seconds >= 4 * enforcement._LOOK_SECONDS
 
 
 def test_a_step_at_a_time_comes_to_the_same(run: Run) -> None:
