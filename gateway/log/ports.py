@@ -114,7 +114,7 @@ class Log(Protocol):
     def on_append(self, listener: Callable[[], None]) -> None:
         """Call `listener` in the event loop after `head` has moved.
 
-        Only a hint to look: calls may be merged, and one may be lost.
+        Only a hint to poll: calls may be merged, and one may be lost.
         """
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:

@@ -14,7 +14,7 @@ from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Signal
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _KEEP_SECONDS = 10.0
 # A reading that took this long says too little.
 _MOST_ERROR = 1.0
@@ -42,16 +42,16 @@ class ClockWatch:
         """Until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.poll()
                 self._away = False
             except GatewayError as error:
                 # Time goes on meanwhile, without any wall clock.
                 if not self._away:
                     _LOGGER.warning("the wall clock is not read, trying again: %s", error.detail)
                 self._away = True
-            await self._machine.sleep(until_beat(self._clock, _LOOK_SECONDS))
+            await self._machine.sleep(until_beat(self._clock, _POLL_SECONDS))
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Read the wall clock, and what the other processes hold for trusted time."""
         reading = await read_clock(self._store, self._machine)
         if reading.error > _MOST_ERROR:

@@ -29,7 +29,7 @@ from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.expiry import Notice, notices, replaced
 from gateway.streaming.live.hub import Hub
 
-_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 _AGAIN_SECONDS = 1.0
 # Of changes that are not of keys and roles nobody tells.
 _UNTOLD_SECONDS = 1.0
@@ -82,14 +82,14 @@ class KeyEvents:
         """Until cancelled."""
         while True:
             try:
-                await self.look()
-                wait = until_beat(self._clock, _LOOK_SECONDS)
+                await self.poll()
+                wait = until_beat(self._clock, _POLL_SECONDS)
             except GatewayError as error:
                 _LOGGER.warning("changes of keys cannot be recorded now: %s", error.detail)
                 wait = _AGAIN_SECONDS
             await self._clock.sleep(wait)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Write what there is."""
         if self._said_until is None:
             await self._begin()

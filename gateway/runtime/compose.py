@@ -211,7 +211,7 @@ async def _start_parts(
     pepper_watch = PepperWatch(keyring, clock)
     enforcement.listeners.append(pepper_watch.take)
     stack.push_async_callback(key_events.close)
-    wake_ups = WakeUps(shared.signals, enforcement, getattr(log, "look_now", None), tasks)
+    wake_ups = WakeUps(shared.signals, enforcement, getattr(log, "poll_now", None), tasks)
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
     writer.on_bug = partial(tasks.report, "writer")
@@ -302,7 +302,7 @@ async def _follow_table(
     secret = DataFolder.of(settings).log_secret()
     table = await TableSource.open(settings.store_url, source, clock, secret=secret)
     stack.push_async_callback(table.close)
-    following = tasks.keep("followed_table", partial(table.watch, log.look_now))
+    following = tasks.keep("followed_table", partial(table.watch, log.poll_now))
     stack.push_async_callback(stop_tasks, [following])
     return table
 
@@ -319,7 +319,7 @@ async def _tick(context: Context) -> None:
     while True:
         await context.clock.sleep(until_beat(context.clock, _TICK_SECONDS))
         context.hub.tick()
-        vanished.look()
+        vanished.probe()
         context.enforcement.tick()
         context.metrics.update(context)
 

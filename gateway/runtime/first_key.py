@@ -26,5 +26,5 @@ async def make_first_key(context: Context) -> str | None:
     )
     if not await context.key_store.create_first(key):
         return None
-    await context.enforcement.look()
+    await context.enforcement.poll()
     return token

@@ -45,11 +45,11 @@ from gateway.wire.framing import (
     End,
 )
 
-# Nothing is delivered on a look that is older.
+# Nothing is delivered on a poll that is older.
 MOST_SECONDS = 1.0
-# Streams wait no longer for a look.
+# Streams wait no longer for a poll.
 PATIENCE_SECONDS = 30.0
-_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 _LEAST_SECONDS = 0.01
 # Of one call of `tick`. A process that was frozen meanwhile has not waited in vain.
 _MOST_TICK_SECONDS = 2.0
@@ -78,9 +78,9 @@ class _Part(_Waiting):
 
     def __init__(self) -> None:
         super().__init__()
-        # When the newest look that succeeded began (CLOCK_BOOTTIME).
+        # When the newest poll that succeeded began (CLOCK_BOOTTIME).
         self.at = -math.inf
-        # What the newest look failed with.
+        # What the newest poll failed with.
         self.failure: Exception | None = None
         self.turn = asyncio.Lock()
 
@@ -168,7 +168,7 @@ class Enforcement:
         return self._clock.boottime() - part.at <= MOST_SECONDS
 
     def tick(self) -> None:
-        """End the streams that have waited long enough for a look. Call about once a second."""
+        """End the streams that have waited long enough for a poll. Call about once a second."""
         now = self._clock.boottime()
         passed, self._ticked = min(now - self._ticked, _MOST_TICK_SECONDS), now
         for part in (self._keys, self._roles, self._lives):
@@ -188,7 +188,7 @@ class Enforcement:
                 for subscription in self._hub.streams_of(key_id):
                     self._hub.end(subscription, OVERLOAD)
 
-    # Looking
+    # Polling
     async def watch_keys(self) -> None:
         """Until cancelled."""
         await self._watch(self._keys, self._take_in_keys)
@@ -200,26 +200,26 @@ class Enforcement:
     async def watch_lives(self) -> None:
         """Until cancelled."""
         while True:
-            next_end = await self._look_at_lives()
+            next_end = await self._check_lives()
             left = next_end - self._clock.now()
-            pause = until_beat(self._clock, _LOOK_SECONDS)
+            pause = until_beat(self._clock, _POLL_SECONDS)
             await self._clock.sleep(min(max(left, _LEAST_SECONDS), pause))
 
-    async def look(self) -> None:
-        """One look at all that decides over streams. What was changed before has been acted on when
+    async def poll(self) -> None:
+        """Poll all that decides over streams. What was changed before has been acted on when
         it returns; it goes on when its caller is cancelled, as the store tells of a change once."""
-        await self._look_at_lives()
-        looks = (self.look_at_keys(), self.look_at_roles())
-        for failure in await asyncio.gather(*looks, return_exceptions=True):
+        await self._check_lives()
+        polls = (self.poll_keys(), self.poll_roles())
+        for failure in await asyncio.gather(*polls, return_exceptions=True):
             if failure is not None:
                 raise failure
 
-    async def look_at_keys(self) -> None:
-        """The same for the keys alone: roles that cannot be read do not hold it up."""
+    async def poll_keys(self) -> None:
+        """Poll the keys alone: roles that cannot be read do not hold it up."""
         await _to_its_end(self._in_turn(self._keys, self._take_in_keys))
 
-    async def look_at_roles(self) -> None:
-        """The same for the roles alone."""
+    async def poll_roles(self) -> None:
+        """Poll the roles alone."""
         await _to_its_end(self._in_turn(self._roles, self._take_in_roles))
 
     async def _watch(self, part: _Part, take_in: TakeIn) -> None:
@@ -230,7 +230,7 @@ class Enforcement:
             except GatewayError as error:
                 if not failed_before:
                     _LOGGER.warning("%s; streams wait, trying again", error.detail)
-            await self._clock.sleep(until_beat(self._clock, _LOOK_SECONDS))
+            await self._clock.sleep(until_beat(self._clock, _POLL_SECONDS))
 
     async def _in_turn(self, part: _Part, take_in: TakeIn) -> None:
         async with part.turn:
@@ -250,7 +250,7 @@ class Enforcement:
                     await self._act()
                 finally:
                     # Those that could not be acted on are held back one by one.
-                    self._was_looked_at(part, began)
+                    self._was_polled(part, began)
 
     async def _take_in_keys(self) -> Changes:
         losses = self._keyring.losses
@@ -270,7 +270,7 @@ class Enforcement:
             )
         return Changes([], roles)
 
-    def _was_looked_at(self, part: _Part, began: float) -> None:
+    def _was_polled(self, part: _Part, began: float) -> None:
         part.at, part.failure, part.seconds = began, None, 0.0
         # The store has turned out to be an older one: what is known of the other part is void.
         if self._keyring.keys_lost:
@@ -287,7 +287,7 @@ class Enforcement:
             waiting = self._due[key_id] = _Waiting()
             waiting.seconds = 0.0 if before is None else before.seconds
 
-    async def _look_at_lives(self) -> float:
+    async def _check_lives(self) -> float:
         """End what time alone ends; when the next life ends. Waits for no store."""
         now, began = self._clock.now(), self._clock.boottime()
         quarter, since = divmod(now, _QUARTER_SECONDS)
@@ -310,7 +310,7 @@ class Enforcement:
                 await self._end_or_put_due(key, stretch)
         # Not before: a look that failed has to be made again.
         self._quarter = quarter
-        self._was_looked_at(self._lives, began)
+        self._was_polled(self._lives, began)
         return next_end
 
     async def _end_or_put_due(self, key: Key, stretch: Stretch) -> None:

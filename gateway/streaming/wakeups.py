@@ -30,19 +30,19 @@ class WakeUps:
         self,
         signals: Signals,
         enforcement: Enforcement,
-        look_at_log: Callable[[], None] | None,
+        poll_log: Callable[[], None] | None,
         tasks: Tasks = PLAIN,
     ) -> None:
         self._signals = signals
         self._enforcement = enforcement
         self._tasks = tasks
         self._changed = False
-        self._looking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         # Whoever notices a change first tells all, whether or not it was made there.
         enforcement.listeners.append(self._tell_of_keys)
-        signals.listen(KEYS, self._look_at_keys)
-        if look_at_log is not None:
-            signals.listen(APPENDED, Spaced(look_at_log, _SPACING_SECONDS))
+        signals.listen(KEYS, self._poll_keys)
+        if poll_log is not None:
+            signals.listen(APPENDED, Spaced(poll_log, _SPACING_SECONDS))
 
     def tell_of_events(self) -> None:
         """Something has been appended here."""
@@ -50,29 +50,29 @@ class WakeUps:
 
     async def close(self) -> None:
         """No look goes on any more."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait({self._looking})
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.wait({self._polling})
 
     def _tell_of_keys(self, changes: Changes) -> None:
         if changes.keys or changes.roles:
             self._signals.send(KEYS)
 
-    def _look_at_keys(self) -> None:
+    def _poll_keys(self) -> None:
         self._changed = True
-        if self._looking is None:
-            self._looking = self._tasks.run("wake_ups", self._look)
+        if self._polling is None:
+            self._polling = self._tasks.run("wake_ups", self._poll)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
             while self._changed:
                 self._changed = False
-                await self._enforcement.look()
+                await self._enforcement.poll()
         except GatewayError as error:
             # Enforcement tries again by itself, and says so.
             _LOGGER.debug("keys cannot be read: %s", error.detail)
         finally:
-            self._looking = None
+            self._polling = None
 
 
 class Spaced:

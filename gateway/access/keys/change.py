@@ -109,7 +109,9 @@ def other_change(
     )
 
 
-def look(command: str, about: Iterable[str], operator: Operator, at: float, asked: Any) -> Change:
+def inspection(
+    command: str, about: Iterable[str], operator: Operator, at: float, asked: Any
+) -> Change:
     """Somebody looks at keys by the command line, which is an access as any other."""
     return other_change(
         REQUESTED, about, by=operator.actor, at=at, operator=operator,

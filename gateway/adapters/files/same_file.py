@@ -27,7 +27,7 @@ class SameFile:
         self._name, self._wal = str(path), f"{path}-wal"
         self._known = _identity(self._name)
         self._has_wal = False
-        self._looked_at = -math.inf
+        self._polled_at = -math.inf
 
     def opened(self) -> None:
         """The file has been opened: if it was just made, it is the one from now on."""
@@ -38,12 +38,12 @@ class SameFile:
         """Raises `Unavailable` while the file is gone, or another one is in its place. It is not
         looked at again if it was there so many seconds ago."""
         now = time.monotonic()
-        if now - self._looked_at < recent:
+        if now - self._polled_at < recent:
             return
         if (trouble := self.trouble) is not None:
-            self._looked_at = -math.inf
+            self._polled_at = -math.inf
             raise trouble
-        self._looked_at = now
+        self._polled_at = now
 
     @property
     def trouble(self) -> Unavailable | None:

@@ -144,13 +144,13 @@ class PostgresLog:
     def on_append(self, listener: Callable[[], None]) -> None:
         self._sequencer.on_move(listener)
 
-    def look_now(self) -> None:
-        """Look for events of other gateways at once instead of at the next turn."""
-        self._sequencer.look_now()
+    def poll_now(self) -> None:
+        """Poll for events of other gateways at once instead of at the next turn."""
+        self._sequencer.poll_now()
 
     async def catch_up(self) -> None:
         # What was acknowledged is placed already.
-        await self._sequencer.look()
+        await self._sequencer.poll()
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
         self._sequencer.check()

@@ -59,7 +59,7 @@ class Sequencer:
         self._database = database
         self._listeners: list[Callable[[], None]] = []
         self._wanted = asyncio.Event()
-        self._looked_at = 0.0
+        self._polled_at = 0.0
         self._appending = 0
         self._lost: str | None = None
         # Rows of a followed table that got another id, since theirs was taken.
@@ -70,7 +70,7 @@ class Sequencer:
     def on_move(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 
-    def look_now(self) -> None:
+    def poll_now(self) -> None:
         """Look without waiting for the pause to end: somebody has heard of new events."""
         self._wanted.set()
 
@@ -93,7 +93,7 @@ class Sequencer:
         known = self.head
         async with self._database.connection("the log cannot be read") as connection:
             row = await connection.fetchrow(_STEP, patient, mine, _STEP_EVENTS)
-        self._looked_at = asyncio.get_running_loop().time()
+        self._polled_at = asyncio.get_running_loop().time()
         self.trouble = _read_only() if row["read_only"] else None
         await self._note(row, known)
         if row["renamed"]:
@@ -103,7 +103,7 @@ class Sequencer:
             self.renamed += row["renamed"]
         return Step(row["first"] or 0, row["accepted"], row["more"], row["conflicts"])
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Learn what has been placed, without placing anything."""
         self.check()
         known = self.head
@@ -152,7 +152,7 @@ class Sequencer:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while not self._wanted.is_set():
-            due = max(begun, self._looked_at) + seconds
+            due = max(begun, self._polled_at) + seconds
             if self._appending:
                 due = max(due, begun + _APPEND_SECONDS)
             if loop.time() >= due:

@@ -33,7 +33,7 @@ _SLOWER = 1.5
 # A position that no rows came with is saved as well, so that what it passed is not read again.
 _SAVE_SECONDS = 1.0
 _PREPARE_SECONDS = 86_400
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _GROWING = ("smallint", "integer", "bigint")
 _LONG_SECONDS = 60.0
 _LOGGER = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ _FORGET = "DELETE FROM source_step WHERE source = $1 AND number = $2 - 100"
 class TableSource:
     """One followed table, beside an open `PostgresLog` on the same schema.
 
-    Use `await TableSource.open(...)`, and run `watch(log.look_now)` as a task.
+    Use `await TableSource.open(...)`, and run `watch(log.poll_now)` as a task.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class TableSource:
         self._most = _ROWS
         self._more = False
         self._saved_at = 0.0
-        self._looked_at = 0.0
+        self._polled_at = 0.0
         self._warned = False
         self.rows = 0
         self.trouble: GatewayError | None = None
@@ -165,7 +165,7 @@ class TableSource:
         while True:
             try:
                 rows = await self.collect()
-                await self._look()
+                await self._poll()
             except GatewayError as error:
                 self.trouble = error
                 if not away:
@@ -184,12 +184,12 @@ class TableSource:
                 pause = min(max(pause, _BUSY_SECONDS) * _SLOWER, _QUIET_SECONDS)
             await asyncio.sleep(pause)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Keep what the newest rows wait for, and say so once if that takes long."""
         now = asyncio.get_running_loop().time()
-        if now < self._looked_at + _LOOK_SECONDS:
+        if now < self._polled_at + _POLL_SECONDS:
             return
-        self._looked_at = now
+        self._polled_at = now
         self.waits = await self.horizon()
         if self.waits is None or self.waits.seconds < _LONG_SECONDS:
             self._warned = False

@@ -20,7 +20,7 @@ from gateway.log.ports import Appended
 from gateway.tasks import PLAIN, Tasks, stop
 
 # The writer tells of every append; this is for when it could not.
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -72,17 +72,17 @@ class SqliteFollower(SqliteReader):
         return await self._link.trim(before_micros, max_bytes)
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
-        await self._look()
+        await self._poll()
         return await super().find(event_id, tenant, after)
 
     async def catch_up(self) -> None:
-        await self._look()
+        await self._poll()
 
     async def close(self) -> None:
         await stop(self._tasks)
         self._close_readers()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Whatever can be read is durable: SQLite shows a commit after it has been synced."""
         sql = "SELECT head, floor FROM log"
         self._moved(*await self._read(self._small, lambda connection: one_row(connection, sql)))
@@ -90,9 +90,9 @@ class SqliteFollower(SqliteReader):
     async def _look_often(self) -> None:
         away = False
         while True:
-            await self._clock.sleep(_LOOK_SECONDS)
+            await self._clock.sleep(_POLL_SECONDS)
             try:
-                await self._look()
+                await self._poll()
                 away = False
             except Unavailable as error:
                 if not away:

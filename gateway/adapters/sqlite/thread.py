@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 # What has waited in the queue for so long is not begun: its caller has waited long enough.
 PATIENCE_SECONDS = 5.0
-_READ_LOOK_SECONDS = 0.1
+_READ_POLL_SECONDS = 0.1
 
 
 class _Job(NamedTuple):
@@ -66,7 +66,7 @@ class SqliteThreads:
         self._patience = patience
         self._file = file
         # What is acknowledged is looked after at once; reads are many.
-        self._recent = _READ_LOOK_SECONDS if only_reads else 0.0
+        self._recent = _READ_POLL_SECONDS if only_reads else 0.0
         self._local = threading.local()
         self._connections: set[apsw.Connection] = set()
         self._begin = begin

@@ -37,7 +37,7 @@ def this_operator() -> Operator:
 async def record_look(store: KeyStore, now: float) -> None:
     """Have the command that runs recorded as a use. Raises if it cannot be: who looks is seen."""
     from gateway.access.credentials.token import is_key_id
-    from gateway.access.keys.change import key_urn, look
+    from gateway.access.keys.change import inspection, key_urn
     from gateway.errors import Unavailable
     from gateway.sanitize import clean
 
@@ -50,7 +50,7 @@ async def record_look(store: KeyStore, now: float) -> None:
     key_id = str(context.params.get("key_id", ""))
     about = [key_urn(key_id)] if is_key_id(key_id) else []
     try:
-        await store.record_later(look(_path(context), about, this_operator(), now, asked))
+        await store.record_later(inspection(_path(context), about, this_operator(), now, asked))
     except Unavailable as error:
         raise Unavailable(
             f"nothing is shown, because that it was looked at cannot be recorded: {error.detail}; "

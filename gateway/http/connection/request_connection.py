@@ -301,14 +301,14 @@ class _Connection(web.RequestHandler):
     def _watch(self) -> None:
         if self.transport is not None:
             self._unsent = self.transport.get_write_buffer_size()
-            self._stalled = self._loop.call_later(STALLED_SECONDS, self._look)
+            self._stalled = self._loop.call_later(STALLED_SECONDS, self._probe_peer)
 
     def _watch_no_more(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
 
-    def _look(self) -> None:
+    def _probe_peer(self) -> None:
         """Cut the peer off unless it has taken something."""
         transport = self.transport
         if transport is None:

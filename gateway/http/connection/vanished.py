@@ -18,7 +18,7 @@ from typing import Any
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import Subscription
 
-# All connections are looked at within so many calls of `look`.
+# All connections are looked at within so many calls of `probe`.
 _ROUND = 10
 # Of `struct tcp_info` of Linux: `retransmits`, `probes` and `last_ack_recv`.
 _TCP_INFO = struct.Struct("=2xBB52xI")
@@ -28,13 +28,13 @@ _ATTEMPTS = 3
 
 
 class VanishedPeers:
-    """Cuts the streams of a hub whose peers are gone. Call `look` about once a second."""
+    """Cuts the streams of a hub whose peers are gone. Call `probe` about once a second."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._round: Iterator[Subscription] = iter(())
 
-    def look(self) -> None:
+    def probe(self) -> None:
         """Look at a part of the connections, so that no call takes long."""
         part = len(self._hub.subscriptions) // _ROUND + 1
         looked_at = list(islice(self._round, part))

@@ -58,7 +58,7 @@ async def create(request: web.Request) -> web.Response:
     mints = can_mint(effective_grants(key, roles))
     key, cut = within_maker(key, minter, asked=asked, mints=mints)
     await context.key_store.create(key)
-    await context.enforcement.look_at_keys()
+    await context.enforcement.poll_keys()
     return _shown_once(key, token, now, cut)
 
 
@@ -127,7 +127,7 @@ async def revoke(request: web.Request) -> web.Response:
             raise unknown_key()
         left = await _living_descendants(context, asking, key_id)
         key, shown = found, {"living_descendants": left}
-    await context.enforcement.look_at_keys()
+    await context.enforcement.poll_keys()
     return json_response({**key.public(context.clock.now()), **shown})
 
 
@@ -173,7 +173,7 @@ async def rotate(request: web.Request) -> web.Response:
     mints = can_mint(effective_grants(key, await all_roles(context)))
     successor, cut = within_maker(successor, minter, asked=False, mints=mints)
     await context.key_store.change(key.id, lifecycle.unless_changed(key, old), create=successor)
-    await context.enforcement.look_at_keys()
+    await context.enforcement.poll_keys()
     return _shown_once(successor, token, now, cut)
 
 
@@ -182,7 +182,7 @@ async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Res
     changed = await context.key_store.change(named_id(request), change)
     if changed is None:
         raise unknown_key()
-    await context.enforcement.look_at_keys()
+    await context.enforcement.poll_keys()
     return json_response(changed.public(context.clock.now()))
 
 

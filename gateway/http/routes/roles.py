@@ -49,7 +49,7 @@ async def put(request: web.Request) -> web.Response:
         await context.key_store.put_role(role, minter.id, context.clock.now(), check=check)
 
     await change_role(context, minter, role.name, role.grants, change)
-    await context.enforcement.look()
+    await context.enforcement.poll()
     return json_response(role.public(), status=200 if known else 201)
 
 
@@ -71,7 +71,7 @@ async def delete(request: web.Request) -> web.Response:
     having = await change_role(context, minter, name, (), change)
     if having is None:
         raise _unknown(name)
-    await context.enforcement.look()
+    await context.enforcement.poll()
     return json_response({"name": name, "keys": having}) if having else web.Response(status=204)
 
 

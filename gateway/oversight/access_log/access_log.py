@@ -44,7 +44,7 @@ _MOST_TEXT = 1024
 # How often an entry is written early because of how it was asked, until its rest is over.
 _MOST_EARLY = 8
 _BATCH = 100
-_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 _LONGEST_REST = 60.0
 _CLOSING_SECONDS = 3.0
 _LOGGER = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class AccessLog:
         """Write what is due, until cancelled."""
         away = False
         while True:
-            await self._clock.sleep(until_beat(self._clock, _LOOK_SECONDS))
+            await self._clock.sleep(until_beat(self._clock, _POLL_SECONDS))
             self._take_due(self._clock.monotonic())
             written = await self._send()
             if not written and not away:
@@ -179,7 +179,7 @@ class AccessLog:
                     "%d records of uses are lost: the log was away at the end", self.waiting
                 )
                 return
-            await self._clock.sleep(_LOOK_SECONDS)
+            await self._clock.sleep(_POLL_SECONDS)
 
     def _new_entry(self, access: Access, identity: Identity) -> tuple[AccessEntry, Identity]:
         stranger = access.key is None

@@ -36,7 +36,7 @@ from gateway.oversight.detection.stored_defects import StoredDefects
 from gateway.oversight.detection.volumes import Volumes
 from gateway.streaming.live.hub import Hub
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _PROFILES_SECONDS = 30
 _PRUNE_SECONDS = 3600
 # The end of a minute, for other processes that have not brought their counts yet.
@@ -83,7 +83,7 @@ class AnomalyDetector:
         self._reaction = reaction
         self._volumes = Volumes(store, hub, warm_up)
         # Signals with their key and address, and those on which a key may have to be stopped.
-        self._looking = asyncio.Lock()
+        self._polling = asyncio.Lock()
         self._signals: deque[tuple[Signal, str, str]] = deque(maxlen=_MOST_WAITING)
         self._reactions: deque[tuple[str, str]] = deque(maxlen=_MOST_WAITING)
         now = clock.now()
@@ -110,23 +110,23 @@ class AnomalyDetector:
                 if not begun:
                     await self.begin()
                     begun = True
-                await self.look()
+                await self.poll()
             except GatewayError as error:
                 _LOGGER.warning("the watch cannot go on, trying again: %s", error.detail)
-            await self._clock.sleep(until_beat(self._clock, _LOOK_SECONDS))
+            await self._clock.sleep(until_beat(self._clock, _POLL_SECONDS))
 
     async def begin(self) -> None:
         """Take up what was found before."""
         await self.findings.begin()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Evaluate what is new."""
-        async with self._looking:
-            await self._look()
+        async with self._polling:
+            await self._poll()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         now = self._clock.now()
-        await self._look_at_volumes(now)
+        await self._check_volumes(now)
         # Trusted time may go back, when a step of the clock is adopted.
         everything = abs(now - self._profiles_at) >= _PROFILES_SECONDS
         if everything:
@@ -137,7 +137,7 @@ class AnomalyDetector:
                 (signal, evaluated.key_id, evaluated.address) for signal in evaluated.signals
             ]
         self._signals += [(signal, "", "") for signal in await self.operators.flush()]
-        self._signals += [(signal, key, "") for key, signal in await self.stored_defects.look(now)]
+        self._signals += [(signal, key, "") for key, signal in await self.stored_defects.poll(now)]
         await self._act()
         await self.findings.tell()
         if abs(now - self._prune_at) >= _PRUNE_SECONDS:
@@ -149,15 +149,15 @@ class AnomalyDetector:
         try:
             self._volumes.turn(int(self._clock.now() // 60))
             self._profiles_at = 0.0
-            await self.look()
+            await self.poll()
         except GatewayError as error:
             _LOGGER.warning("what was seen of keys at last is lost: %s", error.detail)
 
-    async def _look_at_volumes(self, now: float) -> None:
+    async def _check_volumes(self, now: float) -> None:
         minute = int(now // 60)
         if minute != self._minute:
             over, self._minute = minute - 1, minute
-            for key_id, signal in self._volumes.look_at_streams(now):
+            for key_id, signal in self._volumes.check_streams(now):
                 self.profiles.say(key_id, signal)
             self._volumes.turn(over)
             self._to_close = over

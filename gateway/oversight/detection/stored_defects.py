@@ -40,7 +40,7 @@ class StoredDefects:
         if self._waiting is not None:
             self._waiting.update(dict.fromkeys(key.id for key in changes.keys))
 
-    async def look(self, now: float) -> list[tuple[str, Signal]]:
+    async def poll(self, now: float) -> list[tuple[str, Signal]]:
         """The signs of the keys that have changed; of all of them at first, and after the store was
         away."""
         waiting, changed = self._waiting, self._changed_roles

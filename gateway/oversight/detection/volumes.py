@@ -44,7 +44,7 @@ class Volumes:
             self._events.inherits(key.id, key.predecessor)
             self._requests.inherits(key.id, key.predecessor)
 
-    def look_at_streams(self, now: float) -> list[tuple[str, Signal]]:
+    def check_streams(self, now: float) -> list[tuple[str, Signal]]:
         """Count what streams have delivered, and find those that have stopped reading."""
         still: dict[Subscription, tuple[int, float]] = {}
         silent = []

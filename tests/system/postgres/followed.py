@@ -57,7 +57,7 @@ async def following(url: str, source: Source = SOURCE) -> AsyncIterator[Postgres
     """A gateway that follows the table."""
     log = await PostgresLog.open(url, SystemClock())
     table = await TableSource.open(url, source, SystemClock())
-    task = asyncio.create_task(table.watch(log.look_now))
+    task = asyncio.create_task(table.watch(log.poll_now))
     try:
         yield log
     finally:

@@ -57,7 +57,7 @@ async def test_the_wall_clock_of_a_gateways_machine_is_never_asked(database: str
     clock = await open_clock(store, machine)
     assert abs(clock.now() - SystemClock().now()) < patience()
     watch = ClockWatch(store, machine, clock, Findings(store, None, clock))  # type: ignore[arg-type]
-    await watch.look()
+    await watch.poll()
     await watch.close()
     assert clock.waiting is None
     await store.close()
@@ -71,7 +71,7 @@ async def test_a_jump_of_the_databases_clock_is_a_finding_and_moves_nothing(
     clock = await open_clock(store, machine)
     findings = Findings(store, None, clock)  # type: ignore[arg-type]
     watch = ClockWatch(store, machine, clock, findings)
-    await watch.look()
+    await watch.poll()
     wall_time: Any = store.wall_time
 
     async def ahead() -> float:
@@ -80,7 +80,7 @@ async def test_a_jump_of_the_databases_clock_is_a_finding_and_moves_nothing(
 
     monkeypatch.setattr(store, "wall_time", ahead)
     before = clock.now()
-    await watch.look()
+    await watch.poll()
     assert 0 <= clock.now() - before < patience()
     # Whoever starts now goes by what the others hold.
     late = await open_clock(store, machine)

@@ -273,5 +273,5 @@ async def test_being_told_to_look_finds_events_before_the_pause_ends(
     monkeypatch.setattr("gateway.adapters.postgres.sequencer._QUIET_SECONDS", 3600.0)
     async with opened(database, 2) as [one, other]:
         await one.append([[draft()]])
-        other.look_now()
+        other.poll_now()
         await until_head(other, 1, seconds=5)

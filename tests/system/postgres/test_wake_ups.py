@@ -43,7 +43,7 @@ async def pair(
     )
     monkeypatch.setattr(postgres_sequencer, "_QUIET_SECONDS", POLL_SECONDS)
     monkeypatch.setattr(postgres_sequencer, "_BUSY_SECONDS", POLL_SECONDS)
-    monkeypatch.setattr(enforcement, "_LOOK_SECONDS", POLL_SECONDS)
+    monkeypatch.setattr(enforcement, "_POLL_SECONDS", POLL_SECONDS)
     # Nobody is refused meanwhile because of how long ago that was.
     monkeypatch.setattr(enforcement, "MOST_SECONDS", 2 * POLL_SECONDS)
     async with AsyncExitStack() as stack:

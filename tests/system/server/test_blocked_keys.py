@@ -129,8 +129,8 @@ async def test_a_flood_of_requests_of_a_blocked_key_costs_no_look_ups(
     context = started.context
     made = len(await context.key_store.all())
     # What looks at keys that have changed does so whenever it is ready.
-    await context.enforcement.look()
-    await context.detector.look()
+    await context.enforcement.poll()
+    await context.detector.poll()
     calls = counted(context.key_store, monkeypatch)
     began, trips = time.monotonic(), context.shared.health().round_trips
     statuses = await flood(started, key, REQUESTS)

@@ -113,7 +113,7 @@ async def there(gateway: Gateway) -> dict[str, str]:
     await gateway.send(event(id="known"))
     for _ in range(5):
         await gateway.get("/v1/keys", key=gateway.user)
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     findings = (await gateway.get("/v1/findings", key=gateway.admin)).json()["findings"]
     return {**names, "suspended": suspended, "finding": findings[0]["id"]}
 

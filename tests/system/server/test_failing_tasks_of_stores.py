@@ -168,7 +168,7 @@ async def test_a_task_that_ends_by_itself_fails_once_and_begins_anew(
         "redis_rounds": (leases._rounds, "_hear"),
         "replay": (Chunks, "get"),
         "signals_sending": (Link, "publish"),
-        "wake_ups": (Enforcement, "look"),
+        "wake_ups": (Enforcement, "poll"),
     }
     owner, function = of[name]
     whole = getattr(owner, function)

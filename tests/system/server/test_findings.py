@@ -59,7 +59,7 @@ async def from_elsewhere(gateway: Gateway, key: str, path: str = "/v1/events") -
 async def test_five_denials_are_a_finding_an_event_and_a_metric(gateway: Gateway) -> None:
     key = await gateway.reader_key()
     await deny(gateway, key, 4)
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     assert await found(gateway) == []
     await deny(gateway, key, 1)
     [finding] = await found(gateway, "denials")
@@ -129,7 +129,7 @@ async def test_a_category_within_reach_is_not_forbidden_because_an_event_of_it_i
     assert use["data"]["forbidden"] == ["hr"]
     [denied] = await told(recording, **{**own, "action": "request.denied"})
     assert "forbidden" not in denied["data"]
-    await recording.context.detector.look()
+    await recording.context.detector.poll()
     assert await found(recording) == []
 
 
@@ -146,7 +146,7 @@ async def test_a_live_stream_that_is_not_read_is_found_though_little_comes(
     assert 0 < subscription.sink.unsent <= subscription.sink.waited
     for _ in range(7):
         shifted.shift += 60
-        await gateway.context.detector.look()
+        await gateway.context.detector.poll()
     [finding] = await found(gateway, "silent_consumer")
     assert finding["key"] == key_id(gateway.user)
     assert finding["data"]["unsent_bytes"] == subscription.sink.unsent
@@ -158,7 +158,7 @@ async def test_a_stolen_successor_is_found_from_its_first_use_on(
 ) -> None:
     key = await gateway.reader_key(categories=["auth"])
     await gateway.pull(key)
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     if way == "over HTTP":
         answer = await gateway.post(f"/v1/keys/{key_id(key)}/rotate", key=gateway.admin)
         successor = answer.json()["key"]
@@ -177,7 +177,7 @@ async def test_a_read_from_far_back_is_found(gateway: Gateway) -> None:
     await gateway.send_many(10_001)
     stream = await open_stream(gateway, "ndjson", key)
     stream.close()
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     await gateway.pull(key, from_="start", limit="1")
     [finding] = await found(gateway, "deep_replay")
     assert finding["data"]["events"] >= 10_001
@@ -207,7 +207,7 @@ async def test_a_key_that_slept_for_a_month_is_found(start: Start, shifted: Shif
     gateway = await start(shifted)
     key = await gateway.reader_key()
     await gateway.pull(key)
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     shifted.shift = 31 * 86400
     await gateway.pull(key)
     findings = await found(gateway, "dormant_woke")
@@ -230,7 +230,7 @@ async def test_an_address_above_its_rate_is_found_as_that_and_not_as_denied(star
     detector = gateway.context.detector
 
     async def seen() -> list[tuple[str, str, str]]:
-        await detector.look()
+        await detector.poll()
         return [(one.signal, one.key, one.address) for one in await detector.findings.all()]
 
     for _ in range(20):
@@ -269,7 +269,7 @@ async def test_findings_are_narrowed_by_key_signal_and_state(gateway: Gateway) -
         await gateway.revoke(key)
         await gateway.get("/v1/events", key=key)
     await found(gateway, "denials", "revoked_presented")
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     assert len(await found(gateway)) == 6
     of_one = await found(gateway, key=key_id(keys[0]))
     assert {one["signal"] for one in of_one} == {"denials", "revoked_presented"}
@@ -295,7 +295,7 @@ async def test_what_is_expected_is_silent_until_it_is_no_longer(gateway: Gateway
     assert (marked.json()["state"], marked.json()["reason"]) == ("expected", "a probe of ours")
     assert marked.json()["by"] == key_id(gateway.admin)
     await deny(gateway, key, 5)
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     [same] = await found(gateway)
     assert same["count"] == 5
     again = await gateway.request("DELETE", path, key=gateway.admin)

@@ -46,7 +46,7 @@ async def test_whatever_stands_in_rows_of_keys_and_roles_the_others_work_on(
     before = await gateway.mint(AUTH)
     with connected(gateway) as connection:
         put_garbage(connection)
-    await gateway.context.enforcement.look()
+    await gateway.context.enforcement.poll()
     listed = (await gateway.get("/v1/keys", key=gateway.admin)).json()["keys"]
     states = {one["id"]: one["state"] for one in listed}
     assert all(states[f"Z{number:011}"] == "unreadable" for number in range(10))
@@ -59,7 +59,7 @@ async def test_whatever_stands_in_rows_of_keys_and_roles_the_others_work_on(
     assert (await gateway.post(path, key=gateway.admin, json=body)).status == 200
     found = await gateway.get("/v1/keys/Z00000000006/document", key=gateway.admin)
     assert found.status == 200
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     findings = (await gateway.get("/v1/findings?signal=unreadable", key=gateway.admin)).json()
     assert {f"Z{number:011}" for number in range(10)} <= {
         one["key"] for one in findings["findings"]
@@ -82,6 +82,6 @@ async def test_whatever_stands_in_notes_the_watch_goes_on(gateway: Gateway, note
 
     detector = gateway.context.detector
     detector.operators.see(Command("cli:ada", gateway.context.clock.now()))
-    await detector.look()
+    await detector.poll()
     answer = await gateway.get("/v1/findings?signal=denials", key=gateway.admin)
     assert len(answer.json()["findings"]) == 2

@@ -414,7 +414,7 @@ async def test_the_longest_questions_leave_records_of_bounded_size(start: Start)
     assert max(len(orjson.dumps(one)) for one in page["events"]) < MAX_EVENT_BYTES
     asked = [one for event in of_key for one in event["data"]["parameters"]]
     assert all(one["left_out"] > 0 for one in asked), "what did not fit is counted"
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     findings = (await gateway.get("/v1/findings", key=gateway.admin)).json()["findings"]
     [found] = [one for one in findings if one["signal"] == "forbidden_categories"]
     assert max(map(len, found["data"]["categories"])) <= 64
@@ -439,7 +439,7 @@ async def test_text_that_is_none_in_a_question_never_widens_it_and_is_recorded(
         end = await stream.to_end()
         assert (end["reason"], stream.events) == ("complete", [])
     await gateway.context.access_log.flush()
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     page = await gateway.pull(gateway.admin, category="gateway.access", action="stream.closed")
     assert sum(one["data"]["count"] for one in page["events"]) == opened > 0
 
@@ -453,7 +453,7 @@ async def test_user_agents_that_are_no_text_are_recorded_and_found(start: Start)
         assert statuses(await gateway.exchange(head + b"\r\n\r\n"))[0] in (400, 403)
     for _ in range(5):
         await gateway.get("/v1/keys", key=key)
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     findings = (await gateway.get("/v1/findings", key=gateway.admin)).json()["findings"]
     assert "denials" in {one["signal"] for one in findings if one["key"] == key_id(key)}
     await gateway.context.access_log.flush()

@@ -31,7 +31,7 @@ async def many(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for age, name in enumerate(ids):
         made = msgspec.structs.replace(first, id=name, created_at=1000.0 + age, roles=())
         await store.create(made)
-    await gateway.context.enforcement.look()
+    await gateway.context.enforcement.poll()
     return ids
 
 
@@ -73,7 +73,7 @@ async def test_a_list_that_cannot_go_on_does_not_look_whole(
         if calls == 4:
             revoked = key_id(gateway.admin)
             await store.change(revoked, lambda key: lifecycle.revoke(key, 1e9, ""))
-            await gateway.context.enforcement.look()
+            await gateway.context.enforcement.poll()
         return await whole(key_ids)
 
     monkeypatch.setattr(store, "some", some)

@@ -78,9 +78,9 @@ async def test_keys_that_need_a_pepper_that_is_not_here_are_named(gateway: Gatew
     )  # fmt: skip
     await context.key_store.create(key)
 
-    await context.enforcement.look()
+    await context.enforcement.poll()
     wanted = f"1 living keys need the pepper {pepper_id(other)}"
     assert wanted in (await gateway.get("/readyz")).body.decode()
     await context.key_store.revoke(key.id, context.clock.now(), "made by mistake")
-    await context.enforcement.look()
+    await context.enforcement.poll()
     assert (await gateway.get("/readyz")).body == b"ready\n"

@@ -69,7 +69,7 @@ async def test_selecting_what_is_out_of_scope_again_and_again_is_a_finding(start
     for asked in ({"tenant": "globex"}, {"actor": "alice"}, {"filter": 'tenant == "umbrella"'}):
         await gateway.pull(key, **asked)
 
-    await gateway.context.detector.look()
+    await gateway.context.detector.poll()
     answer = await gateway.get("/v1/findings", key=gateway.admin, params={"signal": "out_of_scope"})
     [finding] = answer.json()["findings"]
     assert finding["data"]["selected"] == [

@@ -61,7 +61,7 @@ async def test_that_a_grant_counts_otherwise_than_it_is_written_is_said(gateway:
         return msgspec.structs.replace(found, grants=(*found.grants, grant))
 
     await gateway.context.key_store.change(key_id(key), older)
-    await gateway.context.enforcement.look()
+    await gateway.context.enforcement.poll()
     found = await explain(gateway, key, action="pull", tenant="acme", category="auth", severity=1)
     assert found["decision"] == "deny"
     [problem] = found["nearest"]["problems"]

@@ -238,7 +238,7 @@ async def test_a_thief_who_takes_much_is_found_by_the_volume_and_stopped_by_what
     for _ in range(120):
         await gateway.pull(key, limit="100")
         shifted.shift += 60
-        await gateway.context.detector.look()
+        await gateway.context.detector.poll()
     assert await findings(gateway, key) == {}
 
     # From its own network, as somebody on the collector's machine would.
@@ -248,7 +248,7 @@ async def test_a_thief_who_takes_much_is_found_by_the_volume_and_stopped_by_what
         shifted.shift += 60
         minutes += 1
         assert minutes <= MINUTES
-        await gateway.context.detector.look()
+        await gateway.context.detector.poll()
     volume = (await findings(gateway, key))["volume"]
     assert volume["data"]["per_minute"] > 2 * volume["data"]["expected_per_minute"]
     assert (await gateway.get("/v1/events", key=key)).status == 200, "it is a likelihood only"

@@ -96,7 +96,7 @@ def test_every_stream_is_looked_at_within_seconds_and_few_at_a_time() -> None:
     peers = VanishedPeers(hub)
     for _ in range(12):
         before = len(looked_at)
-        peers.look()
+        peers.probe()
         assert len(looked_at) - before <= 101
     assert set(looked_at) == set(range(1000))
     assert set(cut) == {number for number in range(1000) if number % 100 == 7}

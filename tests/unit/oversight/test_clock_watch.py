@@ -103,7 +103,7 @@ class World:
             self.clock.tick(1)
             for process in self.processes:
                 self._boots(f"boot-{process.machine.since_boot}")
-                await process.watch.look()
+                await process.watch.poll()
 
     def away(self) -> list[float]:
         """How far trusted time is from true time, in each process."""

@@ -48,11 +48,11 @@ class Followed:
             WARNINGS,  # type: ignore[arg-type]
         )
 
-    async def look(self, seconds: float = 0.25) -> None:
+    async def poll(self, seconds: float = 0.25) -> None:
         """What the key watch and the background task do, a moment later."""
         self.clock.tick(seconds)
         self.events.take(await self.keyring.refresh())
-        await self.events.look()
+        await self.events.poll()
 
     def use(self, one: Key) -> None:
         self.profiles.see(Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9"))
@@ -83,14 +83,14 @@ async def make(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Make]:
 @pytest.fixture
 async def one(make: Make) -> Followed:
     followed = make()
-    await followed.look()
+    await followed.poll()
     return followed
 
 
 async def test_every_change_is_an_event_that_says_who_made_it(one: Followed) -> None:
     await one.store.create(key("a", changed_by="B" * 12, changed_at=NOW))
     await one.store.change("a", lambda old: lifecycle.suspend(old, NOW + 1, "why", by="program"))
-    await one.look()
+    await one.poll()
     created, suspended = one.writer.events("gateway.keys")
     assert created["id"] == "key-a-1"
     assert created["time"] == "2023-11-14T22:13:20.000000Z"
@@ -105,7 +105,7 @@ async def test_every_change_is_an_event_that_says_who_made_it(one: Followed) -> 
 async def test_a_change_that_nobody_tells_of_is_an_event_within_a_second(one: Followed) -> None:
     added = other_change("pepper.added", ["pepper:x"], by="program", at=NOW, data={"pepper": "x"})
     await one.store.record_later(added)
-    await one.look(1.0)
+    await one.poll(1.0)
     [event] = one.writer.events("gateway.keys")
     assert (event["id"], event["action"]) == (added.id, "pepper.added")
     assert event["actor"] == {"type": "program", "id": "program"}
@@ -121,18 +121,18 @@ async def test_changes_that_follow_each_other_faster_than_anybody_looks_are_all_
     for _ in range(120):
         await one.store.change("a", lambda old: lifecycle.suspend(old, NOW, "", by="x"))
         await one.store.change("a", lambda old: lifecycle.resume(old, NOW, by="x"))
-    await one.look()
+    await one.poll()
     assert one.told == ["key.created", *["key.suspended", "key.resumed"] * 120]
 
 
 async def test_a_change_that_several_processes_notice_is_told_once(make: Make) -> None:
     first, second = make(), make()
-    await first.look()
-    await second.look()
+    await first.poll()
+    await second.poll()
     await first.store.create(key("a"))
     first.events.take(await first.keyring.refresh())
     second.events.take(await second.keyring.refresh())
-    await asyncio.gather(first.events.look(), second.events.look())
+    await asyncio.gather(first.events.poll(), second.events.poll())
     assert first.told == ["key.created"]
 
 
@@ -147,23 +147,23 @@ async def test_what_is_written_twice_has_one_id(
     with monkeypatch.context() as patched:
         patched.setattr(one.store, "mark_recorded", away)
         with pytest.raises(Unavailable):
-            await one.look()
-    await one.look()
+            await one.poll()
+    await one.poll()
     assert one.writer.offered == ["key-a-1", "key-a-1"]
     assert one.told == ["key.created"]
 
 
 async def test_changes_wait_for_the_log_and_for_the_next_start(make: Make) -> None:
     first = make()
-    await first.look()
+    await first.poll()
     first.writer.away = True
     await first.store.create(key("a"))
     with pytest.raises(Unavailable):
-        await first.look()
+        await first.poll()
     await first.events.close()
     first.writer.away = False
     later = make()
-    await later.look()
+    await later.poll()
     assert later.told == ["key.created"]
 
 
@@ -172,15 +172,15 @@ async def test_what_was_changed_while_no_gateway_ran_is_told_at_the_start(make: 
     await store.create(key("a"))
     await store.revoke("a", NOW, "gone")
     later = make()
-    await later.events.look()
+    await later.events.poll()
     assert later.told == ["key.created", "key.revoked"]
 
 
 async def test_changes_of_roles_are_told_too(one: Followed) -> None:
     await one.store.put_role(Role(name="soc"), "B" * 12)
-    await one.look()
+    await one.poll()
     await one.store.delete_role("soc", "B" * 12)
-    await one.look()
+    await one.poll()
     put, deleted = one.writer.events("gateway.keys")
     assert (put["action"], deleted["action"]) == ("role.put", "role.deleted")
     assert put["targets"] == [{"urn": "role:soc", "type": "role"}]
@@ -193,7 +193,7 @@ async def test_changes_of_roles_are_told_too(one: Followed) -> None:
 async def test_each_warning_and_the_end_are_told_once(one: Followed) -> None:
     await one.store.create(key("a"))
     for _ in range(92):
-        await one.look(DAY)
+        await one.poll(DAY)
     assert one.told == ["key.created", *["key.expiring"] * 4, "key.expired"]
     warned = one.writer.events("gateway.keys")[1]
     assert warned["data"]["expires_at"] == "2024-02-12T22:13:20.000000Z"
@@ -205,18 +205,18 @@ async def test_streams_of_the_key_are_warned_and_no_others(one: Followed) -> Non
     await one.store.create(key("a"))
     await one.store.create(key("b", expires_at=NOW + 200 * DAY))
     one.hub.subscriptions += [FakeStream("a"), FakeStream("a"), FakeStream("b")]
-    await one.look(59 * DAY)
+    await one.poll(59 * DAY)
     assert one.hub.said == []
-    await one.look(2 * DAY)
+    await one.poll(2 * DAY)
     assert (
         one.hub.said
         == [("a", "notice", {"code": "key_expiring", "expires_at": "2024-02-12T22:13:20.000000Z"})]
         * 2
     )
-    await one.look(DAY)
+    await one.poll(DAY)
     assert len(one.hub.said) == 2, "once each"
     for _ in range(40):
-        await one.look(DAY)
+        await one.poll(DAY)
     assert len(one.hub.said) == 8, "and an end speaks for itself"
 
 
@@ -224,21 +224,21 @@ async def test_every_process_warns_its_own_streams_and_the_event_is_one(make: Ma
     first, second = make(), make()
     await first.store.create(key("a"))
     for process in (first, second):
-        await process.look()
+        await process.poll()
         process.hub.subscriptions.append(FakeStream("a"))
     first.clock.tick(61 * DAY)
     for process in (first, second):
-        await process.look()
+        await process.poll()
         assert len(process.hub.said) == 1
     assert first.told == ["key.created", "key.expiring"]
 
 
 async def test_of_several_warnings_that_are_late_the_last_is_told(one: Followed) -> None:
     await one.store.create(key("a"))
-    await one.look(84 * DAY)
+    await one.poll(84 * DAY)
     assert one.told == ["key.created", "key.expiring"]
     assert one.writer.offered[-1].endswith(str(7 * DAY))
-    await one.look(6 * DAY)
+    await one.poll(6 * DAY)
     assert one.told[-1] == "key.expired"
 
 
@@ -246,35 +246,35 @@ async def test_a_key_that_ended_while_no_gateway_ran_is_told_of_at_the_start(mak
     first = make()
     await first.store.create(key("a"))
     await first.store.create(key("long ago", expires_at=NOW - 31 * DAY))
-    await first.look()
+    await first.poll()
     first.clock.tick(95 * DAY)
     for _ in range(2):
         later = make()
-        await later.look()
-        await later.look()
+        await later.poll()
+        await later.poll()
     assert later.told == ["key.created", "key.created", "key.expired"]
 
 
 async def test_a_changed_key_is_followed_as_it_is_now(one: Followed) -> None:
     await one.store.create(key("a"))
-    await one.look()
+    await one.poll()
     await one.store.change("a", lambda old: lifecycle.revoke(old, NOW, "", "x"))
     for _ in range(100):
-        await one.look(DAY)
+        await one.poll(DAY)
     assert one.told == ["key.created", "key.revoked"]
 
 
 async def test_a_warning_waits_for_the_log(one: Followed) -> None:
     await one.store.create(key("a"))
-    await one.look()
+    await one.poll()
     one.hub.subscriptions.append(FakeStream("a"))
     one.writer.away = True
     one.clock.tick(61 * DAY)
     for _ in range(3):
         with pytest.raises(Unavailable):
-            await one.look()
+            await one.poll()
     one.writer.away = False
-    await one.look()
+    await one.poll()
     assert one.told == ["key.created", "key.expiring"]
     assert len(one.hub.said) == 1
 
@@ -289,7 +289,7 @@ async def rotated(one: Followed) -> tuple[Key, Key]:
         max_life=90 * DAY, pepper=b"p" * 32, by="admin",
     )  # fmt: skip
     await one.store.change("a", lambda current: old, create=successor)
-    await one.look()
+    await one.poll()
     return old, successor
 
 
@@ -305,11 +305,11 @@ async def test_a_replaced_key_ends_once_it_is_idle_and_its_successor_is_in_use(
     old, successor = await rotated(one)
     one.use(old)
     for _ in range(100):
-        await one.look(15)
+        await one.poll(15)
     assert await state(one) == "draining", "its successor is not in use"
     one.use(successor)
-    await one.look(15)
-    await one.look(15)
+    await one.poll(15)
+    await one.poll(15)
     assert await state(one) == "expired"
     assert one.told == ["key.created", "key.rotated", "key.created", "key.drained"]
     drained = one.writer.events("gateway.keys")[-1]
@@ -322,9 +322,9 @@ async def test_a_replaced_key_that_is_used_goes_on_until_it_is_idle(one: Followe
     one.use(successor)
     for _ in range(10):
         one.use(old)
-        await one.look(890)
+        await one.poll(890)
         assert await state(one) == "draining"
-    await one.look(15)
+    await one.poll(15)
     assert await state(one) == "expired"
 
 
@@ -333,10 +333,10 @@ async def test_a_replaced_key_with_an_open_stream_goes_on(one: Followed) -> None
     one.use(successor)
     one.hub.subscriptions.append(FakeStream("a"))
     for _ in range(10):
-        await one.look(3600)
+        await one.poll(3600)
     assert await state(one) == "draining"
     one.hub.subscriptions.clear()
-    await one.look(15)
+    await one.poll(15)
     assert await state(one) == "expired"
 
 
@@ -367,7 +367,7 @@ async def test_keys_that_could_not_be_read_at_the_start_are_followed_later(
     with monkeypatch.context() as outage:
         outage.setattr(one.store, "_select", busy)
         with pytest.raises(Unavailable):
-            await one.look()
-    await one.look()
-    await one.look(60)
+            await one.poll()
+    await one.poll()
+    await one.poll(60)
     assert "key.expiring" in one.told

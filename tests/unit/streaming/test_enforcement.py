@@ -109,10 +109,10 @@ async def test_a_stream_that_cannot_be_looked_at_holds_up_no_other_and_is_looked
     with monkeypatch.context() as outage:
         outage.setattr(module, "find_floors", fail)
         with pytest.raises(Unavailable):
-            await one.enforcement.look()
+            await one.enforcement.poll()
     assert one.hub.ended == {"c": KEY_REVOKED}
     assert categories(first) == categories(second) == {"**"}
-    await one.enforcement.look()
+    await one.enforcement.poll()
     assert categories(first) == categories(second) == {"auth"}
 
 
@@ -130,13 +130,13 @@ async def test_a_change_is_acted_on_when_whoever_made_it_has_gone(
         return ()
 
     monkeypatch.setattr(module, "find_floors", slow)
-    caller = asyncio.create_task(one.enforcement.look())
+    caller = asyncio.create_task(one.enforcement.poll())
     await begun.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     go_on.set()
-    await one.enforcement.look()
+    await one.enforcement.poll()
     assert categories(stream) == {"auth"}
 
 
@@ -153,9 +153,9 @@ async def test_who_looks_while_another_does_returns_after_the_others_change_is_a
         return ()
 
     monkeypatch.setattr(module, "find_floors", slow)
-    first = asyncio.create_task(one.enforcement.look())
+    first = asyncio.create_task(one.enforcement.poll())
     await begun.wait()
-    second = asyncio.create_task(one.enforcement.look())
+    second = asyncio.create_task(one.enforcement.poll())
     for _ in range(10):
         await asyncio.sleep(0)
     assert not second.done()
@@ -179,8 +179,8 @@ async def test_a_failed_look_at_the_store_loses_no_change(
     with monkeypatch.context() as outage:
         outage.setattr(one.store, "roles_since", fail)
         with pytest.raises(Unavailable):
-            await one.enforcement.look()
-    await one.enforcement.look()
+            await one.enforcement.poll()
+    await one.enforcement.poll()
     assert categories(stream) == {"auth"}
     assert told == ["a"]
 
@@ -240,7 +240,7 @@ async def test_a_life_ends_while_the_store_cannot_be_read(
     monkeypatch.setattr(one.store, "changed_since", fail)
     one.clock.tick(10)
     with pytest.raises(Unavailable):
-        await one.enforcement.look()
+        await one.enforcement.poll()
     assert one.hub.ended == {"a": KEY_EXPIRED}
 
 
@@ -261,17 +261,17 @@ async def test_streams_bound_to_hours_end_with_the_hour_and_cost_nothing_meanwhi
         return original(key, *rest)
 
     monkeypatch.setattr(one.keyring, "decide", counted)
-    await one.enforcement.look()
+    await one.enforcement.poll()
     decisions.clear()
     for _ in range(90):
         one.clock.tick(1.0)
-        await one.enforcement.look()
+        await one.enforcement.poll()
     assert decisions == []
     one.clock.tick(23 * HOUR - 22 * HOUR - 13 * 60 - 20 - 90 - 1)
-    await one.enforcement.look()
+    await one.enforcement.poll()
     assert one.hub.ended == {}
     one.clock.tick(1)
-    await one.enforcement.look()
+    await one.enforcement.poll()
     assert one.hub.ended == {"a": NOT_GRANTED}
     assert "b" not in decisions
 
@@ -285,15 +285,15 @@ async def test_hours_begin_and_end_in_time_zones_off_by_parts_of_an_hour(
     """It is 22:13:20 UTC, 03:58:20 in Kathmandu and 03:43:20 in Kolkata."""
     one.clock.tick(100 if zone == "Asia/Kathmandu" else 0)
     await one.make("a", grant("**", when={"hours": hours, "tz": zone}))
-    await one.enforcement.look()
+    await one.enforcement.poll()
     minutes = 60 if zone == "Asia/Kathmandu" else 77
     for _ in range(minutes * 60 // 5 - 8):
         one.clock.tick(5.0)
-        await one.enforcement.look()
+        await one.enforcement.poll()
     assert one.hub.ended == {}
     for _ in range(16):
         one.clock.tick(5.0)
-        await one.enforcement.look()
+        await one.enforcement.poll()
     assert one.hub.ended == {"a": NOT_GRANTED}
 
 
@@ -304,8 +304,8 @@ async def test_a_stream_that_was_decided_on_before_the_hour_and_opened_after_it_
     stream = await one.make("a", grant("**", when={"hours": "06-23"}))
     one.hub.subscriptions.remove(stream)
     one.clock.tick(0.2)
-    await one.enforcement.look()
+    await one.enforcement.poll()
     one.hub.subscriptions.append(stream)
     one.clock.tick(0.25)
-    await one.enforcement.look()
+    await one.enforcement.poll()
     assert one.hub.ended == {"a": NOT_GRANTED}

@@ -73,7 +73,7 @@ async def test_keys_that_have_ended_are_acted_on_before_thousands_that_changed(
     enforcement = Enforcement(keyring, hub, None, clock, ticking())  # type: ignore[arg-type]
     for name in KEYS:
         await store.create(key(name, grants=(WIDE,)))
-    await enforcement.look()
+    await enforcement.poll()
     for name in KEYS:
         found = await keyring.get(name)
         assert found is not None
@@ -115,7 +115,7 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
     enforcement = Enforcement(keyring, hub, None, clock, ticking())  # type: ignore[arg-type]
     name = KEYS[0]
     await store.create(key(name, grants=(WIDE,), expires_at=clock.now() + 60))
-    await enforcement.look()
+    await enforcement.poll()
     assert await keyring.get(name) is not None
     for _ in range(60):
         question = SimpleNamespace(view=None)
@@ -129,7 +129,7 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
         ending: Any = asyncio.create_task(enforcement._act())
     else:
         clock.tick(60)
-        ending = asyncio.create_task(enforcement._look_at_lives())
+        ending = asyncio.create_task(enforcement._check_lives())
     seen = set()
     while not ending.done():
         if 0 < len(hub.done) < 60:

@@ -157,7 +157,7 @@ async def test_a_gateway_that_was_frozen_looks_at_the_keys_before_it_delivers(
 async def test_what_was_matched_before_a_freeze_is_not_written_after_it(world: World) -> None:
     """As if it was frozen between matching and writing."""
     peer = await world.open("a")
-    await world.enforcement.look()
+    await world.enforcement.poll()
     await world.append("pending")
     page = await world.log.read(0, 1, limit=10)
     world.hub.publish(page.events, page.reached)

@@ -31,12 +31,12 @@ class Watch:
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[Changes], None]] = []
-        self.looks = 0
+        self.polls = 0
         self.done = asyncio.Event()
         self.error: Exception | None = None
 
-    async def look(self) -> None:
-        self.looks += 1
+    async def poll(self) -> None:
+        self.polls += 1
         await self.done.wait()
         if self.error is not None:
             raise self.error
@@ -67,12 +67,12 @@ async def test_what_is_heard_during_a_look_makes_one_more_look() -> None:
     for _ in range(3):
         signals.listeners[KEYS]()
     await turns()
-    assert watch.looks == 1
+    assert watch.polls == 1
     for _ in range(3):
         signals.listeners[KEYS]()
     watch.done.set()
     await turns()
-    assert watch.looks == 2
+    assert watch.polls == 2
 
 
 async def test_a_look_that_fails_does_not_end_the_listening() -> None:
@@ -82,7 +82,7 @@ async def test_a_look_that_fails_does_not_end_the_listening() -> None:
     for expected in (1, 2):
         signals.listeners[KEYS]()
         await turns()
-        assert watch.looks == expected
+        assert watch.polls == expected
 
 
 async def test_closing_ends_a_look_that_is_under_way() -> None:
@@ -91,7 +91,7 @@ async def test_closing_ends_a_look_that_is_under_way() -> None:
     await turns()
     async with asyncio.timeout(patience(1)):
         await wake_ups.close()
-    assert watch.looks == 1
+    assert watch.polls == 1
 
 
 async def test_a_log_that_needs_no_wake_up_is_not_listened_for() -> None:

@@ -245,7 +245,7 @@ def test_every_process_has_time_to_learn_of_a_pepper_before_it_is_used(
     run("pepper", "rotate")
     [(seconds, standings)] = waited
     assert standings == ["coming", "current"]
-    assert seconds >= 4 * enforcement._LOOK_SECONDS
+    assert seconds >= 4 * enforcement._POLL_SECONDS
 
 
 def test_a_step_at_a_time_comes_to_the_same(run: Run) -> None:

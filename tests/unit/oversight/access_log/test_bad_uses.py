@@ -197,16 +197,16 @@ async def test_an_outage_among_records_written_apart_loses_none(
 async def test_a_look_that_fails_is_not_the_last(
     part: Part, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = part.detector.look
+    whole = part.detector.poll
 
     async def broken() -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(part.detector, "look", broken)
+    monkeypatch.setattr(part.detector, "poll", broken)
     part.denied()
     await part.clock.advance(1)
     assert "broken" in caplog.text
-    monkeypatch.setattr(part.detector, "look", whole)
+    monkeypatch.setattr(part.detector, "poll", whole)
     await part.clock.advance(4)
     assert await part.signals() == [("denials", A.id)]
 

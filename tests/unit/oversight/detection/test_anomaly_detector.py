@@ -62,7 +62,7 @@ class Watched:
 
     async def step(self, seconds: float = 1.0) -> None:
         self.clock.tick(seconds)
-        await self.detector.look()
+        await self.detector.poll()
 
     async def minutes(self, counts: list[int]) -> None:
         for count in counts:
@@ -227,13 +227,13 @@ async def test_signals_of_several_processes_come_together_and_are_told_of_once(
 ) -> None:
     one, other = make(), make()
     one.denied(3)
-    await one.detector.look()
+    await one.detector.poll()
     assert await one.found() == []
     one.clock.tick(1)
     other.denied(3)
-    await other.detector.look()
+    await other.detector.poll()
     assert await one.found() == [("denials", 6)]
-    await one.detector.look()
+    await one.detector.poll()
     assert len(one.writer.events("gateway.anomaly")) == 1
 
 
@@ -241,7 +241,7 @@ async def test_two_processes_that_find_the_same_count_into_one_finding(make: Mak
     one, other = make(), make()
     for watched in (one, other):
         watched.use(at=NOW, action=DENIED, outcome="denied", reason="key_revoked")
-        await watched.detector.look()
+        await watched.detector.poll()
     assert await one.found() == [("revoked_presented", 2)]
     counts = [event["data"]["count"] for event in one.writer.events("gateway.anomaly")]
     assert counts == [1, 2]
@@ -347,7 +347,7 @@ async def test_a_finding_is_told_of_when_the_log_is_back(watched: Watched, make:
     later = make()
     later.writer.away = False
     await later.findings.begin()
-    await later.detector.look()
+    await later.detector.poll()
     assert len(later.writer.events("gateway.anomaly")) == 1, "also by another process"
 
 
@@ -713,11 +713,11 @@ async def test_counts_of_several_processes_are_one_volume(make: Make) -> None:
         one.use(events=50)
         other.use(events=50)
         one.clock.tick(54)
-        await one.detector.look()
-        await other.detector.look()
+        await one.detector.poll()
+        await other.detector.poll()
         one.clock.tick(6)
-        await other.detector.look()
-        await one.detector.look()
+        await other.detector.poll()
+        await one.detector.poll()
     volume = decode_volume(await one.store.note("volume", K))
     assert volume.baseline.recent == (100,) * 5
 

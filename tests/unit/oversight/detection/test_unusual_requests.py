@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.access.keys.change import look
+from gateway.access.keys.change import inspection
 from gateway.access.keys.operator import Operator
 from gateway.access.policy.decision import View
 from gateway.access.usage.access import CLOSED, DENIED, Access
@@ -235,7 +235,7 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     events.on_command = watched.detector.operators.see
     for user, sudo in (("ada", ""), ("root", "eve")):
         operator = Operator(user, sudo_user=sudo, host="h1", terminal="/dev/pts/3")
-        change = look("keys explain", [f"key:{K}"], operator, clock.now(), {"action": "pull"})
+        change = inspection("keys explain", [f"key:{K}"], operator, clock.now(), {"action": "pull"})
         await watched.store.record_later(change)
     await events.record_changes()
     await watched.step()
