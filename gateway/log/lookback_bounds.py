@@ -8,13 +8,13 @@ from gateway.log.ports import Log
 
 async def find_floors(log: Log, view: View, now: float) -> tuple[int, ...]:
     """The offsets that the scopes of a view do not reach back to; empty if all reach everything."""
-    if all(limits.lookback is None for limits in view.limits):
+    if all(rule.lookback is None for rule in view.rules):
         return ()
     return tuple(
         [
             0
-            if limits.lookback is None
-            else await log.last_before(int((now - limits.lookback) * 1_000_000))
-            for limits in view.limits
+            if rule.lookback is None
+            else await log.last_before(int((now - rule.lookback) * 1_000_000))
+            for rule in view.rules
         ]
     )

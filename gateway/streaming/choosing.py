@@ -37,7 +37,7 @@ class Choosing:
         # One evaluation has taken so long that the next ones are not for the event loop, either.
         self._long = False
         self._counted = question.filter is not None and question.filter.counted
-        self._plain = question.filter is None and not question.view.limits
+        self._plain = question.filter is None and not question.view.rules
         self._slices = work.slices(key_id)
 
     @property

@@ -32,8 +32,9 @@ _NARROWING = (
 )
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """How much of the events of one allowed scope is shown, and how far back (seconds)."""
+class Rule(msgspec.Struct, frozen=True):
+    """What is shown of the events of one allowed scope: with which masks, and how far back
+    (seconds)."""
 
     masks: Masks = _CLEAR
     lookback: int | None = None
@@ -42,22 +43,22 @@ class Limits(msgspec.Struct, frozen=True):
 class View(msgspec.Struct, frozen=True):
     """What one key sees of the log. Hashable; equal views see the same.
 
-    `limits` belong to the scopes of `allowed`, one each; empty, there are none.
+    `rules` belong to the scopes of `allowed`, one each; empty, nothing is hidden.
     """
 
     allowed: tuple[Scope, ...]
     denied: tuple[Scope, ...] = ()
-    limits: tuple[Limits, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether the allowed scopes say it all."""
-        return not self.denied and not self.limits
+        return not self.denied and not self.rules
 
     @property
     def hides(self) -> bool:
         """Whether something of the events that it contains is masked."""
-        return any(limit.masks for limit in self.limits)
+        return any(rule.masks for rule in self.rules)
 
     def compile(self) -> Test:
         """A function that says whether the view contains an event (or a draft)."""
@@ -81,7 +82,7 @@ class View(msgspec.Struct, frozen=True):
 
         `floors` are the offsets that the allowed scopes do not reach back to, one each.
         """
-        if not self.limits:
+        if not self.rules:
             sees = self.compile()
             return lambda event: event if sees(event) else None
         worn = self.masks(floors)
@@ -95,11 +96,11 @@ class View(msgspec.Struct, frozen=True):
     def masks(self, floors: tuple[int, ...] = ()) -> Worn:
         """A function that gives the masks that an event wears, or None if it is not seen."""
         sees = self.compile()
-        if not self.limits:
+        if not self.rules:
             return lambda event: _CLEAR if sees(event) else None
         scopes = [scope.compile() for scope in self.allowed]
         bounds = floors or (0,) * len(scopes)
-        parts = list(zip(scopes, [limits.masks for limits in self.limits], bounds, strict=True))
+        parts = list(zip(scopes, [rule.masks for rule in self.rules], bounds, strict=True))
 
         def look(event: Event) -> Masks | None:
             if not sees(event):
@@ -178,7 +179,7 @@ def decide_grants(
     """The same for grants alone, whatever the key's state."""
     if any(grant.unreadable for grant in grants):
         return ROLE_UNREADABLE
-    allowed: dict[tuple[Scope, Limits], None] = {}
+    allowed: dict[tuple[Scope, Rule], None] = {}
     denied: dict[Scope, None] = {}
     reason: str | None = None
     for grant in grants:
@@ -192,26 +193,26 @@ def decide_grants(
             reason = reason or unmet
         else:
             lookback = grant.when.lookback if grant.when is not None else None
-            allowed[grant.scope(), Limits(grant.fields or _CLEAR, lookback)] = None
+            allowed[grant.scope(), Rule(grant.fields or _CLEAR, lookback)] = None
     if not allowed:
         return NOT_GRANTED if reason is None else Denied(reason)
     if denied and action in NOT_ABOUT_EVENTS:
         # There are no events of which a part would be left.
         return DENIED_BY_GRANT
-    limits = tuple(limit for _, limit in allowed)
-    if denied or any(limit.masks for limit in limits):
-        limits = tuple(_without_raw(scope, limit) for scope, limit in allowed)
-    if all(limit == Limits() for limit in limits):
-        limits = ()
-    return Allowed(View(tuple(scope for scope, _ in allowed), tuple(denied), limits))
+    rules = tuple(rule for _, rule in allowed)
+    if denied or any(rule.masks for rule in rules):
+        rules = tuple(_without_raw(scope, rule) for scope, rule in allowed)
+    if all(rule == Rule() for rule in rules):
+        rules = ()
+    return Allowed(View(tuple(scope for scope, _ in allowed), tuple(denied), rules))
 
 
-def _without_raw(scope: Scope, limit: Limits) -> Limits:
+def _without_raw(scope: Scope, rule: Rule) -> Rule:
     """What a key with denials or masks sees of `gateway.rejected`: what these hide may stand in
     a rejected item as it came."""
     if not _test_of_categories(scope.category, scope.reserved):
-        return limit
-    return Limits(limit.masks.joined(RAW_ITEM), limit.lookback)
+        return rule
+    return Rule(rule.masks.joined(RAW_ITEM), rule.lookback)
 
 
 @lru_cache(1024)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.access.policy.decision import Limits, View, Worn
+from gateway.access.policy.decision import Rule, View, Worn
 from gateway.access.policy.subsumption import alternatives_cover, have_in_common
 from gateway.filters.pattern import begins_with_wildcard
 from gateway.filters.scope import RESERVED, Scope
@@ -27,7 +27,7 @@ class Reader:
         view, members = self._view, tuple(members)
         if view is None or any(have_in_common(denied, scope) for denied in view.denied):
             return False
-        limits = view.limits or (Limits(),) * len(view.allowed)
+        rules = view.rules or (Rule(),) * len(view.allowed)
         floors = self._floors or (0,) * len(view.allowed)
         shown = [
             allowed for allowed, floor in zip(view.allowed, floors, strict=True) if floor <= first
@@ -36,8 +36,8 @@ class Reader:
         if not alternatives_cover(shown, whole):
             return False
         return not any(
-            limit.masks.hides(*members) and have_in_common(allowed, scope)
-            for allowed, limit in zip(view.allowed, limits, strict=True)
+            rule.masks.hides(*members) and have_in_common(allowed, scope)
+            for allowed, rule in zip(view.allowed, rules, strict=True)
         )
 
 

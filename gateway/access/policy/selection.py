@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import product
 
 from gateway.access.grants.mask import Masks
-from gateway.access.policy.decision import Limits, View
+from gateway.access.policy.decision import Rule, View
 from gateway.access.policy.subsumption import scope_covers
 from gateway.filters.alphabet import can_be
 from gateway.filters.expression import Filter
@@ -86,10 +86,10 @@ def _can_match(view: View, wanted: Scope, chosen: Filter | None) -> bool:
     )
     if pairs > _MOST_PAIRS:
         return True
-    limits = view.limits or (Limits(),) * len(view.allowed)
+    rules = view.rules or (Rule(),) * len(view.allowed)
     return any(
-        _reaches(view, allowed, limit.masks, wanted, chosen, asked)
-        for allowed, limit in zip(view.allowed, limits, strict=True)
+        _reaches(view, allowed, rule.masks, wanted, chosen, asked)
+        for allowed, rule in zip(view.allowed, rules, strict=True)
     )
 
 

@@ -65,7 +65,7 @@ class Sight:
 
     def __init__(self, question: Question) -> None:
         self.look = question.in_scope()
-        self.plain = not question.view.limits
+        self.plain = not question.view.rules
         self.groups = 0
 
 

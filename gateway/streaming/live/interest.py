@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.policy.decision import Lens, Limits, View
+from gateway.access.policy.decision import Lens, Rule, View
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
@@ -41,7 +41,7 @@ class Question(msgspec.Struct, frozen=True):
         filters find out nothing about members that are masked.
         """
         wanted = self.wanted.compile()
-        if not self.view.limits:
+        if not self.view.rules:
             wanted = all_of([wanted, self.view.compile()])
             wanted = remembered(wanted, self.wanted.members() | self.view.members())
             return lambda event: event if wanted(event) else None
@@ -73,7 +73,7 @@ class Question(msgspec.Struct, frozen=True):
         """What a store may use to read less; never what the key may not see of some events,
         or the time that it takes would tell."""
         wanted = self.wanted
-        if any(limits.masks.hides("actor.id") for limits in self.view.limits):
+        if any(rule.masks.hides("actor.id") for rule in self.view.rules):
             wanted = msgspec.structs.replace(wanted, actor=())
         complete = self.filter is None and self.view.plain
         return Narrowing(wanted, self.view.allowed, complete)
@@ -81,8 +81,8 @@ class Question(msgspec.Struct, frozen=True):
     def bindings(self) -> list[Binding]:
         """The values with which an event can match at all, for the index."""
         alternatives: list[Binding] = []
-        limits = self.view.limits or (Limits(),) * len(self.view.allowed)
-        for allowed, limit in zip(self.view.allowed, limits, strict=True):
+        rules = self.view.rules or (Rule(),) * len(self.view.allowed)
+        for allowed, rule in zip(self.view.allowed, rules, strict=True):
             binding: dict[str, frozenset[str]] = {}
             for member in EQUALITY_MEMBERS:
                 for bound in (self.wanted.equality(member), allowed.equality(member)):
@@ -90,7 +90,7 @@ class Question(msgspec.Struct, frozen=True):
             if self.filter is not None:
                 for path, bound in self.filter.equalities.items():
                     # A filter looks at what is seen, the index at the event itself.
-                    if not limit.masks.hides(path):
+                    if not rule.masks.hides(path):
                         _bind(binding, _INDEXED_AS.get(path, path), bound)
             if all(binding.values()):
                 alternatives.append(binding)

@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 
 from gateway.access.grants.mask import Masks
-from gateway.access.policy.decision import Limits, View
+from gateway.access.policy.decision import Rule, View
 from gateway.errors import InvalidEvents
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
@@ -73,10 +73,10 @@ def test_events_are_decoded_there_as_here(process: ComputeProcess) -> None:
 def test_events_are_chosen_there_as_here_and_cost_the_same(
     process: ComputeProcess, event: Callable[..., Event]
 ) -> None:
-    limits = Limits(masks=Masks(mask=("data.secret",)))
+    rules = Rule(masks=Masks(mask=("data.secret",)))
     question = Question(
         Scope(category=("a.*",)),
-        View((Scope(),), limits=(limits,)),
+        View((Scope(),), rules=(rules,)),
         compile_filter("data.exists(a, data.exists(b, a == b && b == 'n'))"),
     )
     events = [

@@ -64,7 +64,7 @@ def test_there_are_six_predefined_roles_and_no_other() -> None:
 def test_a_dashboard_sees_a_day_and_no_payload() -> None:
     decision = decide_grants(BUILTIN["dashboard"].grants, "stream")
     assert isinstance(decision, Allowed)
-    [limits] = decision.view.limits
+    [limits] = decision.view.rules
     assert limits.masks.drop == ("data",)
     assert limits.lookback == 86400
 

@@ -298,7 +298,7 @@ def test_an_explanation_says_what_the_decision_says(
     decision = decide(one, action, now, address=address, roles={"r": of_role})
     worn = None
     if isinstance(decision, Allowed):
-        floors = tuple(1 if old and limits.lookback else 0 for limits in decision.view.limits)
+        floors = tuple(1 if old and rule.lookback else 0 for rule in decision.view.rules)
         worn = decision.view.masks(floors)(item) if about_events else Masks()
         if worn is not None and category != "gateway.rejected":
             # Other events have no such member.
