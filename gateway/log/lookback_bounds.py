@@ -6,7 +6,7 @@ from gateway.access.policy.decision import View
 from gateway.log.ports import Log
 
 
-async def find_floors(log: Log, view: View, now: float) -> tuple[int, ...]:
+async def find_lookback_bounds(log: Log, view: View, now: float) -> tuple[int, ...]:
     """The offsets that the scopes of a view do not reach back to; empty if all reach everything."""
     if all(rule.lookback is None for rule in view.rules):
         return ()

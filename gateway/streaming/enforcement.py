@@ -30,7 +30,7 @@ from gateway.access.policy.decision import (
 )
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError, Unavailable
-from gateway.log.lookback_bounds import find_floors
+from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
@@ -371,10 +371,10 @@ class Enforcement:
                     break
                 if decided == subscription.interest.question.view:
                     break
-                floors = await find_floors(self._log, decided, self._clock.now())
+                lookback_bounds = await find_lookback_bounds(self._log, decided, self._clock.now())
                 # What has changed meanwhile counts.
                 if self._decide(self._keyring.known(key_id), subscription) == decided:
-                    self._hub.show(subscription, decided, floors)
+                    self._hub.show(subscription, decided, lookback_bounds)
                     break
         self._settle(key_id, waiting)
 

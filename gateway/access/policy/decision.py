@@ -77,15 +77,15 @@ class View(msgspec.Struct, frozen=True):
         """The attributes of an event that the view depends on, but for its limits."""
         return set().union(*(scope.members() for scope in (*self.allowed, *self.denied)))
 
-    def lens(self, floors: tuple[int, ...] = ()) -> Lens:
+    def lens(self, lookback_bounds: tuple[int, ...] = ()) -> Lens:
         """A function that gives an event as it is seen, or None.
 
-        `floors` are the offsets that the allowed scopes do not reach back to, one each.
+        `lookback_bounds` are the offsets that the allowed scopes do not reach back to, one each.
         """
         if not self.rules:
             sees = self.compile()
             return lambda event: event if sees(event) else None
-        worn = self.masks(floors)
+        worn = self.masks(lookback_bounds)
 
         def look(event: Event) -> Event | None:
             masks = worn(event)
@@ -93,20 +93,20 @@ class View(msgspec.Struct, frozen=True):
 
         return look
 
-    def masks(self, floors: tuple[int, ...] = ()) -> Worn:
+    def masks(self, lookback_bounds: tuple[int, ...] = ()) -> Worn:
         """A function that gives the masks that an event wears, or None if it is not seen."""
         sees = self.compile()
         if not self.rules:
             return lambda event: _CLEAR if sees(event) else None
         scopes = [scope.compile() for scope in self.allowed]
-        bounds = floors or (0,) * len(scopes)
+        bounds = lookback_bounds or (0,) * len(scopes)
         parts = list(zip(scopes, [rule.masks for rule in self.rules], bounds, strict=True))
 
         def look(event: Event) -> Masks | None:
             if not sees(event):
                 return None
             through = [
-                masks for test, masks, floor in parts if event.offset > floor and test(event)
+                masks for test, masks, bound in parts if event.offset > bound and test(event)
             ]
             return _joined(tuple(through)) if through else None
 

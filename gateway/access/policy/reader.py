@@ -13,13 +13,13 @@ from gateway.filters.scope import RESERVED, Scope
 
 
 class Reader:
-    """Sees the log through a view; without one nothing. `floors` are the offsets that the allowed
-    scopes do not reach back to, one each."""
+    """Sees the log through a view; without one nothing. `lookback_bounds` are the offsets that the
+    allowed scopes do not reach back to, one each."""
 
-    def __init__(self, view: View | None, floors: tuple[int, ...] = ()) -> None:
+    def __init__(self, view: View | None, lookback_bounds: tuple[int, ...] = ()) -> None:
         self._view = view
-        self._floors = floors
-        self.worn: Worn = _nothing if view is None else view.masks(floors)
+        self._lookback_bounds = lookback_bounds
+        self.worn: Worn = _nothing if view is None else view.masks(lookback_bounds)
 
     def sees_all(self, scope: Scope, members: Iterable[str], first: int) -> bool:
         """Whether no event of the scope behind the offset `first` is hidden, nor any of these
@@ -28,9 +28,11 @@ class Reader:
         if view is None or any(have_in_common(denied, scope) for denied in view.denied):
             return False
         rules = view.rules or (Rule(),) * len(view.allowed)
-        floors = self._floors or (0,) * len(view.allowed)
+        lookback_bounds = self._lookback_bounds or (0,) * len(view.allowed)
         shown = [
-            allowed for allowed, floor in zip(view.allowed, floors, strict=True) if floor <= first
+            allowed
+            for allowed, bound in zip(view.allowed, lookback_bounds, strict=True)
+            if bound <= first
         ]
         whole = msgspec.structs.replace(scope, category=(*scope.category, *_own(scope)))
         if not alternatives_cover(shown, whole):

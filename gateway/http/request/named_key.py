@@ -13,7 +13,7 @@ from gateway.access.policy.reader import Reader
 from gateway.errors import Forbidden, NotFound
 from gateway.http.connection.address import client_address
 from gateway.http.request.context import CONTEXT, Context
-from gateway.log.lookback_bounds import find_floors
+from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.oversight.access_log.past_access import Presence
 from gateway.oversight.review.own_record import use_seen
 
@@ -72,5 +72,5 @@ async def reader_of(request: web.Request, key: Key) -> Reader:
     decision = context.keyring.decide(key, "pull", client_address(request))
     if not isinstance(decision, Allowed):
         return Reader(None)
-    floors = await find_floors(context.log, decision.view, context.clock.now())
-    return Reader(decision.view, floors)
+    lookback_bounds = await find_lookback_bounds(context.log, decision.view, context.clock.now())
+    return Reader(decision.view, lookback_bounds)

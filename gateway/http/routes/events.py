@@ -26,7 +26,7 @@ from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
 from gateway.http.response.problem import key_in_url
 from gateway.ingest.gateway_event import ACCESS
-from gateway.log.lookback_bounds import find_floors
+from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.log.ports import FOUND_EVENTS, Overtaken
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costly import EXCEEDED
@@ -61,8 +61,8 @@ async def pull(request: web.Request) -> web.Response:
     if query.filter is not None and query.filter.counted:
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
-    floors = await find_floors(context.log, view, context.clock.now())
-    question = Question(query.wanted, view, query.filter, floors)
+    lookback_bounds = await find_lookback_bounds(context.log, view, context.clock.now())
+    question = Question(query.wanted, view, query.filter, lookback_bounds)
     access = request[CURRENT_ACCESS]
     notice = log_query(access, request.query.items(), query, view)
     choosing = Choosing(question, context.work, key.id, context.work.filters.request_steps)
@@ -116,7 +116,7 @@ async def by_id(request: web.Request) -> Answer:
     allowed = context.limits.page(request, key)
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
-    lens = view.lens(await find_floors(context.log, view, context.clock.now()))
+    lens = view.lens(await find_lookback_bounds(context.log, view, context.clock.now()))
     found: Event | None = None
     tenants: list[str] = []
     hidden_categories: set[str] = set()
@@ -173,7 +173,7 @@ async def _collect(
     """
     log, clock = context.log, context.clock
     holding.take(_LEAST_PAGE_BYTES)
-    begin = await find_begin(log, query, question.floors)
+    begin = await find_begin(log, query, question.lookback_bounds)
     access.begin, access.behind = begin.offset, max(0, log.head - begin.offset)
     narrowing = question.narrowing()
     limit = query.limit or 0
@@ -191,7 +191,7 @@ async def _collect(
                 # Retention came by between two reads: what was found so far is the page.
                 if events:
                     return events, reached, begin.gap
-                begin = await find_begin(log, query, question.floors)
+                begin = await find_begin(log, query, question.lookback_bounds)
                 reached = access.begin = begin.offset
                 continue
             at_once = min(2 * at_once, _READ_EVENTS)

@@ -14,7 +14,7 @@ from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import named_key
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
-from gateway.log.lookback_bounds import find_floors
+from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.log.ports import Log, Overtaken
 from gateway.oversight.access_log.history import beginning, read_history
 
@@ -41,7 +41,7 @@ async def history(request: web.Request) -> web.Response:
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
         start = await beginning(log, key.created_at)
-    worn = view.masks(await find_floors(log, view, context.clock.now()))
+    worn = view.masks(await find_lookback_bounds(log, view, context.clock.now()))
     access = request[CURRENT_ACCESS]
     while True:
         try:

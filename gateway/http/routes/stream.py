@@ -37,7 +37,7 @@ from gateway.http.request.origin import check_origin, cors_headers
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import STANDING
-from gateway.log.lookback_bounds import find_floors
+from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.subscription import Subscription
@@ -101,7 +101,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
 async def _begin(
     context: Context,
     query: Query,
-    floors: tuple[int, ...],
+    lookback_bounds: tuple[int, ...],
     admission: stream_access.StreamAdmission,
 ) -> Begin:
     if not context.ready:
@@ -112,7 +112,7 @@ async def _begin(
             code="too_many_streams",
             retry_after=5,
         )
-    begin = await find_begin(context.log, query, floors)
+    begin = await find_begin(context.log, query, lookback_bounds)
     return stream_access.not_before(begin, admission, context.log.epoch)
 
 
@@ -124,11 +124,11 @@ async def _open(
     headers: list[str],
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    floors = await find_floors(context.log, admission.view, context.clock.now())
-    question = Question(query.wanted, admission.view, query.filter, floors)
+    lookback_bounds = await find_lookback_bounds(context.log, admission.view, context.clock.now())
+    question = Question(query.wanted, admission.view, query.filter, lookback_bounds)
     access = request[CURRENT_ACCESS]
     notice = log_query(access, admission.pairs, query, admission.view)
-    begin = await _begin(context, query, floors, admission)
+    begin = await _begin(context, query, lookback_bounds, admission)
     begin = msgspec.structs.replace(begin, notice=notice)
     if admission.cookie is not None:
         left = await _left_of(

@@ -23,7 +23,7 @@ from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
-from gateway.log.lookback_bounds import find_floors
+from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.log.ports import Log, Narrowing, Overtaken
 from gateway.oversight.access_log.past_access import (
     READING,
@@ -190,7 +190,7 @@ async def _worn_by_key(log: Log, grants: tuple[NamedGrant, ...], now: float) -> 
         standing = tuple(_always(one.grant) for one in grants)
         decision = decide_grants(standing, action)
         if isinstance(decision, Allowed):
-            return decision.view.masks(await find_floors(log, decision.view, now))
+            return decision.view.masks(await find_lookback_bounds(log, decision.view, now))
     return lambda event: None
 
 

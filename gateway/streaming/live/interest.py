@@ -28,11 +28,11 @@ class Question(msgspec.Struct, frozen=True):
     view: View
     filter: Filter | None = None
     # How far back each scope of the view reaches, where it is limited: never behind these offsets.
-    floors: tuple[int, ...] = ()
+    lookback_bounds: tuple[int, ...] = ()
 
     def live(self) -> Question:
-        """The same for events to come, which are behind every floor."""
-        return msgspec.structs.replace(self, floors=()) if self.floors else self
+        """The same for events to come, which are behind every lookback bound."""
+        return msgspec.structs.replace(self, lookback_bounds=()) if self.lookback_bounds else self
 
     def in_scope(self) -> Lens:
         """Gives an event as the key sees it if it is asked for, but for the filter.
@@ -45,7 +45,7 @@ class Question(msgspec.Struct, frozen=True):
             wanted = all_of([wanted, self.view.compile()])
             wanted = remembered(wanted, self.wanted.members() | self.view.members())
             return lambda event: event if wanted(event) else None
-        lens = self.view.lens(self.floors)
+        lens = self.view.lens(self.lookback_bounds)
 
         def look(event: Event) -> Event | None:
             seen = lens(event)
@@ -108,9 +108,11 @@ class Interest(msgspec.Struct, frozen=True):
     question: Question
     wire: Wire
 
-    def seen_through(self, view: View, floors: tuple[int, ...]) -> Interest:
+    def seen_through(self, view: View, lookback_bounds: tuple[int, ...]) -> Interest:
         """The same with another view."""
-        question = msgspec.structs.replace(self.question, view=view, floors=floors)
+        question = msgspec.structs.replace(
+            self.question, view=view, lookback_bounds=lookback_bounds
+        )
         return Interest(question, self.wire)
 
     def live(self) -> Interest:

@@ -43,7 +43,7 @@ class Hub(FakeHub):
         self.ended[stream.key_id] = end
         self.subscriptions.remove(stream)
 
-    def show(self, stream: Any, view: View, floors: tuple[int, ...]) -> None:
+    def show(self, stream: Any, view: View, lookback_bounds: tuple[int, ...]) -> None:
         stream.interest.question.view = view
 
 
@@ -85,10 +85,10 @@ def categories(stream: Any) -> set[str]:
 async def one(
     tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Watched]:
-    async def no_floors(*_: Any) -> tuple[int, ...]:
+    async def no_bounds(*_: Any) -> tuple[int, ...]:
         return ()
 
-    monkeypatch.setattr(module, "find_floors", no_floors)
+    monkeypatch.setattr(module, "find_lookback_bounds", no_bounds)
     store = SqliteKeys(tmp_path / "keys.db")
     yield Watched(store, clock)
     await store.close()
@@ -107,7 +107,7 @@ async def test_a_stream_that_cannot_be_looked_at_holds_up_no_other_and_is_looked
         raise Unavailable("the log cannot be read")
 
     with monkeypatch.context() as outage:
-        outage.setattr(module, "find_floors", fail)
+        outage.setattr(module, "find_lookback_bounds", fail)
         with pytest.raises(Unavailable):
             await one.enforcement.poll()
     assert one.hub.ended == {"c": KEY_REVOKED}
@@ -129,7 +129,7 @@ async def test_a_change_is_acted_on_when_whoever_made_it_has_gone(
         await go_on.wait()
         return ()
 
-    monkeypatch.setattr(module, "find_floors", slow)
+    monkeypatch.setattr(module, "find_lookback_bounds", slow)
     caller = asyncio.create_task(one.enforcement.poll())
     await begun.wait()
     caller.cancel()
@@ -152,7 +152,7 @@ async def test_who_looks_while_another_does_returns_after_the_others_change_is_a
         await go_on.wait()
         return ()
 
-    monkeypatch.setattr(module, "find_floors", slow)
+    monkeypatch.setattr(module, "find_lookback_bounds", slow)
     first = asyncio.create_task(one.enforcement.poll())
     await begun.wait()
     second = asyncio.create_task(one.enforcement.poll())

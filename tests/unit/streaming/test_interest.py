@@ -74,7 +74,7 @@ def test_what_is_not_hidden_stays_indexed() -> None:
 
 def test_floors_are_for_the_past_only(draft: MakeDraft) -> None:
     limited = view(None, when={"max_lookback": "1h"})
-    question = Question(Scope(), limited, floors=(5,))
+    question = Question(Scope(), limited, lookback_bounds=(5,))
     assert question.matcher()(stored(draft, 5)) is None
     assert question.matcher()(stored(draft, 6)) is not None
     assert question.live().matcher()(stored(draft, 5)) is not None

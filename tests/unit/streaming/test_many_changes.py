@@ -47,7 +47,7 @@ class Told(FakeHub):
         self.done.append((stream.key_id, end))
         self.subscriptions.remove(stream)
 
-    def show(self, stream: Any, view: View, floors: tuple[int, ...]) -> None:
+    def show(self, stream: Any, view: View, lookback_bounds: tuple[int, ...]) -> None:
         self.done.append((stream.key_id, None))
         stream.interest.question.view = view
 
