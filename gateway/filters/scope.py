@@ -185,7 +185,7 @@ def remembered(test: Test, members: set[str]) -> Test:
     values_of = attrgetter(*members)
     answers: dict[Any, bool] = {}
 
-    def look(event: Described) -> bool:
+    def answered(event: Described) -> bool:
         values = values_of(event)
         answer = answers.get(values)
         if answer is None:
@@ -194,7 +194,7 @@ def remembered(test: Test, members: set[str]) -> Test:
             answer = answers[values] = test(event)
         return answer
 
-    return look
+    return answered
 
 
 def _on_tenant(test: Callable[[str], bool]) -> Test:

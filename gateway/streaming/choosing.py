@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from gateway.access.limits.work import LoopWork
-from gateway.access.policy.decision import Lens
+from gateway.access.policy.decision import Projection
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
 from gateway.streaming.live.interest import Question
@@ -33,7 +33,7 @@ class Choosing:
         self._work = work
         self._key_id = key_id
         self._most = most_steps
-        self._look = question.matcher(self.cost, work.filters.loop_steps)
+        self._project = question.matcher(self.cost, work.filters.loop_steps)
         # One evaluation has taken so long that the next ones are not for the event loop, either.
         self._long = False
         self._counted = question.filter is not None and question.filter.counted
@@ -53,14 +53,14 @@ class Choosing:
         at least one until it was `exhausted`."""
         if self._counted:
             return await self._counted_ones(events)
-        slices, look = self._slices, self._look
+        slices, project = self._slices, self._project
         await slices.begin()
         if self._plain:
             return await self._plain_ones(events), len(events)
         chosen: list[Event] = []
         for event in events:
             await slices.rest()
-            seen = look(event)
+            seen = project(event)
             if seen is not None:
                 chosen.append(seen)
         return chosen, len(events)
@@ -89,7 +89,7 @@ class Choosing:
         work = self._work
         ends = work.timer() + work.budget.slice_seconds
         most = self.cost.steps + self._most
-        found = _choose(self._look, self.cost, events, most, lambda: work.timer() >= ends)
+        found = _choose(self._project, self.cost, events, most, lambda: work.timer() >= ends)
         self._long = found.undecided
         return found.chosen, found.looked
 
@@ -107,11 +107,11 @@ class Choosing:
         return chosen, looked
 
     async def _plain_ones(self, events: Sequence[Event]) -> list[Event]:
-        slices, look = self._slices, self._look
+        slices, project = self._slices, self._project
         chosen: list[Event] = []
         for begin in range(0, len(events), _PLAIN_AT_ONCE):
             part = events[begin : begin + _PLAIN_AT_ONCE]
-            chosen += [seen for event in part if (seen := look(event)) is not None]
+            chosen += [seen for event in part if (seen := project(event)) is not None]
             if slices.over():
                 await slices.next()
         return chosen
@@ -137,13 +137,17 @@ class _Found(NamedTuple):
 
 
 def _choose(
-    look: Lens, cost: FilterCost, events: Sequence[Event], most_steps: int, over: Callable[[], bool]
+    project: Projection,
+    cost: FilterCost,
+    events: Sequence[Event],
+    most_steps: int,
+    over: Callable[[], bool],
 ) -> _Found:
     """Look at events until it is `over` or has cost so much, at one at least."""
     chosen: list[Event] = []
     for number, event in enumerate(events, 1):
         try:
-            seen = look(event)
+            seen = project(event)
         except Undecided:
             return _Found(chosen, number - 1, True)
         if seen is not None:
@@ -158,15 +162,15 @@ def choose_apart(
 ) -> tuple[list[Event], int, FilterCost]:
     """Choose from events within so many seconds and steps: the chosen ones, how many were looked
     at, and what that took."""
-    look, cost = _matcher(question)
+    project, cost = _matcher(question)
     cost.events = cost.steps = cost.exceeded = 0
     ends = time.perf_counter() + seconds
-    found = _choose(look, cost, events, most_steps, lambda: time.perf_counter() >= ends)
+    found = _choose(project, cost, events, most_steps, lambda: time.perf_counter() >= ends)
     return found.chosen, found.looked, cost
 
 
 @lru_cache(16)
-def _matcher(question: Question) -> tuple[Lens, FilterCost]:
+def _matcher(question: Question) -> tuple[Projection, FilterCost]:
     """Kept, as some events of the same question come again and again."""
     cost = FilterCost()
     return question.matcher(cost), cost

@@ -285,7 +285,7 @@ def test_whatever_happens_every_event_arrives_exactly_once_and_in_order(
         assert all(at <= (client.narrowed_at or 0) for at in hidden), f"seed {seed}"
         assert [at for at in seen if at not in hidden] == expected, f"seed {seed}"
     hub = world.hub
-    leftovers = (hub.subscriptions, hub.key_ids(), hub._groups, hub._groups._sights)
+    leftovers = (hub.subscriptions, hub.key_ids(), hub._groups, hub._groups._projections)
     assert not any(map(len, leftovers))
     assert not hub._groups.index._places
 

@@ -18,9 +18,9 @@ from gateway.event import Draft, Event
 from gateway.filters.overlap import category_in_reach
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, Scope, Test, all_of, any_of
 
-Lens = Callable[[Event], Event | None]
-# The masks that an event wears; None: it is not seen.
-Worn = Callable[[Event], Masks | None]
+Projection = Callable[[Event], Event | None]
+# The masks for an event; None: it is not seen.
+MasksFor = Callable[[Event], Masks | None]
 _CLEAR = Masks()
 RAW_ITEM = Masks((f"data.{REJECTED_ITEM}",))
 # The members of an event as producers know them, and the parts of a scope up to each.
@@ -77,24 +77,24 @@ class View(msgspec.Struct, frozen=True):
         """The attributes of an event that the view depends on, but for its limits."""
         return set().union(*(scope.members() for scope in (*self.allowed, *self.denied)))
 
-    def lens(self, lookback_bounds: tuple[int, ...] = ()) -> Lens:
-        """A function that gives an event as it is seen, or None.
+    def projection(self, lookback_bounds: tuple[int, ...] = ()) -> Projection:
+        """Return a function that gives an event as it is seen, or None.
 
         `lookback_bounds` are the offsets that the allowed scopes do not reach back to, one each.
         """
         if not self.rules:
             sees = self.compile()
             return lambda event: event if sees(event) else None
-        worn = self.masks(lookback_bounds)
+        masks_for = self.masks_for(lookback_bounds)
 
-        def look(event: Event) -> Event | None:
-            masks = worn(event)
+        def project(event: Event) -> Event | None:
+            masks = masks_for(event)
             return None if masks is None else seen_through(event, masks)
 
-        return look
+        return project
 
-    def masks(self, lookback_bounds: tuple[int, ...] = ()) -> Worn:
-        """A function that gives the masks that an event wears, or None if it is not seen."""
+    def masks_for(self, lookback_bounds: tuple[int, ...] = ()) -> MasksFor:
+        """Return a function that gives the masks for an event, or None if it is not seen."""
         sees = self.compile()
         if not self.rules:
             return lambda event: _CLEAR if sees(event) else None
@@ -102,7 +102,7 @@ class View(msgspec.Struct, frozen=True):
         bounds = lookback_bounds or (0,) * len(scopes)
         parts = list(zip(scopes, [rule.masks for rule in self.rules], bounds, strict=True))
 
-        def look(event: Event) -> Masks | None:
+        def masks_for(event: Event) -> Masks | None:
             if not sees(event):
                 return None
             through = [
@@ -110,7 +110,7 @@ class View(msgspec.Struct, frozen=True):
             ]
             return _joined(tuple(through)) if through else None
 
-        return look
+        return masks_for
 
     def _unless_denied(self, sees: Test) -> Test:
         if not self.denied:

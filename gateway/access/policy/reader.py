@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.access.policy.decision import Rule, View, Worn
+from gateway.access.policy.decision import MasksFor, Rule, View
 from gateway.access.policy.subsumption import alternatives_cover, have_in_common
 from gateway.filters.pattern import begins_with_wildcard
 from gateway.filters.scope import RESERVED, Scope
@@ -19,7 +19,7 @@ class Reader:
     def __init__(self, view: View | None, lookback_bounds: tuple[int, ...] = ()) -> None:
         self._view = view
         self._lookback_bounds = lookback_bounds
-        self.worn: Worn = _nothing if view is None else view.masks(lookback_bounds)
+        self.masks_for: MasksFor = _nothing if view is None else view.masks_for(lookback_bounds)
 
     def sees_all(self, scope: Scope, members: Iterable[str], first: int) -> bool:
         """Whether no event of the scope behind the offset `first` is hidden, nor any of these

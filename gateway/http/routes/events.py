@@ -116,7 +116,7 @@ async def by_id(request: web.Request) -> Answer:
     allowed = context.limits.page(request, key)
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
-    lens = view.lens(await find_lookback_bounds(context.log, view, context.clock.now()))
+    project = view.projection(await find_lookback_bounds(context.log, view, context.clock.now()))
     found: Event | None = None
     tenants: list[str] = []
     hidden_categories: set[str] = set()
@@ -125,7 +125,7 @@ async def by_id(request: web.Request) -> Answer:
     while after is not None and len(tenants) < _MOST_TENANTS:
         there = await context.log.find(event_id, tenant, after)
         for event in there:
-            seen = lens(event)
+            seen = project(event)
             if seen is None:
                 if len(hidden_tenants) < _MOST_TENANTS:
                     hidden_categories.add(event.category)

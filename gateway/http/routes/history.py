@@ -41,7 +41,7 @@ async def history(request: web.Request) -> web.Response:
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
         start = await beginning(log, key.created_at)
-    worn = view.masks(await find_lookback_bounds(log, view, context.clock.now()))
+    masks_for = view.masks_for(await find_lookback_bounds(log, view, context.clock.now()))
     access = request[CURRENT_ACCESS]
     while True:
         try:
@@ -50,7 +50,7 @@ async def history(request: web.Request) -> web.Response:
                 context.clock,
                 key.id,
                 start,
-                worn,
+                masks_for,
                 limit=limit,
                 seconds=_SECONDS,
                 slices=context.work.slices(asking.id),

@@ -7,7 +7,7 @@ import msgspec
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.change import key_urn
 from gateway.access.limits.work import Slices
-from gateway.access.policy.decision import Worn, seen_through
+from gateway.access.policy.decision import MasksFor, seen_through
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
@@ -30,14 +30,14 @@ async def read_history(
     clock: Clock,
     key_id: str,
     after: int,
-    worn: Worn,
+    masks_for: MasksFor,
     *,
     limit: int,
     seconds: float,
     slices: Slices,
 ) -> HistoryPage:
-    """Records that the key made or that are about it, behind `after`, with the masks that they
-    wear (`worn`). Where these hide whom a record is about, it is about nobody.
+    """Records that the key made or that are about it, behind `after`, with the
+    masks for each (`masks_for`). Where these hide whom a record is about, it is about nobody.
 
     Ends at the head, at `limit`, or when it has taken long enough. Raises `Overtaken`.
     """
@@ -52,7 +52,7 @@ async def read_history(
             seen_through(event, masks)
             async for event in slices.each(page.events)
             if own(event)
-            and (masks := worn(event)) is not None
+            and (masks := masks_for(event)) is not None
             and _is_seen_about(event, masks, key_id, urn)
         ]
         room = limit - len(events)

@@ -17,7 +17,7 @@ from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.limits.work import Slices
 from gateway.access.policy.attributed_grant import NamedGrant
-from gateway.access.policy.decision import Allowed, Worn, decide_grants, seen_through
+from gateway.access.policy.decision import Allowed, MasksFor, decide_grants, seen_through
 from gateway.access.policy.reader import Reader
 from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
@@ -147,20 +147,20 @@ async def key_facts(
     async for access in slices.each(accesses):
         for one in counts:
             one.count_access(access)
-    worn = await _worn_by_key(log, grants, now)
+    masks_for = await _masks_for_key(log, grants, now)
     before = await log.last_before(int(begin * 1_000_000))
     samples: list[bytes] = []
     async with aclosing(review.events(0.0)) as events:
         async for event in events:
             if event.offset <= before and len(samples) == SAMPLES:
                 break
-            masks = reader.worn(event)
+            masks = reader.masks_for(event)
             if masks is None:
                 continue
             seen = seen_through(event, masks)
             for one in counts:
                 one.count_event(seen)
-            also = worn(event) if len(samples) < SAMPLES else None
+            also = masks_for(event) if len(samples) < SAMPLES else None
             if also is not None:
                 samples.append(seen_through(event, masks.joined(also)).json)
     oldest = review.oldest
@@ -184,13 +184,13 @@ async def key_facts(
     )
 
 
-async def _worn_by_key(log: Log, grants: tuple[NamedGrant, ...], now: float) -> Worn:
+async def _masks_for_key(log: Log, grants: tuple[NamedGrant, ...], now: float) -> MasksFor:
     """What the key sees when it asks from where and when it may, by the first way of reading."""
     for action in READING:
         standing = tuple(_always(one.grant) for one in grants)
         decision = decide_grants(standing, action)
         if isinstance(decision, Allowed):
-            return decision.view.masks(await find_lookback_bounds(log, decision.view, now))
+            return decision.view.masks_for(await find_lookback_bounds(log, decision.view, now))
     return lambda event: None
 
 
@@ -230,7 +230,7 @@ async def simulate(
         async for access in review.slices.each(await review.accesses(key_id, since, presence)):
             simulation.add_access(access)
     async for event in review.events(since):
-        masks = reader.worn(event)
+        masks = reader.masks_for(event)
         if masks is not None:
             simulation.add_event(seen_through(event, masks))
     return await review.slices.run(

@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.access.grants.mask import Masks
 from gateway.access.policy.attributed_grant import NamedGrant
-from gateway.access.policy.decision import Allowed, Denied, Worn, decide_grants
+from gateway.access.policy.decision import Allowed, Denied, MasksFor, decide_grants
 from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 from gateway.access.policy.subsumption import drained
 from gateway.clock import format_rfc3339
@@ -60,7 +60,7 @@ class _Tally:
 class _Difference:
     """What one reading action shows before and after."""
 
-    def __init__(self, before: Worn, after: Worn) -> None:
+    def __init__(self, before: MasksFor, after: MasksFor) -> None:
         self._before = before
         self._after = after
         self._seen_before = 0
@@ -108,7 +108,7 @@ class Simulation:
         self._after = tuple(one.grant for one in after)
         self._grants = [GrantUse(one) for one in after]
         self._differences = {
-            action: _Difference(_worn(self._before, action), _worn(self._after, action))
+            action: _Difference(_masks_for(self._before, action), _masks_for(self._after, action))
             for action in READING
             if any(action in grant.actions for grant in self._before + self._after)
         }
@@ -211,8 +211,8 @@ class Simulation:
         ]
 
 
-def _worn(grants: Iterable[Any], action: str) -> Worn:
+def _masks_for(grants: Iterable[Any], action: str) -> MasksFor:
     """What an event wears under the grants at a time and place where all of them count."""
     always = tuple(msgspec.structs.replace(grant, when=None) for grant in grants)
     decision = decide_grants(always, action)
-    return decision.view.masks() if isinstance(decision, Allowed) else lambda event: None
+    return decision.view.masks_for() if isinstance(decision, Allowed) else lambda event: None

@@ -40,8 +40,8 @@ class Batch:
         return data
 
 
-class Looked:
-    """An event as somebody sees it, decoded at most once."""
+class ProjectedEvent:
+    """An event as a key sees it, decoded at most once."""
 
     __slots__ = ("_members", "event")
 
@@ -55,16 +55,16 @@ class Looked:
         return self._members
 
 
-class Sight:
-    """A question without its filter; groups that differ in nothing else share its answers.
+class GroupProjection:
+    """Projection of events for groups that differ in their filters only, and share its results.
 
     `plain`: it shows events as they are, and its answer depends on their columns alone.
     """
 
-    __slots__ = ("groups", "look", "plain")
+    __slots__ = ("groups", "plain", "project")
 
     def __init__(self, question: Question) -> None:
-        self.look = question.in_scope()
+        self.project = question.in_scope()
         self.plain = not question.view.rules
         self.groups = 0
 
@@ -72,11 +72,11 @@ class Sight:
 class Group:
     """One interest, and the shards of those who share it."""
 
-    __slots__ = ("counted", "filter", "interest", "shards", "sight")
+    __slots__ = ("counted", "filter", "interest", "projection", "shards")
 
-    def __init__(self, interest: Interest, sight: Sight) -> None:
+    def __init__(self, interest: Interest, projection: GroupProjection) -> None:
         self.interest = interest
-        self.sight = sight
+        self.projection = projection
         chosen = interest.question.filter
         self.filter: Callable[[dict[str, Any]], bool] | None = (
             chosen.matches if chosen is not None else None

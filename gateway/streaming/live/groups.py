@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from gateway.filters.index import Index
-from gateway.streaming.live.group import Group, Sight
+from gateway.streaming.live.group import Group, GroupProjection
 from gateway.streaming.live.interest import Interest, Question
 
 
@@ -19,7 +19,7 @@ class Groups:
     def __init__(self) -> None:
         self.index: Index[Group] = Index()
         self._groups: dict[Interest, Group] = {}
-        self._sights: dict[Question, Sight] = {}
+        self._projections: dict[Question, GroupProjection] = {}
         self._left: list[Group] = []
         self._fixed = False
 
@@ -34,12 +34,12 @@ class Groups:
         group = self._groups.get(interest)
         if group is None and not self._fixed:
             question = msgspec.structs.replace(interest.question, filter=None)
-            sight = self._sights.get(question) or Sight(question)
-            group = Group(interest, sight)
+            projection = self._projections.get(question) or GroupProjection(question)
+            group = Group(interest, projection)
             # First, what may fail: a group that is not in the index would get nothing.
             self.index.add(group, interest.question.bindings())
-            self._groups[interest], self._sights[question] = group, sight
-            sight.groups += 1
+            self._groups[interest], self._projections[question] = group, projection
+            projection.groups += 1
         return group
 
     def left(self, group: Group) -> None:
@@ -49,9 +49,9 @@ class Groups:
             return
         del self._groups[group.interest]
         self.index.remove(group)
-        group.sight.groups -= 1
-        if not group.sight.groups:
-            del self._sights[msgspec.structs.replace(group.interest.question, filter=None)]
+        group.projection.groups -= 1
+        if not group.projection.groups:
+            del self._projections[msgspec.structs.replace(group.interest.question, filter=None)]
 
     @property
     def fixed(self) -> bool:

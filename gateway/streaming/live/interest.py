@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.policy.decision import Lens, Rule, View
+from gateway.access.policy.decision import Projection, Rule, View
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
@@ -34,7 +34,7 @@ class Question(msgspec.Struct, frozen=True):
         """The same for events to come, which are behind every lookback bound."""
         return msgspec.structs.replace(self, lookback_bounds=()) if self.lookback_bounds else self
 
-    def in_scope(self) -> Lens:
+    def in_scope(self) -> Projection:
         """Gives an event as the key sees it if it is asked for, but for the filter.
 
         What was asked for is looked up in what the key may see: selectors and
@@ -45,15 +45,15 @@ class Question(msgspec.Struct, frozen=True):
             wanted = all_of([wanted, self.view.compile()])
             wanted = remembered(wanted, self.wanted.members() | self.view.members())
             return lambda event: event if wanted(event) else None
-        lens = self.view.lens(self.lookback_bounds)
+        shown = self.view.projection(self.lookback_bounds)
 
-        def look(event: Event) -> Event | None:
-            seen = lens(event)
+        def project(event: Event) -> Event | None:
+            seen = shown(event)
             return seen if seen is not None and wanted(seen) else None
 
-        return look
+        return project
 
-    def matcher(self, cost: FilterCost | None = None, most: int = BUDGET) -> Lens:
+    def matcher(self, cost: FilterCost | None = None, most: int = BUDGET) -> Projection:
         """The whole decision for one event at a time; what the filter takes is added to `cost`.
         It raises `Undecided` as `Filter.matches_at_cost` does."""
         in_scope, chosen = self.in_scope(), self.filter
@@ -63,11 +63,11 @@ class Question(msgspec.Struct, frozen=True):
         if cost is not None and chosen.counted:
             matches = partial(chosen.matches_at_cost, cost=cost, most=most)
 
-        def look(event: Event) -> Event | None:
+        def project(event: Event) -> Event | None:
             seen = in_scope(event)
             return seen if seen is not None and matches(seen.members()) else None
 
-        return look
+        return project
 
     def narrowing(self) -> Narrowing:
         """What a store may use to read less; never what the key may not see of some events,

@@ -10,7 +10,7 @@ from gateway.access.limits.work import LoopWork
 from gateway.event import Event
 from gateway.filters.expression import FilterCost
 from gateway.filters.index import Index
-from gateway.streaming.live.group import Group, Looked, Sight
+from gateway.streaming.live.group import Group, GroupProjection, ProjectedEvent
 from gateway.streaming.live.subscription import Subscription
 
 Matches = dict[Group, list[Event]]
@@ -64,11 +64,11 @@ class Matching:
                 for group in groups:
                     found[group].append(event)
                 continue
-            original = Looked(event)
-            answers: dict[Sight, Looked | None] = {}
+            original = ProjectedEvent(event)
+            answers: dict[GroupProjection, ProjectedEvent | None] = {}
             certain = not index.looks_inside
             groups = []
-            last: Looked | None = None
+            last: ProjectedEvent | None = None
             members: dict[str, Any] = {}
             for group in self._candidates(event, original):
                 left -= 1
@@ -79,24 +79,24 @@ class Matching:
                         slices += 1
                         ends = timer() + self._seconds
                 try:
-                    sight = group.sight
-                    if sight in answers:
-                        looked = answers[sight]
+                    projection = group.projection
+                    if projection in answers:
+                        projected = answers[projection]
                     else:
-                        seen = sight.look(event)
+                        seen = projection.project(event)
                         if seen is event:
-                            looked = original
+                            projected = original
                         else:
-                            looked = None if seen is None else Looked(seen)
+                            projected = None if seen is None else ProjectedEvent(seen)
                             left -= len(event.json) >> _BIG_EVENT_BITS
-                        answers[sight] = looked
-                    if looked is None:
+                        answers[projection] = projected
+                    if projected is None:
                         continue
                     matches = group.filter
                     if matches is not None:
                         certain = False
-                        if looked is not last:
-                            last, members = looked, looked.members()
+                        if projected is not last:
+                            last, members = projected, projected.members()
                             left -= len(event.json) >> _BIG_EVENT_BITS
                         if group.counted:
                             steps, matched = (
@@ -107,14 +107,14 @@ class Matching:
                                 continue
                         elif not matches(members):
                             continue
-                    elif not sight.plain:
+                    elif not projection.plain:
                         certain = False
                     groups.append(group)
                     chosen = found.get(group)
                     if chosen is None:
-                        found[group] = [looked.event]
+                        found[group] = [projected.event]
                     else:
-                        chosen.append(looked.event)
+                        chosen.append(projected.event)
                 except Exception:
                     # What fails for one group must not keep events from the others.
                     self.failed[group] = None
@@ -130,7 +130,7 @@ class Matching:
         """The streams of the groups for which an event could not be matched."""
         return [one for group in self.failed for shard in group.shards for one in shard.members()]
 
-    def _candidates(self, event: Event, original: Looked) -> Iterable[Group]:
+    def _candidates(self, event: Event, original: ProjectedEvent) -> Iterable[Group]:
         try:
             return self._index.candidates(event, original.members)
         except Exception:

@@ -13,7 +13,7 @@ from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.streaming.live.group import Group, Sight
+from gateway.streaming.live.group import Group, GroupProjection
 from gateway.streaming.live.interest import Interest, Question
 from gateway.streaming.live.matching import Matching
 from gateway.wire.http_body import NDJSON_PLAIN
@@ -70,7 +70,7 @@ def test_each_group_gets_what_its_question_says(
     index: Index[Group] = Index()
     groups = []
     for question in rng.sample(questions, rng.randint(1, len(questions))):
-        group = Group(Interest(question, NDJSON_PLAIN), Sight(question))
+        group = Group(Interest(question, NDJSON_PLAIN), GroupProjection(question))
         index.add(group, question.bindings())
         groups.append(group)
     events = page(draft, rng, 300)
@@ -79,7 +79,7 @@ def test_each_group_gets_what_its_question_says(
         pass
     found = matching.found
     for group in groups:
-        look = group.interest.question.matcher()
-        wanted = [seen for event in events if (seen := look(event)) is not None]
+        project = group.interest.question.matcher()
+        wanted = [seen for event in events if (seen := project(event)) is not None]
         assert [one.json for one in found.get(group, [])] == [one.json for one in wanted]
     assert set(found) <= set(groups)
