@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gateway.filters.pattern import ANY, begins_with_wildcard, is_literal, literal_prefix
 from gateway.filters.scope import EQUALITY_MEMBERS, RESERVED, SEPARATORS, Scope
-from gateway.log.ports import Narrowing
+from gateway.log.ports import ScanHint
 
 _MOST_VALUES = 64
 # Beyond that, planning the statement takes longer than reading what it would leave out:
@@ -34,27 +34,27 @@ class _Condition(NamedTuple):
     exact: bool
 
 
-def narrow_sql(narrowing: Narrowing | None) -> tuple[str, Bound]:
+def narrow_sql(hint: ScanHint | None) -> tuple[str, Bound]:
     """`(" AND ...", bound values)`; an empty string where nothing can be left out."""
-    if narrowing is None:
+    if hint is None:
         return "", []
-    condition = _narrowing_condition(narrowing)
+    condition = _hint_condition(hint)
     return condition.sql, condition.bound
 
 
-def exact_sql(narrowing: Narrowing) -> tuple[str, Bound] | None:
+def exact_sql(hint: ScanHint) -> tuple[str, Bound] | None:
     """The same, or None if SQL cannot say exactly what the narrowing means."""
-    condition = _narrowing_condition(narrowing)
-    if not (narrowing.complete and condition.exact):
+    condition = _hint_condition(hint)
+    if not (hint.complete and condition.exact):
         return None
     return condition.sql, condition.bound
 
 
 # Asked anew for every part of the log that a stream reads.
 @lru_cache(256)
-def _narrowing_condition(narrowing: Narrowing) -> _Condition:
-    wanted = _scope_condition(narrowing.wanted)
-    allowed = [_scope_condition(scope) for scope in narrowing.allowed]
+def _hint_condition(hint: ScanHint) -> _Condition:
+    wanted = _scope_condition(hint.wanted)
+    allowed = [_scope_condition(scope) for scope in hint.allowed]
     sql = f" AND {wanted.sql}" if wanted.sql else ""
     bound = list(wanted.bound)
     if allowed and all(condition.sql for condition in allowed):

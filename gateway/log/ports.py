@@ -47,12 +47,12 @@ class Page(msgspec.Struct, frozen=True):
     reached: int
 
 
-class Narrowing(msgspec.Struct, frozen=True):
+class ScanHint(msgspec.Struct, frozen=True):
     """A hint of what is wanted: events in `wanted` and in one of `allowed`.
 
     A store may use it to read less, and `read` may return more than it asks for:
     the caller checks every event itself. `complete` says that an event is wanted
-    if and only if it is in these scopes, which is what `read_lines` needs.
+    if and only if it is in these scopes, which is what `read_raw` needs.
     """
 
     wanted: Scope
@@ -129,21 +129,19 @@ class Log(Protocol):
         what any of them has acknowledged before this call can be read after it."""
 
     async def read(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
         """Events with `after < offset <= until`, at most `limit` and a bounded
         number of bytes. May stop early with `reached < until`, but always
         advances. Raises `Overtaken` if `after < floor`.
         """
 
-    def gives_lines(self, narrowing: Narrowing) -> bool:
-        """Whether `read_lines` can answer this narrowing exactly."""
+    def can_read_raw(self, hint: ScanHint) -> bool:
+        """Whether `read_raw` can answer this hint exactly."""
 
-    async def read_lines(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing
-    ) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
         """Like `read`, but exactly what is wanted and as JSON alone, without an object
-        per event: nobody checks it again. Only where `gives_lines` says so.
+        per event: nobody checks it again. Only where `can_read_raw` says so.
         """
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:

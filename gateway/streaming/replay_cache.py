@@ -105,13 +105,13 @@ class Chunks:
         self, interest: Interest, after: int, until: int, limit: int, key_id: str
     ) -> Chunk:
         question, wire = interest.question, interest.wire
-        narrowing = question.narrowing()
+        hint = question.scan_hint()
         counted = question.filter is not None and question.filter.counted
         async with self._costly_turns if counted else self._turns:
-            if self._log.gives_lines(narrowing):
-                read = await self._log.read_lines(after, until, limit=limit, narrowing=narrowing)
+            if self._log.can_read_raw(hint):
+                read = await self._log.read_raw(after, until, limit=limit, hint=hint)
                 return Chunk(wire.text(read.text) if read.count else b"", read.count, read.reached)
-            page = await self._log.read(after, until, limit=_CHUNK_EVENTS, narrowing=narrowing)
+            page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
             choosing = Choosing(question, self._work, key_id, self._work.filters.chunk_steps)
             chosen, looked = await choosing.of(page.events)
         reached = page.reached if looked == len(page.events) else page.events[looked - 1].offset

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
-from gateway.log.ports import FOUND_EVENTS, Log, Narrowing, Overtaken, Page
+from gateway.log.ports import FOUND_EVENTS, Log, Overtaken, Page, ScanHint
 from tests.support.examples import examples
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ async def test_pages_of_the_largest_events_stay_around_a_mebibyte(
     filler = "x" * (MAX_EVENT_BYTES - 200)
     drafts = [draft(id=f"e{number}", data={"x": filler}) for number in range(30)]
     await log.append([drafts])
-    narrowing = Narrowing(EVERYTHING, (Scope(category=("**",), reserved=False),), True)
+    hint = ScanHint(EVERYTHING, (Scope(category=("**",), reserved=False),), True)
     for lines in (False, True):
         at, seen = 0, 0
         while at < log.head:
             if lines:
-                got = await log.read_lines(at, log.head, limit=1000, narrowing=narrowing)
+                got = await log.read_raw(at, log.head, limit=1000, hint=hint)
                 sizes, reached = [len(line) for line in got.lines], got.reached
             else:
                 page = await log.read(at, log.head, limit=1000)
@@ -159,9 +159,9 @@ scopes = st.builds(
 )
 
 
-def wants(narrowing: Narrowing) -> Callable[[Event], bool]:
-    allowed = any_of([scope.compile() for scope in narrowing.allowed])
-    return all_of([narrowing.wanted.compile(), allowed])
+def wants(hint: ScanHint) -> Callable[[Event], bool]:
+    allowed = any_of([scope.compile() for scope in hint.allowed])
+    return all_of([hint.wanted.compile(), allowed])
 
 
 @pytest.fixture
@@ -184,19 +184,19 @@ async def test_narrowing_leaves_out_nothing_that_is_wanted(
     after: int,
     limit: int,
 ) -> None:
-    narrowing = Narrowing(wanted, allowed, True)
-    contains = wants(narrowing)
+    hint = ScanHint(wanted, allowed, True)
+    contains = wants(hint)
     every = (await long_log.read(0, 150, limit=1000)).events
     every += (await long_log.read(len(every), 150, limit=1000)).events if len(every) < 150 else []
-    page = await long_log.read(after, 150, limit=limit, narrowing=narrowing)
+    page = await long_log.read(after, 150, limit=limit, hint=hint)
     assert page.reached > after
     within = [event for event in every if after < event.offset <= page.reached]
     expected = [event for event in within if contains(event)]
     assert [event for event in page.events if contains(event)] == expected
     assert offsets(page) == sorted(set(offsets(page)))
     assert len(page.events) <= limit
-    if long_log.gives_lines(narrowing):
-        lines = await long_log.read_lines(after, 150, limit=limit, narrowing=narrowing)
+    if long_log.can_read_raw(hint):
+        lines = await long_log.read_raw(after, 150, limit=limit, hint=hint)
         assert lines.reached > after
         within = [event for event in every if after < event.offset <= lines.reached]
         assert lines.lines == [event.json for event in within if contains(event)]
@@ -205,32 +205,32 @@ async def test_narrowing_leaves_out_nothing_that_is_wanted(
 
 async def test_lines_are_given_for_plain_grants_and_never_for_incomplete_ones(log: Log) -> None:
     plain = (Scope(category=("auth.**", "**"), tenant=("t1",), reserved=False),)
-    assert log.gives_lines(Narrowing(EVERYTHING, plain, True))
-    assert not log.gives_lines(Narrowing(EVERYTHING, plain, False))
-    assert not log.gives_lines(Narrowing(EVERYTHING, plain))
+    assert log.can_read_raw(ScanHint(EVERYTHING, plain, True))
+    assert not log.can_read_raw(ScanHint(EVERYTHING, plain, False))
+    assert not log.can_read_raw(ScanHint(EVERYTHING, plain))
 
 
 async def test_lines_are_read_like_events(log: Log, draft: MakeDraft) -> None:
     await filled(log, draft, 100, floor=20)
-    everything = Narrowing(EVERYTHING, (EVERYTHING,), True)
+    everything = ScanHint(EVERYTHING, (EVERYTHING,), True)
     page = await log.read(20, 100, limit=1000)
-    lines = await log.read_lines(20, 100, limit=1000, narrowing=everything)
+    lines = await log.read_raw(20, 100, limit=1000, hint=everything)
     assert lines.lines == [event.json for event in page.events]
     assert lines.reached == 100
-    some_lines = await log.read_lines(30, 50, limit=5, narrowing=everything)
+    some_lines = await log.read_raw(30, 50, limit=5, hint=everything)
     assert (some_lines.lines, some_lines.reached) == (lines.lines[10:15], 35)
-    nothing = await log.read_lines(100, 200, limit=5, narrowing=everything)
+    nothing = await log.read_raw(100, 200, limit=5, hint=everything)
     assert (nothing.lines, nothing.reached) == ([], 100)
     with pytest.raises(Overtaken):
-        await log.read_lines(19, 100, limit=5, narrowing=everything)
+        await log.read_raw(19, 100, limit=5, hint=everything)
 
 
 async def test_a_read_that_finds_nothing_still_moves_on(log: Log, draft: MakeDraft) -> None:
     await filled(log, draft, 200)
-    nowhere = Narrowing(Scope(tenant=("nobody",)), (Scope(category=("**",), reserved=False),), True)
-    page = await log.read(0, 200, limit=5, narrowing=nowhere)
+    nowhere = ScanHint(Scope(tenant=("nobody",)), (Scope(category=("**",), reserved=False),), True)
+    page = await log.read(0, 200, limit=5, hint=nowhere)
     assert (page.events, page.reached) == ([], 200)
-    lines = await log.read_lines(0, 200, limit=5, narrowing=nowhere)
+    lines = await log.read_raw(0, 200, limit=5, hint=nowhere)
     assert (lines.lines, lines.reached) == ([], 200)
 
 
@@ -242,9 +242,9 @@ async def test_grants_at_their_limits_can_be_asked_for(log: Log, draft: MakeDraf
               min_severity=severity % 6 + 1)
         for severity in range(64)
     )  # fmt: skip
-    narrowing = Narrowing(Scope(actor=tuple(f"u/{n}" for n in range(256))), widest, True)
-    page = await log.read(0, 150, limit=1000, narrowing=narrowing)
-    contains = wants(narrowing)
+    hint = ScanHint(Scope(actor=tuple(f"u/{n}" for n in range(256))), widest, True)
+    page = await log.read(0, 150, limit=1000, hint=hint)
+    contains = wants(hint)
     assert page.reached == 150
     assert any(map(contains, page.events))
 

@@ -19,7 +19,7 @@ from gateway.adapters.sqlite.log import SqliteLog
 from gateway.errors import FolderLocked, GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import EVERYTHING, Scope
-from gateway.log.ports import Appended, Narrowing, Overtaken
+from gateway.log.ports import Appended, Overtaken, ScanHint
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -224,13 +224,13 @@ async def test_a_read_that_fails_says_so_however_large_it_is(
     def broken(path: Path) -> apsw.Connection:
         raise apsw.IOError("disk I/O error")
 
-    lines = Narrowing(EVERYTHING, (EVERYTHING,), True)
+    lines = ScanHint(EVERYTHING, (EVERYTHING,), True)
     with monkeypatch.context() as patched:
         patched.setattr(sqlite_reader, "open_reader", broken)
         for attempt in (
             lambda: log.read(0, 1, limit=1),
             lambda: log.read(0, 500, limit=1000),
-            lambda: log.read_lines(0, 500, limit=1000, narrowing=lines),
+            lambda: log.read_raw(0, 500, limit=1000, hint=lines),
             lambda: log.find("e1", None),
             lambda: log.last_before(0),
         ):
@@ -245,11 +245,11 @@ async def test_one_narrowed_read_looks_at_a_bounded_part_of_the_log(
 ) -> None:
     log = await SqliteLog.open(path, clock)
     await log.append([[draft(id=f"e{number}") for number in range(20_000)]])
-    nowhere = Narrowing(Scope(tenant=("nobody",)), (EVERYTHING,), True)
-    for read in (log.read, log.read_lines):
+    nowhere = ScanHint(Scope(tenant=("nobody",)), (EVERYTHING,), True)
+    for read in (log.read, log.read_raw):
         at, steps = 0, 0
         while at < log.head:
-            page = await read(at, log.head, limit=10, narrowing=nowhere)
+            page = await read(at, log.head, limit=10, hint=nowhere)
             assert at < page.reached <= at + 10_000
             at, steps = page.reached, steps + 1
         assert 2 <= steps <= 20

@@ -24,7 +24,7 @@ from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
-from gateway.log.ports import Appended, Lines, Narrowing, Page
+from gateway.log.ports import Appended, Lines, Page, ScanHint
 from gateway.notifier import Notifier
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live.hub import Hub
@@ -62,29 +62,27 @@ class ShakyLog:
         return await self.inner.append(batches)
 
     async def read(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
         for _ in range(self._rng.choice((0, 0, 1, 3))):
             await asyncio.sleep(self._rng.choice((0, 0.001, 0.05)))
         if self._rng.random() < 0.03:
             raise Unavailable("the store is away")
         page = await self.inner.read(
-            after, until, limit=self._rng.randint(1, min(limit, 50)), narrowing=narrowing
+            after, until, limit=self._rng.randint(1, min(limit, 50)), hint=hint
         )
         await asyncio.sleep(self._rng.choice((0, 0, 0.01)))
         return page
 
-    def gives_lines(self, narrowing: Narrowing) -> bool:
-        return self.gives and self.inner.gives_lines(narrowing)
+    def can_read_raw(self, hint: ScanHint) -> bool:
+        return self.gives and self.inner.can_read_raw(hint)
 
-    async def read_lines(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing
-    ) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
         await asyncio.sleep(self._rng.choice((0, 0.001, 0.05)))
         if self._rng.random() < 0.03:
             raise Unavailable("the store is away")
         limit = self._rng.randint(1, min(limit, 50))
-        return await self.inner.read_lines(after, until, limit=limit, narrowing=narrowing)
+        return await self.inner.read_raw(after, until, limit=limit, hint=hint)
 
 
 class Peer:

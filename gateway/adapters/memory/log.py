@@ -13,7 +13,7 @@ from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.filters.scope import Test, all_of, any_of
 from gateway.log.identity import KeyedValues, other_id
-from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
+from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Overtaken, Page, ScanHint
 
 # One read holds the event loop up for no more than this.
 _SCAN = 10_000
@@ -85,18 +85,16 @@ class MemoryLog:
         """Nobody else appends."""
 
     async def read(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
-        return self._scan(after, until, limit, narrowing)
+        return self._scan(after, until, limit, hint)
 
-    def gives_lines(self, narrowing: Narrowing) -> bool:
-        return narrowing.complete
+    def can_read_raw(self, hint: ScanHint) -> bool:
+        return hint.complete
 
-    async def read_lines(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing
-    ) -> Lines:
-        assert narrowing.complete, "only where gives_lines() says so"
-        page = self._scan(after, until, limit, narrowing)
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
+        assert hint.complete, "only where can_read_raw() says so"
+        page = self._scan(after, until, limit, hint)
         return Lines.of([event.json for event in page.events], page.reached)
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
@@ -186,11 +184,11 @@ class MemoryLog:
         self._bytes += len(body)
         return offset
 
-    def _scan(self, after: int, until: int, limit: int, narrowing: Narrowing | None) -> Page:
+    def _scan(self, after: int, until: int, limit: int, hint: ScanHint | None) -> Page:
         if after < self._floor:
             raise Overtaken
         until = min(until, self.head, after + _SCAN)
-        wanted = _test(narrowing)
+        wanted = _test(hint)
         events: list[Event] = []
         size = 0
         for place in range(after - self._floor, until - self._floor):
@@ -204,8 +202,8 @@ class MemoryLog:
         return Page(events, max(after, until))
 
 
-def _test(narrowing: Narrowing | None) -> Test:
-    if narrowing is None:
+def _test(hint: ScanHint | None) -> Test:
+    if hint is None:
         return lambda event: True
-    allowed = any_of([scope.compile() for scope in narrowing.allowed])
-    return all_of([narrowing.wanted.compile(), allowed])
+    allowed = any_of([scope.compile() for scope in hint.allowed])
+    return all_of([hint.wanted.compile(), allowed])

@@ -46,7 +46,7 @@ from gateway.cursor import JSON_PREFIX, new_epoch
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Narrowing, Overtaken, Page
+from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Overtaken, Page, ScanHint
 from gateway.tasks import PLAIN, Tasks, stop
 
 # One narrowed read looks at no more offsets than this, so that a selective
@@ -173,28 +173,26 @@ class PostgresLog:
         return placed_whole(batches, step.first, step.conflicts)
 
     async def read(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
         self._sequencer.check()
         until = min(until, self.head)
         if after >= until and after >= self.floor:
             return Page([], after)
-        condition, bound = narrow_sql(narrowing)
+        condition, bound = narrow_sql(hint)
         rows, reached = await self._page(EVENT_COLUMNS, after, until, limit, condition, bound)
         return Page(events_of(rows, self._json_head), reached)
 
-    def gives_lines(self, narrowing: Narrowing) -> bool:
-        return exact_sql(narrowing) is not None
+    def can_read_raw(self, hint: ScanHint) -> bool:
+        return exact_sql(hint) is not None
 
-    async def read_lines(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing
-    ) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
         self._sequencer.check()
         until = min(until, self.head)
         if after >= until and after >= self.floor:
             return Lines(b"", 0, after)
-        exact = exact_sql(narrowing)
-        assert exact is not None, "only where gives_lines() says so"
+        exact = exact_sql(hint)
+        assert exact is not None, "only where can_read_raw() says so"
         condition, bound = exact
         rows, reached = await self._page(JSON_COLUMNS, after, until, limit, condition, bound)
         return Lines.of(lines_of(rows, self._json_head), reached)

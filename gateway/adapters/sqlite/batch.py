@@ -78,7 +78,7 @@ def read_events_sql(condition: str) -> str:
     return _READ_EVENTS + _PAGE.format(condition=condition)
 
 
-def read_lines_sql(condition: str) -> str:
+def read_raw_sql(condition: str) -> str:
     """Bound by: the JSON up to the offset, and then like `read_events_sql`."""
     return _READ_LINES + _PAGE.format(condition=condition)
 

@@ -26,7 +26,7 @@ from gateway.clock import Clock
 from gateway.cursor import new_epoch
 from gateway.errors import Unavailable
 from gateway.event import Draft
-from gateway.log.ports import Appended, Narrowing, Page
+from gateway.log.ports import Appended, Page, ScanHint
 from gateway.log.recent_events import Fresh
 from gateway.tasks import PLAIN, Tasks, stop
 
@@ -90,14 +90,14 @@ class SqliteLog(SqliteReader):
         return results
 
     async def read(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
-        if narrowing is None and after >= self._floor:
+        if hint is None and after >= self._floor:
             until = min(until, self._head)
             page = self._fresh.page(after, until, limit, PAGE_BYTES, self._json_head)
             if page is not None:
                 return page
-        return await super().read(after, until, limit=limit, narrowing=narrowing)
+        return await super().read(after, until, limit=limit, hint=hint)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
         deleted, floor = await self._on_writer(

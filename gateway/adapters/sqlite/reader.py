@@ -29,7 +29,7 @@ from gateway.adapters.sqlite.batch import (
     events_of,
     json_head,
     read_events_sql,
-    read_lines_sql,
+    read_raw_sql,
 )
 from gateway.adapters.sqlite.database import open_reader, unavailable
 from gateway.adapters.sqlite.dedup import HAS_TEXT_INDEX
@@ -37,7 +37,7 @@ from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Lines, Narrowing, Overtaken, Page
+from gateway.log.ports import FOUND_EVENTS, Lines, Overtaken, Page, ScanHint
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class SqliteReader:
         """Nobody else appends, unless this is overridden."""
 
     async def read(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing | None = None
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
         until = min(until, self._head)
         if after >= until and after >= self._floor:
@@ -114,7 +114,7 @@ class SqliteReader:
             return await self._read(
                 self._small, lambda connection: self._read_small(connection, after, until, limit)
             )
-        condition, bound = narrow_sql(narrowing)
+        condition, bound = narrow_sql(hint)
         sql = read_events_sql(condition)
         until = min(until, _block_end(after))
         (columns, bodies), rows = await self._read(
@@ -125,19 +125,17 @@ class SqliteReader:
         events = events_of(columns, bodies or b"", self._json_head)
         return Page(events, events[-1].offset if len(events) == rows else until)
 
-    def gives_lines(self, narrowing: Narrowing) -> bool:
-        return exact_sql(narrowing) is not None
+    def can_read_raw(self, hint: ScanHint) -> bool:
+        return exact_sql(hint) is not None
 
-    async def read_lines(
-        self, after: int, until: int, *, limit: int, narrowing: Narrowing
-    ) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
         until = min(until, self._head)
         if after >= until and after >= self._floor:
             return Lines(b"", 0, after)
-        exact = exact_sql(narrowing)
-        assert exact is not None, "only where gives_lines() says so"
+        exact = exact_sql(hint)
+        assert exact is not None, "only where can_read_raw() says so"
         condition, bound = exact
-        sql = read_lines_sql(condition)
+        sql = read_raw_sql(condition)
         until = min(until, _block_end(after))
         head = self._json_head.decode()
         (count, last, text), rows = await self._read(

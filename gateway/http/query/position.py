@@ -47,11 +47,11 @@ async def _find(log: Log, query: Query) -> Begin:
 async def count_events(log: Log, choosing: Choosing, after: int, until: int, most: int) -> int:
     """How many events of `after < offset <= until` are chosen, counted up to `most`; fewer once
     the filter is `exhausted`."""
-    narrowing = choosing.question.narrowing()
+    hint = choosing.question.scan_hint()
     count = 0
     while after < until and count < most and not choosing.exhausted:
         try:
-            page = await log.read(after, until, limit=_READ_EVENTS, narrowing=narrowing)
+            page = await log.read(after, until, limit=_READ_EVENTS, hint=hint)
         except Overtaken:
             after = max(after, log.floor)
             continue

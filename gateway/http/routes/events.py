@@ -175,7 +175,7 @@ async def _collect(
     holding.take(_LEAST_PAGE_BYTES)
     begin = await find_begin(log, query, question.lookback_bounds)
     access.begin, access.behind = begin.offset, max(0, log.head - begin.offset)
-    narrowing = question.narrowing()
+    hint = question.scan_hint()
     limit = query.limit or 0
     began = clock.monotonic()
     # Most of what is read is often chosen. Where it is not, more and more is read at a time.
@@ -186,7 +186,7 @@ async def _collect(
     while True:
         while reached < log.head and len(events) < limit:
             try:
-                page = await log.read(reached, log.head, limit=at_once, narrowing=narrowing)
+                page = await log.read(reached, log.head, limit=at_once, hint=hint)
             except Overtaken:
                 # Retention came by between two reads: what was found so far is the page.
                 if events:

@@ -11,11 +11,11 @@ from gateway.access.policy.decision import MasksFor, seen_through
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
-from gateway.log.ports import Log, Narrowing
+from gateway.log.ports import Log, ScanHint
 
 _READ_EVENTS = 1000
 _OWN = Scope(category=(f"{RESERVED}.**",))
-_NARROWING = Narrowing(_OWN, (_OWN,))
+_HINT = ScanHint(_OWN, (_OWN,))
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ async def read_history(
     events: list[Event] = []
     reached = after
     while reached < log.head and len(events) < limit:
-        page = await log.read(reached, log.head, limit=_READ_EVENTS, narrowing=_NARROWING)
+        page = await log.read(reached, log.head, limit=_READ_EVENTS, hint=_HINT)
         chosen = [
             seen_through(event, masks)
             async for event in slices.each(page.events)

@@ -24,7 +24,7 @@ from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
 from gateway.log.lookback_bounds import find_lookback_bounds
-from gateway.log.ports import Log, Narrowing, Overtaken
+from gateway.log.ports import Log, Overtaken, ScanHint
 from gateway.oversight.access_log.past_access import (
     READING,
     PastAccess,
@@ -70,8 +70,8 @@ class Review:
         wanted = Scope(tenant=(RESERVED,), category=(ACCESS,), resource=(key_urn(key_id),))
         meant = wanted.compile()
         found: list[PastAccess] = []
-        narrowing = Narrowing(msgspec.structs.replace(wanted, resource=()), (Scope(),))
-        async for events in self._newest_first(since, _READ_RECORDS, narrowing):
+        hint = ScanHint(msgspec.structs.replace(wanted, resource=()), (Scope(),))
+        async for events in self._newest_first(since, _READ_RECORDS, hint):
             async for event in self.slices.each(events):
                 if meant(event):
                     found += past_accesses(event, key_id, since)
@@ -90,7 +90,7 @@ class Review:
                 yield event
 
     async def _newest_first(
-        self, since: float, offsets: int, narrowing: Narrowing | None
+        self, since: float, offsets: int, hint: ScanHint | None
     ) -> AsyncIterator[list[Event]]:
         log, deadline = self._log, self._clock.monotonic() + self._patience.seconds
         await log.catch_up()
@@ -99,7 +99,7 @@ class Review:
         while until > first:
             after = max(first, until - offsets, log.floor)
             try:
-                events = await self._read(after, until, narrowing)
+                events = await self._read(after, until, hint)
             except Overtaken:
                 return
             for end in range(len(events), 0, -_AT_ONCE):
@@ -111,13 +111,13 @@ class Review:
                 return
             until = after
 
-    async def _read(self, after: int, until: int, narrowing: Narrowing | None) -> list[Event]:
+    async def _read(self, after: int, until: int, hint: ScanHint | None) -> list[Event]:
         events: list[Event] = []
         while after < until:
             limit = until - after
             # A page has to be brought into memory, too: that is no less than to look at it.
             await self.slices.rest()
-            page = await self._log.read(after, until, limit=limit, narrowing=narrowing)
+            page = await self._log.read(after, until, limit=limit, hint=hint)
             events += page.events
             after = page.reached
         return events

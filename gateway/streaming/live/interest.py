@@ -14,7 +14,7 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
 from gateway.filters.index import Binding
 from gateway.filters.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
-from gateway.log.ports import Narrowing
+from gateway.log.ports import ScanHint
 from gateway.wire.framing import Wire
 
 # The actor is indexed by its id, which filters know by its path.
@@ -69,14 +69,14 @@ class Question(msgspec.Struct, frozen=True):
 
         return project
 
-    def narrowing(self) -> Narrowing:
+    def scan_hint(self) -> ScanHint:
         """What a store may use to read less; never what the key may not see of some events,
         or the time that it takes would tell."""
         wanted = self.wanted
         if any(rule.masks.hides("actor.id") for rule in self.view.rules):
             wanted = msgspec.structs.replace(wanted, actor=())
         complete = self.filter is None and self.view.plain
-        return Narrowing(wanted, self.view.allowed, complete)
+        return ScanHint(wanted, self.view.allowed, complete)
 
     def bindings(self) -> list[Binding]:
         """The values with which an event can match at all, for the index."""

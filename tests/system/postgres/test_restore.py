@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import Scope
-from gateway.log.ports import Narrowing
+from gateway.log.ports import ScanHint
 from tests.support.machine_time import patience
 from tests.support.services.postgres import PostgresCopy, PostgresServer, installations
 from tests.system.postgres.writers import everything, insert
@@ -121,11 +121,11 @@ async def test_a_new_life_on_request_has_another_epoch_and_the_same_events(
     with pytest.raises(Unavailable, match="restart the gateway"):
         await log.append([[draft(id="b")]])
     # What is read would get the cursors of the life that is over.
-    every = Narrowing(Scope(), (Scope(),), complete=True)
+    every = ScanHint(Scope(), (Scope(),), complete=True)
     for call in (
         lambda: log.read(0, 1, limit=1),
         lambda: log.read(1, 1, limit=1),
-        lambda: log.read_lines(0, 1, limit=1, narrowing=every),
+        lambda: log.read_raw(0, 1, limit=1, hint=every),
         lambda: log.find("a", None),
         lambda: log.last_before(0),
         lambda: log.trim(None, 0),

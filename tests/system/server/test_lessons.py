@@ -34,7 +34,7 @@ async def test_resuming_near_the_head_reads_nothing_before_its_cursor(
 
         monkeypatch.setattr(log, name, read)
 
-    for name in ("read", "read_lines"):
+    for name in ("read", "read_raw"):
         noted(name)
     stream = await open_stream(gateway, transport, after=cursor)
     assert [one["data"]["n"] for one in await stream.take(5)] == list(range(3995, 4000))

@@ -15,9 +15,9 @@ def reads(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     log: Any = gateway.context.log
     read = log.read
 
-    async def counted(after: int, until: int, *, limit: int, narrowing: Any = None) -> Any:
+    async def counted(after: int, until: int, *, limit: int, hint: Any = None) -> Any:
         asked.append(limit)
-        return await read(after, until, limit=limit, narrowing=narrowing)
+        return await read(after, until, limit=limit, hint=hint)
 
     monkeypatch.setattr(log, "read", counted)
     return asked

@@ -25,7 +25,7 @@ async def test_a_log_is_read_where_threads_may_not_be_made_nicer(
     monkeypatch.setattr(os, "setpriority", refuse)
     log = await SqliteLog.open(tmp_path / "log.db", clock)
     await log.append([[draft() for _ in range(200)]])
-    page = await log.read(0, 200, limit=200, narrowing=None)
+    page = await log.read(0, 200, limit=200, hint=None)
     assert len(page.events) == 200
     assert await log.last_before(1 << 60) == 200
     assert asked

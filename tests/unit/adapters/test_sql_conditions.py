@@ -15,7 +15,7 @@ from gateway.access.policy.decision import Allowed, decide_grants
 from gateway.adapters.sql_conditions import exact_sql, narrow_sql
 from gateway.event import Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
-from gateway.log.ports import Narrowing
+from gateway.log.ports import ScanHint
 from tests.support.examples import examples
 
 MakeEvent = Callable[..., Event]
@@ -71,7 +71,7 @@ scopes = st.builds(
     min_severity=st.integers(1, 6),
     reserved=st.booleans(),
 )
-narrowings = st.builds(Narrowing, scopes, st.lists(scopes, max_size=3).map(tuple), st.booleans())
+hints = st.builds(ScanHint, scopes, st.lists(scopes, max_size=3).map(tuple), st.booleans())
 
 
 @pytest.fixture(scope="module")
@@ -107,29 +107,29 @@ def selected(database: apsw.Connection, condition: str, bound: list[str | int]) 
     return {row[0] for row in database.execute(sql, bound)}
 
 
-def wanted(world: list[Event], narrowing: Narrowing) -> set[int]:
-    allowed = any_of([scope.compile() for scope in narrowing.allowed])
-    test = all_of([narrowing.wanted.compile(), allowed])
+def wanted(world: list[Event], hint: ScanHint) -> set[int]:
+    allowed = any_of([scope.compile() for scope in hint.allowed])
+    test = all_of([hint.wanted.compile(), allowed])
     return {event.offset for event in world if test(event)}
 
 
 @settings(max_examples=examples(120))
-@given(narrowings)
+@given(hints)
 def test_the_condition_never_excludes_an_event_that_is_wanted(
-    world: list[Event], database: apsw.Connection, narrowing: Narrowing
+    world: list[Event], database: apsw.Connection, hint: ScanHint
 ) -> None:
-    assert wanted(world, narrowing) <= selected(database, *narrow_sql(narrowing))
+    assert wanted(world, hint) <= selected(database, *narrow_sql(hint))
 
 
 @settings(max_examples=examples(120))
-@given(narrowings)
+@given(hints)
 def test_an_exact_condition_selects_what_is_wanted_and_nothing_else(
-    world: list[Event], database: apsw.Connection, narrowing: Narrowing
+    world: list[Event], database: apsw.Connection, hint: ScanHint
 ) -> None:
-    exact = exact_sql(narrowing)
+    exact = exact_sql(hint)
     if exact is not None:
-        assert narrowing.complete
-        assert selected(database, *exact) == wanted(world, narrowing)
+        assert hint.complete
+        assert selected(database, *exact) == wanted(world, hint)
 
 
 @pytest.mark.parametrize("reserved", [True, False])
@@ -147,10 +147,10 @@ def test_what_grants_usually_say_is_said_exactly(
         Scope(category=patterns, reserved=reserved, actor=("u/**", "U"), outcome=("denied",)),
         Scope(category=patterns, reserved=reserved, resource=("**",)),
     ):
-        narrowing = Narrowing(EVERYTHING, (scope,), True)
-        exact = exact_sql(narrowing)
+        hint = ScanHint(EVERYTHING, (scope,), True)
+        exact = exact_sql(hint)
         assert exact is not None, scope
-        assert selected(database, *exact) == wanted(world, narrowing), scope
+        assert selected(database, *exact) == wanted(world, hint), scope
 
 
 @pytest.mark.parametrize(
@@ -169,28 +169,28 @@ def test_what_grants_usually_say_is_said_exactly(
     ],
 )
 def test_what_sql_cannot_say_exactly_is_not_called_exact(scope: Scope) -> None:
-    assert exact_sql(Narrowing(EVERYTHING, (scope,), True)) is None
-    assert exact_sql(Narrowing(scope, (EVERYTHING,), True)) is None
-    assert exact_sql(Narrowing(EVERYTHING, (EVERYTHING, scope), True)) is None
+    assert exact_sql(ScanHint(EVERYTHING, (scope,), True)) is None
+    assert exact_sql(ScanHint(scope, (EVERYTHING,), True)) is None
+    assert exact_sql(ScanHint(EVERYTHING, (EVERYTHING, scope), True)) is None
 
 
 def test_an_incomplete_or_impossible_narrowing_is_never_exact() -> None:
-    assert exact_sql(Narrowing(EVERYTHING, (EVERYTHING,), False)) is None
-    assert exact_sql(Narrowing(EVERYTHING, (), True)) is None
+    assert exact_sql(ScanHint(EVERYTHING, (EVERYTHING,), False)) is None
+    assert exact_sql(ScanHint(EVERYTHING, (), True)) is None
 
 
 def test_nothing_is_left_out_without_a_narrowing() -> None:
     assert narrow_sql(None) == ("", [])
-    assert narrow_sql(Narrowing(EVERYTHING, (EVERYTHING,))) == ("", [])
+    assert narrow_sql(ScanHint(EVERYTHING, (EVERYTHING,))) == ("", [])
 
 
 def test_a_grant_that_cannot_be_narrowed_keeps_the_others_from_it(
     world: list[Event], database: apsw.Connection
 ) -> None:
     narrow, wide = Scope(tenant=("t",)), Scope(category=("*.b",))
-    condition, bound = narrow_sql(Narrowing(EVERYTHING, (narrow, wide)))
+    condition, bound = narrow_sql(ScanHint(EVERYTHING, (narrow, wide)))
     assert selected(database, condition, bound) == {event.offset for event in world}
-    condition, bound = narrow_sql(Narrowing(Scope(outcome=("denied",)), (narrow, wide)))
+    condition, bound = narrow_sql(ScanHint(Scope(outcome=("denied",)), (narrow, wide)))
     assert len(selected(database, condition, bound)) == len(world) // 2
 
 
@@ -203,12 +203,12 @@ def test_a_very_wide_question_is_not_put_to_sql(
             Scope(tenant=names, category=("a.**",), min_severity=severity % 6 + 1)
             for severity in range(count)
         )
-        narrowing = Narrowing(EVERYTHING, allowed, True)
-        condition, bound = narrow_sql(narrowing)
+        hint = ScanHint(EVERYTHING, allowed, True)
+        condition, bound = narrow_sql(hint)
         assert bool(condition) is narrowed
         assert len(bound) <= 512
-        assert (exact_sql(narrowing) is not None) is narrowed
-        assert wanted(world, narrowing) <= selected(database, condition, bound)
+        assert (exact_sql(hint) is not None) is narrowed
+        assert wanted(world, hint) <= selected(database, condition, bound)
 
 
 def test_the_grants_of_a_key_narrow_as_they_allow(
@@ -221,8 +221,8 @@ def test_the_grants_of_a_key_narrow_as_they_allow(
     )
     decision = decide_grants(grants, "pull")
     assert isinstance(decision, Allowed)
-    narrowing = Narrowing(EVERYTHING, decision.view.allowed, True)
-    exact = exact_sql(narrowing)
+    hint = ScanHint(EVERYTHING, decision.view.allowed, True)
+    exact = exact_sql(hint)
     assert exact is not None
     sees = decision.view.compile()
     assert selected(database, *exact) == {event.offset for event in world if sees(event)}

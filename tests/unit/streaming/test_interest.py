@@ -37,9 +37,9 @@ def view(*fields: dict[str, Any] | None, **members: Any) -> View:
 def test_a_store_is_not_asked_for_a_hidden_actor(hidden: dict[str, Any]) -> None:
     """It would read less where the actor is known, and time would tell."""
     wanted = Scope(actor=("alice",), tenant=("acme",))
-    assert Question(wanted, view(hidden)).narrowing().wanted == Scope(tenant=("acme",))
+    assert Question(wanted, view(hidden)).scan_hint().wanted == Scope(tenant=("acme",))
     for other in ({"mask": ["actor.name"]}, None):
-        assert Question(wanted, view(other)).narrowing().wanted == wanted
+        assert Question(wanted, view(other)).scan_hint().wanted == wanted
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ class HeldLog(MemoryLog):
         await self.go.wait()
         return await super().read(*arguments, **options)
 
-    async def read_lines(self, *arguments: Any, **options: Any) -> Lines:
+    async def read_raw(self, *arguments: Any, **options: Any) -> Lines:
         self.reading.set()
         await self.go.wait()
-        return await super().read_lines(*arguments, **options)
+        return await super().read_raw(*arguments, **options)
 
 
 class Peer:
