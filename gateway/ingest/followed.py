@@ -40,7 +40,7 @@ class Followed(Protocol):
         """What the ids of its rows begin with, unless a column holds them."""
 
     @property
-    def trouble(self) -> GatewayError | None:
+    def degraded_reason(self) -> GatewayError | None:
         """Why it cannot be followed now."""
 
     @property

@@ -14,7 +14,7 @@ from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
 
-# The code of the trouble that does not pass: what is there is another log than the one opened.
+# The code of the reason that does not pass: what is there is another log than the one opened.
 REPLACED = "log_replaced"
 
 
@@ -107,7 +107,7 @@ class Log(Protocol):
         """The newest offset that retention has deleted; 0 if none."""
 
     @property
-    def trouble(self) -> Unavailable | None:
+    def degraded_reason(self) -> Unavailable | None:
         """Why nothing can be appended now, as far as that is known without trying. With the code
         `REPLACED` nothing can be read either, until the log is opened again."""
 

@@ -50,7 +50,7 @@ async def test_an_empty_log_answers_everything_with_nothing(log: Log) -> None:
     assert await log.trim(2**62, 0) == 0
     assert await log.append([]) == []
     assert await log.append([[], []]) == [Appended(0, 0, 0, 0)] * 2
-    assert log.trouble is None
+    assert log.degraded_reason is None
     assert (log.head, log.floor, woken) == (0, 0, [])
     assert parse_cursor(format_cursor(log.epoch, 0)) == (log.epoch, 0)
 

@@ -40,13 +40,13 @@ class SameFile:
         now = time.monotonic()
         if now - self._polled_at < recent:
             return
-        if (trouble := self.trouble) is not None:
+        if (degraded_reason := self.degraded_reason) is not None:
             self._polled_at = -math.inf
-            raise trouble
+            raise degraded_reason
         self._polled_at = now
 
     @property
-    def trouble(self) -> Unavailable | None:
+    def degraded_reason(self) -> Unavailable | None:
         """What is wrong with it."""
         if self._known is None:
             return None

@@ -40,7 +40,7 @@ class MemoryLog:
     raised.
     """
 
-    trouble = None
+    degraded_reason = None
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

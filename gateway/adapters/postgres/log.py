@@ -138,8 +138,8 @@ class PostgresLog:
         return self._sequencer.renamed
 
     @property
-    def trouble(self) -> Unavailable | None:
-        return self._sequencer.trouble
+    def degraded_reason(self) -> Unavailable | None:
+        return self._sequencer.degraded_reason
 
     def on_append(self, listener: Callable[[], None]) -> None:
         self._sequencer.on_move(listener)

@@ -65,7 +65,7 @@ class Sequencer:
         # Rows of a followed table that got another id, since theirs was taken.
         self.renamed = 0
         # Why events cannot be taken now, as far as that is known from the steps.
-        self.trouble: Unavailable | None = None
+        self.degraded_reason: Unavailable | None = None
 
     def on_move(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
@@ -94,7 +94,7 @@ class Sequencer:
         async with self._database.connection("the log cannot be read") as connection:
             row = await connection.fetchrow(_STEP, patient, mine, _STEP_EVENTS)
         self._polled_at = asyncio.get_running_loop().time()
-        self.trouble = _read_only() if row["read_only"] else None
+        self.degraded_reason = _read_only() if row["read_only"] else None
         await self._note(row, known)
         if row["renamed"]:
             if not self.renamed:
@@ -127,14 +127,14 @@ class Sequencer:
                 step = await self.step(patient=False)
             except GatewayError as error:
                 if isinstance(error, Unavailable):
-                    self.trouble = error
+                    self.degraded_reason = error
                 if not away:
                     _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
                 away, pause = True, _AWAY_SECONDS
                 continue
-            if self.trouble is not None:
+            if self.degraded_reason is not None:
                 if not away:
-                    _LOGGER.error("%s; trying again", self.trouble.detail)
+                    _LOGGER.error("%s; trying again", self.degraded_reason.detail)
                 away, pause = True, _AWAY_SECONDS
                 continue
             if away:

@@ -75,7 +75,7 @@ class TableSource:
         self._polled_at = 0.0
         self._warned = False
         self.rows = 0
-        self.trouble: GatewayError | None = None
+        self.degraded_reason: GatewayError | None = None
         self.waits: Horizon | None = None
 
     @classmethod
@@ -167,13 +167,13 @@ class TableSource:
                 rows = await self.collect()
                 await self._poll()
             except GatewayError as error:
-                self.trouble = error
+                self.degraded_reason = error
                 if not away:
                     _LOGGER.error("%s; trying again (%s)", error.detail, error.__cause__)
                 away = True
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
-            self.trouble = None
+            self.degraded_reason = None
             if away:
                 away = False
                 _LOGGER.warning("the table %s is followed again", self._table.name)

@@ -82,9 +82,9 @@ class SqliteReader:
         self._head = self._floor = 0
 
     @property
-    def trouble(self) -> Unavailable | None:
+    def degraded_reason(self) -> Unavailable | None:
         """Whether the file takes writes is only known by writing; whether it is there is not."""
-        return self._file.trouble
+        return self._file.degraded_reason
 
     @property
     def epoch(self) -> str:

@@ -49,7 +49,7 @@ class KeptFile(Protocol):
     """A file that is open as long as the gateway runs."""
 
     @property
-    def trouble(self) -> Unavailable | None:
+    def degraded_reason(self) -> Unavailable | None:
         """What is wrong with it."""
 
 
@@ -95,18 +95,22 @@ class Context:
         return self.hub.work
 
     @property
-    def trouble(self) -> Unavailable | None:
+    def degraded_reason(self) -> Unavailable | None:
         """Why no requests should come here now, as far as is known without trying."""
-        troubles = (self.log.trouble, *(file.trouble for file in self.files))
-        return next((one for one in troubles if one is not None), None)
+        reasons = (self.log.degraded_reason, *(file.degraded_reason for file in self.files))
+        return next((one for one in reasons if one is not None), None)
 
     @property
     def failure(self) -> GatewayError | None:
         """Why this gateway cannot go on, and has to be started again."""
         if self.tasks.failure is not None:
             return self.tasks.failure
-        trouble = self.log.trouble
-        return trouble if trouble is not None and trouble.code == REPLACED else None
+        degraded_reason = self.log.degraded_reason
+        return (
+            degraded_reason
+            if degraded_reason is not None and degraded_reason.code == REPLACED
+            else None
+        )
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

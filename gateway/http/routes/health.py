@@ -37,8 +37,12 @@ async def readyz(request: web.Request) -> web.Response:
         raise Unavailable(failure.detail, code=failure.code, retry_after=2)
     if not context.ready:
         raise Unavailable("starting or stopping", code="not_ready", retry_after=1)
-    if (trouble := context.trouble) is not None:
-        raise Unavailable(trouble.detail, code=trouble.code, retry_after=trouble.retry_after)
+    if (degraded_reason := context.degraded_reason) is not None:
+        raise Unavailable(
+            degraded_reason.detail,
+            code=degraded_reason.code,
+            retry_after=degraded_reason.retry_after,
+        )
     lines = [
         "ready",
         *_about_clock(context.clock),
@@ -58,8 +62,8 @@ def _about_followed(table: Followed | None) -> Iterator[str]:
     """What keeps rows of a followed table from coming; everything else goes on meanwhile."""
     if table is None:
         return
-    if table.trouble is not None:
-        yield f"{table.name} is not followed: {table.trouble.detail}"
+    if table.degraded_reason is not None:
+        yield f"{table.name} is not followed: {table.degraded_reason.detail}"
     elif (waits := table.waits) is not None:
         whom = "a transaction" if waits.pid is None else f"the transaction of process {waits.pid}"
         yield f"rows of {table.name} have been waiting for {waits.seconds:.0f} s for {whom}"

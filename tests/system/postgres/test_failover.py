@@ -153,7 +153,7 @@ async def test_a_failover_that_has_lost_acknowledged_events_begins_another_life(
     await admin.execute("ALTER ROLE first LOGIN")
     await admin.close()
     async with asyncio.timeout(patience(30)):
-        while log.trouble is None or log.trouble.code != "log_replaced":  # noqa: ASYNC110
+        while log.degraded_reason is None or log.degraded_reason.code != "log_replaced":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     with pytest.raises(Unavailable, match="restart the gateway"):
         await log.append([[draft(id="b")]])

@@ -74,7 +74,7 @@ async def test_rows_that_take_long_come_in_smaller_parts_and_one_that_takes_too_
         assert await marked(log) == ["21"]
 
         async def as_before() -> bool:
-            return sources[0]._most == 64 and sources[0].trouble is None
+            return sources[0]._most == 64 and sources[0].degraded_reason is None
 
         await eventually(as_before)
 

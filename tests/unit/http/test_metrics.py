@@ -24,7 +24,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
     writer = SimpleNamespace(conflicts=0)
     access_log = SimpleNamespace(accesses=0, written=0, waiting=0)
     detector = SimpleNamespace(findings=SimpleNamespace(found=0))
-    log = SimpleNamespace(head=head, floor=1, trouble=None)
+    log = SimpleNamespace(head=head, floor=1, degraded_reason=None)
     limits = SimpleNamespace(refusals=0)
     work = SimpleNamespace(totals=WorkTotals())
     shared = SimpleNamespace(health=Health)
@@ -45,7 +45,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         writer=writer,
         tasks=SimpleNamespace(errors={}),
         clock=SimpleNamespace(offset=0.0, steps=0),
-        trouble=None,
+        degraded_reason=None,
     )
 
 
