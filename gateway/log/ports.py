@@ -76,7 +76,7 @@ class Lines(msgspec.Struct, frozen=True):
         return self.text.split(b"\n") if self.count else []
 
 
-class Overtaken(Exception):
+class RetentionExceeded(Exception):
     """Retention has deleted events behind the position that was to be read."""
 
 
@@ -133,7 +133,7 @@ class Log(Protocol):
     ) -> Page:
         """Events with `after < offset <= until`, at most `limit` and a bounded
         number of bytes. May stop early with `reached < until`, but always
-        advances. Raises `Overtaken` if `after < floor`.
+        advances. Raises `RetentionExceeded` if `after < floor`.
         """
 
     def can_read_raw(self, hint: ScanHint) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from gateway.access.keys.key_store import KeyStore
 from gateway.clock import parse_rfc3339
 from gateway.errors import GatewayError
-from gateway.log.ports import Log, Overtaken
+from gateway.log.ports import Log, RetentionExceeded
 from gateway.oversight.clock_notes import move_horizon
 from gateway.trusted_clock import TrustedClock
 
@@ -83,7 +83,7 @@ class Retention:
         floor = self._log.floor
         try:
             return await self._recorded_at(floor) if self._log.head > floor else None
-        except Overtaken:
+        except RetentionExceeded:
             # Another gateway has just deleted it; the next turn finds another.
             return None
 

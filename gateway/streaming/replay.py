@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.gap import gap_message
-from gateway.log.ports import Log, Overtaken
+from gateway.log.ports import Log, RetentionExceeded
 from gateway.notifier import Notifier
 from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.costly import EXCEEDED
@@ -191,7 +191,7 @@ class _Replay:
                 left,
                 subscription.key_id,
             )
-        except Overtaken:
+        except RetentionExceeded:
             self._overtaken()
         except EventFailed as failed:
             self._replays.on_event_failed(subscription.key_id, failed)

@@ -14,7 +14,7 @@ import msgspec
 from gateway.access.limits.work import LoopWork
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
-from gateway.log.ports import Log, Overtaken
+from gateway.log.ports import Log, RetentionExceeded
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest
 
@@ -94,7 +94,7 @@ class Chunks:
         while True:
             try:
                 return await self._read_whole(interest, after, until, limit, key_id)
-            except (GatewayError, Overtaken):
+            except (GatewayError, RetentionExceeded):
                 raise
             except Exception as error:
                 if until - after <= 1:

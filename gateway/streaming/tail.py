@@ -11,7 +11,7 @@ import logging
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.log.ports import Log, Overtaken, Page
+from gateway.log.ports import Log, Page, RetentionExceeded
 from gateway.notifier import Notifier
 from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.hub import Hub
@@ -88,8 +88,8 @@ class Tail:
             return None
         try:
             return await log.read(hub.position, log.head, limit=_BATCH_EVENTS)
-        except Overtaken:
-            hub.overtaken(log.floor)
+        except RetentionExceeded:
+            hub.retention_exceeded(log.floor)
             return None
 
     async def _await_gate(self) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
-from gateway.log.ports import FOUND_EVENTS, Log, Overtaken, Page, ScanHint
+from gateway.log.ports import FOUND_EVENTS, Log, Page, RetentionExceeded, ScanHint
 from tests.support.examples import examples
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ async def test_a_page_of_middling_events_is_cut_where_it_is_full(
 async def test_reading_behind_retention_is_refused(log: Log, draft: MakeDraft) -> None:
     await filled(log, draft, 100, floor=60)
     for after, until in ((0, 100), (59, 100), (59, 60), (0, 10), (59, 59), (0, 0)):
-        with pytest.raises(Overtaken):
+        with pytest.raises(RetentionExceeded):
             await log.read(after, until, limit=1000)
     assert offsets(await log.read(60, 100, limit=1000)) == list(range(61, 101))
     assert offsets(await log.read(60, 61, limit=1000)) == [61]
@@ -221,7 +221,7 @@ async def test_lines_are_read_like_events(log: Log, draft: MakeDraft) -> None:
     assert (some_lines.lines, some_lines.reached) == (lines.lines[10:15], 35)
     nothing = await log.read_raw(100, 200, limit=5, hint=everything)
     assert (nothing.lines, nothing.reached) == ([], 100)
-    with pytest.raises(Overtaken):
+    with pytest.raises(RetentionExceeded):
         await log.read_raw(19, 100, limit=5, hint=everything)
 
 

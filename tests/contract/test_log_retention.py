@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.event import Draft
-from gateway.log.ports import Appended, Log, Overtaken, Page
+from gateway.log.ports import Appended, Log, Page, RetentionExceeded
 from tests.support.examples import examples
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def test_a_log_that_lost_all_its_events_goes_on_behind_them(
     assert await log.read(3, 100, limit=10) == Page([], 3)
     assert await log.last_before(0) == await log.last_before(2**62) == 3
     assert await log.find("a", None) == []
-    with pytest.raises(Overtaken):
+    with pytest.raises(RetentionExceeded):
         await log.read(2, 3, limit=10)
     clock.step(-3600)
     assert await log.append([[draft(id="d"), draft(id="a")]]) == [Appended(2, 0, 4, 5)]

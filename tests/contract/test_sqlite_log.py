@@ -19,7 +19,7 @@ from gateway.adapters.sqlite.log import SqliteLog
 from gateway.errors import FolderLocked, GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import EVERYTHING, Scope
-from gateway.log.ports import Appended, Overtaken, ScanHint
+from gateway.log.ports import Appended, RetentionExceeded, ScanHint
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -286,7 +286,7 @@ async def test_reads_of_all_sizes_go_on_while_appends_and_deletions_run(
         while not done or at < log.head:
             try:
                 page = await log.read(at, min(log.head, at + step), limit=1000)
-            except Overtaken:
+            except RetentionExceeded:
                 assert at < log.floor
                 at = log.floor
                 continue

@@ -13,7 +13,7 @@ from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.filters.scope import Test, all_of, any_of
 from gateway.log.identity import KeyedValues, other_id
-from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Overtaken, Page, ScanHint
+from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Page, RetentionExceeded, ScanHint
 
 # One read holds the event loop up for no more than this.
 _SCAN = 10_000
@@ -186,7 +186,7 @@ class MemoryLog:
 
     def _scan(self, after: int, until: int, limit: int, hint: ScanHint | None) -> Page:
         if after < self._floor:
-            raise Overtaken
+            raise RetentionExceeded
         until = min(until, self.head, after + _SCAN)
         wanted = _test(hint)
         events: list[Event] = []

@@ -46,7 +46,7 @@ from gateway.cursor import JSON_PREFIX, new_epoch
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Overtaken, Page, ScanHint
+from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Page, RetentionExceeded, ScanHint
 from gateway.tasks import PLAIN, Tasks, stop
 
 # One narrowed read looks at no more offsets than this, so that a selective
@@ -324,7 +324,7 @@ class PostgresLog:
         self, columns: str, after: int, until: int, limit: int, condition: str,
         bound: Sequence[str | int],
     ) -> tuple[list[asyncpg.Record], int]:  # fmt: skip
-        """Rows, and how far was looked. Raises `Overtaken`."""
+        """Rows, and how far was looked. Raises `RetentionExceeded`."""
         # Offsets are dense: where nothing is left out, so many rows lie in so many offsets.
         until = min(until, after + (_SCAN if condition else limit))
         sql = page_sql(columns, condition)
@@ -339,7 +339,7 @@ class PostgresLog:
             )
         self._sequencer.floor = max(self.floor, floor)
         if after < floor:
-            raise Overtaken
+            raise RetentionExceeded
         full = rows and (len(rows) == limit or rows[-1]["upto"] >= _PAGE_BYTES)
         return rows, rows[-1]["offset"] if full else until
 

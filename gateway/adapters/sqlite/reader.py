@@ -37,7 +37,7 @@ from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Lines, Overtaken, Page, ScanHint
+from gateway.log.ports import FOUND_EVENTS, Lines, Page, RetentionExceeded, ScanHint
 
 T = TypeVar("T")
 
@@ -253,7 +253,7 @@ class SqliteReader:
 
     def _check_floor(self, connection: apsw.Connection, after: int) -> None:
         if after < one_row(connection, "SELECT floor FROM log")[0]:
-            raise Overtaken
+            raise RetentionExceeded
 
 
 def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:

@@ -51,7 +51,7 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
     from gateway.access.grants.mask import Masks
     from gateway.access.limits.work import LoopWork
     from gateway.clock import SystemClock, parse_duration
-    from gateway.log.ports import Overtaken
+    from gateway.log.ports import RetentionExceeded
     from gateway.oversight.access_log.history import beginning, read_history
 
     settings = settings_of(data)
@@ -67,7 +67,7 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
                     log, SystemClock(), key_id, reached, lambda event: Masks(),
                     limit=1000, seconds=_SECONDS, slices=slices,
                 )  # fmt: skip
-            except Overtaken:
+            except RetentionExceeded:
                 reached = log.floor
                 continue
             for event in page.events:

@@ -10,7 +10,7 @@ from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
 from gateway.http.query.query import Query
 from gateway.log.gap import gap_message
-from gateway.log.ports import Log, Overtaken
+from gateway.log.ports import Log, RetentionExceeded
 from gateway.streaming.choosing import Choosing
 
 _READ_EVENTS = 1000
@@ -52,7 +52,7 @@ async def count_events(log: Log, choosing: Choosing, after: int, until: int, mos
     while after < until and count < most and not choosing.exhausted:
         try:
             page = await log.read(after, until, limit=_READ_EVENTS, hint=hint)
-        except Overtaken:
+        except RetentionExceeded:
             after = max(after, log.floor)
             continue
         chosen, looked = await choosing.of(page.events)

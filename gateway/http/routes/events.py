@@ -27,7 +27,7 @@ from gateway.http.response.answer import Answer
 from gateway.http.response.problem import key_in_url
 from gateway.ingest.gateway_event import ACCESS
 from gateway.log.lookback_bounds import find_lookback_bounds
-from gateway.log.ports import FOUND_EVENTS, Overtaken
+from gateway.log.ports import FOUND_EVENTS, RetentionExceeded
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costly import EXCEEDED
 from gateway.streaming.live.interest import Question
@@ -187,7 +187,7 @@ async def _collect(
         while reached < log.head and len(events) < limit:
             try:
                 page = await log.read(reached, log.head, limit=at_once, hint=hint)
-            except Overtaken:
+            except RetentionExceeded:
                 # Retention came by between two reads: what was found so far is the page.
                 if events:
                     return events, reached, begin.gap

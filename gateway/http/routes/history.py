@@ -15,7 +15,7 @@ from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import named_key
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
 from gateway.log.lookback_bounds import find_lookback_bounds
-from gateway.log.ports import Log, Overtaken
+from gateway.log.ports import Log, RetentionExceeded
 from gateway.oversight.access_log.history import beginning, read_history
 
 _SECONDS = 2.0
@@ -56,7 +56,7 @@ async def history(request: web.Request) -> web.Response:
                 slices=context.work.slices(asking.id),
             )
             break
-        except Overtaken:
+        except RetentionExceeded:
             start = log.floor
     await context.authenticator.recheck(request)
     events, reached = allowed.fitting(page.events, page.reached)

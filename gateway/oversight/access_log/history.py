@@ -39,7 +39,7 @@ async def read_history(
     """Records that the key made or that are about it, behind `after`, with the
     masks for each (`masks_for`). Where these hide whom a record is about, it is about nobody.
 
-    Ends at the head, at `limit`, or when it has taken long enough. Raises `Overtaken`.
+    Ends at the head, at `limit`, or when it has taken long enough. Raises `RetentionExceeded`.
     """
     urn = key_urn(key_id)
     own = _OWN.compile()

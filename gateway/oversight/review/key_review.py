@@ -24,7 +24,7 @@ from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
 from gateway.log.lookback_bounds import find_lookback_bounds
-from gateway.log.ports import Log, Overtaken, ScanHint
+from gateway.log.ports import Log, RetentionExceeded, ScanHint
 from gateway.oversight.access_log.past_access import (
     READING,
     PastAccess,
@@ -100,7 +100,7 @@ class Review:
             after = max(first, until - offsets, log.floor)
             try:
                 events = await self._read(after, until, hint)
-            except Overtaken:
+            except RetentionExceeded:
                 return
             for end in range(len(events), 0, -_AT_ONCE):
                 yield events[max(0, end - _AT_ONCE) : end][::-1]

@@ -358,7 +358,7 @@ class Hub:
         for subscription in shard.write(data):
             self.demote(subscription)
 
-    def overtaken(self, floor: int) -> None:
+    def retention_exceeded(self, floor: int) -> None:
         """Retention deleted events that live streams have not had: say so, and end them."""
         for group in self._groups:
             for shard in list(group.shards):

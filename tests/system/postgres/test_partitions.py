@@ -11,7 +11,7 @@ import pytest
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
 from gateway.event import Draft
-from gateway.log.ports import Overtaken
+from gateway.log.ports import RetentionExceeded
 from tests.support.machine_time import Stopwatch, patience
 from tests.system.postgres.writers import begin_partition, everything, insert, until_head
 
@@ -71,7 +71,7 @@ async def test_partitions_go_when_all_their_events_are_gone(
     await go(log, sql, "event_0")
     assert await partitions(sql) == ["event_1", "event_2", "event_3"]
     assert await everything(log, after=2) == ["c", "d"]
-    with pytest.raises(Overtaken):
+    with pytest.raises(RetentionExceeded):
         await log.read(1, 4, limit=10)
     assert await log.trim(None, bytes_after[2]) == 1
     await go(log, sql, "event_1")
@@ -133,7 +133,7 @@ async def test_reading_while_partitions_are_dropped_gives_all_events_or_says_ove
             await asyncio.sleep(0)
             try:
                 page = await log.read(after, log.head, limit=1000)
-            except Overtaken:
+            except RetentionExceeded:
                 overtaken += 1
                 assert log.floor > after
             else:
