@@ -1,4 +1,4 @@
-"""The events of one question, chosen in slices and charged to the key that asks."""
+"""Events of one query, chosen in slices and charged to the key that asks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Projection
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
-from gateway.streaming.live.interest import Question
+from gateway.streaming.live.interest import StreamQuery
 
 # Of costly evaluations, a slice is over after some; what goes to another process is copied.
 _APART_EVENTS = 64
@@ -26,18 +26,18 @@ class Choosing:
     `most_steps`: what the filter may take at all, beyond what is free.
     """
 
-    def __init__(self, question: Question, work: LoopWork, key_id: str, most_steps: int) -> None:
-        self.question = question
+    def __init__(self, query: StreamQuery, work: LoopWork, key_id: str, most_steps: int) -> None:
+        self.query = query
         self.cost = FilterCost()
         self._settled = FilterCost()
         self._work = work
         self._key_id = key_id
         self._most = most_steps
-        self._project = question.matcher(self.cost, work.filters.loop_steps)
+        self._project = query.matcher(self.cost, work.filters.loop_steps)
         # One evaluation has taken so long that the next ones are not for the event loop, either.
         self._long = False
-        self._counted = question.filter is not None and question.filter.counted
-        self._plain = question.filter is None and not question.view.rules
+        self._counted = query.filter is not None and query.filter.counted
+        self._plain = query.filter is None and not query.view.rules
         self._slices = work.slices(key_id)
 
     @property
@@ -101,7 +101,7 @@ class Choosing:
                 break
             count, size = count + 1, size + len(event.json)
         seconds = self._work.budget.slice_seconds
-        work = partial(choose_apart, self.question, events[:count], self._most, seconds)
+        work = partial(choose_apart, self.query, events[:count], self._most, seconds)
         chosen, looked, cost = await self._slices.apart(work)
         self.cost.add(cost)
         return chosen, looked
@@ -158,11 +158,11 @@ def _choose(
 
 
 def choose_apart(
-    question: Question, events: Sequence[Event], most_steps: int, seconds: float
+    query: StreamQuery, events: Sequence[Event], most_steps: int, seconds: float
 ) -> tuple[list[Event], int, FilterCost]:
     """Choose from events within so many seconds and steps: the chosen ones, how many were looked
     at, and what that took."""
-    project, cost = _matcher(question)
+    project, cost = _matcher(query)
     cost.events = cost.steps = cost.exceeded = 0
     ends = time.perf_counter() + seconds
     found = _choose(project, cost, events, most_steps, lambda: time.perf_counter() >= ends)
@@ -170,7 +170,7 @@ def choose_apart(
 
 
 @lru_cache(16)
-def _matcher(question: Question) -> tuple[Projection, FilterCost]:
-    """Kept, as some events of the same question come again and again."""
+def _matcher(query: StreamQuery) -> tuple[Projection, FilterCost]:
+    """Kept, as some events of the same query come again and again."""
     cost = FilterCost()
-    return question.matcher(cost), cost
+    return query.matcher(cost), cost

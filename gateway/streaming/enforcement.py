@@ -324,7 +324,7 @@ class Enforcement:
             decided = self._decide(key, subscription)
             if isinstance(decided, End):
                 self._hub.end(subscription, decided)
-            elif decided != subscription.interest.question.view:
+            elif decided != subscription.interest.query.view:
                 stays_due = True
         if not stays_due:
             self._settle(key.id, waiting)
@@ -369,7 +369,7 @@ class Enforcement:
                 if isinstance(decided, End):
                     self._hub.end(subscription, decided)
                     break
-                if decided == subscription.interest.question.view:
+                if decided == subscription.interest.query.view:
                     break
                 lookback_bounds = await find_lookback_bounds(self._log, decided, self._clock.now())
                 # What has changed meanwhile counts.

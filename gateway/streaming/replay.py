@@ -159,7 +159,7 @@ class _Replay:
 
     def _wait_for_share(self) -> float:
         """The seconds to wait because the key's filters have used up their share."""
-        chosen = self._subscription.interest.question.filter
+        chosen = self._subscription.interest.query.filter
         if chosen is None or not chosen.counted:
             return 0.0
         seconds = self._work.wait(self._subscription.key_id)

@@ -1,6 +1,6 @@
 """Chunks: parts of the log as one interest gets them, ready to be written.
 
-Subscribers that catch up on the same question from the same place, such as all
+Subscribers that catch up on the same query from the same place, such as all
 that were demoted in one moment, share the reading and the encoding.
 """
 
@@ -104,15 +104,15 @@ class Chunks:
     async def _read_whole(
         self, interest: Interest, after: int, until: int, limit: int, key_id: str
     ) -> Chunk:
-        question, wire = interest.question, interest.wire
-        hint = question.scan_hint()
-        counted = question.filter is not None and question.filter.counted
+        query, wire = interest.query, interest.wire
+        hint = query.scan_hint()
+        counted = query.filter is not None and query.filter.counted
         async with self._costly_turns if counted else self._turns:
             if self._log.can_read_raw(hint):
                 read = await self._log.read_raw(after, until, limit=limit, hint=hint)
                 return Chunk(wire.text(read.text) if read.count else b"", read.count, read.reached)
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
-            choosing = Choosing(question, self._work, key_id, self._work.filters.chunk_steps)
+            choosing = Choosing(query, self._work, key_id, self._work.filters.chunk_steps)
             chosen, looked = await choosing.of(page.events)
         reached = page.reached if looked == len(page.events) else page.events[looked - 1].offset
         if len(chosen) > limit:

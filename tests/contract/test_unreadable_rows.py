@@ -19,7 +19,7 @@ from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.access.policy.decision import Allowed, Denied
 from gateway.errors import Conflict
 from gateway.ingest.gateway_event import KEYS, own_event
-from gateway.oversight.review.explain import Asked, explain
+from gateway.oversight.review.explain import AccessQuery, explain
 
 NOW = 1_700_000_000.0
 # As a newer version may write what is text now.
@@ -115,7 +115,7 @@ async def test_keys_that_name_a_role_that_cannot_be_read_are_denied(
     assert first is not None
     roles = {name: role.grants for name, role in (await keys.roles()).items()}
     for action in ("stream", "usage.read"):
-        found = explain(first, grants_of_key(first, roles), Asked(action, NOW))
+        found = explain(first, grants_of_key(first, roles), AccessQuery(action, NOW))
         assert (found.decision, found.reason_code) == ("deny", "role_unreadable")
         assert found.failed[0].actual == ["team"]
     assert isinstance(decided(keyring, second), Allowed)

@@ -29,7 +29,7 @@ from gateway.filters.scope import Scope
 from gateway.notifier import Notifier
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live import matching
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.tail import Tail
 from gateway.wire.framing import GOING_AWAY
@@ -130,9 +130,9 @@ class DisturbedClient(Client):
         peer = GuardedPeer(rng, world.gate, self.key_id)
         if self.narrowed_at is not None:
             peer.hidden = b'"billing"'
-        question = Question(self.wanted, self.view, self.filter)
+        query = StreamQuery(self.wanted, self.view, self.filter)
         subscription = Subscription(
-            Interest(question, self.wire),
+            Interest(query, self.wire),
             peer,
             self.key_id,
             self.position,

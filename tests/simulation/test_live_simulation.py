@@ -28,7 +28,7 @@ from gateway.log.ports import Appended, Lines, Page, ScanHint
 from gateway.notifier import Notifier
 from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay import Replays
@@ -168,7 +168,7 @@ class Client:
             self.gaps.append((begin, log.floor))
             begin = self.position = log.floor
         peer = Peer(self.rng)
-        interest = Interest(Question(self.wanted, EVERYTHING), NDJSON_PLAIN)
+        interest = Interest(StreamQuery(self.wanted, EVERYTHING), NDJSON_PLAIN)
         limit = self.rng.choice((None, None, None, 7))
         until = self.rng.choice((None, None, None, log.head))
         subscription = Subscription(

@@ -47,7 +47,7 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
     """Say whether a key may do something, by which grants, and what stands against it."""
     from gateway.access.keys.rotation_chain import ended_maker
     from gateway.access.policy.attributed_grant import grants_of_key
-    from gateway.oversight.review.access_query import parse_question
+    from gateway.oversight.review.access_query import parse_access_query
     from gateway.oversight.review.explain import explain
 
     given = {name: value for name, value in asked.items() if value is not None and value != ()}
@@ -60,8 +60,8 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
         async with key_store(settings_of(data)) as (store, _, now):
             key = known_key(await store.get(key_id), key_id)
             grants = grants_of_key(key, await all_roles(store))
-            question = parse_question(given, now)
-            return explain(key, grants, question, await ended_maker(store, key, question.now))
+            query = parse_access_query(given, now)
+            return explain(key, grants, query, await ended_maker(store, key, query.now))
 
     found = run(work())
     if as_json:

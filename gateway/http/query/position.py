@@ -47,7 +47,7 @@ async def _find(log: Log, query: Query) -> Begin:
 async def count_events(log: Log, choosing: Choosing, after: int, until: int, most: int) -> int:
     """How many events of `after < offset <= until` are chosen, counted up to `most`; fewer once
     the filter is `exhausted`."""
-    hint = choosing.question.scan_hint()
+    hint = choosing.query.scan_hint()
     count = 0
     while after < until and count < most and not choosing.exhausted:
         try:

@@ -24,7 +24,7 @@ from gateway.http.request.context import CONTEXT
 from gateway.http.request.delegation import all_roles
 from gateway.http.request.named_key import authorize_any, presence_of, reader_of
 from gateway.http.response.problem import json_response
-from gateway.oversight.review.access_query import MEMBERS, parse_moment, parse_question
+from gateway.oversight.review.access_query import MEMBERS, parse_access_query, parse_moment
 from gateway.oversight.review.explain import explain
 from gateway.oversight.review.key_review import Patience, Review
 from gateway.oversight.review.key_review import simulate as look_back
@@ -44,10 +44,10 @@ async def explain_access(request: web.Request) -> web.Response:
     await authorize_any(request, ("keys.admin", "usage.read"))
     body = _object(await json_body(request), _EXPLAIN)
     key = await _key(request, body)
-    asked = parse_question(body, context.clock.now())
-    ended = await ended_maker(context.keyring, key, asked.now)
-    found = explain(key, grants_of_key(key, await all_roles(context)), asked, ended)
-    shown = {"key": key.id, "action": asked.action, "at": _time(asked.now), **found.public()}
+    query = parse_access_query(body, context.clock.now())
+    ended = await ended_maker(context.keyring, key, query.now)
+    found = explain(key, grants_of_key(key, await all_roles(context)), query, ended)
+    shown = {"key": key.id, "action": query.action, "at": _time(query.now), **found.public()}
     return json_response(shown)
 
 

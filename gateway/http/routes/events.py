@@ -30,7 +30,7 @@ from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.log.ports import FOUND_EVENTS, RetentionExceeded
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costly import EXCEEDED
-from gateway.streaming.live.interest import Question
+from gateway.streaming.live.interest import StreamQuery
 from gateway.wire.framing import control_json
 
 # So many events are read at a time, from at least to at most.
@@ -62,13 +62,13 @@ async def pull(request: web.Request) -> web.Response:
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
     lookback_bounds = await find_lookback_bounds(context.log, view, context.clock.now())
-    question = Question(query.wanted, view, query.filter, lookback_bounds)
+    stream_query = StreamQuery(query.wanted, view, query.filter, lookback_bounds)
     access = request[CURRENT_ACCESS]
     notice = log_query(access, request.query.items(), query, view)
-    choosing = Choosing(question, context.work, key.id, context.work.filters.request_steps)
+    choosing = Choosing(stream_query, context.work, key.id, context.work.filters.request_steps)
     holding = context.in_flight.of(request, key.id)
     events, reached, gap = await _collect(
-        context, query, question, choosing, view_now, access, holding
+        context, query, stream_query, choosing, view_now, access, holding
     )
     # It may have looked through much of the log.
     await context.authenticator.recheck(request)
@@ -158,7 +158,7 @@ async def by_id(request: web.Request) -> Answer:
 async def _collect(
     context: Context,
     query: Query,
-    question: Question,
+    stream_query: StreamQuery,
     choosing: Choosing,
     view_now: Callable[[], Awaitable[View]],
     access: Access,
@@ -173,9 +173,9 @@ async def _collect(
     """
     log, clock = context.log, context.clock
     holding.take(_LEAST_PAGE_BYTES)
-    begin = await find_begin(log, query, question.lookback_bounds)
+    begin = await find_begin(log, query, stream_query.lookback_bounds)
     access.begin, access.behind = begin.offset, max(0, log.head - begin.offset)
-    hint = question.scan_hint()
+    hint = stream_query.scan_hint()
     limit = query.limit or 0
     began = clock.monotonic()
     # Most of what is read is often chosen. Where it is not, more and more is read at a time.
@@ -191,7 +191,7 @@ async def _collect(
                 # Retention came by between two reads: what was found so far is the page.
                 if events:
                     return events, reached, begin.gap
-                begin = await find_begin(log, query, question.lookback_bounds)
+                begin = await find_begin(log, query, stream_query.lookback_bounds)
                 reached = access.begin = begin.offset
                 continue
             at_once = min(2 * at_once, _READ_EVENTS)
@@ -213,7 +213,7 @@ async def _collect(
         if enough or left <= 0 or not context.ready:
             return events, reached, begin.gap
         await _growth(context, reached, left)
-        if await view_now() != question.view:
+        if await view_now() != stream_query.view:
             return events, reached, begin.gap
 
 

@@ -39,7 +39,7 @@ from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import STANDING
 from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.streaming.choosing import Choosing
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import Wire
 from gateway.wire.http_body import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN, Ndjson, Sse
@@ -125,14 +125,14 @@ async def _open(
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
     lookback_bounds = await find_lookback_bounds(context.log, admission.view, context.clock.now())
-    question = Question(query.wanted, admission.view, query.filter, lookback_bounds)
+    stream_query = StreamQuery(query.wanted, admission.view, query.filter, lookback_bounds)
     access = request[CURRENT_ACCESS]
     notice = log_query(access, admission.pairs, query, admission.view)
     begin = await _begin(context, query, lookback_bounds, admission)
     begin = msgspec.structs.replace(begin, notice=notice)
     if admission.cookie is not None:
         left = await _left_of(
-            context, query, question, admission.cookie, admission.key.id, begin.offset
+            context, query, stream_query, admission.cookie, admission.key.id, begin.offset
         )
         if left is None:
             return stream_access.answer_complete(request, admission.cookie)
@@ -141,7 +141,7 @@ async def _open(
     with ExitStack() as unless_opened:
         if place is not None:
             unless_opened.callback(place.release)
-        interest = Interest(question, wire)
+        interest = Interest(stream_query, wire)
         if admission.ticket is None:
             await _take(request, admission, query, interest, begin, headers, place)
         else:
@@ -154,7 +154,7 @@ async def _open(
 async def _left_of(
     context: Context,
     query: Query,
-    question: Question,
+    stream_query: StreamQuery,
     cookie: StreamCookie,
     key_id: str,
     begin: int,
@@ -166,7 +166,7 @@ async def _left_of(
         return query
     # As much as it may get in all, over however many connections.
     began = parse_cursor(cookie.begin)[1]
-    choosing = Choosing(question, context.work, key_id, most_steps=sys.maxsize)
+    choosing = Choosing(stream_query, context.work, key_id, most_steps=sys.maxsize)
     left = query.limit - await count_events(context.log, choosing, began, begin, query.limit)
     if left > 0 and choosing.exhausted:
         raise Unavailable(

@@ -12,7 +12,7 @@ from gateway.clock import parse_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.oversight.access_log.recorded_query import EVERYTHING, Asked, asked_in
+from gateway.oversight.access_log.recorded_query import EVERYTHING, RecordedQuery, query_from
 
 READING = ("stream", "pull")
 # The longest that repeats of an access are merged before they are in the log, and then some.
@@ -26,7 +26,7 @@ class PastAccess(msgspec.Struct, frozen=True):
     """Accesses of a key: `count` of them, from `at` to `until` (seconds since 1970), all of the
     `attempted` action and from one address; none (0) where they are told of elsewhere.
 
-    Of a read, each of `asked` was asked for in some of the `ranges` of offsets (what lies behind
+    Of a read, each of `queries` was asked for in some of the `ranges` of offsets (what lies behind
     the first and not behind the second), or events were read by their ids (`named`, as urns).
     """
 
@@ -39,7 +39,7 @@ class PastAccess(msgspec.Struct, frozen=True):
     reason: str = ""
     route: str = ""
     action: str = ""
-    asked: tuple[Asked, ...] = (EVERYTHING,)
+    queries: tuple[RecordedQuery, ...] = (EVERYTHING,)
     ranges: Ranges = ()
     named: frozenset[str] = frozenset()
 
@@ -79,7 +79,7 @@ def past_accesses(record: Event, key_id: str, since: float = 0.0) -> list[PastAc
     if members["action"] == CLOSED:
         at -= data.get("seconds", 0.0) / data["count"]
         count = count if at < since else 0
-    asked, ranges, named = _reading(members, data)
+    queries, ranges, named = _reading(members, data)
     return [
         PastAccess(
             attempted=data["attempted"],
@@ -91,7 +91,7 @@ def past_accesses(record: Event, key_id: str, since: float = 0.0) -> list[PastAc
             reason=members.get("reason", ""),
             route=data.get("route", ""),
             action=members["action"],
-            asked=asked,
+            queries=queries,
             ranges=ranges,
             named=named,
         )
@@ -114,10 +114,10 @@ def present_accesses(
     opened = [access for access in accesses if access.action == OPENED]
     ended = sum(access.action == CLOSED and access.at >= since for access in accesses)
     open_since = sum(access.count for access in opened) > ended
-    asked = frozenset(one for access in opened for one in access.asked)
+    queries = frozenset(one for access in opened for one in access.queries)
     elsewhere = PastAccess(
         "stream", presence.used_at, presence.used_at, 0 if open_since else 1,
-        presence.address or None, asked=tuple(asked) if open_since else (EVERYTHING,),
+        presence.address or None, queries=tuple(queries) if open_since else (EVERYTHING,),
         ranges=_WHOLE,
     )  # fmt: skip
     return [*found, elsewhere]
@@ -132,14 +132,14 @@ def _open_access(opened: Access, reached: int, since: float, now: float) -> Past
         count=int(opened.at < since),
         address=opened.address or None,
         route=opened.route,
-        asked=(asked_in(parameters),),
+        queries=(query_from(parameters),),
         ranges=((opened.begin, reached),),
     )
 
 
 def _reading(
     members: dict[str, Any], data: dict[str, Any]
-) -> tuple[tuple[Asked, ...], Ranges, frozenset[str]]:
+) -> tuple[tuple[RecordedQuery, ...], Ranges, frozenset[str]]:
     action = members["action"]
     read = action in (PULLED, CLOSED, READ)
     if "without_details" in data:
@@ -149,11 +149,11 @@ def _reading(
         return (EVERYTHING,), (), frozenset(urn for urn in urns if urn.startswith("event:"))
     # What lay out of reach when it was asked for was not read by any grant.
     forbidden = set(data.get("forbidden", ()))
-    asked = [asked_in(one) for one in data.get("parameters", ())] or [EVERYTHING]
-    asked = [one for one in asked if not one.categories or not one.categories <= forbidden]
+    queries = [query_from(one) for one in data.get("parameters", ())] or [EVERYTHING]
+    queries = [one for one in queries if not one.categories or not one.categories <= forbidden]
     ranges = data.get("ranges", ()) if read else ()
     return (
-        tuple(asked),
+        tuple(queries),
         tuple((_offset(one["after"]), _offset(one["to"])) for one in ranges),
         frozenset(),
     )

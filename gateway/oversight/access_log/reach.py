@@ -9,7 +9,7 @@ from gateway.access.policy.subsumption import scope_covers
 from gateway.filters.overlap import category_in_reach, one_overlaps
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import SEPARATORS, Scope
-from gateway.oversight.access_log.recorded_query import Asked
+from gateway.oversight.access_log.recorded_query import RecordedQuery
 
 
 def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...]:
@@ -17,11 +17,11 @@ def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...
     return tuple(pattern for pattern in wanted if not _within_reach(view, pattern))
 
 
-def is_out_of_reach(view: View, asked: Asked) -> bool:
+def is_out_of_reach(view: View, query: RecordedQuery) -> bool:
     """Whether the view contains nothing of what was asked for, by category and tenant."""
-    if not any(map(asked.reaches, view.allowed)):
+    if not any(map(query.reaches, view.allowed)):
         return True
-    wanted = tuple(asked.categories)
+    wanted = tuple(query.categories)
     return bool(wanted) and categories_out_of_reach(view, wanted) == wanted
 
 

@@ -20,8 +20,8 @@ _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 _DECODER = msgspec.json.Decoder(dict[str, list[str]])
 
 
-class Asked:
-    """The selectors and the filter of reads; equal ones are the same object.
+class RecordedQuery:
+    """Selectors and filter of reads that were recorded; equal ones are the same object.
 
     `members` are the paths that they look at and that masks may hide, `categories` the only
     ones that were asked for, as patterns (empty: no restriction).
@@ -60,24 +60,24 @@ class Asked:
         return all(have_in_common(scope, part) for part in self._parts)
 
 
-EVERYTHING = Asked(Scope())
+EVERYTHING = RecordedQuery(Scope())
 
 
-def asked_in(parameters: Mapping[str, Any]) -> Asked:
+def query_from(parameters: Mapping[str, Any]) -> RecordedQuery:
     """What recorded parameters ask for; everything, where that is not known for sure."""
     if "left_out" in parameters:
         return EVERYTHING
     names = (*_SELECTORS, "min_severity", "filter")
-    return _asked(_ENCODE({name: parameters[name] for name in names if name in parameters}))
+    return _parsed(_ENCODE({name: parameters[name] for name in names if name in parameters}))
 
 
 @lru_cache(1024)
-def _asked(text: bytes) -> Asked:
+def _parsed(text: bytes) -> RecordedQuery:
     if text == b"{}":
         return EVERYTHING
     try:
         values = _DECODER.decode(text)
-        return Asked(_scope(values), _filter(values.get("filter", ())))
+        return RecordedQuery(_scope(values), _filter(values.get("filter", ())))
     except (msgspec.ValidationError, InvalidRequest, ValueError):
         # It was cut when it was recorded, or is of another version.
         return EVERYTHING

@@ -15,7 +15,7 @@ from gateway.event import SET_BY_GATEWAY, Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.oversight.access_log.past_access import READING
-from gateway.oversight.review.explain import Asked
+from gateway.oversight.review.explain import AccessQuery
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
 # What a description may leave open, and the predicates of grants that are about it.
@@ -23,8 +23,8 @@ _UNSAID = {"tenant": "tenants", "severity": "min_severity", "resource": "resourc
 MEMBERS = ("action", "event", *_DESCRIBING, "recorded_at", "address", "at")
 
 
-def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
-    """The question in the `MEMBERS`; what is not given is as it is `now` (seconds since 1970).
+def parse_access_query(raw: Mapping[str, Any], now: float) -> AccessQuery:
+    """Parse the query in the `MEMBERS`; what is not given is as it is `now` (seconds since 1970).
 
     `event` is one as it stands in the log or as it would be sent; `tenant`, `category`,
     `severity` and `resource` describe one instead, which may be anything in what they leave out.
@@ -44,7 +44,7 @@ def parse_question(raw: Mapping[str, Any], now: float) -> Asked:
     if action not in READING:
         # What is sent is new, whatever stands in it.
         recorded_at = None
-    return Asked(
+    return AccessQuery(
         action=action,
         now=at,
         address=address,

@@ -36,7 +36,7 @@ BEYOND_LOOKBACK = "beyond_lookback"
 NOT_FOR_PRODUCERS = "reserved"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AccessQuery(msgspec.Struct, frozen=True):
     """What is asked: an action, at a time (seconds since 1970), from an address, on an event.
 
     Without an `event` it is asked whether the key may perform the action at all, as it is
@@ -134,86 +134,86 @@ class Explanation(msgspec.Struct, frozen=True):
 def explain(
     key: Key,
     grants: tuple[NamedGrant, ...],
-    asked: Asked,
+    query: AccessQuery,
     ended_maker: tuple[str, str] | None = None,
 ) -> Explanation:
-    """The decision over `asked`, and what led to it. `ended_maker`: its nearest maker that has
+    """The decision over `query`, and what led to it. `ended_maker`: its nearest maker that has
     ended, and how."""
-    found = _explain(key, grants, asked)
-    if found.allowed and asked.action == "keys.admin":
+    found = _explain(key, grants, query)
+    if found.allowed and query.action == "keys.admin":
         found = msgspec.structs.replace(found, ended_maker=ended_maker)
-    if key.throttled(asked.now):
+    if key.throttled(query.now):
         found = msgspec.structs.replace(found, throttled_until=key.throttled_until)
     return found
 
 
-def _explain(key: Key, grants: tuple[NamedGrant, ...], asked: Asked) -> Explanation:
-    matching = tuple(one for one in grants if not failures(one.grant, asked))
-    state = decide_state(key, asked.now)
+def _explain(key: Key, grants: tuple[NamedGrant, ...], query: AccessQuery) -> Explanation:
+    matching = tuple(one for one in grants if not failures(one.grant, query))
+    state = decide_state(key, query.now)
     if state is not None:
-        failure = Failure("state", "active", key.state(asked.now))
+        failure = Failure("state", "active", key.state(query.now))
         return Explanation(False, state.reason, matching, failed=(failure,))
     plain = tuple(one.grant for one in grants)
-    decision = decide_grants(plain, asked.action, now=asked.now, address=asked.address)
+    decision = decide_grants(plain, query.action, now=query.now, address=query.address)
     if decision == ROLE_UNREADABLE:
         unread = [one for one in grants if one.grant.unreadable]
         failure = Failure("roles", "roles that can be read", [one.role for one in unread])
         return Explanation(False, ROLE_UNREADABLE.reason, matching, unread[0], (failure,))
     if isinstance(decision, Denied) and decision != DENIED_BY_GRANT:
-        return _missed(decision.reason, grants, asked, matching)
-    if asked.action == "ingest" and (reserved := _reserved(asked.event)) is not None:
+        return _missed(decision.reason, grants, query, matching)
+    if query.action == "ingest" and (reserved := _reserved(query.event)) is not None:
         return Explanation(False, NOT_FOR_PRODUCERS, matching, failed=(reserved,))
     denying = [
-        one for one in matching if one.grant.effect == "deny" and not _dependences(one, asked)
+        one for one in matching if one.grant.effect == "deny" and not _dependences(one, query)
     ]
     # Without an event there is nothing yet that a denial of events could mean.
-    if decision == DENIED_BY_GRANT or (denying and asked.event is not None):
+    if decision == DENIED_BY_GRANT or (denying and query.event is not None):
         failure = Failure("effect", "allow", "deny")
         return Explanation(False, DENIED_BY_GRANT.reason, matching, denying[0], (failure,))
     allowing = [one for one in matching if one.grant.effect == "allow"]
     if not allowing:
-        return _missed(None, grants, asked, matching)
-    if depends := _depends(matching, asked):
-        masks = _masks(allowing, asked, decision)
+        return _missed(None, grants, query, matching)
+    if depends := _depends(matching, query):
+        masks = _masks(allowing, query, decision)
         reason = f"depends_on_{depends[0].member}"
         return Explanation(False, reason, matching, masks=masks, depends=depends)
-    allowing = [one for one in allowing if not _dependences(one, asked)]
-    return Explanation(True, GRANTED, matching, masks=_masks(allowing, asked, decision))
+    allowing = [one for one in allowing if not _dependences(one, query)]
+    return Explanation(True, GRANTED, matching, masks=_masks(allowing, query, decision))
 
 
-def _masks(allowing: list[NamedGrant], asked: Asked, decision: Allowed | Denied) -> Masks:
+def _masks(allowing: list[NamedGrant], query: AccessQuery, decision: Allowed | Denied) -> Masks:
     masks = Masks()
-    if asked.event is None or asked.action not in READING:
+    if query.event is None or query.action not in READING:
         return masks
     for one in allowing:
         masks = masks.joined(one.grant.fields or Masks())
-    if asked.event.category == REJECTED and isinstance(decision, Allowed) and decision.view.hides:
+    if query.event.category == REJECTED and isinstance(decision, Allowed) and decision.view.hides:
         masks = masks.joined(RAW_ITEM)
     return masks
 
 
-def _depends(matching: tuple[NamedGrant, ...], asked: Asked) -> tuple[Dependence, ...]:
+def _depends(matching: tuple[NamedGrant, ...], query: AccessQuery) -> tuple[Dependence, ...]:
     """On what it depends, by grants that count for some of the events only: on what denies, and
     on what allows, unless something allows all of them. Resources first."""
     found = [
         one
         for named in matching
-        if named.grant.effect == "deny" or not _allows_all(matching, asked)
-        for one in _dependences(named, asked)
+        if named.grant.effect == "deny" or not _allows_all(matching, query)
+        for one in _dependences(named, query)
     ]
     order = ("resource", "tenant", "severity")
     return tuple(sorted(found, key=lambda one: order.index(one.member)))
 
 
-def _allows_all(matching: tuple[NamedGrant, ...], asked: Asked) -> bool:
+def _allows_all(matching: tuple[NamedGrant, ...], query: AccessQuery) -> bool:
     return any(
-        named.grant.effect == "allow" and not _dependences(named, asked) for named in matching
+        named.grant.effect == "allow" and not _dependences(named, query) for named in matching
     )
 
 
-def _dependences(named: NamedGrant, asked: Asked) -> tuple[Dependence, ...]:
+def _dependences(named: NamedGrant, query: AccessQuery) -> tuple[Dependence, ...]:
     """What a grant wants of members of the event that nothing was said of."""
-    if asked.event is None or not asked.unsaid:
+    if query.event is None or not query.unsaid:
         return ()
     grant = named.grant
     found = [
@@ -222,9 +222,9 @@ def _dependences(named: NamedGrant, asked: Asked) -> tuple[Dependence, ...]:
             ("resources", "resource", grant.resources),
             ("tenants", "tenant", grant.tenants),
         )
-        if predicate in asked.unsaid and values and ANY not in values
+        if predicate in query.unsaid and values and ANY not in values
     ]
-    if "min_severity" in asked.unsaid and grant.min_severity > 1:
+    if "min_severity" in query.unsaid and grant.min_severity > 1:
         found.append(Dependence(named, "severity", (grant.min_severity,)))
     return tuple(found)
 
@@ -240,35 +240,35 @@ def _reserved(event: Described | None) -> Failure | None:
     return None
 
 
-def failures(grant: Grant, asked: Asked) -> tuple[Failure, ...]:
+def failures(grant: Grant, query: AccessQuery) -> tuple[Failure, ...]:
     """Every predicate of the grant that does not hold for what is asked, in a fixed order."""
     failed = []
-    if asked.action not in grant.actions:
-        failed.append(Failure("actions", list(grant.actions), asked.action))
+    if query.action not in grant.actions:
+        failed.append(Failure("actions", list(grant.actions), query.action))
     if grant.when is not None:
-        failed += _circumstances(grant.when, asked, grant.effect == "deny")
-    if asked.event is not None:
-        failed += _parts(grant, asked, asked.event)
+        failed += _circumstances(grant.when, query, grant.effect == "deny")
+    if query.event is not None:
+        failed += _parts(grant, query, query.event)
     lookback = grant.when.lookback if grant.when is not None and grant.effect == "allow" else None
-    if lookback is not None and asked.age is not None and asked.age > lookback:
+    if lookback is not None and query.age is not None and query.age > lookback:
         assert grant.when is not None
-        failed.append(Failure("when.max_lookback", grant.when.max_lookback, f"{int(asked.age)}s"))
+        failed.append(Failure("when.max_lookback", grant.when.max_lookback, f"{int(query.age)}s"))
     return tuple(failed)
 
 
-def _circumstances(when: When, asked: Asked, unknown: bool) -> list[Failure]:
+def _circumstances(when: When, query: AccessQuery, unknown: bool) -> list[Failure]:
     failed = []
-    if When(cidr=when.cidr).holds(asked.now, asked.address, unknown=unknown) is not None:
-        failed.append(Failure("when.cidr", list(when.cidr), asked.address))
+    if When(cidr=when.cidr).holds(query.now, query.address, unknown=unknown) is not None:
+        failed.append(Failure("when.cidr", list(when.cidr), query.address))
     in_hours = When(hours=when.hours, tz=when.tz)
-    if in_hours.holds(asked.now, None, unknown=unknown) is not None:
-        known = when.local_hour(asked.now)
+    if in_hours.holds(query.now, None, unknown=unknown) is not None:
+        known = when.local_hour(query.now)
         hour = "??" if known is None else f"{known:02d}"
         failed.append(Failure("when.hours", f"{when.hours} {when.tz}", hour))
     return failed
 
 
-def _parts(grant: Grant, asked: Asked, event: Described) -> list[Failure]:
+def _parts(grant: Grant, query: AccessQuery, event: Described) -> list[Failure]:
     whole = grant.scope()
     parts: tuple[tuple[str, Scope, Any, Callable[[], Any]], ...] = (
         ("tenants", Scope(tenant=whole.tenant), list(grant.tenants), lambda: event.tenant),
@@ -294,21 +294,21 @@ def _parts(grant: Grant, asked: Asked, event: Described) -> list[Failure]:
     return [
         Failure(predicate, expected, actual())
         for predicate, scope, expected, actual in parts
-        if predicate not in asked.unsaid and not scope.compile()(event)
+        if predicate not in query.unsaid and not scope.compile()(event)
     ]
 
 
 def _missed(
     reason: str | None,
     grants: tuple[NamedGrant, ...],
-    asked: Asked,
+    query: AccessQuery,
     matching: tuple[NamedGrant, ...],
 ) -> Explanation:
     """Denied because no grant allows it: the nearest is the one of which the least fails."""
     allowing = [one for one in grants if one.grant.effect == "allow"]
     if not allowing:
         return Explanation(False, reason or NOT_GRANTED.reason, matching)
-    tried = [(failures(one.grant, asked), one) for one in allowing]
+    tried = [(failures(one.grant, query), one) for one in allowing]
     # A grant for another action is farther away than one that fails only in what it speaks of.
     failed, nearest = min(
         tried, key=lambda one: (one[0][0].predicate == "actions" if one[0] else False, len(one[0]))

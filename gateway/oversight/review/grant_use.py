@@ -18,7 +18,7 @@ from gateway.access.policy.reader import Reader
 from gateway.event import Event
 from gateway.filters.scope import Test
 from gateway.oversight.access_log.past_access import READING, PastAccess
-from gateway.oversight.access_log.recorded_query import EVERYTHING, Asked
+from gateway.oversight.access_log.recorded_query import EVERYTHING, RecordedQuery
 
 # Beyond that, whoever asks for ever different things is taken to have asked for everything.
 _MOST_ASKED = 16
@@ -43,7 +43,7 @@ class GrantUse:
         self._acted = False
         self._reads = _Reads()
         # The same few questions are asked again and again.
-        self._reached: dict[Asked, bool] = {}
+        self._reached: dict[RecordedQuery, bool] = {}
         self._scope = named.grant.scope()
         self._test: Test = self._scope.compile()
 
@@ -66,12 +66,12 @@ class GrantUse:
             grant.unmet(moment, access.address) is not None for moment in (access.at, access.until)
         ):
             return False
-        return access.attempted not in READING or any(map(self._reaches, access.asked))
+        return access.attempted not in READING or any(map(self._reaches, access.queries))
 
-    def _reaches(self, asked: Asked) -> bool:
-        found = self._reached.get(asked)
+    def _reaches(self, query: RecordedQuery) -> bool:
+        found = self._reached.get(query)
         if found is None:
-            found = self._reached[asked] = asked.reaches(self._scope)
+            found = self._reached[query] = query.reaches(self._scope)
         return found
 
     def count_event(self, event: Event) -> None:
@@ -133,9 +133,9 @@ class _Reads:
 
     def __init__(self) -> None:
         self._named: set[str] = set()
-        self._ranges: dict[Asked, list[tuple[int, int]]] = {}
+        self._ranges: dict[RecordedQuery, list[tuple[int, int]]] = {}
         # The same in order and without overlaps: where ranges begin, and where they end.
-        self._merged: dict[Asked, tuple[list[int], list[int]]] | None = None
+        self._merged: dict[RecordedQuery, tuple[list[int], list[int]]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._ranges or self._named)
@@ -143,21 +143,21 @@ class _Reads:
     def add(self, access: PastAccess) -> None:
         self._named |= access.named
         self._merged = None
-        for asked in access.asked if access.ranges else ():
-            if asked not in self._ranges and len(self._ranges) >= _MOST_ASKED:
-                asked = EVERYTHING
-            self._ranges.setdefault(asked, []).extend(access.ranges)
+        for query in access.queries if access.ranges else ():
+            if query not in self._ranges and len(self._ranges) >= _MOST_ASKED:
+                query = EVERYTHING
+            self._ranges.setdefault(query, []).extend(access.ranges)
 
     def members(self) -> frozenset[str]:
         """The members of events that were asked about."""
-        return frozenset[str]().union(*(asked.members for asked in self._ranges))
+        return frozenset[str]().union(*(query.members for query in self._ranges))
 
     def cover(self, event: Event) -> bool:
         if self._merged is None:
-            self._merged = {asked: _merged(ranges) for asked, ranges in self._ranges.items()}
-        for asked, (begins, ends) in self._merged.items():
+            self._merged = {query: _merged(ranges) for query, ranges in self._ranges.items()}
+        for query, (begins, ends) in self._merged.items():
             place = bisect_left(begins, event.offset) - 1
-            if place >= 0 and event.offset <= ends[place] and asked.holds(event):
+            if place >= 0 and event.offset <= ends[place] and query.holds(event):
                 return True
         if not self._named:
             return False

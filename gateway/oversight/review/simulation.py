@@ -138,7 +138,7 @@ class Simulation:
                 EVENT_NOT_GRANTED
                 for one in decisions
                 if isinstance(one, Allowed)
-                and any(is_out_of_reach(one.view, asked) for asked in access.asked)
+                and any(is_out_of_reach(one.view, query) for query in access.queries)
             ]
         if access.allowed and denials:
             self._note("would_be_denied", access, denials[0])

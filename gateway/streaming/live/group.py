@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.event import Event
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import Wire
 
@@ -63,9 +63,9 @@ class GroupProjection:
 
     __slots__ = ("groups", "plain", "project")
 
-    def __init__(self, question: Question) -> None:
-        self.project = question.in_scope()
-        self.plain = not question.view.rules
+    def __init__(self, query: StreamQuery) -> None:
+        self.project = query.in_scope()
+        self.plain = not query.view.rules
         self.groups = 0
 
 
@@ -77,7 +77,7 @@ class Group:
     def __init__(self, interest: Interest, projection: GroupProjection) -> None:
         self.interest = interest
         self.projection = projection
-        chosen = interest.question.filter
+        chosen = interest.query.filter
         self.filter: Callable[[dict[str, Any]], bool] | None = (
             chosen.matches if chosen is not None else None
         )

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.filters.index import Index
 from gateway.streaming.live.group import Group, GroupProjection
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 
 
 class Groups:
@@ -19,7 +19,7 @@ class Groups:
     def __init__(self) -> None:
         self.index: Index[Group] = Index()
         self._groups: dict[Interest, Group] = {}
-        self._projections: dict[Question, GroupProjection] = {}
+        self._projections: dict[StreamQuery, GroupProjection] = {}
         self._left: list[Group] = []
         self._fixed = False
 
@@ -33,12 +33,12 @@ class Groups:
         """The group of an interest, made if need be; None if it cannot be made now."""
         group = self._groups.get(interest)
         if group is None and not self._fixed:
-            question = msgspec.structs.replace(interest.question, filter=None)
-            projection = self._projections.get(question) or GroupProjection(question)
+            query = msgspec.structs.replace(interest.query, filter=None)
+            projection = self._projections.get(query) or GroupProjection(query)
             group = Group(interest, projection)
             # First, what may fail: a group that is not in the index would get nothing.
-            self.index.add(group, interest.question.bindings())
-            self._groups[interest], self._projections[question] = group, projection
+            self.index.add(group, interest.query.bindings())
+            self._groups[interest], self._projections[query] = group, projection
             projection.groups += 1
         return group
 
@@ -51,7 +51,7 @@ class Groups:
         self.index.remove(group)
         group.projection.groups -= 1
         if not group.projection.groups:
-            del self._projections[msgspec.structs.replace(group.interest.question, filter=None)]
+            del self._projections[msgspec.structs.replace(group.interest.query, filter=None)]
 
     @property
     def fixed(self) -> bool:

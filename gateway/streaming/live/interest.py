@@ -21,8 +21,8 @@ from gateway.wire.framing import Wire
 _INDEXED_AS = {"actor.id": "actor"}
 
 
-class Question(msgspec.Struct, frozen=True):
-    """A part of the log: what was asked for (`wanted`, `filter`) within the `view` of a key."""
+class StreamQuery(msgspec.Struct, frozen=True):
+    """Query of a stream: what was asked for (`wanted`, `filter`) within the `view` of a key."""
 
     wanted: Scope
     view: View
@@ -30,8 +30,8 @@ class Question(msgspec.Struct, frozen=True):
     # How far back each scope of the view reaches, where it is limited: never behind these offsets.
     lookback_bounds: tuple[int, ...] = ()
 
-    def live(self) -> Question:
-        """The same for events to come, which are behind every lookback bound."""
+    def live(self) -> StreamQuery:
+        """Return the query for events to come, which are behind every lookback bound."""
         return msgspec.structs.replace(self, lookback_bounds=()) if self.lookback_bounds else self
 
     def in_scope(self) -> Projection:
@@ -103,19 +103,17 @@ def _bind(binding: dict[str, frozenset[str]], member: str, bound: frozenset[str]
 
 
 class Interest(msgspec.Struct, frozen=True):
-    """A question and the wire its answer goes out on. Equal interests share one group."""
+    """A query and the wire that its events go out on. Equal interests share one group."""
 
-    question: Question
+    query: StreamQuery
     wire: Wire
 
     def seen_through(self, view: View, lookback_bounds: tuple[int, ...]) -> Interest:
         """The same with another view."""
-        question = msgspec.structs.replace(
-            self.question, view=view, lookback_bounds=lookback_bounds
-        )
-        return Interest(question, self.wire)
+        query = msgspec.structs.replace(self.query, view=view, lookback_bounds=lookback_bounds)
+        return Interest(query, self.wire)
 
     def live(self) -> Interest:
         """The same for events to come."""
-        live = self.question.live()
-        return self if live is self.question else Interest(live, self.wire)
+        live = self.query.live()
+        return self if live is self.query else Interest(live, self.wire)

@@ -144,7 +144,7 @@ class Matching:
         if cost is None:
             cost = self.costs[group] = FilterCost()
         before = cost.steps
-        chosen = group.interest.question.filter
+        chosen = group.interest.query.filter
         assert chosen is not None
         matched = chosen.matches_at_cost(members, cost)
         if cost.exceeded or cost.steps > self._most + self._free * cost.events:

@@ -15,7 +15,7 @@ from gateway.filters.scope import Scope
 from gateway.http.connection.stream_connection import WebSocketConnection
 from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.websocket_writer import PING, PONG, SUBPROTOCOLS, TEXT
@@ -36,7 +36,7 @@ class Pair:
         self.hub = hub
         self.connection = connection
         self.client = client
-        interest = Interest(Question(Scope(), EVERYTHING), SUBPROTOCOLS["audit.v1"])
+        interest = Interest(StreamQuery(Scope(), EVERYTHING), SUBPROTOCOLS["audit.v1"])
         self.subscription = Subscription(interest, connection, "key", hub.position)
         connection.serve(hub, self.subscription)
 

@@ -25,7 +25,7 @@ from gateway.ingest.decode import Refused
 from gateway.runtime.process import compute_process
 from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.streaming.choosing import choose_apart
-from gateway.streaming.live.interest import Question
+from gateway.streaming.live.interest import StreamQuery
 from tests.support.machine_time import patience
 
 LARGE = b'{"category":"a.b","action":"x","data":{"a":[%b]}}' % b",".join([b"1.50"] * 5_000)
@@ -74,7 +74,7 @@ def test_events_are_chosen_there_as_here_and_cost_the_same(
     process: ComputeProcess, event: Callable[..., Event]
 ) -> None:
     rules = Rule(masks=Masks(mask=("data.secret",)))
-    question = Question(
+    query = StreamQuery(
         Scope(category=("a.*",)),
         View((Scope(),), rules=(rules,)),
         compile_filter("data.exists(a, data.exists(b, a == b && b == 'n'))"),
@@ -83,15 +83,15 @@ def test_events_are_chosen_there_as_here_and_cost_the_same(
         event(n, category=name, json=_JSON % (n, name.encode(), n))
         for n, name in enumerate(("a.b", "c.d", "a.c"), 1)
     ]
-    work = partial(choose_apart, question, events, 1_000_000, 60.0)
+    work = partial(choose_apart, query, events, 1_000_000, 60.0)
     chosen, looked, cost = process(work)
     assert ([one.offset for one in chosen], looked) == ([1, 3], 3)
     assert all(b'"s"' not in one.json for one in chosen)
     assert cost == work()[2]
     # A question that comes again is charged anew.
     assert process(work)[2] == cost
-    assert process(partial(choose_apart, question, events, 1, 60.0))[1] == 1
-    assert process(partial(choose_apart, question, events, 1_000_000, 0.0))[1] == 1
+    assert process(partial(choose_apart, query, events, 1, 60.0))[1] == 1
+    assert process(partial(choose_apart, query, events, 1_000_000, 0.0))[1] == 1
 
 
 def test_without_the_process_the_caller_does_it_and_it_comes_back_after_a_while(

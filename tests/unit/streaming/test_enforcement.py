@@ -44,7 +44,7 @@ class Hub(FakeHub):
         self.subscriptions.remove(stream)
 
     def show(self, stream: Any, view: View, lookback_bounds: tuple[int, ...]) -> None:
-        stream.interest.question.view = view
+        stream.interest.query.view = view
 
 
 class Watched:
@@ -65,9 +65,9 @@ class Watched:
         assert found is not None
         decision = self.keyring.decide(found, "stream", "10.0.0.1")
         assert not isinstance(decision, Denied)
-        question = SimpleNamespace(view=decision.view)
+        query = SimpleNamespace(view=decision.view)
         stream = SimpleNamespace(
-            key_id=key_id, address="10.0.0.1", interest=SimpleNamespace(question=question)
+            key_id=key_id, address="10.0.0.1", interest=SimpleNamespace(query=query)
         )
         self.hub.subscriptions.append(stream)
         return stream
@@ -77,7 +77,7 @@ class Watched:
 
 
 def categories(stream: Any) -> set[str]:
-    view: View = stream.interest.question.view
+    view: View = stream.interest.query.view
     return {name for scope in view.allowed for name in scope.category}
 
 

@@ -19,7 +19,7 @@ from gateway.filters.scope import Scope
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costliness import Costliness
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
@@ -83,7 +83,7 @@ def hub(clock: FakeClock, replayed: list[Subscription], work: LoopWork) -> Hub:
 
 def join(hub: Hub, source: str | None = None, key_id: str = "key") -> Subscription:
     chosen = None if source is None else compile_filter(source)
-    interest = Interest(Question(Scope(), VIEW, chosen), NDJSON_PLAIN)
+    interest = Interest(StreamQuery(Scope(), VIEW, chosen), NDJSON_PLAIN)
     subscription = Subscription(interest, Peer(), key_id, hub.position)
     hub.open(subscription)
     return subscription
@@ -242,8 +242,8 @@ def test_a_page_that_takes_too_long_goes_out_in_pieces(
 async def test_choosing_gives_way_and_stops_when_the_filter_has_taken_enough(
     work: LoopWork, event: MakeEvent
 ) -> None:
-    question = Question(Scope(), VIEW, compile_filter(COSTLY))
-    choosing = Choosing(question, work, "key", most_steps=5 * BUDGET)
+    query = StreamQuery(Scope(), VIEW, compile_filter(COSTLY))
+    choosing = Choosing(query, work, "key", most_steps=5 * BUDGET)
     chosen, looked = await choosing.of(events(event, 1, 50))
     assert (chosen, choosing.exhausted) == ([], True)
     assert 5 <= looked <= 6

@@ -11,7 +11,7 @@ from gateway.access.policy.decision import View
 from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
@@ -59,7 +59,7 @@ def hub(clock: FakeClock, replayed: list[Subscription]) -> Hub:
 def join(hub: Hub) -> tuple[Peer, Subscription]:
     view = View((Scope(category=("**",), reserved=False),))
     peer = Peer()
-    interest = Interest(Question(Scope(), view), NDJSON_PLAIN)
+    interest = Interest(StreamQuery(Scope(), view), NDJSON_PLAIN)
     subscription = Subscription(interest, peer, "key", hub.position)
     hub.open(subscription)
     peer.writes.clear()

@@ -11,7 +11,7 @@ from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.streaming.live.interest import Question
+from gateway.streaming.live.interest import StreamQuery
 from tests.support.stored_events import MakeDraft, stored
 
 
@@ -37,9 +37,9 @@ def view(*fields: dict[str, Any] | None, **members: Any) -> View:
 def test_a_store_is_not_asked_for_a_hidden_actor(hidden: dict[str, Any]) -> None:
     """It would read less where the actor is known, and time would tell."""
     wanted = Scope(actor=("alice",), tenant=("acme",))
-    assert Question(wanted, view(hidden)).scan_hint().wanted == Scope(tenant=("acme",))
+    assert StreamQuery(wanted, view(hidden)).scan_hint().wanted == Scope(tenant=("acme",))
     for other in ({"mask": ["actor.name"]}, None):
-        assert Question(wanted, view(other)).scan_hint().wanted == wanted
+        assert StreamQuery(wanted, view(other)).scan_hint().wanted == wanted
 
 
 @pytest.mark.parametrize(
@@ -57,24 +57,24 @@ def test_the_index_finds_live_what_the_matcher_finds(
         draft, actor={"id": "alice"}, reason="why", data={"x": "secret", "y": "open"}
     )  # fmt: skip
     hiding = view({"mask": ["actor.id", "data.x"], "drop": ["reason"]}, None)
-    question = Question(Scope(), hiding, compile_filter(filter))
+    query = StreamQuery(Scope(), hiding, compile_filter(filter))
     index: Index[str] = Index()
-    index.add("group", question.bindings())
-    assert (question.matcher()(event) is not None) is found
+    index.add("group", query.bindings())
+    assert (query.matcher()(event) is not None) is found
     if found:
         assert list(index.candidates(event)) == ["group"]
 
 
 def test_what_is_not_hidden_stays_indexed() -> None:
-    question = Question(Scope(), view({"mask": ["reason"]}), compile_filter('data.x == "a"'))
-    assert question.bindings() == [{"data.x": frozenset({"a"})}]
-    hidden = Question(Scope(), view({"mask": ["data"]}), compile_filter('data.x == "a"'))
+    query = StreamQuery(Scope(), view({"mask": ["reason"]}), compile_filter('data.x == "a"'))
+    assert query.bindings() == [{"data.x": frozenset({"a"})}]
+    hidden = StreamQuery(Scope(), view({"mask": ["data"]}), compile_filter('data.x == "a"'))
     assert hidden.bindings() == [{}]
 
 
 def test_floors_are_for_the_past_only(draft: MakeDraft) -> None:
     limited = view(None, when={"max_lookback": "1h"})
-    question = Question(Scope(), limited, lookback_bounds=(5,))
-    assert question.matcher()(stored(draft, 5)) is None
-    assert question.matcher()(stored(draft, 6)) is not None
-    assert question.live().matcher()(stored(draft, 5)) is not None
+    query = StreamQuery(Scope(), limited, lookback_bounds=(5,))
+    assert query.matcher()(stored(draft, 5)) is None
+    assert query.matcher()(stored(draft, 6)) is not None
+    assert query.live().matcher()(stored(draft, 5)) is not None

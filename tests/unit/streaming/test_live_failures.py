@@ -13,7 +13,7 @@ from gateway.filters.index import Index
 from gateway.filters.scope import Scope
 from gateway.http.request.origin import parse_origin
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
@@ -62,7 +62,7 @@ def hub(clock: FakeClock, replayed: list[Subscription]) -> Hub:
 
 
 def opened(hub: Hub, wanted: Scope = ALL) -> Subscription:
-    interest = Interest(Question(wanted, EVERYTHING), NDJSON_PLAIN)
+    interest = Interest(StreamQuery(wanted, EVERYTHING), NDJSON_PLAIN)
     subscription = Subscription(interest, Peer(), "key", hub.position)
     hub.open(subscription)
     return subscription

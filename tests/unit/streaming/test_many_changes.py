@@ -24,7 +24,7 @@ from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.framing import KEY_REVOKED, End
@@ -49,7 +49,7 @@ class Told(FakeHub):
 
     def show(self, stream: Any, view: View, lookback_bounds: tuple[int, ...]) -> None:
         self.done.append((stream.key_id, None))
-        stream.interest.question.view = view
+        stream.interest.query.view = view
 
 
 def ticking() -> Callable[[], float]:
@@ -79,9 +79,9 @@ async def test_keys_that_have_ended_are_acted_on_before_thousands_that_changed(
         assert found is not None
         decision = keyring.decide(found, "stream", None)
         assert isinstance(decision, Allowed)
-        question = SimpleNamespace(view=decision.view)
+        query = SimpleNamespace(view=decision.view)
         hub.subscriptions.append(
-            SimpleNamespace(key_id=name, address=None, interest=SimpleNamespace(question=question))
+            SimpleNamespace(key_id=name, address=None, interest=SimpleNamespace(query=query))
         )
     for name in KEYS[:-1]:
         await store.change(name, lambda found: msgspec.structs.replace(found, grants=(NARROW,)))
@@ -118,9 +118,9 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
     await enforcement.poll()
     assert await keyring.get(name) is not None
     for _ in range(60):
-        question = SimpleNamespace(view=None)
+        query = SimpleNamespace(view=None)
         hub.subscriptions.append(
-            SimpleNamespace(key_id=name, address=None, interest=SimpleNamespace(question=question))
+            SimpleNamespace(key_id=name, address=None, interest=SimpleNamespace(query=query))
         )
     if how == "revoked":
         await store.change(name, lambda found: lifecycle.revoke(found, clock.now(), "", "test"))
@@ -173,7 +173,7 @@ def join(hub: Hub, grant: Any, source: str = "") -> Subscription:
     decision = decide_grants((grant,), "stream")
     assert isinstance(decision, Allowed)
     chosen = compile_filter(source) if source else None
-    interest = Interest(Question(Scope(), decision.view, chosen), NDJSON_PLAIN)
+    interest = Interest(StreamQuery(Scope(), decision.view, chosen), NDJSON_PLAIN)
     stream = Subscription(interest, Peer(), "k" * 12, hub.position)
     hub.open(stream)
     assert stream.state is State.LIVE
@@ -201,7 +201,7 @@ def test_who_is_narrowed_while_a_page_is_matched_gets_of_it_what_the_new_view_sh
     ]
     parts = hub.publishing(page, 20)
     next(parts)
-    hub.show(narrowed, narrow.interest.question.view)
+    hub.show(narrowed, narrow.interest.query.view)
     # There is a group with this view, which it can be in at once.
     assert narrowed.state is State.LIVE
     for _ in parts:

@@ -14,7 +14,7 @@ from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
 from gateway.streaming.live.group import Group, GroupProjection
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.matching import Matching
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.conftest import FakeClock
@@ -29,17 +29,17 @@ def view(**members: object) -> View:
 
 
 PLAIN = [
-    Question(Scope(), view()),
-    Question(Scope(category=("auth",)), view(tenants=["acme"])),
-    Question(Scope(category=("k8s.*",), min_severity=3), view()),
-    Question(Scope(actor=("a/*",)), view(categories=["auth", "k8s.**"])),
-    Question(Scope(resource=("r/**",), action=("login",)), view()),
+    StreamQuery(Scope(), view()),
+    StreamQuery(Scope(category=("auth",)), view(tenants=["acme"])),
+    StreamQuery(Scope(category=("k8s.*",), min_severity=3), view()),
+    StreamQuery(Scope(actor=("a/*",)), view(categories=["auth", "k8s.**"])),
+    StreamQuery(Scope(resource=("r/**",), action=("login",)), view()),
 ]
 MORE = [
-    Question(Scope(), view(fields={"mask": ["data.n"]})),
-    Question(Scope(category=("auth",)), view(fields={"drop": ["actor"]})),
-    Question(Scope(), view(), compile_filter("data.n > 3")),
-    Question(Scope(outcome=("denied",)), view(), compile_filter('data.who == "x"')),
+    StreamQuery(Scope(), view(fields={"mask": ["data.n"]})),
+    StreamQuery(Scope(category=("auth",)), view(fields={"drop": ["actor"]})),
+    StreamQuery(Scope(), view(), compile_filter("data.n > 3")),
+    StreamQuery(Scope(outcome=("denied",)), view(), compile_filter('data.who == "x"')),
 ]
 
 
@@ -62,16 +62,16 @@ def page(draft: MakeDraft, rng: random.Random, count: int) -> list[Event]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("questions", [PLAIN, PLAIN + MORE])
+@pytest.mark.parametrize("queries", [PLAIN, PLAIN + MORE])
 def test_each_group_gets_what_its_question_says(
-    draft: MakeDraft, questions: list[Question], seed: int
+    draft: MakeDraft, queries: list[StreamQuery], seed: int
 ) -> None:
     rng = random.Random(seed)
     index: Index[Group] = Index()
     groups = []
-    for question in rng.sample(questions, rng.randint(1, len(questions))):
-        group = Group(Interest(question, NDJSON_PLAIN), GroupProjection(question))
-        index.add(group, question.bindings())
+    for query in rng.sample(queries, rng.randint(1, len(queries))):
+        group = Group(Interest(query, NDJSON_PLAIN), GroupProjection(query))
+        index.add(group, query.bindings())
         groups.append(group)
     events = page(draft, rng, 300)
     matching = Matching(index, events, LoopWork(FakeClock()))
@@ -79,7 +79,7 @@ def test_each_group_gets_what_its_question_says(
         pass
     found = matching.found
     for group in groups:
-        project = group.interest.question.matcher()
+        project = group.interest.query.matcher()
         wanted = [seen for event in events if (seen := project(event)) is not None]
         assert [one.json for one in found.get(group, [])] == [one.json for one in wanted]
     assert set(found) <= set(groups)

@@ -15,7 +15,7 @@ from gateway.filters.scope import Scope
 from gateway.log.ports import Lines, Page
 from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.streaming.replay import Replays
@@ -81,7 +81,7 @@ async def test_what_was_read_for_a_wider_view_is_not_delivered(
     hub = Hub(log.epoch, log.head, clock, replays.start, timings)
     replays.hub = hub
     peer = Peer()
-    interest = Interest(Question(Scope(), view("**")), NDJSON_PLAIN)
+    interest = Interest(StreamQuery(Scope(), view("**")), NDJSON_PLAIN)
     stream = Subscription(interest, peer, "k" * 12, 0)
     hub.open(stream)
     await log.reading.wait()

@@ -24,7 +24,7 @@ from gateway.notifier import Notifier
 from gateway.runtime.background import Background
 from gateway.streaming.enforcement import PATIENCE_SECONDS, Enforcement
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay import Replays
@@ -95,7 +95,7 @@ class World:
         decision = self.keyring.decide(found, "stream", None)
         assert isinstance(decision, Allowed)
         peer = Peer()
-        interest = Interest(Question(ALL.scope(), decision.view), NDJSON_PLAIN)
+        interest = Interest(StreamQuery(ALL.scope(), decision.view), NDJSON_PLAIN)
         # One with a limit follows the log from the store for good.
         subscription = Subscription(
             interest, peer, key_id, self.log.head, limit=None if live else 1000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.access.policy.decision import View
 from gateway.filters.scope import Scope
 from gateway.http.connection.connections import Connections
-from gateway.streaming.live.interest import Interest, Question
+from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.http_body import SSE
 from tests.unit.streaming.test_filter_costs import Peer
@@ -49,7 +49,7 @@ def test_connections_of_one_address_share_what_is_called_at_their_ends() -> None
 
 
 def test_a_stream_keeps_no_account_of_its_filter_before_that_cost_too_much() -> None:
-    interest = Interest(Question(Scope(), View((Scope(),)), None), SSE)
+    interest = Interest(StreamQuery(Scope(), View((Scope(),)), None), SSE)
     subscription = Subscription(interest, Peer(), "key", 0)
     assert subscription.costly is None
     assert not subscription.bounded

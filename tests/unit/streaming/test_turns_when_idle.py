@@ -19,7 +19,7 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
 from gateway.streaming.choosing import Choosing
-from gateway.streaming.live.interest import Question
+from gateway.streaming.live.interest import StreamQuery
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -218,7 +218,7 @@ async def test_what_takes_long_is_decided_by_a_thread_and_just_so(
     text = b'{"cursor":"e-%020d","data":{"l":%b}}'
     page = [event(n, json=text % (n, one)) for n, one in enumerate(lists, 1)]
     page += [event(6, json=text % (6, b"[" + b",".join([b"1.0"] * 100) + b"]"))]
-    question = Question(
+    query = StreamQuery(
         Scope(), View((Scope(category=("**",), reserved=False),)), compile_filter(NESTED)
     )
     seen: list[str] = []
@@ -236,7 +236,7 @@ async def test_what_takes_long_is_decided_by_a_thread_and_just_so(
                 budget=WorkBudget(slice_seconds=10.0),
                 filters=FilterBudget(loop_steps=most),
             )
-            choosing = Choosing(question, work, "key", 10 * BUDGET)
+            choosing = Choosing(query, work, "key", 10 * BUDGET)
             chosen, looked = await choosing.of(page)
             assert [one.offset for one in chosen] == [1, 3, 5]
             assert looked == len(page)

@@ -17,7 +17,7 @@ from gateway.access.policy.attributed_grant import NamedGrant, grants_of_key
 from gateway.access.policy.decision import Allowed, decide
 from gateway.event import Event
 from gateway.filters.scope import Described
-from gateway.oversight.review.explain import Asked, Explanation, explain
+from gateway.oversight.review.explain import AccessQuery, Explanation, explain
 from tests.support.examples import examples
 
 MakeEvent = Callable[..., Event]
@@ -42,8 +42,8 @@ def explained(
     address: str | None = INSIDE, age: float | None = None,
     roles: dict[str, tuple[Grant, ...]] | None = None,
 ) -> Explanation:  # fmt: skip
-    asked = Asked(action=action, now=now, address=address, event=event, age=age)
-    return explain(one, grants_of_key(one, roles or {}), asked)
+    query = AccessQuery(action=action, now=now, address=address, event=event, age=age)
+    return explain(one, grants_of_key(one, roles or {}), query)
 
 
 def names(explanation: Explanation) -> list[str]:

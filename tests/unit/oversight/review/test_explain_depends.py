@@ -9,7 +9,7 @@ import pytest
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import grants_of_key
-from gateway.oversight.review.access_query import parse_question
+from gateway.oversight.review.access_query import parse_access_query
 from gateway.oversight.review.explain import Explanation, explain
 
 NOW = 1_700_000_000.0
@@ -20,8 +20,8 @@ def explained(*grants: dict[str, Any], **asked: Any) -> Explanation:
     parsed = tuple(parse_grant({"actions": ["pull"], **one}) for one in grants)
     key = Key(id="k" * 12, digest=b"", name="n", purpose="p", grants=parsed, created_at=0.0,
               expires_at=NOW + 60)  # fmt: skip
-    question = parse_question({"action": "pull", **asked}, NOW)
-    return explain(key, grants_of_key(key, {}), question)
+    query = parse_access_query({"action": "pull", **asked}, NOW)
+    return explain(key, grants_of_key(key, {}), query)
 
 
 def test_a_category_alone_depends_on_the_resource_and_names_the_patterns() -> None:

@@ -18,7 +18,7 @@ from gateway.oversight.access_log.past_access import (
     past_accesses,
     present_accesses,
 )
-from gateway.oversight.access_log.recorded_query import EVERYTHING, asked_in
+from gateway.oversight.access_log.recorded_query import EVERYTHING, query_from
 from gateway.oversight.review.simulation import Simulation
 from tests.support.stored_events import MakeDraft, stored
 
@@ -194,10 +194,10 @@ def test_where_uses_are_not_looked_at_nothing_is_said_of_them() -> None:
     ("members", "events"),
     [
         ({}, 4), ({"ranges": ((0, 2), (3, 4))}, 3), ({"ranges": ((1, 2),)}, 1), ({"ranges": ()}, 0),
-        ({"asked": (asked_in({"category": ["auth.**"]}),)}, 3),
-        ({"asked": (asked_in({"tenant": ["b"]}), asked_in({"category": ["billing"]}))}, 2),
-        ({"asked": (asked_in({"filter": ['category == "billing"']}),)}, 1),
-        ({"asked": (asked_in({"filter": ['severity > 5']}),)}, 0),
+        ({"queries": (query_from({"category": ["auth.**"]}),)}, 3),
+        ({"queries": (query_from({"tenant": ["b"]}), query_from({"category": ["billing"]}))}, 2),
+        ({"queries": (query_from({"filter": ['category == "billing"']}),)}, 1),
+        ({"queries": (query_from({"filter": ['severity > 5']}),)}, 0),
         ({"ranges": (), "named": frozenset({"event:b/e3", "event:a/e3"})}, 1),
     ],
 )  # fmt: skip
@@ -214,7 +214,7 @@ def test_events_count_where_the_key_has_read_and_for_what_it_asked(
 def test_whoever_asks_for_ever_new_things_is_taken_to_ask_for_everything(draft: MakeDraft) -> None:
     one = simulation([], [grant("**", id="x")])
     for n in range(30):
-        one.add_access(use(asked=(asked_in({"category": [f"c{n}"]}),)))
+        one.add_access(use(queries=(query_from({"category": [f"c{n}"]}),)))
     one.add_event(made(draft, 1, category="auth"))
     assert unused(one) == []
 
@@ -234,7 +234,7 @@ def test_uses_that_asked_for_nothing_of_the_proposal_would_be_denied(
 ) -> None:
     denial = grant("auth.secret", effect="deny")
     one = simulation([grant("**")], [grant("auth.**", "other", tenants=["a"]), denial])
-    one.add_access(use(asked=(asked_in(asked),), count=3))
+    one.add_access(use(queries=(query_from(asked),), count=3))
     expected = [("stream", "event_not_granted", 3)] if denied else []
     assert uses_of(one, "would_be_denied") == expected
     ended = simulation([grant("**")], [])
@@ -275,7 +275,7 @@ def test_a_record_is_read_as_uses(draft: MakeDraft) -> None:
         PastAccess(
             attempted="pull", at=seconds(at), until=seconds(until), count=3, address="192.0.2.1",
             route="GET /v1/events", action="events.pulled", ranges=((3, 9),),
-            asked=(asked_in({"category": ["auth.*"]}), EVERYTHING),
+            queries=(query_from({"category": ["auth.*"]}), EVERYTHING),
         )
     ]  # fmt: skip
     assert past_accesses(event, OTHER) == []
@@ -341,12 +341,12 @@ def test_what_is_not_known_of_a_read_may_have_been_anything(draft: MakeDraft) ->
         "ranges": [{"after": CURSOR % 3, "to": CURSOR % 9}],
     }  # fmt: skip
     [found] = past_accesses(record(draft, KEY, data=data), KEY)
-    assert (found.asked, found.ranges) == ((EVERYTHING,), ((0, 2**63),))
+    assert (found.queries, found.ranges) == ((EVERYTHING,), ((0, 2**63),))
     for parameters in (
         {"category": ["x"], "left_out": 1}, {"filter": ["cut in the mid"]}, {"category": ["**x"]},
         {"category": "x"}, {"min_severity": ["x"]},
     ):  # fmt: skip
-        assert asked_in(parameters) is EVERYTHING
+        assert query_from(parameters) is EVERYTHING
 
 
 def test_what_was_out_of_reach_when_it_was_asked_for_is_no_loss(draft: MakeDraft) -> None:
@@ -370,7 +370,7 @@ def test_open_streams_are_uses_of_what_they_have_read() -> None:
     for since, count in ((NOON - 60, 0), (NOON - 40, 1)):
         [found] = present_accesses(Presence(((opened, 20),), NOON), [], since, NOON)
         assert (found.count, found.ranges, found.until) == (count, ((7, 20),), NOON)
-        assert found.asked == (asked_in({"category": ["auth"]}),)
+        assert found.queries == (query_from({"category": ["auth"]}),)
 
 
 def test_a_key_in_use_without_a_record_of_it_has_a_stream_open_elsewhere() -> None:
@@ -379,14 +379,14 @@ def test_a_key_in_use_without_a_record_of_it_has_a_stream_open_elsewhere() -> No
     assert present_accesses(presence, [use(until=NOON - 60)], since, NOON) == []
     assert present_accesses(Presence((), since - 1), [], since, NOON) == []
     [anything] = present_accesses(presence, [use(until=NOON - 600)], since, NOON)
-    assert (anything.count, anything.asked) == (1, (EVERYTHING,))
-    asked = (asked_in({"category": ["auth"]}),)
-    opening = use(at=NOON - 900, until=NOON - 900, action="stream.opened", asked=asked)
+    assert (anything.count, anything.queries) == (1, (EVERYTHING,))
+    asked = (query_from({"category": ["auth"]}),)
+    opening = use(at=NOON - 900, until=NOON - 900, action="stream.opened", queries=asked)
     [known] = present_accesses(presence, [opening], since, NOON)
-    assert (known.count, known.asked) == (0, asked)
+    assert (known.count, known.queries) == (0, asked)
     ended = use(at=NOON - 900, until=NOON - 800, action="stream.closed", count=0)
     [anything] = present_accesses(presence, [opening, ended], since, NOON)
-    assert anything.asked == (EVERYTHING,)
+    assert anything.queries == (EVERYTHING,)
 
 
 def seconds(text: str) -> float:
