@@ -13,8 +13,8 @@ from typing import Any
 from aiohttp import web
 
 
-class TakenOver(web.StreamResponse):
-    """What a handler returns after `take_over`: aiohttp sends nothing more and forgets."""
+class HandedOff(web.StreamResponse):
+    """What a handler returns after `hand_off`: aiohttp sends nothing more and forgets."""
 
     async def prepare(self, request: web.BaseRequest) -> Any:
         raise ConnectionResetError("the connection belongs to a stream now")
@@ -31,10 +31,10 @@ def sent_behind(request: web.Request) -> bytes:
     return tail
 
 
-def take_over(request: web.Request) -> asyncio.Transport | None:
+def hand_off(request: web.Request) -> asyncio.Transport | None:
     """The transport of a request, detached from aiohttp; None if the client has gone.
 
-    The caller sets a protocol on it and returns `TakenOver()` without waiting in between.
+    The caller sets a protocol on it and returns `HandedOff()` without waiting in between.
     """
     protocol = request.protocol
     transport = protocol.transport

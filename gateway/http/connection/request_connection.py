@@ -26,7 +26,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.http.connection.connections import RESERVE_SECONDS, Connections
-from gateway.http.connection.handoff import TakenOver
+from gateway.http.connection.handoff import HandedOff
 from gateway.http.connection.routing import Routes
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import MALFORMED, from_aiohttp, problem
@@ -350,7 +350,7 @@ class _Connection(web.RequestHandler):
         if isinstance(exc, ConnectionError):
             # The client has gone, or was cut off: there is nobody to answer.
             _LOGGER.debug("a client has gone before it was answered: %s", exc)
-            return TakenOver()
+            return HandedOff()
         request_id = secrets.token_hex(8)
         error: GatewayError
         if isinstance(exc, GatewayError):

@@ -20,7 +20,7 @@ from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
-from gateway.http.connection.handoff import TakenOver, half_closed, sent_behind, take_over
+from gateway.http.connection.handoff import HandedOff, half_closed, hand_off, sent_behind
 from gateway.http.connection.stream_connection import (
     SAID_BYTES,
     StreamConnection,
@@ -148,7 +148,7 @@ async def _open(
             async with stream_access.spend_ticket(request, admission.ticket):
                 await _take(request, admission, query, interest, begin, headers, place)
         unless_opened.pop_all()
-    return TakenOver()
+    return HandedOff()
 
 
 async def _left_of(
@@ -223,7 +223,7 @@ async def _take(
         )
     # What could fail because of what was asked has been done: from here on the connection is ours.
     leave = context.connections.keep_place(request)
-    transport = take_over(request)
+    transport = hand_off(request)
     if transport is None:
         leave()
         raise ConnectionResetError("the client has gone")
