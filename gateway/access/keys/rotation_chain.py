@@ -14,14 +14,14 @@ _MOST_ROTATIONS = 50
 _MOST_ORIGINS = 200
 
 
-class Keys(Protocol):
+class KeyLookup(Protocol):
     """The key store, or what has its keys in memory."""
 
     async def get(self, key_id: str) -> Key | None:
         """The key with that id."""
 
 
-async def line_of(keys: Keys, key: Key) -> tuple[Key, ...]:
+async def rotation_chain_of(keys: KeyLookup, key: Key) -> tuple[Key, ...]:
     """The keys that took over from each other by rotation, the given one among them, the oldest
     first; of very many the nearest."""
     before, after = key, key
@@ -41,7 +41,7 @@ async def line_of(keys: Keys, key: Key) -> tuple[Key, ...]:
     return tuple(line)
 
 
-async def line_back(keys: Keys, key_id: str) -> list[str]:
+async def key_and_predecessors(keys: KeyLookup, key_id: str) -> list[str]:
     """The id of a key, and of those that it took over from, the newest first."""
     line = [key_id]
     for _ in range(_MOST_ROTATIONS):
@@ -54,32 +54,32 @@ async def line_back(keys: Keys, key_id: str) -> list[str]:
 
 async def note_before(store: KeyStore, kind: str, predecessor: str) -> bytes | None:
     """What is noted of a key's predecessor, or of the newest before that of which there is any."""
-    for key_id in await line_back(store, predecessor):
+    for key_id in await key_and_predecessors(store, predecessor):
         document = await store.note(kind, key_id)
         if document is not None:
             return document
     return None
 
 
-async def is_partial(keys: Keys, judge: Key, about: Key) -> bool:
+async def is_partial(keys: KeyLookup, judge: Key, about: Key) -> bool:
     """Whether who holds `judge` would judge themselves: by a key of the same rotations, by one
     that it came of, or, unless it is the first of all its makers, by one that came of it."""
     if judge.id == about.id:
         return True
     mine, theirs = await _origins(keys, judge), await _origins(keys, about)
-    line = await line_back(keys, judge.id)
-    if about.id in mine or judge.id in await line_back(keys, about.id):
+    line = await key_and_predecessors(keys, judge.id)
+    if about.id in mine or judge.id in await key_and_predecessors(keys, about.id):
         return True
     delegated = not mine.issubset(line)
     return delegated and not theirs.isdisjoint(line)
 
 
-async def is_delegated(keys: Keys, key: Key) -> bool:
+async def is_delegated(keys: KeyLookup, key: Key) -> bool:
     """Whether a key has made it, or one that it took over from: there is somebody above it."""
-    return not (await _origins(keys, key)).issubset(await line_back(keys, key.id))
+    return not (await _origins(keys, key)).issubset(await key_and_predecessors(keys, key.id))
 
 
-async def _origins(keys: Keys, key: Key) -> set[str]:
+async def _origins(keys: KeyLookup, key: Key) -> set[str]:
     """The ids of a key and of all that it came of; of very many those that are nearest."""
     found = {key.id}
     waiting = [key]
@@ -94,7 +94,7 @@ async def _origins(keys: Keys, key: Key) -> set[str]:
     return found
 
 
-async def ended_maker(keys: Keys, key: Key, now: float) -> tuple[str, str] | None:
+async def ended_maker(keys: KeyLookup, key: Key, now: float) -> tuple[str, str] | None:
     """The nearest of a key's makers that has ended or is suspended, and how; None if all live.
 
     Who has made the makers counts as well. Rings, which no gateway makes, lend no right.

@@ -53,7 +53,7 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
 
 async def _facts(key_id: str, data: str | None) -> Facts:
-    from gateway.access.keys.rotation_chain import ended_maker, line_of
+    from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
     from gateway.access.limits.work import LoopWork
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
@@ -68,7 +68,7 @@ async def _facts(key_id: str, data: str | None) -> Facts:
         key = known_key(await store.get(key_id), key_id)
         grants = grants_of_key(key, await all_roles(store))
         profile = await ProfileStore(store).of(key_id)
-        line = await line_of(store, key)
+        line = await rotation_chain_of(store, key)
         clock = await open_clock(store, SystemClock())
         ended = await ended_maker(store, key, clock.now())
     async with log_to_read(settings) as log:

@@ -15,7 +15,12 @@ from gateway.access.keys.descent import can_mint, living
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import exceeded
 from gateway.access.keys.key_store import RoleCheck
-from gateway.access.keys.rotation_chain import ended_maker, is_delegated, is_partial, line_back
+from gateway.access.keys.rotation_chain import (
+    ended_maker,
+    is_delegated,
+    is_partial,
+    key_and_predecessors,
+)
 from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.subsumption import comparing
@@ -192,7 +197,7 @@ async def _refuse_own_address(
         return
     profiles = context.detector.profiles
     places = {network_of(address)} if address else set()
-    for key_id in await line_back(context.key_store, judge.id):
+    for key_id in await key_and_predecessors(context.key_store, judge.id):
         places |= set((await profiles.of(key_id)).networks)
     if network_of(about.partition("/")[0]) in places:
         raise Forbidden(

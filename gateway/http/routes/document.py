@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from gateway.access.keys.rotation_chain import ended_maker, line_of
+from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
 from gateway.http.request.context import CONTEXT
@@ -39,7 +39,8 @@ async def document(request: web.Request) -> web.Response:
     reader = await reader_of(request, asking)
     slices = context.work.slices(asking.id)
     facts = await key_facts(
-        context.log, context.clock, key, grants, line=await line_of(context.key_store, key),
+        context.log, context.clock, key, grants,
+        line=await rotation_chain_of(context.key_store, key),
         ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
         last_use=await last_use(context, asking, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.access.keys.change import key_urn, moment
 from gateway.access.keys.key_store import KeyStore
-from gateway.access.keys.rotation_chain import Keys, line_back
+from gateway.access.keys.rotation_chain import KeyLookup, key_and_predecessors
 from gateway.access.limits.work import Stretch
 from gateway.clock import Clock
 from gateway.errors import GatewayError
@@ -35,7 +35,7 @@ class Findings:
     """All processes share what is found, and each event of it is written once."""
 
     def __init__(
-        self, store: KeyStore, writer: Appender, clock: Clock, keys: Keys | None = None
+        self, store: KeyStore, writer: Appender, clock: Clock, keys: KeyLookup | None = None
     ) -> None:
         # Signs since the start, for metrics.
         self.found = 0
@@ -145,7 +145,7 @@ class Findings:
 
     async def _silences(self, finding: Finding) -> list[str]:
         """The notes by which it is expected: what was expected of a key is of its successor."""
-        line = await line_back(self._keys, finding.key) if finding.key else [""]
+        line = await key_and_predecessors(self._keys, finding.key) if finding.key else [""]
         other = finding.address or finding.operator
         return [silence(finding.signal, key_id, other) for key_id in line]
 

@@ -25,12 +25,12 @@ EVENT = {
 }
 
 
-def line_of(event: dict[str, Any]) -> str:
+def rotation_chain_of(event: dict[str, Any]) -> str:
     return " ".join(text for text, _ in event_parts(event))
 
 
 def test_an_event_is_one_line_of_who_did_what() -> None:
-    assert line_of(EVENT) == (
+    assert rotation_chain_of(EVENT) == (
         "2026-01-15 08:00:00.250Z high     denied  acme auth user.login admin@example.com "
         "from 192.0.2.1 on idp:users/admin and 1 more (wrong password)"
     )
@@ -38,9 +38,9 @@ def test_an_event_is_one_line_of_who_did_what() -> None:
 
 def test_what_is_missing_or_odd_is_left_out() -> None:
     event = {"severity": "x", "actor": "x", "source": [], "targets": {}, "time": 7}
-    assert line_of(event).split() == ["7", "?", "unknown"]
-    assert "on key-1" in line_of({"targets": [{"id": "key-1"}]})
-    assert "u-1" in line_of({"actor": {"id": "u-1"}})
+    assert rotation_chain_of(event).split() == ["7", "?", "unknown"]
+    assert "on key-1" in rotation_chain_of({"targets": [{"id": "key-1"}]})
+    assert "u-1" in rotation_chain_of({"actor": {"id": "u-1"}})
 
 
 ATTACKS = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "a\nb", "\x08\x08", "\u202egnp.exe"]
@@ -50,7 +50,7 @@ ATTACKS += ["\u2066x\u2069", "\u2028", "\x7f", "\u200b", "\ud800", "\U000e0041"]
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("member", ["tenant", "category", "action", "outcome", "reason", "time"])
 def test_no_member_gives_the_terminal_an_order(member: str, attack: str) -> None:
-    line = line_of(EVENT | {member: f"x{attack}y"})
+    line = rotation_chain_of(EVENT | {member: f"x{attack}y"})
     assert line.isprintable()
     assert attack not in line
 
@@ -62,7 +62,7 @@ def test_no_inner_member_gives_the_terminal_an_order(attack: str) -> None:
         "source": {"ip": attack},
         "targets": [{"urn": attack}],
     }
-    assert line_of(event).isprintable()
+    assert rotation_chain_of(event).isprintable()
 
 
 @given(st.text())
