@@ -39,10 +39,10 @@ def unknown_key() -> NotFound:
     return NotFound("there is no key with this id", code="unknown_key")
 
 
-async def last_use(context: Context, asking: Key, key_id: str) -> dict[str, Any] | None:
+async def last_use(context: Context, caller: Key, key_id: str) -> dict[str, Any] | None:
     """When and from where a key was used last, as far as nothing hides it from the asking key."""
     use = (await context.detector.profiles.of(key_id)).last_use()
-    return use and use_seen(context.keyring.grants_of(asking), key_id, use)
+    return use and use_seen(context.keyring.grants_of(caller), key_id, use)
 
 
 async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:

@@ -58,21 +58,21 @@ async def simulate(request: web.Request) -> web.Response:
     at, and the record of uses only with `usage.read`: a proposal is no way to look further.
     """
     context = request.app[CONTEXT]
-    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    caller, _ = await context.authenticator.authorize(request, "keys.admin")
     body = _object(await json_body(request), _SIMULATE)
     key = await _key(request, body)
     now = context.clock.now()
     since = _since(body, now)
     known = await all_roles(context)
-    slices = context.work.slices(asking.id)
+    slices = context.work.slices(caller.id)
     before, after = grants_of_key(key, known), _proposed(body, key, known)
-    hidden = hidden_of_uses(context.keyring.grants_of(asking), key.id)
+    hidden = hidden_of_uses(context.keyring.grants_of(caller), key.id)
     await slices.begin()
     simulation = Simulation(before, named_grants(*after, known), hidden)
     review = Review(context.log, context.clock, Patience(_SECONDS, _most_events(body)), slices)
     address = client_address(request)
-    with_uses = isinstance(context.keyring.decide(asking, "usage.read", address), Allowed)
-    reader = await reader_of(request, asking)
+    with_uses = isinstance(context.keyring.decide(caller, "usage.read", address), Allowed)
+    reader = await reader_of(request, caller)
     found = await look_back(
         simulation, review, key.id, since, presence=await presence_of(context, key.id),
         reader=reader, with_uses=with_uses,

@@ -32,17 +32,17 @@ async def document(request: web.Request) -> web.Response:
     It is made of events that the asking key may pull itself; samples have the masks of both.
     """
     context = request.app[CONTEXT]
-    asking = await authorize_any(request, ("keys.admin", "usage.read"))
+    caller = await authorize_any(request, ("keys.admin", "usage.read"))
     kind = _kind(request.headers.get("Accept", "*/*"))
     key = await named_key(request)
     grants = grants_of_key(key, await all_roles(context))
-    reader = await reader_of(request, asking)
-    slices = context.work.slices(asking.id)
+    reader = await reader_of(request, caller)
+    slices = context.work.slices(caller.id)
     facts = await key_facts(
         context.log, context.clock, key, grants,
         line=await rotation_chain_of(context.key_store, key),
         ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
-        last_use=await last_use(context, asking, key.id),
+        last_use=await last_use(context, caller, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
         slices=slices,
     )  # fmt: skip

@@ -26,16 +26,16 @@ from gateway.sanitize import clean
 async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/findings`: newest first; `key`, `signal` and `state` narrow it."""
     context = request.app[CONTEXT]
-    asking, _ = await context.authenticator.authorize(request, "usage.read")
+    caller, _ = await context.authenticator.authorize(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
-    holding = context.in_flight.of(request, asking.id)
-    return await listing(request, "findings", _shown(context, asking, wanted, limit), holding)
+    holding = context.in_flight.of(request, caller.id)
+    return await listing(request, "findings", _shown(context, caller, wanted, limit), holding)
 
 
 async def _shown(
-    context: Context, asking: Key, wanted: dict[str, str], limit: int
+    context: Context, caller: Key, wanted: dict[str, str], limit: int
 ) -> AsyncGenerator[bytes]:
-    grants, slices = context.keyring.grants_of(asking), context.work.slices(asking.id)
+    grants, slices = context.keyring.grants_of(caller), context.work.slices(caller.id)
     async for finding in slices.each(await context.detector.findings.all()):
         seen = finding_seen(grants, finding)
         if all(seen[name] == value for name, value in wanted.items()):
@@ -59,7 +59,7 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     context = request.app[CONTEXT]
     access, finding_id = request[CURRENT_ACCESS], request.match_info["id"]
     access.about = clean(f"finding:{finding_id}")
-    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    caller, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise InvalidRequest('the body may be {"reason": ".."}')
@@ -69,10 +69,10 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
         if known.key:
             access.about = key_urn(known.key)
         address = client_address(request)
-        await refuse_to_judge(context, asking, known, address, expected=expected)
+        await refuse_to_judge(context, caller, known, address, expected=expected)
     finding = await context.detector.findings.mark(
-        finding_id, expected=expected, by=asking.id, reason=reason
+        finding_id, expected=expected, by=caller.id, reason=reason
     )
     if finding is None:
         raise NotFound("there is no finding with this id", code="unknown_finding")
-    return json_response(finding_seen(context.keyring.grants_of(asking), finding))
+    return json_response(finding_seen(context.keyring.grants_of(caller), finding))

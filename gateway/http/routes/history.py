@@ -30,9 +30,9 @@ async def history(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     log = context.log
-    asking, view = await context.authenticator.authorize(request, "pull")
+    caller, view = await context.authenticator.authorize(request, "pull")
     query = parse_history(request.query.items())
-    allowed = context.limits.page(request, asking)
+    allowed = context.limits.page(request, caller)
     limit = min(query.limit or 0, allowed.events)
     if not any(category_in_reach(scope, name) for scope in view.allowed for name in _RECORDS):
         # Not even whether there is such a key.
@@ -53,7 +53,7 @@ async def history(request: web.Request) -> web.Response:
                 masks_for,
                 limit=limit,
                 seconds=_SECONDS,
-                slices=context.work.slices(asking.id),
+                slices=context.work.slices(caller.id),
             )
             break
         except RetentionExceeded:

@@ -35,7 +35,7 @@ _AGE_BYTES = 160
 async def create(request: web.Request) -> web.Response:
     """`POST /v1/keys`: 201 with the key itself, here and never again."""
     context = request.app[CONTEXT]
-    minter, _ = await context.authenticator.authorize(request, "keys.admin")
+    issuer, _ = await context.authenticator.authorize(request, "keys.admin")
     settings = context.settings.keys
     now = context.clock.now()
     body = await json_body(request)
@@ -50,13 +50,13 @@ async def create(request: web.Request) -> web.Response:
     for name in key.roles:
         if name not in roles:
             raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
-    limits = inherited(minter.limits, key.limits)
-    key = msgspec.structs.replace(key, limits=limits, changed_by=minter.id, created_by=minter.id)
+    limits = inherited(issuer.limits, key.limits)
+    key = msgspec.structs.replace(key, limits=limits, changed_by=issuer.id, created_by=issuer.id)
     check_patterns_together(effective_grants(key, roles))
-    await refuse_to_hand_on(context, minter, key)
+    await refuse_to_hand_on(context, issuer, key)
     asked = "expires_in" in body or "expires_at" in body
     mints = can_mint(effective_grants(key, roles))
-    key, cut = within_maker(key, minter, asked=asked, mints=mints)
+    key, cut = within_maker(key, issuer, asked=asked, mints=mints)
     await context.key_store.create(key)
     await context.enforcement.poll_keys()
     return _shown_once(key, token, now, cut)
@@ -65,9 +65,9 @@ async def create(request: web.Request) -> web.Response:
 async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/keys`: oldest first."""
     context = request.app[CONTEXT]
-    asking, _ = await context.authenticator.authorize(request, "keys.admin")
-    holding = context.in_flight.of(request, asking.id)
-    return await listing(request, "keys", _shown(context, asking.id, holding), holding)
+    caller, _ = await context.authenticator.authorize(request, "keys.admin")
+    holding = context.in_flight.of(request, caller.id)
+    return await listing(request, "keys", _shown(context, caller.id, holding), holding)
 
 
 async def _shown(context: Context, asking_id: str, holding: Holding) -> AsyncGenerator[bytes]:
@@ -89,12 +89,12 @@ async def _shown(context: Context, asking_id: str, holding: Holding) -> AsyncGen
 async def show(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}`."""
     context = request.app[CONTEXT]
-    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    caller, _ = await context.authenticator.authorize(request, "keys.admin")
     key = await named_key(request)
     shown = {
         **key.public(context.clock.now()),
         "streams": len(context.hub.streams_of(key.id)),
-        "last_used": await last_use(context, asking, key.id),
+        "last_used": await last_use(context, caller, key.id),
     }
     return json_response(shown)
 
@@ -104,7 +104,7 @@ async def revoke(request: web.Request) -> web.Response:
     `with_descendants` those of all that came of it. Else the answer names what of that lives on.
     """
     context = request.app[CONTEXT]
-    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    caller, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     reason, now = _reason(body, ("with_descendants",)), context.clock.now()
     with_descendants = body.get("with_descendants", False)
@@ -113,26 +113,26 @@ async def revoke(request: web.Request) -> web.Response:
     key_id = named_id(request)
     if with_descendants:
         changed = await context.key_store.change_many(
-            lambda keys: revoke_with_descendants(keys, key_id, now, reason, asking.id)
+            lambda keys: revoke_with_descendants(keys, key_id, now, reason, caller.id)
         )
         key, shown = changed[0], {"revoked_descendants": [one.id for one in changed[1:]]}
-        if left := await _living_descendants(context, asking, key_id):
+        if left := await _living_descendants(context, caller, key_id):
             # Those that cannot be read, or that were made at the same moment.
             shown["living_descendants"] = left
     else:
         found = await context.key_store.change(
-            key_id, lambda key: lifecycle.revoke(key, now, reason, asking.id)
+            key_id, lambda key: lifecycle.revoke(key, now, reason, caller.id)
         )
         if found is None:
             raise unknown_key()
-        left = await _living_descendants(context, asking, key_id)
+        left = await _living_descendants(context, caller, key_id)
         key, shown = found, {"living_descendants": left}
     await context.enforcement.poll_keys()
     return json_response({**key.public(context.clock.now()), **shown})
 
 
-async def _living_descendants(context: Context, asking: Key, key_id: str) -> list[str]:
-    descent, now, slices = Descent(), context.clock.now(), context.work.slices(asking.id)
+async def _living_descendants(context: Context, caller: Key, key_id: str) -> list[str]:
+    descent, now, slices = Descent(), context.clock.now(), context.work.slices(caller.id)
     async for part in context.key_store.parts():
         async for key in slices.each(part):
             descent.add(key, now)
@@ -141,8 +141,8 @@ async def _living_descendants(context: Context, asking: Key, key_id: str) -> lis
 
 async def suspend(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/suspend`: likewise, until it is resumed."""
-    reason, now, asking = await _authorized_reason(request)
-    return await _change(request, lambda key: lifecycle.suspend(key, now, reason, by=asking.id))
+    reason, now, caller = await _authorized_reason(request)
+    return await _change(request, lambda key: lifecycle.suspend(key, now, reason, by=caller.id))
 
 
 async def resume(request: web.Request) -> web.Response:
@@ -158,20 +158,20 @@ async def resume(request: web.Request) -> web.Response:
 async def rotate(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/rotate`: 201 with the successor; the old key drains."""
     context = request.app[CONTEXT]
-    minter, _ = await context.authenticator.authorize(request, "keys.admin")
+    issuer, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
     overlap = _overlap(body, context.settings.keys.max_overlap)
     key = await named_key(request)
-    await refuse_to_hand_on(context, minter, key)
+    await refuse_to_hand_on(context, issuer, key)
     now = context.clock.now()
     settings = context.settings.keys
     old, successor, token = lifecycle.rotate(
         key, now, overlap=overlap, max_life=settings.max_life,
-        pepper=context.keyring.peppers.current.secret, by=minter.id,
+        pepper=context.keyring.peppers.current.secret, by=issuer.id,
     )  # fmt: skip
-    successor = msgspec.structs.replace(successor, created_by=minter.id)
+    successor = msgspec.structs.replace(successor, created_by=issuer.id)
     mints = can_mint(effective_grants(key, await all_roles(context)))
-    successor, cut = within_maker(successor, minter, asked=False, mints=mints)
+    successor, cut = within_maker(successor, issuer, asked=False, mints=mints)
     await context.key_store.change(key.id, lifecycle.unless_changed(key, old), create=successor)
     await context.enforcement.poll_keys()
     return _shown_once(successor, token, now, cut)
@@ -189,9 +189,9 @@ async def _change(request: web.Request, change: Callable[[Key], Key]) -> web.Res
 async def _authorized_reason(request: web.Request) -> tuple[str, float, Key]:
     """The reason that was given, the time, and the key that asks."""
     context = request.app[CONTEXT]
-    asking, _ = await context.authenticator.authorize(request, "keys.admin")
+    caller, _ = await context.authenticator.authorize(request, "keys.admin")
     body = await json_body(request) if request.can_read_body else {}
-    return _reason(body), context.clock.now(), asking
+    return _reason(body), context.clock.now(), caller
 
 
 def _reason(body: Any, others: tuple[str, ...] = ()) -> str:

@@ -20,9 +20,9 @@ from gateway.http.response.problem import json_response
 async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/roles`."""
     context = request.app[CONTEXT]
-    asking, _ = await context.authenticator.authorize(request, "keys.admin")
-    holding = context.in_flight.of(request, asking.id)
-    return await listing(request, "roles", _shown(context, asking.id), holding)
+    caller, _ = await context.authenticator.authorize(request, "keys.admin")
+    holding = context.in_flight.of(request, caller.id)
+    return await listing(request, "roles", _shown(context, caller.id), holding)
 
 
 async def _shown(context: Context, asking_id: str) -> AsyncGenerator[bytes]:
@@ -41,14 +41,14 @@ async def show(request: web.Request) -> web.Response:
 async def put(request: web.Request) -> web.Response:
     """`PUT /v1/roles/{name}`: 201 if it is new, else 200."""
     context = request.app[CONTEXT]
-    minter, _ = await context.authenticator.authorize(request, "keys.admin")
+    issuer, _ = await context.authenticator.authorize(request, "keys.admin")
     role = parse_role(request.match_info["name"], await json_body(request))
     known = role.name in await context.key_store.roles()
 
     async def change(check: RoleCheck) -> None:
-        await context.key_store.put_role(role, minter.id, context.clock.now(), check=check)
+        await context.key_store.put_role(role, issuer.id, context.clock.now(), check=check)
 
-    await change_role(context, minter, role.name, role.grants, change)
+    await change_role(context, issuer, role.name, role.grants, change)
     await context.enforcement.poll()
     return json_response(role.public(), status=200 if known else 201)
 
@@ -59,16 +59,16 @@ async def delete(request: web.Request) -> web.Response:
     204 if there were none.
     """
     context = request.app[CONTEXT]
-    minter, _ = await context.authenticator.authorize(request, "keys.admin")
+    issuer, _ = await context.authenticator.authorize(request, "keys.admin")
     name = request.match_info["name"]
     if name in BUILTIN:
         raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
 
     async def change(check: RoleCheck) -> list[str] | None:
         store, now = context.key_store, context.clock.now()
-        return await store.delete_role(name, minter.id, now, check=check)
+        return await store.delete_role(name, issuer.id, now, check=check)
 
-    having = await change_role(context, minter, name, (), change)
+    having = await change_role(context, issuer, name, (), change)
     if having is None:
         raise _unknown(name)
     await context.enforcement.poll()
