@@ -27,7 +27,7 @@ _LONG = 1024
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
-def own_event(
+def new_gateway_event(
     *,
     id: str,
     tenant: str = RESERVED,

@@ -18,7 +18,7 @@ from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, RESERVED
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, TooMuch, check_depth, decode_event
-from gateway.ingest.gateway_event import own_event
+from gateway.ingest.gateway_event import new_gateway_event
 from gateway.sanitize import without_keys
 
 # So much of a rejected record is kept, as JSON text of an event.
@@ -214,7 +214,7 @@ def rejected_event(
     if not is_whole:
         kept[_MARK] = True
     data = {**(origin or {}), "path": path[:_MOST_NAME], REJECTED_ITEM: kept}
-    draft = own_event(
+    draft = new_gateway_event(
         id=id, tenant=tenant or RESERVED, category=REJECTED, action="item.rejected",
         outcome="failure", by=by, address=address, client=client, data=data,
     )  # fmt: skip

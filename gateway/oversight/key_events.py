@@ -22,7 +22,7 @@ from gateway.access.limits.work import Stretch
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.ingest.gateway_event import ACCESS, KEYS, own_event
+from gateway.ingest.gateway_event import ACCESS, KEYS, new_gateway_event
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.habits import Command
 from gateway.oversight.detection.profile_store import ProfileStore
@@ -219,7 +219,7 @@ def _event_of_change(change: Change) -> Draft:
     data = {"name": change.name, **change.data} if change.name else change.data
     if change.operator is not None:
         data = {**data, "command_line": msgspec.to_builtins(change.operator)}
-    return own_event(
+    return new_gateway_event(
         id=change.id,
         category=ACCESS if change.action == REQUESTED else KEYS,
         action=change.action,
@@ -233,7 +233,7 @@ def _event_of_change(change: Change) -> Draft:
 
 
 def _event_of_notice(notice: Notice, key: Key) -> Draft:
-    return own_event(
+    return new_gateway_event(
         id=notice.id,
         category=KEYS,
         action=notice.action,

@@ -18,7 +18,7 @@ from gateway.access.keys.key_store import KeyStore
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.access.policy.decision import Allowed, Denied
 from gateway.errors import Conflict
-from gateway.ingest.gateway_event import KEYS, own_event
+from gateway.ingest.gateway_event import KEYS, new_gateway_event
 from gateway.oversight.review.explain import AccessQuery, explain
 
 NOW = 1_700_000_000.0
@@ -134,7 +134,7 @@ async def test_a_change_that_cannot_be_read_is_recorded_as_it_is_and_holds_up_no
     assert "key.torn" in unreadable.data["document"]
     again = list((await keys.unrecorded(10)).values())[1]
     assert again.id == unreadable.id, "whoever records it"
-    own_event(
+    new_gateway_event(
         id=unreadable.id, category=KEYS, action=unreadable.action, at=NOW, by="gateway",
         about=unreadable.about, data=unreadable.data,
     )  # fmt: skip

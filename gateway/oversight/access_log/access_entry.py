@@ -10,7 +10,7 @@ from gateway.access.keys.change import key_urn, moment
 from gateway.access.usage.access import INGESTED, OPENED, Access
 from gateway.cursor import format_cursor
 from gateway.event import Draft
-from gateway.ingest.gateway_event import ACCESS, MOST_TARGETS, own_event
+from gateway.ingest.gateway_event import ACCESS, MOST_TARGETS, new_gateway_event
 from gateway.sanitize import clean
 
 _SEVERITY = {"success": 1, "failure": 2, "denied": 3}
@@ -98,7 +98,7 @@ class AccessEntry:
         assert first is not None
         several = len(self._whose) > 1
         key = None if several else first.key
-        return own_event(
+        return new_gateway_event(
             id=event_id,
             category=ACCESS,
             action=first.action,
@@ -120,7 +120,7 @@ class AccessEntry:
         first = self._first
         assert first is not None
         key = None if len(self._whose) > 1 else first.key
-        return own_event(
+        return new_gateway_event(
             id=event_id,
             category=ACCESS,
             action=first.action,

@@ -15,7 +15,7 @@ from gateway.access.limits.work import Stretch
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.ingest.gateway_event import ANOMALY, own_event
+from gateway.ingest.gateway_event import ANOMALY, new_gateway_event
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.finding import Finding, mark_change, new_finding, silence
 from gateway.oversight.detection.signals import Signal
@@ -184,7 +184,7 @@ def _telling(finding: Finding, now: float) -> Changing:
 
 
 def _event(finding: Finding) -> Draft:
-    return own_event(
+    return new_gateway_event(
         # Each count is told of once, whoever does it.
         id=f"finding-{finding.id}-{finding.count}",
         category=ANOMALY,

@@ -17,7 +17,7 @@ from gateway_client import Event, GatewayClient
 from gateway.clock import SystemClock, parse_rfc3339
 from gateway.http.request.context import Context
 from gateway.ingest.decode import decode_events
-from gateway.ingest.gateway_event import own_event
+from gateway.ingest.gateway_event import new_gateway_event
 from gateway.ingest.ids import new_ids
 from tests.support import gateway_process
 from tests.support.machine_time import eventually, patience
@@ -69,7 +69,7 @@ class Gateway(GatewayClient):
 
     async def record(self, event_id: str, category: str) -> None:
         """Append one of the gateway's own records."""
-        draft = own_event(id=event_id, category=category, action="test")
+        draft = new_gateway_event(id=event_id, category=category, action="test")
         await self.context.writer.append([draft])
 
     async def tail_reaches(self, offset: int) -> None:

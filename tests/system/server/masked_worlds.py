@@ -28,7 +28,7 @@ from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.http.request.context import Context
 from gateway.ingest.decode import decode_events
-from gateway.ingest.gateway_event import ACCESS, own_event
+from gateway.ingest.gateway_event import ACCESS, new_gateway_event
 from gateway.ingest.ids import new_ids
 from gateway.runtime.compose import running
 from gateway.settings.declarations import SECTIONS, Settings
@@ -118,7 +118,7 @@ def event_of(world: str, number: int) -> dict[str, Any]:
 
 def record_of(world: str, number: int, key_id: str) -> Draft:
     """A record of the gateway's own: the same in every world but for what it is about."""
-    return own_event(
+    return new_gateway_event(
         id=f"event-own-{number}", category=ACCESS, action="events.pulled", at=NOW, by=key_id,
         address=f"{MARK}{world}", client=MARK * 2 + world, about=[key_urn(key_id)],
         data={

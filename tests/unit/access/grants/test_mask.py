@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.access.grants.mask import COPIES, MAX_PATHS, Masks, check_paths, masked
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.ingest.gateway_event import ACCESS, own_event
+from gateway.ingest.gateway_event import ACCESS, new_gateway_event
 from tests.support.stored_events import MakeDraft, stored, with_json
 
 WHOLE: dict[str, Any] = {
@@ -240,7 +240,7 @@ KEY_COPIES = {
 
 
 def own_record() -> Event:
-    draft = own_event(
+    draft = new_gateway_event(
         id="1", category=ACCESS, action="events.pulled", by="k" * 12, address="192.0.2.7",
         client="curl", about=["key:k"], data={**COPIED, "count": 1, "ranges": [1]},
     )  # fmt: skip
