@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from gateway.access.limits.limits import Limit, Standing
+from gateway.access.limits.limits import BucketState, Limit
 from gateway.clock import Clock
 
 _SWEEP_SECONDS = 1.0
@@ -14,12 +14,12 @@ _SWEEP_SECONDS = 1.0
 class Account:
     """One subject in one limit, as this process knows it."""
 
-    __slots__ = ("limit", "standing", "subject")
+    __slots__ = ("limit", "state", "subject")
 
     def __init__(self, limit: Limit, subject: str, now: float) -> None:
         self.limit = limit
         self.subject = subject
-        self.standing = Standing(0.0, now)
+        self.state = BucketState(0.0, now)
 
     def use(self, limit: Limit) -> None:
         """Go on under these figures."""
@@ -27,7 +27,7 @@ class Account:
 
     def idle(self, clock: Clock) -> bool:
         """Whether forgetting it changes nothing."""
-        return self.limit.idle_at(self.standing) <= self.limit.time(clock)
+        return self.limit.idle_at(self.state) <= self.limit.time(clock)
 
 
 A = TypeVar("A", bound=Account)

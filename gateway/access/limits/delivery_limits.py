@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from gateway.access.limits.limits import Daily, Decision, Limit, Standing
+from gateway.access.limits.limits import BucketState, Daily, Decision, Limit
 from gateway.clock import Clock
 
 _MOST_AT_ONCE = 1 << 30
@@ -16,11 +16,11 @@ _MOST_AT_ONCE = 1 << 30
 class Part:
     """One limit of a delivery; `unsent` is what other replicas have not been told."""
 
-    __slots__ = ("limit", "standing", "unsent")
+    __slots__ = ("limit", "state", "unsent")
 
     def __init__(self, limit: Limit, now: float) -> None:
         self.limit = limit
-        self.standing = Standing(0.0, now)
+        self.state = BucketState(0.0, now)
         self.unsent = 0
 
 
@@ -41,10 +41,10 @@ class Bucket:
         wait = 0.0
         for parts, amount in ((self._events, events), (self._size, size)):
             for part in parts:
-                limit, standing = part.limit, part.standing
-                limit.charge(standing, amount, limit.time(self._clock))
+                limit, state = part.limit, part.state
+                limit.charge(state, amount, limit.time(self._clock))
                 part.unsent += amount
-                over = limit.seconds_over(standing)
+                over = limit.seconds_over(state)
                 if over > wait:
                     wait = over
         self._on_take(self)
@@ -59,11 +59,11 @@ class Bucket:
     def refusal(self) -> Decision | None:
         longest: Decision | None = None
         for part in self.parts.values():
-            limit, standing = part.limit, part.standing
-            limit.settle(standing, limit.time(self._clock))
-            over = limit.seconds_over(standing)
+            limit, state = part.limit, part.state
+            limit.settle(state, limit.time(self._clock))
+            over = limit.seconds_over(state)
             if over > (longest.retry_after if longest is not None else 0.0):
-                found = limit.decision(standing, False, 0, source="local")
+                found = limit.decision(state, False, 0, source="local")
                 # What was delivered has to be paid off; there need not be room for one more.
                 longest = msgspec.structs.replace(found, retry_after=over)
         return longest
@@ -72,8 +72,8 @@ class Bucket:
     def spent(self) -> bool:
         for part in self.parts.values():
             if isinstance(part.limit, Daily):
-                part.limit.settle(part.standing, part.limit.time(self._clock))
-                if part.limit.seconds_over(part.standing):
+                part.limit.settle(part.state, part.limit.time(self._clock))
+                if part.limit.seconds_over(part.state):
                     return True
         return False
 
@@ -86,15 +86,15 @@ class Bucket:
     def idle(self) -> bool:
         """Whether forgetting it changes nothing."""
         return all(
-            part.limit.idle_at(part.standing) <= part.limit.time(self._clock)
+            part.limit.idle_at(part.state) <= part.limit.time(self._clock)
             for part in self.parts.values()
         )
 
     def _room(self, parts: Sequence[Part]) -> int:
         room = _MOST_AT_ONCE
         for part in parts:
-            part.limit.settle(part.standing, part.limit.time(self._clock))
-            room = min(room, part.limit.room(part.standing))
+            part.limit.settle(part.state, part.limit.time(self._clock))
+            room = min(room, part.limit.room(part.state))
         return max(1, room)
 
     def _part(self, known: dict[str, Part], limit: Limit) -> Part:

@@ -6,8 +6,8 @@ the cost of what is let through and sinks at the rate of the limit; what would
 raise it above the burst is refused and costs nothing. A `Daily` counts up
 within one day of UTC.
 
-A `Standing` is where a subject (a key, an address) stands in one limit. Where
-replicas share it, the Redis scripts repeat the arithmetic of this module.
+A `BucketState` is how full the bucket of a subject (a key, an address) is under
+one limit. Where replicas share it, the Redis scripts repeat the arithmetic of this module.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Decision(msgspec.Struct, frozen=True):
         return headers
 
 
-class Standing:
+class BucketState:
     """Where a subject stands in a limit: `level` was used, seen at `at` (the limit's own time)."""
 
     __slots__ = ("at", "level")
@@ -118,55 +118,55 @@ class Rate:
         """The time that its standings are told in."""
         return clock.monotonic()
 
-    def settle(self, standing: Standing, now: float) -> None:
+    def settle(self, state: BucketState, now: float) -> None:
         """Let the level sink to what it is now. Time that goes back changes nothing."""
-        elapsed = now - standing.at
-        standing.at = now
+        elapsed = now - state.at
+        state.at = now
         if elapsed > 0:
-            standing.level = max(0.0, standing.level - elapsed * self.per_second)
+            state.level = max(0.0, state.level - elapsed * self.per_second)
 
-    def take(self, standing: Standing, cost: int, now: float) -> bool:
+    def take(self, state: BucketState, cost: int, now: float) -> bool:
         """Take `cost` if it fits; a cost of 0 asks whether 1 would."""
-        self.settle(standing, now)
-        if standing.level + (cost or 1) > self.burst + SLACK and not (
-            cost > self.burst and standing.level <= SLACK
+        self.settle(state, now)
+        if state.level + (cost or 1) > self.burst + SLACK and not (
+            cost > self.burst and state.level <= SLACK
         ):
             return False
-        standing.level += cost
+        state.level += cost
         return True
 
-    def charge(self, standing: Standing, amount: float, now: float) -> None:
+    def charge(self, state: BucketState, amount: float, now: float) -> None:
         """Take what was used already, whether it fits or not."""
-        self.settle(standing, now)
-        standing.level += amount
+        self.settle(state, now)
+        state.level += amount
 
-    def seconds_over(self, standing: Standing) -> float:
+    def seconds_over(self, state: BucketState) -> float:
         """How long until the level, as settled last, is no higher than the burst."""
-        over = standing.level - self.burst
+        over = state.level - self.burst
         return over / self.per_second if over > 0 else 0.0
 
-    def idle_at(self, standing: Standing) -> float:
-        """When the standing will be as if the subject had never been seen."""
-        return standing.at + standing.level / self.per_second
+    def idle_at(self, state: BucketState) -> float:
+        """When the state will be as if the subject had never been seen."""
+        return state.at + state.level / self.per_second
 
-    def room(self, standing: Standing) -> int:
+    def room(self, state: BucketState) -> int:
         """What fits now."""
-        return max(0, int(self.burst - standing.level + SLACK))
+        return max(0, int(self.burst - state.level + SLACK))
 
     def decision(
-        self, standing: Standing, allowed: bool, cost: int, *, spare: int = 0, source: Source
+        self, state: BucketState, allowed: bool, cost: int, *, spare: int = 0, source: Source
     ) -> Decision:
-        """What to say about a standing settled just now; `spare` is taken but not yet used."""
+        """What to say about a state settled just now; `spare` is taken but not yet used."""
         wait = 0.0
         if not allowed:
-            above = standing.level + (cost or 1) - self.burst
-            wait = standing.level if cost > self.burst else above
+            above = state.level + (cost or 1) - self.burst
+            wait = state.level if cost > self.burst else above
         return Decision(
             allowed,
             self.capacity,
             self.window,
-            self.room(standing) + spare,
-            standing.level / self.per_second,
+            self.room(state) + spare,
+            state.level / self.per_second,
             wait / self.per_second,
             source,
         )
@@ -198,43 +198,43 @@ class Daily:
         """The time that its standings are told in."""
         return clock.now()
 
-    def settle(self, standing: Standing, now: float) -> None:
+    def settle(self, state: BucketState, now: float) -> None:
         """A new day begins at 0."""
-        if day_of(now) != day_of(standing.at):
-            standing.level = 0.0
-        standing.at = now
+        if day_of(now) != day_of(state.at):
+            state.level = 0.0
+        state.at = now
 
-    def take(self, standing: Standing, cost: int, now: float) -> bool:
+    def take(self, state: BucketState, cost: int, now: float) -> bool:
         """Take `cost` if it fits; a cost of 0 asks whether 1 would."""
-        self.settle(standing, now)
-        if standing.level + (cost or 1) > self.most:
+        self.settle(state, now)
+        if state.level + (cost or 1) > self.most:
             return False
-        standing.level += cost
+        state.level += cost
         return True
 
-    def charge(self, standing: Standing, amount: float, now: float) -> None:
+    def charge(self, state: BucketState, amount: float, now: float) -> None:
         """Take what was used already, whether it fits or not."""
-        self.settle(standing, now)
-        standing.level += amount
+        self.settle(state, now)
+        state.level += amount
 
-    def seconds_over(self, standing: Standing) -> float:
+    def seconds_over(self, state: BucketState) -> float:
         """How long until there is anything left: 0.0, or until midnight."""
-        return _until_midnight(standing.at) if standing.level >= self.most else 0.0
+        return _until_midnight(state.at) if state.level >= self.most else 0.0
 
-    def idle_at(self, standing: Standing) -> float:
-        """When the standing will be as if the subject had never been seen."""
-        return standing.at + (_until_midnight(standing.at) if standing.level else 0.0)
+    def idle_at(self, state: BucketState) -> float:
+        """When the state will be as if the subject had never been seen."""
+        return state.at + (_until_midnight(state.at) if state.level else 0.0)
 
-    def room(self, standing: Standing) -> int:
+    def room(self, state: BucketState) -> int:
         """What fits now."""
-        return max(0, self.most - int(standing.level))
+        return max(0, self.most - int(state.level))
 
     def decision(
-        self, standing: Standing, allowed: bool, cost: int, *, spare: int = 0, source: Source
+        self, state: BucketState, allowed: bool, cost: int, *, spare: int = 0, source: Source
     ) -> Decision:
-        """What to say about a standing settled just now; `spare` is taken but not yet used."""
-        left = _until_midnight(standing.at)
-        remaining = self.room(standing) + spare
+        """What to say about a state settled just now; `spare` is taken but not yet used."""
+        left = _until_midnight(state.at)
+        remaining = self.room(state) + spare
         retry_after = 0.0 if allowed else left
         return Decision(allowed, self.most, _DAY, remaining, left, retry_after, source)
 

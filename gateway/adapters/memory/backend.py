@@ -43,9 +43,9 @@ class MemoryLimits:
         self._accounts = Accounts(Account, clock)
 
     async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
-        standing = self._accounts.get(limit, subject).standing
-        allowed = limit.take(standing, cost, limit.time(self._clock))
-        return limit.decision(standing, allowed, cost, source="local")
+        state = self._accounts.get(limit, subject).state
+        allowed = limit.take(state, cost, limit.time(self._clock))
+        return limit.decision(state, allowed, cost, source="local")
 
 
 class MemoryLeases:

@@ -86,8 +86,8 @@ class RedisDeliveries:
     def _hear(self, bucket: Bucket, answer: Any) -> None:
         for (part, _), level in zip(self._told.pop(bucket), answer, strict=True):
             # What was delivered since it was asked is not in the answer.
-            part.standing.level = float(level) + part.unsent
-            part.standing.at = part.limit.time(self._clock)
+            part.state.level = float(level) + part.unsent
+            part.state.at = part.limit.time(self._clock)
 
     def _miss(self, bucket: Bucket) -> None:
         for part, amount in self._told.pop(bucket, ()):

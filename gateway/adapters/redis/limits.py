@@ -100,9 +100,9 @@ class RedisLimits:
         return await waiter.answer
 
     def _answer(self, account: _Shared, allowed: bool, cost: int, now: float) -> Decision:
-        limit, standing = account.limit, account.standing
-        limit.settle(standing, now)
-        return limit.decision(standing, allowed, cost, spare=account.spare, source="shared")
+        limit, state = account.limit, account.state
+        limit.settle(state, now)
+        return limit.decision(state, allowed, cost, spare=account.spare, source="shared")
 
     def _alone(self, account: _Shared, cost: int) -> Decision:
         limit = account.limit
@@ -110,9 +110,9 @@ class RedisLimits:
             self.closed_decisions += 1
             return closed(limit)
         self.local_decisions += 1
-        standing = account.standing
-        allowed = limit.take(standing, cost, limit.time(self._clock))
-        return limit.decision(standing, allowed, cost, source="local")
+        state = account.state
+        allowed = limit.take(state, cost, limit.time(self._clock))
+        return limit.decision(state, allowed, cost, source="local")
 
     # Rounds
 
@@ -144,9 +144,9 @@ class RedisLimits:
 
     def _hear(self, account: _Shared, answer: Any) -> None:
         level, ahead, marks = float(answer[0]), int(answer[1]), answer[2]
-        limit, standing = account.limit, account.standing
+        limit, state = account.limit, account.state
         now = limit.time(self._clock)
-        standing.level, standing.at = level, now
+        state.level, state.at = level, now
         account.spare += ahead
         account.spare_until = now + _SPARE_SECONDS
         account.blocked_until = 0.0
@@ -158,7 +158,7 @@ class RedisLimits:
                 account.spare += waiter.cost
             if not allowed:
                 self._block(account, waiter.cost, now)
-        if not account.spare and limit.room(standing) < 1:
+        if not account.spare and limit.room(state) < 1:
             self._block(account, 1, now)
         account.asked = []
         if account.waiting:
@@ -169,7 +169,7 @@ class RedisLimits:
         cost = cost or 1
         if account.blocked_until and account.blocked_cost <= cost:
             return
-        refusal = account.limit.decision(account.standing, False, cost, source="shared")
+        refusal = account.limit.decision(account.state, False, cost, source="shared")
         account.blocked_cost = cost
         account.blocked_until = now + refusal.retry_after
 

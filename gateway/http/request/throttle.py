@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gateway.access.keys.key import Key
-from gateway.access.limits.limits import Rate, Standing
+from gateway.access.limits.limits import BucketState, Rate
 from gateway.clock import Clock
 from gateway.errors import TooManyRequests
 
@@ -17,18 +17,18 @@ class Throttle:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._standings: dict[str, Standing] = {}
+        self._buckets: dict[str, BucketState] = {}
 
     def check(self, key: Key) -> None:
         """Raise `TooManyRequests` if the key is throttled and has had its requests."""
         if key.throttled_until is None or not key.throttled(self._clock.now()):
-            if self._standings:
-                self._standings.pop(key.id, None)
+            if self._buckets:
+                self._buckets.pop(key.id, None)
             return
         now = self._clock.monotonic()
-        standing = self._standings.setdefault(key.id, Standing(0.0, now))
-        if not RATE.take(standing, 1, now):
-            wait = RATE.decision(standing, False, 1, source="local").retry_after
+        state = self._buckets.setdefault(key.id, BucketState(0.0, now))
+        if not RATE.take(state, 1, now):
+            wait = RATE.decision(state, False, 1, source="local").retry_after
             raise _refusal(wait)
 
     def refuse(self, key: Key) -> None:

@@ -16,7 +16,7 @@ def test_a_flood_of_addresses_is_bounded_and_the_oldest_are_forgotten(clock: Any
     accounts = Accounts(Account, clock, most=2000)
     for n in range(10_000):
         account = accounts.get(RATE, f"address{n}")
-        RATE.take(account.standing, 1, clock.monotonic())
+        RATE.take(account.state, 1, clock.monotonic())
     assert len(accounts) == 2000
     assert accounts.find(RATE, "address0") is None
     assert accounts.find(RATE, "address9999") is not None
@@ -25,15 +25,15 @@ def test_a_flood_of_addresses_is_bounded_and_the_oldest_are_forgotten(clock: Any
 def test_what_has_recovered_is_forgotten_first(clock: Any) -> None:
     accounts = Accounts(Account, clock, most=2000)
     slow = Rate("slow", 1, 86400)
-    slow.take(accounts.get(slow, "debtor").standing, 1, clock.monotonic())
+    slow.take(accounts.get(slow, "debtor").state, 1, clock.monotonic())
     for n in range(20_000):
         clock.tick(0.1)
         account = accounts.get(RATE, f"address{n}")
-        RATE.take(account.standing, 1, clock.monotonic())
+        RATE.take(account.state, 1, clock.monotonic())
     assert len(accounts) < 2000
     debtor = accounts.find(slow, "debtor")
     assert debtor is not None
-    assert debtor.standing.level == 1
+    assert debtor.state.level == 1
 
 
 def test_an_account_is_found_again_by_limit_and_subject(clock: Any) -> None:

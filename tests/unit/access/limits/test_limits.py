@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.limits.limits import (
+    BucketState,
     Concurrency,
     Daily,
     Decision,
     Rate,
-    Standing,
     address_subject,
     closed,
 )
@@ -54,18 +54,18 @@ def test_a_rate_decides_as_a_token_bucket_does(
 ) -> None:
     rate = Rate("r", count, seconds, burst)
     model = TokenBucket(Fraction(count, seconds), burst)
-    standing, now = Standing(0.0, START), START
+    state, now = BucketState(0.0, START), START
     for quarters, cost in steps:
         now += quarters / 4
         expected = model.take(cost, Fraction(quarters, 4))
-        allowed = rate.take(standing, cost, now)
+        allowed = rate.take(state, cost, now)
         # Where the model stands on the very edge, a rounded sum may decide either way.
         near = abs(model.tokens - max(cost, 1)) < Fraction(1, 10**5)
         full = abs(model.tokens - burst) < Fraction(1, 10**5)
         assert allowed == expected or near or full
         if allowed != expected:
             return
-        decision = rate.decision(standing, allowed, cost, source="local")
+        decision = rate.decision(state, allowed, cost, source="local")
         if not allowed:
             assert decision.retry_after == pytest.approx(float(model.wait(cost)), abs=1e-3)
         assert decision.reset == pytest.approx(float((burst - model.tokens) / model.rate), abs=1e-3)
@@ -81,11 +81,11 @@ def test_no_stretch_of_time_gets_more_than_the_rate_and_one_burst(
     count: int, seconds: int, burst: int, gaps: list[int]
 ) -> None:
     rate = Rate("r", count, seconds, burst)
-    standing, now = Standing(0.0, START), START
+    state, now = BucketState(0.0, START), START
     taken: list[float] = []
     for gap in gaps:
         now += gap / 1024
-        if rate.take(standing, 1, now):
+        if rate.take(state, 1, now):
             taken.append(now)
     for first in range(len(taken)):
         for last in range(first, len(taken)):
@@ -94,30 +94,30 @@ def test_no_stretch_of_time_gets_more_than_the_rate_and_one_burst(
 
 
 def test_a_request_refused_costs_nothing() -> None:
-    rate, standing = Rate("r", 1, 1, 2), Standing(0.0, START)
-    assert rate.take(standing, 2, START)
+    rate, state = Rate("r", 1, 1, 2), BucketState(0.0, START)
+    assert rate.take(state, 2, START)
     for _ in range(1000):
-        assert not rate.take(standing, 1, START)
-    assert rate.take(standing, 1, START + 1.0)
+        assert not rate.take(state, 1, START)
+    assert rate.take(state, 1, START + 1.0)
 
 
 def test_time_that_goes_back_gives_nothing_and_takes_nothing() -> None:
-    rate, standing = Rate("r", 1, 1, 5), Standing(0.0, START)
-    assert rate.take(standing, 5, START)
-    assert not rate.take(standing, 1, START - 3600)
-    assert not rate.take(standing, 2, START - 3600 + 1.5)
-    assert rate.take(standing, 1, START - 3600 + 1.5)
+    rate, state = Rate("r", 1, 1, 5), BucketState(0.0, START)
+    assert rate.take(state, 5, START)
+    assert not rate.take(state, 1, START - 3600)
+    assert not rate.take(state, 2, START - 3600 + 1.5)
+    assert rate.take(state, 1, START - 3600 + 1.5)
 
 
 def test_a_daily_quota_begins_anew_at_midnight_utc() -> None:
-    daily, standing = Daily("d", 10), Standing(0.0, START)
+    daily, state = Daily("d", 10), BucketState(0.0, START)
     midnight = START - START % 86400 + 86400
-    assert daily.take(standing, 10, midnight - 1)
-    assert not daily.take(standing, 1, midnight - 0.5)
-    refusal = daily.decision(standing, False, 1, source="local")
+    assert daily.take(state, 10, midnight - 1)
+    assert not daily.take(state, 1, midnight - 0.5)
+    refusal = daily.decision(state, False, 1, source="local")
     assert refusal.retry_after == pytest.approx(0.5)
     assert refusal.remaining == 0
-    assert daily.take(standing, 1, midnight)
+    assert daily.take(state, 1, midnight)
 
 
 def test_headers_of_a_refusal_round_up_to_whole_seconds() -> None:
@@ -132,9 +132,9 @@ def test_headers_of_a_refusal_round_up_to_whole_seconds() -> None:
 
 
 def test_headers_of_what_was_let_through_have_no_retry_after() -> None:
-    rate, standing = Rate("r", 10, 60), Standing(0.0, START)
-    rate.take(standing, 4, START)
-    headers = rate.decision(standing, True, 4, source="shared").headers()
+    rate, state = Rate("r", 10, 60), BucketState(0.0, START)
+    rate.take(state, 4, START)
+    headers = rate.decision(state, True, 4, source="shared").headers()
     assert headers == {
         "RateLimit-Policy": "10;w=60",
         "RateLimit-Limit": "10",
