@@ -37,9 +37,9 @@ from gateway.settings.kinds import (
     check_table,
     setting,
 )
-from gateway.settings.limits import Limits
+from gateway.settings.limits import LimitSettings
 from gateway.settings.secrets_given import LOG_SECRET, LOG_SECRET_FILE, PEPPER, PEPPER_FILE
-from gateway.settings.watching import Record, Watch
+from gateway.settings.watching import AccessLogSettings, DetectionSettings
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -55,7 +55,7 @@ _CENTURY = ("36500d", "that is a century; 0s means without end")
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerSettings:
     """Listening, deadlines, shutdown; secrets that gateways share."""
 
     host: str = setting(
@@ -131,7 +131,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Store:
+class StoreSettings:
     """Where the log is kept, and how much of it."""
 
     url: str = setting(
@@ -175,7 +175,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Redis:
+class RedisSettings:
     """What replicas share beside the store: limits, usage counters, wake-ups."""
 
     url: str = setting(
@@ -189,7 +189,7 @@ class Redis:
 
 
 @dataclass(frozen=True)
-class Ingest:
+class IngestSettings:
     """Limits of what comes in; beyond the queue the answer is 503 with Retry-After."""
 
     queue_events: int = setting(
@@ -225,7 +225,7 @@ class Ingest:
 
 
 @dataclass(frozen=True)
-class Stream:
+class StreamSettings:
     """Live streams."""
 
     heartbeat: int = setting(
@@ -282,7 +282,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Keys:
+class KeySettings:
     """Lifetimes of keys, and where the first one goes."""
 
     first_key: str = setting(
@@ -319,7 +319,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Log:
+class LogSettings:
     """What the program writes to standard error."""
 
     level: str = setting(
@@ -349,16 +349,16 @@ class Settings:
         FOLDER,
         "Local folder of the gateway: log, keys, pepper. Relative to the working folder.",
     )
-    server: Server = field(default_factory=Server)
-    store: Store = field(default_factory=Store)
-    redis: Redis = field(default_factory=Redis)
-    ingest: Ingest = field(default_factory=Ingest)
-    stream: Stream = field(default_factory=Stream)
-    keys: Keys = field(default_factory=Keys)
-    limits: Limits = field(default_factory=Limits)
-    record: Record = field(default_factory=Record)
-    watch: Watch = field(default_factory=Watch)
-    log: Log = field(default_factory=Log)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    keys: KeySettings = field(default_factory=KeySettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    record: AccessLogSettings = field(default_factory=AccessLogSettings)
+    watch: DetectionSettings = field(default_factory=DetectionSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)
 
     @property

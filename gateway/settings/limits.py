@@ -32,7 +32,7 @@ def _limit(about: str, unit: str, default: int = 0, kind: Kind = INTEGER) -> Any
 
 
 @dataclass(frozen=True)
-class Limits:
+class LimitSettings:
     """What keys and addresses may ask for and be sent; a key's own `limits` go before."""
 
     requests_per_second: int = _limit("Requests of a key, on average.", "requests")

@@ -35,7 +35,7 @@ def check_certain(signals: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Record:
+class AccessLogSettings:
     """The record of every use of a key, as events of the category `gateway.access`."""
 
     delay: int = setting(
@@ -62,7 +62,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Watch:
+class DetectionSettings:
     """The watch for unusual activity; what it finds is in `GET /v1/findings`."""
 
     suspend_on: tuple[str, ...] = setting(

@@ -20,7 +20,7 @@ from gateway.access.credentials.pepper import lines_of
 from gateway.adapters.files.log_secret import LogSecretFile
 from gateway.adapters.files.pepper_file import PepperFile
 from gateway.errors import FolderLocked, GatewayError
-from gateway.settings.declarations import Server, Settings
+from gateway.settings.declarations import ServerSettings, Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ class DataFolder:
     `server` are the settings that may put its secrets elsewhere.
     """
 
-    def __init__(self, path: Path, server: Server | None = None) -> None:
+    def __init__(self, path: Path, server: ServerSettings | None = None) -> None:
         self.path = path
-        self._server = server or Server()
+        self._server = server or ServerSettings()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

@@ -25,7 +25,7 @@ from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.response.problem import Handler
 from gateway.network import Network, parse_address
 from gateway.notifier import Notifier
-from gateway.settings.declarations import Server
+from gateway.settings.declarations import ServerSettings
 
 # Beyond the limits, so many connections may ask for these; the oldest of them makes room.
 _RESERVE = 32
@@ -96,7 +96,7 @@ class Connections:
         self._reserve: dict[Peer, None] = {}
 
     @classmethod
-    def of(cls, server: Server, **options: Any) -> Connections:
+    def of(cls, server: ServerSettings, **options: Any) -> Connections:
         """As the settings say, and below the limit of descriptors, which is raised."""
         descriptors = raise_descriptors()
         make_room(descriptors)

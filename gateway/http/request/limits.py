@@ -29,7 +29,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.event import Event
 from gateway.http.response.problem import STANDING
-from gateway.settings.limits import Limits as Settings
+from gateway.settings.limits import LimitSettings as Settings
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End

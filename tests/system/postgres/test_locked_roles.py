@@ -11,8 +11,8 @@ import aiohttp
 import asyncpg
 
 from gateway.runtime.compose import running
-from gateway.settings.declarations import Server, Settings, Store
-from gateway.settings.watching import Record
+from gateway.settings.declarations import ServerSettings, Settings, StoreSettings
+from gateway.settings.watching import AccessLogSettings
 from tests.support.machine_time import Stopwatch, patience
 
 EVERYTHING = {"actions": ["stream", "pull", "ingest"], "categories": ["**"]}
@@ -22,7 +22,10 @@ async def test_a_lock_on_the_roles_holds_up_no_revocation_and_no_stream_without_
     tmp_path: Path, database: str
 ) -> None:
     settings = Settings(
-        data=tmp_path, server=Server(port=0), store=Store(url=database), record=Record(delay=3600)
+        data=tmp_path,
+        server=ServerSettings(port=0),
+        store=StoreSettings(url=database),
+        record=AccessLogSettings(delay=3600),
     )
     async with running(settings) as gateway, aiohttp.ClientSession() as session:
         admin = {"Authorization": f"Bearer {gateway.first_key}"}

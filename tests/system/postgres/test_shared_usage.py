@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 
 from gateway.runtime.compose import running
-from gateway.settings.declarations import Server, Settings, Store
-from gateway.settings.watching import Record
+from gateway.settings.declarations import ServerSettings, Settings, StoreSettings
+from gateway.settings.watching import AccessLogSettings
 from tests.support.gateway_process import run_program
 
 READ = {"actions": ["pull"], "categories": ["**"]}
@@ -22,9 +22,9 @@ async def test_gateways_on_one_database_count_together_and_the_program_reads_it(
 ) -> None:
     settings = Settings(
         data=tmp_path,
-        server=Server(port=0),
-        store=Store(url=database),
-        record=Record(delay=3600),
+        server=ServerSettings(port=0),
+        store=StoreSettings(url=database),
+        record=AccessLogSettings(delay=3600),
     )
     async with AsyncExitStack() as stack:
         gateways = [await stack.enter_async_context(running(settings)) for _ in range(2)]

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.adapters.postgres import sequencer as postgres_sequencer
 from gateway.runtime.compose import Running, running
-from gateway.settings.declarations import Redis, Server, Settings, Store
-from gateway.settings.watching import Record
+from gateway.settings.declarations import RedisSettings, ServerSettings, Settings, StoreSettings
+from gateway.settings.watching import AccessLogSettings
 from gateway.streaming import enforcement
 from tests.support.machine_time import Stopwatch, patience
 from tests.support.services.valkey import Valkey
@@ -36,10 +36,10 @@ async def pair(
     """Two gateways that look by themselves every 20 seconds, and the first key."""
     settings = Settings(
         data=tmp_path,
-        server=Server(port=0),
-        store=Store(url=database),
-        redis=Redis(url=redis.url),
-        record=Record(delay=3600),
+        server=ServerSettings(port=0),
+        store=StoreSettings(url=database),
+        redis=RedisSettings(url=redis.url),
+        record=AccessLogSettings(delay=3600),
     )
     monkeypatch.setattr(postgres_sequencer, "_QUIET_SECONDS", POLL_SECONDS)
     monkeypatch.setattr(postgres_sequencer, "_BUSY_SECONDS", POLL_SECONDS)

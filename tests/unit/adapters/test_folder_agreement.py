@@ -17,7 +17,7 @@ from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.cli.main import cli
 from gateway.errors import GatewayError, InvalidSetting
-from gateway.settings.declarations import Server
+from gateway.settings.declarations import ServerSettings
 from gateway.settings.load import load
 
 NOW = 1_700_000_000.0
@@ -147,12 +147,12 @@ async def test_gateways_that_share_a_pepper_come_to_the_same_log_secret(
     tmp_path: Path, keys: SqliteKeys
 ) -> None:
     digits = OTHER.hex()
-    one = await agreed(DataFolder(tmp_path / "a", Server(pepper=digits)), keys)
+    one = await agreed(DataFolder(tmp_path / "a", ServerSettings(pepper=digits)), keys)
     await add_key(keys, one)
-    other = await agreed(DataFolder(tmp_path / "b", Server(pepper=digits)), keys)
+    other = await agreed(DataFolder(tmp_path / "b", ServerSettings(pepper=digits)), keys)
     assert one.log_secret() == other.log_secret()
     # Also after a rotation, as long as the former one is there.
-    rotated = Server(pepper=f"current {bytes(32).hex()}, previous {digits}")
+    rotated = ServerSettings(pepper=f"current {bytes(32).hex()}, previous {digits}")
     third = await agreed(DataFolder(tmp_path / "c", rotated), keys)
     assert third.log_secret() == one.log_secret()
     assert third.log_secret() != OTHER
@@ -201,7 +201,7 @@ async def test_what_stands_in_a_secrets_place_and_is_none_is_one_clear_line(
 async def test_files_that_settings_name_are_used_and_never_made(
     tmp_path: Path, keys: SqliteKeys
 ) -> None:
-    named = Server(pepper_file=str(tmp_path / "p"), log_secret_file=str(tmp_path / "s"))
+    named = ServerSettings(pepper_file=str(tmp_path / "p"), log_secret_file=str(tmp_path / "s"))
     folder = DataFolder(tmp_path / "a", named)
     assert "server.pepper_file" in await refused(folder, keys, "pepper_missing")
     (tmp_path / "p").write_bytes(OTHER)

@@ -17,11 +17,11 @@ from gateway.access.keys.key_limits import (
     parse_limits,
 )
 from gateway.errors import InvalidRequest
-from gateway.settings.limits import Limits
+from gateway.settings.limits import LimitSettings
 
 
 def test_every_limit_of_a_key_is_a_setting_of_the_same_name() -> None:
-    settings = Limits()
+    settings = LimitSettings()
     assert all(getattr(settings, name) == 0 for name in NAMES)
 
 
