@@ -44,11 +44,11 @@ def prepare(config_file: Path | None, dry_run: bool) -> None:
     import asyncio
 
     from gateway.adapters.postgres import source as postgres_source
-    from gateway.adapters.postgres.table import Source
+    from gateway.adapters.postgres.table import TableSettings
 
     settings = _settings(config_file)
     _check_followed(settings)
-    source = Source(settings.store.table, settings.store.columns)
+    source = TableSettings(settings.store.table, settings.store.columns)
     table = asyncio.run(postgres_source.look_at(settings.store_url, source))
     _warn_of_ids(table)
     statement = table.preparation()
@@ -67,11 +67,11 @@ def check(config_file: Path | None) -> None:
     import asyncio
 
     from gateway.adapters.postgres.source import look_at
-    from gateway.adapters.postgres.table import Source
+    from gateway.adapters.postgres.table import TableSettings
 
     settings = _settings(config_file)
     _check_followed(settings)
-    source = Source(settings.store.table, settings.store.columns)
+    source = TableSettings(settings.store.table, settings.store.columns)
     table = asyncio.run(look_at(settings.store_url, source))
     missing = table.preparation()
     say(f"{source.name} is there, and its columns fit")

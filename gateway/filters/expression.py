@@ -87,12 +87,12 @@ from gateway.filters.cel.tree import (
     Binary,
     Choice,
     Constant,
-    Index,
     ListOf,
     Logic,
     Name,
     Node,
     Select,
+    Subscript,
     canonical_text,
 )
 from gateway.filters.cel.values import BUDGET, BudgetExceeded, Frame
@@ -248,7 +248,7 @@ def _parts(node: Node) -> list[str] | None:
             return [name]
         case (
             Select(operand=operand, field=name)
-            | Index(operand=operand, key=Constant(value=str(name)))
+            | Subscript(operand=operand, key=Constant(value=str(name)))
         ):
             parts = _parts(operand)
             return None if parts is None else [*parts, name]

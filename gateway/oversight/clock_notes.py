@@ -17,7 +17,7 @@ _DECODE = msgspec.json.Decoder(ClockState).decode
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class Horizon(msgspec.Struct, frozen=True):
+class RetentionHorizon(msgspec.Struct, frozen=True):
     """Retention by age deletes what was recorded before `at` (microseconds since 1970); `moved_at`
     is the trusted time at which it was moved last."""
 
@@ -25,7 +25,7 @@ class Horizon(msgspec.Struct, frozen=True):
     moved_at: float
 
 
-_DECODE_HORIZON = msgspec.json.Decoder(Horizon).decode
+_DECODE_HORIZON = msgspec.json.Decoder(RetentionHorizon).decode
 
 
 async def read_clock(store: KeyStore, machine: Clock) -> Reading:
@@ -89,7 +89,7 @@ async def move_horizon(
             at = known.at + int(passed * RATE * 1_000_000)
         at = None if at is None else min(at, target)
         moved.append(at)
-        return document if at is None else _ENCODE(Horizon(at, now))
+        return document if at is None else _ENCODE(RetentionHorizon(at, now))
 
     await store.update_notes(KIND, {_HORIZON: noting})
     return moved[0]

@@ -295,10 +295,10 @@ async def _follow_table(
         return None
     from gateway.adapters.postgres.log import PostgresLog
     from gateway.adapters.postgres.source import TableSource
-    from gateway.adapters.postgres.table import Source
+    from gateway.adapters.postgres.table import TableSettings
 
     assert isinstance(log, PostgresLog), "the settings are checked"
-    source = Source(store.table, store.columns, store.table_mode == "read-only")
+    source = TableSettings(store.table, store.columns, store.table_mode == "read-only")
     secret = DataFolder.of(settings).log_secret()
     table = await TableSource.open(settings.store_url, source, clock, secret=secret)
     stack.push_async_callback(table.close)

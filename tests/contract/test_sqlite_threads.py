@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from gateway.access.keys.key import Key
-from gateway.access.usage.meter import Batch
+from gateway.access.usage.meter import UsageBatch
 from gateway.adapters.sqlite import thread as sqlite_thread
 from gateway.adapters.sqlite.database import open_reader
 from gateway.adapters.sqlite.keys import SqliteKeys
@@ -153,7 +153,7 @@ async def test_usage_waits_for_its_file_and_the_loop_does_not(tmp_path: Path, he
     ledger = SqliteLedger(tmp_path / "usage.db")
     holder = apsw.Connection(str(tmp_path / "usage.db"))
     holder.execute("BEGIN IMMEDIATE")
-    adding = asyncio.ensure_future(ledger.add(Batch("w", 1, {"k": (1, (1, 0, 0, 0, 0))})))
+    adding = asyncio.ensure_future(ledger.add(UsageBatch("w", 1, {"k": (1, (1, 0, 0, 0, 0))})))
     await asyncio.sleep(HELD_SECONDS)
     assert not adding.done()
     assert heart.beats >= LEAST_BEATS

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gateway.access.usage.meter import Batch, Ledger, Meter
+from gateway.access.usage.meter import Ledger, Meter, UsageBatch
 from gateway.access.usage.windows import DAY, HOUR, MINUTE, Counts
 from gateway.adapters.memory.backend import MemoryLedger
 from gateway.adapters.postgres.database import SCHEMA
@@ -59,8 +59,8 @@ async def ledger(
             await link.close()
 
 
-def batch(number: int, entries: Entries, writer: str = "w") -> Batch:
-    return Batch(writer, number, entries)
+def batch(number: int, entries: Entries, writer: str = "w") -> UsageBatch:
+    return UsageBatch(writer, number, entries)
 
 
 async def test_a_batch_offered_again_is_counted_once(ledger: Ledger) -> None:

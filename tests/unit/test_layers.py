@@ -315,6 +315,16 @@ def test_files_are_small_and_say_what_they_are_for(file: Path) -> None:
     assert ast.get_docstring(tree_of(name_of(file))), "a module begins with what it is for"
 
 
+def test_no_two_public_classes_have_one_name() -> None:
+    names = Counter(
+        node.name
+        for module in MODULES
+        for node in tree_of(module).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_no_two_test_files_have_one_name() -> None:
     names = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
     twice = [name for name, files in names.items() if files > 1]

@@ -18,7 +18,7 @@ from gateway.access.limits.limits import Concurrency, Decision, Limit
 from gateway.access.usage.windows import Row
 
 
-class Limits(Protocol):
+class RequestLimits(Protocol):
     """Limits on how often: requests, new streams, failed authentications, daily quotas.
 
     Ordering: decisions about one subject are made one after the other, by all
@@ -62,7 +62,7 @@ class Deliveries(Protocol):
     Ordering and atomicity: deliveries are charged after the fact, all of them,
     so over time the rate is exact; replicas that begin in the same tenth of a
     second may each begin with a twentieth of the burst before they know.
-    Durability: as `Limits`.
+    Durability: as `RequestLimits`.
     """
 
     def of(
@@ -159,7 +159,7 @@ class Health(msgspec.Struct, frozen=True):
 class Shared:
     """All of it, as one adapter gives it."""
 
-    limits: Limits
+    limits: RequestLimits
     deliveries: Deliveries
     leases: Leases
     usage: Usage

@@ -29,7 +29,7 @@ _MOST_WAITING = 200_000
 _LOGGER = logging.getLogger(__name__)
 
 
-class Batch(msgspec.Struct, frozen=True):
+class UsageBatch(msgspec.Struct, frozen=True):
     """Counts to add: for each key a minute (its number since 1970) and the counts."""
 
     writer: str
@@ -45,7 +45,7 @@ class Ledger(Protocol):
     again because the answer was lost. Durability: as the adapter says.
     """
 
-    async def add(self, batch: Batch) -> None:
+    async def add(self, batch: UsageBatch) -> None:
         """Add the counts. Raises `Unavailable` if not all of them are known to be stored."""
 
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
@@ -61,7 +61,7 @@ class Meter:
         self._most_waiting = most_waiting
         self._collected: dict[str, list[int]] = {}
         self._waiting: dict[tuple[str, int], Counts] = {}
-        self._batch: Batch | None = None
+        self._batch: UsageBatch | None = None
         self._writer = secrets.token_hex(8)
         self._number = 0
         self._handing_over = asyncio.Lock()
@@ -142,7 +142,7 @@ class Meter:
                     _LOGGER.error("usage is being lost: its ledger has been away for too long")
                 self._lost += 1
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self) -> UsageBatch:
         """Up to so many keys, oldest first, each once: entries of one key go one by one."""
         entries: dict[str, tuple[int, Counts]] = {}
         for (key_id, minute), counts in self._waiting.items():
@@ -153,4 +153,4 @@ class Meter:
         for key_id, (minute, _) in entries.items():
             del self._waiting[key_id, minute]
         self._number += 1
-        return Batch(self._writer, self._number, entries)
+        return UsageBatch(self._writer, self._number, entries)

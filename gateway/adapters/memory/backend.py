@@ -11,7 +11,7 @@ from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Concurrency, Decision, Limit
 from gateway.access.limits.place import Place
 from gateway.access.limits.ports import Health, Lease, Shared
-from gateway.access.usage.meter import Batch, Ledger, Meter
+from gateway.access.usage.meter import Ledger, Meter, UsageBatch
 from gateway.access.usage.windows import TIERS, ZERO, Counts, Tier
 from gateway.clock import Clock
 from gateway.tasks import PLAIN, Tasks
@@ -36,7 +36,7 @@ async def shared_in_process(
 
 
 class MemoryLimits:
-    """`Limits` of one process."""
+    """`RequestLimits` of one process."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -77,7 +77,7 @@ class MemoryLedger:
         self._counts: dict[tuple[str, str], dict[int, Counts]] = {}
         self._taken: dict[str, int] = {}
 
-    async def add(self, batch: Batch) -> None:
+    async def add(self, batch: UsageBatch) -> None:
         if self._taken.get(batch.writer, 0) >= batch.number:
             return
         self._taken[batch.writer] = batch.number

@@ -79,7 +79,7 @@ async def _read(connection: asyncpg.Connection, sql: str, *bound: Any) -> tuple[
     return rows, True
 
 
-class Position(msgspec.Struct, frozen=True):
+class FollowPosition(msgspec.Struct, frozen=True):
     """How far the table has been brought in; see `sql/postgres_source_001.sql`."""
 
     snapshot: str | None = NOTHING
@@ -94,7 +94,7 @@ class Found(msgspec.Struct, frozen=True):
     """
 
     rows: list[Any]
-    position: Position | None
+    position: FollowPosition | None
     more: bool = False
 
 
@@ -103,7 +103,9 @@ class Follower(Protocol):
 
     by_key: bool
 
-    async def find(self, connection: asyncpg.Connection, position: Position, most: int) -> Found:
+    async def find(
+        self, connection: asyncpg.Connection, position: FollowPosition, most: int
+    ) -> Found:
         """At most so many rows, and so many bytes but for a few rows. Raises one of `HEAVY` if
         there are several and the server cannot make them; one alone comes without its content."""
         ...
@@ -146,7 +148,9 @@ class ByTransaction:
         """
         self._sql = table.show(picked, "picked.xid, picked.key", "$8::boolean")
 
-    async def find(self, connection: asyncpg.Connection, position: Position, most: int) -> Found:
+    async def find(
+        self, connection: asyncpg.Connection, position: FollowPosition, most: int
+    ) -> Found:
         seen = await connection.fetchrow(_VISIBLE, position.snapshot or NOTHING)
         if seen["begin"] == seen["end"] and not seen["finished"]:
             return Found([], None)
@@ -155,10 +159,10 @@ class ByTransaction:
             seen["end"], seen["now"], most=most,
         )  # fmt: skip
         if not more:
-            return Found(rows, Position(seen["now"]))
+            return Found(rows, FollowPosition(seen["now"]))
         xid, key = rows[-1]["xid"], rows[-1]["key"]
         snapshot = await connection.fetchval(_CUT, position.snapshot or NOTHING, seen["now"], xid)
-        return Found(rows, Position(snapshot, xid, key), more=True)
+        return Found(rows, FollowPosition(snapshot, xid, key), more=True)
 
     async def horizon(self, connection: asyncpg.Connection) -> Horizon | None:
         return None
@@ -184,7 +188,9 @@ class ByHorizon:
         # The highest key that was seen, the first transaction that began after it, and when.
         self._mark: tuple[str, str, float] | None = None
 
-    async def find(self, connection: asyncpg.Connection, position: Position, most: int) -> Found:
+    async def find(
+        self, connection: asyncpg.Connection, position: FollowPosition, most: int
+    ) -> Found:
         if self._mark is None:
             newest = await connection.fetchrow(self._newest, position.key)
             if newest is None:
@@ -196,8 +202,8 @@ class ByHorizon:
         rows, more = await _fetch(connection, self._sql, position.key, key, most=most)
         if not more:
             self._mark = None
-            return Found(rows, Position(None, None, key))
-        return Found(rows, Position(None, None, rows[-1]["key"]), more=True)
+            return Found(rows, FollowPosition(None, None, key))
+        return Found(rows, FollowPosition(None, None, rows[-1]["key"]), more=True)
 
     async def horizon(self, connection: asyncpg.Connection) -> Horizon | None:
         if self._mark is None:

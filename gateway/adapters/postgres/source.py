@@ -16,9 +16,15 @@ from typing import Any
 import asyncpg
 
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate
-from gateway.adapters.postgres.follow import HEAVY, ByHorizon, ByTransaction, Follower, Position
+from gateway.adapters.postgres.follow import (
+    HEAVY,
+    ByHorizon,
+    ByTransaction,
+    Follower,
+    FollowPosition,
+)
 from gateway.adapters.postgres.rows import ARRIVING, row_of
-from gateway.adapters.postgres.table import XID_COLUMN, Source, Table, inspect, reading
+from gateway.adapters.postgres.table import XID_COLUMN, Table, TableSettings, inspect, reading
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
 from gateway.ingest.followed import Horizon
@@ -80,7 +86,13 @@ class TableSource:
 
     @classmethod
     async def open(
-        cls, url: str, source: Source, clock: Clock, schema: str = SCHEMA, *, secret: bytes = b""
+        cls,
+        url: str,
+        source: TableSettings,
+        clock: Clock,
+        schema: str = SCHEMA,
+        *,
+        secret: bytes = b"",
     ) -> TableSource:
         """`secret` is that of the log. Raises `GatewayError` with the statement to run if the
         table is not prepared, and `InvalidSetting` if columns are named that it does not have."""
@@ -210,11 +222,13 @@ class TableSource:
     async def close(self) -> None:
         await self._database.close()
 
-    async def _position(self, connection: asyncpg.Connection) -> tuple[int, Position, str | None]:
+    async def _position(
+        self, connection: asyncpg.Connection
+    ) -> tuple[int, FollowPosition, str | None]:
         """The step, how far it came, and before which transaction rows may have come already."""
         row = await connection.fetchrow(_POSITION, self._table.name)
         if row is None:
-            return 0, Position(), None
+            return 0, FollowPosition(), None
         if self._follower.by_key:
             # Keys are the same after a restore, too.
             known = row["snapshot"] is None
@@ -223,8 +237,8 @@ class TableSource:
             known = row["snapshot"] is not None and row["source_table"] == self._table.oid
         if not known:
             # All rows are read again, and those that are in the log already are known.
-            return row["number"], Position(), row["next"]
-        position = Position(row["snapshot"], row["partial_xid"], row["partial_key"])
+            return row["number"], FollowPosition(), row["next"]
+        position = FollowPosition(row["snapshot"], row["partial_xid"], row["partial_key"])
         return row["number"], position, row["again_before"]
 
     async def _store(
@@ -242,7 +256,7 @@ class TableSource:
         await connection.copy_records_to_table("event", records=arriving, columns=ARRIVING)
 
 
-async def preparation(url: str, source: Source, schema: str = SCHEMA) -> str | None:
+async def preparation(url: str, source: TableSettings, schema: str = SCHEMA) -> str | None:
     """The one statement that adds what following needs to the table; None if nothing is missing.
 
     It is for the owner of the table, who reads it before it is run.
@@ -250,7 +264,7 @@ async def preparation(url: str, source: Source, schema: str = SCHEMA) -> str | N
     return (await look_at(url, source, schema)).preparation()
 
 
-async def look_at(url: str, source: Source, schema: str = SCHEMA) -> Table:
+async def look_at(url: str, source: TableSettings, schema: str = SCHEMA) -> Table:
     """The table as it is; raises what `inspect` does."""
     mapping = source.mapping()
     database = Database(url, 1, schema)
@@ -264,7 +278,7 @@ async def look_at(url: str, source: Source, schema: str = SCHEMA) -> Table:
         await database.close()
 
 
-async def prepare(url: str, source: Source, schema: str = SCHEMA) -> str | None:
+async def prepare(url: str, source: TableSettings, schema: str = SCHEMA) -> str | None:
     """Run that statement, and return it."""
     statement = await preparation(url, source, schema)
     if statement is None:

@@ -65,7 +65,7 @@ _PLAIN = (
 )  # fmt: skip
 
 
-class Source(msgspec.Struct, frozen=True):
+class TableSettings(msgspec.Struct, frozen=True):
     """The settings `[store] table` and `[store.columns]`.
 
     `read_only`: nothing may be added to the table; see `postgres_follow`.
@@ -145,7 +145,7 @@ class Table(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def reading(source: Source) -> AsyncIterator[None]:
+async def reading(source: TableSettings) -> AsyncIterator[None]:
     """What is done with the table inside needs rights that the user may not have."""
     try:
         yield
@@ -156,7 +156,9 @@ async def reading(source: Source) -> AsyncIterator[None]:
         ) from error
 
 
-async def inspect(connection: asyncpg.Connection, source: Source, mapping: RowMapping) -> Table:
+async def inspect(
+    connection: asyncpg.Connection, source: TableSettings, mapping: RowMapping
+) -> Table:
     """The table as it is.
 
     Raises `InvalidSetting` if there is none, or a column is missing or of a type that never makes
@@ -199,7 +201,9 @@ async def inspect(connection: asyncpg.Connection, source: Source, mapping: RowMa
     )  # fmt: skip
 
 
-def _doubtful_id(source: Source, mapping: RowMapping, uniques: Sequence[set[str]]) -> str | None:
+def _doubtful_id(
+    source: TableSettings, mapping: RowMapping, uniques: Sequence[set[str]]
+) -> str | None:
     """Ids have to be unique within a tenant."""
     path = mapping.paths.get("id")
     if path is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.access.usage.meter import Batch
+from gateway.access.usage.meter import UsageBatch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate
 
@@ -48,7 +48,7 @@ class PostgresLedger:
         await migrate(url, schema)
         return cls(url, schema)
 
-    async def add(self, batch: Batch) -> None:
+    async def add(self, batch: UsageBatch) -> None:
         # In one order, so that two processes never wait for each other.
         rows = sorted(
             (key_id, tier.unit, tier.index(minute * 60), *counts)

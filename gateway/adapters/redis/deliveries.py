@@ -9,7 +9,7 @@ from gateway.access.limits.delivery_limits import Bucket, Buckets, Part
 from gateway.access.limits.limits import Daily, Limit, day_of
 from gateway.adapters.redis.limits import DAY_MILLISECONDS, per_micro
 from gateway.adapters.redis.link import Link, Rounds
-from gateway.adapters.redis.scripts import CHARGE, Call
+from gateway.adapters.redis.scripts import CHARGE, ScriptCall
 from gateway.clock import Clock
 
 SYNC_SECONDS = 0.1
@@ -68,7 +68,7 @@ class RedisDeliveries:
 
     # Rounds
 
-    def _ask(self, bucket: Bucket) -> Call:
+    def _ask(self, bucket: Bucket) -> ScriptCall:
         wall = self._clock.now()
         keys: list[str] = []
         arguments: list[str | int | float] = ["" if self._server_time else round(wall * 1_000_000)]
@@ -81,7 +81,7 @@ class RedisDeliveries:
             arguments += [rate, DAY_MILLISECONDS, part.unsent]
             told.append((part, part.unsent))
             part.unsent = 0
-        return Call(CHARGE, keys, arguments)
+        return ScriptCall(CHARGE, keys, arguments)
 
     def _hear(self, bucket: Bucket, answer: Any) -> None:
         for (part, _), level in zip(self._told.pop(bucket), answer, strict=True):

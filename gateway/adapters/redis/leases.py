@@ -14,7 +14,7 @@ from gateway.access.limits.limits import Concurrency, Decision
 from gateway.access.limits.place import Place
 from gateway.access.limits.ports import Lease
 from gateway.adapters.redis.link import Link, Rounds
-from gateway.adapters.redis.scripts import LEASE, Call
+from gateway.adapters.redis.scripts import LEASE, ScriptCall
 from gateway.clock import Clock
 
 LEASE_SECONDS = 10.0
@@ -126,7 +126,7 @@ class RedisLeases:
 
     # Rounds
 
-    def _ask(self, holding: _Holding) -> Call:
+    def _ask(self, holding: _Holding) -> ScriptCall:
         holding.asked += holding.waiting
         holding.waiting = []
         key = f"{self._link.prefix}:{{{holding.subject}}}:lease:{holding.limit.name}"
@@ -134,7 +134,7 @@ class RedisLeases:
         life = int(self._life * 1_000_000)
         holding.said = holding.held
         figures = (holding.held, holding.limit.most, len(holding.asked))
-        return Call(LEASE, (key,), (now, life, self._replica, *figures))
+        return ScriptCall(LEASE, (key,), (now, life, self._replica, *figures))
 
     def _hear(self, holding: _Holding, answer: Any) -> None:
         more, holding.others = int(answer[0]), int(answer[1])

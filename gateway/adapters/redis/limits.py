@@ -1,4 +1,5 @@
-"""`Limits` over Redis: decided by a script at the server, or here where that cannot change it.
+"""`RequestLimits` over Redis: decided by a script at the server, or here where that cannot change
+it.
 
 Three ways to an answer, the cheap ones first:
 
@@ -19,7 +20,7 @@ from typing import Any
 from gateway.access.limits.buckets import Account, Accounts
 from gateway.access.limits.limits import Daily, Decision, Limit, Rate, closed, day_of
 from gateway.adapters.redis.link import Link, Rounds
-from gateway.adapters.redis.scripts import TAKE_DAILY, TAKE_RATE, Call
+from gateway.adapters.redis.scripts import TAKE_DAILY, TAKE_RATE, ScriptCall
 from gateway.clock import Clock
 
 # A replica may take one part in so many of a limit ahead, to use within `_SPARE_SECONDS`, and
@@ -70,7 +71,7 @@ class _Shared(Account):
 
 
 class RedisLimits:
-    """`Limits` of all replicas on one Redis."""
+    """`RequestLimits` of all replicas on one Redis."""
 
     def __init__(self, link: Link, clock: Clock, server_time: bool = True) -> None:
         self.local_decisions = 0
@@ -116,7 +117,7 @@ class RedisLimits:
 
     # Rounds
 
-    def _ask(self, account: _Shared) -> Call:
+    def _ask(self, account: _Shared) -> ScriptCall:
         limit = account.limit
         account.asked = account.waiting[:_MOST_COSTS]
         account.waiting = account.waiting[_MOST_COSTS:]
@@ -127,8 +128,10 @@ class RedisLimits:
         now = "" if self._server_time else round(wall * 1_000_000)
         if isinstance(limit, Daily):
             key = f"{key}:{day_of(wall)}"
-            return Call(TAKE_DAILY, (key,), (now, limit.most, DAY_MILLISECONDS, ahead, *costs))
-        return Call(TAKE_RATE, (key,), (now, per_micro(limit), limit.burst, ahead, *costs))
+            return ScriptCall(
+                TAKE_DAILY, (key,), (now, limit.most, DAY_MILLISECONDS, ahead, *costs)
+            )
+        return ScriptCall(TAKE_RATE, (key,), (now, per_micro(limit), limit.burst, ahead, *costs))
 
     def _ahead(self, account: _Shared, asked: int) -> int:
         """As much as lasts until about the next round, going by what was used since the last."""

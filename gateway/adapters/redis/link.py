@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
 from gateway.adapters.redis.address import RedisAddress
-from gateway.adapters.redis.scripts import Call
+from gateway.adapters.redis.scripts import ScriptCall
 from gateway.clock import Clock
 from gateway.tasks import PLAIN, Tasks
 
@@ -85,7 +85,7 @@ class Link:
         `run` with `early`; what it raises is taken as a failure of Redis."""
         self._returned.append(act)
 
-    async def run(self, calls: Sequence[Call], *, early: bool = False) -> list[Any]:
+    async def run(self, calls: Sequence[ScriptCall], *, early: bool = False) -> list[Any]:
         """The answers to the calls, in one round trip. Raises `Down`."""
         if not (self.up or early):
             raise Down
@@ -201,7 +201,7 @@ class Link:
         else:
             await self._plain([("PUBLISH", channel, message)])
 
-    async def _send(self, calls: Sequence[Call]) -> list[Any]:
+    async def _send(self, calls: Sequence[ScriptCall]) -> list[Any]:
         answers = await self._exchange([call.known() for call in calls])
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
@@ -255,7 +255,7 @@ class Rounds(Generic[S]):
     def __init__(
         self,
         link: Link,
-        ask: Callable[[S], Call],
+        ask: Callable[[S], ScriptCall],
         hear: Callable[[S, Any], None],
         miss: Callable[[S], None],
     ) -> None:

@@ -23,7 +23,7 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-class Call:
+class ScriptCall:
     """One run of a script."""
 
     __slots__ = ("arguments", "keys", "script")

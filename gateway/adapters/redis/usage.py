@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from gateway.access.usage.meter import Batch
+from gateway.access.usage.meter import UsageBatch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.adapters.redis.link import Down, Link
-from gateway.adapters.redis.scripts import COUNT, Call
+from gateway.adapters.redis.scripts import COUNT, ScriptCall
 from gateway.errors import Unavailable
 
 _CHUNK = 64
@@ -32,7 +32,7 @@ class RedisLedger:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    async def add(self, batch: Batch) -> None:
+    async def add(self, batch: UsageBatch) -> None:
         keys = list(batch.entries)
         together = 1 if self._link.scattered else _KEYS_A_CALL
         calls = [
@@ -62,7 +62,7 @@ class RedisLedger:
                     found[int(index)] = tuple(map(int, counts.split()))
         return found
 
-    def _call(self, batch: Batch, key_ids: Sequence[str]) -> Call:
+    def _call(self, batch: UsageBatch, key_ids: Sequence[str]) -> ScriptCall:
         keys: list[str] = []
         arguments = [batch.number, _WRITER_MILLISECONDS, len(TIERS), len(COUNTERS)]
         arguments += [tier.kept + _CHUNK * tier.seconds for tier in TIERS]
@@ -73,7 +73,7 @@ class RedisLedger:
             for tier, unit in zip(TIERS, units, strict=True):
                 keys.append(self._key(key_id, tier, unit // _CHUNK))
             arguments += [*units, *counts]
-        return Call(COUNT, keys, arguments)
+        return ScriptCall(COUNT, keys, arguments)
 
     def _key(self, key_id: str, tier: Tier, chunk: int) -> str:
         return f"{self._link.prefix}:{{{key_id}}}:usage:{tier.unit}:{chunk}"

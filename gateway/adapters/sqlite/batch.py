@@ -88,7 +88,7 @@ def json_head(epoch: str) -> bytes:
     return JSON_PREFIX + epoch.encode() + b"-"
 
 
-class Group:
+class WriteGroup:
     """The batches of one transaction."""
 
     def __init__(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import apsw
 
 from gateway.adapters.files.folder import WriterLock
-from gateway.adapters.sqlite.batch import Group
+from gateway.adapters.sqlite.batch import WriteGroup
 from gateway.adapters.sqlite.database import open_writer, unavailable, writing
 from gateway.adapters.sqlite.dedup import Dedup
 from gateway.adapters.sqlite.place import leave_place, take_place
@@ -152,12 +152,12 @@ class SqliteLog(SqliteReader):
 
     def _append(
         self, connection: apsw.Connection, batches: Sequence[Sequence[Draft]]
-    ) -> tuple[list[Appended], Group]:
+    ) -> tuple[list[Appended], WriteGroup]:
         # The wall clock may step back; `recorded_at` may not.
         now = max(self._recorded_at, int(self._clock.now() * 1_000_000))
         try:
             with writing(connection):
-                group = Group(connection, self._dedup, self._written, self._bytes, now)
+                group = WriteGroup(connection, self._dedup, self._written, self._bytes, now)
                 results = group.append(batches)
                 connection.execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
         except apsw.IOError:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import apsw
 
-from gateway.access.usage.meter import Batch
+from gateway.access.usage.meter import UsageBatch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.database import open_writer, writing
@@ -46,7 +46,7 @@ class SqliteLedger:
             self._thread.close()
             raise
 
-    async def add(self, batch: Batch) -> None:
+    async def add(self, batch: UsageBatch) -> None:
         await self._run(lambda connection: _add_batch(connection, batch))
 
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
@@ -63,7 +63,7 @@ class SqliteLedger:
             raise Unavailable(f"usage: {error}", code="usage_unavailable") from error
 
 
-def _add_batch(connection: apsw.Connection, batch: Batch) -> None:
+def _add_batch(connection: apsw.Connection, batch: UsageBatch) -> None:
     with writing(connection):
         if connection.execute(_TAKEN, (batch.writer, batch.number)).fetchall():
             return

@@ -69,7 +69,7 @@ class Trimmed(_Message, frozen=True):
     deleted: int
 
 
-class Refused(_Message, frozen=True):
+class WriteRefused(_Message, frozen=True):
     """The answer to either when it failed: the members of an `Unavailable`."""
 
     number: int
@@ -86,7 +86,7 @@ class Moved(_Message, frozen=True):
 
 
 Request = Append | Trim
-Answer = Stored | Trimmed | Refused
+Answer = Stored | Trimmed | WriteRefused
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DRAFTS = msgspec.msgpack.Decoder(list[Draft])
@@ -213,7 +213,7 @@ class WriterLink:
             answer: Answer = await waiting
         finally:
             self._waiting.pop(request.number, None)
-        if isinstance(answer, Refused):
+        if isinstance(answer, WriteRefused):
             raise Unavailable(answer.detail, code=answer.code, retry_after=answer.retry_after)
         return answer
 

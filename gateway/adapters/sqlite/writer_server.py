@@ -15,10 +15,10 @@ from gateway.adapters.sqlite.writer_link import (
     Answer,
     Append,
     Moved,
-    Refused,
     Request,
     Stored,
     Trimmed,
+    WriteRefused,
     decode_batches,
     frame,
     read_frame,
@@ -116,7 +116,7 @@ class WriterServer:
             deleted = await self._log.trim(request.before_micros, request.max_bytes)
             return Trimmed(request.number, deleted)
         except Unavailable as error:
-            return Refused(request.number, error.detail, error.code, error.retry_after)
+            return WriteRefused(request.number, error.detail, error.code, error.retry_after)
 
     def _tell_all(self) -> None:
         for writer in self._followers.values():

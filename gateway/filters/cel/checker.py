@@ -20,13 +20,13 @@ from gateway.filters.cel.tree import (
     Choice,
     Constant,
     Has,
-    Index,
     ListOf,
     Logic,
     Name,
     Node,
     Quantifier,
     Select,
+    Subscript,
     Unary,
     canonical_text,
     first_column,
@@ -86,7 +86,7 @@ class _Checker:
         match node:
             case Constant(value=value):
                 return type_of_literal(value)
-            case Name() | Select() | Index():
+            case Name() | Select() | Subscript():
                 return self._read(node)
             case Has():
                 return self._has(node)
@@ -107,7 +107,7 @@ class _Checker:
             case Quantifier():
                 return self._quantifier(node)
 
-    def _read(self, node: Name | Select | Index) -> Type:
+    def _read(self, node: Name | Select | Subscript) -> Type:
         access = self._access(node)
         if isinstance(access, _Access):
             self.members.add(access.path)
@@ -124,9 +124,9 @@ class _Checker:
                 return _Access(self._member(EVENT, name, "an event", column), name)
             case Select(operand=operand, field=field, column=column):
                 return self._selected(self._access(operand), field, column)
-            case Index(operand=operand, key=Constant(value=str(key)), column=column):
+            case Subscript(operand=operand, key=Constant(value=str(key)), column=column):
                 return self._selected(self._access(operand), key, column)
-            case Index():
+            case Subscript():
                 return self._indexed(node)
             case _:
                 return self.type_of(node)
@@ -155,7 +155,7 @@ class _Checker:
             advice = "it has " + ", ".join(sorted(known))
         raise InvalidFilter(f"{path} has no member {name}; {advice}", column=column)
 
-    def _indexed(self, node: Index) -> _Access | Type:
+    def _indexed(self, node: Subscript) -> _Access | Type:
         holder = self._access(node.operand)
         outer = holder.type if isinstance(holder, _Access) else holder
         key = self.type_of(node.key)
@@ -228,7 +228,7 @@ class _Checker:
     def _in_right(self, node: Binary) -> Type:
         """The right operand's type. `"name" in actor` reads actor.name, as has() does."""
         container = node.right
-        if node.operator != "in" or not isinstance(container, Name | Select | Index):
+        if node.operator != "in" or not isinstance(container, Name | Select | Subscript):
             return self.type_of(container)
         access = self._access(container)
         if not isinstance(access, _Access):
@@ -314,7 +314,7 @@ class _Checker:
 
     def _quantifier(self, node: Quantifier) -> Type:
         source = node.range
-        while isinstance(source, Select | Index):
+        while isinstance(source, Select | Subscript):
             source = source.operand
         if not isinstance(source, Name):
             detail = f"{node.kind}() runs over the event's own lists, not over one built here"

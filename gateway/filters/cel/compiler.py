@@ -30,7 +30,6 @@ from gateway.filters.cel.tree import (
     Choice,
     Constant,
     Has,
-    Index,
     ListOf,
     Logic,
     Name,
@@ -38,6 +37,7 @@ from gateway.filters.cel.tree import (
     Quantifier,
     Scalar,
     Select,
+    Subscript,
     Unary,
     children,
     first_column,
@@ -200,9 +200,9 @@ class _Compiler:
                 if name in self._variables:
                     return reads.variable(self._variables[name])
                 return reads.member(name, _EMPTY.get(name, ERROR))
-            case Select() | Index(key=Constant(value=str())):
+            case Select() | Subscript(key=Constant(value=str())):
                 return self._member(node)
-            case Index(operand=operand, key=key):
+            case Subscript(operand=operand, key=key):
                 return self._binary(indexed, operand, key)
             case Has(operand=None, field=field):
                 return lambda event, frame: field in event
@@ -233,7 +233,7 @@ class _Compiler:
                 return reads.quantified(*self._items(node, self.value), kind == "exists")
         raise AssertionError(node)  # a Constant needs no computing
 
-    def _member(self, node: Select | Index) -> Read:
+    def _member(self, node: Select | Subscript) -> Read:
         names = self._names(node)
         if names:
             return reads.inner_member(*names)
@@ -247,7 +247,7 @@ class _Compiler:
                 return (name,)
             case (
                 Select(operand=Name(name=outer), field=name)
-                | Index(operand=Name(name=outer), key=Constant(value=str(name)))
+                | Subscript(operand=Name(name=outer), key=Constant(value=str(name)))
             ) if outer not in self._variables:
                 return (outer, name)
         return ()

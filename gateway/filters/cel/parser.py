@@ -16,13 +16,13 @@ from gateway.filters.cel.tree import (
     Choice,
     Constant,
     Has,
-    Index,
     ListOf,
     Logic,
     Name,
     Node,
     Quantifier,
     Select,
+    Subscript,
     Unary,
     walk,
 )
@@ -159,7 +159,7 @@ class _Parser:
                 bracket = self._advance()
                 if self._at("?"):
                     raise self._unsupported("optional access", self._token)
-                node = self._made(Index(node, self._expression(), bracket.column))
+                node = self._made(Subscript(node, self._expression(), bracket.column))
                 self._expect("]")
             elif self._at("{") and isinstance(node, Name | Select):
                 raise self._unsupported("message construction", self._token)

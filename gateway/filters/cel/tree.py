@@ -41,7 +41,7 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class Subscript:
     """`operand[key]`; the column is the bracket's."""
 
     operand: Node
@@ -127,7 +127,7 @@ Node: TypeAlias = (
     Constant
     | Name
     | Select
-    | Index
+    | Subscript
     | Has
     | ListOf
     | Unary
@@ -144,7 +144,7 @@ def children(node: Node) -> tuple[Node, ...]:
     match node:
         case Select(operand=operand) | Unary(operand=operand):
             return (operand,)
-        case Index(operand=operand, key=key):
+        case Subscript(operand=operand, key=key):
             return (operand, key)
         case Has(operand=holder):
             return () if holder is None else (holder,)
@@ -204,9 +204,9 @@ def _written(node: Node) -> tuple[str, int]:
             return name, _MEMBER
         case Select(operand=operand, field=field):
             return f"{_text(operand, _MEMBER)}.{field}", _MEMBER
-        case Index(operand=operand, key=Constant(value=str(key))) if is_selector(key):
+        case Subscript(operand=operand, key=Constant(value=str(key))) if is_selector(key):
             return f"{_text(operand, _MEMBER)}.{key}", _MEMBER
-        case Index(operand=operand, key=key):
+        case Subscript(operand=operand, key=key):
             return f"{_text(operand, _MEMBER)}[{_text(key, _CHOICE)}]", _MEMBER
         case Has(operand=holder, field=field):
             path = field if holder is None else f"{_text(holder, _MEMBER)}.{field}"

@@ -1,4 +1,4 @@
-"""The connection of one stream: an asyncio protocol below, a `Sink` above.
+"""The connection of one stream: an asyncio protocol below, a `StreamSink` above.
 
 While the kernel takes what is written, bytes go straight to the socket. What it
 does not take, or what is large, waits here and is written in turns; `write`
@@ -43,7 +43,7 @@ _LAST_SECONDS = 1.0
 
 class StreamConnection(asyncio.Protocol):
     """An HTTP response body that never ends by itself. Implements
-    `gateway.streaming.live.subscription.Sink`."""
+    `gateway.streaming.live.subscription.StreamSink`."""
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",

@@ -46,7 +46,7 @@ class Position(msgspec.Struct, frozen=True):
     start: Literal["start", "now"] = "now"
 
 
-class Ingest(msgspec.Struct, frozen=True):
+class IngestQuery(msgspec.Struct, frozen=True):
     """How to take events: whether somebody has `mapped` them from the records under their `data`,
     which then are their content; and whether invalid ones are skipped (None: not said)."""
 
@@ -54,7 +54,7 @@ class Ingest(msgspec.Struct, frozen=True):
     skips: bool | None = None
 
 
-AS_USUAL = Ingest()
+AS_USUAL = IngestQuery()
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ def parse_tenant(pairs: Pairs) -> str | None:
     return _one(_collect(pairs, BY_ID), "tenant")
 
 
-def parse_ingest(pairs: Pairs) -> Ingest:
+def parse_ingest(pairs: Pairs) -> IngestQuery:
     """How to take the events that are sent."""
     values = _collect(pairs, INGEST)
     content, on_invalid = _one(values, "content"), _one(values, "on_invalid")
@@ -112,7 +112,7 @@ def parse_ingest(pairs: Pairs) -> Ingest:
         raise InvalidRequest(f"content: one of {', '.join(CONTENTS)}", parameter="content")
     if on_invalid not in (None, *ON_INVALID):
         raise InvalidRequest(f"on_invalid: one of {', '.join(ON_INVALID)}", parameter="on_invalid")
-    return Ingest(content == "data", None if on_invalid is None else on_invalid == "skip")
+    return IngestQuery(content == "data", None if on_invalid is None else on_invalid == "skip")
 
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:

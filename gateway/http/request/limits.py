@@ -51,7 +51,7 @@ class _Plan:
     size: tuple[Limit, ...]
 
 
-class Page:
+class PageAllowance:
     """What of a page a key may be sent; `events` is how many. Whatever is sent is counted."""
 
     def __init__(self, key_id: str, delivery: Delivery | None, usage: Usage) -> None:
@@ -155,11 +155,11 @@ class AppliedLimits:
             return None
         return DeliveryPacer(delivery, self._clock, self._settings.quota_wait)
 
-    def page(self, request: web.Request, key: Key) -> Page:
+    def page(self, request: web.Request, key: Key) -> PageAllowance:
         """What of a page the key may be sent; raises if nothing now."""
         delivery = self._delivery(key)
         if delivery is None or not delivery.take(0, 0) or (refusal := delivery.refusal()) is None:
-            return Page(key.id, delivery, self._usage)
+            return PageAllowance(key.id, delivery, self._usage)
         request[STANDING] = refusal
         self.refusals += 1
         wait = _seconds(refusal.retry_after)

@@ -24,7 +24,7 @@ MOST_MEMBERS = 200
 _LOGGER = logging.getLogger(__name__)
 
 
-class Batch:
+class EventBatch:
     """Events that were matched together; encoded once for each wire."""
 
     __slots__ = ("_encoded", "events")
@@ -121,7 +121,7 @@ class Shard:
         self.group = group
         # Matched and not yet written; `begin` is where the members stand as long as there is any,
         # `owed_since` when they last had a part of it.
-        self.pending: list[Batch] = []
+        self.pending: list[EventBatch] = []
         self.begin = position
         self.owed_since = now
         # Events written since the shard began, and when its members last heard something.
@@ -216,7 +216,7 @@ class Shard:
 
 
 def _hand_over(subscription: Subscription, data: bytes | memoryview) -> bool:
-    """As `Sink.write`; a connection that fails is cut, and the others get their bytes."""
+    """As `StreamSink.write`; a connection that fails is cut, and the others get their bytes."""
     try:
         return subscription.sink.write(data)
     except Exception:

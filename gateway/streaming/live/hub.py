@@ -20,7 +20,7 @@ from gateway.cursor import format_cursor
 from gateway.event import Event
 from gateway.notifier import Notifier
 from gateway.streaming.live.costly import COSTLY, too_costly
-from gateway.streaming.live.group import MOST_MEMBERS, Batch, Shard
+from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
 from gateway.streaming.live.groups import Groups
 from gateway.streaming.live.lifetimes import Lifetimes
 from gateway.streaming.live.matching import Matches, Matching
@@ -291,7 +291,7 @@ class Hub:
         return not self._groups.fixed
 
     def _owe(self, found: Matches) -> None:
-        same: dict[tuple[int, ...], list[Batch]] = {}
+        same: dict[tuple[int, ...], list[EventBatch]] = {}
         now = self._clock.monotonic()
         for group, chosen in found.items():
             # Groups that get the same events, with the same masks, share their encoding, too.
@@ -299,7 +299,7 @@ class Hub:
             batches = same.get(identity)
             if batches is None:
                 batches = same[identity] = [
-                    Batch(chosen[begin : begin + _BATCH_EVENTS])
+                    EventBatch(chosen[begin : begin + _BATCH_EVENTS])
                     for begin in range(0, len(chosen), _BATCH_EVENTS)
                 ]
             for shard in group.shards:

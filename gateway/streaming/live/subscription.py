@@ -34,7 +34,7 @@ class State(Enum):
     ENDED = "ended"
 
 
-class Sink(Protocol):
+class StreamSink(Protocol):
     """A connection to one peer.
 
     Ordering: bytes go out in the order of the calls. Nothing is written after
@@ -103,7 +103,7 @@ class Subscription:
     def __init__(
         self,
         interest: Interest,
-        sink: Sink,
+        sink: StreamSink,
         key_id: str,
         cursor: int,
         *,

@@ -11,7 +11,7 @@ import asyncpg
 
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.adapters.postgres.source import TableSource
-from gateway.adapters.postgres.table import Source
+from gateway.adapters.postgres.table import TableSettings
 from gateway.clock import SystemClock
 from gateway.event import Event
 from tests.system.postgres.writers import until_head
@@ -36,7 +36,7 @@ COLUMNS = {
     "target.urn": "payload.urn",
     "reason": "note",
 }
-SOURCE = Source(NAME, COLUMNS)
+SOURCE = TableSettings(NAME, COLUMNS)
 
 
 async def add(connection: asyncpg.Connection, ids: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ async def add_one(connection: asyncpg.Connection, **columns: Any) -> None:
 
 
 @asynccontextmanager
-async def following(url: str, source: Source = SOURCE) -> AsyncIterator[PostgresLog]:
+async def following(url: str, source: TableSettings = SOURCE) -> AsyncIterator[PostgresLog]:
     """A gateway that follows the table."""
     log = await PostgresLog.open(url, SystemClock())
     table = await TableSource.open(url, source, SystemClock())

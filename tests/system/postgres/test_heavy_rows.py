@@ -12,7 +12,7 @@ from gateway.adapters.postgres import database as postgres
 from gateway.adapters.postgres import source as postgres_source
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.adapters.postgres.source import TableSource, prepare
-from gateway.adapters.postgres.table import Source
+from gateway.adapters.postgres.table import TableSettings
 from gateway.clock import SystemClock
 from gateway.errors import Unavailable
 from tests.system.postgres.followed import following
@@ -37,7 +37,7 @@ MODES = pytest.mark.parametrize("read_only", [False, True], ids=["prepared", "re
 async def sql(database: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database)
     await connection.execute(TABLE)
-    await prepare(database, Source("audit", COLUMNS))
+    await prepare(database, TableSettings("audit", COLUMNS))
     yield connection
     connection.terminate()
 
@@ -68,7 +68,7 @@ async def test_rows_that_take_long_come_in_smaller_parts_and_one_that_takes_too_
         return sources[-1]
 
     monkeypatch.setattr(TableSource, "open", noted)
-    async with following(database, Source("audit", COLUMNS, read_only)) as log:
+    async with following(database, TableSettings("audit", COLUMNS, read_only)) as log:
         await until_head(log, 221, seconds=120)
         assert await everything(log) == [f"public.audit:{key}" for key in range(1, 222)]
         assert await marked(log) == ["21"]
@@ -90,7 +90,7 @@ async def test_rows_that_compress_well_are_not_read_to_be_found_too_large(
         "INSERT INTO audit (words) VALUES ('fine')"
     )
     assert await sql.fetchval("SELECT pg_column_size(words) FROM audit WHERE id = 1") < 1 << 20
-    async with following(database, Source("audit", COLUMNS, read_only)) as log:
+    async with following(database, TableSettings("audit", COLUMNS, read_only)) as log:
         await until_head(log, 52)
         assert await marked(log) == [str(key) for key in range(1, 52)]
 
@@ -104,7 +104,9 @@ async def test_no_more_bytes_come_at_once_than_a_gateway_holds(
         " FROM generate_series(1, 100)"
     )
     log = await PostgresLog.open(database, SystemClock())
-    table = await TableSource.open(database, Source("audit", COLUMNS, read_only), SystemClock())
+    table = await TableSource.open(
+        database, TableSettings("audit", COLUMNS, read_only), SystemClock()
+    )
     at_once: list[int] = []
 
     async def all_there() -> bool:

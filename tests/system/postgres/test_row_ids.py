@@ -10,7 +10,7 @@ import pytest
 
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.adapters.postgres.source import TableSource, look_at, prepare
-from gateway.adapters.postgres.table import Source
+from gateway.adapters.postgres.table import TableSettings
 from gateway.clock import SystemClock
 from gateway.event import Draft, Event
 from tests.system.postgres.followed import COLUMNS, NAME, SOURCE, TABLE, add, add_one, following
@@ -18,7 +18,7 @@ from tests.system.postgres.writers import everything, until_head
 
 MakeDraft = Callable[..., Draft]
 # Without a column for their ids, rows have ids that everybody can guess.
-GUESSABLE = Source(NAME, {**COLUMNS, "id": "note"})
+GUESSABLE = TableSettings(NAME, {**COLUMNS, "id": "note"})
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ async def test_rows_whose_events_retention_took_come_again_only_after_a_dump_was
 async def test_a_table_whose_mode_is_changed_brings_no_row_twice_and_misses_none(
     database: str, sql: asyncpg.Connection, to_read_only: bool
 ) -> None:
-    only_read = Source(NAME, COLUMNS, read_only=True)
+    only_read = TableSettings(NAME, COLUMNS, read_only=True)
     before, after = (SOURCE, only_read) if to_read_only else (only_read, SOURCE)
     async with following(database, before) as log:
         await add(sql, ["a", "b"])
@@ -153,7 +153,7 @@ async def test_a_table_whose_mode_is_changed_brings_no_row_twice_and_misses_none
 async def test_a_table_that_is_only_read_goes_on_behind_its_keys_after_a_restore(
     database: str, sql: asyncpg.Connection
 ) -> None:
-    only_read = Source(NAME, COLUMNS, read_only=True)
+    only_read = TableSettings(NAME, COLUMNS, read_only=True)
     async with following(database, only_read) as log:
         await add(sql, ["a", "b"])
         await until_head(log, 2)
@@ -182,10 +182,10 @@ async def test_an_id_that_no_index_keeps_unique_is_known(
     for columns, index, doubtful in cases:
         if index:
             await sql.execute(f"CREATE UNIQUE INDEX one ON {NAME} {index}")
-        table = await look_at(database, Source(NAME, {**COLUMNS, **columns}))
+        table = await look_at(database, TableSettings(NAME, {**COLUMNS, **columns}))
         assert table.doubtful_id == doubtful, (columns, index)
         without = {member: column for member, column in COLUMNS.items() if member != "id"}
-        assert (await look_at(database, Source(NAME, without))).doubtful_id is None, index
+        assert (await look_at(database, TableSettings(NAME, without))).doubtful_id is None, index
         await sql.execute("DROP INDEX IF EXISTS one")
     source = await TableSource.open(database, SOURCE, SystemClock())
     assert source.prefix == f"{NAME}:"

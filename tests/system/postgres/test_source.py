@@ -11,7 +11,7 @@ import pytest
 from gateway.adapters.postgres import source as postgres_source
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.adapters.postgres.source import TableSource, preparation, prepare
-from gateway.adapters.postgres.table import Source
+from gateway.adapters.postgres.table import TableSettings
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, InvalidSetting
 from tests.support.services.postgres import PostgresServer, installations
@@ -276,14 +276,29 @@ async def test_a_mapping_that_cannot_work_is_refused_in_words(
     database: str, sql: asyncpg.Connection
 ) -> None:
     for source, words in [
-        (Source("nothing", COLUMNS), "no table public.nothing that this user can see; name it"),
-        (Source(NAME, {**COLUMNS, "reason": "nte"}), "the column nte, which .* has not; it has am"),
-        (Source(NAME, {**COLUMNS, "time": "payload"}), "time is made of .* json; it needs a times"),
-        (Source(NAME, {**COLUMNS, "severity": "happened"}), "it needs a whole number"),
-        (Source(NAME, {**COLUMNS, "targets": "note"}), "it needs json or jsonb that holds a list"),
-        (Source(NAME, {**COLUMNS, "actor.id": "level.who"}), "level, which is integer; only json"),
-        (Source(NAME, {"category": "=a"}), "action is needed"),
-        (Source(NAME, {**COLUMNS, "actor.mail": "who"}), "no member 'actor.mail'"),
+        (
+            TableSettings("nothing", COLUMNS),
+            "no table public.nothing that this user can see; name it",
+        ),
+        (
+            TableSettings(NAME, {**COLUMNS, "reason": "nte"}),
+            "the column nte, which .* has not; it has am",
+        ),
+        (
+            TableSettings(NAME, {**COLUMNS, "time": "payload"}),
+            "time is made of .* json; it needs a times",
+        ),
+        (TableSettings(NAME, {**COLUMNS, "severity": "happened"}), "it needs a whole number"),
+        (
+            TableSettings(NAME, {**COLUMNS, "targets": "note"}),
+            "it needs json or jsonb that holds a list",
+        ),
+        (
+            TableSettings(NAME, {**COLUMNS, "actor.id": "level.who"}),
+            "level, which is integer; only json",
+        ),
+        (TableSettings(NAME, {"category": "=a"}), "action is needed"),
+        (TableSettings(NAME, {**COLUMNS, "actor.mail": "who"}), "no member 'actor.mail'"),
     ]:
         with pytest.raises(InvalidSetting, match=words):
             await preparation(database, source)
@@ -292,7 +307,7 @@ async def test_a_mapping_that_cannot_work_is_refused_in_words(
 async def test_a_table_without_a_key_is_refused(database: str, sql: asyncpg.Connection) -> None:
     await sql.execute("CREATE TABLE keyless (verb text)")
     with pytest.raises(GatewayError, match="no primary key of one column"):
-        await preparation(database, Source("keyless", {"category": "=a", "action": "verb"}))
+        await preparation(database, TableSettings("keyless", {"category": "=a", "action": "verb"}))
 
 
 async def test_a_restored_table_is_followed_again_without_its_old_rows(
@@ -320,7 +335,7 @@ async def test_a_restored_table_is_followed_again_without_its_old_rows(
 async def test_a_table_that_is_only_read_is_followed_behind_a_horizon(
     database: str, sql: asyncpg.Connection
 ) -> None:
-    only_read = Source(NAME, COLUMNS, read_only=True)
+    only_read = TableSettings(NAME, COLUMNS, read_only=True)
     other = await asyncpg.connect(database, server_settings={"application_name": "slow program"})
     await add(sql, ["old"])
     async with following(database, only_read) as log:
@@ -364,7 +379,7 @@ async def test_whoever_may_only_read_is_told_the_process_that_rows_wait_for(
     await add(other, ["a"])
     await add(sql, ["b"])
     url = empty_database.replace("gateway@", f"{role}@")
-    table = await TableSource.open(url, Source(NAME, COLUMNS, read_only=True), SystemClock())
+    table = await TableSource.open(url, TableSettings(NAME, COLUMNS, read_only=True), SystemClock())
     log = await PostgresLog.open(url, SystemClock())
     assert await table.collect() == 0
     horizon = await table.horizon()
@@ -385,7 +400,7 @@ async def test_a_forgotten_prepared_transaction_is_named(major: str) -> None:
         await add(connection, ["a"])
         await connection.execute("PREPARE TRANSACTION 'forgotten'")
         await add(connection, ["b"])
-        source = Source(NAME, COLUMNS, read_only=True)
+        source = TableSettings(NAME, COLUMNS, read_only=True)
         table = await TableSource.open(server.url(), source, SystemClock())
         assert await table.collect() == 0
         horizon = await table.horizon()
@@ -401,7 +416,9 @@ async def test_a_table_whose_key_does_not_grow_cannot_be_followed_by_it(
     await sql.execute("CREATE TABLE by_uuid (id uuid PRIMARY KEY, verb text)")
     columns = {"category": "=a", "action": "verb"}
     with pytest.raises(GatewayError, match="id is uuid; use the mode prepared"):
-        await TableSource.open(database, Source("by_uuid", columns, read_only=True), SystemClock())
-    await prepare(database, Source("by_uuid", columns))
-    table = await TableSource.open(database, Source("by_uuid", columns), SystemClock())
+        await TableSource.open(
+            database, TableSettings("by_uuid", columns, read_only=True), SystemClock()
+        )
+    await prepare(database, TableSettings("by_uuid", columns))
+    table = await TableSource.open(database, TableSettings("by_uuid", columns), SystemClock())
     await table.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.usage.meter import FLUSH_SECONDS, Batch, Meter
+from gateway.access.usage.meter import FLUSH_SECONDS, Meter, UsageBatch
 from gateway.access.usage.windows import DAY, MINUTE
 from gateway.adapters.memory.backend import MemoryLedger
 from gateway.errors import Unavailable
@@ -18,9 +18,9 @@ class FailingLedger(MemoryLedger):
     def __init__(self) -> None:
         super().__init__()
         self.fails: str | None = None
-        self.offered: list[Batch] = []
+        self.offered: list[UsageBatch] = []
 
-    async def add(self, batch: Batch) -> None:
+    async def add(self, batch: UsageBatch) -> None:
         self.offered.append(batch)
         if self.fails == "before":
             raise Unavailable("away")
