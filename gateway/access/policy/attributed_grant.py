@@ -11,7 +11,7 @@ from gateway.access.grants.grant import Grant
 from gateway.access.keys.key import Key
 
 
-class NamedGrant(msgspec.Struct, frozen=True):
+class AttributedGrant(msgspec.Struct, frozen=True):
     """One grant of a key. `role` is "" for the key's own; `number` counts from 1 within either."""
 
     grant: Grant
@@ -54,16 +54,17 @@ class NamedGrant(msgspec.Struct, frozen=True):
 
 def named_grants(
     own: tuple[Grant, ...], roles: tuple[str, ...], known: Mapping[str, tuple[Grant, ...]]
-) -> tuple[NamedGrant, ...]:
+) -> tuple[AttributedGrant, ...]:
     """The key's own grants and those of its roles, in the order in which they are decided over."""
-    named = [NamedGrant(grant, "", number) for number, grant in enumerate(own, 1)]
+    named = [AttributedGrant(grant, "", number) for number, grant in enumerate(own, 1)]
     for role in roles:
         named += [
-            NamedGrant(grant, role, number) for number, grant in enumerate(known.get(role, ()), 1)
+            AttributedGrant(grant, role, number)
+            for number, grant in enumerate(known.get(role, ()), 1)
         ]
     return tuple(named)
 
 
-def grants_of_key(key: Key, known: Mapping[str, tuple[Grant, ...]]) -> tuple[NamedGrant, ...]:
+def grants_of_key(key: Key, known: Mapping[str, tuple[Grant, ...]]) -> tuple[AttributedGrant, ...]:
     """The same of a key as it is."""
     return named_grants(key.grants, key.roles, known)

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.access.keys.descent import can_mint
 from gateway.access.keys.key import Key
-from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.clock import format_rfc3339
 from gateway.oversight.review.sentences import denied_duties, grant_sentences, limits_of
 
@@ -32,13 +32,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     key: Key
-    grants: tuple[NamedGrant, ...]
+    grants: tuple[AttributedGrant, ...]
     now: float
     line: tuple[Key, ...] = ()
     ended_maker: tuple[str, str] | None = None
     last_use: dict[str, Any] | None = None
-    unused: tuple[NamedGrant, ...] | None = None
-    not_known: tuple[NamedGrant, ...] = ()
+    unused: tuple[AttributedGrant, ...] | None = None
+    not_known: tuple[AttributedGrant, ...] = ()
     looked_since: float = 0.0
     samples: tuple[bytes, ...] = ()
     samples_note: str = ""
@@ -219,7 +219,7 @@ def _no_unused(facts: Facts) -> str:
     return "None is known." if facts.not_known else "None: all of them are used."
 
 
-def _named(one: NamedGrant) -> str:
+def _named(one: AttributedGrant) -> str:
     return f"{one.name}: {' '.join(grant_sentences(one.grant))}"
 
 

@@ -14,7 +14,7 @@ import msgspec
 from gateway.access.grants.grant import Grant, When
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.key import Key
-from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import (
     DENIED_BY_GRANT,
     NOT_GRANTED,
@@ -65,7 +65,7 @@ class Dependence(msgspec.Struct, frozen=True):
     """A grant that counts for some events of those that were described: of which `member`s, by
     the patterns (or the least severity) in `values`."""
 
-    grant: NamedGrant
+    grant: AttributedGrant
     member: str
     values: tuple[str | int, ...]
 
@@ -90,8 +90,8 @@ class Explanation(msgspec.Struct, frozen=True):
 
     allowed: bool
     reason_code: str
-    grants: tuple[NamedGrant, ...] = ()
-    nearest: NamedGrant | None = None
+    grants: tuple[AttributedGrant, ...] = ()
+    nearest: AttributedGrant | None = None
     failed: tuple[Failure, ...] = ()
     masks: Masks = Masks()
     throttled_until: float | None = None
@@ -133,7 +133,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
 def explain(
     key: Key,
-    grants: tuple[NamedGrant, ...],
+    grants: tuple[AttributedGrant, ...],
     query: AccessQuery,
     ended_maker: tuple[str, str] | None = None,
 ) -> Explanation:
@@ -147,7 +147,7 @@ def explain(
     return found
 
 
-def _explain(key: Key, grants: tuple[NamedGrant, ...], query: AccessQuery) -> Explanation:
+def _explain(key: Key, grants: tuple[AttributedGrant, ...], query: AccessQuery) -> Explanation:
     matching = tuple(one for one in grants if not failures(one.grant, query))
     state = decide_state(key, query.now)
     if state is not None:
@@ -181,7 +181,9 @@ def _explain(key: Key, grants: tuple[NamedGrant, ...], query: AccessQuery) -> Ex
     return Explanation(True, GRANTED, matching, masks=_masks(allowing, query, decision))
 
 
-def _masks(allowing: list[NamedGrant], query: AccessQuery, decision: Allowed | Denied) -> Masks:
+def _masks(
+    allowing: list[AttributedGrant], query: AccessQuery, decision: Allowed | Denied
+) -> Masks:
     masks = Masks()
     if query.event is None or query.action not in READING:
         return masks
@@ -192,7 +194,7 @@ def _masks(allowing: list[NamedGrant], query: AccessQuery, decision: Allowed | D
     return masks
 
 
-def _depends(matching: tuple[NamedGrant, ...], query: AccessQuery) -> tuple[Dependence, ...]:
+def _depends(matching: tuple[AttributedGrant, ...], query: AccessQuery) -> tuple[Dependence, ...]:
     """On what it depends, by grants that count for some of the events only: on what denies, and
     on what allows, unless something allows all of them. Resources first."""
     found = [
@@ -205,13 +207,13 @@ def _depends(matching: tuple[NamedGrant, ...], query: AccessQuery) -> tuple[Depe
     return tuple(sorted(found, key=lambda one: order.index(one.member)))
 
 
-def _allows_all(matching: tuple[NamedGrant, ...], query: AccessQuery) -> bool:
+def _allows_all(matching: tuple[AttributedGrant, ...], query: AccessQuery) -> bool:
     return any(
         named.grant.effect == "allow" and not _dependences(named, query) for named in matching
     )
 
 
-def _dependences(named: NamedGrant, query: AccessQuery) -> tuple[Dependence, ...]:
+def _dependences(named: AttributedGrant, query: AccessQuery) -> tuple[Dependence, ...]:
     """What a grant wants of members of the event that nothing was said of."""
     if query.event is None or not query.unsaid:
         return ()
@@ -300,9 +302,9 @@ def _parts(grant: Grant, query: AccessQuery, event: Described) -> list[Failure]:
 
 def _missed(
     reason: str | None,
-    grants: tuple[NamedGrant, ...],
+    grants: tuple[AttributedGrant, ...],
     query: AccessQuery,
-    matching: tuple[NamedGrant, ...],
+    matching: tuple[AttributedGrant, ...],
 ) -> Explanation:
     """Denied because no grant allows it: the nearest is the one of which the least fails."""
     allowing = [one for one in grants if one.grant.effect == "allow"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.reader import Reader
 from gateway.event import Event
 from gateway.filters.scope import Test
@@ -27,8 +27,8 @@ _MOST_ASKED = 16
 class Verdict(msgspec.Struct, frozen=True):
     """Grants that were not used, and those of which that is not known."""
 
-    unused: tuple[NamedGrant, ...]
-    not_known: tuple[NamedGrant, ...]
+    unused: tuple[AttributedGrant, ...]
+    not_known: tuple[AttributedGrant, ...]
 
 
 class GrantUse:
@@ -36,7 +36,7 @@ class GrantUse:
 
     __slots__ = ("_acted", "_reached", "_reads", "_scope", "_test", "events", "named", "uses")
 
-    def __init__(self, named: NamedGrant) -> None:
+    def __init__(self, named: AttributedGrant) -> None:
         self.named = named
         self.uses = 0
         self.events = 0
@@ -116,8 +116,8 @@ def judging(
         for access in accesses
         if access.ranges and access.until >= since and max(end for _, end in access.ranges) <= first
     ]
-    unused: list[NamedGrant] = []
-    not_known: list[NamedGrant] = []
+    unused: list[AttributedGrant] = []
+    not_known: list[AttributedGrant] = []
     for one in counts:
         yield
         if not one.used:

@@ -16,7 +16,7 @@ from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.limits.work import Slices
-from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, MasksFor, decide_grants, seen_through
 from gateway.access.policy.reader import Reader
 from gateway.clock import Clock, parse_rfc3339
@@ -127,7 +127,7 @@ async def key_facts(
     log: Log,
     clock: Clock,
     key: Key,
-    grants: tuple[NamedGrant, ...],
+    grants: tuple[AttributedGrant, ...],
     *,
     line: tuple[Key, ...],
     ended_maker: tuple[str, str] | None,
@@ -184,7 +184,7 @@ async def key_facts(
     )
 
 
-async def _masks_for_key(log: Log, grants: tuple[NamedGrant, ...], now: float) -> MasksFor:
+async def _masks_for_key(log: Log, grants: tuple[AttributedGrant, ...], now: float) -> MasksFor:
     """What the key sees when it asks from where and when it may, by the first way of reading."""
     for action in READING:
         standing = tuple(_always(one.grant) for one in grants)

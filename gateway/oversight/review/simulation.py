@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.mask import Masks
-from gateway.access.policy.attributed_grant import NamedGrant
+from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, Denied, MasksFor, decide_grants
 from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 from gateway.access.policy.subsumption import drained
@@ -99,8 +99,8 @@ class Simulation:
 
     def __init__(
         self,
-        before: Iterable[NamedGrant],
-        after: Iterable[NamedGrant],
+        before: Iterable[AttributedGrant],
+        after: Iterable[AttributedGrant],
         hidden: Masks | None = None,
     ) -> None:
         self._before = tuple(one.grant for one in before)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant, When, parse_grant
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.key import Key
-from gateway.access.policy.attributed_grant import NamedGrant, grants_of_key
+from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
 from gateway.access.policy.decision import Allowed, decide
 from gateway.event import Event
 from gateway.filters.scope import Described
@@ -310,5 +310,5 @@ def test_an_explanation_says_what_the_decision_says(
     if any(one.effect == "allow" for one in own + of_role):
         assert found.allowed == (not found.failed), "a miss names what failed"
     for matched in found.grants:
-        assert isinstance(matched, NamedGrant)
+        assert isinstance(matched, AttributedGrant)
         assert matched.grant in own + of_role
