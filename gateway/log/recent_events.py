@@ -19,7 +19,7 @@ _MOST_EVENTS = 8_000
 _MOST_BYTES = 4 << 20
 
 
-class Fresh:
+class RecentEvents:
     """A bounded number of the newest events: without gaps, up to the last that was added."""
 
     def __init__(self, most_events: int = _MOST_EVENTS, most_bytes: int = _MOST_BYTES) -> None:

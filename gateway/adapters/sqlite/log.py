@@ -27,7 +27,7 @@ from gateway.cursor import new_epoch
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.log.ports import Appended, Page, ScanHint
-from gateway.log.recent_events import Fresh
+from gateway.log.recent_events import RecentEvents
 from gateway.tasks import PLAIN, Tasks, stop
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class SqliteLog(SqliteReader):
             "log-writer", self._open_writer, patience=math.inf, file=self._file
         )
         self._in_place = False
-        self._fresh = Fresh()
+        self._recent_events = RecentEvents()
         # What the file holds: known to the writer thread alone, which never waits for the loop.
         self._written = self._trimmed = self._bytes = self._recorded_at = 0
         self._dedup: Dedup
@@ -85,7 +85,7 @@ class SqliteLog(SqliteReader):
             lambda connection: self._append(connection, batches), "the events were not stored"
         )
         if group.drafts:
-            self._fresh.add(group.head - len(group.drafts) + 1, group.drafts, group.bodies)
+            self._recent_events.add(group.head - len(group.drafts) + 1, group.drafts, group.bodies)
         self._moved(group.head, self._floor)
         return results
 
@@ -94,7 +94,7 @@ class SqliteLog(SqliteReader):
     ) -> Page:
         if hint is None and after >= self._floor:
             until = min(until, self._head)
-            page = self._fresh.page(after, until, limit, PAGE_BYTES, self._json_head)
+            page = self._recent_events.page(after, until, limit, PAGE_BYTES, self._json_head)
             if page is not None:
                 return page
         return await super().read(after, until, limit=limit, hint=hint)

@@ -16,7 +16,7 @@ from gateway.adapters.sqlite.reader import SqliteReader
 from gateway.clock import SystemClock
 from gateway.event import Draft
 from gateway.log.ports import Page
-from gateway.log.recent_events import Fresh
+from gateway.log.recent_events import RecentEvents
 
 MakeDraft = Callable[..., Draft]
 HEAD = json_head("abc")
@@ -27,7 +27,7 @@ def drafts(count: int, size: int = 10) -> list[Draft]:
     return [Draft("i", "t", "c", "a", "unknown", 1, "", "", True, b"x" * size + b"}")] * count
 
 
-def add(fresh: Fresh, first: int, count: int) -> None:
+def add(fresh: RecentEvents, first: int, count: int) -> None:
     some = drafts(count)
     fresh.add(first, some, [draft.stored(STAMP) for draft in some])
 
@@ -45,7 +45,7 @@ def offsets(page: Page | None) -> list[int] | None:
 def test_a_page_is_what_lies_between_its_bounds(
     counts: list[int], after: int, until: int, limit: int
 ) -> None:
-    fresh, head = Fresh(), 4
+    fresh, head = RecentEvents(), 4
     for count in counts:
         add(fresh, head + 1, count)
         head += count
@@ -60,7 +60,7 @@ def test_a_page_is_what_lies_between_its_bounds(
 
 
 def test_a_page_ends_with_the_event_that_fills_it() -> None:
-    fresh = Fresh()
+    fresh = RecentEvents()
     add(fresh, 1, 10)
     size = len(drafts(1)[0].stored(STAMP))
     page = fresh.page(0, 10, 100, 3 * size - 1, HEAD)
@@ -68,7 +68,7 @@ def test_a_page_ends_with_the_event_that_fills_it() -> None:
 
 
 def test_what_was_stored_by_other_ways_is_never_skipped() -> None:
-    fresh = Fresh()
+    fresh = RecentEvents()
     add(fresh, 1, 3)
     add(fresh, 5, 2)
     assert fresh.page(2, 6, 100, 1 << 20, HEAD) is None
@@ -78,7 +78,10 @@ def test_what_was_stored_by_other_ways_is_never_skipped() -> None:
 
 
 def test_what_is_at_hand_is_bounded_in_events_and_bytes() -> None:
-    few, small = Fresh(most_events=10), Fresh(most_bytes=10 * len(drafts(1)[0].stored(STAMP)))
+    few, small = (
+        RecentEvents(most_events=10),
+        RecentEvents(most_bytes=10 * len(drafts(1)[0].stored(STAMP))),
+    )
     for first in range(1, 101, 5):
         add(few, first, 5)
         add(small, first, 5)
