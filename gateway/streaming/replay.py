@@ -19,7 +19,7 @@ from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
-from gateway.streaming.replay_cache import Chunk, Chunks, EventFailed
+from gateway.streaming.replay_cache import Chunk, EventFailed, ReplayCache
 from gateway.tasks import PLAIN, Tasks
 from gateway.wire.framing import EVENT_FAILED, GOING_AWAY, OVERTAKEN, QUOTA_EXHAUSTED
 
@@ -48,7 +48,7 @@ class Replays:
         self.gate: Gate = OpenGate()
         # Told of each stream that an event has ended.
         self.on_event_failed: Callable[[str, EventFailed], None] = lambda key_id, failed: None
-        self.chunks = Chunks(log, work)
+        self.chunks = ReplayCache(log, work)
 
     def start(self, subscription: Subscription) -> None:
         """Run a replay as a task of its own until the subscription is live or has ended."""

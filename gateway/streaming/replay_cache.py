@@ -47,7 +47,7 @@ class EventFailed(Exception):
         self.offset = offset
 
 
-class Chunks:
+class ReplayCache:
     """Reads chunks, and remembers the last few megabytes of them."""
 
     def __init__(self, log: Log, work: LoopWork) -> None:

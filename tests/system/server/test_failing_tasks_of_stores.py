@@ -23,7 +23,7 @@ from gateway.runtime.stores import claim_log
 from gateway.runtime.worker import Worker
 from gateway.settings.declarations import Settings
 from gateway.streaming.enforcement import Enforcement
-from gateway.streaming.replay_cache import Chunks
+from gateway.streaming.replay_cache import ReplayCache
 from gateway.streaming.wakeups import KEYS
 from tests.support.machine_time import eventually, patience
 from tests.support.services.postgres import PostgresServer, installations
@@ -166,7 +166,7 @@ async def test_a_task_that_ends_by_itself_fails_once_and_begins_anew(
     leases: Any = gateway.context.shared.leases
     of: dict[str, tuple[Any, str]] = {
         "redis_rounds": (leases._rounds, "_hear"),
-        "replay": (Chunks, "get"),
+        "replay": (ReplayCache, "get"),
         "signals_sending": (Link, "publish"),
         "wake_ups": (Enforcement, "poll"),
     }
