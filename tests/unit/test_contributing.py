@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.main import cli
-from gateway.http.metrics.metrics import FIGURES
+from gateway.http.metrics.metrics import METRICS
 from gateway.settings.declarations import DECLARED, SECTIONS
 from tests.support.cases import every
 
@@ -141,7 +141,7 @@ def test_settings_are_there(case: Case) -> None:
 
 @every(named(r"\baudit_gateway_(\w+)"))
 def test_metrics_are_there(case: Case) -> None:
-    assert case[1] in {figure.name for figure in FIGURES} | OTHER_METRICS
+    assert case[1] in {figure.name for figure in METRICS} | OTHER_METRICS
 
 
 def test_the_index_has_every_decision_once_and_in_order() -> None:
