@@ -1,9 +1,7 @@
 """Memory that was freed goes back to the machine.
 
 glibc keeps what is freed between blocks that are still in use: after some large requests that is a
-hundred megabytes for ever. `malloc_trim` gives it back, and others may wait for memory meanwhile,
-for some hundredths of a second: so it is done in calm moments, and else a thousandth of the time.
-Other C libraries have no such call.
+hundred megabytes for ever. `malloc_trim` gives it back. Other C libraries have no such call.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import time
 from collections.abc import Callable
 
 from gateway.clock import Clock, until_beat
@@ -19,9 +16,6 @@ from gateway.clock import Clock, until_beat
 _EVERY_SECONDS = 1.0
 # What has grown by less is not worth the look.
 _WORTH_BYTES = 16 << 20
-# Of one processor, by the whole process.
-_CALM_SHARE = 0.2
-_PAUSES_PER_TRIM = 1000
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -31,19 +25,13 @@ async def give_back_memory(clock: Clock) -> None:
     if trim is None:
         return
     least = _resident()
-    looked, computed, not_before = clock.monotonic(), time.process_time(), 0.0
     while True:
         await clock.sleep(until_beat(clock, _EVERY_SECONDS))
-        now, used = clock.monotonic(), time.process_time()
-        calm = used - computed < _CALM_SHARE * (now - looked)
-        looked, computed = now, used
         before = _resident()
         least = min(least, before)
-        if before - least > _WORTH_BYTES and (calm or now >= not_before):
-            began = time.perf_counter()
+        if before - least > _WORTH_BYTES:
             # A thread, as other threads wait for it only where they share the same heap.
             await asyncio.get_running_loop().run_in_executor(None, trim, 0)
-            not_before = now + (time.perf_counter() - began) * _PAUSES_PER_TRIM
             if before - _resident() < _WORTH_BYTES // 16:
                 # It is in use.
                 least += _WORTH_BYTES
