@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.access.limits.work import LoopWork, Slices
 from gateway.clock import Clock
@@ -14,6 +14,8 @@ from gateway.ingest.decode import decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of, split_body
+
+T = TypeVar("T")
 
 # What the worst bytes cost (about a microsecond each) decides on a slice, not what most do.
 _SLICE_BYTES = 16 * 1024
@@ -38,19 +40,14 @@ class Decoder:
             items = split_body(body, lines=lines, most=most)
             if len(items) <= _SLICE_EVENTS:
                 # One slice, before which nobody has to have a turn.
-                return decode_events(items, self._new_ids(), mapped=mapped)
+                return _decode_events(items, self._now(), mapped=mapped)
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
-        decode = partial(decode_events, new_id=self._new_ids(), mapped=mapped)
+        decode = partial(_decode_events, now=self._now(), mapped=mapped)
         slices = self._turns.slices(key_id)
         async for index, part in _parts(body, slices, lines, most):
             try:
-                if _is_large(part):
-                    drafts += await slices.apart(
-                        partial(_decode_events, part, self._now(), mapped=mapped)
-                    )
-                else:
-                    drafts += decode(part)
+                drafts += await _decode(part, decode, slices)
             except InvalidEvents as refused:
                 found = refused.members["errors"]
                 errors += [{**error, "index": error["index"] + index} for error in found]
@@ -63,23 +60,11 @@ class Decoder:
     ) -> Lenient:
         """The same without a refusal: what became of each item."""
         found = Lenient()
-        decode = partial(decode_leniently, new_id=self._new_ids(), mapped=mapped)
+        decode = partial(_decode_leniently, now=self._now(), mapped=mapped)
         slices = self._turns.slices(key_id)
         async for index, part in _parts(body, slices, lines, most, loosely=True):
-            if _is_large(part):
-                found.add(
-                    await slices.apart(
-                        partial(_decode_leniently, part, self._now(), first=index, mapped=mapped)
-                    )
-                )
-            else:
-                found.add(decode(part, first=index))
+            found.add(await _decode(part, partial(decode, first=index), slices))
         return found
-
-    def _new_ids(self) -> Iterator[str]:
-        """Those of one request, all of the same time."""
-        at = self._now()
-        return new_ids(lambda: at)
 
 
 async def _parts(
@@ -96,9 +81,12 @@ async def _parts(
         await slices.rest()
 
 
-def _is_large(part: list[bytes]) -> bool:
-    """Whether it is a large event, for which the interpreter is held for milliseconds."""
-    return len(part) == 1 and len(part[0]) > _SLICE_BYTES
+async def _decode(part: list[bytes], decode: Callable[[list[bytes]], T], slices: Slices) -> T:
+    work = partial(decode, part)
+    if len(part) == 1 and len(part[0]) > _SLICE_BYTES:
+        # Of a large event the interpreter is held for milliseconds at a time.
+        return await slices.apart(work)
+    return work()
 
 
 def _decode_events(part: list[bytes], now: float, *, mapped: bool) -> list[Draft]:
