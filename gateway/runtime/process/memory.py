@@ -15,7 +15,7 @@ from gateway.clock import Clock, until_beat
 
 _EVERY_SECONDS = 1.0
 # What has grown by less is not worth the look.
-_WORTH_BYTES = 16 << 20
+_WORTH_BYTES = 8 << 20
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
