@@ -111,6 +111,20 @@ class Log(Protocol):
         """Why nothing can be appended now, as far as that is known without trying. With the code
         `REPLACED` nothing can be read either, until the log is opened again."""
 
+    @property
+    def polls(self) -> bool:
+        """Whether other processes append to it in ways that it only finds by asking the store:
+        then `poll_now`, called when they tell of it, makes that sooner."""
+
+    @property
+    def renamed(self) -> int:
+        """How many rows of followed tables, which the store itself puts into the log, this process
+        has given another id since theirs was taken."""
+
+    def poll_now(self) -> None:
+        """Ask the store for new events at once instead of at the next turn, where it `polls`; does
+        nothing elsewhere."""
+
     def on_append(self, listener: Callable[[], None]) -> None:
         """Call `listener` in the event loop after `head` has moved.
 

@@ -211,7 +211,7 @@ async def _start_parts(
     pepper_watch = PepperWatch(keyring, clock)
     enforcement.listeners.append(pepper_watch.take)
     stack.push_async_callback(key_events.close)
-    wake_ups = WakeUps(shared.signals, enforcement, getattr(log, "poll_now", None), tasks)
+    wake_ups = WakeUps(shared.signals, enforcement, log.poll_now if log.polls else None, tasks)
     stack.push_async_callback(wake_ups.close)
     writer.on_store = wake_ups.tell_of_events
     writer.on_bug = partial(tasks.report, "writer")
@@ -293,11 +293,9 @@ async def _follow_table(
     store = settings.store
     if not store.table:
         return None
-    from gateway.adapters.postgres.log import PostgresLog
     from gateway.adapters.postgres.source import TableSource
     from gateway.adapters.postgres.table import TableSettings
 
-    assert isinstance(log, PostgresLog), "the settings are checked"
     source = TableSettings(store.table, store.columns, store.table_mode == "read-only")
     secret = DataFolder.of(settings).log_secret()
     table = await TableSource.open(settings.store_url, source, clock, secret=secret)

@@ -162,6 +162,14 @@ async def test_listeners_are_called_after_the_head_has_moved(log: Log, draft: Ma
     assert heads[2:] == [("one", 4), ("two", 4)]
 
 
+async def test_asking_for_new_events_now_loses_and_repeats_none(log: Log, draft: MakeDraft) -> None:
+    log.poll_now()
+    await log.append([[draft(), draft()]])
+    log.poll_now()
+    await log.catch_up()
+    assert (log.head, len(await everything(log)), log.renamed) == (2, 2, 0)
+
+
 async def test_what_a_listener_finds_at_the_head_can_be_read(log: Log, draft: MakeDraft) -> None:
     seen: list[asyncio.Task[Page]] = []
     log.on_append(lambda: seen.append(asyncio.create_task(log.read(0, log.head, limit=10))))

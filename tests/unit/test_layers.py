@@ -116,6 +116,13 @@ STARTS_TASKS = {
     # They do nothing by themselves: whoever asks is told of each failure.
     "gateway.adapters.sqlite.thread": {"Thread"},
 }
+# What those that use ports call them.
+PORTS = {
+    "log", "store", "key_store", "keys", "backend", "shared", "leases", "deliveries", "usage",
+    "signals",
+}  # fmt: skip
+# This list only gets shorter.
+ASKED_PORTS = {"gateway.http.metrics.metrics": {"c.log"}}
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
 OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"}
@@ -274,6 +281,20 @@ def test_background_work_is_started_by_its_one_module(module: str) -> None:
     }
     starting = called & {"create_task", "ensure_future", "TaskGroup", "Thread", "Timer"}
     assert starting == STARTS_TASKS.get(module, set())
+
+
+@every(module for module in MODULES if not module.startswith("gateway.adapters."))
+def test_nobody_asks_a_port_what_it_is_or_has(module: str) -> None:
+    """What an adapter can do is a member of its port; none is told from another."""
+    asked = {
+        ast.unparse(node.args[0])
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("getattr", "hasattr", "isinstance", "type")
+        and node.args
+        and ast.unparse(node.args[0]).split(".")[-1].lstrip("_") in PORTS
+    }
+    assert asked == ASKED_PORTS.get(module, set())
 
 
 def knows_cursors(module: str) -> bool:

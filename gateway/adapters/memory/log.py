@@ -67,6 +67,17 @@ class MemoryLog:
     def floor(self) -> int:
         return self._floor
 
+    @property
+    def polls(self) -> bool:
+        return False
+
+    @property
+    def renamed(self) -> int:
+        return 0
+
+    def poll_now(self) -> None:
+        pass
+
     def on_append(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 

@@ -133,8 +133,11 @@ class PostgresLog:
         return self._sequencer.floor
 
     @property
+    def polls(self) -> bool:
+        return True
+
+    @property
     def renamed(self) -> int:
-        """Rows of followed tables that got another id here, since theirs was taken."""
         return self._sequencer.renamed
 
     @property
@@ -145,7 +148,6 @@ class PostgresLog:
         self._sequencer.on_move(listener)
 
     def poll_now(self) -> None:
-        """Poll for events of other gateways at once instead of at the next turn."""
         self._sequencer.poll_now()
 
     async def catch_up(self) -> None:
