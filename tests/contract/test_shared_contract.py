@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.access.limits.limits import Concurrency, Daily, Decision, Rate
 from gateway.access.limits.ports import Lease, Shared
 from gateway.access.usage.windows import Row
+from gateway.adapters.redis import scripts
 from gateway.errors import InvalidRequest
 from tests.contract.sharing import ADAPTERS, StillClock, adapter
 from tests.support.examples import examples
@@ -41,6 +42,16 @@ async def allowed(shared: Shared, limit: Rate | Daily, subject: str, times: int)
     """How many of so many requests are let through."""
     decisions = [await shared.limits.take(limit, subject) for _ in range(times)]
     return sum(decision.allowed for decision in decisions)
+
+
+# Scripts of Redis
+
+
+def test_the_server_loads_each_script_under_the_name_it_is_called_by(server: Valkey) -> None:
+    known = [one for one in vars(scripts).values() if isinstance(one, scripts.Script)]
+    assert len(known) == 5
+    for script in known:
+        assert server.command("SCRIPT", "LOAD", script.text) == script.sha
 
 
 # Limits

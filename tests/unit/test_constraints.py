@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -42,3 +43,12 @@ def test_whatever_installs_asks_for_the_hashes() -> None:
         assert "--require-hashes" in text
         assert "install -c" not in text
         assert not re.search(r"install (?:--no-cache-dir )?-c constraints", text)
+
+
+def test_every_file_that_the_program_reads_is_part_of_the_wheel() -> None:
+    package = ROOT / "gateway"
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["gateway"]
+    files = {path for path in package.rglob("*") if path.is_file()}
+    read = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert {path.suffix for path in read} >= {".sql", ".lua", ".json"}
+    assert read == {path for pattern in patterns for path in package.glob(pattern)}

@@ -19,7 +19,7 @@ DECISIONS = ROOT / "deploy" / "decisions"
 PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(DECISIONS.glob("*.md"))]
 # They come when something is run, and are kept out of the repository.
 MADE = ("tests/benchmarks/results", "audit-data")
-SUFFIXES = (".py", ".md", ".toml", ".txt", ".sql", ".conf", ".cfg", ".service")
+SUFFIXES = (".py", ".md", ".toml", ".txt", ".sql", ".lua", ".conf", ".cfg", ".service")
 # Names of metrics beside those of whole numbers.
 OTHER_METRICS = {"internal_errors_total", "loop_delay_seconds", "worker_streams"}
 SQL = ("NOTIFY", "UNION")
