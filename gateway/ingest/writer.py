@@ -39,14 +39,21 @@ class _Waiting:
 class Writer:
     """The only way into the log. Run `run()` as a task; `close()` drains it."""
 
-    def __init__(self, log: Log, *, queue_events: int, queue_bytes: int) -> None:
-        # Called each time that something has been stored.
-        self.on_store: Callable[[], None] = lambda: None
-        # Told of what is a bug: whoever waits is told of it as well, and the writer goes on.
-        self.on_bug: Callable[[Exception], None] = lambda error: None
+    def __init__(
+        self,
+        log: Log,
+        *,
+        queue_events: int,
+        queue_bytes: int,
+        report: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
+        """`report` is told of what is a bug: whoever waits is told of it as well, and the writer
+        goes on."""
         # Events that stand under another id than they were sent with.
         self.conflicts = 0
         self._log = log
+        self._report = report
+        self._store_listeners: list[Callable[[], None]] = []
         self._queue_events = queue_events
         self._queue_bytes = queue_bytes
         self._waiting: list[_Waiting] = []
@@ -55,6 +62,10 @@ class Writer:
         self._small = 0
         self._work = asyncio.Event()
         self._closed = False
+
+    def on_store(self, listener: Callable[[], None]) -> None:
+        """Call `listener` each time that something has been stored."""
+        self._store_listeners.append(listener)
 
     @property
     def has_small(self) -> bool:
@@ -146,7 +157,7 @@ class Writer:
             # Whatever it is, who waits must hear of it, and those behind must not wait for ever.
             told = error if isinstance(error, Exception) else _interrupted()
             if isinstance(error, Exception) and not isinstance(error, GatewayError):
-                self.on_bug(error)
+                self._report(error)
             for waiting in group:
                 if not waiting.done.done():
                     waiting.done.set_exception(told)
@@ -160,7 +171,8 @@ class Writer:
                 if not waiting.done.done():
                     waiting.done.set_result(results[at:end])
                 at = end
-            self.on_store()
+            for listener in self._store_listeners:
+                listener()
         finally:
             for waiting in group:
                 self._events -= waiting.events

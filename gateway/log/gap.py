@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.cursor import format_cursor
-from gateway.log.ports import Log
+from gateway.log.ports import LogExtent
 
 
-def gap_message(log: Log, reason: str, after: tuple[str, int], begin: int) -> dict[str, Any]:
+def gap_message(log: LogExtent, reason: str, after: tuple[str, int], begin: int) -> dict[str, Any]:
     """What lies behind the cursor `after` is missing up to `cursor`, where the stream goes on.
 
     `missing` counts the log's events in between, where that is known.

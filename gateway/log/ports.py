@@ -80,19 +80,8 @@ class RetentionExceeded(Exception):
     """Retention has deleted events behind the position that was to be read."""
 
 
-class Log(Protocol):
-    """The append-only log.
-
-    Ordering: offsets are 1, 2, 3 ... without gaps, in one total order that
-    never changes; whoever reads up to `head` has seen every event there will
-    ever be up to it. `recorded_at` never decreases with the offset.
-    Atomicity: a batch is appended whole or not at all. An event whose tenant
-    has one of the same id and content is a duplicate and is not appended again;
-    where either has no content, the id alone decides. With other content it is
-    appended under an id that is made of both.
-    Durability: when `append` returns, the batches survive the death of process
-    and machine; `head` never names an event that could still be lost.
-    """
+class LogExtent(Protocol):
+    """What there is of a log: the events behind `floor`, up to `head`."""
 
     @property
     def epoch(self) -> str:
@@ -105,6 +94,21 @@ class Log(Protocol):
     @property
     def floor(self) -> int:
         """The newest offset that retention has deleted; 0 if none."""
+
+
+class Log(LogExtent, Protocol):
+    """The append-only log.
+
+    Ordering: offsets are 1, 2, 3 ... without gaps, in one total order that
+    never changes; whoever reads up to `head` has seen every event there will
+    ever be up to it. `recorded_at` never decreases with the offset.
+    Atomicity: a batch is appended whole or not at all. An event whose tenant
+    has one of the same id and content is a duplicate and is not appended again;
+    where either has no content, the id alone decides. With other content it is
+    appended under an id that is made of both.
+    Durability: when `append` returns, the batches survive the death of process
+    and machine; `head` never names an event that could still be lost.
+    """
 
     @property
     def degraded_reason(self) -> Unavailable | None:

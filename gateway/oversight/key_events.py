@@ -62,8 +62,7 @@ class KeyEvents:
         self._profiles = profiles
         self._clock = clock
         self._warnings = warnings
-        # Told of each command that was given at the command line, once it is in the log.
-        self.on_command: Callable[[Command], None] = lambda command: None
+        self._command_listeners: list[Callable[[Command], None]] = []
         self._changed = True
         self._recorded_at = clock.monotonic()
         self._draining: dict[str, Key] = {}
@@ -71,6 +70,10 @@ class KeyEvents:
         # When there is something to say of which key; what was due before is said already.
         self._due: list[tuple[float, str]] = []
         self._said_until: float | None = None
+
+    def on_command(self, listener: Callable[[Command], None]) -> None:
+        """Call `listener` with each command given at the command line, once it is in the log."""
+        self._command_listeners.append(listener)
 
     def take(self, changes: Changes) -> None:
         """Something has changed in the key store."""
@@ -113,7 +116,9 @@ class KeyEvents:
             for change in changes.values():
                 if change.operator is not None:
                     at = change.at or self._clock.now()
-                    self.on_command(Command(change.operator.person, at))
+                    command = Command(change.operator.person, at)
+                    for listener in self._command_listeners:
+                        listener(command)
             await self._store.mark_recorded(list(changes))
 
     async def close(self) -> None:

@@ -33,19 +33,22 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Background:
-    """The tasks of one process. Implements `gateway.tasks.Tasks`.
-
-    `on_failure` is called once, when a task is given up.
-    """
+    """The tasks of one process. Implements `gateway.tasks.Tasks`."""
 
     def __init__(self, clock: Clock) -> None:
-        self.on_failure: Callable[[], None] = lambda: None
         self.failure: InternalFailure | None = None
+        self._failure_listeners: list[Callable[[], None]] = []
         self._clock = clock
         self._errors: dict[str, int] = {}
         self._used_up_told = float("-inf")
         # The event loop itself holds its tasks weakly.
         self._running: set[asyncio.Task[None]] = set()
+
+    def on_failure(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once, when a task is given up; at once if one was."""
+        self._failure_listeners.append(listener)
+        if self.failure is not None:
+            listener()
 
     @property
     def errors(self) -> Mapping[str, int]:
@@ -129,7 +132,8 @@ class Background:
             f"{WINDOW_SECONDS:.0f} s (see the log); the gateway ends, to be started again"
         )
         _LOGGER.critical("%s", self.failure.detail)
-        self.on_failure()
+        for listener in self._failure_listeners:
+            listener()
 
 
 def _is_unexpected(error: BaseException) -> bool:

@@ -31,7 +31,7 @@ from gateway.http.request.auth import Authenticator
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
-from gateway.http.request.limits import AppliedLimits, giving_back
+from gateway.http.request.limits import AppliedLimits, release_place
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
@@ -137,6 +137,7 @@ async def _start_parts(
         log,
         queue_events=settings.ingest.queue_events,
         queue_bytes=settings.ingest.queue_bytes,
+        report=partial(tasks.report, "writer"),
     )
     writing = tasks.keep("writer", writer.run, writer.abandon)
 
@@ -171,16 +172,13 @@ async def _start_parts(
         apart=stack.enter_context(ComputeProcess()), slot=Slot(),
     )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
-    replays = Replays(log, appends, clock, timings, shares, tasks)
-    hub = Hub(log.epoch, log.head, clock, replays.start, timings, shares)
-    replays.hub = hub
-    hub.head = lambda: log.head
-    hub.on_close = giving_back(access_log.stream_closed)
-    hub.usage = shared.usage
+    hub = Hub(log, clock, lambda stream: replays.start(stream), timings, shares, shared.usage)
+    hub.on_close(release_place)
+    hub.on_close(access_log.stream_closed)
     keyring = Keyring(key_store, peppers.newest, clock)
     await keyring.refresh()
     enforcement = Enforcement(keyring, hub, log, clock)
-    replays.gate = enforcement
+    replays = Replays(hub, log, appends, clock, enforcement, tasks)
     tail = Tail(log, hub, Notifier(), clock, enforcement)
     log.on_append(tail.log_grew)
     findings = Findings(key_store, writer, clock, keyring)
@@ -195,26 +193,26 @@ async def _start_parts(
         reaction=_reaction(settings),
         exists=keyring.exists,
     )
-    access_log.listeners.append(detector.see)
+    access_log.on_access(detector.see)
 
     def event_failed(key_id: str, failed: EventFailed) -> None:
         tasks.report("replay", failed)
         detector.see_failure(key_id, format_cursor(log.epoch, failed.offset))
 
-    replays.on_event_failed = event_failed
+    replays.on_event_failed(event_failed)
     stack.push_async_callback(detector.close)
     key_events = KeyEvents(
         key_store, writer, hub, detector.profiles, clock, settings.keys.expiry_warnings
     )
-    key_events.on_command = detector.operators.see
-    enforcement.listeners += [key_events.take, detector.stored_defects.take]
+    key_events.on_command(detector.operators.see)
+    enforcement.on_change(key_events.take)
+    enforcement.on_change(detector.stored_defects.take)
     pepper_watch = PepperWatch(keyring, clock)
-    enforcement.listeners.append(pepper_watch.take)
+    enforcement.on_change(pepper_watch.take)
     stack.push_async_callback(key_events.close)
     wake_ups = WakeUps(shared.signals, enforcement, log.poll_now if log.polls else None, tasks)
     stack.push_async_callback(wake_ups.close)
-    writer.on_store = wake_ups.tell_of_events
-    writer.on_bug = partial(tasks.report, "writer")
+    writer.on_store(wake_ups.tell_of_events)
     limits = AppliedLimits(shared, settings.limits, clock)
     # What is decoded is on its way itself, and waits for little.
     intake = slices(busy=lambda: hub.writing or writer.has_small)
@@ -339,10 +337,8 @@ def _watch_for_failure(
         if stop is not None:
             stop.set()
 
-    background.on_failure = failed
     context.ready = True
-    if background.failure is not None:
-        failed()
+    background.on_failure(failed)
     if stop is not None:
         asyncio.get_running_loop().set_exception_handler(background.report_callback)
         waiting = background.keep("end", partial(_await_lost_log, context, stop))

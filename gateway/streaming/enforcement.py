@@ -67,8 +67,8 @@ class _Waiting:
 
     __slots__ = ("seconds",)
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
 
 
 class _Part(_Waiting):
@@ -99,8 +99,7 @@ class Enforcement:
         clock: Clock,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
-        # Told of what has changed in the key store, whoever changed it.
-        self.listeners: list[Callable[[Changes], None]] = []
+        self._listeners: list[Callable[[Changes], None]] = []
         self.renewed = Notifier()
         self._keyring = keyring
         self._hub = hub
@@ -117,6 +116,10 @@ class Enforcement:
         # Keys that have changed, or may have, and whose streams were not looked at since.
         self._due: dict[str, _Waiting] = {}
         self._ticked = clock.boottime()
+
+    def on_change(self, listener: Callable[[Changes], None]) -> None:
+        """Call `listener` with what has changed in the key store, whoever changed it."""
+        self._listeners.append(listener)
 
     # The gate
     @property
@@ -181,9 +184,7 @@ class Enforcement:
 
     def _end_waiting(self) -> None:
         for key_id in self._hub.key_ids():
-            waits: list[_Waiting] = [self._lives, *self._parts_of(key_id)]
-            if key_id in self._due:
-                waits.append(self._due[key_id])
+            waits = [self._lives, *self._parts_of(key_id), self._due.get(key_id, _Waiting())]
             if any(waiting.seconds >= PATIENCE_SECONDS for waiting in waits):
                 for subscription in self._hub.streams_of(key_id):
                     self._hub.end(subscription, OVERLOAD)
@@ -243,7 +244,7 @@ class Enforcement:
                 await self._act()
                 raise
             try:
-                for listener in self.listeners:
+                for listener in self._listeners:
                     listener(changes)
             finally:
                 try:
@@ -284,8 +285,7 @@ class Enforcement:
         for key_id in key_ids:
             # Each time another one: whoever acts on an earlier change does not settle this one.
             before = self._due.get(key_id)
-            waiting = self._due[key_id] = _Waiting()
-            waiting.seconds = 0.0 if before is None else before.seconds
+            self._due[key_id] = _Waiting(0.0 if before is None else before.seconds)
 
     async def _check_lives(self) -> float:
         """End what time alone ends; when the next life ends. Waits for no store."""

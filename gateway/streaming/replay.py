@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from gateway.access.limits.work import LoopWork
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
@@ -17,7 +16,6 @@ from gateway.streaming.gate import Gate, OpenGate
 from gateway.streaming.live.costly import EXCEEDED
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay_cache import Chunk, EventFailed, ReplayCache
 from gateway.tasks import PLAIN, Tasks
@@ -31,24 +29,31 @@ class Replays:
 
     def __init__(
         self,
+        hub: Hub,
         log: Log,
         appends: Notifier,
         clock: Clock,
-        timings: StreamTimings,
-        work: LoopWork,
+        gate: Gate | None = None,
         tasks: Tasks = PLAIN,
     ) -> None:
-        self.hub: Hub
-        self.work = work
+        self.hub = hub
+        self.gate = gate or OpenGate()
+        self.chunks = ReplayCache(log, hub.work)
         self._log = log
         self._appends = appends
         self._clock = clock
-        self._timings = timings
         self._tasks = tasks
-        self.gate: Gate = OpenGate()
-        # Told of each stream that an event has ended.
-        self.on_event_failed: Callable[[str, EventFailed], None] = lambda key_id, failed: None
-        self.chunks = ReplayCache(log, work)
+        self._failure_listeners: list[Callable[[str, EventFailed], None]] = []
+
+    def on_event_failed(self, listener: Callable[[str, EventFailed], None]) -> None:
+        """Call `listener` with the key of each stream that an event has ended."""
+        self._failure_listeners.append(listener)
+
+    def event_failed(self, subscription: Subscription, failed: EventFailed) -> None:
+        """End a stream with an event that cannot be delivered to it."""
+        for listener in self._failure_listeners:
+            listener(subscription.key_id, failed)
+        self.hub.end(subscription, EVENT_FAILED)
 
     def start(self, subscription: Subscription) -> None:
         """Run a replay as a task of its own until the subscription is live or has ended."""
@@ -82,11 +87,11 @@ class _Replay:
         self._hub = replays.hub
         self._appends = replays._appends
         self._clock = replays._clock
-        self._timings = replays._timings
+        self._timings = replays.hub.timings
         self._subscription = subscription
         self._chunks = replays.chunks
         self._gate = replays.gate
-        self._work = replays.work
+        self._work = replays.hub.work
         self._said_at = self._clock.monotonic()
 
     async def run(self) -> None:
@@ -194,8 +199,7 @@ class _Replay:
         except RetentionExceeded:
             self._overtaken()
         except EventFailed as failed:
-            self._replays.on_event_failed(subscription.key_id, failed)
-            self._hub.end(subscription, EVENT_FAILED)
+            self._replays.event_failed(subscription, failed)
         except GatewayError:
             # The store is away for a while; the stream stays and goes on from its cursor.
             await self._clock.sleep(_RETRY_SECONDS)

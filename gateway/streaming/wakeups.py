@@ -39,7 +39,7 @@ class WakeUps:
         self._changed = False
         self._polling: asyncio.Task[None] | None = None
         # Whoever notices a change first tells all, whether or not it was made there.
-        enforcement.listeners.append(self._tell_of_keys)
+        enforcement.on_change(self._tell_of_keys)
         signals.listen(KEYS, self._poll_keys)
         if poll_log is not None:
             signals.listen(APPENDED, Spaced(poll_log, _SPACING_SECONDS))

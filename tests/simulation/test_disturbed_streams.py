@@ -216,11 +216,9 @@ class DisturbedWorld(World):
         )
         work = LoopWork(self.clock, rng.choice((0.0, 0.00001)), timer=timer, filters=budget)
         self.hub.work = work
-        self.hub.head = lambda: self.log.head
         self.hub._lifetimes._seconds = rng.choice((0.0, 0.0, 8.0))
-        replays: Any = self.hub._start_replay.__self__  # type: ignore[attr-defined]
-        replays.work = replays.chunks._work = work
-        replays.gate = self.gate
+        self.replays.chunks._work = work
+        self.replays.gate = self.gate
         self.tail = Tail(self.log, self.hub, self.tail._appends, self.clock, self.gate)
 
     async def ticks(self) -> None:

@@ -17,7 +17,6 @@ import orjson
 import pytest
 from virtual_time import LoopClock, VirtualTimeLoop
 
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import View
 from gateway.adapters.memory.log import MemoryLog
 from gateway.cursor import parse_cursor
@@ -212,9 +211,8 @@ class World:
         appends = Notifier()
         self.log.on_append(appends.notify)
         timings = StreamTimings(flush=self.rng.choice((0, 0.01, 0.3)))
-        replays = Replays(self.log, appends, self.clock, timings, LoopWork(self.clock))
-        self.hub = Hub(self.log.epoch, 0, self.clock, replays.start, timings)
-        replays.hub = self.hub
+        self.hub = Hub(self.log, self.clock, lambda stream: self.replays.start(stream), timings)
+        self.replays = Replays(self.hub, self.log, appends, self.clock)
         self.tail = Tail(self.log, self.hub, Notifier(), self.clock)
         self.log.on_append(lambda: self.tail.log_grew())
         self.written: list[Event] = []

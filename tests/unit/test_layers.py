@@ -121,8 +121,9 @@ PORTS = {
     "log", "store", "key_store", "keys", "backend", "shared", "leases", "deliveries", "usage",
     "signals",
 }  # fmt: skip
-# This list only gets shorter.
+# These lists only get shorter.
 ASKED_PORTS = {"gateway.http.metrics.metrics": {"c.log"}}
+ASSIGNED_LISTENERS = {"gateway.http.routes.stream": {"connection.on_lost"}}
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
 OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"}
@@ -295,6 +296,22 @@ def test_nobody_asks_a_port_what_it_is_or_has(module: str) -> None:
         and ast.unparse(node.args[0]).split(".")[-1].lstrip("_") in PORTS
     }
     assert asked == ASKED_PORTS.get(module, set())
+
+
+@every(MODULES)
+def test_listeners_are_given_and_not_assigned_from_outside(module: str) -> None:
+    """Parts are wired when they are made, or by a method `on_x(listener)`."""
+    targets = [
+        target
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and ast.unparse(target.value) != "self"
+    ]
+    if module == "gateway.runtime.compose":
+        assert {ast.unparse(target) for target in targets} == {"clock.began", "context.ready"}
+    assigned = {ast.unparse(target) for target in targets if target.attr.startswith("on_")}
+    assert assigned == ASSIGNED_LISTENERS.get(module, set())
 
 
 def knows_cursors(module: str) -> bool:

@@ -8,7 +8,6 @@ the replicas cannot be asked and the policy is to refuse then, it is 503.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -34,7 +33,6 @@ from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End
 
-Closing = Callable[[Subscription, End | None], None]
 _MOST_PLANS = 10_000
 _UNKNOWN = "unknown"
 _UNLIMITED = 1 << 62
@@ -248,15 +246,10 @@ class AppliedLimits:
         return "closed" if name in self._settings.closed_without_redis else "local"
 
 
-def giving_back(then: Closing) -> Closing:
-    """What is done at the end of each stream: its place is free, `then` the rest."""
-
-    def closed(subscription: Subscription, end: End | None) -> None:
-        if subscription.place is not None:
-            subscription.place.release()
-        then(subscription, end)
-
-    return closed
+def release_place(subscription: Subscription, end: End | None) -> None:
+    """Free the place of a stream that has ended."""
+    if subscription.place is not None:
+        subscription.place.release()
 
 
 def _rate(

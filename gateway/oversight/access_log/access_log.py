@@ -74,7 +74,7 @@ class AccessLog:
     def __init__(
         self, writer: Appender, clock: Clock, epoch: str, timings: AccessLogTimings
     ) -> None:
-        self.listeners: list[Callable[[Access], None]] = []
+        self._listeners: list[Callable[[Access], None]] = []
         # Counters since the start, for metrics.
         self.accesses = 0
         self.written = 0
@@ -95,12 +95,16 @@ class AccessLog:
         self._sending: list[Draft] = []
         self._lock = asyncio.Lock()
 
+    def on_access(self, listener: Callable[[Access], None]) -> None:
+        """Call `listener` with each access, before it is taken in."""
+        self._listeners.append(listener)
+
     def log(self, access: Access) -> None:
         """Take in one access. Costs a few microseconds."""
         self.accesses += 1
         if len(access.client) > _MOST_TEXT or len(access.address) > _MOST_TEXT:
             access.client, access.address = access.client[:_MOST_TEXT], access.address[:_MOST_TEXT]
-        for listener in self.listeners:
+        for listener in self._listeners:
             try:
                 listener(access)
             except Exception:

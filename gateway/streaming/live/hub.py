@@ -18,6 +18,7 @@ from gateway.access.policy.decision import View
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.event import Event
+from gateway.log.ports import LogExtent
 from gateway.notifier import Notifier
 from gateway.streaming.live.costly import COSTLY, too_costly
 from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
@@ -44,16 +45,16 @@ class Hub:
 
     def __init__(
         self,
-        epoch: str,
-        position: int,
+        log: LogExtent,
         clock: Clock,
         start_replay: Callable[[Subscription], None],
         timings: StreamTimings,
         work: LoopWork | None = None,
+        usage: Usage | None = None,
     ) -> None:
-        self.position = position
-        # The end of the log, which may be ahead.
-        self.head: Callable[[], int] = lambda: self.position
+        # Everything up to here has been matched; the end of the log may be ahead.
+        self.position = log.head
+        self.timings = timings
         # While it is not known what keys may see, nothing is written.
         self.waits = False
         self.work = work or LoopWork(clock)
@@ -62,21 +63,22 @@ class Hub:
         self.ending: dict[Subscription, None] = {}
         self.emptied = Notifier()
         self.totals = Totals()
-        # Where the use of each key is counted, if it is.
-        self.usage: Usage | None = None
+        self.usage = usage
         self.subscriptions: dict[Subscription, None] = {}
-        self._epoch = epoch
-        # Told of each stream that has ended, and how, if it was ended from here.
-        self.on_close: Callable[[Subscription, End | None], None] = lambda subscription, end: None
+        self._log = log
+        self._close_listeners: list[Callable[[Subscription, End | None], None]] = []
         self._clock = clock
         self._start_replay = start_replay
-        self._timings = timings
         self._groups = Groups()
         self._owed: deque[Shard] = deque()
         self._owed_most: set[Shard] = set()
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
         self._lifetimes = Lifetimes(timings.lifetime)
+
+    def on_close(self, listener: Callable[[Subscription, End | None], None]) -> None:
+        """Call `listener` with each stream that has ended, and how, if it was ended from here."""
+        self._close_listeners.append(listener)
 
     # Coming and going
 
@@ -128,7 +130,7 @@ class Hub:
         if subscription.state is State.ENDED:
             return
         if subscription.until is None:
-            subscription.until, subscription.when_complete = self.head(), CLIENT_CLOSED
+            subscription.until, subscription.when_complete = self._log.head, CLIENT_CLOSED
         if subscription.state is State.LIVE:
             self._leave(subscription)
         if subscription.task is not None:
@@ -160,7 +162,7 @@ class Hub:
         last = subscription.interest.wire.end(end, self.cursor_of(subscription))
         self.forget(subscription, end)
         self.ending[subscription] = None
-        subscription.sink.finish(last, self._timings.finish)
+        subscription.sink.finish(last, self.timings.finish)
 
     def say(self, subscription: Subscription, kind: str, members: dict[str, Any]) -> None:
         """Send a control message to one stream, if its wire has a way to."""
@@ -189,7 +191,8 @@ class Hub:
         del streams[subscription]
         if not streams:
             del self._by_key[subscription.key_id]
-        self.on_close(subscription, end)
+        for listener in self._close_listeners:
+            listener(subscription, end)
 
     def blocked(self, subscription: Subscription) -> None:
         """The connection has begun to buffer."""
@@ -198,7 +201,7 @@ class Hub:
 
     def cursor_of(self, subscription: Subscription) -> str:
         """Where a stream stands, as the cursor that a client resumes from."""
-        return format_cursor(self._epoch, self.offset_of(subscription))
+        return format_cursor(self._log.epoch, self.offset_of(subscription))
 
     def key_ids(self) -> Iterable[str]:
         """The ids of all keys that have streams."""
@@ -346,17 +349,13 @@ class Hub:
         shard.quiet_since = now
         shard.bookmark = shard.begin if shard.pending else self.position
         # Where several came at once there will be more: wait a little to join them, too.
-        shard.due = now + self._timings.flush if count > 1 and not shard.pending else now
+        shard.due = now + self.timings.flush if count > 1 and not shard.pending else now
         self.totals.events += count * len(shard)
         self.totals.bytes += len(data) * len(shard)
         if self.usage is not None:
             for key_id, members in shard.keys.items():
                 self.usage.count(key_id, events=count * members, size=len(data) * members)
         self._write(shard, data)
-
-    def _write(self, shard: Shard, data: bytes) -> None:
-        for subscription in shard.write(data):
-            self.demote(subscription)
 
     def retention_exceeded(self, floor: int) -> None:
         """Retention deleted events that live streams have not had: say so, and end them."""
@@ -374,8 +373,8 @@ class Hub:
         for subscription in self._lifetimes.over(now):
             self.end(subscription, LIFETIME_REACHED)
         self._lifetimes.forget_closed(self.subscriptions, len(self.subscriptions))
-        cursor = format_cursor(self._epoch, self.position)
-        ping_due = now - self._pinged_at >= self._timings.ping
+        cursor = format_cursor(self._log.epoch, self.position)
+        ping_due = now - self._pinged_at >= self.timings.ping
         if ping_due:
             self._pinged_at = now
         for group in self._groups:
@@ -384,17 +383,18 @@ class Hub:
                 if self._bookmark_due(shard, now):
                     shard.quiet_since = now
                     shard.bookmark = self.position
-                    self._say(shard, wire.heartbeat(cursor))
+                    self._write(shard, wire.heartbeat(cursor))
                 if ping_due:
-                    self._say(shard, wire.ping())
+                    self._write(shard, wire.ping())
 
     def _bookmark_due(self, shard: Shard, now: float) -> bool:
         if shard.pending:
             return False
         quiet = now - shard.quiet_since
         moved = shard.bookmark < self.position
-        return quiet >= self._timings.heartbeat or (moved and quiet >= self._timings.scanning)
+        return quiet >= self.timings.heartbeat or (moved and quiet >= self.timings.scanning)
 
-    def _say(self, shard: Shard, data: bytes) -> None:
+    def _write(self, shard: Shard, data: bytes) -> None:
         if data and shard:
-            self._write(shard, data)
+            for subscription in shard.write(data):
+                self.demote(subscription)

@@ -185,7 +185,7 @@ class Worlds:
         for context in self.contexts.values():
             # From here on nothing but the events is written, or the logs would differ in time.
             context.access_log.log = _nothing  # type: ignore[method-assign]
-            context.enforcement.listeners.clear()
+            context.enforcement._listeners.clear()
         for number in range(COUNT):
             await self.append(number)
         for number in range(6):

@@ -19,6 +19,7 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.websocket_writer import PING, PONG, SUBPROTOCOLS, TEXT
+from tests.support.extent import Extent
 from tests.support.machine_time import patience
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ async def pair(clock: FakeClock) -> AsyncIterator[Pair]:
     ours, client = socket.socketpair()
     for end in (ours, client):
         end.setblocking(False)
-    hub = Hub("e", 0, clock, lambda subscription: None, StreamTimings())
+    hub = Hub(Extent(), clock, lambda subscription: None, StreamTimings())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.http.connection.stream_connection._KEEPALIVE", ())
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)

@@ -69,7 +69,7 @@ async def test_the_third_failure_within_a_minute_ends_the_process(
     background: Background, clock: Any
 ) -> None:
     told: list[str] = []
-    background.on_failure = lambda: told.append("failure")
+    background.on_failure(lambda: told.append("failure"))
     work = Failing(100)
     background.keep("tail", work, lambda: told.append("given up"))
     await clock.advance(60)

@@ -170,7 +170,7 @@ async def test_a_failed_look_at_the_store_loses_no_change(
 ) -> None:
     stream = await one.make("a", grant("**"))
     told: list[str] = []
-    one.enforcement.listeners.append(lambda changes: told.extend(key.id for key in changes.keys))
+    one.enforcement.on_change(lambda changes: told.extend(key.id for key in changes.keys))
     await one.narrow("a", grant("auth"))
 
     async def fail(_: int) -> Any:

@@ -26,7 +26,7 @@ MASKED = parse_grant(
 async def world(tmp_path: Path, clock: Any, draft: Callable[..., Draft]) -> Any:
     world = World(tmp_path / "keys.db", clock, draft)
     world.told = []  # type: ignore[attr-defined]
-    world.replays.on_event_failed = lambda *told: world.told.append(told)  # type: ignore[attr-defined]
+    world.replays.on_event_failed(lambda *told: world.told.append(told))  # type: ignore[attr-defined]
     yield world
     await world.background.close()
     for subscription in list(world.hub.subscriptions):

@@ -23,6 +23,7 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
+from tests.support.extent import Extent
 from tests.support.machine_time import patience
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def replayed() -> list[Subscription]:
 
 @pytest.fixture
 def hub(clock: FakeClock, replayed: list[Subscription], work: LoopWork) -> Hub:
-    return Hub("e", 0, clock, replayed.append, StreamTimings(), work)
+    return Hub(Extent(), clock, replayed.append, StreamTimings(), work)
 
 
 def join(hub: Hub, source: str | None = None, key_id: str = "key") -> Subscription:
@@ -183,7 +184,7 @@ def test_many_moderate_filters_of_one_key_leave_when_its_share_is_used_up(
     event: MakeEvent, clock: FakeClock, replayed: list[Subscription]
 ) -> None:
     work = LoopWork(clock, 0.01, timer=Timer())
-    hub = Hub("e", 0, clock, replayed.append, StreamTimings(), work)
+    hub = Hub(Extent(), clock, replayed.append, StreamTimings(), work)
     mine = [join(hub, f"{MODERATE} || data.l[0] == {number}", "mine") for number in range(200)]
     other = join(hub, MODERATE, "other")
     published = 0

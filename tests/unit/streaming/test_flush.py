@@ -15,6 +15,7 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
+from tests.support.extent import Extent
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -53,7 +54,7 @@ def replayed() -> list[Subscription]:
 
 @pytest.fixture
 def hub(clock: FakeClock, replayed: list[Subscription]) -> Hub:
-    return Hub("e", 0, clock, replayed.append, StreamTimings())
+    return Hub(Extent(), clock, replayed.append, StreamTimings())
 
 
 def join(hub: Hub) -> tuple[Peer, Subscription]:

@@ -17,6 +17,7 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.http_body import NDJSON_PLAIN
+from tests.support.extent import Extent
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -58,7 +59,7 @@ def replayed() -> list[Subscription]:
 
 @pytest.fixture
 def hub(clock: FakeClock, replayed: list[Subscription]) -> Hub:
-    return Hub("e", 0, clock, replayed.append, StreamTimings())
+    return Hub(Extent(), clock, replayed.append, StreamTimings())
 
 
 def opened(hub: Hub, wanted: Scope = ALL) -> Subscription:
@@ -102,7 +103,7 @@ def test_a_half_closed_client_gets_all_that_was_there_before_the_hub_knew_of_it(
 ) -> None:
     stream = opened(hub)
     stream.until = until
-    hub.head = lambda: 2
+    hub._log = Extent(head=2)
     hub.complete_at_head(stream)
     assert stream.until == 2
     assert stream.when_complete.reason == ("client_closed" if until is None else "complete")

@@ -29,6 +29,7 @@ from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.wire.framing import KEY_REVOKED, End
 from gateway.wire.http_body import NDJSON_PLAIN
+from tests.support.extent import Extent
 from tests.support.watched import FakeHub, key
 
 KEYS = [f"{number:012d}" for number in range(60)]
@@ -189,7 +190,11 @@ def test_who_is_narrowed_while_a_page_is_matched_gets_of_it_what_the_new_view_sh
     clock: Any, event: Callable[..., Event]
 ) -> None:
     hub = Hub(
-        "e" * 10, 0, clock, lambda stream: None, StreamTimings(), LoopWork(clock, timer=ticking())
+        Extent("e" * 10),
+        clock,
+        lambda stream: None,
+        StreamTimings(),
+        LoopWork(clock, timer=ticking()),
     )
     # Enough to do for matching to pause.
     for number in range(500):

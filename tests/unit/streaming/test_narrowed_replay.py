@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.access.grants.grant import parse_grant
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.adapters.memory.log import MemoryLog
 from gateway.event import Draft
@@ -77,9 +76,8 @@ async def test_what_was_read_for_a_wider_view_is_not_delivered(
     log = HeldLog(clock)
     await log.append([[draft(category="auth"), draft(category="billing"), draft(category="auth")]])
     timings = StreamTimings()
-    replays = Replays(log, Notifier(), clock, timings, LoopWork(clock))
-    hub = Hub(log.epoch, log.head, clock, replays.start, timings)
-    replays.hub = hub
+    hub = Hub(log, clock, lambda stream: replays.start(stream), timings)
+    replays = Replays(hub, log, Notifier(), clock)
     peer = Peer()
     interest = Interest(StreamQuery(Scope(), view("**")), NDJSON_PLAIN)
     stream = Subscription(interest, peer, "k" * 12, 0)

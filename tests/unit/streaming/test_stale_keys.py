@@ -14,7 +14,6 @@ from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.role import Role
 from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed
 from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.sqlite.keys import SqliteKeys
@@ -72,12 +71,12 @@ class World:
         self.background = Background(clock)
         appends, timings = Notifier(), StreamTimings()
         self.log.on_append(appends.notify)
-        self.replays = Replays(self.log, appends, clock, timings, LoopWork(clock), self.background)
-        self.hub = Hub(self.log.epoch, 0, clock, self.replays.start, timings)
-        self.replays.hub = self.hub
+        self.hub = Hub(self.log, clock, lambda stream: self.replays.start(stream), timings)
         self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
         self.enforcement = Enforcement(self.keyring, self.hub, self.log, clock)
-        self.replays.gate = self.enforcement
+        self.replays = Replays(
+            self.hub, self.log, appends, clock, self.enforcement, self.background
+        )
         self.tail = Tail(self.log, self.hub, appends, clock, self.enforcement)
 
     def start(self) -> None:

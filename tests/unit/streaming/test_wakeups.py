@@ -31,6 +31,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[Changes], None]] = []
+        self.on_change = self.listeners.append
         self.polls = 0
         self.done = asyncio.Event()
         self.error: Exception | None = None

@@ -46,7 +46,7 @@ class Part:
             self.store, self.hub, self.findings, clock,  # type: ignore[arg-type]
             warm_up=7 * DAY, reaction=Reaction(suspend_on=("denials",)),
         )  # fmt: skip
-        self.record.listeners.append(self.detector.see)
+        self.record.on_access(self.detector.see)
 
     def note(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
@@ -126,7 +126,7 @@ async def test_a_listener_that_fails_fails_no_request(
     def broken(use: Access) -> None:
         raise RuntimeError("broken")
 
-    part.record.listeners.insert(0, broken)
+    part.record._listeners.insert(0, broken)
     part.denied()
     await part.clock.advance(2)
     assert part.counted() == 5

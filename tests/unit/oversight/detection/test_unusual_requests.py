@@ -232,7 +232,7 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     events = KeyEvents(
         watched.store, watched.writer, watched.hub, watched.detector.profiles, clock, ()  # type: ignore[arg-type]
     )  # fmt: skip
-    events.on_command = watched.detector.operators.see
+    events.on_command(watched.detector.operators.see)
     for user, sudo in (("ada", ""), ("root", "eve")):
         operator = Operator(user, sudo_user=sudo, host="h1", terminal="/dev/pts/3")
         change = inspection("keys explain", [f"key:{K}"], operator, clock.now(), {"action": "pull"})
