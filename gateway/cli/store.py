@@ -13,8 +13,7 @@ from gateway.cli.base.terminal import say
 from gateway.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from gateway.adapters.migrations import Migrated
     from gateway.adapters.postgres.table import Table
     from gateway.settings.load import Settings
 
@@ -101,8 +100,7 @@ def migrate(config_file: Path | None, data: str | None) -> None:
         from gateway.adapters.postgres.database import SCHEMA
         from gateway.adapters.postgres.database import migrate as migrate_postgres
 
-        before, now = asyncio.run(migrate_postgres(settings.store_url))
-        _tell(f"schema {SCHEMA}", before, now)
+        _tell(f"schema {SCHEMA}", asyncio.run(migrate_postgres(settings.store_url)))
     else:
         _migrate_embedded(settings)
 
@@ -120,20 +118,18 @@ def _migrate_embedded(settings: Settings) -> None:
             if not path.exists():
                 say(f"{path}: not there yet")
                 continue
-            before, now = migrate_file(path, schema)
-            _tell(str(path), before, now)
+            _tell(str(path), migrate_file(path, schema))
     finally:
         if lock is not None:
             lock.release()
 
 
-def _tell(what: str, before: Sequence[str], now: Sequence[str]) -> None:
-    version = len(before) + len(now)
-    if now:
-        applied = ", ".join(now)
-        say(f"{what}: from version {len(before)} to {version} ({applied})")
+def _tell(what: str, migrated: Migrated) -> None:
+    before, now, scripts = migrated
+    if scripts:
+        say(f"{what}: from version {before} to {now} ({', '.join(scripts)})")
     else:
-        say(f"{what}: version {version}, up to date")
+        say(f"{what}: version {now}, up to date")
 
 
 def _check_followed(settings: Settings) -> None:

@@ -119,7 +119,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(path: Path, clock: FakeC
     assert caught.value.code == "schema_too_new"
     connection = apsw.Connection(str(path))
     assert connection.pragma("user_version") == 99
-    connection.pragma("user_version", len(scripts("sqlite_log")))
+    connection.pragma("user_version", max(scripts("sqlite_log")))
     connection.close()
     await (await SqliteLog.open(path, clock)).close()
 

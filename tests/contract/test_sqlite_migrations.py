@@ -1,4 +1,4 @@
-"""Files of the embedded stores: brought up to date from every earlier version, only forwards."""
+"""Files of the embedded stores: brought up to date from the baseline on, only forwards."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
 from gateway.adapters.files.folder import WriterLock
+from gateway.adapters.migrations import Migrated
+from gateway.adapters.sqlite import database as sqlite
 from gateway.adapters.sqlite.database import migrate, scripts
 from gateway.adapters.sqlite.dedup import HAS_TEXT_INDEX
 from gateway.adapters.sqlite.keys import SqliteKeys
@@ -30,20 +32,43 @@ KEY = Key(
 )  # fmt: skip
 
 
-def made(path: Path, schema: str, version: int) -> apsw.Connection:
-    """A file as the program of that version made it."""
+def made(path: Path, schema: str) -> apsw.Connection:
+    """A file that stands at the number of the baseline."""
     connection = apsw.Connection(str(path))
     connection.pragma("journal_mode", "wal")
-    for script in list(scripts(schema).values())[:version]:
-        connection.execute(script)
-    connection.pragma("user_version", version)
+    number = min(scripts(schema))
+    connection.execute(scripts(schema)[number])
+    connection.pragma("user_version", number)
     return connection
 
 
-@pytest.mark.parametrize("version", range(1, len(scripts("sqlite_keys")) + 1))
-async def test_keys_of_every_earlier_version_are_kept(tmp_path: Path, version: int) -> None:
+def made_with_old_ids(path: Path) -> apsw.Connection:
+    """The same of a log whose events are from before there were keyed values."""
+    connection = made(path, "sqlite_log")
+    connection.execute("CREATE UNIQUE INDEX event_id ON event (id, tenant)")
+    return connection
+
+
+def later(schema: str, patch: pytest.MonkeyPatch, script: str = "CREATE TABLE later (a)") -> int:
+    """The number of a script that comes behind all that there are."""
+    number = max(scripts(schema)) + 1
+    known = {**scripts(schema), number: script}
+    patch.setattr(sqlite, "scripts", lambda _: known)
+    return number
+
+
+def contents(path: Path) -> tuple[object, list[object]]:
+    """The version and the schema of a file."""
+    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+        objects = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+        version = connection.pragma("user_version")
+    connection.close()
+    return version, objects
+
+
+async def test_keys_at_the_number_of_the_baseline_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "keys.db"
-    with made(path, "sqlite_keys", version) as connection:
+    with made(path, "sqlite_keys") as connection:
         document = msgspec.json.encode(KEY)
         connection.execute("INSERT INTO key VALUES (?, ?, ?, 1)", (KEY.id, b"d", document))
         role = msgspec.json.encode(Role(name="reader"))
@@ -58,12 +83,11 @@ async def test_keys_of_every_earlier_version_are_kept(tmp_path: Path, version: i
     await keys.close()
 
 
-@pytest.mark.parametrize("version", range(1, len(scripts("sqlite_log"))))
-async def test_a_log_of_every_earlier_version_keeps_its_epoch_its_events_and_their_ids(
-    tmp_path: Path, draft: MakeDraft, version: int
+async def test_a_log_at_the_number_of_the_baseline_keeps_its_epoch_its_events_and_their_ids(
+    tmp_path: Path, draft: MakeDraft
 ) -> None:
     path = tmp_path / "log.db"
-    with made(path, "sqlite_log", version) as connection:
+    with made_with_old_ids(path) as connection:
         connection.execute("INSERT INTO log VALUES (1, 'k3f9xq7m2p', 1, 0, 100)")
         one = draft(id="a", reason="from before")
         body = one.stored(b"2026-01-31T12:00:00.000000Z")
@@ -85,13 +109,60 @@ async def test_a_log_of_every_earlier_version_keeps_its_epoch_its_events_and_the
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_migrating_says_what_was_there_and_what_was_done(tmp_path: Path, schema: str) -> None:
-    names = list(scripts(schema))
-    for version in range(len(names) + 1):
+def test_a_file_at_the_number_of_the_baseline_is_up_to_date_and_stays_as_it_is(
+    tmp_path: Path, schema: str
+) -> None:
+    path = tmp_path / "x.db"
+    made(path, schema).close()
+    before = path.read_bytes()
+    number = max(scripts(schema))
+    assert migrate(path, schema) == Migrated(number, number, ())
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_new_file_gets_the_baseline_and_stands_at_its_number(tmp_path: Path, schema: str) -> None:
+    path, there = tmp_path / "new.db", tmp_path / "there.db"
+    path.touch()
+    number = min(scripts(schema))
+    assert migrate(path, schema) == Migrated(0, number, (f"{schema}_{number:03}",))
+    made(there, schema).close()
+    assert contents(path) == contents(there)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_migrating_says_what_was_there_and_what_was_done(
+    tmp_path: Path, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    made(path, schema).close()
+    number = later(schema, monkeypatch)
+    assert migrate(path, schema) == Migrated(number - 1, number, (f"{schema}_{number:03}",))
+    assert contents(path)[0] == number
+    assert migrate(path, schema) == Migrated(number, number, ())
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_file_from_before_the_baseline_is_refused_in_words_and_left_as_it_is(
+    tmp_path: Path, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the baseline stood for one number more; the oldest schema has but one.
+    number = max(scripts(schema))
+    monkeypatch.setattr(sqlite, "scripts", lambda _: {number + 1: "CREATE TABLE never (a)"})
+    for version in range(1, number + 1):
         path = tmp_path / f"{version}.db"
-        made(path, schema, version).close()
-        assert migrate(path, schema) == (names[:version], names[version:])
-        assert migrate(path, schema) == (names, [])
+        with apsw.Connection(str(path)) as connection:
+            connection.execute("CREATE TABLE log (epoch); INSERT INTO log VALUES ('k3f9xq7m2p')")
+            connection.pragma("user_version", version)
+        connection.close()
+        before = path.read_bytes()
+        with pytest.raises(GatewayError, match="too old") as caught:
+            migrate(path, schema)
+        assert caught.value.code == "schema_too_old"
+        for said in (str(path), f"{schema}_{version:03}", "`audit-gateway migrate`"):
+            assert said in caught.value.detail
+        assert path.read_bytes() == before
+        assert [one.name for one in tmp_path.glob(f"{path.name}*")] == [path.name]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -99,16 +170,15 @@ def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(
     tmp_path: Path, schema: str
 ) -> None:
     path = tmp_path / "x.db"
-    newer = len(scripts(schema)) + 1
-    connection = made(path, schema, newer)
+    newer = max(scripts(schema)) + 1
+    connection = made(path, schema)
     connection.pragma("user_version", newer)
     connection.close()
+    before = path.read_bytes()
     with pytest.raises(GatewayError, match="newer version") as caught:
         migrate(path, schema)
     assert caught.value.code == "schema_too_new"
-    connection = apsw.Connection(str(path))
-    assert connection.pragma("user_version") == newer
-    connection.close()
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -116,23 +186,20 @@ def test_a_migration_that_fails_leaves_the_file_at_the_version_before(
     tmp_path: Path, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.db"
-    whole = scripts(schema)
-    broken = {**whole, f"{schema}_999": "CREATE TABLE half (a); SELECT * FROM absent"}
-    monkeypatch.setattr("gateway.adapters.sqlite.database.scripts", lambda _: broken)
-    made(path, schema, 0).close()
+    made(path, schema).close()
+    number = later(schema, monkeypatch, "CREATE TABLE half (a); SELECT * FROM absent")
     with pytest.raises(GatewayError, match="no such table"):
         migrate(path, schema)
-    connection = apsw.Connection(str(path))
-    assert connection.pragma("user_version") == len(whole)
-    assert list(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'half'")) == []
-    connection.close()
+    version, objects = contents(path)
+    assert version == number - 1
+    assert not [one for one in objects if "half" in str(one)]
 
 
 def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    made(data / "keys.db", "sqlite_keys", 1).close()
-    made(data / "log.db", "sqlite_log", 1).close()
+    made(data / "keys.db", "sqlite_keys").close()
+    (data / "log.db").touch()
 
     def run() -> str:
         done = CliRunner().invoke(cli, ["migrate", "--data", str(data)], standalone_mode=False)
@@ -142,11 +209,11 @@ def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Pa
 
     said = run().splitlines()
     assert said == [
-        f"{data}/log.db: from version 1 to 4 (sqlite_log_002, sqlite_log_003, sqlite_log_004)",
-        f"{data}/keys.db: from version 1 to 3 (sqlite_keys_002, sqlite_keys_003)",
+        f"{data}/log.db: from version 0 to 4 (sqlite_log_004)",
+        f"{data}/keys.db: version 3, up to date",
         f"{data}/usage.db: not there yet",
     ]
-    assert run().splitlines()[1] == f"{data}/keys.db: version 3, up to date"
+    assert run().splitlines()[0] == f"{data}/log.db: version 4, up to date"
     lock = WriterLock(data / "log.db")
     with pytest.raises(FolderLocked):
         run()
@@ -159,7 +226,7 @@ async def test_ids_of_old_events_are_taken_up_bit_by_bit_while_the_log_is_used(
     monkeypatch.setattr("gateway.adapters.sqlite.dedup._OLD_EVENTS_AT_ONCE", 10)
     path = tmp_path / "log.db"
     count = 95
-    with made(path, "sqlite_log", 1) as connection:
+    with made_with_old_ids(path) as connection:
         connection.execute("INSERT INTO log VALUES (1, 'k3f9xq7m2p', ?, 0, 100)", (count,))
         for place in range(1, count + 1):
             one = draft(id=f"e{place}", tenant=f"t{place % 3}")

@@ -96,7 +96,7 @@ ALLOWED = {
     ),
     "cli": (
         "settings access/credentials access/grants access/keys ingest ingest/sources "
-        "oversight adapters/files adapters/sqlite adapters/postgres http/request "
+        "oversight adapters adapters/files adapters/sqlite adapters/postgres http/request "
         "runtime/process runtime cli/base cli/client cli/keys"
     ),
 }

@@ -6,11 +6,17 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 
+from gateway.adapters.migrations import (
+    Migrated,
+    load_scripts,
+    missing_scripts,
+    script_name,
+    split_name,
+)
 from gateway.adapters.postgres.sessions import check_sessions
 from gateway.errors import GatewayError, Unavailable
 
@@ -136,19 +142,12 @@ async def _keep_as_it_is(connection: asyncpg.Connection) -> None:
     """Nothing here changes a session, so a round trip at each release is saved."""
 
 
-class Migrated(NamedTuple):
-    """The scripts that were applied before, and those that were now, in order."""
-
-    before: tuple[str, ...]
-    now: tuple[str, ...]
-
-
 async def migrate(url: str, schema: str = SCHEMA) -> Migrated:
-    """Bring the schema up to date: the numbered files it has not seen, in one transaction.
+    """Bring the schema up to date: the numbered scripts it still needs, in one transaction.
 
     Only one process does it at a time. Raises `Unavailable` if the database cannot be reached,
     and `GatewayError` if it is too old, not UTF-8, behind a pooler that shares sessions, or was
-    migrated by a newer version of this program.
+    written by a version of this program that is newer, or older than the baseline.
     """
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,40}", schema):
         raise GatewayError(f"not a name of a schema: {schema!r}", code="invalid_setting")
@@ -204,27 +203,32 @@ async def _migrate(connection: asyncpg.Connection, schema: str) -> Migrated:
         "CREATE TABLE IF NOT EXISTS migration ("
         "name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
     )
-    scripts = migrations()
-    rows = await connection.fetch("SELECT name FROM migration")
-    applied = {row["name"] for row in rows}
-    if unknown := applied - scripts.keys():
-        raise GatewayError(
-            f"the schema {schema} was migrated by a newer version of this program "
-            f"({max(unknown)}); run that version or a newer one",
-            code="schema_too_new",
+    known = scripts()
+    before = dict.fromkeys(known, 0)
+    for row in await connection.fetch("SELECT name FROM migration"):
+        part, number = split_name(row["name"])
+        before[part] = max(before.get(part, 0), number)
+    missing = [
+        (part, number)
+        for part, version in before.items()
+        for number in missing_scripts(
+            f"store.url: the schema {schema}", part, version, known.get(part, {})
         )
-    missing = {name: script for name, script in scripts.items() if name not in applied}
-    for name, script in missing.items():
-        await connection.execute(script)
-        await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
-    return Migrated(tuple(sorted(applied)), tuple(missing))
+    ]
+    for part, number in missing:
+        await connection.execute(known[part][number])
+        await connection.execute(
+            "INSERT INTO migration (name) VALUES ($1)", script_name(part, number)
+        )
+    now = {**before, **dict(missing)}
+    return Migrated(
+        sum(before.values()), sum(now.values()), tuple(script_name(*one) for one in missing)
+    )
 
 
-def migrations() -> dict[str, str]:
-    """The scripts by name, in the order they are applied."""
-    folder = resources.files("gateway.adapters.postgres") / "sql"
-    names = sorted(item.name for item in folder.iterdir() if item.name.startswith("postgres_"))
-    return {name.removesuffix(".sql"): (folder / name).read_text("utf-8") for name in names}
+def scripts() -> dict[str, dict[int, str]]:
+    """The scripts of each part of the schema by number, in the order they are applied."""
+    return load_scripts("gateway.adapters.postgres")
 
 
 def storable(text: str) -> str:

@@ -80,7 +80,7 @@ async def _read(connection: asyncpg.Connection, sql: str, *bound: Any) -> tuple[
 
 
 class FollowPosition(msgspec.Struct, frozen=True):
-    """How far the table has been brought in; see `sql/postgres_source_001.sql`."""
+    """How far the table has been brought in; see `sql/postgres_source_002.sql`."""
 
     snapshot: str | None = NOTHING
     xid: str | None = None

@@ -1,8 +1,8 @@
 """The sequencer: sees to it that committed events get their offsets, and knows the head.
 
-Any process may take the next step; the database lets one at a time (see
-`sql/postgres_log_002.sql`). So there is no leader to lose: a process that dies
-or hangs leaves nothing behind that the others would have to wait for.
+Any process may take the next step; the database lets one at a time (see `sequence` in
+`sql/postgres_log_010.sql`). So there is no leader to lose: a process that dies or hangs leaves
+nothing behind that the others would have to wait for.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import apsw
 
+from gateway.adapters.migrations import Migrated, load_scripts, missing_scripts, script_name
 from gateway.errors import GatewayError, Unavailable
 
 # 8 KiB pages measured fastest for events of about 600 bytes, appended and scanned.
@@ -27,7 +27,8 @@ _BUSY_READER_MILLISECONDS = 1000
 def open_writer(path: Path, schema: str) -> apsw.Connection:
     """A connection that may write, with the schema `sql/<schema>_NNN.sql` up to date.
 
-    Raises `GatewayError` if the file is none of ours, or of a newer version.
+    Raises `GatewayError` if the file is none of ours, of a newer version, or of one from before the
+    baseline.
     """
     try:
         return _open_writer(path, schema)
@@ -39,14 +40,30 @@ def _open_writer(path: Path, schema: str) -> apsw.Connection:
     keep_private(path)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    known = scripts(schema)
+    # Before anything is written into a file of another version.
+    missing = missing_scripts(str(path), schema, _version(connection), known)
     connection.pragma("page_size", _PAGE_SIZE)
     connection.pragma("journal_mode", "wal")
     # In WAL mode only FULL syncs at each commit: what is acknowledged survives power loss.
     connection.pragma("synchronous", "full")
     connection.pragma("cache_size", -65536)
     connection.pragma("journal_size_limit", 64 << 20)
-    _migrate(connection, schema, path)
+    for number in missing:
+        _apply(connection, number, known[number])
     return connection
+
+
+def _apply(connection: apsw.Connection, number: int, script: str) -> None:
+    with writing(connection):
+        # Another process may have been quicker.
+        if _version(connection) < number:
+            connection.execute(script)
+            connection.pragma("user_version", number)
+
+
+def _version(connection: apsw.Connection) -> int:
+    return int(str(connection.pragma("user_version")))
 
 
 def keep_private(path: Path) -> None:
@@ -97,42 +114,20 @@ def unavailable(error: apsw.Error, what: str) -> GatewayError:
     return Unavailable(f"{what}: {error}", code="store_unavailable", retry_after=5)
 
 
-def migrate(path: Path, schema: str) -> tuple[list[str], list[str]]:
-    """Bring a file up to date: the scripts that were applied before, and those that were now."""
+def migrate(path: Path, schema: str) -> Migrated:
+    """Bring a file up to date."""
     try:
         connection = open_reader(path)
-        version = int(str(connection.pragma("user_version")))
+        before = _version(connection)
         connection.close()
     except apsw.Error as error:
         raise unavailable(error, f"{path} cannot be opened") from error
     open_writer(path, schema).close()
-    names = list(scripts(schema))
-    return names[:version], names[version:]
+    known = scripts(schema)
+    applied = tuple(script_name(schema, number) for number in known if number > before)
+    return Migrated(before, max(known), applied)
 
 
-def scripts(schema: str) -> dict[str, str]:
-    """The scripts of a schema by name, in the order they are applied."""
-    folder = resources.files("gateway.adapters.sqlite") / "sql"
-    names = sorted(
-        item.name
-        for item in folder.iterdir()
-        if item.name.startswith(schema + "_") and item.name.endswith(".sql")
-    )
-    return {name.removesuffix(".sql"): (folder / name).read_text("utf-8") for name in names}
-
-
-def _migrate(connection: apsw.Connection, schema: str, path: Path) -> None:
-    """Apply the numbered files that this database has not seen, in one transaction each."""
-    known = list(scripts(schema).values())
-    version = int(str(connection.pragma("user_version")))
-    if version > len(known):
-        raise GatewayError(
-            f"{path} was written by a newer version of this program (schema {version}, "
-            f"this one knows {len(known)}); run that version or a newer one",
-            code="schema_too_new",
-        )
-    for number, script in enumerate(known[version:], start=version + 1):
-        with writing(connection):
-            if int(str(connection.pragma("user_version"))) < number:
-                connection.execute(script)
-                connection.pragma("user_version", number)
+def scripts(schema: str) -> dict[int, str]:
+    """The scripts of a schema by number, in the order they are applied."""
+    return load_scripts("gateway.adapters.sqlite")[schema]

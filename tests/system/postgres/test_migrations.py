@@ -11,8 +11,9 @@ import pytest
 
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
+from gateway.adapters.migrations import Migrated
 from gateway.adapters.postgres import database as postgres
-from gateway.adapters.postgres.database import migrate, migrations
+from gateway.adapters.postgres.database import migrate, scripts
 from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
@@ -29,54 +30,46 @@ def database(empty_database: str) -> str:
     return empty_database
 
 
-@pytest.mark.parametrize("applied", range(len(migrations()) + 1))
-async def test_a_schema_of_every_earlier_version_is_brought_up_to_date(
-    database: str, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch, applied: int
+BASELINES = {part: min(numbers) for part, numbers in scripts().items()}
+VERSION = sum(max(numbers) for numbers in scripts().values())
+
+
+def names(**versions: int) -> list[str]:
+    """What a database has noted that was brought to these versions number by number."""
+    return [
+        f"postgres_{part}_{number:03}"
+        for part, version in versions.items()
+        for number in range(1, version + 1)
+    ]
+
+
+async def note(sql: asyncpg.Connection, noted: list[str]) -> None:
+    """Have the migration table hold these names and no others."""
+    await sql.execute("DELETE FROM migration")
+    await sql.executemany("INSERT INTO migration (name) VALUES ($1)", [(name,) for name in noted])
+
+
+async def test_a_new_database_gets_the_baselines_at_their_numbers(database: str) -> None:
+    applied = tuple(f"{part}_{number:03}" for part, number in BASELINES.items())
+    assert await migrate(database) == Migrated(0, VERSION, applied)
+    assert await migrate(database) == Migrated(VERSION, VERSION, ())
+
+
+async def test_a_log_brought_to_the_baseline_step_by_step_keeps_its_epoch_events_and_offsets(
+    database: str, draft: MakeDraft, sql: asyncpg.Connection
 ) -> None:
-    earlier = dict(list(migrations().items())[:applied])
-    with monkeypatch.context() as patch:
-        patch.setattr(postgres, "migrations", lambda: earlier)
-        await migrate(database)
-    keys = await PostgresKeys.open(database)
-    log = await PostgresLog.open(database, SystemClock())
-    await log.append([[draft(id="a")]])
-    assert await everything(log) == ["a"]
-    assert await keys.all() == []
-    await log.close()
-    await keys.close()
-
-
-_LOG = [name for name in migrations() if name.startswith("postgres_log_")]
-_KEYS = [name for name in migrations() if name.startswith("postgres_keys_")]
-
-
-async def earlier(
-    database: str, applied: list[str], patch: pytest.MonkeyPatch
-) -> asyncpg.Connection:
-    """A connection to a database as an earlier version of the program has left it."""
-    with patch.context() as patched:
-        scripts = {name: script for name, script in migrations().items() if name in applied}
-        patched.setattr(postgres, "migrations", lambda: scripts)
-        await migrate(database)
-    return await asyncpg.connect(database, server_settings={"search_path": "audit_gateway"})
-
-
-# The first version with which a gateway ran has the first three.
-@pytest.mark.parametrize("version", range(3, len(_LOG)))
-async def test_a_log_of_every_earlier_version_keeps_its_epoch_its_events_and_their_offsets(
-    database: str, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch, version: int
-) -> None:
-    connection = await earlier(database, _LOG[:version], monkeypatch)
-    await connection.execute("INSERT INTO log VALUES (true, 'k3f9xq7m2p', 'event'::regclass)")
-    await connection.fetchval("SELECT begin_life('another', false)")
-    await connection.execute("SELECT tend_partitions(0, NULL, NULL)")
-    await insert(connection, ["a", "b"])
-    assert await connection.fetchval("SELECT head FROM sequence(true, 0, 1000)") == 2
-    await insert(connection, ["c"])
-    await connection.close()
-    before, now = await migrate(database)
-    assert len(before) == version
-    assert set(_LOG[version:]) <= set(now)
+    await migrate(database)
+    await note(sql, names(keys=3, log=10, source=2, usage=1))
+    # Of a log that had events before there were keyed values.
+    await sql.execute("DROP INDEX sequenced_id")
+    await sql.execute("CREATE UNIQUE INDEX sequenced_id ON sequenced (id, tenant)")
+    await sql.execute("INSERT INTO log VALUES (true, 'k3f9xq7m2p', 'event'::regclass)")
+    await sql.fetchval("SELECT begin_life('another', false)")
+    await sql.execute("SELECT tend_partitions(0, NULL, NULL)")
+    await insert(sql, ["a", "b"])
+    assert await sql.fetchval("SELECT head FROM sequence(true, 0, 1000)") == 2
+    await insert(sql, ["c"])
+    assert await migrate(database) == Migrated(VERSION, VERSION, ())
     log = await PostgresLog.open(database, SystemClock())
     assert log.epoch == "k3f9xq7m2p"
     [appended] = await log.append([[draft(id="b", tenant="acme"), draft(id="d")]])
@@ -85,20 +78,19 @@ async def test_a_log_of_every_earlier_version_keeps_its_epoch_its_events_and_the
     await log.close()
 
 
-@pytest.mark.parametrize("version", range(1, len(_KEYS)))
-async def test_keys_of_every_earlier_version_are_kept(
-    database: str, monkeypatch: pytest.MonkeyPatch, version: int
+async def test_keys_brought_to_the_baseline_step_by_step_are_kept(
+    database: str, sql: asyncpg.Connection
 ) -> None:
-    connection = await earlier(database, _KEYS[:version], monkeypatch)
+    await migrate(database)
+    await note(sql, names(keys=3, log=10, source=2, usage=1))
     key = Key(
         id="k" * 12, digest=b"", name="n", purpose="p", owner="o", grants=(), created_at=1.0,
         expires_at=2e9,
     )  # fmt: skip
     document = msgspec.json.encode(key)
-    await connection.execute("INSERT INTO key VALUES ($1, $2, $3, 1)", key.id, b"d", document)
+    await sql.execute("INSERT INTO key VALUES ($1, $2, $3, 1)", key.id, b"d", document)
     role = msgspec.json.encode(Role(name="reader"))
-    await connection.execute("INSERT INTO role (name, document) VALUES ('reader', $1)", role)
-    await connection.close()
+    await sql.execute("INSERT INTO role (name, document) VALUES ('reader', $1)", role)
     keys = await PostgresKeys.open(database)
     [found] = await keys.all()
     assert (found.id, found.digest, found.revision) == (key.id, b"d", 1)
@@ -108,13 +100,57 @@ async def test_keys_of_every_earlier_version_are_kept(
     await keys.close()
 
 
+@pytest.mark.parametrize(
+    ("noted", "named"),
+    [
+        (names(keys=3, log=9, source=2, usage=1), "postgres_log_009"),
+        (names(keys=2, log=10, source=2, usage=1), "postgres_keys_002"),
+        (names(log=3), "postgres_log_003"),
+    ],
+)
+async def test_a_schema_from_before_the_baseline_is_refused_in_words_and_left_as_it_is(
+    database: str, sql: asyncpg.Connection, noted: list[str], named: str
+) -> None:
+    await sql.execute("CREATE SCHEMA audit_gateway")
+    await sql.execute("CREATE TABLE migration (name text PRIMARY KEY, applied_at timestamptz)")
+    await note(sql, noted)
+    with pytest.raises(GatewayError, match="too old") as caught:
+        await PostgresLog.open(database, SystemClock())
+    assert caught.value.code == "schema_too_old"
+    assert named in caught.value.detail
+    assert "`audit-gateway migrate`" in caught.value.detail
+    relations = "SELECT relname FROM pg_class WHERE relnamespace = 'audit_gateway'::regnamespace"
+    there = {row["relname"] for row in await sql.fetch(relations)}
+    assert there == {"migration", "migration_pkey"}
+    assert {row["name"] for row in await sql.fetch("SELECT name FROM migration")} == set(noted)
+
+
+async def test_a_later_script_is_applied_behind_the_baseline(
+    database: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(database)
+    number = later(monkeypatch, "CREATE TABLE later ()")
+    applied = (f"postgres_log_{number:03}",)
+    assert await migrate(database) == Migrated(VERSION, VERSION + 1, applied)
+    assert await sql.fetchval("SELECT to_regclass('later')::text") == "later"
+    assert await migrate(database) == Migrated(VERSION + 1, VERSION + 1, ())
+
+
+def later(patch: pytest.MonkeyPatch, script: str) -> int:
+    """The number of a script for the log that comes behind all that there are."""
+    number = max(scripts()["postgres_log"]) + 1
+    known = {**scripts(), "postgres_log": {**scripts()["postgres_log"], number: script}}
+    patch.setattr(postgres, "scripts", lambda: known)
+    return number
+
+
 async def test_many_gateways_that_start_at_once_make_one_log(
     database: str, draft: MakeDraft, sql: asyncpg.Connection
 ) -> None:
     logs = await asyncio.gather(*(PostgresLog.open(database, SystemClock()) for _ in range(6)))
     assert len({log.epoch for log in logs}) == 1
-    names = [row["name"] for row in await sql.fetch("SELECT name FROM migration ORDER BY 1")]
-    assert names == list(migrations())
+    noted = [row["name"] for row in await sql.fetch("SELECT name FROM migration ORDER BY 1")]
+    assert noted == [f"{part}_{number:03}" for part, number in BASELINES.items()]
     for log in logs:
         await log.close()
 
@@ -159,8 +195,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     database: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        scripts = {**migrations(), "postgres_log_999": "CREATE TABLE half (); SELECT 1 / 0"}
-        patch.setattr(postgres, "migrations", lambda: scripts)
+        later(patch, "CREATE TABLE half (); SELECT 1 / 0")
         with pytest.raises(GatewayError):
             await migrate(database)
     assert await sql.fetchval("SELECT to_regnamespace('audit_gateway')") is None

@@ -23,7 +23,6 @@ def test_a_large_batch_costs_as_much_for_each_event_where_another_one_stands_und
     for script in scripts("sqlite_log").values():
         connection.execute(script)
     dedup = Dedup(connection, KeyedValues(b""))
-    dedup.has_old = False
     for offset, content in enumerate((b"first", b"second"), 1):
         one = msgspec.structs.replace(draft(id="x"), content=content)
         judged = dedup.judge(one)

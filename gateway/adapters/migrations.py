@@ -1,0 +1,66 @@
+"""Numbered scripts of a schema, and which of them a database still needs.
+
+A script is `sql/<schema>_NNN.sql` in the package of its adapter. The lowest number of a schema is
+its baseline: the whole schema as it stood at that number, for new databases alone. Those behind it
+lead from each number to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib import resources
+from typing import NamedTuple
+
+from gateway.errors import GatewayError
+
+
+class Migrated(NamedTuple):
+    """The version of a schema before, the version now, and the scripts that made the difference."""
+
+    before: int
+    now: int
+    scripts: tuple[str, ...]
+
+
+def load_scripts(package: str) -> dict[str, dict[int, str]]:
+    """The scripts of each schema by number, in the order they are applied."""
+    found: dict[str, dict[int, str]] = {}
+    folder = resources.files(package) / "sql"
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.name.endswith(".sql"):
+            schema, number = split_name(item.name.removesuffix(".sql"))
+            found.setdefault(schema, {})[number] = item.read_text("utf-8")
+    return found
+
+
+def script_name(schema: str, number: int) -> str:
+    return f"{schema}_{number:03}"
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """The schema and the number of a script."""
+    schema, _, number = name.rpartition("_")
+    return schema, int(number)
+
+
+def missing_scripts(where: str, schema: str, version: int, known: Collection[int]) -> list[int]:
+    """The numbers that a database at `version` still needs; 0 is one without the schema.
+
+    Raises `GatewayError`, which begins with `where`, if the database is newer than all `known`
+    scripts or older than the baseline.
+    """
+    if version > max(known, default=0):
+        raise GatewayError(
+            f"{where} was written by a newer version of this program "
+            f"({script_name(schema, version)}); run that version or a newer one",
+            code="schema_too_new",
+        )
+    if 0 < version < min(known):
+        raise GatewayError(
+            f"{where} was written by a version of this program that is too old "
+            f"({script_name(schema, version)}; this one goes on from "
+            f"{script_name(schema, min(known))}) and was left as it is; run `audit-gateway "
+            "migrate` of the last version before 0.1.0 once, then this one: deploy/upgrading.md",
+            code="schema_too_old",
+        )
+    return sorted(number for number in known if number > version)
