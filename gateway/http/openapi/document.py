@@ -1,21 +1,14 @@
-"""`/openapi.json`: the whole HTTP interface as an OpenAPI 3.1 document.
-
-Written by hand, because it says what a client may rely on; a test compares it
-with the routes and parameters that there really are.
-"""
+"""The whole HTTP interface as an OpenAPI 3.1 document, made of the table of routes."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
-from aiohttp import web
+from collections.abc import Iterable
 
 from gateway import __version__
 from gateway.http.openapi.ingest import INGEST_SCHEMAS
-from gateway.http.openapi.parts import JSON, content, headers
-from gateway.http.openapi.paths import PATHS
-from gateway.http.openapi.schemas import SCHEMAS, named
+from gateway.http.openapi.parts import content, headers
+from gateway.http.openapi.route import Route
+from gateway.http.openapi.schemas import SCHEMAS, Schema, named
 
 _PROBLEMS = {
     400: "The request makes no sense; nothing was done.",
@@ -44,43 +37,43 @@ _LIMIT_HEADERS = {
 }
 _PROBLEM_SCHEMAS = {410: "GoneProblem", 422: "EventsProblem"}
 
-DOCUMENT: dict[str, Any] = {
-    "openapi": "3.1.0",
-    "info": {
-        "title": "Audit log gateway",
-        "version": __version__,
-        "description": "Live, least-privilege audit event streams.",
-        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-    },
-    "tags": [{"name": "events"}, {"name": "keys"}, {"name": "operation"}],
-    "security": [{"key": []}],
-    "paths": PATHS,
-    "components": {
-        "securitySchemes": {
-            "key": {
-                "type": "http",
-                "scheme": "bearer",
-                "bearerFormat": "alpk_<kid>_<secret>",
-                "description": "`Authorization: Bearer <key>`; `token <key>` works as well. "
-                "A key never goes into a URL.",
-            }
-        },
-        "responses": {
-            f"Problem{status}": {
-                "description": about,
-                **({"headers": headers(**_LIMIT_HEADERS)} if status == 429 else {}),
-                **content(
-                    named(_PROBLEM_SCHEMAS.get(status, "Problem")), "application/problem+json"
-                ),
-            }
-            for status, about in _PROBLEMS.items()
-        },
-        "schemas": {**SCHEMAS, **INGEST_SCHEMAS},
-    },
-}
-_BODY = orjson.dumps(DOCUMENT)
 
-
-async def openapi(request: web.Request) -> web.Response:
-    """`GET /openapi.json`."""
-    return web.Response(body=_BODY, content_type=JSON)
+def document(routes: Iterable[Route]) -> Schema:
+    """The OpenAPI document of the routes."""
+    paths: dict[str, Schema] = {}
+    for route in routes:
+        paths.setdefault(route.documented_path, {})[route.method.lower()] = route.operation()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Audit log gateway",
+            "version": __version__,
+            "description": "Live, least-privilege audit event streams.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": "events"}, {"name": "keys"}, {"name": "operation"}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "alpk_<kid>_<secret>",
+                    "description": "`Authorization: Bearer <key>`; `token <key>` works as well. "
+                    "A key never goes into a URL.",
+                }
+            },
+            "responses": {
+                f"Problem{status}": {
+                    "description": about,
+                    **({"headers": headers(**_LIMIT_HEADERS)} if status == 429 else {}),
+                    **content(
+                        named(_PROBLEM_SCHEMAS.get(status, "Problem")), "application/problem+json"
+                    ),
+                }
+                for status, about in _PROBLEMS.items()
+            },
+            "schemas": {**SCHEMAS, **INGEST_SCHEMAS},
+        },
+    }

@@ -83,15 +83,13 @@ LAST_EVENT_ID = {
     "schema": CURSOR,
     "description": "Begin behind this cursor, whatever the parameters say.",
 }
-ID = {"name": "id", "in": "path", "required": True, "schema": TEXT}
-NAME = {"name": "name", "in": "path", "required": True, "schema": TEXT}
 
 
-def query(names: tuple[str, ...], **instead: Schema) -> list[Schema]:
-    return [
+def query(names: tuple[str, ...], **instead: Schema) -> tuple[Schema, ...]:
+    return tuple(
         {"name": name, "in": "query", **_PARAMETERS[name], **instead.get(name, {})}
         for name in names
-    ]
+    )
 
 
 def content(schema: Schema, *kinds: str) -> Schema:
@@ -107,34 +105,3 @@ def headers(**headers: str) -> Schema:
         name.replace("_", "-"): {"schema": TEXT, "description": about}
         for name, about in headers.items()
     }
-
-
-def operation(
-    name: str,
-    summary: str,
-    responses: dict[int, Schema],
-    problems: tuple[int, ...] = (),
-    *,
-    tag: str,
-    body: Schema | None = None,
-    optional_body: bool = False,
-    parameters: list[Schema] | None = None,
-    public: bool = False,
-) -> Schema:
-    every = problems if public else (400, 401, 403, 429, 431, 503, *problems)
-    made: Schema = {
-        "operationId": name,
-        "summary": summary,
-        "tags": [tag],
-        "responses": {
-            **{str(status): response for status, response in responses.items()},
-            **{str(s): {"$ref": f"#/components/responses/Problem{s}"} for s in sorted(set(every))},
-        },
-    }
-    if public:
-        made["security"] = []
-    if parameters:
-        made["parameters"] = parameters
-    if body is not None:
-        made["requestBody"] = {"required": not optional_body, **body}
-    return made

@@ -1,6 +1,7 @@
 """The parameters of a stream or a page, from a query string or a JSON body.
 
-A parameter that is not known is refused by name: a typo must never widen a stream.
+A parameter that is not known is refused by name, as a typo must never widen a stream: in a URL by
+the dispatch, before a handler has these functions read the values.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ CONTENTS = ("event", "data")
 ON_INVALID = ("fail", "skip")
 HISTORY = ("after", "limit")
 FINDINGS = ("key", "signal", "state", "limit")
+USAGE = ("window", "step")
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
 _CLOCKS_APART_SECONDS = 60
@@ -70,8 +72,12 @@ class Query(msgspec.Struct, frozen=True):
 
 
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
-    """The query of a stream; a `Last-Event-ID` wins over where the URL says to begin."""
-    values = _collect(pairs, STREAM)
+    """The query of a stream; a `Last-Event-ID` wins over where the URL says to begin.
+
+    The parameters may come out of a body, or of a ticket that another version has made.
+    """
+    values = _collect(pairs)
+    refuse_unknown(values, STREAM)
     _refuse_consumer(values)
     # Checked in any case: where a stream begins must not depend on whether it is resumed.
     position = _position(values, now, default="now")
@@ -87,7 +93,7 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
 
 def parse_page(pairs: Pairs, now: float) -> Query:
     """The query of a page."""
-    values = _collect(pairs, PAGE)
+    values = _collect(pairs)
     _refuse_consumer(values)
     if _flag(values, "follow", False):
         raise InvalidRequest(
@@ -101,12 +107,12 @@ def parse_page(pairs: Pairs, now: float) -> Query:
 
 def parse_tenant(pairs: Pairs) -> str | None:
     """The one parameter that an event by id may have."""
-    return _one(_collect(pairs, BY_ID), "tenant")
+    return _one(_collect(pairs), "tenant")
 
 
 def parse_ingest(pairs: Pairs) -> IngestQuery:
     """How to take the events that are sent."""
-    values = _collect(pairs, INGEST)
+    values = _collect(pairs)
     content, on_invalid = _one(values, "content"), _one(values, "on_invalid")
     if content not in (None, *CONTENTS):
         raise InvalidRequest(f"content: one of {', '.join(CONTENTS)}", parameter="content")
@@ -117,7 +123,7 @@ def parse_ingest(pairs: Pairs) -> IngestQuery:
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
     """The members that findings must have, and how many of them are wanted at most."""
-    values = _collect(pairs, FINDINGS)
+    values = _collect(pairs)
     wanted = {name: one for name in FINDINGS[:-1] if (one := _one(values, name)) is not None}
     if wanted.get("key") == "":
         raise InvalidRequest("key: the id of a key is needed", parameter="key")
@@ -130,10 +136,35 @@ def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
 
 def parse_history(pairs: Pairs) -> Query:
     """The query of a page of a key's history: only where it begins, and how long it is."""
-    values = _collect(pairs, HISTORY)
+    values = _collect(pairs)
     position = _position(values, 0.0, default="start")
     limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
     return _query(values, position, 100 if limit is None else limit, follow=False, wait=0)
+
+
+def parse_usage(pairs: Pairs) -> tuple[int, int]:
+    """Window and step of what a key has used, in seconds."""
+    values = _collect(pairs)
+    window, step = _one(values, "window"), _one(values, "step")
+    return (
+        parse_duration("24h" if window is None else window),
+        parse_duration("1h" if step is None else step),
+    )
+
+
+def refuse_unknown(names: Iterable[str], known: tuple[str, ...]) -> None:
+    """Raise `InvalidRequest` for the first name that is not the name of a parameter here."""
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            there_are = f"there are {', '.join(known)}" if known else "there are none here"
+            raise InvalidRequest(
+                f"unknown parameter {name[:64]!r}{hint or '; ' + there_are}",
+                code="unknown_parameter",
+                parameter=name[:64],
+                allowed=known,
+            )
 
 
 def pairs_of_body(body: Any) -> list[tuple[str, str]]:
@@ -188,11 +219,6 @@ def _query(
     )
 
 
-def refuse_parameters(pairs: Pairs) -> None:
-    """For what has none."""
-    _collect(pairs, ())
-
-
 def _refuse_consumer(values: dict[str, list[str]]) -> None:
     if "consumer" in values:
         raise InvalidRequest(
@@ -202,17 +228,9 @@ def _refuse_consumer(values: dict[str, list[str]]) -> None:
         )
 
 
-def _collect(pairs: Pairs, known: tuple[str, ...]) -> dict[str, list[str]]:
+def _collect(pairs: Pairs) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for name, value in pairs:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise InvalidRequest(
-                f"unknown parameter {name[:64]!r}"
-                + (f"; did you mean `{near[0]}`?" if near else ""),
-                code="unknown_parameter",
-                parameter=name[:64],
-            )
         values.setdefault(name, []).append(value)
     return values
 

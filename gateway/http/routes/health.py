@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics` and `/`."""
+"""`/healthz`, `/readyz`, `/metrics`, `/openapi.json` and `/`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from gateway.ingest.followed import Followed
 from gateway.oversight.clock_watch import about_step
 from gateway.trusted_clock import TrustedClock
 
+# The document that `/openapi.json` answers with.
+OPENAPI: web.AppKey[bytes] = web.AppKey("openapi", bytes)
 _INDEX = """The audit log gateway.
 
   GET  /v1/stream     live events: WebSocket, text/event-stream or application/x-ndjson
@@ -77,3 +79,8 @@ async def metrics(request: web.Request) -> web.Response:
         body=context.metrics.text().encode(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """The HTTP interface as an OpenAPI document."""
+    return web.Response(body=request.app[OPENAPI], content_type="application/json")

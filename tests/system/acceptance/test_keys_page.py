@@ -10,7 +10,7 @@ from test_readme import commands, refused, session
 
 from gateway.access.grants.role import BUILTIN
 from gateway.cli.main import cli
-from gateway.http.openapi.paths import PATHS
+from gateway.http.app import DOCUMENT
 from tests.support.gateway_process import ROOT
 
 clean_copy = test_readme.clean_copy
@@ -49,7 +49,7 @@ def test_the_page_names_every_predefined_role() -> None:
 def test_every_call_around_keys_is_in_the_interface_page() -> None:
     calls = [
         f"`{method.upper()} {path}`"
-        for path, methods in PATHS.items()
+        for path, methods in DOCUMENT["paths"].items()
         for method in methods
         if path.startswith(("/v1/keys", "/v1/roles", "/v1/authz", "/v1/findings", "/v1/tickets"))
     ]

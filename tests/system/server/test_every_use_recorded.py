@@ -15,13 +15,13 @@ from open_streams import open_stream
 from use_record import ACCESS, about, told
 
 from gateway.errors import Unavailable
-from gateway.http.openapi.paths import PATHS
+from gateway.http.app import DOCUMENT
 from tests.support.machine_time import Stopwatch
 
 METHODS = ("get", "put", "post", "delete")
 ROUTES = sorted(
     (method.upper(), path)
-    for path, item in PATHS.items()
+    for path, item in DOCUMENT["paths"].items()
     for method in METHODS
     if method in item and item[method].get("security") != []
 )

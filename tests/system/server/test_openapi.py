@@ -15,9 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.issuance import _MEMBERS
 from gateway.errors import GatewayError
-from gateway.http.app import make_app
-from gateway.http.openapi.document import DOCUMENT
-from gateway.http.openapi.paths import PATHS
+from gateway.http.app import DOCUMENT, make_app
 from gateway.http.query.query import (
     BY_ID,
     FINDINGS,
@@ -26,8 +24,8 @@ from gateway.http.query.query import (
     MAX_WAIT,
     PAGE,
     STREAM,
+    USAGE,
 )
-from gateway.http.routes.usage import _PARAMETERS as USAGE
 
 METHODS = ("get", "put", "post", "delete")
 
@@ -35,7 +33,7 @@ METHODS = ("get", "put", "post", "delete")
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
     return {
         (method.upper(), path): item[method]
-        for path, item in PATHS.items()
+        for path, item in DOCUMENT["paths"].items()
         for method in METHODS
         if method in item
     }

@@ -1,0 +1,78 @@
+"""The table of routes says what a key needs, and handlers require just that."""
+
+from __future__ import annotations
+
+from gateway_client import Answer
+from gateways import Gateway
+
+from gateway.access.grants.grant import ACTIONS
+from gateway.http.app import make_app
+from gateway.http.openapi.route import Route
+from gateway.http.routes.table import ROUTES
+
+WITH_KEY = [route for route in ROUTES if not route.public]
+CATEGORIES = ["**", "gateway.**"]
+
+
+async def call(gateway: Gateway, route: Route, key: str | None, query: str = "") -> Answer:
+    """A request that gets no further than to be let in, or that changes nothing."""
+    path = route.documented_path.replace("{id}", "x").replace("{name}", "x")
+    wants_nothing = {"Accept": "image/png"}
+    return await gateway.request(
+        route.method, path + query, key=key, json={}, headers=wants_nothing
+    )
+
+
+async def key_with(gateway: Gateway, actions: tuple[str, ...]) -> str:
+    return await gateway.mint({"actions": list(actions), "categories": CATEGORIES})
+
+
+async def test_the_router_has_the_routes_of_the_table_and_no_others(gateway: Gateway) -> None:
+    there_are = {
+        (route.method, route.get_info().get("path") or route.get_info()["formatter"])
+        for route in make_app(gateway.context).router.routes()
+        if route.method != "HEAD"
+    }
+    assert there_are == {(route.method, route.documented_path) for route in ROUTES}
+
+
+async def test_a_key_without_the_action_of_a_route_is_refused(gateway: Gateway) -> None:
+    keys = {
+        actions: await key_with(gateway, tuple(sorted(set(ACTIONS) - set(actions))))
+        for actions in {route.actions for route in WITH_KEY}
+    }
+    for route in WITH_KEY:
+        problem = (await call(gateway, route, keys[route.actions])).problem(
+            403, "action_not_granted"
+        )
+        assert problem["action"] == route.actions[-1], route.name
+
+
+async def test_a_key_with_one_of_the_actions_of_a_route_is_let_in(gateway: Gateway) -> None:
+    keys = {action: await key_with(gateway, (action,)) for action in ACTIONS}
+    for route in WITH_KEY:
+        for action in route.actions:
+            status = (await call(gateway, route, keys[action])).status
+            assert status in (200, 201, 400, 404, 406, 422), (route.name, action, status)
+
+
+async def test_a_public_route_needs_no_key_and_takes_any_parameter(gateway: Gateway) -> None:
+    for route in ROUTES:
+        if route.public:
+            assert (await call(gateway, route, None, "?x=1")).status == 200, route.name
+            answer = await gateway.request("HEAD", route.path, key=None)
+            assert (answer.status, answer.body) == (200, b""), route.name
+
+
+async def test_an_unknown_parameter_is_told_only_to_a_key_that_may_use_the_route(
+    gateway: Gateway,
+) -> None:
+    reader = await gateway.reader_key()
+    (await gateway.get("/v1/keys?x=1", key=None)).problem(401, "missing_key")
+    (await gateway.get("/v1/keys?x=1", key=reader)).problem(403, "action_not_granted")
+    problem = (await gateway.get("/v1/keys?x=1", key=gateway.admin)).problem(
+        400, "unknown_parameter"
+    )
+    assert (problem["parameter"], problem["allowed"]) == ("x", [])
+    problem = (await gateway.get("/v1/events?x=1", key=reader)).problem(400, "unknown_parameter")
+    assert (problem["parameter"], problem["allowed"][-1]) == ("x", "wait")
