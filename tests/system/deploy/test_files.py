@@ -27,6 +27,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from gateway import __version__
 from gateway.clock import parse_duration
 from gateway.http.metrics.metrics import METRICS
 from gateway.settings.declarations import DECLARED, SECTIONS, Settings
@@ -275,6 +276,11 @@ def asked(folder: Path, command: bytes) -> bytes:
 
 
 # Kubernetes
+
+
+def test_kubernetes_runs_the_image_of_this_version() -> None:
+    images = {one["image"] for one in POD["spec"]["containers"]}
+    assert images == {f"audit-gateway:{__version__}"}
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.37"])
