@@ -31,6 +31,7 @@ from gateway.streaming.live import hub as hub_module
 from gateway.streaming.live import matching
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import State, Subscription
+from gateway.streaming.replay import Replays
 from gateway.streaming.tail import Tail
 from gateway.wire.framing import GOING_AWAY
 from gateway.wire.http_body import NDJSON_PLAIN, Ndjson
@@ -217,8 +218,7 @@ class DisturbedWorld(World):
         work = LoopWork(self.clock, rng.choice((0.0, 0.00001)), timer=timer, filters=budget)
         self.hub.work = work
         self.hub._lifetimes._seconds = rng.choice((0.0, 0.0, 8.0))
-        self.replays.chunks._work = work
-        self.replays.gate = self.gate
+        self.replays = Replays(self.hub, self.log, self.replays.appends, self.clock, self.gate)
         self.tail = Tail(self.log, self.hub, self.tail._appends, self.clock, self.gate)
 
     async def ticks(self) -> None:

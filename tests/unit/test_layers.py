@@ -221,6 +221,13 @@ def test_adapters_know_no_adapter_and_are_known_to_those_who_compose() -> None:
             assert name.split("/")[0] in ("runtime", "cli"), name
 
 
+def test_the_cursor_loop_knows_neither_streams_nor_the_hub() -> None:
+    used = of_gateway("gateway.streaming.cursor_loop")
+    streams = ("hub", "group", "groups", "subscription")
+    assert not used & {f"gateway.streaming.live.{name}" for name in streams}
+    assert "gateway.streaming.replay" not in used
+
+
 def test_routes_import_no_routes_and_their_table_imports_all() -> None:
     routes = {module for module in MODULES if package_of(module) == "http/routes"}
     table = "gateway.http.routes.table"
