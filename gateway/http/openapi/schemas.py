@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from gateway.access.grants.grant import ACTIONS, MAX_GRANTS
 from gateway.access.grants.role import MAX_ROLES_OF_KEY
 from gateway.access.keys.key_limits import NAMES as LIMITS
-from gateway.event import (
-    MAX_EVENT_BYTES,
-    OUTCOMES,
-    Action,
-    Actor,
-    Category,
-    Request,
-    Source,
-    Target,
-    Tenant,
-)
+from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, OUTCOMES, Members
 
 Schema = dict[str, Any]
 
@@ -63,43 +55,44 @@ def shape(required: tuple[str, ...] = (), *, closed: bool = False, **members: Sc
     return made
 
 
-def _bounded(kind: Any) -> Schema:
-    """The limits of a member, from the declaration that the decoder checks with."""
-    meta = kind.__metadata__[0]
-    made: Schema = {"type": "string"}
-    if meta.max_length is not None:
-        made["maxLength"] = meta.max_length
-    if meta.pattern is not None:
-        made["pattern"] = meta.pattern.replace(r"\A", "^").replace(r"\Z", "$")
+def of_struct(struct: type[msgspec.Struct], **said: Schema) -> Schema:
+    """The schema of a declaration that a decoder checks with; `said` adds to its members."""
+    _, definitions = msgspec.json.schema_components([struct])
+    made: Schema = _inlined(definitions[struct.__name__], definitions)
+    for name, more in said.items():
+        made["properties"][name] |= more
     return made
 
 
-def _texts(struct: type, **others: Schema) -> Schema:
-    """An object of strings, all optional, as the declaration names them."""
-    fields: tuple[str, ...] = struct.__struct_fields__  # type: ignore[attr-defined]
-    return shape((), closed=True, **{name: others.get(name, TEXT) for name in fields})
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    """The part with what it refers to, and without what is said to readers of the code."""
+    if isinstance(part, list):
+        return [_inlined(one, definitions) for one in part]
+    if isinstance(part, str):
+        return part.replace(r"\A", "^").replace(r"\Z", "$")
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    of_code = ("title", "description") if "title" in part else ()
+    return {
+        name: _inlined(value, definitions)
+        for name, value in part.items()
+        if name not in of_code and not (name == "required" and not value)
+    }
 
 
-_PRODUCED: Schema = {
-    "id": {
-        "type": "string",
-        "pattern": "^[ -~]{1,128}$",
-        "description": "The deduplication key within a tenant; the gateway makes one if it "
-        "is left out.",
-    },
-    "time": {**MOMENT, "description": "When it happened; `recorded_at` if left out."},
-    "tenant": {**_bounded(Tenant), "default": "default"},
-    "category": {**_bounded(Category), "examples": ["auth", "k8s.audit"]},
-    "action": {**_bounded(Action), "examples": ["user.login"]},
-    "outcome": {"enum": list(OUTCOMES), "default": "unknown"},
-    "severity": {**_SEVERITY, "default": 1},
-    "actor": _texts(Actor),
-    "source": _texts(Source, port={"type": "integer", "minimum": 0, "maximum": 65535}),
-    "targets": listed(_texts(Target), maxItems=32),
-    "request": _texts(Request),
-    "reason": {"type": "string", "maxLength": 1024},
-    "data": {"type": "object", "description": "Free-form content, kept exactly as sent."},
-}
+_NEW_EVENT = of_struct(
+    Members,
+    id={"description": "The deduplication key within a tenant; the gateway makes one if it is "
+        "left out."},
+    time={**MOMENT, "description": "When it happened; `recorded_at` if left out."},
+    category={"examples": ["auth", "k8s.audit"]},
+    action={"examples": ["user.login"]},
+    outcome={"enum": list(OUTCOMES)},
+    severity={"description": _SEVERITY["description"]},
+    data={"type": "object", "description": "Free-form content, kept exactly as sent."},
+)  # fmt: skip
 _GRANT_NAMES: Schema = {
     "type": ["array", "null"],
     "items": TEXT,
@@ -152,17 +145,17 @@ _SECRET: Schema = {
 
 SCHEMAS: dict[str, Schema] = {
     "NewEvent": {
-        **shape(("category", "action"), closed=True, **_PRODUCED),
+        **_NEW_EVENT,
         "description": f"An event as a producer sends it: at most {MAX_EVENT_BYTES // 1024} KiB, "
-        "nested at most 16 deep. NaN, Infinity, lone surrogates, duplicate members and integers "
-        "beyond 64 bits are refused.",
+        f"nested at most {MAX_DEPTH} deep. NaN, Infinity, lone surrogates, duplicate members and "
+        "integers beyond 64 bits are refused.",
     },
     "Event": shape(
         ("cursor", "recorded_at", "time", "id", "tenant", "category", "action", "outcome",
          "severity"),
         cursor=CURSOR,
         recorded_at=MOMENT,
-        **_PRODUCED,
+        **_NEW_EVENT["properties"],
         masked=listed(TEXT, description="What the key's grants mask of this event."),
     ),
     "Page": shape(

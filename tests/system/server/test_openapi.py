@@ -200,6 +200,8 @@ async def test_what_the_document_refuses_the_gateway_refuses_too(gateway: Gatewa
         event(category="A"), event(category="a..b"), event(category="a" * 65), event(data=[]),
         event(actor={"x": "y"}), event(source={"port": 65536}), event(targets=[{}] * 33),
         event(reason="x" * 1025), event(more=1), event(recorded_at="2026-01-01T00:00:00Z"),
+        event(actor={"id": "x" * 257}), event(targets=[{"urn": "a\nb"}]), event(outcome=None),
+        event(source={"user_agent": "x" * 1025}), event(request={"trace_id": "x" * 257}),
     ):  # fmt: skip
         assert not validator.is_valid(wrong), wrong
         (await gateway.post("/v1/events", json=wrong)).problem(422, "invalid_events")
