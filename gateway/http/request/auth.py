@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -12,45 +12,18 @@ from gateway.access.credentials.ticket import PREFIX as TICKET
 from gateway.access.credentials.token import key_id_of
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key import Key
-from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Denied, View
+from gateway.access.policy.decision import Denied, View
 from gateway.clock import Clock
-from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
+from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.http.connection.address import client_address, is_local, is_secure
 from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.admission import ADMISSION, ENDED, Admission, Knowledge, refusal
 from gateway.http.request.limits import AppliedLimits
 from gateway.http.request.throttle import Throttle
 
 # Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
 WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
 _SCHEMES = ("bearer", "token", "splunk")
-_REASONS = {
-    "key_revoked": "this key was revoked; ask for a new one",
-    "key_expired": "this key has expired; ask for a new one",
-    "key_suspended": "this key is suspended; ask who answers for it",
-    "key_unreadable": "this version of the gateway cannot read this key; ask who runs it",
-    "role_unreadable": "this version of the gateway cannot read a role of this key; ask who runs "
-    "it",
-    "unknown_time_zone": "the gateway's machine lacks the time zone of a grant of this key",
-    "outside_hours": "the grants of this key do not count at this hour",
-    "address_not_allowed": "the grants of this key do not count from this address",
-    "denied_by_grant": "a grant of this key, or of one of its roles, denies this action",
-}
-
-
-_ENDED = (REVOKED, EXPIRED, SUSPENDED)
-# The key that a request was let in with, and what it saw then.
-_ADMITTED: web.RequestKey[tuple[Key, View]] = web.RequestKey("admitted", tuple)
-
-
-class Knowledge(Protocol):
-    """Whether it is known what keys may do now."""
-
-    @property
-    def fresh(self) -> bool:
-        """Whether it is known of all of them."""
-
-    async def await_knowledge(self, key_id: str) -> None:
-        """Return when it is known of that key. Raises where it cannot be."""
 
 
 class Authenticator:
@@ -141,9 +114,9 @@ class Authenticator:
             await self._knowledge.await_knowledge(key.id)
         key = self._keyring.known(key.id) or key
         decision = self._keyring.decide(key, action, address)
-        if isinstance(decision, Denied) and decision in _ENDED:
+        if isinstance(decision, Denied) and decision in ENDED:
             # Not counted: what is refused from memory need not be limited.
-            raise _refusal(decision, action, key)
+            raise refusal(decision, action, key)
         if not again:
             if self._limits.limits_requests(key):
                 await self._limits.admit(request, key)
@@ -154,49 +127,15 @@ class Authenticator:
             # Before what is denied, so that another attempt of the request needs no look at it.
             self._throttle.check(key)
         if isinstance(decision, Denied):
-            raise _refusal(decision, action, key)
-        request[_ADMITTED] = (key, decision.view)
+            raise refusal(decision, action, key)
+        request[ADMISSION] = Admission(
+            key, action, decision.view, address, self._keyring, self._knowledge
+        )
         return decision.view
 
     def refuse_throttled(self, key: Key) -> None:
         """For what goes on for longer than a request: raises while the key is throttled."""
         self._throttle.refuse(key)
-
-    async def recheck(self, request: web.Request) -> None:
-        """After a wait for the client: the key must still be what was let in.
-
-        Raises as `authorize` does, and `Unavailable` if it may still, but not just the same.
-        """
-        admitted = request.get(_ADMITTED)
-        if admitted is None:
-            return
-        before, view = admitted
-        await self._knowledge.await_knowledge(before.id)
-        key = await self._keyring.get(before.id)
-        if key is None:
-            raise Unauthorized("this key is gone")
-        access = request[CURRENT_ACCESS]
-        action = access.attempted
-        decision = self._keyring.decide(key, action, access.address or None)
-        if isinstance(decision, Denied):
-            raise _refusal(decision, action, key)
-        rights = (key.grants, key.roles, decision.view)
-        if rights != (before.grants, before.roles, view):
-            raise Unavailable(
-                "the grants of this key have just changed; send the request again",
-                code="grants_changed",
-            )
-
-
-def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
-    if decision == EXPIRED and key.successor:
-        return Unauthorized(
-            f"key {key.successor} has taken over from this one; use that", code=decision.reason
-        )
-    if decision in _ENDED:
-        return Unauthorized(_REASONS[decision.reason], code=decision.reason)
-    detail = _REASONS.get(decision.reason, f"no grant of this key allows the action `{action}`")
-    return Forbidden(detail, code=decision.reason, action=action)
 
 
 def _token(request: web.Request, basic_over_http: bool) -> str:

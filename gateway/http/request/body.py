@@ -19,6 +19,7 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.in_flight import Holding
 from gateway.json_members import refuse_repeated
@@ -86,7 +87,7 @@ async def _arriving(
             f"the body did not arrive within {seconds:g} seconds; send it faster or in parts"
         ) from None
     # Or a request that began before its key was revoked could be ended long after.
-    await request.app[CONTEXT].authenticator.recheck(request)
+    await recheck(request)
     return bytes(raw)
 
 

@@ -8,6 +8,7 @@ the replicas cannot be asked and the policy is to refuse then, it is 503.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -61,17 +62,25 @@ class PageAllowance:
     def fitting(self, events: list[Event], reached: int) -> tuple[list[Event], int]:
         """Of the events of a page as many as fit, at least one, and how far they reach: counted
         as sent."""
+        count = self.take([len(event.json) for event in events])
+        return (
+            (events, reached)
+            if count == len(events)
+            else (events[:count], events[count - 1].offset)
+        )
+
+    def take(self, sizes: Sequence[int]) -> int:
+        """How many events of these sizes fit, at least one: counted as sent."""
         most = _UNLIMITED if self._delivery is None else self._delivery.room_bytes()
-        size = 0
-        for count, event in enumerate(events):
-            if count and size + len(event.json) > most:
-                events, reached = events[:count], events[count - 1].offset
+        size = count = 0
+        for one in sizes:
+            if count and size + one > most:
                 break
-            size += len(event.json)
+            count, size = count + 1, size + one
         if self._delivery is not None:
-            self._delivery.take(len(events), size)
-        self._usage.count(self._key_id, events=len(events), size=size)
-        return events, reached
+            self._delivery.take(count, size)
+        self._usage.count(self._key_id, events=count, size=size)
+        return count
 
 
 class AppliedLimits:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from gateway.errors import GatewayError
-from gateway.http.request.context import CONTEXT
+from gateway.http.request.admission import recheck
 from gateway.http.request.in_flight import Holding
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.problem import STANDING
@@ -27,10 +27,9 @@ async def listing(
 
 
 async def _sent(request: web.Request, parts: AsyncGenerator[bytes]) -> web.StreamResponse:
-    context = request.app[CONTEXT]
     first = await anext(parts)
     second = await anext(parts, None)
-    await context.authenticator.recheck(request)
+    await recheck(request)
     if second is None:
         return Answer(first, "application/json")
     response = web.StreamResponse(headers={**ALWAYS, "Cache-Control": "no-store"})
@@ -43,7 +42,7 @@ async def _sent(request: web.Request, parts: AsyncGenerator[bytes]) -> web.Strea
     try:
         async for part in parts:
             # Between two of them the key may have been revoked.
-            await context.authenticator.recheck(request)
+            await recheck(request)
             await response.write(part)
     except GatewayError as error:
         # What is out cannot be taken back: the client has to see that it is not whole.

@@ -8,10 +8,9 @@ from aiohttp import web
 
 from gateway.access.credentials.token import is_key_id
 from gateway.access.keys.key import Key
-from gateway.access.policy.decision import Allowed
 from gateway.access.policy.reader import Reader
 from gateway.errors import Forbidden, NotFound
-from gateway.http.connection.address import client_address
+from gateway.http.request.admission import ADMISSION
 from gateway.http.request.context import CONTEXT, Context
 from gateway.log.lookback_bounds import find_lookback_bounds
 from gateway.oversight.access_log.past_access import Presence
@@ -39,10 +38,10 @@ def unknown_key() -> NotFound:
     return NotFound("there is no key with this id", code="unknown_key")
 
 
-async def last_use(context: Context, caller: Key, key_id: str) -> dict[str, Any] | None:
+async def last_use(request: web.Request, key_id: str) -> dict[str, Any] | None:
     """When and from where a key was used last, as far as nothing hides it from the asking key."""
-    use = (await context.detector.profiles.of(key_id)).last_use()
-    return use and use_seen(context.keyring.grants_of(caller), key_id, use)
+    use = (await request.app[CONTEXT].detector.profiles.of(key_id)).last_use()
+    return use and use_seen(request[ADMISSION].grants, key_id, use)
 
 
 async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:
@@ -66,11 +65,11 @@ async def presence_of(context: Context, key_id: str) -> Presence:
     return Presence(tuple(streams), profile.used_at, profile.address)
 
 
-async def reader_of(request: web.Request, key: Key) -> Reader:
+async def reader_of(request: web.Request) -> Reader:
     """What the key of this request may see of the log itself."""
     context: Context = request.app[CONTEXT]
-    decision = context.keyring.decide(key, "pull", client_address(request))
-    if not isinstance(decision, Allowed):
+    view = request[ADMISSION].view_of("pull")
+    if view is None:
         return Reader(None)
-    lookback_bounds = await find_lookback_bounds(context.log, decision.view, context.clock.now())
-    return Reader(decision.view, lookback_bounds)
+    lookback_bounds = await find_lookback_bounds(context.log, view, context.clock.now())
+    return Reader(view, lookback_bounds)

@@ -14,11 +14,10 @@ from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.keys.rotation_chain import ended_maker
 from gateway.access.policy.attributed_grant import grants_of_key, named_grants
-from gateway.access.policy.decision import Allowed
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest, NotFound
-from gateway.http.connection.address import client_address
 from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.admission import ADMISSION, recheck
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.delegation import all_roles
@@ -47,6 +46,7 @@ async def explain_access(request: web.Request) -> web.Response:
     query = parse_access_query(body, context.clock.now())
     ended = await ended_maker(context.keyring, key, query.now)
     found = explain(key, grants_of_key(key, await all_roles(context)), query, ended)
+    await recheck(request)
     shown = {"key": key.id, "action": query.action, "at": _time(query.now), **found.public()}
     return json_response(shown)
 
@@ -59,25 +59,27 @@ async def simulate(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     caller, _ = await context.authenticator.authorize(request, "keys.admin")
+    admission = request[ADMISSION]
     body = _object(await json_body(request), _SIMULATE)
+    # It tells of events, if it sends none: what the key has been sent must leave room for some.
+    context.limits.page(request, caller)
     key = await _key(request, body)
     now = context.clock.now()
     since = _since(body, now)
     known = await all_roles(context)
     slices = context.work.slices(caller.id)
     before, after = grants_of_key(key, known), _proposed(body, key, known)
-    hidden = hidden_of_uses(context.keyring.grants_of(caller), key.id)
+    hidden = hidden_of_uses(admission.grants, key.id)
     await slices.begin()
     simulation = Simulation(before, named_grants(*after, known), hidden)
     review = Review(context.log, context.clock, Patience(_SECONDS, _most_events(body)), slices)
-    address = client_address(request)
-    with_uses = isinstance(context.keyring.decide(caller, "usage.read", address), Allowed)
-    reader = await reader_of(request, caller)
+    with_uses = admission.view_of("usage.read") is not None
+    reader = await reader_of(request)
     found = await look_back(
         simulation, review, key.id, since, presence=await presence_of(context, key.id),
         reader=reader, with_uses=with_uses,
     )  # fmt: skip
-    await context.authenticator.recheck(request)
+    await admission.recheck()
     window = {"since": _time(since), "until": _time(now), "complete": review.complete}
     return json_response({"key": key.id, "window": window, **found})
 

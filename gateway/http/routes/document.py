@@ -8,6 +8,8 @@ from aiohttp import web
 from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
+from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.delegation import all_roles
 from gateway.http.request.named_key import (
@@ -34,25 +36,32 @@ async def document(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     caller = await authorize_any(request, ("keys.admin", "usage.read"))
     kind = _kind(request.headers.get("Accept", "*/*"))
+    allowed = context.limits.page(request, caller)
     key = await named_key(request)
     grants = grants_of_key(key, await all_roles(context))
-    reader = await reader_of(request, caller)
+    reader = await reader_of(request)
     slices = context.work.slices(caller.id)
     facts = await key_facts(
         context.log, context.clock, key, grants,
         line=await rotation_chain_of(context.key_store, key),
         ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
-        last_use=await last_use(context, caller, key.id),
+        last_use=await last_use(request, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
         slices=slices,
     )  # fmt: skip
-    await context.authenticator.recheck(request)
+    samples = facts.samples[: allowed.events]
+    context.in_flight.of(request, caller.id).take(sum(map(len, samples)))
+    await recheck(request)
+    samples = samples[: allowed.take([len(sample) for sample in samples])]
+    facts = msgspec.structs.replace(facts, samples=samples)
+    request[CURRENT_ACCESS].events = len(samples)
     if kind == "application/json":
         body = msgspec.json.encode(as_json(facts))
     else:
         write = to_html if kind == "text/html" else to_markdown
         # Samples may be large, and every character of them is looked at.
         body = await slices.in_thread(lambda: write(blocks(facts)).encode())
+        await recheck(request)
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,

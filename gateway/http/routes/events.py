@@ -19,6 +19,7 @@ from gateway.event import Event
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query, parse_page, parse_tenant
 from gateway.http.request.access_logging import CURRENT_ACCESS, log_out_of_reach, log_query
+from gateway.http.request.admission import recheck
 from gateway.http.request.body import NDJSON_TYPES
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.in_flight import Holding
@@ -71,7 +72,7 @@ async def pull(request: web.Request) -> web.Response:
         context, query, stream_query, choosing, view_now, access, holding
     )
     # It may have looked through much of the log.
-    await context.authenticator.recheck(request)
+    await recheck(request)
     events, reached = allowed.fitting(events, reached)
     access.action, access.events, access.end = PULLED, len(events), reached
     cursor = format_cursor(context.log.epoch, reached)
@@ -136,6 +137,8 @@ async def by_id(request: web.Request) -> Answer:
         after = there[-1].offset if len(there) == FOUND_EVENTS else None
         if after is not None:
             await context.work.turn(key.id)
+    # Before anything is told: that there is none, or which tenants have one, is for the key, too.
+    await recheck(request)
     access = request[CURRENT_ACCESS]
     if found is None:
         log_out_of_reach(access, view, hidden_categories, sorted(hidden_tenants))
@@ -148,7 +151,6 @@ async def by_id(request: web.Request) -> Answer:
             code="ambiguous_id",
             tenants=sorted(tenants),
         )
-    await context.authenticator.recheck(request)
     context.in_flight.of(request, key.id).take(len(found.json))
     allowed.fitting([found], 0)
     access.action, access.events, access.about = READ, 1, f"event:{found.tenant}/{event_id}"
@@ -214,7 +216,8 @@ async def _collect(
             return events, reached, begin.gap
         await _growth(context, reached, left)
         if await view_now() != stream_query.view:
-            return events, reached, begin.gap
+            # What was found is of what it saw before: it has to be looked for once more.
+            return [], begin.offset, begin.gap
 
 
 def refuse_costly(context: Context, key: Key) -> None:

@@ -8,14 +8,14 @@ import orjson
 from aiohttp import web
 
 from gateway.access.keys.change import key_urn
-from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest, NotFound
 from gateway.http.connection.address import client_address
 from gateway.http.query.query import parse_findings
 from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.admission import ADMISSION
 from gateway.http.request.body import json_body
-from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.context import CONTEXT
 from gateway.http.request.delegation import refuse_to_judge
 from gateway.http.request.listing import listing
 from gateway.http.response.problem import json_response
@@ -29,13 +29,12 @@ async def list_all(request: web.Request) -> web.StreamResponse:
     caller, _ = await context.authenticator.authorize(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
     holding = context.in_flight.of(request, caller.id)
-    return await listing(request, "findings", _shown(context, caller, wanted, limit), holding)
+    return await listing(request, "findings", _shown(request, wanted, limit), holding)
 
 
-async def _shown(
-    context: Context, caller: Key, wanted: dict[str, str], limit: int
-) -> AsyncGenerator[bytes]:
-    grants, slices = context.keyring.grants_of(caller), context.work.slices(caller.id)
+async def _shown(request: web.Request, wanted: dict[str, str], limit: int) -> AsyncGenerator[bytes]:
+    context, admission = request.app[CONTEXT], request[ADMISSION]
+    grants, slices = admission.grants, context.work.slices(admission.key.id)
     async for finding in slices.each(await context.detector.findings.all()):
         seen = finding_seen(grants, finding)
         if all(seen[name] == value for name, value in wanted.items()):

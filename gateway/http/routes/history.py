@@ -11,6 +11,7 @@ from gateway.filters.overlap import category_in_reach
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_history
 from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import named_key
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
@@ -19,6 +20,7 @@ from gateway.log.ports import Log, RetentionExceeded
 from gateway.oversight.access_log.history import beginning, read_history
 
 _SECONDS = 2.0
+_LEAST_BYTES = 4096
 _RECORDS = (ACCESS, KEYS, ANOMALY)
 
 
@@ -42,7 +44,8 @@ async def history(request: web.Request) -> web.Response:
     if query.position.after is None:
         start = await beginning(log, key.created_at)
     masks_for = view.masks_for(await find_lookback_bounds(log, view, context.clock.now()))
-    access = request[CURRENT_ACCESS]
+    access, holding = request[CURRENT_ACCESS], context.in_flight.of(request, caller.id)
+    holding.take(_LEAST_BYTES)
     while True:
         try:
             page = await read_history(
@@ -54,11 +57,12 @@ async def history(request: web.Request) -> web.Response:
                 limit=limit,
                 seconds=_SECONDS,
                 slices=context.work.slices(caller.id),
+                hold=holding.grow,
             )
             break
         except RetentionExceeded:
             start = log.floor
-    await context.authenticator.recheck(request)
+    await recheck(request)
     events, reached = allowed.fitting(page.events, page.reached)
     access.begin, access.end, access.events = start, reached, len(events)
     return _page(events, reached, log)

@@ -20,6 +20,7 @@ from gateway.access.keys.key_limits import inherited
 from gateway.access.keys.key_store import PART_KEYS
 from gateway.access.policy.decision import effective_grants
 from gateway.errors import InvalidRequest
+from gateway.http.request.admission import recheck
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import all_roles, refuse_to_hand_on
@@ -89,13 +90,14 @@ async def _shown(context: Context, asking_id: str, holding: Holding) -> AsyncGen
 async def show(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}`."""
     context = request.app[CONTEXT]
-    caller, _ = await context.authenticator.authorize(request, "keys.admin")
+    await context.authenticator.authorize(request, "keys.admin")
     key = await named_key(request)
     shown = {
         **key.public(context.clock.now()),
         "streams": len(context.hub.streams_of(key.id)),
-        "last_used": await last_use(context, caller, key.id),
+        "last_used": await last_use(request, key.id),
     }
+    await recheck(request)
     return json_response(shown)
 
 

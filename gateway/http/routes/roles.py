@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.access.grants.role import BUILTIN, Role, parse_role
 from gateway.access.keys.key_store import RoleCheck
 from gateway.errors import Conflict, NotFound
+from gateway.http.request.admission import recheck
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import change_role
@@ -35,7 +36,9 @@ async def show(request: web.Request) -> web.Response:
     """`GET /v1/roles/{name}`."""
     context = request.app[CONTEXT]
     await context.authenticator.authorize(request, "keys.admin")
-    return json_response((await _role(context, request.match_info["name"])).public())
+    role = await _role(context, request.match_info["name"])
+    await recheck(request)
+    return json_response(role.public())
 
 
 async def put(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.access.credentials.token import is_key_id
 from gateway.errors import NotFound
 from gateway.http.query.query import parse_usage
+from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import json_response
 
@@ -20,4 +21,5 @@ async def show(request: web.Request) -> web.Response:
         raise NotFound("there is no key with this id", code="unknown_key")
     window, step = parse_usage(request.query.items())
     rows = await context.usage.rows(key_id, window, step)
+    await recheck(request)
     return json_response({"id": key_id, "rows": [row.public() for row in rows]})

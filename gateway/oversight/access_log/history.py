@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.access.grants.mask import Masks
@@ -35,11 +37,13 @@ async def read_history(
     limit: int,
     seconds: float,
     slices: Slices,
+    hold: Callable[[int], bool] = lambda size: True,
 ) -> HistoryPage:
     """Records that the key made or that are about it, behind `after`, with the
     masks for each (`masks_for`). Where these hide whom a record is about, it is about nobody.
 
-    Ends at the head, at `limit`, or when it has taken long enough. Raises `RetentionExceeded`.
+    Ends at the head, at `limit`, when it has taken long enough, or when no more bytes may be held
+    (`hold` says so). Raises `RetentionExceeded`.
     """
     urn = key_urn(key_id)
     own = _OWN.compile()
@@ -58,7 +62,8 @@ async def read_history(
         room = limit - len(events)
         events += chosen[:room]
         reached = page.reached if len(chosen) <= room else events[-1].offset
-        if clock.monotonic() - began > seconds:
+        held = hold(sum(len(event.json) for event in chosen[:room]))
+        if not held or clock.monotonic() - began > seconds:
             break
     return HistoryPage(events, reached)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from gateway_client import event, eventually
+from gateway_client import event, eventually, key_id
 from gateways import Gateway, Start
 
 from gateway.errors import TooManyRequests, Unavailable
@@ -65,6 +65,19 @@ async def test_slow_readers_of_pages_are_bounded(start: Start) -> None:
     gateway.disconnect()
     await eventually(lambda: flight.held == 0, "all is given back")
     assert len((await gateway.pull(from_="start", limit="200"))["events"]) > 50
+
+
+@pytest.mark.parametrize("of", ["history", "document"])
+async def test_histories_and_documents_are_held_like_pages(gateway: Gateway, of: str) -> None:
+    grant = {"actions": ["pull", "usage.read"], "categories": ["**", "gateway.keys"]}
+    key = await gateway.mint(grant)
+    await gateway.send(event())
+    flight, path = gateway.context.in_flight, f"/v1/keys/{key_id(key)}/{of}"
+    most = gateway.context.settings.limits.key_bytes_in_flight
+    flight.take(key_id(key), most)
+    (await gateway.get(path, key=key)).problem(429, "too_many_bytes_in_flight")
+    flight.give_back(key_id(key), most)
+    assert (await gateway.get(path, key=key)).status == 200
 
 
 async def test_a_page_ends_early_where_its_key_may_hold_no_more(start: Start) -> None:

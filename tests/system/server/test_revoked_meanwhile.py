@@ -12,10 +12,11 @@ from typing import Any
 
 import orjson
 import pytest
-from gateway_client import event, key_id
+from gateway_client import Answer, event, key_id
 from gateways import Gateway
 from use_record import about, told
 
+from gateway.http.routes import document, events
 from tests.support.machine_time import patience
 
 ACTIONS = ["stream", "pull", "ingest", "keys.admin", "usage.read"]
@@ -154,3 +155,162 @@ async def test_nothing_is_shown_to_a_key_that_was_revoked_while_the_log_was_sear
     monkeypatch.setattr(log, "read", whole)
     answer.problem(401, "key_revoked")
     assert b"secret" not in answer.body
+
+
+READS: list[tuple[str, str, Any]] = [
+    ("GET", "/v1/events", None),
+    ("GET", "/v1/events/secret", None),
+    ("GET", "/v1/events/nowhere", None),
+    ("GET", "/v1/events/twice", None),
+    ("GET", "/v1/keys/{kid}/history", None),
+    ("GET", "/v1/keys/{kid}/document", None),
+    ("POST", "/v1/authz/simulate", {"grants": [GRANT]}),
+]
+
+
+def when_read(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, change: Callable[[], Awaitable[Any]]
+) -> None:
+    """Have something happen, once, when the log has been read for a request."""
+    log, done = gateway.context.log, False
+
+    def slow(name: str) -> None:
+        whole = getattr(log, name)
+
+        async def read(*arguments: Any, **options: Any) -> Any:
+            nonlocal done
+            found = await whole(*arguments, **options)
+            if not done:
+                done = True
+                await change()
+            return found
+
+        monkeypatch.setattr(log, name, read)
+
+    slow("read")
+    slow("find")
+
+
+async def asked(gateway: Gateway, key: str, method: str, path: str, body: Any) -> Answer:
+    options: dict[str, Any] = {} if body is None else {"json": {**body, "key": key_id(key)}}
+    return await gateway.request(method, path.replace("{kid}", key_id(key)), key=key, **options)
+
+
+async def send_secrets(gateway: Gateway) -> None:
+    twice = [event(id="twice", tenant=tenant) for tenant in ("secret-a", "secret-b")]
+    await gateway.send(event(id="secret", tenant="secret"), *twice)
+    await gateway.context.access_log.flush()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), READS, ids=str)
+async def test_whoever_is_suspended_while_the_log_is_read_is_told_nothing_of_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Any
+) -> None:
+    key = await gateway.mint({"actions": ACTIONS, "categories": ["**", "gateway.**"]})
+    await send_secrets(gateway)
+    when_read(gateway, monkeypatch, lambda: suspend(gateway, key))
+    answer = await asked(gateway, key, method, path, body)
+    answer.problem(401, "key_suspended")
+    assert b"secret" not in answer.body
+
+
+@pytest.mark.parametrize(("method", "path", "body"), READS, ids=str)
+async def test_a_role_that_is_narrowed_while_the_log_is_read_counts(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Any
+) -> None:
+    """What it lets its keys pull counts where they asked as administrators, too."""
+
+    async def put(**grant: Any) -> None:
+        body = {"grants": [{"actions": ["pull"], "categories": ["**", "gateway.**"], **grant}]}
+        answer = await gateway.request("PUT", "/v1/roles/reader", key=gateway.admin, json=body)
+        assert answer.status in (200, 201)
+
+    await put()
+    key = await gateway.mint(roles=["reader", "key-admin"])
+    await send_secrets(gateway)
+    when_read(gateway, monkeypatch, lambda: put(tenants=["mine"]))
+    answer = await asked(gateway, key, method, path, body)
+    answer.problem(503, "grants_changed")
+    assert b"secret" not in answer.body
+
+
+async def test_a_page_that_waited_shows_nothing_of_what_its_key_has_lost_since(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def put(*categories: str) -> None:
+        body = {"grants": [{"actions": ["pull"], "categories": list(categories)}]}
+        answer = await gateway.request("PUT", "/v1/roles/pulls", key=gateway.admin, json=body)
+        assert answer.status in (200, 201)
+
+    await put("auth", "gateway.access")
+    key = await gateway.mint(roles=["pulls"])
+    await gateway.pull(key)
+    await gateway.context.access_log.flush()
+    wait = events._growth
+
+    async def narrowed_then_grown(*arguments: Any) -> None:
+        await put("auth")
+        await gateway.send(event(id="wakes"))
+        await wait(*arguments)
+
+    monkeypatch.setattr(events, "_growth", narrowed_then_grown)
+    # The records of its own pulls end no wait.
+    page = await gateway.pull(key, category="gateway.access", actor=key_id(key), wait="30")
+    assert (page["events"], page["has_more"]) == ([], True)
+    monkeypatch.undo()
+    page = await gateway.pull(key, after=page["cursor"])
+    assert [one["id"] for one in page["events"]] == ["wakes"]
+
+
+async def test_a_document_is_withheld_from_a_key_that_is_suspended_while_it_is_written(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await gateway.mint({"actions": ACTIONS, "categories": ["**"]})
+    await send_secrets(gateway)
+    loop, write = asyncio.get_running_loop(), document.to_markdown
+
+    def slow(blocks: Any) -> str:
+        asyncio.run_coroutine_threadsafe(suspend(gateway, key), loop).result(patience(10))
+        return write(blocks)
+
+    monkeypatch.setattr(document, "to_markdown", slow)
+    answer = await asked(gateway, key, "GET", "/v1/keys/{kid}/document", None)
+    answer.problem(401, "key_suspended")
+    assert b"secret" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "method", "path", "body"),
+    [
+        ("key_store", "get", "GET", "/v1/keys/{kid}", None),
+        ("usage", "rows", "GET", "/v1/keys/{kid}/usage", None),
+        ("key_store", "roles", "GET", "/v1/roles/key-reviewer", None),
+        ("key_store", "roles", "POST", "/v1/authz/explain", {"action": "pull"}),
+    ],
+    ids=str,
+)
+async def test_nothing_is_shown_to_a_key_that_was_revoked_while_the_store_was_asked(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch,
+    part: str, name: str, method: str, path: str, body: Any,
+) -> None:  # fmt: skip
+    key = await gateway.mint({"actions": ACTIONS, "categories": ["**"]})
+    answer = await gateway.request(
+        "PUT", "/v1/roles/key-reviewer", key=gateway.admin, json={"grants": [GRANT]}
+    )
+    assert answer.status == 201
+    # From now on it is known without the store.
+    await gateway.pull(key)
+    asked_of = getattr(gateway.context, part)
+    whole, done = getattr(asked_of, name), False
+
+    async def slow(*arguments: Any) -> Any:
+        nonlocal done
+        found = await whole(*arguments)
+        if not done:
+            done = True
+            await gateway.revoke(key)
+        return found
+
+    monkeypatch.setattr(asked_of, name, slow)
+    answer = await asked(gateway, key, method, path, body)
+    answer.problem(401, "key_revoked")

@@ -384,6 +384,35 @@ async def test_a_key_over_its_quota_pulls_nothing_more_today(gateway: Gateway) -
     assert (await gateway.get("/v1/events/one-more")).status == 200
 
 
+async def test_a_document_shows_what_the_key_that_asks_may_be_sent(gateway: Gateway) -> None:
+    actions = ["pull", "usage.read", "keys.admin"]
+    limits = {"events_per_day": 3}
+    reader = await gateway.mint({"actions": actions, "categories": ["**"]}, limits=limits)
+    await gateway.send_many(5)
+    path, headers = f"/v1/keys/{key_id(gateway.user)}/document", {"Accept": "application/json"}
+    document = (await gateway.get(path, key=reader, headers=headers)).json()
+    assert len(document["samples"]) == 3
+    body = {"key": key_id(gateway.user), "grants": [READ]}
+    for answer in (
+        await gateway.get(path, key=reader),
+        await gateway.post("/v1/authz/simulate", key=reader, json=body),
+    ):
+        answer.problem(429, "quota_exhausted")
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert (await gateway.get(path, key=gateway.admin)).status == 200
+
+
+async def test_the_samples_of_a_document_are_as_large_as_the_key_may_be_sent(
+    gateway: Gateway,
+) -> None:
+    grant = {"actions": ["pull", "usage.read"], "categories": ["**"]}
+    reader = await gateway.mint(grant, limits={"bytes_per_day": 5000})
+    await gateway.send(*(event(data={"x": "x" * 1000}) for _ in range(9)))
+    path, headers = f"/v1/keys/{key_id(gateway.user)}/document", {"Accept": "application/json"}
+    document = (await gateway.get(path, key=reader, headers=headers)).json()
+    assert 3 <= len(document["samples"]) <= 4
+
+
 async def test_a_page_above_a_rate_says_how_the_key_stands_in_it(gateway: Gateway) -> None:
     key = await gateway.mint(READ, limits={"bytes_per_second": 1000, "events_per_second": 100})
     await gateway.send(event(data={"x": "x" * 5000}))

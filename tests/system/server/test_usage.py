@@ -75,6 +75,27 @@ async def test_what_is_pulled_is_counted_as_what_is_streamed(gateway: Gateway) -
     assert counts["bytes"] == sum(len(orjson.dumps(one)) for one in sent)
 
 
+async def test_the_events_of_a_document_are_counted_as_those_of_a_page(gateway: Gateway) -> None:
+    key = await gateway.mint({"actions": ["pull", "usage.read"], "categories": ["auth"]})
+    await gateway.send(event(id="a"), event(id="b", data={"x": "y" * 500}))
+    path, headers = f"/v1/keys/{key_id(key)}/document", {"Accept": "application/json"}
+    samples = (await gateway.get(path, key=key, headers=headers)).json()["samples"]
+    counts = await used(gateway, key)
+    assert counts["events"] == len(samples) == 2
+    assert counts["bytes"] == sum(len(orjson.dumps(one)) for one in samples)
+
+
+async def test_the_detector_counts_the_events_of_a_document(gateway: Gateway) -> None:
+    key = await gateway.mint({"actions": ["pull", "usage.read"], "categories": ["auth"]})
+    await gateway.send(event(), event(), event())
+    moved: list[int] = []
+    gateway.context.access_log.listeners.append(
+        lambda access: moved.append(access.events) if access.key_id == key_id(key) else None
+    )
+    await gateway.get(f"/v1/keys/{key_id(key)}/document", key=key)
+    assert moved == [3]
+
+
 async def test_what_is_sent_in_is_not_counted_as_delivered(gateway: Gateway) -> None:
     await gateway.send(event(), event())
     assert (await used(gateway, gateway.user))["events"] == 0
