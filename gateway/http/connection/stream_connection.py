@@ -19,9 +19,6 @@ from gateway.http.connection.vanished import has_vanished
 from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import Subscription
-from gateway.wire.framing import ENDS
-from gateway.wire.websocket_parser import ClientFrames, ProtocolFailure
-from gateway.wire.websocket_writer import CLOSE, PING, PONG, close_frame, frame, frame_end
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -35,10 +32,8 @@ _PIECE_BYTES = 128 << 10
 _PIECE_PARTS = 64
 # Enough for the transport to notice, and say, that there is room again.
 _FEELER_BYTES = 512
-# What a WebSocket client says is taken so much at a time: a frame may have six bytes.
-SAID_BYTES = 4 << 10
 # How long the last bytes may take when it is the client who ends.
-_LAST_SECONDS = 1.0
+LAST_SECONDS = 1.0
 
 
 class StreamConnection(asyncio.Protocol):
@@ -259,119 +254,13 @@ class StreamConnection(asyncio.Protocol):
     def _bound_stall(self) -> None:
         """Whoever has closed their side and does not read has left."""
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(_LAST_SECONDS, self._transport.abort)
+        self._deadline = loop.call_later(LAST_SECONDS, self._transport.abort)
 
     def _wake(self) -> None:
         if self._drained is not None:
             if not self._drained.done():
                 self._drained.set_result(None)
             self._drained = None
-
-
-class WebSocketConnection(StreamConnection):
-    """The connection of a WebSocket stream: answers pings and closes, ignores messages.
-
-    Of pings that come while bytes wait, the newest alone is answered (RFC 6455, section 5.5.3),
-    ahead of all frames that wait: a client that reads slowly is not cut by its own keepalive, and
-    one that does not read cannot fill the buffer with pongs. Who says more than is taken at a time
-    waits for a turn among all who do.
-    """
-
-    __slots__ = ("_frames", "_parse_scheduler", "_pong")
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        buffer_bytes: int,
-        scheduler: WriteScheduler,
-        parse_scheduler: WriteScheduler,
-    ) -> None:
-        super().__init__(transport, buffer_bytes, scheduler)
-        self._frames = ClientFrames()
-        self._parse_scheduler = parse_scheduler
-        if hasattr(transport, "max_size"):
-            transport.max_size = SAID_BYTES
-        # The answer that waits for the transport, or stands among what waits.
-        self._pong: memoryview | None = None
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            messages = self._frames.feed(data)
-        except ProtocolFailure as failure:
-            self._answer_last(self._end(failure))
-            return
-        pongs = []
-        for opcode, payload in messages:
-            if opcode == PING:
-                pongs.append(frame(PONG, payload))
-            elif opcode == CLOSE:
-                self._answer_last(frame(CLOSE, payload[:2]))
-                return
-        if pongs:
-            # Those that came together are answered with one write.
-            self._answer(b"".join(pongs) if self.clear else pongs[-1])
-        if len(data) >= SAID_BYTES:
-            self._transport.pause_reading()
-            self._parse_scheduler.schedule(self._hear_more)
-
-    def _hear_more(self) -> None:
-        # Also behind an end: the client's close frame is still to come.
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def eof_received(self) -> bool:
-        # RFC 6455 has no half-closed connections.
-        self.finish(b"", _LAST_SECONDS)
-        return False
-
-    def resume_writing(self) -> None:
-        if self._descriptor < 0 and self._pong is not None and not self._closing:
-            self._transport.write(self._pong)
-            self._pong = None
-        super().resume_writing()
-
-    def _answer(self, pong: bytes) -> None:
-        waiting = self._waiting
-        if self.clear:
-            self.write(pong)
-            return
-        earlier, self._pong = self._pong, memoryview(pong)
-        if self._descriptor < 0:
-            # The transport holds frames back, and says when it has none left.
-            return
-        if waiting is None:
-            self._wait(self._pong)
-            return
-        for place in range(min(2, len(waiting))):
-            if waiting[place] is earlier:
-                waiting[place] = self._pong
-                return
-        # Of the first part some may be out; what is left of it begins within a frame.
-        first = waiting.popleft()
-        whole = first.obj
-        assert isinstance(whole, bytes)
-        gone = len(whole) - len(first)
-        rest = frame_end(whole, gone) - gone
-        waiting.extendleft(part for part in (first[rest:], self._pong, first[:rest]) if part)
-
-    def _end(self, failure: ProtocolFailure) -> bytes:
-        """As other ends, in the words of the stream."""
-        if self._hub is None or self._subscription is None:
-            return close_frame(failure.code)
-        end = next(one for one in ENDS if one.code == failure.code)
-        wire = self._subscription.interest.wire
-        return wire.end(end, self._hub.cursor_of(self._subscription))
-
-    def _answer_last(self, data: bytes) -> None:
-        """Say that, unless our own close frame is out, and close: no frame may follow."""
-        if self._hub is not None and self._subscription is not None:
-            self._hub.forget(self._subscription)
-        self.finish(data, _LAST_SECONDS)
-        self._transport.close()
-
-    def _close(self) -> None:
-        """RFC 6455, section 7.1.1: the server closes after the client's close frame; the
-        deadline of `finish` bounds how long it is waited for."""
 
 
 def _piece(waiting: deque[memoryview]) -> list[memoryview]:

@@ -21,11 +21,8 @@ from gateway.access.usage.access import OPENED
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
 from gateway.http.connection.handoff import HandedOff, half_closed, hand_off, sent_behind
-from gateway.http.connection.stream_connection import (
-    SAID_BYTES,
-    StreamConnection,
-    WebSocketConnection,
-)
+from gateway.http.connection.stream_connection import StreamConnection
+from gateway.http.connection.websocket_connection import RECEIVED_BYTES, WebSocketConnection
 from gateway.http.query.position import Begin, count_events, find_begin
 from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.request import stream_access
@@ -217,7 +214,7 @@ async def _take(
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
     address, pacer = access.address or None, context.limits.pacer(admission.key)
     closed, said = half_closed(request), sent_behind(request)
-    if len(said) > SAID_BYTES:
+    if len(said) > RECEIVED_BYTES:
         raise InvalidRequest(
             "send frames when the handshake has been answered, not behind it", code="bad_handshake"
         )

@@ -12,7 +12,7 @@ import pytest
 from gateway.access.policy.decision import View
 from gateway.event import Event
 from gateway.filters.scope import Scope
-from gateway.http.connection.stream_connection import WebSocketConnection
+from gateway.http.connection.websocket_connection import WebSocketConnection
 from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery

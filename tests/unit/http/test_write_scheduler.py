@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.http.connection.stream_connection import StreamConnection, WebSocketConnection
+from gateway.http.connection.stream_connection import StreamConnection
+from gateway.http.connection.websocket_connection import WebSocketConnection
 from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.wire.websocket_writer import PING, PONG, TEXT, frame
 from tests.support.machine_time import patience

@@ -1,0 +1,120 @@
+"""The connection of one WebSocket stream: answers pings and closes, ignores messages."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.http.connection.stream_connection import LAST_SECONDS, StreamConnection
+from gateway.http.connection.write_scheduler import WriteScheduler
+from gateway.wire.framing import ENDS
+from gateway.wire.websocket_parser import ClientFrames, ProtocolFailure
+from gateway.wire.websocket_writer import CLOSE, PING, PONG, close_frame, frame, frame_end
+
+# What a client sends is taken so much at a time: a frame may have six bytes.
+RECEIVED_BYTES = 4 << 10
+
+
+class WebSocketConnection(StreamConnection):
+    """The connection of a WebSocket stream.
+
+    Of pings that come while bytes wait, the newest alone is answered (RFC 6455, section 5.5.3),
+    ahead of all frames that wait: a client that reads slowly is not cut by its own keepalive, and
+    one that does not read cannot fill the buffer with pongs. A client that sends more than is taken
+    at a time waits for a turn among all that do.
+    """
+
+    __slots__ = ("_frames", "_parse_scheduler", "_pong")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        buffer_bytes: int,
+        scheduler: WriteScheduler,
+        parse_scheduler: WriteScheduler,
+    ) -> None:
+        super().__init__(transport, buffer_bytes, scheduler)
+        self._frames = ClientFrames()
+        self._parse_scheduler = parse_scheduler
+        if hasattr(transport, "max_size"):
+            transport.max_size = RECEIVED_BYTES
+        # The answer that waits for the transport, or stands among what waits.
+        self._pong: memoryview | None = None
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._frames.feed(data)
+        except ProtocolFailure as failure:
+            self._answer_last(self._end(failure))
+            return
+        pongs = []
+        for opcode, payload in messages:
+            if opcode == PING:
+                pongs.append(frame(PONG, payload))
+            elif opcode == CLOSE:
+                self._answer_last(frame(CLOSE, payload[:2]))
+                return
+        if pongs:
+            # Those that came together are answered with one write.
+            self._answer(b"".join(pongs) if self.clear else pongs[-1])
+        if len(data) >= RECEIVED_BYTES:
+            self._transport.pause_reading()
+            self._parse_scheduler.schedule(self._receive_more)
+
+    def _receive_more(self) -> None:
+        # Also behind an end: the client's close frame is still to come.
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        # RFC 6455 has no half-closed connections.
+        self.finish(b"", LAST_SECONDS)
+        return False
+
+    def resume_writing(self) -> None:
+        if self._descriptor < 0 and self._pong is not None and not self._closing:
+            self._transport.write(self._pong)
+            self._pong = None
+        super().resume_writing()
+
+    def _answer(self, pong: bytes) -> None:
+        waiting = self._waiting
+        if self.clear:
+            self.write(pong)
+            return
+        earlier, self._pong = self._pong, memoryview(pong)
+        if self._descriptor < 0:
+            # The transport holds frames back, and says when it has none left.
+            return
+        if waiting is None:
+            self._wait(self._pong)
+            return
+        for place in range(min(2, len(waiting))):
+            if waiting[place] is earlier:
+                waiting[place] = self._pong
+                return
+        # Of the first part some may be out; what is left of it begins within a frame.
+        first = waiting.popleft()
+        whole = first.obj
+        assert isinstance(whole, bytes)
+        gone = len(whole) - len(first)
+        rest = frame_end(whole, gone) - gone
+        waiting.extendleft(part for part in (first[rest:], self._pong, first[:rest]) if part)
+
+    def _end(self, failure: ProtocolFailure) -> bytes:
+        """As other ends, in the words of the stream."""
+        if self._hub is None or self._subscription is None:
+            return close_frame(failure.code)
+        end = next(one for one in ENDS if one.code == failure.code)
+        wire = self._subscription.interest.wire
+        return wire.end(end, self._hub.cursor_of(self._subscription))
+
+    def _answer_last(self, data: bytes) -> None:
+        """Say that, unless our own close frame is out, and close: no frame may follow."""
+        if self._hub is not None and self._subscription is not None:
+            self._hub.forget(self._subscription)
+        self.finish(data, LAST_SECONDS)
+        self._transport.close()
+
+    def _close(self) -> None:
+        """RFC 6455, section 7.1.1: the server closes after the client's close frame; the
+        deadline of `finish` bounds how long it is waited for."""
