@@ -27,8 +27,7 @@ from gateway.event import Draft, Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
 from gateway.notifier import Notifier
-from gateway.streaming.live import hub as hub_module
-from gateway.streaming.live import matching
+from gateway.streaming.live import flusher, matching
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay import Replays
@@ -250,9 +249,9 @@ def simulate(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[DisturbedWorld, list[DisturbedClient]]:
     rng = random.Random(seed)
-    monkeypatch.setattr(hub_module, "_BATCH_EVENTS", rng.choice((1, 3, 100)))
-    monkeypatch.setattr(hub_module, "_FLUSH_BYTES", rng.choice((100, 500, 65536)))
-    monkeypatch.setattr(hub_module, "_MOST_OWED", rng.choice((2, 10, 128)))
+    monkeypatch.setattr(flusher, "_BATCH_EVENTS", rng.choice((1, 3, 100)))
+    monkeypatch.setattr(flusher, "_FLUSH_BYTES", rng.choice((100, 500, 65536)))
+    monkeypatch.setattr(flusher, "_MOST_PENDING", rng.choice((2, 10, 128)))
     monkeypatch.setattr(matching, "_AT_ONCE", rng.choice((1, 3)))
     monkeypatch.setattr(matching, "_MOST_SLICES", rng.choice((1, 5, 20)))
     loop = VirtualTimeLoop(random.Random(seed))

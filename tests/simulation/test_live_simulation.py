@@ -25,7 +25,7 @@ from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
 from gateway.log.ports import Appended, Lines, Page, ScanHint
 from gateway.notifier import Notifier
-from gateway.streaming.live import hub as hub_module
+from gateway.streaming.live import flusher
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -287,9 +287,9 @@ def simulate(
         world = World(seed, loop, trims=trims)
         rng = random.Random(seed)
         # So that even these few events are written in several parts.
-        monkeypatch.setattr(hub_module, "_BATCH_EVENTS", rng.choice((1, 3, 100)))
-        monkeypatch.setattr(hub_module, "_FLUSH_BYTES", rng.choice((100, 500, 65536)))
-        monkeypatch.setattr(hub_module, "_MOST_OWED", rng.choice((2, 10, 128)))
+        monkeypatch.setattr(flusher, "_BATCH_EVENTS", rng.choice((1, 3, 100)))
+        monkeypatch.setattr(flusher, "_FLUSH_BYTES", rng.choice((100, 500, 65536)))
+        monkeypatch.setattr(flusher, "_MOST_PENDING", rng.choice((2, 10, 128)))
         clients = loop.run_until_complete(asyncio.wait_for(world.run(), 100_000))
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())

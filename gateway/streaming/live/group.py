@@ -85,7 +85,7 @@ class Group:
         self.shards: list[Shard] = []
 
     def shard_to_join(self, now: float, position: int) -> Shard:
-        """A shard with room to which nothing is owed."""
+        """A shard with room that has nothing pending."""
         for shard in self.shards:
             if not shard.pending and len(shard) < MOST_MEMBERS:
                 return shard
@@ -112,18 +112,18 @@ class Shard:
         "due",
         "group",
         "keys",
-        "owed_since",
         "pending",
+        "pending_since",
         "quiet_since",
     )  # fmt: skip
 
     def __init__(self, group: Group, now: float, position: int) -> None:
         self.group = group
         # Matched and not yet written; `begin` is where the members stand as long as there is any,
-        # `owed_since` when they last had a part of it.
+        # `pending_since` when they last had a part of it.
         self.pending: list[EventBatch] = []
         self.begin = position
-        self.owed_since = now
+        self.pending_since = now
         # Events written since the shard began, and when its members last heard something.
         self.count = 0
         self.quiet_since = now

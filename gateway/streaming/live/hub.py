@@ -2,13 +2,13 @@
 
 Everything here runs on the event loop and never waits. `publish` matches and
 moves the hub's `position`; `flush` writes, a few hundred members at a time.
-Whoever joins at the hub's position, in a shard to which nothing is owed, has
+Whoever joins at the hub's position, in a shard with nothing pending, has
 neither a gap nor a duplicate.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,23 +21,15 @@ from gateway.event import Event
 from gateway.log.ports import LogExtent
 from gateway.notifier import Notifier
 from gateway.streaming.live.costly import COSTLY, too_costly
-from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
+from gateway.streaming.live.flusher import Flusher
+from gateway.streaming.live.group import Shard
 from gateway.streaming.live.groups import Groups
 from gateway.streaming.live.lifetimes import Lifetimes
-from gateway.streaming.live.matching import Matches, Matching
+from gateway.streaming.live.matching import Matching
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.live.totals import Totals as Totals
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
-
-# What one shard may be owed, in batches, before the tail waits: the store is the queue, not this
-# process.
-_MOST_OWED = 128
-_BATCH_EVENTS = 100
-# What each member is given at once. More would overflow the buffers of peers that keep up.
-_FLUSH_BYTES = 64 << 10
-# Writing never takes so long: whoever is owed something for longer is forgotten somewhere.
-_OVERDUE_SECONDS = 5.0
 
 
 class Hub:
@@ -70,8 +62,9 @@ class Hub:
         self._clock = clock
         self._start_replay = start_replay
         self._groups = Groups()
-        self._owed: deque[Shard] = deque()
-        self._owed_most: set[Shard] = set()
+        self._flusher = Flusher(
+            clock, timings.flush, self.totals, usage, self._write, self.hold_back
+        )
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
         self._lifetimes = Lifetimes(timings.lifetime)
@@ -230,8 +223,7 @@ class Hub:
     def _drop(self, shard: Shard) -> None:
         group = shard.group
         group.shards.remove(shard)
-        shard.pending.clear()
-        self._owed_most.discard(shard)
+        self._flusher.drop(shard)
         if not group.shards:
             self._groups.left(group)
 
@@ -245,19 +237,16 @@ class Hub:
     @property
     def takes_events(self) -> bool:
         """Whether writing keeps up; if not, what is new can wait in the store."""
-        return not self._owed_most
+        return self._flusher.keeps_up
 
     @property
     def writing(self) -> bool:
-        """Whether something is owed to somebody live."""
-        return bool(self._owed)
+        """Whether events are pending for live streams."""
+        return self._flusher.writing
 
     def overdue(self) -> int:
-        """How many live streams have not got what they are owed for seconds: a bug, if any."""
-        if self.waits:
-            return 0
-        since = self._clock.monotonic() - _OVERDUE_SECONDS
-        return sum(len(shard) for shard in self._owed if shard.pending and shard.owed_since < since)
+        """Number of live streams for which events have been pending for seconds: a bug, if any."""
+        return 0 if self.waits else self._flusher.overdue()
 
     def move_to(self, position: int) -> None:
         """Everything up to `position` has been matched."""
@@ -280,7 +269,7 @@ class Hub:
             # The replay of each finds out which event it is that fails.
             for subscription in matching.failed_members():
                 self.hold_back(subscription)
-            self._owe(matching.found)
+            self._flusher.add(matching.found, self.position)
             if matching.cut_at is None:
                 self.move_to(reached)
                 return
@@ -293,69 +282,12 @@ class Hub:
         """Whether anybody may go live: not while a page is being matched."""
         return not self._groups.fixed
 
-    def _owe(self, found: Matches) -> None:
-        same: dict[tuple[int, ...], list[EventBatch]] = {}
-        now = self._clock.monotonic()
-        for group, chosen in found.items():
-            # Groups that get the same events, with the same masks, share their encoding, too.
-            identity = tuple(map(id, chosen))
-            batches = same.get(identity)
-            if batches is None:
-                batches = same[identity] = [
-                    EventBatch(chosen[begin : begin + _BATCH_EVENTS])
-                    for begin in range(0, len(chosen), _BATCH_EVENTS)
-                ]
-            for shard in group.shards:
-                if not shard.pending:
-                    shard.begin = self.position
-                    shard.owed_since = now
-                    self._owed.append(shard)
-                shard.pending += batches
-                if len(shard.pending) >= _MOST_OWED:
-                    self._owed_most.add(shard)
-
     def flush(self) -> float | None:
-        """Write what is owed to some shards.
+        """Write what is pending to some shards.
 
-        Returns the seconds until it is worth calling again, None if nothing is owed.
+        Returns the seconds until it is worth calling again, None if nothing is pending.
         """
-        written = 0
-        wait: float | None = None
-        now = self._clock.monotonic()
-        for _ in range(len(self._owed)):
-            shard = self._owed.popleft()
-            if shard.pending and shard.due <= now:
-                if written and written + len(shard) > MOST_MEMBERS:
-                    self._owed.appendleft(shard)
-                    return 0.0
-                written += len(shard)
-                self._flush_shard(shard, now)
-            if shard.pending:
-                self._owed.append(shard)
-                due = max(0.0, shard.due - now)
-                wait = due if wait is None else min(wait, due)
-        return wait
-
-    def _flush_shard(self, shard: Shard, now: float) -> None:
-        try:
-            data, count = shard.take(_FLUSH_BYTES)
-        except Exception:
-            for subscription in shard.members():
-                self.hold_back(subscription)
-            return
-        shard.owed_since = now
-        if len(shard.pending) < _MOST_OWED:
-            self._owed_most.discard(shard)
-        shard.quiet_since = now
-        shard.bookmark = shard.begin if shard.pending else self.position
-        # Where several came at once there will be more: wait a little to join them, too.
-        shard.due = now + self.timings.flush if count > 1 and not shard.pending else now
-        self.totals.events += count * len(shard)
-        self.totals.bytes += len(data) * len(shard)
-        if self.usage is not None:
-            for key_id, members in shard.keys.items():
-                self.usage.count(key_id, events=count * members, size=len(data) * members)
-        self._write(shard, data)
+        return self._flusher.flush(self.position)
 
     def retention_exceeded(self, floor: int) -> None:
         """Retention deleted events that live streams have not had: say so, and end them."""

@@ -1,0 +1,137 @@
+"""Flushes of the hub: what live shards have pending is written, some hundred members at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gateway.access.limits.ports import Usage
+from gateway.clock import Clock
+from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
+from gateway.streaming.live.matching import Matches
+from gateway.streaming.live.subscription import Subscription
+from gateway.streaming.live.totals import Totals
+
+# What one shard may have pending, in batches, before the tail waits: the store is the queue, not
+# this process.
+_MOST_PENDING = 128
+_BATCH_EVENTS = 100
+# What each member is given at once. More would overflow the buffers of peers that keep up.
+_FLUSH_BYTES = 64 << 10
+# Writing never takes so long: a shard that waits for longer is forgotten somewhere.
+_OVERDUE_SECONDS = 5.0
+
+
+class Flusher:
+    """Shards of one hub that have events pending, in the order in which they are written to.
+
+    `write` writes to all members of a shard; `hold_back` lets a member go on from the store.
+    `joining` is how many seconds a shard that got several events at once waits for more.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        joining: float,
+        totals: Totals,
+        usage: Usage | None,
+        write: Callable[[Shard, bytes], None],
+        hold_back: Callable[[Subscription], None],
+    ) -> None:
+        self._clock = clock
+        self._joining = joining
+        self._totals = totals
+        self._usage = usage
+        self._write = write
+        self._hold_back = hold_back
+        self._shards: deque[Shard] = deque()
+        self._full: set[Shard] = set()
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether no shard has so much pending that what is new can wait in the store."""
+        return not self._full
+
+    @property
+    def writing(self) -> bool:
+        """Whether a shard has events pending."""
+        return bool(self._shards)
+
+    def overdue(self) -> int:
+        """Number of live streams for which events have been pending for seconds: a bug, if any."""
+        since = self._clock.monotonic() - _OVERDUE_SECONDS
+        return sum(
+            len(shard) for shard in self._shards if shard.pending and shard.pending_since < since
+        )
+
+    def add(self, found: Matches, position: int) -> None:
+        """Put the events of each group behind what its shards have pending; their members stand at
+        `position` where that is nothing."""
+        same: dict[tuple[int, ...], list[EventBatch]] = {}
+        now = self._clock.monotonic()
+        for group, chosen in found.items():
+            # Groups that get the same events, with the same masks, share their encoding, too.
+            identity = tuple(map(id, chosen))
+            batches = same.get(identity)
+            if batches is None:
+                batches = same[identity] = [
+                    EventBatch(chosen[begin : begin + _BATCH_EVENTS])
+                    for begin in range(0, len(chosen), _BATCH_EVENTS)
+                ]
+            for shard in group.shards:
+                if not shard.pending:
+                    shard.begin = position
+                    shard.pending_since = now
+                    self._shards.append(shard)
+                shard.pending += batches
+                if len(shard.pending) >= _MOST_PENDING:
+                    self._full.add(shard)
+
+    def drop(self, shard: Shard) -> None:
+        """Forget what is pending for a shard that has no members."""
+        shard.pending.clear()
+        self._full.discard(shard)
+
+    def flush(self, position: int) -> float | None:
+        """Write what is pending to some shards; those with nothing more stand at `position`.
+
+        Returns the seconds until it is worth calling again, None if nothing is pending.
+        """
+        written = 0
+        wait: float | None = None
+        now = self._clock.monotonic()
+        for _ in range(len(self._shards)):
+            shard = self._shards.popleft()
+            if shard.pending and shard.due <= now:
+                if written and written + len(shard) > MOST_MEMBERS:
+                    self._shards.appendleft(shard)
+                    return 0.0
+                written += len(shard)
+                self._flush(shard, now, position)
+            if shard.pending:
+                self._shards.append(shard)
+                due = max(0.0, shard.due - now)
+                wait = due if wait is None else min(wait, due)
+        return wait
+
+    def _flush(self, shard: Shard, now: float, position: int) -> None:
+        try:
+            data, count = shard.take(_FLUSH_BYTES)
+        except Exception:
+            # The replay of each member finds out which event it is that fails.
+            for subscription in shard.members():
+                self._hold_back(subscription)
+            return
+        shard.pending_since = now
+        if len(shard.pending) < _MOST_PENDING:
+            self._full.discard(shard)
+        shard.quiet_since = now
+        shard.bookmark = shard.begin if shard.pending else position
+        # Where several came at once there will be more: wait a little to join them, too.
+        shard.due = now + self._joining if count > 1 and not shard.pending else now
+        self._totals.events += count * len(shard)
+        self._totals.bytes += len(data) * len(shard)
+        if self._usage is not None:
+            for key_id, members in shard.keys.items():
+                self._usage.count(key_id, events=count * members, size=len(data) * members)
+        self._write(shard, data)
