@@ -89,7 +89,7 @@ async def test_the_detector_counts_the_events_of_a_document(gateway: Gateway) ->
     key = await gateway.mint({"actions": ["pull", "usage.read"], "categories": ["auth"]})
     await gateway.send(event(), event(), event())
     moved: list[int] = []
-    gateway.context.access_log.listeners.append(
+    gateway.context.access_log.on_access(
         lambda access: moved.append(access.events) if access.key_id == key_id(key) else None
     )
     await gateway.get(f"/v1/keys/{key_id(key)}/document", key=key)
