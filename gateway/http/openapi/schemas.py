@@ -10,6 +10,7 @@ from gateway.access.grants.grant import ACTIONS, MAX_GRANTS
 from gateway.access.grants.role import MAX_ROLES_OF_KEY
 from gateway.access.keys.key_limits import NAMES as LIMITS
 from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, OUTCOMES, Members
+from gateway.http.query.bodies import BODIES
 
 Schema = dict[str, Any]
 
@@ -72,7 +73,7 @@ def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
         return part.replace(r"\A", "^").replace(r"\Z", "$")
     if not isinstance(part, dict):
         return part
-    if "$ref" in part:
+    if part.get("$ref", "").startswith("#/$defs/"):
         return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
     of_code = ("title", "description") if "title" in part else ()
     return {
@@ -237,9 +238,9 @@ SCHEMAS: dict[str, Schema] = {
         revoked_descendants=listed(TEXT, description="The ids of those revoked with it.")),
     "Revocation": shape(closed=True, reason={"type": "string", "maxLength": 256}, with_descendants={
         "type": "boolean", "default": False, "description": "Also all that came of the key."}),
+    **{body.__name__: of_struct(body) for body in BODIES},
     "DeletedRole": shape(("name", "keys"), name=TEXT, keys=listed(TEXT)),
     "KeyList": shape(("keys",), keys=listed(named("Key"))),
-    "Reason": shape(closed=True, reason={"type": "string", "maxLength": 256}),
     "Overlap": shape(
         closed=True,
         overlap={**DURATION, "default": "1h", "description": "How long the old key works on."},

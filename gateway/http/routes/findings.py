@@ -9,8 +9,9 @@ from aiohttp import web
 
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.lifecycle import check_reason
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import NotFound
 from gateway.http.connection.address import client_address
+from gateway.http.query.bodies import Reason, parse_body
 from gateway.http.query.query import parse_findings
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.admission import ADMISSION
@@ -59,10 +60,7 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     access, finding_id = request[CURRENT_ACCESS], request.match_info["id"]
     access.about = clean(f"finding:{finding_id}")
     caller, _ = await context.authenticator.authorize(request, "keys.admin")
-    body = await json_body(request) if request.can_read_body else {}
-    if not isinstance(body, dict) or set(body) - {"reason"}:
-        raise InvalidRequest('the body may be {"reason": ".."}')
-    reason = check_reason(body.get("reason", ""))
+    body = parse_body(await json_body(request) if request.can_read_body else {}, Reason)
     known = await context.detector.findings.get(finding_id)
     if known is not None:
         if known.key:
@@ -70,7 +68,7 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
         address = client_address(request)
         await refuse_to_judge(context, caller, known, address, expected=expected)
     finding = await context.detector.findings.mark(
-        finding_id, expected=expected, by=caller.id, reason=reason
+        finding_id, expected=expected, by=caller.id, reason=check_reason(body.reason)
     )
     if finding is None:
         raise NotFound("there is no finding with this id", code="unknown_finding")
