@@ -37,7 +37,7 @@ class Choosing:
         # One evaluation has taken so long that the next ones are not for the event loop, either.
         self._long = False
         self._counted = query.filter is not None and query.filter.counted
-        self._plain = query.filter is None and not query.view.rules
+        self._plain = query.filter is None and not query.view.limited
         self._slices = work.slices(key_id)
 
     @property

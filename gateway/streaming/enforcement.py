@@ -30,7 +30,7 @@ from gateway.access.policy.decision import (
 )
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError, Unavailable
-from gateway.log.lookback_bounds import find_lookback_bounds
+from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
@@ -324,7 +324,7 @@ class Enforcement:
             decided = self._decide(key, subscription)
             if isinstance(decided, End):
                 self._hub.end(subscription, decided)
-            elif decided != subscription.interest.query.view:
+            elif decided != subscription.interest.query.view.unbound():
                 stays_due = True
         if not stays_due:
             self._settle(key.id, waiting)
@@ -369,12 +369,12 @@ class Enforcement:
                 if isinstance(decided, End):
                     self._hub.end(subscription, decided)
                     break
-                if decided == subscription.interest.query.view:
+                if decided == subscription.interest.query.view.unbound():
                     break
-                lookback_bounds = await find_lookback_bounds(self._log, decided, self._clock.now())
+                view = await bound_view(self._log, decided, self._clock.now())
                 # What has changed meanwhile counts.
                 if self._decide(self._keyring.known(key_id), subscription) == decided:
-                    self._hub.show(subscription, decided, lookback_bounds)
+                    self._hub.show(subscription, view)
                     break
         self._settle(key_id, waiting)
 

@@ -38,8 +38,8 @@ from gateway.wire.http_body import NDJSON_PLAIN, Ndjson
 KEYS = ("key", "other")
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "25"))
 # Shows the same as everything, by other scopes.
-ALIKE = View((Scope(category=("**",), reserved=False), Scope(category=("auth",), reserved=False)))
-NARROW = View((Scope(category=("auth", "k8s.**", "iam.**"), reserved=False),))
+ALIKE = View.of(Scope(category=("**",), reserved=False), Scope(category=("auth",), reserved=False))
+NARROW = View.of(Scope(category=("auth", "k8s.**", "iam.**"), reserved=False))
 COSTLY = compile_filter("data.l.exists(x, x == 3)")
 FILTERS = (None, None, COSTLY, compile_filter('severity > 2 || tenant == "acme"'))
 

@@ -39,7 +39,7 @@ CATEGORIES = ("auth", "billing", "k8s.audit", "iam.role")
 TENANTS = ("acme", "globex")
 EVENTS = 400
 CLIENTS = 8
-EVERYTHING = View((Scope(category=("**",), reserved=False),))
+EVERYTHING = View.of(Scope(category=("**",), reserved=False))
 
 
 class ShakyLog:

@@ -33,41 +33,77 @@ _NARROWING = (
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What is shown of the events of one allowed scope: with which masks, and how far back
-    (seconds)."""
+    """What is shown of one scope: with which masks, and how far back (seconds).
 
+    In a view that is bound to a log, `after` is the offset that the look-back reaches to.
+    """
+
+    scope: Scope
     masks: Masks = _CLEAR
     lookback: int | None = None
+    after: int = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether something of the scope is masked, or too old."""
+        return bool(self.masks) or self.lookback is not None
 
 
 class View(msgspec.Struct, frozen=True):
-    """What one key sees of the log. Hashable; equal views see the same.
+    """What one key sees of the log. Hashable; equal views see the same."""
 
-    `rules` belong to the scopes of `allowed`, one each; empty, nothing is hidden.
-    """
-
-    allowed: tuple[Scope, ...]
+    rules: tuple[Rule, ...]
     denied: tuple[Scope, ...] = ()
-    rules: tuple[Rule, ...] = ()
+
+    @classmethod
+    def of(cls, *scopes: Scope, denied: tuple[Scope, ...] = ()) -> View:
+        """The view of all events of these scopes, as they are."""
+        return cls(tuple(map(Rule, scopes)), denied)
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        return tuple([rule.scope for rule in self.rules])
+
+    @property
+    def limited(self) -> bool:
+        """Whether something of the events of its scopes is masked, or too old."""
+        return any(rule.limited for rule in self.rules)
 
     @property
     def plain(self) -> bool:
-        """Whether the allowed scopes say it all."""
-        return not self.denied and not self.rules
+        """Whether the scopes say it all."""
+        return not self.denied and not self.limited
 
     @property
     def hides(self) -> bool:
         """Whether something of the events that it contains is masked."""
         return any(rule.masks for rule in self.rules)
 
+    @property
+    def begin(self) -> int:
+        """The offset behind which all lies that is seen."""
+        return min((rule.after for rule in self.rules), default=0)
+
+    def bound(self, offsets: Mapping[int | None, int]) -> View:
+        """The view in one log, where the look-back of so many seconds reaches to this offset."""
+        rules = [
+            msgspec.structs.replace(rule, after=offsets.get(rule.lookback, 0))
+            for rule in self.rules
+        ]
+        return View(tuple(rules), self.denied)
+
+    def unbound(self) -> View:
+        """The view of no log: of events to come, or to be compared with another decision."""
+        return self.bound({}) if any(rule.after for rule in self.rules) else self
+
     def compile(self) -> Test:
         """A function that says whether the view contains an event (or a draft)."""
-        return self._unless_denied(any_of([scope.compile() for scope in self.allowed]))
+        return self._unless_denied(any_of([scope.compile() for scope in self.scopes]))
 
     def outside(self, event: Event | Draft) -> str:
         """Of an event that the view does not contain, the first member that no scope lets in."""
         for path, names in _NARROWING:
-            parts = [Scope(**{name: getattr(one, name) for name in names}) for one in self.allowed]
+            parts = [Scope(**{name: getattr(one, name) for name in names}) for one in self.scopes]
             if not any_of([part.compile() for part in parts])(event):
                 return path
         # Something denies it.
@@ -75,17 +111,14 @@ class View(msgspec.Struct, frozen=True):
 
     def members(self) -> set[str]:
         """The attributes of an event that the view depends on, but for its limits."""
-        return set().union(*(scope.members() for scope in (*self.allowed, *self.denied)))
+        return set().union(*(scope.members() for scope in (*self.scopes, *self.denied)))
 
-    def projection(self, lookback_bounds: tuple[int, ...] = ()) -> Projection:
-        """Return a function that gives an event as it is seen, or None.
-
-        `lookback_bounds` are the offsets that the allowed scopes do not reach back to, one each.
-        """
-        if not self.rules:
+    def projection(self) -> Projection:
+        """Return a function that gives an event as it is seen, or None."""
+        if not self.limited:
             sees = self.compile()
             return lambda event: event if sees(event) else None
-        masks_for = self.masks_for(lookback_bounds)
+        masks_for = self.masks_for()
 
         def project(event: Event) -> Event | None:
             masks = masks_for(event)
@@ -93,20 +126,18 @@ class View(msgspec.Struct, frozen=True):
 
         return project
 
-    def masks_for(self, lookback_bounds: tuple[int, ...] = ()) -> MasksFor:
+    def masks_for(self) -> MasksFor:
         """Return a function that gives the masks for an event, or None if it is not seen."""
         sees = self.compile()
-        if not self.rules:
+        if not self.limited:
             return lambda event: _CLEAR if sees(event) else None
-        scopes = [scope.compile() for scope in self.allowed]
-        bounds = lookback_bounds or (0,) * len(scopes)
-        parts = list(zip(scopes, [rule.masks for rule in self.rules], bounds, strict=True))
+        parts = [(rule.scope.compile(), rule.masks, rule.after) for rule in self.rules]
 
         def masks_for(event: Event) -> Masks | None:
             if not sees(event):
                 return None
             through = [
-                masks for test, masks, bound in parts if event.offset > bound and test(event)
+                masks for test, masks, after in parts if event.offset > after and test(event)
             ]
             return _joined(tuple(through)) if through else None
 
@@ -179,7 +210,7 @@ def decide_grants(
     """The same for grants alone, whatever the key's state."""
     if any(grant.unreadable for grant in grants):
         return ROLE_UNREADABLE
-    allowed: dict[tuple[Scope, Rule], None] = {}
+    allowed: dict[Rule, None] = {}
     denied: dict[Scope, None] = {}
     reason: str | None = None
     for grant in grants:
@@ -193,26 +224,24 @@ def decide_grants(
             reason = reason or unmet
         else:
             lookback = grant.when.lookback if grant.when is not None else None
-            allowed[grant.scope(), Rule(grant.fields or _CLEAR, lookback)] = None
+            allowed[Rule(grant.scope(), grant.fields or _CLEAR, lookback)] = None
     if not allowed:
         return NOT_GRANTED if reason is None else Denied(reason)
     if denied and action in NOT_ABOUT_EVENTS:
         # There are no events of which a part would be left.
         return DENIED_BY_GRANT
-    rules = tuple(rule for _, rule in allowed)
+    rules = tuple(allowed)
     if denied or any(rule.masks for rule in rules):
-        rules = tuple(_without_raw(scope, rule) for scope, rule in allowed)
-    if all(rule == Rule() for rule in rules):
-        rules = ()
-    return Allowed(View(tuple(scope for scope, _ in allowed), tuple(denied), rules))
+        rules = tuple(map(_without_raw, rules))
+    return Allowed(View(rules, tuple(denied)))
 
 
-def _without_raw(scope: Scope, rule: Rule) -> Rule:
+def _without_raw(rule: Rule) -> Rule:
     """What a key with denials or masks sees of `gateway.rejected`: what these hide may stand in
     a rejected item as it came."""
-    if not _test_of_categories(scope.category, scope.reserved):
+    if not _test_of_categories(rule.scope.category, rule.scope.reserved):
         return rule
-    return Rule(rule.masks.joined(RAW_ITEM), rule.lookback)
+    return msgspec.structs.replace(rule, masks=rule.masks.joined(RAW_ITEM))
 
 
 @lru_cache(1024)

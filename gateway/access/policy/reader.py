@@ -6,20 +6,18 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.access.policy.decision import MasksFor, Rule, View
+from gateway.access.policy.decision import MasksFor, View
 from gateway.access.policy.subsumption import alternatives_cover, have_in_common
 from gateway.filters.pattern import begins_with_wildcard
 from gateway.filters.scope import RESERVED, Scope
 
 
 class Reader:
-    """Sees the log through a view; without one nothing. `lookback_bounds` are the offsets that the
-    allowed scopes do not reach back to, one each."""
+    """Sees the log through a view that is bound to it; without one nothing."""
 
-    def __init__(self, view: View | None, lookback_bounds: tuple[int, ...] = ()) -> None:
+    def __init__(self, view: View | None) -> None:
         self._view = view
-        self._lookback_bounds = lookback_bounds
-        self.masks_for: MasksFor = _nothing if view is None else view.masks_for(lookback_bounds)
+        self.masks_for: MasksFor = _nothing if view is None else view.masks_for()
 
     def sees_all(self, scope: Scope, members: Iterable[str], first: int) -> bool:
         """Whether no event of the scope behind the offset `first` is hidden, nor any of these
@@ -27,19 +25,12 @@ class Reader:
         view, members = self._view, tuple(members)
         if view is None or any(have_in_common(denied, scope) for denied in view.denied):
             return False
-        rules = view.rules or (Rule(),) * len(view.allowed)
-        lookback_bounds = self._lookback_bounds or (0,) * len(view.allowed)
-        shown = [
-            allowed
-            for allowed, bound in zip(view.allowed, lookback_bounds, strict=True)
-            if bound <= first
-        ]
+        shown = [rule.scope for rule in view.rules if rule.after <= first]
         whole = msgspec.structs.replace(scope, category=(*scope.category, *_own(scope)))
         if not alternatives_cover(shown, whole):
             return False
         return not any(
-            rule.masks.hides(*members) and have_in_common(allowed, scope)
-            for allowed, rule in zip(view.allowed, rules, strict=True)
+            rule.masks.hides(*members) and have_in_common(rule.scope, scope) for rule in view.rules
         )
 
 
@@ -54,4 +45,4 @@ def _nothing(event: object) -> None:
 
 
 # Whoever has the data folder itself.
-SEES_EVERYTHING = Reader(View((Scope(),)))
+SEES_EVERYTHING = Reader(View.of(Scope()))

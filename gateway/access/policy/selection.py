@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 
-from gateway.access.grants.mask import Masks
 from gateway.access.policy.decision import Rule, View
 from gateway.access.policy.subsumption import scope_covers
 from gateway.filters.alphabet import can_be
@@ -19,7 +18,7 @@ from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import ANY, begins_with_wildcard
 from gateway.filters.scope import SEPARATORS, Scope, is_reserved
 
-EVERYTHING = View((Scope(),))
+EVERYTHING = View.of(Scope())
 _PARAMETERS = ("tenant", "category", "action", "outcome", "actor", "resource")
 # The members of events that filters compare and that selectors are about.
 _PATHS = {
@@ -80,17 +79,13 @@ def _can_match(view: View, wanted: Scope, chosen: Filter | None) -> bool:
     if any(values == [] for values in asked.values()):
         return False
     pairs = sum(
-        len(asked[name]) * (len(getattr(allowed, name)) or 1)
-        for allowed in view.allowed
+        len(asked[name]) * (len(getattr(scope, name)) or 1)
+        for scope in view.scopes
         for name in _GRANTED
     )
     if pairs > _MOST_PAIRS:
         return True
-    rules = view.rules or (Rule(),) * len(view.allowed)
-    return any(
-        _reaches(view, allowed, rule.masks, wanted, chosen, asked)
-        for allowed, rule in zip(view.allowed, rules, strict=True)
-    )
+    return any(_reaches(view, rule, wanted, chosen, asked) for rule in view.rules)
 
 
 def _asked(name: str, wanted: Scope, chosen: Filter | None) -> list[str]:
@@ -108,14 +103,10 @@ def _asked(name: str, wanted: Scope, chosen: Filter | None) -> list[str]:
 
 
 def _reaches(
-    view: View,
-    allowed: Scope,
-    masks: Masks,
-    wanted: Scope,
-    chosen: Filter | None,
-    asked: dict[str, list[str]],
+    view: View, rule: Rule, wanted: Scope, chosen: Filter | None, asked: dict[str, list[str]]
 ) -> bool:
-    """Whether something selected can be seen by one of the allowed scopes."""
+    """Whether something selected can be seen by one of the view's rules."""
+    allowed, masks = rule.scope, rule.masks
     for name, path in _HIDDEN_AS.items():
         patterns = getattr(wanted, name)
         if patterns and ANY not in patterns and masks.hides(path):

@@ -24,13 +24,13 @@ class Begin(msgspec.Struct, frozen=True):
     notice: dict[str, Any] | None = None
 
 
-async def find_begin(log: Log, query: Query, lookback_bounds: tuple[int, ...] = ()) -> Begin:
+async def find_begin(log: Log, query: Query, not_before: int = 0) -> Begin:
     """Raises `CursorGone` where resuming would silently leave something out.
 
-    What lies behind all of the `lookback_bounds` may not be seen: nothing is read there.
+    What lies before the offset `not_before` may not be seen: nothing is read there.
     """
     begin = await _find(log, query)
-    return msgspec.structs.replace(begin, offset=max(begin.offset, min(lookback_bounds, default=0)))
+    return msgspec.structs.replace(begin, offset=max(begin.offset, not_before))
 
 
 async def _find(log: Log, query: Query) -> Begin:

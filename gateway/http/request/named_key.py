@@ -12,7 +12,7 @@ from gateway.access.policy.reader import Reader
 from gateway.errors import Forbidden, NotFound
 from gateway.http.request.admission import ADMISSION
 from gateway.http.request.context import CONTEXT, Context
-from gateway.log.lookback_bounds import find_lookback_bounds
+from gateway.log.bound_view import bound_view
 from gateway.oversight.access_log.past_access import Presence
 from gateway.oversight.review.own_record import use_seen
 
@@ -71,5 +71,4 @@ async def reader_of(request: web.Request) -> Reader:
     view = request[ADMISSION].view_of("pull")
     if view is None:
         return Reader(None)
-    lookback_bounds = await find_lookback_bounds(context.log, view, context.clock.now())
-    return Reader(view, lookback_bounds)
+    return Reader(await bound_view(context.log, view, context.clock.now()))

@@ -27,7 +27,7 @@ from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
 from gateway.http.response.problem import key_in_url
 from gateway.ingest.gateway_event import ACCESS
-from gateway.log.lookback_bounds import find_lookback_bounds
+from gateway.log.bound_view import bound_view
 from gateway.log.ports import FOUND_EVENTS, RetentionExceeded
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costly import EXCEEDED
@@ -62,8 +62,8 @@ async def pull(request: web.Request) -> web.Response:
     if query.filter is not None and query.filter.counted:
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
-    lookback_bounds = await find_lookback_bounds(context.log, view, context.clock.now())
-    stream_query = StreamQuery(query.wanted, view, query.filter, lookback_bounds)
+    bound = await bound_view(context.log, view, context.clock.now())
+    stream_query = StreamQuery(query.wanted, bound, query.filter)
     access = request[CURRENT_ACCESS]
     notice = log_query(access, request.query.items(), query, view)
     choosing = Choosing(stream_query, context.work, key.id, context.work.filters.request_steps)
@@ -117,7 +117,7 @@ async def by_id(request: web.Request) -> Answer:
     allowed = context.limits.page(request, key)
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
-    project = view.projection(await find_lookback_bounds(context.log, view, context.clock.now()))
+    project = (await bound_view(context.log, view, context.clock.now())).projection()
     found: Event | None = None
     tenants: list[str] = []
     hidden_categories: set[str] = set()
@@ -175,7 +175,7 @@ async def _collect(
     """
     log, clock = context.log, context.clock
     holding.take(_LEAST_PAGE_BYTES)
-    begin = await find_begin(log, query, stream_query.lookback_bounds)
+    begin = await find_begin(log, query, stream_query.view.begin)
     access.begin, access.behind = begin.offset, max(0, log.head - begin.offset)
     hint = stream_query.scan_hint()
     limit = query.limit or 0
@@ -193,7 +193,7 @@ async def _collect(
                 # Retention came by between two reads: what was found so far is the page.
                 if events:
                     return events, reached, begin.gap
-                begin = await find_begin(log, query, stream_query.lookback_bounds)
+                begin = await find_begin(log, query, stream_query.view.begin)
                 reached = access.begin = begin.offset
                 continue
             at_once = min(2 * at_once, _READ_EVENTS)
@@ -215,7 +215,7 @@ async def _collect(
         if enough or left <= 0 or not context.ready:
             return events, reached, begin.gap
         await _growth(context, reached, left)
-        if await view_now() != stream_query.view:
+        if await view_now() != stream_query.view.unbound():
             # What was found is of what it saw before: it has to be looked for once more.
             return [], begin.offset, begin.gap
 

@@ -15,7 +15,7 @@ from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import named_key
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
-from gateway.log.lookback_bounds import find_lookback_bounds
+from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.oversight.access_log.history import beginning, read_history
 
@@ -36,14 +36,14 @@ async def history(request: web.Request) -> web.Response:
     query = parse_history(request.query.items())
     allowed = context.limits.page(request, caller)
     limit = min(query.limit or 0, allowed.events)
-    if not any(category_in_reach(scope, name) for scope in view.allowed for name in _RECORDS):
+    if not any(category_in_reach(scope, name) for scope in view.scopes for name in _RECORDS):
         # Not even whether there is such a key.
         return _page([], log.head, log)
     key = await named_key(request)
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
         start = await beginning(log, key.created_at)
-    masks_for = view.masks_for(await find_lookback_bounds(log, view, context.clock.now()))
+    masks_for = (await bound_view(log, view, context.clock.now())).masks_for()
     access, holding = request[CURRENT_ACCESS], context.in_flight.of(request, caller.id)
     holding.take(_LEAST_BYTES)
     while True:

@@ -34,7 +34,7 @@ from gateway.http.request.origin import check_origin, cors_headers
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import STANDING
-from gateway.log.lookback_bounds import find_lookback_bounds
+from gateway.log.bound_view import bound_view
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
@@ -98,7 +98,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
 async def _begin(
     context: Context,
     query: Query,
-    lookback_bounds: tuple[int, ...],
+    not_before: int,
     admission: stream_access.StreamAdmission,
 ) -> Begin:
     if not context.ready:
@@ -109,7 +109,7 @@ async def _begin(
             code="too_many_streams",
             retry_after=5,
         )
-    begin = await find_begin(context.log, query, lookback_bounds)
+    begin = await find_begin(context.log, query, not_before)
     return stream_access.not_before(begin, admission, context.log.epoch)
 
 
@@ -121,11 +121,11 @@ async def _open(
     headers: list[str],
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    lookback_bounds = await find_lookback_bounds(context.log, admission.view, context.clock.now())
-    stream_query = StreamQuery(query.wanted, admission.view, query.filter, lookback_bounds)
+    view = await bound_view(context.log, admission.view, context.clock.now())
+    stream_query = StreamQuery(query.wanted, view, query.filter)
     access = request[CURRENT_ACCESS]
     notice = log_query(access, admission.pairs, query, admission.view)
-    begin = await _begin(context, query, lookback_bounds, admission)
+    begin = await _begin(context, query, view.begin, admission)
     begin = msgspec.structs.replace(begin, notice=notice)
     if admission.cookie is not None:
         left = await _left_of(

@@ -19,14 +19,14 @@ def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...
 
 def is_out_of_reach(view: View, query: RecordedQuery) -> bool:
     """Whether the view contains nothing of what was asked for, by category and tenant."""
-    if not any(map(query.reaches, view.allowed)):
+    if not any(map(query.reaches, view.scopes)):
         return True
     wanted = tuple(query.categories)
     return bool(wanted) and categories_out_of_reach(view, wanted) == wanted
 
 
 def _within_reach(view: View, pattern: str) -> bool:
-    if not any(category_in_reach(scope, pattern) for scope in view.allowed):
+    if not any(category_in_reach(scope, pattern) for scope in view.scopes):
         return False
     return not _is_denied(view, Scope(category=(pattern,)))
 
@@ -41,7 +41,7 @@ def probes(view: View, tenants: Iterable[str], resources: Iterable[str]) -> tupl
 
 def _contains(view: View, member: str, pattern: str) -> bool:
     separator = SEPARATORS[member]
-    for scope in view.allowed:
+    for scope in view.scopes:
         having: tuple[str, ...] = getattr(scope, member) or (ANY,)
         if one_overlaps(having, pattern, separator):
             meant = Scope(tenant=(pattern,)) if member == "tenant" else Scope(resource=(pattern,))

@@ -23,7 +23,7 @@ from gateway.clock import Clock, parse_rfc3339
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
-from gateway.log.lookback_bounds import find_lookback_bounds
+from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log, RetentionExceeded, ScanHint
 from gateway.oversight.access_log.past_access import (
     READING,
@@ -190,7 +190,7 @@ async def _masks_for_key(log: Log, grants: tuple[AttributedGrant, ...], now: flo
         standing = tuple(_always(one.grant) for one in grants)
         decision = decide_grants(standing, action)
         if isinstance(decision, Allowed):
-            return decision.view.masks_for(await find_lookback_bounds(log, decision.view, now))
+            return (await bound_view(log, decision.view, now)).masks_for()
     return lambda event: None
 
 

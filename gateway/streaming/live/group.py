@@ -65,7 +65,7 @@ class GroupProjection:
 
     def __init__(self, query: StreamQuery) -> None:
         self.project = query.in_scope()
-        self.plain = not query.view.rules
+        self.plain = not query.view.limited
         self.groups = 0
 
 

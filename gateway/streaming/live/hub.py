@@ -138,13 +138,13 @@ class Hub:
         self.demote(subscription)
         self.say(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})
 
-    def show(self, subscription: Subscription, view: View, bounds: tuple[int, ...] = ()) -> None:
+    def show(self, subscription: Subscription, view: View) -> None:
         """Go on with another view, from the same position: nothing that it hides comes any more."""
         if subscription.state is State.ENDED:
             return
         if subscription.state is State.LIVE:
             self._leave(subscription)
-        subscription.interest = subscription.interest.seen_through(view, bounds)
+        subscription.interest = subscription.interest.seen_through(view)
         if subscription.task is None and not self.join(subscription):
             self._start_replay(subscription)
 

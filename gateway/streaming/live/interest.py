@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.policy.decision import Projection, Rule, View
+from gateway.access.policy.decision import Projection, View
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
@@ -27,12 +27,11 @@ class StreamQuery(msgspec.Struct, frozen=True):
     wanted: Scope
     view: View
     filter: Filter | None = None
-    # How far back each scope of the view reaches, where it is limited: never behind these offsets.
-    lookback_bounds: tuple[int, ...] = ()
 
     def live(self) -> StreamQuery:
-        """Return the query for events to come, which are behind every lookback bound."""
-        return msgspec.structs.replace(self, lookback_bounds=()) if self.lookback_bounds else self
+        """Return the query for events to come, to which every look-back reaches."""
+        view = self.view.unbound()
+        return self if view is self.view else msgspec.structs.replace(self, view=view)
 
     def in_scope(self) -> Projection:
         """Gives an event as the key sees it if it is asked for, but for the filter.
@@ -41,11 +40,11 @@ class StreamQuery(msgspec.Struct, frozen=True):
         filters find out nothing about members that are masked.
         """
         wanted = self.wanted.compile()
-        if not self.view.rules:
+        if not self.view.limited:
             wanted = all_of([wanted, self.view.compile()])
             wanted = remembered(wanted, self.wanted.members() | self.view.members())
             return lambda event: event if wanted(event) else None
-        shown = self.view.projection(self.lookback_bounds)
+        shown = self.view.projection()
 
         def project(event: Event) -> Event | None:
             seen = shown(event)
@@ -76,16 +75,15 @@ class StreamQuery(msgspec.Struct, frozen=True):
         if any(rule.masks.hides("actor.id") for rule in self.view.rules):
             wanted = msgspec.structs.replace(wanted, actor=())
         complete = self.filter is None and self.view.plain
-        return ScanHint(wanted, self.view.allowed, complete)
+        return ScanHint(wanted, self.view.scopes, complete)
 
     def bindings(self) -> list[Binding]:
         """The values with which an event can match at all, for the index."""
         alternatives: list[Binding] = []
-        rules = self.view.rules or (Rule(),) * len(self.view.allowed)
-        for allowed, rule in zip(self.view.allowed, rules, strict=True):
+        for rule in self.view.rules:
             binding: dict[str, frozenset[str]] = {}
             for member in EQUALITY_MEMBERS:
-                for bound in (self.wanted.equality(member), allowed.equality(member)):
+                for bound in (self.wanted.equality(member), rule.scope.equality(member)):
                     _bind(binding, member, bound)
             if self.filter is not None:
                 for path, bound in self.filter.equalities.items():
@@ -108,10 +106,9 @@ class Interest(msgspec.Struct, frozen=True):
     query: StreamQuery
     wire: Wire
 
-    def seen_through(self, view: View, lookback_bounds: tuple[int, ...]) -> Interest:
+    def seen_through(self, view: View) -> Interest:
         """The same with another view."""
-        query = msgspec.structs.replace(self.query, view=view, lookback_bounds=lookback_bounds)
-        return Interest(query, self.wire)
+        return Interest(msgspec.structs.replace(self.query, view=view), self.wire)
 
     def live(self) -> Interest:
         """The same for events to come."""

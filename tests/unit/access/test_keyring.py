@@ -247,7 +247,7 @@ async def test_a_change_to_a_role_changes_the_decisions_of_its_keys(
     assert (await keyring.refresh()).roles
     decision = keyring.decide(found, "stream", None)
     assert isinstance(decision, Allowed)
-    assert decision.view.allowed[0].category == ("auth.*",)
+    assert decision.view.scopes[0].category == ("auth.*",)
     assert not (await keyring.refresh()).roles
     await store.delete_role("team")
     await keyring.refresh()
@@ -283,7 +283,7 @@ async def test_a_change_to_a_role_looks_at_no_other_keys(
 
 
 def categories(decision: Allowed | Denied) -> list[tuple[str, ...]]:
-    return [one.category for one in decision.view.allowed] if isinstance(decision, Allowed) else []
+    return [one.category for one in decision.view.scopes] if isinstance(decision, Allowed) else []
 
 
 async def test_roles_that_a_key_is_given_or_loses_count_from_then_on(
@@ -342,7 +342,7 @@ async def test_a_key_that_was_found_before_it_changed_leaves_no_decision_behind(
     assert newer is not None
     decision = keyring.decide(newer, "stream", None)
     assert isinstance(decision, Allowed)
-    assert decision.view.allowed[0].category == ("auth",)
+    assert decision.view.scopes[0].category == ("auth",)
 
 
 async def test_hours_and_networks_are_looked_at_each_time(

@@ -221,7 +221,7 @@ def test_the_grants_of_a_key_narrow_as_they_allow(
     )
     decision = decide_grants(grants, "pull")
     assert isinstance(decision, Allowed)
-    hint = ScanHint(EVERYTHING, decision.view.allowed, True)
+    hint = ScanHint(EVERYTHING, decision.view.scopes, True)
     exact = exact_sql(hint)
     assert exact is not None
     sees = decision.view.compile()

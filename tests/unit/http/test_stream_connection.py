@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.conftest import FakeClock
 
 MakeEvent = Callable[..., Event]
-EVERYTHING = View((Scope(category=("**",), reserved=False),))
+EVERYTHING = View.of(Scope(category=("**",), reserved=False))
 MASKED_PING = bytes((0x80 | PING, 0x80 | 4)) + bytes(4) + b"ping"
 
 

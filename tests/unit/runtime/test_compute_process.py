@@ -73,10 +73,10 @@ def test_events_are_decoded_there_as_here(process: ComputeProcess) -> None:
 def test_events_are_chosen_there_as_here_and_cost_the_same(
     process: ComputeProcess, event: Callable[..., Event]
 ) -> None:
-    rules = Rule(masks=Masks(mask=("data.secret",)))
+    rule = Rule(Scope(), Masks(mask=("data.secret",)))
     query = StreamQuery(
         Scope(category=("a.*",)),
-        View((Scope(),), rules=(rules,)),
+        View((rule,)),
         compile_filter("data.exists(a, data.exists(b, a == b && b == 'n'))"),
     )
     events = [

@@ -43,7 +43,7 @@ class Hub(FakeHub):
         self.ended[stream.key_id] = end
         self.subscriptions.remove(stream)
 
-    def show(self, stream: Any, view: View, lookback_bounds: tuple[int, ...]) -> None:
+    def show(self, stream: Any, view: View) -> None:
         stream.interest.query.view = view
 
 
@@ -78,17 +78,11 @@ class Watched:
 
 def categories(stream: Any) -> set[str]:
     view: View = stream.interest.query.view
-    return {name for scope in view.allowed for name in scope.category}
+    return {name for scope in view.scopes for name in scope.category}
 
 
 @pytest.fixture
-async def one(
-    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Watched]:
-    async def no_bounds(*_: Any) -> tuple[int, ...]:
-        return ()
-
-    monkeypatch.setattr(module, "find_lookback_bounds", no_bounds)
+async def one(tmp_path: Path, clock: Any) -> AsyncIterator[Watched]:
     store = SqliteKeys(tmp_path / "keys.db")
     yield Watched(store, clock)
     await store.close()
@@ -103,11 +97,11 @@ async def test_a_stream_that_cannot_be_looked_at_holds_up_no_other_and_is_looked
         await one.narrow(key_id, grant("auth"))
     await one.store.change("c", lambda key: lifecycle.revoke(key, NOW, ""))
 
-    async def fail(*_: Any) -> tuple[int, ...]:
+    async def fail(*_: Any) -> View:
         raise Unavailable("the log cannot be read")
 
     with monkeypatch.context() as outage:
-        outage.setattr(module, "find_lookback_bounds", fail)
+        outage.setattr(module, "bound_view", fail)
         with pytest.raises(Unavailable):
             await one.enforcement.poll()
     assert one.hub.ended == {"c": KEY_REVOKED}
@@ -124,12 +118,12 @@ async def test_a_change_is_acted_on_when_whoever_made_it_has_gone(
     await one.store.put_role(Role(name="team", grants=(grant("auth"),)))
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(*_: Any) -> tuple[int, ...]:
+    async def slow(_: Any, view: View, now: float) -> View:
         begun.set()
         await go_on.wait()
-        return ()
+        return view
 
-    monkeypatch.setattr(module, "find_lookback_bounds", slow)
+    monkeypatch.setattr(module, "bound_view", slow)
     caller = asyncio.create_task(one.enforcement.poll())
     await begun.wait()
     caller.cancel()
@@ -147,12 +141,12 @@ async def test_who_looks_while_another_does_returns_after_the_others_change_is_a
     await one.narrow("a", grant("auth"))
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(*_: Any) -> tuple[int, ...]:
+    async def slow(_: Any, view: View, now: float) -> View:
         begun.set()
         await go_on.wait()
-        return ()
+        return view
 
-    monkeypatch.setattr(module, "find_lookback_bounds", slow)
+    monkeypatch.setattr(module, "bound_view", slow)
     first = asyncio.create_task(one.enforcement.poll())
     await begun.wait()
     second = asyncio.create_task(one.enforcement.poll())

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.conftest import FakeClock
 
 MakeEvent = Callable[..., Event]
-VIEW = View((Scope(category=("**",), reserved=False),))
+VIEW = View.of(Scope(category=("**",), reserved=False))
 COSTLY = "data.l.exists(a, data.l.exists(b, data.l.exists(c, a == 'no')))"
 MODERATE = "data.l.exists(a, a == 'no')"
 EVENT = b'{"cursor":"e-%020d","data":{"l":[' + b",".join([b"1"] * 100) + b"]}}"
@@ -208,7 +208,7 @@ def test_who_comes_while_a_page_is_matched_has_neither_a_gap_nor_a_duplicate(
     assert known.state is State.LIVE
     assert (new.state, replayed, hub.settled) == (State.REPLAYING, [new], False)
     hub.forget(streams[3])
-    narrowed = View((Scope(category=("none",), reserved=False),))
+    narrowed = View.of(Scope(category=("none",), reserved=False))
     hub.show(streams[4], narrowed)
     for _ in parts:
         pass

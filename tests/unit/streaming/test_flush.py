@@ -58,7 +58,7 @@ def hub(clock: FakeClock, replayed: list[Subscription]) -> Hub:
 
 
 def join(hub: Hub) -> tuple[Peer, Subscription]:
-    view = View((Scope(category=("**",), reserved=False),))
+    view = View.of(Scope(category=("**",), reserved=False))
     peer = Peer()
     interest = Interest(StreamQuery(Scope(), view), NDJSON_PLAIN)
     subscription = Subscription(interest, peer, "key", hub.position)

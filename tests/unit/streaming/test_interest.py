@@ -74,7 +74,7 @@ def test_what_is_not_hidden_stays_indexed() -> None:
 
 def test_floors_are_for_the_past_only(draft: MakeDraft) -> None:
     limited = view(None, when={"max_lookback": "1h"})
-    query = StreamQuery(Scope(), limited, lookback_bounds=(5,))
+    query = StreamQuery(Scope(), limited.bound({3600: 5}))
     assert query.matcher()(stored(draft, 5)) is None
     assert query.matcher()(stored(draft, 6)) is not None
     assert query.live().matcher()(stored(draft, 5)) is not None

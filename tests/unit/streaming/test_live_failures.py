@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MakeEvent = Callable[..., Event]
 ALL = Scope()
-EVERYTHING = View((Scope(category=("**",), reserved=False),))
+EVERYTHING = View.of(Scope(category=("**",), reserved=False))
 
 
 class Peer:

@@ -48,7 +48,7 @@ class Told(FakeHub):
         self.done.append((stream.key_id, end))
         self.subscriptions.remove(stream)
 
-    def show(self, stream: Any, view: View, lookback_bounds: tuple[int, ...]) -> None:
+    def show(self, stream: Any, view: View) -> None:
         self.done.append((stream.key_id, None))
         stream.interest.query.view = view
 

@@ -49,7 +49,7 @@ def test_connections_of_one_address_share_what_is_called_at_their_ends() -> None
 
 
 def test_a_stream_keeps_no_account_of_its_filter_before_that_cost_too_much() -> None:
-    interest = Interest(StreamQuery(Scope(), View((Scope(),)), None), SSE)
+    interest = Interest(StreamQuery(Scope(), View.of(Scope()), None), SSE)
     subscription = Subscription(interest, Peer(), "key", 0)
     assert subscription.costly is None
     assert not subscription.bounded

@@ -219,7 +219,7 @@ async def test_what_takes_long_is_decided_by_a_thread_and_just_so(
     page = [event(n, json=text % (n, one)) for n, one in enumerate(lists, 1)]
     page += [event(6, json=text % (6, b"[" + b",".join([b"1.0"] * 100) + b"]"))]
     query = StreamQuery(
-        Scope(), View((Scope(category=("**",), reserved=False),)), compile_filter(NESTED)
+        Scope(), View.of(Scope(category=("**",), reserved=False)), compile_filter(NESTED)
     )
     seen: list[str] = []
 

@@ -17,9 +17,11 @@ def parsed(grant: dict[str, Any]) -> Any:
     return parse_grant({"actions": ["pull"], **grant})
 
 
-def reader(*grants: dict[str, Any], lookback_bounds: tuple[int, ...] = ()) -> Reader:
+def reader(*grants: dict[str, Any], after: int = 0) -> Reader:
     decision = decide_grants(tuple(map(parsed, grants)), "pull")
-    return Reader(decision.view if isinstance(decision, Allowed) else None, lookback_bounds)
+    if not isinstance(decision, Allowed):
+        return Reader(None)
+    return Reader(decision.view.bound({3600: after}))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def test_a_reader_knows_what_it_sees_all_of(
 
 
 def test_a_reader_does_not_see_all_behind_where_it_looks_back_to() -> None:
-    short = reader({**ALL, "when": {"max_lookback": "1h"}}, lookback_bounds=(7,))
+    short = reader({**ALL, "when": {"max_lookback": "1h"}}, after=7)
     scope = parsed(ALL).scope()
     assert not short.sees_all(scope, (), 6)
     assert short.sees_all(scope, (), 7)

@@ -221,7 +221,7 @@ def test_what_is_covered_shows_nothing_that_the_holder_does_not_see(
         # Events at offset 1 are older than an hour.
         views = (by_wanted.view, by_holder.view)
         new, own = (
-            view.masks_for(tuple(1 if rule.lookback else 0 for rule in view.rules))
+            view.bound({rule.lookback: 1 for rule in view.rules if rule.lookback}).masks_for()
             for view in views
         )
         for item in events(event):

@@ -164,8 +164,9 @@ async def test_one_foreign_tenant_again_and_again_is_a_mistake_and_no_probing(
 
 
 def test_what_of_a_selection_a_view_does_not_contain() -> None:
-    view = View(
-        (Scope(tenant=("acme",), resource=("k8s:prod/**",)),), (Scope(resource=("k8s:prod/x",)),)
+    view = View.of(
+        Scope(tenant=("acme",), resource=("k8s:prod/**",)),
+        denied=(Scope(resource=("k8s:prod/x",)),),
     )
     assert probes(view, ["acme", "globex"], ["k8s:prod/y", "k8s:dev/**", "k8s:prod/x"]) == (
         "tenant:globex", "resource:k8s:dev/**", "resource:k8s:prod/x",

@@ -298,8 +298,9 @@ def test_an_explanation_says_what_the_decision_says(
     decision = decide(one, action, now, address=address, roles={"r": of_role})
     worn = None
     if isinstance(decision, Allowed):
-        lookback_bounds = tuple(1 if old and rule.lookback else 0 for rule in decision.view.rules)
-        worn = decision.view.masks_for(lookback_bounds)(item) if about_events else Masks()
+        rules = decision.view.rules
+        bound = decision.view.bound({rule.lookback: 1 for rule in rules if old and rule.lookback})
+        worn = bound.masks_for()(item) if about_events else Masks()
         if worn is not None and category != "gateway.rejected":
             # Other events have no such member.
             worn = Masks(tuple(one for one in worn.mask if one != "data.rejected_item"), worn.drop)
