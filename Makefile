@@ -8,7 +8,7 @@ install = sed '/^\#@ end of $(1)/,$$d' constraints.txt > $(VENV)/$(1).txt && \
 	$(PIP) install --require-hashes -r $(VENV)/$(1).txt && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run test test-thorough check lint format bench bench-quick clean lock
+.PHONY: run test test-thorough check lint format coverage bench bench-quick clean lock
 .DEFAULT_GOAL := run
 
 $(VENV)/.made: pyproject.toml constraints.txt
@@ -47,6 +47,10 @@ lint: $(VENV)/.made-dev
 
 format: $(VENV)/.made-dev
 	@$(BIN)/ruff format --quiet .
+
+coverage: $(VENV)/.made-dev
+	@$(BIN)/python -m coverage run -m pytest -n 0 tests/unit
+	@$(BIN)/python -m coverage report
 
 bench: $(VENV)/.made-bench
 	@$(BIN)/python -m tests.benchmarks
