@@ -124,6 +124,18 @@ PORTS = {
 # These lists only get shorter.
 ASKED_PORTS = {"gateway.http.metrics.metrics": {"c.log"}}
 ASSIGNED_LISTENERS = {"gateway.http.routes.stream": {"connection.on_lost"}}
+MOST_PARAMETERS = 7
+MANY_PARAMETERS = {
+    "gateway.access.keys.issuance.new_key",
+    "gateway.access.limits.work.LoopWork.__init__",
+    "gateway.ingest.gateway_event.new_gateway_event",
+    "gateway.ingest.marked.rejected_event",
+    "gateway.ingest.sources.native.native_event",
+    "gateway.oversight.access_log.history.read_history",
+    "gateway.oversight.review.key_review.key_facts",
+    "gateway.settings.kinds.setting",
+    "gateway.streaming.live.subscription.Subscription.__init__",
+}
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
 OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"}
@@ -360,6 +372,31 @@ def test_files_are_small_and_say_what_they_are_for(file: Path) -> None:
     assert len(text.splitlines()) <= 400
     assert file.stem not in ("utils", "util", "helpers", "helper", "common", "misc")
     assert ast.get_docstring(tree_of(name_of(file))), "a module begins with what it is for"
+
+
+def functions_of(tree: ast.AST, name: str) -> Iterator[tuple[str, ast.arguments]]:
+    """All functions and methods below a name, with their parameters."""
+    for node in ast.iter_child_nodes(tree):
+        inner = f"{name}.{node.name}" if hasattr(node, "name") else name
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield inner, node.args
+        yield from functions_of(node, inner)
+
+
+def test_functions_take_few_parameters() -> None:
+    """But for commands, whose parameters are what people type."""
+    many = {
+        name
+        for module in MODULES
+        if not module.startswith("gateway.cli.")
+        for name, given in functions_of(tree_of(module), module)
+        if sum(
+            argument.arg not in ("self", "cls")
+            for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)
+        )
+        > MOST_PARAMETERS
+    }
+    assert many == MANY_PARAMETERS
 
 
 def test_no_two_public_classes_have_one_name() -> None:
