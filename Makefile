@@ -8,7 +8,7 @@ install = sed '/^\#@ end of $(1)/,$$d' constraints.txt > $(VENV)/$(1).txt && \
 	$(PIP) install --require-hashes -r $(VENV)/$(1).txt && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run test test-thorough check lint format coverage bench bench-quick clean lock
+.PHONY: run test test-thorough check lint format coverage bench bench-quick wheel clean lock
 .DEFAULT_GOAL := run
 
 $(VENV)/.made: pyproject.toml constraints.txt
@@ -57,6 +57,11 @@ bench: $(VENV)/.made-bench
 
 bench-quick: $(VENV)/.made-bench
 	@$(BIN)/python -m tests.benchmarks --quick
+
+# What an earlier build has left would go into the wheel, too.
+wheel: $(VENV)/.made
+	@rm -rf build
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info tests/system/clients/node_modules
