@@ -1,7 +1,10 @@
-"""Cursors: `<epoch>-<offset, zero-padded to 20 digits>`.
+"""Cursors: `<epoch>-<offset, zero-padded to 20 digits>`, and positions in one log.
 
-Only this module and the stores know what is inside one. As text they sort in
+Only this module and the stores know what is inside a cursor. As text they sort in
 the order of the log, within one epoch.
+
+A position is the offset behind which somebody reads on. It is compared, and counted from by
+the functions here alone: they are what another kind of log would have to do otherwise.
 """
 
 from __future__ import annotations
@@ -41,3 +44,23 @@ def parse_cursor(text: str) -> tuple[str, int]:
             code="malformed_cursor",
         )
     return match[1], int(match[2])
+
+
+def distance(after: int, until: int) -> int:
+    """How many events lie behind `after` up to `until`; 0 if that is not behind it."""
+    return until - after if until > after else 0
+
+
+def moved(position: int, events: int) -> int:
+    """The position so many events further, or back if negative, but not before the first event."""
+    return max(0, position + events)
+
+
+def earlier(one: int, other: int) -> int:
+    """The position that comes first."""
+    return min(one, other)
+
+
+def later(one: int, other: int) -> int:
+    """The position that comes last."""
+    return max(one, other)

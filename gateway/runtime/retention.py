@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.clock import parse_rfc3339
+from gateway.cursor import moved
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.oversight.clock_notes import move_horizon
@@ -76,7 +77,9 @@ class Retention:
     async def newest(self) -> float:
         """When the newest event was recorded, in seconds since 1970; 0 if there is none."""
         head = self._log.head
-        return await self._recorded_at(head - 1) / 1_000_000 if head > self._log.floor else 0.0
+        if head <= self._log.floor:
+            return 0.0
+        return await self._recorded_at(moved(head, -1)) / 1_000_000
 
     async def _oldest(self) -> int | None:
         """When the oldest event was recorded; None if there is none."""
@@ -88,5 +91,5 @@ class Retention:
             return None
 
     async def _recorded_at(self, after: int) -> int:
-        page = await self._log.read(after, after + 1, limit=1)
+        page = await self._log.read(after, moved(after, 1), limit=1)
         return parse_rfc3339(_RECORDED.decode(page.events[0].json).recorded_at)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gateway.access.limits.work import LoopWork
 from gateway.clock import Clock
+from gateway.cursor import earlier
 from gateway.errors import GatewayError
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, RetentionExceeded
@@ -152,7 +153,7 @@ class CursorLoop:
 
     def _target(self) -> int:
         until, newest = self._progress.until, self._reader.newest
-        return newest if until is None else min(until, newest)
+        return newest if until is None else earlier(until, newest)
 
     def _is_complete(self) -> bool:
         progress = self._progress

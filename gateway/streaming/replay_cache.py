@@ -12,6 +12,7 @@ from collections import OrderedDict
 import msgspec
 
 from gateway.access.limits.work import LoopWork
+from gateway.cursor import distance, moved
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
@@ -97,9 +98,10 @@ class ReplayCache:
             except (GatewayError, RetentionExceeded):
                 raise
             except Exception as error:
-                if until - after <= 1:
-                    raise EventFailed(after + 1) from error
-                until = after + min(until - after, _CHUNK_EVENTS) // 2
+                count = min(distance(after, until), _CHUNK_EVENTS)
+                if count <= 1:
+                    raise EventFailed(moved(after, 1)) from error
+                until = moved(after, count // 2)
 
     async def _read_whole(
         self, interest: Interest, after: int, until: int, limit: int, key_id: str

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cursor import format_cursor, new_epoch, parse_cursor
+from gateway.cursor import (
+    distance,
+    earlier,
+    format_cursor,
+    later,
+    moved,
+    new_epoch,
+    parse_cursor,
+)
 from gateway.errors import InvalidRequest
 
 offsets = st.integers(0, 2**63 - 1)
@@ -83,3 +91,25 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     except InvalidRequest:
         return
     assert format_cursor(epoch, offset) == text
+
+
+@given(offsets, st.integers(0, 2**40))
+def test_so_many_events_lie_between_positions_as_one_is_moved_by(
+    position: int, events: int
+) -> None:
+    assert distance(position, moved(position, events)) == events
+    assert distance(moved(position, events), position) == 0
+
+
+@given(offsets, st.integers(1, 2**63))
+def test_nothing_is_moved_back_before_the_first_event(position: int, events: int) -> None:
+    back = moved(position, -events)
+    assert 0 <= back <= position
+    assert distance(back, position) == min(events, position)
+
+
+@given(offsets, offsets)
+def test_of_two_positions_one_is_earlier_and_one_later(one: int, other: int) -> None:
+    first, last = earlier(one, other), later(one, other)
+    assert {first, last} == {one, other}
+    assert first <= last

@@ -138,7 +138,16 @@ MANY_PARAMETERS = {
 }
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
-OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"}
+COUNTING = {"distance", "moved", "earlier", "later"}
+OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"} | COUNTING
+# What positions in the log are called.
+POSITIONS = {"offset", "head", "floor", "position", "cursor", "reached", "after", "until", "begin"}
+NOT_POSITIONS = {
+    # Bytes, numbers of places in a list, and seconds.
+    "head + notice", "head + b'\\n'", "begin + 1", "begin + _PLAIN_AT_ONCE",
+    "begin + _BATCH_EVENTS", "begin + PART_KEYS", "begin * 1000000",
+    "max(key.created_at, begin)", "max(access.until, self._last.get(what, 0.0))",
+}  # fmt: skip
 INSIDES = re.compile(r"%020d|:020d?|^020d?$|\\d\{20\}|\[0-9\]\{20\}")
 
 
@@ -350,6 +359,33 @@ def test_only_the_stores_know_what_is_inside_a_cursor(module: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             twenty = any(isinstance(arg, ast.Constant) and arg.value == 20 for arg in node.args)
             assert not (node.func.attr == "zfill" and twenty), f"line {node.lineno}"
+
+
+def operands_of(node: ast.AST) -> list[ast.expr]:
+    """What is computed with, where a number is made of others."""
+    if isinstance(node, ast.BinOp):
+        return [node.left, node.right]
+    if isinstance(node, ast.AugAssign):
+        return [node.target, node.value]
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("max", "min", "abs", "range"):
+        return node.args
+    return []
+
+
+@every(
+    module
+    for module in MODULES
+    if not (knows_cursors(module) or package_of(module) in ("wire", "http/metrics"))
+)
+def test_only_the_log_counts_from_a_position(module: str) -> None:
+    """Others compare positions, and count by the functions of `gateway.cursor`."""
+    computed = {
+        ast.unparse(node)
+        for node in ast.walk(tree_of(module))
+        for operand in operands_of(node)
+        if ast.unparse(operand).split(".")[-1] in POSITIONS
+    }
+    assert computed <= NOT_POSITIONS
 
 
 @every(file for file in FILES if file.name == "__init__.py")

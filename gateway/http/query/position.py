@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.cursor import format_cursor
+from gateway.cursor import format_cursor, later
 from gateway.errors import CursorGone
 from gateway.http.query.query import Query
 from gateway.log.gap import gap_message
@@ -30,7 +30,7 @@ async def find_begin(log: Log, query: Query, not_before: int = 0) -> Begin:
     What lies before the offset `not_before` may not be seen: nothing is read there.
     """
     begin = await _find(log, query)
-    return msgspec.structs.replace(begin, offset=max(begin.offset, not_before))
+    return msgspec.structs.replace(begin, offset=later(begin.offset, not_before))
 
 
 async def _find(log: Log, query: Query) -> Begin:
@@ -53,7 +53,7 @@ async def count_events(log: Log, choosing: Choosing, after: int, until: int, mos
         try:
             page = await log.read(after, until, limit=_READ_EVENTS, hint=hint)
         except RetentionExceeded:
-            after = max(after, log.floor)
+            after = later(after, log.floor)
             continue
         chosen, looked = await choosing.of(page.events)
         count += len(chosen)

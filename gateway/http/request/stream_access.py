@@ -24,7 +24,7 @@ from gateway.access.credentials.ticket import (
 )
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import View
-from gateway.cursor import parse_cursor
+from gateway.cursor import later, parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.http.connection.address import is_secure
 from gateway.http.query.position import Begin
@@ -173,7 +173,7 @@ def not_before(begin: Begin, admission: StreamAdmission, epoch: str) -> Begin:
             "the log is another one than the ticket was made for; ask for a new ticket",
             code="invalid_ticket",
         )
-    return msgspec.structs.replace(begin, offset=max(begin.offset, offset))
+    return msgspec.structs.replace(begin, offset=later(begin.offset, offset))
 
 
 def cookie_headers(

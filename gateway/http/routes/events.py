@@ -13,7 +13,7 @@ from gateway.access.credentials.token import looks_like_token
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import View
 from gateway.access.usage.access import PULLED, READ, Access
-from gateway.cursor import format_cursor
+from gateway.cursor import distance, format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.http.query.position import find_begin
@@ -176,7 +176,7 @@ async def _collect(
     log, clock = context.log, context.clock
     holding.take(_LEAST_PAGE_BYTES)
     begin = await find_begin(log, query, stream_query.view.begin)
-    access.begin, access.behind = begin.offset, max(0, log.head - begin.offset)
+    access.begin, access.behind = begin.offset, distance(begin.offset, log.head)
     hint = stream_query.scan_hint()
     limit = query.limit or 0
     began = clock.monotonic()

@@ -18,7 +18,7 @@ from aiohttp import web
 from gateway.access.credentials.ticket import StreamCookie
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
-from gateway.cursor import format_cursor, parse_cursor
+from gateway.cursor import distance, format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, NotAcceptable, Unavailable
 from gateway.http.connection.handoff import HandedOff, half_closed, hand_off, sent_behind
 from gateway.http.connection.stream_connection import StreamConnection
@@ -248,7 +248,7 @@ async def _take(
     connection.write(head + notice + opening)
     access.action, access.transport = OPENED, wire.name
     access.begin = access.end = begin.offset
-    access.behind = max(0, context.log.head - begin.offset)
+    access.behind = distance(begin.offset, context.log.head)
     context.access_log.log(access)
     subscription.opened = access
     connection.serve(context.hub, subscription)

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.access.keys.change import key_urn, moment
 from gateway.access.usage.access import INGESTED, OPENED, Access
-from gateway.cursor import format_cursor
+from gateway.cursor import earlier, format_cursor, later
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, MOST_TARGETS, new_gateway_event
 from gateway.sanitize import clean
@@ -194,7 +194,7 @@ class AccessEntry:
         hull = access.action in (OPENED, INGESTED)
         for known in self._ranges:
             if hull or (begin <= known[1] and known[0] <= end):
-                known[0], known[1] = min(known[0], begin), max(known[1], end)
+                known[0], known[1] = earlier(known[0], begin), later(known[1], end)
                 return True
         if len(self._ranges) >= _MOST_RANGES:
             return False

@@ -26,6 +26,7 @@ import msgspec
 from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import CLOSED, INGESTED, Access
 from gateway.clock import Clock, until_beat
+from gateway.cursor import later
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.ids import new_ids
@@ -141,7 +142,7 @@ class AccessLog:
                 transport=opened.transport,
                 parameters=opened.parameters,
                 begin=opened.begin,
-                end=max(opened.begin, subscription.cursor),
+                end=later(opened.begin, subscription.cursor),
                 events=subscription.delivered,
                 counted=subscription.counted,
                 seconds=max(0.0, now - opened.at),

@@ -11,6 +11,7 @@ from gateway.access.keys.change import key_urn
 from gateway.access.limits.work import Slices
 from gateway.access.policy.decision import MasksFor, seen_through
 from gateway.clock import Clock
+from gateway.cursor import later
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.log.ports import Log, ScanHint
@@ -70,7 +71,7 @@ async def read_history(
 
 async def beginning(log: Log, created_at: float) -> int:
     """The offset behind which the history of a key made then begins."""
-    return max(log.floor, await log.last_before(int(created_at * 1_000_000)))
+    return later(log.floor, await log.last_before(int(created_at * 1_000_000)))
 
 
 def _is_seen_about(event: Event, masks: Masks, key_id: str, urn: str) -> bool:

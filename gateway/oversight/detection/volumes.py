@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.usage.access import CLOSED, Access
+from gateway.cursor import distance
 from gateway.oversight.detection.finding import REQUEST_VOLUME, VOLUME
 from gateway.oversight.detection.minutes import MinuteCounts
 from gateway.oversight.detection.signals import SILENT_SECONDS, Signal
@@ -107,5 +108,5 @@ class Volumes:
         if subscription.state is State.LIVE:
             data["unsent_bytes"] = subscription.sink.unsent
         else:
-            data["behind"] = self._hub.position - subscription.cursor
+            data["behind"] = distance(subscription.cursor, self._hub.position)
         return Signal("silent_consumer", now, 1, data)

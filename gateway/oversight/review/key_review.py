@@ -20,6 +20,7 @@ from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, MasksFor, decide_grants, seen_through
 from gateway.access.policy.reader import Reader
 from gateway.clock import Clock, parse_rfc3339
+from gateway.cursor import distance, later, moved
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
@@ -63,7 +64,7 @@ class Review:
     @property
     def first(self) -> int:
         """The offset behind which all events were looked at."""
-        return self._log.head if self.oldest is None else self.oldest.offset - 1
+        return self._log.head if self.oldest is None else moved(self.oldest.offset, -1)
 
     async def accesses(self, key_id: str, since: float, presence: Presence) -> list[PastAccess]:
         """What the access log tells of a key, newest first, and open streams."""
@@ -97,7 +98,7 @@ class Review:
         first = await log.last_before(int(since * 1_000_000))
         until = log.head
         while until > first:
-            after = max(first, until - offsets, log.floor)
+            after = later(later(first, log.floor), moved(until, -offsets))
             try:
                 events = await self._read(after, until, hint)
             except RetentionExceeded:
@@ -114,7 +115,7 @@ class Review:
     async def _read(self, after: int, until: int, hint: ScanHint | None) -> list[Event]:
         events: list[Event] = []
         while after < until:
-            limit = until - after
+            limit = distance(after, until)
             # A page has to be brought into memory, too: that is no less than to look at it.
             await self.slices.rest()
             page = await self._log.read(after, until, limit=limit, hint=hint)
