@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
+    current_pepper,
     data_option,
     json_option,
     key_store,
@@ -17,7 +18,6 @@ from gateway.cli.base.key_folder import (
 )
 from gateway.cli.base.operator import this_operator
 from gateway.cli.base.terminal import say, say_json
-from gateway.cli.keys.changes import by_operator
 
 if TYPE_CHECKING:
     from gateway.access.credentials.pepper import Peppers
@@ -207,8 +207,8 @@ def _has_keys(settings: Settings) -> bool:
 
 
 async def _agreed(settings: Settings) -> None:
-    async with key_store(settings, change=True) as (_, pepper, _now):
-        await pepper()
+    async with key_store(settings, change=True) as (store, clock):
+        await current_pepper(settings, store, clock)
 
 
 async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
@@ -216,12 +216,12 @@ async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
     from gateway.access.keys import lifecycle
 
     if key_ids:
-        async with key_store(settings, change=True) as (store, _, now):
-            forgotten = by_operator(
-                lambda key: lifecycle.revoke(key, now, "its pepper was forgotten")
-            )
+        async with key_store(settings, change=True) as (store, clock):
+            operator, reason = this_operator(), "its pepper was forgotten"
             for key_id in key_ids:
-                await store.change(key_id, forgotten)
+                await store.change(
+                    key_id, lambda key: lifecycle.revoke(key, clock.now(), reason, operator)
+                )
 
 
 def _switch(settings: Settings, leaked: bool) -> Peppers:
@@ -253,16 +253,16 @@ async def _keep(
     # Of the keys each is named among the targets of an event, so that its history tells of it.
     parts = [ended[start : start + _MOST_NAMED] for start in range(0, len(ended), _MOST_NAMED)]
     operator = this_operator()
-    async with key_store(settings, change=True) as (store, pepper, now):
+    async with key_store(settings, change=True) as (store, clock):
         for part in parts or [()]:
             about = [f"pepper:{pepper_id}", *map(key_urn, part)]
             shown = {**data, "ended": list(part)} if part else data
             change = other_change(
-                action, about, by=operator.actor, at=now, data=shown, operator=operator
+                action, about, by=operator.actor, at=clock.now(), data=shown, operator=operator
             )
             await store.record_later(change)
         # The current one is from now on the one that all gateways need.
-        await pepper()
+        await current_pepper(settings, store, clock)
 
 
 async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, list[Key]]:
@@ -273,8 +273,8 @@ async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, lis
     needing: dict[str, list[Key]] = {}
     if not _has_keys(settings):
         return needing
-    async with key_store(settings) as (store, _, now):
-        for identity, keys in living_by_pepper(await store.all(), now).items():
+    async with key_store(settings) as (store, clock):
+        for identity, keys in living_by_pepper(await store.all(), clock.now()).items():
             name = by_id[identity].id if identity in by_id else identity
             needing.setdefault(name, []).extend(keys)
     return needing

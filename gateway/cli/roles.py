@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from gateway.cli.base.key_folder import (
+    administration,
     data_option,
     echo_problems,
     grant_option,
     json_option,
-    key_store,
     refuse_whole_key,
     run,
     settings_of,
 )
-from gateway.cli.base.operator import this_operator
 from gateway.cli.base.terminal import say, say_json
-
-if TYPE_CHECKING:
-    from gateway.access.grants.role import Role
-    from gateway.access.keys.key_store import KeyStore
-    from gateway.errors import GatewayError
 
 _EXAMPLES = """\b
 Examples:
@@ -47,8 +41,8 @@ def list_all(data: str | None, as_json: bool) -> None:
     """List all roles, the predefined ones first."""
 
     async def work() -> list[dict[str, Any]]:
-        async with key_store(settings_of(data)) as (store, _, _now):
-            return [role.public() for role in (await _all(store)).values()]
+        async with administration(settings_of(data)) as admin:
+            return [role.public() for role in (await admin.all_roles()).values()]
 
     shown = run(work())
     if as_json:
@@ -68,11 +62,8 @@ def show(name: str, data: str | None, as_json: bool) -> None:
     """Show one role and its grants."""
 
     async def work() -> dict[str, Any]:
-        async with key_store(settings_of(data)) as (store, _, _now):
-            role = (await _all(store)).get(name)
-            if role is None:
-                raise _unknown(name)
-            return role.public()
+        async with administration(settings_of(data)) as admin:
+            return (await admin.role(name)).public()
 
     shown = run(work())
     say_json(shown, None if as_json else 2)
@@ -88,17 +79,15 @@ def put(
     name: str, description: str, grants: tuple[str, ...], data: str | None, as_json: bool
 ) -> None:
     """Add a role, or replace the one of that name, in every key that has it."""
-    import msgspec
-
-    from gateway.access.grants.grant import parse_grant_texts
+    from gateway.access.grants.grant import decode_grant_text
     from gateway.access.grants.role import parse_role
 
-    parsed = [msgspec.to_builtins(grant) for grant in parse_grant_texts(grants)]
+    parsed = list(map(decode_grant_text, grants))
     role = parse_role(name, {"description": description, "grants": parsed})
 
     async def work() -> None:
-        async with key_store(settings_of(data), make=True, change=True) as (store, _, now):
-            await store.put_role(role, this_operator(), now)
+        async with administration(settings_of(data), make=True, change=True) as admin:
+            await admin.put_role(role)
 
     run(work())
     if not grants:
@@ -117,31 +106,12 @@ def delete(name: str, data: str | None) -> None:
 
     What the role denied or hid, these keys may do and see from now on.
     """
-    from gateway.access.grants.role import BUILTIN
-    from gateway.errors import Conflict
 
-    if name in BUILTIN:
-        raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
-
-    async def work() -> list[str] | None:
-        async with key_store(settings_of(data), change=True) as (store, _, now):
-            return await store.delete_role(name, this_operator(), now)
+    async def work() -> list[str]:
+        async with administration(settings_of(data), change=True) as admin:
+            return await admin.delete_role(name)
 
     having = run(work())
-    if having is None:
-        raise _unknown(name)
     say(f"role {name} is deleted")
     if having:
         say(f"it was taken out of {len(having)} keys: {', '.join(having)}")
-
-
-async def _all(store: KeyStore) -> dict[str, Role]:
-    from gateway.access.grants.role import BUILTIN
-
-    return {**BUILTIN, **await store.roles()}
-
-
-def _unknown(name: str) -> GatewayError:
-    from gateway.errors import NotFound
-
-    return NotFound(f"there is no role {name[:64]!r}; `audit-gateway roles list` shows all")

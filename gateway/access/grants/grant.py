@@ -7,7 +7,7 @@ line alike; unknown members are refused, never ignored.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -169,36 +169,23 @@ def defects_in(grants: Iterable[Grant], path: str = "grants") -> list[dict[str, 
     ]
 
 
-def parse_grant_text(text: str) -> Grant:
-    """A grant from JSON text, as the command line takes it."""
+def decode_grant_text(text: str) -> Any:
+    """The JSON text of a grant, as the command line takes it, decoded; the rest is not checked."""
     try:
         raw = orjson.loads(text)
         json.loads(text, object_pairs_hook=refuse_repeated)
     except (ValueError, RecursionError) as error:
         raise _invalid(f"a grant must be JSON: {error}") from None
-    return parse_grant(raw)
-
-
-def parse_grant_texts(texts: Sequence[str]) -> tuple[Grant, ...]:
-    """A list of grants from JSON texts."""
-    _refuse_many(texts)
-    return _together(tuple(map(parse_grant_text, texts)))
+    return raw
 
 
 def parse_grants(raw: Any) -> tuple[Grant, ...]:
     """A list of grants from decoded JSON."""
     if not isinstance(raw, list):
         raise _invalid("grants: a list of grants is needed")
-    _refuse_many(raw)
-    return _together(tuple(parse_grant(one, f"grants[{place}]") for place, one in enumerate(raw)))
-
-
-def _refuse_many(grants: Sequence[Any]) -> None:
-    if len(grants) > MAX_GRANTS:
+    if len(raw) > MAX_GRANTS:
         raise _invalid(f"grants: at most {MAX_GRANTS}")
-
-
-def _together(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
+    grants = tuple(parse_grant(one, f"grants[{place}]") for place, one in enumerate(raw))
     check_patterns_together(grants)
     names = [grant.id for grant in grants if grant.id]
     if len(set(names)) < len(names):

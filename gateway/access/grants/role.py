@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -92,6 +93,11 @@ BUILTIN = {
         ),
     )
 }
+
+
+def grants_of_roles(roles: Mapping[str, Role]) -> dict[str, tuple[Grant, ...]]:
+    """The grants of the predefined roles and of those that were put, by name."""
+    return {name: role.grants for name, role in {**BUILTIN, **roles}.items()}
 
 
 def parse_role(name: str, body: Any) -> Role:

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
-from gateway.access.keys.operator import Operator
+from gateway.access.keys.operator import Actor, Operator, actor_name, operator_of
 from gateway.clock import format_rfc3339
 
 REQUESTED = "requested"
@@ -62,7 +62,7 @@ def role_change(
     name: str,
     version: int,
     role: Role | None,
-    by: str | Operator,
+    by: Actor,
     *,
     at: float = 0.0,
     keys: Sequence[str] = (),
@@ -79,10 +79,10 @@ def role_change(
         action="role.deleted" if role is None else "role.put",
         about=(f"role:{name}",),
         name=name,
-        by=by.actor if isinstance(by, Operator) else by,
+        by=actor_name(by),
         at=at,
         data=data,
-        operator=by if isinstance(by, Operator) else None,
+        operator=operator_of(by),
     )
 
 

@@ -9,7 +9,9 @@ from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.grant import Grant
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
-from gateway.errors import Conflict, InvalidRequest, NotFound
+from gateway.access.keys.known_key import refuse_unknown
+from gateway.access.keys.operator import Actor
+from gateway.errors import Conflict, InvalidRequest
 
 
 def can_mint(grants: Iterable[Grant]) -> bool:
@@ -77,15 +79,13 @@ def living(keys: Iterable[Key], now: float) -> list[Key]:
 
 
 def revoke_with_descendants(
-    keys: Sequence[Key], key_id: str, now: float, reason: str, by: str
+    keys: Sequence[Key], key_id: str, now: float, reason: str, by: Actor
 ) -> list[Key]:
     """The key revoked, and with it all that came of it and lives; the key itself comes first.
 
     Not among them are those that cannot be read: they may do nothing, and nobody changes them.
     """
-    root = next((key for key in keys if key.id == key_id), None)
-    if root is None:
-        raise NotFound("there is no key with this id", code="unknown_key")
+    root = refuse_unknown(next((key for key in keys if key.id == key_id), None))
     below = living(descendants(keys, key_id), now)
     ending = [root, *(key for key in below if not key.unreadable)]
     return [lifecycle.revoke(key, now, reason, by) for key in ending]

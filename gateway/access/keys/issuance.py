@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,6 +13,7 @@ from gateway.access.grants.role import parse_role_names
 from gateway.access.keys.change import moment
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits, parse_limits
+from gateway.access.keys.operator import Actor, actor_name, operator_of
 from gateway.clock import parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
 
@@ -23,6 +24,37 @@ _REQUIRED = {
     "owner": "who answers for it",
 }
 _MAX_TEXT = 256
+
+
+class IssuanceTerms(Protocol):
+    """How long keys may live, in seconds, as the settings say."""
+
+    @property
+    def default_life(self) -> int:
+        """The life of a key that is made without an expiry; 0: there is none."""
+
+    @property
+    def max_life(self) -> int:
+        """The longest life of a key."""
+
+    @property
+    def max_overlap(self) -> int:
+        """The longest time that a rotated key works beside its successor."""
+
+
+class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What an administrator asks for: with a life in seconds, or a moment at which it ends.
+    `expiry_given` says whether that was asked for."""
+
+    name: str
+    purpose: str
+    owner: str
+    grants: tuple[Grant, ...]
+    roles: tuple[str, ...]
+    limits: KeyLimits
+    life: float
+    expires_at: float | None
+    expiry_given: bool
 
 
 def new_key(
@@ -36,14 +68,9 @@ def new_key(
     pepper: bytes,
     roles: tuple[str, ...] = (),
     limits: KeyLimits = NO_LIMITS,
-    created_by: str = "gateway",
+    by: Actor = "gateway",
 ) -> tuple[Key, str]:
     """The key to store, and its token, which is shown once. `life` in seconds."""
-    for member, text in (("name", name), ("purpose", purpose), ("owner", owner)):
-        if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
-            raise _invalid(f"{member}: 1 to {_MAX_TEXT} printable characters")
-        if holds_token(text):
-            raise _invalid(f"{member}: it holds a whole key, {HOLDS_KEY}")
     key_id, token = new_token()
     key = Key(
         id=key_id,
@@ -56,16 +83,16 @@ def new_key(
         roles=roles,
         limits=limits,
         created_at=now,
-        created_by=created_by,
+        created_by=actor_name(by),
+        changed_by=actor_name(by),
+        changed_from=operator_of(by),
         expires_at=now + life,
     )
     return key, token
 
 
-def key_from_request(
-    body: Any, *, now: float, default_life: int, max_life: int, pepper: bytes
-) -> tuple[Key, str]:
-    """The same from the decoded body of `POST /v1/keys`."""
+def parse_key_request(body: Any, terms: IssuanceTerms) -> KeyRequest:
+    """The decoded body of `POST /v1/keys`, or the options of the command line in its form."""
     if not isinstance(body, dict):
         raise _invalid("the body must be a JSON object")
     for member in body:
@@ -76,18 +103,41 @@ def key_from_request(
             raise _invalid(f"{member}: a string is required, {meaning}")
     if body.get("limits", {}) is None:
         raise _invalid("limits: null would be no limits at all; give an object, or leave it out")
-    life = _life(body, now, default_life)
-    check_life(life, max_life)
-    return new_key(
+    expires_at = _expires_at(body)
+    life = 0.0 if expires_at is not None else _life(body, terms)
+    request = KeyRequest(
         name=body["name"],
         purpose=body["purpose"],
         owner=body["owner"],
         grants=parse_grants(body.get("grants", [])),
+        roles=parse_role_names(body.get("roles", [])),
+        limits=parse_limits(body.get("limits")),
+        life=life,
+        expires_at=expires_at,
+        expiry_given="expires_in" in body or expires_at is not None,
+    )
+    for member in _REQUIRED:
+        _check_text(member, body[member])
+    return request
+
+
+def key_from_request(
+    request: KeyRequest, *, now: float, max_life: int, pepper: bytes, by: Actor = "gateway"
+) -> tuple[Key, str]:
+    """The key that was asked for, to store, and its token, which is shown once."""
+    life = request.life if request.expires_at is None else request.expires_at - now
+    check_life(life, max_life)
+    return new_key(
+        name=request.name,
+        purpose=request.purpose,
+        owner=request.owner,
+        grants=request.grants,
         now=now,
         life=life,
         pepper=pepper,
-        roles=parse_role_names(body.get("roles", [])),
-        limits=parse_limits(body.get("limits")),
+        roles=request.roles,
+        limits=request.limits,
+        by=by,
     )
 
 
@@ -120,34 +170,44 @@ def check_life(life: float, max_life: int) -> None:
         )
 
 
-def _life(body: dict[str, Any], now: float, default: int) -> float:
-    if "expires_in" in body and "expires_at" in body:
-        raise _invalid("send either expires_in or expires_at")
+def _check_text(member: str, text: str) -> None:
+    if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
+        raise _invalid(f"{member}: 1 to {_MAX_TEXT} printable characters")
+    if holds_token(text):
+        raise _invalid(f"{member}: it holds a whole key, {HOLDS_KEY}")
+
+
+def _expires_at(body: dict[str, Any]) -> float | None:
+    if "expires_at" not in body:
+        return None
     if "expires_in" in body:
-        if not isinstance(body["expires_in"], str):
-            raise _invalid("expires_in: a duration such as 30d is needed")
+        raise _invalid("send either expires_in or expires_at")
+    if not isinstance(body["expires_at"], str):
+        raise _invalid("expires_at: an RFC 3339 date-time is needed")
+    try:
+        return parse_rfc3339(body["expires_at"]) / 1_000_000
+    except ValueError as error:
+        raise _invalid(f"expires_at: {error}") from None
+
+
+def _life(body: dict[str, Any], terms: IssuanceTerms) -> float:
+    if "expires_in" not in body:
+        life = terms.default_life
+        if not life:
+            raise _invalid(
+                "expires_in or expires_at is required: no life is given to keys that name none "
+                "(setting keys.default_life)"
+            )
+    elif not isinstance(body["expires_in"], str):
+        raise _invalid("expires_in: a duration such as 30d is needed")
+    else:
         try:
-            return parse_duration(body["expires_in"])
+            life = parse_duration(body["expires_in"])
         except InvalidRequest as error:
             raise _invalid(f"expires_in: {error.detail}") from None
-    if "expires_at" in body:
-        if not isinstance(body["expires_at"], str):
-            raise _invalid("expires_at: an RFC 3339 date-time is needed")
-        try:
-            return parse_rfc3339(body["expires_at"]) / 1_000_000 - now
-        except ValueError as error:
-            raise _invalid(f"expires_at: {error}") from None
-    return check_default_life(default)
-
-
-def check_default_life(default: int) -> int:
-    """The life (seconds) of a key that is made without an expiry, if the settings give one."""
-    if not default:
-        raise _invalid(
-            "expires_in or expires_at is required: no life is given to keys that name none "
-            "(setting keys.default_life)"
-        )
-    return default
+    # Before anything is opened or made for it.
+    check_life(life, terms.max_life)
+    return life
 
 
 def _invalid(detail: str) -> InvalidRequest:

@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.access.grants.role import Role
 from gateway.access.keys.change import Change
 from gateway.access.keys.key import Key
-from gateway.access.keys.operator import Operator
+from gateway.access.keys.operator import Actor
 
 # Raises if a role must not be changed. It is given every role that was put, and the keys that name
 # the one to be changed, as they are when it is: no key gets the role in between.
@@ -76,14 +76,14 @@ class KeyStore(Protocol):
         shall be other. What it raises leaves everything as it was."""
 
     async def put_role(
-        self, role: Role, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+        self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str]:
         """Add a role, or replace the one of that name. `by`: a kid, a program's name, or who runs
         the command line. Keys that name a role which was not there lose its name first, in the
         same change: their ids. What `check` raises leaves everything as it was."""
 
     async def delete_role(
-        self, name: str, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+        self, name: str, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str] | None:
         """Remove a role, and its name from the keys that have it, in one change: their ids. None if
         there is none such. What `check` raises leaves everything as it was."""

@@ -4,8 +4,7 @@ active -> suspended -> active      suspend, resume (or its end)
 active -> draining -> expired      rotate: the successor takes over within the overlap
 any    -> revoked                  revoke; for good
 
-Each change says of itself what it was and who made it (`by`: a kid, `cli:` and a
-user, or the name of a program).
+Each change says of itself what it was and who made it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import msgspec
 from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import digest, new_token
 from gateway.access.keys.key import Key
-from gateway.access.keys.operator import Operator
+from gateway.access.keys.operator import Actor, actor_name, operator_of
 from gateway.clock import parse_duration
 from gateway.errors import Conflict, InvalidRequest
 from gateway.sanitize import clean
@@ -50,7 +49,7 @@ def check_overlap(text: object, most: int) -> int:
     return overlap
 
 
-def revoke(key: Key, now: float, reason: str, by: str = "") -> Key:
+def revoke(key: Key, now: float, reason: str, by: Actor = "") -> Key:
     """Revoke for good; the first reason stands."""
     if key.revoked_at is not None:
         return key
@@ -58,7 +57,9 @@ def revoke(key: Key, now: float, reason: str, by: str = "") -> Key:
     return _changed(revoked, "revoked", now, by)
 
 
-def suspend(key: Key, now: float, reason: str, until: float | None = None, *, by: str = "") -> Key:
+def suspend(
+    key: Key, now: float, reason: str, until: float | None = None, *, by: Actor = ""
+) -> Key:
     """Suspend until `resume`, or until a moment."""
     _refuse_ended(key, now, "suspended")
     suspended = msgspec.structs.replace(
@@ -67,14 +68,14 @@ def suspend(key: Key, now: float, reason: str, until: float | None = None, *, by
     return _changed(suspended, "suspended", now, by)
 
 
-def throttle(key: Key, now: float, until: float, *, by: str = "") -> Key:
+def throttle(key: Key, now: float, until: float, *, by: Actor = "") -> Key:
     """Let little through until a moment."""
     _refuse_ended(key, now, "throttled")
     throttled = msgspec.structs.replace(key, throttled_until=until)
     return _changed(throttled, "throttled", now, by)
 
 
-def resume(key: Key, now: float, by: str = "") -> Key:
+def resume(key: Key, now: float, by: Actor = "") -> Key:
     """End a suspension."""
     if key.state(now) != "suspended":
         raise Conflict(f"key {key.id} is {key.state(now)}, not suspended", code="not_suspended")
@@ -85,7 +86,7 @@ def resume(key: Key, now: float, by: str = "") -> Key:
 
 
 def rotate(
-    key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes, by: str = ""
+    key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes, by: Actor = ""
 ) -> tuple[Key, Key, str]:
     """`(predecessor, successor, token)`: the same rights, and a life that policy allows.
 
@@ -140,17 +141,12 @@ def unless_changed(key: Key, replacement: Key) -> Changing:
     return change
 
 
-def without_role(key: Key, name: str, now: float, by: str | Operator) -> Key:
+def without_role(key: Key, name: str, now: float, by: Actor) -> Key:
     """The role is gone, and one that is made later under its name is another."""
     if name not in key.roles:
         return key
     roles = tuple(role for role in key.roles if role != name)
-    left = _changed(msgspec.structs.replace(key, roles=roles), "role_removed", now, "")
-    return given_by(left, by) if isinstance(by, Operator) else _named(left, by)
-
-
-def _named(key: Key, by: str) -> Key:
-    return msgspec.structs.replace(key, changed_by=by)
+    return _changed(msgspec.structs.replace(key, roles=roles), "role_removed", now, by)
 
 
 def end_draining(key: Key, now: float) -> Key:
@@ -159,15 +155,14 @@ def end_draining(key: Key, now: float) -> Key:
     return _changed(ended, "drained", now, "gateway")
 
 
-def _changed(key: Key, change: str, now: float, by: str) -> Key:
+def _changed(key: Key, change: str, now: float, by: Actor) -> Key:
     return msgspec.structs.replace(
-        key, change=change, changed_by=by, changed_from=None, changed_at=now
+        key,
+        change=change,
+        changed_by=actor_name(by),
+        changed_from=operator_of(by),
+        changed_at=now,
     )
-
-
-def given_by(key: Key, operator: Operator) -> Key:
-    """The key after a change that was made by the command line."""
-    return msgspec.structs.replace(key, changed_by=operator.actor, changed_from=operator)
 
 
 def _refuse_ended(key: Key, now: float, what: str) -> None:

@@ -3,22 +3,14 @@ by making keys."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from gateway.access.credentials.token import is_key_id
 from gateway.access.keys.descent import ended_as_maker
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.known_key import KeyLookup
 
 _MOST_ROTATIONS = 50
 _MOST_ORIGINS = 200
-
-
-class KeyLookup(Protocol):
-    """The key store, or what has its keys in memory."""
-
-    async def get(self, key_id: str) -> Key | None:
-        """The key with that id."""
 
 
 async def rotation_chain_of(keys: KeyLookup, key: Key) -> tuple[Key, ...]:

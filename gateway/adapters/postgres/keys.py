@@ -14,7 +14,7 @@ from gateway.access.keys.change import Change, key_change, role_change
 from gateway.access.keys.descent import refuse_new
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_any
-from gateway.access.keys.operator import Operator
+from gateway.access.keys.operator import Actor
 from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
@@ -125,12 +125,12 @@ class PostgresKeys:
         return changed
 
     async def put_role(
-        self, role: Role, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+        self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str]:
         return await self._change_role(role.name, role, by, at, check) or []
 
     async def delete_role(
-        self, name: str, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+        self, name: str, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str] | None:
         return await self._change_role(name, None, by, at, check)
 
@@ -238,7 +238,7 @@ class PostgresKeys:
             yield connection
 
     async def _change_role(
-        self, name: str, role: Role | None, by: str | Operator, at: float, check: RoleCheck
+        self, name: str, role: Role | None, by: Actor, at: float, check: RoleCheck
     ) -> list[str] | None:
         async with self._changing("the role was not changed") as connection:
             known = await _role_document(connection, name)

@@ -21,7 +21,7 @@ from gateway.access.keys.change import Change, key_change, role_change
 from gateway.access.keys.descent import refuse_new
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_any
-from gateway.access.keys.operator import Operator
+from gateway.access.keys.operator import Actor
 from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.adapters.files.same_file import SameFile
@@ -142,12 +142,12 @@ class SqliteKeys:
         return await _on(self._changing, work, "the keys were not changed")
 
     async def put_role(
-        self, role: Role, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+        self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str]:
         return await self._change_role(role.name, role, by, at, check) or []
 
     async def delete_role(
-        self, name: str, by: str | Operator = "", at: float = 0.0, *, check: RoleCheck = allow_any
+        self, name: str, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
     ) -> list[str] | None:
         return await self._change_role(name, None, by, at, check)
 
@@ -257,7 +257,7 @@ class SqliteKeys:
             thread.close()
 
     async def _change_role(
-        self, name: str, role: Role | None, by: str | Operator, at: float, check: RoleCheck
+        self, name: str, role: Role | None, by: Actor, at: float, check: RoleCheck
     ) -> list[str] | None:
         def work(connection: apsw.Connection) -> list[str] | None:
             with writing(connection):

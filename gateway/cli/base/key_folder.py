@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from gateway.cli.base import options
-from gateway.cli.base.operator import record_look
+from gateway.cli.base.operator import record_look, this_operator
 from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
-    from gateway.access.grants.grant import Grant
-    from gateway.access.keys.key import Key
+    from gateway.access.administration.administration import Administration
     from gateway.access.keys.key_store import KeyStore
     from gateway.log.ports import Log
     from gateway.settings.load import Settings
+    from gateway.trusted_clock import TrustedClock
 
 _CONFIG = "gateway.config_file"
 
@@ -88,45 +89,56 @@ def refuse_no_folder(settings: Settings) -> NoReturn:
 
 
 @asynccontextmanager
-async def key_store(
+async def administration(
     settings: Settings, *, make: bool = False, change: bool = False
-) -> AsyncIterator[tuple[KeyStore, Callable[[], Awaitable[bytes]], float]]:
-    """The keys of the data folder, what gives their current pepper, and the trusted time.
+) -> AsyncIterator[Administration]:
+    """Keys and roles, for who runs the command; `make` and `change` as for `key_store`."""
+    from gateway.access.administration.administration import Administration
+    from gateway.access.administration.caller import CommandLine
+    from gateway.access.limits.work import LoopWork
 
-    The pepper is only asked for where a digest is made: where it is lost, keys can still be listed
-    and revoked. A folder without keys is only made where that is wanted, not where its name is
-    mistyped. What does not `change` anything looks at keys, which is recorded as a use first:
-    changes are recorded by themselves.
-    """
+    async with key_store(settings, make=make, change=change) as (store, clock):
+        pepper = partial(current_pepper, settings, store, clock)
+        caller, slices = CommandLine(this_operator()), LoopWork(clock).slices("")
+        yield Administration(caller, store, clock, settings.keys, pepper, slices)
+
+
+async def current_pepper(settings: Settings, store: KeyStore, clock: TrustedClock) -> bytes:
+    """What digests are made with; only asked for there: where it is lost, keys can still be listed
+    and revoked."""
     from gateway.adapters.files.agreement import agree_on_pepper
     from gateway.adapters.files.folder import DataFolder
-    from gateway.adapters.sqlite.keys import SqliteKeys
+
+    peppers = await agree_on_pepper(DataFolder.of(settings).peppers, store, clock.now())
+    return peppers.current.secret
+
+
+@asynccontextmanager
+async def key_store(
+    settings: Settings, *, make: bool = False, change: bool = False
+) -> AsyncIterator[tuple[KeyStore, TrustedClock]]:
+    """The keys of the data folder, and the trusted clock.
+
+    A folder without keys is only made where that is wanted, not where its name is mistyped. What
+    does not `change` anything looks at keys, which is recorded as a use first: changes are
+    recorded by themselves.
+    """
     from gateway.clock import SystemClock
     from gateway.errors import NotFound
     from gateway.oversight.clock_notes import open_clock
+    from gateway.runtime.stores import open_keys
 
     if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
         raise NotFound(
             f"there are no keys in {settings.data}; name the folder of the gateway with --data",
             code="no_keys",
         )
-    folder = DataFolder.of(settings)
-    store: KeyStore
-    if settings.on_postgres:
-        from gateway.adapters.postgres.keys import PostgresKeys
-
-        store = await PostgresKeys.open(settings.store_url)
-    else:
-        store = SqliteKeys(folder.keys)
-
-    async def pepper() -> bytes:
-        return (await agree_on_pepper(folder.peppers, store, now)).current.secret
-
+    store = await open_keys(settings)
     try:
-        now = (await open_clock(store, SystemClock())).now()
+        clock = await open_clock(store, SystemClock())
         if not change:
-            await record_look(store, now)
-        yield store, pepper, now
+            await record_look(store, clock.now())
+        yield store, clock
     finally:
         await store.close()
 
@@ -158,38 +170,6 @@ async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
         yield log
     finally:
         await log.close()
-
-
-async def all_roles(store: KeyStore) -> dict[str, tuple[Grant, ...]]:
-    """The grants of every role there is, by name."""
-    from gateway.access.grants.role import BUILTIN
-
-    return {name: role.grants for name, role in {**BUILTIN, **await store.roles()}.items()}
-
-
-async def check_roles(store: KeyStore, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, each once. Raises `InvalidRequest` for one that is no role."""
-    from gateway.access.grants.role import parse_role_names
-    from gateway.errors import InvalidRequest
-
-    parsed = parse_role_names(list(names))
-    known = await all_roles(store)
-    for name in parsed:
-        if name not in known:
-            raise InvalidRequest(
-                f"there is no role {name!r}; there are {', '.join(sorted(known))}",
-                code="unknown_role",
-            )
-    return parsed
-
-
-def known_key(key: Key | None, key_id: str) -> Key:
-    """The key, which must be there."""
-    from gateway.errors import NotFound
-
-    if key is None:
-        raise NotFound(f"there is no key {key_id}; `audit-gateway keys list` shows all")
-    return key
 
 
 def echo_problems(shown: dict[str, Any]) -> None:

@@ -6,24 +6,27 @@ or go on accordingly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway.cli.base.key_folder import (
+    administration,
     data_option,
     json_option,
     key_argument,
-    key_store,
-    known_key,
     run,
     settings_of,
 )
-from gateway.cli.base.operator import this_operator
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
+    from gateway.access.administration.administration import (
+        Administration,
+        IssuedKey,
+        Revocation,
+    )
     from gateway.access.keys.key import Key
 
 reason_option = click.option("--reason", default="", help="Why; kept with the key.")
@@ -40,30 +43,14 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
     The old key drains: it goes on for as long as the overlap, or until the new one is in use
     and it has been idle for a while. Its streams stay open until then.
     """
-    import msgspec
-
-    from gateway.access.keys import lifecycle
-
     require_output()
-    settings = settings_of(data)
-    seconds = lifecycle.check_overlap(overlap, settings.keys.max_overlap)
 
-    async def work() -> tuple[Key, str]:
-        async with key_store(settings, change=True) as (store, pepper, now):
-            key = known_key(await store.get(key_id), key_id)
-            old, successor, token = lifecycle.rotate(
-                key, now, overlap=seconds, max_life=settings.keys.max_life, pepper=await pepper(),
-            )  # fmt: skip
-            operator = this_operator()
-            old = lifecycle.given_by(old, operator)
-            successor = msgspec.structs.replace(
-                lifecycle.given_by(successor, operator), created_by=operator.actor
-            )
-            await store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
-            return successor, token
+    async def work() -> IssuedKey:
+        async with administration(settings_of(data), change=True) as admin:
+            return await admin.rotate(key_id, overlap)
 
-    key, token = run(work())
-    shown = {"id": key.id, "key": token, **key.public(key.created_at)}
+    issued = run(work())
+    key, token, shown = issued.key, issued.token, issued.public()
     with naming_lost(key.id):
         if as_json:
             say_json(shown)
@@ -78,12 +65,7 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
 @json_option
 def suspend(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
     """Suspend a key until it is resumed; its live streams end within a second."""
-    from gateway.access.keys import lifecycle
-
-    _change(
-        key_id, data, as_json,
-        lambda key, now: lifecycle.suspend(key, now, lifecycle.check_reason(reason)),
-    )  # fmt: skip
+    _change(key_id, data, as_json, lambda admin: admin.suspend(key_id, reason))
 
 
 @click.command()
@@ -92,9 +74,7 @@ def suspend(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
 @json_option
 def resume(key_id: str, data: str | None, as_json: bool) -> None:
     """End a suspension."""
-    from gateway.access.keys import lifecycle
-
-    _change(key_id, data, as_json, lambda key, now: lifecycle.resume(key, now))
+    _change(key_id, data, as_json, lambda admin: admin.resume(key_id))
 
 
 @click.command()
@@ -113,33 +93,15 @@ def revoke(
 
     Keys that it has made live on, unless told otherwise; they are named.
     """
-    from gateway.access.keys import descent, lifecycle
 
-    checked = lifecycle.check_reason(reason)
+    async def work() -> Revocation:
+        async with administration(settings_of(data), change=True) as admin:
+            return await admin.revoke(key_id, reason, with_descendants=with_descendants)
 
-    async def work() -> tuple[dict[str, Any], list[str], list[str]]:
-        async with key_store(settings_of(data), change=True) as (store, _, now):
-            known_key(await store.get(key_id), key_id)
-            operator = this_operator()
-
-            def revoked(keys: list[Key]) -> list[Key]:
-                after = descent.revoke_with_descendants(keys, key_id, now, checked, "")
-                before = {key.id: key for key in keys}
-                return [
-                    key if key is before[key.id] else lifecycle.given_by(key, operator)
-                    for key in (after if with_descendants else after[:1])
-                ]
-
-            changed = await store.change_many(revoked)
-            left = descent.living(descent.descendants(await store.all(), key_id), now)
-            return changed[0].public(now), _ids(changed[1:]), _ids(left)
-
-    shown, ended, left = run(work())
+    revocation = run(work())
+    shown, ended, left = revocation.public(), revocation.descendants, revocation.living
     if as_json:
-        others = {"revoked_descendants": ended} if with_descendants else {}
-        if left or not with_descendants:
-            others["living_descendants"] = left
-        say_json({**shown, **others})
+        say_json(shown)
         return
     say(f"{key_id} is {shown['state']}")
     if ended:
@@ -154,28 +116,15 @@ def revoke(
         say(f"{len(left)} keys that came of it live on: {', '.join(left)}; {how}")
 
 
-def _ids(keys: Sequence[Key]) -> list[str]:
-    return [key.id for key in keys]
-
-
-def by_operator(change: Callable[[Key], Key]) -> Callable[[Key], Key]:
-    """The same change, given by who runs the command."""
-    from gateway.access.keys.lifecycle import given_by
-
-    def changed(key: Key) -> Key:
-        after = change(key)
-        return key if after is key else given_by(after, this_operator())
-
-    return changed
-
-
 def _change(
-    key_id: str, data: str | None, as_json: bool, change: Callable[[Key, float], Key]
+    key_id: str,
+    data: str | None,
+    as_json: bool,
+    change: Callable[[Administration], Awaitable[Key]],
 ) -> None:
     async def work() -> dict[str, Any]:
-        async with key_store(settings_of(data), change=True) as (store, _, now):
-            changed = await store.change(key_id, by_operator(lambda key: change(key, now)))
-            return known_key(changed, key_id).public(now)
+        async with administration(settings_of(data), change=True) as admin:
+            return (await change(admin)).public(admin.now())
 
     shown = run(work())
     if as_json:

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    all_roles,
-    check_roles,
+    administration,
     data_option,
     echo_problems,
     grant_option,
     json_option,
     key_argument,
     key_store,
-    known_key,
     limit_option,
     role_option,
     run,
     settings_of,
 )
-from gateway.cli.base.operator import this_operator
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 from gateway.cli.keys import changes as keys_changes
 from gateway.cli.keys import check as keys_check
@@ -31,7 +28,7 @@ from gateway.cli.keys import review as keys_review
 from gateway.cli.keys import usage as keys_usage
 
 if TYPE_CHECKING:
-    from gateway.access.keys.key import Key
+    from gateway.access.administration.administration import IssuedKey
 
 _EXAMPLES = """\b
 Examples:
@@ -81,48 +78,34 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a key and print it; it is not shown again."""
-    import msgspec
-
-    from gateway.access.grants.grant import check_patterns_together, parse_grant_texts
-    from gateway.access.keys import lifecycle
-    from gateway.access.keys.issuance import check_default_life, check_life, new_key
+    from gateway.access.grants.grant import decode_grant_text
+    from gateway.access.keys.issuance import parse_key_request
     from gateway.access.keys.key_limits import parse_limit_texts
-    from gateway.access.policy.decision import effective_grants
-    from gateway.clock import parse_duration
 
     require_output()
-    parsed = parse_grant_texts(grants)
-    own_limits = parse_limit_texts(limits)
     settings = settings_of(data)
-    default_life = settings.keys.default_life
-    # An empty text is a variable that came out empty, not the wish for the default.
-    life = check_default_life(default_life) if expires is None else parse_duration(expires)
-    check_life(life, settings.keys.max_life)
+    body = {
+        "name": name, "purpose": purpose, "owner": _user() if owner is None else owner,
+        "grants": list(map(decode_grant_text, grants)), "roles": list(roles),
+        "limits": parse_limit_texts(limits).public(),
+        # An empty text is a variable that came out empty, not the wish for the default.
+        **({} if expires is None else {"expires_in": expires}),
+    }  # fmt: skip
+    request = parse_key_request(body, settings.keys)
 
-    async def work() -> tuple[Key, str]:
-        async with key_store(settings, make=True, change=True) as (store, pepper, now):
-            key, token = new_key(
-                name=name, purpose=purpose, owner=_user() if owner is None else owner,
-                grants=parsed, now=now, life=life, pepper=await pepper(),
-                roles=await check_roles(store, roles), limits=own_limits,
-            )  # fmt: skip
-            operator = this_operator()
-            key = msgspec.structs.replace(
-                lifecycle.given_by(key, operator), created_by=operator.actor
-            )
-            check_patterns_together(effective_grants(key, await all_roles(store)))
-            await store.create(key)
-            return key, token
+    async def work() -> IssuedKey:
+        async with administration(settings, make=True, change=True) as admin:
+            return await admin.create(request)
 
-    key, token = run(work())
-    shown = {"id": key.id, "key": token, **key.public(key.created_at)}
+    issued = run(work())
+    key, token, shown = issued.key, issued.token, issued.public()
     with naming_lost(key.id):
         if as_json:
             say_json(shown)
         else:
             about = f"id {key.id}, owner {key.owner}, expires {shown['expires_at']}"
             say(token, f"({about}; not shown again)")
-    if not parsed and not roles:
+    if not grants and not roles:
         say("note: without --grant or --role this key is allowed nothing", err=True)
 
 
@@ -144,8 +127,8 @@ def list_all(data: str | None, as_json: bool) -> None:
     """List all keys."""
 
     async def work() -> list[dict[str, Any]]:
-        async with key_store(settings_of(data)) as (store, _, now):
-            return [key.public(now) for key in await store.all()]
+        async with administration(settings_of(data)) as admin:
+            return [key.public(admin.now()) async for key in admin.all_keys()]
 
     shown = run(work())
     if as_json:
@@ -164,13 +147,14 @@ def list_all(data: str | None, as_json: bool) -> None:
 @json_option
 def show(key_id: str, data: str | None, as_json: bool) -> None:
     """Show one key: everything but its secret."""
+    from gateway.access.keys.known_key import known_key
     from gateway.oversight.detection.profile_store import ProfileStore
 
     async def work() -> dict[str, Any]:
-        async with key_store(settings_of(data)) as (store, _, now):
-            key = known_key(await store.get(key_id), key_id)
+        async with key_store(settings_of(data)) as (store, clock):
+            key = await known_key(store, key_id)
             profile = await ProfileStore(store).of(key_id)
-            return {**key.public(now), "last_used": profile.last_use()}
+            return {**key.public(clock.now()), "last_used": profile.last_use()}
 
     shown = run(work())
     say_json(shown, None if as_json else 2)

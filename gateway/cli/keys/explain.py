@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    all_roles,
     data_option,
     json_option,
     key_argument,
     key_store,
-    known_key,
     run,
     settings_of,
 )
@@ -45,6 +43,8 @@ Examples:
 @json_option
 def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
+    from gateway.access.administration.known_roles import grants_by_role
+    from gateway.access.keys.known_key import known_key
     from gateway.access.keys.rotation_chain import ended_maker
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.oversight.review.access_query import parse_access_query
@@ -57,10 +57,10 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
         given["event"] = _event(given["event"])
 
     async def work() -> Explanation:
-        async with key_store(settings_of(data)) as (store, _, now):
-            key = known_key(await store.get(key_id), key_id)
-            grants = grants_of_key(key, await all_roles(store))
-            query = parse_access_query(given, now)
+        async with key_store(settings_of(data)) as (store, clock):
+            key = await known_key(store, key_id)
+            grants = grants_of_key(key, await grants_by_role(store))
+            query = parse_access_query(given, clock.now())
             return explain(key, grants, query, await ended_maker(store, key, query.now))
 
     found = run(work())

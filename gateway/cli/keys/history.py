@@ -12,7 +12,6 @@ from gateway.cli.base.key_folder import (
     json_option,
     key_argument,
     key_store,
-    known_key,
     log_to_read,
     run,
     settings_of,
@@ -49,15 +48,16 @@ def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> 
 
 async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncIterator[bytes]:
     from gateway.access.grants.mask import Masks
+    from gateway.access.keys.known_key import known_key
     from gateway.access.limits.work import LoopWork
     from gateway.clock import SystemClock, parse_duration
     from gateway.log.ports import RetentionExceeded
     from gateway.oversight.access_log.history import beginning, read_history
 
     settings = settings_of(data)
-    async with key_store(settings) as (store, _, now):
-        key = known_key(await store.get(key_id), key_id)
-    start = key.created_at if since is None else now - parse_duration(since)
+    async with key_store(settings) as (store, clock):
+        key = await known_key(store, key_id)
+    start = key.created_at if since is None else clock.now() - parse_duration(since)
     async with log_to_read(settings) as log:
         reached = await beginning(log, start)
         slices = LoopWork(SystemClock()).slices(key_id)

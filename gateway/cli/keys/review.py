@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    all_roles,
-    check_roles,
     data_option,
     grant_option,
     json_option,
     key_argument,
     key_store,
-    known_key,
     log_to_read,
     role_option,
     run,
@@ -53,23 +50,22 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
 
 async def _facts(key_id: str, data: str | None) -> Facts:
+    from gateway.access.administration.known_roles import grants_by_role
+    from gateway.access.keys.known_key import known_key
     from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
     from gateway.access.limits.work import LoopWork
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
-    from gateway.clock import SystemClock
     from gateway.oversight.access_log.past_access import Presence
-    from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import ProfileStore
     from gateway.oversight.review.key_review import Patience, key_facts
 
     settings = settings_of(data)
-    async with key_store(settings) as (store, _, _now):
-        key = known_key(await store.get(key_id), key_id)
-        grants = grants_of_key(key, await all_roles(store))
+    async with key_store(settings) as (store, clock):
+        key = await known_key(store, key_id)
+        grants = grants_of_key(key, await grants_by_role(store))
         profile = await ProfileStore(store).of(key_id)
         line = await rotation_chain_of(store, key)
-        clock = await open_clock(store, SystemClock())
         ended = await ended_maker(store, key, clock.now())
     async with log_to_read(settings) as log:
         return await key_facts(
@@ -110,31 +106,31 @@ def simulate(
 async def _simulated(
     key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
 ) -> dict[str, Any]:
-    from gateway.access.grants.grant import parse_grant_texts
+    from gateway.access.administration.known_roles import grants_by_role, grants_together
+    from gateway.access.grants.grant import decode_grant_text, parse_grants
+    from gateway.access.grants.role import parse_role_names
+    from gateway.access.keys.known_key import known_key
     from gateway.access.limits.work import LoopWork
-    from gateway.access.policy.attributed_grant import grants_of_key, named_grants
+    from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
-    from gateway.clock import SystemClock, parse_duration
+    from gateway.clock import parse_duration
     from gateway.oversight.access_log.past_access import Presence
-    from gateway.oversight.clock_notes import open_clock
     from gateway.oversight.detection.profile_store import ProfileStore
     from gateway.oversight.review import key_review
     from gateway.oversight.review.simulation import Simulation
 
     settings = settings_of(data)
-    own = parse_grant_texts(grants)
-    async with key_store(settings) as (store, _, now):
-        key = known_key(await store.get(key_id), key_id)
-        known = await all_roles(store)
+    own, wanted = parse_grants(list(map(decode_grant_text, grants))), parse_role_names(list(roles))
+    async with key_store(settings) as (store, clock):
+        key, known = await known_key(store, key_id), await grants_by_role(store)
         profile = await ProfileStore(store).of(key_id)
-        after = named_grants(own, await check_roles(store, roles), known)
-        clock = await open_clock(store, SystemClock())
+        after = grants_together(own, wanted, known)
     simulation = Simulation(grants_of_key(key, known), after)
     async with log_to_read(settings) as log:
         patience = key_review.Patience(_SECONDS, _EVENTS)
         review = key_review.Review(log, clock, patience, LoopWork(clock).slices(key_id))
         found = await key_review.simulate(
-            simulation, review, key_id, now - parse_duration(since),
+            simulation, review, key_id, clock.now() - parse_duration(since),
             presence=Presence((), profile.used_at, profile.address), reader=SEES_EVERYTHING,
             with_uses=True,
         )  # fmt: skip

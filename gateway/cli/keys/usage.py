@@ -11,7 +11,6 @@ from gateway.cli.base.key_folder import (
     json_option,
     key_argument,
     key_store,
-    known_key,
     run,
     settings_of,
 )
@@ -44,15 +43,14 @@ def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) 
 
 
 async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:
+    from gateway.access.keys.known_key import known_key
     from gateway.access.usage.meter import Meter
-    from gateway.clock import SystemClock, parse_duration
-    from gateway.oversight.clock_notes import open_clock
+    from gateway.clock import parse_duration
     from gateway.runtime.select_backend import ledger_to_read
 
     settings = settings_of(data)
-    async with key_store(settings) as (store, _, _):
-        known_key(await store.get(key_id), key_id)
-        clock = await open_clock(store, SystemClock())
+    async with key_store(settings) as (store, clock):
+        await known_key(store, key_id)
     async with ledger_to_read(settings, clock) as ledger:
         meter = Meter(ledger, clock)
         rows = await meter.rows(key_id, parse_duration(window), parse_duration(step))

@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.access.credentials.token import is_key_id
 from gateway.access.keys.key import Key
+from gateway.access.keys.known_key import known_key
 from gateway.access.policy.reader import Reader
-from gateway.errors import Forbidden, NotFound
+from gateway.errors import Forbidden
 from gateway.http.request.admission import ADMISSION
 from gateway.http.request.context import CONTEXT, Context
 from gateway.log.bound_view import bound_view
@@ -19,23 +19,7 @@ from gateway.oversight.review.own_record import use_seen
 
 async def named_key(request: web.Request) -> Key:
     """The key that the path names."""
-    key = await request.app[CONTEXT].key_store.get(named_id(request))
-    if key is None:
-        raise unknown_key()
-    return key
-
-
-def named_id(request: web.Request) -> str:
-    """The id of the key in the path."""
-    key_id = request.match_info["id"]
-    if not is_key_id(key_id):
-        raise unknown_key()
-    return key_id
-
-
-def unknown_key() -> NotFound:
-    """The refusal where there is no such key."""
-    return NotFound("there is no key with this id", code="unknown_key")
+    return await known_key(request.app[CONTEXT].key_store, request.match_info["id"])
 
 
 async def last_use(request: web.Request, key_id: str) -> dict[str, Any] | None:

@@ -7,20 +7,20 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.access.credentials.token import is_key_id
-from gateway.access.grants.grant import Grant, check_patterns_together, parse_grants
+from gateway.access.administration.known_roles import grants_by_role, grants_together
+from gateway.access.grants.grant import Grant, parse_grants
 from gateway.access.grants.role import parse_role_names
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
+from gateway.access.keys.known_key import known_key
 from gateway.access.keys.rotation_chain import ended_maker
-from gateway.access.policy.attributed_grant import grants_of_key, named_grants
+from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
 from gateway.clock import format_rfc3339, parse_duration
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.admission import ADMISSION, recheck
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
-from gateway.http.request.delegation import all_roles
 from gateway.http.request.named_key import authorize_any, presence_of, reader_of
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.access_query import MEMBERS, parse_access_query, parse_moment
@@ -45,7 +45,7 @@ async def explain_access(request: web.Request) -> web.Response:
     key = await _key(request, body)
     query = parse_access_query(body, context.clock.now())
     ended = await ended_maker(context.keyring, key, query.now)
-    found = explain(key, grants_of_key(key, await all_roles(context)), query, ended)
+    found = explain(key, grants_of_key(key, await grants_by_role(context.key_store)), query, ended)
     await recheck(request)
     shown = {"key": key.id, "action": query.action, "at": _time(query.now), **found.public()}
     return json_response(shown)
@@ -66,12 +66,12 @@ async def simulate(request: web.Request) -> web.Response:
     key = await _key(request, body)
     now = context.clock.now()
     since = _since(body, now)
-    known = await all_roles(context)
+    known = await grants_by_role(context.key_store)
     slices = context.work.slices(caller.id)
     before, after = grants_of_key(key, known), _proposed(body, key, known)
     hidden = hidden_of_uses(admission.grants, key.id)
     await slices.begin()
-    simulation = Simulation(before, named_grants(*after, known), hidden)
+    simulation = Simulation(before, after, hidden)
     review = Review(context.log, context.clock, Patience(_SECONDS, _most_events(body)), slices)
     with_uses = admission.view_of("usage.read") is not None
     reader = await reader_of(request)
@@ -86,17 +86,13 @@ async def simulate(request: web.Request) -> web.Response:
 
 def _proposed(
     body: dict[str, Any], key: Key, known: Mapping[str, tuple[Grant, ...]]
-) -> tuple[tuple[Grant, ...], tuple[str, ...]]:
-    """The key's own grants and roles as proposed; what is left out stays."""
+) -> tuple[AttributedGrant, ...]:
+    """The grants of the key as proposed; what is left out stays."""
     if "grants" not in body and "roles" not in body:
         raise InvalidRequest("send the `grants` or the `roles` that the key shall have, or both")
     grants = parse_grants(body["grants"]) if "grants" in body else key.grants
     roles = parse_role_names(body["roles"]) if "roles" in body else key.roles
-    for name in roles:
-        if name not in known:
-            raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
-    check_patterns_together(one.grant for one in named_grants(grants, roles, known))
-    return grants, roles
+    return grants_together(grants, roles, known)
 
 
 async def _key(request: web.Request, body: dict[str, Any]) -> Key:
@@ -104,9 +100,7 @@ async def _key(request: web.Request, body: dict[str, Any]) -> Key:
     key_id = _text(body, "key")
     if key_id is None:
         raise InvalidRequest("key: the id of a key is needed")
-    key = await context.key_store.get(key_id) if is_key_id(key_id) else None
-    if key is None:
-        raise NotFound("there is no key with this id", code="unknown_key")
+    key = await known_key(context.key_store, key_id)
     request[CURRENT_ACCESS].about = key_urn(key.id)
     return key
 

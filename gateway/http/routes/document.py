@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from gateway.access.administration.known_roles import grants_by_role
 from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
-from gateway.http.request.delegation import all_roles
 from gateway.http.request.named_key import (
     authorize_any,
     last_use,
@@ -38,7 +38,7 @@ async def document(request: web.Request) -> web.Response:
     kind = _kind(request.headers.get("Accept", "*/*"))
     allowed = context.limits.page(request, caller)
     key = await named_key(request)
-    grants = grants_of_key(key, await all_roles(context))
+    grants = grants_of_key(key, await grants_by_role(context.key_store))
     reader = await reader_of(request)
     slices = context.work.slices(caller.id)
     facts = await key_facts(

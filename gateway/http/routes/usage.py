@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.access.credentials.token import is_key_id
-from gateway.errors import NotFound
+from gateway.access.keys.known_key import known_key
 from gateway.http.query.query import parse_usage
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
@@ -17,8 +16,7 @@ async def show(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     await context.authenticator.authorize(request, "usage.read")
     key_id = request.match_info["id"]
-    if not is_key_id(key_id) or await context.key_store.get(key_id) is None:
-        raise NotFound("there is no key with this id", code="unknown_key")
+    await known_key(context.key_store, key_id)
     window, step = parse_usage(request.query.items())
     rows = await context.usage.rows(key_id, window, step)
     await recheck(request)

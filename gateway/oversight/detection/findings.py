@@ -10,7 +10,8 @@ import msgspec
 
 from gateway.access.keys.change import key_urn, moment
 from gateway.access.keys.key_store import KeyStore
-from gateway.access.keys.rotation_chain import KeyLookup, key_and_predecessors
+from gateway.access.keys.known_key import KeyLookup
+from gateway.access.keys.rotation_chain import key_and_predecessors
 from gateway.access.limits.work import Stretch
 from gateway.clock import Clock
 from gateway.errors import GatewayError

@@ -23,7 +23,7 @@ COUNT = 60
 async def many(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys that are listed and sent in small parts; their ids, oldest first."""
     monkeypatch.setattr("gateway.http.request.listing._PART_BYTES", 2000)
-    for place in ("adapters.sqlite.keys", "http.routes.keys"):
+    for place in ("adapters.sqlite.keys", "access.administration.administration"):
         monkeypatch.setattr(f"gateway.{place}.PART_KEYS", 7)
     store = gateway.context.key_store
     [first, *_] = await store.all()
@@ -95,7 +95,7 @@ async def test_a_list_that_cannot_go_on_does_not_look_whole(
 async def test_what_lists_hold_counts_as_bytes_in_flight(
     gateway: Gateway, many: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.http.routes.keys._AGE_BYTES", 4 << 20)
+    monkeypatch.setattr("gateway.access.administration.administration._AGE_BYTES", 4 << 20)
     answer = await gateway.get("/v1/keys", key=gateway.admin)
     answer.problem(429, "too_many_bytes_in_flight")
     await eventually(lambda: gateway.context.in_flight.held == 0, "all is given back")

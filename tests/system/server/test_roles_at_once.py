@@ -9,9 +9,9 @@ import pytest
 from gateway_client import Answer
 from gateways import Gateway
 
+from gateway.access.administration import issuer
 from gateway.access.grants.role import Role
 from gateway.access.keys.key_store import RoleCheck
-from gateway.http.request import delegation
 
 ADMIN = {"actions": ["keys.admin"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth.**"]}
@@ -77,14 +77,14 @@ async def test_roles_are_compared_in_slices_and_not_within_the_change(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow, compared = await gateway.mint(AUTH, ADMIN), []
-    real = delegation.comparing
+    real = issuer.comparing
 
     def comparing(*policies: Any) -> Any:
         compared.append(asyncio.current_task())
         yield
         return (yield from real(*policies))
 
-    monkeypatch.setattr(delegation, "comparing", comparing)
+    monkeypatch.setattr(issuer, "comparing", comparing)
     keys = gateway.context.key_store
     changing = keys.put_role
 
@@ -115,4 +115,4 @@ async def test_a_role_that_never_stays_as_it_was_looked_at_is_not_changed(
 
     monkeypatch.setattr(keys, "put_role", change)
     (await put(gateway, "team", [AUTH], narrow)).problem(409, "conflict")
-    assert version == delegation._MOST_ATTEMPTS
+    assert version == issuer._MOST_ATTEMPTS

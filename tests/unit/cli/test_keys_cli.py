@@ -75,6 +75,17 @@ def test_a_role_that_is_not_there_is_refused_by_name(run: Run) -> None:
     assert run("keys", "list") == ""
 
 
+@pytest.mark.parametrize(
+    "options", [("--role", "Auditor"), ("--grant", "{}"), ("--expires", "91d"), ("--owner", "")]
+)
+def test_a_request_that_is_refused_makes_no_folder(
+    run: Run, data: Path, options: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidRequest):
+        create(run, *options)
+    assert not data.exists()
+
+
 def test_a_role_of_ones_own_works_like_a_predefined_one(run: Run) -> None:
     assert run("roles", "put", "team", "--description", "d", "--grant", GRANT)
     assert create(run, "--role", "team")["roles"] == ["team"]
@@ -103,6 +114,7 @@ def test_a_role_of_ones_own_works_like_a_predefined_one(run: Run) -> None:
 def test_what_is_no_role_is_refused(
     run: Run, arguments: tuple[str, ...], error: type[GatewayError]
 ) -> None:
+    create(run)
     with pytest.raises(error):
         run("roles", *arguments)
 

@@ -8,19 +8,22 @@ import pytest
 
 from gateway.access.credentials.token import digest, key_id_of
 from gateway.access.grants.grant import parse_grant
-from gateway.access.keys.issuance import check_life, key_from_request, new_key
+from gateway.access.keys.issuance import check_life, key_from_request, new_key, parse_key_request
 from gateway.access.keys.key import Key
 from gateway.errors import InvalidRequest
+from gateway.settings.declarations import KeySettings
 
 NOW = 1_700_000_000.75
 DAY = 86_400
 PEPPER = b"p" * 32
+TERMS = KeySettings(default_life=30 * DAY, max_life=90 * DAY)
 GRANT = {"actions": ["stream"], "categories": ["auth.*"]}
 LEAST: dict[str, Any] = {"name": "siem", "purpose": "SIEM forwarder", "owner": "ops"}
 
 
 def asked(body: Any) -> tuple[Key, str]:
-    return key_from_request(body, now=NOW, default_life=30 * DAY, max_life=90 * DAY, pepper=PEPPER)
+    request = parse_key_request(body, TERMS)
+    return key_from_request(request, now=NOW, max_life=TERMS.max_life, pepper=PEPPER)
 
 
 def refusal(body: Any) -> InvalidRequest:
@@ -166,12 +169,15 @@ def test_text_of_people_may_be_in_any_script() -> None:
 
 
 def test_an_expiry_is_required_where_the_settings_give_no_life() -> None:
-    def ask(body: Any) -> Key:
-        return key_from_request(body, now=NOW, default_life=0, max_life=90 * DAY, pepper=PEPPER)[0]
-
+    terms = KeySettings(default_life=0, max_life=90 * DAY)
     with pytest.raises(InvalidRequest, match=r"expires_in or expires_at.*keys\.default_life"):
-        ask(LEAST)
-    assert ask({**LEAST, "expires_in": "1d"}).expires_at == NOW + DAY
+        parse_key_request(LEAST, terms)
+    assert parse_key_request({**LEAST, "expires_in": "1d"}, terms).life == DAY
+
+
+def test_a_life_that_is_too_long_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(InvalidRequest, match="90 days"):
+        parse_key_request({**LEAST, "expires_in": "91d"}, TERMS)
 
 
 def test_a_life_ends_in_the_future_and_within_the_limit() -> None:

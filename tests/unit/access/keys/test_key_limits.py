@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.keys.issuance import key_from_request
+from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key_limits import (
     NAMES,
     NO_LIMITS,
@@ -17,6 +17,7 @@ from gateway.access.keys.key_limits import (
     parse_limits,
 )
 from gateway.errors import InvalidRequest
+from gateway.settings.declarations import KeySettings
 from gateway.settings.limits import LimitSettings
 
 
@@ -89,4 +90,4 @@ def test_more_than_the_own_limits_is_found_by_name(
 def test_null_limits_of_a_new_key_are_refused() -> None:
     body = {"name": "n", "purpose": "p", "owner": "o", "limits": None}
     with pytest.raises(InvalidRequest, match="null would be no limits at all"):
-        key_from_request(body, now=0.0, default_life=60, max_life=60, pepper=b"p" * 32)
+        parse_key_request(body, KeySettings(default_life=60, max_life=60))

@@ -1,0 +1,216 @@
+"""The use cases of keys and roles: each is one change, or a refusal that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from heapq import merge
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from gateway.access.administration.caller import Caller
+from gateway.access.administration.known_roles import grants_together, unknown_role
+from gateway.access.credentials.token import is_key_id
+from gateway.access.grants.role import BUILTIN, Role, grants_of_roles
+from gateway.access.keys import lifecycle
+from gateway.access.keys.descent import Descent, can_mint, revoke_with_descendants
+from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, key_from_request
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import inherited
+from gateway.access.keys.key_store import PART_KEYS, KeyStore, RoleCheck
+from gateway.access.keys.known_key import known_key, refuse_unknown
+from gateway.access.keys.operator import actor_name
+from gateway.access.limits.work import Slices
+from gateway.access.policy.decision import effective_grants
+from gateway.clock import Clock
+from gateway.errors import Conflict
+
+# What is kept of each key to list them by their age.
+_AGE_BYTES = 160
+
+
+class IssuedKey(msgspec.Struct, frozen=True):
+    """A key that was made. `token` is shown here and never again; `cut` says that the key would
+    have lived longer, could it not make keys."""
+
+    key: Key
+    token: str
+    cut: bool
+
+    def public(self) -> dict[str, Any]:
+        """What the caller is shown of it."""
+        shown = {"id": self.key.id, "key": self.token, **self.key.public(self.key.created_at)}
+        if self.cut:
+            shown["expires_with"] = self.key.created_by
+        return shown
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """A key that was revoked at `at`, and of what came of it the ids of those that were revoked
+    with it (None: only the key was to be) and of those that live on."""
+
+    key: Key
+    at: float
+    descendants: tuple[str, ...] | None
+    living: tuple[str, ...]
+
+    def public(self) -> dict[str, Any]:
+        """What the caller is shown of it."""
+        shown = self.key.public(self.at)
+        if self.descendants is not None:
+            shown["revoked_descendants"] = self.descendants
+        if self.living or self.descendants is None:
+            # Of all those that cannot be read, or that were made at the same moment.
+            shown["living_descendants"] = self.living
+        return shown
+
+
+class Administration:
+    """Keys and roles of one store in the hands of one caller. `pepper` gives the current one."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        store: KeyStore,
+        clock: Clock,
+        terms: IssuanceTerms,
+        pepper: Callable[[], Awaitable[bytes]],
+        slices: Slices,
+    ) -> None:
+        self._caller = caller
+        self._store = store
+        self._clock = clock
+        self._terms = terms
+        self._pepper = pepper
+        self._slices = slices
+
+    def now(self) -> float:
+        """The trusted time."""
+        return self._clock.now()
+
+    # Keys
+
+    async def create(self, request: KeyRequest) -> IssuedKey:
+        """Make a key."""
+        key, token = key_from_request(
+            request, now=self._clock.now(), max_life=self._terms.max_life,
+            pepper=await self._pepper(), by=self._caller.by,
+        )  # fmt: skip
+        roles = await self.all_roles()
+        together = grants_together(key.grants, key.roles, grants_of_roles(roles))
+        key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
+        await self._caller.check_hand_on(key, roles)
+        key, cut = self._caller.bound_life(
+            key, given=request.expiry_given, mints=can_mint(one.grant for one in together)
+        )
+        await self._store.create(key)
+        return IssuedKey(key, token, cut)
+
+    async def rotate(self, key_id: str, overlap: object) -> IssuedKey:
+        """Make a successor with the same rights; the key itself drains for the overlap."""
+        seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
+        key, roles = await known_key(self._store, key_id), await self.all_roles()
+        await self._caller.check_hand_on(key, roles)
+        by = self._caller.by
+        old, successor, token = lifecycle.rotate(
+            key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
+            pepper=await self._pepper(), by=by,
+        )  # fmt: skip
+        successor = msgspec.structs.replace(successor, created_by=actor_name(by))
+        mints = can_mint(effective_grants(key, grants_of_roles(roles)))
+        successor, cut = self._caller.bound_life(successor, given=False, mints=mints)
+        await self._store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
+        return IssuedKey(successor, token, cut)
+
+    async def suspend(self, key_id: str, reason: object) -> Key:
+        """Suspend a key until it is resumed."""
+        checked, now = lifecycle.check_reason(reason), self._clock.now()
+        return await self._change(
+            key_id, lambda key: lifecycle.suspend(key, now, checked, by=self._caller.by)
+        )
+
+    async def resume(self, key_id: str) -> Key:
+        """End a suspension: for whoever could have made the key."""
+        key = await known_key(self._store, key_id)
+        resumed = lifecycle.resume(key, self._clock.now(), self._caller.by)
+        await self._caller.check_hand_on(key, await self.all_roles())
+        return await self._change(key_id, lifecycle.unless_changed(key, resumed))
+
+    async def revoke(self, key_id: str, reason: object, *, with_descendants: bool) -> Revocation:
+        """Revoke a key for good, and with it all that came of it if that is wanted."""
+        checked, now, by = lifecycle.check_reason(reason), self._clock.now(), self._caller.by
+        descendants = None
+        if with_descendants:
+            key, *others = await self._store.change_many(
+                lambda keys: revoke_with_descendants(keys, key_id, now, checked, by)
+            )
+            descendants = tuple(one.id for one in others)
+        else:
+            key = await self._change(key_id, lambda key: lifecycle.revoke(key, now, checked, by))
+        living = await self._living_descendants(key_id)
+        return Revocation(key, self._clock.now(), descendants, tuple(living))
+
+    async def all_keys(self, hold: Callable[[int], None] = lambda size: None) -> AsyncIterator[Key]:
+        """Every key, oldest first. `hold` is told of the bytes that are kept meanwhile: of all
+        keys only that much at once, as they may be very many."""
+        ages: list[list[tuple[float, str]]] = []
+        async for part in self._store.parts():
+            hold(len(part) * _AGE_BYTES)
+            await self._slices.rest()
+            ages.append(sorted((key.created_at, key.id) for key in part))
+        ordered = merge(*ages)
+        while ids := [key_id for _, key_id in islice(ordered, PART_KEYS)]:
+            found = {key.id: key for key in await self._store.some(ids)}
+            await self._slices.rest()
+            async for key in self._slices.each(found[one] for one in ids if one in found):
+                yield key
+
+    async def _change(self, key_id: str, change: lifecycle.Changing) -> Key:
+        known = is_key_id(key_id)
+        return refuse_unknown(await self._store.change(key_id, change) if known else None)
+
+    async def _living_descendants(self, key_id: str) -> list[str]:
+        descent, now = Descent(), self._clock.now()
+        async for part in self._store.parts():
+            async for key in self._slices.each(part):
+                descent.add(key, now)
+        return await self._slices.run(descent.living(key_id))
+
+    # Roles
+
+    async def all_roles(self) -> dict[str, Role]:
+        """Every role there is, the predefined ones first."""
+        return {**BUILTIN, **await self._store.roles()}
+
+    async def role(self, name: str) -> Role:
+        """The role of that name."""
+        role = (await self.all_roles()).get(name)
+        if role is None:
+            raise unknown_role(name)
+        return role
+
+    async def put_role(self, role: Role) -> bool:
+        """Add a role, or replace the one of its name; whether it is new."""
+        known = role.name in await self._store.roles()
+
+        async def change(check: RoleCheck) -> None:
+            await self._store.put_role(role, self._caller.by, self._clock.now(), check=check)
+
+        await self._caller.change_role(role.name, role.grants, change)
+        return not known
+
+    async def delete_role(self, name: str) -> list[str]:
+        """Delete a role; the ids of the keys that it was taken out of."""
+        if name in BUILTIN:
+            raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
+
+        async def change(check: RoleCheck) -> list[str] | None:
+            return await self._store.delete_role(
+                name, self._caller.by, self._clock.now(), check=check
+            )
+
+        having = await self._caller.change_role(name, (), change)
+        if having is None:
+            raise unknown_role(name)
+        return having

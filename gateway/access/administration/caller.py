@@ -1,0 +1,66 @@
+"""Who administers keys and roles, and how much of it they may."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
+
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.role import Role
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits
+from gateway.access.keys.key_store import RoleCheck, allow_any
+from gateway.access.keys.operator import Actor, Operator
+
+Result = TypeVar("Result")
+
+
+class Caller(Protocol):
+    """Who asks for a change. What narrows (revoke, suspend) is the right of everyone; whatever
+    widens what a key may do is asked of the caller."""
+
+    @property
+    def by(self) -> Actor:
+        """How records name them."""
+
+    @property
+    def limits(self) -> KeyLimits:
+        """What the keys that they make inherit."""
+
+    async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
+        """Raise if a key that they make work, or work again, may do more than they may."""
+
+    def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
+        """The key as they may make it, and whether its life was cut; `given`: its expiry was asked
+        for; `mints`: it can make others."""
+
+    async def change_role(
+        self,
+        name: str,
+        instead: tuple[Grant, ...],
+        change: Callable[[RoleCheck], Awaitable[Result]],
+    ) -> Result:
+        """What `change` returns, which is given what has to hold within the change of a role."""
+
+
+class CommandLine:
+    """Who runs the command line on the stores of the gateway, and may do everything there."""
+
+    limits = NO_LIMITS
+
+    def __init__(self, operator: Operator) -> None:
+        self.by = operator
+
+    async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
+        """Whatever the key may do."""
+
+    def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
+        return key, False
+
+    async def change_role(
+        self,
+        name: str,
+        instead: tuple[Grant, ...],
+        change: Callable[[RoleCheck], Awaitable[Result]],
+    ) -> Result:
+        return await change(allow_any)

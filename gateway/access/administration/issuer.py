@@ -1,0 +1,168 @@
+"""A key that administers others: it hands on and gives back no more than it has itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import TypeVar
+
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.role import Role, grants_of_roles
+from gateway.access.keyring import Keyring
+from gateway.access.keys.descent import can_mint, living
+from gateway.access.keys.issuance import within_maker
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import KeyLimits, exceeded
+from gateway.access.keys.key_store import KeyStore, RoleCheck
+from gateway.access.keys.rotation_chain import ended_maker
+from gateway.access.keys.unreadable import check_readable
+from gateway.access.limits.work import Slices
+from gateway.access.policy.decision import effective_grants
+from gateway.access.policy.subsumption import comparing
+from gateway.clock import Clock
+from gateway.errors import Conflict, Forbidden, InvalidRequest
+
+Result = TypeVar("Result")
+_MOST_ATTEMPTS = 5
+
+
+class Issuer:
+    """A key as a `Caller`. What is compared is compared in its slices."""
+
+    def __init__(
+        self, key: Key, keyring: Keyring, store: KeyStore, clock: Clock, slices: Slices
+    ) -> None:
+        self.key = key
+        self._keyring = keyring
+        self._store = store
+        self._clock = clock
+        self._slices = slices
+
+    @property
+    def by(self) -> str:
+        return self.key.id
+
+    @property
+    def limits(self) -> KeyLimits:
+        return self.key.limits
+
+    async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
+        """Nobody makes a key work, or work again, that may do more than theirs, or faster."""
+        for name in key.roles:
+            if name in roles:
+                # What it allows is not known, and another version may read it tomorrow.
+                check_readable(roles[name])
+        await self._refuse_with_ended_maker()
+        wanted = effective_grants(key, grants_of_roles(roles))
+        _refuse(await self._slices.run(comparing(self._grants(), wanted)))
+        more = exceeded(self.key.limits, key.limits)
+        if more is not None:
+            raise Forbidden(
+                f"limits.{more}: this key has {getattr(self.key.limits, more)} itself and cannot "
+                "give more; use a key without that limit",
+                code="exceeds_own_limits",
+                limit=more,
+            )
+
+    def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
+        return within_maker(key, self.key, asked=given, mints=mints)
+
+    async def change_role(
+        self,
+        name: str,
+        instead: tuple[Grant, ...],
+        change: Callable[[RoleCheck], Awaitable[Result]],
+    ) -> Result:
+        """Nobody grants by a role what they do not have, nor overwrites or deletes one that they
+        could not have made. Nor does anybody take away what a role denies or hides, unless they
+        have all that its keys may then do; nor let keys make others that live longer than theirs.
+        Whether that is so is looked at before, in slices, and again where something of it changes
+        meanwhile."""
+        await self._refuse_with_ended_maker()
+        for _ in range(_MOST_ATTEMPTS):
+            known = await self._store.roles()
+            having: list[Key] | None = None
+            if _concerns_keys(grants_of_roles(known).get(name, ()), instead):
+                having = []
+                async for part in self._store.parts():
+                    await self._slices.rest()
+                    having += [key for key in part if name in key.roles]
+            await self._slices.run(self._checking_role(name, instead, known, having or ()))
+            try:
+                return await change(_unless_other(known, having))
+            except _Other:
+                continue
+        raise Conflict(f"the role {name}, or keys with it, change all the time; try again")
+
+    def _grants(self) -> tuple[Grant, ...]:
+        return self._keyring.grants_of(self.key)
+
+    async def _refuse_with_ended_maker(self) -> None:
+        """Nobody grants anything when their maker can no more."""
+        ended = await ended_maker(self._keyring, self.key, self._clock.now())
+        if ended is not None:
+            raise Forbidden(
+                f"the key {ended[0]}, which this key was made with, is {ended[1]}: what this key "
+                "may do stays, but it makes, resumes and widens nothing any more; use another key",
+                code="maker_ended",
+                maker=ended[0],
+            )
+
+    def _checking_role(
+        self,
+        name: str,
+        instead: tuple[Grant, ...],
+        known: Mapping[str, Role],
+        having: Sequence[Key],
+    ) -> Generator[None, None, None]:
+        own, roles = self._grants(), grants_of_roles(known)
+        replaced = roles.get(name, ())
+        _refuse((yield from comparing(own, instead)))
+        _refuse((yield from comparing(own, replaced)))
+        changed = {**roles, name: instead}
+        for key in living(having, self._clock.now()):
+            yield
+            before, after = effective_grants(key, roles), effective_grants(key, changed)
+            outlives = key.expires_at > self.key.expires_at
+            if can_mint(after) and not can_mint(before) and outlives:
+                raise InvalidRequest(
+                    f"the key {key.id} has this role and could then make keys, and expires after "
+                    "the key that changes the role: change it with one that lives longer, or by "
+                    "the command line, or make a shorter-lived key instead",
+                    code="outlives_maker",
+                    key=key.id,
+                )
+            if (yield from comparing(before, after)) is not None:
+                _refuse((yield from comparing(own, after)))
+
+
+class _Other(Exception):
+    """What was looked at is no longer so."""
+
+
+def _unless_other(known: Mapping[str, Role], having: Sequence[Key] | None) -> RoleCheck:
+    """`having` is None where it does not matter which keys have the role."""
+
+    def revisions(keys: Sequence[Key]) -> dict[str, int]:
+        return {key.id: key.revision for key in keys}
+
+    def check(roles: Mapping[str, Role], keys: Sequence[Key]) -> None:
+        if roles != known or (having is not None and revisions(keys) != revisions(having)):
+            raise _Other
+
+    return check
+
+
+def _concerns_keys(replaced: tuple[Grant, ...], instead: tuple[Grant, ...]) -> bool:
+    """Whether keys with the role win more by the change than the role then says."""
+    return can_mint(instead) or any(grant.effect == "deny" or grant.fields for grant in replaced)
+
+
+def _refuse(more: Grant | None) -> None:
+    """Nobody grants what they do not have themselves."""
+    if more is not None:
+        raise Forbidden(
+            "this key cannot grant what it does not have; narrow the grant, or use a key that "
+            "has those rights",
+            code="exceeds_own_grants",
+            grant=more.shown(),
+        )
