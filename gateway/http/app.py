@@ -14,7 +14,6 @@ from gateway.http.openapi.route import Route
 from gateway.http.query.query import refuse_unknown
 from gateway.http.request.access_logging import access_logging
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.request.named_key import authorize_any
 from gateway.http.request.origin import add_cors_headers, preflights
 from gateway.http.response.problem import REPORT, Handler, problems
 from gateway.http.routes.health import OPENAPI
@@ -58,7 +57,7 @@ def _refusing_unknown_parameters(route: Route) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
         if request.query and not known.issuperset(request.query):
             # Who may not use the route is told that, and the attempts of a key are recorded.
-            await authorize_any(request, route.actions)
+            await request.app[CONTEXT].admission.admit(request, *route.actions)
             refuse_unknown(request.query, route.query)
         return await route.handler(request)
 

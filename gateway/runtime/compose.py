@@ -27,7 +27,7 @@ from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
 from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.metrics.metrics import Metrics
-from gateway.http.request.auth import Authenticator
+from gateway.http.request.admission import AdmissionControl
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
@@ -214,6 +214,10 @@ async def _start_parts(
     stack.push_async_callback(wake_ups.close)
     writer.on_store(wake_ups.tell_of_events)
     limits = AppliedLimits(shared, settings.limits, clock)
+    in_flight = InFlight(
+        settings.limits.bytes_in_flight,
+        max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),
+    )
     # What is decoded is on its way itself, and waits for little.
     intake = slices(busy=lambda: hub.writing or writer.has_small)
     decoder = Decoder(clock, intake)
@@ -237,15 +241,12 @@ async def _start_parts(
         decoder=decoder,
         intake=intake,
         connections=Connections.of(settings.server, crowded=crowded, when_idle=when_idle),
-        in_flight=InFlight(
-            settings.limits.bytes_in_flight,
-            max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),
-        ),
+        in_flight=in_flight,
         keyed=KeyedValues(folder.log_secret()),
-        authenticator=Authenticator(
+        admission=AdmissionControl(
             keyring,
-            clock,
             limits,
+            in_flight,
             enforcement,
             basic_over_http=settings.server.basic == "always",
         ),

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
 from gateway.http.connection.write_scheduler import WriteScheduler
-from gateway.http.request.auth import Authenticator
+from gateway.http.request.admission import AdmissionControl
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits
@@ -73,7 +73,7 @@ class Context:
     usage: Usage
     shared: Shared
     limits: AppliedLimits
-    authenticator: Authenticator
+    admission: AdmissionControl
     decoder: Decoder
     # The turns of what decompresses and decodes large bodies.
     intake: LoopWork

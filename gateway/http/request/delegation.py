@@ -17,8 +17,8 @@ from gateway.oversight.detection.usage_profile import network_of
 async def authorize_administration(request: web.Request) -> tuple[Context, Administration]:
     """Keys and roles, as the key of the request may change them, if it may administer keys."""
     context = request.app[CONTEXT]
-    caller, _ = await context.authenticator.authorize(request, "keys.admin")
-    return context, administration_by(context, caller)
+    admission = await context.admission.admit(request, "keys.admin")
+    return context, administration_by(context, admission.key)
 
 
 def administration_by(context: Context, caller: Key) -> Administration:

@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits
 from gateway.access.limits.limits import (
+    BucketState,
     Concurrency,
     Daily,
     Decision,
@@ -27,7 +28,6 @@ from gateway.access.limits.limits import (
 from gateway.access.limits.ports import Delivery, Lease, Shared, Usage
 from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
-from gateway.event import Event
 from gateway.http.response.problem import STANDING
 from gateway.settings.limits import LimitSettings as Settings
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
@@ -37,6 +37,7 @@ from gateway.wire.framing import End
 _MOST_PLANS = 10_000
 _UNKNOWN = "unknown"
 _UNLIMITED = 1 << 62
+_THROTTLED = Rate("throttled", 6, 60, burst=2)
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,6 @@ class PageAllowance:
         self._delivery = delivery
         self._usage = usage
 
-    def fitting(self, events: list[Event], reached: int) -> tuple[list[Event], int]:
-        """Of the events of a page as many as fit, at least one, and how far they reach: counted
-        as sent."""
-        count = self.take([len(event.json) for event in events])
-        return (
-            (events, reached)
-            if count == len(events)
-            else (events[:count], events[count - 1].offset)
-        )
-
     def take(self, sizes: Sequence[int]) -> int:
         """How many events of these sizes fit, at least one: counted as sent."""
         most = _UNLIMITED if self._delivery is None else self._delivery.room_bytes()
@@ -83,12 +74,40 @@ class PageAllowance:
         return count
 
 
+class Throttle:
+    """Requests of keys that the detector has throttled, counted in this process: a few a minute,
+    and no stream, until it is over."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._buckets: dict[str, BucketState] = {}
+
+    def check(self, key: Key) -> None:
+        """Raise `TooManyRequests` if the key is throttled and has had its requests."""
+        if key.throttled_until is None or not key.throttled(self._clock.now()):
+            if self._buckets:
+                self._buckets.pop(key.id, None)
+            return
+        now = self._clock.monotonic()
+        state = self._buckets.setdefault(key.id, BucketState(0.0, now))
+        if not _THROTTLED.take(state, 1, now):
+            wait = _THROTTLED.decision(state, False, 1, source="local").retry_after
+            raise _throttled(wait)
+
+    def refuse(self, key: Key) -> None:
+        """Raise `TooManyRequests` if the key is throttled, until it is no longer."""
+        now = self._clock.now()
+        if key.throttled(now):
+            raise _throttled((key.throttled_until or now) - now)
+
+
 class AppliedLimits:
     """Asked at every request. Costs nothing where there is no limit."""
 
     def __init__(self, shared: Shared, settings: Settings, clock: Clock) -> None:
         # Answers of 429, for the metrics.
         self.refusals = 0
+        self.throttle = Throttle(clock)
         self._limits = shared.limits
         self._leases = shared.leases
         self._deliveries = shared.deliveries
@@ -282,3 +301,11 @@ def _subject(address: str | None) -> str:
 
 def _seconds(wait: float) -> int:
     return max(1, math.ceil(wait))
+
+
+def _throttled(wait: float) -> TooManyRequests:
+    return TooManyRequests(
+        "this key is throttled for a while, because of unusual activity; ask who answers for it",
+        code="key_throttled",
+        retry_after=max(1, math.ceil(wait)),
+    )

@@ -8,8 +8,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from gateway.errors import GatewayError
-from gateway.http.request.admission import recheck
-from gateway.http.request.in_flight import Holding
+from gateway.http.request.admission import Admission
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.problem import STANDING
 
@@ -18,18 +17,20 @@ _PART_BYTES = 128 * 1024
 
 
 async def listing(
-    request: web.Request, member: str, items: AsyncGenerator[bytes], holding: Holding
+    request: web.Request, member: str, items: AsyncGenerator[bytes], admission: Admission
 ) -> web.StreamResponse:
     """`{"<member>":[..]}` of items in JSON, for a key that has been admitted."""
-    holding.take(_PART_BYTES)
+    admission.holding.take(_PART_BYTES)
     async with aclosing(items), aclosing(_parts(member, items)) as parts:
-        return await _sent(request, parts)
+        return await _sent(request, parts, admission)
 
 
-async def _sent(request: web.Request, parts: AsyncGenerator[bytes]) -> web.StreamResponse:
+async def _sent(
+    request: web.Request, parts: AsyncGenerator[bytes], admission: Admission
+) -> web.StreamResponse:
     first = await anext(parts)
     second = await anext(parts, None)
-    await recheck(request)
+    await admission.recheck()
     if second is None:
         return Answer(first, "application/json")
     response = web.StreamResponse(headers={**ALWAYS, "Cache-Control": "no-store"})
@@ -42,7 +43,7 @@ async def _sent(request: web.Request, parts: AsyncGenerator[bytes]) -> web.Strea
     try:
         async for part in parts:
             # Between two of them the key may have been revoked.
-            await recheck(request)
+            await admission.recheck()
             await response.write(part)
     except GatewayError as error:
         # What is out cannot be taken back: the client has to see that it is not whole.

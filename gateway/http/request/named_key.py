@@ -9,8 +9,7 @@ from aiohttp import web
 from gateway.access.keys.key import Key
 from gateway.access.keys.known_key import known_key
 from gateway.access.policy.reader import Reader
-from gateway.errors import Forbidden
-from gateway.http.request.admission import ADMISSION
+from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT, Context
 from gateway.log.bound_view import bound_view
 from gateway.oversight.access_log.past_access import Presence
@@ -22,22 +21,10 @@ async def named_key(request: web.Request) -> Key:
     return await known_key(request.app[CONTEXT].key_store, request.match_info["id"])
 
 
-async def last_use(request: web.Request, key_id: str) -> dict[str, Any] | None:
+async def last_use(context: Context, caller: Admission, key_id: str) -> dict[str, Any] | None:
     """When and from where a key was used last, as far as nothing hides it from the asking key."""
-    use = (await request.app[CONTEXT].detector.profiles.of(key_id)).last_use()
-    return use and use_seen(request[ADMISSION].grants, key_id, use)
-
-
-async def authorize_any(request: web.Request, actions: tuple[str, ...]) -> Key:
-    """The key of the request, if it has a grant of one of the actions."""
-    authenticator = request.app[CONTEXT].authenticator
-    *others, last = actions
-    for action in others:
-        try:
-            return (await authenticator.authorize(request, action))[0]
-        except Forbidden:
-            continue
-    return (await authenticator.authorize(request, last))[0]
+    use = (await context.detector.profiles.of(key_id)).last_use()
+    return use and use_seen(caller.grants, key_id, use)
 
 
 async def presence_of(context: Context, key_id: str) -> Presence:
@@ -49,10 +36,9 @@ async def presence_of(context: Context, key_id: str) -> Presence:
     return Presence(tuple(streams), profile.used_at, profile.address)
 
 
-async def reader_of(request: web.Request) -> Reader:
-    """What the key of this request may see of the log itself."""
-    context: Context = request.app[CONTEXT]
-    view = request[ADMISSION].view_of("pull")
+async def reader_of(context: Context, caller: Admission) -> Reader:
+    """What the key of a request may see of the log itself."""
+    view = caller.view_of("pull")
     if view is None:
         return Reader(None)
     return Reader(await bound_view(context.log, view, context.clock.now()))

@@ -22,50 +22,48 @@ from gateway.access.credentials.ticket import (
     stale_cookies,
     stream_cookies,
 )
-from gateway.access.keys.key import Key
-from gateway.access.policy.decision import View
 from gateway.cursor import later, parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.http.connection.address import is_secure
 from gateway.http.query.position import Begin
 from gateway.http.query.query import RESUME, Pairs
-from gateway.http.request.auth import offered_ticket
+from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.credentials import offered_ticket
 from gateway.http.request.origin import check_origin, parse_origin
 
 # RFC 6265bis, section 4.1.3.1: over TLS a browser takes such a cookie from nobody else.
 _SECURE = "__Secure-"
 
 
-class StreamAdmission(msgspec.Struct, frozen=True):
-    """A stream that may be opened: the key, what it sees, and the parameters.
+class Opening(msgspec.Struct, frozen=True):
+    """A stream that may be opened, and its parameters.
 
     `ticket` is the one to be used up; `sets_cookie` says whether the answer has to set its
     cookie. `cookie` is that of a stream that goes on.
     """
 
-    key: Key
-    view: View
+    admission: Admission
     pairs: list[tuple[str, str]]
     ticket: Ticket | None = None
     sets_cookie: bool = False
     cookie: StreamCookie | None = None
 
 
-async def admit(request: web.Request) -> StreamAdmission:
+async def admit(request: web.Request) -> Opening:
     """What the credentials of a stream request open: a key's, or a ticket's own stream.
 
     The store is asked last, and once for each ticket: of those that are replayed it hears nothing.
     """
     context = request.app[CONTEXT]
-    authenticator = context.authenticator
-    await authenticator.arrive(request, "stream")
+    control = context.admission
+    await control.arrive(request, "stream")
     if len(request.query.getall("ticket", [])) > 1:
         raise InvalidRequest("ticket: given several times; send one", parameter="ticket")
     text = request.query.get("ticket") or offered_ticket(request)
     if text is None:
-        key, view = await authenticator.authorize(request, "stream")
-        return StreamAdmission(key, view, list(request.query.items()))
+        admission = await control.admit(request, "stream")
+        return Opening(admission, list(request.query.items()))
     now = context.clock.now()
     # For a browser that reconnects the ticket is over: its claims count then, not its time.
     ticket = _read(text, context)
@@ -74,22 +72,22 @@ async def admit(request: web.Request) -> StreamAdmission:
     _check_origin(request, ticket)
     resumed = _resume(request.query.items())
     if ticket is None:
-        await authenticator.refuse_ticket(request)
+        await control.refuse_ticket(request)
     if cookie is not None:
-        key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
-        return StreamAdmission(key, view, [*ticket.parameters, *resumed], cookie=cookie)
+        admission = await control.admit_key(ticket.key_id, request, "stream")
+        return Opening(admission, [*ticket.parameters, *resumed], cookie=cookie)
     if now >= ticket.expires_at:
-        await authenticator.refuse_ticket(request)
+        await control.refuse_ticket(request)
     if any(value for _, value in resumed) or request.headers.get("Last-Event-ID"):
         raise InvalidRequest(
             "a ticket begins where it was made to begin: send no position beside it, or ask for a "
             "ticket with `after`",
             parameter="last_event_id",
         )
-    key, view = await authenticator.authorize_key(ticket.key_id, request, "stream")
+    admission = await control.admit_key(ticket.key_id, request, "stream")
     if ticket in context.used_tickets:
-        await authenticator.refuse_ticket(request)
-    return StreamAdmission(key, view, list(ticket.parameters), ticket, "ticket" in request.query)
+        await control.refuse_ticket(request)
+    return Opening(admission, list(ticket.parameters), ticket, "ticket" in request.query)
 
 
 @asynccontextmanager
@@ -101,14 +99,14 @@ async def spend_ticket(request: web.Request, ticket: Ticket) -> AsyncIterator[No
     context = request.app[CONTEXT]
     use = TicketUse(ticket)
     if not context.used_tickets.add(ticket, context.clock.now()):
-        await context.authenticator.refuse_ticket(request)
+        await context.admission.refuse_ticket(request)
     try:
         await context.key_store.update_notes(KIND, {use.name: use})
     except BaseException:
         context.used_tickets.remove(ticket)
         raise
     if not use.first:
-        await context.authenticator.refuse_ticket(request)
+        await context.admission.refuse_ticket(request)
     try:
         yield
     except BaseException:
@@ -163,11 +161,11 @@ def _resume(pairs: Pairs) -> list[tuple[str, str]]:
     return kept
 
 
-def not_before(begin: Begin, admission: StreamAdmission, epoch: str) -> Begin:
+def not_before(begin: Begin, opening: Opening, epoch: str) -> Begin:
     """Where a stream begins, or where the stream that goes on in it began, if that is later."""
-    if admission.cookie is None:
+    if opening.cookie is None:
         return begin
-    began_in, offset = parse_cursor(admission.cookie.begin)
+    began_in, offset = parse_cursor(opening.cookie.begin)
     if began_in != epoch:
         raise Unauthorized(
             "the log is another one than the ticket was made for; ask for a new ticket",
@@ -177,17 +175,17 @@ def not_before(begin: Begin, admission: StreamAdmission, epoch: str) -> Begin:
 
 
 def cookie_headers(
-    request: web.Request, admission: StreamAdmission, begin: str, until: str
+    request: web.Request, opening: Opening, begin: str, until: str
 ) -> list[tuple[str, str]]:
     """The `Set-Cookie` headers of a stream that was opened with a ticket; it begins and ends there.
 
     A browser keeps a few of them: the oldest make room for the new one.
     """
-    if admission.ticket is None or not admission.sets_cookie:
+    if opening.ticket is None or not opening.sets_cookie:
         return []
     context = request.app[CONTEXT]
     secure = is_secure(request)
-    cookie = new_cookie(admission.ticket, begin, until, context.clock.now())
+    cookie = new_cookie(opening.ticket, begin, until, context.clock.now())
     value = sign_cookie(cookie, context.keyring.peppers.current.secret)
     over_tls, plain = _cookie_names(cookie.ticket_id)
     name = over_tls if secure else plain

@@ -18,10 +18,9 @@ from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_ke
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest
 from gateway.http.request.access_logging import CURRENT_ACCESS
-from gateway.http.request.admission import ADMISSION, recheck
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
-from gateway.http.request.named_key import authorize_any, presence_of, reader_of
+from gateway.http.request.named_key import presence_of, reader_of
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.access_query import MEMBERS, parse_access_query, parse_moment
 from gateway.oversight.review.explain import explain
@@ -40,13 +39,13 @@ _CLOCKS_APART_SECONDS = 60
 async def explain_access(request: web.Request) -> web.Response:
     """`POST /v1/authz/explain`: for whoever administers keys or reads their usage."""
     context = request.app[CONTEXT]
-    await authorize_any(request, ("keys.admin", "usage.read"))
+    admission = await context.admission.admit(request, "keys.admin", "usage.read")
     body = _object(await json_body(request), _EXPLAIN)
     key = await _key(request, body)
     query = parse_access_query(body, context.clock.now())
     ended = await ended_maker(context.keyring, key, query.now)
     found = explain(key, grants_of_key(key, await grants_by_role(context.key_store)), query, ended)
-    await recheck(request)
+    await admission.recheck()
     shown = {"key": key.id, "action": query.action, "at": _time(query.now), **found.public()}
     return json_response(shown)
 
@@ -58,23 +57,22 @@ async def simulate(request: web.Request) -> web.Response:
     at, and the record of uses only with `usage.read`: a proposal is no way to look further.
     """
     context = request.app[CONTEXT]
-    caller, _ = await context.authenticator.authorize(request, "keys.admin")
-    admission = request[ADMISSION]
+    admission = await context.admission.admit(request, "keys.admin")
     body = _object(await json_body(request), _SIMULATE)
     # It tells of events, if it sends none: what the key has been sent must leave room for some.
-    context.limits.page(request, caller)
+    admission.most_events()
     key = await _key(request, body)
     now = context.clock.now()
     since = _since(body, now)
     known = await grants_by_role(context.key_store)
-    slices = context.work.slices(caller.id)
+    slices = context.work.slices(admission.key.id)
     before, after = grants_of_key(key, known), _proposed(body, key, known)
     hidden = hidden_of_uses(admission.grants, key.id)
     await slices.begin()
     simulation = Simulation(before, after, hidden)
     review = Review(context.log, context.clock, Patience(_SECONDS, _most_events(body)), slices)
     with_uses = admission.view_of("usage.read") is not None
-    reader = await reader_of(request)
+    reader = await reader_of(context, admission)
     found = await look_back(
         simulation, review, key.id, since, presence=await presence_of(context, key.id),
         reader=reader, with_uses=with_uses,

@@ -9,11 +9,8 @@ from gateway.access.administration.known_roles import grants_by_role
 from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
-from gateway.http.request.access_logging import CURRENT_ACCESS
-from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import (
-    authorize_any,
     last_use,
     named_key,
     presence_of,
@@ -34,34 +31,33 @@ async def document(request: web.Request) -> web.Response:
     It is made of events that the asking key may pull itself; samples have the masks of both.
     """
     context = request.app[CONTEXT]
-    caller = await authorize_any(request, ("keys.admin", "usage.read"))
+    admission = await context.admission.admit(request, "keys.admin", "usage.read")
     kind = _kind(request.headers.get("Accept", "*/*"))
-    allowed = context.limits.page(request, caller)
+    most = admission.most_events()
     key = await named_key(request)
     grants = grants_of_key(key, await grants_by_role(context.key_store))
-    reader = await reader_of(request)
-    slices = context.work.slices(caller.id)
+    reader = await reader_of(context, admission)
+    slices = context.work.slices(admission.key.id)
     facts = await key_facts(
         context.log, context.clock, key, grants,
         line=await rotation_chain_of(context.key_store, key),
         ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
-        last_use=await last_use(request, key.id),
+        last_use=await last_use(context, admission, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
         slices=slices,
     )  # fmt: skip
-    samples = facts.samples[: allowed.events]
-    context.in_flight.of(request, caller.id).take(sum(map(len, samples)))
-    await recheck(request)
-    samples = samples[: allowed.take([len(sample) for sample in samples])]
+    samples = facts.samples[:most]
+    admission.holding.take(sum(map(len, samples)))
+    await admission.recheck()
+    samples = samples[: admission.charge([len(sample) for sample in samples])]
     facts = msgspec.structs.replace(facts, samples=samples)
-    request[CURRENT_ACCESS].events = len(samples)
     if kind == "application/json":
         body = msgspec.json.encode(as_json(facts))
     else:
         write = to_html if kind == "text/html" else to_markdown
         # Samples may be large, and every character of them is looked at.
         body = await slices.in_thread(lambda: write(blocks(facts)).encode())
-        await recheck(request)
+        await admission.recheck()
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -11,18 +10,16 @@ from aiohttp import web
 
 from gateway.access.credentials.token import looks_like_token
 from gateway.access.keys.key import Key
-from gateway.access.policy.decision import View
 from gateway.access.usage.access import PULLED, READ, Access
 from gateway.cursor import distance, format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query, parse_page, parse_tenant
-from gateway.http.request.access_logging import CURRENT_ACCESS, log_out_of_reach, log_query
-from gateway.http.request.admission import recheck
+from gateway.http.request.access_logging import log_out_of_reach, log_query
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.request.in_flight import Holding
 from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
 from gateway.http.response.problem import key_in_url
@@ -51,30 +48,22 @@ _SCAN_SECONDS = 2.0
 async def pull(request: web.Request) -> web.Response:
     """`GET /v1/events`."""
     context = request.app[CONTEXT]
-
-    async def view_now() -> View:
-        return (await context.authenticator.authorize(request, "pull"))[1]
-
-    key, view = await context.authenticator.authorize(request, "pull")
+    admission = await context.admission.admit(request, "pull")
+    key, view, access = admission.key, admission.view, admission.access
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
-    allowed = context.limits.page(request, key)
+    most = admission.most_events()
     if query.filter is not None and query.filter.counted:
         refuse_costly(context, key)
-    query = msgspec.structs.replace(query, limit=min(query.limit or 0, allowed.events))
+    query = msgspec.structs.replace(query, limit=min(query.limit or 0, most))
     bound = await bound_view(context.log, view, context.clock.now())
     stream_query = StreamQuery(query.wanted, bound, query.filter)
-    access = request[CURRENT_ACCESS]
     notice = log_query(access, request.query.items(), query, view)
     choosing = Choosing(stream_query, context.work, key.id, context.work.filters.request_steps)
-    holding = context.in_flight.of(request, key.id)
-    events, reached, gap = await _collect(
-        context, query, stream_query, choosing, view_now, access, holding
-    )
+    events, reached, gap = await _collect(context, query, stream_query, choosing, admission)
     # It may have looked through much of the log.
-    await recheck(request)
-    events, reached = allowed.fitting(events, reached)
-    access.action, access.events, access.end = PULLED, len(events), reached
+    events, reached = await admission.deliver(events, reached)
+    access.action, access.end = PULLED, reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
     notice = _exceeded(choosing.cost.exceeded) or notice
@@ -113,8 +102,9 @@ def _page(request: web.Request, body: bytes, kind: str, headers: dict[str, str])
 async def by_id(request: web.Request) -> Answer:
     """`GET /v1/events/{id}`."""
     context = request.app[CONTEXT]
-    key, view = await context.authenticator.authorize(request, "pull")
-    allowed = context.limits.page(request, key)
+    admission = await context.admission.admit(request, "pull")
+    key, view, access = admission.key, admission.view, admission.access
+    admission.most_events()
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
     project = (await bound_view(context.log, view, context.clock.now())).projection()
@@ -138,8 +128,7 @@ async def by_id(request: web.Request) -> Answer:
         if after is not None:
             await context.work.turn(key.id)
     # Before anything is told: that there is none, or which tenants have one, is for the key, too.
-    await recheck(request)
-    access = request[CURRENT_ACCESS]
+    await admission.recheck()
     if found is None:
         log_out_of_reach(access, view, hidden_categories, sorted(hidden_tenants))
         if looks_like_token(event_id):
@@ -151,9 +140,9 @@ async def by_id(request: web.Request) -> Answer:
             code="ambiguous_id",
             tenants=sorted(tenants),
         )
-    context.in_flight.of(request, key.id).take(len(found.json))
-    allowed.fitting([found], 0)
-    access.action, access.events, access.about = READ, 1, f"event:{found.tenant}/{event_id}"
+    admission.holding.take(len(found.json))
+    admission.charge([len(found.json)])
+    access.action, access.about = READ, f"event:{found.tenant}/{event_id}"
     return Answer(found.json, "application/json")
 
 
@@ -162,18 +151,14 @@ async def _collect(
     query: Query,
     stream_query: StreamQuery,
     choosing: Choosing,
-    view_now: Callable[[], Awaitable[View]],
-    access: Access,
-    holding: Holding,
+    admission: Admission,
 ) -> tuple[list[Event], int, dict[str, object] | None]:
     """Read until the page is full, the head is reached, or it has taken long enough (or the
     filter too much).
 
     It is full, too, when the key may hold no more bytes; a page without any is refused.
-
-    After each wait for more, `view_now` says whether the key may still see it.
     """
-    log, clock = context.log, context.clock
+    log, clock, access, holding = context.log, context.clock, admission.access, admission.holding
     holding.take(_LEAST_PAGE_BYTES)
     begin = await find_begin(log, query, stream_query.view.begin)
     access.begin, access.behind = begin.offset, distance(begin.offset, log.head)
@@ -215,7 +200,7 @@ async def _collect(
         if enough or left <= 0 or not context.ready:
             return events, reached, begin.gap
         await _growth(context, reached, left)
-        if await view_now() != stream_query.view.unbound():
+        if not await admission.renew():
             # What was found is of what it saw before: it has to be looked for once more.
             return [], begin.offset, begin.gap
 

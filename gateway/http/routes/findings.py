@@ -14,9 +14,9 @@ from gateway.http.connection.address import client_address
 from gateway.http.query.bodies import Reason, parse_body
 from gateway.http.query.query import parse_findings
 from gateway.http.request.access_logging import CURRENT_ACCESS
-from gateway.http.request.admission import ADMISSION
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
-from gateway.http.request.context import CONTEXT
+from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import refuse_to_judge
 from gateway.http.request.listing import listing
 from gateway.http.response.problem import json_response
@@ -27,14 +27,15 @@ from gateway.sanitize import clean
 async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/findings`: newest first; `key`, `signal` and `state` narrow it."""
     context = request.app[CONTEXT]
-    caller, _ = await context.authenticator.authorize(request, "usage.read")
+    admission = await context.admission.admit(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
-    holding = context.in_flight.of(request, caller.id)
-    return await listing(request, "findings", _shown(request, wanted, limit), holding)
+    shown = _shown(context, admission, wanted, limit)
+    return await listing(request, "findings", shown, admission)
 
 
-async def _shown(request: web.Request, wanted: dict[str, str], limit: int) -> AsyncGenerator[bytes]:
-    context, admission = request.app[CONTEXT], request[ADMISSION]
+async def _shown(
+    context: Context, admission: Admission, wanted: dict[str, str], limit: int
+) -> AsyncGenerator[bytes]:
     grants, slices = admission.grants, context.work.slices(admission.key.id)
     async for finding in slices.each(await context.detector.findings.all()):
         seen = finding_seen(grants, finding)
@@ -59,7 +60,7 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     context = request.app[CONTEXT]
     access, finding_id = request[CURRENT_ACCESS], request.match_info["id"]
     access.about = clean(f"finding:{finding_id}")
-    caller, _ = await context.authenticator.authorize(request, "keys.admin")
+    caller = (await context.admission.admit(request, "keys.admin")).key
     body = parse_body(await json_body(request) if request.can_read_body else {}, Reason)
     known = await context.detector.findings.get(finding_id)
     if known is not None:

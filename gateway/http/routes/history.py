@@ -10,8 +10,6 @@ from gateway.event import Event
 from gateway.filters.overlap import category_in_reach
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_history
-from gateway.http.request.access_logging import CURRENT_ACCESS
-from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import named_key
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
@@ -32,10 +30,10 @@ async def history(request: web.Request) -> web.Response:
     """
     context = request.app[CONTEXT]
     log = context.log
-    caller, view = await context.authenticator.authorize(request, "pull")
+    admission = await context.admission.admit(request, "pull")
+    view, access = admission.view, admission.access
     query = parse_history(request.query.items())
-    allowed = context.limits.page(request, caller)
-    limit = min(query.limit or 0, allowed.events)
+    limit = min(query.limit or 0, admission.most_events())
     if not any(category_in_reach(scope, name) for scope in view.scopes for name in _RECORDS):
         # Not even whether there is such a key.
         return _page([], log.head, log)
@@ -44,8 +42,7 @@ async def history(request: web.Request) -> web.Response:
     if query.position.after is None:
         start = await beginning(log, key.created_at)
     masks_for = (await bound_view(log, view, context.clock.now())).masks_for()
-    access, holding = request[CURRENT_ACCESS], context.in_flight.of(request, caller.id)
-    holding.take(_LEAST_BYTES)
+    admission.holding.take(_LEAST_BYTES)
     while True:
         try:
             page = await read_history(
@@ -56,15 +53,14 @@ async def history(request: web.Request) -> web.Response:
                 masks_for,
                 limit=limit,
                 seconds=_SECONDS,
-                slices=context.work.slices(caller.id),
-                hold=holding.grow,
+                slices=context.work.slices(admission.key.id),
+                hold=admission.holding.grow,
             )
             break
         except RetentionExceeded:
             start = log.floor
-    await recheck(request)
-    events, reached = allowed.fitting(page.events, page.reached)
-    access.begin, access.end, access.events = start, reached, len(events)
+    events, reached = await admission.deliver(page.events, page.reached)
+    access.begin, access.end = start, reached
     return _page(events, reached, log)
 
 

@@ -37,7 +37,8 @@ async def ingest(request: web.Request) -> web.Response:
     """`POST /v1/events`."""
     context = request.app[CONTEXT]
     limits = context.settings.ingest
-    key, view = await context.authenticator.authorize(request, "ingest")
+    admission = await context.admission.admit(request, "ingest")
+    key, view, access = admission.key, admission.view, admission.access
     asked = parse_ingest(request.query.items()) if request.query else AS_USUAL
     prefers = asked.skips is None and _prefers_lenient(request)
     kind = media_type(request, ("application/json", *NDJSON_TYPES))
@@ -45,7 +46,7 @@ async def ingest(request: web.Request) -> web.Response:
         request,
         most=limits.max_request_bytes,
         seconds=context.settings.server.body_timeout,
-        holding=context.in_flight.of(request, key.id),
+        holding=admission.holding,
     )
     lines = kind in NDJSON_TYPES
     if asked.skips or prefers:
@@ -61,7 +62,6 @@ async def ingest(request: web.Request) -> web.Response:
     drafts = await context.decoder.decode(
         body, key.id, lines=lines, most=limits.max_request_events, mapped=asked.mapped
     )
-    access = request[CURRENT_ACCESS]
     single = len(drafts) == 1 and compiled(view)(drafts[0])
     outside = [] if single else await _outside(drafts, view)
     if outside:

@@ -14,11 +14,10 @@ from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import InvalidRequest
-from gateway.http.request.admission import recheck
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import administration_by, authorize_administration
-from gateway.http.request.in_flight import Holding
 from gateway.http.request.listing import listing
 from gateway.http.request.named_key import last_use, named_key
 from gateway.http.response.problem import json_response
@@ -35,28 +34,27 @@ async def create(request: web.Request) -> web.Response:
 async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/keys`: oldest first."""
     context = request.app[CONTEXT]
-    caller, _ = await context.authenticator.authorize(request, "keys.admin")
-    holding = context.in_flight.of(request, caller.id)
-    return await listing(request, "keys", _listed(context, caller, holding), holding)
+    admission = await context.admission.admit(request, "keys.admin")
+    return await listing(request, "keys", _listed(context, admission), admission)
 
 
-async def _listed(context: Context, caller: Key, holding: Holding) -> AsyncGenerator[bytes]:
-    now = context.clock.now()
-    async for key in administration_by(context, caller).all_keys(holding.take):
+async def _listed(context: Context, admission: Admission) -> AsyncGenerator[bytes]:
+    now, administration = context.clock.now(), administration_by(context, admission.key)
+    async for key in administration.all_keys(admission.holding.take):
         yield orjson.dumps(key.public(now))
 
 
 async def show(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}`."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "keys.admin")
+    admission = await context.admission.admit(request, "keys.admin")
     key = await named_key(request)
     shown = {
         **key.public(context.clock.now()),
         "streams": len(context.hub.streams_of(key.id)),
-        "last_used": await last_use(request, key.id),
+        "last_used": await last_use(context, admission, key.id),
     }
-    await recheck(request)
+    await admission.recheck()
     return json_response(shown)
 
 

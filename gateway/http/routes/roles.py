@@ -20,9 +20,8 @@ from gateway.http.response.problem import json_response
 async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/roles`."""
     context = request.app[CONTEXT]
-    caller, _ = await context.authenticator.authorize(request, "keys.admin")
-    holding = context.in_flight.of(request, caller.id)
-    return await listing(request, "roles", _listed(context, caller), holding)
+    admission = await context.admission.admit(request, "keys.admin")
+    return await listing(request, "roles", _listed(context, admission.key), admission)
 
 
 async def _listed(context: Context, caller: Key) -> AsyncGenerator[bytes]:

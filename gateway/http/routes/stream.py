@@ -27,9 +27,9 @@ from gateway.http.query.position import Begin, count_events, find_begin
 from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.request import stream_access
 from gateway.http.request.access_logging import CURRENT_ACCESS, log_query
-from gateway.http.request.auth import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.credentials import WEBSOCKET_BEARER, offered_subprotocols
 from gateway.http.request.origin import check_origin, cors_headers
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
@@ -56,50 +56,47 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/stream`."""
     if "upgrade" in _tokens(request, "Connection") and "websocket" in _tokens(request, "Upgrade"):
         return await _websocket(request)
-    admission = await stream_access.admit(request)
-    return await _http(request, admission)
+    return await _http(request, await stream_access.admit(request))
 
 
 async def stream_post(request: web.Request) -> web.StreamResponse:
     """`POST /v1/stream`: the parameters as a JSON body."""
-    key, view = await request.app[CONTEXT].authenticator.authorize(request, "stream")
+    admission = await request.app[CONTEXT].admission.admit(request, "stream")
     body = await json_body(request)
     if request.query:
         raise InvalidRequest("send the parameters in the body or in the URL, not in both")
-    return await _http(request, stream_access.StreamAdmission(key, view, pairs_of_body(body)))
+    return await _http(request, stream_access.Opening(admission, pairs_of_body(body)))
 
 
-async def _http(
-    request: web.Request, admission: stream_access.StreamAdmission
-) -> web.StreamResponse:
+async def _http(request: web.Request, opening: stream_access.Opening) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    query = parse_stream(admission.pairs, _last_event_id(request), context.clock.now())
+    query = parse_stream(opening.pairs, _last_event_id(request), context.clock.now())
     wire = _http_wire(request)
     headers = [f"Content-Type: {wire.content_type}", *_HTTP_HEADERS]
     if request.version >= (1, 1):
         headers.append("Transfer-Encoding: chunked")
     if context.settings.server.allowed_origins:
         headers += [f"{name}: {value}" for name, value in cors_headers(request).items()]
-    return await _open(request, admission, query, wire, headers)
+    return await _open(request, opening, query, wire, headers)
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
     check_origin(request)
-    admission = await stream_access.admit(request)
+    opening = await stream_access.admit(request)
     accept = _accept_key(request)
     wire = _websocket_wire(request)
-    query = parse_stream(admission.pairs, None, request.app[CONTEXT].clock.now())
+    query = parse_stream(opening.pairs, None, request.app[CONTEXT].clock.now())
     headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
-    return await _open(request, admission, query, wire, headers)
+    return await _open(request, opening, query, wire, headers)
 
 
 async def _begin(
     context: Context,
     query: Query,
     not_before: int,
-    admission: stream_access.StreamAdmission,
+    opening: stream_access.Opening,
 ) -> Begin:
     if not context.ready:
         raise Unavailable("the gateway is stopping; connect again", code="stopping", retry_after=2)
@@ -110,40 +107,40 @@ async def _begin(
             retry_after=5,
         )
     begin = await find_begin(context.log, query, not_before)
-    return stream_access.not_before(begin, admission, context.log.epoch)
+    return stream_access.not_before(begin, opening, context.log.epoch)
 
 
 async def _open(
     request: web.Request,
-    admission: stream_access.StreamAdmission,
+    opening: stream_access.Opening,
     query: Query,
     wire: Wire,
     headers: list[str],
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
-    view = await bound_view(context.log, admission.view, context.clock.now())
+    view = await bound_view(context.log, opening.admission.view, context.clock.now())
     stream_query = StreamQuery(query.wanted, view, query.filter)
     access = request[CURRENT_ACCESS]
-    notice = log_query(access, admission.pairs, query, admission.view)
-    begin = await _begin(context, query, view.begin, admission)
+    notice = log_query(access, opening.pairs, query, opening.admission.view)
+    begin = await _begin(context, query, view.begin, opening)
     begin = msgspec.structs.replace(begin, notice=notice)
-    if admission.cookie is not None:
+    if opening.cookie is not None:
         left = await _left_of(
-            context, query, stream_query, admission.cookie, admission.key.id, begin.offset
+            context, query, stream_query, opening.cookie, opening.admission.key.id, begin.offset
         )
         if left is None:
-            return stream_access.answer_complete(request, admission.cookie)
+            return stream_access.answer_complete(request, opening.cookie)
         query = left
-    place = await context.limits.open_stream(request, admission.key)
+    place = await context.limits.open_stream(request, opening.admission.key)
     with ExitStack() as unless_opened:
         if place is not None:
             unless_opened.callback(place.release)
         interest = Interest(stream_query, wire)
-        if admission.ticket is None:
-            await _take(request, admission, query, interest, begin, headers, place)
+        if opening.ticket is None:
+            await _take(request, opening, query, interest, begin, headers, place)
         else:
-            async with stream_access.spend_ticket(request, admission.ticket):
-                await _take(request, admission, query, interest, begin, headers, place)
+            async with stream_access.spend_ticket(request, opening.ticket):
+                await _take(request, opening, query, interest, begin, headers, place)
         unless_opened.pop_all()
     return HandedOff()
 
@@ -177,7 +174,7 @@ async def _left_of(
 
 async def _take(
     request: web.Request,
-    admission: stream_access.StreamAdmission,
+    opening: stream_access.Opening,
     query: Query,
     interest: Interest,
     begin: Begin,
@@ -190,14 +187,13 @@ async def _take(
     """
     context, access, wire = request.app[CONTEXT], request[CURRENT_ACCESS], interest.wire
     # Enforcement has not seen this stream: what changed meanwhile is seen here.
-    key, view = await context.authenticator.authorize_key(admission.key.id, request, "stream")
-    context.authenticator.refuse_throttled(key)
-    if view != admission.view:
-        raise Unavailable("the grants of this key have just changed", code="grants_changed")
+    await opening.admission.recheck()
+    key = opening.admission.key
+    context.limits.throttle.refuse(key)
     # From here to the end nothing waits: the position is fixed when the first byte goes out.
     until = None if query.follow else context.log.head
-    if admission.cookie is not None and admission.cookie.until:
-        until = parse_cursor(admission.cookie.until)[1]
+    if opening.cookie is not None and opening.cookie.until:
+        until = parse_cursor(opening.cookie.until)[1]
     websocket = isinstance(wire, PlainWebSocket)
     retry_ms = context.settings.stream.retry_ms
     cursor = format_cursor(context.log.epoch, begin.offset)
@@ -206,13 +202,13 @@ async def _take(
     standing = request[STANDING].headers() if STANDING in request else {}
     shown = [f"{name}: {value}" for name, value in standing.items()]
     last = "" if until is None else format_cursor(context.log.epoch, until)
-    cookies = stream_access.cookie_headers(request, admission, cursor, last)
+    cookies = stream_access.cookie_headers(request, opening, cursor, last)
     shown += [f"{name}: {value}" for name, value in cookies]
     headers = [*headers, *shown, f"Audit-Cursor: {cursor}"]
     head = _head(status, headers, context.clock.now())
-    opening = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
+    greeting = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
-    address, pacer = access.address or None, context.limits.pacer(admission.key)
+    address, pacer = access.address or None, context.limits.pacer(key)
     closed, said = half_closed(request), sent_behind(request)
     if len(said) > RECEIVED_BYTES:
         raise InvalidRequest(
@@ -236,7 +232,7 @@ async def _take(
     subscription = Subscription(
         interest,
         connection,
-        admission.key.id,
+        key.id,
         begin.offset,
         until=until,
         limit=query.limit,
@@ -245,7 +241,7 @@ async def _take(
         pacer=pacer,
         place=place,
     )
-    connection.write(head + notice + opening)
+    connection.write(head + notice + greeting)
     access.action, access.transport = OPENED, wire.name
     access.begin = access.end = begin.offset
     access.behind = distance(begin.offset, context.log.head)

@@ -21,7 +21,7 @@ from gateway.http.response.problem import json_response
 async def create(request: web.Request) -> web.Response:
     """`POST /v1/tickets`: the parameters of a stream as JSON."""
     context = request.app[CONTEXT]
-    key, _ = await context.authenticator.authorize(request, "stream")
+    key = (await context.admission.admit(request, "stream")).key
     check_origin(request)
     pairs = pairs_of_body(await json_body(request))
     now = context.clock.now()

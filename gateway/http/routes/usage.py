@@ -6,7 +6,6 @@ from aiohttp import web
 
 from gateway.access.keys.known_key import known_key
 from gateway.http.query.query import parse_usage
-from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import json_response
 
@@ -14,10 +13,10 @@ from gateway.http.response.problem import json_response
 async def show(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}/usage?window=24h&step=1h`: requests, streams, events, bytes, denials."""
     context = request.app[CONTEXT]
-    await context.authenticator.authorize(request, "usage.read")
+    admission = await context.admission.admit(request, "usage.read")
     key_id = request.match_info["id"]
     await known_key(context.key_store, key_id)
     window, step = parse_usage(request.query.items())
     rows = await context.usage.rows(key_id, window, step)
-    await recheck(request)
+    await admission.recheck()
     return json_response({"id": key_id, "rows": [row.public() for row in rows]})

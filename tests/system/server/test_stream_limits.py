@@ -13,6 +13,7 @@ from gateways import Gateway, ShiftedClock, Start
 from open_streams import TRANSPORTS, Refused, Stream, open_stream
 from use_record import KEYS, about, told
 
+from gateway.http.request.admission import Admission
 from tests.support.machine_time import Stopwatch, patience, slowness
 
 READ = {"actions": ["stream", "pull"], "categories": ["**"]}
@@ -115,15 +116,15 @@ async def test_a_client_that_goes_while_its_stream_is_opened_takes_no_place(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = await gateway.mint(READ, limits={"concurrent_streams": 1})
-    authorize = gateway.context.authenticator.authorize_key
+    recheck = Admission.recheck
     arrived = asyncio.Event()
 
-    async def slow(*arguments: Any) -> Any:
+    async def slow(admission: Admission) -> None:
         arrived.set()
         await asyncio.sleep(0.2)
-        return await authorize(*arguments)
+        await recheck(admission)
 
-    monkeypatch.setattr(gateway.context.authenticator, "authorize_key", slow)
+    monkeypatch.setattr(Admission, "recheck", slow)
     for _ in range(2):
         arrived.clear()
         # The one before may be found to have gone only when it would be answered.
