@@ -112,9 +112,10 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
     import asyncio
 
     from gateway.cli.base.key_folder import refuse_no_folder
+    from gateway.cli.base.stores import has_keys
 
     settings = _settings(config_file, data)
-    if not (settings.on_postgres or (settings.data / "keys.db").exists()):
+    if not has_keys(settings):
         refuse_no_folder(settings)
     away, wall = asyncio.run(_trust_clock(settings))
     if abs(away) < 0.5:
@@ -141,16 +142,13 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
     """How far trusted time moves, and what the wall clock says."""
     from gateway.access.keys.change import other_change
     from gateway.cli.base.operator import this_operator
+    from gateway.cli.base.stores import opened_keys
     from gateway.clock import SystemClock, format_rfc3339
-    from gateway.oversight.clock_notes import keep_state, open_clock, read_clock
-    from gateway.runtime.stores import open_keys
+    from gateway.oversight.clock_notes import keep_state, read_clock
     from gateway.trusted_clock import ClockState
 
-    store = await open_keys(settings)
-    try:
-        machine = SystemClock()
-        trusted = await open_clock(store, machine)
-        reading = await read_clock(store, machine)
+    async with opened_keys(settings) as (store, trusted):
+        reading = await read_clock(store, SystemClock())
         away = reading.wall - trusted.now()
         wall = reading.wall
         state = ClockState(wall, wall, reading.boottime, reading.boot_id, by="trust-clock")
@@ -163,8 +161,6 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
             )
         )
         return away, format_rfc3339(int(wall * 1_000_000))
-    finally:
-        await store.close()
 
 
 def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[str]:

@@ -17,6 +17,7 @@ from gateway.cli.base.key_folder import (
     settings_of,
 )
 from gateway.cli.base.operator import this_operator
+from gateway.cli.base.stores import has_keys
 from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _file(settings: Settings) -> PepperFile:
     from gateway.adapters.files.folder import DataFolder
 
     file = DataFolder.of(settings).peppers
-    if _has_keys(settings):
+    if has_keys(settings):
         run(_agreed(settings))
     elif not file.named:
         file.make()
@@ -197,13 +198,9 @@ def _file_that_is_there(settings: Settings) -> PepperFile:
     from gateway.adapters.files.folder import DataFolder
 
     named = settings.server.pepper or settings.server.pepper_file
-    if not (_has_keys(settings) or named or (settings.data / "pepper").exists()):
+    if not (has_keys(settings) or named or (settings.data / "pepper").exists()):
         refuse_no_folder(settings)
     return DataFolder.of(settings).peppers
-
-
-def _has_keys(settings: Settings) -> bool:
-    return settings.on_postgres or (settings.data / "keys.db").exists()
 
 
 async def _agreed(settings: Settings) -> None:
@@ -271,7 +268,7 @@ async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, lis
 
     by_id = {} if peppers is None else peppers.by_id()
     needing: dict[str, list[Key]] = {}
-    if not _has_keys(settings):
+    if not has_keys(settings):
         return needing
     async with key_store(settings) as (store, clock):
         for identity, keys in living_by_pepper(await store.all(), clock.now()).items():

@@ -90,7 +90,7 @@ ALLOWED = {
     ),
     "cli/client": "settings ingest",
     "cli/importing": (
-        "settings log ingest ingest/sources oversight adapters/files runtime cli/base cli/client"
+        "settings log ingest ingest/sources adapters/files runtime cli/base cli/client"
     ),
     "cli/keys": (
         "settings access/grants access/keys access/usage access/policy access/limits "

@@ -1,4 +1,4 @@
-"""What the commands over keys and roles share: the data folder's keys, and its log to read."""
+"""What the commands over keys and roles share: their options, and the keys that they are about."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import click
 
 from gateway.cli.base import options
 from gateway.cli.base.operator import record_look, this_operator
+from gateway.cli.base.stores import has_keys, opened_keys
 from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
     from gateway.access.administration.administration import Administration
     from gateway.access.keys.key_store import KeyStore
-    from gateway.log.ports import Log
     from gateway.settings.load import Settings
     from gateway.trusted_clock import TrustedClock
 
@@ -123,53 +123,17 @@ async def key_store(
     does not `change` anything looks at keys, which is recorded as a use first: changes are
     recorded by themselves.
     """
-    from gateway.clock import SystemClock
     from gateway.errors import NotFound
-    from gateway.oversight.clock_notes import open_clock
-    from gateway.runtime.stores import open_keys
 
-    if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
+    if not (make or has_keys(settings)):
         raise NotFound(
             f"there are no keys in {settings.data}; name the folder of the gateway with --data",
             code="no_keys",
         )
-    store = await open_keys(settings)
-    try:
-        clock = await open_clock(store, SystemClock())
+    async with opened_keys(settings) as (store, clock):
         if not change:
             await record_look(store, clock.now())
         yield store, clock
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
-    """The log of the settings, whether or not a gateway is writing to it; empty where none has
-    ever run."""
-    from gateway.adapters.files.folder import DataFolder
-    from gateway.clock import SystemClock
-    from gateway.settings.kinds import SQLITE
-
-    clock = SystemClock()
-    path = Path(settings.store_url.removeprefix(SQLITE))
-    log: Log
-    if settings.on_postgres:
-        from gateway.adapters.postgres.log import PostgresLog
-
-        log = await PostgresLog.open(settings.store_url, clock)
-    elif path.exists():
-        from gateway.adapters.sqlite.follower import SqliteFollower
-
-        log = await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
-    else:
-        from gateway.adapters.memory.log import MemoryLog
-
-        log = MemoryLog(clock)
-    try:
-        yield log
-    finally:
-        await log.close()
 
 
 def echo_problems(shown: dict[str, Any]) -> None:

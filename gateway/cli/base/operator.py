@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.base.stores import has_keys, opened_keys
+
 if TYPE_CHECKING:
     from gateway.access.keys.key_store import KeyStore
     from gateway.access.keys.operator import Operator
@@ -66,22 +68,15 @@ async def record_act(
     down at its next start, or at once if it runs. Where there are no keys there is no place for
     it, unless it may be made."""
     from gateway.access.keys.change import other_change
-    from gateway.clock import SystemClock
-    from gateway.oversight.clock_notes import open_clock
-    from gateway.runtime.stores import open_keys
 
-    if not (make or settings.on_postgres or (settings.data / "keys.db").exists()):
+    if not (make or has_keys(settings)):
         return
-    store = await open_keys(settings)
-    try:
-        at = (await open_clock(store, SystemClock())).now()
+    async with opened_keys(settings) as (store, clock):
         operator = this_operator()
         change = other_change(
-            action, [about], by=operator.actor, at=at, data=data, operator=operator
+            action, [about], by=operator.actor, at=clock.now(), data=data, operator=operator
         )
         await store.record_later(change)
-    finally:
-        await store.close()
 
 
 def _path(context: click.Context) -> str:

@@ -9,15 +9,15 @@ from pathlib import Path
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
 from gateway.cli.base.operator import record_act
-from gateway.clock import Clock, SystemClock
+from gateway.cli.base.stores import opened_keys
+from gateway.clock import Clock
 from gateway.errors import InvalidRequest
 from gateway.event import Draft
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.ids import new_ids
 from gateway.ingest.sink import Refusal, SendResult
 from gateway.log.ports import Log
-from gateway.oversight.clock_notes import open_clock
-from gateway.runtime.stores import open_keys, open_log
+from gateway.runtime.stores import open_log
 from gateway.settings.load import Settings, load
 
 
@@ -71,10 +71,6 @@ class FolderSink:
 
 
 async def _open(settings: Settings) -> tuple[Log, Clock]:
-    keys = await open_keys(settings)
-    try:
-        clock = await open_clock(keys, SystemClock())
+    async with opened_keys(settings) as (keys, clock):
         await agree_on_secrets(DataFolder.of(settings), keys, clock.now(), fleet=False)
-    finally:
-        await keys.close()
     return await open_log(settings, clock), clock

@@ -12,10 +12,10 @@ from gateway.cli.base.key_folder import (
     json_option,
     key_argument,
     key_store,
-    log_to_read,
     run,
     settings_of,
 )
+from gateway.cli.base.stores import log_to_read
 from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from gateway.cli.base.key_folder import (
     json_option,
     key_argument,
     key_store,
-    log_to_read,
     role_option,
     run,
     settings_of,
 )
+from gateway.cli.base.stores import log_to_read
 from gateway.cli.base.terminal import say, say_document, say_json
 
 if TYPE_CHECKING:

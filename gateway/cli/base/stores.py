@@ -1,0 +1,62 @@
+"""The stores of the settings, as commands open them, with or without a gateway running."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.access.keys.key_store import KeyStore
+    from gateway.log.ports import Log
+    from gateway.settings.load import Settings
+    from gateway.trusted_clock import TrustedClock
+
+
+def has_keys(settings: Settings) -> bool:
+    """Whether there are keys already, as far as that is known without opening them."""
+    return settings.on_postgres or (settings.data / "keys.db").exists()
+
+
+@asynccontextmanager
+async def opened_keys(settings: Settings) -> AsyncIterator[tuple[KeyStore, TrustedClock]]:
+    """The keys, made if there are none, and the trusted clock."""
+    from gateway.clock import SystemClock
+    from gateway.oversight.clock_notes import open_clock
+    from gateway.runtime.stores import open_keys
+
+    store = await open_keys(settings)
+    try:
+        yield store, await open_clock(store, SystemClock())
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
+    """The log of the settings, whether or not a gateway is writing to it; empty where none has
+    ever run."""
+    from gateway.adapters.files.folder import DataFolder
+    from gateway.clock import SystemClock
+    from gateway.settings.kinds import SQLITE
+
+    clock = SystemClock()
+    path = Path(settings.store_url.removeprefix(SQLITE))
+    log: Log
+    if settings.on_postgres:
+        from gateway.adapters.postgres.log import PostgresLog
+
+        log = await PostgresLog.open(settings.store_url, clock)
+    elif path.exists():
+        from gateway.adapters.sqlite.follower import SqliteFollower
+
+        log = await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
+    else:
+        from gateway.adapters.memory.log import MemoryLog
+
+        log = MemoryLog(clock)
+    try:
+        yield log
+    finally:
+        await log.close()
