@@ -46,6 +46,10 @@ class Page(msgspec.Struct, frozen=True):
     events: list[Event]
     reached: int
 
+    def reached_by(self, looked: int) -> int:
+        """How far whoever looked at so many of its events has got."""
+        return self.reached if looked == len(self.events) else self.events[looked - 1].offset
+
 
 class ScanHint(msgspec.Struct, frozen=True):
     """A hint of what is wanted: events in `wanted` and in one of `allowed`.

@@ -116,7 +116,7 @@ class ReplayCache:
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
             choosing = Choosing(query, self._work, key_id, self._work.filters.chunk_steps)
             chosen, looked = await choosing.of(page.events)
-        reached = page.reached if looked == len(page.events) else page.events[looked - 1].offset
+        reached = page.reached_by(looked)
         if len(chosen) > limit:
             chosen = chosen[:limit]
             reached = chosen[-1].offset

@@ -57,7 +57,7 @@ async def count_events(log: Log, choosing: Choosing, after: int, until: int, mos
             continue
         chosen, looked = await choosing.of(page.events)
         count += len(chosen)
-        after = page.reached if looked == len(page.events) else page.events[looked - 1].offset
+        after = page.reached_by(looked)
     return count
 
 

@@ -185,8 +185,7 @@ async def _collect(
             chosen, looked = await choosing.of(page.events)
             room = limit - len(events)
             events += chosen[:room]
-            whole = looked == len(page.events)
-            reached = page.reached if whole else page.events[looked - 1].offset
+            reached = page.reached_by(looked)
             if len(chosen) > room:
                 reached = events[-1].offset
             more = sum(len(event.json) for event in chosen)
