@@ -40,7 +40,8 @@ Long = Annotated[str, Meta(max_length=1024)]
 Urn = Annotated[str, Meta(max_length=LONGEST_URN, pattern=rf"\A{URN_CHARACTERS}+\Z")]
 OUTCOMES = ("success", "failure", "denied", "unknown")
 Outcome = Literal["success", "failure", "denied", "unknown"]
-Severity = Annotated[int, Meta(ge=1, le=6)]
+_SEVERITIES = "1 informational, 2 low, 3 medium, 4 high, 5 critical, 6 fatal."
+Severity = Annotated[int, Meta(ge=1, le=6, description=_SEVERITIES)]
 
 
 class Actor(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

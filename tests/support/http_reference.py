@@ -102,8 +102,8 @@ def _values(schema: Schema) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
-    if "oneOf" in schema:
-        return " or ".join(map(_values, schema["oneOf"]))
+    if alternatives := schema.get("oneOf") or schema.get("anyOf"):
+        return " or ".join(map(_values, alternatives))
     kinds = schema.get("type", [])
     words = " or ".join([kinds] if isinstance(kinds, str) else kinds)
     if "enum" in schema:

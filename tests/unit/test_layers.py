@@ -61,7 +61,7 @@ ALLOWED = {
     "adapters/memory": "filters access/usage access/limits log",
     "http/response": "access/credentials access/limits",
     "http/connection": "settings wire access/limits streaming/live http/response",
-    "http/query": "filters access/keys log streaming oversight/detection",
+    "http/query": "filters access/grants access/keys log streaming oversight/detection",
     "http/request": (
         "settings wire access/credentials access/grants access/keys access/usage access/policy "
         "access/limits access access/administration log ingest streaming/live streaming "

@@ -9,8 +9,8 @@ import msgspec
 from gateway.access.grants.grant import ACTIONS, MAX_GRANTS
 from gateway.access.grants.role import MAX_ROLES_OF_KEY
 from gateway.access.keys.key_limits import NAMES as LIMITS
-from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, OUTCOMES, Members
-from gateway.http.query.bodies import BODIES
+from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, OUTCOMES, Members, Severity
+from gateway.http.query.bodies import BODIES, DURATION_PATTERN
 
 Schema = dict[str, Any]
 
@@ -22,19 +22,14 @@ MOMENT: Schema = {
 }
 DURATION: Schema = {
     "type": "string",
-    "pattern": r"^(\d{1,9}[smhd])+$",
+    "pattern": DURATION_PATTERN,
     "description": "Such as `30s`, `15m`, `24h`, `30d`.",
 }
 CURSOR: Schema = {
     "type": "string",
     "description": "A position of the log. Opaque: send it back exactly as it was given.",
 }
-_SEVERITY: Schema = {
-    "type": "integer",
-    "minimum": 1,
-    "maximum": 6,
-    "description": "1 informational, 2 low, 3 medium, 4 high, 5 critical, 6 fatal.",
-}
+_SEVERITY: Schema = msgspec.json.schema(Severity)
 
 
 def named(name: str) -> Schema:
@@ -91,7 +86,6 @@ _NEW_EVENT = of_struct(
     category={"examples": ["auth", "k8s.audit"]},
     action={"examples": ["user.login"]},
     outcome={"enum": list(OUTCOMES)},
-    severity={"description": _SEVERITY["description"]},
     data={"type": "object", "description": "Free-form content, kept exactly as sent."},
 )  # fmt: skip
 _GRANT_NAMES: Schema = {
@@ -236,15 +230,9 @@ SCHEMAS: dict[str, Schema] = {
     "RevokedKey": shape(_KEY_ALWAYS, **_KEY, living_descendants=listed(
         TEXT, description="The ids of keys that came of it and live on."),
         revoked_descendants=listed(TEXT, description="The ids of those revoked with it.")),
-    "Revocation": shape(closed=True, reason={"type": "string", "maxLength": 256}, with_descendants={
-        "type": "boolean", "default": False, "description": "Also all that came of the key."}),
-    **{body.__name__: of_struct(body) for body in BODIES},
+    **{body.__name__.removesuffix("Body"): of_struct(body) for body in BODIES},
     "DeletedRole": shape(("name", "keys"), name=TEXT, keys=listed(TEXT)),
     "KeyList": shape(("keys",), keys=listed(named("Key"))),
-    "Overlap": shape(
-        closed=True,
-        overlap={**DURATION, "default": "1h", "description": "How long the old key works on."},
-    ),
     "NewRole": shape(closed=True, description=TEXT, grants=listed(named("Grant"))),
     "Role": shape(
         ("name", "description", "grants", "builtin"),
@@ -259,20 +247,6 @@ SCHEMAS: dict[str, Schema] = {
         ("ticket", "expires_at"),
         ticket={"type": "string", "pattern": r"^alpt_[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+$"},
         expires_at=MOMENT,
-    ),
-    "Question": shape(
-        ("key", "action"),
-        closed=True,
-        key={"type": "string", "description": "The id of a key."},
-        action={"enum": list(ACTIONS)},
-        event={"type": "object", "description": "An event; or instead of it the four below."},
-        tenant=TEXT,
-        category=TEXT,
-        severity=_SEVERITY,
-        resource={"oneOf": [TEXT, listed(TEXT)]},
-        recorded_at={"type": "string", "format": "date-time"},
-        address={"type": "string", "description": "The address that the key is used from."},
-        at={"type": "string", "format": "date-time"},
     ),
     "Explanation": shape(
         ("key", "action", "at", "decision", "reason_code", "grants", "nearest", "masks", "drops"),
@@ -292,15 +266,6 @@ SCHEMAS: dict[str, Schema] = {
         throttled_until={**MOMENT, "description": "Until then a few requests a minute are let "
                          "through; where the key is throttled."},
         maker_ended=_MAKER_ENDED,
-    ),
-    "Proposal": shape(
-        ("key",),
-        closed=True,
-        key={"type": "string", "description": "The id of a key."},
-        grants=listed(named("Grant"), maxItems=MAX_GRANTS),
-        roles=listed(TEXT, maxItems=MAX_ROLES_OF_KEY),
-        since={"type": "string", "default": "7d", "description": "RFC 3339, or a duration."},
-        max_events={"type": "integer", "minimum": 0, "maximum": 100_000, "default": 10_000},
     ),
     "Simulation": shape(
         ("key", "window"),

@@ -19,6 +19,7 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from gateway.http.query.bodies import AnyBody, parse_body
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.in_flight import Holding
@@ -104,6 +105,11 @@ async def json_body(request: web.Request) -> Any:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="malformed_json") from None
     return decoded
+
+
+async def optional_body(request: web.Request, kind: type[AnyBody]) -> AnyBody:
+    """The body as declared, of a request that may leave it out."""
+    return parse_body(await json_body(request) if request.can_read_body else {}, kind)
 
 
 def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:

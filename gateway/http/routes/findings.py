@@ -11,11 +11,11 @@ from gateway.access.keys.change import key_urn
 from gateway.access.keys.lifecycle import check_reason
 from gateway.errors import NotFound
 from gateway.http.connection.address import client_address
-from gateway.http.query.bodies import Reason, parse_body
+from gateway.http.query.bodies import ReasonBody
 from gateway.http.query.query import parse_findings
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import json_body
+from gateway.http.request.body import optional_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import refuse_to_judge
 from gateway.http.request.listing import listing
@@ -61,7 +61,7 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     access, finding_id = request[CURRENT_ACCESS], request.match_info["id"]
     access.about = clean(f"finding:{finding_id}")
     caller = (await context.admission.admit(request, "keys.admin")).key
-    body = parse_body(await json_body(request) if request.can_read_body else {}, Reason)
+    body = await optional_body(request, ReasonBody)
     known = await context.detector.findings.get(finding_id)
     if known is not None:
         if known.key:

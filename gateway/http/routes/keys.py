@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -12,10 +10,9 @@ from aiohttp import web
 from gateway.access.administration.administration import IssuedKey
 from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key import Key
-from gateway.access.keys.lifecycle import check_reason
-from gateway.errors import InvalidRequest
+from gateway.http.query.bodies import OverlapBody, ReasonBody, RevocationBody
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import json_body
+from gateway.http.request.body import json_body, optional_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import administration_by, authorize_administration
 from gateway.http.request.listing import listing
@@ -63,12 +60,9 @@ async def revoke(request: web.Request) -> web.Response:
     `with_descendants` those of all that came of it. Else the answer names what of that lives on.
     """
     context, administration = await authorize_administration(request)
-    body = await _optional_body(request, {"reason": "..", "with_descendants": True})
-    with_descendants = body.get("with_descendants", False)
-    if not isinstance(with_descendants, bool):
-        raise InvalidRequest("with_descendants: true or false")
+    body = await optional_body(request, RevocationBody)
     revocation = await administration.revoke(
-        request.match_info["id"], body.get("reason", ""), with_descendants=with_descendants
+        request.match_info["id"], body.reason, with_descendants=body.with_descendants
     )
     await context.enforcement.poll_keys()
     return json_response(revocation.public())
@@ -77,33 +71,24 @@ async def revoke(request: web.Request) -> web.Response:
 async def suspend(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/suspend`: likewise, until it is resumed."""
     context, administration = await authorize_administration(request)
-    body = await _optional_body(request, {"reason": ".."})
-    key = await administration.suspend(request.match_info["id"], body.get("reason", ""))
+    body = await optional_body(request, ReasonBody)
+    key = await administration.suspend(request.match_info["id"], body.reason)
     return await _changed(context, key)
 
 
 async def resume(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/resume`: for whoever could have made the key."""
     context, administration = await authorize_administration(request)
-    body = await _optional_body(request, {"reason": ".."})
-    check_reason(body.get("reason", ""))
+    await optional_body(request, ReasonBody)
     return await _changed(context, await administration.resume(request.match_info["id"]))
 
 
 async def rotate(request: web.Request) -> web.Response:
     """`POST /v1/keys/{id}/rotate`: 201 with the successor; the old key drains."""
     context, administration = await authorize_administration(request)
-    body = await _optional_body(request, {"overlap": "1h"})
-    issued = await administration.rotate(request.match_info["id"], body.get("overlap", "1h"))
+    body = await optional_body(request, OverlapBody)
+    issued = await administration.rotate(request.match_info["id"], body.overlap)
     return await _shown_once(context, issued)
-
-
-async def _optional_body(request: web.Request, example: dict[str, Any]) -> dict[str, Any]:
-    """The body, which may be left out, with members of the example."""
-    body = await json_body(request) if request.can_read_body else {}
-    if not isinstance(body, dict) or set(body) - set(example):
-        raise InvalidRequest(f"the body may be {json.dumps(example)}")
-    return body
 
 
 async def _changed(context: Context, key: Key) -> web.Response:

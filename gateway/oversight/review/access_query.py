@@ -20,11 +20,10 @@ from gateway.oversight.review.explain import AccessQuery
 _DESCRIBING = ("tenant", "category", "severity", "resource")
 # What a description may leave open, and the predicates of grants that are about it.
 _UNSAID = {"tenant": "tenants", "severity": "min_severity", "resource": "resources"}
-MEMBERS = ("action", "event", *_DESCRIBING, "recorded_at", "address", "at")
 
 
 def parse_access_query(raw: Mapping[str, Any], now: float) -> AccessQuery:
-    """Parse the query in the `MEMBERS`; what is not given is as it is `now` (seconds since 1970).
+    """Parse the query; what is not given is as it is `now` (seconds since 1970).
 
     `event` is one as it stands in the log or as it would be sent; `tenant`, `category`,
     `severity` and `resource` describe one instead, which may be anything in what they leave out.

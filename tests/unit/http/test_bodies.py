@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from gateway.errors import InvalidRequest
 from gateway.http.openapi.schemas import of_struct
-from gateway.http.query.bodies import Body, Reason, parse_body
+from gateway.http.query.bodies import Body, QuestionBody, ReasonBody, parse_body
 
 
 class Sample(Body, frozen=True):
@@ -49,7 +49,7 @@ def test_a_wrong_body_is_refused_by_the_member_that_is_wrong(raw: Any, detail: s
 
 def test_what_is_left_out_has_its_default() -> None:
     assert parse_body({"name": "n"}, Sample) == Sample(name="n")
-    assert parse_body({}, Reason).reason == ""
+    assert parse_body({}, ReasonBody).reason == ""
 
 
 def test_the_schema_of_a_body_says_what_is_checked() -> None:
@@ -71,3 +71,8 @@ def test_the_schema_of_a_body_says_what_is_checked() -> None:
         "required": ["name"],
         "additionalProperties": False,
     }  # fmt: skip
+
+
+def test_a_question_gives_what_was_sent_and_nothing_else() -> None:
+    sent = {"key": "k", "action": "pull", "resource": [], "event": {"a": 1}}
+    assert parse_body(sent, QuestionBody).given() == {**sent, "address": None}
