@@ -315,9 +315,9 @@ class Hub:
                 if self._bookmark_due(shard, now):
                     shard.quiet_since = now
                     shard.bookmark = self.position
-                    self._write(shard, wire.heartbeat(cursor))
+                    self._say(shard, wire.heartbeat(cursor))
                 if ping_due:
-                    self._write(shard, wire.ping())
+                    self._say(shard, wire.ping())
 
     def _bookmark_due(self, shard: Shard, now: float) -> bool:
         if shard.pending:
@@ -326,7 +326,10 @@ class Hub:
         moved = shard.bookmark < self.position
         return quiet >= self.timings.heartbeat or (moved and quiet >= self.timings.scanning)
 
-    def _write(self, shard: Shard, data: bytes) -> None:
+    def _say(self, shard: Shard, data: bytes) -> None:
         if data and shard:
-            for subscription in shard.write(data):
-                self.demote(subscription)
+            self._write(shard, data)
+
+    def _write(self, shard: Shard, data: bytes) -> None:
+        for subscription in shard.write(data):
+            self.demote(subscription)
