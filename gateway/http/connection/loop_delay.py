@@ -1,29 +1,29 @@
-"""How long the event loop keeps others waiting: a histogram of its delays."""
+"""How long the event loop keeps others waiting: a histogram of its delays, and the longest."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-
 from gateway.clock import Clock, until_beat
+from gateway.histogram import Histogram
 from gateway.http.connection.connections import Connections
 
 # Seconds.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-# One count for each bound and one beyond the last; then the sum, in microseconds.
-WIDTH = len(BOUNDS) + 2
-_NAME = "audit_gateway_loop_delay_seconds"
 # Whatever keeps the loop for longer than the bound that is promised is seen. To wake for it is most
 # of what a gateway without connections would take of a processor.
 _EVERY_SECONDS = 0.05
 _LONG_SECONDS = 3600.0
+# The longest delay is that of the running minute and the one before, so that each is seen by
+# whoever looks once a minute.
+_WINDOW_SECONDS = 60.0
 
 
 class LoopDelay:
     """Measures by how much a short sleep is late."""
 
     def __init__(self) -> None:
-        self.counts = [0] * WIDTH
+        self.seconds = Histogram(BOUNDS)
+        self._since = 0.0
+        self._longest = self._longest_before = 0.0
 
     async def run(self, clock: Clock, connections: Connections) -> None:
         """Until cancelled. Where there is no connection, nobody waits for the loop."""
@@ -33,25 +33,22 @@ class LoopDelay:
             pause = until_beat(clock, _EVERY_SECONDS)
             due = clock.monotonic() + pause
             await clock.sleep(pause)
-            self.observe(clock.monotonic() - due)
+            now = clock.monotonic()
+            self.observe(now - due, now)
 
-    def observe(self, seconds: float) -> None:
+    def observe(self, seconds: float, now: float) -> None:
+        """Count a delay that has ended now."""
         seconds = max(0.0, seconds)
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.counts[-1] += round(seconds * 1_000_000)
+        self.seconds.observe(seconds)
+        if now - self._since >= _WINDOW_SECONDS:
+            self._longest_before = self.longest(now)
+            self._since, self._longest = now, 0.0
+        self._longest = max(self._longest, seconds)
 
-
-def lines_of(rows: Sequence[Sequence[int]]) -> Iterator[str]:
-    """The histogram of all processes together, in Prometheus' text exposition format."""
-    counts = [sum(column) for column in zip(*rows, strict=True)]
-    yield (
-        f"# HELP {_NAME} By how much the event loop was late, looked at 20 times a second while "
-        "there are connections."
-    )
-    yield f"# TYPE {_NAME} histogram"
-    total = 0
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), counts[:-1], strict=True):
-        total += count
-        yield f'{_NAME}_bucket{{le="{bound}"}} {total}'
-    yield f"{_NAME}_sum {counts[-1] / 1_000_000}"
-    yield f"{_NAME}_count {total}"
+    def longest(self, now: float) -> float:
+        """The longest delay of the last one to two minutes."""
+        if now - self._since >= 2 * _WINDOW_SECONDS:
+            return 0.0
+        if now - self._since >= _WINDOW_SECONDS:
+            return self._longest
+        return max(self._longest, self._longest_before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,8 +42,8 @@ class MetricsSource(Protocol):
     def update(self, context: Context) -> None:
         """Update the metrics of this process."""
 
-    def text(self) -> str:
-        """All metrics in Prometheus' text exposition format."""
+    def exposition(self, kind: str) -> tuple[bytes, str]:
+        """All metrics in the format of a media type, and the whole type. May run on a thread."""
 
 
 class KeptFile(Protocol):
@@ -87,6 +88,8 @@ class Context:
     # Of the data folder, beside the log.
     files: tuple[KeptFile, ...] = ()
     tasks: Tasks = PLAIN
+    # Whoever renders the metrics: one at a time, so that the event loop waits for one thread only.
+    scrape: asyncio.Lock = field(default_factory=asyncio.Lock)
     ready: bool = False
 
     @property

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 from aiohttp import web
 
 from gateway.errors import Unavailable
 from gateway.http.request.context import CONTEXT
+from gateway.http.response.accept import best_kind
 from gateway.ingest.followed import Followed
 from gateway.oversight.clock_watch import about_step
 from gateway.trusted_clock import TrustedClock
 
 # The document that `/openapi.json` answers with.
 OPENAPI: web.AppKey[bytes] = web.AppKey("openapi", bytes)
+_FORMATS = ("text/plain", "application/openmetrics-text")
 _INDEX = """The audit log gateway.
 
   GET  /v1/stream     live events: WebSocket, text/event-stream or application/x-ndjson
@@ -74,11 +77,13 @@ def _about_followed(table: Followed | None) -> Iterator[str]:
 async def metrics(request: web.Request) -> web.Response:
     """The metrics of all workers; those of others are up to a second old."""
     context = request.app[CONTEXT]
-    context.metrics.update(context)
-    return web.Response(
-        body=context.metrics.text().encode(),
-        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-    )
+    # Whoever accepts neither gets the one that most understand.
+    kind = best_kind(request, _FORMATS) or _FORMATS[0]
+    async with context.scrape:
+        context.metrics.update(context)
+        # It is milliseconds of work, in which the loop has its turns.
+        body, media_type = await asyncio.to_thread(context.metrics.exposition, kind)
+    return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
 
 async def openapi(request: web.Request) -> web.Response:

@@ -60,9 +60,11 @@ def readyz(gateway: GatewayProcess) -> str:
 
 def figure(gateway: GatewayProcess, name: str) -> int:
     with urlopen(f"{gateway.url}/metrics", timeout=patience()) as answer:
-        found = re.search(rf"^audit_gateway_{name} (-?\d+)$", answer.read().decode(), re.MULTILINE)
+        found = re.search(
+            rf"^audit_gateway_{name} (-?[\d.e+]+)$", answer.read().decode(), re.MULTILINE
+        )
     assert found is not None
-    return int(found[1])
+    return int(float(found[1]))
 
 
 def until(holds: Callable[[], bool], what: str) -> None:

@@ -68,7 +68,8 @@ def told(gateway: GatewayProcess) -> tuple[int, int]:
     """How many peppers it knows, and how many of them are coming."""
     with urlopen(f"{gateway.url}/metrics", timeout=patience(10)) as answer:
         rows = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
-    return int(rows["audit_gateway_peppers"]), int(rows["audit_gateway_peppers_coming"])
+    known, coming = (rows["audit_gateway_" + name] for name in ("peppers", "peppers_coming"))
+    return int(float(known)), int(float(coming))
 
 
 def until(gateway: GatewayProcess, peppers: int, coming: int) -> None:

@@ -18,7 +18,9 @@ from tests.support.machine_time import patience
 
 _KEY = re.compile(r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 _COMMANDS = ("serve", "keys", "import", "log", "tail", "config")
-_SLOW_TO_IMPORT = {"aiohttp", "redis", "asyncpg", "apsw", "msgspec", "rich", "asyncio"}
+_SLOW_TO_IMPORT = {
+    "aiohttp", "redis", "asyncpg", "apsw", "msgspec", "rich", "asyncio", "prometheus_client",
+}  # fmt: skip
 
 
 def printed_key(text: str) -> str:
@@ -55,10 +57,26 @@ def test_help_loads_nothing_that_is_slow_to_load(command: tuple[str, ...]) -> No
         env=environment(), capture_output=True, text=True, timeout=patience(30), check=True,
     )  # fmt: skip
     assert "Usage: " in done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    loaded = packages_loaded(done.stderr)
     assert "click" in loaded
     assert not loaded & _SLOW_TO_IMPORT
+
+
+def packages_loaded(log: str) -> set[str]:
+    """The packages that a program tells of, which is told to tell what it imports."""
+    lines = [line for line in log.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+def test_the_first_scrape_loads_the_library_of_the_metrics(tmp_path: Path) -> None:
+    settings = {"PYTHONPROFILEIMPORTTIME": "1"}
+    with GatewayProcess(tmp_path / "data", settings=settings) as gateway:
+        loaded = packages_loaded(gateway.errors)
+        assert "aiohttp" in loaded
+        assert "prometheus_client" not in loaded
+        with urlopen(f"{gateway.url}/metrics", timeout=patience()) as answer:
+            assert answer.status == 200
+        assert "prometheus_client" in packages_loaded(gateway.errors)
 
 
 def test_a_first_key_that_goes_to_a_file_is_in_no_log_and_a_curl_line_shows_events(

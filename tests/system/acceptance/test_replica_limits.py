@@ -134,7 +134,7 @@ def figure(gateway: GatewayProcess, name: str) -> int:
     text: str = connection.getresponse().read().decode()
     connection.close()
     rows = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
-    return int(rows["audit_gateway_" + name])
+    return int(float(rows["audit_gateway_" + name]))
 
 
 async def test_three_replicas_hold_a_request_rate_within_5_percent(site: Site) -> None:

@@ -58,7 +58,7 @@ def _streams_opened(gateway: GatewayProcess) -> int:
     with urlopen(f"{gateway.url}/metrics", timeout=patience(30)) as answer:
         text = answer.read().decode()
     [line] = [one for one in text.splitlines() if one.startswith("audit_gateway_streams_opened_")]
-    return int(line.rpartition(" ")[2])
+    return int(float(line.rpartition(" ")[2]))
 
 
 async def opened(gateway: GatewayProcess, times: int) -> None:

@@ -49,10 +49,10 @@ async def streams_become(gateway: GatewayProcess, count: int) -> None:
 def open_streams(gateway: GatewayProcess) -> int:
     connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(5))
     connection.request("GET", "/metrics")
-    found = re.search(rb"^audit_gateway_streams (\d+)$", connection.getresponse().read(), re.M)
+    found = re.search(rb"^audit_gateway_streams ([\d.e+]+)$", connection.getresponse().read(), re.M)
     connection.close()
     assert found is not None
-    return int(found[1])
+    return int(float(found[1]))
 
 
 class FullGateway:

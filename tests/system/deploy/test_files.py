@@ -29,7 +29,7 @@ import yaml
 
 from gateway import __version__
 from gateway.clock import parse_duration
-from gateway.http.metrics.metrics import METRICS
+from gateway.http.metrics.declarations import METRICS
 from gateway.settings.declarations import DECLARED, SECTIONS, Settings
 from gateway.settings.load import load
 from gateway.settings.sources import env_name
@@ -356,7 +356,7 @@ def test_probes_and_scaling_ask_for_what_a_gateway_answers(gateway: GatewayProce
         if "pods" in one
     ]
     name = metric["metric"]["name"]
-    assert re.search(rf"^{name} \d+$", figures, re.MULTILINE)
+    assert re.search(rf"^{name} [\d.e+]+$", figures, re.MULTILINE)
     assert name.removeprefix("audit_gateway_") in {
         one.name for one in METRICS if one.kind == "gauge"
     }

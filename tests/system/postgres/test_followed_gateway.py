@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+from prometheus_client.utils import floatToGoString
 
 from tests.support.gateway_process import GatewayProcess, run_program
 from tests.support.machine_time import patience
@@ -135,8 +136,8 @@ async def test_rows_that_psql_inserts_are_on_a_stream_and_none_of_them_wedges_it
         assert (old["id"], pay["actor"]) == ("public.audit:1", {"id": "u-1"})
         for marked in (bare, large, late):
             assert marked["category"] == "gateway.rejected"
-        figures = await text_of(gateway.url + "/metrics", "audit_gateway_followed_rows_total 6")
-        assert "audit_gateway_followed_marked_total 3\n" in figures
+        figures = await text_of(gateway.url + "/metrics", "audit_gateway_followed_rows_total 6.0")
+        assert "audit_gateway_followed_marked_total 3.0\n" in figures
         # What comes by HTTP is in the same log.
         event = {"id": "by-http", "category": "billing", "action": "pay"}
         await asyncio.to_thread(gateway.post, [event], key)
@@ -154,7 +155,7 @@ async def test_rows_that_psql_inserts_are_on_a_stream_and_none_of_them_wedges_it
         await table.execute("ALTER TABLE audit RENAME TO elsewhere")
         said = await text_of(gateway.url + "/readyz", "is not followed")
         assert said.startswith("ready\npublic.audit is not followed: ")
-        await text_of(gateway.url + "/metrics", "audit_gateway_followed_away 1\n")
+        await text_of(gateway.url + "/metrics", "audit_gateway_followed_away 1.0\n")
         await table.execute("ALTER TABLE elsewhere RENAME TO audit")
         await table.execute("INSERT INTO audit (verb) VALUES ('again')")
         assert (await Stream(gateway, key).events(8))[-1]["action"] == "again"
@@ -171,7 +172,7 @@ async def test_an_id_that_is_not_unique_is_warned_of_and_its_rows_are_counted(
         assert "warning: id is made of verb, and no unique index of public.audit sees" in errors
     with started(file, tmp_path) as gateway:
         await table.execute("INSERT INTO audit (verb) VALUES ('pay'), ('pay'), ('pay')")
-        await text_of(gateway.url + "/metrics", "audit_gateway_followed_renamed_total 2\n")
+        await text_of(gateway.url + "/metrics", "audit_gateway_followed_renamed_total 2.0\n")
     await table.execute("CREATE UNIQUE INDEX ON audit (verb, id); TRUNCATE audit")
     await table.execute("CREATE UNIQUE INDEX ON audit (verb)")
     assert "warning" not in (await program("store", "check", "--config", file))[2]
@@ -196,7 +197,8 @@ async def test_a_table_that_is_only_read_tells_what_its_rows_wait_for(
         said = await text_of(gateway.url + "/readyz", words)
         assert said.startswith("ready\nrows of public.audit have been waiting for ")
         figures = await text_of(
-            gateway.url + "/metrics", f"audit_gateway_followed_blocking_pid {pid}\n"
+            gateway.url + "/metrics",
+            f"audit_gateway_followed_blocking_pid {floatToGoString(pid)}\n",
         )
         assert "audit_gateway_followed_horizon_seconds " in figures
         await blocking.execute("COMMIT")

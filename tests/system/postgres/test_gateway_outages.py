@@ -159,13 +159,13 @@ async def test_a_database_that_goes_down_and_comes_back_costs_no_stream_and_no_e
         await asyncio.to_thread(own_postgres.stop, how)
         await client.refused("store_unavailable")
         await client.ready(503, "store_unavailable")
-        assert "audit_gateway_store_away 1\n" in await client.metrics()
+        assert "audit_gateway_store_away 1.0\n" in await client.metrics()
         await client.stays_alive()
         await asyncio.to_thread(own_postgres.start)
         await client.taken("after")
         await client.sees("before", "after")
         await client.ready(200, "ready\n")
-        assert "audit_gateway_store_away 0\n" in await client.metrics()
+        assert "audit_gateway_store_away 0.0\n" in await client.metrics()
 
 
 async def test_a_database_without_a_free_connection_is_waited_for(

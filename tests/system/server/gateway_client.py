@@ -157,7 +157,7 @@ class GatewayClient:
     async def metric(self, name: str) -> int:
         text = (await self.get("/metrics", key=None)).body.decode()
         rows = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] not in ("#", ""))
-        return int(rows["audit_gateway_" + name])
+        return int(float(rows["audit_gateway_" + name]))
 
     async def streams_become(self, count: int, seconds: float = 3.0) -> None:
         watch = Stopwatch()

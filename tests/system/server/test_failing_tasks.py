@@ -79,7 +79,7 @@ async def test_a_task_that_fails_once_goes_on_and_nothing_is_lost(
         await read_until(stream, "before", "after")
         assert (await text(gateway, "/readyz"))[0] == 200
         _, metrics = await text(gateway, "/metrics")
-        assert f'audit_gateway_internal_errors_total{{task="{name}"}} 1\n' in metrics
+        assert f'audit_gateway_internal_errors_total{{task="{name}"}} 1.0\n' in metrics
         assert f"{name} is broken" in caplog.text
         stream.close()
 
@@ -120,7 +120,7 @@ async def test_unexpected_exceptions_of_requests_and_appends_are_counted_and_end
             _, metrics = await text(gateway, "/metrics")
             assert appends >= count
             for name, errors in (("writer", appends), ("request", 2 * count)):
-                line = f'audit_gateway_internal_errors_total{{task="{name}"}} {errors}\n'
+                line = f'audit_gateway_internal_errors_total{{task="{name}"}} {float(errors)}\n'
                 assert line in metrics
         assert await post(gateway, "after") == 201
         assert (await text(gateway, "/readyz"))[0] == 200

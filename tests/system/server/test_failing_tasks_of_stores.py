@@ -135,7 +135,7 @@ async def fails_once_and_goes_on(
     stream.close()
     assert (await text(gateway, "/readyz"))[0] == 200
     _, metrics = await text(gateway, "/metrics")
-    assert f'audit_gateway_internal_errors_total{{task="{name}"}} 1\n' in metrics
+    assert f'audit_gateway_internal_errors_total{{task="{name}"}} 1.0\n' in metrics
     [record] = [one for one in caplog.records if f"in the task {name}" in one.getMessage()]
     assert record.exc_info is not None
     # It was started again, and can fail again.

@@ -34,8 +34,8 @@ async def test_a_costly_filter_is_told_then_refused_and_others_are_not(start: St
     answer = await gateway.get("/v1/events", key=modest, params=loop)
     assert len(answer.json()["events"]) >= 60
     said = (await gateway.get("/metrics")).body.decode()
-    assert "audit_gateway_filter_refused_total 1\n" in said
-    exceeded = int(said.split("\naudit_gateway_filter_exceeded_total ")[1].split("\n")[0])
+    assert "audit_gateway_filter_refused_total 1.0\n" in said
+    exceeded = float(said.split("\naudit_gateway_filter_exceeded_total ")[1].split("\n")[0])
     assert exceeded == page["notice"]["events"]
 
 

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from prometheus_client import Metric as Family
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from gateway import __version__
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
 from gateway.access.limits.work import WorkTotals
 from gateway.http.connection.loop_delay import LoopDelay
-from gateway.http.metrics.metrics import METRICS, Metrics
+from gateway.http.metrics.declarations import METRICS
+from gateway.http.metrics.metrics import Metrics
+from gateway.settings.declarations import DECLARED
 from gateway.streaming.live.totals import Totals
+from tests.support import metrics_page
+
+LABELS = {"le", "task", "version", "worker"}
+PLAIN, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
 
-def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0) -> Any:
+def context(
+    streams: int = 0,
+    opened: int = 0,
+    head: int = 0,
+    position: int = 0,
+    errors: dict[str, int] | None = None,
+) -> Any:
     hub = SimpleNamespace(
         subscriptions=range(streams),
         totals=Totals(opened=opened),
@@ -24,7 +46,7 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
     writer = SimpleNamespace(conflicts=0)
     access_log = SimpleNamespace(accesses=0, written=0, waiting=0)
     detector = SimpleNamespace(findings=SimpleNamespace(found=0))
-    log = SimpleNamespace(head=head, floor=1, degraded_reason=None)
+    log = SimpleNamespace(head=head, floor=1, renamed=0, degraded_reason=None)
     limits = SimpleNamespace(refusals=0)
     work = SimpleNamespace(totals=WorkTotals())
     shared = SimpleNamespace(health=Health)
@@ -43,16 +65,24 @@ def context(streams: int = 0, opened: int = 0, head: int = 0, position: int = 0)
         shared=shared,
         followed=None,
         writer=writer,
-        tasks=SimpleNamespace(errors={}),
-        clock=SimpleNamespace(offset=0.0, steps=0),
+        tasks=SimpleNamespace(errors=errors or {}),
+        clock=SimpleNamespace(offset=0.0, steps=0, monotonic=lambda: 0.0),
         degraded_reason=None,
     )
 
 
-def said(metrics: Metrics) -> dict[str, int]:
-    lines = metrics.text().splitlines()
+def families(metrics: Metrics) -> list[Family]:
+    return list(text_string_to_metric_families(metrics.exposition(PLAIN)[0].decode()))
+
+
+def samples_of(read: Iterable[Family]) -> Iterator[Sample]:
+    return (sample for family in read for sample in family.samples)
+
+
+def said(metrics: Metrics) -> dict[str, float]:
+    lines = metrics.exposition(PLAIN)[0].decode().splitlines()
     rows = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name.removeprefix("audit_gateway_"): int(float(value)) for name, value in rows.items()}
+    return {name.removeprefix("audit_gateway_"): float(value) for name, value in rows.items()}
 
 
 def as_worker(metrics: Metrics, number: int, now: Any) -> None:
@@ -83,17 +113,72 @@ def test_a_worker_that_has_ended_has_no_streams_and_its_counters_go_on() -> None
     assert (known["streams"], known["streams_opened_total"]) == (2, 7)
 
 
-def test_the_text_is_that_of_the_exposition_format() -> None:
-    metrics = Metrics()
-    metrics.update(context(streams=1))
-    text = metrics.text()
-    assert text.endswith("\n")
-    assert text.splitlines()[:3] == [
+def test_delays_of_all_workers_make_one_histogram_that_outlives_them() -> None:
+    metrics = Metrics(2)
+    for number in (0, 1, 1):
+        now = context()
+        for seconds in (0.001, 0.3, 60.0):
+            now.loop_delay.observe(seconds, 0.0)
+        as_worker(metrics, number, now)
+    known, name = said(metrics), "loop_delay_seconds"
+    assert known[f'{name}_bucket{{le="0.001"}}'] == known[f'{name}_bucket{{le="0.25"}}'] == 3
+    assert known[f'{name}_bucket{{le="0.5"}}'] == known[f'{name}_bucket{{le="10.0"}}'] == 6
+    assert known[f'{name}_bucket{{le="+Inf"}}'] == known[f"{name}_count"] == 9
+    assert known[f"{name}_sum"] == pytest.approx(180.903)
+    assert known['loop_delay_max_seconds{worker="1"}'] == 60
+    metrics.end(1)
+    known = said(metrics)
+    assert (known['loop_delay_max_seconds{worker="1"}'], known[f"{name}_count"]) == (0, 9)
+
+
+def test_both_formats_are_read_by_their_parsers_and_say_the_same() -> None:
+    metrics = Metrics(2)
+    metrics.update(context(streams=1, opened=7, errors={"tail": 2}))
+    text, kind = metrics.exposition(PLAIN)
+    assert kind == "text/plain; version=0.0.4; charset=utf-8"
+    assert text.decode().splitlines()[:3] == [
         "# HELP audit_gateway_streams Open streams.",
         "# TYPE audit_gateway_streams gauge",
-        "audit_gateway_streams 1",
+        "audit_gateway_streams 1.0",
     ]
+    assert f'\naudit_gateway_build_info{{version="{__version__}"}} 1.0\n'.encode() in text
+    assert b'\naudit_gateway_internal_errors_total{task="tail"} 2.0\n' in text
+    open_text, kind = metrics.exposition(OPENMETRICS)
+    assert kind == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert open_text.endswith(b"# EOF\n")
+    plain, opened = (
+        {(sample.name, *sample.labels.items()): sample.value for sample in samples_of(read)}
+        for read in (
+            text_string_to_metric_families(text.decode()),
+            openmetrics_families(open_text.decode()),
+        )
+    )
+    assert plain == opened
+    assert plain[("audit_gateway_streams_opened_total",)] == 7
+
+
+def test_names_tell_the_kind_of_a_metric() -> None:
+    metrics = Metrics()
+    metrics.update(context())
+    for family in families(metrics):
+        assert re.fullmatch(r"audit_gateway_[a-z_]+", family.name)
+        assert family.documentation
+        assert family.name.endswith("_seconds") or family.type != "histogram"
     for metric in METRICS:
-        assert re.fullmatch(r"[a-z_]+", metric.name)
         assert metric.kind == ("counter" if metric.name.endswith("_total") else "gauge")
-        assert re.search(rf"^audit_gateway_{metric.name} \d+$", text, re.MULTILINE)
+
+
+def test_there_are_never_more_than_900_series_nor_labels_that_clients_choose() -> None:
+    most = DECLARED["server.workers"].most
+    assert most is not None
+    metrics = Metrics(int(str(most[0])))
+    metrics.update(context(errors={f"task {number}": 1 for number in range(1000)}))
+    series = list(samples_of(families(metrics)))
+    assert len(series) <= 900
+    assert {name for sample in series for name in sample.labels} == LABELS
+
+
+def test_the_page_of_the_metrics_has_each_of_them() -> None:
+    """If not: `python -m tests.support.metrics_page` writes it."""
+    text = metrics_page.PAGE.read_text(encoding="utf-8")
+    assert text == metrics_page.page(text)

@@ -1,0 +1,159 @@
+"""The metrics that `/metrics` shows: names, types, labels, and where their values are.
+
+Every set of label values is closed and stands here or beside what counts it. No label holds what a
+client chooses: a key, a tenant, an address, a category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from gateway.histogram import Histogram, width
+from gateway.http.connection.loop_delay import BOUNDS
+from gateway.http.request.context import Context
+
+
+class Metric(NamedTuple):
+    """A number that each worker has, and how all of theirs make one."""
+
+    name: str
+    kind: str
+    about: str
+    of: Callable[[Context], float]
+    together: Callable[[Iterable[float]], float]
+
+
+class WorkerMetric(NamedTuple):
+    """A gauge that is shown for each worker apart."""
+
+    name: str
+    about: str
+    of: Callable[[Context], float]
+
+
+class HistogramMetric(NamedTuple):
+    """A histogram of all workers together."""
+
+    name: str
+    about: str
+    bounds: Sequence[float]
+    of: Callable[[Context], Histogram]
+
+    @property
+    def width(self) -> int:
+        return width(self.bounds)
+
+
+METRICS = (
+    Metric("streams", "gauge", "Open streams.", lambda c: len(c.hub.subscriptions), sum),
+    Metric("streams_opened_total", "counter", "Streams opened.",
+           lambda c: c.hub.totals.opened, sum),
+    Metric("streams_ended_total", "counter", "Streams ended.", lambda c: c.hub.totals.ended, sum),
+    Metric("delivered_events_total", "counter", "Events written to streams.",
+           lambda c: c.hub.totals.events, sum),
+    Metric("delivered_bytes_total", "counter", "Bytes of events written to streams.",
+           lambda c: c.hub.totals.bytes, sum),
+    Metric("demotions_total", "counter", "Streams that fell behind and went on from the store.",
+           lambda c: c.hub.totals.demotions, sum),
+    Metric("overdue_streams", "gauge",
+           "Live streams that are owed events for over 5 seconds: more than 0 is a bug.",
+           lambda c: c.hub.overdue(), sum),
+    Metric("recorded_uses_total", "counter", "Uses of keys, and refusals, noted for the record.",
+           lambda c: c.access_log.accesses, sum),
+    Metric("record_events_total", "counter", "Events of the record that are in the log.",
+           lambda c: c.access_log.written, sum),
+    Metric("record_waiting", "gauge", "Events of the record that are not in the log yet.",
+           lambda c: c.access_log.waiting, sum),
+    Metric("findings_total", "counter", "Signs of unusual activity.",
+           lambda c: c.detector.findings.found, sum),
+    Metric("peppers", "gauge", "Peppers that count for keys.",
+           lambda c: len(c.keyring.peppers.all), min),
+    Metric("peppers_coming", "gauge", "1 from `pepper add` to `pepper switch`.",
+           lambda c: c.keyring.peppers.all[0].standing == "coming", max),
+    Metric("limited_requests_total", "counter", "Requests that a limit answered with 429.",
+           lambda c: c.limits.refusals, sum),
+    Metric("filter_steps_total", "counter",
+           "Steps (0.1 us) that filters with loops, searches or patterns took.",
+           lambda c: c.work.totals.steps, sum),
+    Metric("filter_exceeded_total", "counter",
+           "Events that did not match because a filter ran out of its budget on them.",
+           lambda c: c.work.totals.exceeded, sum),
+    Metric("filter_left_live_total", "counter",
+           "Streams that left the live group because of what their filters cost.",
+           lambda c: c.work.totals.left_live, sum),
+    Metric("filter_refused_total", "counter",
+           "Requests refused because the filters of their key had used up their share.",
+           lambda c: c.work.totals.refused, sum),
+    Metric("connections", "gauge", "Open connections.", lambda c: c.connections.open, sum),
+    Metric("connections_refused_total", "counter",
+           "Connections and requests beyond the limits of connections.",
+           lambda c: c.connections.refused, sum),
+    Metric("unfinished_head_bytes", "gauge", "Bytes of URLs and headers that are not whole yet.",
+           lambda c: c.connections.unfinished, sum),
+    Metric("heads_refused_total", "counter", "Requests whose URL and headers were too much.",
+           lambda c: c.connections.refused_heads, sum),
+    Metric("bytes_in_flight", "gauge", "Bytes of bodies and pages that requests hold.",
+           lambda c: c.in_flight.held, sum),
+    Metric("bytes_in_flight_refused_total", "counter", "Requests that would have held too many.",
+           lambda c: c.in_flight.refused, sum),
+    Metric("redis_up", "gauge", "Whether Redis answers; 1 also where none is set.",
+           lambda c: int(c.shared.health().up), min),
+    Metric("redis_outages_total", "counter", "Times that Redis was found to be away.",
+           lambda c: c.shared.health().outages, sum),
+    Metric("redis_failed_calls_total", "counter", "Calls of Redis that failed or took too long.",
+           lambda c: c.shared.health().failed_calls, sum),
+    Metric("limits_decided_alone_total", "counter",
+           "Limits that one process decided alone while Redis was away.",
+           lambda c: c.shared.health().local_decisions, sum),
+    Metric("limits_closed_total", "counter",
+           "Requests refused while Redis was away, as limits.closed_without_redis says.",
+           lambda c: c.shared.health().closed_decisions, sum),
+    Metric("log_head_offset", "gauge", "Newest offset of the log.", lambda c: c.log.head, max),
+    Metric("log_floor_offset", "gauge", "Newest offset deleted by retention.",
+           lambda c: c.log.floor, max),
+    Metric("store_away", "gauge", "1 while the store takes no events, as far as is known.",
+           lambda c: c.degraded_reason is not None, max),
+    Metric("id_conflicts_total", "counter",
+           "Events sent under an id that another event had, and stored under one of their own.",
+           lambda c: c.writer.conflicts, sum),
+    Metric("followed_rows_total", "counter", "Rows of the followed table brought into the log.",
+           lambda c: c.followed.rows if c.followed else 0, sum),
+    Metric("followed_marked_total", "counter", "Those of them that made only a marked event.",
+           lambda c: c.followed.marked if c.followed else 0, sum),
+    Metric("followed_renamed_total", "counter",
+           "Rows of followed tables whose id was taken, and that came under another.",
+           lambda c: c.log.renamed, sum),
+    Metric("followed_away", "gauge", "1 while there is a followed table that cannot be read.",
+           lambda c: c.followed is not None and c.followed.degraded_reason is not None, max),
+    Metric("followed_horizon_seconds", "gauge",
+           "How long the newest rows of a read-only table have been waiting.",
+           lambda c: int(c.followed.waits.seconds) if c.followed and c.followed.waits else 0, max),
+    Metric("followed_blocking_pid", "gauge", "The process whose transaction they wait for, or 0.",
+           lambda c: (c.followed.waits.pid or 0) if c.followed and c.followed.waits else 0, max),
+    Metric("clock_offset_seconds", "gauge",
+           "How far the wall clock is ahead of trusted time; beyond 2 it was set.",
+           lambda c: round(c.clock.offset), lambda rows: max(rows, key=abs)),
+    Metric("clock_steps_total", "counter", "Times that the wall clock was found to have been set.",
+           lambda c: c.clock.steps, max),
+    Metric("tail_lag_events", "gauge", "Events not yet handed to live streams.",
+           lambda c: c.log.head - c.hub.position, max),
+)  # fmt: skip
+WORKER_METRICS = (
+    WorkerMetric("worker_streams", "Open streams of each worker process.",
+                 lambda c: len(c.hub.subscriptions)),
+    WorkerMetric("loop_delay_max_seconds",
+                 "The longest delay of the event loop of each worker in the last minute or two.",
+                 lambda c: c.loop_delay.longest(c.clock.monotonic())),
+)  # fmt: skip
+HISTOGRAMS = (
+    HistogramMetric(
+        "loop_delay_seconds",
+        "By how much the event loop was late, looked at 20 times a second while there are "
+        "connections.",
+        BOUNDS, lambda c: c.loop_delay.seconds,
+    ),
+)  # fmt: skip
+# Those whose values are made where they are shown.
+INTERNAL_ERRORS = "internal_errors_total"
+BUILD = "build"

@@ -1,0 +1,74 @@
+"""What is in the memory of all workers, in the text formats of Prometheus and OpenMetrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.http.metrics.declarations import (
+    BUILD,
+    HISTOGRAMS,
+    INTERNAL_ERRORS,
+    METRICS,
+    WORKER_METRICS,
+)
+
+_PREFIX = "audit_gateway_"
+_KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+
+
+class MetricsCollector(Collector):
+    """The declared metrics, from a row of values of each worker."""
+
+    def __init__(self, rows: Sequence[Sequence[float]], errors: Mapping[str, int]) -> None:
+        self._columns = list(zip(*rows, strict=True))
+        self._errors = errors
+
+    def collect(self) -> Iterator[Family]:
+        columns = iter(self._columns)
+        for metric in METRICS:
+            value = metric.together(next(columns))
+            yield _KINDS[metric.kind](_PREFIX + metric.name, metric.about, value=value)
+        for of_worker in WORKER_METRICS:
+            workers = GaugeMetricFamily(
+                _PREFIX + of_worker.name, of_worker.about, labels=("worker",)
+            )
+            for worker, value in enumerate(next(columns)):
+                workers.add_metric((str(worker),), value)
+            yield workers
+        for histogram in HISTOGRAMS:
+            *counts, total = (sum(next(columns)) for _ in range(histogram.width))
+            bounds = (*map(str, histogram.bounds), "+Inf")
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            yield HistogramMetricFamily(_PREFIX + histogram.name, histogram.about, buckets, total)
+        errors = CounterMetricFamily(
+            _PREFIX + INTERNAL_ERRORS,
+            "Unexpected exceptions by the task that they ended: each is a bug.",
+            labels=("task",),
+        )
+        for name, count in sorted(self._errors.items()):
+            errors.add_metric((name,), count)
+        yield errors
+        yield InfoMetricFamily(
+            _PREFIX + BUILD, "The program that runs.", value={"version": __version__}
+        )
+
+
+def exposition(
+    rows: Sequence[Sequence[float]], errors: Mapping[str, int], kind: str
+) -> tuple[bytes, str]:
+    """The text of all metrics in the format of a media type, and the whole type."""
+    # Only names of types come here: the library takes a version that is none for an error of ours.
+    encode, whole = choose_encoder(kind)
+    return encode(MetricsCollector(rows, errors)), whole

@@ -1,0 +1,68 @@
+"""`GET /metrics`: formats, and what a scrape costs others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from gateways import Gateway
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from gateway.http.metrics.metrics import Metrics
+from tests.support.machine_time import patience
+
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+# As Prometheus asks.
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (None, PLAIN),
+        ("*/*", PLAIN),
+        ("application/json", PLAIN),
+        ("text/plain;version=0.0.4", PLAIN),
+        ("application/openmetrics-text;q=0.1,text/plain;q=0.9", PLAIN),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.none", OPENMETRICS),
+        (PROMETHEUS, OPENMETRICS),
+    ],
+)
+async def test_a_scrape_has_the_format_that_it_accepts(
+    gateway: Gateway, accept: str | None, kind: str
+) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    answer = await gateway.get("/metrics", key=None, headers=headers)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, kind)
+    assert answer.headers["Vary"] == "Accept"
+    assert b"\naudit_gateway_connections " in answer.body
+    assert answer.body.endswith(b"# EOF\n") == (kind == OPENMETRICS)
+    if kind == OPENMETRICS:
+        assert list(text_string_to_metric_families(answer.body.decode()))
+
+
+async def test_requests_are_answered_while_a_scrape_is_rendered(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, rendering, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    exposition = Metrics.exposition
+
+    def waits(metrics: Metrics, kind: str) -> tuple[bytes, str]:
+        loop.call_soon_threadsafe(rendering.set)
+        assert answered.wait(patience(30))
+        return exposition(metrics, kind)
+
+    monkeypatch.setattr(Metrics, "exposition", waits)
+    scrape = asyncio.create_task(gateway.get("/metrics", key=None))
+    await asyncio.wait_for(rendering.wait(), patience(30))
+    assert (await gateway.get("/healthz", key=None)).status == 200
+    assert not scrape.done()
+    answered.set()
+    assert (await scrape).status == 200
