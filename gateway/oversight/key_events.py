@@ -18,7 +18,6 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.change import REQUESTED, Change, key_urn, moment
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
-from gateway.access.limits.work import Stretch
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
@@ -27,6 +26,7 @@ from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.habits import Command
 from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.expiry import Notice, notices, replaced
+from gateway.scheduling.loop_work import Stretch
 from gateway.streaming.live.hub import Hub
 
 _POLL_SECONDS = 0.25

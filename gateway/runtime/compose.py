@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
-from gateway.access.limits.work import LoopWork, Slot
 from gateway.access.pepper_watch import PepperWatch
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
@@ -53,6 +52,7 @@ from gateway.runtime.process.threads import worker_threads
 from gateway.runtime.retention import Retention
 from gateway.runtime.select_backend import shared_of
 from gateway.runtime.stores import open_keys, open_log
+from gateway.scheduling.loop_work import LoopWork, Slot
 from gateway.settings.load import Settings
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Projection
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.interest import StreamQuery
 
 # Of costly evaluations, a slice is over after some; what goes to another process is copied.

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple, Protocol
 
-from gateway.access.limits.work import LoopWork
 from gateway.clock import Clock
 from gateway.cursor import earlier
 from gateway.errors import GatewayError
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, RetentionExceeded
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.gate import Gate
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest

@@ -18,7 +18,6 @@ from typing import Any
 
 from gateway.access.keyring import Changes, Keyring
 from gateway.access.keys.key import Key
-from gateway.access.limits.work import Stretch
 from gateway.access.policy.decision import (
     EXPIRED,
     REVOKED,
@@ -33,6 +32,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
+from gateway.scheduling.loop_work import Stretch
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import (

@@ -11,11 +11,11 @@ from collections import OrderedDict
 
 import msgspec
 
-from gateway.access.limits.work import LoopWork
 from gateway.cursor import distance, moved
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import Interest
 

@@ -20,13 +20,13 @@ import pytest
 from test_live_simulation import EVENTS, EVERYTHING, Client, Peer, World, draft
 from virtual_time import VirtualTimeLoop
 
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import View
 from gateway.budgets import FilterBudget
 from gateway.event import Draft, Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
 from gateway.notifier import Notifier
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live import flusher, matching
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import State, Subscription

@@ -19,36 +19,41 @@ ALLOWED = {
     "settings": "",
     "filters/cel": "",
     "filters": "filters/cel",
+    "scheduling": "filters",
     "wire": "",
     "access/credentials": "",
     "access/grants": "filters access/credentials",
     "access/keys": "filters access/credentials access/grants",
     "access/usage": "access/keys",
     "access/policy": "filters access/grants access/keys",
-    "access/limits": "filters access/usage",
+    "access/limits": "access/usage",
     "access": "access/credentials access/grants access/keys access/policy",
     "access/administration": (
-        "access/credentials access/grants access/keys access/policy access/limits access"
+        "scheduling access/credentials access/grants access/keys access/policy access"
     ),
     "log": "filters access/policy",
     "ingest": "filters access/credentials log",
     "ingest/sources": "filters ingest",
-    "streaming/live": "filters/cel filters wire access/usage access/policy access/limits log",
-    "streaming": "filters wire access/keys access/policy access/limits access log streaming/live",
+    "streaming/live": (
+        "filters/cel filters scheduling wire access/usage access/policy access/limits log"
+    ),
+    "streaming": (
+        "filters scheduling wire access/keys access/policy access/limits access log streaming/live"
+    ),
     "oversight/access_log": (
-        "filters wire access/grants access/keys access/usage access/policy access/limits "
-        "log ingest streaming/live"
+        "filters scheduling wire access/grants access/keys access/usage access/policy "
+        "access/limits log ingest streaming/live"
     ),
     "oversight/detection": (
-        "access/grants access/keys access/usage access/limits access ingest "
+        "scheduling access/grants access/keys access/usage access/limits access ingest "
         "streaming/live oversight/access_log"
     ),
     "oversight": (
-        "access/keys access/limits access ingest streaming/live oversight/access_log "
+        "scheduling access/keys access ingest streaming/live oversight/access_log "
         "oversight/detection"
     ),
     "oversight/review": (
-        "filters access/grants access/keys access/policy access/limits log ingest "
+        "filters scheduling access/grants access/keys access/policy log ingest "
         "oversight/access_log oversight/detection"
     ),
     "adapters": "filters log",
@@ -63,10 +68,10 @@ ALLOWED = {
     "http/connection": "settings wire access/limits streaming/live http/response",
     "http/query": "filters access/grants access/keys log streaming oversight/detection",
     "http/request": (
-        "settings wire access/credentials access/grants access/keys access/usage access/policy "
-        "access/limits access access/administration log ingest streaming/live streaming "
-        "oversight/access_log oversight/detection oversight/review http/response http/connection "
-        "http/query"
+        "settings scheduling wire access/credentials access/grants access/keys access/usage "
+        "access/policy access/limits access access/administration log ingest streaming/live "
+        "streaming oversight/access_log oversight/detection oversight/review http/response "
+        "http/connection http/query"
     ),
     "http/metrics": "http/connection http/request",
     "http/openapi": "access/grants access/keys http/response http/query",
@@ -79,21 +84,21 @@ ALLOWED = {
     "http": "http/response http/connection http/query http/request http/openapi http/routes",
     "runtime/process": "settings",
     "runtime": (
-        "settings wire access/grants access/keys access/usage access/limits access log "
-        "ingest streaming/live streaming oversight/access_log oversight/detection "
-        "oversight adapters/files adapters/sqlite adapters/postgres adapters/redis "
-        "adapters/memory http/connection http/request http/metrics http runtime/process"
+        "settings scheduling wire access/grants access/keys access/usage access/limits access "
+        "log ingest streaming/live streaming oversight/access_log oversight/detection oversight "
+        "adapters/files adapters/sqlite adapters/postgres adapters/redis adapters/memory "
+        "http/connection http/request http/metrics http runtime/process"
     ),
     "cli/base": (
-        "settings access/credentials access/keys access/limits access/administration log "
-        "oversight adapters/files adapters/sqlite adapters/postgres adapters/memory runtime"
+        "settings scheduling access/credentials access/keys access/administration log oversight "
+        "adapters/files adapters/sqlite adapters/postgres adapters/memory runtime"
     ),
     "cli/client": "settings ingest",
     "cli/importing": (
         "settings log ingest ingest/sources adapters/files runtime cli/base cli/client"
     ),
     "cli/keys": (
-        "settings access/grants access/keys access/usage access/policy access/limits "
+        "settings scheduling access/grants access/keys access/usage access/policy "
         "access/administration log oversight/access_log oversight/detection oversight/review "
         "runtime cli/base"
     ),
@@ -129,7 +134,7 @@ ASSIGNED_LISTENERS = {"gateway.http.routes.stream": {"connection.on_lost"}}
 MOST_PARAMETERS = 7
 MANY_PARAMETERS = {
     "gateway.access.keys.issuance.new_key",
-    "gateway.access.limits.work.LoopWork.__init__",
+    "gateway.scheduling.loop_work.LoopWork.__init__",
     "gateway.ingest.gateway_event.new_gateway_event",
     "gateway.ingest.marked.rejected_event",
     "gateway.ingest.sources.native.native_event",
@@ -193,7 +198,7 @@ PURE_PACKAGES = (
 )  # fmt: skip
 # ... but for these. This list only gets shorter.
 NOT_PURE = {
-    "gateway.notifier", "gateway.tasks", "gateway.access.limits.work", "gateway.access.usage.meter",
+    "gateway.notifier", "gateway.tasks", "gateway.access.usage.meter",
     "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
     "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minutes",
 }  # fmt: skip

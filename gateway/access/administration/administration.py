@@ -21,10 +21,10 @@ from gateway.access.keys.key_limits import inherited
 from gateway.access.keys.key_store import PART_KEYS, KeyStore, RoleCheck
 from gateway.access.keys.known_key import known_key, refuse_unknown
 from gateway.access.keys.operator import actor_name
-from gateway.access.limits.work import Slices
 from gateway.access.policy.decision import effective_grants
 from gateway.clock import Clock
 from gateway.errors import Conflict
+from gateway.scheduling.loop_work import Slices
 
 # What is kept of each key to list them by their age.
 _AGE_BYTES = 160

@@ -15,11 +15,11 @@ from gateway.access.keys.key_limits import KeyLimits, exceeded
 from gateway.access.keys.key_store import KeyStore, RoleCheck
 from gateway.access.keys.rotation_chain import ended_maker
 from gateway.access.keys.unreadable import check_readable
-from gateway.access.limits.work import Slices
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.subsumption import comparing
 from gateway.clock import Clock
 from gateway.errors import Conflict, Forbidden, InvalidRequest
+from gateway.scheduling.loop_work import Slices
 
 Result = TypeVar("Result")
 _MOST_ATTEMPTS = 5

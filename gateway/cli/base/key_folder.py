@@ -95,7 +95,7 @@ async def administration(
     """Keys and roles, for who runs the command; `make` and `change` as for `key_store`."""
     from gateway.access.administration.administration import Administration
     from gateway.access.administration.caller import CommandLine
-    from gateway.access.limits.work import LoopWork
+    from gateway.scheduling.loop_work import LoopWork
 
     async with key_store(settings, make=make, change=change) as (store, clock):
         pepper = partial(current_pepper, settings, store, clock)

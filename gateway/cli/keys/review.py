@@ -53,12 +53,12 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.administration.known_roles import grants_by_role
     from gateway.access.keys.known_key import known_key
     from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
-    from gateway.access.limits.work import LoopWork
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.oversight.access_log.past_access import Presence
     from gateway.oversight.detection.profile_store import ProfileStore
     from gateway.oversight.review.key_review import Patience, key_facts
+    from gateway.scheduling.loop_work import LoopWork
 
     settings = settings_of(data)
     async with key_store(settings) as (store, clock):
@@ -110,7 +110,6 @@ async def _simulated(
     from gateway.access.grants.grant import decode_grant_text, parse_grants
     from gateway.access.grants.role import parse_role_names
     from gateway.access.keys.known_key import known_key
-    from gateway.access.limits.work import LoopWork
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import parse_duration
@@ -118,6 +117,7 @@ async def _simulated(
     from gateway.oversight.detection.profile_store import ProfileStore
     from gateway.oversight.review import key_review
     from gateway.oversight.review.simulation import Simulation
+    from gateway.scheduling.loop_work import LoopWork
 
     settings = settings_of(data)
     own, wanted = parse_grants(list(map(decode_grant_text, grants))), parse_role_names(list(roles))

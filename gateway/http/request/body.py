@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.access.limits.work import Slices
 from gateway.errors import (
     InvalidRequest,
     PayloadTooLarge,
@@ -24,6 +23,7 @@ from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.in_flight import Holding
 from gateway.json_members import refuse_repeated
+from gateway.scheduling.loop_work import Slices
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _JSON_BYTES = 64 * 1024

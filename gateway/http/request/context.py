@@ -12,7 +12,6 @@ from gateway.access.credentials.ticket import UsedTickets
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.limits.ports import Shared, Usage
-from gateway.access.limits.work import LoopWork
 from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
@@ -29,6 +28,7 @@ from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector
+from gateway.scheduling.loop_work import LoopWork
 from gateway.settings.load import Settings
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.access.limits.work import LoopWork, Slices
 from gateway.clock import Clock
 from gateway.errors import InvalidEvents
 from gateway.event import Draft
@@ -14,6 +13,7 @@ from gateway.ingest.decode import decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of, split_body
+from gateway.scheduling.loop_work import LoopWork, Slices
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ import msgspec
 
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.change import key_urn
-from gateway.access.limits.work import Slices
 from gateway.access.policy.decision import MasksFor, seen_through
 from gateway.clock import Clock
 from gateway.cursor import later
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.log.ports import Log, ScanHint
+from gateway.scheduling.loop_work import Slices
 
 _READ_EVENTS = 1000
 _OWN = Scope(category=(f"{RESERVED}.**",))

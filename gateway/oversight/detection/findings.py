@@ -12,7 +12,6 @@ from gateway.access.keys.change import key_urn, moment
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.keys.known_key import KeyLookup
 from gateway.access.keys.rotation_chain import key_and_predecessors
-from gateway.access.limits.work import Stretch
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.event import Draft
@@ -20,6 +19,7 @@ from gateway.ingest.gateway_event import ANOMALY, new_gateway_event
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.finding import Finding, mark_change, new_finding, silence
 from gateway.oversight.detection.signals import Signal
+from gateway.scheduling.loop_work import Stretch
 
 KIND = "finding"
 SILENCES = "silence"

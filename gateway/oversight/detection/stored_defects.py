@@ -13,9 +13,9 @@ from gateway.access.grants.role import BUILTIN, Role
 from gateway.access.keyring import Changes
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, KeyStore
-from gateway.access.limits.work import Stretch
 from gateway.oversight.detection.finding import INVALID_GRANT, UNREADABLE
 from gateway.oversight.detection.signals import Signal
+from gateway.scheduling.loop_work import Stretch
 
 # Of one key.
 _MOST_PROBLEMS = 20

@@ -15,7 +15,6 @@ import msgspec
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
-from gateway.access.limits.work import Slices
 from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, MasksFor, decide_grants, seen_through
 from gateway.access.policy.reader import Reader
@@ -36,6 +35,7 @@ from gateway.oversight.access_log.past_access import (
 from gateway.oversight.review.document import SAMPLES, UNUSED_DAYS, Facts
 from gateway.oversight.review.grant_use import GrantUse, judging
 from gateway.oversight.review.simulation import Simulation
+from gateway.scheduling.loop_work import Slices
 
 _AT_ONCE = 200
 _READ_OFFSETS = 2000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.access.limits.work import LoopWork
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.matching import Matching
 from gateway.streaming.live.subscription import Subscription
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from gateway.access.limits.ports import Usage
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import View
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.event import Event
 from gateway.log.ports import LogExtent
 from gateway.notifier import Notifier
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.costly import COSTLY, too_costly
 from gateway.streaming.live.flusher import Flusher
 from gateway.streaming.live.group import Shard

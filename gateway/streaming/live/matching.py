@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
-from gateway.access.limits.work import LoopWork
 from gateway.event import Event
 from gateway.filters.expression import FilterCost
 from gateway.filters.index import Index
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.group import Group, GroupProjection, ProjectedEvent
 from gateway.streaming.live.subscription import Subscription
 

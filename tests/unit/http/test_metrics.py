@@ -18,10 +18,10 @@ from prometheus_client.samples import Sample
 from gateway import __version__
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
-from gateway.access.limits.work import WorkTotals
 from gateway.http.connection.loop_delay import LoopDelay
 from gateway.http.metrics.declarations import METRICS
 from gateway.http.metrics.metrics import Metrics
+from gateway.scheduling.loop_work import WorkTotals
 from gateway.settings.declarations import DECLARED
 from gateway.streaming.live.totals import Totals
 from tests.support import metrics_page

@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 
 from gateway.access.grants.grant import parse_grant
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.adapters.memory.log import MemoryLog
 from gateway.cursor import parse_cursor
 from gateway.event import Draft
 from gateway.filters.scope import Scope
 from gateway.notifier import Notifier
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
 from gateway.streaming.gate import OpenGate
 from gateway.streaming.live.delivery_pacer import DeliveryPacer

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.access.limits.work import FilterAccount, LoopWork
 from gateway.access.policy.decision import View
 from gateway.budgets import FILTERS, FilterBudget, WorkBudget
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, compile_filter
 from gateway.filters.scope import Scope
+from gateway.scheduling.loop_work import FilterBucket, LoopWork
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.costliness import Costliness
 from gateway.streaming.live.hub import Hub
@@ -300,14 +300,14 @@ async def test_who_gives_up_waiting_does_not_keep_the_turn(clock: FakeClock) -> 
 
 
 def test_a_share_is_saved_up_and_owed() -> None:
-    account = FilterAccount(rate=100.0, burst=1000.0, now=0.0)
-    account.charge(900, 0.0)
-    assert account.wait(0.0) == 0.0
-    account.charge(300, 0.0)
-    assert account.wait(0.0) == pytest.approx(2.01)
-    assert account.wait(3.0) == 0.0
-    assert not account.is_full(3.0)
-    assert account.is_full(1000.0)
+    bucket = FilterBucket(rate=100.0, burst=1000.0, now=0.0)
+    bucket.charge(900, 0.0)
+    assert bucket.wait(0.0) == 0.0
+    bucket.charge(300, 0.0)
+    assert bucket.wait(0.0) == pytest.approx(2.01)
+    assert bucket.wait(3.0) == 0.0
+    assert not bucket.is_full(3.0)
+    assert bucket.is_full(1000.0)
 
 
 def test_without_a_limit_nobody_is_charged(clock: FakeClock) -> None:

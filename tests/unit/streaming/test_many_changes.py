@@ -16,12 +16,12 @@ from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery

@@ -7,12 +7,12 @@ import random
 import pytest
 
 from gateway.access.grants.grant import parse_grant
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
+from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.group import Group, GroupProjection
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.matching import Matching

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.access.limits.work import LoopWork, Slot
 from gateway.access.policy.decision import View
 from gateway.budgets import FilterBudget, WorkBudget
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
+from gateway.scheduling.loop_work import LoopWork, Slot
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.interest import StreamQuery
 

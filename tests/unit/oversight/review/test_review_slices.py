@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.access.grants.grant import MAX_POLICY_PATTERNS, Grant, parse_grant, parse_grants
-from gateway.access.limits.work import LoopWork
 from gateway.access.policy import subsumption as covers
 from gateway.access.policy.subsumption import comparing, drained
 from gateway.adapters.memory.log import MemoryLog
@@ -17,6 +16,7 @@ from gateway.cli.keys.check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
 from gateway.oversight.review.key_review import Patience, Review
+from gateway.scheduling.loop_work import LoopWork
 
 if TYPE_CHECKING:
     from gateway.event import Draft

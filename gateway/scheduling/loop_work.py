@@ -1,4 +1,4 @@
-"""Work on the event loop in slices, and what the filters of each key may take of it.
+"""Slices of long work on the event loop, and the share that the filters of each key may take.
 
 Pages, replays and reviews look at thousands of events for one key. Each does a
 slice of a few milliseconds and then waits for its turn: the next slice begins
@@ -24,12 +24,12 @@ from gateway.budgets import FILTERS, STEPS_PER_SECOND, WORK, FilterBudget, WorkB
 from gateway.clock import Clock
 from gateway.filters.expression import FilterCost
 
-_MOST_ACCOUNTS = 10_000
+_MOST_BUCKETS = 10_000
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class FilterAccount:
+class FilterBucket:
     """The steps that the filters of one key may take, saved up over time. Pure."""
 
     __slots__ = ("_burst", "_left", "_rate", "_seen_at")
@@ -97,7 +97,7 @@ class Slot:
 
 
 class LoopWork:
-    """Who may do a slice now, and the account of each key. `share` is the part of a processor
+    """Who may do a slice now, and the bucket of each key. `share` is the part of a processor
     that the filters of one key may take; 0.0 is no limit.
 
     `busy` says whether there is something more urgent now. `when_idle` calls something when the
@@ -129,7 +129,7 @@ class LoopWork:
         self._when_idle = when_idle or _soon
         self._threads = threads
         self._do_apart = apart
-        self._accounts: dict[str, FilterAccount] = {}
+        self._buckets: dict[str, FilterBucket] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._taken = False
         self._slot = slot or Slot()
@@ -218,35 +218,35 @@ class LoopWork:
                 self._leave()
         self._taken = False
 
-    # Accounts of filters
+    # Buckets of filters
 
     def charge(self, key_id: str, cost: FilterCost, part: int = 1) -> None:
         """Charge a key with what its filters took beyond what is free: one of so many parts."""
         steps = cost.steps - cost.events * self.filters.free_steps
         if steps > 0 and self._rate:
             now = self._clock.monotonic()
-            self._account(key_id, now).charge(steps / part, now)
+            self._bucket(key_id, now).charge(steps / part, now)
 
     def wait(self, key_id: str) -> float:
         """The seconds until the filters of a key may take something again; 0.0 if they may now."""
-        account = self._accounts.get(key_id)
-        return 0.0 if account is None else account.wait(self._clock.monotonic())
+        bucket = self._buckets.get(key_id)
+        return 0.0 if bucket is None else bucket.wait(self._clock.monotonic())
 
     def count(self, cost: FilterCost) -> None:
         """Count evaluations, for the metrics."""
         self.totals.steps += cost.steps
         self.totals.exceeded += cost.exceeded
 
-    def _account(self, key_id: str, now: float) -> FilterAccount:
-        account = self._accounts.get(key_id)
-        if account is None:
-            if len(self._accounts) >= _MOST_ACCOUNTS:
-                self._accounts = {
-                    name: one for name, one in self._accounts.items() if not one.is_full(now)
+    def _bucket(self, key_id: str, now: float) -> FilterBucket:
+        bucket = self._buckets.get(key_id)
+        if bucket is None:
+            if len(self._buckets) >= _MOST_BUCKETS:
+                self._buckets = {
+                    name: one for name, one in self._buckets.items() if not one.is_full(now)
                 }
             burst = self._rate * self.filters.burst_seconds
-            account = self._accounts[key_id] = FilterAccount(self._rate, burst, now)
-        return account
+            bucket = self._buckets[key_id] = FilterBucket(self._rate, burst, now)
+        return bucket
 
 
 def _soon(call: Callable[[], None], within: float) -> None:
