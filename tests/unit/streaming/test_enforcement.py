@@ -159,6 +159,17 @@ async def test_who_looks_while_another_does_returns_after_the_others_change_is_a
     await first
 
 
+async def test_a_stream_that_reads_the_past_goes_on_where_its_view_has_not_changed(
+    one: Watched,
+) -> None:
+    stream = await one.make("a", grant("**", when={"max_lookback": "1h"}))
+    query = stream.interest.query
+    shown = query.view = query.view.bound({3600: 5})
+    await one.store.change("a", lambda key: msgspec.structs.replace(key, name="other"))
+    await one.enforcement.poll()
+    assert query.view is shown
+
+
 async def test_a_failed_look_at_the_store_loses_no_change(
     one: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
