@@ -379,11 +379,7 @@ def operands_of(node: ast.AST) -> list[ast.expr]:
     return []
 
 
-@every(
-    module
-    for module in MODULES
-    if not (knows_cursors(module) or package_of(module) in ("wire", "http/metrics"))
-)
+@every(module for module in MODULES if not (knows_cursors(module) or package_of(module) == "wire"))
 def test_only_the_log_counts_from_a_position(module: str) -> None:
     """Others compare positions, and count by the functions of `gateway.cursor`."""
     computed = {

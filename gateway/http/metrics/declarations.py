@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from gateway.cursor import distance
 from gateway.histogram import Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
@@ -137,7 +138,7 @@ METRICS = (
     Metric("clock_steps_total", "counter", "Times that the wall clock was found to have been set.",
            lambda c: c.clock.steps, max),
     Metric("tail_lag_events", "gauge", "Events not yet handed to live streams.",
-           lambda c: c.log.head - c.hub.position, max),
+           lambda c: distance(c.hub.position, c.log.head), max),
 )  # fmt: skip
 WORKER_METRICS = (
     WorkerMetric("worker_streams", "Open streams of each worker process.",
