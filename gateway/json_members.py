@@ -1,14 +1,74 @@
-"""Members of JSON objects that stand twice: one of the two would be passed over in silence."""
+"""Members of JSON objects: those that a body may have, and none twice."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, TypeVar
+
+import msgspec
 
 from gateway.errors import InvalidRequest
 
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_EXPECTED = re.compile(
+    r"Expected `(?P<kinds>[\w |]+)`(?:, got `\w+`|(?: of length)? (?P<bound><=|>=) (?P<limit>\d+))"
+    r"(?: - at `\$\.?(?P<path>.*)`)?"
+)
+_WORDS = {
+    "str": "a string", "int": "a whole number", "bool": "true or false", "array": "a list",
+    "object": "an object",
+}  # fmt: skip
+_BOUNDS = {"<=": "at most", ">=": "at least"}
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The members of a body; others are refused."""
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+def parse_body(raw: Any, kind: type[AnyBody], *, code: str | None = None) -> AnyBody:
+    """The decoded JSON of a body as its declaration. Raises `InvalidRequest` naming the member."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(_in_words(str(error), kind), code=code) from None
+
+
+def _in_words(message: str, kind: type[Body]) -> str:
+    """A message of the decoder, in the words of other refusals."""
+    if found := _UNKNOWN.match(message):
+        there_are = ", ".join(kind.__struct_fields__)
+        return f"unknown member {found[1][:64]!r}; there are {there_are}"
+    if found := _MISSING.match(message):
+        return f"{found[1]}: is required{_meaning(kind, found[1])}"
+    found = _EXPECTED.fullmatch(message)
+    if found is None:
+        return message
+    if not found["path"]:
+        return "the body must be a JSON object"
+    kinds = found["kinds"].split(" | ")
+    words = " or ".join(_WORDS[one] for one in kinds if one in _WORDS)
+    if not found["bound"]:
+        return f"{found['path']}: {words} is needed"
+    unit = " characters" if kinds == ["str"] else ""
+    return f"{found['path']}: {words} of {_BOUNDS[found['bound']]} {found['limit']}{unit}"
+
+
+def _meaning(kind: type[Body], member: str) -> str:
+    """What a member is for, where its declaration says so."""
+    made = msgspec.json.schema_components([kind])[1][kind.__name__]["properties"][member]
+    about = made.get("description", "").rstrip(".")
+    return about and f": {about[0].lower()}{about[1:]}"
+
 
 def refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    """For `json.loads(.., object_pairs_hook=refuse_repeated)`; what that gives is not used."""
+    """Raise `InvalidRequest` for a member that stands twice: one would be passed over in silence.
+
+    For `json.loads(.., object_pairs_hook=refuse_repeated)`; what that gives is not used.
+    """
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:

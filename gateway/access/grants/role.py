@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, Meta
 
 from gateway.access.credentials.token import HOLDS_KEY, holds_token
 from gateway.access.grants.grant import Grant, defects_in, parse_grant, parse_grants
 from gateway.errors import InvalidRequest
+from gateway.json_members import Body, parse_body
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 MAX_ROLES_OF_KEY = 16
+
+
+class NewRoleBody(Body, frozen=True):
+    """The body of `PUT /v1/roles/{name}`. Grants are checked by `parse_grants`."""
+
+    description: Annotated[str, Meta(max_length=1024)] = ""
+    grants: Any = UNSET
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,14 +114,10 @@ def parse_role(name: str, body: Any) -> Role:
     check_role_name(name)
     if name in BUILTIN:
         raise InvalidRequest(f"the role {name} is predefined; choose another name")
-    if not isinstance(body, dict) or set(body) - {"description", "grants"}:
-        raise InvalidRequest('a role is {"description": .., "grants": [..]}')
-    description = body.get("description", "")
-    if not isinstance(description, str) or len(description) > 1024:
-        raise InvalidRequest("description: a string of at most 1024 characters")
-    if holds_token(description):
+    asked = parse_body(body, NewRoleBody)
+    if holds_token(asked.description):
         raise InvalidRequest(f"description: it holds a whole key, {HOLDS_KEY}")
-    return Role(name=name, description=description, grants=parse_grants(body.get("grants")))
+    return Role(name=name, description=asked.description, grants=parse_grants(asked.grants))
 
 
 def check_role_name(name: str) -> None:

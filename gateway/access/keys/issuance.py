@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import HOLDS_KEY, digest, holds_token, new_token
@@ -16,14 +17,11 @@ from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits, parse_limits
 from gateway.access.keys.operator import Actor, actor_name, operator_of
 from gateway.clock import parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
+from gateway.json_members import Body, parse_body
 
-_MEMBERS = ("name", "purpose", "owner", "expires_in", "expires_at", "grants", "roles", "limits")
-_REQUIRED = {
-    "name": "what to call the key",
-    "purpose": "the one thing it is for",
-    "owner": "who answers for it",
-}
+_CODE = "invalid_key_request"
 _MAX_TEXT = 256
+_Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT)]
 
 
 class IssuanceTerms(Protocol):
@@ -40,6 +38,19 @@ class IssuanceTerms(Protocol):
     @property
     def max_overlap(self) -> int:
         """The longest time that a rotated key works beside its successor."""
+
+
+class NewKeyBody(Body, frozen=True):
+    """The body of `POST /v1/keys`; functions of their own check what `Any` stands for."""
+
+    name: Annotated[_Text, Meta(description="What to call the key.")]
+    purpose: Annotated[_Text, Meta(description="The one thing it is for.")]
+    owner: Annotated[_Text, Meta(description="Who answers for it.")]
+    expires_in: str | UnsetType = UNSET
+    expires_at: str | UnsetType = UNSET
+    grants: Any = msgspec.field(default_factory=list)
+    roles: Any = msgspec.field(default_factory=list)
+    limits: Any = UNSET
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,31 +104,24 @@ def new_key(
 
 def parse_key_request(body: Any, terms: IssuanceTerms) -> KeyRequest:
     """The decoded body of `POST /v1/keys`, or the options of the command line in its form."""
-    if not isinstance(body, dict):
-        raise _invalid("the body must be a JSON object")
-    for member in body:
-        if member not in _MEMBERS:
-            raise _invalid(f"unknown member {member[:64]!r}; there are {', '.join(_MEMBERS)}")
-    for member, meaning in _REQUIRED.items():
-        if not isinstance(body.get(member), str):
-            raise _invalid(f"{member}: a string is required, {meaning}")
-    if body.get("limits", {}) is None:
+    asked = parse_body(body, NewKeyBody, code=_CODE)
+    if asked.limits is None:
         raise _invalid("limits: null would be no limits at all; give an object, or leave it out")
-    expires_at = _expires_at(body)
-    life = 0.0 if expires_at is not None else _life(body, terms)
+    expires_at = _expires_at(asked)
+    life = 0.0 if expires_at is not None else _life(asked, terms)
     request = KeyRequest(
-        name=body["name"],
-        purpose=body["purpose"],
-        owner=body["owner"],
-        grants=parse_grants(body.get("grants", [])),
-        roles=parse_role_names(body.get("roles", [])),
-        limits=parse_limits(body.get("limits")),
+        name=asked.name,
+        purpose=asked.purpose,
+        owner=asked.owner,
+        grants=parse_grants(asked.grants),
+        roles=parse_role_names(asked.roles),
+        limits=NO_LIMITS if asked.limits is UNSET else parse_limits(asked.limits),
         life=life,
         expires_at=expires_at,
-        expiry_given="expires_in" in body or expires_at is not None,
+        expiry_given=asked.expires_in is not UNSET or expires_at is not None,
     )
-    for member in _REQUIRED:
-        _check_text(member, body[member])
+    for member in ("name", "purpose", "owner"):
+        _check_text(member, getattr(asked, member))
     return request
 
 
@@ -177,32 +181,28 @@ def _check_text(member: str, text: str) -> None:
         raise _invalid(f"{member}: it holds a whole key, {HOLDS_KEY}")
 
 
-def _expires_at(body: dict[str, Any]) -> float | None:
-    if "expires_at" not in body:
+def _expires_at(asked: NewKeyBody) -> float | None:
+    if asked.expires_at is UNSET:
         return None
-    if "expires_in" in body:
+    if asked.expires_in is not UNSET:
         raise _invalid("send either expires_in or expires_at")
-    if not isinstance(body["expires_at"], str):
-        raise _invalid("expires_at: an RFC 3339 date-time is needed")
     try:
-        return parse_rfc3339(body["expires_at"]) / 1_000_000
+        return parse_rfc3339(asked.expires_at) / 1_000_000
     except ValueError as error:
         raise _invalid(f"expires_at: {error}") from None
 
 
-def _life(body: dict[str, Any], terms: IssuanceTerms) -> float:
-    if "expires_in" not in body:
+def _life(asked: NewKeyBody, terms: IssuanceTerms) -> float:
+    if asked.expires_in is UNSET:
         life = terms.default_life
         if not life:
             raise _invalid(
                 "expires_in or expires_at is required: no life is given to keys that name none "
                 "(setting keys.default_life)"
             )
-    elif not isinstance(body["expires_in"], str):
-        raise _invalid("expires_in: a duration such as 30d is needed")
     else:
         try:
-            life = parse_duration(body["expires_in"])
+            life = parse_duration(asked.expires_in)
         except InvalidRequest as error:
             raise _invalid(f"expires_in: {error.detail}") from None
     # Before anything is opened or made for it.
@@ -211,4 +211,4 @@ def _life(body: dict[str, Any], terms: IssuanceTerms) -> float:
 
 
 def _invalid(detail: str) -> InvalidRequest:
-    return InvalidRequest(detail, code="invalid_key_request")
+    return InvalidRequest(detail, code=_CODE)

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.grant import ACTIONS, MAX_GRANTS
-from gateway.access.grants.role import MAX_ROLES_OF_KEY
+from gateway.access.grants.role import MAX_ROLES_OF_KEY, NewRoleBody
+from gateway.access.keys.issuance import NewKeyBody
 from gateway.access.keys.key_limits import NAMES as LIMITS
 from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, OUTCOMES, Members, Severity
 from gateway.http.query.bodies import BODIES, DURATION_PATTERN
@@ -206,14 +207,10 @@ SCHEMAS: dict[str, Schema] = {
         "`**` for any number and only last. A pattern that begins with a wildcard never reaches "
         "the categories `gateway.*`.",
     },
-    "NewKey": shape(
-        ("name", "purpose", "owner"),
-        closed=True,
-        name={"type": "string", "minLength": 1, "maxLength": 256},
-        purpose={"type": "string", "minLength": 1, "maxLength": 256},
-        owner={"type": "string", "minLength": 1, "maxLength": 256},
+    "NewKey": of_struct(
+        NewKeyBody,
         expires_in=DURATION,
-        expires_at={"type": "string", "format": "date-time"},
+        expires_at={"format": "date-time"},
         grants=listed(named("Grant"), maxItems=MAX_GRANTS),
         roles=listed(TEXT, maxItems=MAX_ROLES_OF_KEY),
         limits=_LIMITS,
@@ -233,7 +230,7 @@ SCHEMAS: dict[str, Schema] = {
     **{body.__name__.removesuffix("Body"): of_struct(body) for body in BODIES},
     "DeletedRole": shape(("name", "keys"), name=TEXT, keys=listed(TEXT)),
     "KeyList": shape(("keys",), keys=listed(named("Key"))),
-    "NewRole": shape(closed=True, description=TEXT, grants=listed(named("Grant"))),
+    "NewRole": of_struct(NewRoleBody, grants=listed(named("Grant"), maxItems=MAX_GRANTS)),
     "Role": shape(
         ("name", "description", "grants", "builtin"),
         name={"type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$"},

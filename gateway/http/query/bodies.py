@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.access.grants.grant import ACTIONS, MAX_GRANTS
 from gateway.access.grants.role import MAX_ROLES_OF_KEY
 from gateway.access.keys.lifecycle import MAX_REASON
-from gateway.errors import InvalidRequest
 from gateway.event import Severity
+from gateway.json_members import Body
 
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(.*)`")
-_EXPECTED = re.compile(
-    r"Expected `(?P<kinds>[\w |]+)`(?:, got `\w+`|(?: of length)? (?P<bound><=|>=) (?P<limit>\d+))"
-    r"(?: - at `\$\.?(?P<path>.*)`)?"
-)
-_WORDS = {
-    "str": "a string", "int": "a whole number", "bool": "true or false", "array": "a list",
-    "object": "an object",
-}  # fmt: skip
 DURATION_PATTERN = r"^(\d{1,9}[smhd])+$"
-_BOUNDS = {"<=": "at most", ">=": "at least"}
 _WithDescendants = Annotated[bool, Meta(description="Also all that came of the key.")]
 _Overlap = Annotated[
     str,
@@ -44,10 +31,6 @@ _GRANTS = {
     "maxItems": MAX_GRANTS,
 }
 _ROLES = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_ROLES_OF_KEY}
-
-
-class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The members of a body; others are refused."""
 
 
 class ReasonBody(Body, frozen=True):
@@ -101,32 +84,3 @@ class ProposalBody(Body, frozen=True):
 BODIES: tuple[type[Body], ...] = (
     ReasonBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody,
 )  # fmt: skip
-AnyBody = TypeVar("AnyBody", bound=Body)
-
-
-def parse_body(raw: Any, kind: type[AnyBody]) -> AnyBody:
-    """The decoded JSON of a body as its declaration. Raises `InvalidRequest` naming the member."""
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(_in_words(str(error), kind)) from None
-
-
-def _in_words(message: str, kind: type[Body]) -> str:
-    """A message of the decoder, in the words of other refusals."""
-    if found := _UNKNOWN.match(message):
-        there_are = ", ".join(kind.__struct_fields__)
-        return f"unknown member {found[1][:64]!r}; there are {there_are}"
-    if found := _MISSING.match(message):
-        return f"{found[1]}: is required"
-    found = _EXPECTED.fullmatch(message)
-    if found is None:
-        return message
-    if not found["path"]:
-        return "the body must be a JSON object"
-    kinds = found["kinds"].split(" | ")
-    words = " or ".join(_WORDS[one] for one in kinds if one in _WORDS)
-    if not found["bound"]:
-        return f"{found['path']}: {words} is needed"
-    unit = " characters" if kinds == ["str"] else ""
-    return f"{found['path']}: {words} of {_BOUNDS[found['bound']]} {found['limit']}{unit}"

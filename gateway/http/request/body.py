@@ -18,11 +18,10 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from gateway.http.query.bodies import AnyBody, parse_body
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.in_flight import Holding
-from gateway.json_members import refuse_repeated
+from gateway.json_members import AnyBody, parse_body, refuse_repeated
 from gateway.scheduling.loop_work import Slices
 
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")

@@ -17,12 +17,13 @@ from gateway.access.keys.rotation_chain import ended_maker
 from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest
-from gateway.http.query.bodies import ProposalBody, QuestionBody, parse_body
+from gateway.http.query.bodies import ProposalBody, QuestionBody
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import presence_of, reader_of
 from gateway.http.response.problem import json_response
+from gateway.json_members import parse_body
 from gateway.oversight.review.access_query import parse_access_query, parse_moment
 from gateway.oversight.review.explain import explain
 from gateway.oversight.review.key_review import Patience, Review

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta
 
+from gateway.access.keys.issuance import NewKeyBody
 from gateway.errors import InvalidRequest
 from gateway.http.openapi.schemas import of_struct
-from gateway.http.query.bodies import Body, QuestionBody, ReasonBody, parse_body
+from gateway.http.query.bodies import QuestionBody, ReasonBody
+from gateway.json_members import Body, parse_body
 
 
 class Sample(Body, frozen=True):
@@ -45,6 +47,13 @@ def test_a_wrong_body_is_refused_by_the_member_that_is_wrong(raw: Any, detail: s
     with pytest.raises(InvalidRequest) as refused:
         parse_body(raw, Sample)
     assert (refused.value.code, refused.value.detail) == ("invalid_request", detail)
+
+
+def test_a_member_that_is_missing_is_named_with_its_meaning_and_the_code_of_the_body() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_body({"name": "n"}, NewKeyBody, code="invalid_key_request")
+    assert refused.value.code == "invalid_key_request"
+    assert refused.value.detail == "purpose: is required: the one thing it is for"
 
 
 def test_what_is_left_out_has_its_default() -> None:
