@@ -8,9 +8,15 @@ our own, and aiohttp is told that the connection is gone.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+
+from gateway.http.connection.connections import Connections
 
 
 class HandedOff(web.StreamResponse):
@@ -31,18 +37,34 @@ def sent_behind(request: web.Request) -> bytes:
     return tail
 
 
-def hand_off(request: web.Request) -> asyncio.Transport | None:
-    """The transport of a request, detached from aiohttp; None if the client has gone.
+def hand_off(
+    request: web.Request, connections: Connections
+) -> tuple[asyncio.Transport, Callable[[], None]]:
+    """The transport of a request, detached from aiohttp, and what is to be called at its end.
 
-    The caller sets a protocol on it and returns `HandedOff()` without waiting in between.
+    The caller sets a protocol on it and returns `HandedOff()` without waiting in between. Raises
+    `ConnectionResetError` if the client has gone.
     """
     protocol = request.protocol
     transport = protocol.transport
     if transport is None or transport.is_closing():
-        return None
+        raise ConnectionResetError("the client has gone")
     assert isinstance(transport, asyncio.Transport)
+    leave = connections.keep_place(request)
     # Without its transport, the protocol's own end-of-connection handling
     # deregisters and stops it, and leaves the socket alone.
     protocol.transport = None
     protocol.connection_lost(None)
-    return transport
+    return transport, leave
+
+
+def response_head(status: HTTPStatus, headers: list[str], now: float) -> bytes:
+    """The head of a response, with its date."""
+    first = f"HTTP/1.1 {status.value} {status.phrase}"
+    return "\r\n".join([first, _date(int(now)), *headers, "", ""]).encode("latin-1")
+
+
+@lru_cache(2)
+def _date(second: int) -> str:
+    """RFC 9110, section 6.6.1."""
+    return f"Date: {formatdate(second, usegmt=True)}"

@@ -284,10 +284,10 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._watch_no_more()
+        self._release()
         self._connections.head_ends(self)
         self.leave()
         self.leave = _nothing
-        self._release()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

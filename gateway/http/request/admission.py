@@ -6,24 +6,31 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
+import msgspec
 from aiohttp import web
 
+from gateway.access.credentials.ticket import PREFIX as TICKET
 from gateway.access.credentials.token import key_id_of
 from gateway.access.grants.grant import Grant
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Allowed, Denied, View
 from gateway.access.usage.access import Access
-from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
+from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.event import Event
+from gateway.http.connection.address import is_local, is_secure
 from gateway.http.request.access_logging import CURRENT_ACCESS
-from gateway.http.request.credentials import token_of
 from gateway.http.request.in_flight import Holding, InFlight
 from gateway.http.request.limits import AppliedLimits, PageAllowance
 
+# Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
+WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
+_SCHEMES = ("bearer", "token", "splunk")
 _ENDED = (REVOKED, EXPIRED, SUSPENDED)
 _REASONS = {
     "key_revoked": "this key was revoked; ask for a new one",
@@ -50,37 +57,26 @@ class Knowledge(Protocol):
         """Return when it is known of that key. Raises where it cannot be."""
 
 
-class Admission:
+class Admission(msgspec.Struct, eq=False):
     """What one request was let in with: its key, and what that sees under `action`.
 
     Whatever else is decided for the request is decided here, too, so that `recheck` knows of it.
+    `access` is what the access log will say of the request.
     """
 
-    __slots__ = (
-        "_allowance", "_also", "_control", "_grants", "_holding", "_request", "access", "action",
-        "key", "view",
-    )  # fmt: skip
-
-    def __init__(
-        self, control: AdmissionControl, request: web.Request, key: Key, action: str, view: View
-    ) -> None:
-        self.key = key
-        self.action = action
-        self.view = view
-        # What the access log will say of the request.
-        self.access: Access = request[CURRENT_ACCESS]
-        self._control = control
-        self._request = request
-        self._also: dict[str, Allowed | Denied] | None = None
-        self._grants: tuple[Grant, ...] | None = None
-        self._allowance: PageAllowance | None = None
-        self._holding: Holding | None = None
+    key: Key
+    action: str
+    view: View
+    access: Access
+    _control: AdmissionControl
+    _also: dict[str, Allowed | Denied] = {}
+    _grants: tuple[Grant, ...] | None = None
+    _allowance: PageAllowance | None = None
+    _holding: Holding | None = None
 
     def view_of(self, action: str) -> View | None:
         """What the key sees under another action; None if it may not."""
         decision = self._control.decide(self.key, action, self.access)
-        if self._also is None:
-            self._also = {}
         self._also[action] = decision
         return decision.view if isinstance(decision, Allowed) else None
 
@@ -118,27 +114,26 @@ class Admission:
             return False
         return all(
             control.decide(key, action, self.access) == before
-            for action, before in (self._also or {}).items()
+            for action, before in self._also.items()
         )
 
-    async def renew(self) -> bool:
+    async def renew(self, request: web.Request) -> bool:
         """After a wait that may have been long: let in once more; whether it sees the same."""
-        again = await self._control.admit(self._request, self.action)
+        again = await self._control.admit(request, self.action)
         same = again.view == self.view
         self.key, self.view = again.key, again.view
-        self._request[ADMISSION] = self
+        request[ADMISSION] = self
         return same
 
-    @property
-    def holding(self) -> Holding:
+    def holding(self, request: web.Request) -> Holding:
         """The bytes that the request holds until it has been answered."""
         if self._holding is None:
-            self._holding = self._control.in_flight.of(self._request, self.key.id)
+            self._holding = self._control.in_flight.of(request, self.key.id)
         return self._holding
 
-    def most_events(self) -> int:
+    def most_events(self, request: web.Request) -> int:
         """How many events the key may be sent now; raises if none."""
-        self._allowance = self._control.limits.page(self._request, self.key)
+        self._allowance = self._control.limits.page(request, self.key)
         return self._allowance.events
 
     def charge(self, sizes: Sequence[int]) -> int:
@@ -204,19 +199,46 @@ class AdmissionControl:
         """
         for action in actions[:-1]:
             try:
-                return await self._admit_for(request, action)
+                return await self._admit(request, action)
             except Forbidden:
                 continue
-        return await self._admit_for(request, actions[-1])
+        return await self._admit(request, actions[-1])
 
-    async def _admit_for(self, request: web.Request, action: str) -> Admission:
+    async def admit_key(self, key_id: str, request: web.Request, action: str) -> Admission:
+        """Let in the key that a ticket names."""
+        return await self._admit(request, action, key_id)
+
+    async def _admit(self, request: web.Request, action: str, key_id: str = "") -> Admission:
+        """Let in the key of that id, or else of the credentials; counted once for each request."""
         access = await self.arrive(request, action)
-        again = access.key is not None
-        token = token_of(request, self._basic_over_http)
-        key = access.key = self.keyring.recall(token)
-        if key is None:
-            key = await self._authenticate(token, request, access)
-        return await self._admit(key, request, action, again)
+        again, address = access.key is not None, access.address or None
+        if key_id:
+            key = await self._key_of_ticket(key_id, request)
+        else:
+            token = _token_of(request, self._basic_over_http)
+            recalled = access.key = self.keyring.recall(token)
+            key = recalled or await self._authenticate(token, request, access)
+        if not self.knowledge.fresh:
+            await self.knowledge.await_knowledge(key.id)
+        key = self.keyring.known(key.id) or key
+        decision = self.keyring.decide(key, action, address)
+        if isinstance(decision, Denied) and decision in _ENDED:
+            # Not counted: what is refused from memory need not be limited.
+            raise _refusal(decision, action, key)
+        if not again:
+            if self.limits.limits_requests(key):
+                await self.limits.admit(request, key)
+                # It may have taken a while: what has changed meanwhile counts.
+                await self.knowledge.await_knowledge(key.id)
+                key = self.keyring.known(key.id) or key
+                decision = self.keyring.decide(key, action, address)
+            # Before what is denied, so that another attempt of the request needs no look at it.
+            self.limits.throttle.check(key)
+        if isinstance(decision, Denied):
+            raise _refusal(decision, action, key)
+        admission = Admission(key, action, decision.view, access, self)
+        request[ADMISSION] = admission
+        return admission
 
     async def _authenticate(self, token: str, request: web.Request, access: Access) -> Key:
         async def failed() -> None:
@@ -229,15 +251,13 @@ class AdmissionControl:
         access.claimed = ""
         return key
 
-    async def admit_key(self, key_id: str, request: web.Request, action: str) -> Admission:
-        """Let in the key that a ticket names."""
-        access = await self.arrive(request, action)
-        again = access.key is not None
+    async def _key_of_ticket(self, key_id: str, request: web.Request) -> Key:
+        access = request[CURRENT_ACCESS]
         key = access.key = await self.keyring.get(key_id)
         if key is None:
             await self.limits.failed(request, access.address or None)
             raise Unauthorized("the key of this ticket is gone")
-        return await self._admit(key, request, action, again)
+        return key
 
     async def refuse_ticket(self, request: web.Request) -> NoReturn:
         """Count a ticket that opens nothing as a wrong key is counted, and refuse it."""
@@ -245,30 +265,6 @@ class AdmissionControl:
         raise Unauthorized(
             "the ticket is unknown, over, or was used; ask for a new one", code="invalid_ticket"
         )
-
-    async def _admit(self, key: Key, request: web.Request, action: str, again: bool) -> Admission:
-        """What the key may now, if anything; counted once for each request."""
-        if not self.knowledge.fresh:
-            await self.knowledge.await_knowledge(key.id)
-        key = self.keyring.known(key.id) or key
-        access = request[CURRENT_ACCESS]
-        decision = self.decide(key, action, access)
-        if isinstance(decision, Denied) and decision in _ENDED:
-            # Not counted: what is refused from memory need not be limited.
-            raise _refusal(decision, action, key)
-        if not again:
-            if self.limits.limits_requests(key):
-                await self.limits.admit(request, key)
-                # It may have taken a while: what has changed meanwhile counts.
-                await self.knowledge.await_knowledge(key.id)
-                key = self.keyring.known(key.id) or key
-                decision = self.decide(key, action, access)
-            # Before what is denied, so that another attempt of the request needs no look at it.
-            self.limits.throttle.check(key)
-        if isinstance(decision, Denied):
-            raise _refusal(decision, action, key)
-        admission = request[ADMISSION] = Admission(self, request, key, action, decision.view)
-        return admission
 
 
 def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
@@ -280,3 +276,80 @@ def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
         return Unauthorized(_REASONS[decision.reason], code=decision.reason)
     detail = _REASONS.get(decision.reason, f"no grant of this key allows the action `{action}`")
     return Forbidden(detail, code=decision.reason, action=action)
+
+
+def _token_of(request: web.Request, basic_over_http: bool) -> str:
+    """The key that a request shows, as text. Raises `Unauthorized` if it shows none."""
+    token = _shown(request, basic_over_http)
+    if token.startswith(TICKET):
+        raise Unauthorized(
+            "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
+            "subprotocol"
+        )
+    return token
+
+
+def _shown(request: web.Request, basic_over_http: bool) -> str:
+    sent = request.headers.getall("Authorization", [])
+    if len(sent) > 1:
+        # Whoever stands in front may have looked at another one.
+        raise InvalidRequest("send one Authorization header", code="ambiguous_key")
+    if sent:
+        scheme, _, token = sent[0].partition(" ")
+        if scheme.lower() == "basic":
+            if not basic_over_http:
+                _refuse_readable(request)
+            return _password(token.strip())
+        if scheme.lower() not in _SCHEMES:
+            raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
+        return token.strip()
+    for offered in offered_subprotocols(request):
+        if offered.startswith(WEBSOCKET_BEARER):
+            return _from_base64url(offered.removeprefix(WEBSOCKET_BEARER))
+    raise Unauthorized("a key is needed: `Authorization: Bearer <key>`", code="missing_key")
+
+
+def _refuse_readable(request: web.Request) -> None:
+    """RFC 7617, section 4: Basic credentials are for connections that nobody else can read."""
+    if not is_secure(request) and not is_local(request):
+        raise Forbidden(
+            "Basic credentials are taken over TLS only, as many programs send them unasked: use "
+            "https (name the proxy that ends TLS in server.trusted_proxies, and have it send one "
+            'X-Forwarded-Proto), or set server.basic = "always"',
+            code="basic_needs_tls",
+        )
+
+
+def _password(credentials: str) -> str:
+    """RFC 7617: the key is the password; the user name, and how it is encoded, is the client's
+    business."""
+    try:
+        _, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
+    except ValueError:
+        raise Unauthorized("the Basic credentials are not base64 of `user:key`") from None
+    if not colon or not password:
+        raise Unauthorized("send the key as the password of the Basic credentials")
+    return password.decode("latin-1")
+
+
+def _from_base64url(text: str) -> str:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise Unauthorized("the key in the subprotocol is not base64url") from None
+
+
+def offered_ticket(request: web.Request) -> str | None:
+    """The ticket among the subprotocols of a WebSocket, if there is one."""
+    for offered in offered_subprotocols(request):
+        if offered.startswith(WEBSOCKET_BEARER):
+            text = _from_base64url(offered.removeprefix(WEBSOCKET_BEARER))
+            return text if text.startswith(TICKET) else None
+    return None
+
+
+def offered_subprotocols(request: web.Request) -> list[str]:
+    """The values of `Sec-WebSocket-Protocol`, in order, from all such headers."""
+    headers = request.headers.getall("Sec-WebSocket-Protocol", [])
+    return [part.strip() for header in headers for part in header.split(",") if part.strip()]

@@ -82,23 +82,20 @@ class Throttle:
         self._clock = clock
         self._buckets: dict[str, BucketState] = {}
 
-    def check(self, key: Key) -> None:
-        """Raise `TooManyRequests` if the key is throttled and has had its requests."""
+    def check(self, key: Key, *, lasting: bool = False) -> None:
+        """Raise `TooManyRequests` if the key is throttled and has had its requests; at once if it
+        asks for what is `lasting` longer than a request."""
         if key.throttled_until is None or not key.throttled(self._clock.now()):
             if self._buckets:
                 self._buckets.pop(key.id, None)
             return
+        if lasting:
+            raise _throttled(key.throttled_until - self._clock.now())
         now = self._clock.monotonic()
         state = self._buckets.setdefault(key.id, BucketState(0.0, now))
         if not _THROTTLED.take(state, 1, now):
             wait = _THROTTLED.decision(state, False, 1, source="local").retry_after
             raise _throttled(wait)
-
-    def refuse(self, key: Key) -> None:
-        """Raise `TooManyRequests` if the key is throttled, until it is no longer."""
-        now = self._clock.now()
-        if key.throttled(now):
-            raise _throttled((key.throttled_until or now) - now)
 
 
 class AppliedLimits:
@@ -121,17 +118,14 @@ class AppliedLimits:
             burst=settings.address_requests_burst,
             when_down=self._when_down("addresses"),
         )
+        # Whether requests of addresses are limited.
+        self.limits_addresses = self._addresses is not None
         self._failures = _rate(
             "failures",
             settings.address_failures_per_minute,
             60,
             when_down=self._when_down("failures"),
         )
-
-    @property
-    def limits_addresses(self) -> bool:
-        """Whether requests of addresses are limited."""
-        return self._addresses is not None
 
     def limits_requests(self, key: Key) -> bool:
         """Whether requests of the key are limited."""

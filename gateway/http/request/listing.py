@@ -20,7 +20,7 @@ async def listing(
     request: web.Request, member: str, items: AsyncGenerator[bytes], admission: Admission
 ) -> web.StreamResponse:
     """`{"<member>":[..]}` of items in JSON, for a key that has been admitted."""
-    admission.holding.take(_PART_BYTES)
+    admission.holding(request).take(_PART_BYTES)
     async with aclosing(items), aclosing(_parts(member, items)) as parts:
         return await _sent(request, parts, admission)
 

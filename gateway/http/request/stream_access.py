@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -23,21 +25,39 @@ from gateway.access.credentials.ticket import (
     stream_cookies,
 )
 from gateway.cursor import later, parse_cursor
-from gateway.errors import Forbidden, InvalidRequest, Unauthorized
+from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unauthorized
 from gateway.http.connection.address import is_secure
 from gateway.http.query.position import Begin
-from gateway.http.query.query import RESUME, Pairs
-from gateway.http.request.admission import Admission
+from gateway.http.query.query import RESUME, Pairs, Query, pairs_of_body, parse_stream
+from gateway.http.request.admission import (
+    WEBSOCKET_BEARER,
+    Admission,
+    offered_subprotocols,
+    offered_ticket,
+)
+from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.request.credentials import offered_ticket
-from gateway.http.request.origin import check_origin, parse_origin
+from gateway.http.request.origin import check_origin, cors_headers, parse_origin
+from gateway.http.response.accept import best_kind
+from gateway.http.response.answer import ALWAYS
+from gateway.wire.framing import Wire
+from gateway.wire.http_body import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN
+from gateway.wire.websocket_writer import PLAIN, SUBPROTOCOLS, PlainWebSocket
 
 # RFC 6265bis, section 4.1.3.1: over TLS a browser takes such a cookie from nobody else.
 _SECURE = "__Secure-"
+_KINDS = ("text/event-stream", "application/x-ndjson", "application/ndjson")
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HTTP_HEADERS = (
+    "Cache-Control: no-cache, no-transform",
+    "X-Accel-Buffering: no",
+    "Connection: close",
+    *(f"{name}: {value}" for name, value in ALWAYS.items()),
+)
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """A stream that may be opened, and its parameters.
+    """What the credentials of a request open: a stream with these parameters.
 
     `ticket` is the one to be used up; `sets_cookie` says whether the answer has to set its
     cookie. `cookie` is that of a stream that goes on.
@@ -50,13 +70,119 @@ class Opening(msgspec.Struct, frozen=True):
     cookie: StreamCookie | None = None
 
 
-async def admit(request: web.Request) -> Opening:
+class StreamRequest(msgspec.Struct, frozen=True):
+    """A stream that may be opened: what it shows, in which framing, and the headers of both."""
+
+    opening: Opening
+    query: Query
+    wire: Wire
+    headers: list[str]
+
+
+async def from_url(request: web.Request) -> StreamRequest:
+    """A stream with parameters in the URL, or in the ticket there, over whichever transport."""
+    if "upgrade" in _tokens(request, "Connection") and "websocket" in _tokens(request, "Upgrade"):
+        return await _over_websocket(request)
+    return await _over_http(request, _admit(request))
+
+
+async def from_body(request: web.Request) -> StreamRequest:
+    """A stream with parameters in a JSON body."""
+    return await _over_http(request, _admit_body(request))
+
+
+async def _over_http(request: web.Request, coming: Awaitable[Opening]) -> StreamRequest:
+    opening, context = await coming, request.app[CONTEXT]
+    resumed = request.headers.getall("Last-Event-ID", [])
+    if len(set(resumed)) > 1:
+        # One of them would be passed over in silence, and a part of the log with it.
+        raise InvalidRequest("send one Last-Event-ID", parameter="Last-Event-ID")
+    query = parse_stream(opening.pairs, resumed[0] if resumed else None, context.clock.now())
+    kind, chunked = best_kind(request, _KINDS), request.version >= (1, 1)
+    if kind is None:
+        raise NotAcceptable(
+            "a stream comes as text/event-stream, application/x-ndjson, or over a WebSocket"
+        )
+    wire: Wire
+    if kind == _KINDS[0]:
+        wire = SSE if chunked else SSE_PLAIN
+    else:
+        wire = NDJSON if chunked else NDJSON_PLAIN
+    headers = [f"Content-Type: {wire.content_type}", *_HTTP_HEADERS]
+    if chunked:
+        headers.append("Transfer-Encoding: chunked")
+    if context.settings.server.allowed_origins:
+        headers += [f"{name}: {value}" for name, value in cors_headers(request).items()]
+    return StreamRequest(opening, query, wire, headers)
+
+
+async def _over_websocket(request: web.Request) -> StreamRequest:
+    check_origin(request)
+    opening = await _admit(request)
+    accept, wire = _accept_key(request), _websocket_wire(request)
+    query = parse_stream(opening.pairs, None, request.app[CONTEXT].clock.now())
+    headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
+    if wire.subprotocol is not None:
+        headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
+    return StreamRequest(opening, query, wire, headers)
+
+
+def _tokens(request: web.Request, name: str) -> set[str]:
+    """The members of a list, in lower case; it may stand on several lines (RFC 9110, 5.3)."""
+    lines = request.headers.getall(name, [])
+    return {token.strip().lower() for line in lines for token in line.split(",")}
+
+
+def _websocket_wire(request: web.Request) -> PlainWebSocket:
+    offered = offered_subprotocols(request)
+    real = [name for name in offered if not name.startswith(WEBSOCKET_BEARER)]
+    for name in real:
+        if name in SUBPROTOCOLS:
+            return SUBPROTOCOLS[name]
+    if offered:
+        raise InvalidRequest(
+            "offer a subprotocol that the gateway speaks: " + ", ".join(SUBPROTOCOLS),
+            code="unsupported_subprotocol",
+        )
+    return PLAIN
+
+
+def _accept_key(request: web.Request) -> str:
+    """RFC 6455, section 4.2.2."""
+    if request.version < (1, 1):
+        raise InvalidRequest("a WebSocket needs HTTP/1.1", code="bad_handshake")
+    if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
+        raise InvalidRequest("send Sec-WebSocket-Version: 13, once", code="bad_handshake")
+    key, *more = request.headers.getall("Sec-WebSocket-Key", [""])
+    if more:
+        raise InvalidRequest("send one Sec-WebSocket-Key", code="bad_handshake")
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != 16:
+        raise InvalidRequest("send a Sec-WebSocket-Key of 16 bytes in base64", code="bad_handshake")
+    digest = hashlib.sha1(key.encode() + _WEBSOCKET_GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode()
+
+
+async def _admit_body(request: web.Request) -> Opening:
+    admission = await request.app[CONTEXT].admission.admit(request, "stream")
+    body = await json_body(request)
+    if request.query:
+        raise InvalidRequest("send the parameters in the body or in the URL, not in both")
+    return Opening(admission, pairs_of_body(body))
+
+
+async def _admit(request: web.Request) -> Opening:
     """What the credentials of a stream request open: a key's, or a ticket's own stream.
 
     The store is asked last, and once for each ticket: of those that are replayed it hears nothing.
     """
     context = request.app[CONTEXT]
     control = context.admission
+    if "ticket" not in request.query and "Sec-WebSocket-Protocol" not in request.headers:
+        return Opening(await control.admit(request, "stream"), list(request.query.items()))
     await control.arrive(request, "stream")
     if len(request.query.getall("ticket", [])) > 1:
         raise InvalidRequest("ticket: given several times; send one", parameter="ticket")
@@ -161,11 +287,9 @@ def _resume(pairs: Pairs) -> list[tuple[str, str]]:
     return kept
 
 
-def not_before(begin: Begin, opening: Opening, epoch: str) -> Begin:
+def not_before(begin: Begin, cookie: StreamCookie, epoch: str) -> Begin:
     """Where a stream begins, or where the stream that goes on in it began, if that is later."""
-    if opening.cookie is None:
-        return begin
-    began_in, offset = parse_cursor(opening.cookie.begin)
+    began_in, offset = parse_cursor(cookie.begin)
     if began_in != epoch:
         raise Unauthorized(
             "the log is another one than the ticket was made for; ask for a new ticket",
@@ -175,17 +299,15 @@ def not_before(begin: Begin, opening: Opening, epoch: str) -> Begin:
 
 
 def cookie_headers(
-    request: web.Request, opening: Opening, begin: str, until: str
+    request: web.Request, ticket: Ticket, begin: str, until: str
 ) -> list[tuple[str, str]]:
     """The `Set-Cookie` headers of a stream that was opened with a ticket; it begins and ends there.
 
     A browser keeps a few of them: the oldest make room for the new one.
     """
-    if opening.ticket is None or not opening.sets_cookie:
-        return []
     context = request.app[CONTEXT]
     secure = is_secure(request)
-    cookie = new_cookie(opening.ticket, begin, until, context.clock.now())
+    cookie = new_cookie(ticket, begin, until, context.clock.now())
     value = sign_cookie(cookie, context.keyring.peppers.current.secret)
     over_tls, plain = _cookie_names(cookie.ticket_id)
     name = over_tls if secure else plain

@@ -59,7 +59,7 @@ async def simulate(request: web.Request) -> web.Response:
     admission = await context.admission.admit(request, "keys.admin")
     proposal = parse_body(await json_body(request), ProposalBody)
     # It tells of events, if it sends none: what the key has been sent must leave room for some.
-    admission.most_events()
+    admission.most_events(request)
     key = await _key(request, proposal.key)
     now = context.clock.now()
     since = _since(proposal.since, now)

@@ -33,7 +33,7 @@ async def document(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin", "usage.read")
     kind = _kind(request.headers.get("Accept", "*/*"))
-    most = admission.most_events()
+    most = admission.most_events(request)
     key = await named_key(request)
     grants = grants_of_key(key, await grants_by_role(context.key_store))
     reader = await reader_of(context, admission)
@@ -47,7 +47,7 @@ async def document(request: web.Request) -> web.Response:
         slices=slices,
     )  # fmt: skip
     samples = facts.samples[:most]
-    admission.holding.take(sum(map(len, samples)))
+    admission.holding(request).take(sum(map(len, samples)))
     await admission.recheck()
     samples = samples[: admission.charge([len(sample) for sample in samples])]
     facts = msgspec.structs.replace(facts, samples=samples)

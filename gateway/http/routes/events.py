@@ -52,7 +52,7 @@ async def pull(request: web.Request) -> web.Response:
     key, view, access = admission.key, admission.view, admission.access
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
-    most = admission.most_events()
+    most = admission.most_events(request)
     if query.filter is not None and query.filter.counted:
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, most))
@@ -60,7 +60,7 @@ async def pull(request: web.Request) -> web.Response:
     stream_query = StreamQuery(query.wanted, bound, query.filter)
     notice = log_query(access, request.query.items(), query, view)
     choosing = Choosing(stream_query, context.work, key.id, context.work.filters.request_steps)
-    events, reached, gap = await _collect(context, query, stream_query, choosing, admission)
+    events, reached, gap = await _collect(request, query, stream_query, choosing, admission)
     # It may have looked through much of the log.
     events, reached = await admission.deliver(events, reached)
     access.action, access.end = PULLED, reached
@@ -104,7 +104,7 @@ async def by_id(request: web.Request) -> Answer:
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "pull")
     key, view, access = admission.key, admission.view, admission.access
-    admission.most_events()
+    admission.most_events(request)
     tenant = parse_tenant(request.query.items())
     event_id = request.match_info["id"]
     project = (await bound_view(context.log, view, context.clock.now())).projection()
@@ -140,14 +140,14 @@ async def by_id(request: web.Request) -> Answer:
             code="ambiguous_id",
             tenants=sorted(tenants),
         )
-    admission.holding.take(len(found.json))
+    admission.holding(request).take(len(found.json))
     admission.charge([len(found.json)])
     access.action, access.about = READ, f"event:{found.tenant}/{event_id}"
     return Answer(found.json, "application/json")
 
 
 async def _collect(
-    context: Context,
+    request: web.Request,
     query: Query,
     stream_query: StreamQuery,
     choosing: Choosing,
@@ -158,7 +158,8 @@ async def _collect(
 
     It is full, too, when the key may hold no more bytes; a page without any is refused.
     """
-    log, clock, access, holding = context.log, context.clock, admission.access, admission.holding
+    context, access, holding = request.app[CONTEXT], admission.access, admission.holding(request)
+    log, clock = context.log, context.clock
     holding.take(_LEAST_PAGE_BYTES)
     begin = await find_begin(log, query, stream_query.view.begin)
     access.begin, access.behind = begin.offset, distance(begin.offset, log.head)
@@ -199,7 +200,7 @@ async def _collect(
         if enough or left <= 0 or not context.ready:
             return events, reached, begin.gap
         await _growth(context, reached, left)
-        if not await admission.renew():
+        if not await admission.renew(request):
             # What was found is of what it saw before: it has to be looked for once more.
             return [], begin.offset, begin.gap
 

@@ -33,7 +33,7 @@ async def history(request: web.Request) -> web.Response:
     admission = await context.admission.admit(request, "pull")
     view, access = admission.view, admission.access
     query = parse_history(request.query.items())
-    limit = min(query.limit or 0, admission.most_events())
+    limit = min(query.limit or 0, admission.most_events(request))
     if not any(category_in_reach(scope, name) for scope in view.scopes for name in _RECORDS):
         # Not even whether there is such a key.
         return _page([], log.head, log)
@@ -42,7 +42,7 @@ async def history(request: web.Request) -> web.Response:
     if query.position.after is None:
         start = await beginning(log, key.created_at)
     masks_for = (await bound_view(log, view, context.clock.now())).masks_for()
-    admission.holding.take(_LEAST_BYTES)
+    admission.holding(request).take(_LEAST_BYTES)
     while True:
         try:
             page = await read_history(
@@ -54,7 +54,7 @@ async def history(request: web.Request) -> web.Response:
                 limit=limit,
                 seconds=_SECONDS,
                 slices=context.work.slices(admission.key.id),
-                hold=admission.holding.grow,
+                hold=admission.holding(request).grow,
             )
             break
         except RetentionExceeded:

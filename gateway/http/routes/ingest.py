@@ -46,7 +46,7 @@ async def ingest(request: web.Request) -> web.Response:
         request,
         most=limits.max_request_bytes,
         seconds=context.settings.server.body_timeout,
-        holding=admission.holding,
+        holding=admission.holding(request),
     )
     lines = kind in NDJSON_TYPES
     if asked.skips or prefers:

@@ -32,12 +32,13 @@ async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/keys`: oldest first."""
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin")
-    return await listing(request, "keys", _listed(context, admission), admission)
+    return await listing(request, "keys", _listed(request, admission), admission)
 
 
-async def _listed(context: Context, admission: Admission) -> AsyncGenerator[bytes]:
+async def _listed(request: web.Request, admission: Admission) -> AsyncGenerator[bytes]:
+    context = request.app[CONTEXT]
     now, administration = context.clock.now(), administration_by(context, admission.key)
-    async for key in administration.all_keys(admission.holding.take):
+    async for key in administration.all_keys(admission.holding(request).take):
         yield orjson.dumps(key.public(now))
 
 
