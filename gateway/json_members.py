@@ -43,7 +43,7 @@ def _in_words(message: str, kind: type[Body]) -> str:
         there_are = ", ".join(kind.__struct_fields__)
         return f"unknown member {found[1][:64]!r}; there are {there_are}"
     if found := _MISSING.match(message):
-        return f"{found[1]}: is required{_meaning(kind, found[1])}"
+        return f"{found[1]}: required{_meaning(kind, found[1])}"
     found = _EXPECTED.fullmatch(message)
     if found is None:
         return message
@@ -58,10 +58,12 @@ def _in_words(message: str, kind: type[Body]) -> str:
 
 
 def _meaning(kind: type[Body], member: str) -> str:
-    """What a member is for, where its declaration says so."""
+    """What a member is for, or has to be one of, where its declaration says so."""
     made = msgspec.json.schema_components([kind])[1][kind.__name__]["properties"][member]
+    if "enum" in made:
+        return f", one of {', '.join(made['enum'])}"
     about = made.get("description", "").rstrip(".")
-    return about and f": {about[0].lower()}{about[1:]}"
+    return about and f", {about[0].lower()}{about[1:]}"
 
 
 def refuse_repeated(pairs: list[tuple[str, Any]]) -> None:

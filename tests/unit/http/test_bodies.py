@@ -27,7 +27,7 @@ class Sample(Body, frozen=True):
     [
         ([], "the body must be a JSON object"),
         (None, "the body must be a JSON object"),
-        ({}, "name: is required"),
+        ({}, "name: required"),
         ({"name": None}, "name: a string is needed"),
         ({"name": "", "word": "four"}, "word: a string of at most 3 characters"),
         ({"name": "", "number": 0}, "number: a whole number of at least 1"),
@@ -53,7 +53,9 @@ def test_a_member_that_is_missing_is_named_with_its_meaning_and_the_code_of_the_
     with pytest.raises(InvalidRequest) as refused:
         parse_body({"name": "n"}, NewKeyBody, code="invalid_key_request")
     assert refused.value.code == "invalid_key_request"
-    assert refused.value.detail == "purpose: is required: the one thing it is for"
+    assert refused.value.detail == "purpose: required, the one thing it is for"
+    with pytest.raises(InvalidRequest, match="action: required, one of stream, pull, "):
+        parse_body({"key": "k"}, QuestionBody)
 
 
 def test_what_is_left_out_has_its_default() -> None:
