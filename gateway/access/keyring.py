@@ -16,7 +16,7 @@ from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import BUILTIN
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import KeysAndRoles
 from gateway.access.keys.lifecycle import is_living
 from gateway.access.policy.decision import (
     Allowed,
@@ -55,7 +55,7 @@ class Keyring:
     """
 
     def __init__(
-        self, store: KeyStore, newest_peppers: Callable[[], Peppers], clock: Clock
+        self, store: KeysAndRoles, newest_peppers: Callable[[], Peppers], clock: Clock
     ) -> None:
         self._store = store
         self._newest_peppers = newest_peppers

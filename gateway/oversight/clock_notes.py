@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import Notes, SharedTime
 from gateway.clock import Clock, boot_id
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock, begin
 
@@ -15,6 +17,10 @@ _STATE = "state"
 _HORIZON = "horizon"
 _DECODE = msgspec.json.Decoder(ClockState).decode
 _ENCODE = msgspec.json.Encoder().encode
+
+
+class ClockStore(Notes, SharedTime, Protocol):
+    """What trusted time is kept in, and may follow."""
 
 
 class RetentionHorizon(msgspec.Struct, frozen=True):
@@ -28,7 +34,7 @@ class RetentionHorizon(msgspec.Struct, frozen=True):
 _DECODE_HORIZON = msgspec.json.Decoder(RetentionHorizon).decode
 
 
-async def read_clock(store: KeyStore, machine: Clock) -> Reading:
+async def read_clock(store: SharedTime, machine: Clock) -> Reading:
     """The wall clock that counts: the database's where gateways share one, or the machine's own."""
     before = machine.boottime()
     shared = await store.wall_time()
@@ -37,13 +43,13 @@ async def read_clock(store: KeyStore, machine: Clock) -> Reading:
     return Reading(wall, before + half, boot_id(), half)
 
 
-async def kept_state(store: KeyStore) -> ClockState | None:
+async def kept_state(store: Notes) -> ClockState | None:
     """What was kept last."""
     document = await store.note(KIND, _STATE)
     return None if document is None else _DECODE(document)
 
 
-async def keep_state(store: KeyStore, state: ClockState, *, anyway: bool) -> None:
+async def keep_state(store: Notes, state: ClockState, *, anyway: bool) -> None:
     """Keep what this process holds for trusted time. Unless `anyway`, what another one has kept a
     moment ago stands if it differs: that is taken over at the next look."""
 
@@ -58,7 +64,7 @@ async def keep_state(store: KeyStore, state: ClockState, *, anyway: bool) -> Non
     await store.update_notes(KIND, {_STATE: noting})
 
 
-async def open_clock(store: KeyStore, machine: Clock) -> TrustedClock:
+async def open_clock(store: ClockStore, machine: Clock) -> TrustedClock:
     """Trusted time as it goes on from what was kept."""
     state = await kept_state(store)
     reading = await read_clock(store, machine)
@@ -68,7 +74,7 @@ async def open_clock(store: KeyStore, machine: Clock) -> TrustedClock:
 
 
 async def move_horizon(
-    store: KeyStore, *, target: int, now: float, observed: float, oldest: int | None
+    store: Notes, *, target: int, now: float, observed: float, oldest: int | None
 ) -> int | None:
     """Move retention's horizon towards `target`, `RATE` times as fast as time; gives where it is.
 

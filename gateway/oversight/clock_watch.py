@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import secrets
 
-from gateway.access.keys.key_store import KeyStore
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
-from gateway.oversight.clock_notes import keep_state, kept_state, read_clock
+from gateway.oversight.clock_notes import ClockStore, keep_state, kept_state, read_clock
 from gateway.oversight.detection.finding import CLOCK_JUMP
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Signal
@@ -25,7 +24,7 @@ class ClockWatch:
     """One per process. `machine` is what the machine itself says of time."""
 
     def __init__(
-        self, store: KeyStore, machine: Clock, clock: TrustedClock, findings: Findings
+        self, store: ClockStore, machine: Clock, clock: TrustedClock, findings: Findings
     ) -> None:
         self._store = store
         self._machine = machine

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Protocol
 
 import msgspec
 
@@ -17,7 +18,7 @@ from gateway.access.keyring import Changes
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import REQUESTED, Change, key_urn, moment
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import StoredKeys, UnrecordedChanges
 from gateway.clock import Clock, until_beat
 from gateway.errors import GatewayError
 from gateway.event import Draft
@@ -44,12 +45,16 @@ _SEVERITY = {
 _LOGGER = logging.getLogger(__name__)
 
 
+class ChangedKeys(StoredKeys, UnrecordedChanges, Protocol):
+    """Keys, and the changes that are to be told of."""
+
+
 class KeyEvents:
     """One per process. `warnings`: seconds before a key's end."""
 
     def __init__(
         self,
-        store: KeyStore,
+        store: ChangedKeys,
         writer: Appender,
         hub: Hub,
         profiles: ProfileStore,

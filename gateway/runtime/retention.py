@@ -6,7 +6,7 @@ import logging
 
 import msgspec
 
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import Notes
 from gateway.clock import parse_rfc3339
 from gateway.cursor import moved
 from gateway.errors import GatewayError
@@ -32,9 +32,7 @@ class Retention:
     kept in the store, and moves only so fast, whatever happens to the clocks.
     """
 
-    def __init__(
-        self, log: Log, store: KeyStore, clock: TrustedClock, *, age: int, size: int
-    ) -> None:
+    def __init__(self, log: Log, store: Notes, clock: TrustedClock, *, age: int, size: int) -> None:
         self._log = log
         self._store = store
         self._clock = clock

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ async def test_an_empty_store_has_nothing(keys: KeyStore) -> None:
     assert await keys.all() == []
     assert await keys.ids() == set()
     assert await keys.get("a") is None
-    assert await keys.revoke("a", NOW, "why") is None
+    assert await keys.change("a", lambda found: lifecycle.revoke(found, NOW, "why")) is None
     assert await keys.changed_since(0) == (0, [])
     assert await keys.changed_since(7) == (0, []), "there were more once, as it seems"
     assert (await keys.roles_since(7))[0] == 0
@@ -96,7 +97,7 @@ async def test_of_several_first_keys_one_is_made(connect_keys: Connect) -> None:
     assert [change.about for change in (await stores[0].unrecorded(9)).values()] == [
         (f"key:{first.id}",)
     ]
-    await stores[0].revoke(first.id, NOW, "over")
+    await stores[0].change(first.id, lambda found: lifecycle.revoke(found, NOW, "over"))
     assert await stores[1].create_first(key("e")) is False, "there was one"
 
 
@@ -159,12 +160,17 @@ async def test_many_keys_are_changed_and_read_as_few_are(keys: KeyStore) -> None
 async def test_a_revocation_stands_with_its_first_reason(keys: KeyStore) -> None:
     await keys.create(key("a"))
     await keys.create(key("b"))
-    first = await keys.revoke("a", NOW + 1, "left the project")
+    first = await keys.change(
+        "a", lambda found: lifecycle.revoke(found, NOW + 1, "left the project")
+    )
     assert first is not None
     assert (first.revoked_at, first.revoked_reason) == (NOW + 1, "left the project")
     assert first == await keys.get("a"), "as it is now, with its revision"
     revision = (await keys.changed_since(0))[0]
-    assert await keys.revoke("a", NOW + 2, "another reason") == first
+    assert (
+        await keys.change("a", lambda found: lifecycle.revoke(found, NOW + 2, "another reason"))
+        == first
+    )
     assert await keys.changed_since(revision) == (revision, []), "nothing has changed"
     other = await keys.get("b")
     assert other is not None
@@ -177,7 +183,7 @@ async def test_changes_are_told_once_in_their_order(keys: KeyStore) -> None:
     revision, changed = await keys.changed_since(0)
     assert [found.id for found in changed] == ["a", "b"]
     assert await keys.newest_revision() == revision
-    await keys.revoke("a", NOW, "")
+    await keys.change("a", lambda found: lifecycle.revoke(found, NOW, ""))
     await keys.create(key("c"))
     later, changed = await keys.changed_since(revision)
     assert later > revision
@@ -230,10 +236,12 @@ async def test_changes_of_one_connection_are_seen_by_the_others(connect_keys: Co
     assert await other.get("a") == await one.get("a")
     with pytest.raises(Conflict):
         await other.create(key("a"))
-    await other.revoke("a", NOW, "seen elsewhere")
+    await other.change("a", lambda found: lifecycle.revoke(found, NOW, "seen elsewhere"))
     _, changed = await one.changed_since(revision)
     assert [found.revoked_reason for found in changed] == ["seen elsewhere"]
-    assert await one.revoke("a", NOW + 9, "too late") == await other.get("a")
+    assert await one.change(
+        "a", lambda found: lifecycle.revoke(found, NOW + 9, "too late")
+    ) == await other.get("a")
 
 
 async def test_roles_are_put_replaced_and_removed_and_their_version_rises(
@@ -285,7 +293,8 @@ async def test_whoever_follows_the_changes_knows_every_key_as_it_is(
             except Conflict:
                 continue
         elif step == "revoke":
-            await writer.revoke(f"k{name}", NOW + number, f"reason {number}")
+            revoke = partial(lifecycle.revoke, now=NOW + number, reason=f"reason {number}")
+            await writer.change(f"k{name}", revoke)
         else:
             revision, changed = await follower.changed_since(revision)
             known.update((found.id, found) for found in changed)
@@ -295,12 +304,13 @@ async def test_whoever_follows_the_changes_knows_every_key_as_it_is(
 OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
+from gateway.access.keys import lifecycle
 from gateway.adapters.sqlite.keys import SqliteKeys
 
 async def main():
     store = SqliteKeys(Path(sys.argv[1]))
     print(*(key.id for key in await store.all()))
-    await store.revoke("a", 7.0, "by another process")
+    await store.change("a", lambda found: lifecycle.revoke(found, 7.0, "by another process"))
     await store.close()
 
 asyncio.run(main())
@@ -329,6 +339,7 @@ COUNTER = """
 import asyncio, sys
 from pathlib import Path
 import msgspec
+from gateway.access.keys import lifecycle
 from gateway.adapters.sqlite.keys import SqliteKeys
 
 async def main():

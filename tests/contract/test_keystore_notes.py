@@ -49,7 +49,7 @@ async def test_every_change_of_a_key_waits_with_what_it_was_and_who_made_it(
     await keys.create(key("a"))
     await keys.change("a", lambda found: lifecycle.suspend(found, NOW + 1, "pause", by="admin"))
     await keys.change("a", lambda found: lifecycle.resume(found, NOW + 2, by="admin"))
-    await keys.revoke("a", NOW + 3, "left")
+    await keys.change("a", lambda found: lifecycle.revoke(found, NOW + 3, "left"))
     changes = list((await keys.unrecorded(10)).values())
     assert [(one.id, one.action, one.by, one.at, one.reason) for one in changes] == [
         ("key-a-1", "key.created", "someone", NOW, ""),
@@ -85,7 +85,7 @@ async def test_what_failed_or_changed_nothing_does_not_wait(keys: KeyStore) -> N
     with pytest.raises(Conflict):
         await keys.change("a", lambda found: key("a", name="x"), create=key("a"))
     await keys.change("a", lambda found: found)
-    await keys.revoke("nobody", NOW, "")
+    await keys.change("nobody", lambda found: lifecycle.revoke(found, NOW, ""))
     assert await keys.delete_role("nothing", "admin") is None
     assert await waiting(keys) == ["key-a-1"]
 
@@ -149,11 +149,12 @@ async def test_a_change_of_something_else_waits_among_those_of_keys(
 OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
+from gateway.access.keys import lifecycle
 from gateway.adapters.sqlite.keys import SqliteKeys
 
 async def main():
     store = SqliteKeys(Path(sys.argv[1]))
-    await store.revoke("a", 7.0, "by another process")
+    await store.change("a", lambda found: lifecycle.revoke(found, 7.0, "by another process"))
     await store.close()
 
 asyncio.run(main())

@@ -143,7 +143,7 @@ async def test_whichever_comes_first_no_key_keeps_a_role_that_is_deleted(
 async def test_a_key_of_a_maker_that_was_revoked_meanwhile_is_not_added(keys: KeyStore) -> None:
     await keys.create(key(A))
     await keys.create(key(B, created_by=A))
-    await keys.revoke(A, NOW, "r")
+    await keys.change(A, lambda found: lifecycle.revoke(found, NOW, "r"))
     with pytest.raises(Conflict, match="revoked at the same time"):
         await keys.create(key(C, created_by=A))
     assert await keys.ids() == {A, B}

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.adapters.files.folder import WriterLock
 from gateway.adapters.migrations import Migrated
@@ -78,7 +79,7 @@ async def test_keys_at_the_number_of_the_baseline_are_kept(tmp_path: Path) -> No
     [found] = await keys.all()
     assert (found.id, found.digest, found.revision) == (KEY.id, b"d", 1)
     assert list(await keys.roles()) == ["reader"]
-    await keys.revoke(KEY.id, 3.0, "tried")
+    await keys.change(KEY.id, lambda found: lifecycle.revoke(found, 3.0, "tried"))
     assert len(await keys.unrecorded(10)) == 1
     await keys.close()
 

@@ -14,6 +14,7 @@ import apsw
 import msgspec
 import pytest
 
+from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.usage.meter import UsageBatch
 from gateway.adapters.sqlite import thread as sqlite_thread
@@ -82,7 +83,7 @@ WRITES: tuple[Callable[[SqliteKeys], Any], ...] = (
     lambda keys: keys.create(msgspec.structs.replace(KEY, id="b")),
     lambda keys: keys.create_first(KEY),
     lambda keys: keys.change("a", lambda key: msgspec.structs.replace(key, name="b")),
-    lambda keys: keys.revoke("a", 2.0, "lost"),
+    lambda keys: keys.change("a", lambda found: lifecycle.revoke(found, 2.0, "lost")),
     lambda keys: keys.delete_role("none"),
     lambda keys: keys.mark_recorded([1]),
     lambda keys: keys.update_notes("kind", {"name": lambda _: b"made"}),
@@ -211,7 +212,9 @@ async def test_a_change_whose_caller_is_cancelled_is_made_whole_or_not_at_all(
     changing = asyncio.ensure_future(keys.change("a", slowly, create=other))
     await asyncio.to_thread(began.wait, 10)
     changing.cancel()
-    behind = asyncio.ensure_future(keys.revoke("b", 2.0, "lost"))
+    behind = asyncio.ensure_future(
+        keys.change("b", lambda found: lifecycle.revoke(found, 2.0, "lost"))
+    )
     go_on.set()
     assert await behind is not None, "the one behind it came after the whole of it"
     changed = await keys.get("a")

@@ -256,6 +256,22 @@ def test_the_cursor_loop_knows_neither_streams_nor_the_hub() -> None:
     assert "gateway.streaming.replay" not in used
 
 
+def test_only_who_composes_knows_that_one_store_is_behind_the_ports_of_keys() -> None:
+    whole = {
+        module
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.ImportFrom) and node.module == "gateway.access.keys.key_store"
+        if "KeyStore" in [alias.name for alias in node.names]
+    }
+    assert whole == {
+        "gateway.runtime.stores",
+        "gateway.http.request.context",
+        "gateway.cli.base.stores",
+        "gateway.cli.base.key_folder",
+    }
+
+
 def test_routes_import_no_routes_and_their_table_imports_all() -> None:
     routes = {module for module in MODULES if package_of(module) == "http/routes"}
     table = "gateway.http.routes.table"

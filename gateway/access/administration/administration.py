@@ -18,7 +18,7 @@ from gateway.access.keys.descent import Descent, can_mint, revoke_with_descendan
 from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, key_from_request
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import inherited
-from gateway.access.keys.key_store import PART_KEYS, KeyStore, RoleCheck
+from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles, RoleCheck
 from gateway.access.keys.known_key import known_key, refuse_unknown
 from gateway.access.keys.operator import actor_name
 from gateway.access.policy.decision import effective_grants
@@ -72,7 +72,7 @@ class Administration:
     def __init__(
         self,
         caller: Caller,
-        store: KeyStore,
+        store: KeysAndRoles,
         clock: Clock,
         terms: IssuanceTerms,
         pepper: Callable[[], Awaitable[bytes]],

@@ -12,7 +12,7 @@ from gateway.access.keys.descent import can_mint, living
 from gateway.access.keys.issuance import within_maker
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits, exceeded
-from gateway.access.keys.key_store import KeyStore, RoleCheck
+from gateway.access.keys.key_store import KeysAndRoles, RoleCheck
 from gateway.access.keys.rotation_chain import ended_maker
 from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
@@ -29,7 +29,7 @@ class Issuer:
     """A key as a `Caller`. What is compared is compared in its slices."""
 
     def __init__(
-        self, key: Key, keyring: Keyring, store: KeyStore, clock: Clock, slices: Slices
+        self, key: Key, keyring: Keyring, store: KeysAndRoles, clock: Clock, slices: Slices
     ) -> None:
         self.key = key
         self._keyring = keyring

@@ -7,7 +7,7 @@ from heapq import nsmallest
 
 from gateway.access.grants.grant import Grant, check_patterns_together
 from gateway.access.grants.role import grants_of_roles
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import StoredRoles
 from gateway.access.policy.attributed_grant import AttributedGrant, named_grants
 from gateway.errors import InvalidRequest, NotFound
 from gateway.sanitize import clean
@@ -15,7 +15,7 @@ from gateway.sanitize import clean
 _MOST_NAMED = 20
 
 
-async def grants_by_role(store: KeyStore) -> dict[str, tuple[Grant, ...]]:
+async def grants_by_role(store: StoredRoles) -> dict[str, tuple[Grant, ...]]:
     """The grants of every role there is, by name."""
     return grants_of_roles(await store.roles())
 

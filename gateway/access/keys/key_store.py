@@ -1,4 +1,11 @@
-"""The port to provisioning keys and roles, and to what is remembered about them."""
+"""The ports to provisioning keys and roles, and to what is remembered about them.
+
+One store implements all of them (`KeyStore`); whoever uses it asks for the ports that it needs.
+
+Atomicity: one call is one change. Durability: a change has survived when the call returns; a note
+survives the process, and the machine a moment later. Another process may change keys, roles and
+notes at any time.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +32,11 @@ Noting = Callable[[bytes | None], bytes | None]
 PART_KEYS = 250
 
 
-class KeyStore(Protocol):
-    """Where provisioning keys live, and what is remembered about them.
+class StoredKeys(Protocol):
+    """Provisioning keys. Every change gets a revision higher than all before it.
 
-    Ordering: every change gets a revision higher than all before it.
-    Atomicity: one call is one change. Durability: a change has survived when
-    the call returns; a note survives the process, and the machine a moment
-    later. Another process may change keys and notes at any time.
-
-    Changes of keys and roles are kept, in the same transaction, until somebody
-    has written them into the log: none goes unrecorded, whoever makes it.
-    Changes of what is kept elsewhere wait beside them, if they are handed over.
+    Changes of keys, and of roles, are kept in the same transaction until somebody has written them
+    into the log: none goes unrecorded, whoever makes it.
     """
 
     async def create(self, key: Key) -> None:
@@ -60,9 +61,6 @@ class KeyStore(Protocol):
     async def ids(self) -> set[str]:
         """The ids of all keys."""
 
-    async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
-        """Mark a key revoked (the first reason stands); None if there is none such."""
-
     async def change(
         self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
     ) -> Key | None:
@@ -74,6 +72,20 @@ class KeyStore(Protocol):
     async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
         """Replace several keys in one change: `change` is given all keys, and gives those that
         shall be other. What it raises leaves everything as it was."""
+
+    async def newest_revision(self) -> int:
+        """The revision of the newest change to a key; 0 if there never was one."""
+
+    async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
+        """The newest revision, and the keys changed after `revision`.
+
+        One below `revision` says, once, that the store has lost changes, as a failover may: what
+        was known may be of those, and revisions that were known are used again.
+        """
+
+
+class StoredRoles(Protocol):
+    """The roles that were put: the predefined ones are not among them."""
 
     async def put_role(
         self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
@@ -96,15 +108,13 @@ class KeyStore(Protocol):
         or deleted (None) after `version`. Cheap to ask for; -1 gives all of them. One below
         `version` says the same as with `changed_since`."""
 
-    async def newest_revision(self) -> int:
-        """The revision of the newest change to a key; 0 if there never was one."""
 
-    async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
-        """The newest revision, and the keys changed after `revision`.
+class KeysAndRoles(StoredKeys, StoredRoles, Protocol):
+    """What tells what keys may do."""
 
-        One below `revision` says, once, that the store has lost changes, as a failover may: what
-        was known may be of those, and revisions that were known are used again.
-        """
+
+class UnrecordedChanges(Protocol):
+    """Changes that wait to be written into the log: of keys and roles, and what is handed over."""
 
     async def record_later(self, change: Change) -> None:
         """Let another change wait to be recorded; durable when this returns."""
@@ -115,6 +125,10 @@ class KeyStore(Protocol):
     async def mark_recorded(self, numbers: Sequence[int]) -> None:
         """These changes are in the log."""
 
+
+class Notes(Protocol):
+    """What all processes remember together, by kind and name."""
+
     async def note(self, kind: str, name: str) -> bytes | None:
         """One note."""
 
@@ -124,9 +138,21 @@ class KeyStore(Protocol):
     async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
         """Replace notes, by name; nobody else changes notes in between."""
 
+
+class NotesOfKeys(StoredKeys, Notes, Protocol):
+    """What is remembered of keys, which may have it of the keys that they took over from."""
+
+
+class SharedTime(Protocol):
+    """The wall clock of the store."""
+
     async def wall_time(self) -> float | None:
         """The wall clock that all who use this store share, in seconds since 1970; None where that
         is the machine's own."""
+
+
+class KeyStore(KeysAndRoles, UnrecordedChanges, NotesOfKeys, SharedTime, Protocol):
+    """All of them, in one store."""
 
     async def close(self) -> None:
         """End cleanly; nothing may be called afterwards."""

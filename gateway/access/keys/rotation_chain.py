@@ -6,7 +6,7 @@ from __future__ import annotations
 from gateway.access.credentials.token import is_key_id
 from gateway.access.keys.descent import ended_as_maker
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import NotesOfKeys
 from gateway.access.keys.known_key import KeyLookup
 
 _MOST_ROTATIONS = 50
@@ -44,7 +44,7 @@ async def key_and_predecessors(keys: KeyLookup, key_id: str) -> list[str]:
     return line
 
 
-async def note_before(store: KeyStore, kind: str, predecessor: str) -> bytes | None:
+async def note_before(store: NotesOfKeys, kind: str, predecessor: str) -> bytes | None:
     """What is noted of a key's predecessor, or of the newest before that of which there is any."""
     for key_id in await key_and_predecessors(store, predecessor):
         document = await store.note(kind, key_id)

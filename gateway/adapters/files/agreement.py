@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.access.credentials.pepper import Peppers
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import NotesOfKeys
 from gateway.access.keys.lifecycle import living_by_pepper
 from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.files.log_secret import MISSING as LOG_SECRET_MISSING
@@ -41,7 +41,9 @@ _DECODE = msgspec.json.Decoder(Claim).decode
 _ENCODE = msgspec.json.Encoder().encode
 
 
-async def agree_on_secrets(folder: DataFolder, store: KeyStore, now: float, *, fleet: bool) -> None:
+async def agree_on_secrets(
+    folder: DataFolder, store: NotesOfKeys, now: float, *, fleet: bool
+) -> None:
     """See to it that the secrets of the folder are there, and are those of the store.
 
     `fleet`: other gateways may have other folders. Raises `GatewayError` with what to do.
@@ -50,7 +52,7 @@ async def agree_on_secrets(folder: DataFolder, store: KeyStore, now: float, *, f
     await _agree_on_log_secret(folder.log_secret_file, store, now, peppers if fleet else None)
 
 
-async def agree_on_pepper(file: PepperFile, store: KeyStore, now: float) -> Peppers:
+async def agree_on_pepper(file: PepperFile, store: NotesOfKeys, now: float) -> Peppers:
     """The peppers; made only where no living key needs others."""
     living = living_by_pepper(await store.all(), now)
     found = file.find()
@@ -75,7 +77,7 @@ async def agree_on_pepper(file: PepperFile, store: KeyStore, now: float) -> Pepp
 
 
 async def claim_pepper(
-    file: PepperFile, peppers: Peppers, store: KeyStore, now: float, *, is_needed: bool = True
+    file: PepperFile, peppers: Peppers, store: NotesOfKeys, now: float, *, is_needed: bool = True
 ) -> None:
     """Have the current pepper be that of all gateways. Raises `GatewayError` if it is another."""
     known = peppers.by_id()
@@ -93,7 +95,7 @@ async def claim_pepper(
 
 
 async def _agree_on_log_secret(
-    file: LogSecretFile, store: KeyStore, now: float, shared: Peppers | None
+    file: LogSecretFile, store: NotesOfKeys, now: float, shared: Peppers | None
 ) -> None:
     claim = await _claim(store, LOG)
     found = file.find()
@@ -121,13 +123,13 @@ async def _agree_on_log_secret(
         )
 
 
-async def _claim(store: KeyStore, name: str) -> Claim | None:
+async def _claim(store: NotesOfKeys, name: str) -> Claim | None:
     document = await store.note(KIND, name)
     return None if document is None else _DECODE(document)
 
 
 async def _agree(
-    store: KeyStore, name: str, choose: Callable[[Claim | None], str | None], now: float
+    store: NotesOfKeys, name: str, choose: Callable[[Claim | None], str | None], now: float
 ) -> str | None:
     """Claim what `choose` makes of the claim there is; its id if `choose` gives None."""
     differs: list[str] = []

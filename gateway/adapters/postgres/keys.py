@@ -93,9 +93,6 @@ class PostgresKeys:
             rows = await connection.fetch("SELECT id FROM key")
         return {row["id"] for row in rows}
 
-    async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
-        return await self.change(key_id, lambda key: lifecycle.revoke(key, at, reason))
-
     async def change(
         self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
     ) -> Key | None:

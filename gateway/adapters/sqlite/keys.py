@@ -106,9 +106,6 @@ class SqliteKeys:
 
         return await _on(self._watching, work, _UNREADABLE)
 
-    async def revoke(self, key_id: str, at: float, reason: str) -> Key | None:
-        return await self.change(key_id, lambda key: lifecycle.revoke(key, at, reason))
-
     async def change(
         self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
     ) -> Key | None:

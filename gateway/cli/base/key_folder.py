@@ -18,7 +18,7 @@ from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
     from gateway.access.administration.administration import Administration
-    from gateway.access.keys.key_store import KeyStore
+    from gateway.access.keys.key_store import KeyStore, NotesOfKeys
     from gateway.settings.load import Settings
     from gateway.trusted_clock import TrustedClock
 
@@ -103,7 +103,7 @@ async def administration(
         yield Administration(caller, store, clock, settings.keys, pepper, slices)
 
 
-async def current_pepper(settings: Settings, store: KeyStore, clock: TrustedClock) -> bytes:
+async def current_pepper(settings: Settings, store: NotesOfKeys, clock: TrustedClock) -> bytes:
     """What digests are made with; only asked for there: where it is lost, keys can still be listed
     and revoked."""
     from gateway.adapters.files.agreement import agree_on_pepper

@@ -10,7 +10,7 @@ import click
 from gateway.cli.base.stores import has_keys, opened_keys
 
 if TYPE_CHECKING:
-    from gateway.access.keys.key_store import KeyStore
+    from gateway.access.keys.key_store import UnrecordedChanges
     from gateway.access.keys.operator import Operator
     from gateway.settings.load import Settings
 
@@ -36,7 +36,7 @@ def this_operator() -> Operator:
     )
 
 
-async def record_look(store: KeyStore, now: float) -> None:
+async def record_look(store: UnrecordedChanges, now: float) -> None:
     """Have the command that runs recorded as a use. Raises if it cannot be: who looks is seen."""
     from gateway.access.credentials.token import is_key_id
     from gateway.access.keys.change import inspection, key_urn

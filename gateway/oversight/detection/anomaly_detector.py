@@ -11,12 +11,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import KeysAndRoles, NotesOfKeys
 from gateway.access.usage.access import Access
 from gateway.clock import Clock, until_beat
 from gateway.errors import Conflict, GatewayError
@@ -56,6 +57,10 @@ class Reaction(msgspec.Struct, frozen=True):
     seconds: int = 900
 
 
+class WatchedKeys(KeysAndRoles, NotesOfKeys, Protocol):
+    """Keys and roles, and what is remembered of their use."""
+
+
 class AnomalyDetector:
     """Detector of unusual activity, one per process.
 
@@ -64,7 +69,7 @@ class AnomalyDetector:
 
     def __init__(
         self,
-        store: KeyStore,
+        store: WatchedKeys,
         hub: Hub,
         findings: Findings,
         clock: Clock,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from gateway.access.keys.change import key_urn, moment
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import NotesOfKeys, UnrecordedChanges
 from gateway.access.keys.known_key import KeyLookup
 from gateway.access.keys.rotation_chain import key_and_predecessors
 from gateway.clock import Clock
@@ -32,11 +32,15 @@ _LOGGER = logging.getLogger(__name__)
 Changing = Callable[[Finding | None], Finding | None]
 
 
+class FindingStore(NotesOfKeys, UnrecordedChanges, Protocol):
+    """What findings are kept in, and their marks told by."""
+
+
 class Findings:
     """All processes share what is found, and each event of it is written once."""
 
     def __init__(
-        self, store: KeyStore, writer: Appender, clock: Clock, keys: KeyLookup | None = None
+        self, store: FindingStore, writer: Appender, clock: Clock, keys: KeyLookup | None = None
     ) -> None:
         # Signs since the start, for metrics.
         self.found = 0

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from gateway.access.keys.key_store import KeyStore, Noting
+from gateway.access.keys.key_store import NotesOfKeys, Noting
 from gateway.access.keys.rotation_chain import note_before
 from gateway.oversight.detection.baseline import (
     Alarm,
@@ -40,7 +40,7 @@ class MinuteCounts:
     `warm_up` in minutes.
     """
 
-    def __init__(self, store: KeyStore, kind: str, signal: str, warm_up: int) -> None:
+    def __init__(self, store: NotesOfKeys, kind: str, signal: str, warm_up: int) -> None:
         self._store = store
         self._kind = kind
         self._signal = signal

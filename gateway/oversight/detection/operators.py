@@ -11,7 +11,7 @@ from collections import deque
 
 import msgspec
 
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import Notes
 from gateway.oversight.detection.habits import Command, Habits, evaluate_command
 from gateway.oversight.detection.signals import Signal
 
@@ -26,7 +26,7 @@ _ENCODE = msgspec.json.Encoder().encode
 class Operators:
     """What is usual is in the key store, where all processes bring together what they saw."""
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(self, store: Notes) -> None:
         self._store = store
         self._waiting: deque[Command] = deque(maxlen=_MOST_WAITING)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from gateway.access.keys.key_store import KeyStore, Noting
+from gateway.access.keys.key_store import NotesOfKeys, Noting
 from gateway.access.keys.rotation_chain import note_before
 from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import DENIED, Access
@@ -48,7 +48,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 class ProfileStore:
     """Store of usage profiles: takes accesses in, and merges them into the key store."""
 
-    def __init__(self, store: KeyStore, exists: Callable[[str], bool] = _unknown) -> None:
+    def __init__(self, store: NotesOfKeys, exists: Callable[[str], bool] = _unknown) -> None:
         self._store = store
         # Whether there is a key of this id, as far as that is known in memory.
         self._exists = exists

@@ -12,7 +12,7 @@ from gateway.access.grants.grant import defects_in
 from gateway.access.grants.role import BUILTIN, Role
 from gateway.access.keyring import Changes
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import PART_KEYS, KeyStore
+from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles
 from gateway.oversight.detection.finding import INVALID_GRANT, UNREADABLE
 from gateway.oversight.detection.signals import Signal
 from gateway.scheduling.loop_work import Stretch
@@ -25,7 +25,7 @@ _Data = dict[str, Any]
 class StoredDefects:
     """Listens to what changes in the key store. Each defect of a key gives one sign per process."""
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(self, store: KeysAndRoles) -> None:
         self._store = store
         # The keys to be looked at; None: all of them.
         self._waiting: dict[str, None] | None = None

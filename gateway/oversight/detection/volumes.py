@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.key_store import NotesOfKeys
 from gateway.access.usage.access import CLOSED, Access
 from gateway.cursor import distance
 from gateway.oversight.detection.finding import REQUEST_VOLUME, VOLUME
@@ -24,7 +24,7 @@ REQUESTS = "requests"
 class Volumes:
     """Listens to the access log. `warm_up` in seconds."""
 
-    def __init__(self, store: KeyStore, hub: Hub, warm_up: int) -> None:
+    def __init__(self, store: NotesOfKeys, hub: Hub, warm_up: int) -> None:
         self._hub = hub
         self._events = MinuteCounts(store, KIND, VOLUME, warm_up // 60)
         self._requests = MinuteCounts(store, REQUESTS, REQUEST_VOLUME, warm_up // 60)

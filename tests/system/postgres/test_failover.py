@@ -10,6 +10,7 @@ import pytest
 
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.keyring import Keyring
+from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.adapters.postgres.database import SCHEMA
 from gateway.adapters.postgres.keys import PostgresKeys
@@ -239,14 +240,14 @@ async def test_a_revocation_that_gets_the_revision_of_a_lost_change_is_seen(
     await keyring.refresh()
     await received(own_postgres, standby)
     await cut_off(standby)
-    await store.revoke(made[0], clock.now(), "lost")
+    await store.change(made[0], lambda found: lifecycle.revoke(found, clock.now(), "lost"))
     assert [key.id for key in (await keyring.refresh()).keys] == [made[0]]
     for key_id in made:
         assert await keyring.get(key_id) is not None
     await asyncio.to_thread(own_postgres.stop)
     await asyncio.to_thread(standby.promote)
     other = await PostgresKeys.open(standby.url())
-    await other.revoke(made[1], clock.now(), "")
+    await other.change(made[1], lambda found: lifecycle.revoke(found, clock.now(), ""))
     await other.close()
     async with asyncio.timeout(patience(30)):
         while True:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from gateway.access.grants.role import Role
+from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.adapters.migrations import Migrated
 from gateway.adapters.postgres import database as postgres
@@ -95,7 +96,7 @@ async def test_keys_brought_to_the_baseline_step_by_step_are_kept(
     [found] = await keys.all()
     assert (found.id, found.digest, found.revision) == (key.id, b"d", 1)
     assert list(await keys.roles()) == ["reader"]
-    await keys.revoke(key.id, 3.0, "tried")
+    await keys.change(key.id, lambda found: lifecycle.revoke(found, 3.0, "tried"))
     assert len(await keys.unrecorded(10)) == 1
     await keys.close()
 

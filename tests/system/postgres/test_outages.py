@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
+from gateway.access.keys import lifecycle
 from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.clock import SystemClock
@@ -55,7 +56,7 @@ async def test_a_server_that_is_down_is_unavailable_and_then_back(
         lambda: log.trim(0, None),
         lambda: keys.all(),
         lambda: keys.get("k"),
-        lambda: keys.revoke("k", 0.0, ""),
+        lambda: keys.change("k", lambda found: lifecycle.revoke(found, 0.0, "")),
     ]
     # At first over connections that have died, and then over none.
     for _ in range(2):

@@ -11,6 +11,7 @@ from gateway_client import event
 from gateways import Gateway
 
 from gateway.access.credentials.pepper import pepper_id
+from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 
 
@@ -81,6 +82,8 @@ async def test_keys_that_need_a_pepper_that_is_not_here_are_named(gateway: Gatew
     await context.enforcement.poll()
     wanted = f"1 living keys need the pepper {pepper_id(other)}"
     assert wanted in (await gateway.get("/readyz")).body.decode()
-    await context.key_store.revoke(key.id, context.clock.now(), "made by mistake")
+    await context.key_store.change(
+        key.id, lambda found: lifecycle.revoke(found, context.clock.now(), "made by mistake")
+    )
     await context.enforcement.poll()
     assert (await gateway.get("/readyz")).body == b"ready\n"

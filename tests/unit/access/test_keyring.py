@@ -524,7 +524,7 @@ async def test_nothing_is_known_any_more_when_the_store_has_lost_changes(
     connection = apsw.Connection(str(tmp_path / "keys.db"))
     connection.execute("VACUUM INTO ?", (before,))
     connection.close()
-    await store.revoke(key.id, clock.now(), "lost")
+    await store.change(key.id, lambda found: lifecycle.revoke(found, clock.now(), "lost"))
     await store.put_role(Role(name="lost", grants=(grant("x"),)))
     await store.delete_role("team")
     await keyring.refresh()
@@ -554,7 +554,7 @@ async def test_nothing_is_known_any_more_when_the_store_has_lost_changes(
     assert isinstance(keyring.decide(again, "stream", None), Allowed)
     assert await keyring.authenticate(new, Failures(0)) is not None
     # What comes next is seen.
-    await lagging.revoke(key.id, clock.now(), "anew")
+    await lagging.change(key.id, lambda found: lifecycle.revoke(found, clock.now(), "anew"))
     assert [changed.id for changed in (await keyring.refresh()).keys] == [key.id]
     assert not (await keyring.refresh()).roles
     await lagging.close()

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.access.credentials.pepper import pepper_id
+from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
@@ -101,7 +102,7 @@ async def test_a_key_that_needs_a_pepper_beside_the_one_of_all_is_missed_too(
     detail = await refused(folder, keys, "pepper_missing")
     assert "a living key needs" in detail
     assert pepper_id(OTHER) in detail
-    await keys.revoke(key.id, NOW, "made by mistake")
+    await keys.change(key.id, lambda found: lifecycle.revoke(found, NOW, "made by mistake"))
     await agreed(folder, keys)
 
 
@@ -110,7 +111,7 @@ async def test_when_no_key_lives_that_needs_a_lost_pepper_another_is_made(
 ) -> None:
     first = await agreed(DataFolder(tmp_path / "a"), keys)
     key_id = await add_key(keys, first)
-    await keys.revoke(key_id, NOW, "the pepper is lost")
+    await keys.change(key_id, lambda found: lifecycle.revoke(found, NOW, "the pepper is lost"))
     (first.path / "pepper").unlink()
     await agreed(first, keys, NOW + 3600)
     assert (first.path / "pepper").exists()

@@ -170,7 +170,7 @@ async def test_changes_wait_for_the_log_and_for_the_next_start(make: Make) -> No
 async def test_what_was_changed_while_no_gateway_ran_is_told_at_the_start(make: Make) -> None:
     store = make().store
     await store.create(key("a"))
-    await store.revoke("a", NOW, "gone")
+    await store.change("a", lambda found: lifecycle.revoke(found, NOW, "gone"))
     later = make()
     await later.events.poll()
     assert later.told == ["key.created", "key.revoked"]
