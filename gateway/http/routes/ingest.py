@@ -16,7 +16,8 @@ from gateway.cursor import format_cursor, moved
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.http.query.query import AS_USUAL, parse_ingest
-from gateway.http.request.access_logging import CURRENT_ACCESS, log_out_of_reach
+from gateway.http.request.access_logging import log_out_of_reach
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.problem import json_response
@@ -55,7 +56,7 @@ async def ingest(request: web.Request) -> web.Response:
         )
         if not lines:
             _check_is_json(body, lenient)
-        answer = await _store_good_ones(request, key, view, lenient)
+        answer = await _store_good_ones(request, admission, lenient)
         if prefers:
             answer.headers["Preference-Applied"] = "handling=lenient"
         return answer
@@ -82,16 +83,20 @@ async def ingest(request: web.Request) -> web.Response:
     ):
         remedy = "give the events named in `errors` other ids and send all again"
         raise refused_events(len(errors), errors[:_MOST_ERRORS], remedy)
+    if not single:
+        # To decode many takes a while.
+        await admission.recheck()
     appended = await context.writer.append(drafts)
     _log_appended(context, access, key, appended)
     return json_response(_told(context, appended), status=201)
 
 
 async def _store_good_ones(
-    request: web.Request, key: Key, view: View, found: Lenient
+    request: web.Request, admission: Admission, found: Lenient
 ) -> web.Response:
     """The good ones as they are, and a marked event for each of the others, in one append."""
-    context, access = request.app[CONTEXT], request[CURRENT_ACCESS]
+    context, access = request.app[CONTEXT], admission.access
+    key, view = admission.key, admission.view
     drafts = [draft for _, draft in found.drafts]
     outside = await _outside(drafts, view)
     refused = list(found.refused)
@@ -118,6 +123,8 @@ async def _store_good_ones(
         mark = partial(_marked, context, access, key, view, item, reason)
         marked.append(await slices.in_thread(mark) if len(item) > _LARGE_ITEM else mark())
         await slices.rest()
+    # To decode many and to mark some takes a while.
+    await admission.recheck()
     appended, rejected = await context.writer.append_together([good, marked])
     _log_appended(context, access, key, appended if good else rejected)
     access.events, access.duplicates = (

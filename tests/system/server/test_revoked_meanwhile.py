@@ -314,3 +314,24 @@ async def test_nothing_is_shown_to_a_key_that_was_revoked_while_the_store_was_as
     monkeypatch.setattr(asked_of, name, slow)
     answer = await asked(gateway, key, method, path, body)
     answer.problem(401, "key_revoked")
+
+
+@pytest.mark.parametrize("on_invalid", ["fail", "skip"])
+async def test_many_events_whose_key_is_revoked_while_they_are_decoded_are_not_stored(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, on_invalid: str
+) -> None:
+    key = await gateway.mint({"actions": ["ingest"], "categories": ["**"]})
+    decoder = gateway.context.decoder
+    name = "decode" if on_invalid == "fail" else "decode_leniently"
+    whole = getattr(decoder, name)
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        decoded = await whole(*arguments, **options)
+        await gateway.revoke(key)
+        return decoded
+
+    monkeypatch.setattr(decoder, name, slow)
+    many = [event(id=f"late-{n}") for n in range(3)]
+    path = f"/v1/events?on_invalid={on_invalid}"
+    (await gateway.post(path, key=key, json=many)).problem(401, "key_revoked")
+    assert (await gateway.pull())["events"] == []
