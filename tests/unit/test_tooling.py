@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from gateway import __version__
+
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 COVERAGE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["coverage"]
@@ -38,3 +40,10 @@ def test_coverage_counts_branches_of_the_whole_package_and_has_a_floor() -> None
     assert COVERAGE["run"]["source"] == ["gateway"]
     assert COVERAGE["report"]["fail_under"] > 0
     assert recipe("coverage")[-1] == "python -m coverage report"
+
+
+def test_the_newest_release_of_the_changelog_is_the_version_of_the_program() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, newest, *_ = re.findall(r"(?m)^## (.*)$", changelog)
+    assert unreleased == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d", newest)
