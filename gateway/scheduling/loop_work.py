@@ -51,7 +51,7 @@ class FilterBucket:
         return 0.0 if self._left > 0 or not self._rate else (1 - self._left) / self._rate
 
     def is_full(self, now: float) -> bool:
-        """Whether nothing is known of it that a new one would not say."""
+        """Whether the bucket is full, as a new one is."""
         self._save(now)
         return self._left >= self._burst
 
@@ -70,7 +70,7 @@ class WorkTotals(msgspec.Struct):
 
 
 class Slot:
-    """Where slices are done, one at a time: shared by all whose slices exclude each other.
+    """Slot for slices, one at a time: shared by all whose slices exclude each other.
 
     When the last one `ended`, and for how long others may go before the next.
     """
@@ -91,14 +91,15 @@ class Slot:
         return True
 
     def leave(self) -> Callable[[], None] | None:
-        """The slice is over; who asked for the next one, if somebody did."""
+        """End the slice; returns the callback that asked for the next one, if any."""
         self._taken = False
         return self._asking.popleft() if self._asking else None
 
 
 class LoopWork:
-    """Who may do a slice now, and the bucket of each key. `share` is the part of a processor
-    that the filters of one key may take; 0.0 is no limit.
+    """Turns of the keys that have slices to do, and their buckets.
+
+    `share` is the part of a processor that the filters of one key may take; 0.0 is no limit.
 
     `busy` says whether there is something more urgent now. `when_idle` calls something when the
     event loop has nothing else to do, and after so many seconds at the latest. `apart` calls
@@ -160,8 +161,8 @@ class LoopWork:
         await waits
 
     async def in_thread(self, key_id: str, work: Callable[[], Result]) -> Result:
-        """What `work` returns, done on a thread when a slice may be done for this key: for what
-        cannot be ended in its middle. Nobody else has a slice meanwhile."""
+        """Do work that cannot be interrupted on a thread, when a slice may be done for this key.
+        There are no other slices meanwhile."""
         await self.turn(key_id)
         self._away, self._began = True, self.timer()
         try:
@@ -171,8 +172,8 @@ class LoopWork:
             self._end()
 
     def apart(self, key_id: str, work: Callable[[], Result]) -> Awaitable[Result]:
-        """The same in another process, where there is one: for what computes all the time, and is
-        a function at the top of a module with arguments that can be pickled."""
+        """Do work in another process, where there is one: a function at the top of a module, with
+        arguments that can be pickled, that computes all the time."""
         return self.in_thread(key_id, partial(self._do_apart, work))
 
     def _end(self) -> None:
@@ -286,7 +287,7 @@ class Slices:
         self._ends = 0.0
 
     def start(self) -> None:
-        """Begin at once, for a moment: what is over by then waits for no turn."""
+        """Begin at once, for a moment: work that is done by then waits for no turn."""
         self._ends = self._timer() + self._work.budget.free_seconds
 
     async def begin(self) -> None:
@@ -295,13 +296,13 @@ class Slices:
         self._ends = self._timer() + self._seconds
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """As `LoopWork.in_thread`, in a slice of its own."""
+        """Do work on a thread, in a slice of its own."""
         done = await self._work.in_thread(self._key_id, work)
         self.start()
         return done
 
     async def apart(self, work: Callable[[], Result]) -> Result:
-        """As `LoopWork.apart`, in a slice of its own."""
+        """Do work in another process, in a slice of its own."""
         done = await self._work.apart(self._key_id, work)
         self.start()
         return done
@@ -314,7 +315,7 @@ class Slices:
             await self.begin()
 
     async def run(self, steps: Generator[None, None, Result]) -> Result:
-        """What work in steps returns, done in as many slices as it takes."""
+        """Do work in steps, in as many slices as it takes; returns its result."""
         while True:
             await self.rest()
             try:

@@ -1,1 +1,1 @@
-"""How events flow to readers: tail, replay and enforcement."""
+"""The flow of events to readers: tail, replay and enforcement."""

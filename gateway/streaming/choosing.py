@@ -1,4 +1,4 @@
-"""Events of one query, chosen in slices and charged to the key that asks."""
+"""Choice of the events of one query, in slices that are charged to the key."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Choosing:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the filter has taken all that it may, or its key has."""
+        """Whether the filter, or all filters of its key, have taken the steps that they may."""
         if not self._counted:
             return False
         free = self.cost.events * self._work.filters.free_steps
@@ -94,7 +94,7 @@ class Choosing:
         return found.chosen, found.looked
 
     async def _some_apart(self, events: Sequence[Event]) -> tuple[list[Event], int]:
-        """The same in another process."""
+        """Choose as `_some` does, in another process."""
         size = count = 0
         for event in events[:_APART_EVENTS]:
             if count and size + len(event.json) > _APART_BYTES:
@@ -171,6 +171,6 @@ def choose_apart(
 
 @lru_cache(16)
 def _matcher(query: StreamQuery) -> tuple[Projection, FilterCost]:
-    """Kept, as some events of the same query come again and again."""
+    """Projection of a query, cached: events of one query come in many parts."""
     cost = FilterCost()
     return query.matcher(cost), cost

@@ -1,10 +1,9 @@
-"""Enforcement over live streams: ends or narrows those that their keys no longer allow.
+"""Enforcement of keys and roles on live streams: ends or narrows those no longer allowed.
 
-Three tasks, so that none waits for what another waits for: keys, roles, and
-what time alone does to keys, for which no store is needed. A stream is written
-to only if both parts of the store that its key depends on were looked at, and
-acted on, within the last second, and the time of all keys: else it waits, for
-half a minute at the most.
+Three tasks poll separately, so that none is held up by another: the keys, the
+roles, and the ends of keys by time, which need no store. A stream is written to
+only if each part that its key depends on was polled and acted on within the
+last second; otherwise the stream waits, for half a minute at most.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ TakeIn = Callable[[], Coroutine[Any, Any, Changes]]
 
 
 class _Waiting:
-    """For how long something has been waited for, in seconds in which this process ran."""
+    """Time that something has been waited for: seconds in which this process ran."""
 
     __slots__ = ("seconds",)
 
@@ -72,7 +71,7 @@ class _Waiting:
 
 
 class _Part(_Waiting):
-    """One part of what decides over streams, which is looked at by itself."""
+    """Part of the key store that is polled by itself: the keys, the roles, or their lives."""
 
     __slots__ = ("at", "failure", "turn")
 
@@ -135,7 +134,7 @@ class Enforcement:
 
     @property
     def fresh(self) -> bool:
-        """Whether it is known of all keys what they may do now."""
+        """Whether the rights of all keys are known as of the last second."""
         return self._clock.boottime() - self._oldest <= MOST_SECONDS
 
     async def await_knowledge(self, key_id: str) -> None:
@@ -161,7 +160,7 @@ class Enforcement:
         return [part for part in self._parts_of(key_id) if not self._is_fresh(part)]
 
     def _parts_of(self, key_id: str) -> list[_Part]:
-        """What decides over that key."""
+        """Parts of the store that the key depends on."""
         key = self._keyring.known(key_id)
         if key is not None and not self._keyring.depends_on_roles(key):
             return [self._keys]
@@ -191,15 +190,15 @@ class Enforcement:
 
     # Polling
     async def watch_keys(self) -> None:
-        """Until cancelled."""
+        """Poll the keys until cancelled."""
         await self._watch(self._keys, self._take_in_keys)
 
     async def watch_roles(self) -> None:
-        """Until cancelled."""
+        """Poll the roles until cancelled."""
         await self._watch(self._roles, self._take_in_roles)
 
     async def watch_lives(self) -> None:
-        """Until cancelled."""
+        """End what time alone ends, until cancelled."""
         while True:
             next_end = await self._check_lives()
             left = next_end - self._clock.now()
@@ -207,7 +206,7 @@ class Enforcement:
             await self._clock.sleep(min(max(left, _LEAST_SECONDS), pause))
 
     async def poll(self) -> None:
-        """Poll all that decides over streams. What was changed before has been acted on when
+        """Poll keys, roles and lives. What was changed before has been acted on when
         it returns; it goes on when its caller is cancelled, as the store tells of a change once."""
         await self._check_lives()
         polls = (self.poll_keys(), self.poll_roles())
@@ -216,7 +215,7 @@ class Enforcement:
                 raise failure
 
     async def poll_keys(self) -> None:
-        """Poll the keys alone: roles that cannot be read do not hold it up."""
+        """Poll the keys alone, without waiting for roles that cannot be read."""
         await _to_its_end(self._in_turn(self._keys, self._take_in_keys))
 
     async def poll_roles(self) -> None:
@@ -314,8 +313,8 @@ class Enforcement:
         return next_end
 
     async def _end_or_put_due(self, key: Key, stretch: Stretch) -> None:
-        """Its streams are held back until all of them have been looked at, and after that where
-        there is another view, whose beginning is asked of the log."""
+        """Hold the streams of a key back until each is decided on; a key with another view stays
+        due, as the log has to be asked where that view begins."""
         stays_due = key.id in self._due
         self._put_due([key.id])
         waiting = self._due[key.id]
@@ -330,14 +329,14 @@ class Enforcement:
             self._settle(key.id, waiting)
 
     def _may_have_changed(self, key: Key, now: float, turning: bool) -> bool:
-        """Whether time alone may have changed what the key allows; a stream's address stays."""
+        """Whether the rights of the key may have changed by time alone; streams keep addresses."""
         if key.state(now) not in ("active", "draining"):
             return True
         return turning and depends_on_hours(self._keyring.grants_of(key))
 
     # Acting
     async def _act(self) -> None:
-        """Look at the streams of the keys that are due; those that cannot be stay due.
+        """Decide again on the streams of keys that are due; a key that cannot be read stays due.
 
         Keys that have ended come first: others may be thousands, and take longer.
         """
@@ -396,5 +395,5 @@ class Enforcement:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for work that goes on when whoever waits is cancelled."""
+    """Wait for work that goes on when the waiting task is cancelled."""
     await asyncio.shield(asyncio.ensure_future(work))

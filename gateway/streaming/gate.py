@@ -1,4 +1,4 @@
-"""The gate in front of everything that is delivered: open while it is known what keys may see."""
+"""The gate before each delivery: open while the rights of the keys are known."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from gateway.notifier import Notifier
 
 
 class Gate(Protocol):
-    """Nothing is written to a stream on what was known of its key more than a second ago."""
+    """Permission to write to streams, by knowledge of their keys that is at most a second old."""
 
-    # Beats when more may be known than before.
+    # Notified when more may be known than before.
     renewed: Notifier
 
     @property
@@ -19,14 +19,14 @@ class Gate(Protocol):
 
     @property
     def keys_known(self) -> bool:
-        """Whether the keys were looked at; single ones may be held back all the same."""
+        """Whether the keys were polled in time; single keys may be held back nevertheless."""
 
     def admits(self, key_id: str) -> bool:
         """Whether the streams of that key may be written to."""
 
 
 class OpenGate:
-    """For parts that are used without keys that change."""
+    """A gate that is always open, for parts that are used without keys that change."""
 
     open = keys_known = True
 

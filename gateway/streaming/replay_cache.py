@@ -1,4 +1,4 @@
-"""Chunks: parts of the log as one interest gets them, ready to be written.
+"""Cache of chunks: parts of the log as one interest gets them, ready to be written.
 
 Subscribers that catch up on the same query from the same place, such as all
 that were demoted in one moment, share the reading and the encoding.
@@ -41,7 +41,7 @@ Place = tuple[Interest, int]
 
 
 class EventFailed(Exception):
-    """An event that cannot be matched, masked or encoded for somebody: a bug."""
+    """An event that cannot be matched, masked or encoded for a reader: a bug."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(f"the event at the offset {offset} cannot be delivered")
@@ -64,8 +64,8 @@ class ReplayCache:
     async def get(
         self, interest: Interest, after: int, until: int, limit: int | None, key_id: str
     ) -> Chunk:
-        """What comes behind `after`, up to `until` at most, and `limit` events at most, for a
-        key. A costly filter makes it shorter.
+        """Read the chunk behind `after`: up to `until`, and `limit` events, at most. A costly
+        filter makes it shorter; the key is charged.
 
         Raises what `Log.read` raises.
         """
@@ -91,7 +91,7 @@ class ReplayCache:
     async def _read(
         self, interest: Interest, after: int, until: int, limit: int, key_id: str
     ) -> Chunk:
-        """Up to the event that cannot be read, if there is one. Raises `EventFailed` at it."""
+        """Read up to the event that cannot be read, if there is one. Raises `EventFailed` at it."""
         while True:
             try:
                 return await self._read_whole(interest, after, until, limit, key_id)

@@ -1,7 +1,7 @@
 """The tail: one loop per log and process that carries new events to the hub.
 
-The store is the truth; a wake-up only says "look now". The tail also looks
-without one every so often, so a lost wake-up costs a moment, never an event.
+The store is the truth; a wake-up only tells to poll now. The tail also polls
+without one, so a lost wake-up costs a moment, never an event.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Tail:
-    """Reads what is behind the hub's position, and has it matched and written."""
+    """Loop that reads the events behind the hub's position and has them matched and written."""
 
     def __init__(
         self, log: Log, hub: Hub, appends: Notifier, clock: Clock, gate: Gate | None = None
@@ -37,17 +37,17 @@ class Tail:
         self._idle = False
 
     def log_grew(self) -> None:
-        """There are new events. Nobody is woken for those that nobody live waits for."""
+        """Take note of new events; the loop is woken only if there are live streams."""
         if self._idle and not self._hub.wants_events:
             self._hub.move_to(self._log.head)
         else:
             self._appends.notify()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Carry events until cancelled."""
         wait: float | None = None
         while True:
-            # Nothing owed: until there is something new. Else: until writing is due.
+            # With nothing pending until there are new events; otherwise until writing is due.
             self._idle = True
             await self._appends.until(
                 self._has_more, _LOOK_ANYWAY_SECONDS if wait is None else wait
@@ -60,13 +60,13 @@ class Tail:
                 _LOGGER.warning("the log cannot be read, trying again: %s", error.detail)
                 await self._clock.sleep(_LOOK_ANYWAY_SECONDS)
             if page is not None:
-                # What is owed already does not wait for what is matched.
+                # What is pending already does not wait for what is matched.
                 for _ in self._hub.publishing(page.events, page.reached):
                     await self._flush()
             wait = await self._flush()
 
     async def _flush(self) -> float | None:
-        """A part of the fan-out, of what may be written. As `Hub.flush`."""
+        """Write a part of what is pending, once the gate is open. Returns what `Hub.flush` does."""
         if not self._gate.open:
             await self._await_gate()
         # Nothing waits between the look at the gate and the end of the flush.
@@ -79,7 +79,7 @@ class Tail:
         return self._hub.position < self._log.head and self._hub.takes_events
 
     async def _read(self) -> Page | None:
-        """What comes next, if there is something and somebody who wants it."""
+        """Read the next page, if there are new events and live streams."""
         log, hub = self._log, self._hub
         if not self._has_more():
             return None
@@ -93,7 +93,7 @@ class Tail:
             return None
 
     async def _await_gate(self) -> None:
-        """Until the keys are known; streams of which more has to be known go on by themselves."""
+        """Wait until the keys are known; streams of keys still unknown go on from the store."""
         gate, hub = self._gate, self._hub
         hub.waits = True
         while not gate.keys_known:

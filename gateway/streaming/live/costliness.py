@@ -1,4 +1,4 @@
-"""Whether the filter of one stream costs too much for the live group. Pure."""
+"""Costliness of one stream's filter, which decides whether it may be live. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOTHING = FilterCost()
 
 
 class Costliness:
-    """Of one stream: whether its filter is too costly for the live group, and until when.
+    """State of one stream: whether its filter is too costly to be live, and until when.
 
     It may come back after a while in which its filter cost half of what live ones may;
     each time it has to leave, or cannot come back, the while is twice as long.
@@ -29,13 +29,13 @@ class Costliness:
         return self._until is not None
 
     def begin(self, now: float, budget: FilterBudget) -> None:
-        """It has to leave the live group, or to stay away."""
+        """Let the stream leave the live group, or stay away from it."""
         self._away = min(max(2 * self._away, budget.least_away_seconds), budget.most_away_seconds)
         self._until = now + self._away
         self._cost = FilterCost()
 
     def add(self, cost: FilterCost, now: float, budget: FilterBudget) -> None:
-        """Its filter has taken this in a part of a replay."""
+        """Add what the filter took in one chunk of a replay."""
         self.untold += cost.exceeded
         if self._until is None:
             return
@@ -49,7 +49,7 @@ class Costliness:
             self._until = None
 
     def tell(self, now: float, budget: FilterBudget) -> int:
-        """On how many events its budget ran out, if the stream is to be told of that now."""
+        """Number of events on which the budget ran out, if the client is to be told of them now."""
         told = self._told_at
         if not self.untold or (told is not None and now - told < budget.notice_seconds):
             return 0

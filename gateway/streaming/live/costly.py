@@ -1,4 +1,4 @@
-"""Which streams leave the live group because of what their filters cost."""
+"""Choice of the streams that leave the live group because their filters cost too much."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pacing of deliveries: keeps the streams of a key within its delivery limits.
 
-Such a stream never goes live: it reads the store as fast as its key's delivery
-limits let it. Nothing is dropped, and nothing is asked of keys without limits.
+Such a stream never goes live: it reads the store as fast as the delivery limits
+of its key allow. Nothing is dropped. Keys without limits have no pacer.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from gateway.access.limits.ports import Delivery
 from gateway.clock import Clock
 
-# Who has to wait does so for this long at least, so that what comes then comes together.
+# A stream that has to wait waits for this long at least, so that more is sent together.
 _LEAST_SECONDS = 0.1
-# Nor longer than this without looking: other replicas are heard of meanwhile.
+# No longer than this without asking again: other replicas report their use meanwhile.
 _MOST_SECONDS = 1.0
 _FIRST_GUESS = 600
 
@@ -47,18 +47,18 @@ class DeliveryPacer:
 
     @property
     def given_up(self) -> bool:
-        """Whether the quota has been used up for so long that the stream had better end."""
+        """Whether the quota has been used up for so long that the stream is to end."""
         if self._spent_at is None:
             return False
         return self._clock.monotonic() - self._spent_at >= self._patience
 
     def most(self, left: int | None, streams: int) -> int:
-        """How many events to read now: what its key may be sent, shared by its streams."""
+        """Number of events to read now: the room of the key, shared by its streams."""
         room = min(self._delivery.room(), self._delivery.room_bytes() // self._each)
         most = max(1, room // max(1, streams))
         return most if left is None else min(most, left)
 
     def sent(self, events: int, size: int) -> None:
-        """Count what was sent."""
+        """Count delivered events and bytes."""
         self._each = max(1, size // events)
         self._delivery.take(events, size)

@@ -1,9 +1,9 @@
 """Groups of live subscriptions: matched once, encoded once, written to shard by shard.
 
-A group is everybody with one interest. Its shards are small enough that one can
-be written to without holding up the event loop, and each takes all that has
-come up by its own turn: so what arrives while thousands are being written to
-waits for one round at the most, and goes out joined in one write per member.
+A group is all streams with one interest. Its shards are small enough that one
+can be written to without holding up the event loop. Each writes everything that
+is pending when its turn comes: events that arrive while thousands are being
+written to wait for one round at most, and go out in one write per member.
 """
 
 from __future__ import annotations
@@ -95,12 +95,13 @@ class Group:
 
 
 class Shard:
-    """Some members of a group, all at the same position.
+    """Part of a group's members, all at one position.
 
     Members whose connections are clear are written to directly on their
-    sockets. That loop is where a gateway spends its time: one system call per
-    member, and as little as possible around it. Who does not take everything
-    at once goes through its connection, which buffers, until it is clear again.
+    sockets. A gateway spends its time in that loop: one system call per member,
+    and as little as possible around it. A member that does not take everything
+    at once is written to through its connection, which buffers, until it is
+    clear again.
     """
 
     __slots__ = (
@@ -124,7 +125,7 @@ class Shard:
         self.pending: list[EventBatch] = []
         self.begin = position
         self.pending_since = now
-        # Events written since the shard began, and when its members last heard something.
+        # Events written since the shard began, and when its members were last written to.
         self.count = 0
         self.quiet_since = now
         self.bookmark = position
@@ -216,7 +217,7 @@ class Shard:
 
 
 def _hand_over(subscription: Subscription, data: bytes | memoryview) -> bool:
-    """As `StreamSink.write`; a connection that fails is cut, and the others get their bytes."""
+    """Write to a sink as `StreamSink.write`; one that fails is cut, without harm to the others."""
     try:
         return subscription.sink.write(data)
     except Exception:

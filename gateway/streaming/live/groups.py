@@ -13,8 +13,8 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 
 
 class Groups:
-    """All groups. While a page is being `matched`, none comes and none goes: who would begin a
-    new one waits, and one that everybody has left is removed afterwards."""
+    """Groups by interest. While a page is being `matched` none is added or removed: a stream that
+    needs a new one waits, and one without members is removed afterwards."""
 
     def __init__(self) -> None:
         self.index: Index[Group] = Index()
@@ -43,7 +43,7 @@ class Groups:
         return group
 
     def left(self, group: Group) -> None:
-        """The last shard of a group is gone."""
+        """Remove a group whose last shard is gone."""
         if self._fixed:
             self._left.append(group)
             return
@@ -60,7 +60,7 @@ class Groups:
 
     @contextmanager
     def matched(self) -> Iterator[None]:
-        """While a page is being matched, in parts between which others have their turn."""
+        """Keep the groups fixed while a page is being matched in parts."""
         self._fixed = True
         try:
             yield

@@ -114,7 +114,7 @@ class Hub:
         self.hold_back(subscription)
 
     def hold_back(self, subscription: Subscription) -> None:
-        """Do the same with one that is not behind."""
+        """Let a live stream that keeps up go on from the store at its own pace."""
         self._leave(subscription)
         self._start_replay(subscription)
 
@@ -132,14 +132,14 @@ class Hub:
         self._start_replay(subscription)
 
     def demote_for_cost(self, subscription: Subscription) -> None:
-        """Let one whose filter costs too much for the live group go on from the store."""
+        """Let a live stream whose filter costs too much go on from the store."""
         subscription.costliness().begin(self._clock.monotonic(), self.work.filters)
         self.work.totals.left_live += 1
         self.demote(subscription)
         self.say(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})
 
     def show(self, subscription: Subscription, view: View) -> None:
-        """Go on with another view, from the same position: nothing that it hides comes any more."""
+        """Give a stream another view, from its position on: nothing that it hides is delivered."""
         if subscription.state is State.ENDED:
             return
         if subscription.state is State.LIVE:
@@ -149,7 +149,7 @@ class Hub:
             self._start_replay(subscription)
 
     def end(self, subscription: Subscription, end: End) -> None:
-        """End a stream, saying why and where."""
+        """End a stream, and tell its client why and at which cursor."""
         if subscription.state is State.ENDED:
             return
         last = subscription.interest.wire.end(end, self.cursor_of(subscription))
@@ -167,7 +167,7 @@ class Hub:
             self.demote(subscription)
 
     def forget(self, subscription: Subscription, end: End | None = None) -> None:
-        """The connection is gone, or is about to be `end`ed."""
+        """Let go of a stream whose connection is gone, or that is being ended."""
         if subscription.state is State.ENDED:
             self.ending.pop(subscription, None)
             if not self.ending:
@@ -188,12 +188,12 @@ class Hub:
             listener(subscription, end)
 
     def blocked(self, subscription: Subscription) -> None:
-        """The connection has begun to buffer."""
+        """Take note that the connection of a stream has begun to buffer."""
         if subscription.shard is not None:
             subscription.shard.blocked(subscription)
 
     def cursor_of(self, subscription: Subscription) -> str:
-        """Where a stream stands, as the cursor that a client resumes from."""
+        """Cursor of a stream, from which a client resumes."""
         return format_cursor(self._log.epoch, self.offset_of(subscription))
 
     def key_ids(self) -> Iterable[str]:
@@ -205,7 +205,7 @@ class Hub:
         return tuple(self._by_key.get(key_id, ()))
 
     def offset_of(self, subscription: Subscription) -> int:
-        """The same as an offset."""
+        """Offset behind which a stream goes on."""
         shard = subscription.shard
         if shard is None:
             return subscription.cursor
@@ -231,7 +231,7 @@ class Hub:
 
     @property
     def wants_events(self) -> bool:
-        """Whether there is anybody live; if not, the position may simply be moved."""
+        """Whether there are live streams; if not, the position may simply be moved."""
         return bool(self._groups)
 
     @property
@@ -249,7 +249,7 @@ class Hub:
         return 0 if self.waits else self._flusher.overdue()
 
     def move_to(self, position: int) -> None:
-        """Everything up to `position` has been matched."""
+        """Move the position: everything up to it has been matched."""
         self.position = position
         self.moved.notify()
 
@@ -259,7 +259,7 @@ class Hub:
             pass
 
     def publishing(self, events: Sequence[Event], reached: int) -> Iterator[None]:
-        """The same in parts; yields whenever others should have their turn."""
+        """Publish as `publish` does, in parts; yields whenever others should have their turn."""
         while True:
             matching = Matching(self._groups.index, events, self.work)
             with self._groups.matched():
@@ -279,7 +279,7 @@ class Hub:
 
     @property
     def settled(self) -> bool:
-        """Whether anybody may go live: not while a page is being matched."""
+        """Whether streams may go live: not while a page is being matched."""
         return not self._groups.fixed
 
     def flush(self) -> float | None:
@@ -290,7 +290,7 @@ class Hub:
         return self._flusher.flush(self.position)
 
     def retention_exceeded(self, floor: int) -> None:
-        """Retention deleted events that live streams have not had: say so, and end them."""
+        """End the live streams, which have not had events that retention deleted."""
         for group in self._groups:
             for shard in list(group.shards):
                 for subscription in shard.members():

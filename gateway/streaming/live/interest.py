@@ -1,4 +1,4 @@
-"""What one subscriber wants and may see, and how it is written: the identity of a live group."""
+"""Interest of a reader: its query, the view of its key, and its wire. Identity of a group."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StreamQuery(msgspec.Struct, frozen=True):
         return project
 
     def matcher(self, cost: FilterCost | None = None, most: int = BUDGET) -> Projection:
-        """The whole decision for one event at a time; what the filter takes is added to `cost`.
+        """Projection of single events by view, selectors and filter, whose steps `cost` counts.
         It raises `Undecided` as `Filter.matches_at_cost` does."""
         in_scope, chosen = self.in_scope(), self.filter
         if chosen is None:
@@ -69,8 +69,8 @@ class StreamQuery(msgspec.Struct, frozen=True):
         return project
 
     def scan_hint(self) -> ScanHint:
-        """What a store may use to read less; never what the key may not see of some events,
-        or the time that it takes would tell."""
+        """Hint for a store to read less. It never depends on members that the key may not see, as
+        the duration of a read would tell of them."""
         wanted = self.wanted
         if any(rule.masks.hides("actor.id") for rule in self.view.rules):
             wanted = msgspec.structs.replace(wanted, actor=())
@@ -107,10 +107,10 @@ class Interest(msgspec.Struct, frozen=True):
     wire: Wire
 
     def seen_through(self, view: View) -> Interest:
-        """The same with another view."""
+        """Interest with another view."""
         return Interest(msgspec.structs.replace(self.query, view=view), self.wire)
 
     def live(self) -> Interest:
-        """The same for events to come."""
+        """Interest in events to come."""
         live = self.query.live()
         return self if live is self.query else Interest(live, self.wire)

@@ -1,4 +1,4 @@
-"""When streams reach the age at which they have to come back."""
+"""Lifetimes of streams: the age at which a client has to connect again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Lifetimes:
             heappush(self._ends, (ends, id(subscription), subscription))
 
     def over(self, now: float) -> Iterator[Subscription]:
-        """Those whose lives have ended, each once."""
+        """Streams whose lifetimes have ended, each once."""
         while self._ends and self._ends[0][0] <= now:
             yield heappop(self._ends)[2]
 

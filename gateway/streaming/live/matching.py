@@ -1,4 +1,4 @@
-"""Which of the live groups get which events of a page."""
+"""Matching of a page of events with the live groups."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Matching:
         self._free, self._most = work.filters.free_steps, work.filters.live_steps
 
     def parts(self) -> Iterator[None]:
-        """Match them; yields whenever it has taken long enough at a time.
+        """Match the page; yields whenever it has taken long enough at a time.
 
         One function, because this loop is where matching spends its time.
         """

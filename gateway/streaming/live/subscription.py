@@ -51,15 +51,15 @@ class StreamSink(Protocol):
 
     @property
     def waited(self) -> int:
-        """How many bytes ever had to wait here, because the peer's system did not take them."""
+        """Number of bytes that ever waited here because the peer's system did not take them."""
 
     @property
     def unsent(self) -> int:
-        """How many of them wait now."""
+        """Number of bytes that wait now."""
 
     @property
     def vanished(self) -> bool:
-        """Whether the peer's system has not answered for so long that it must be gone."""
+        """Whether the peer's system has been silent for so long that it must be gone."""
 
     def write(self, data: bytes | memoryview) -> bool:
         """Hand over bytes, never waiting. False: the peer is too far behind for more.
@@ -85,10 +85,10 @@ class JoinedShard(Protocol):
 
     @property
     def pending(self) -> Sized:
-        """What is matched and not yet written; from `begin` on while there is any."""
+        """Events that are matched and not yet written, from `begin` on."""
 
     def blocked(self, subscription: Subscription) -> None:
-        """Something waits in the connection: nothing may be written past it."""
+        """Take note that bytes wait in the connection: nothing may be written past them."""
 
 
 class Subscription:
@@ -147,13 +147,13 @@ class Subscription:
         return self.sent if self.shard is None else self.sent + self.shard.count - self.joined_at
 
     def costliness(self) -> Costliness:
-        """What its filter costs, noted from now on."""
+        """Costliness of the filter, kept from the first call on."""
         if self.costly is None:
             self.costly = Costliness()
         return self.costly
 
     @property
     def bounded(self) -> bool:
-        """Whether the stream has an end or a pace of its own; such a one does not go live."""
+        """Whether the stream has an end or a pace of its own, and so does not go live."""
         paced = self.pacer is not None or bool(self.costly)
         return paced or self.until is not None or self.limit is not None
