@@ -57,7 +57,7 @@ class Knowledge(Protocol):
         """Return when it is known of that key. Raises where it cannot be."""
 
 
-class Admission(msgspec.Struct, eq=False):
+class Admission(msgspec.Struct, eq=False, gc=False):
     """What one request was let in with: its key, and what that sees under `action`.
 
     Whatever else is decided for the request is decided here, too, so that `recheck` knows of it.
@@ -69,7 +69,7 @@ class Admission(msgspec.Struct, eq=False):
     view: View
     access: Access
     _control: AdmissionControl
-    _also: dict[str, Allowed | Denied] = {}
+    _also: dict[str, Allowed | Denied] | None = None
     _grants: tuple[Grant, ...] | None = None
     _allowance: PageAllowance | None = None
     _holding: Holding | None = None
@@ -77,7 +77,7 @@ class Admission(msgspec.Struct, eq=False):
     def view_of(self, action: str) -> View | None:
         """What the key sees under another action; None if it may not."""
         decision = self._control.decide(self.key, action, self.access)
-        self._also[action] = decision
+        self._also = {**(self._also or {}), action: decision}
         return decision.view if isinstance(decision, Allowed) else None
 
     @property
@@ -114,7 +114,7 @@ class Admission(msgspec.Struct, eq=False):
             return False
         return all(
             control.decide(key, action, self.access) == before
-            for action, before in self._also.items()
+            for action, before in (self._also or {}).items()
         )
 
     async def renew(self, request: web.Request) -> bool:
@@ -197,12 +197,13 @@ class AdmissionControl:
 
         Raises `Unauthorized` or `Forbidden`.
         """
-        for action in actions[:-1]:
+        *others, last = actions
+        for action in others:
             try:
                 return await self._admit(request, action)
             except Forbidden:
                 continue
-        return await self._admit(request, actions[-1])
+        return await self._admit(request, last)
 
     async def admit_key(self, key_id: str, request: web.Request, action: str) -> Admission:
         """Let in the key that a ticket names."""
