@@ -41,7 +41,7 @@ async def _let_fail() -> None:
 
 
 class Changes:
-    """What `Keyring.refresh` found: the changed keys, and the names of the changed roles."""
+    """Changes that a refresh found: the changed keys, and the names of the changed roles."""
 
     def __init__(self, keys: list[Key], roles: frozenset[str]) -> None:
         self.keys = keys

@@ -30,7 +30,7 @@ class PepperWatch:
                 self._without[key.id] = key
 
     def lines(self) -> Iterator[str]:
-        """What is missing, for people."""
+        """Lines that tell people which peppers are missing."""
         if gone := self._keyring.missing_pepper:
             yield (
                 f"living keys need the pepper {gone}, which is no longer where the peppers are: "

@@ -40,7 +40,7 @@ class ProvenTokens:
         self._keys[value] = key
 
     def clear(self) -> None:
-        """Forget all: what was right need not be right any more."""
+        """Forget all tokens, as one that was right need not be right any more."""
         self._keys.clear()
 
     def _value(self, token: str) -> bytes:

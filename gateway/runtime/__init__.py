@@ -1,1 +1,1 @@
-"""How a gateway runs as a process."""
+"""The gateway as a process: composition, background tasks, workers."""

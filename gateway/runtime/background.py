@@ -72,7 +72,7 @@ class Background:
         _LOGGER.critical("internal error in the task %s", name, exc_info=error)
 
     def report_callback(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Do the same for what the event loop itself has called. An exception handler of a loop."""
+        """Report a failure of a callback of the event loop. An exception handler of a loop."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _USED_UP:
             self._report_used_up(error)

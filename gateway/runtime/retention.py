@@ -1,4 +1,4 @@
-"""Retention: deletes what is too old or too much, a little at a time."""
+"""Retention: deletes events that are too old or too many, a few at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Retention:
         self._counted = clock.boottime()
 
     async def run(self) -> None:
-        """Until cancelled; returns at once if nothing is ever deleted."""
+        """Delete until cancelled; returns at once if nothing is ever deleted."""
         while self._age or self._size:
             try:
                 deleted = await self.step()
@@ -73,14 +73,14 @@ class Retention:
         return horizon
 
     async def newest(self) -> float:
-        """When the newest event was recorded, in seconds since 1970; 0 if there is none."""
+        """Time at which the newest event was recorded, in seconds since 1970; 0 without events."""
         head = self._log.head
         if head <= self._log.floor:
             return 0.0
         return await self._recorded_at(moved(head, -1)) / 1_000_000
 
     async def _oldest(self) -> int | None:
-        """When the oldest event was recorded; None if there is none."""
+        """Time at which the oldest event was recorded; None without events."""
         floor = self._log.floor
         try:
             return await self._recorded_at(floor) if self._log.head > floor else None

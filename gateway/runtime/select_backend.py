@@ -1,4 +1,4 @@
-"""What replicas share, as the settings choose it: over Redis, or in each process alone."""
+"""Choice of the backend that replicas share: Redis, or each process alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def shared_of(
 
 @asynccontextmanager
 async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledger]:
-    """Where gateways with these settings keep the usage of keys."""
+    """Ledger in which gateways with these settings keep the usage of keys."""
     if not settings.redis.url:
         async with _own_ledger(settings) as ledger:
             yield ledger
@@ -61,7 +61,7 @@ async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledg
 
 @asynccontextmanager
 async def _own_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """Where they do so without Redis: beside the log in PostgreSQL, or in the data folder."""
+    """Ledger without Redis: beside the log in PostgreSQL, or in the data folder."""
     ledger: SqliteLedger | PostgresLedger
     if settings.on_postgres:
         from gateway.adapters.postgres.usage import PostgresLedger

@@ -90,7 +90,7 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, or will again."""
+        """Whether the worker runs, or will be started again."""
         return self.control is not None or self.due is not None
 
     def close_sockets(self) -> None:

@@ -11,7 +11,7 @@ from gateway.http.metrics.metrics import Metrics
 
 
 class Worker:
-    """What a worker process knows of its place among the others. Worker 0 writes the log."""
+    """Place of a worker process among the others. Worker 0 writes the log."""
 
     def __init__(
         self,

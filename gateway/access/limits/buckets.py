@@ -26,7 +26,7 @@ class Account:
         self.limit = limit
 
     def idle(self, clock: Clock) -> bool:
-        """Whether forgetting it changes nothing."""
+        """Whether the bucket may be forgotten without any effect."""
         return self.limit.idle_at(self.state) <= self.limit.time(clock)
 
 

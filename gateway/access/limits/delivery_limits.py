@@ -1,4 +1,4 @@
-"""What the streams of a key may be sent: limits on events and on bytes, asked without waiting."""
+"""Delivery limits of keys, on events and on bytes, asked without waiting."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Bucket:
         self._size = [self._part(known, limit) for limit in size]
 
     def idle(self) -> bool:
-        """Whether forgetting it changes nothing."""
+        """Whether the limits may be forgotten without any effect."""
         return all(
             part.limit.idle_at(part.state) <= part.limit.time(self._clock)
             for part in self.parts.values()

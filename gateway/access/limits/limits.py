@@ -70,7 +70,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class BucketState:
-    """Where a subject stands in a limit: `level` was used, seen at `at` (the limit's own time)."""
+    """State of a subject in a limit: `level` was used, seen at `at` (the limit's own time)."""
 
     __slots__ = ("at", "level")
 
@@ -106,7 +106,7 @@ class Rate:
 
     @property
     def capacity(self) -> int:
-        """What fits at once."""
+        """Amount that may be taken at once."""
         return int(self.burst)
 
     @property
@@ -141,7 +141,7 @@ class Rate:
         state.level += amount
 
     def seconds_over(self, state: BucketState) -> float:
-        """How long until the level, as settled last, is no higher than the burst."""
+        """Seconds until the level, as settled last, is no higher than the burst."""
         over = state.level - self.burst
         return over / self.per_second if over > 0 else 0.0
 
@@ -186,7 +186,7 @@ class Daily:
 
     @property
     def capacity(self) -> int:
-        """What fits in a day."""
+        """Amount that may be taken in a day."""
         return self.most
 
     @property
@@ -218,7 +218,7 @@ class Daily:
         state.level += amount
 
     def seconds_over(self, state: BucketState) -> float:
-        """How long until there is anything left: 0.0, or until midnight."""
+        """Seconds until something is left: 0.0, or until midnight."""
         return _until_midnight(state.at) if state.level >= self.most else 0.0
 
     def idle_at(self, state: BucketState) -> float:
@@ -244,7 +244,7 @@ Limit = Rate | Daily
 
 @dataclass(frozen=True)
 class Concurrency:
-    """At most `most` held at the same time."""
+    """Limit on what is held at the same time: `most`."""
 
     name: str
     most: int
@@ -277,7 +277,7 @@ def _until_midnight(now: float) -> float:
 
 @lru_cache(4096)
 def address_subject(address: str) -> str:
-    """Whom to count requests from an IP address for: IPv4 the address, IPv6 its /64, which is
+    """Subject that requests from an IP address count for: IPv4 the address, IPv6 its /64, which is
     what one subscriber has; anything else (a Unix socket) as it is."""
     ip = parse_address(address)
     if ip is None:

@@ -34,7 +34,7 @@ class RequestLimits(Protocol):
 
 
 class Delivery(Protocol):
-    """What one key may be sent in all its streams. Never waits; kept level with the other
+    """Delivery limits of one key over all its streams. Never waits; kept level with the other
     replicas in the background."""
 
     def take(self, events: int, size: int) -> float:
@@ -42,10 +42,10 @@ class Delivery(Protocol):
         to wait before the next one (until midnight, where a daily quota is used up)."""
 
     def room(self) -> int:
-        """How many events may be delivered at once now; at least 1."""
+        """Number of events that may be delivered at once now; at least 1."""
 
     def room_bytes(self) -> int:
-        """Likewise, how many bytes; at least 1."""
+        """Number of bytes that may be delivered at once now; at least 1."""
 
     def refusal(self) -> Decision | None:
         """Where it stands in the limit that it has to wait for longest, if it has to wait;
@@ -53,7 +53,7 @@ class Delivery(Protocol):
 
     @property
     def spent(self) -> bool:
-        """Whether a daily quota is used up; else whoever waits does so for a rate."""
+        """Whether a daily quota is used up; otherwise it is a rate that is waited for."""
 
 
 class Deliveries(Protocol):
@@ -120,7 +120,7 @@ class Usage(Protocol):
         """Add to a key's counts; costs less than a microsecond and never waits."""
 
     async def flush(self) -> bool:
-        """Hand over what was counted so far; False if the ledger is away."""
+        """Hand over the counts so far; False if the ledger is away."""
 
     async def rows(self, key_id: str, window: int, step: int) -> list[Row]:
         """A key's usage in the last `window` seconds, one row per `step` seconds, oldest first.

@@ -20,7 +20,7 @@ FAILED = "request.failed"
 
 
 class Access(msgspec.Struct, kw_only=True):
-    """What was done (`action`), with which key, from where, and how much came of it.
+    """Access to the gateway: the `action`, the key, the address, and how much came of it.
 
     `at` is in seconds since 1970; `begin` and `end` are offsets of the log: what lies behind
     `begin` and not behind `end` was gone through (-1: nothing was), and `events` of it were

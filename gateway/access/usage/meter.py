@@ -128,7 +128,7 @@ class Meter:
             await self.flush()
 
     def _collect(self) -> None:
-        """Give what was counted its minute, so that an outage does not blur it."""
+        """Assign the counts to their minute, so that an outage does not blur them."""
         minute = MINUTE.index(self._clock.now())
         collected, self._collected = self._collected, {}
         for key_id, counts in collected.items():
@@ -143,7 +143,7 @@ class Meter:
                 self._lost += 1
 
     def _next_batch(self) -> UsageBatch:
-        """Up to so many keys, oldest first, each once: entries of one key go one by one."""
+        """Next batch of keys, oldest first, each once: entries of one key go one by one."""
         entries: dict[str, tuple[int, Counts]] = {}
         for (key_id, minute), counts in self._waiting.items():
             if key_id not in entries:

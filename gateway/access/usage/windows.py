@@ -40,7 +40,7 @@ TIERS = (MINUTE, HOUR, DAY)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What was used from `start` (seconds since 1970) to the start of the next row."""
+    """Usage from `start` (seconds since 1970) to the start of the next row."""
 
     start: int
     requests: int = 0
@@ -50,7 +50,7 @@ class Row(msgspec.Struct, frozen=True):
     denials: int = 0
 
     def public(self) -> dict[str, Any]:
-        """As the interface shows it."""
+        """Members of a row in the interface."""
         return {
             "start": format_rfc3339(self.start * 1_000_000),
             "requests": self.requests,

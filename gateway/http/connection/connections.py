@@ -97,7 +97,7 @@ class Connections:
 
     @classmethod
     def of(cls, server: ServerSettings, **options: Any) -> Connections:
-        """As the settings say, and below the limit of descriptors, which is raised."""
+        """Connections bounded by the settings and the limit of descriptors, which is raised."""
         descriptors = raise_descriptors()
         make_room(descriptors)
         most = most_connections(descriptors)
@@ -113,7 +113,7 @@ class Connections:
         )
 
     def enter(self, peer: Peer, address: str | None) -> Callable[[], None] | None:
-        """Count a connection; what is to be called at its end, or None if it is one too many."""
+        """Count a connection; returns the callback for its end, or None if it is one too many."""
         subject = self._subject(address)
         if self.open >= self.most or self._is_full(subject):
             self.refused += 1
@@ -133,7 +133,7 @@ class Connections:
         return lambda: self._reserve.pop(peer, None)
 
     def head_grows(self, peer: Peer, size: int) -> None:
-        """So many bytes of the head of a request have arrived, and it is not complete."""
+        """Take note that so many bytes of an incomplete request head have arrived."""
         self.unfinished += size - self._heads.get(peer, 0)
         self._heads[peer] = size
         if self.unfinished > self._most_unfinished:
@@ -226,7 +226,7 @@ class Connections:
             del self._of_address[subject]
 
     def _subject(self, address: str | None) -> str:
-        """Whom a connection counts for; "" for a trusted proxy, which has many clients."""
+        """Subject that a connection counts for; "" for a trusted proxy, which has many clients."""
         if address is None or self._is_trusted(address):
             return ""
         return address_subject(address)
@@ -263,7 +263,7 @@ def bounding(connections: Connections) -> Middleware:
 
 
 def raise_descriptors() -> int:
-    """Raise the limit of descriptors as far as this process may; what it is then."""
+    """Raise the limit of descriptors as far as this process may; returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -284,7 +284,7 @@ def make_room(descriptors: int) -> None:
 
 
 def most_connections(descriptors: int) -> int:
-    """How many connections so many descriptors allow, beside files, the store and its clients."""
+    """Number of connections that so many descriptors allow, beside files and the store's."""
     reserve = max(64, min(descriptors // 8, 1024)) + _RESERVE
     return max(1, descriptors - _open_descriptors() - reserve)
 

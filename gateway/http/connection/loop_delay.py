@@ -1,4 +1,4 @@
-"""How long the event loop keeps others waiting: a histogram of its delays, and the longest."""
+"""Delay of the event loop: a histogram of its delays, and the longest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LoopDelay:
         self._longest = self._longest_before = 0.0
 
     async def run(self, clock: Clock, connections: Connections) -> None:
-        """Until cancelled. Where there is no connection, nobody waits for the loop."""
+        """Measure until cancelled, while there are connections."""
         while True:
             while not connections.open:
                 await connections.entered.until(lambda: connections.open > 0, _LONG_SECONDS)

@@ -170,7 +170,7 @@ class _Connection(web.RequestHandler):
         return 0 if body is None or body.is_eof() else self._declared - body.total_bytes
 
     def _go_on(self) -> None:
-        """It is our turn."""
+        """Parse the next part, as this connection has its turn."""
         rest, self._unparsed = self._unparsed, None
         transport = self.transport
         if transport is None or transport.is_closing():
@@ -217,7 +217,7 @@ class _Connection(web.RequestHandler):
                 self._refuse_body(body)
 
     def _refuse_body(self, body: StreamReader) -> None:
-        """Whoever reads it hears of that; if nobody does, it was answered before."""
+        """Fail the body for the handler that reads it, if it was not answered before."""
         self._refused = True
         self._connections.head_ends(self)
         if self._request_in_progress and not self._messages:
@@ -226,7 +226,7 @@ class _Connection(web.RequestHandler):
             self.abort()
 
     def _rest(self) -> None:
-        """Whoever sends much lets those who send little go first, where many send."""
+        """Let clients that send little go first, where many send."""
         transport = self.transport
         if transport is not None:
             transport.pause_reading()
@@ -252,7 +252,7 @@ class _Connection(web.RequestHandler):
         return self._newest is not None and not self._newest.is_eof()
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer with an error behind what was asked before, and listen to nothing more."""
+        """Answer with an error behind the earlier requests, and read nothing more."""
         self._refused = True
         self._connections.head_ends(self)
         self._messages.append((_ErrInfo(status=error.status, exc=error, message=""), EMPTY_PAYLOAD))
@@ -381,4 +381,4 @@ class _Connection(web.RequestHandler):
 
 
 def _nothing() -> None:
-    """The place was given back, or is somebody else's now."""
+    """Do nothing: the place was given back, or belongs to a stream now."""

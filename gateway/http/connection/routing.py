@@ -28,7 +28,7 @@ class Routes:
         }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """What `Application._handle` does."""
+        """Find the handler of a request and run it in its middlewares, as `Application._handle`."""
         known = self._known.get((request.method, request.rel_url.path_safe))
         if known is None or "Expect" in request.headers:
             return await self._app._handle(request)

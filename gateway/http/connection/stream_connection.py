@@ -1,8 +1,8 @@
 """The connection of one stream: an asyncio protocol below, a `StreamSink` above.
 
-While the kernel takes what is written, bytes go straight to the socket. What it
-does not take, or what is large, waits here and is written in turns; `write`
-says when that is too much.
+While the kernel takes them, bytes go straight to the socket. Bytes that it does
+not take, and large parts, wait here and are written in turns; `write` tells when
+too many wait.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class StreamConnection(asyncio.Protocol):
         # `pause_writing` as soon as anything waits, `resume_writing` when nothing does.
         transport.set_write_buffer_limits(high=0)
         transport.set_protocol(self)
-        # Whoever read before may have paused it, and then no disconnect would be heard.
+        # The protocol before may have paused it, and then no disconnect would be seen.
         transport.resume_reading()
 
     def serve(self, hub: Hub, subscription: Subscription) -> None:
@@ -152,7 +152,7 @@ class StreamConnection(asyncio.Protocol):
     # What waits
 
     def _send(self, parts: Sequence[memoryview]) -> int:
-        """Write to the socket what it takes; the number of bytes."""
+        """Write to the socket what it takes; returns the number of bytes."""
         try:
             return os.writev(self._descriptor, parts)
         except BlockingIOError:
@@ -171,7 +171,7 @@ class StreamConnection(asyncio.Protocol):
         self.waited += len(data)
 
     def _write_piece(self) -> None:
-        """It is our turn: write one piece of what waits."""
+        """Write one piece of what waits, as this connection has its turn."""
         waiting = self._waiting
         if waiting is None or self._blocked:
             return
@@ -252,7 +252,7 @@ class StreamConnection(asyncio.Protocol):
         self._waiting = None
 
     def _bound_stall(self) -> None:
-        """Whoever has closed their side and does not read has left."""
+        """Bound the stall of a client that has closed its side: one that does not read has left."""
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(LAST_SECONDS, self._transport.abort)
 
@@ -264,7 +264,7 @@ class StreamConnection(asyncio.Protocol):
 
 
 def _piece(waiting: deque[memoryview]) -> list[memoryview]:
-    """What is written in one turn."""
+    """Parts to write in one turn."""
     parts = []
     room = _PIECE_BYTES
     for part in islice(waiting, _PIECE_PARTS):

@@ -101,7 +101,7 @@ class WebSocketConnection(StreamConnection):
         waiting.extendleft(part for part in (first[rest:], self._pong, first[:rest]) if part)
 
     def _end(self, failure: ProtocolFailure) -> bytes:
-        """As other ends, in the words of the stream."""
+        """Encode the end of a stream that a protocol failure has ended."""
         if self._hub is None or self._subscription is None:
             return close_frame(failure.code)
         end = next(one for one in ENDS if one.code == failure.code)
@@ -109,7 +109,7 @@ class WebSocketConnection(StreamConnection):
         return wire.end(end, self._hub.cursor_of(self._subscription))
 
     def _answer_last(self, data: bytes) -> None:
-        """Say that, unless our own close frame is out, and close: no frame may follow."""
+        """Send the last frame, unless a close frame was sent, and close: no frame may follow."""
         if self._hub is not None and self._subscription is not None:
             self._hub.forget(self._subscription)
         self.finish(data, LAST_SECONDS)

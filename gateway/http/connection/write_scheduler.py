@@ -18,7 +18,7 @@ _PAUSE_SECONDS = 0.002
 
 
 class WriteScheduler:
-    """Calls what is scheduled, first come, first served, one in each round of the event loop.
+    """Scheduler of writes: first come, first served, one in each round of the event loop.
 
     `busy` says whether something more urgent goes on.
     """

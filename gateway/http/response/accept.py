@@ -1,4 +1,4 @@
-"""Which media type and coding an answer has: RFC 9110, section 12.5."""
+"""Negotiation of media type and coding of an answer: RFC 9110, section 12.5."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _kept_choice = lru_cache(256)(_choose)
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Whether `Accept-Encoding` wants gzip: RFC 9110, section 12.5.3."""
+    """Whether `Accept-Encoding` accepts gzip: RFC 9110, section 12.5.3."""
     lines = request.headers.getall("Accept-Encoding", [])
     wanted: dict[str, float] = {}
     for part in ",".join(lines).lower().split(","):

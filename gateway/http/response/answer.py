@@ -69,7 +69,7 @@ class Answer(web.Response):
         return None
 
     def _is_usual(self, request: web.BaseRequest) -> bool:
-        """Whether aiohttp would send just what is sent here."""
+        """Whether aiohttp would send exactly the bytes that are sent here."""
         return (
             not self._listed
             and self._keep_alive is None
@@ -84,13 +84,13 @@ class Answer(web.Response):
 
 
 def _headers(content_type: str, added: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """All headers but those that aiohttp adds, in order."""
+    """Headers of an answer, in order, without those that aiohttp adds."""
     return {"Cache-Control": "no-store", **dict(added), "Content-Type": content_type, **ALWAYS}
 
 
 @lru_cache(256)
 def _head(status: int, reason: str, content_type: str, added: tuple[tuple[str, str], ...]) -> bytes:
-    """What an answer begins with, up to its length."""
+    """Status line and headers of an answer, up to its length."""
     lines = [f"{name}: {value}" for name, value in _headers(content_type, added).items()]
     return "\r\n".join([f"HTTP/1.1 {status} {reason}", *lines, "Content-Length: "]).encode()
 

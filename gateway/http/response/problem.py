@@ -110,7 +110,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _refuse_odd_framing(request: web.Request) -> None:
-    """Where a proxy in front may see other ends of messages than we do (RFC 9112, section 6.1)."""
+    """Refuse framing that a proxy may read otherwise than we do (RFC 9112, section 6.1)."""
     if "Transfer-Encoding" in request.headers:
         codings = request.headers.getall("Transfer-Encoding")
         chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
@@ -144,7 +144,7 @@ def refuse_key_in_url(request: web.Request) -> None:
 
 
 def key_in_url() -> InvalidRequest:
-    """What is said to whoever sends a key in a URL."""
+    """Error for a key that was sent in a URL."""
     return InvalidRequest(
         "a key never goes into a URL, where logs keep it: send it as "
         "`Authorization: Bearer <key>`, and revoke the one that was sent",

@@ -58,7 +58,7 @@ class ComputeProcess:
             self._end()
 
     def __call__(self, work: Callable[[], Result]) -> Result:
-        """What `work` returns or raises."""
+        """Do work in the process: returns or raises what it does."""
         request = pickle.dumps(work)
         with self._lock:
             if self._child is None and time.monotonic() < self._not_before:
@@ -147,7 +147,7 @@ def _receive_bytes(connection: socket.socket, count: int) -> bytes | None:
 
 
 def _serve(connection: socket.socket) -> None:
-    """Do what is asked until whoever asks is gone."""
+    """Serve pickled functions until the gateway is gone."""
     while (request := _receive(connection)) is not None:
         answer: tuple[bool, Any]
         try:

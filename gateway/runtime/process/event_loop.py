@@ -96,7 +96,7 @@ class SomeAtOnce(DefaultSelector):
         return found
 
     def _queue(self, found: list[_Ready]) -> None:
-        """Have those that are ready wait for their turn, where they do not yet."""
+        """Let ready sockets wait for their turn, where they do not yet."""
         for ready in found:
             descriptor = ready[0].fd
             # Who has been heard and is ready again at once has much to say.
@@ -110,7 +110,7 @@ class SomeAtOnce(DefaultSelector):
         self._served.clear()
 
     def _next(self, ready: dict[int, _Ready], count: int) -> list[_Ready]:
-        """Those whose turn it is, unless they are waited for no more, or for something else."""
+        """Sockets whose turn it is, unless they are no longer waited for, or for something else."""
         found: list[_Ready] = []
         registered = self.get_map()
         while ready and len(found) < count:

@@ -63,7 +63,7 @@ class SharedAddress:
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
-    """What a failure to listen means to who started the program."""
+    """Error for a failure to listen, for the operator who started the program."""
     return Unavailable(
         f"cannot listen on {host}:{port}: {error.strerror or error}; "
         "choose another address with --host and --port",

@@ -20,7 +20,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 async def give_back_memory(clock: Clock) -> None:
-    """Until cancelled, or at once where there is no way to."""
+    """Give memory back until cancelled; returns at once where there is no way to."""
     trim = _trim()
     if trim is None:
         return
@@ -46,7 +46,7 @@ def _trim() -> Callable[[int], int] | None:
 
 
 def _resident() -> int:
-    """Bytes of this process that are in memory; 0 where the machine does not say."""
+    """Resident bytes of this process; 0 where the machine does not tell."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * _PAGE_BYTES
