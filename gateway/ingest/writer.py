@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
+from gateway.histogram import Histogram
 from gateway.log.ports import Appended, Log
 
 # One append takes no more than this, so that its latency stays bounded.
@@ -51,6 +52,7 @@ class Writer:
         goes on."""
         # Events that stand under another id than they were sent with.
         self.conflicts = 0
+        self.commit_seconds = Histogram()
         self._log = log
         self._report = report
         self._store_listeners: list[Callable[[], None]] = []
@@ -151,6 +153,8 @@ class Writer:
         return group
 
     async def _append_group(self, group: list[_Waiting]) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             results = await self._log.append([one for waiting in group for one in waiting.batches])
         except BaseException as error:
@@ -164,6 +168,7 @@ class Writer:
             if told is not error:
                 raise
         else:
+            self.commit_seconds.observe(clock() - began)
             self.conflicts += sum(appended.conflicts for appended in results)
             at = 0
             for waiting in group:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.main import cli
-from gateway.http.metrics.declarations import HISTOGRAMS, METRICS, WORKER_METRICS
+from gateway.http.metrics.declarations import HISTOGRAMS, LABELLED, METRICS, WORKER_METRICS
 from gateway.settings.declarations import DECLARED, SECTIONS
 from tests.support.cases import every
 
@@ -141,7 +141,7 @@ def test_settings_are_there(case: Case) -> None:
 
 @every(named(r"\baudit_gateway_(\w+)"))
 def test_metrics_are_there(case: Case) -> None:
-    declared = (*METRICS, *WORKER_METRICS, *HISTOGRAMS)
+    declared = (*METRICS, *WORKER_METRICS, *LABELLED, *HISTOGRAMS)
     assert case[1] in {metric.name for metric in declared} | OTHER_METRICS
 
 

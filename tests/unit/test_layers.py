@@ -73,7 +73,6 @@ ALLOWED = {
         "streaming oversight/access_log oversight/detection oversight/review http/response "
         "http/connection http/query"
     ),
-    "http/metrics": "http/connection http/request",
     "http/openapi": "access/grants access/keys http/response http/query",
     "http/routes": (
         "filters wire access/credentials access/grants access/keys access/usage access/policy "
@@ -81,6 +80,7 @@ ALLOWED = {
         "oversight/access_log oversight/detection oversight oversight/review http/response "
         "http/connection http/query http/request http/openapi"
     ),
+    "http/metrics": "oversight/detection http/connection http/request http/routes",
     "http": "http/response http/connection http/query http/request http/openapi http/routes",
     "runtime/process": "settings",
     "runtime": (

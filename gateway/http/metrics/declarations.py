@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.cursor import distance
-from gateway.histogram import Histogram, width
+from gateway.histogram import SECONDS, Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
+from gateway.http.connection.request_metrics import KINDS, OTHER, REFUSALS, STATUSES
 from gateway.http.request.context import Context
+from gateway.http.routes.table import ROUTES
+from gateway.oversight.detection.finding import SIGNALS
 
 
 class Metric(NamedTuple):
@@ -33,16 +36,30 @@ class WorkerMetric(NamedTuple):
     of: Callable[[Context], float]
 
 
+class LabelledMetric(NamedTuple):
+    """Numbers of all workers together, one for each of the `values` of its labels."""
+
+    name: str
+    kind: str
+    about: str
+    labels: tuple[str, ...]
+    values: Sequence[tuple[str, ...]]
+    of: Callable[[Context], Iterable[float]]
+
+
 class HistogramMetric(NamedTuple):
-    """A histogram of all workers together."""
+    """Histograms of all workers together, one for each of the `values` of its label, if any."""
 
     name: str
     about: str
     bounds: Sequence[float]
-    of: Callable[[Context], Histogram]
+    of: Callable[[Context], Iterable[Histogram]]
+    label: str = ""
+    values: Sequence[str] = ("",)
 
     @property
     def width(self) -> int:
+        """How many cells each of them has."""
         return width(self.bounds)
 
 
@@ -67,7 +84,7 @@ METRICS = (
     Metric("record_waiting", "gauge", "Events of the record that are not in the log yet.",
            lambda c: c.access_log.waiting, sum),
     Metric("findings_total", "counter", "Signs of unusual activity.",
-           lambda c: c.detector.findings.found, sum),
+           lambda c: c.detector.findings.found.total(), sum),
     Metric("peppers", "gauge", "Peppers that count for keys.",
            lambda c: len(c.keyring.peppers.all), min),
     Metric("peppers_coming", "gauge", "1 from `pepper add` to `pepper switch`.",
@@ -147,12 +164,34 @@ WORKER_METRICS = (
                  "The longest delay of the event loop of each worker in the last minute or two.",
                  lambda c: c.loop_delay.longest(c.clock.monotonic())),
 )  # fmt: skip
+_ROUTES = (
+    *(f"{route.method} {route.documented_path}" for route in ROUTES),
+    *(f"HEAD {route.documented_path}" for route in ROUTES if route.public),
+    OTHER,
+)
+_ANSWERS = tuple((route, status) for route in _ROUTES for status in STATUSES)
+LABELLED = (
+    LabelledMetric("requests_total", "counter", "Requests answered.", ("route", "status"),
+                   _ANSWERS, lambda c: map(c.requests.answers.__getitem__, _ANSWERS)),
+    LabelledMetric("refusals_total", "counter", "Requests answered with 401, 403, 410 or 429.",
+                   ("reason",), tuple((code,) for code in REFUSALS),
+                   lambda c: map(c.requests.refusals.__getitem__, REFUSALS)),
+    LabelledMetric("findings_found_total", "counter", "Signs of unusual activity by their signal.",
+                   ("signal",), tuple((signal,) for signal in SIGNALS),
+                   lambda c: map(c.detector.findings.found.__getitem__, SIGNALS)),
+)  # fmt: skip
 HISTOGRAMS = (
+    HistogramMetric("request_seconds",
+                    "How long requests took to be answered, streams to be opened; pages that wait "
+                    "for events with that.",
+                    SECONDS, lambda c: c.requests.seconds.values(), "kind", KINDS),
+    HistogramMetric("commit_seconds", "How long the log took to store a batch durably.",
+                    SECONDS, lambda c: (c.writer.commit_seconds,), "store", ("log",)),
     HistogramMetric(
         "loop_delay_seconds",
         "By how much the event loop was late, looked at 20 times a second while there are "
         "connections.",
-        BOUNDS, lambda c: c.loop_delay.seconds,
+        BOUNDS, lambda c: (c.loop_delay.seconds,),
     ),
 )  # fmt: skip
 # Those whose values are made where they are shown.

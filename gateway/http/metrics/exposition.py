@@ -20,6 +20,7 @@ from gateway.http.metrics.declarations import (
     BUILD,
     HISTOGRAMS,
     INTERNAL_ERRORS,
+    LABELLED,
     METRICS,
     WORKER_METRICS,
 )
@@ -47,11 +48,22 @@ class MetricsCollector(Collector):
             for worker, value in enumerate(next(columns)):
                 workers.add_metric((str(worker),), value)
             yield workers
+        for labelled in LABELLED:
+            numbers = _KINDS[labelled.kind](
+                _PREFIX + labelled.name, labelled.about, labels=labelled.labels
+            )
+            for values in labelled.values:
+                numbers.add_metric(values, sum(next(columns)))
+            yield numbers
         for histogram in HISTOGRAMS:
-            *counts, total = (sum(next(columns)) for _ in range(histogram.width))
+            labels = (histogram.label,) if histogram.label else ()
+            family = HistogramMetricFamily(_PREFIX + histogram.name, histogram.about, labels=labels)
             bounds = (*map(str, histogram.bounds), "+Inf")
-            buckets = list(zip(bounds, accumulate(counts), strict=True))
-            yield HistogramMetricFamily(_PREFIX + histogram.name, histogram.about, buckets, total)
+            for label in histogram.values:
+                *counts, total = (sum(next(columns)) for _ in range(histogram.width))
+                buckets = list(zip(bounds, accumulate(counts), strict=True))
+                family.add_metric((label,) if labels else (), buckets, total)
+            yield family
         errors = CounterMetricFamily(
             _PREFIX + INTERNAL_ERRORS,
             "Unexpected exceptions by the task that they ended: each is a bug.",

@@ -11,7 +11,7 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from gateway.http.metrics.declarations import HISTOGRAMS, METRICS, WORKER_METRICS
+from gateway.http.metrics.declarations import HISTOGRAMS, LABELLED, METRICS, WORKER_METRICS
 from gateway.http.request.context import Context
 
 _BYTES = 8
@@ -27,15 +27,19 @@ def _cells(context: Context) -> Iterator[float]:
         yield metric.of(context)
     for of_worker in WORKER_METRICS:
         yield of_worker.of(context)
+    for labelled in LABELLED:
+        yield from labelled.of(context)
     for histogram in HISTOGRAMS:
-        yield from histogram.of(context).cells
+        for one in histogram.of(context):
+            yield from one.cells
 
 
 # Which of them go on where those of a worker before ended.
 _COUNTERS = (
     *(metric.kind == "counter" for metric in METRICS),
     *(False for _ in WORKER_METRICS),
-    *(True for histogram in HISTOGRAMS for _ in range(histogram.width)),
+    *(labelled.kind == "counter" for labelled in LABELLED for _ in labelled.values),
+    *(True for histogram in HISTOGRAMS for _ in range(histogram.width * len(histogram.values))),
 )
 
 

@@ -24,6 +24,7 @@ from gateway.access.usage.access import DENIED, FAILED, OPENED, Access
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
 from gateway.http.connection.address import client_address
+from gateway.http.connection.request_metrics import route_of
 from gateway.http.response.problem import REQUEST_ID, Handler, refuse_key_in_url
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS
 from gateway.oversight.access_log.access_log import AccessLog
@@ -60,7 +61,7 @@ def access_logging(access_log: AccessLog, usage: Usage, clock: Clock) -> Middlew
             # Bytes that are no text would be none in the access log, either.
             client=clean(request.headers.get("User-Agent", ""), _MOST_CLIENT),
             request_id=request[REQUEST_ID],
-            route=_route(request),
+            route=route_of(request),
         )
         request[CURRENT_ACCESS] = access
         access.about = _about(request)
@@ -180,8 +181,3 @@ def _about(request: web.Request) -> str:
     """The key or the role that a request is about."""
     found = _ADMINISTERED.match(request.path)
     return f"{found[1]}:{found[2]}" if found is not None else ""
-
-
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return f"{request.method} {resource.canonical}" if resource is not None else ""

@@ -16,6 +16,7 @@ from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
+from gateway.http.connection.request_metrics import RequestMetrics
 from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.request.admission import AdmissionControl
 from gateway.http.request.decoding import Decoder
@@ -82,6 +83,7 @@ class Context:
     in_flight: InFlight
     keyed: KeyedValues
     metrics: MetricsSource
+    requests: RequestMetrics = field(default_factory=RequestMetrics)
     loop_delay: LoopDelay = field(default_factory=LoopDelay)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None

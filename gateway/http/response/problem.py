@@ -29,6 +29,8 @@ from gateway.http.response.answer import ALWAYS, Answer
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Where a limit was asked: how the key stands in it, for the headers of the answer.
 STANDING: web.RequestKey[Decision] = web.RequestKey("standing", Decision)
+# The code of the problem that a request is answered with.
+REFUSED_WITH: web.RequestKey[str] = web.RequestKey("refused_with", str)
 # Logs and counts an unexpected exception.
 REPORT: web.AppKey[Callable[[str, BaseException], None]] = web.AppKey("report")
 _LOGGER = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         _refuse_odd_framing(request)
         response = await handler(request)
     except GatewayError as error:
+        request[REFUSED_WITH] = error.code
         response = problem(error, request_id)
     except web.HTTPException as error:
         response = problem(from_aiohttp(error, request), request_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -42,8 +43,8 @@ class Findings:
     def __init__(
         self, store: FindingStore, writer: Appender, clock: Clock, keys: KeyLookup | None = None
     ) -> None:
-        # Signs since the start, for metrics.
-        self.found = 0
+        # Signs since the start by their signal, for metrics.
+        self.found: Counter[str] = Counter()
         self._store = store
         self._writer = writer
         self._clock = clock
@@ -58,7 +59,7 @@ class Findings:
             return None
         counted = await self._update(fresh.id, lambda known: (known or fresh).counted(signal))
         assert counted is not None
-        self.found += signal.count
+        self.found[signal.name] += signal.count
         self._untold[counted.id] = counted
         return counted
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from gateway_client import event
 from gateways import Gateway
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -66,3 +67,31 @@ async def test_requests_are_answered_while_a_scrape_is_rendered(
     assert not scrape.done()
     answered.set()
     assert (await scrape).status == 200
+
+
+async def test_requests_are_counted_by_route_and_refusals_by_code(gateway: Gateway) -> None:
+    before = await series(gateway)
+    await gateway.send(event())
+    assert (await gateway.get("/v1/events/none", key=gateway.admin)).status == 404
+    assert (await gateway.get("/v1/nothing/here", key=None)).status == 404
+    assert (await gateway.get("/v1/keys", key=None)).status == 401
+    now = await series(gateway)
+    grown = {name: now[name] - before[name] for name in now if now[name] > before[name]}
+    routes = {name: count for name, count in grown.items() if "requests_total{" in name}
+    assert routes == {
+        'audit_gateway_requests_total{route="POST /v1/events",status="2xx"}': 1,
+        'audit_gateway_requests_total{route="GET /v1/events/{id}",status="4xx"}': 1,
+        'audit_gateway_requests_total{route="other",status="4xx"}': 1,
+        'audit_gateway_requests_total{route="GET /v1/keys",status="4xx"}': 1,
+        'audit_gateway_requests_total{route="GET /metrics",status="2xx"}': 1,
+    }
+    assert grown['audit_gateway_refusals_total{reason="missing_key"}'] == 1
+    assert grown['audit_gateway_request_seconds_count{kind="ingest"}'] == 1
+    assert grown['audit_gateway_request_seconds_count{kind="page"}'] == 1
+    assert grown['audit_gateway_commit_seconds_count{store="log"}'] >= 1
+
+
+async def series(gateway: Gateway) -> dict[str, float]:
+    text = (await gateway.get("/metrics", key=None)).body.decode()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}

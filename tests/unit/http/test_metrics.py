@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,9 @@ from prometheus_client.samples import Sample
 from gateway import __version__
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
+from gateway.histogram import Histogram
 from gateway.http.connection.loop_delay import LoopDelay
+from gateway.http.connection.request_metrics import RequestMetrics
 from gateway.http.metrics.declarations import METRICS
 from gateway.http.metrics.metrics import Metrics
 from gateway.scheduling.loop_work import WorkTotals
@@ -26,7 +29,9 @@ from gateway.settings.declarations import DECLARED
 from gateway.streaming.live.totals import Totals
 from tests.support import metrics_page
 
-LABELS = {"le", "task", "version", "worker"}
+LABELS = {
+    "kind", "le", "reason", "route", "signal", "status", "store", "task", "version", "worker",
+}  # fmt: skip
 PLAIN, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
 
@@ -43,9 +48,9 @@ def context(
         position=position,
         overdue=lambda: 0,
     )
-    writer = SimpleNamespace(conflicts=0)
+    writer = SimpleNamespace(conflicts=0, commit_seconds=Histogram())
     access_log = SimpleNamespace(accesses=0, written=0, waiting=0)
-    detector = SimpleNamespace(findings=SimpleNamespace(found=0))
+    detector = SimpleNamespace(findings=SimpleNamespace(found=Counter()))
     log = SimpleNamespace(head=head, floor=1, renamed=0, degraded_reason=None)
     limits = SimpleNamespace(refusals=0)
     work = SimpleNamespace(totals=WorkTotals())
@@ -62,6 +67,7 @@ def context(
         connections=SimpleNamespace(open=0, refused=0, unfinished=0, refused_heads=0),
         in_flight=SimpleNamespace(held=0, refused=0),
         loop_delay=LoopDelay(),
+        requests=RequestMetrics(),
         shared=shared,
         followed=None,
         writer=writer,

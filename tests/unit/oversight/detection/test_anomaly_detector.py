@@ -115,7 +115,7 @@ async def test_a_signal_becomes_a_finding_and_an_event_within_a_second(watched: 
     assert event["targets"] == [{"urn": f"key:{K}", "type": "key", "id": K}]
     assert event["data"]["finding"] == finding.id
     assert event["data"]["count"] == 5
-    assert watched.findings.found == 5
+    assert watched.findings.found == {"denials": 5}
 
 
 async def test_a_key_with_a_stored_grant_that_would_be_refused_is_a_finding(

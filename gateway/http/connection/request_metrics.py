@@ -1,0 +1,83 @@
+"""Counts and durations of the requests of one process, by labels with closed sets of values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from gateway.clock import Clock
+from gateway.histogram import Histogram
+from gateway.http.response.problem import REFUSED_WITH, Handler
+
+KINDS = ("ingest", "page", "stream", "keys", "review", "other")
+# 101 is a success, too.
+STATUSES = ("2xx", "3xx", "4xx", "5xx")
+OTHER = "other"
+# Codes of the answers 401, 403, 410 and 429.
+REFUSALS = (
+    "missing_key", "invalid_key", "invalid_ticket", "key_revoked", "key_expired", "key_suspended",
+    "key_unreadable", "not_granted", "action_not_granted", "denied_by_grant", "role_unreadable",
+    "unknown_time_zone", "outside_hours", "address_not_allowed", "events_not_granted",
+    "exceeds_own_grants", "exceeds_own_limits", "own_finding", "maker_ended", "basic_needs_tls",
+    "origin_not_allowed", "cursor_expired", "cursor_unknown", "rate_limited", "key_throttled",
+    "quota_exhausted", "filter_share_used_up", "too_many_connections", "too_many_streams",
+    "too_many_bytes_in_flight", OTHER,
+)  # fmt: skip
+_REFUSED = (401, 403, 410, 429)
+_KINDS = {
+    "POST /v1/events": "ingest",
+    "GET /v1/events": "page",
+    "GET /v1/events/{id}": "page",
+    "GET /v1/stream": "stream",
+    "POST /v1/stream": "stream",
+}
+_REVIEWS = ("/document", "/history", "/usage", "/expected", "/findings", "/explain", "/simulate")
+_KEYS = ("/v1/keys", "/v1/roles", "/v1/tickets")
+
+
+class RequestMetrics:
+    """Requests of one process since its start."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.seconds = {kind: Histogram() for kind in KINDS}
+
+    def observe(self, route: str, status: int, refused_with: str, seconds: float) -> None:
+        """Count an answer that took so long to begin; `route` is "" where there is none."""
+        self.answers[route or OTHER, f"{max(status // 100, 2)}xx"] += 1
+        self.seconds[_kind(route)].observe(seconds)
+        if status in _REFUSED:
+            self.refusals[refused_with if refused_with in REFUSALS else OTHER] += 1
+
+
+def counting(metrics: RequestMetrics, clock: Clock) -> Middleware:
+    """A middleware that counts each request with its answer."""
+
+    @web.middleware
+    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = clock.monotonic()
+        response = await handler(request)
+        refused_with = request.get(REFUSED_WITH, "")
+        seconds = clock.monotonic() - began
+        metrics.observe(route_of(request), response.status, refused_with, seconds)
+        return response
+
+    return counted
+
+
+def route_of(request: web.Request) -> str:
+    """Method and path of the route, with names in place of what clients choose; "" if none."""
+    resource = request.match_info.route.resource
+    return f"{request.method} {resource.canonical}" if resource is not None else ""
+
+
+@cache
+def _kind(route: str) -> str:
+    path = route.partition(" ")[2]
+    if path.endswith(_REVIEWS):
+        return "review"
+    return _KINDS.get(route) or ("keys" if path.startswith(_KEYS) else "other")
