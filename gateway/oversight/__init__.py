@@ -1,1 +1,1 @@
-"""Who watches: the access log, detection, review, and the clock."""
+"""Oversight: the access log, detection, review, and the clock."""

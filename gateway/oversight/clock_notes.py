@@ -20,7 +20,7 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class ClockStore(Notes, SharedTime, Protocol):
-    """What trusted time is kept in, and may follow."""
+    """Store in which trusted time is kept, and whose time it may follow."""
 
 
 class RetentionHorizon(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ async def read_clock(store: SharedTime, machine: Clock) -> Reading:
 
 
 async def kept_state(store: Notes) -> ClockState | None:
-    """What was kept last."""
+    """Trusted time as it was kept last."""
     document = await store.note(KIND, _STATE)
     return None if document is None else _DECODE(document)
 

@@ -38,7 +38,7 @@ class ClockWatch:
         self._away = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watch the wall clock until cancelled."""
         while True:
             try:
                 await self.poll()
@@ -100,7 +100,7 @@ class ClockWatch:
 
 
 def about_step(seconds: float) -> str:
-    """What people are told while a step of the wall clock waits."""
+    """Warning for people while a step of the wall clock waits."""
     return (
         f"the wall clock was set by {seconds:+.0f} s and is not trusted: time goes on without it; "
         "if it stays it is adopted after 15 minutes, or now by `audit-gateway log trust-clock`"

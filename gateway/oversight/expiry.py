@@ -12,7 +12,7 @@ from gateway.oversight.detection.usage_profile import UsageProfile
 
 
 class Notice(msgspec.Struct, frozen=True, order=True):
-    """Something to say at a moment (seconds since 1970). `id` is that of its event."""
+    """Notice of a key's end, due at a moment (seconds since 1970). `id` is that of its event."""
 
     at: float
     id: str
@@ -22,7 +22,7 @@ class Notice(msgspec.Struct, frozen=True, order=True):
 
 
 def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
-    """What there is to say of a key's end, in order; `warnings` are seconds before it.
+    """Notices of a key's end, in order; `warnings` are seconds before it.
 
     Nobody is warned of what was so from the beginning: of 30 days, when it lives for 10.
     """

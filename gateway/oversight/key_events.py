@@ -1,4 +1,4 @@
-"""What becomes of keys, as events of the log: changes by whoever made them, and ends in time.
+"""Events of the log about keys: changes, with who made them, and ends by time.
 
 Changes wait in the key store until they are in the log, so that none is lost,
 also of those that another process makes. Each has an event id that follows from
@@ -87,7 +87,7 @@ class KeyEvents:
             self._follow(key)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Write events of ends of keys until cancelled."""
         while True:
             try:
                 await self.poll()
@@ -183,7 +183,7 @@ class KeyEvents:
                 self._schedule(key)
 
     async def _due_of(self, key_id: str, now: float) -> list[Notice]:
-        """What there is to say of a key now: of several warnings the last, or that it is over."""
+        """Notice that is due for a key now: of several warnings the last, or its end."""
         key = await self._store.get(key_id)
         if key is None or self._said_until is None:
             return []

@@ -116,7 +116,7 @@ class AccessEntry:
         )
 
     def bare(self, event_id: str) -> Draft:
-        """The event without anything that somebody else has said."""
+        """The event without anything that a client has sent."""
         first = self._first
         assert first is not None
         key = None if len(self._whose) > 1 else first.key
@@ -134,12 +134,12 @@ class AccessEntry:
         )
 
     def _targets(self) -> list[str]:
-        """What was read or administered, as far as there is room, and the keys."""
+        """Targets of the entry: what was read or administered, as far as it fits, and the keys."""
         keys = list(map(key_urn, self._key_ids()))
         return [*list(self._details.get("about", {}))[: MOST_TARGETS - len(keys)], *keys]
 
     def _key_ids(self) -> list[str]:
-        """The keys it is about: those that were used, or that somebody claimed to have."""
+        """Keys that the entry is about: those that were used, or that a client claimed to have."""
         used = {key_id: None for key_id, _ in self._whose if key_id}
         return list({**used, **self._details.get("claimed", {})})
 

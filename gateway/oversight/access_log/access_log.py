@@ -54,7 +54,7 @@ Identity = tuple[str, ...]
 
 
 class Appender(Protocol):
-    """What of the writer is needed."""
+    """Part of the writer that the access log needs."""
 
     async def append(self, batch: Sequence[Draft]) -> Appended:
         """Store a batch durably, or raise `Unavailable`."""

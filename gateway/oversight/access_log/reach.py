@@ -1,4 +1,4 @@
-"""What somebody asked for and will never get: what lies outside of a key's view. Pure."""
+"""Parts of a query that lie outside of the key's view, and are never delivered. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.oversight.access_log.recorded_query import RecordedQuery
 
 
 def categories_out_of_reach(view: View, wanted: Iterable[str]) -> tuple[str, ...]:
-    """Those of the patterns under which the view does not contain a single category."""
+    """Patterns under which the view contains no category at all."""
     return tuple(pattern for pattern in wanted if not _within_reach(view, pattern))
 
 

@@ -1,4 +1,4 @@
-"""What a read asked for, as the access log tells of it. Pure."""
+"""Query of a read, as the access log has recorded it. Pure."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ EVERYTHING = RecordedQuery(Scope())
 
 
 def query_from(parameters: Mapping[str, Any]) -> RecordedQuery:
-    """What recorded parameters ask for; everything, where that is not known for sure."""
+    """Query of recorded parameters; of everything, where that is not known for sure."""
     if "left_out" in parameters:
         return EVERYTHING
     names = (*_SELECTORS, "min_severity", "filter")

@@ -108,7 +108,7 @@ class AnomalyDetector:
         self._signals.append((signal, key_id, ""))
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Detect until cancelled."""
         begun = False
         while True:
             try:

@@ -1,4 +1,4 @@
-"""How much a key usually moves, minute by minute, and when it is far more than that. Pure.
+"""Baseline of a key: how much it usually moves a minute, and when it moves far more. Pure.
 
 The rate of a minute is the mean of the last five minutes' counts, and all
 arithmetic is done on its logarithm, so that "ten times as much" means the same
@@ -102,7 +102,7 @@ class Baseline(msgspec.Struct, array_like=True):
         return alarm
 
     def idle(self, first: int, minutes: int, warm_up: int) -> None:
-        """So many minutes without anything, from `first` on. What a day says, two days say, too."""
+        """Add minutes without any volume, from `first` on; more than a day counts as a day."""
         skipped = max(0, minutes - _MOST_IDLE)
         self.minutes += skipped
         for minute in range(first + skipped, first + minutes):
@@ -119,7 +119,7 @@ class Baseline(msgspec.Struct, array_like=True):
         self.minutes += 1
 
     def _turn(self, hour: int) -> None:
-        """An hour is over: remember how high it went, and what is usual for the next one."""
+        """End an hour: remember its peak, and what is usual for the next one."""
         peaks = array("f", self.peaks)
         if self.hour >= 0:
             peaks[self.hour % WEEK_HOURS] = max(0.0, self.peak)
@@ -131,7 +131,7 @@ class Baseline(msgspec.Struct, array_like=True):
 
 
 def _guard(peaks: array[float], slot: int, active: float) -> float:
-    """How far above the expected is usual in an hour of the week."""
+    """Usual excess over the expected volume in an hour of the week."""
     # On one day it may have been an alarm; on two it is a habit.
     if active < _SPARSE:
         days = sorted(max(peaks[day : day + 24]) for day in range(0, WEEK_HOURS, 24))
@@ -150,7 +150,7 @@ class Volume(msgspec.Struct, array_like=True):
     baseline: Baseline = msgspec.field(default_factory=Baseline)
 
     def add(self, minute: int, count: int, warm_up: int) -> Alarm | None:
-        """So much was moved in a minute, by one process."""
+        """Add the volume of a minute in one process."""
         if minute <= self.minute and not self.closed:
             self.count += count
             return None
@@ -180,7 +180,7 @@ def decode_volume(document: bytes | None) -> Volume:
 
 
 def passed_on(volume: Volume) -> Volume:
-    """What a key's successor begins with: what is moved in a minute is each key's own."""
+    """Volume that a key's successor begins with: counts of minutes are each key's own."""
     return msgspec.structs.replace(volume, count=0, closed=True)
 
 
@@ -189,7 +189,7 @@ def encode_volume(volume: Volume) -> bytes:
 
 
 def volume_data(alarm: Alarm) -> dict[str, Any]:
-    """What a finding says of an alarm."""
+    """Members of a finding for an alarm."""
     return {
         "per_minute": round(alarm.rate, 1),
         "expected_per_minute": round(alarm.expected, 1),

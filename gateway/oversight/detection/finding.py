@@ -77,7 +77,7 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     @property
     def silence(self) -> str:
-        """What it is marked expected for: this signal of this key or address."""
+        """Subject for which a finding is expected: its signal of its key or address."""
         return silence(self.signal, self.key, self.address or self.operator)
 
     def counted(self, signal: Signal) -> Finding:
@@ -97,7 +97,7 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
         return self.count >= 2 * self.told or now - self.told_at >= _OFTEN_SECONDS
 
     def public(self) -> dict[str, Any]:
-        """As the interface shows it."""
+        """Members of a finding in the interface."""
         shown: dict[str, Any] = {"id": self.id, "key": self.key or None, "signal": self.signal}
         for name in ("address", "operator"):
             if getattr(self, name):
@@ -132,7 +132,7 @@ def new_finding(signal: Signal, key_id: str, address: str = "") -> Finding:
 
 
 def mark_change(finding: Finding, at: float) -> Change:
-    """Somebody has marked it, as it is now."""
+    """Change of a finding's mark, as it is now."""
     about = [key_urn(finding.key)] if finding.key else []
     data: dict[str, Any] = {"finding": finding.id, "signal": finding.signal}
     if finding.key:

@@ -34,7 +34,7 @@ Changing = Callable[[Finding | None], Finding | None]
 
 
 class FindingStore(NotesOfKeys, UnrecordedChanges, Protocol):
-    """What findings are kept in, and their marks told by."""
+    """Store of findings, which tells of their marks."""
 
 
 class Findings:

@@ -1,4 +1,4 @@
-"""Who administers by the command line, and what is usual for them. Pure.
+"""Habits of those who administer by the command line. Pure.
 
 Whoever can read the data folder may do everything there, so what can be said of them is
 recorded with each command, and what does not fit what was usual before is a signal:
@@ -26,14 +26,14 @@ _DAY = 86400
 
 
 class Command(msgspec.Struct, frozen=True):
-    """One command, by whom and when (seconds since 1970)."""
+    """Command of the command line, by whom and when (seconds since 1970)."""
 
     person: str
     at: float
 
 
 class Habits(msgspec.Struct, omit_defaults=True):
-    """When each person, each hour of the day and each day was seen last."""
+    """Times at which each person, each hour of the day and each day was seen last."""
 
     people: dict[str, float] = {}
     hours: dict[int, float] = {}

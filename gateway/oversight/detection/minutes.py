@@ -35,7 +35,7 @@ Step = Callable[[Volume], Alarm | None]
 
 
 class MinuteCounts:
-    """What is counted is kept as notes of a `kind`, and unusual counts give a `signal`.
+    """Counts of keys by the minute, kept as notes of a `kind`; unusual ones give a `signal`.
 
     `warm_up` in minutes.
     """
@@ -56,23 +56,23 @@ class MinuteCounts:
         self._begun: set[str] = set()
 
     def count(self, key_id: str, number: int) -> None:
-        """So many more in the minute that is running."""
+        """Add to the count of a key in the running minute."""
         self._counts[key_id] += number
 
     def inherits(self, key_id: str, predecessor: str) -> None:
-        """What is usual for its predecessor is usual for this key."""
+        """Let a key begin with the volume of its predecessor."""
         if key_id not in self._begun:
             self._heirs[key_id] = predecessor
 
     def turn(self, minute: int) -> None:
-        """That minute is over here: what was moved in it is to be added to the volumes."""
+        """End a minute in this process: its counts are to be added to the volumes."""
         counts, self._counts = self._counts, defaultdict(int)
         self._open.update(dict.fromkeys(counts))
         if counts:
             self._late.append((minute, counts))
 
     async def add(self) -> None:
-        """Add it, minute by minute; what the store does not take stays for the next time."""
+        """Add the counts of ended minutes; what the store does not take stays for the next time."""
         warm_up = self._warm_up
         while self._late:
             minute, counts = self._late[0]
@@ -88,7 +88,7 @@ class MinuteCounts:
         await self._step(self._open, lambda _: lambda volume: volume.close(minute, self._warm_up))
 
     def alarms(self) -> list[tuple[str, Signal]]:
-        """What was found since the last time."""
+        """Alarms since the last call."""
         alarms, self._alarms = self._alarms, []
         return alarms
 
@@ -110,7 +110,7 @@ class MinuteCounts:
             await asyncio.sleep(0)
 
     async def _inherited(self, name: str) -> bytes | None:
-        """What is usual for the key that this one took over from."""
+        """Volume of the key that this one took over from."""
         predecessor = self._heirs.get(name)
         return (
             None if predecessor is None else await note_before(self._store, self._kind, predecessor)

@@ -24,7 +24,7 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class Operators:
-    """What is usual is in the key store, where all processes bring together what they saw."""
+    """Commands of operators against their habits, which all processes keep in the key store."""
 
     def __init__(self, store: Notes) -> None:
         self._store = store
@@ -35,7 +35,7 @@ class Operators:
         self._waiting.append(command)
 
     async def flush(self) -> list[Signal]:
-        """What the commands give that are new; what cannot be kept stays for the next time."""
+        """Evaluate new commands, and return signals; what cannot be kept stays for later."""
         if not self._waiting:
             return []
         commands = sorted(self._waiting, key=lambda command: command.at)

@@ -148,7 +148,7 @@ class ProfileStore:
                 self._evaluated.append(Evaluation(name, batch[name].address, signals))
 
     async def _inherited(self, batch: dict[str, ProfileDelta]) -> dict[str, UsageProfile]:
-        """What keys that have no profile yet, as far as is known here, begin with."""
+        """Profiles that keys without a known profile begin with."""
         inherited = {}
         for name, delta in batch.items():
             if delta.predecessor and name not in self._known:
@@ -198,7 +198,7 @@ def _notings(
     inherited: dict[str, UsageProfile],
     evaluated: dict[str, tuple[UsageProfile, list[Signal]]],
 ) -> Iterator[tuple[str, Noting]]:
-    """What makes new notes of the old ones, leaving in `evaluated` what was found."""
+    """Updates of notes that leave the signals they find in `evaluated`."""
 
     def evaluating(document: bytes | None, name: str, delta: ProfileDelta) -> bytes:
         if document is None:

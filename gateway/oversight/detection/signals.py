@@ -53,7 +53,7 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 def id_conflict(access: Access, count: int) -> Signal:
-    """So many events of a request had ids that other events had."""
+    """Signal that events of a request had ids that other events had."""
     return Signal(
         "id_conflict", access.at, count, {"address": access.address, "client": access.client}
     )

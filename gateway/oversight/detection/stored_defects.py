@@ -99,7 +99,7 @@ def _is_wrong(role: Role) -> bool:
 
 
 def _defects(key: Key, roles: Mapping[str, Role]) -> dict[str, _Data]:
-    """What is wrong with a key as it is stored, by the signal of that."""
+    """Defects of a key as it is stored, by their signal."""
     having = [roles[name] for name in key.roles if name in roles]
     unreadable = [role.name for role in having if role.unreadable]
     found: dict[str, _Data] = {}

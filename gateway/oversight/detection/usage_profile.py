@@ -48,7 +48,7 @@ class UsageProfile(msgspec.Struct, omit_defaults=True):
     claims: list[float] = []
 
     def last_use(self) -> dict[str, Any] | None:
-        """As the interface shows it; None if the key was never used."""
+        """Last use in the interface; None if the key was never used."""
         if not self.used_at:
             return None
         return {"at": moment(self.used_at), "address": self.address, "client": self.client}
@@ -137,7 +137,7 @@ class ProfileDelta:
             self._remember(self.out_of_scope, value, access.at)
 
     def claim(self, access: Access) -> None:
-        """Somebody has shown the key's id, with a secret that is not its own."""
+        """Take note that a client has shown the key's id with a wrong secret."""
         self.wrong += 1
         self.claims = [*self.claims, access.at][-MOST_REMEMBERED:]
         self.claimed_from = access.address
@@ -255,7 +255,7 @@ def merged(before: UsageProfile, delta: ProfileDelta) -> UsageProfile:
 
 
 def passed_on(profile: UsageProfile) -> UsageProfile:
-    """What a key's successor begins with: its last use is nobody else's."""
+    """Profile that a key's successor begins with, without the last use."""
     return msgspec.structs.replace(profile, used_at=0.0, address="", client="")
 
 

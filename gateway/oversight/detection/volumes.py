@@ -1,4 +1,4 @@
-"""What each key moves and how often it asks, minute by minute, against what is usual for it.
+"""Volumes and requests of each key, minute by minute, against its baseline.
 
 Streams are counted by looking at where they stand once a minute: nothing is
 done per event.
@@ -82,7 +82,7 @@ class Volumes:
             await counts.close(minute)
 
     def alarms(self) -> list[tuple[str, Signal]]:
-        """What was found since the last time."""
+        """Alarms since the last call."""
         return [alarm for counts in self._all for alarm in counts.alarms()]
 
     @property
@@ -90,7 +90,7 @@ class Volumes:
         return self._events, self._requests
 
     def _taken(self, subscription: Subscription) -> int | None:
-        """A number that stays the same while a peer takes nothing; None if it has no reason to."""
+        """Number that stays while a peer takes nothing; None if it has nothing to take."""
         if subscription.state is State.LIVE:
             # What its system buffers for it counts as read: nothing tells the two apart.
             sink = subscription.sink

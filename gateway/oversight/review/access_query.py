@@ -1,4 +1,4 @@
-"""What is asked of `gateway.oversight.review.explain`, from decoded JSON. Pure."""
+"""Queries to `gateway.oversight.review.explain`, from decoded JSON. Pure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def parse_moment(raw: Mapping[str, Any], member: str) -> float:
 
 
 def _event(raw: Mapping[str, Any], now: float) -> tuple[Draft | None, float | None]:
-    """The event that is asked about, and when it was recorded, as far as either is said."""
+    """Event of a query, and when it was recorded, as far as either is given."""
     recorded_at = parse_moment(raw, "recorded_at") if "recorded_at" in raw else None
     given = [name for name in _DESCRIBING if name in raw]
     if "event" in raw:

@@ -100,7 +100,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
     @property
     def decision(self) -> str:
-        """`allow`, `deny`, or `depends`: on what was not said of the event."""
+        """`allow`, `deny`, or `depends`, where the query does not give enough of the event."""
         return "allow" if self.allowed else "depends" if self.depends else "deny"
 
     def public(self) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _allows_all(matching: tuple[AttributedGrant, ...], query: AccessQuery) -> bo
 
 
 def _dependences(named: AttributedGrant, query: AccessQuery) -> tuple[Dependence, ...]:
-    """What a grant wants of members of the event that nothing was said of."""
+    """Requirements of a grant on members of the event that the query does not give."""
     if query.event is None or not query.unsaid:
         return ()
     grant = named.grant

@@ -1,4 +1,4 @@
-"""Which grants of a key are of use: counted over recorded uses and events. Pure.
+"""Use of a key's grants, counted over recorded uses and events. Pure.
 
 A grant is used when the key has performed one of its actions and, where that
 action reads events, the grant lets through at least one of the events that
@@ -127,7 +127,7 @@ def judging(
 
 
 class _Reads:
-    """Where in the log, and for what, was asked."""
+    """Position in the log, and query, of a read."""
 
     __slots__ = ("_merged", "_named", "_ranges")
 

@@ -43,7 +43,7 @@ _READ_RECORDS = 20_000
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """How long a look back may take, and how many events it may look at."""
+    """Budget of a review: seconds, and number of events."""
 
     seconds: float = 3.0
     events: int = 10_000
@@ -67,7 +67,7 @@ class Review:
         return self._log.head if self.oldest is None else moved(self.oldest.offset, -1)
 
     async def accesses(self, key_id: str, since: float, presence: Presence) -> list[PastAccess]:
-        """What the access log tells of a key, newest first, and open streams."""
+        """Accesses of a key from the access log, newest first, and its open streams."""
         wanted = Scope(tenant=(RESERVED,), category=(ACCESS,), resource=(key_urn(key_id),))
         meant = wanted.compile()
         found: list[PastAccess] = []
@@ -138,7 +138,7 @@ async def key_facts(
     patience: Patience,
     slices: Slices,
 ) -> Facts:
-    """What the key's document says, as far as the `reader` may see the events behind it."""
+    """Document of a key, as far as the `reader` may see the events behind it."""
     now = clock.now()
     begin = now - UNUSED_DAYS * 86400
     since = max(key.created_at, begin)
@@ -196,7 +196,7 @@ async def _masks_for_key(log: Log, grants: tuple[AttributedGrant, ...], now: flo
 
 
 def _always(grant: Grant) -> Grant:
-    """The same without hours and networks."""
+    """Grants without their hours and networks."""
     if grant.when is None:
         return grant
     when = When(max_lookback=grant.when.max_lookback)
@@ -226,7 +226,7 @@ async def simulate(
     reader: Reader,
     with_uses: bool,
 ) -> dict[str, Any]:
-    """What a simulation says of what was, as far as the `reader` may see it."""
+    """Simulation over past uses and events, as far as the `reader` may see them."""
     if with_uses:
         async for access in review.slices.each(await review.accesses(key_id, since, presence)):
             simulation.add_access(access)

@@ -1,4 +1,4 @@
-"""What is told of the gateway's own records elsewhere than in them: last uses, findings. Pure.
+"""Visibility of what repeats the gateway's own records: last uses, findings. Pure.
 
 Who administers keys or reads their usage is told without a grant to read the
 records. But what grants hide of the records from a reader is not shown there
@@ -26,7 +26,7 @@ _MOST_SEVERE_USE = 3
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """What scopes look at, of a record about one key, or about none."""
+    """Columns of a record about one key, or about none, for scopes."""
 
     category: str
     severity: int
@@ -43,7 +43,7 @@ def use_seen(grants: Iterable[Grant], key_id: str, use: dict[str, Any]) -> dict[
 
 
 def hidden_of_uses(grants: Iterable[Grant], key_id: str) -> Masks:
-    """What the grants of a reader hide of the records of a key's uses."""
+    """Masks that the grants of a reader put on the records of a key's uses."""
     record = _Record(f"{RESERVED}.access", _MOST_SEVERE_USE, key_id, key_urn(key_id))
     return _hidden(grants, record)
 

@@ -31,7 +31,7 @@ def denied_duties(grants: Iterable[Grant]) -> set[str]:
 
 
 def grant_sentences(grant: Grant, but: Collection[str] = ()) -> list[str]:
-    """What one grant says, a sentence for events and one for each other duty.
+    """Sentences of one grant: one for events, and one for each other duty.
 
     Nothing is said of duties that it allows in vain (`but`).
     """
@@ -53,7 +53,7 @@ def grant_sentences(grant: Grant, but: Collection[str] = ()) -> list[str]:
 
 
 def limits_of(grants: Sequence[Grant]) -> list[str]:
-    """What the grants together do not allow; there is always something."""
+    """Sentences of what the grants together do not allow; there is always one."""
     allowed = [grant for grant in grants if grant.effect == "allow"]
     actions = {action for grant in allowed for action in grant.actions}
     sentences = ["Anything that no grant allows is denied."]

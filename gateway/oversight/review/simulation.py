@@ -1,4 +1,4 @@
-"""What would become of a key's uses and events under other grants. Pure.
+"""Simulation of a key's past uses and events under other grants. Pure.
 
 It is told of past uses and of events, one by one, and adds up what differs
 between the grants as they are (`before`) and as they are proposed (`after`).
@@ -35,7 +35,7 @@ _BY_GRANTS = frozenset(
 
 
 class _Tally:
-    """How many events, of which tenants and categories, and some of their cursors."""
+    """Number of events, their tenants and categories, and some of their cursors."""
 
     def __init__(self) -> None:
         self._groups: Counter[tuple[str, str]] = Counter()
@@ -58,7 +58,7 @@ class _Tally:
 
 
 class _Difference:
-    """What one reading action shows before and after."""
+    """Events that one reading action shows before and after."""
 
     def __init__(self, before: MasksFor, after: MasksFor) -> None:
         self._before = before
@@ -154,7 +154,7 @@ class Simulation:
             difference.add(event)
 
     def public(self, **shown: Any) -> dict[str, Any]:
-        """What `summing_up` comes to, at once."""
+        """Result of `summing_up`, computed at once."""
         return drained(self.summing_up(**shown))
 
     def summing_up(
@@ -212,7 +212,7 @@ class Simulation:
 
 
 def _masks_for(grants: Iterable[Any], action: str) -> MasksFor:
-    """What an event wears under the grants at a time and place where all of them count."""
+    """Masks of an event under the grants at a time and place where all of them count."""
     always = tuple(msgspec.structs.replace(grant, when=None) for grant in grants)
     decision = decide_grants(always, action)
     return decision.view.masks_for() if isinstance(decision, Allowed) else lambda event: None
