@@ -22,7 +22,7 @@ HEAD = """\
 # serves; ranges are in pyproject.toml. Written by `make lock`. A line `#@ end of ..` ends a
 # section.
 """
-SECTIONS = {"run": (), "dev": ("dev",), "bench": ("dev", "bench", "uvloop")}
+SECTIONS = {"run": (), "dev": ("dev",), "bench": ("dev", "bench")}
 # What builds the program itself: it is installed without fetching anything else.
 BUILDS = "setuptools>=77\n"
 _PIN = re.compile(r"(?m)^[A-Za-z0-9]\S*==.*\n(?: +--hash=.*\n)+")

@@ -31,7 +31,7 @@ def test_each_section_holds_what_it_is_for() -> None:
     for end, wanted in (
         ("run", PROJECT["dependencies"]),
         ("dev", extras["dev"]),
-        ("bench", [*extras["bench"], *extras["uvloop"]]),
+        ("bench", extras["bench"]),
     ):
         assert names(wanted) <= names(re.findall(r"(?m)^\S+==", section(end)))
     assert "setuptools==" in section("run"), "the program is built without fetching anything else"
