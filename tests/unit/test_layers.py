@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -64,8 +65,9 @@ ALLOWED = {
     ),
     "adapters/redis": "access/usage access/limits",
     "adapters/memory": "filters access/usage access/limits log",
-    "http/response": "access/credentials access/limits",
-    "http/connection": "settings wire access/limits streaming/live http/response",
+    "http/framework": "",
+    "http/response": "access/credentials access/limits http/framework",
+    "http/connection": "settings wire access/limits streaming/live http/framework http/response",
     "http/query": "filters access/grants access/keys log streaming oversight/detection",
     "http/request": (
         "settings scheduling wire access/credentials access/grants access/keys access/usage "
@@ -155,6 +157,7 @@ NOT_POSITIONS = {
     "begin + _BATCH_EVENTS", "begin + PART_KEYS", "begin * 1000000",
     "max(key.created_at, begin)", "max(access.until, self._last.get(what, 0.0))",
 }  # fmt: skip
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 INSIDES = re.compile(r"%020d|:020d?|^020d?$|\\d\{20\}|\[0-9\]\{20\}")
 
 
@@ -405,6 +408,59 @@ def test_only_the_log_counts_from_a_position(module: str) -> None:
         if ast.unparse(operand).split(".")[-1] in POSITIONS
     }
     assert computed <= NOT_POSITIONS
+
+
+AIOHTTP_INTERNALS = "gateway.http.framework.aiohttp_internals"
+MEETS_AIOHTTP = [
+    module
+    for module in MODULES
+    if module != AIOHTTP_INTERNALS
+    and (
+        module.startswith("gateway.http.")
+        or any(name.split(".")[0] == "aiohttp" for name in imported(tree_of(module)))
+    )
+]
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+@every(MEETS_AIOHTTP)
+def test_private_attributes_of_aiohttp_are_touched_by_one_module(module: str) -> None:
+    tree = tree_of(module)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp"):
+            assert not [alias.name for alias in node.names if is_private(alias.name)]
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = ast.unparse(node.value)
+            assert owner in ("self", "cls"), f"line {node.lineno}: {owner}.{node.attr}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr"):
+            named = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            assert not [name for name in named if is_private(str(name))], f"line {node.lineno}"
+    for definition in tree.body:
+        if isinstance(definition, ast.ClassDef):
+            theirs = private_names_of_aiohttp(module, definition.name)
+            assert not theirs & private_names_in(definition), definition.name
+
+
+def private_names_in(definition: ast.ClassDef) -> set[str]:
+    """The attributes of `self` that a class uses, and the methods that it defines."""
+    used = {node.attr for node in ast.walk(definition) if isinstance(node, ast.Attribute)}
+    made = {node.name for node in definition.body if isinstance(node, FUNCTIONS)}
+    return {name for name in used | made if is_private(name)}
+
+
+def private_names_of_aiohttp(module: str, name: str) -> set[str]:
+    """The private attributes that a class inherits from classes of aiohttp."""
+    found = getattr(importlib.import_module(module), name)
+    names: set[str] = set()
+    for base in found.__mro__:
+        if base.__module__.startswith("aiohttp"):
+            names |= vars(base).keys()
+            for method in vars(base).values():
+                names |= set(getattr(getattr(method, "__code__", None), "co_names", ()))
+    return {one for one in names if is_private(one)}
 
 
 @every(file for file in FILES if file.name == "__init__.py")

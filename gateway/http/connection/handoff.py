@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.http.connection.connections import Connections
+from gateway.http.framework.aiohttp_internals import bytes_behind_upgrade
 
 
 class HandedOff(web.StreamResponse):
@@ -33,8 +34,7 @@ def half_closed(request: web.Request) -> bool:
 
 def sent_behind(request: web.Request) -> bytes:
     """What a client has sent behind its request for another protocol, too early."""
-    tail: bytes = getattr(request.protocol, "_message_tail", b"")
-    return tail
+    return bytes_behind_upgrade(request.protocol)
 
 
 def hand_off(

@@ -21,13 +21,26 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import _ErrInfo
+from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.http.connection.connections import RESERVE_SECONDS, Connections
 from gateway.http.connection.handoff import HandedOff
 from gateway.http.connection.routing import Routes
+from gateway.http.framework.aiohttp_internals import (
+    OwnConnectionRunner,
+    closes_after_answer,
+    has_payload_parser,
+    is_buffer_paused,
+    is_idle,
+    is_parse_error,
+    is_reading_paused,
+    is_request_in_progress,
+    is_upgraded,
+    queue_error,
+    requests_parsed,
+    waiting_requests,
+)
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import MALFORMED, from_aiohttp, problem
 
@@ -53,32 +66,14 @@ _LINGER_SECONDS = 0.5
 _DROP_SECONDS = 0.05
 
 
-class Runner(web.AppRunner):
+class Runner(OwnConnectionRunner):
     """An `AppRunner` whose connections answer malformed requests with problem documents, and are
     counted by `connections`."""
 
     def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
-        super().__init__(app, **options)
-        self._connections = connections
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(
-            self._connections,
-            Routes(self.app).handle,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            **made._kwargs,
+        super().__init__(
+            app, partial(_Connection, connections), lambda: Routes(app).handle, **options
         )
-
-
-class _Server(web.Server):
-    def __init__(self, bounds: Connections, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._bounds = bounds
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, self._bounds, loop=self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
@@ -97,7 +92,7 @@ class _Connection(web.RequestHandler):
         "leave",
     )
 
-    def __init__(self, server: _Server, connections: Connections, **options: Any) -> None:
+    def __init__(self, connections: Connections, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._connections = connections
         # Bytes of the head that is being received.
@@ -119,7 +114,7 @@ class _Connection(web.RequestHandler):
         if leave is None:
             self.in_reserve = True
             leave = self._connections.enter_reserve(self)
-            self._loop.call_later(RESERVE_SECONDS, self.abort)
+            asyncio.get_running_loop().call_later(RESERVE_SECONDS, self.abort)
         self.leave: Callable[[], object] = leave
         self._stalled: asyncio.TimerHandle | None = None
         self._unsent = 0
@@ -136,7 +131,7 @@ class _Connection(web.RequestHandler):
             return
         if len(data) == _READ_BYTES and self._connections.crowded():
             self._rest()
-        if self._payload_parser is not None:
+        if has_payload_parser(self):
             super().data_received(data)
         elif not data:
             # aiohttp goes on with what it has parsed in part.
@@ -177,7 +172,7 @@ class _Connection(web.RequestHandler):
             return
         if rest and not self._refused:
             self._receive_in_slices(memoryview(bytes(rest)))
-        if self._unparsed is None and not self._reading_paused and not self._buffer_paused:
+        if self._unparsed is None and not (is_reading_paused(self) or is_buffer_paused(self)):
             transport.resume_reading()
 
     def _pause(self) -> None:
@@ -189,11 +184,11 @@ class _Connection(web.RequestHandler):
         if body is not None and body.is_eof():
             body = None
         size = 0 if body is None else body.total_bytes
-        count = self._request_count
+        count = requests_parsed(self)
         super().data_received(data)
-        if self._messages:
-            message, self._newest = self._messages[-1]
-            if isinstance(message, _ErrInfo):
+        if waiting := waiting_requests(self):
+            message, self._newest = waiting[-1]
+            if is_parse_error(message):
                 # What was raised would keep all that was read alive, in a circle with its frames.
                 self._refused = True
                 if message.exc is not None:
@@ -201,12 +196,12 @@ class _Connection(web.RequestHandler):
             elif not self._newest.is_eof():
                 self._declared = int(message.headers.get("Content-Length", 0))
         grown = body is not None and (body.total_bytes != size or body.is_eof())
-        if self._request_count != count or grown or self._upgraded:
+        if requests_parsed(self) != count or grown or is_upgraded(self):
             # What has come of the next head, if anything, is less than was read at once.
             if self._head:
                 self._head = 0
                 self._connections.head_ends(self)
-        elif data and not self._force_close and not self._reading_paused:
+        elif data and not closes_after_answer(self) and not is_reading_paused(self):
             # Also what stands around the chunks of a body: it may be trailers without end.
             self._head += len(data)
             if self._head <= self._connections.head_bytes:
@@ -220,7 +215,7 @@ class _Connection(web.RequestHandler):
         """Fail the body for the handler that reads it, if it was not answered before."""
         self._refused = True
         self._connections.head_ends(self)
-        if self._request_in_progress and not self._messages:
+        if is_request_in_progress(self) and not waiting_requests(self):
             body.set_exception(self._connections.trailers_too_large())
         else:
             self.abort()
@@ -233,7 +228,7 @@ class _Connection(web.RequestHandler):
             self._connections.when_idle(partial(self._read_on, transport), _REST_SECONDS)
 
     def _read_on(self, transport: asyncio.Transport) -> None:
-        waits = self._reading_paused or self._buffer_paused or self._unparsed is not None
+        waits = is_reading_paused(self) or is_buffer_paused(self) or self._unparsed is not None
         if not (waits or transport.is_closing()):
             transport.resume_reading()
 
@@ -242,7 +237,7 @@ class _Connection(web.RequestHandler):
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.pause_reading()
-            self._loop.call_later(_DROP_SECONDS, self._drop_more, transport)
+            asyncio.get_running_loop().call_later(_DROP_SECONDS, self._drop_more, transport)
 
     def _drop_more(self, transport: asyncio.Transport) -> None:
         if not transport.is_closing():
@@ -255,9 +250,7 @@ class _Connection(web.RequestHandler):
         """Answer with an error behind the earlier requests, and read nothing more."""
         self._refused = True
         self._connections.head_ends(self)
-        self._messages.append((_ErrInfo(status=error.status, exc=error, message=""), EMPTY_PAYLOAD))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        queue_error(self, error)
 
     def abort(self) -> None:
         """Close without an answer."""
@@ -278,8 +271,7 @@ class _Connection(web.RequestHandler):
             # Nothing comes behind it.
             rest, self._unparsed = bytes(self._unparsed), bytearray()
             self._receive(rest)
-        idle = self._waiter is not None and not self._messages
-        self.half_closed = not idle and self._newest is not None and self._newest.is_eof()
+        self.half_closed = not is_idle(self) and self._newest is not None and self._newest.is_eof()
         return self.half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -301,7 +293,7 @@ class _Connection(web.RequestHandler):
     def _watch(self) -> None:
         if self.transport is not None:
             self._unsent = self.transport.get_write_buffer_size()
-            self._stalled = self._loop.call_later(STALLED_SECONDS, self._probe_peer)
+            self._stalled = asyncio.get_running_loop().call_later(STALLED_SECONDS, self._probe_peer)
 
     def _watch_no_more(self) -> None:
         if self._stalled is not None:
@@ -327,13 +319,13 @@ class _Connection(web.RequestHandler):
             resp = problem(from_aiohttp(resp, request), secrets.token_hex(8))
             resp.headers.update(ALWAYS)
             resp.force_close()
-        if self.half_closed and not self._messages:
+        if self.half_closed and not waiting_requests(self):
             resp.force_close()
         try:
             finished = await super().finish_response(request, resp, start_time)
         finally:
             self._release()
-        last = self._refused and not self._messages
+        last = self._refused and not waiting_requests(self)
         if last and self.transport is not None and self.transport.can_write_eof():
             # What is still on its way would be answered with a reset, which may overtake this.
             self.transport.write_eof()

@@ -10,6 +10,7 @@ from functools import partial
 
 from aiohttp import web
 
+from gateway.http.framework.aiohttp_internals import handle_by_application, set_match
 from gateway.http.response.problem import Handler
 
 _Known = tuple[web.UrlMappingMatchInfo, Handler]
@@ -28,11 +29,12 @@ class Routes:
         }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Find the handler of a request and run it in its middlewares, as `Application._handle`."""
+        """Find the handler of a request and run it in its middlewares, as the application does."""
         known = self._known.get((request.method, request.rel_url.path_safe))
         if known is None or "Expect" in request.headers:
-            return await self._app._handle(request)
-        request._match_info, handler = known
+            return await handle_by_application(self._app, request)
+        match, handler = known
+        set_match(request, match)
         return await handler(request)
 
     def _prepared(self, route: web.AbstractRoute) -> _Known:

@@ -18,6 +18,8 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
+from gateway.http.framework.aiohttp_internals import is_left_to_aiohttp, set_sent
+
 # Without it aiohttp tells everybody its version, and that of Python.
 SERVER = "audit-gateway"
 # Of every answer. No type is to be guessed, and no URL, which may hold a ticket, told to others.
@@ -62,7 +64,7 @@ class Answer(web.Response):
         assert isinstance(body, bytes)
         head = _head(self.status, self.reason, self._type, self._added)
         date = _date(int(time.time()))
-        self._keep_alive = self._eof_sent = True
+        set_sent(self)
         await request.writer.write_eof(
             b"%b%d\r\nDate: %b\r\n\r\n%b" % (head, len(body), date, body)
         )
@@ -72,8 +74,7 @@ class Answer(web.Response):
         """Whether aiohttp would send exactly the bytes that are sent here."""
         return (
             not self._listed
-            and self._keep_alive is None
-            and self._cookies is None
+            and is_left_to_aiohttp(self)
             and not self.compression
             and request.keep_alive
             and request.version == HttpVersion11

@@ -1,0 +1,200 @@
+"""Private attributes of aiohttp that the gateway reads or sets, each behind a named function.
+
+aiohttp may rename them or change their meaning in any minor version, so `pyproject.toml` pins it
+below the next one, and `tests/unit/http/test_aiohttp_internals.py` has a test for each. No other
+module touches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
+
+from gateway.errors import GatewayError
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# The parsed requests that wait for their handler: each a head, or an error, and a body.
+Waiting = Any
+
+
+class OwnConnectionRunner(web.AppRunner):
+    """An `AppRunner` whose connections are made by `connect`, and whose requests go to a handler.
+
+    `make_handle` is called once the application is frozen. Relies on `AppRunner._make_server`,
+    which starts the application and makes its server.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        connect: Callable[..., web.RequestHandler],
+        make_handle: Callable[[], Handle],
+        **options: Any,
+    ) -> None:
+        super().__init__(app, **options)
+        self._connect = connect
+        self._make_handle = make_handle
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            self._connect,
+            self._make_handle(),
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,
+        )
+
+
+class _Server(web.Server):
+    """A `Server` that makes connections by `connect`.
+
+    Relies on `Server._loop` and `Server._kwargs`: the loop and the options of its connections.
+    """
+
+    def __init__(
+        self, connect: Callable[..., web.RequestHandler], handle: Handle, **options: Any
+    ) -> None:
+        super().__init__(handle, **options)  # type: ignore[arg-type]
+        self._connect = connect
+
+    def __call__(self) -> web.RequestHandler:
+        return self._connect(self, loop=self._loop, **self._kwargs)
+
+
+def handle_by_application(
+    app: web.Application, request: web.Request
+) -> Awaitable[web.StreamResponse]:
+    """The answer of an application, to be awaited, with its own routing and middlewares.
+
+    Relies on `Application._handle`, the handler that it gives to its server.
+    """
+    return app._handle(request)
+
+
+def set_match(request: web.Request, match: web.UrlMappingMatchInfo) -> None:
+    """Note the route of a request.
+
+    Relies on `Request._match_info`, which `Request.match_info` and the application of a request
+    are read from.
+    """
+    request._match_info = match
+
+
+def bytes_behind_upgrade(connection: web.RequestHandler) -> bytes:
+    """Bytes that came behind a request for another protocol.
+
+    Relies on `RequestHandler._message_tail`, which keeps them for a payload parser.
+    """
+    return connection._message_tail
+
+
+def has_payload_parser(connection: web.RequestHandler) -> bool:
+    """Whether what comes is of another protocol, and goes to a parser of that.
+
+    Relies on `RequestHandler._payload_parser`, which is None otherwise.
+    """
+    return connection._payload_parser is not None
+
+
+def is_upgraded(connection: web.RequestHandler) -> bool:
+    """Whether a request has asked for another protocol: what follows is no head of a request.
+
+    Relies on `RequestHandler._upgraded`.
+    """
+    return connection._upgraded
+
+
+def is_reading_paused(connection: web.RequestHandler) -> bool:
+    """Whether aiohttp has paused reading, as the body that comes is not read by its handler.
+
+    Relies on `RequestHandler._reading_paused`.
+    """
+    return connection._reading_paused
+
+
+def is_buffer_paused(connection: web.RequestHandler) -> bool:
+    """Whether aiohttp has paused reading, as too many requests, or bytes behind an upgrade, wait.
+
+    Relies on `RequestHandler._buffer_paused`.
+    """
+    return connection._buffer_paused
+
+
+def closes_after_answer(connection: web.RequestHandler) -> bool:
+    """Whether aiohttp ignores all that still comes, and closes the connection.
+
+    Relies on `RequestHandler._force_close`.
+    """
+    return connection._force_close
+
+
+def requests_parsed(connection: web.RequestHandler) -> int:
+    """Number of the heads of requests that have been parsed on a connection.
+
+    Relies on `RequestHandler._request_count`.
+    """
+    return connection._request_count
+
+
+def is_request_in_progress(connection: web.RequestHandler) -> bool:
+    """Whether a handler is at work, or its answer is being sent.
+
+    Relies on `RequestHandler._request_in_progress`.
+    """
+    return connection._request_in_progress
+
+
+def waiting_requests(connection: web.RequestHandler) -> Waiting:
+    """The parsed requests that wait for their handler: pairs of a head, or an error, and a body.
+
+    Relies on `RequestHandler._messages`, from whose left end aiohttp takes the next.
+    """
+    return connection._messages
+
+
+def is_idle(connection: web.RequestHandler) -> bool:
+    """Whether everything that was parsed has been answered.
+
+    Relies on `RequestHandler._waiter`, a future that exists while the next request is awaited.
+    """
+    return connection._waiter is not None and not connection._messages
+
+
+def is_left_to_aiohttp(response: web.StreamResponse) -> bool:
+    """Whether no cookie was set in a response, nor whether it ends its connection.
+
+    Relies on `StreamResponse._keep_alive` and `_cookies`, which are None until then.
+    """
+    return response._keep_alive is None and response._cookies is None
+
+
+def set_sent(response: web.StreamResponse) -> None:
+    """Note that a response was written to its end, and its connection stays open.
+
+    Relies on `StreamResponse._eof_sent`, behind which aiohttp writes nothing, and `_keep_alive`.
+    """
+    response._keep_alive = response._eof_sent = True
+
+
+def is_parse_error(message: object) -> bool:
+    """Whether an error stands in place of the head of a request that could not be parsed.
+
+    Relies on `web_protocol._ErrInfo`, with the exception in `exc`.
+    """
+    return isinstance(message, _ErrInfo)
+
+
+def queue_error(connection: web.RequestHandler, error: GatewayError) -> None:
+    """Have `handle_error` answer with an error behind the requests that wait.
+
+    Relies on `web_protocol._ErrInfo`, and on `RequestHandler._messages` and `_waiter`.
+    """
+    message = _ErrInfo(status=error.status, exc=error, message="")
+    connection._messages.append((message, EMPTY_PAYLOAD))
+    if connection._waiter is not None and not connection._waiter.done():
+        connection._waiter.set_result(None)
