@@ -67,14 +67,14 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-def until_beat(clock: Clock, seconds: float) -> float:
-    """How long to sleep for a look every so many seconds: until a multiple of them has passed.
+def until_next_poll(clock: Clock, seconds: float) -> float:
+    """Seconds to sleep before the next poll of a task that polls every `seconds`.
 
-    What looks about equally often is then awake together. To wake a process that has nothing to do
-    takes longer than most looks.
+    All polls of one interval fall on multiples of it, so that they wake the process together: to
+    wake an idle process costs more than most polls.
     """
     left = seconds - (clock.monotonic() - clock.began) % seconds
-    # A sleep may end a moment early, or the look take nearly as long as the pause.
+    # A sleep may end a moment early, or the poll take nearly as long as the pause.
     return left if left > seconds / 10 else left + seconds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 from gateway.errors import GatewayError
 from gateway.oversight.clock_notes import ClockStore, keep_state, kept_state, read_clock
 from gateway.oversight.detection.finding import CLOCK_JUMP
@@ -48,7 +48,7 @@ class ClockWatch:
                 if not self._away:
                     _LOGGER.warning("the wall clock is not read, trying again: %s", error.detail)
                 self._away = True
-            await self._machine.sleep(until_beat(self._clock, _POLL_SECONDS))
+            await self._machine.sleep(until_next_poll(self._clock, _POLL_SECONDS))
 
     async def poll(self) -> None:
         """Read the wall clock, and what the other processes hold for trusted time."""

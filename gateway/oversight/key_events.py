@@ -19,7 +19,7 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.change import REQUESTED, Change, key_urn, moment
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import StoredKeys, UnrecordedChanges
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, KEYS, new_gateway_event
@@ -91,7 +91,7 @@ class KeyEvents:
         while True:
             try:
                 await self.poll()
-                wait = until_beat(self._clock, _POLL_SECONDS)
+                wait = until_next_poll(self._clock, _POLL_SECONDS)
             except GatewayError as error:
                 _LOGGER.warning("changes of keys cannot be recorded now: %s", error.detail)
                 wait = _AGAIN_SECONDS

@@ -20,7 +20,7 @@ from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.writer_server import WriterServer
-from gateway.clock import Clock, SystemClock, until_beat
+from gateway.clock import Clock, SystemClock, until_next_poll
 from gateway.cursor import format_cursor
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
@@ -314,7 +314,7 @@ def _files_of(settings: Settings, folder: DataFolder) -> tuple[SameFile, ...]:
 async def _tick(context: Context) -> None:
     vanished = VanishedPeers(context.hub)
     while True:
-        await context.clock.sleep(until_beat(context.clock, _TICK_SECONDS))
+        await context.clock.sleep(until_next_poll(context.clock, _TICK_SECONDS))
         context.hub.tick()
         vanished.probe()
         context.enforcement.tick()
@@ -323,7 +323,7 @@ async def _tick(context: Context) -> None:
 
 async def _await_lost_log(context: Context, stop: asyncio.Event) -> None:
     while context.failure is None:
-        await context.clock.sleep(until_beat(context.clock, _TICK_SECONDS))
+        await context.clock.sleep(until_next_poll(context.clock, _TICK_SECONDS))
     stop.set()
 
 

@@ -26,7 +26,7 @@ from gateway.access.policy.decision import (
     decide_state,
     depends_on_hours,
 )
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 from gateway.errors import GatewayError, Unavailable
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log
@@ -202,7 +202,7 @@ class Enforcement:
         while True:
             next_end = await self._check_lives()
             left = next_end - self._clock.now()
-            pause = until_beat(self._clock, _POLL_SECONDS)
+            pause = until_next_poll(self._clock, _POLL_SECONDS)
             await self._clock.sleep(min(max(left, _LEAST_SECONDS), pause))
 
     async def poll(self) -> None:
@@ -230,7 +230,7 @@ class Enforcement:
             except GatewayError as error:
                 if not failed_before:
                     _LOGGER.warning("%s; streams wait, trying again", error.detail)
-            await self._clock.sleep(until_beat(self._clock, _POLL_SECONDS))
+            await self._clock.sleep(until_next_poll(self._clock, _POLL_SECONDS))
 
     async def _in_turn(self, part: _Part, take_in: TakeIn) -> None:
         async with part.turn:

@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.access.usage.windows import MINUTE, Counts, Row, Tier, fold, plan
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 from gateway.errors import Unavailable
 from gateway.tasks import PLAIN, Tasks, stop
 
@@ -124,7 +124,7 @@ class Meter:
 
     async def _run(self) -> None:
         while True:
-            await self._clock.sleep(until_beat(self._clock, FLUSH_SECONDS))
+            await self._clock.sleep(until_next_poll(self._clock, FLUSH_SECONDS))
             await self.flush()
 
     def _collect(self) -> None:

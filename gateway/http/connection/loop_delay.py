@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 from gateway.histogram import Histogram
 from gateway.http.connection.connections import Connections
 
@@ -30,7 +30,7 @@ class LoopDelay:
         while True:
             while not connections.open:
                 await connections.entered.until(lambda: connections.open > 0, _LONG_SECONDS)
-            pause = until_beat(clock, _EVERY_SECONDS)
+            pause = until_next_poll(clock, _EVERY_SECONDS)
             due = clock.monotonic() + pause
             await clock.sleep(pause)
             now = clock.monotonic()

@@ -25,7 +25,7 @@ import msgspec
 
 from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import CLOSED, INGESTED, Access
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 from gateway.cursor import later
 from gateway.errors import Unavailable
 from gateway.event import Draft
@@ -159,7 +159,7 @@ class AccessLog:
         """Write what is due, until cancelled."""
         away = False
         while True:
-            await self._clock.sleep(until_beat(self._clock, _POLL_SECONDS))
+            await self._clock.sleep(until_next_poll(self._clock, _POLL_SECONDS))
             self._take_due(self._clock.monotonic())
             written = await self._send()
             if not written and not away:

@@ -19,7 +19,7 @@ from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeysAndRoles, NotesOfKeys
 from gateway.access.usage.access import Access
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 from gateway.errors import Conflict, GatewayError
 from gateway.oversight.detection.finding import (
     EVENT_FAILED,
@@ -118,7 +118,7 @@ class AnomalyDetector:
                 await self.poll()
             except GatewayError as error:
                 _LOGGER.warning("the watch cannot go on, trying again: %s", error.detail)
-            await self._clock.sleep(until_beat(self._clock, _POLL_SECONDS))
+            await self._clock.sleep(until_next_poll(self._clock, _POLL_SECONDS))
 
     async def begin(self) -> None:
         """Take up what was found before."""

@@ -11,7 +11,7 @@ import ctypes
 import os
 from collections.abc import Callable
 
-from gateway.clock import Clock, until_beat
+from gateway.clock import Clock, until_next_poll
 
 _EVERY_SECONDS = 1.0
 # What has grown by less is not worth the look.
@@ -26,7 +26,7 @@ async def give_back_memory(clock: Clock) -> None:
         return
     least = _resident()
     while True:
-        await clock.sleep(until_beat(clock, _EVERY_SECONDS))
+        await clock.sleep(until_next_poll(clock, _EVERY_SECONDS))
         before = _resident()
         least = min(least, before)
         if before - least > _WORTH_BYTES:
