@@ -64,7 +64,7 @@ class ScanHint(msgspec.Struct, frozen=True):
     complete: bool = False
 
 
-class Lines(msgspec.Struct, frozen=True):
+class RawPage(msgspec.Struct, frozen=True):
     """The native JSON of the events of one read, a line each, and how far it looked."""
 
     text: bytes
@@ -72,7 +72,7 @@ class Lines(msgspec.Struct, frozen=True):
     reached: int
 
     @classmethod
-    def of(cls, lines: list[bytes], reached: int) -> Lines:
+    def of(cls, lines: list[bytes], reached: int) -> RawPage:
         return cls(b"\n".join(lines), len(lines), reached)
 
     @property
@@ -161,7 +161,7 @@ class Log(LogExtent, Protocol):
     def can_read_raw(self, hint: ScanHint) -> bool:
         """Whether `read_raw` can answer this hint exactly."""
 
-    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
         """Like `read`, but exactly what is wanted and as JSON alone, without an object
         per event: nobody checks it again. Only where `can_read_raw` says so.
         """

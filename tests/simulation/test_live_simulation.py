@@ -23,7 +23,7 @@ from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
-from gateway.log.ports import Appended, Lines, Page, ScanHint
+from gateway.log.ports import Appended, Page, RawPage, ScanHint
 from gateway.notifier import Notifier
 from gateway.streaming.live import flusher
 from gateway.streaming.live.hub import Hub
@@ -76,7 +76,7 @@ class ShakyLog:
     def can_read_raw(self, hint: ScanHint) -> bool:
         return self.gives and self.inner.can_read_raw(hint)
 
-    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
         await asyncio.sleep(self._rng.choice((0, 0.001, 0.05)))
         if self._rng.random() < 0.03:
             raise Unavailable("the store is away")

@@ -13,7 +13,7 @@ from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.filters.scope import Test, all_of, any_of
 from gateway.log.identity import KeyedValues, other_id
-from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Page, RetentionExceeded, ScanHint
+from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 
 # One read holds the event loop up for no more than this.
 _SCAN = 10_000
@@ -103,10 +103,10 @@ class MemoryLog:
     def can_read_raw(self, hint: ScanHint) -> bool:
         return hint.complete
 
-    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
         assert hint.complete, "only where can_read_raw() says so"
         page = self._scan(after, until, limit, hint)
-        return Lines.of([event.json for event in page.events], page.reached)
+        return RawPage.of([event.json for event in page.events], page.reached)
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         places = self._standing.get(event_id, {})

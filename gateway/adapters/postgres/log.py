@@ -46,7 +46,7 @@ from gateway.cursor import JSON_PREFIX, new_epoch
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Appended, Lines, Page, RetentionExceeded, ScanHint
+from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 from gateway.tasks import PLAIN, Tasks, stop
 
 # One narrowed read looks at no more offsets than this, so that a selective
@@ -188,16 +188,16 @@ class PostgresLog:
     def can_read_raw(self, hint: ScanHint) -> bool:
         return exact_sql(hint) is not None
 
-    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
         self._sequencer.check()
         until = min(until, self.head)
         if after >= until and after >= self.floor:
-            return Lines(b"", 0, after)
+            return RawPage(b"", 0, after)
         exact = exact_sql(hint)
         assert exact is not None, "only where can_read_raw() says so"
         condition, bound = exact
         rows, reached = await self._page(JSON_COLUMNS, after, until, limit, condition, bound)
-        return Lines.of(lines_of(rows, self._json_head), reached)
+        return RawPage.of(lines_of(rows, self._json_head), reached)
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         self._sequencer.check()

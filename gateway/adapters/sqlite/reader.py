@@ -37,7 +37,7 @@ from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.log.identity import KeyedValues, near
-from gateway.log.ports import FOUND_EVENTS, Lines, Page, RetentionExceeded, ScanHint
+from gateway.log.ports import FOUND_EVENTS, Page, RawPage, RetentionExceeded, ScanHint
 
 T = TypeVar("T")
 
@@ -139,10 +139,10 @@ class SqliteReader:
     def can_read_raw(self, hint: ScanHint) -> bool:
         return exact_sql(hint) is not None
 
-    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> Lines:
+    async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
         until = min(until, self._head)
         if after >= until and after >= self._floor:
-            return Lines(b"", 0, after)
+            return RawPage(b"", 0, after)
         exact = exact_sql(hint)
         assert exact is not None, "only where can_read_raw() says so"
         condition, bound = exact
@@ -155,7 +155,7 @@ class SqliteReader:
                 connection, sql, (head,), after, until, bound, limit
             ),
         )
-        return Lines(text or b"", count, last if count == rows else until)
+        return RawPage(text or b"", count, last if count == rows else until)
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         bound = (

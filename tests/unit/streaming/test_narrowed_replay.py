@@ -11,7 +11,7 @@ from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.adapters.memory.log import MemoryLog
 from gateway.event import Draft
 from gateway.filters.scope import Scope
-from gateway.log.ports import Lines, Page
+from gateway.log.ports import Page, RawPage
 from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
@@ -34,7 +34,7 @@ class HeldLog(MemoryLog):
         await self.go.wait()
         return await super().read(*arguments, **options)
 
-    async def read_raw(self, *arguments: Any, **options: Any) -> Lines:
+    async def read_raw(self, *arguments: Any, **options: Any) -> RawPage:
         self.reading.set()
         await self.go.wait()
         return await super().read_raw(*arguments, **options)
