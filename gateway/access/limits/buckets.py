@@ -1,4 +1,4 @@
-"""The standings of many subjects, in memory that is bounded."""
+"""Buckets of many subjects, in memory that is bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.clock import Clock
 _SWEEP_SECONDS = 1.0
 
 
-class Account:
+class SubjectBucket:
     """One subject in one limit, as this process knows it."""
 
     __slots__ = ("limit", "state", "subject")
@@ -30,11 +30,11 @@ class Account:
         return self.limit.idle_at(self.state) <= self.limit.time(clock)
 
 
-A = TypeVar("A", bound=Account)
+A = TypeVar("A", bound=SubjectBucket)
 
 
-class Accounts(Generic[A]):
-    """Finds accounts; forgets the idle ones and, beyond `most`, the oldest."""
+class SubjectBuckets(Generic[A]):
+    """Finds buckets; forgets the idle ones and, beyond `most`, the oldest."""
 
     def __init__(
         self, make: Callable[[Limit, str, float], A], clock: Clock, most: int = 200_000
@@ -50,19 +50,19 @@ class Accounts(Generic[A]):
         return len(self._known)
 
     def get(self, limit: Limit, subject: str) -> A:
-        """The account, made if it is new, under the figures of `limit`."""
+        """The bucket, made if it is new, under the figures of `limit`."""
         identity = (limit.name, subject)
-        account = self._known.get(identity)
-        if account is None:
+        bucket = self._known.get(identity)
+        if bucket is None:
             self._make_room()
-            account = self._make(limit, subject, limit.time(self._clock))
-            self._known[identity] = account
-        elif account.limit is not limit:
-            account.use(limit)
-        return account
+            bucket = self._make(limit, subject, limit.time(self._clock))
+            self._known[identity] = bucket
+        elif bucket.limit is not limit:
+            bucket.use(limit)
+        return bucket
 
     def find(self, limit: Limit, subject: str) -> A | None:
-        """The account, if there is one."""
+        """The bucket, if there is one."""
         return self._known.get((limit.name, subject))
 
     def _make_room(self) -> None:
@@ -73,9 +73,9 @@ class Accounts(Generic[A]):
             # At most once a second: a flood of addresses must not cost a sweep each.
             self._swept = now
             self._known = {
-                identity: account
-                for identity, account in self._known.items()
-                if not account.idle(self._clock)
+                identity: bucket
+                for identity, bucket in self._known.items()
+                if not bucket.idle(self._clock)
             }
             self._sweep_at = min(self._most, max(1024, 2 * len(self._known)))
         if len(self._known) >= self._most:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from gateway.access.limits.buckets import Account, Accounts
+from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
 from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Concurrency, Decision, Limit
 from gateway.access.limits.place import Place
@@ -40,10 +40,10 @@ class MemoryLimits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._accounts = Accounts(Account, clock)
+        self._buckets = SubjectBuckets(SubjectBucket, clock)
 
     async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
-        state = self._accounts.get(limit, subject).state
+        state = self._buckets.get(limit, subject).state
         allowed = limit.take(state, cost, limit.time(self._clock))
         return limit.decision(state, allowed, cost, source="local")
 

@@ -17,7 +17,7 @@ import asyncio
 import math
 from typing import Any
 
-from gateway.access.limits.buckets import Account, Accounts
+from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
 from gateway.access.limits.limits import Daily, Decision, Limit, Rate, closed, day_of
 from gateway.adapters.redis.link import Link, Rounds
 from gateway.adapters.redis.scripts import TAKE_DAILY, TAKE_RATE, ScriptCall
@@ -40,8 +40,8 @@ class _Waiter:
         self.answer = answer
 
 
-class _Shared(Account):
-    """An account whose standing mirrors the one at the server, as of the last answer."""
+class _Shared(SubjectBucket):
+    """A bucket whose state mirrors the one at the server, as of the last answer."""
 
     __slots__ = (
         "asked", "asked_at", "blocked_cost", "blocked_until", "since_asked", "spare",
@@ -79,51 +79,51 @@ class RedisLimits:
         self._link = link
         self._clock = clock
         self._server_time = server_time
-        self._accounts = Accounts(_Shared, clock)
+        self._buckets = SubjectBuckets(_Shared, clock)
         self._rounds = Rounds(link, self._ask, self._hear, self._miss)
 
     async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
-        account = self._accounts.get(limit, subject)
+        bucket = self._buckets.get(limit, subject)
         now = limit.time(self._clock)
-        if account.spare and now >= account.spare_until:
-            account.spare = 0
-        if 0 < cost <= account.spare:
-            account.spare -= cost
-            account.since_asked += cost
-            return self._answer(account, True, cost, now)
-        if now < account.blocked_until and (cost or 1) >= account.blocked_cost:
-            return self._answer(account, False, cost, now)
+        if bucket.spare and now >= bucket.spare_until:
+            bucket.spare = 0
+        if 0 < cost <= bucket.spare:
+            bucket.spare -= cost
+            bucket.since_asked += cost
+            return self._answer(bucket, True, cost, now)
+        if now < bucket.blocked_until and (cost or 1) >= bucket.blocked_cost:
+            return self._answer(bucket, False, cost, now)
         if not self._link.up:
-            return self._alone(account, cost)
+            return self._alone(bucket, cost)
         waiter = _Waiter(cost, asyncio.get_running_loop().create_future())
-        account.waiting.append(waiter)
-        self._rounds.add(account)
+        bucket.waiting.append(waiter)
+        self._rounds.add(bucket)
         return await waiter.answer
 
-    def _answer(self, account: _Shared, allowed: bool, cost: int, now: float) -> Decision:
-        limit, state = account.limit, account.state
+    def _answer(self, bucket: _Shared, allowed: bool, cost: int, now: float) -> Decision:
+        limit, state = bucket.limit, bucket.state
         limit.settle(state, now)
-        return limit.decision(state, allowed, cost, spare=account.spare, source="shared")
+        return limit.decision(state, allowed, cost, spare=bucket.spare, source="shared")
 
-    def _alone(self, account: _Shared, cost: int) -> Decision:
-        limit = account.limit
+    def _alone(self, bucket: _Shared, cost: int) -> Decision:
+        limit = bucket.limit
         if limit.when_down == "closed":
             self.closed_decisions += 1
             return closed(limit)
         self.local_decisions += 1
-        state = account.state
+        state = bucket.state
         allowed = limit.take(state, cost, limit.time(self._clock))
         return limit.decision(state, allowed, cost, source="local")
 
     # Rounds
 
-    def _ask(self, account: _Shared) -> ScriptCall:
-        limit = account.limit
-        account.asked = account.waiting[:_MOST_COSTS]
-        account.waiting = account.waiting[_MOST_COSTS:]
-        costs = [waiter.cost for waiter in account.asked]
-        ahead = self._ahead(account, sum(costs))
-        key = f"{self._link.prefix}:{{{account.subject}}}:limit:{limit.name}"
+    def _ask(self, bucket: _Shared) -> ScriptCall:
+        limit = bucket.limit
+        bucket.asked = bucket.waiting[:_MOST_COSTS]
+        bucket.waiting = bucket.waiting[_MOST_COSTS:]
+        costs = [waiter.cost for waiter in bucket.asked]
+        ahead = self._ahead(bucket, sum(costs))
+        key = f"{self._link.prefix}:{{{bucket.subject}}}:limit:{limit.name}"
         wall = self._clock.now()
         now = "" if self._server_time else round(wall * 1_000_000)
         if isinstance(limit, Daily):
@@ -133,56 +133,56 @@ class RedisLimits:
             )
         return ScriptCall(TAKE_RATE, (key,), (now, per_micro(limit), limit.burst, ahead, *costs))
 
-    def _ahead(self, account: _Shared, asked: int) -> int:
+    def _ahead(self, bucket: _Shared, asked: int) -> int:
         """As much as lasts until about the next round, going by what was used since the last."""
         now = self._clock.monotonic()
-        elapsed = now - account.asked_at
-        used = account.since_asked + asked
-        account.asked_at = now
-        account.since_asked = 0
+        elapsed = now - bucket.asked_at
+        used = bucket.since_asked + asked
+        bucket.asked_at = now
+        bucket.since_asked = 0
         if elapsed > _SPARE_SECONDS:
             return 0
         lasts = int(used * _ROUND_SECONDS / max(elapsed, _ROUND_SECONDS / 10))
-        return max(0, min(lasts, account.limit.capacity // _SPARE_PART) - account.spare)
+        return max(0, min(lasts, bucket.limit.capacity // _SPARE_PART) - bucket.spare)
 
-    def _hear(self, account: _Shared, answer: Any) -> None:
+    def _hear(self, bucket: _Shared, answer: Any) -> None:
         level, ahead, marks = float(answer[0]), int(answer[1]), answer[2]
-        limit, state = account.limit, account.state
+        limit, state = bucket.limit, bucket.state
         now = limit.time(self._clock)
         state.level, state.at = level, now
-        account.spare += ahead
-        account.spare_until = now + _SPARE_SECONDS
-        account.blocked_until = 0.0
-        for waiter, mark in zip(account.asked, marks, strict=True):
+        bucket.spare += ahead
+        bucket.spare_until = now + _SPARE_SECONDS
+        bucket.blocked_until = 0.0
+        for waiter, mark in zip(bucket.asked, marks, strict=True):
             allowed = mark == ord("1")
             if not waiter.answer.cancelled():
-                waiter.answer.set_result(self._answer(account, allowed, waiter.cost, now))
+                waiter.answer.set_result(self._answer(bucket, allowed, waiter.cost, now))
             elif allowed:
-                account.spare += waiter.cost
+                bucket.spare += waiter.cost
             if not allowed:
-                self._block(account, waiter.cost, now)
-        if not account.spare and limit.room(state) < 1:
-            self._block(account, 1, now)
-        account.asked = []
-        if account.waiting:
-            self._rounds.add(account)
+                self._block(bucket, waiter.cost, now)
+        if not bucket.spare and limit.room(state) < 1:
+            self._block(bucket, 1, now)
+        bucket.asked = []
+        if bucket.waiting:
+            self._rounds.add(bucket)
 
-    def _block(self, account: _Shared, cost: int, now: float) -> None:
+    def _block(self, bucket: _Shared, cost: int, now: float) -> None:
         """Remember the refusal of the smallest cost: nothing but time can change it."""
         cost = cost or 1
-        if account.blocked_until and account.blocked_cost <= cost:
+        if bucket.blocked_until and bucket.blocked_cost <= cost:
             return
-        refusal = account.limit.decision(account.state, False, cost, source="shared")
-        account.blocked_cost = cost
-        account.blocked_until = now + refusal.retry_after
+        refusal = bucket.limit.decision(bucket.state, False, cost, source="shared")
+        bucket.blocked_cost = cost
+        bucket.blocked_until = now + refusal.retry_after
 
-    def _miss(self, account: _Shared) -> None:
+    def _miss(self, bucket: _Shared) -> None:
         """Redis went down: whoever waits is answered here."""
-        for waiter in account.asked + account.waiting:
+        for waiter in bucket.asked + bucket.waiting:
             if not waiter.answer.cancelled():
-                waiter.answer.set_result(self._alone(account, waiter.cost))
-        account.asked = []
-        account.waiting = []
+                waiter.answer.set_result(self._alone(bucket, waiter.cost))
+        bucket.asked = []
+        bucket.waiting = []
 
 
 def per_micro(rate: Rate) -> str:

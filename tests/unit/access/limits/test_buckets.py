@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from gateway.access.limits.buckets import Account, Accounts
+from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
 from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Daily, Rate
 
@@ -13,34 +13,34 @@ RATE = Rate("r", 1, 60)
 
 
 def test_a_flood_of_addresses_is_bounded_and_the_oldest_are_forgotten(clock: Any) -> None:
-    accounts = Accounts(Account, clock, most=2000)
+    buckets = SubjectBuckets(SubjectBucket, clock, most=2000)
     for n in range(10_000):
-        account = accounts.get(RATE, f"address{n}")
-        RATE.take(account.state, 1, clock.monotonic())
-    assert len(accounts) == 2000
-    assert accounts.find(RATE, "address0") is None
-    assert accounts.find(RATE, "address9999") is not None
+        bucket = buckets.get(RATE, f"address{n}")
+        RATE.take(bucket.state, 1, clock.monotonic())
+    assert len(buckets) == 2000
+    assert buckets.find(RATE, "address0") is None
+    assert buckets.find(RATE, "address9999") is not None
 
 
 def test_what_has_recovered_is_forgotten_first(clock: Any) -> None:
-    accounts = Accounts(Account, clock, most=2000)
+    buckets = SubjectBuckets(SubjectBucket, clock, most=2000)
     slow = Rate("slow", 1, 86400)
-    slow.take(accounts.get(slow, "debtor").state, 1, clock.monotonic())
+    slow.take(buckets.get(slow, "debtor").state, 1, clock.monotonic())
     for n in range(20_000):
         clock.tick(0.1)
-        account = accounts.get(RATE, f"address{n}")
-        RATE.take(account.state, 1, clock.monotonic())
-    assert len(accounts) < 2000
-    debtor = accounts.find(slow, "debtor")
+        bucket = buckets.get(RATE, f"address{n}")
+        RATE.take(bucket.state, 1, clock.monotonic())
+    assert len(buckets) < 2000
+    debtor = buckets.find(slow, "debtor")
     assert debtor is not None
     assert debtor.state.level == 1
 
 
 def test_an_account_is_found_again_by_limit_and_subject(clock: Any) -> None:
-    accounts = Accounts(Account, clock)
-    assert accounts.get(RATE, "a") is accounts.get(RATE, "a")
-    assert accounts.get(RATE, "a") is not accounts.get(RATE, "b")
-    assert accounts.get(RATE, "a") is not accounts.get(Daily("d", 1), "a")
+    buckets = SubjectBuckets(SubjectBucket, clock)
+    assert buckets.get(RATE, "a") is buckets.get(RATE, "a")
+    assert buckets.get(RATE, "a") is not buckets.get(RATE, "b")
+    assert buckets.get(RATE, "a") is not buckets.get(Daily("d", 1), "a")
 
 
 def test_a_delivery_without_streams_is_kept_until_its_debt_is_paid(clock: Any) -> None:
