@@ -190,7 +190,7 @@ def _wrapped(value: bytes) -> list[bytes] | None:
 
 
 def _wrapped_deep(value: bytes) -> list[bytes] | None:
-    """The same of a document that is nested deeper than decoders go: one record of many may be."""
+    """The records inside a document that is nested deeper than decoders go: one record may be."""
     if value[:1] == b"{":
         members = {name: text for name, text, _ in members_of(value)}
         events = members.get("kind", b"").endswith(b'EventList"')

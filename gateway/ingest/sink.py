@@ -1,4 +1,4 @@
-"""Where an import puts its events: the port that the ways in implement."""
+"""Port for the destination of an import: a running gateway or a data folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SendResult:
 
 
 class Sink(Protocol):
-    """Takes events and keeps them."""
+    """Destination that stores events."""
 
     def send(self, lines: list[bytes]) -> SendResult:
         """Store these events, each one native JSON object on one line.
@@ -36,4 +36,4 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of connection or folder."""
+        """Release the connection or the folder."""

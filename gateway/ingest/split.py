@@ -1,4 +1,4 @@
-"""From the bytes of a body to its items, a bounded piece at a time.
+"""Splitting of the bytes of a body into its items, a bounded piece at a time.
 
 Nothing is counted by making it: millions of tiny items fit into one body, and a few kilobytes of
 gzip hold them. Each piece costs a few milliseconds at most, so that others have their turn

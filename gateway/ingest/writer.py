@@ -71,7 +71,7 @@ class Writer:
 
     @property
     def has_small(self) -> bool:
-        """Whether one of those is a batch that was decoded at once."""
+        """Whether a batch that was decoded at once, without slices, waits to be stored."""
         return self._small > 0
 
     @property
@@ -88,7 +88,7 @@ class Writer:
         return (await self._put([batch]))[0]
 
     async def append_together(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        """The same for several batches, of which either all are stored or none."""
+        """Store several batches, either all or none; returns when they are durable."""
         return await self._put(batches)
 
     def _put(self, batches: Sequence[Sequence[Draft]]) -> asyncio.Future[list[Appended]]:

@@ -1,4 +1,4 @@
-"""What every wire has in common.
+"""Parts that all framings of streams share: ends, control messages, and the protocol of a framing.
 
 A wire turns events and control messages into the bytes that go out, without
 knowing to whom: one encoding serves every subscriber of a group. Wires hold no
@@ -63,12 +63,12 @@ ENDS = (
 
 
 class Wire(Protocol):
-    """One way of writing a stream. `cursor` arguments are cursors as text."""
+    """Framing of a stream: messages in, bytes out. `cursor` arguments are cursors as text."""
 
     name: str
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
-        """What is said once the position is fixed; of messages, the `gap` first if there is one."""
+        """Bytes sent once the position is fixed; of messages, the `gap` first if there is one."""
 
     def text(self, text: bytes) -> bytes:
         """Events as lines of native JSON, in order; at least one, and no break behind the last."""
@@ -85,10 +85,10 @@ class Wire(Protocol):
         """A control message."""
 
     def heartbeat(self, cursor: str) -> bytes:
-        """What keeps a quiet connection open and moves the client's cursor."""
+        """Message that keeps a quiet connection open and moves the client's cursor."""
 
     def ping(self) -> bytes:
-        """What asks the peer for a sign of life, where the protocol has it."""
+        """Ping frame, where the protocol has one; empty otherwise."""
 
     def end(self, end: End, cursor: str) -> bytes:
         """The last bytes of the stream."""

@@ -1,4 +1,4 @@
-"""WebSocket (RFC 6455): what a client says. A parser without I/O.
+"""Parser of the frames of WebSocket clients (RFC 6455), without I/O.
 
     bytes in -> feed() -> [(opcode, payload)] for TEXT, BINARY, PING, PONG, CLOSE
 
@@ -18,7 +18,7 @@ _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 
 
 
 class ProtocolFailure(Exception):
-    """The client broke the protocol; `code` is the close code to answer with."""
+    """Violation of RFC 6455 by the client; `code` is the close code to answer with."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -38,7 +38,7 @@ class ClientFrames:
         self._opcode = 0
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Take what arrived; return the messages it completes. CLOSE is the last one ever."""
+        """Take received bytes; return the messages that they complete. CLOSE is the last one."""
         data = self._buffer + data if self._buffer else data
         messages: list[tuple[int, bytes]] = []
         at = 0

@@ -1,4 +1,4 @@
-"""WebSocket (RFC 6455): what the gateway says, in three dialects.
+"""Frames of WebSocket servers (RFC 6455), in three dialects.
 
 Without a subprotocol a text frame is one event and nothing else is said; the
 subprotocols `audit.v1` and `audit.v1.batch` wrap events and control messages.
@@ -39,7 +39,7 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
 
 
 def frame_end(frames: bytes, at: int) -> int:
-    """Where the frame ends that the byte before `at` belongs to, in frames that a server sends.
+    """Index behind the frame that the byte before `at` belongs to, in frames that a server sends.
 
     0 for `at` 0; the length of `frames` if they are none.
     """

@@ -1,4 +1,4 @@
-"""What the commands that talk to a running gateway share: its address and the key."""
+"""A gateway's address, the key and the errors of answers, for commands that are its clients."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def split_url(url: str) -> SplitResult:
 
 
 def error_of(status: int, problem: dict[str, Any], url: str) -> GatewayError:
-    """The error to end with after an answer that trying again will not mend."""
+    """The error for an answer that another try would not change."""
     detail = problem.get("detail") or problem.get("title")
     said = str(detail) if detail else f"status {status}, no reason given"
     if status == 401:

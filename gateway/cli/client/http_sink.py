@@ -1,4 +1,4 @@
-"""The way in over HTTP: `POST /v1/events` of a running gateway."""
+"""Import over HTTP: `POST /v1/events` of a running gateway."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class HttpSink:
         self._connection.close()
 
     def _post(self, lines: list[bytes]) -> tuple[int, dict[str, Any]]:
-        """Status and body of the answer, once there is one that is not "try again"."""
+        """Status and body of the first answer whose status is not one to retry."""
         body = b"\n".join(lines) + b"\n"
         for attempt in range(1, MAX_TRIES + 1):
             try:

@@ -28,14 +28,14 @@ Parameters = dict[str, str | int | bool | list[str]]
 
 
 class _Head(msgspec.Struct):
-    """What tells a control message from an event: only the former has a `type`."""
+    """The members that tell a control message from an event: only the former has a `type`."""
 
     type: str | None = None
     cursor: str | None = None
 
 
 class _Lost(Exception):
-    """This connection is over and another is worth a try, after `seconds` if those were named."""
+    """Loss of a connection that another follows, after `seconds` if the gateway named them."""
 
     def __init__(self, cause: str, seconds: float | None = None) -> None:
         super().__init__(cause)
@@ -43,7 +43,7 @@ class _Lost(Exception):
 
 
 class StreamClient:
-    """One stream over as many connections as it takes.
+    """Reader of one stream that reconnects by cursor.
 
     `parameters` are those of `/v1/stream`; lists stand for repeated ones.
     `cursor` is behind the last event that was handed out, or further where the

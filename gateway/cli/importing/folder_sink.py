@@ -1,4 +1,4 @@
-"""The way into a data folder without a server: the same decoding, the same log."""
+"""Import into a data folder without a running gateway, decoded as over HTTP."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FolderSink:
         return SendResult(appended.accepted, appended.duplicates, refused)
 
     def close(self) -> None:
-        """Whoever writes into the log without a key is recorded."""
+        """Close the log, and record the import: it was written without a key."""
         try:
             self._runner.run(self._log.close())
             if any(self._sent.values()):

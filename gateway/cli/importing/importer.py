@@ -1,4 +1,4 @@
-"""The work behind `audit-gateway import`: read, map, send in batches, keep what was refused."""
+"""Import of files: read, map, send in batches, keep refused records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 @dataclass(slots=True)
 class Count:
-    """What became of the records so far."""
+    """Numbers of records by what became of them."""
 
     read: int = 0
     accepted: int = 0
