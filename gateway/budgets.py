@@ -1,4 +1,4 @@
-"""What one party may ask of the event loop: the numbers, in one place.
+"""Bounds on the work that one party may ask of the event loop.
 
 Filters are counted in steps of about 0.1 us of processor time each, as
 `gateway.filters.cel.values` charges them.

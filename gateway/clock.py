@@ -1,4 +1,4 @@
-"""Time, as an argument.
+"""Clocks, durations and RFC 3339 times; acting code takes its clock as an argument.
 
 Pure code takes `now` (seconds since 1970 as float, or microseconds as int where
 it says so). Code that acts takes a `Clock`, so that tests own the time.

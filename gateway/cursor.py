@@ -26,7 +26,7 @@ IN_JSON = slice(len(JSON_PREFIX), len(JSON_PREFIX) + EPOCH_LENGTH + 21)
 
 
 def new_epoch() -> str:
-    """A name for a new life of a log: 10 characters, 50 random bits."""
+    """A new epoch, the name of one life of a log: 10 characters, 50 random bits."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(EPOCH_LENGTH))
 
 
@@ -47,7 +47,7 @@ def parse_cursor(text: str) -> tuple[str, int]:
 
 
 def distance(after: int, until: int) -> int:
-    """How many events lie behind `after` up to `until`; 0 if that is not behind it."""
+    """Number of events behind `after` up to `until`; 0 if `until` is not behind `after`."""
     return until - after if until > after else 0
 
 

@@ -1,4 +1,4 @@
-"""Text of clients that is fit to be kept: short, printable, and without keys and tickets."""
+"""Cleaning of text from clients before it is stored or logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def clean(text: str, limit: int = _SHORT) -> str:
-    """A text of somebody else's: printable, short, and without keys and tickets."""
+    """A text of a client, made printable and short, without keys and tickets."""
     if not text.isprintable():
         text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     return without_keys(text)[:limit]

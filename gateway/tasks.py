@@ -37,7 +37,7 @@ class Tasks(Protocol):
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """How often the work of each name has failed unexpectedly since the start."""
+        """Number of unexpected failures since the start, by name of the work."""
 
     @property
     def failure(self) -> InternalFailure | None:
@@ -89,7 +89,7 @@ async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def no_threads(error: RuntimeError) -> GatewayError:
-    """What is said at the start when a thread cannot be started."""
+    """The message for a start at which no thread can be started."""
     return GatewayError(
         f"cannot start the threads of the gateway ({error}): raise the limit of processes and "
         "threads (ulimit -u, TasksMax of systemd, the pids limit of the container)",

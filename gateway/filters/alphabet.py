@@ -1,4 +1,4 @@
-"""What the members of an event can be, for patterns over them. Pure.
+"""The values that members of an event can have, to refuse patterns that none matches.
 
 A pattern that no event can match is refused wherever it is written: in a denial it would hide
 nothing, and as a selector it would be silence. What an event can hold is said by `gateway.event`;

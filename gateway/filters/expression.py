@@ -152,7 +152,7 @@ class Filter:
     def matches_at_cost(
         self, event: Mapping[str, Any], cost: FilterCost, most: int = BUDGET
     ) -> bool:
-        """The same as `matches`, with what it took added to `cost`.
+        """`matches`, with the steps that it took added to `cost`.
 
         Raises `Undecided` when so many steps, if they are less than the budget, do not suffice.
         """
@@ -185,7 +185,7 @@ class Filter:
 
 
 def compile_filter(source: str) -> Filter:
-    """The filter that `source` says.
+    """The compiled filter of a CEL expression.
 
     Raises `InvalidFilter`, whose `column` (from 1, in characters) is where it goes wrong.
     """

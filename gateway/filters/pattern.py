@@ -65,7 +65,7 @@ def literal_prefix(pattern: str) -> str:
 
 
 def to_regex(pattern: str, separator: str) -> str:
-    """The same as a regular expression to be matched in full.
+    """A regular expression that, matched in full, accepts what the pattern accepts.
 
     Linear in the name: no part can match a separator, so nothing backtracks.
     """
@@ -132,7 +132,7 @@ def tree_overlaps(tree: Tree, pattern: str, separator: str) -> bool:
 
 
 def _by_segments(patterns: tuple[str, ...], separator: str) -> Callable[[str], bool]:
-    """The same as a regular expression, which takes a hundred times as long to make."""
+    """A test of names by segments. One regular expression takes a hundred times as long to make."""
     tree = segment_tree(patterns, separator)
     expressions: list[Callable[[str], re.Match[str] | None]] = []
 

@@ -1,4 +1,4 @@
-"""A scope: what part of the log is meant, said with selectors.
+"""Scopes: parts of the log, given by selectors.
 
 The parameters of a stream and each grant of a key are scopes. Within one
 member the patterns are alternatives; all members must hold. An empty tuple
@@ -58,7 +58,7 @@ Test = Callable[[Described], bool]
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events are meant. Hashable; equal scopes mean the same.
+    """A part of the log. Hashable; equal scopes hold the same events.
 
     `reserved` says whether categories `gateway.*` are within reach of patterns
     that begin with a wildcard: never in a grant, always in a subscriber's own

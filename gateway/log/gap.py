@@ -1,4 +1,4 @@
-"""What a `gap` message says: which events a stream will never have."""
+"""The `gap` message: the events that a stream will never have."""
 
 from __future__ import annotations
 

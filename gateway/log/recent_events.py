@@ -85,7 +85,7 @@ class _Stored:
         self.size = sum(map(len, bodies))
 
     def part(self, first: int, last: int) -> Iterator[tuple[int, Draft, bytes]]:
-        """What of it lies between these offsets, both included."""
+        """The events between these offsets, both included."""
         begin, end = max(0, first - self.first), last - self.first + 1
         part = zip(self.drafts, self.bodies, strict=True)
         for place, (draft, body) in enumerate(islice(part, begin, end), begin):

@@ -1,4 +1,4 @@
-"""The settings of what connections may take before they are requests."""
+"""Settings of the limits of connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a single setting is: its kind, its declaration and the checks of its value.
+"""A single setting: its kind, its declaration and the checks of its value.
 
 `gateway.settings` declares the settings with these words. A value is read from what TOML holds
 (or from plain text, in the environment); a reader returns what the program holds, or raises

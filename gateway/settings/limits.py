@@ -1,4 +1,4 @@
-"""The settings of what one key, and one address, may ask for and be sent."""
+"""Settings of the limits of keys and addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where settings come from: a TOML file, the environment, flags.
+"""Sources of settings: a TOML file, the environment, flags.
 
 Each source yields what it was given, as it stands; `gateway.settings` checks it.
 """
