@@ -130,7 +130,8 @@ class CursorLoop:
             if self._is_complete():
                 reader.complete()
                 return
-            if progress.cursor >= self._target():
+            target = self._target()
+            if progress.cursor >= target:
                 if not await reader.await_more(self._timings.heartbeat):
                     self._quiet()
                 continue
@@ -138,7 +139,7 @@ class CursorLoop:
                 await self._clock.sleep(seconds)
                 continue
             interest = progress.interest
-            chunk = await self._read()
+            chunk = await self._read(target)
             if progress.pacer is not None and chunk is not None and chunk.count:
                 await self._await_turn(progress.pacer)
             while not self._gate.admits(progress.key_id):
@@ -187,14 +188,14 @@ class CursorLoop:
                 self._quiet()
             await self._clock.sleep(seconds)
 
-    async def _read(self) -> Chunk | None:
+    async def _read(self, target: int) -> Chunk | None:
         progress = self._progress
         left = None if progress.limit is None else progress.limit - progress.sent
         if progress.pacer is not None:
             left = progress.pacer.most(left, self._reader.sharing)
         try:
             return await self._chunks.get(
-                progress.interest, progress.cursor, self._target(), left, progress.key_id
+                progress.interest, progress.cursor, target, left, progress.key_id
             )
         except RetentionExceeded:
             self._skip_deleted()

@@ -86,6 +86,8 @@ class _StreamReader:
         self.progress = self._subscription = subscription
         self._replays = replays
         self._hub = replays.hub
+        # Without a frame in between: it is awaited for each chunk.
+        self.drained = subscription.sink.drained
         self._log = replays.log
 
     @property
@@ -122,9 +124,6 @@ class _StreamReader:
                 key_id = self._subscription.key_id
                 self._hub.usage.count(key_id, events=chunk.count, size=len(chunk.data))
         self._settle(chunk.cost)
-
-    async def drained(self) -> None:
-        await self._subscription.sink.drained()
 
     def quiet(self) -> None:
         wire = self._subscription.interest.wire
