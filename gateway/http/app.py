@@ -9,7 +9,6 @@ from aiohttp import web
 
 from gateway.http.connection.address import TRUSTED_PROXIES
 from gateway.http.connection.connections import bounding
-from gateway.http.connection.request_metrics import counting
 from gateway.http.openapi.document import document
 from gateway.http.openapi.route import Route
 from gateway.http.query.query import refuse_unknown
@@ -28,8 +27,7 @@ def make_app(context: Context) -> web.Application:
     """The application over the parts of a running gateway."""
     app = web.Application(
         middlewares=[
-            counting(context.requests, context.clock),
-            problems,
+            problems(context.requests, context.clock),
             bounding(context.connections),
             preflights,
             access_logging(context.access_log, context.usage, context.clock),

@@ -82,7 +82,7 @@ ALLOWED = {
         "oversight/access_log oversight/detection oversight oversight/review http/response "
         "http/connection http/query http/request http/openapi"
     ),
-    "http/metrics": "oversight/detection http/connection http/request http/routes",
+    "http/metrics": "oversight/detection http/response http/connection http/request http/routes",
     "http": "http/response http/connection http/query http/request http/openapi http/routes",
     "runtime/process": "settings",
     "runtime": (

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from gateway.cursor import distance
 from gateway.histogram import SECONDS, Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
-from gateway.http.connection.request_metrics import KINDS, OTHER, REFUSALS, STATUSES
 from gateway.http.request.context import Context
+from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, STATUSES
 from gateway.http.routes.table import ROUTES
 from gateway.oversight.detection.finding import SIGNALS
 

@@ -24,8 +24,8 @@ from gateway.access.usage.access import DENIED, FAILED, OPENED, Access
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
 from gateway.http.connection.address import client_address
-from gateway.http.connection.request_metrics import route_of
 from gateway.http.response.problem import REQUEST_ID, Handler, refuse_key_in_url
+from gateway.http.response.request_metrics import route_of
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS
 from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.access_log.reach import categories_out_of_reach, probes

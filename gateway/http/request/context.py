@@ -16,12 +16,12 @@ from gateway.access.pepper_watch import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
-from gateway.http.connection.request_metrics import RequestMetrics
 from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.request.admission import AdmissionControl
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits
+from gateway.http.response.request_metrics import RequestMetrics
 from gateway.ingest.followed import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues

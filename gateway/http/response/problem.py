@@ -9,9 +9,11 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway.access.credentials.token import is_key_id, looks_like_token
 from gateway.access.limits.limits import Decision
+from gateway.clock import Clock
 from gateway.errors import (
     Forbidden,
     GatewayError,
@@ -25,12 +27,11 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.http.response.answer import ALWAYS, Answer
+from gateway.http.response.request_metrics import RequestMetrics, route_of
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Where a limit was asked: how the key stands in it, for the headers of the answer.
 STANDING: web.RequestKey[Decision] = web.RequestKey("standing", Decision)
-# The code of the problem that a request is answered with.
-REFUSED_WITH: web.RequestKey[str] = web.RequestKey("refused_with", str)
 # Logs and counts an unexpected exception.
 REPORT: web.AppKey[Callable[[str, BaseException], None]] = web.AppKey("report")
 _LOGGER = logging.getLogger(__name__)
@@ -81,35 +82,49 @@ def problem(error: GatewayError, request_id: str) -> Answer:
     return response
 
 
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, and turn whatever is raised into a problem document."""
-    request_id = f"{random.getrandbits(64):016x}"
-    request[REQUEST_ID] = request_id
-    try:
-        _refuse_odd_framing(request)
-        response = await handler(request)
-    except GatewayError as error:
-        request[REFUSED_WITH] = error.code
-        response = problem(error, request_id)
-    except web.HTTPException as error:
-        response = problem(from_aiohttp(error, request), request_id)
-    except (ConnectionError, TimeoutError):
-        raise
-    except Exception as error:
-        # The path alone: a query may hold what should not be logged.
-        _LOGGER.error("request %s failed: %s %s", request_id, request.method, request.path)
-        request.app[REPORT]("request", error)
-        response = problem(
-            GatewayError(f"an error of ours; please report it with the request id {request_id}"),
-            request_id,
-        )
-    if not isinstance(response, Answer):
-        response.headers.update(ALWAYS)
-    standing = request.get(STANDING)
-    if standing is not None:
-        response.headers.update(standing.headers())
-    return response
+def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:
+    """A middleware that gives each request an id, turns whatever is raised into a problem document,
+    and counts the answer."""
+
+    @web.middleware
+    async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = clock.monotonic()
+        request_id = f"{random.getrandbits(64):016x}"
+        request[REQUEST_ID] = request_id
+        refused_with = ""
+        try:
+            _refuse_odd_framing(request)
+            response = await handler(request)
+        except GatewayError as error:
+            refused_with = error.code
+            response = problem(error, request_id)
+        except web.HTTPException as error:
+            response = problem(from_aiohttp(error, request), request_id)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:
+            response = _failed(request, request_id, error)
+        if not isinstance(response, Answer):
+            response.headers.update(ALWAYS)
+        standing = request.get(STANDING)
+        if standing is not None:
+            response.headers.update(standing.headers())
+        seconds = clock.monotonic() - began
+        metrics.observe(route_of(request), response.status, refused_with, seconds)
+        return response
+
+    return answered
+
+
+def _failed(request: web.Request, request_id: str, error: Exception) -> Answer:
+    """The answer after an error of ours, which is logged."""
+    # The path alone: a query may hold what should not be logged.
+    _LOGGER.error("request %s failed: %s %s", request_id, request.method, request.path)
+    request.app[REPORT]("request", error)
+    return problem(
+        GatewayError(f"an error of ours; please report it with the request id {request_id}"),
+        request_id,
+    )
 
 
 def _refuse_odd_framing(request: web.Request) -> None:

@@ -21,9 +21,9 @@ from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
 from gateway.histogram import Histogram
 from gateway.http.connection.loop_delay import LoopDelay
-from gateway.http.connection.request_metrics import RequestMetrics
 from gateway.http.metrics.declarations import METRICS
 from gateway.http.metrics.metrics import Metrics
+from gateway.http.response.request_metrics import RequestMetrics
 from gateway.scheduling.loop_work import WorkTotals
 from gateway.settings.declarations import DECLARED
 from gateway.streaming.live.totals import Totals

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import gateway
-from gateway.http.connection.request_metrics import KINDS, REFUSALS, RequestMetrics
 from gateway.http.metrics.declarations import LABELLED
 from gateway.http.request.admission import _REASONS
+from gateway.http.response.request_metrics import KINDS, REFUSALS, RequestMetrics
 from gateway.http.routes.table import ROUTES
 
 REFUSING = {"Unauthorized", "Forbidden", "CursorGone", "TooManyRequests", "TooFast", "Denied"}

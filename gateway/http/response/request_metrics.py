@@ -6,11 +6,8 @@ from collections import Counter
 from functools import cache
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
-from gateway.clock import Clock
 from gateway.histogram import Histogram
-from gateway.http.response.problem import REFUSED_WITH, Handler
 
 KINDS = ("ingest", "page", "stream", "keys", "review", "other")
 # 101 is a success, too.
@@ -48,25 +45,10 @@ class RequestMetrics:
 
     def observe(self, route: str, status: int, refused_with: str, seconds: float) -> None:
         """Count an answer that took so long to begin; `route` is "" where there is none."""
-        self.answers[route or OTHER, f"{max(status // 100, 2)}xx"] += 1
+        self.answers[route or OTHER, STATUSES[max(status // 100 - 2, 0)]] += 1
         self.seconds[_kind(route)].observe(seconds)
         if status in _REFUSED:
             self.refusals[refused_with if refused_with in REFUSALS else OTHER] += 1
-
-
-def counting(metrics: RequestMetrics, clock: Clock) -> Middleware:
-    """A middleware that counts each request with its answer."""
-
-    @web.middleware
-    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
-        began = clock.monotonic()
-        response = await handler(request)
-        refused_with = request.get(REFUSED_WITH, "")
-        seconds = clock.monotonic() - began
-        metrics.observe(route_of(request), response.status, refused_with, seconds)
-        return response
-
-    return counted
 
 
 def route_of(request: web.Request) -> str:
