@@ -1,8 +1,8 @@
-"""Numbered scripts of a schema, and which of them a database still needs.
+"""Numbered scripts of a schema, and the choice of those that a database still needs.
 
 A script is `sql/<schema>_NNN.sql` in the package of its adapter. The lowest number of a schema is
-its baseline: the whole schema as it stood at that number, for new databases alone. Those behind it
-lead from each number to the next.
+its baseline: the whole schema at that number, for new databases only. Each later script leads from
+the number before it to its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 
 
 class Migrated(NamedTuple):
-    """The version of a schema before, the version now, and the scripts that made the difference."""
+    """Version of a schema before and after a migration, and the scripts applied."""
 
     before: int
     now: int
@@ -23,7 +23,7 @@ class Migrated(NamedTuple):
 
 
 def load_scripts(package: str) -> dict[str, dict[int, str]]:
-    """The scripts of each schema by number, in the order they are applied."""
+    """Scripts of each schema by number, in the order they are applied."""
     found: dict[str, dict[int, str]] = {}
     folder = resources.files(package) / "sql"
     for item in sorted(folder.iterdir(), key=lambda item: item.name):
@@ -38,15 +38,15 @@ def script_name(schema: str, number: int) -> str:
 
 
 def split_name(name: str) -> tuple[str, int]:
-    """The schema and the number of a script."""
+    """Schema and number of a script's name."""
     schema, _, number = name.rpartition("_")
     return schema, int(number)
 
 
 def missing_scripts(where: str, schema: str, version: int, known: Collection[int]) -> list[int]:
-    """The numbers that a database at `version` still needs; 0 is one without the schema.
+    """Numbers that a database at `version` still needs; 0 is a database without the schema.
 
-    Raises `GatewayError`, which begins with `where`, if the database is newer than all `known`
+    Raises `GatewayError`, whose text begins with `where`, if the database is newer than all `known`
     scripts or older than the baseline.
     """
     if version > max(known, default=0):

@@ -1,4 +1,4 @@
-"""Reading rows whose documents take long: by a thread, so that the event loop has its turns."""
+"""Decoding of large row documents on a thread, so that the event loop is not blocked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import asyncpg
 from gateway.tasks import no_threads
 
 T = TypeVar("T")
-# What a document costs is about its bytes; less takes below a millisecond.
+# Decoding time grows with the bytes; fewer take below a millisecond.
 _AT_ONCE_BYTES = 16 * 1024
 
 
 class RowReader:
-    """One thread, started at once: not when threads are short."""
+    """One decoding thread, started at once so that it exists when threads are short."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "row-reader")
@@ -29,13 +29,13 @@ class RowReader:
     async def read(
         self, read: Callable[[asyncpg.Record], T], rows: Sequence[asyncpg.Record]
     ) -> list[T]:
-        """What `read` makes of each row, which has a `document`."""
+        """Results of `read` for each row, which has a `document`."""
         if sum(len(row["document"]) for row in rows) <= _AT_ONCE_BYTES:
             return [read(row) for row in rows]
         return await self.work(lambda: [read(row) for row in rows])
 
     async def work(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises; it must touch nothing of the event loop."""
+        """Result or exception of `work`, which must not touch the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:

@@ -1,9 +1,8 @@
-"""Scopes as SQL conditions, so that a store reads less than everything.
+"""Scopes as SQL conditions, so that a store reads fewer events.
 
-`narrow_sql` never leaves out an event that is wanted, and may let through
-others: whoever calls checks each event. `exact_sql` says precisely the same as
-the scopes, or says that it cannot: with it, no event needs to be looked at in
-Python at all.
+`narrow_sql` never leaves out a wanted event but may let others through: the caller checks each
+event. `exact_sql` means exactly the same as the scopes, or is None: with it, no event needs a
+check in Python.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from gateway.filters.scope import EQUALITY_MEMBERS, RESERVED, SEPARATORS, Scope
 from gateway.log.ports import ScanHint
 
 _MOST_VALUES = 64
-# Beyond that, planning the statement takes longer than reading what it would leave out:
+# Above this, planning the statement takes longer than reading the events it would leave out:
 # SQLite needs 3 ms for 500 values and 7 s for 25,000.
 _MOST_BOUND = 512
 _NOT_RESERVED = (
@@ -27,7 +26,7 @@ Bound = list[str | int]
 
 
 class _Condition(NamedTuple):
-    """`sql` is "" where nothing is left out; `exact` if it says all that the scope says."""
+    """`sql` is "" if it selects every event; `exact` if it means the same as the scope."""
 
     sql: str
     bound: Bound
@@ -35,7 +34,7 @@ class _Condition(NamedTuple):
 
 
 def narrow_sql(hint: ScanHint | None) -> tuple[str, Bound]:
-    """`(" AND ...", bound values)`; an empty string where nothing can be left out."""
+    """`(" AND ...", bound values)`; an empty string if every event may be wanted."""
     if hint is None:
         return "", []
     condition = _hint_condition(hint)
@@ -43,14 +42,14 @@ def narrow_sql(hint: ScanHint | None) -> tuple[str, Bound]:
 
 
 def exact_sql(hint: ScanHint) -> tuple[str, Bound] | None:
-    """The same, or None if SQL cannot say exactly what the narrowing means."""
+    """`(" AND ...", bound values)` equivalent to the hint; None if SQL cannot express it."""
     condition = _hint_condition(hint)
     if not (hint.complete and condition.exact):
         return None
     return condition.sql, condition.bound
 
 
-# Asked anew for every part of the log that a stream reads.
+# Cached: a stream asks for it with every part of the log that it reads.
 @lru_cache(256)
 def _hint_condition(hint: ScanHint) -> _Condition:
     wanted = _scope_condition(hint.wanted)
@@ -89,7 +88,7 @@ def _scope_condition(scope: Scope) -> _Condition:
 
 
 def _category_condition(patterns: tuple[str, ...]) -> _Condition:
-    """Of a grant: a pattern that begins with a wildcard does not reach `gateway.*`."""
+    """Condition of a grant's categories: a leading wildcard does not match `gateway.*`."""
     broad = tuple(pattern for pattern in patterns if begins_with_wildcard(pattern))
     named = tuple(pattern for pattern in patterns if not begins_with_wildcard(pattern))
     if patterns and not broad:
@@ -121,7 +120,7 @@ def _member_condition(member: str, patterns: tuple[str, ...]) -> _Condition:
         bound += literals
     for pattern in wild:
         prefix = literal_prefix(pattern)
-        # The first text behind all that begin with the prefix: its last character plus one.
+        # The first text after all with that prefix: the prefix with its last character plus one.
         behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         choices.append(f"({member} >= ? AND {member} < ?)")
         bound += [prefix, behind]

@@ -1,8 +1,7 @@
-"""All gateways on one store have the same secrets: what is missing is made, by one of them.
+"""Agreement of all gateways of one store on their secrets; creates missing ones once.
 
-The store holds the ids of the secrets in use, as notes beside the keys. Whoever
-starts with other secrets is refused, instead of serving with them: keys would be
-answered as wrong, and events that were sent again would be stored twice.
+The store holds the ids of the secrets in use, as notes beside the keys. A gateway with other
+secrets is refused at start: it would reject valid keys and store resent events twice.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from gateway.errors import GatewayError
 KIND = "secret"
 PEPPER = "pepper"
 LOG = "log"
-# A claim that no living key depends on is given up after so long: whoever made it is gone.
+# A claim that no living key depends on expires after this time: its gateway is gone.
 _CLAIM_SECONDS = 600.0
 _MOST_NAMED = 3
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The id of the secret in use, and since when (seconds since 1970)."""
+    """Id of a secret in use, and when it was claimed (seconds since 1970)."""
 
     id: str
     at: float
@@ -44,16 +43,16 @@ _ENCODE = msgspec.json.Encoder().encode
 async def agree_on_secrets(
     folder: DataFolder, store: NotesOfKeys, now: float, *, fleet: bool
 ) -> None:
-    """See to it that the secrets of the folder are there, and are those of the store.
+    """Ensure that the folder holds the secrets of the store; create what is missing.
 
-    `fleet`: other gateways may have other folders. Raises `GatewayError` with what to do.
+    `fleet`: other gateways may have other folders. Raises `GatewayError` with the remedy.
     """
     peppers = await agree_on_pepper(folder.peppers, store, now)
     await _agree_on_log_secret(folder.log_secret_file, store, now, peppers if fleet else None)
 
 
 async def agree_on_pepper(file: PepperFile, store: NotesOfKeys, now: float) -> Peppers:
-    """The peppers; made only where no living key needs others."""
+    """Peppers of the store; created only if no living key needs others. Raises `GatewayError`."""
     living = living_by_pepper(await store.all(), now)
     found = file.find()
     if found is None:
@@ -79,7 +78,7 @@ async def agree_on_pepper(file: PepperFile, store: NotesOfKeys, now: float) -> P
 async def claim_pepper(
     file: PepperFile, peppers: Peppers, store: NotesOfKeys, now: float, *, is_needed: bool = True
 ) -> None:
-    """Have the current pepper be that of all gateways. Raises `GatewayError` if it is another."""
+    """Claim the current pepper for all gateways. Raises `GatewayError` if the claim differs."""
     known = peppers.by_id()
 
     def choose(claim: Claim | None) -> str | None:
@@ -102,8 +101,8 @@ async def _agree_on_log_secret(
     if found is None:
         secret = None
         if shared is not None:
-            # Whoever has the same pepper comes to the same secret; as long as none was claimed, the
-            # oldest one counts, which a rotation leaves.
+            # Gateways with the same pepper derive the same secret. Until one is claimed, the oldest
+            # pepper counts, because a rotation keeps it.
             made = [derived_from(one.secret) for one in reversed(shared.all)]
             secret = next((one for one in made if claim and log_secret_id(one) == claim.id), None)
             secret = secret or (made[0] if claim is None else None)
@@ -131,7 +130,7 @@ async def _claim(store: NotesOfKeys, name: str) -> Claim | None:
 async def _agree(
     store: NotesOfKeys, name: str, choose: Callable[[Claim | None], str | None], now: float
 ) -> str | None:
-    """Claim what `choose` makes of the claim there is; its id if `choose` gives None."""
+    """Claim the id that `choose` returns. If it returns None, return the id claimed before."""
     differs: list[str] = []
 
     def noting(document: bytes | None) -> bytes | None:
@@ -149,7 +148,7 @@ async def _agree(
 
 
 def _missing(file: PepperFile, needed: set[str], keys: Sequence[Key]) -> GatewayError:
-    """No key of these works without the pepper, and nothing may be made in its place."""
+    """Error for keys that need an absent pepper; a new one would not make them work."""
     which = f"the pepper {', '.join(sorted(needed))}" if needed else "a pepper"
     who = f"{len(keys)} living keys need" if keys else "the gateways of this store have"
     if len(keys) == 1:

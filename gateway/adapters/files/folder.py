@@ -1,11 +1,11 @@
-"""The data folder: what is in it, and who may write to its log.
+"""The data folder: its files, and the lock on its log.
 
 <data>/log.db    the event log (one writing process at a time, held by a lock)
 <data>/keys.db   the provisioning keys (any process may write)
 <data>/pepper    the secrets of the key digests; without them no key of this folder works
-<data>/log-secret    the secret of the log, under which equal events are known; it never changes
-<data>/first-admin-key   the key that was made at the first start, until somebody takes it away
-<data>/writer.sock   with several workers: where they append, through the one that writes
+<data>/log-secret    the secret of the log, which keys the comparison of events; never changes
+<data>/first-admin-key   the key made at the first start, until somebody removes it
+<data>/writer.sock   with several workers: socket through which they append
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class DataFolder:
-    """Paths within one data folder; made, private to its user, when it is missing.
+    """Paths within one data folder; created, private to its user, if missing.
 
-    `server` are the settings that may put its secrets elsewhere.
+    `server`: settings that may place the secrets elsewhere.
     """
 
     def __init__(self, path: Path, server: ServerSettings | None = None) -> None:
@@ -44,11 +44,11 @@ class DataFolder:
 
     @classmethod
     def of(cls, settings: Settings) -> DataFolder:
-        """The folder of these settings, with its secrets where they say."""
+        """Data folder of these settings, with its secrets where they say."""
         return cls(settings.data, settings.server)
 
     def warn_if_open(self) -> None:
-        """Say so where others can look into the folder; what is in it is private all the same."""
+        """Warn if other users can list the folder; its files are private all the same."""
         mode = stat.S_IMODE(self.path.stat().st_mode)
         if mode & 0o077:
             _LOGGER.warning(
@@ -67,11 +67,11 @@ class DataFolder:
         return self.path / "writer.sock"
 
     def keep_first_key(self, token: str) -> Path:
-        """Write the first key into a file that only its owner can read; where it is."""
-        # Not where a link of that name points to.
+        """Write the first key into a file that only its owner can read; return its path."""
+        # Do not follow a link of that name.
         path = self.path.resolve() / "first-admin-key"
         try:
-            # One that somebody has left there may be readable for others.
+            # A file left there may be readable for others.
             path.unlink(missing_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
@@ -86,7 +86,7 @@ class DataFolder:
 
     @property
     def peppers(self) -> PepperFile:
-        """The secrets of the key digests."""
+        """File or setting with the peppers of the key digests."""
         named = self._server.pepper_file
         return PepperFile(
             Path(named) if named else self.path / "pepper",
@@ -96,7 +96,7 @@ class DataFolder:
 
     @property
     def log_secret_file(self) -> LogSecretFile:
-        """Where the secret of the log is kept."""
+        """File or setting with the secret of the log."""
         named = self._server.log_secret_file
         return LogSecretFile(
             Path(named) if named else self.path / "log-secret",
@@ -105,21 +105,21 @@ class DataFolder:
         )
 
     def log_secret(self) -> bytes:
-        """The secret of the log: 32 bytes, kept apart from the database, never rotated, part of
-        the backup. `agree_on_secrets` has made it, and sees to it that all gateways have the same.
+        """Secret of the log: 32 bytes, kept apart from the database, never rotated, part of the
+        backup. `agree_on_secrets` creates it and keeps it equal on all gateways.
 
-        Raises `GatewayError` if it is not there.
+        Raises `GatewayError` if it is missing.
         """
         return self.log_secret_file.read()
 
 
 def _keep_private(path: Path) -> None:
-    """Let nobody else read a secret that is there."""
+    """Make an existing secret unreadable for other users."""
     try:
         if not stat.S_IMODE(path.stat().st_mode) & 0o077:
             return
     except OSError:
-        # There is none; whoever needs it says so.
+        # Missing: whoever reads the secret reports it.
         return
     try:
         path.chmod(0o600)

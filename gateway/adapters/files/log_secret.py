@@ -1,7 +1,7 @@
-"""The secret of the log: known beside the database, so that a copy of that alone tells less.
+"""The secret of the log, kept beside the database so that a stolen copy of it reveals less.
 
-It is the key of the values by which events are compared (`gateway.log.ports`). Events that were
-stored under another one would not be known again, so it never changes.
+It keys the values by which events are compared (`gateway.log.ports`). It never changes: events
+stored under another secret would not be recognised as duplicates.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ _HEX = re.compile(rb"[0-9a-f]{64}\n?")
 
 
 def log_secret_id(secret: bytes) -> str:
-    """Twelve hexadecimal digits that follow from the secret, and tell nothing of it."""
+    """Id of a secret: twelve hexadecimal digits of a digest that does not reveal it."""
     return hmac.digest(secret, b"log secret id", hashlib.sha256).hex()[:12]
 
 
 def derived_from(pepper: bytes) -> bytes:
-    """The secret that gateways make which share a pepper, each for itself."""
+    """Secret of the log derived from a pepper, equal on all gateways that share the pepper."""
     return hmac.digest(pepper, b"log secret of gateways that share this pepper", hashlib.sha256)
 
 
 class LogSecretFile:
-    """`given` is the setting `server.log_secret`, which takes the file's place; `named` says that
-    the setting `server.log_secret_file` names the file: nobody but its owner makes it."""
+    """File of the secret of the log.
+
+    `given`: the setting `server.log_secret`, which replaces the file. `named`: the setting
+    `server.log_secret_file` names the file, which only its owner creates.
+    """
 
     def __init__(self, path: Path, *, given: str = "", named: bool = False) -> None:
         self.path = path
@@ -41,15 +44,15 @@ class LogSecretFile:
 
     @property
     def place(self) -> str:
-        """Where somebody has to look for it."""
+        """Name of the setting or file, for messages."""
         return "server.log_secret" if self._given else str(self.path)
 
     def content(self) -> bytes | None:
-        """The file as it is; None where the setting holds the secret, or there is no file."""
+        """Content of the file; None if the setting holds the secret or the file is missing."""
         return None if self._given else read_secret(self.path, "log_secret_damaged")
 
     def find(self) -> bytes | None:
-        """The secret; None if there is none. Raises `GatewayError` if the file is damaged."""
+        """The secret, or None if missing. Raises `GatewayError` if the file is damaged."""
         if self._given:
             return bytes.fromhex(self._given)
         content = self.content()
@@ -64,7 +67,7 @@ class LogSecretFile:
         return bytes.fromhex(content.decode())
 
     def read(self) -> bytes:
-        """The secret, which has to be there."""
+        """The secret. Raises `GatewayError` if it is missing or damaged."""
         found = self.find()
         if found is None:
             raise GatewayError(
@@ -73,7 +76,7 @@ class LogSecretFile:
         return found
 
     def make(self, secret: bytes | None = None) -> bytes:
-        """The secret; it is made, by chance unless it is given here, if there is none."""
+        """The secret; if missing, write `secret` or a random one first."""
         if self.find() is None:
             make_secret(self.path, secret or secrets.token_bytes(_BYTES))
         return self.read()

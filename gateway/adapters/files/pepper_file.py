@@ -1,4 +1,4 @@
-"""Where the peppers are: a file that is read again when it has changed, or a setting."""
+"""Source of the peppers: a file that is reread when it changes, or a setting."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MISSING = "pepper_missing"
 
 
 class PepperFile:
-    """Processes of one folder share it, and each looks at it again several times a second.
+    """File of the peppers, shared by the processes of one folder, which poll it.
 
-    `given` is the content of the setting `server.pepper`, which takes the file's place; `named`
-    says that the setting `server.pepper_file` names the file: nobody but its owner makes it.
+    `given`: content of the setting `server.pepper`, which replaces the file. `named`: the setting
+    `server.pepper_file` names the file, which only its owner creates.
     """
 
     def __init__(self, path: Path, *, given: bytes = b"", named: bool = False) -> None:
@@ -34,15 +34,15 @@ class PepperFile:
 
     @property
     def place(self) -> str:
-        """Where somebody has to look for the peppers."""
+        """Name of the setting or file, for messages."""
         return "server.pepper" if self._given is not None else str(self.path)
 
     def content(self) -> bytes | None:
-        """The file as it is; None where the setting holds the peppers, or there are none."""
+        """Content of the file; None if the setting holds the peppers or the file is missing."""
         return None if self._given is not None else read_secret(self.path, "pepper_damaged")
 
     def find(self) -> Peppers | None:
-        """The peppers; None if there are none. Raises `GatewayError` if the file is damaged."""
+        """The peppers, or None if missing. Raises `GatewayError` if the file is damaged."""
         if self._given is not None:
             return self._given
         content = self.content()
@@ -57,7 +57,7 @@ class PepperFile:
             ) from None
 
     def read(self) -> Peppers:
-        """The peppers, which have to be there."""
+        """The peppers. Raises `GatewayError` if they are missing or damaged."""
         found = self.find()
         if found is None:
             raise GatewayError(
@@ -66,14 +66,14 @@ class PepperFile:
         return found
 
     def make(self) -> Peppers:
-        """The peppers; a first one is made if there are none. Only where no key needs another."""
+        """The peppers; if missing, write a first one. Only call it if no key needs another."""
         if self.find() is None:
             make_secret(self.path, secrets.token_bytes(BYTES))
         return self.read()
 
     def newest(self) -> Peppers:
-        """The same as `read`, but the file is read only if it has changed; the peppers are as they
-        were before if it cannot be read."""
+        """The peppers, read again only if the file has changed; if it cannot be read, the last
+        known ones."""
         if self._given is not None:
             return self._given
         try:
@@ -91,7 +91,7 @@ class PepperFile:
         return self._peppers
 
     def change(self, change: Callable[[Peppers], Peppers]) -> Peppers:
-        """Replace the peppers; nobody else changes them in between."""
+        """Replace the peppers by the result of `change`, under a lock between processes."""
         if self._given is not None:
             raise Conflict(
                 "the pepper is in the setting server.pepper: change it there, or keep it in a file "

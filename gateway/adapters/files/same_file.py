@@ -1,7 +1,7 @@
-"""Whether a file that is in use is still the one at its path.
+"""Detection of a database file that was deleted or replaced while in use.
 
-A process goes on writing into a file that was deleted, or whose file system was taken away, without
-any error; what it acknowledges is gone with its end.
+A process keeps writing into a file that was deleted, or whose file system was unmounted, without
+any error; the events it acknowledges are lost when it ends.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ _Identity = tuple[int, int]
 
 
 class SameFile:
-    """An SQLite file and its write-ahead log. `check` costs two looks at a folder, a few
-    microseconds; it may be called on any thread."""
+    """Identity of an SQLite file and its write-ahead log, on any thread.
+
+    `check` costs two `stat` calls, a few microseconds.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Text, as a path is made into it at each look.
+        # Strings: `stat` would convert a path at each call.
         self._name, self._wal = str(path), f"{path}-wal"
         self._known = _identity(self._name)
         self._has_wal = False
         self._polled_at = -math.inf
 
     def opened(self) -> None:
-        """The file has been opened: if it was just made, it is the one from now on."""
+        """Remember the identity of a file that was just created."""
         if self._known is None:
             self._known = _identity(self._name)
 
     def check(self, recent: float = 0.0) -> None:
-        """Raises `Unavailable` while the file is gone, or another one is in its place. It is not
-        looked at again if it was there so many seconds ago."""
+        """Raises `Unavailable` if the file is gone or replaced. Skipped if the last check that
+        found it is less than `recent` seconds ago."""
         now = time.monotonic()
         if now - self._polled_at < recent:
             return
@@ -47,10 +49,10 @@ class SameFile:
 
     @property
     def degraded_reason(self) -> Unavailable | None:
-        """What is wrong with it."""
+        """Error of a missing or replaced file, or None."""
         if self._known is None:
             return None
-        # While the file is open, so is its write-ahead log, once there is one.
+        # SQLite keeps the write-ahead log, once created, for as long as the file is open.
         has_wal = _identity(self._wal) is not None
         if _identity(self._name) == self._known and has_wal >= self._has_wal:
             self._has_wal = has_wal

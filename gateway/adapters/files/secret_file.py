@@ -1,4 +1,4 @@
-"""Files that hold one secret: read with one clear error, and made at most once."""
+"""Files with one secret each: read with one clear error, created at most once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MOST_BYTES = 65_536
 
 
 def read_secret(path: Path, code: str) -> bytes | None:
-    """The content of a secret's file; None if there is nothing of that name.
+    """Content of a secret's file; None if there is no such file.
 
-    Raises `GatewayError` with `code` and one line for everything else that is no readable file.
+    Raises `GatewayError` with `code` and one line if it is not a readable file.
     """
     try:
-        # A pipe somebody has left there would be waited for.
+        # Opening a pipe would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         if path.is_symlink():
@@ -49,10 +49,10 @@ def read_secret(path: Path, code: str) -> bytes | None:
 
 
 def make_secret(path: Path, content: bytes) -> None:
-    """Write a secret that is not there yet; whoever is first stays, also when processes race."""
+    """Write a secret unless the file exists; of several processes the first one wins."""
     draft = write_draft(path, content)
     try:
-        # Unlike a rename, a link never replaces what another process made first.
+        # Unlike a rename, a link never replaces an existing file.
         os.link(draft, path)
     except FileExistsError:
         pass
@@ -63,7 +63,7 @@ def make_secret(path: Path, content: bytes) -> None:
 
 
 def write_draft(path: Path, content: bytes) -> Path:
-    """A private file beside `path` with that content, on disk."""
+    """Private temporary file beside `path` with that content, synced to disk."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

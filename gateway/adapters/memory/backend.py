@@ -1,5 +1,5 @@
-"""Everything in process: for a gateway that runs alone. No server, nothing to ask, nothing to lose
-but what a restart forgets."""
+"""In-process limits, leases, usage and signals for a gateway that runs alone; a restart clears
+them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from gateway.tasks import PLAIN, Tasks
 async def shared_in_process(
     clock: Clock, ledger: Ledger | None = None, tasks: Tasks = PLAIN
 ) -> AsyncIterator[Shared]:
-    """The adapters of a gateway without Redis. Usage goes to `ledger`; without one, the end of the
-    process forgets it."""
+    """Adapters of a gateway without Redis. Usage goes to `ledger`; without one, it lasts until the
+    process ends."""
     meter = Meter(ledger or MemoryLedger(), clock)
     async with meter.running(tasks):
         yield Shared(
@@ -71,7 +71,7 @@ class MemoryLeases:
 
 
 class MemoryLedger:
-    """`Ledger` that a restart forgets."""
+    """`Ledger` in memory, lost at a restart."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], dict[int, Counts]] = {}
@@ -97,7 +97,7 @@ class MemoryLedger:
 
 
 class NoSignals:
-    """`Signals` where there is no other replica to wake or to be woken by."""
+    """`Signals` without other replicas: sends and receives nothing."""
 
     def send(self, name: str) -> None:
         pass

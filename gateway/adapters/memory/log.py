@@ -1,4 +1,4 @@
-"""The log in memory: for embedding where nothing has to last, and for tests."""
+"""The log in memory, for tests and for embedding without durability."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gateway.filters.scope import Test, all_of, any_of
 from gateway.log.identity import KeyedValues, other_id
 from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 
-# One read holds the event loop up for no more than this.
+# Bounds how long one read blocks the event loop.
 _SCAN = 10_000
 _PAGE_BYTES = 256 * 1024
 _TRIM_EVENTS = 5_000
 
 
 class _Kept(NamedTuple):
-    """What the log knows of an event beside the event: also the id it was sent with, and the id
-    and the content it stands under."""
+    """A stored event with the id it was sent with, and the id and the content value it is stored
+    under."""
 
     recorded_at: int
     sent: str
@@ -33,11 +33,10 @@ class _Kept(NamedTuple):
 
 
 class MemoryLog:
-    """`Log` in the memory of this process: every promise of the port but durability.
+    """`Log` in the memory of this process: every promise of the port except durability.
 
-    It ends with the process, and with it its epoch. No call waits for anything:
-    each is done within one step of the event loop, and `Unavailable` is never
-    raised.
+    Its epoch ends with the process. Each call completes within one step of the event
+    loop and never raises `Unavailable`.
     """
 
     degraded_reason = None
@@ -48,8 +47,8 @@ class MemoryLog:
         self._events: list[Event] = []
         self._kept: list[_Kept] = []
         self._values = KeyedValues(secrets.token_bytes(32))
-        # Offsets by id and tenant: of the event that stands under the id, and of those that were
-        # sent with it.
+        # Offsets by id and tenant: of the event stored under the id, and of the events sent with
+        # it.
         self._standing: dict[str, dict[str, int]] = {}
         self._sent: dict[tuple[str, str], list[int]] = {}
         self._floor = self._bytes = self._recorded_at = 0
@@ -93,7 +92,7 @@ class MemoryLog:
         return results
 
     async def catch_up(self) -> None:
-        """Nobody else appends."""
+        """Return at once: this process is the only writer."""
 
     async def read(
         self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
@@ -139,7 +138,7 @@ class MemoryLog:
         return deleted
 
     async def close(self) -> None:
-        """There is nothing to end."""
+        """Return at once: there is nothing to release."""
 
     def _append_batch(self, batch: Sequence[Draft], stamp: bytes) -> Appended:
         if not batch:
@@ -160,7 +159,7 @@ class MemoryLog:
         return Appended.at(accepted, len(batch) - accepted, places, self.head, conflicts)
 
     def _known(self, draft: Draft, content: bytes | None) -> tuple[bool, int | None]:
-        """Whether the event is a duplicate, and of which; None where that may not be told."""
+        """Whether the event is a duplicate, and its offset; None if the sender may not learn it."""
         places = list(self._sent.get((draft.id, draft.tenant), ()))
         standing = self._standing.get(draft.id, {}).get(draft.tenant)
         if standing is not None:

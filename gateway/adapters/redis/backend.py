@@ -1,7 +1,7 @@
-"""Everything over Redis: for any number of replicas.
+"""All shared adapters over Redis, for any number of replicas.
 
-Redis is a help, never a need: a gateway starts, serves and drains without it,
-and goes back to it by itself. See `gateway.adapters.redis.link` for how.
+Redis is optional at run time: a gateway starts, serves and drains without it, and reconnects by
+itself. See `gateway.adapters.redis.link`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ async def shared_over_redis(
     call_seconds: float = CALL_SECONDS,
     tasks: Tasks = PLAIN,
 ) -> AsyncIterator[Shared]:
-    """The adapters of one replica. Entering waits for Redis a second at most, and never fails.
+    """Adapters of one replica. Entering waits for Redis a second at most, and never fails.
 
     `prefix` begins all names at the server: gateways that share nothing differ in it.
-    `server_time=False` decides by `clock` instead of the server's, for tests that own the time.
+    `server_time=False` uses `clock` instead of the server's clock, for tests that own the time.
     """
     link = Link(address, clock, prefix, call_seconds, tasks)
     limits = RedisLimits(link, clock, server_time)

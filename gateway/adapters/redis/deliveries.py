@@ -1,4 +1,4 @@
-"""`Deliveries` over Redis: charged here at once, told to the other replicas in the background."""
+"""`Deliveries` over Redis: charged locally at once, synchronised in the background."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gateway.adapters.redis.scripts import CHARGE, ScriptCall
 from gateway.clock import Clock
 
 SYNC_SECONDS = 0.1
-# What one replica may deliver of a burst or a day before it tells the others at once.
+# Part of a burst or a day that one replica may deliver before it synchronises at once.
 _UNTOLD_PART = 20
 
 
 class RedisDeliveries:
     """`Deliveries` of all replicas on one Redis.
 
-    While Redis is down each replica delivers at the full rate on its own
-    (deliveries that were let in are not stopped by an outage, whatever the
-    policy), and charges what it delivered when Redis is back.
+    While Redis is down each replica delivers at the full rate on its own, whatever the policy: an
+    outage does not stop deliveries that were let in. What it delivered is charged when Redis is
+    back.
     """
 
     def __init__(self, link: Link, clock: Clock, server_time: bool = True) -> None:
@@ -40,7 +40,7 @@ class RedisDeliveries:
         return self._buckets.of(subject, events=events, size=size)
 
     async def sync(self) -> None:
-        """Tell what was delivered, and hear what the other replicas have."""
+        """Report local deliveries, and learn those of the other replicas."""
         if self._link.up:
             untold, self._untold = self._untold, {}
             for bucket in untold:
@@ -48,14 +48,14 @@ class RedisDeliveries:
         await self._rounds.settled()
 
     async def run(self) -> None:
-        """Keep level with the other replicas, until cancelled."""
+        """Synchronise with the other replicas, until cancelled."""
         while True:
             await self._clock.sleep(SYNC_SECONDS)
             await self.sync()
 
     def _new(self, bucket: Bucket) -> None:
         if self._link.up and bucket.parts:
-            # What other replicas have delivered is known before its second batch.
+            # Learn the deliveries of other replicas before its second batch.
             self._rounds.add(bucket)
 
     def _taken(self, bucket: Bucket) -> None:
@@ -85,7 +85,7 @@ class RedisDeliveries:
 
     def _hear(self, bucket: Bucket, answer: Any) -> None:
         for (part, _), level in zip(self._told.pop(bucket), answer, strict=True):
-            # What was delivered since it was asked is not in the answer.
+            # The answer lacks what was delivered since the call.
             part.state.level = float(level) + part.unsent
             part.state.at = part.limit.time(self._clock)
 

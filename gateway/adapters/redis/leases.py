@@ -1,7 +1,7 @@
-"""`Leases` over Redis: each replica says how many places it holds, and until when.
+"""`Leases` over Redis: each replica reports how many places it holds, and until when.
 
-What is sent is always the whole number, so a call whose answer was lost does no
-harm, and a Redis that forgot everything knows it again after the next renewal.
+A report holds the whole number, so a call whose answer was lost does no harm, and a Redis that
+lost its data has it again after the next renewal.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gateway.adapters.redis.scripts import LEASE, ScriptCall
 from gateway.clock import Clock
 
 LEASE_SECONDS = 10.0
-# After a refusal, how long to refuse without asking.
+# Seconds after a refusal in which further requests are refused without a call.
 _REFUSAL_SECONDS = 0.1
 
 
 class _Holding:
-    """What this replica holds of one subject's places."""
+    """Places of one subject that this replica holds."""
 
     __slots__ = ("asked", "held", "limit", "others", "refused_until", "said", "subject", "waiting")
 
@@ -31,7 +31,7 @@ class _Holding:
         self.limit = limit
         self.subject = subject
         self.held = 0
-        # How many the server was told of last; how many others held then.
+        # Places reported last to the server; places of the other replicas at that time.
         self.said = 0
         self.others = 0
         self.waiting: list[asyncio.Future[Lease | Decision]] = []
@@ -78,14 +78,14 @@ class RedisLeases:
             return await answer
         except asyncio.CancelledError:
             if answer.done() and not answer.cancelled():
-                # It was given in the same moment.
+                # The place was granted in the same moment.
                 place = answer.result()
                 if not isinstance(place, Decision):
                     place.release()
             raise
 
     async def renew(self) -> None:
-        """Say again what is held, before the server takes it for lost."""
+        """Renew the places held, before the server lets them expire."""
         for identity, holding in list(self._holdings.items()):
             if holding.held or holding.said:
                 self._rounds.add(holding)
@@ -94,13 +94,13 @@ class RedisLeases:
         await self._rounds.settled()
 
     async def run(self) -> None:
-        """Renew in time, until cancelled."""
+        """Renew the places in time, until cancelled."""
         while True:
             await self._clock.sleep(self._life / 3)
             await self.renew()
 
     async def give_back_all(self) -> None:
-        """At the end of the process: what is held is free at once."""
+        """Free all places at once, at the end of the process."""
         for holding in self._holdings.values():
             holding.held = 0
         await self.renew()
@@ -151,7 +151,7 @@ class RedisLeases:
                 waiter.set_result(refusal)
         holding.asked = []
         if holding.said != holding.held or holding.waiting:
-            # Given back, asked for, or given up by whoever asked, while this was under way.
+            # Places were released, requested or abandoned while the call was under way.
             self._rounds.add(holding)
 
     def _miss(self, holding: _Holding) -> None:
@@ -162,7 +162,7 @@ class RedisLeases:
         holding.waiting = []
 
     async def _say_all(self) -> None:
-        """Redis is back, and may have forgotten: tell it before anybody asks it for a place."""
+        """Report all places after Redis is back with lost data, before anybody requests one."""
         due = [holding for holding in self._holdings.values() if holding.held or holding.said]
         if due:
             answers = await self._link.run([self._ask(holding) for holding in due], early=True)

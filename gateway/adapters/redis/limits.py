@@ -1,14 +1,14 @@
-"""`RequestLimits` over Redis: decided by a script at the server, or here where that cannot change
-it.
+"""`RequestLimits` over Redis: decided by a script at the server, or locally if the server's answer
+is certain.
 
 Three ways to an answer, the cheap ones first:
 
-    refused before, and it cannot have changed    from memory, no look-up
-    units were taken ahead (at most 1 % of it)    from memory, no look-up
-    else                                          one round trip, shared by all who wait for one
+refused before, and it cannot have changed    from memory, no look-up
+units were taken ahead (at most 1 % of it)    from memory, no look-up
+else                                          one round trip, shared by all who wait for one
 
-While Redis is down, by the limit's policy: `local` goes on here from what was
-known of the shared standing, `closed` refuses.
+While Redis is down, the limit's policy applies: `local` continues from the last known shared
+state, `closed` refuses.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gateway.adapters.redis.link import Link, Rounds
 from gateway.adapters.redis.scripts import TAKE_DAILY, TAKE_RATE, ScriptCall
 from gateway.clock import Clock
 
-# A replica may take one part in so many of a limit ahead, to use within `_SPARE_SECONDS`, and
-# no more than it uses in `_ROUND_SECONDS`.
+# A replica may take the 1/`_SPARE_PART` part of a limit ahead, to use within `_SPARE_SECONDS`,
+# and no more than it uses in `_ROUND_SECONDS`.
 _SPARE_PART = 100
 _SPARE_SECONDS = 1.0
 _ROUND_SECONDS = 0.02
@@ -41,7 +41,7 @@ class _Waiter:
 
 
 class _Shared(SubjectBucket):
-    """A bucket whose state mirrors the one at the server, as of the last answer."""
+    """Bucket that mirrors the state at the server as of the last answer."""
 
     __slots__ = (
         "asked", "asked_at", "blocked_cost", "blocked_until", "since_asked", "spare",
@@ -50,10 +50,10 @@ class _Shared(SubjectBucket):
 
     def __init__(self, limit: Limit, subject: str, now: float) -> None:
         super().__init__(limit, subject, now)
-        # Taken at the server and not used yet; part of the standing's level.
+        # Units taken at the server and not used yet; included in the level of the bucket.
         self.spare = 0
         self.spare_until = 0.0
-        # Whoever asks for this much or more before then is refused without asking.
+        # A request with this cost or more is refused without a call until then.
         self.blocked_until = 0.0
         self.blocked_cost = 0
         self.waiting: list[_Waiter] = []
@@ -134,7 +134,7 @@ class RedisLimits:
         return ScriptCall(TAKE_RATE, (key,), (now, per_micro(limit), limit.burst, ahead, *costs))
 
     def _ahead(self, bucket: _Shared, asked: int) -> int:
-        """As much as lasts until about the next round, going by what was used since the last."""
+        """Units that last until about the next round, by the use since the last one."""
         now = self._clock.monotonic()
         elapsed = now - bucket.asked_at
         used = bucket.since_asked + asked
@@ -168,7 +168,7 @@ class RedisLimits:
             self._rounds.add(bucket)
 
     def _block(self, bucket: _Shared, cost: int, now: float) -> None:
-        """Remember the refusal of the smallest cost: nothing but time can change it."""
+        """Remember the refusal of the smallest cost: only time can change it."""
         cost = cost or 1
         if bucket.blocked_until and bucket.blocked_cost <= cost:
             return
@@ -177,7 +177,7 @@ class RedisLimits:
         bucket.blocked_until = now + refusal.retry_after
 
     def _miss(self, bucket: _Shared) -> None:
-        """Redis went down: whoever waits is answered here."""
+        """Answer all waiting requests locally: Redis is down."""
         for waiter in bucket.asked + bucket.waiting:
             if not waiter.answer.cancelled():
                 waiter.answer.set_result(self._alone(bucket, waiter.cost))
@@ -186,5 +186,5 @@ class RedisLimits:
 
 
 def per_micro(rate: Rate) -> str:
-    """Units in a microsecond, as the scripts take it: with all its digits."""
+    """Units per microsecond with all digits, as the scripts take it."""
     return repr(rate.per_second / 1_000_000)

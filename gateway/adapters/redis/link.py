@@ -1,8 +1,7 @@
-"""The connection to Redis: bounded in time, broken off when it fails, restored by itself.
+"""The connection to Redis: bounded in time, cut when it fails, restored by itself.
 
-A circuit breaker: the first call that fails or takes too long opens it. From
-then on nobody waits; a probe of its own tries again, less and less often, and
-closes it. What needs Redis either gets an answer within the timeout or `Down`.
+A circuit breaker: the first call that fails or takes too long opens it. From then on calls fail at
+once with `Down`; a probe tries again at growing intervals, and closes it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from gateway.adapters.redis.scripts import ScriptCall
 from gateway.clock import Clock
 from gateway.tasks import PLAIN, Tasks
 
-# A round trip takes less than a millisecond; what takes this long is as good as down.
+# A round trip takes less than a millisecond; a server this slow counts as down.
 CALL_SECONDS = 0.1
 _PROBE_SECONDS = 1.0
 _SLICES = 20
@@ -37,8 +36,8 @@ _LONGEST_PAUSE = 2.0
 _STEADY_SECONDS = 10.0
 _PROBE_MILLISECONDS = 1000
 _BATCH = 100
-# Connections for calls. Opened when Redis is found to be up, because opening one, with TLS, may
-# take longer than a call may.
+# Connections for calls, opened when Redis is found to be up: opening one, with TLS, may take
+# longer than a call may.
 _LINES = 3
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,11 +47,11 @@ T = TypeVar("T")
 
 
 class Down(Exception):
-    """Redis did not answer, or is known not to."""
+    """Redis did not answer, or the circuit is open."""
 
 
 class Link:
-    """One Redis, for all that share something through it."""
+    """Connection of one replica to one Redis, with its circuit breaker."""
 
     def __init__(
         self,
@@ -69,7 +68,7 @@ class Link:
         self.outages = 0
         self.failed_calls = 0
         self.round_trips = 0
-        # Keys of different subjects may be at different servers, in different calls only.
+        # Keys of different subjects may be on different servers, so never in one call.
         self.scattered = address.kind == "cluster"
         self._lines = asyncio.Semaphore(_LINES)
         self._address = address
@@ -81,59 +80,59 @@ class Link:
         self._returned: list[Callable[[], Awaitable[None]]] = []
 
     def on_return(self, act: Callable[[], Awaitable[None]]) -> None:
-        """Do this each time Redis is there again, before anything else may use it. May call
-        `run` with `early`; what it raises is taken as a failure of Redis."""
+        """Call `act` each time Redis is back, before any other call is let through. It may call
+        `run` with `early`; its exceptions count as failures of Redis."""
         self._returned.append(act)
 
     async def run(self, calls: Sequence[ScriptCall], *, early: bool = False) -> list[Any]:
-        """The answers to the calls, in one round trip. Raises `Down`."""
+        """Answers to the calls, in one round trip. Raises `Down`."""
         if not (self.up or early):
             raise Down
         return await self._within(self._send(calls), self._seconds)
 
     async def fetch(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to plain commands that may take a while; None where something of another
-        type stands under a name of ours. Raises `Down`."""
+        """Answers to slower plain commands; None if a name of ours holds a value of another type.
+        Raises `Down`."""
         if not self.up:
             raise Down
         return await self._within(self._plain(commands), _PROBE_SECONDS)
 
     async def publish(self, channel: str, message: str) -> None:
-        """Say something to all who listen to a channel. Raises `Down`."""
+        """Publish a message to a channel. Raises `Down`."""
         if not self.up:
             raise Down
         await self._within(self._publish(channel, message), self._seconds)
 
     def connect_apart(self) -> tuple[Client, list[Sentinel]]:
-        """A client beside this link's own, for what does not share its connections."""
+        """Separate client, and its Sentinels, for use outside this link's connections."""
         return connect(self._address)
 
     async def _within(self, work: Awaitable[T], seconds: float) -> T:
-        """The result of work that must not take longer. What fails or does makes it down."""
+        """Result of work that must end within `seconds`; a failure or delay opens the circuit."""
         began = self.outages
         try:
             return await bounded(work, seconds)
         except Exception as error:
             self.failed_calls += 1
-            # What failed with an earlier outage says nothing about the connection of now.
+            # A call begun before an earlier outage says nothing about the new connection.
             if self.up and self.outages == began:
                 self._open(error)
             raise Down from error
 
     async def keep(self) -> None:
-        """Bring the connection back whenever it is down. Until cancelled."""
+        """Reconnect whenever Redis is down, until cancelled."""
         pause = _FIRST_PAUSE
         while True:
             await self._down.wait()
             if self._down_since - self._up_since > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE
             await self._clock.sleep(pause * random.uniform(0.75, 1.25))
-            # A server that fails again at once is tried less and less often, too.
+            # A server that fails again at once is also probed at growing intervals.
             pause = min(2 * pause, _LONGEST_PAUSE)
             await self.probe()
 
     async def probe(self) -> bool:
-        """One attempt to get through; says whether Redis is up."""
+        """Try to connect once; return whether Redis is up."""
         try:
             await bounded(self._try(), _PROBE_SECONDS)
             for act in self._returned:
@@ -152,14 +151,14 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         self.up = False
         for client in (self.client, *self._sentinels):
             with suppress(Exception):
                 await bounded(client.aclose(), _PROBE_SECONDS)
 
     def _open(self, error: Exception) -> None:
-        """Once for each outage, however many requests notice it."""
+        """Open the circuit; logs once per outage, however many requests fail."""
         self.up = False
         self.outages += 1
         self._down_since = self._clock.monotonic()
@@ -170,10 +169,10 @@ class Link:
         )  # fmt: skip
 
     async def _try(self) -> None:
-        # Connections of before the failure may lead to a server that is no longer the one.
+        # Connections from before the failure may lead to a former primary.
         if isinstance(self.client, RedisCluster):
             await self.client.aclose()
-            # A cluster is there when all of it is: any subject may be anywhere.
+            # A cluster is up only as a whole: a subject may be on any node.
             told: dict[str, Any] = await self.client.cluster_info(
                 target_nodes=RedisCluster.PRIMARIES
             )
@@ -182,7 +181,7 @@ class Link:
                 raise ConnectionError("the cluster is not complete")
         else:
             await self._open_lines(self.client.connection_pool)
-        # A write: a replica, or a server whose disk is full, would answer a PING.
+        # A write: a replica, or a server with a full disk, would answer a PING.
         await self.client.set(f"{self.prefix}:{{probe}}", 1, px=_PROBE_MILLISECONDS)
 
     async def _open_lines(self, pool: ConnectionPool) -> None:
@@ -215,7 +214,7 @@ class Link:
         return _raise_first([None if _is_of_another_type(one) else one for one in answers])
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands sent together; an error takes the place of its answer."""
+        """Answers to commands sent together; an error takes the place of its answer."""
         self.round_trips += 1
         if isinstance(self.client, RedisCluster):
             pipeline = self.client.pipeline(transaction=False)
@@ -223,7 +222,7 @@ class Link:
                 pipeline.execute_command(*command)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
             return answers
-        # The client's own pipeline does the same and takes twice to three times as long.
+        # The client's own pipeline does the same but takes two to three times as long.
         pool = self.client.connection_pool
         async with self._lines:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]
@@ -249,8 +248,8 @@ S = TypeVar("S")
 
 
 class Rounds(Generic[S]):
-    """Asks for many subjects in few round trips: whatever comes up while one round is under way
-    goes into the next, and never are two under way at once."""
+    """Batches calls for many subjects: at most one round trip is under way, and subjects added
+    meanwhile go into the next."""
 
     def __init__(
         self,
@@ -267,13 +266,13 @@ class Rounds(Generic[S]):
         self._task: asyncio.Task[None] | None = None
 
     def add(self, subject: S) -> None:
-        """Ask for this subject, soon."""
+        """Include this subject in the next round."""
         self._due[subject] = None
         if self._task is None:
             self._task = self._link.tasks.run("redis_rounds", self._run)
 
     async def settled(self) -> None:
-        """Return when nothing is due or under way."""
+        """Wait until no subject is queued or under way."""
         while self._task is not None:
             await asyncio.wait({self._task})
 
@@ -296,18 +295,17 @@ class Rounds(Generic[S]):
                 heard += 1
         except Exception as error:
             if not isinstance(error, Down):
-                # An answer that was not understood.
+                # The answer has an unexpected form.
                 self._link.tasks.report("redis_rounds", error)
             for subject in batch[heard:]:
                 self._miss(subject)
 
 
 async def bounded(work: Awaitable[T], seconds: float) -> T:
-    """The result of `work`, or `TimeoutError`.
+    """Result of `work`, or `TimeoutError`.
 
-    Unlike with `asyncio.timeout`, an event loop that is busy with something else is not taken for
-    a server that does not answer: the time is waited in slices, each of them a turn of the loop
-    at least.
+    Unlike with `asyncio.timeout`, a busy event loop does not look like a silent server: the wait is
+    cut into slices, each at least one turn of the loop.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -336,9 +334,9 @@ def _raise_first(answers: list[Any]) -> list[Any]:
 
 
 def connect(address: RedisAddress) -> tuple[Client, list[Sentinel]]:
-    """A client that has not connected yet, and whoever leads it, to be closed with it.
+    """Client that has not connected yet, and its Sentinels, to be closed with it.
 
-    It never retries by itself and knows no timeouts: both are the link's.
+    It has neither retries nor timeouts: the link has both.
     """
     options: dict[str, Any] = {
         "username": address.user,

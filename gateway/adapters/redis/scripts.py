@@ -1,13 +1,11 @@
-"""The scripts that decide at the Redis server, where all replicas meet.
+"""Lua scripts that decide at the Redis server for all replicas.
 
-Each runs whole or not at all, touches keys of one hash slot only, and takes
-the time as its first argument: microseconds since 1970, or "" for the server's
-own clock, which is the default, so that replicas need not agree on the time.
-Their texts are in `lua/`; each says there what it is given and what it answers.
+Each is atomic, touches keys of one hash slot only, and takes the time as its first argument:
+microseconds since 1970, or "" for the server's own clock, the default, so that replicas need not
+agree on the time. Their texts in `lua/` document arguments and answers.
 
-Whoever else uses the server may have put something under one of the names. What
-no script has written counts as nothing there and is replaced: an error of one
-key would be taken for a server that fails.
+Other users of the server may have stored values under our names. A script replaces what no script
+has written: an error about one key would look like a failing server.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from importlib import resources
 
 
 class Script:
-    """Lua text, and the name the server knows it by once it has seen it."""
+    """Lua text, and the digest by which the server knows it once loaded."""
 
     def __init__(self, *files: str) -> None:
         folder = resources.files("gateway.adapters.redis") / "lua"
@@ -39,11 +37,11 @@ class ScriptCall:
         self.arguments = arguments
 
     def known(self) -> tuple[str | int | float, ...]:
-        """As a command to a server that has seen the script."""
+        """Command for a server that has loaded the script."""
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
 
     def whole(self) -> tuple[str | int | float, ...]:
-        """As a command to any server."""
+        """Command for any server."""
         return ("EVAL", self.script.text, len(self.keys), *self.keys, *self.arguments)
 
 

@@ -16,7 +16,7 @@ from redis.asyncio.client import PubSub
 from gateway.adapters.redis.link import Down, Link, bounded
 from gateway.clock import Clock
 
-# A connection that is silent for so long is asked for a sign of life, then given up.
+# Seconds of silence before a connection is pinged, and then given up.
 _QUIET_SECONDS = 5.0
 _CONNECT_SECONDS = 1.0
 _PAUSE_SECONDS = 0.5
@@ -47,18 +47,18 @@ class RedisSignals:
         self._listeners[name].append(listener)
 
     async def run(self) -> None:
-        """Hear the other replicas, until cancelled."""
+        """Receive signals of the other replicas, until cancelled."""
         while True:
             try:
                 await self._hear()
             except Exception as error:
-                # The link says once that Redis is away; here is nothing to add to that.
+                # The link has logged the outage.
                 _LOGGER.debug("wake-ups are interrupted: %r", error)
             self.listening.clear()
             await self._clock.sleep(_PAUSE_SECONDS)
 
     async def close(self) -> None:
-        """Nothing is sent any more."""
+        """Stop sending."""
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.wait({self._sending})
@@ -67,7 +67,7 @@ class RedisSignals:
         try:
             while self._unsent:
                 names, self._unsent = self._unsent, {}
-                # One at a time: what comes up meanwhile goes out together.
+                # One message at a time: signals that arrive meanwhile are merged.
                 await self._link.publish(self._channel, " ".join([self._replica, *names]))
         except Down:
             self._unsent.clear()
@@ -79,7 +79,7 @@ class RedisSignals:
         pubsub = client.pubsub()
         try:
             if isinstance(client, RedisCluster):
-                # Its channels need to know the nodes first.
+                # The client needs the nodes of the cluster before it can subscribe.
                 await bounded(client.initialize(), _CONNECT_SECONDS)
             await bounded(pubsub.subscribe(self._channel), _CONNECT_SECONDS)
             await self._follow(pubsub)
@@ -100,7 +100,7 @@ class RedisSignals:
                 continue
             asked = False
             if message["type"] == "subscribe":
-                # Whatever was sent while nobody listened here is lost: look at everything.
+                # Signals sent while not subscribed are lost: wake every listener.
                 self.listening.set()
                 for name in list(self._listeners):
                     self._wake(name)

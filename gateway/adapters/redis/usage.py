@@ -1,11 +1,10 @@
-"""`Ledger` in Redis: hashes of 64 minutes, hours or days of one key, added to once per batch.
+"""`Ledger` in Redis: hashes of 64 minutes, hours or days of one key, updated once per batch.
 
-    <prefix>:{<key>}:usage:m:<minute / 64>   field: minute   value: "<count> <count> ..."
+<prefix>:{<key>}:usage:m:<minute / 64>   field: minute   value: "<count> <count> ..."
 
-A hash of so few short values is stored compactly. Each writer leaves the number
-of its last batch beside them, so that a batch that is offered again is known.
-Survives what Redis survives: with `appendonly yes` a crash of the server loses
-nothing that was acknowledged, one of its machine a second.
+Redis stores a hash of so few short values compactly. Each writer stores the number of its last
+batch beside them, so that a batch sent again is recognised. Durability is that of Redis: with
+`appendonly yes` a crash of the server loses no acknowledged usage, one of its machine a second.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from gateway.adapters.redis.scripts import COUNT, ScriptCall
 from gateway.errors import Unavailable
 
 _CHUNK = 64
-# One call must not hold the server up for long, nor one round trip take long.
+# Bounds how long one call blocks the server, and one round trip takes.
 _KEYS_A_CALL = 25
 _CALLS_AT_ONCE = 10
-# Longer than any batch is offered again.
+# Longer than any batch is retried.
 _WRITER_MILLISECONDS = 86_400_000
 
 
@@ -55,7 +54,7 @@ class RedisLedger:
         found: dict[int, Counts] = {}
         for answer in answers:
             for index, counts in _pairs(answer):
-                # Somebody else may have put something there.
+                # The name may hold a foreign value.
                 if not (index.isdigit() and counts.replace(b" ", b"").isdigit()):
                     continue
                 if first <= int(index) <= last:
@@ -80,7 +79,7 @@ class RedisLedger:
 
 
 def _pairs(answer: object) -> Iterator[tuple[bytes, bytes]]:
-    """The fields of a hash: clients of a cluster give a list, others a dict."""
+    """Fields of a hash: clients of a cluster give a list, others a dict."""
     if isinstance(answer, dict):
         yield from answer.items()
     elif isinstance(answer, list):

@@ -1,4 +1,4 @@
-"""Copies of SQLite files that are in use, and what a restored log needs."""
+"""Copies of SQLite files in use, and new epochs of restored logs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gateway.errors import NotFound
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy a database as it is at one moment, whoever writes to it meanwhile.
+    """Copy a consistent snapshot of a database, while other processes may write to it.
 
-    `target` must not exist; it is readable by its user alone, and on disk when this returns.
+    `target` must not exist; it is private to its user, and synced to disk on return.
     """
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         reading, writing = open_reader(source), apsw.Connection(str(target))
         with reading, writing.backup("main", reading, "main") as backup:
-            # All in one step: a writer of another process would make it begin again between two.
+            # In one step: between two, a write of another process would restart the copy.
             backup.step()
         writing.close()
         reading.close()
@@ -32,8 +32,8 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def copy_log(source: Path, target: Path) -> None:
-    """Copy the log, and mark the copy: what a client has read since has no place in it, so it gets
-    another epoch when it is started."""
+    """Copy the log and mark the copy, which gets a new epoch at its start: it lacks the events that
+    clients have read since."""
     copy_database(source, target)
     try:
         connection = open_writer(target, "sqlite_log")
@@ -46,8 +46,8 @@ def copy_log(source: Path, target: Path) -> None:
 
 
 def begin_new_life(path: Path) -> str:
-    """Give the log at `path` another epoch, and return it: for one that was set back to an earlier
-    state, so that no cursor from after it means something else now.
+    """Give the log at `path` a new epoch, and return it: after it was set back to an earlier state,
+    so that cursors from later do not point to other events.
 
     Raises `NotFound` if there is no log, `FolderLocked` while a gateway runs on it.
     """

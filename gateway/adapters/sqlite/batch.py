@@ -1,10 +1,9 @@
 """Batches of events in and out of SQLite, many rows to a statement.
 
-While a statement runs in SQLite, Python's lock is free, and the event loop with
-it; a row at a time would take and give that lock a thousand times per batch,
-and the loop would stumble over each. So some hundred rows go in at once, as
-values of one statement, which takes half the time of one JSON array of them; and
-a page comes out as one JSON array and one blob.
+While a statement runs in SQLite, Python's lock is free, and so is the event loop; one row at a time
+would take and release the lock a thousand times per batch and stall the loop. So some hundred rows
+go in as values of one statement, which takes half the time of one JSON array; a page comes out as
+one JSON array and one blob.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from gateway.log.ports import Appended
 
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_ONE = f"INSERT INTO event VALUES {_ROW}"
-# Few different statements, so that SQLite keeps them prepared; the largest has some thousand of
-# the 32,766 values that it allows.
+# Few different statements, so that SQLite keeps them prepared; the largest binds some thousand of
+# at most 32,766 values.
 _INSERT_SOME = [
     (count, f"INSERT INTO event VALUES {', '.join([_ROW] * count)}")
     for count in (256, 64, 16, 4, 1)
@@ -35,7 +34,7 @@ COLUMNS = "offset, tenant, category, action, outcome, severity, actor, resources
 # Bound by: `near`, the least and the greatest value, the id, the tenant or NULL, after, until,
 # rows. (`UNION` would sort both in tables.)
 _FOUND = "(?5 IS NULL OR tenant = ?5) AND offset > ?6 AND offset <= ?7"
-# As they come: in an order of their own, which takes a third of the time if they are few.
+# Unsorted: sorting here takes a third of the time if they are few.
 FIND = f"""
 SELECT {COLUMNS} FROM event WHERE id = ?4 AND {_FOUND} AND offset IN (
     SELECT offset FROM dedup WHERE near = ?1 AND key BETWEEN ?2 AND ?3
@@ -44,18 +43,18 @@ SELECT {COLUMNS} FROM event WHERE id = ?4 AND {_FOUND} AND offset IN (
 """
 _FIRST = " ORDER BY offset LIMIT ?8"
 FIND_FIRST = FIND + _FIRST
-# With those whose ids were not taken up yet.
+# Includes events without keyed values, from before these existed.
 FIND_ALSO_OLD = (
     f"{FIND} UNION SELECT {COLUMNS} FROM event INDEXED BY event_id WHERE id = ?4 AND {_FOUND}"
     + _FIRST
 )
 
-# The rows of one page. An aggregate takes its rows as they come, and these come in order.
+# Rows of one page. An aggregate takes its rows as they come, and these are in order.
 _PAGE = """
 FROM (SELECT * FROM event WHERE offset > ? AND offset <= ?{condition} ORDER BY offset LIMIT ?)
 """
 
-# How large the bodies in a range are; SQLite knows without reading them.
+# Sizes of the bodies in a range, which SQLite knows without reading the bodies.
 SIZES = """
 SELECT count(*), sum(length(body)), max(length(body)) FROM event WHERE offset > ? AND offset <= ?
 """
@@ -74,17 +73,17 @@ SELECT count(*), max(offset), CAST(group_concat(
 
 
 def read_events_sql(condition: str) -> str:
-    """Bound by: after, until, the condition's values, rows."""
+    """Query of a page of events. Bound by: after, until, the condition's values, rows."""
     return _READ_EVENTS + _PAGE.format(condition=condition)
 
 
 def read_raw_sql(condition: str) -> str:
-    """Bound by: the JSON up to the offset, and then like `read_events_sql`."""
+    """Query of a raw page. Bound by: the JSON up to the offset, then as `read_events_sql`."""
     return _READ_LINES + _PAGE.format(condition=condition)
 
 
 def json_head(epoch: str) -> bytes:
-    """What native JSON begins with, up to the offset."""
+    """Beginning of native JSON, up to the offset."""
     return JSON_PREFIX + epoch.encode() + b"-"
 
 
@@ -98,14 +97,14 @@ class WriteGroup:
         self._dedup = dedup
         self.head = head
         self.bytes = size
-        # What was stored, and as what, if all of it was stored as it came.
+        # Drafts stored and their bodies, if none was a duplicate or stored under another id.
         self.drafts: list[Draft] = []
         self.bodies: list[bytes] = []
         self._now = now
         self._stamp = format_rfc3339(now).encode()
 
     def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        """All at once; if some ids may be there already, one by one."""
+        """Store all batches at once or, if some ids may be known already, event by event."""
         drafts = [draft for batch in batches for draft in batch]
         bodies = [draft.stored(self._stamp) for draft in drafts]
         if not self._all_fresh(drafts, bodies):
@@ -119,14 +118,14 @@ class WriteGroup:
         return results
 
     def _all_fresh(self, drafts: Sequence[Draft], bodies: Sequence[bytes]) -> bool:
-        """Store all of them if none may be there already."""
+        """Store all drafts if none may be known already; return whether it did."""
         if not self._dedup.has_old:
             if not self._dedup.add_all(drafts, self.head):
                 return False
             self._insert(drafts, bodies)
             return True
         try:
-            # A savepoint: what the first statement did goes with the failure of the second.
+            # A savepoint: a failing second statement undoes the first.
             with self._connection:
                 if not self._dedup.add_all(drafts, self.head):
                     return False
@@ -178,7 +177,7 @@ _NOTHING = Appended(0, 0, 0, 0)
 
 
 def row_of(draft: Draft, event_id: str, now: int, body: bytes) -> tuple[Any, ...]:
-    """The parameters of `_INSERT_ONE` behind the offset."""
+    """Parameters of `_INSERT_ONE` after the offset."""
     return (
         now, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
         draft.actor, draft.resources, event_id, body,
@@ -186,7 +185,7 @@ def row_of(draft: Draft, event_id: str, now: int, body: bytes) -> tuple[Any, ...
 
 
 def event_of(row: Sequence[Any], head: bytes) -> Event:
-    """The event of a row of `COLUMNS`."""
+    """Event of a row of `COLUMNS`."""
     offset, tenant, category, action, outcome, severity, actor, resources, body = row
     start = b"%b%020d" % (head, offset)
     json = b'%b",%b' % (start, body)
@@ -197,7 +196,7 @@ def event_of(row: Sequence[Any], head: bytes) -> Event:
 
 
 def events_of(columns: str, bodies: bytes, head: bytes) -> list[Event]:
-    """The events of a page read with `read_events_sql`."""
+    """Events of a page read with `read_events_sql`."""
     events = []
     at = 0
     for row in orjson.loads(columns):

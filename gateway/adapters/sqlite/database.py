@@ -1,4 +1,4 @@
-"""Opening SQLite files: pragmas, migrations, and which failures mean what."""
+"""SQLite files: opening, pragmas, migrations, and the meaning of failures."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gateway.errors import GatewayError, Unavailable
 
 # 8 KiB pages measured fastest for events of about 600 bytes, appended and scanned.
 _PAGE_SIZE = 8192
-# A writer waits for another process that writes. A reader waits for nobody unless a process has
-# the file to itself; what is read often had better fail soon.
+# A writer waits for another writing process. A reader waits only if a process has locked the whole
+# file; frequent reads had better fail soon.
 _BUSY_MILLISECONDS = 5000
 _PRIVATE = 0o600
 _LOGGER = logging.getLogger(__name__)
@@ -25,10 +25,9 @@ _BUSY_READER_MILLISECONDS = 1000
 
 
 def open_writer(path: Path, schema: str) -> apsw.Connection:
-    """A connection that may write, with the schema `sql/<schema>_NNN.sql` up to date.
+    """Connection that may write, with the schema `sql/<schema>_NNN.sql` up to date.
 
-    Raises `GatewayError` if the file is none of ours, of a newer version, or of one from before the
-    baseline.
+    Raises `GatewayError` if the file is foreign, of a newer version, or older than the baseline.
     """
     try:
         return _open_writer(path, schema)
@@ -41,7 +40,7 @@ def _open_writer(path: Path, schema: str) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(_BUSY_MILLISECONDS)
     known = scripts(schema)
-    # Before anything is written into a file of another version.
+    # Checked before anything is written into a file of another version.
     missing = missing_scripts(str(path), schema, _version(connection), known)
     connection.pragma("page_size", _PAGE_SIZE)
     connection.pragma("journal_mode", "wal")
@@ -56,7 +55,7 @@ def _open_writer(path: Path, schema: str) -> apsw.Connection:
 
 def _apply(connection: apsw.Connection, number: int, script: str) -> None:
     with writing(connection):
-        # Another process may have been quicker.
+        # Another process may have applied it meanwhile.
         if _version(connection) < number:
             connection.execute(script)
             connection.pragma("user_version", number)
@@ -67,7 +66,7 @@ def _version(connection: apsw.Connection) -> int:
 
 
 def keep_private(path: Path) -> None:
-    """Let the user of the program alone read a database, whatever its folder allows others.
+    """Make a database readable by its user only, whatever its folder allows.
 
     SQLite gives the files beside it the mode of the database.
     """
@@ -78,12 +77,12 @@ def keep_private(path: Path) -> None:
                 one.chmod(_PRIVATE)
                 _LOGGER.warning("%s could be read by others; from now on it cannot", one)
     except OSError:
-        # Somebody else's file, or none that can be written: opening it says what is wrong.
+        # Another user's file, or a read-only one: opening it reports the error.
         return
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """A connection that only reads."""
+    """Read-only connection."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(_BUSY_READER_MILLISECONDS)
     connection.pragma("mmap_size", 1 << 40)
@@ -92,10 +91,10 @@ def open_reader(path: Path) -> apsw.Connection:
 
 @contextmanager
 def writing(connection: apsw.Connection) -> Iterator[None]:
-    """A transaction that writes; other processes wait until it has ended.
+    """Write transaction; other writing processes wait until it ends.
 
-    A connection's own context manager holds Python's lock while it waits for another process or
-    for the disk, and so stops every thread. `execute` lets go of it.
+    A connection's own context manager holds Python's lock while it waits for another process or the
+    disk, and so stops every thread. `execute` releases it.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -108,14 +107,14 @@ def writing(connection: apsw.Connection) -> Iterator[None]:
 
 
 def unavailable(error: apsw.Error, what: str) -> GatewayError:
-    """What a failure of the database means to a client."""
+    """Error for clients that a failure of the database means."""
     if isinstance(error, apsw.FullError):
         return Unavailable(f"{what}: the disk is full", code="disk_full", retry_after=30)
     return Unavailable(f"{what}: {error}", code="store_unavailable", retry_after=5)
 
 
 def migrate(path: Path, schema: str) -> Migrated:
-    """Bring a file up to date."""
+    """Bring the schema of a file up to date."""
     try:
         connection = open_reader(path)
         before = _version(connection)
@@ -129,5 +128,5 @@ def migrate(path: Path, schema: str) -> Migrated:
 
 
 def scripts(schema: str) -> dict[int, str]:
-    """The scripts of a schema by number, in the order they are applied."""
+    """Scripts of a schema by number, in the order they are applied."""
     return load_scripts("gateway.adapters.sqlite")[schema]

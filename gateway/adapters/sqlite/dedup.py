@@ -1,4 +1,4 @@
-"""Which events are in the embedded log already, and where: by keyed values."""
+"""Duplicate detection of the embedded log: offsets of events by keyed values."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SELECT offset FROM dedup WHERE near = ?1 AND key = ?2 {0}
 UNION ALL SELECT offset FROM renamed WHERE near = ?1 AND key = ?2 {0}
 UNION ALL SELECT offset FROM renamed WHERE id = ?3 AND tenant = ?4 {0} LIMIT 1
 """
-# Where the same content stands, whether there is one without a content, and whether any: one id may
-# be that of very many events.
+# Offset of the same content, whether one without a content value exists, and whether any exists:
+# many events may share one id.
 _KNOWN = f"""
 SELECT ({_STANDS.format("AND content = ?5")}), EXISTS ({_STANDS.format("AND content IS NULL")}),
        EXISTS ({_STANDS.format("")})
@@ -55,14 +55,14 @@ _NO_CONTENT = bytes(16)
 
 
 class Known(NamedTuple):
-    """A duplicate. `place` is None where only the ids are known to be the same: then the
-    event may be one that its sender knows nothing of."""
+    """A duplicate. `place` is its offset, or None if only the ids are known to be equal: the
+    event may be one that the sender does not know."""
 
     place: int | None
 
 
 class Placing(NamedTuple):
-    """How an event that is no duplicate goes in: under which id."""
+    """Id under which an event that is no duplicate is stored."""
 
     id: str
     near: int
@@ -72,18 +72,18 @@ class Placing(NamedTuple):
 
 
 class Dedup:
-    """The keyed values of a log file, for the thread that writes it."""
+    """Keyed values of a log file, for its writer thread."""
 
     def __init__(self, connection: apsw.Connection, values: KeyedValues) -> None:
         self._connection = connection
         self._values = values
         self._last = ("", "")
         self.has_old = bool(connection.execute(HAS_TEXT_INDEX).fetchone())
-        # Once one was entered it stays so: a transaction that deletes them may be taken back.
+        # Stays true once set: a transaction that deletes all of them may be rolled back.
         self._has_renamed = bool(connection.execute("SELECT 1 FROM renamed LIMIT 1").fetchone())
 
     def add_all(self, drafts: Sequence[Draft], head: int) -> bool:
-        """Enter all of them behind `head`; False, and none, if one may be known already."""
+        """Add all drafts after `head`; return False, and add none, if one may be known already."""
         if len(drafts) == 1:
             return self._add_one(drafts[0], head + 1)
         nears = orjson.dumps([near(draft.id) for draft in drafts]).decode()
@@ -97,7 +97,7 @@ class Dedup:
         try:
             execute(_INSERT, (nears, keys, contents, head))
         except apsw.ConstraintError:
-            # SQLite has taken back the whole statement, and nothing but it.
+            # SQLite has rolled back the whole statement, and only that.
             return False
         return True
 
@@ -116,7 +116,7 @@ class Dedup:
         return True
 
     def judge(self, draft: Draft) -> Known | Placing:
-        """Whether an event is known, or else the id under which it goes in."""
+        """Whether an event is a duplicate, or else the id under which it is stored."""
         place, key = near(draft.id), self._values.key(draft.tenant, draft.id)
         content = self._values.content(draft.content)
         execute = self._connection.execute
@@ -133,14 +133,14 @@ class Dedup:
         assert content is not None
         name = other_id(draft.id, content)
         while execute(_IS_RENAMED, (name, draft.tenant)).fetchone():
-            # Two contents whose values begin alike.
+            # Two contents whose `near` values are equal.
             content_of_name = self._values.content(name.encode())
             assert content_of_name is not None
             name = other_id(draft.id, content_of_name)
         return Placing(name, place, key, content, True)
 
     def add(self, placing: Placing, tenant: str, offset: int) -> None:
-        """Enter an event that was judged so."""
+        """Add an event with the `Placing` from `judge`."""
         name, place, key, content, taken = placing
         if taken:
             self._has_renamed = True
@@ -149,7 +149,7 @@ class Dedup:
             self._connection.execute(_INSERT_ONE, (place, key, offset, content))
 
     def forget(self, upto: int, events: Sequence[tuple[int, str, str]]) -> None:
-        """Take out events that are deleted: all up to an offset, as offset, id and tenant."""
+        """Remove deleted events: all up to an offset, given as offset, id and tenant."""
         execute = self._connection.execute
         renamed = {
             row[0] for row in execute("SELECT offset FROM renamed WHERE offset <= ?", (upto,))
@@ -166,9 +166,9 @@ class Dedup:
             execute("DELETE FROM renamed WHERE offset <= ?", (upto,))
 
     def take_up_old(self) -> bool:
-        """Enter some of the events from before there were keyed values; False if none is left.
+        """Add some of the events stored before keyed values existed; return False if none is left.
 
-        Runs in a transaction of the caller's.
+        Runs in the caller's transaction.
         """
         if not self.has_old:
             return False

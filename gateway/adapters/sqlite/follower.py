@@ -1,5 +1,5 @@
-"""The embedded log as the other processes of one gateway have it: they read the file themselves,
-and append through the process that writes it."""
+"""The embedded log for the other processes of a gateway: they read the file directly, and append
+through the process that writes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.event import Draft, Event
 from gateway.log.ports import Appended
 from gateway.tasks import PLAIN, Tasks, stop
 
-# The writer tells of every append; this is for when it could not.
+# A fallback: the writer announces every append.
 _POLL_SECONDS = 0.1
 _LOGGER = logging.getLogger(__name__)
 
@@ -27,8 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 class SqliteFollower(SqliteReader):
     """`Log` in an SQLite file that another process writes. Use `await SqliteFollower.open(...)`.
 
-    While that process is away, `append` and `trim` raise `Unavailable`, and
-    everything else goes on.
+    While that process is away, `append` and `trim` raise `Unavailable`; reads continue.
     """
 
     def __init__(self, path: Path, link: Path, clock: Clock, secret: bytes) -> None:
@@ -41,8 +40,8 @@ class SqliteFollower(SqliteReader):
     async def open(
         cls, path: Path, link: Path, clock: Clock, tasks: Tasks = PLAIN, *, secret: bytes = b""
     ) -> SqliteFollower:
-        """Follow the log at `path`, whose writer listens on the Unix socket `link`. `secret` is
-        that of its keyed values.
+        """Follow the log at `path`, whose writer listens on the Unix socket `link`. `secret` is the
+        secret of the log.
 
         Raises `Unavailable` if there is no log yet. The writer may be away.
         """
@@ -62,7 +61,7 @@ class SqliteFollower(SqliteReader):
         return follower
 
     async def connected(self) -> None:
-        """Return once the writer can be reached."""
+        """Wait until the writer is connected."""
         await self._link.connected()
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
@@ -83,7 +82,7 @@ class SqliteFollower(SqliteReader):
         self._close_readers()
 
     async def _poll(self) -> None:
-        """Whatever can be read is durable: SQLite shows a commit after it has been synced."""
+        """Learn head and floor: SQLite shows a commit only after its sync, so they are durable."""
         sql = "SELECT head, floor FROM log"
         self._moved(*await self._read(self._small, lambda connection: one_row(connection, sql)))
 

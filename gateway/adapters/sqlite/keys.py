@@ -1,8 +1,8 @@
-"""Provisioning keys in SQLite, in a file of their own: any process may change them.
+"""Provisioning keys in SQLite, in a file of their own that any process may change.
 
-Every call is a short transaction on a thread of the file, as another process may hold a lock on
-it. What is read waits for nothing that is written, and what the watch over live streams reads
-does not wait for other reads.
+Every call is a short transaction on a thread of the file, since another process may hold its lock.
+Reads never wait for writes, and the reads of the watch over live streams have a thread of their
+own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SqliteKeys:
         self._threads: list[SqliteThreads] = []
         self._file = SameFile(path)
         try:
-            # The first one brings the file up to date.
+            # The first to open brings the schema up to date.
             self._changing = self._thread("keys", lambda: open_writer(path, "sqlite_keys"))
             self._noting = self._thread("key-notes", lambda: _open_notes(path))
             self._reading = self._thread("key-reader", lambda: open_reader(path))
@@ -154,7 +154,7 @@ class SqliteKeys:
 
     async def roles_since(self, version: int) -> tuple[int, dict[str, Role | None]]:
         def work(connection: apsw.Connection) -> tuple[int, dict[str, Role | None]]:
-            # Of one moment, both of them.
+            # One transaction, so that both are of one moment.
             with connection:
                 row: Any = connection.execute("SELECT version FROM role_version").fetchone()
                 newest = row[0]
@@ -249,7 +249,7 @@ class SqliteKeys:
         return thread
 
     def _close(self) -> None:
-        # Whoever only reads cannot bring the write-ahead log into the file, and so is not the last.
+        # A reader cannot checkpoint the write-ahead log, so it must not be the last to close.
         for thread in reversed(self._threads):
             thread.close()
 
@@ -263,7 +263,7 @@ class SqliteKeys:
                     check_readable(read_role(name, known))
                 elif role is None:
                     return None
-                # Of many keys, few are read.
+                # Only keys with the role are decoded.
                 named = _select(connection, "WHERE instr(document, ?)", b'"%b"' % name.encode())
                 having = [key for key in named if name in key.roles]
                 check(_roles(connection), having)
@@ -291,11 +291,11 @@ async def _on(thread: SqliteThreads, work: Callable[[apsw.Connection], T], refus
         raise unavailable(error, refusal) from error
 
 
-# On the threads, each with its connection
+# Functions on the threads, each with its connection
 
 
 def _open_notes(path: Path) -> apsw.Connection:
-    """Notes come often and may be lost with the machine: their commits need no sync to disk."""
+    """Connection without sync: notes are frequent, and a crash of the machine may lose them."""
     connection = open_writer(path, "sqlite_keys")
     connection.pragma("synchronous", "normal")
     return connection
@@ -319,7 +319,7 @@ def _roles(connection: apsw.Connection) -> dict[str, Role]:
 
 
 def _role_document(connection: apsw.Connection, name: str) -> bytes:
-    """Empty where there is no such role."""
+    """Document of a role; empty if there is no such role."""
     row: Any = connection.execute("SELECT document FROM role WHERE name = ?", (name,)).fetchone()
     return row[0] if row else b""
 
@@ -339,7 +339,7 @@ def _insert(connection: apsw.Connection, key: Key) -> None:
 
 
 def _keep_change(connection: apsw.Connection, key_id: str) -> None:
-    """What has become of a key, within the transaction that changed it."""
+    """Record the new state of a key, within the transaction that changed it."""
     [key] = _select(connection, "WHERE id = ?", key_id)
     _keep(connection, key_change(key))
 

@@ -1,7 +1,7 @@
-"""The embedded log: SQLite in WAL mode, one writer thread, readers beside it.
+"""The embedded log: SQLite in WAL mode, one writer thread, concurrent readers.
 
-`append` runs one transaction on the writer thread; callers group requests into
-one call, so that one sync to disk serves them all.
+`append` runs one transaction on the writer thread; callers group requests into one call, so that
+one sync to disk serves them all.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class SqliteLog(SqliteReader):
         super().__init__(path, secret)
         self._clock = clock
         self._lock = lock
-        # What is to be stored waits as long as the queue before it lets it.
+        # No time limit in the thread: the queue before it bounds the wait.
         self._writer = SqliteThreads(
             "log-writer", self._open_writer, patience=math.inf, file=self._file
         )
         self._in_place = False
         self._recent_events = RecentEvents()
-        # What the file holds: known to the writer thread alone, which never waits for the loop.
+        # State of the file, known to the writer thread alone, which never waits for the loop.
         self._written = self._trimmed = self._bytes = self._recorded_at = 0
         self._dedup: Dedup
         self._taking_up: asyncio.Task[None] | None = None
@@ -62,10 +62,10 @@ class SqliteLog(SqliteReader):
         cls, path: Path, clock: Clock, lock: WriterLock | None = None, tasks: Tasks = PLAIN, *,
         secret: bytes = b"",
     ) -> SqliteLog:  # fmt: skip
-        """Open or create the log, and take the right to write it, unless `lock` is that right.
-        `secret` is that of its keyed values, always the same for one log.
+        """Open or create the log, and lock it for writing unless `lock` is that lock already.
+        `secret` is the secret of the log, which never changes.
 
-        Raises `FolderLocked` when another process has it.
+        Raises `FolderLocked` if another process holds the lock.
         """
         log = cls(path, clock, lock or WriterLock(path), secret)
         try:
@@ -114,7 +114,7 @@ class SqliteLog(SqliteReader):
             await self._on_writer(leave_place, "the stop was not noted")
         except Unavailable as error:
             _LOGGER.warning("%s; the log may get a new epoch if it is moved", error.detail)
-        # Last, so that the write-ahead log is brought into the file.
+        # Last, so that it checkpoints the write-ahead log.
         self._close_readers()
         self._writer.close()
         self._lock.release()
@@ -125,7 +125,7 @@ class SqliteLog(SqliteReader):
         except apsw.Error as error:
             raise unavailable(error, refusal) from error
 
-    # On the writer thread
+    # Methods on the writer thread
 
     def _open_writer(self) -> apsw.Connection:
         connection = open_writer(self._path, "sqlite_log")
@@ -167,7 +167,7 @@ class SqliteLog(SqliteReader):
         return results, group
 
     async def _take_up_old(self) -> None:
-        """Enter the events from before there were keyed values, some at a time."""
+        """Add the events from before keyed values existed to the index, some at a time."""
         more = True
         while more:
             try:

@@ -1,17 +1,17 @@
-"""Whether an embedded log is the one that was written last, or a copy of it.
+"""Detection of a copied log file, which needs a new epoch.
 
-A copy takes in other events at the places that cursors of clients already stand behind, so it needs
-another epoch. What tells them apart is written into the log itself:
+Events appended to a copy get offsets that cursors of clients already point past. The log itself
+records what tells the two apart:
 
-| it says | the file is | then |
+| recorded | the file is | result |
 | --- | --- | --- |
 | a backup | | a new epoch, once |
-| its gateway stopped in order | | the epoch stays: a folder may be moved, by copying it as well |
+| its gateway stopped in order | | the epoch stays: a folder may be moved, also by copying it |
 | its gateway was running | the same (inode; device, within one boot) | the epoch stays: a crash |
 | its gateway was running | another | a new epoch: it was copied while in use |
 
-Devices get other numbers when a machine boots, so across boots the inode decides. What was set back
-together with its file system, as a machine is to a snapshot, cannot be told by this.
+Devices get other numbers when a machine boots, so across boots the inode decides. A log set back
+together with its file system, such as by a snapshot of the machine, is not detected.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _HERE = "INSERT OR REPLACE INTO place VALUES (1, ?, ?, ?, 0, 0)"
 
 
 def take_place(connection: apsw.Connection, path: Path) -> None:
-    """Within a transaction, before anything is appended: say that the log is being written here,
-    and begin another life of it if it is a copy."""
+    """Record that a gateway writes the log here; give a copy a new epoch. Within a transaction,
+    before any append."""
     status, boot = os.stat(path), boot_id()
-    # SQLite's integers have a sign.
+    # SQLite's integers are signed.
     inode, device = _signed(status.st_ino), _signed(status.st_dev)
     known: Any = connection.execute(_KNOWN).fetchone()
     if known is not None and _is_copy(known, inode, device, boot):
@@ -51,19 +51,19 @@ def take_place(connection: apsw.Connection, path: Path) -> None:
 
 
 def leave_place(connection: apsw.Connection) -> None:
-    """The gateway stops in order: wherever the file is found next, it is this log."""
+    """Record that the gateway stopped in order: the log keeps its epoch wherever it moves."""
     with writing(connection):
         connection.execute("UPDATE place SET ended = 1")
 
 
 def mark_copy(connection: apsw.Connection) -> None:
-    """It is a backup: its first start is another life."""
+    """Mark the log as a backup, which gets a new epoch at its first start."""
     with writing(connection):
         connection.execute("INSERT OR REPLACE INTO place VALUES (1, 0, 0, '', 0, 1)")
 
 
 def mark_settled(connection: apsw.Connection) -> None:
-    """It has been given another epoch already."""
+    """Record that the log already has a new epoch."""
     connection.execute("INSERT OR REPLACE INTO place VALUES (1, 0, 0, '', 1, 0)")
 
 

@@ -1,7 +1,7 @@
-"""Reading an SQLite log, whoever writes it: bounded pages, and what is durable.
+"""Reads of an SQLite log that any process may write: bounded pages of durable events.
 
-Small reads are what live streams wait for: a thread of their own serves them. Others run on
-threads that yield to it.
+Live streams wait for small reads, which have a thread of their own. Other reads run on threads of
+lower priority.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from gateway.log.ports import FOUND_EVENTS, Page, RawPage, RetentionExceeded, Sc
 
 T = TypeVar("T")
 
-# One read looks at no more than the rest of such a block of offsets: that bounds what it
-# costs, and a selective filter over a long log still moves its cursor often.
+# One read ends at the next multiple of this many offsets: that bounds its cost, and lets a
+# selective filter over a long log move its cursor often.
 _BLOCK = 4096
 PAGE_BYTES = 256 * 1024
 _MOST_BYTES = 4 << 20
 _MOST_SIZES = 4096
 _SMALL_READ = 64
 _READERS = 4
-# Whoever reads much does not give up where others read as much.
+# Large reads wait longer, since they wait for other large reads.
 _READER_PATIENCE_SECONDS = 60.0
 
 
 class SqliteReader:
-    """What `Log` promises of reading. Whoever inherits tells it of `_opened` and `_moved`."""
+    """Reading half of `Log`. Subclasses call `_opened` and `_moved`."""
 
     def __init__(self, path: Path, secret: bytes) -> None:
         self._path = path
@@ -74,16 +74,16 @@ class SqliteReader:
         )
         self._listeners: list[Callable[[], None]] = []
         self._sizes: dict[int, tuple[int, int, int]] = {}
-        # It is dropped once, when all old events have been entered.
+        # The index is dropped once, when all old events have keyed values.
         self._has_text_index = True
         self._epoch = ""
         self._json_head = b""
-        # What readers may rely on: moved on the event loop, once it is durable.
+        # Durable state for readers: changed on the event loop only.
         self._head = self._floor = 0
 
     @property
     def degraded_reason(self) -> Unavailable | None:
-        """Whether the file takes writes is only known by writing; whether it is there is not."""
+        """Error of a missing file, or None; only a write shows whether the file is writable."""
         return self._file.degraded_reason
 
     @property
@@ -113,7 +113,7 @@ class SqliteReader:
         self._listeners.append(listener)
 
     async def catch_up(self) -> None:
-        """Nobody else appends, unless this is overridden."""
+        """Return at once: this process is the only writer, unless a subclass overrides this."""
 
     async def read(
         self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
@@ -132,7 +132,7 @@ class SqliteReader:
             self._large,
             lambda connection: self._read_page(connection, sql, (), after, until, bound, limit),
         )
-        # Made here and not on the reader's thread, which would fight for Python's lock.
+        # Decoded here, since the reader's thread would compete for Python's lock.
         events = events_of(columns, bodies or b"", self._json_head)
         return Page(events, events[-1].offset if len(events) == rows else until)
 
@@ -166,17 +166,17 @@ class SqliteReader:
         return [event_of(row, self._json_head) for row in rows]
 
     async def last_before(self, micros: int) -> int:
-        # What is written but not yet announced is not there yet.
+        # Only announced events count.
         offset = await self._read(self._large, lambda connection: _last_before(connection, micros))
         return min(offset, self._head)
 
     def _opened(self, epoch: str, head: int, floor: int) -> None:
-        """The log is there; this is where it stands."""
+        """Set the state of the newly opened log."""
         self._epoch, self._head, self._floor = epoch, head, floor
         self._json_head = json_head(epoch)
 
     def _moved(self, head: int, floor: int) -> None:
-        """Up to `head` everything is durable, and up to `floor` retention has deleted."""
+        """Advance: events up to `head` are durable, those up to `floor` are deleted."""
         self._floor = max(self._floor, floor)
         if head > self._head:
             self._head = head
@@ -193,7 +193,7 @@ class SqliteReader:
         except apsw.Error as error:
             raise unavailable(error, "the log cannot be read") from error
 
-    # On any thread, each with a connection of its own
+    # Methods on any thread, each with a connection of its own
 
     def _open_reader(self) -> apsw.Connection:
         return open_reader(self._path)
@@ -201,7 +201,7 @@ class SqliteReader:
     def _read_small(self, connection: apsw.Connection, after: int, until: int, limit: int) -> Page:
         events: list[Event] = []
         size = 0
-        # One read transaction, so that no event can vanish behind the check of the floor.
+        # One read transaction, so that retention cannot delete events after the check of the floor.
         with connection:
             self._check_floor(connection, after)
             for row in connection.execute(
@@ -225,7 +225,7 @@ class SqliteReader:
         bound: Bound,
         limit: int,
     ) -> tuple[Any, int]:
-        """The row of a page's query, and the number of events that it was allowed to have."""
+        """Row of a page's query, and the most events that it may have."""
         with connection:
             self._check_floor(connection, after)
             rows = min(limit, self._rows_of_page(connection, after, until))
@@ -233,13 +233,13 @@ class SqliteReader:
         return page, rows
 
     def _rows_of_page(self, connection: apsw.Connection, after: int, until: int) -> int:
-        """As many as make a page on average, and never far more bytes than that."""
+        """Number of rows that make a page on average, bounded in bytes."""
         block = after // _BLOCK
         sizes = self._sizes.get(block)
         if sizes is None:
             sizes = one_row(connection, SIZES, after, until)
             if until == _block_end(after) and after % _BLOCK == 0:
-                # A whole block, which will never be another.
+                # The sizes of a whole block never change.
                 if len(self._sizes) >= _MOST_SIZES:
                     self._sizes.clear()
                 self._sizes[block] = sizes
@@ -268,7 +268,7 @@ class SqliteReader:
 
 
 def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:
-    """The one row of a query that always has one."""
+    """The row of a query that always has one."""
     return connection.execute(sql, bound).fetchone()
 
 
@@ -292,8 +292,8 @@ def _block_end(after: int) -> int:
 
 
 def _yield_to_live_streams() -> None:
-    """Where the system has priorities per thread, catching up never delays what is live."""
+    """Lower the thread's priority where the system allows it, so that live reads come first."""
     if sys.platform == "linux":
-        # Refused by some sandboxes, and by systems where the process is nicer already.
+        # Refused by some sandboxes, and if the process already has a lower priority.
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

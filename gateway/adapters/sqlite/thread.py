@@ -1,7 +1,6 @@
-"""The one way to use an SQLite file: on threads of its own, never on the event loop's.
+"""Threads for an SQLite file, so that its use never blocks the event loop.
 
-Another process may hold a lock for seconds, and a disk may take as long. Whoever waits for
-that is the caller alone; the event loop goes on.
+Another process may hold a lock for seconds, and a disk may take as long. Only the caller waits.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from gateway.tasks import no_threads
 
 T = TypeVar("T")
 
-# What has waited in the queue for so long is not begun: its caller has waited long enough.
+# Seconds in the queue after which a job is refused instead of begun.
 PATIENCE_SECONDS = 5.0
 _READ_POLL_SECONDS = 0.1
 
 
 class _Job(NamedTuple):
-    """Work that was asked for at a time (`time.monotonic`), and who is told what came of it."""
+    """A job, when it was asked for (`time.monotonic`), and the callback for its outcome."""
 
     work: Callable[[apsw.Connection], Any]
     asked: float
@@ -40,15 +39,15 @@ class SqliteThreads:
 
     Ordering: with one thread, calls run in the order in which they were made. Each call is one
     function that has the connection to itself until it returns, so what it does in a transaction
-    is atomic; it must touch nothing that belongs to the event loop. It goes on when its caller is
-    cancelled, unless it has not begun.
+    is atomic; it must not touch the event loop. It continues when its caller is cancelled, unless
+    it has not begun.
 
-    With `file`, nothing is returned that was read from, or written into, a file that is not at its
-    path any more: `Unavailable` is raised instead, and nothing is opened in its place.
+    With `file`, a call raises `Unavailable` if the file is no longer at its path: nothing read
+    from it or written into it is returned, and no other file is opened in its place.
 
-    The threads are started at once and stay, so that none has to be made when threads are
-    short. Each opens its connection when it is first used, and again after `drop`. They are not
-    those of an executor: what that does for each call takes longer than a small read.
+    The threads start at once and stay, so that none has to be created when threads are short. Each
+    opens its connection at the first use, and again after `drop`. An executor is not used: its
+    overhead per call exceeds a small read.
     """
 
     def __init__(
@@ -65,14 +64,14 @@ class SqliteThreads:
         self._open = open_connection
         self._patience = patience
         self._file = file
-        # What is acknowledged is looked after at once; reads are many.
+        # Writes check the file every time; reads are frequent and check it less often.
         self._recent = _READ_POLL_SECONDS if only_reads else 0.0
         self._local = threading.local()
         self._connections: set[apsw.Connection] = set()
         self._begin = begin
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
-        # Of the daemon kind: whoever leaves without `close` is not kept by them.
+        # Daemon threads: a process that ends without `close` does not wait for them.
         self._threads = [
             threading.Thread(target=self._serve, name=f"{name}_{number}", daemon=True)
             for number in range(count)
@@ -80,8 +79,8 @@ class SqliteThreads:
         self._start()
 
     async def run(self, work: Callable[[apsw.Connection], T]) -> T:
-        """What `work` returns or raises. Raises `apsw.BusyError` if it had to wait too long
-        for what was asked for before it."""
+        """Result or exception of `work`. Raises `apsw.BusyError` if it waited too long behind
+        earlier jobs."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
@@ -89,14 +88,14 @@ class SqliteThreads:
             try:
                 loop.call_soon_threadsafe(_settle, done, result, error)
             except RuntimeError:
-                # The loop is closed, and who has waited is gone with it.
+                # The loop is closed, so nobody waits any more.
                 pass
 
         self._ask(_Job(work, time.monotonic(), done.cancelled, tell))
         return await done
 
     def run_now(self, work: Callable[[apsw.Connection], T]) -> T:
-        """The same for a caller that has no event loop to hold up, as before the start."""
+        """Result or exception of `work`; blocks, for callers without an event loop."""
         done: Future[T] = Future()
 
         def tell(result: Any, error: BaseException | None) -> None:
@@ -117,7 +116,7 @@ class SqliteThreads:
         connection.close(True)
 
     def close(self) -> None:
-        """End the threads once they have done what was asked of them."""
+        """Finish all queued jobs, then end the threads."""
         self._end()
         for connection in self._connections:
             connection.close()
@@ -145,7 +144,7 @@ class SqliteThreads:
             thread.join()
 
     def _serve(self) -> None:
-        """Do what is asked, until the end. On each of the threads."""
+        """Run queued jobs until the end. The main function of each thread."""
         self._begin()
         while (job := self._jobs.get()) is not None:
             if not job.unwanted():
@@ -156,7 +155,7 @@ class SqliteThreads:
                 else:
                     job.tell(done, None)
                     del done
-            # What it holds may be large, and the next one may come late.
+            # Release the job, which may be large, before waiting for the next.
             del job
 
     def _work(self, work: Callable[[apsw.Connection], T], asked: float) -> T:
@@ -164,7 +163,7 @@ class SqliteThreads:
             raise apsw.BusyError("it is busy with what was asked for before")
         done = work(self._connection())
         if self._file is not None:
-            # Behind the commit: what is acknowledged has to be found by the next process.
+            # After the commit: the next process has to find what is acknowledged.
             self._file.check(self._recent)
         return done
 
@@ -182,7 +181,7 @@ class SqliteThreads:
 
 def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
     if done.done():
-        # Whoever has waited was cancelled.
+        # The caller was cancelled.
         return
     if error is not None:
         done.set_exception(error)

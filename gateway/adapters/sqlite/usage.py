@@ -1,6 +1,6 @@
 """`Ledger` in one SQLite file: usage of a gateway that runs alone, kept over restarts.
 
-Durability: what `add` has returned for survives the death of process and machine.
+Durability: usage that `add` has stored survives the death of process and machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class SqliteLedger:
-    """Usage in a file. A thread waits for the disk, the event loop never does."""
+    """Usage in one SQLite file, accessed on a thread of its own."""
 
     def __init__(self, path: Path) -> None:
         self._thread = SqliteThreads(
@@ -53,7 +53,7 @@ class SqliteLedger:
         return await self._run(lambda connection: _read(connection, key_id, tier, first, last))
 
     async def close(self) -> None:
-        """Nothing may be called afterwards."""
+        """Close the file; no call may follow."""
         self._thread.close()
 
     async def _run(self, work: Callable[[apsw.Connection], T]) -> T:

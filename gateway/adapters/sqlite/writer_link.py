@@ -1,9 +1,8 @@
-"""How processes that only read the embedded log append to it: through the process that writes.
+"""Appends to the embedded log by reading processes, through the process that writes it.
 
-A follower's end of a Unix socket in the data folder, and what is said on it. A
-frame is its length in four bytes, most significant first, and one message in
-MessagePack. The follower asks, one thing after another; the writer answers in
-that order, and tells in between where the log stands.
+The follower's end of a Unix socket in the data folder, and its protocol. A frame is its length in
+four bytes, most significant first, and one message in MessagePack. The follower sends requests; the
+writer answers them in order, and announces head and floor in between.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from gateway.errors import PayloadTooLarge, Unavailable
 from gateway.event import Draft
 from gateway.log.ports import Appended
 
-# Beyond this a frame is taken for damage. What makes a frame is bounded by the settings of
-# ingest, which are far below it by default.
+# A larger frame counts as damage. The settings of ingest, far below this by default, bound the
+# frames.
 MOST_BYTES = 1 << 30
 BUFFER_BYTES = 1 << 20
-# Drafts are encoded and decoded so many at a time: live streams have their turn in between.
+# Drafts encoded or decoded at once, so that live streams have their turn in between.
 _PART_EVENTS = 500
 _LONGEST_ADDRESS = 100
 _RECONNECT_SECONDS = 0.05
@@ -40,7 +39,7 @@ class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Append(_Message, frozen=True):
-    """Store batches. `sizes` are theirs; `parts` is all their drafts, some at a time."""
+    """Store batches. `sizes` are their sizes; `parts` holds all their drafts in chunks."""
 
     number: int
     sizes: list[int]
@@ -56,21 +55,21 @@ class Trim(_Message, frozen=True):
 
 
 class Stored(_Message, frozen=True):
-    """The answer to `Append`."""
+    """Answer to `Append`."""
 
     number: int
     results: list[Appended]
 
 
 class Trimmed(_Message, frozen=True):
-    """The answer to `Trim`."""
+    """Answer to `Trim`."""
 
     number: int
     deleted: int
 
 
 class WriteRefused(_Message, frozen=True):
-    """The answer to either when it failed: the members of an `Unavailable`."""
+    """Answer to a failed request: the members of an `Unavailable`."""
 
     number: int
     detail: str
@@ -79,7 +78,7 @@ class WriteRefused(_Message, frozen=True):
 
 
 class Moved(_Message, frozen=True):
-    """Where the log stands. Only a hint: one may be lost."""
+    """Head and floor of the log. Only a hint: one may be lost."""
 
     head: int
     floor: int
@@ -95,7 +94,7 @@ _ANSWERS: msgspec.msgpack.Decoder[Answer | Moved] = msgspec.msgpack.Decoder(Answ
 
 
 def frame(message: _Message) -> bytes:
-    """Raises `PayloadTooLarge` if the message is larger than a frame may be."""
+    """Frame of a message. Raises `PayloadTooLarge` if it exceeds the largest frame."""
     data = _ENCODER.encode(message)
     if len(data) > MOST_BYTES:
         raise PayloadTooLarge("these events are too large to be stored at once: send them in parts")
@@ -103,7 +102,7 @@ def frame(message: _Message) -> bytes:
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes:
-    """Raises `EOFError` at the end of the stream, within a frame too."""
+    """Content of the next frame. Raises `EOFError` at the end of the stream or within a frame."""
     size = int.from_bytes(await reader.readexactly(4), "big")
     if size > MOST_BYTES:
         raise EOFError(f"a frame of {size} bytes is damage")
@@ -111,7 +110,7 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes:
 
 
 async def encode_batches(number: int, batches: Sequence[Sequence[Draft]]) -> Append:
-    """The request to store these batches."""
+    """Request to store these batches."""
     drafts = list(chain.from_iterable(batches))
     parts = []
     for start in range(0, len(drafts), _PART_EVENTS):
@@ -122,7 +121,7 @@ async def encode_batches(number: int, batches: Sequence[Sequence[Draft]]) -> App
 
 
 async def decode_batches(request: Append) -> list[list[Draft]]:
-    """The batches of a request."""
+    """Batches of a request."""
     drafts: list[Draft] = []
     for part in request.parts:
         if drafts:
@@ -134,8 +133,8 @@ async def decode_batches(request: Append) -> list[list[Draft]]:
 
 @contextmanager
 def socket_address(path: Path) -> Iterator[str]:
-    """The address of a Unix socket. Systems take about 100 bytes of it: where the path is longer,
-    its folder is opened and named by its descriptor, which Linux allows."""
+    """Address of a Unix socket. Systems take about 100 bytes of it: the folder of a longer path is
+    opened and named by its descriptor, which Linux allows."""
     if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
         yield str(path)
         return
@@ -147,7 +146,7 @@ def socket_address(path: Path) -> Iterator[str]:
 
 
 class WriterLink:
-    """A follower's end. Run `run()` as a task: it connects, and again whenever it is cut off."""
+    """The follower's end. Run `run()` as a task, which connects and reconnects."""
 
     def __init__(self, path: Path, clock: Clock, moved: Callable[[int, int], None]) -> None:
         self._path = path
@@ -159,7 +158,7 @@ class WriterLink:
         self._connected = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Keep connected, until cancelled."""
         while True:
             try:
                 with socket_address(self._path) as address:
@@ -181,17 +180,17 @@ class WriterLink:
                 self._disconnect()
 
     async def connected(self) -> None:
-        """Return once the writer has taken the connection."""
+        """Wait until the writer has accepted the connection."""
         await self._connected.wait()
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        """`Log.append`, by the process that writes."""
+        """`Log.append` through the writing process."""
         answer = await self._ask(await encode_batches(next(self._numbers), batches))
         assert isinstance(answer, Stored)
         return answer.results
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
-        """`Log.trim`, by the process that writes."""
+        """`Log.trim` through the writing process."""
         answer = await self._ask(Trim(next(self._numbers), before_micros, max_bytes))
         assert isinstance(answer, Trimmed)
         return answer.deleted
@@ -222,7 +221,7 @@ class WriterLink:
             message = _ANSWERS.decode(await read_frame(reader))
             if isinstance(message, Moved):
                 self._moved(message.head, message.floor)
-                # It is the first thing that a writer says.
+                # The writer's first message.
                 self._connected.set()
                 continue
             waiting = self._waiting.get(message.number)

@@ -1,4 +1,4 @@
-"""The writing process's end of the Unix socket: it appends for the followers of its log."""
+"""The writing process's end of the Unix socket: appends for the followers of its log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.log.ports import Appended, Log
 
-# A follower that does not even take hints has enough of them.
+# A follower that does not read its hints gets no more of them.
 _MOST_UNREAD = 64 * 1024
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,9 +36,9 @@ AppendTogether = Callable[[Sequence[Sequence[Draft]]], Awaitable[list[Appended]]
 
 
 class WriterServer:
-    """Takes requests of followers one by one per connection, and tells all where the log stands.
+    """Serves requests of followers in order per connection, and announces head and floor to all.
 
-    `append` stores batches, all or none of them. The socket is its user's alone.
+    `append` stores batches, all or none of them. The socket is private to its user.
     """
 
     def __init__(self, path: Path, log: Log, append: AppendTogether) -> None:
@@ -50,8 +50,8 @@ class WriterServer:
         self._ended = False
 
     async def start(self) -> None:
-        """Listen. Raises `GatewayError` where the folder allows no socket."""
-        # One may be left of a process that was killed; who holds the log is its only writer.
+        """Listen. Raises `GatewayError` if the folder cannot hold a socket."""
+        # A killed process may leave its socket; whoever holds the log's lock is the only writer.
         self._path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -72,7 +72,7 @@ class WriterServer:
         self._log.on_append(self._tell_all)
 
     async def close(self, seconds: float) -> None:
-        """Wait so long for the followers, who may have accepted events to hand over; then end."""
+        """Wait up to `seconds` for followers with accepted events to hand over; then close."""
         self._server.close()
         if self._followers:
             await asyncio.wait(list(self._followers), timeout=seconds)
@@ -100,7 +100,7 @@ class WriterServer:
         except (OSError, EOFError):
             pass
         except asyncio.CancelledError:
-            # The server ends. asyncio would report a cancelled handler as a failure.
+            # The server ends; asyncio would report a cancelled handler as a failure.
             pass
         except Exception:
             _LOGGER.exception("a request of a follower has failed")
