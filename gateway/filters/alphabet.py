@@ -1,9 +1,8 @@
-"""The values that members of an event can have, to refuse patterns that none matches.
+"""Alphabets of an event's members, to refuse patterns that no event can match.
 
-A pattern that no event can match is refused wherever it is written: in a denial it would hide
-nothing, and as a selector it would be silence. What an event can hold is said by `gateway.event`;
-beside that, patterns over resources have no empty segments, which come of a variable that was
-empty.
+A denial with such a pattern would hide nothing, and a selector would select nothing, both in
+silence. The alphabets follow `gateway.event`; in addition, patterns over resources have no empty
+segments, which come from a variable that was empty.
 """
 
 from __future__ import annotations
@@ -62,9 +61,9 @@ ALPHABETS = {
 
 
 def _ordinary(alphabet: Alphabet) -> re.Pattern[str]:
-    """What most patterns are made of: nothing has to be said of these, which are checked at once.
+    """Expression that accepts most valid patterns, so that these are checked at once.
 
-    Segments that are not empty, whole wildcards among them, and `**` at the end alone.
+    It accepts segments that are not empty, whole wildcards, and `**` only at the end.
     """
     between = re.escape(alphabet.separator)
     segment = rf"(?:(?:(?![{between}*]){alphabet.character.pattern})++|\*(?!\*))"
@@ -72,7 +71,7 @@ def _ordinary(alphabet: Alphabet) -> re.Pattern[str]:
 
 
 _ORDINARY = {member: _ordinary(alphabet) for member, alphabet in ALPHABETS.items()}
-# What stands before the first segment of a URI: `s3://bucket/key`, `file:///etc/passwd`.
+# The scheme of a URI, with an empty segment after it: `s3://bucket/key`, `file:///etc/passwd`.
 _URI = re.compile(r"(?:file:///|[A-Za-z][A-Za-z0-9+.-]*://)", re.ASCII)
 
 
@@ -100,7 +99,7 @@ def check_member_pattern(member: str, pattern: str) -> None:
             f"{member}; was something left empty there?",
             gap,
         )
-    # What `**` stands for may be empty; `*` is one character at least.
+    # `**` may stand for nothing; `*` is at least one character.
     least = len(pattern.removesuffix(alphabet.separator + ANY))
     if pattern != ANY and least > alphabet.longest:
         raise _invalid(
@@ -111,7 +110,7 @@ def check_member_pattern(member: str, pattern: str) -> None:
 
 
 def can_be(member: str, value: str) -> bool:
-    """Whether the `member` of an event can be just this."""
+    """Whether the `member` of an event can have this value."""
     if not is_literal(value):
         # A literal star is in no member but these.
         return member in ("actor", "resource")
@@ -123,7 +122,7 @@ def can_be(member: str, value: str) -> bool:
 
 
 def _gap(pattern: str, separator: str) -> int:
-    """The column of the first empty segment; 0 if there is none."""
+    """Column (from 1) of the first empty segment; 0 if there is none."""
     scheme = _URI.match(pattern) if separator == "/" else None
     start = scheme.end() if scheme else 0
     column = start + 1

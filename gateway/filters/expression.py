@@ -67,7 +67,7 @@ Differences from CEL
 Bounds
     4096 characters, 256 names, values and operators, 32 levels of nesting,
     patterns of 2000 RE2 instructions together, concatenations of 262144
-    characters or 32768 items. One evaluation has a budget (`cel_values.BUDGET`)
+    characters or 32768 items. One evaluation has a budget (`cel.values.BUDGET`)
     of some ten milliseconds; an event on which it runs out does not match.
 """
 
@@ -100,7 +100,7 @@ from gateway.filters.cel.values import BUDGET, BudgetExceeded, Frame
 
 @dataclass(slots=True)
 class FilterCost:
-    """What the evaluations of a counted filter took.
+    """Cost of the evaluations of a counted filter.
 
     `steps` are units of the budget, about 0.1 us each; on `exceeded` of the
     `events` the budget of one evaluation ran out, so that they did not match.
@@ -117,17 +117,16 @@ class FilterCost:
 
 
 class Undecided(Exception):
-    """An evaluation was broken off: it takes longer than it may here."""
+    """An evaluation was stopped before its budget ran out, since it may not take as long here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filter:
-    """A compiled filter. Filters with the same canonical text are equal.
+    """Compiled filter. Filters with the same canonical text are equal.
 
     `members`: the paths of all members that it reads, such as `data.bytes`; a
     path also stands for everything below it.
-    `equalities`: for some paths, the only strings there with which the filter
-    can be true.
+    `equalities`: for some paths, the only strings with which the filter can be true.
     """
 
     source: str
@@ -146,15 +145,15 @@ class Filter:
 
     @property
     def counted(self) -> bool:
-        """Whether its cost depends on what events hold; else the bounds of its text bound it."""
+        """Whether its cost depends on the event; else the limits on its text bound the cost."""
         return bool(self._frame)
 
     def matches_at_cost(
         self, event: Mapping[str, Any], cost: FilterCost, most: int = BUDGET
     ) -> bool:
-        """`matches`, with the steps that it took added to `cost`.
+        """Whether the filter is true of a decoded event; adds the steps that it took to `cost`.
 
-        Raises `Undecided` when so many steps, if they are less than the budget, do not suffice.
+        Raises `Undecided` when it takes more than `most` steps and `most` is below the budget.
         """
         frame = self._frame.copy()
         frame[0] = most
@@ -163,7 +162,7 @@ class Filter:
         except BudgetExceeded:
             frame[0] = 0
             if most < BUDGET:
-                # It is evaluated once more, and counted then.
+                # The event is evaluated once more elsewhere, and counted then.
                 cost.events -= 1
                 raise Undecided from None
             cost.exceeded += 1
@@ -185,9 +184,9 @@ class Filter:
 
 
 def compile_filter(source: str) -> Filter:
-    """The compiled filter of a CEL expression.
+    """Compile a filter in CEL.
 
-    Raises `InvalidFilter`, whose `column` (from 1, in characters) is where it goes wrong.
+    Raises `InvalidFilter`, whose `column` (from 1, in characters) is the place of the error.
     """
     root = parse(source)
     members = check(root)
@@ -196,14 +195,14 @@ def compile_filter(source: str) -> Filter:
     return Filter(source, canonical_text(root), members, equalities, test, frame)
 
 
-# Of a filter that goes to another process, the text does, again and again.
+# A filter is sent to another process as text, many times over.
 @lru_cache(64)
 def _compiled(source: str) -> Filter:
     return compile_filter(source)
 
 
 def _equalities(node: Node) -> dict[str, frozenset[str]]:
-    """What strings must stand where for `node` to be true."""
+    """By path: the strings of which the event must have one there for `node` to be true."""
     match node:
         case Logic(operator="&&", operands=operands):
             found = _equalities(operands[0])
@@ -228,7 +227,7 @@ def _equalities(node: Node) -> dict[str, frozenset[str]]:
 
 
 def _in_any(cases: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
-    """What must hold if one of the cases does."""
+    """Paths that every case limits, each with the strings of all cases."""
     shared = set(cases[0]).intersection(*cases[1:])
     return {path: frozenset().union(*(case[path] for case in cases)) for path in shared}
 
@@ -242,7 +241,7 @@ def _one_of(node: Node, values: set[str]) -> dict[str, frozenset[str]]:
 
 
 def _parts(node: Node) -> list[str] | None:
-    """The names on the way to a member, where all of them are known."""
+    """Path to a member as a list of names; None if one is not known from the text."""
     match node:
         case Name(name=name):
             return [name]

@@ -1,9 +1,9 @@
-"""The index over live groups: which of them may want an event, for about one look-up.
+"""Index of live groups by the values of members that their events must have.
 
-Every group says with which values of which members it can match at all, as one
-or more alternatives. Groups that bind the same members share a table keyed by
+Every group is entered with one or more alternatives: for some members, the values
+with which it can match. Groups that bind the same members share a table keyed by
 the values, so an event costs one look-up per combination of members in use and
-the evaluation of what it finds; not one evaluation per group.
+the evaluation of the groups found; not one evaluation per group.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gateway.filters.scope import EQUALITY_MEMBERS
 
 Item = TypeVar("Item", bound=Hashable)
 Binding = Mapping[str, frozenset[str]]
-# A scope with long lists of values binds fewer members rather than fill the tables.
+# Most entries of one alternative: a scope with long lists of values binds fewer members instead.
 MAX_ENTRIES = 1024
 
 
 class Index(Generic[Item]):
-    """A sound over-approximation: `candidates` never misses an item that can match."""
+    """Index of items. `candidates` never misses an item that can match, and may return more."""
 
     def __init__(self) -> None:
         self._tables: dict[tuple[str, ...], _Table[Item]] = {}
@@ -33,7 +33,7 @@ class Index(Generic[Item]):
 
     def add(self, item: Item, alternatives: Iterable[Binding]) -> None:
         """Enter an item that can only match where one of the alternatives holds."""
-        # Alternatives that differ in what is not indexed share their places: each counts once.
+        # Alternatives that differ only in members that are not indexed share one place.
         distinct: dict[tuple[tuple[str, ...], Any], None] = {}
         for binding in alternatives:
             members = _bound_members(binding)
@@ -51,7 +51,7 @@ class Index(Generic[Item]):
                 self._unbound[item] = None
 
     def remove(self, item: Item) -> None:
-        """Take an item out again."""
+        """Remove an item."""
         places = self._places.pop(item)
         self._several -= len(places) > 1
         for members, key in places:
@@ -68,21 +68,21 @@ class Index(Generic[Item]):
 
     @property
     def looks_inside(self) -> bool:
-        """Whether candidates depend on more of an event than its columns."""
+        """Whether candidates depend on members of the event other than `EQUALITY_MEMBERS`."""
         return any(table.looks_inside for table in self._tables.values())
 
     def looking_inside(self) -> list[Item]:
-        """The items that depend on more of an event than its columns."""
+        """Items that depend on members of the event other than `EQUALITY_MEMBERS`."""
         tables = [table for table in self._tables.values() if table.looks_inside]
         return [item for table in tables for items in table.entries.values() for item in items]
 
     def candidates(
         self, event: Event, members: Callable[[], Mapping[str, Any]] | None = None
     ) -> Iterable[Item]:
-        """Every item that may match the event, each once.
+        """Items that may match the event, each once.
 
-        `members` gives the decoded event, for what is bound to members deeper inside; it is
-        only called if something is.
+        `members` returns the decoded event; it is only called if an item depends on members
+        other than `EQUALITY_MEMBERS`.
         """
         found: list[dict[Item, None]] = [self._unbound] if self._unbound else []
         for table in self._tables.values():
@@ -100,7 +100,7 @@ Decode = Callable[[], Mapping[str, Any]]
 
 
 class _Table(Generic[Item]):
-    """All items that bind the same members, by the values that they want there."""
+    """Table of the items that bind the same members, by the values that they need."""
 
     def __init__(self, members: tuple[str, ...]) -> None:
         self.entries: dict[Any, dict[Item, None]] = {}
@@ -123,14 +123,14 @@ class _Table(Generic[Item]):
 
 
 def _value_at(members: Any, path: list[str]) -> str | None:
-    """The string at a path; anything else equals no string."""
+    """String at a path; None for anything else, which equals no string."""
     for name in path:
         members = members.get(name) if isinstance(members, dict) else None
     return members if isinstance(members, str) else None
 
 
 def _bound_members(binding: Binding) -> tuple[str, ...]:
-    """The members to key on: as many as fit, those with the fewest values first."""
+    """Members to key on: as many as fit `MAX_ENTRIES`, those with the fewest values first."""
     entries = 1
     chosen = set()
     for member in sorted(binding, key=lambda name: len(binding[name])):

@@ -1,4 +1,4 @@
-"""Whether two patterns can match the same name. Pure."""
+"""Overlap of patterns: whether two can match the same name. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from gateway.filters.scope import RESERVED, SEPARATORS, Scope
 
 
 def one_overlaps(patterns: tuple[str, ...], wanted: str, separator: str) -> bool:
-    """Whether there is a name that the wanted pattern matches, and one of the others."""
+    """Whether a name exists that `wanted` and one of the `patterns` match."""
     return tree_overlaps(segment_tree(patterns, separator), wanted, separator)
 
 
 def common_pattern(one: str, other: str, separator: str) -> str | None:
-    """The pattern that matches just what both (checked) patterns match; None if that is nothing."""
+    """Intersection of two (checked) patterns as a pattern; None if no name matches both."""
     first, second = one.split(separator), other.split(separator)
     found: list[str] = []
     for place in range(max(len(first), len(second))):
@@ -33,7 +33,7 @@ def common_pattern(one: str, other: str, separator: str) -> str | None:
 
 
 def category_in_reach(scope: Scope, wanted: str) -> bool:
-    """Whether a pattern of categories and a scope can mean the same event."""
+    """Whether an event can be in the scope and have a category that `wanted` matches."""
     separator = SEPARATORS["category"]
     patterns = scope.category or (ANY,)
     if not scope.reserved and (wanted == RESERVED or wanted.startswith(RESERVED + separator)):

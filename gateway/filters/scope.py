@@ -22,21 +22,22 @@ from gateway.filters.pattern import (
     is_literal,
 )
 
-# How a name of each member falls into segments.
+# By member: the separator of the segments of its values.
 SEPARATORS = {member: alphabet.separator for member, alphabet in ALPHABETS.items()}
 EQUALITY_MEMBERS = ("tenant", "category", "action", "outcome", "actor")
 MAX_PATTERNS = 256
-# Members of which logs have so few values that events with the same ones come again and again.
+# Members with so few values in a log that the same combinations repeat.
 _FEW_VALUED = {"tenant", "category", "action", "outcome", "severity"}
 _MOST_ANSWERS = 32
 RESERVED = "gateway"
-# What the gateway could not take, under the tenant of who sent it, and the member that holds it.
+# Category of items that the gateway refused, stored under their sender's tenant, and the member of
+# `data` that holds the item.
 REJECTED = f"{RESERVED}.rejected"
 REJECTED_ITEM = "rejected_item"
 
 
 class Described(Protocol):
-    """What scopes look at: an event, or a draft of one."""
+    """Members that scopes test, of an event or a draft."""
 
     @property
     def tenant(self) -> str: ...
@@ -93,14 +94,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise InvalidRequest("min_severity: a number from 1 to 6", parameter="min_severity")
 
     def equality(self, member: str) -> frozenset[str] | None:
-        """The only values the member can have in a match, or None if not so bounded."""
+        """All values that the member can have in a match; None if they cannot be listed."""
         patterns: tuple[str, ...] = getattr(self, member)
         if not patterns or not all(map(is_literal, patterns)):
             return None
         return frozenset(patterns)
 
     def members(self) -> set[str]:
-        """The attributes of an event that the scope depends on."""
+        """Names of the event's attributes that the scope depends on."""
         names = {name for name in EQUALITY_MEMBERS if getattr(self, name)}
         if not self.reserved:
             names.add("category")
@@ -111,7 +112,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return names
 
     def compile(self) -> Test:
-        """A function that says whether an event is in the scope."""
+        """Test of whether an event is in the scope."""
         tests: list[Test] = []
         if self.tenant:
             tests.append(_on_tenant(compile_patterns(self.tenant, ".")))
@@ -157,7 +158,7 @@ def is_reserved(category: str) -> bool:
 
 
 def all_of(tests: Sequence[Test]) -> Test:
-    """Their conjunction, short-circuiting in order."""
+    """Conjunction of tests, short-circuiting in order."""
     if not tests:
         return lambda event: True
     if len(tests) == 1:
@@ -171,15 +172,16 @@ def all_of(tests: Sequence[Test]) -> Test:
 
 
 def any_of(tests: Sequence[Test]) -> Test:
-    """Their disjunction; of none it is never true."""
+    """Disjunction of tests; never true if there are none."""
     if len(tests) == 1:
         return tests[0]
     return lambda event: any(test(event) for test in tests)
 
 
 def remembered(test: Test, members: set[str]) -> Test:
-    """The same test, for one that depends on these members only, and remembering its answers
-    where their values are few."""
+    """Test that remembers the answers of `test`, which depends on `members` only.
+
+    It is `test` itself unless all the members have few values."""
     if not members or not members <= _FEW_VALUED:
         return test
     values_of = attrgetter(*members)

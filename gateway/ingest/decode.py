@@ -1,8 +1,8 @@
-"""From the bytes of a request to validated drafts, or to every reason why not.
+"""Decoding of the items of a request to validated drafts, or to every reason for refusal.
 
 Stricter than RFC 8259 where leniency would corrupt a record: duplicate
 members, NaN, Infinity, lone surrogates and integers beyond 64 bits are
-refused, because the next parser down the line would each read something else.
+refused, because parsers of other programs read them differently.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ENCODE = msgspec.json.Encoder().encode
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
 _AT = re.compile(r"(.*) - at `(.*)`", re.DOTALL)
-# What a member that does not match its pattern has to be, in words.
+# By member: the rule of its pattern in words, for refusals.
 _RULES = {
     "id": "1 to 128 printable ASCII characters are needed",
     "tenant": "1 to 64 of a-z, 0-9, dot, underscore and hyphen are needed",
@@ -48,7 +48,7 @@ _LEAST, _MOST = -(2**63), 2**64 - 1
 
 
 class Refused(Exception):
-    """One item is not an event. `path` is "" where the item as a whole is meant."""
+    """Refusal of one item. `path` is the member at fault, "" for the item as a whole."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -60,17 +60,17 @@ class Refused(Exception):
 
 
 class TooMuch(Refused):
-    """The item may be an event, but is nested too deep or too large."""
+    """Refusal of an item that is nested too deep or too large, and may be an event otherwise."""
 
 
 class NotJson(Refused):
-    """The item is no JSON text."""
+    """Refusal of an item that is not JSON."""
 
 
 def decode_events(
     items: Iterable[bytes], new_id: Iterator[str], *, mapped: bool = False
 ) -> list[Draft]:
-    """All items as drafts. Raises `InvalidEvents` with every refusal, else returns them all."""
+    """Drafts of all items, or `InvalidEvents` with the refusals, at most `MAX_REPORTED`."""
     drafts: list[Draft] = []
     errors: list[dict[str, Any]] = []
     for index, item in enumerate(items):
@@ -91,7 +91,7 @@ def refused_events(
     errors: list[dict[str, Any]],
     remedy: str = "mend or remove the items named in `errors` and send the rest again",
 ) -> InvalidEvents:
-    """What is said of that many events of a request that are refused, and to do about it."""
+    """Error for `count` refused events of a request, with what to do about them."""
     return InvalidEvents(
         f"refused: {count} of the events; nothing was stored; {remedy}", errors=errors
     )
@@ -100,10 +100,10 @@ def refused_events(
 def decode_event(
     item: bytes, new_id: Iterator[str], *, own: bool = False, mapped: bool = False
 ) -> Draft:
-    """One event. Raises `Refused`.
+    """Draft of one event. Raises `Refused`.
 
-    Nobody but the gateway itself (`own`) writes its own records, or in their name. The content
-    of a `mapped` event is the record under `data` that it was made from.
+    Only the gateway itself (`own`) may use its reserved tenant and categories. The content of a
+    `mapped` event is the record under `data` that it was made from.
     """
     if len(item) > MAX_EVENT_BYTES:
         raise TooMuch("", f"the event has {len(item)} bytes; at most {MAX_EVENT_BYTES} are allowed")
@@ -132,7 +132,7 @@ def decode_event(
 
 
 def draft_of(members: Members, content: bytes = b"") -> Draft:
-    """The draft of checked members, which have an id."""
+    """Draft of checked members, which have an id. `content` is a digest."""
     assert members.id is not UNSET
     return Draft(
         id=members.id,
@@ -150,7 +150,7 @@ def draft_of(members: Members, content: bytes = b"") -> Draft:
 
 
 class _Unchecked(Members, kw_only=True, forbid_unknown_fields=True):
-    """The same members; the names that come again and again are not matched each time."""
+    """`Members` without the patterns of names that repeat: those are matched once per name."""
 
     id: str | UnsetType = UNSET
     tenant: str = DEFAULT_TENANT
@@ -175,7 +175,7 @@ def _members(item: bytes, own: bool) -> Members:
     checked = _DECODER.decode(item)
     if own:
         return checked
-    # Names that are known are none that are reserved.
+    # Known names are not reserved ones.
     _check_not_reserved(checked)
     if len(_known_names) >= _MOST_KNOWN:
         _known_names.clear()
@@ -200,8 +200,9 @@ def _resources(members: Members) -> str:
 
 
 def _tidy_data(members: Members, broken: bool) -> None:
-    """An event is one line: where lines are `broken`, white space between tokens goes, and the
-    tokens stay as sent."""
+    """Check that `data` is an object, and put it on one line if the event has line breaks.
+
+    White space between tokens is then removed; the tokens stay as sent."""
     assert members.data is not UNSET
     if memoryview(members.data)[0] != ord("{"):
         raise Refused("data", "an object is needed")
@@ -209,15 +210,15 @@ def _tidy_data(members: Members, broken: bool) -> None:
         members.data = msgspec.Raw(msgspec.json.format(members.data, indent=-1))
 
 
-# What JSON itself must be
+# Checks of JSON itself
 
 
 class _Repeated(Exception):
-    """Some object has two members of one name."""
+    """An object has two members of the same name."""
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object, member by member."""
+    """Object as a list of its members, duplicates included."""
 
 
 def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repeated(value: Any, path: str) -> str | None:
-    """The path of the first member that stands twice in its object."""
+    """Path of the first member that appears twice in its object; None if there is none."""
     inner: Iterable[tuple[str, Any]] = ()
     if isinstance(value, _Pairs):
         inner = ((f"{path}.{name}" if path else name, member) for name, member in value)
@@ -271,15 +272,15 @@ _STRICT = json.JSONDecoder(
     parse_float=_float,
     parse_constant=_constant,
 )
-# The same with numbers as spelled, and without a call for each, where none can be too large.
+# Keeps numbers as spelled, without a call for each: for items in which none can be too large.
 _STRICT_AS_SPELLED = json.JSONDecoder(
     object_pairs_hook=_members_once,
     parse_int=orjson.Fragment,
     parse_float=orjson.Fragment,
     parse_constant=_constant,
 )
-# A decoder in C keeps the interpreter until it is through, 5 ms of a large event, while the event
-# loop waits for it: a function in Python lets others in at each number.
+# A decoder in C holds the interpreter to the end, 5 ms for a large event, while the event loop
+# waits: a function in Python gives other threads a turn at each number.
 _LARGE_ITEM = 32 * 1024
 _STRICT_LETTING_IN = json.JSONDecoder(
     object_pairs_hook=_members_once,
@@ -295,12 +296,12 @@ _LENIENT = json.JSONDecoder(
 
 
 def _plain(item: bytes) -> Any:
-    """The decoded item if it is beyond doubt what `_check_json` would let pass; most are.
+    """Decoded item if `_check_json` would certainly accept it, as it does most; else None.
 
-    Decoded and encoded again it is the same bytes: then no member was lost as a
-    duplicate, and no number or character was changed to fit. Else None.
+    An item that is the same bytes when it is decoded and encoded again has lost no
+    duplicate member, and no number or character was changed to fit.
     """
-    # To look for a bracket that is not there is quicker than to count.
+    # Looking for an absent bracket is quicker than counting it.
     if item.count(b"{") + (b"[" in item and item.count(b"[")) > MAX_DEPTH:
         return None
     try:
@@ -315,7 +316,7 @@ def _plain(item: bytes) -> Any:
 def _check_json(item: bytes) -> Any:
     """Raise `Refused` unless the item is one strict JSON value, not nested too deep.
 
-    Returns what `canonical_of` takes, or None where that is not known.
+    Returns the decoded item for `canonical_of`, or None if it holds large numbers.
     """
     if item.count(b"{") + item.count(b"[") > MAX_DEPTH:
         check_depth(item)
@@ -343,9 +344,9 @@ def _twice(text: str) -> Refused:
     try:
         path = _repeated(_LENIENT.decode(text), "") or ""
     except json.JSONDecodeError:
-        # The object is whole, but what follows it is not JSON.
+        # The object is complete, but what follows it is not JSON.
         path = ""
-    # The name may hold half of a surrogate pair, and answers are UTF-8.
+    # The name may hold half of a surrogate pair, which an answer in UTF-8 cannot.
     path = path.encode(errors="replace").decode()
     return Refused(path, "the member appears twice in one object")
 
@@ -359,8 +360,8 @@ def _check_surrogates(value: Any) -> None:
         ) from None
 
 
-# The closing quote is optional: from an opening one that has none, the rest of the item would
-# be searched again at each quote in it.
+# The closing quote is optional: without that, an unclosed string would be searched to the end of
+# the item again at each quote in it.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
 
 
@@ -378,7 +379,7 @@ def check_depth(item: bytes) -> None:
 
 
 def _refusal(message: str) -> Refused:
-    """A validation message of the decoder as path and reason."""
+    """Refusal, with path and reason, of a validation message of the decoder."""
     if match := _UNKNOWN.fullmatch(message):
         path = _join(match[2], match[1])
         if path in SET_BY_GATEWAY:

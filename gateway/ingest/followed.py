@@ -1,4 +1,4 @@
-"""The port to tables of somebody else, whose rows are brought into the log."""
+"""Port to followed tables: tables of other applications whose rows are brought into the log."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ class Horizon(msgspec.Struct, frozen=True):
 
 
 class Followed(Protocol):
-    """A table of somebody else, whose rows are brought into the log in the background."""
+    """Table of another application whose rows are brought into the log in the background."""
 
     @property
     def name(self) -> str:
-        """As SQL writes it."""
+        """Name of the table as SQL writes it."""
 
     @property
     def rows(self) -> int:
-        """Rows that this process has brought in."""
+        """Number of rows that this process has brought in."""
 
     @property
     def marked(self) -> int:
-        """How many of them made no event but one that says so."""
+        """Number of those rows that became marked events."""
 
     @property
     def prefix(self) -> str:
-        """What the ids of its rows begin with, unless a column holds them."""
+        """Prefix of the ids of its rows, unless a column holds them."""
 
     @property
     def degraded_reason(self) -> GatewayError | None:
-        """Why it cannot be followed now."""
+        """Reason why the table cannot be followed now; None if it can."""
 
     @property
     def waits(self) -> Horizon | None:
-        """What its newest rows wait for, as of about a second ago."""
+        """What its newest rows wait for, as of about a second ago; None if they do not wait."""

@@ -1,7 +1,7 @@
-"""The gateway's own records as drafts: tenant `gateway`, categories that begin with it.
+"""Drafts of the gateway's own records: tenant `gateway`, categories `gateway.*`.
 
 They hold what clients have sent (addresses, user agents, parameters), so every
-text is cut, made printable, and robbed of anything that may be a key.
+text is cut, made printable, and stripped of anything that may be a key.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def new_gateway_event(
     reason: str = "",
     data: Mapping[str, Any] | None = None,
 ) -> Draft:
-    """One record. `by` is a kid or a program's name, `about` are the urns of its targets,
+    """Draft of one record. `by` is a kid or a program's name, `about` are the urns of its targets,
     `at` is in seconds since 1970 (0: when it is stored); empty members are left out."""
     members = Members(
         id=id,
@@ -90,5 +90,6 @@ def _actor(by: str, name: str) -> Actor:
 
 def _target(urn: str) -> Target:
     kind, _, name = urn.partition(":")
-    # An event's urn holds its tenant, too, and what is read of others is in the urn alone.
+    # Only a key has an `id` of its own: an event's urn holds its tenant, too, and readers of other
+    # kinds look at the urn alone.
     return Target(urn=clean(urn, _LONG), type=kind, id=clean(name) if kind == "key" else UNSET)

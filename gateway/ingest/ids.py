@@ -1,7 +1,7 @@
-"""Ids for events that came without one: UUID version 7 (RFC 9562, section 5.7).
+"""UUID version 7 (RFC 9562, section 5.7) as ids of events that were sent without one.
 
-They begin with the time, so that neighbours in time are neighbours in the
-index of ids, which is what keeps a durable append cheap.
+They begin with the time: ids made one after the other are neighbours in the
+index of ids, which keeps a durable append cheap.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-# The first digit behind the second part says that it is such a UUID, in two of its bits.
+# The first hexadecimal digit of the fourth group: two of its bits are the variant, 0b10.
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def new_ids(now: Callable[[], float]) -> Iterator[str]:
-    """Fresh ids, for ever. `now` gives seconds since 1970."""
+    """Endless iterator of fresh ids. `now` returns seconds since 1970."""
     begun_at, begin = -1, ""
     while True:
         milliseconds = int(now() * 1000)
         if milliseconds != begun_at:
             begun_at, begin = milliseconds, _begin(milliseconds)
-        # Unique, not secret: the generator that was seeded by the system is enough.
+        # Ids are unique, not secret: a generator seeded by the system is enough.
         yield _together(begin, random.randbytes(10).hex())
 
 
 def uuid7(milliseconds: int, random: int) -> str:
-    """The UUID of a time and 74 random bits."""
+    """UUID version 7 of a time in milliseconds since 1970 and 74 random bits."""
     return _together(_begin(milliseconds), f"{random >> 62:03x}{random & 0x3FFFFFFFFFFFFFFF:016x}0")
 
 

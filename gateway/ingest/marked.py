@@ -1,9 +1,10 @@
-"""Marked events: what stands in the log for records that cannot be taken as they are.
+"""Marked events: stand-ins in the log for records that cannot be stored as they are.
 
 A record that is nested too deep or too large keeps who, what, when and outcome;
-of `data` the members that are too much are left out, and `data.truncated` names
-them. What makes no event at all becomes one of category `gateway.rejected`, which
-no wildcard in a grant reaches, with what came under `data.rejected_item`.
+members of `data` that exceed the limits are left out, and `data.truncated` names
+them. A record that makes no event at all becomes an event of category
+`gateway.rejected`, which no wildcard in a grant reaches, with its text under
+`data.rejected_item`.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from gateway.ingest.decode import Refused, TooMuch, check_depth, decode_event
 from gateway.ingest.gateway_event import new_gateway_event
 from gateway.sanitize import without_keys
 
-# So much of a rejected record is kept, as JSON text of an event.
+# Most bytes that are kept of a rejected record, as a JSON string of the event.
 MOST_KEPT_BYTES = 64 * 1024
 _MOST_REASON = 1024
 _MOST_NAMED = 100
 _MOST_NAME = 256
-# What the members of `data` may have together and each, so that the rest of an event fits beside.
+# Most bytes of the members of `data`, together and each, so that the rest of the event fits.
 _MOST_DATA_BYTES = 128 * 1024
 _MOST_MEMBER_BYTES = 32 * 1024
-# Strings, brackets and commas that are looked at in one item. Objects of megabytes have a third.
+# Most strings, brackets and commas of one item that are read. Objects of megabytes have a third.
 _MOST_TOKENS = 500_000
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _STRUCTURE = re.compile(rb'["{}\[\],]')
@@ -42,9 +43,9 @@ _QUOTE = ord('"')
 
 
 def fitting(item: bytes) -> tuple[bytes, bool]:
-    """The JSON of an event, truncated if it is nested too deep or too large; and whether it was.
+    """JSON of an event, truncated if it is nested too deep or too large, and whether it was.
 
-    Whatever else is wrong with it is left for the decoder to say.
+    Other faults are left to the decoder. Raises as `truncated` does.
     """
     if len(item) <= MAX_EVENT_BYTES and not _is_too_deep(item):
         return item, False
@@ -52,9 +53,10 @@ def fitting(item: bytes) -> tuple[bytes, bool]:
 
 
 def truncated(item: bytes) -> bytes:
-    """The JSON of an event without what is too much of its `data`, which says so.
+    """JSON of an event without the members of `data` that exceed the limits.
 
-    Raises `Refused` if it is no object, or has a member twice.
+    `data.truncated` holds the reason, the original size in bytes and the paths that were cut.
+    Raises `Refused` if the item is not an object, or has a member twice.
     """
     if not item.lstrip().startswith(b"{"):
         raise Refused("", "an event is a JSON object")
@@ -78,8 +80,10 @@ def truncated(item: bytes) -> bytes:
 
 
 def pruned(text: bytes, depth: int = MAX_DEPTH) -> bytes:
-    """The JSON text with null for whatever is nested deeper: for decoders that go no further. A
-    text that is no JSON stays none."""
+    """JSON text with null in place of values nested deeper than `depth`, the limit of decoders.
+
+    Invalid JSON stays invalid.
+    """
     parts: list[bytes] = []
     level = kept = 0
     for start, _ in _tokens(text):
@@ -96,7 +100,7 @@ def pruned(text: bytes, depth: int = MAX_DEPTH) -> bytes:
 
 
 def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
-    """The members of `data` that stay; the paths of the others go into `cut`."""
+    """Members of `data` that are kept; the paths of the others are added to `cut`."""
     kept: dict[str, msgspec.Raw] = {}
     if data[:1] != b"{":
         cut.append("data")
@@ -104,7 +108,7 @@ def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
     room = _MOST_DATA_BYTES
     for name, value, depth in members_of(data, _MOST_TOKENS):
         size = len(value) + len(name)
-        # The object around the event, `data`, and what is inside.
+        # Two levels are the event and `data`.
         fits = size <= min(room, _MOST_MEMBER_BYTES) and depth + 2 <= MAX_DEPTH
         if fits and name != _MARK and name not in kept:
             kept[name] = msgspec.Raw(value)
@@ -115,10 +119,10 @@ def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
 
 
 def members_of(text: bytes, most: int | None = None) -> Iterator[tuple[str, bytes, int]]:
-    """The members of a JSON object: name, value as it stands, and how deep that is nested.
+    """Members of a JSON object: name, bytes of the value, and levels of nesting inside the value.
 
-    The text is looked at token by token, however deep it is, and need not be valid. Raises
-    `Refused` if there are more than `most` of them.
+    The text is read token by token, however deep it is, and need not be valid. Raises `Refused`
+    if there are more than `most` tokens.
     """
     depth = deepest = 0
     name: bytes | None = None
@@ -145,12 +149,12 @@ def members_of(text: bytes, most: int | None = None) -> Iterator[tuple[str, byte
 
 
 def _tokens(text: bytes) -> Iterator[tuple[int, int]]:
-    """Where the strings, brackets and commas of a JSON text begin and end."""
+    """Begin and end of each string, bracket and comma of a JSON text."""
     at = 0
     while (found := _STRUCTURE.search(text, at)) is not None:
         start, at = found.span()
         if text[start] == _QUOTE:
-            # Most strings have no escapes, and some are all that is too large.
+            # A plain search is quicker: most strings have no escapes, and some are large.
             at = text.find(b'"', at) + 1 or len(text)
             if text.find(b"\\", start, at) >= 0:
                 string = _STRING.match(text, start)
@@ -177,8 +181,10 @@ def _is_too_deep(item: bytes) -> bool:
 
 
 def tenant_of(item: bytes) -> str | None:
-    """The tenant of an item that makes no event, where it can be read for certain: what is broken
-    off may have had one."""
+    """Tenant of an item that makes no event; None where it is not certain.
+
+    The missing part of an item that is cut short may have named one.
+    """
     if item[:1] != b"{":
         return None
     try:
@@ -205,9 +211,10 @@ def rejected_event(
     origin: dict[str, Any] | None = None,
     content: bytes | None = None,
 ) -> Draft:
-    """The marked event of an item that makes none; sent again, it is the same.
+    """Marked event of an item that makes no event; the same item makes the same one again.
 
-    `origin` says where it comes from. `content` is its digest, that of the item if left out.
+    `origin` are members of `data` that say where the item comes from. `content` is the content
+    digest; that of the item if left out.
     """
     text, is_whole = _cut_text(item)
     kept: dict[str, Any] = {"reason": reason[:_MOST_REASON], "bytes": len(item), "content": text}
@@ -222,30 +229,32 @@ def rejected_event(
 
 
 def _cut_text(item: bytes) -> tuple[str, bool]:
-    """As much of an item as may be kept, without keys, and whether it is all."""
+    """Text of an item, without keys and cut to the limit, and whether it is complete."""
     text = without_keys(item[: MOST_KEPT_BYTES + 1].decode(errors="replace"))
     is_whole = len(item) <= MOST_KEPT_BYTES
     most = MOST_KEPT_BYTES
     text = text[:most]
     while len(_ENCODE(text)) > MOST_KEPT_BYTES:
-        # Escapes take more than the characters that they stand for.
+        # Escapes take more bytes than the characters that they stand for.
         most = most * MOST_KEPT_BYTES // len(_ENCODE(text)) - 1
         text, is_whole = text[:most], False
     return text, is_whole
 
 
 class Lenient(msgspec.Struct):
-    """What became of some items: `drafts` with their places, of which those in `cut` were
-    truncated, and the refusals of the others."""
+    """Results of lenient decoding, each with the item's index in the request.
+
+    `cut` has the reasons of the `drafts` that were truncated; `refused` the items without a draft.
+    """
 
     drafts: list[tuple[int, Draft]] = []
-    # The items of `drafts`, in the same order.
+    # The bytes of the items of `drafts`, in the same order.
     items: list[bytes] = []
     cut: dict[int, str] = {}
     refused: list[tuple[int, bytes, Refused]] = []
 
     def add(self, other: Lenient) -> None:
-        """Take in what became of further items."""
+        """Add the results of further items."""
         self.drafts += other.drafts
         self.items += other.items
         self.cut |= other.cut
@@ -255,7 +264,10 @@ class Lenient(msgspec.Struct):
 def decode_leniently(
     items: list[bytes], new_id: Iterator[str], *, first: int = 0, mapped: bool = False
 ) -> Lenient:
-    """Each item as a draft, truncated where it is too much, or why it is none."""
+    """Decode each item to a draft, truncated where it exceeds the limits, or to a refusal.
+
+    `first` is the index of the first item in the request.
+    """
     found = Lenient()
     for index, item in enumerate(items, first):
         try:

@@ -1,4 +1,4 @@
-"""The records of an export file, one after another.
+"""Reading of the records of an export file, one after another.
 
 A file is NDJSON, one JSON array, one object, or a document that wraps its
 records (CloudTrail's `{"Records":[..]}`, Kubernetes' `EventList`), also several
@@ -56,7 +56,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A line, or a part of one, that holds no record. `raw` is what stands there."""
+    """Line, or part of one, that holds no record. `raw` is its text."""
 
     line: int
     item: int | None
@@ -65,7 +65,7 @@ class Unreadable:
 
 
 def read_records(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
-    """Everything in the stream, in order; what cannot be read takes nothing else with it."""
+    """Records of the stream in order; `Unreadable` for each part that holds none."""
     start = stream.read(2)
     if start in _UTF_16:
         yield Unreadable(1, None, b"", "the file is UTF-16; convert it to UTF-8 first")
@@ -96,7 +96,7 @@ def _units(stream: io.BufferedIOBase) -> Iterator[tuple[int, bytes]]:
         if len(head) > MAX_UNIT_BYTES or _values(head)[1] is None:
             yield number, head
             break
-        # Either a document of several lines, or NDJSON with a broken first line.
+        # This is either a document of several lines or NDJSON with a broken first line.
         rest = stream.read(MAX_UNIT_BYTES - len(head))
         document = head + b"\n" + rest
         if _values(document)[1] is None:
@@ -120,9 +120,9 @@ def _lines(stream: io.BufferedIOBase, number: int) -> Iterator[tuple[int, bytes]
 
 
 def _values(text: bytes) -> tuple[list[bytes], str | None, bytes]:
-    """The JSON values that stand behind each other in `text`.
+    """JSON values that follow each other in `text`, the error after them, and the remainder.
 
-    Then why what follows them is none, and that remainder; `None, b""` if nothing follows.
+    The error says why the remainder is not a JSON value; `None, b""` if nothing remains.
     """
     try:
         _any_value.decode(text)
@@ -190,7 +190,7 @@ def _wrapped(value: bytes) -> list[bytes] | None:
 
 
 def _wrapped_deep(value: bytes) -> list[bytes] | None:
-    """The records inside a document that is nested deeper than decoders go: one record may be."""
+    """`_wrapped` for a document that is nested deeper than decoders go, since one record is."""
     if value[:1] == b"{":
         members = {name: text for name, text, _ in members_of(value)}
         events = members.get("kind", b"").endswith(b'EventList"')
@@ -228,7 +228,7 @@ def _joined(head: bytes, rest: io.BufferedIOBase) -> io.BufferedIOBase:
 
 
 class _Joined(io.RawIOBase):
-    """Bytes that were read already, and the rest of their stream behind them."""
+    """Raw stream of bytes that were read already, followed by the rest of their stream."""
 
     def __init__(self, head: bytes, rest: io.BufferedIOBase) -> None:
         self._head = head
@@ -238,7 +238,7 @@ class _Joined(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """At most one read below: what a pipe holds is passed on before it fills a buffer."""
+        """Read at most once from the rest: a pipe's bytes pass on before a buffer is full."""
         size = len(buffer)
         if self._head:
             taken, self._head = self._head[:size], self._head[size:]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event that was not taken. `index` counts from 0 within the lines that were sent."""
+    """Refusal of one event. `index` counts from 0 within the lines that were sent."""
 
     index: int
     path: str
@@ -17,7 +17,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class SendResult:
-    """What became of the lines: each is accepted, a duplicate or refused."""
+    """Result of a `send`: each line is accepted, a duplicate or refused."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -30,9 +30,9 @@ class Sink(Protocol):
     def send(self, lines: list[bytes]) -> SendResult:
         """Store these events, each one native JSON object on one line.
 
-        Returns when all that are not refused are durable; one that is refused
-        keeps no other out. Sending a line again does no harm: it is then a
-        duplicate. Raises `GatewayError` if the sink cannot take events at all.
+        Returns when all events that are not refused are durable; a refused event
+        does not keep others out. A line that is sent again is a duplicate.
+        Raises `GatewayError` if the sink cannot take events at all.
         """
 
     def close(self) -> None:

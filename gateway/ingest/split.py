@@ -1,8 +1,8 @@
 """Splitting of the bytes of a body into its items, a bounded piece at a time.
 
-Nothing is counted by making it: millions of tiny items fit into one body, and a few kilobytes of
-gzip hold them. Each piece costs a few milliseconds at most, so that others have their turn
-between two.
+Items are counted before objects are made of them: millions of tiny items fit into one body, and
+into a few kilobytes of gzip. Each piece costs a few milliseconds at most, so that other requests
+have their turn between two pieces.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import msgspec
 
 from gateway.errors import InvalidEvents, InvalidRequest, PayloadTooLarge
 
-# A piece ends at the first end of an item behind so many bytes.
+# A piece ends at the first end of an item after this many bytes.
 _PIECE_BYTES = 32 * 1024
-# So much is searched for that end at once.
+# Bytes that one search for that end looks at.
 _SEARCH_BYTES = 256 * 1024
-# Ends of items near that one which are tried before much longer pieces are.
+# Possible ends that are tried one after the other before the piece's size is doubled.
 _ENDS_TRIED = 8
-# No item is longer. (Those that are stored have far less; what is refused may be told of.)
+# Most bytes of an item. Events that are stored are far smaller; this leaves room to report why
+# a larger one is refused.
 _MOST_PIECE_BYTES = 2 << 20
-# So few items, objects or not, are made without a look at what they are.
+# Up to this many items are made without checking first that they are objects.
 _FEW_ITEMS = 20_000
 _LINE = re.compile(rb"\S[^\n]*+")
 _BETWEEN = re.compile(rb"}[ \t\n\r]*+,(?=[ \t\n\r]*+{)")
@@ -32,13 +33,13 @@ _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _STRUCTURE = re.compile(rb'[][{}",]')
 _QUOTE, _CLOSES_ARRAY = b'"]'
 _OPEN, _CLOSE, _BEHIND_ITEM = b"[{", b"]}", b",]"
-# Between two turns, of looks at brackets and quotes.
+# Brackets and quotes that are looked at between two turns.
 _LOOKS_AT_ONCE = 256
 _SCALAR = rb'[^][ \t\n\r{}",]++[ \t\n\r]*+'
 
 
 class _Object(msgspec.Struct, gc=False):
-    """Any object, passed over."""
+    """Any JSON object; its members are skipped."""
 
 
 _RAW = msgspec.json.Decoder(list[msgspec.Raw])
@@ -48,7 +49,10 @@ _NOT_OBJECT = re.compile(r".* - at `\$\[(\d+)\]`", re.DOTALL)
 
 
 def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
-    """The items of a body: of NDJSON its lines, of JSON an array's items or the one object."""
+    """Items of a body: the lines of NDJSON (`lines`), the items of a JSON array, or one object.
+
+    Raises as `pieces_of` does.
+    """
     if lines and len(body) <= _PIECE_BYTES and body[:1] == b"{":
         items = _LINE.findall(body)
         if len(items) <= most:
@@ -59,10 +63,11 @@ def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
 def pieces_of(
     body: bytes, *, lines: bool, most: int, loosely: bool = False
 ) -> Iterator[list[bytes]]:
-    """The same, piece by piece; a piece may be empty. `loosely`: items of an array may be no JSON,
-    or of any size, as long as it is clear where they end.
+    """Items of a body, piece by piece; a piece may be empty.
 
-    Raises `PayloadTooLarge` once there are more than `most` items.
+    With `loosely`, items of an array may be invalid JSON or of any size, as long as it is clear
+    where they end. Raises `PayloadTooLarge` once there are more than `most` items, and
+    `InvalidRequest` for an empty body.
     """
     if body.startswith(b"\xef\xbb\xbf"):
         raise InvalidRequest("the body begins with a byte order mark; send plain UTF-8")
@@ -93,7 +98,7 @@ def _lines(body: bytes) -> Iterator[list[bytes]]:
     while at < len(body):
         end = body.find(b"\n", min(at + _PIECE_BYTES, len(body))) + 1 or len(body)
         if end - at > _SEARCH_BYTES:
-            # The last of them is long, and may be of spaces alone.
+            # The last line is long, and may consist of spaces.
             last = body.rfind(b"\n", at, at + _PIECE_BYTES) + 1 or at
             yield _LINE.findall(body, at, last)
             line = body[last:end].removesuffix(b"\n").lstrip()
@@ -104,11 +109,11 @@ def _lines(body: bytes) -> Iterator[list[bytes]]:
 
 
 def _array(body: bytes, begin: int, most: int, loosely: bool) -> Iterator[list[bytes]]:
-    """The items of the array that begins there, and with which the body has to end.
+    """Items of the array that begins at `begin`; the body has to end with it.
 
-    A piece ends between `}` and `{`. That may be within an item or a string: then it is no array
-    in itself, and the next ends are tried, then those of longer and longer pieces; `loosely`, its
-    items are found one by one instead.
+    A piece ends between `}` and `{`. If that is within an item or a string, the piece is not an
+    array in itself: then the next ends are tried, then those of longer and longer pieces. With
+    `loosely`, the items are found one by one instead.
     """
     at, size, made, tried = begin + 1, _PIECE_BYTES, 0, 0
     while True:
@@ -116,7 +121,7 @@ def _array(body: bytes, begin: int, most: int, loosely: bool) -> Iterator[list[b
         found = None
         while found is None and searched < len(body):
             found = _BETWEEN.search(body, searched, searched + _SEARCH_BYTES)
-            # The end of what was searched may have cut one in two.
+            # Overlapping searches: the end of one may have cut a match in two.
             searched += _SEARCH_BYTES // 2
             yield []
         end = len(body) if found is None else found.end() - 1
@@ -127,7 +132,7 @@ def _array(body: bytes, begin: int, most: int, loosely: bool) -> Iterator[list[b
             size, tried = _PIECE_BYTES, 0
             continue
         if end - at > _MOST_PIECE_BYTES:
-            # Of so much, the begin tells whether it is many items or one.
+            # The beginning tells whether this is too many items or one item that is too large.
             _check_objects(b"[" + body[at : at + _MOST_PIECE_BYTES], made, most)
             raise PayloadTooLarge(
                 f"the item {made} has more than {_MOST_PIECE_BYTES} bytes, or what follows it is "
@@ -156,8 +161,10 @@ def _array(body: bytes, begin: int, most: int, loosely: bool) -> Iterator[list[b
 
 
 def _loose_items(body: bytes, at: int, made: int) -> Generator[list[bytes], None, tuple[int, int]]:
-    """Some items of an array, one by one, by their brackets and quotes alone; where the next one
-    begins, -1 where none does, and how many there are by then."""
+    """Items of an array, one by one, found by brackets and quotes alone, up to the size of a piece.
+
+    Returns where the next item begins (-1 at the end of the array), and how many items were made.
+    """
     goes_on_at = at + _PIECE_BYTES
     while at < goes_on_at:
         end = yield from _end_of_item(body, at)
@@ -183,7 +190,7 @@ def _loose_items(body: bytes, at: int, made: int) -> Generator[list[bytes], None
 
 
 def is_whole(text: bytes) -> bool:
-    """Whether brackets and quotes say that this is one item, and nothing behind it."""
+    """Whether the text is one item with nothing after it, by brackets and quotes alone."""
     ending = _end_of_item(text + b",", 0)
     while True:
         try:
@@ -193,7 +200,7 @@ def is_whole(text: bytes) -> bool:
 
 
 def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
-    """Where the comma or the bracket behind an item is; -1 if there is none."""
+    """Position of the comma or the bracket after an item; -1 if there is none."""
     depth, quoted, looks = 0, False, 0
     while at < len(body):
         looks += 1
@@ -204,10 +211,10 @@ def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
             found = _IN_STRING.match(body, at, bound)
             assert found is not None
             if (at := found.end()) == bound:
-                # It may be a long one.
+                # A string may be long.
                 yield []
             else:
-                # A backslash at the bound is looked at again, with what it escapes.
+                # A backslash at the bound is read again, together with what it escapes.
                 quoted = body[at] != _QUOTE
                 if quoted and bound == len(body):
                     return -1
@@ -232,11 +239,11 @@ def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
 
 
 class _NotWhole(InvalidRequest):
-    """This is not one JSON array."""
+    """The text is not one JSON array."""
 
 
 def _items(body: bytes, at: int, end: int, made: int, most: int, *, whole: bool) -> list[bytes]:
-    """The items of a piece, of which the last one brings its own bracket; `made` were before."""
+    """Items of a piece; if it is `whole`, it contains the closing bracket. `made` came before."""
     array = b"[" + body[at:end] + (b"" if whole else b"]")
     if array.count(b",") >= _FEW_ITEMS:
         _check_objects(array, made, most)
@@ -248,7 +255,7 @@ def _items(body: bytes, at: int, end: int, made: int, most: int, *, whole: bool)
 
 
 def _check_objects(array: bytes, made: int, most: int) -> None:
-    """Refuse an item that is no object, and one too many, before all of them are made."""
+    """Refuse an item that is not an object, and more than `most`, before items are made."""
     try:
         count = len(_OBJECTS.decode(array))
     except msgspec.ValidationError as error:

@@ -1,9 +1,9 @@
-"""The writer: groups the batches of concurrent requests into one durable append.
+"""Writer of the log: groups the batches of concurrent requests into one durable append.
 
 While one append is on its way to disk, requests queue up; the next append takes
-them all. So a sync to disk costs each request its latency, and the gateway's
-throughput nothing. The queue is bounded in events and bytes: beyond that,
-requests are refused with `Retry-After` instead of growing the process.
+them all. A sync to disk thus adds to the latency of each request, but does not
+limit throughput. The queue is bounded in events and bytes: beyond that,
+requests are refused with `Retry-After`, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.event import Draft
 from gateway.histogram import Histogram
 from gateway.log.ports import Appended, Log
 
-# One append takes no more than this, so that its latency stays bounded.
+# Most events of one append, so that its latency stays bounded.
 _GROUP_EVENTS = 5_000
 _GROUP_BYTES = 16 << 20
 _SMALL_BYTES = 16 << 10
@@ -38,7 +38,7 @@ class _Waiting:
 
 
 class Writer:
-    """The only way into the log. Run `run()` as a task; `close()` drains it."""
+    """Writer of one log, and the only way into it. Run `run()` as a task; `close()` drains it."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class Writer:
         queue_bytes: int,
         report: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        """`report` is told of what is a bug: whoever waits is told of it as well, and the writer
-        goes on."""
-        # Events that stand under another id than they were sent with.
+        """`report` is called with unexpected errors, which the waiting requests get as well; the
+        writer goes on."""
+        # Number of events that were stored under another id than they were sent with.
         self.conflicts = 0
         self.commit_seconds = Histogram()
         self._log = log
@@ -66,17 +66,17 @@ class Writer:
         self._closed = False
 
     def on_store(self, listener: Callable[[], None]) -> None:
-        """Call `listener` each time that something has been stored."""
+        """Call `listener` after each append."""
         self._store_listeners.append(listener)
 
     @property
     def has_small(self) -> bool:
-        """Whether a batch that was decoded at once, without slices, waits to be stored."""
+        """Whether a batch that was decoded in one slice waits to be stored."""
         return self._small > 0
 
     @property
     def busy(self) -> bool:
-        """Whether something waits to be stored, or is being stored."""
+        """Whether batches wait to be stored, or are being stored."""
         return self._events > 0
 
     async def append(self, batch: Sequence[Draft]) -> Appended:
@@ -92,11 +92,11 @@ class Writer:
         return await self._put(batches)
 
     def _put(self, batches: Sequence[Sequence[Draft]]) -> asyncio.Future[list[Appended]]:
-        """Have them wait to be stored; what came of each, once they are durable."""
+        """Queue batches; the future has the result of each once they are durable."""
         if self._closed:
             raise Unavailable("the gateway is stopping", code="stopping", retry_after=2)
         waiting = _Waiting(batches, asyncio.get_running_loop().create_future())
-        # What is larger than the whole queue is let in when it is alone.
+        # Batches larger than the whole queue are accepted when it is empty.
         full = (
             self._events + waiting.events > self._queue_events
             or self._bytes + waiting.size > self._queue_bytes
@@ -115,7 +115,7 @@ class Writer:
         return waiting.done
 
     async def run(self) -> None:
-        """Append what is waiting, until closed and empty."""
+        """Append the waiting batches until the writer is closed and its queue empty."""
         while self._waiting or not self._closed:
             if not self._waiting:
                 self._work.clear()
@@ -124,7 +124,7 @@ class Writer:
             await self._append_group(self._take_group())
 
     def abandon(self) -> None:
-        """Refuse new batches and those that wait: nobody stores them any more."""
+        """Refuse new batches and those that wait, since nothing can store them any more."""
         self.close()
         waiting, self._waiting = self._waiting, []
         for one in waiting:
@@ -158,7 +158,7 @@ class Writer:
         try:
             results = await self._log.append([one for waiting in group for one in waiting.batches])
         except BaseException as error:
-            # Whatever it is, who waits must hear of it, and those behind must not wait for ever.
+            # Waiting requests must get any error, and later ones must not wait for ever.
             told = error if isinstance(error, Exception) else _interrupted()
             if isinstance(error, Exception) and not isinstance(error, GatewayError):
                 self._report(error)

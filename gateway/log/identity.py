@@ -39,7 +39,7 @@ class KeyedValues:
         return mixed.to_bytes(_BYTES, "big")
 
     def keys(self, drafts: Sequence[Draft]) -> list[bytes]:
-        """The `key` of each, quicker than one by one."""
+        """The `key` of each draft, computed quicker than one by one."""
         empty, tenant = self._of_id.copy, self._tenant
         digests, tenants = [], []
         for draft in drafts:
@@ -56,7 +56,7 @@ class KeyedValues:
         return [mixed[at : at + _BYTES] for at in range(0, len(mixed), _BYTES)]
 
     def contents(self, drafts: Sequence[Draft]) -> list[bytes | None]:
-        """The `content` of each."""
+        """The `content` of each draft; None where the id alone decides."""
         empty = self._of_content.copy
         values: list[bytes | None] = []
         for draft in drafts:

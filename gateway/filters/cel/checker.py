@@ -1,4 +1,4 @@
-"""The check before compiling: names, types, functions, and which members a filter reads.
+"""Checker of filters: names, types and functions, and which members a filter reads.
 
 A member's path is its names joined by dots, without list positions:
 `targets[0].urn` and `targets.exists(t, t.urn == ...)` both read `targets.urn`.
@@ -50,7 +50,7 @@ from gateway.filters.cel.types import (
 
 
 def check(root: Node) -> frozenset[str]:
-    """The paths of the members that the filter reads. Raises `InvalidFilter`."""
+    """Check a filter; return the paths of the members that it reads. Raises `InvalidFilter`."""
     checker = _Checker()
     result = checker.type_of(root)
     if result.kind not in ("bool", "dyn"):
@@ -61,7 +61,7 @@ def check(root: Node) -> frozenset[str]:
 
 @dataclass(slots=True)
 class _Access:
-    """What an access path leads to. A `closed` path does not grow with further names."""
+    """Type and path of an accessed member. A `closed` path does not grow with further names."""
 
     type: Type
     path: str
@@ -115,7 +115,7 @@ class _Checker:
         return access
 
     def _access(self, node: Node) -> _Access | Type:
-        """Where a chain of names and indices leads; a bare type if it starts at no member."""
+        """Access of a chain of names and indices; a bare type if it starts at no member."""
         match node:
             case Name(name=name, column=column):
                 if name in self._variables:
@@ -226,7 +226,7 @@ class _Checker:
         return BOOL
 
     def _in_right(self, node: Binary) -> Type:
-        """The right operand's type. `"name" in actor` reads actor.name, as has() does."""
+        """Type of the right operand. `"name" in actor` reads actor.name, as has() does."""
         container = node.right
         if node.operator != "in" or not isinstance(container, Name | Select | Subscript):
             return self.type_of(container)
@@ -320,7 +320,7 @@ class _Checker:
             detail = f"{node.kind}() runs over the event's own lists, not over one built here"
             raise InvalidFilter(detail, column=node.column)
         over = self._access(node.range)
-        assert isinstance(over, _Access)  # because it starts with a name
+        assert isinstance(over, _Access)  # it is an access, because it starts with a name
         if over.type.kind == "list":
             item = over.type.inside
         elif over.type.is_map:
@@ -348,7 +348,7 @@ class _Checker:
 def _results(
     overloads: list[Overload] | tuple[Overload, ...], given: tuple[Type, ...]
 ) -> set[Type]:
-    """The result types of the overloads that the operands fit."""
+    """Result types of the overloads that the operands fit."""
     return {
         result
         for operands, result in overloads
@@ -360,6 +360,6 @@ def _results(
 
 
 def _described(node: Node, kind: Type) -> str:
-    """Such as `severity (an int)`; what is long is described by its type alone."""
+    """Node for an error message, such as `severity (an int)`; a long one by its type alone."""
     text = canonical_text(node)
     return f"{text} ({kind})" if len(text) <= 40 and text != str(kind) else str(kind)

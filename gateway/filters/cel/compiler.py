@@ -1,9 +1,9 @@
-"""A checked syntax tree to Python closures.
+"""Compiler from a checked syntax tree to Python closures.
 
 Each node can be compiled in three ways, and is compiled in the one that its
-surroundings need: `value` gives its value or ERROR (`cel_reads`); `true` and
-`false` test whether it is just that (`cel_shapes`). A filter as a whole is a
-`true`. What depends on no event is computed here, once.
+surroundings need: `value` gives its value or ERROR (`reads`); `true` and
+`false` test whether it is just that (`shapes`). A filter as a whole is a
+`true`. Constant parts are computed once, here.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from gateway.filters.cel.values import (
     subtract,
 )
 
-_UNKNOWN: Final = object()  # what `_constant` says of a node that needs the event
+_UNKNOWN: Final = object()  # result of `_constant` for a node that needs the event
 _SCALARS: Final = frozenset({str, bool, type(None), *NUMBERS})
 _COUNTED: Final[dict[str, Callable[[Any, Any, Frame], Any]]] = (
     {"+": add, "==": equal, "!=": equal, "in": contained}
@@ -77,8 +77,8 @@ _UNCOUNTED: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 _MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _OPPOSITE: Final = {"==": "!=", "!=": "=="}
-# What an object or list of the event reads as where it is absent, so that
-# has(actor.name) and targets.exists(...) are false then, and no errors.
+# Values of absent objects and lists of the event, so that has(actor.name) and
+# targets.exists(...) are then false, and not errors.
 _EMPTY: Final[dict[str, Any]] = {
     name: {} if kind.is_map else []
     for name, kind in (EVENT.members or {}).items()
@@ -88,10 +88,10 @@ _Way = TypeVar("_Way", Read, Test)
 
 
 def compile_tree(root: Node) -> tuple[Test, Frame]:
-    """The filter's test, and the frame of which it needs a copy for every evaluation.
+    """Test of a filter, and the frame, of which every evaluation needs a copy.
 
-    The frame is empty where nothing is counted. Raises `InvalidFilter` for a bad
-    pattern, and for a constant that cannot be converted.
+    The frame is empty if nothing is charged to the budget. Raises `InvalidFilter` for
+    a bad pattern, and for a constant that cannot be converted.
     """
     compiler = _Compiler()
     test = compiler.true(root)
@@ -155,7 +155,7 @@ class _Compiler:
         return lambda event, frame: value(event, frame) is False
 
     def _relation(self, sign: str, left: Node, right: Node) -> Test | None:
-        """The test of a relation with a constant, or None if it is none."""
+        """Test of a relation with a constant; None if neither side is one."""
         if sign == "in":
             return self._membership(left, right, wanted=True)
         if sign in _MIRRORED and self._constant(right) is _UNKNOWN:
@@ -241,7 +241,7 @@ class _Compiler:
         return reads.member_of(self.value(node.operand), name)
 
     def _names(self, node: Node) -> tuple[str, ...]:
-        """The names of a member one or two levels deep in the event; else nothing."""
+        """Path of a member one or two levels deep in the event; else empty."""
         match node:
             case Name(name=name) if name not in self._variables:
                 return (name,)
@@ -284,7 +284,7 @@ class _Compiler:
         return search
 
     def _items(self, node: Quantifier, way: Callable[[Node], _Way]) -> tuple[Read, int, _Way, int]:
-        """The range, the variable's slot, the body compiled that way, and its cost for an item."""
+        """Range, slot of the variable, body compiled with `way`, and its cost for one item."""
         items = self.value(node.range)
         outer = self._variables
         slot = 1 + max(outer.values(), default=0)
@@ -295,8 +295,8 @@ class _Compiler:
         return items, slot, body, 1 + sum(1 for _ in walk(node.body))
 
     def _constant(self, node: Node) -> Any:
-        """The value of a node that depends on no event, else `_UNKNOWN`."""
-        if id(node) not in self._constants:  # the tree outlives this compiler: ids are its own
+        """Value of a node that does not depend on the event, else `_UNKNOWN`."""
+        if id(node) not in self._constants:  # the tree outlives this compiler, so ids stay unique
             self._constants[id(node)] = self._folded(node)
         return self._constants[id(node)]
 

@@ -1,7 +1,7 @@
-"""The functions of filter expressions: on strings, sizes, and between types.
+"""Functions of filter expressions: strings, sizes, and conversions between types.
 
-Each takes its CEL values and the frame, and answers ERROR where CEL has an
-error. What takes longer than a moment is charged to the frame's budget.
+Each takes CEL values and the frame, and returns ERROR where CEL has an error.
+Work that grows with the event is charged to the frame's budget.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from gateway.filters.cel.values import (
 
 MAX_PROGRAM: Final = 2000  # instructions of a filter's compiled patterns together
 _MAX_PATTERN_MEMORY = 512 * 1024  # RE2 gives up on a pattern that needs more
-# What a Unicode class counts for at least: RE2 takes a tenth of a millisecond to look it up, each
-# time it stands there, also where it comes to nothing in the program.
+# Least instructions that a Unicode class counts for: RE2 takes a tenth of a millisecond to look up
+# each of its occurrences, even if it adds nothing to the program.
 _UNICODE_CLASS = 40
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _CONVERSION, _TIME_CONVERSION = 20, 50  # units of the budget
@@ -55,7 +55,7 @@ _BOOLS = dict.fromkeys(("true", "True", "TRUE", "t", "1"), True) | dict.fromkeys
     ("false", "False", "FALSE", "f", "0"), False
 )
 Search = Callable[[str, Frame], bool]
-# Up to so many characters of a part, or of a text, a search takes no longer than is charged for it.
+# Bounds, in characters of the part or the text, within which a search costs no more than charged.
 _SHORT_PART = 16
 _LONG_PART = 100
 _SHORT_TEXT = 2500
@@ -66,9 +66,9 @@ _TO_UPPER = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
 
 
 def compile_pattern(pattern: str, column: int, room: int) -> tuple[Search, int]:
-    """A search for an RE2 pattern, whose literal stands at `column`, and its program's size.
+    """Search for an RE2 pattern, and the size of its program in instructions.
 
-    Raises `InvalidFilter`, also if the size is more than `room`.
+    `column` is where its literal stands. Raises `InvalidFilter`, also if the size exceeds `room`.
     """
     least = _UNICODE_CLASS * sum(escaped in "pP" for escaped in _ESCAPE.findall(pattern))
     if least > room:
@@ -162,7 +162,7 @@ def _to_bool(value: Any, frame: Frame) -> Any:
 
 
 def _whole(value: Any, frame: Frame) -> int | None:
-    """What int() and uint() have in common: any whole number, not yet in range."""
+    """Whole number of a value, for int() and uint(), which check the range; None if it has none."""
     charge(frame, _CONVERSION)
     kind = type(value)
     if kind is int or kind is Uint:
@@ -178,7 +178,7 @@ def _to_int(value: Any, frame: Frame) -> Any:
     whole = value // _SECOND if type(value) is Timestamp else _whole(value, frame)
     if whole is None or not MIN_INT <= whole <= MAX_INT:
         return ERROR
-    # -2^63 as a double may have been any of its neighbours
+    # the double -2^63 may have been rounded from a neighbouring integer
     return ERROR if whole == MIN_INT and type(value) is float else whole
 
 
@@ -224,7 +224,7 @@ def _to_string(value: Any, frame: Frame) -> Any:
 
 
 def _fraction(nanoseconds: int) -> str:
-    """A fraction of a second with no, three, six or nine digits."""
+    """Fraction of a second with no, three, six or nine digits."""
     digits = f"{nanoseconds:09d}"
     while digits.endswith("000"):
         digits = digits[:-3]

@@ -1,4 +1,4 @@
-"""Filter text to tokens: the lexis of CEL, with a column for every complaint."""
+"""Lexer of filter text: the tokens of CEL, with a column for every error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _HINTS = {
 
 
 class Token(NamedTuple):
-    """`kind` is `name`, `constant`, `operator` or `end`; `value` is a constant's."""
+    """Token: `kind` is `name`, `constant`, `operator` or `end`; `value` is set for a constant."""
 
     kind: str
     text: str
@@ -59,7 +59,7 @@ class Token(NamedTuple):
 
 
 def tokens(source: str) -> list[Token]:
-    """The tokens of a filter; the last one is `end`. Raises `InvalidFilter`."""
+    """Tokens of a filter; the last one is `end`. Raises `InvalidFilter`."""
     if len(source) > MAX_SOURCE:
         detail = f"the filter has {len(source)} characters; at most {MAX_SOURCE} are allowed"
         raise InvalidFilter(detail, column=MAX_SOURCE + 1)
@@ -80,7 +80,7 @@ def tokens(source: str) -> list[Token]:
 
 
 def _token(source: str, start: int) -> tuple[Token, int]:
-    """The token that begins at `start`, and where it ends."""
+    """Token that begins at `start`, and where it ends."""
     column = start + 1
     prefix = _PREFIX.match(source, start)
     if prefix:
@@ -109,7 +109,7 @@ def _token(source: str, start: int) -> tuple[Token, int]:
 
 
 def _integer(match: re.Match[str], column: int) -> int:
-    """An int of any size up to 64 bits: whether a sign stands before it, the parser knows."""
+    """Integer of up to 64 bits; the parser checks the range, which depends on a sign before it."""
     digits = match[1] or match[2]
     value = int(digits, 16 if match[1] else 10)
     if value > MAX_UINT:
@@ -134,7 +134,7 @@ def _string(source: str, start: int, prefix: str) -> tuple[Token, int]:
 
 
 def _unescaped(text: str, column: int) -> str:
-    """`text`, which begins at `column`, with its escape sequences replaced."""
+    """Replace the escape sequences of `text`, which begins at `column`."""
 
     def replace(match: re.Match[str]) -> str:
         simple = match[1]

@@ -1,7 +1,7 @@
-"""Tokens to the syntax tree: the grammar of CEL, as far as filters have it.
+"""Parser from tokens to the syntax tree: the subset of CEL's grammar that filters have.
 
 Operators are joined on an explicit stack, so that one level of brackets costs
-four Python frames: with `MAX_DEPTH` levels, no text can exhaust the stack.
+four Python frames: within `MAX_DEPTH` levels no text can exhaust Python's stack.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _Made = TypeVar("_Made", bound=Node)
 
 
 def parse(source: str) -> Node:
-    """The tree of a filter, of bounded size and depth. Raises `InvalidFilter`."""
+    """Syntax tree of a filter, of bounded size and depth. Raises `InvalidFilter`."""
     return _Parser(tokens(source)).whole()
 
 
@@ -90,7 +90,7 @@ class _Parser:
     # Expr = ConditionalOr ["?" ConditionalOr ":" Expr]
     def _expression(self) -> Node:
         self._depth += 1
-        if self._depth > MAX_DEPTH + 1:  # so many brackets, and what they enclose
+        if self._depth > MAX_DEPTH + 1:  # levels of brackets, and the innermost expression
             raise self._too_deep(self._token.column)
         node = self._operation()
         if self._at("?"):
@@ -101,7 +101,7 @@ class _Parser:
         self._depth -= 1
         return node
 
-    # ConditionalOr to Multiplication: all the binary operators
+    # ConditionalOr to Multiplication: all binary operators
     def _operation(self) -> Node:
         operands = [self._unary()]
         operators: list[Token] = []
@@ -144,7 +144,7 @@ class _Parser:
             count -= 1
         else:
             node = self._member()
-        for _ in range(2 - count % 2 if count else 0):  # a pair more changes nothing
+        for _ in range(2 - count % 2 if count else 0):  # another pair of signs changes nothing
             node = self._made(Unary(sign.text, node, sign.column))
         return node
 
@@ -215,7 +215,7 @@ class _Parser:
         raise self._unexpected("a value")
 
     def _constant(self, minus: Token | None) -> Node:
-        """A literal; the sign of a number belongs to it, because -2^63 is one and 2^63 is not."""
+        """Literal with the sign of a number, because -2^63 is in range and 2^63 is not."""
         token = self._advance()
         value, column = token.value, token.column
         if minus and isinstance(value, int | float):

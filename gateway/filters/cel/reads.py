@@ -1,7 +1,7 @@
-"""Closures that give the value of an expression for an event, or ERROR.
+"""Closures that compute the value of an expression for an event, or ERROR.
 
-The frame holds what is left of the evaluation's budget and the variables of
-the quantifiers around the expression, each in its slot.
+The frame holds the rest of the evaluation's budget, and the variables of the
+quantifiers around the expression, each in its slot.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Read = Callable[[Event, Frame], Any]
 
 
 def member(name: str, absent: Any) -> Read:
-    """A top-level member of the event."""
+    """Read a top-level member of the event; `absent` if it has none."""
     return lambda event, frame: event.get(name, absent)
 
 
@@ -25,7 +25,7 @@ def variable(slot: int) -> Read:
 
 
 def inner_member(outer: str, name: str) -> Read:
-    """`outer.name` of the event."""
+    """Read `outer.name` of the event."""
 
     def read(event: Event, frame: Frame) -> Any:
         holder = event.get(outer)
@@ -73,7 +73,7 @@ def opposite(operand: Read) -> Read:
 
 
 def logic(operands: Sequence[Read], deciding: bool) -> Read:
-    """`||`, which one True decides, or `&&`, which one False decides, errors notwithstanding."""
+    """`||`, which one True (`deciding`) decides, or `&&`, which one False does, despite errors."""
 
     def read(event: Event, frame: Frame) -> Any:
         result: Any = not deciding
@@ -120,7 +120,7 @@ def quantified(items: Read, slot: int, body: Read, cost: int, deciding: bool) ->
 
 
 def exactly_one(items: Read, slot: int, body: Read, cost: int) -> Read:
-    """`exists_one`, which any error spoils."""
+    """`exists_one`; an error of any item makes it an error."""
 
     def read(event: Event, frame: Frame) -> Any:
         over = items(event, frame)

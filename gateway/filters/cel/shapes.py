@@ -1,13 +1,12 @@
-"""The closures that filters spend their time in: tests of the common shapes.
+"""Closures for the common shapes of expressions, where filters spend their time.
 
-A `Test` answers only whether an expression is
-true (or, where its name says so, whether it is false): an error is neither, so
-a test is False on it. Tests of `&&` and `||` therefore need no care for errors:
-`a && b` is true if both are, and false if one is, whatever the other does.
+A `Test` only tells whether an expression is true (or, where its name says so,
+whether it is false): an error is neither, so a test is False on it. Tests of
+`&&` and `||` therefore ignore errors: `a && b` is true if both are, and false
+if one is, whatever the other does.
 
-`names` is the path of a member that lies one or two levels deep in the event,
-else empty; those reads are written out here, because a call costs as much as
-the comparison.
+`names` is the path of a member one or two levels deep in the event, else empty;
+those reads are inlined here, because a call costs as much as the comparison.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def differs(read: Read, constant: Scalar) -> Test:
 
 
 def compares(read: Read, names: Sequence[str], sign: str, constant: str | int | float) -> Test:
-    """`member < constant` and its like."""
+    """`member < constant`, and likewise for the other relations (`sign`)."""
     holds = ORDERINGS[sign]
     if isinstance(constant, str):
 
@@ -110,7 +109,7 @@ def compares(read: Read, names: Sequence[str], sign: str, constant: str | int | 
 
 
 def is_among(read: Read, names: Sequence[str], items: Sequence[Scalar], wanted: bool) -> Test:
-    """`member in [constants]` is true, or, not `wanted`, is false."""
+    """Whether `member in [constants]` is true if `wanted`, else whether it is false."""
     strings = frozenset(item for item in items if isinstance(item, str))
     words = [item for item in items if item is None or isinstance(item, bool)]
     numbers = frozenset(
@@ -156,7 +155,7 @@ def ends_with(read: Read, suffix: str) -> Test:
 
 
 def finds(read: Read, found: Search) -> Test:
-    """`text.matches(pattern)`, of which `found` is the search."""
+    """`text.matches(pattern)`; `found` is the search for the pattern."""
 
     def matches(event: Event, frame: Frame) -> bool:
         text = read(event, frame)
@@ -166,7 +165,7 @@ def finds(read: Read, found: Search) -> Test:
 
 
 def every(tests: Sequence[Test]) -> Test:
-    """All of them hold."""
+    """Conjunction of tests."""
     match tests:
         case (one, two):
             return lambda event, frame: one(event, frame) and two(event, frame)
@@ -185,7 +184,7 @@ def every(tests: Sequence[Test]) -> Test:
 
 
 def some(tests: Sequence[Test]) -> Test:
-    """At least one of them holds."""
+    """Disjunction of tests."""
     match tests:
         case (one, two):
             return lambda event, frame: one(event, frame) or two(event, frame)
@@ -216,7 +215,7 @@ def either(condition: Read, then: Test, otherwise: Test) -> Test:
 
 
 def every_item(items: Read, slot: int, test: Test, cost: int) -> Test:
-    """The test holds for every item of a list, or key of a map; `cost` is one run's."""
+    """Test of every item of a list, or key of a map; `cost` is charged for each, in units."""
 
     def holds(event: Event, frame: Frame) -> bool:
         over = items(event, frame)
@@ -233,7 +232,7 @@ def every_item(items: Read, slot: int, test: Test, cost: int) -> Test:
 
 
 def some_item(items: Read, slot: int, test: Test, cost: int) -> Test:
-    """The test holds for at least one."""
+    """Test of at least one item of a list, or key of a map; `cost` is charged for each."""
 
     def holds(event: Event, frame: Frame) -> bool:
         over = items(event, frame)

@@ -1,4 +1,4 @@
-"""The syntax tree of a filter expression, and its canonical text.
+"""Syntax tree of a filter expression, and its canonical text.
 
 Columns count characters of the source from 1. A chain of one `&&` or `||` is
 one `Logic` node, however it was bracketed: both are associative in CEL, also
@@ -140,7 +140,7 @@ Node: TypeAlias = (
 
 
 def children(node: Node) -> tuple[Node, ...]:
-    """The nodes right below, in the order of the source."""
+    """Direct children of a node, in the order of the source."""
     match node:
         case Select(operand=operand) | Unary(operand=operand):
             return (operand,)
@@ -170,7 +170,7 @@ def walk(root: Node) -> Iterator[tuple[Node, int]]:
 
 
 def first_column(node: Node) -> int:
-    """Where the text of this node begins (without its opening brackets)."""
+    """Column where the text of a node begins, without its opening brackets."""
     return min(part.column for part, _ in walk(node))
 
 
@@ -185,18 +185,18 @@ _NEEDS_ESCAPE = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 
 
 def canonical_text(node: Node) -> str:
-    """One text for every way to write this tree: spaces, quotes, brackets, number formats."""
+    """Canonical text of a tree, whatever its spaces, quotes, brackets and number formats were."""
     return _text(node, _CHOICE)
 
 
 def _text(node: Node, level: int) -> str:
-    """The text of `node`, in brackets where it binds less tightly than `level`."""
+    """Text of `node`, in brackets where it binds less tightly than `level`."""
     text, own = _written(node)
     return text if own >= level else f"({text})"
 
 
 def _written(node: Node) -> tuple[str, int]:
-    """The text of a node, and how tightly it binds."""
+    """Text of a node, and how tightly it binds."""
     match node:
         case Constant(value=value):
             return _scalar(value), _MEMBER

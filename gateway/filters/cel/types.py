@@ -1,7 +1,7 @@
-"""What the checker knows before any event comes: types, the event's members, functions.
+"""Static types for the checker: types, the event's members, functions.
 
-The members are those of an event as producers may send it; `data` is free, so
-its members have the type `dyn`: known only when an event is there.
+`data` is free-form, so its members have the type `dyn`, which is known only when
+a filter is evaluated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.filters.cel.values import Uint
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """`element` is what a list or a map holds; `members` are those of an object."""
+    """Type: `element` is the type of a list's or map's items; `members` are those of an object."""
 
     kind: str
     element: Type | None = None
@@ -42,7 +42,7 @@ class Type:
 
     @property
     def inside(self) -> Type:
-        """The type of an item or a value."""
+        """Type of an item or a value."""
         return self.element or DYN
 
 
@@ -87,10 +87,10 @@ def type_of_literal(value: Scalar) -> Type:
 
 
 def agree(one: Type, other: Type, *, numbers: bool = True) -> bool:
-    """Whether values of the two types can be equal at all.
+    """Whether values of the two types can be equal.
 
-    With `numbers`, numbers of any two types can (they compare by value);
-    without it, a type has to be the same, as in the branches of a choice.
+    With `numbers`, numbers of any two types can, since they compare by value;
+    without it, the types have to be the same, as in the branches of a choice.
     """
     if one.is_dyn or other.is_dyn:
         return True
@@ -104,7 +104,7 @@ def agree(one: Type, other: Type, *, numbers: bool = True) -> bool:
 
 
 def joined(one: Type, other: Type) -> Type:
-    """A type for what is of the one or of the other."""
+    """Type of a value that has one of the two types."""
     if one == other:
         return one
     if one.kind == other.kind == "list":
@@ -118,7 +118,7 @@ _LIST, _MAP = Type("list"), Type("map")
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`receiver`: may be written `x.f(y)`; `plain`: may be written `f(x, y)`."""
+    """Function: `receiver` allows the form `x.f(y)`, `plain` the form `f(x, y)`."""
 
     overloads: tuple[Overload, ...]
     receiver: bool = False

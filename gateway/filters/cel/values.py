@@ -1,4 +1,4 @@
-"""What filter expressions compute with: CEL's values as Python objects, and their operators.
+"""CEL's values as Python objects, and the operators on them.
 
     CEL         Python                       JSON in an event
     bool        bool                         true, false
@@ -12,9 +12,9 @@
     duration    Duration, nanoseconds
     an error    ERROR
 
-An error is a value and not an exception: most events miss most filters, often
-by lacking a member, and a raised exception would cost more than all the rest.
-Every function here takes ERROR as an operand of no known type, and answers
+An error is a value and not an exception: most events do not match most filters,
+often for lack of a member, and an exception would cost more than all the rest.
+Every function here takes ERROR as an operand of no known type, and returns
 ERROR where CEL has "no such overload", "overflow" or "division by zero".
 """
 
@@ -45,7 +45,7 @@ class CelError:
 
 
 class BudgetExceeded(Exception):
-    """This evaluation has cost too much; the event does not match."""
+    """The evaluation has used up its budget; the event does not match."""
 
 
 class Uint(int):
@@ -67,7 +67,7 @@ class Duration(int):
 
 
 ERROR: Final = CelError()
-Frame = list[Any]  # [what is left of the budget, iteration variable, iteration variable, ...]
+Frame = list[Any]  # [rest of the budget, iteration variable, iteration variable, ...]
 NUMBERS: Final = frozenset({int, float, Uint})
 ORDERED: Final = frozenset({str, bool, Timestamp, Duration})
 ORDERINGS: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -79,7 +79,7 @@ ORDERINGS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 
 
 def charge(frame: Frame, units: int) -> None:
-    """Take from the budget. Raises `BudgetExceeded`."""
+    """Take `units` from the budget. Raises `BudgetExceeded`."""
     frame[0] -= units
     if frame[0] < 0:
         raise BudgetExceeded
@@ -182,7 +182,7 @@ def as_timestamp(nanoseconds: int) -> Any:
 def _arithmetic(
     integers: Callable[[int, int], Any], doubles: Callable[[float, float], Any]
 ) -> Callable[[Any, Any], Any]:
-    """An operator on numbers.
+    """Operator on numbers, from one on integers and one on doubles.
 
     An integer that meets a double becomes one. In plain CEL that is an error;
     but JSON does not tell 2 from 2.0, and where both types are known from the

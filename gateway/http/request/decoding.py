@@ -58,7 +58,7 @@ class Decoder:
     async def decode_leniently(
         self, body: bytes, key_id: str, *, lines: bool, most: int, mapped: bool = False
     ) -> Lenient:
-        """The same without a refusal: what became of each item."""
+        """Decode all items of a body to drafts, truncated drafts and refusals."""
         found = Lenient()
         decode = partial(_decode_leniently, now=self._now(), mapped=mapped)
         slices = self._turns.slices(key_id)

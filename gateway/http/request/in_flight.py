@@ -22,7 +22,7 @@ Holder = Callable[[Callable[[], None]], None]
 
 
 class InFlight:
-    """The budget of one process."""
+    """Budget of bytes in flight of one process."""
 
     def __init__(self, most: int, most_per_key: int) -> None:
         self.held = 0
@@ -44,7 +44,7 @@ class InFlight:
         return self.held + size <= self._most and self._of_key[key_id] + size <= self._most_per_key
 
     def take(self, key_id: str, size: int) -> None:
-        """Raises `TooManyRequests` if the key holds too much, `Unavailable` if all together do."""
+        """Take bytes. `TooManyRequests` if the key holds too many, `Unavailable` if all keys do."""
         if self._of_key[key_id] + size > self._most_per_key:
             self.refused += 1
             raise TooManyRequests(
@@ -77,7 +77,7 @@ class Holding:
         self._over = False
 
     def take(self, size: int) -> None:
-        """Raises as `InFlight.take` does."""
+        """Take bytes for the request. Raises as `InFlight.take` does."""
         if not self._over:
             self._budget.take(self.key_id, size)
             self._size += size

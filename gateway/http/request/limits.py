@@ -42,7 +42,7 @@ _THROTTLED = Rate("throttled", 6, 60, burst=2)
 
 @dataclass(frozen=True)
 class _Plan:
-    """The limits of keys that say the same about them."""
+    """Limits shared by all keys with the same `KeyLimits`."""
 
     requests: Rate | None
     new_streams: Rate | None
@@ -52,7 +52,7 @@ class _Plan:
 
 
 class PageAllowance:
-    """What of a page a key may be sent; `events` is how many. Whatever is sent is counted."""
+    """Allowance of a key for one page: at most `events` events. What is sent is counted."""
 
     def __init__(self, key_id: str, delivery: Delivery | None, usage: Usage) -> None:
         self.events = _UNLIMITED if delivery is None else delivery.room()

@@ -1,1 +1,1 @@
-"""Records of other systems as native events: one module per source, `formats` lists them."""
+"""Mappings from records of other systems to native events: `formats` lists the sources."""

@@ -34,7 +34,7 @@ _SERVICE_SUFFIX = re.compile(r"\.amazonaws\.com(\.cn)?$")
 
 
 def to_event(record: dict[str, Any]) -> dict[str, Any]:
-    """The native event of one record of a `Records` list. Raises `Unmappable`."""
+    """Map one record of a `Records` list to a native event. Raises `Unmappable`."""
     name, event_source = text(record.get("eventName")), text(record.get("eventSource"))
     if name is None or event_source is None:
         missing = "eventName" if name is None else "eventSource"
@@ -89,7 +89,7 @@ def _actor(identity: Any) -> dict[str, Any]:
 
 
 def _targets(record: dict[str, Any], service: str) -> Iterator[dict[str, Any]]:
-    """The resources' ARNs; where a record names none, the account's region and service."""
+    """Targets of a record: its resources' ARNs, else the account's region and service."""
     named = False
     resources = record.get("resources")
     for resource in resources if isinstance(resources, list) else []:

@@ -11,7 +11,7 @@ ToEvent = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def native(record: dict[str, Any]) -> dict[str, Any]:
-    """An event in the gateway's own form is sent as it is."""
+    """Return an event in the gateway's own form unchanged."""
     return record
 
 

@@ -25,7 +25,7 @@ from gateway.ingest.sources.native import (
 
 # An entry says who did something or where; other services also write an `action`.
 _SUBJECTS = ("actor", "org", "repo", "repository", "business", "_document_id")
-# Stands for an organization in a path where the entry names none; no account can be called so.
+# Stands for the organization in a path where the entry names none; no account can have this name.
 _NOWHERE = "-"
 _CONCLUSIONS = {
     "success": "success",
@@ -36,7 +36,7 @@ _CONCLUSIONS = {
 
 
 def to_event(record: dict[str, Any]) -> dict[str, Any]:
-    """The native event of one audit log entry. Raises `Unmappable`."""
+    """Map one audit log entry to a native event. Raises `Unmappable`."""
     name = text(record.get("action"))
     if name is None:
         raise Unmappable("action", "required in a GitHub audit log entry")
@@ -62,7 +62,7 @@ def to_event(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outcome(record: dict[str, Any]) -> str:
-    """GitHub writes no outcome, but for workflow runs and requests to its API."""
+    """Outcome of an entry: GitHub writes one only for workflow runs and API requests."""
     code = record.get("status_code")
     if isinstance(code, int):
         if code in (401, 403):
@@ -84,7 +84,7 @@ def _actor(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _targets(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Repository, team and person as paths below their organization, else that itself."""
+    """Targets: repository, team and person below their organization, else the organization."""
     org = text(record.get("org"))
     repo = text(record.get("repo")) or text(record.get("repository"))
     team = text(record.get("team")) or text(inner(record, "data", "team"))

@@ -1,7 +1,7 @@
-"""Ids that come out the same however often a record is imported.
+"""Ids of imported records: the same at each import of a record.
 
-A source's own id is kept where it can be trusted to be one of a kind. Where it
-is missing the record's content stands for it: SHA-256 over the record with
+A source's own id is kept where it can be trusted to be unique. Where it is
+missing, the id is made of the record's content: SHA-256 over the record with
 its members sorted, so that white space and order do not matter.
 """
 
@@ -21,12 +21,12 @@ _REMEMBERED = 200_000
 
 
 def digest(record: dict[str, Any]) -> str:
-    """The record's content as 64 hexadecimal digits."""
+    """SHA-256 of the record's content, as 64 hexadecimal digits."""
     return hashlib.sha256(msgspec.json.encode(record, order="deterministic")).hexdigest()
 
 
 def event_id(record: dict[str, Any], own: Any) -> str:
-    """The source's `own` id of the record if it fits, else one made of its content."""
+    """Id of a record's event: the source's `own` id if it fits, else one made of the content."""
     name = text(own, 129)
     if name is not None and _ID.fullmatch(name):
         return name
@@ -34,26 +34,26 @@ def event_id(record: dict[str, Any], own: Any) -> str:
 
 
 def marked(name: str, record: dict[str, Any]) -> str:
-    """`name` with a mark of the content behind it: equal only for equal records."""
+    """`name` followed by a mark of the content: equal only for equal records."""
     mark = digest(record)[:_MARK_LENGTH]
     candidate = f"{name}~{mark}"
     return candidate if _ID.fullmatch(candidate) else f"sha256-{digest(record)}"
 
 
 class SeenIds:
-    """Keeps records apart that share an id within one import.
+    """Ids seen within one import; records that share an id get different ones.
 
-    The gateway takes an id it knows for the same event and drops it. Exports
-    that were shortened or made anonymous reuse ids for different records: the
-    second record with an id, and other content than the first, gets a marked
-    id. Only the newest 200,000 ids are remembered, to bound the memory.
+    The gateway drops an event whose id it knows as a duplicate. Exports that were
+    shortened or made anonymous reuse ids for different records: a second record
+    with the id of the first, but other content, gets a marked id. Only the newest
+    200,000 ids are remembered, to bound the memory.
     """
 
     def __init__(self) -> None:
         self._contents: dict[str, str] = {}
 
     def settle(self, name: str, record: dict[str, Any]) -> str:
-        """The id under which to send the record."""
+        """Id under which to send the record; `name` unless other content has it."""
         content = digest(record)[:_MARK_LENGTH]
         known = self._contents.setdefault(name, content)
         if len(self._contents) > _REMEMBERED:

@@ -26,7 +26,7 @@ _ROOT = ("k8s", "cluster")
 
 
 def to_event(record: dict[str, Any]) -> dict[str, Any]:
-    """The native event of one audit event. Raises `Unmappable`."""
+    """Map one audit event to a native event. Raises `Unmappable`."""
     version = record.get("apiVersion")
     if not isinstance(version, str) or not version.startswith("audit.k8s.io/"):
         raise Unmappable("apiVersion", "not a Kubernetes audit event: needs audit.k8s.io/...")
@@ -58,11 +58,11 @@ def to_event(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _id(record: dict[str, Any]) -> str:
-    """One id per stage of a request, marked with the content.
+    """Id of one stage of a request, marked with the content.
 
     A client may choose the audit id (header `Audit-ID`): without the mark it
-    could repeat the id of an earlier request and have its own taken for a
-    duplicate.
+    could repeat the id of an earlier request, and the gateway would drop its
+    own as a duplicate.
     """
     own = text(record.get("auditID"))
     if own is None:
@@ -83,7 +83,7 @@ def _outcome(record: dict[str, Any]) -> str:
 
 
 def _address(addresses: Any) -> str | None:
-    """The peer of the connection is the last one; a client can write all others itself."""
+    """Address of the connection's peer: the last one, since a client can write all others."""
     return address(addresses[-1]) if isinstance(addresses, list) and addresses else None
 
 

@@ -1,4 +1,4 @@
-"""From a record as it was read to the line of NDJSON that the gateway takes."""
+"""Mapping of records, as they were read, to the lines of NDJSON that the gateway takes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from gateway.ingest.sources.formats import FORMATS
 from gateway.ingest.sources.identity import SeenIds, event_id
 
 _encode = msgspec.json.Encoder().encode
-# What a gateway that this event was read from has put in front of it.
+# Members that a gateway, from which this event was read, put at its beginning.
 _SET_BY_GATEWAY = re.compile(rb'\A\{"cursor":"[^"]*","recorded_at":"[^"]*",')
 _LINE_BREAKS = re.compile(rb"[\r\n]")
 
 
 def one_line(raw: bytes) -> bytes:
-    """The same JSON without line breaks: they only stand between tokens, as a space may."""
+    """JSON text on one line: line breaks occur only between tokens, and become spaces."""
     return _LINE_BREAKS.sub(b" ", raw.strip())
 
 
 class EventLines:
-    """Maps the records of one import.
+    """Mapper of the records of one import.
 
-    `tenant` is for events that name none themselves; None leaves the choice to
-    the gateway.
+    `tenant` is the tenant of events that name none; None leaves the choice to the
+    gateway.
     """
 
     def __init__(self, format_name: str, tenant: str | None = None) -> None:
@@ -34,14 +34,14 @@ class EventLines:
         self._is_native = format_name == "native"
         self._tenant = tenant
         self._seen = SeenIds()
-        # Records that are there without a part of them, since they are too deep or too large.
+        # Number of records that were truncated, since they are too deep or too large.
         self.truncated = 0
 
     def line(self, record: dict[str, Any], raw: bytes) -> bytes:
-        """The event of a record, without a line break. `raw` is the record as it was read.
+        """Event of a record as one line, without a line break. `raw` is the record as it was read.
 
-        The bytes of `raw` go into the event as they are: numbers keep their
-        digits, and duplicate members are still there for the gateway to refuse.
+        The bytes of `raw` go into the event unchanged: numbers keep their digits,
+        and the gateway can still refuse duplicate members.
         Raises `Unmappable`.
         """
         line, is_cut = fitting(self._line(record, one_line(raw)))

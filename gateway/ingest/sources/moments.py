@@ -1,9 +1,9 @@
-"""The many spellings of a time, as RFC 3339 in UTC with microseconds.
+"""Conversion of a source's times to RFC 3339 in UTC with microseconds.
 
-Understood: RFC 3339, also with a space for the `T`, without a zone (taken as
+Accepted are RFC 3339, also with a space for the `T`, without a zone (read as
 UTC) and with up to nine digits of fraction; ISO 8601's basic form
 `20131102T010628Z`; numbers as milliseconds since 1970, or as seconds where
-they are too small for that.
+they are too small for milliseconds.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LEAST_MILLISECONDS = 100_000_000_000
 
 
 def utc_time(record: dict[str, Any], *members: str) -> str | None:
-    """The time in the first of `members` that the record has; None if it has none of them.
+    """Time in the first of `members` that the record has; None if it has none of them.
 
-    Raises `Unmappable` if what stands there is no time: a record with a broken
-    time must not pass as one that happened when it was imported.
+    Raises `Unmappable` if the value is not a time: a record with a broken time
+    must not pass as one that happened when it was imported.
     """
     for member in members:
         value = record.get(member)

@@ -1,7 +1,7 @@
-"""Puts a source's values into the members and limits of a native event.
+"""Building blocks of native events: a source's values within the limits of each member.
 
-What is optional and too long is cut: the original record stands whole under
-`data`. What is required and missing makes the record unmappable.
+Optional values that are too long are cut: `data` holds the whole original record.
+A required value that is missing makes the record unmappable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_TARGETS = 32
 MAX_CATEGORY = 64
 MAX_ACTION = 128
 
-# A source that tells no severity of its own: what did not work is worth a second look.
+# For sources without a severity: an action that did not succeed deserves a second look.
 SEVERITY_OF_OUTCOME = {"success": 1, "unknown": 1, "failure": 2, "denied": 3}
 
 _NOT_IN_CATEGORY = re.compile(r"[^a-z0-9_-]")
@@ -26,7 +26,7 @@ _ESCAPED_IN_URN = re.compile(r"[/%\x00-\x1f\x7f]")
 
 
 class Unmappable(ValueError):
-    """The record is none of this source's. `path` names the member of the record ("": all)."""
+    """The record is not one of this source. `path` names the record's member ("": the whole)."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -49,7 +49,7 @@ def native_event(
     request: dict[str, Any],
     reason: Any = None,
 ) -> dict[str, Any]:
-    """The event of a record: empty members left out, the record itself under `data`."""
+    """Native event of a record: without empty members, with the record itself under `data`."""
     distinct: list[dict[str, Any]] = []
     for target in map(_shortened, targets):
         if target and target not in distinct:
@@ -79,7 +79,7 @@ def text(value: Any, limit: int = SHORT) -> str | None:
 
 
 def inner(record: Any, *path: str) -> Any:
-    """The member at the end of `path`; None where something on the way is missing."""
+    """Member of the record at `path`; None where a part of the path is missing."""
     for name in path:
         if not isinstance(record, dict):
             return None
@@ -93,7 +93,7 @@ def first(values: Any) -> Any:
 
 
 def address(value: Any) -> str | None:
-    """An IP address. Sources also write names there, which would not compare as addresses."""
+    """An IP address, else None: sources also write names, which do not compare as addresses."""
     try:
         return str(ip_address(value)) if isinstance(value, str) else None
     except ValueError:
@@ -101,21 +101,21 @@ def address(value: Any) -> str | None:
 
 
 def category(*names: str) -> str:
-    """Dotted lower case of the names, as many whole segments as 64 characters hold."""
+    """Category of the names: dotted, in lower case, as many whole segments as fit 64 characters."""
     segments = ".".join(names).lower().split(".")
     return _dotted(segments, _NOT_IN_CATEGORY, MAX_CATEGORY)
 
 
 def action(*names: str) -> str:
-    """The names dotted, as many whole segments as 128 characters hold."""
+    """Action of the names: dotted, as many whole segments as fit 128 characters."""
     return _dotted(".".join(names).split("."), _NOT_IN_ACTION, MAX_ACTION)
 
 
 def urn(scheme: str, *segments: Any) -> str:
     """A resource path: `urn("k8s", "prod", "ns", "pay")` is `k8s:prod/ns/pay`.
 
-    A slash inside a segment is escaped, so that no name can pretend to stand
-    in another branch. A path that is too long names its nearest ancestor.
+    A slash inside a segment is escaped, so that no name can pretend to be in
+    another branch. A path that is too long names its nearest ancestor.
     """
     escaped = (_ESCAPED_IN_URN.sub(_percent, str(segment)) for segment in segments)
     path = f"{scheme}:{'/'.join(escaped)}"

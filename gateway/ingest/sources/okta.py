@@ -30,13 +30,13 @@ _OUTCOMES = {
     "FAILURE": "failure",
     "DENY": "denied",
 }
-# HIGH is not documented, but met.
+# HIGH is not documented, but occurs in exports.
 _SEVERITIES = {"DEBUG": 1, "INFO": 1, "WARN": 3, "ERROR": 4, "HIGH": 4}
 _EVENT_TYPE = re.compile(r"[\w-]+(\.[\w-]+)+", re.ASCII)
 
 
 def to_event(record: dict[str, Any]) -> dict[str, Any]:
-    """The native event of one log event. Raises `Unmappable`."""
+    """Map one log event to a native event. Raises `Unmappable`."""
     outer = {name.lower(): value for name, value in record.items()}
     kind = outer.get("eventtype")
     if not isinstance(kind, str) or not _EVENT_TYPE.fullmatch(kind):

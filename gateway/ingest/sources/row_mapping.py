@@ -1,9 +1,8 @@
-"""How a row of somebody else's table becomes an event.
+"""Mapping of the rows of a followed table to events.
 
-Values are put into the members and limits of an event with some leniency: what
-is optional and too long is cut, since the row stands whole under `data`. A row
-that still makes no event becomes one that says so: nothing is passed over in
-silence, and nothing stands in the way of what comes behind it.
+Optional values that are too long are cut, since `data` holds the whole row. A
+row that still makes no event becomes a marked event that says why: no row is
+lost in silence, and none blocks the rows after it.
 """
 
 from __future__ import annotations
@@ -51,12 +50,12 @@ _NO_IDS: Iterator[str] = iter(())
 
 
 class RowMapping:
-    """Which column, JSON path in a column, or constant makes each member.
+    """Mapping from columns, JSON paths in columns, and constants to members of events.
 
     `columns` is `{"action": "verb", "actor.id": "payload.user.id", "category": "=billing"}`:
     a column, a column and a path of members inside it, or `=` and a constant.
-    Without `data` the whole row is kept there. `table` names the source in ids.
-    Raises `InvalidSetting` for members that are unknown or missing.
+    Without a mapping for `data` it holds the whole row. `table` names the source in
+    ids. Raises `InvalidSetting` for members that are unknown or missing.
     """
 
     def __init__(self, table: str, columns: Mapping[str, str]) -> None:
@@ -72,7 +71,7 @@ class RowMapping:
                 f"store.columns: {missing[0]} is needed; name a column, or a constant like "
                 f'{missing[0]} = "=app"'
             )
-        # Rows that made no event but one that says so.
+        # Number of rows that became marked events.
         self.marked = 0
         self._table = table
         self._constants = {
@@ -89,19 +88,19 @@ class RowMapping:
 
     @property
     def prefix(self) -> str:
-        """What ids begin with that are made of a row's key."""
+        """Prefix of the ids that are made of a row's key."""
         return f"{self._table}:"
 
     @property
     def paths(self) -> Mapping[str, Sequence[str]]:
-        """By member: the column that must be there, and the members inside it."""
+        """Path of each member: the column, which must exist, and the members inside it."""
         return self._paths
 
     def draft(self, key: str, row: str | None) -> Draft:
-        """The event of a row, as JSON text; None if the row is too large to be looked at.
+        """Event of a row, which is JSON text, or None if it is too large to be read.
 
-        Its content is the row, whatever becomes of the mapping; of a large one its key and its
-        beginning tell it well enough.
+        The event's content is the row, so that a changed mapping makes no new event; of a large
+        row it is the key and the beginning.
         """
         record = row or ""
         if row is None or len(row) > MAX_EVENT_BYTES:
@@ -136,7 +135,7 @@ class RowMapping:
         return {**self._constants, **found}
 
     def _event(self, key: str, values: dict[str, Any]) -> dict[str, Any]:
-        """All members but `data`. Raises `ValueError` for a row that makes no event."""
+        """All members of the event but `data`. Raises `ValueError` for a row that makes none."""
         plain = {member: _plain_value(raw) for member, raw in values.items() if member != "data"}
         event: dict[str, Any] = {
             "id": self._id(key, plain.get("id")),
@@ -162,19 +161,19 @@ class RowMapping:
         return {member: value for member, value in event.items() if value is not None}
 
     def _id(self, key: str, own: Any) -> str:
-        """The row's own id if it fits, else one made of the table and its key: always the same."""
+        """Id of a row's event: the row's `own` id if it fits, else `row_id`."""
         candidate = text(own, 129)
         return candidate if candidate and _ID.fullmatch(candidate) else self.row_id(key)
 
     def row_id(self, key: str) -> str:
-        """The id that no other row of the table has, whatever its columns hold."""
+        """Id made of the table and the row's key; no other row of the table has it."""
         name = self.prefix + key
         if _ID.fullmatch(name):
             return name
         return "sha256-" + hashlib.sha256(name.encode()).hexdigest()
 
     def _rejected(self, key: str, tenant: str | None, reason: str, row: str | None) -> Draft:
-        """The event that stands for a row that makes none."""
+        """Marked event of a row that makes no event."""
         self.marked += 1
         good = tenant is not None and _TENANT.fullmatch(tenant) and tenant != RESERVED
         return rejected_event(
@@ -187,7 +186,7 @@ class RowMapping:
 
 
 def _why_not(member: str, value: str) -> str:
-    """Why no row, or only a wrong one, can come of what stands for a member; "" if one can."""
+    """Reason why the column, path or constant of a member can make no right event; "" if it can."""
     constant = value[1:] if value.startswith(_CONSTANT) else None
     if constant is None:
         return "" if all(value.split(".")) else "name a column, or a path in one"
@@ -210,8 +209,8 @@ def _is_time(constant: str) -> bool:
 
 
 def _item(event: dict[str, Any], data: Any) -> bytes:
-    """The JSON of an event. `data` is JSON that stays as it is, digit for digit, or a constant;
-    what is no object gets a name."""
+    """JSON of an event. `data` is JSON that stays as it is, digit for digit, or a constant;
+    a value that is not an object becomes the one member of an object."""
     if data is None:
         return _ENCODER.encode(event)
     whole = isinstance(data, msgspec.Raw) and bytes(data)[:1] == b"{"
@@ -223,7 +222,7 @@ def _plain_value(raw: Any) -> Any:
 
 
 def _inner(record: Any, path: list[str]) -> msgspec.Raw | None:
-    """The value at the end of a path; JSON in a column of text is looked into as well."""
+    """Value at a path; JSON in a column of text is read as well."""
     value: msgspec.Raw | None = record.get(path[0])
     for name in path[1:]:
         if value is None:
@@ -254,7 +253,7 @@ def _severity(value: Any) -> int | None:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, also in text: a constant is always text."""
+    """Whole number, also in text, since constants are text; None for anything else."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
