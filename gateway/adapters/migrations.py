@@ -38,9 +38,10 @@ def script_name(schema: str, number: int) -> str:
 
 
 def split_name(name: str) -> tuple[str, int]:
-    """Schema and number of a script's name."""
+    """Schema and number of a script's name. A name without a number, as a later version may have
+    them, is a schema of its own."""
     schema, _, number = name.rpartition("_")
-    return schema, int(number)
+    return (schema, int(number)) if number.isdecimal() else (name, 1)
 
 
 def missing_scripts(where: str, schema: str, version: int, known: Collection[int]) -> list[int]:

@@ -28,6 +28,7 @@ from gateway.scheduling.loop_work import Slices
 
 # What is kept of each key to list them by their age.
 _AGE_BYTES = 160
+_MOST_ATTEMPTS = 5
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
@@ -97,22 +98,20 @@ class Administration:
             request, now=self._clock.now(), max_life=self._terms.max_life,
             pepper=await self._pepper(), by=self._caller.by,
         )  # fmt: skip
-        roles = await self.all_roles()
-        together = grants_together(key.grants, key.roles, grants_of_roles(roles))
+        grants_together(key.grants, key.roles, grants_of_roles(await self.all_roles()))
         key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
-        await self._caller.check_hand_on(key, roles)
-        key, cut = self._caller.bound_life(
-            key, given=request.expiry_given, mints=can_mint(one.grant for one in together)
-        )
+        roles = await self._check_hand_on(key)
+        mints = can_mint(effective_grants(key, grants_of_roles(roles)))
+        key, cut = self._caller.bound_life(key, given=request.expiry_given, mints=mints)
+        await self._caller.recheck()
         await self._store.create(key)
         return IssuedKey(key, token, cut)
 
     async def rotate(self, key_id: str, overlap: object) -> IssuedKey:
         """Make a successor with the same rights; the key itself drains for the overlap."""
         seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
-        key, roles = await known_key(self._store, key_id), await self.all_roles()
-        await self._caller.check_hand_on(key, roles)
-        by = self._caller.by
+        key, by = await known_key(self._store, key_id), self._caller.by
+        roles = await self._check_hand_on(key)
         old, successor, token = lifecycle.rotate(
             key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
             pepper=await self._pepper(), by=by,
@@ -120,6 +119,7 @@ class Administration:
         successor = msgspec.structs.replace(successor, created_by=actor_name(by))
         mints = can_mint(effective_grants(key, grants_of_roles(roles)))
         successor, cut = self._caller.bound_life(successor, given=False, mints=mints)
+        await self._caller.recheck()
         await self._store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
         return IssuedKey(successor, token, cut)
 
@@ -134,7 +134,7 @@ class Administration:
         """End a suspension: for whoever could have made the key."""
         key = await known_key(self._store, key_id)
         resumed = lifecycle.resume(key, self._clock.now(), self._caller.by)
-        await self._caller.check_hand_on(key, await self.all_roles())
+        await self._check_hand_on(key)
         return await self._change(key_id, lifecycle.unless_changed(key, resumed))
 
     async def revoke(self, key_id: str, reason: object, *, with_descendants: bool) -> Revocation:
@@ -142,6 +142,8 @@ class Administration:
         checked, now, by = lifecycle.check_reason(reason), self._clock.now(), self._caller.by
         descendants = None
         if with_descendants:
+            await known_key(self._store, key_id)
+            await self._caller.recheck()
             key, *others = await self._store.change_many(
                 lambda keys: revoke_with_descendants(keys, key_id, now, checked, by)
             )
@@ -166,7 +168,18 @@ class Administration:
             async for key in self._slices.each(found[one] for one in ids if one in found):
                 yield key
 
+    async def _check_hand_on(self, key: Key) -> dict[str, Role]:
+        """Raise if the caller may not hand on what the key may do. The roles with which they may:
+        what a role says may change while it is compared."""
+        for _ in range(_MOST_ATTEMPTS):
+            roles = await self.all_roles()
+            await self._caller.check_hand_on(key, roles)
+            if roles == await self.all_roles():
+                return roles
+        raise Conflict("the roles change all the time; try again")
+
     async def _change(self, key_id: str, change: lifecycle.Changing) -> Key:
+        await self._caller.recheck()
         known = is_key_id(key_id)
         return refuse_unknown(await self._store.change(key_id, change) if known else None)
 
@@ -195,6 +208,7 @@ class Administration:
         known = role.name in await self._store.roles()
 
         async def change(check: RoleCheck) -> None:
+            await self._caller.recheck()
             await self._store.put_role(role, self._caller.by, self._clock.now(), check=check)
 
         await self._caller.change_role(role.name, role.grants, change)
@@ -206,6 +220,7 @@ class Administration:
             raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
 
         async def change(check: RoleCheck) -> list[str] | None:
+            await self._caller.recheck()
             return await self._store.delete_role(
                 name, self._caller.by, self._clock.now(), check=check
             )

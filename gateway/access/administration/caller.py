@@ -34,6 +34,10 @@ class Caller(Protocol):
         """The key as they may make it, and whether its life was cut; `given`: its expiry was asked
         for; `mints`: it can make others."""
 
+    async def recheck(self) -> None:
+        """Raise if they may not administer any more: right before a change is stored, as what comes
+        before it may take long."""
+
     async def change_role(
         self,
         name: str,
@@ -56,6 +60,9 @@ class CommandLine:
 
     def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
         return key, False
+
+    async def recheck(self) -> None:
+        """Nobody takes that right away."""
 
     async def change_role(
         self,

@@ -26,12 +26,20 @@ _MOST_ATTEMPTS = 5
 
 
 class Issuer:
-    """A key as a `Caller`. What is compared is compared in its slices."""
+    """A key as a `Caller`, as long as `recheck` does not raise. What is compared is compared in its
+    slices."""
 
     def __init__(
-        self, key: Key, keyring: Keyring, store: KeysAndRoles, clock: Clock, slices: Slices
+        self,
+        key: Key,
+        recheck: Callable[[], Awaitable[None]],
+        keyring: Keyring,
+        store: KeysAndRoles,
+        clock: Clock,
+        slices: Slices,
     ) -> None:
         self.key = key
+        self._recheck = recheck
         self._keyring = keyring
         self._store = store
         self._clock = clock
@@ -65,6 +73,9 @@ class Issuer:
 
     def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
         return within_maker(key, self.key, asked=given, mints=mints)
+
+    async def recheck(self) -> None:
+        await self._recheck()
 
     async def change_role(
         self,

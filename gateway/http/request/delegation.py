@@ -9,6 +9,7 @@ from gateway.access.administration.issuer import Issuer
 from gateway.access.keys.key import Key
 from gateway.access.keys.rotation_chain import is_delegated, is_partial, key_and_predecessors
 from gateway.errors import Forbidden
+from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT, Context
 from gateway.oversight.detection.finding import Finding
 from gateway.oversight.detection.usage_profile import network_of
@@ -18,38 +19,45 @@ async def authorize_administration(request: web.Request) -> tuple[Context, Admin
     """Keys and roles, as the key of the request may change them, if it may administer keys."""
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin")
-    return context, administration_by(context, admission.key)
+    return context, administration_by(context, admission)
 
 
-def administration_by(context: Context, caller: Key) -> Administration:
-    """Keys and roles, as this key may change them."""
-    slices = context.work.slices(caller.id)
+def administration_by(context: Context, admission: Admission) -> Administration:
+    """Keys and roles, as the key that was let in may change them."""
+    issuer = _issuer(context, admission)
 
     async def pepper() -> bytes:
         return context.keyring.peppers.current.secret
 
     return Administration(
-        _issuer(context, caller),
+        issuer,
         context.key_store,
         context.clock,
         context.settings.keys,
         pepper,
-        slices,
+        context.work.slices(issuer.by),
     )
 
 
-def _issuer(context: Context, caller: Key) -> Issuer:
-    slices = context.work.slices(caller.id)
-    return Issuer(caller, context.keyring, context.key_store, context.clock, slices)
+def _issuer(context: Context, admission: Admission) -> Issuer:
+    key = admission.key
+    slices = context.work.slices(key.id)
+    return Issuer(key, admission.recheck, context.keyring, context.key_store, context.clock, slices)
 
 
 async def refuse_to_judge(
-    context: Context, judge: Key, finding: Finding, address: str | None, *, expected: bool
+    context: Context,
+    admission: Admission,
+    finding: Finding,
+    address: str | None,
+    *,
+    expected: bool,
 ) -> None:
     """Nobody judges a finding about themselves: about their key, one of its rotations, or one that
     it was made by. Who has been made an administrator does not judge what they made, either, nor
     an address where they have been: that is for their maker. And nobody silences a key that may do
     more than theirs. `address` is where the judge asks from."""
+    judge = admission.key
     key = await context.key_store.get(finding.key) if finding.key else None
     if key is None:
         if finding.address:
@@ -63,7 +71,7 @@ async def refuse_to_judge(
         )
     if expected:
         roles = await context.key_store.roles()
-        await _issuer(context, judge).check_hand_on(key, roles)
+        await _issuer(context, admission).check_hand_on(key, roles)
 
 
 async def _refuse_own_address(

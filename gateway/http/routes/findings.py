@@ -60,17 +60,18 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     context = request.app[CONTEXT]
     access, finding_id = request[CURRENT_ACCESS], request.match_info["id"]
     access.about = clean(f"finding:{finding_id}")
-    caller = (await context.admission.admit(request, "keys.admin")).key
+    admission = await context.admission.admit(request, "keys.admin")
     body = await optional_body(request, ReasonBody)
     known = await context.detector.findings.get(finding_id)
     if known is not None:
         if known.key:
             access.about = key_urn(known.key)
         address = client_address(request)
-        await refuse_to_judge(context, caller, known, address, expected=expected)
+        await refuse_to_judge(context, admission, known, address, expected=expected)
+    await admission.recheck()
     finding = await context.detector.findings.mark(
-        finding_id, expected=expected, by=caller.id, reason=check_reason(body.reason)
+        finding_id, expected=expected, by=admission.key.id, reason=check_reason(body.reason)
     )
     if finding is None:
         raise NotFound("there is no finding with this id", code="unknown_finding")
-    return json_response(finding_seen(context.keyring.grants_of(caller), finding))
+    return json_response(finding_seen(admission.grants, finding))

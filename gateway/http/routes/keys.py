@@ -37,7 +37,7 @@ async def list_all(request: web.Request) -> web.StreamResponse:
 
 async def _listed(request: web.Request, admission: Admission) -> AsyncGenerator[bytes]:
     context = request.app[CONTEXT]
-    now, administration = context.clock.now(), administration_by(context, admission.key)
+    now, administration = context.clock.now(), administration_by(context, admission)
     async for key in administration.all_keys(admission.holding(request).take):
         yield orjson.dumps(key.public(now))
 

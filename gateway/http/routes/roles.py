@@ -8,8 +8,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.grants.role import parse_role
-from gateway.access.keys.key import Key
-from gateway.http.request.admission import recheck
+from gateway.http.request.admission import Admission, recheck
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import administration_by, authorize_administration
@@ -21,12 +20,12 @@ async def list_all(request: web.Request) -> web.StreamResponse:
     """`GET /v1/roles`."""
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin")
-    return await listing(request, "roles", _listed(context, admission.key), admission)
+    return await listing(request, "roles", _listed(context, admission), admission)
 
 
-async def _listed(context: Context, caller: Key) -> AsyncGenerator[bytes]:
-    roles = await administration_by(context, caller).all_roles()
-    async for role in context.work.slices(caller.id).each(roles.values()):
+async def _listed(context: Context, admission: Admission) -> AsyncGenerator[bytes]:
+    roles = await administration_by(context, admission).all_roles()
+    async for role in context.work.slices(admission.key.id).each(roles.values()):
         yield orjson.dumps(role.public())
 
 
