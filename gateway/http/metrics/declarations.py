@@ -164,11 +164,8 @@ WORKER_METRICS = (
                  "The longest delay of the event loop of each worker in the last minute or two.",
                  lambda c: c.loop_delay.longest(c.clock.monotonic())),
 )  # fmt: skip
-_ROUTES = (
-    *(f"{route.method} {route.documented_path}" for route in ROUTES),
-    *(f"HEAD {route.documented_path}" for route in ROUTES if route.public),
-    OTHER,
-)
+# Without the method: many read the text by splitting its lines at spaces.
+_ROUTES = (*dict.fromkeys(route.documented_path for route in ROUTES), OTHER)
 _ANSWERS = tuple((route, status) for route in _ROUTES for status in STATUSES)
 LABELLED = (
     LabelledMetric("requests_total", "counter", "Requests answered.", ("route", "status"),

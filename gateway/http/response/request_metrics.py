@@ -45,7 +45,7 @@ class RequestMetrics:
 
     def observe(self, route: str, status: int, refused_with: str, seconds: float) -> None:
         """Count an answer that took so long to begin; `route` is "" where there is none."""
-        self.answers[route or OTHER, STATUSES[max(status // 100 - 2, 0)]] += 1
+        self.answers[_path(route) or OTHER, STATUSES[max(status // 100 - 2, 0)]] += 1
         self.seconds[_kind(route)].observe(seconds)
         if status in _REFUSED:
             self.refusals[refused_with if refused_with in REFUSALS else OTHER] += 1
@@ -58,8 +58,13 @@ def route_of(request: web.Request) -> str:
 
 
 @cache
+def _path(route: str) -> str:
+    return route.partition(" ")[2]
+
+
+@cache
 def _kind(route: str) -> str:
-    path = route.partition(" ")[2]
+    path = _path(route)
     if path.endswith(_REVIEWS):
         return "review"
     return _KINDS.get(route) or ("keys" if path.startswith(_KEYS) else "other")

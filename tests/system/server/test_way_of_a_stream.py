@@ -30,7 +30,9 @@ def functions_of_http() -> Iterator[list[tuple[str, str]]]:
     def note(frame: FrameType, event: str, result: object) -> None:
         nonlocal task, over
         code, module = frame.f_code, frame.f_globals.get("__name__", "")
-        if over or not module.startswith("gateway.http."):
+        # What stands for aiohttp's own attributes is as little a module to read as aiohttp is.
+        ours = module.startswith("gateway.http.") and ".framework." not in module
+        if over or not ours:
             return
         if task is None and code is stream.stream.__code__:
             task = asyncio.current_task()

@@ -21,7 +21,7 @@ from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
 from gateway.histogram import Histogram
 from gateway.http.connection.loop_delay import LoopDelay
-from gateway.http.metrics.declarations import METRICS
+from gateway.http.metrics.declarations import LABELLED, METRICS
 from gateway.http.metrics.metrics import Metrics
 from gateway.http.response.request_metrics import RequestMetrics
 from gateway.scheduling.loop_work import WorkTotals
@@ -188,3 +188,9 @@ def test_the_page_of_the_metrics_has_each_of_them() -> None:
     """If not: `python -m tests.support.metrics_page` writes it."""
     text = metrics_page.PAGE.read_text(encoding="utf-8")
     assert text == metrics_page.page(text)
+
+
+def test_no_label_has_a_value_with_a_space() -> None:
+    values = [value for metric in LABELLED for labels in metric.values for value in labels]
+    assert values
+    assert not [value for value in values if " " in value]
