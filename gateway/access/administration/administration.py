@@ -98,9 +98,10 @@ class Administration:
             request, now=self._clock.now(), max_life=self._terms.max_life,
             pepper=await self._pepper(), by=self._caller.by,
         )  # fmt: skip
-        grants_together(key.grants, key.roles, grants_of_roles(await self.all_roles()))
+        roles = await self.all_roles()
+        grants_together(key.grants, key.roles, grants_of_roles(roles))
         key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
-        roles = await self._check_hand_on(key)
+        roles = await self._check_hand_on(key, roles)
         mints = can_mint(effective_grants(key, grants_of_roles(roles)))
         key, cut = self._caller.bound_life(key, given=request.expiry_given, mints=mints)
         await self._caller.recheck()
@@ -111,7 +112,7 @@ class Administration:
         """Make a successor with the same rights; the key itself drains for the overlap."""
         seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
         key, by = await known_key(self._store, key_id), self._caller.by
-        roles = await self._check_hand_on(key)
+        roles = await self._check_hand_on(key, await self.all_roles())
         old, successor, token = lifecycle.rotate(
             key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
             pepper=await self._pepper(), by=by,
@@ -134,7 +135,7 @@ class Administration:
         """End a suspension: for whoever could have made the key."""
         key = await known_key(self._store, key_id)
         resumed = lifecycle.resume(key, self._clock.now(), self._caller.by)
-        await self._check_hand_on(key)
+        await self._check_hand_on(key, await self.all_roles())
         return await self._change(key_id, lifecycle.unless_changed(key, resumed))
 
     async def revoke(self, key_id: str, reason: object, *, with_descendants: bool) -> Revocation:
@@ -168,13 +169,13 @@ class Administration:
             async for key in self._slices.each(found[one] for one in ids if one in found):
                 yield key
 
-    async def _check_hand_on(self, key: Key) -> dict[str, Role]:
-        """Raise if the caller may not hand on what the key may do. The roles with which they may:
-        what a role says may change while it is compared."""
+    async def _check_hand_on(self, key: Key, roles: dict[str, Role]) -> dict[str, Role]:
+        """Raise if the caller may not hand on what the key may do with these roles, or with those
+        that they have become while that was compared. The roles with which they may."""
         for _ in range(_MOST_ATTEMPTS):
-            roles = await self.all_roles()
             await self._caller.check_hand_on(key, roles)
-            if roles == await self.all_roles():
+            before, roles = roles, await self.all_roles()
+            if roles == before:
                 return roles
         raise Conflict("the roles change all the time; try again")
 
