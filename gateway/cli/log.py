@@ -125,7 +125,7 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
 
 
 def _record_backup(settings: Settings) -> None:
-    """Whoever copies all events and keys looks at them, which is a use, and in the copy, too."""
+    """Record the backup as a use, also in the copy: it copies all events and keys."""
     import asyncio
 
     from gateway.cli.base.key_folder import key_store
@@ -139,7 +139,7 @@ def _record_backup(settings: Settings) -> None:
 
 
 async def _trust_clock(settings: Settings) -> tuple[float, str]:
-    """How far trusted time moves, and what the wall clock says."""
+    """Seconds by which trusted time moves, and the wall clock's time as text."""
     from gateway.access.keys.change import other_change
     from gateway.cli.base.operator import this_operator
     from gateway.cli.base.stores import opened_keys
@@ -205,6 +205,6 @@ def _settings(config_file: Path | None, data: str | None) -> Settings:
 
 
 def _embedded(settings: Settings) -> Path | None:
-    """The file of an embedded log."""
+    """File of an embedded log; None for other stores."""
     url = settings.store_url
     return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None

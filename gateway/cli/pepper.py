@@ -72,7 +72,7 @@ def rotate(leaked: bool, data: str | None) -> None:
     file = _file(settings)
     coming = file.change(lambda peppers: peppers.with_coming(secrets.token_bytes(BYTES)))
     _record(settings, "added", coming.all[0].id)
-    # Whoever meets the first key made with it has to know it by then.
+    # Every process has to know the pepper before it meets the first key made with it.
     time.sleep(_LEARN_SECONDS)
     changed = _switch(settings, leaked)
     say(f"pepper {changed.current.id} is current; back up {file.path}")
@@ -167,7 +167,7 @@ def forget(force: bool, data: str | None) -> None:
 
 
 def _warn_of_log_secret(settings: Settings, forgotten: Sequence[bytes]) -> None:
-    """Gateways that made the secret of the log from a pepper cannot do so without it."""
+    """Warn if the secret of the log was derived from a forgotten pepper."""
     from gateway.adapters.files.folder import DataFolder
     from gateway.adapters.files.log_secret import derived_from
 
@@ -181,7 +181,7 @@ def _warn_of_log_secret(settings: Settings, forgotten: Sequence[bytes]) -> None:
 
 
 def _file(settings: Settings) -> PepperFile:
-    """Where the peppers are; the first one is made, unless keys need another."""
+    """File of the peppers; the first pepper is created, unless keys need another."""
     from gateway.adapters.files.folder import DataFolder
 
     file = DataFolder.of(settings).peppers
@@ -193,8 +193,8 @@ def _file(settings: Settings) -> PepperFile:
 
 
 def _file_that_is_there(settings: Settings) -> PepperFile:
-    """The same without making anything: where there are neither keys nor peppers, the name of the
-    folder was mistyped."""
+    """File of the peppers; refuses a folder with neither keys nor peppers, whose name was
+    mistyped."""
     from gateway.adapters.files.folder import DataFolder
 
     named = settings.server.pepper or settings.server.pepper_file
@@ -209,7 +209,7 @@ async def _agreed(settings: Settings) -> None:
 
 
 async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
-    """No key without its pepper is left living: it could not be told from one that is lost."""
+    """Revoke keys whose pepper is forgotten, so that they do not look like keys of a lost one."""
     from gateway.access.keys import lifecycle
 
     if key_ids:
@@ -231,13 +231,13 @@ def _switch(settings: Settings, leaked: bool) -> Peppers:
 def _record(
     settings: Settings, what: str, pepper_id: str, *, ended: Sequence[str] = (), **data: Any
 ) -> None:
-    """Have it written into the log by a gateway. `ended`: the keys that work no more."""
+    """Queue an event about the pepper for the log. `ended`: the keys that no longer work."""
     from gateway.errors import GatewayError
 
     try:
         run(_keep(settings, f"pepper.{what}", pepper_id, ended, data))
     except GatewayError as error:
-        # It is done. Where a copy of the file is changed there may be no keys to record it with.
+        # The change is done. A copied file may have no keys beside it to record the change with.
         say(f"the change of the pepper is not recorded: {error.detail}", err=True)
 
 
@@ -247,7 +247,7 @@ async def _keep(
     from gateway.access.keys.change import key_urn, other_change
 
     data = {"pepper": pepper_id, **data}
-    # Of the keys each is named among the targets of an event, so that its history tells of it.
+    # Name each key among the targets of an event, so that its history includes it.
     parts = [ended[start : start + _MOST_NAMED] for start in range(0, len(ended), _MOST_NAMED)]
     operator = this_operator()
     async with key_store(settings, change=True) as (store, clock):
@@ -258,12 +258,12 @@ async def _keep(
                 action, about, by=operator.actor, at=clock.now(), data=shown, operator=operator
             )
             await store.record_later(change)
-        # The current one is from now on the one that all gateways need.
+        # Claim the current pepper for all gateways.
         await current_pepper(settings, store, clock)
 
 
 async def _needing(settings: Settings, peppers: Peppers | None) -> dict[str, list[Key]]:
-    """The living keys, by the id of the pepper that they need."""
+    """Living keys by the id of the pepper that they need."""
     from gateway.access.keys.lifecycle import living_by_pepper
 
     by_id = {} if peppers is None else peppers.by_id()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.runtime.worker import Worker
     from gateway.settings.load import Settings
 
-# After a failure, what the end may take beyond the drain.
+# Seconds after a failure that the end may take beyond the drain.
 _END_SECONDS = 8.0
 _EXAMPLES = """\b
 Examples:
@@ -69,7 +69,7 @@ def serve(
 
 
 def _name_empty(settings: Settings) -> None:
-    """Texts that a file leaves empty: what filled it in may have had nothing for them."""
+    """Warn of texts that the configuration file leaves empty, most often an unset variable."""
     import logging
 
     for path, one in settings.given.items():
@@ -122,16 +122,16 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
         await stop.wait()
         await stop_tasks(producing)
         if (failure := gateway.context.failure) is not None:
-            # What has failed may also be what the rest of the end would wait for.
+            # The end may wait for the part that has failed.
             seconds = settings.server.drain_timeout + _END_SECONDS
             loop.call_later(seconds, os._exit, failure.exit_code)
     if (failure := gateway.context.failure) is not None:
-        # Whatever started it starts it again.
+        # The service manager restarts the process.
         raise failure
 
 
 async def _demo_key(context: Context) -> str:
-    """A key that may only read, for a day; a fresh one at each start, as none is shown twice."""
+    """Create a read-only key for a day; a new one at each start, as none is shown twice."""
     from gateway.access.grants.grant import parse_grant
     from gateway.access.keys.issuance import new_key
 
@@ -149,7 +149,7 @@ async def _demo_key(context: Context) -> str:
 
 
 async def _produce(context: Context) -> None:
-    """A few events at once, then one every so often."""
+    """Append a few events at once, then one at intervals."""
     import random
 
     import orjson
@@ -184,7 +184,7 @@ async def _greet(gateway: Running, settings: Settings, demo: bool) -> None:
 
 
 def _log_unsaid(gateway: Running, settings: Settings, error: OSError) -> None:
-    """Nothing can be printed: the gateway runs all the same, and its first key is not lost."""
+    """Log the failed output and keep the first key: the gateway runs on."""
     import logging
 
     from gateway.adapters.files.folder import DataFolder
@@ -199,7 +199,7 @@ def _log_unsaid(gateway: Running, settings: Settings, error: OSError) -> None:
 
 
 def _say_where(url: str, key: str, settings: Settings) -> None:
-    """What is said here ends up in a log: where the key is, and not the key."""
+    """Print where the key is, not the key: the output may end up in a log."""
     from gateway.adapters.files.folder import DataFolder
 
     path = DataFolder(settings.data).keep_first_key(key)

@@ -37,7 +37,7 @@ class SameFile:
             self._known = _identity(self._name)
 
     def check(self, recent: float = 0.0) -> None:
-        """Raises `Unavailable` if the file is gone or replaced. Skipped if the last check that
+        """Raise `Unavailable` if the file is gone or replaced. Skipped if the last check that
         found it is less than `recent` seconds ago."""
         now = time.monotonic()
         if now - self._polled_at < recent:

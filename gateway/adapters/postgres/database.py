@@ -1,4 +1,4 @@
-"""PostgreSQL: pools that reconnect, migrations, and which failures mean what."""
+"""PostgreSQL: pools that reconnect, migrations, and the meaning of failures."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _LOGGER = logging.getLogger(__name__)
 
 OLDEST_VERSION = 15
 SCHEMA = "audit_gateway"
-# A connection that cannot be had, and a statement that does not end, in seconds. The server gives
-# up first, so that it does not go on with what nobody waits for.
+# Seconds to wait for a connection and for a statement. The server gives up on a statement before
+# the client does, so that it does not work on for nobody.
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 10
 _ANSWER_SECONDS = 15
@@ -35,9 +35,9 @@ _SETTINGS = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
     "timezone": "UTC",
-    # Each statement sees what was committed before it: behind a lock, what its holder has done.
+    # A statement that waited for a lock then sees what the lock's holder committed.
     "default_transaction_isolation": "read committed",
-    # Little is wanted of large tables, in an order that an index has.
+    # Every query reads few rows of large tables, in the order of an index.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
@@ -51,10 +51,10 @@ set_config('synchronous_commit', CASE current_setting('synchronous_commit')
 
 
 class Database:
-    """A pool of connections to one database, made when they are needed.
+    """A pool of connections to one database, opened on demand.
 
-    `settings` are session settings of its connections, and `greet` is called with each new one.
-    Every failure of the database surfaces as `Unavailable`; the next use connects again.
+    `settings` are session settings of its connections; `greet` is called with each new one. Every
+    failure of the database surfaces as `Unavailable`; the next use reconnects.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
-        """A connection for a short while. `refusal` begins the detail of a failure."""
+        """Connection for a short time. `refusal` begins the detail of a failure."""
         try:
             pool = await self._connected()
             async with pool.acquire(timeout=_CONNECT_SECONDS) as connection:
                 try:
                     yield connection
                 except asyncpg.InternalClientError:
-                    # The server has ended it while it was idle, and it does not know yet.
+                    # The server closed the connection while it was idle.
                     connection.terminate()
                     raise
         except _FAILURES as error:
@@ -93,12 +93,12 @@ class Database:
             raise unavailable(error, refusal) from error
 
     async def let_go(self) -> None:
-        """Use no connection again that there is now."""
+        """Replace all present connections before their next use."""
         if self._pool is not None:
             await self._pool.expire_connections()
 
     async def close(self) -> None:
-        """End all connections, those in use too."""
+        """Close all connections, including those in use."""
         if self._pool is not None:
             self._pool.terminate()
 
@@ -118,12 +118,12 @@ class Database:
         return self._pool
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
-        # Poolers refuse or swallow settings that are sent with the greeting.
+        # Not as startup parameters: poolers refuse or ignore those.
         chosen = [
             f"set_config('{name}', '{value}', false)" for name, value in self._settings.items()
         ]
         if "synchronous_commit" not in self._settings:
-            # A commit that has returned is on disk, whatever the server's default is.
+            # A commit is on disk when it returns, whatever the server's default is.
             chosen.append(_DURABLE)
         await connection.execute("SELECT " + ", ".join(chosen))
         if self._greet is not None:
@@ -139,7 +139,7 @@ def _failing_as(refusal: str) -> Iterator[None]:
 
 
 async def _keep_as_it_is(connection: asyncpg.Connection) -> None:
-    """Nothing here changes a session, so a round trip at each release is saved."""
+    """Skip the session reset at release, which costs a round trip: no session is changed here."""
 
 
 async def migrate(url: str, schema: str = SCHEMA) -> Migrated:
@@ -168,7 +168,7 @@ async def migrate(url: str, schema: str = SCHEMA) -> Migrated:
                 f"CREATE SCHEMA {schema} AUTHORIZATION <user>",
                 code="database_unusable",
             ) from error
-        # Whoever starts a gateway may know what clients are not told.
+        # The operator who starts a gateway may see what clients may not.
         raise Unavailable(
             f"store.url: {error.detail} ({type(cause).__name__}: {str(cause) or 'no answer'})",
             code=error.code,
@@ -196,7 +196,7 @@ async def _migrate(connection: asyncpg.Connection, schema: str) -> Migrated:
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{schema}.migration"
     )
-    # To make one that is there takes rights, too.
+    # CREATE SCHEMA IF NOT EXISTS needs the privilege even if the schema exists.
     if await connection.fetchval("SELECT to_regnamespace($1)::text", schema) is None:
         await connection.execute(f"CREATE SCHEMA {schema}")
     await connection.execute(
@@ -227,7 +227,7 @@ async def _migrate(connection: asyncpg.Connection, schema: str) -> Migrated:
 
 
 def scripts() -> dict[str, dict[int, str]]:
-    """The scripts of each part of the schema by number, in the order they are applied."""
+    """Scripts of each part of the schema by number, in the order they are applied."""
     return load_scripts("gateway.adapters.postgres")
 
 
@@ -240,14 +240,14 @@ def storable(text: str) -> str:
 
 
 def original(stored: str) -> str:
-    """What `storable` was given."""
+    """Inverse of `storable`."""
     if "\x01" in stored:
         return stored.replace("\x01\x30", "\x00").replace("\x01\x31", "\x01")
     return stored
 
 
 def unavailable(error: BaseException, refusal: str) -> Unavailable:
-    """What a failure of the database means to a client. No addresses or statements are told."""
+    """Error for clients that a failure of the database means, without addresses or statements."""
     for kinds, code, reason, retry_after in _MEANINGS:
         if isinstance(error, kinds):
             return Unavailable(f"{refusal}: {reason}", code=code, retry_after=retry_after)

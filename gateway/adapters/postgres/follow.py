@@ -1,10 +1,9 @@
-"""Which rows of a followed table come next: told by their transactions, or by a horizon.
+"""Search for new rows of a followed table, by their transactions or up to a horizon.
 
-`ByTransaction` misses nothing, waits for nobody, and needs a column in the
-table. `ByHorizon` needs nothing and gives up two things: rows come only when
-every transaction has ended that was open when they were first seen, so one
-that stays open holds up all; and a row whose key was drawn long before its
-transaction first wrote may stay behind the horizon for ever.
+`ByTransaction` misses no row and waits for no transaction, but needs a column in the table.
+`ByHorizon` needs no column, at two costs: rows come only when every transaction has ended that was
+open when they were first seen, so one open transaction delays all; and a row may be missed if its
+key was drawn long before its transaction first wrote.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SELECT now::text, pg_snapshot_xmax(now)::text AS end, pg_snapshot_xmax(before)::
 """
 _CUT = "SELECT cut_snapshot($1::text::pg_snapshot, $2::text::pg_snapshot, $3::text::xid8)::text"
 _PASSED = "SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8"
-# Everybody may see these locks, which every transaction has that has written, also a prepared one.
+# Visible to every user: each transaction that has written, also a prepared one, holds such a lock.
 _OLDEST = """
 SELECT pid, usename::text, coalesce(application_name, 'prepared transaction ' || gid),
        extract(epoch FROM now() - coalesce(xact_start, prepared))::float8
@@ -40,10 +39,10 @@ SELECT pid, usename::text, coalesce(application_name, 'prepared transaction ' ||
 NOTHING = "3:3:"
 
 
-# As much as one transaction takes, and rows that are fetched at once.
+# Bytes of rows that one transaction brings in, and rows fetched at once.
 _BYTES = 16 << 20
 _AT_ONCE = 64
-# How the server fails over rows that take too much of it.
+# Errors of the server for rows that need too much time or memory.
 HEAVY = (
     asyncpg.QueryCanceledError,
     asyncpg.ProgramLimitExceededError,
@@ -54,14 +53,14 @@ HEAVY = (
 async def _fetch(
     connection: asyncpg.Connection, sql: str, *bound: Any, most: int
 ) -> tuple[list[Any], bool]:
-    """The next rows, and whether there may be more; the last two parameters are made here."""
+    """Next rows, and whether there may be more; appends the last two parameters of `sql`."""
     if most > 1:
         return await _read(connection, sql, *bound, most, True)
     try:
         async with connection.transaction():
             return await _read(connection, sql, *bound, 1, True)
     except HEAVY:
-        # It is this row alone, if its key is found without delay.
+        # The row itself is too heavy if its key alone can be read.
         return await _read(connection, sql, *bound, 1, False)
 
 
@@ -80,7 +79,7 @@ async def _read(connection: asyncpg.Connection, sql: str, *bound: Any) -> tuple[
 
 
 class FollowPosition(msgspec.Struct, frozen=True):
-    """How far the table has been brought in; see `sql/postgres_source_002.sql`."""
+    """Position in the followed table; see `sql/postgres_source_002.sql`."""
 
     snapshot: str | None = NOTHING
     xid: str | None = None
@@ -88,9 +87,9 @@ class FollowPosition(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Rows with `xid`, `key` and `row`, and the position behind them; None if nothing has changed.
+    """Rows with `xid`, `key` and `row`, and the position after them; None if nothing has changed.
 
-    `more`: there are others behind them, as far as is known.
+    `more`: further rows follow, as far as is known.
     """
 
     rows: list[Any]
@@ -99,30 +98,31 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Follower(Protocol):
-    """Finds the next rows of one table. `by_key`: only their keys tell which are new."""
+    """Finds the next rows of one table. `by_key`: only their keys show which are new."""
 
     by_key: bool
 
     async def find(
         self, connection: asyncpg.Connection, position: FollowPosition, most: int
     ) -> Found:
-        """At most so many rows, and so many bytes but for a few rows. Raises one of `HEAVY` if
-        there are several and the server cannot make them; one alone comes without its content."""
+        """Up to `most` rows after `position`, and about `_BYTES`. Raises one of `HEAVY` if the
+        server cannot read several rows; a single heavy row comes without its content."""
         ...
 
     async def horizon(self, connection: asyncpg.Connection) -> Horizon | None:
-        """What the newest rows wait for; None if for nothing."""
+        """Transaction that the newest rows wait for, or None."""
 
 
 class ByTransaction:
-    """By comparing snapshots, as the sequencer does."""
+    """Finds new rows by comparing snapshots, as the sequencer does."""
 
     by_key = False
 
     def __init__(self, table: Table) -> None:
         key, xid = f"it.{table.key}", f"it.{XID_COLUMN}"
-        # Where most rows were there before the column, an equal number looks as if any index would
-        # do that has the order; a range and both columns in the order leave only the right one.
+        # Rows from before the column existed share one number; with `=` the planner would take any
+        # index with the order. The range, and both columns in the order, leave only the right
+        # index.
         begun = table.pick(
             f"{xid} BETWEEN $2::text::xid8 AND $2::text::xid8"
             f" AND {key} > $3::text::{table.key_type}",
@@ -134,7 +134,7 @@ class ByTransaction:
             f" AND pg_visible_in_snapshot({xid}, $6::text::pg_snapshot)",
             f"{xid}, {key} LIMIT $7",
         )
-        # Each part comes from the index in its order, and ends after so many rows.
+        # Each part is read in the order of the index, up to the limit.
         picked = f"""
             SELECT * FROM (
                 ({begun})
@@ -169,7 +169,7 @@ class ByTransaction:
 
 
 class ByHorizon:
-    """By growing keys, up to the horizon below which no transaction can add any more."""
+    """Finds new rows by growing keys, up to the horizon that no open transaction can add below."""
 
     by_key = True
 
@@ -185,7 +185,7 @@ class ByHorizon:
             f" FROM {table.name} AS it WHERE $1::text IS NULL OR {key} > {of_type}"
             f" ORDER BY {key} DESC LIMIT 1"
         )
-        # The highest key that was seen, the first transaction that began after it, and when.
+        # Highest key seen, the first transaction that began after it, and the time of that look.
         self._mark: tuple[str, str, float] | None = None
 
     async def find(

@@ -27,7 +27,7 @@ _SELECT = "SELECT id, document, digest, revision FROM key"
 # Changes wait for each other, so that they become visible in the order of their revisions.
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.key', 0))"
 _NEXT = "(SELECT coalesce(max(revision), 0) + 1 FROM key)"
-# A standby may lag behind; only where there is nothing more to come has something been lost.
+# A standby may lag behind; on a primary a lower number means that changes were lost.
 _STANDING = "SELECT CASE WHEN pg_is_in_recovery() THEN greatest($1, newest) ELSE newest END"
 _NEWEST = (
     f"{_STANDING}, this_timeline()"
@@ -44,10 +44,10 @@ class PostgresKeys:
     def __init__(self, url: str, schema: str) -> None:
         self._database = Database(url, _CONNECTIONS, schema)
         self._rows = RowReader()
-        # Another one since each failover; None where it is not known.
+        # Changes at each failover; None while unknown.
         self._timeline: str | None = None
-        # What has changed is seen within a second, however many look-ups wait for the others; and
-        # neither part of what has changed waits for a lock that holds up the other.
+        # Connections of their own, so that changes are seen within a second however many look-ups
+        # wait, and a lock held on keys does not delay roles, nor the reverse.
         self._watching, self._watching_roles = (
             Database(url, 1, schema, answer_seconds=3, statement_timeout="2s", lock_timeout="1s")
             for _ in range(2)
@@ -55,8 +55,8 @@ class PostgresKeys:
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
-        """Raises `Unavailable` if the database cannot be reached, `GatewayError` if it
-        cannot be used."""
+        """Open the keys. Raises `Unavailable` if the database cannot be reached, `GatewayError` if
+        it cannot be used."""
         await migrate(url, schema)
         return cls(url, schema)
 
@@ -155,7 +155,7 @@ class PostgresKeys:
             newest, timeline = await connection.fetchrow(_NEWEST, revision)
             before, self._timeline = self._timeline, timeline or self._timeline
             if before not in (None, self._timeline):
-                # What was promoted may lack the last changes, and others have got their revisions.
+                # The promoted server may lack the last changes and reuse their revisions.
                 return -1, []
             if newest <= revision:
                 return newest, []
@@ -196,7 +196,7 @@ class PostgresKeys:
             self._database.connection("the notes were not kept") as connection,
             connection.transaction(),
         ):
-            # Notes come often and may be lost with the machine.
+            # Notes are frequent, and a crash of the machine may lose them.
             await connection.execute("SET LOCAL synchronous_commit = off")
             await connection.execute(_NOTING)
             names = list(updates)
@@ -229,7 +229,7 @@ class PostgresKeys:
 
     @asynccontextmanager
     async def _changing(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
-        """A transaction, and the only one of all processes that changes keys or roles."""
+        """The one transaction of all processes that may change keys or roles now."""
         async with self._database.connection(refusal) as connection, connection.transaction():
             await connection.execute(_TURN)
             yield connection
@@ -243,7 +243,7 @@ class PostgresKeys:
                 check_readable(read_role(name, known))
             elif role is None:
                 return None
-            # Of many keys, few are read.
+            # Only keys with the role are decoded.
             named = f"{_SELECT} WHERE position($1::bytea IN document) > 0"
             rows = await connection.fetch(named, b'"%b"' % name.encode())
             keys = await self._rows.read(_key, rows)
@@ -275,7 +275,7 @@ class PostgresKeys:
 
 
 async def _update(connection: asyncpg.Connection, key: Key) -> Key:
-    """The key as it stands there then."""
+    """Store the changed key; return it as stored."""
     revision: int = await connection.fetchval(
         f"UPDATE key SET document = $2, digest = $3, revision = {_NEXT} WHERE id = $1"
         " RETURNING revision",
@@ -293,7 +293,7 @@ async def _has_role(connection: asyncpg.Connection, name: str) -> bool:
 
 
 async def _role_document(connection: asyncpg.Connection, name: str) -> bytes:
-    """Empty where there is no such role."""
+    """Document of a role; empty if there is no such role."""
     select = "SELECT document FROM role WHERE name = $1"
     return await connection.fetchval(select, storable(name)) or b""
 
@@ -316,7 +316,7 @@ async def _insert(connection: asyncpg.Connection, key: Key) -> None:
 
 
 async def _keep(connection: asyncpg.Connection, change: Change) -> None:
-    """Within the transaction that made the change."""
+    """Record a change, within the transaction that made it."""
     await connection.execute("INSERT INTO change (document) VALUES ($1)", _ENCODER.encode(change))
 
 

@@ -1,9 +1,9 @@
 """The log in PostgreSQL, shared by any number of gateways.
 
-Events go into a table as they come, without a lock; the sequencer then gives
-them their offsets (see `postgres_sequencer`). An append is durable with the
-step that places it: its commit flushes the write-ahead log up to itself, and
-so the events before it, whose own commit need not wait for the disk.
+Events are first copied into a table without a lock; then the sequencer gives them their offsets
+(see `gateway.adapters.postgres.sequencer`). The commit of that step makes an append durable: it
+flushes the write-ahead log up to itself, events included, so their own commit need not wait for the
+disk.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 from gateway.tasks import PLAIN, Tasks, stop
 
-# One narrowed read looks at no more offsets than this, so that a selective
-# filter over a long log still moves its cursor several times a second.
+# Offsets that one narrowed read covers at most, so that a selective filter over a long log still
+# moves its cursor several times a second.
 _SCAN = 50_000
 _PAGE_BYTES = 768 * 1024
 _TRIM_EVENTS = 5_000
 _TEND_SECONDS = 10.0
-# A partition is left when it holds this part of what retention keeps, but never a tiny one.
+# A partition is full when it holds this part of what retention keeps, but never a tiny one.
 _PARTS = 8
 _LEAST_AGE = 60_000_000
 _LEAST_BYTES = 16 << 20
@@ -66,10 +66,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
-    """Give the log another epoch, and return it: for a database that was set back to an earlier
-    state, so that no cursor from after it means something else now. Gateways that run
-    notice it, and have to open the log again.
-    """
+    """Give the log a new epoch, and return it: for a database that was set back to an earlier
+    state, so that cursors from later do not point to other events. Running gateways notice it and
+    have to be restarted."""
     await migrate(url, schema)
     database = Database(url, 1, schema)
     try:
@@ -89,15 +88,15 @@ class PostgresLog:
         self.values = KeyedValues(secret)
         self._reads = Database(url, _READERS, schema)
         self._writes = Database(url, _WRITERS, schema, self._confirm)
-        # The step that follows makes durable what arrives here.
+        # Without sync: the step that follows makes these events durable.
         self._arrivals = Database(url, _WRITERS, schema, synchronous_commit="off")
         self._sequencer: Sequencer
         self._json_head = b""
-        # One after the other, so that appends get their offsets in the order of the calls.
+        # One append at a time, so that offsets follow the order of the calls.
         self._arriving = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._next_drop = 0.0
-        # An event that we have acknowledged last: its offset, and the batch it came with.
+        # Offset of the event acknowledged last, and its batch.
         self._acknowledged: tuple[int, int] | None = None
 
     @classmethod
@@ -105,11 +104,11 @@ class PostgresLog:
         cls, url: str, clock: Clock, schema: str = SCHEMA, tasks: Tasks = PLAIN, *,
         secret: bytes = b"",
     ) -> PostgresLog:  # fmt: skip
-        """Open or create the log, and follow it in the background until closed. `secret` is that
-        of its keyed values, the same for all gateways of one log.
+        """Open or create the log, and follow it in the background until closed. `secret` is the
+        secret of the log, the same for all its gateways.
 
-        Raises `Unavailable` if the database cannot be reached, `GatewayError`
-        if it cannot be used.
+        Raises `Unavailable` if the database cannot be reached, `GatewayError` if it cannot be used.
+
         """
         await migrate(url, schema)
         log = cls(url, clock, schema, secret)
@@ -212,7 +211,7 @@ class PostgresLog:
         self._sequencer.check()
         async with self._reads.connection("the log cannot be read") as connection:
             offset: int = await connection.fetchval("SELECT last_before($1)", micros)
-        # What another gateway has appended and is not yet known here is not there yet.
+        # Events of other gateways count only once this process has seen them.
         return min(offset, self.head)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
@@ -253,7 +252,8 @@ class PostgresLog:
         ]
 
     async def _confirm(self, connection: asyncpg.Connection) -> None:
-        """A new connection may lead to another server, which has not all that the last one had."""
+        """Check that a new connection leads to the same log: another server may lack its last
+        events."""
         if self._tasks:
             known = self._acknowledged or (None, None)
             await connection.fetchval(_CONFIRM, new_epoch(), self.head, *known)
@@ -271,7 +271,7 @@ class PostgresLog:
             await self._copy(rows)
         except Unavailable as error:
             if isinstance(error.__cause__, asyncpg.CheckViolationError):
-                # There is no partition for them yet.
+                # No partition exists yet for these rows.
                 await self._tend()
                 await self._copy(rows)
             else:
@@ -290,7 +290,8 @@ class PostgresLog:
             raise
 
     async def _placed(self, batch: int, count: int) -> Step | None:
-        """The step that placed a batch, or None if not all of it was placed here, or not whole."""
+        """The step that placed the whole batch; None if other steps placed some of it, or not all
+        is new."""
         while True:
             step = await self._sequencer.step(patient=True, mine=batch)
             if step.accepted == count:
@@ -303,8 +304,8 @@ class PostgresLog:
     async def _places(
         self, batches: Sequence[Sequence[Draft]], batch: int, head: int
     ) -> list[Appended]:
-        """What became of each batch, when some ids were there already or another gateway's
-        step placed them. `head` is where the log stood before they came."""
+        """Results of batches of which some ids were known, or another gateway's step placed some.
+        `head` is the head of the log before they came."""
         drafts = list(chain.from_iterable(batches))
         rows: list[asyncpg.Record] = []
         async with self._writes.connection("the events cannot be found") as connection:
@@ -317,8 +318,8 @@ class PostgresLog:
             if self._acknowledged is None or row["offset"] > self._acknowledged[0]:
                 self._acknowledged = (row["offset"], row["batch"])
         if floor <= head and len(rows) < len(drafts):
-            # Not that retention has taken them already: the server went down before they were on
-            # disk, and was back before the step.
+            # Too recent for retention: the server crashed before they were on disk, and was back
+            # before the step.
             raise Unavailable("the events are not there", retry_after=1)
         return found_places(batches, batch, rows, floor=floor, head=self.head)
 
@@ -326,8 +327,8 @@ class PostgresLog:
         self, columns: str, after: int, until: int, limit: int, condition: str,
         bound: Sequence[str | int],
     ) -> tuple[list[asyncpg.Record], int]:  # fmt: skip
-        """Rows, and how far was looked. Raises `RetentionExceeded`."""
-        # Offsets are dense: where nothing is left out, so many rows lie in so many offsets.
+        """Rows, and the offset reached. Raises `RetentionExceeded`."""
+        # Offsets are dense: without a condition, `limit` rows lie in `limit` offsets.
         until = min(until, after + (_SCAN if condition else limit))
         sql = page_sql(columns, condition)
         async with self._reads.connection("the log cannot be read") as connection:
@@ -354,7 +355,7 @@ class PostgresLog:
             return
         for partition in await connection.fetch(_PASSED, floor):
             if not await connection.fetchval("SELECT drop_partition($1)", partition["number"]):
-                # Each try may keep everybody waiting for a moment.
+                # Each attempt may block all others for a moment.
                 self._next_drop = loop.time() + _DROP_AGAIN_SECONDS
 
     async def _tend(self) -> None:
@@ -378,7 +379,7 @@ _TEND = "SELECT tend_partitions($1, $2, $3)"
 
 
 def _took_nothing(cause: BaseException | None) -> bool:
-    """Whether the server itself has said that the statement failed."""
+    """Whether the server itself reported that the statement failed, so that nothing was stored."""
     return isinstance(cause, asyncpg.PostgresError) and not isinstance(
         cause, (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError,
                 asyncpg.CrashShutdownError, asyncpg.IdleInTransactionSessionTimeoutError)

@@ -1,4 +1,4 @@
-"""Where events stand in PostgreSQL: by their ids, and by their keyed values."""
+"""Lookup of events in PostgreSQL by their ids and keyed values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gateway.log.ports import Appended
 
 NOTHING = Appended(0, 0, 0, 0)
 
-# The offset that an index told of, in the order of the columns of a page. Bound by: `near`, the
-# least and the greatest keyed value, the id, the tenant or null, the head.
+# Events with an id, with the columns of a page. Bound by: `near`, the least and the greatest keyed
+# value, the id, the tenant or NULL, after, head, rows.
 FIND = f"""
 SELECT place."offset", sequenced.recorded_at, it.*
   FROM (SELECT "offset" FROM sequenced WHERE near = $1 AND key BETWEEN $2 AND $3
@@ -29,9 +29,9 @@ SELECT place."offset", sequenced.recorded_at, it.*
  ORDER BY place."offset" LIMIT $8
 """
 
-# Where events stand: by keyed values and, of those from before, by ids and tenants. With the
-# batch that put them there, and whether it is certain that they have the content asked for; by
-# their numbers, from the one behind the last bound on.
+# Offsets of events by keyed values or, for events from before these existed, by ids and tenants;
+# with the batch that stored them, and whether their content is certainly the same. Numbered from
+# the last bound value on.
 PLACES = """
 WITH asked AS (
     SELECT near, key, content, id, tenant, $6::bigint + nth AS number
@@ -71,7 +71,7 @@ SELECT DISTINCT ON (number) number, "offset", coalesce(certain, false) AS certai
 
 
 def asked_places(drafts: Sequence[Draft], values: KeyedValues) -> tuple[list[Any], ...]:
-    """What `PLACES` is bound by."""
+    """Parameters of `PLACES`."""
     return (
         [near(draft.id) for draft in drafts],
         values.keys(drafts),
@@ -84,8 +84,8 @@ def asked_places(drafts: Sequence[Draft], values: KeyedValues) -> tuple[list[Any
 def placed_whole(
     batches: Sequence[Sequence[Draft]], first: int, conflicts: Sequence[int]
 ) -> list[Appended]:
-    """What became of each batch, when one step placed all of them from `first` on; `conflicts` are
-    the offsets of events under another id."""
+    """Results of batches that one step placed from offset `first` on; `conflicts` are the offsets
+    of events stored under another id."""
     conflicts = sorted(conflicts)
     results = []
     for batch in batches:
@@ -104,7 +104,7 @@ def found_places(
     floor: int,
     head: int,
 ) -> list[Appended]:
-    """What became of each batch, by rows of `PLACES`; `number` is that of what came with them."""
+    """Results of batches by the rows of `PLACES`; `number` is the number of their batch."""
     places = {row["number"]: row for row in rows}
     results = []
     seen: set[int] = set()
@@ -116,7 +116,7 @@ def found_places(
             nth += 1
             row = places.get(nth)
             if row is None:
-                # Retention may already have taken what was placed a moment ago.
+                # Retention may have deleted what was placed a moment ago.
                 accepted += 1
                 offsets.append(floor)
                 continue

@@ -1,4 +1,4 @@
-"""Events as rows of PostgreSQL, on their way in and out."""
+"""Conversion of events to and from rows of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ARRIVING = (
     "outcome", "actor", "resources", "tail", "row_id", "near", "key", "content",
 )  # fmt: skip
 
-# What is read of an event, for its JSON alone and for all of it.
+# Columns for the JSON of an event alone, and for all of it.
 JSON_COLUMNS = "has_time, tail"
 EVENT_COLUMNS = "has_time, tail, tenant, category, action, outcome, severity, actor, resources"
 
-# The events of a range; with the floor, as of the same moment. Bound by: after, until, rows,
-# bytes, and the condition's values. At most so many rows, and bytes but for the first row.
+# The events of a range, and the floor at the same moment. Bound by: after, until, rows, bytes, and
+# the condition's values. The first row may exceed the bytes.
 _PAGE = """
 SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
   FROM (
@@ -42,12 +42,12 @@ SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
  WHERE upto - octet_length(tail) < $4 ORDER BY "offset"
 """
 _PAGE_VALUES = 4
-# So many events are made into rows, or encoded, at once: some milliseconds.
+# Events converted or encoded at once: some milliseconds.
 PART = 1_000
 
 
 def page_sql(columns: str, condition: str) -> str:
-    """The statement for a page; `condition` has `?` for its values."""
+    """Query of a page; `condition` has `?` for its values."""
     places = count(_PAGE_VALUES + 1)
     numbered = re.sub(r"\?", lambda _: f"${next(places)}", condition)
     return _PAGE.format(columns=columns, condition=numbered)
@@ -56,14 +56,14 @@ def page_sql(columns: str, condition: str) -> str:
 def row_of(
     draft: Draft, values: KeyedValues, batch: int, now: int, row_id: str | None = None
 ) -> tuple[Any, ...]:
-    """The columns `ARRIVING`."""
+    """Values of the columns `ARRIVING`."""
     return rows_of([draft], values, batch, now, row_id)[0]
 
 
 def rows_of(
     drafts: Sequence[Draft], values: KeyedValues, batch: int, now: int, row_id: str | None = None
 ) -> list[tuple[Any, ...]]:
-    """The columns `ARRIVING` of each."""
+    """Values of the columns `ARRIVING` of each draft."""
     keyed = zip(drafts, values.keys(drafts), values.contents(drafts), strict=True)
     return [
         (
@@ -76,7 +76,7 @@ def rows_of(
 
 
 async def in_parts(drafts: Sequence[Draft]) -> AsyncIterator[Sequence[Draft]]:
-    """Some at a time: others have their turn before the next ones."""
+    """Drafts in parts of `PART`; the event loop gets a turn before each further part."""
     for begin in range(0, len(drafts), PART):
         if begin:
             await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def in_parts(drafts: Sequence[Draft]) -> AsyncIterator[Sequence[Draft]]:
 
 
 async def one_by_one(rows: Sequence[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:
-    """The same for rows that are copied: to encode thousands of them takes a while."""
+    """Rows one by one, with turns of the event loop: encoding thousands of them takes long."""
     for number, row in enumerate(rows):
         if number and number % PART == 0:
             await asyncio.sleep(0)
@@ -92,7 +92,7 @@ async def one_by_one(rows: Sequence[tuple[Any, ...]]) -> AsyncIterator[tuple[Any
 
 
 def events_of(rows: Sequence[Any], head: bytes) -> list[Event]:
-    """The events of rows with `EVENT_COLUMNS`; `head` is what their JSON begins with."""
+    """Events of rows with `EVENT_COLUMNS`; `head` is the beginning of their JSON."""
     events = []
     for row in rows:
         offset, recorded_at, has_time, tail = row[:4]
@@ -110,19 +110,19 @@ def events_of(rows: Sequence[Any], head: bytes) -> list[Event]:
 
 
 def lines_of(rows: Sequence[Any], head: bytes) -> list[bytes]:
-    """The same as native JSON alone, of rows with `JSON_COLUMNS`."""
+    """Native JSON of rows with `JSON_COLUMNS`; `head` is the beginning of their JSON."""
     return [b'%b%020d",%b%b' % (head, row[0], _stamped(row[1], row[2]), row[3]) for row in rows]
 
 
 @lru_cache(maxsize=256)
 def _stamped(recorded_at: int, has_time: bool) -> bytes:
-    """The members that an event gets with its offset."""
+    """JSON members that an event gets with its offset."""
     return Draft("", "", "", "", "", 1, "", "", has_time, b"").stored(
         format_rfc3339(recorded_at).encode()
     )
 
 
 def bound_values(values: Sequence[str | int]) -> Iterator[str | int]:
-    """The values of a condition as they compare with stored ones."""
+    """Values of a condition in the form that compares with stored ones."""
     for value in values:
         yield storable(value) if isinstance(value, str) else value

@@ -1,8 +1,8 @@
-"""The sequencer: sees to it that committed events get their offsets, and knows the head.
+"""The sequencer: gives committed events their offsets, and knows the head.
 
 Any process may take the next step; the database lets one at a time (see `sequence` in
-`sql/postgres_log_010.sql`). So there is no leader to lose: a process that dies or hangs leaves
-nothing behind that the others would have to wait for.
+`sql/postgres_log_010.sql`). So there is no leader to lose: the others never wait for a process that
+died or hangs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gateway.adapters.postgres.database import Database
 from gateway.errors import GatewayError, Unavailable
 from gateway.log.ports import REPLACED
 
-# One step holds the others up for no longer than it takes to place so many events.
+# Events per step: bounds how long one step holds up the others.
 _STEP_EVENTS = 10_000
-# Pauses between looks: while others are appending, when it is quiet, while the database is away.
+# Pauses between polls: while events arrive, when it is quiet, while the database is away.
 _BUSY_SECONDS = 0.002
 _QUIET_SECONDS = 0.05
 _AWAY_SECONDS = 0.25
-# How long the look waits for an append of this process, which takes a step itself.
+# How long polling waits for an append of this process, which takes a step itself.
 _APPEND_SECONDS = 0.05
 _SLOWER = 1.5
 _LOGGER = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ SELECT head, floor, (SELECT epoch FROM log), current_setting('transaction_read_o
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one step did for the batch it was asked about; `more` if it left rows behind.
-    `conflicts` are the offsets of the batch's events that stand under another id."""
+    """Result of one step for the batch asked about; `more` if it left rows behind. `conflicts` are
+    the offsets of the batch's events stored under another id."""
 
     first: int
     accepted: int
@@ -50,7 +50,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Sequencer:
-    """Takes steps when asked, and on its own as often as it finds something."""
+    """Takes steps when asked, and on its own while it finds events."""
 
     def __init__(self, database: Database, epoch: str) -> None:
         self.epoch = epoch
@@ -62,22 +62,22 @@ class Sequencer:
         self._polled_at = 0.0
         self._appending = 0
         self._lost: str | None = None
-        # Rows of a followed table that got another id, since theirs was taken.
+        # Rows of a followed table stored under another id, because theirs was taken.
         self.renamed = 0
-        # Why events cannot be taken now, as far as that is known from the steps.
+        # Why events cannot be accepted now, as far as the steps show.
         self.degraded_reason: Unavailable | None = None
 
     def on_move(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 
     def poll_now(self) -> None:
-        """Look without waiting for the pause to end: somebody has heard of new events."""
+        """Poll without waiting for the pause to end: new events were announced."""
         self._wanted.set()
 
     @contextmanager
     def appending(self) -> Iterator[None]:
-        """Leave the next step to the body: if another one placed what it brings, it would have to
-        ask where each event stands."""
+        """Hold back polling while the body appends: if another step placed its events, it would
+        have to look each of them up."""
         self._appending += 1
         try:
             yield
@@ -85,9 +85,9 @@ class Sequencer:
             self._appending -= 1
 
     async def step(self, *, patient: bool, mine: int = 0) -> Step:
-        """Place what has been committed; `mine` is the batch to be told about.
+        """Give committed events their offsets; `mine` is the batch to report on.
 
-        Without `patient` it does not wait for a step that is going on elsewhere.
+        Unless `patient`, return at once while another step is running.
         """
         self.check()
         known = self.head
@@ -104,7 +104,7 @@ class Sequencer:
         return Step(row["first"] or 0, row["accepted"], row["more"], row["conflicts"])
 
     async def poll(self) -> None:
-        """Learn what has been placed, without placing anything."""
+        """Learn head and floor, without placing anything."""
         self.check()
         known = self.head
         async with self._database.connection("the log cannot be read") as connection:
@@ -112,12 +112,12 @@ class Sequencer:
         await self._note(row, known)
 
     def check(self) -> None:
-        """Raises `Unavailable` for ever once the log has turned out to be another one."""
+        """Raise `Unavailable` once the database turned out to hold another log."""
         if self._lost is not None:
             raise Unavailable(self._lost, code=REPLACED, retry_after=30)
 
     async def watch(self) -> None:
-        """Look again and again, until cancelled."""
+        """Poll until cancelled."""
         pause = _BUSY_SECONDS
         away = False
         while True:
@@ -148,7 +148,7 @@ class Sequencer:
                 pause = min(max(pause, _BUSY_SECONDS) * _SLOWER, _QUIET_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
-        """Until asked to look, or until the last look is that long ago."""
+        """Wait until `poll_now`, or until `seconds` after the last step."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while not self._wanted.is_set():
@@ -172,7 +172,7 @@ class Sequencer:
             if head < known:
                 raise _read_only()
         if epoch != self.epoch or head < known:
-            # Events that were acknowledged are gone: a failover that lost them, or a restore.
+            # Acknowledged events are missing: a failover lost them, or the database was restored.
             self._lost = (
                 "the database holds another log than before: it was restored, or a failover lost "
                 "events; restart the gateway"

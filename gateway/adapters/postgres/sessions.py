@@ -1,4 +1,4 @@
-"""Whether a connection has a session of the server to itself, or shares it through a pooler."""
+"""Detection of poolers that share a session of the server between connections."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _PID = "SELECT pg_backend_pid()"
 
 
 async def check_sessions(url: str) -> None:
-    """Raises `GatewayError` if a pooler gives one session to several connections in turn.
+    """Raise `GatewayError` if a pooler gives one session to several connections in turn.
 
-    Settings of a session would then hold for others too, and statements that were prepared in one
-    would be looked for in another. One that is very busy may go unnoticed; none is refused that
-    does no harm. Raises what asyncpg raises if there is no connection.
+    Session settings would then apply to others too, and prepared statements be missing. A busy
+    pooler may go unnoticed; a harmless one is never refused. Raises what asyncpg raises if there is
+    no connection.
     """
     connection = await asyncpg.connect(url, timeout=_SECONDS, command_timeout=_SECONDS)
     try:
-        # Where a pooler answers, it is not the server that has told its process.
+        # A pooler reports a process number of its own.
         if await connection.fetchval(_PID) != connection.get_server_pid():
             await _compare(connection, url)
     except (
@@ -33,11 +33,11 @@ async def check_sessions(url: str) -> None:
 
 
 async def _compare(connection: asyncpg.Connection, url: str) -> None:
-    """Does another connection get the session of this one, which still has it?"""
+    """Raise if another connection gets the session that this one still holds."""
     try:
         other = await asyncpg.connect(url, timeout=_SECONDS, command_timeout=_SECONDS)
     except (asyncpg.PostgresError, OSError, TimeoutError):
-        # There is no other session to be had, so this one is ours.
+        # The server has no further session to give, so this one is not shared.
         return
     try:
         for _ in range(_TRIES):

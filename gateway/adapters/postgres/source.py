@@ -1,8 +1,8 @@
-"""Follows a table that somebody else writes to, and brings each committed row into the log once.
+"""Follower of a table that others write: brings each committed row into the log once.
 
-Rows are mapped and go into the event table, in the transaction that also saves
-how far it came; from there they take the way of all events. So the log does
-not change when its source does, and one gateway after the other can go on.
+One transaction maps rows, copies them into the event table and saves the position; then they take
+the way of all events. So a row stored once stays as it is when its source changes, and another
+gateway can continue.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BUSY_SECONDS = 0.005
 _QUIET_SECONDS = 0.1
 _AWAY_SECONDS = 0.5
 _SLOWER = 1.5
-# A position that no rows came with is saved as well, so that what it passed is not read again.
+# A position without new rows is saved as well, so that what it passed is not read again.
 _SAVE_SECONDS = 1.0
 _PREPARE_SECONDS = 86_400
 _POLL_SECONDS = 1.0
@@ -94,11 +94,13 @@ class TableSource:
         *,
         secret: bytes = b"",
     ) -> TableSource:
-        """`secret` is that of the log. Raises `GatewayError` with the statement to run if the
-        table is not prepared, and `InvalidSetting` if columns are named that it does not have."""
+        """Open the source; `secret` is the secret of the log. Raises `GatewayError` with the
+        statement to run if the table is not prepared, `InvalidSetting` if it lacks named
+        columns."""
         await migrate(url, schema)
         mapping = source.mapping()
-        # The log's next step makes durable what arrives here. A client that hangs is let go soon.
+        # Without sync: the log's next step makes the rows durable. A client that hangs is soon cut
+        # off.
         database = Database(
             url, 2, schema, synchronous_commit="off", idle_in_transaction_session_timeout="2s"
         )
@@ -131,9 +133,9 @@ class TableSource:
         return self._mapping.marked
 
     async def collect(self) -> int:
-        """Bring in the next rows; returns how many. 0 also while another gateway does it.
+        """Bring in the next rows; return how many. 0 also while another gateway does it.
 
-        Fewer are tried after the server could not make so many, down to one.
+        Reads fewer at a time, down to one, after the server could not read so many.
         """
         try:
             rows = await self._collect()
@@ -171,7 +173,7 @@ class TableSource:
         return len(found.rows)
 
     async def watch(self, brought_in: Callable[[], None]) -> None:
-        """Collect again and again, until cancelled; `brought_in` is called when rows came."""
+        """Collect until cancelled; call `brought_in` after each time that rows came."""
         pause = _BUSY_SECONDS
         away = False
         while True:
@@ -197,7 +199,7 @@ class TableSource:
             await asyncio.sleep(pause)
 
     async def _poll(self) -> None:
-        """Keep what the newest rows wait for, and say so once if that takes long."""
+        """Look up which transaction the newest rows wait for, and log once if it takes long."""
         now = asyncio.get_running_loop().time()
         if now < self._polled_at + _POLL_SECONDS:
             return
@@ -215,7 +217,7 @@ class TableSource:
             )  # fmt: skip
 
     async def horizon(self) -> Horizon | None:
-        """Of a table that is only read: what its newest rows wait for; None if for nothing."""
+        """Transaction that the newest rows of a read-only table wait for; None if there is none."""
         async with self._database.connection("the horizon is not known") as connection:
             return await self._follower.horizon(connection)
 
@@ -225,18 +227,19 @@ class TableSource:
     async def _position(
         self, connection: asyncpg.Connection
     ) -> tuple[int, FollowPosition, str | None]:
-        """The step, how far it came, and before which transaction rows may have come already."""
+        """Number of the step, its position, and the transaction before which rows may be known
+        already."""
         row = await connection.fetchrow(_POSITION, self._table.name)
         if row is None:
             return 0, FollowPosition(), None
         if self._follower.by_key:
-            # Keys are the same after a restore, too.
+            # A restore keeps the keys.
             known = row["snapshot"] is None
         else:
-            # After a restore from a dump, transactions count anew.
+            # A restore from a dump numbers transactions anew.
             known = row["snapshot"] is not None and row["source_table"] == self._table.oid
         if not known:
-            # All rows are read again, and those that are in the log already are known.
+            # All rows are read again; those already in the log are recognised.
             return row["number"], FollowPosition(), row["next"]
         position = FollowPosition(row["snapshot"], row["partial_xid"], row["partial_key"])
         return row["number"], position, row["again_before"]
@@ -257,15 +260,15 @@ class TableSource:
 
 
 async def preparation(url: str, source: TableSettings, schema: str = SCHEMA) -> str | None:
-    """The one statement that adds what following needs to the table; None if nothing is missing.
+    """Statement that adds what following needs to the table; None if nothing is missing.
 
-    It is for the owner of the table, who reads it before it is run.
+    The owner of the table reads it before running it.
     """
     return (await look_at(url, source, schema)).preparation()
 
 
 async def look_at(url: str, source: TableSettings, schema: str = SCHEMA) -> Table:
-    """The table as it is; raises what `inspect` does."""
+    """The table in its present state. Raises as `inspect` does."""
     mapping = source.mapping()
     database = Database(url, 1, schema)
     try:
@@ -279,12 +282,11 @@ async def look_at(url: str, source: TableSettings, schema: str = SCHEMA) -> Tabl
 
 
 async def prepare(url: str, source: TableSettings, schema: str = SCHEMA) -> str | None:
-    """Run that statement, and return it."""
+    """Run the statement of `preparation`, and return it."""
     statement = await preparation(url, source, schema)
     if statement is None:
         return None
-    # An index over a large table takes its time; waiting for the table may not, since everybody
-    # else waits behind it.
+    # Building an index takes long, but waiting for the table must not: all others wait behind it.
     database = Database(url, 1, schema, statement_timeout="0")
     try:
         async with database.connection("the table was not prepared") as connection:
@@ -303,7 +305,7 @@ async def prepare(url: str, source: TableSettings, schema: str = SCHEMA) -> str 
 
 
 def _check_growing(table: Table) -> None:
-    """Rows that are told by their keys alone have to come in their order."""
+    """Refuse a key that does not grow: rows are then found by their keys alone."""
     if table.key_type not in _GROWING:
         raise GatewayError(
             f"store.table_mode: {table.name} can only be read if its key grows, and {table.key} is "
@@ -319,7 +321,7 @@ async def _check_prepared(connection: asyncpg.Connection, table: Table) -> None:
             f"its owner: {statement}",
             code="table_not_prepared",
         )
-    # Rows whose transactions are yet to come would be waited for.
+    # Such rows would be waited for: their transactions lie in the future of this server.
     if await connection.fetchval(
         f"SELECT true FROM {table.name} WHERE {XID_COLUMN} >="
         " pg_snapshot_xmax(pg_current_snapshot()) LIMIT 1"

@@ -1,4 +1,4 @@
-"""A table that somebody else made: what it has, and what it needs to be followed."""
+"""A table made by others: its columns, and what following it requires."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ _TEXTS = ("text", "character varying", "character")
 _PLAINLY_SIZED = (*_TEXTS, "bytea")
 _TIMES = ("timestamp with time zone", "timestamp without time zone")
 _JSON = ("json", "jsonb")
-# What a column may be whose value has to be of a kind, and how that is called.
+# Types that a column may have for a member, and how they are named.
 _KINDS = {
     "time": ((*_TIMES, *_TEXTS, *_NUMBERS), "a timestamp, RFC 3339 in text, or seconds since 1970"),
     "severity": ((*_NUMBERS, *_TEXTS), "a whole number"),
     "source.port": ((*_NUMBERS, *_TEXTS), "a whole number"),
     "targets": (_JSON, "json or jsonb that holds a list"),
 }
-# These have nothing inside.
+# Types without members inside.
 _PLAIN = (
     *_NUMBERS, *_TIMES, "boolean", "date", "uuid", "bytea", "inet", "cidr", "interval",
     "time without time zone", "time with time zone",
@@ -68,7 +68,7 @@ _PLAIN = (
 class TableSettings(msgspec.Struct, frozen=True):
     """The settings `[store] table` and `[store.columns]`.
 
-    `read_only`: nothing may be added to the table; see `postgres_follow`.
+    `read_only`: nothing may be added to the table; see `ByHorizon`.
     """
 
     table: str
@@ -77,38 +77,38 @@ class TableSettings(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The table with its schema, which is `public` if it names none."""
+        """Name of the table with its schema, `public` if it names none."""
         return self.table if "." in re.sub('"[^"]*"', "", self.table) else f"public.{self.table}"
 
     def mapping(self) -> RowMapping:
-        """Raises `InvalidSetting` for members that are unknown or missing."""
+        """Mapping of the columns. Raises `InvalidSetting` for unknown or missing members."""
         return RowMapping(self.name, self.columns)
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table with a primary key of one column. Names are quoted as SQL needs them."""
+    """A table with a primary key of one column. Names are quoted for SQL."""
 
     oid: int
     name: str
     key: str
     key_type: str
     columns: tuple[str, ...]
-    # The bytes of each, without reading it: uncompressed, where that can be known.
+    # SQL for the bytes of each column without reading it, uncompressed where that is known.
     sizes: tuple[str, ...]
     has_xid: bool
     has_index: bool
-    # What `id` is made of, if nothing sees to it that no two rows have the same.
+    # Column or constant of `id`, if the table does not ensure that ids are unique.
     doubtful_id: str | None = None
 
     @property
     def prepared(self) -> bool:
-        """Whether its rows can be told apart by their transactions, without reading all."""
+        """Whether transactions tell its rows apart, without reading all."""
         return self.has_xid and self.has_index
 
     def preparation(self) -> str | None:
-        """The statement that adds what is missing; None if nothing is.
+        """Statement that adds what is missing; None if nothing is.
 
-        Adding the column does not rewrite the table; the index is built while nobody writes.
+        Adding the column does not rewrite the table; building the index blocks writers.
         """
         parts = []
         if not self.has_xid:
@@ -118,7 +118,7 @@ class Table(msgspec.Struct, frozen=True):
         return f"ALTER TABLE {self.name} {', '.join(parts)}" if parts else None
 
     def pick(self, condition: str, order: str) -> str:
-        """Some rows as `xid` and `key`."""
+        """Query of some rows as `xid` and `key`."""
         xid = f"it.{XID_COLUMN}" if self.has_xid else "NULL::xid8"
         return (
             f"SELECT {xid} AS xid, it.{self.key} AS key FROM {self.name} AS it"
@@ -126,8 +126,8 @@ class Table(msgspec.Struct, frozen=True):
         )
 
     def show(self, picked: str, order: str, whole: str) -> str:
-        """What was picked as `xid`, `key` and `row`: JSON text, null where it would be far too
-        large, or unless `whole` holds. Rows are made one by one, as they are fetched."""
+        """Query of picked rows as `xid`, `key` and `row`: JSON text, null for a far too large row,
+        or unless `whole` holds. Rows are built one by one, as they are fetched."""
         columns = ", ".join(f"it.{column}" for column in self.columns)
         size = " + ".join(f"coalesce({size}, 0)" for size in self.sizes)
         return f"""
@@ -146,7 +146,7 @@ class Table(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def reading(source: TableSettings) -> AsyncIterator[None]:
-    """What is done with the table inside needs rights that the user may not have."""
+    """Turn missing privileges for the table into an error that names the remedy."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -159,9 +159,9 @@ async def reading(source: TableSettings) -> AsyncIterator[None]:
 async def inspect(
     connection: asyncpg.Connection, source: TableSettings, mapping: RowMapping
 ) -> Table:
-    """The table as it is.
+    """The table in its present state.
 
-    Raises `InvalidSetting` if there is none, or a column is missing or of a type that never makes
+    Raises `InvalidSetting` if it is missing, or a column is missing or of a type that never makes
     its member, and `GatewayError` if its rows cannot be told apart.
     """
     facts = await connection.fetchrow(_FACTS, source.name, XID_COLUMN)
@@ -204,7 +204,7 @@ async def inspect(
 def _doubtful_id(
     source: TableSettings, mapping: RowMapping, uniques: Sequence[set[str]]
 ) -> str | None:
-    """Ids have to be unique within a tenant."""
+    """What `id` is made of, unless the table ensures that it is unique within a tenant."""
     path = mapping.paths.get("id")
     if path is None:
         return source.columns.get("id")

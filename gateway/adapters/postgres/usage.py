@@ -1,7 +1,7 @@
 """`Ledger` in PostgreSQL, beside log and keys: usage of all gateways on one database.
 
-Durability: what `add` has returned for survives the death of process and
-machine, and a failover that loses no commit.
+Durability: usage that `add` has stored survives the death of process and machine, and a failover
+that loses no commit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NEW = (
     "DO UPDATE SET number = excluded.number, seen = now() WHERE known.number < excluded.number "
     "RETURNING true"
 )
-# Longer than any batch is offered again.
+# Longer than any batch is retried.
 _FORGET = "DELETE FROM usage_writer WHERE seen < now() - interval '1 day'"
 _PRUNE = "DELETE FROM usage WHERE tier = $1 AND unit < $2"
 _PRUNE_BATCHES = 1000
@@ -38,18 +38,18 @@ class PostgresLedger:
     """Usage in one PostgreSQL schema. Use `await PostgresLedger.open(...)`."""
 
     def __init__(self, url: str, schema: str) -> None:
-        # A gateway that stops while the database hangs does not wait for long.
+        # Short, so that a gateway does not wait long at its stop while the database hangs.
         self._database = Database(url, 1, schema, statement_timeout="3s", lock_timeout="2s")
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresLedger:
-        """Raises `Unavailable` if the database cannot be reached, `GatewayError` if it
-        cannot be used."""
+        """Open the ledger. Raises `Unavailable` if the database cannot be reached, `GatewayError`
+        if it cannot be used."""
         await migrate(url, schema)
         return cls(url, schema)
 
     async def add(self, batch: UsageBatch) -> None:
-        # In one order, so that two processes never wait for each other.
+        # In a fixed order, so that two processes never deadlock.
         rows = sorted(
             (key_id, tier.unit, tier.index(minute * 60), *counts)
             for key_id, (minute, counts) in batch.entries.items()
@@ -61,7 +61,7 @@ class PostgresLedger:
                     return
                 await connection.execute(_ADD, *zip(*rows, strict=True))
             if batch.number % _PRUNE_BATCHES == 1:
-                # On its own: where it fails, the batch is offered again, and known.
+                # Apart: if this fails, the batch is sent again and recognised.
                 await connection.execute(_FORGET)
                 newest = max(minute for minute, _ in batch.entries.values())
                 for tier in TIERS:
@@ -74,5 +74,5 @@ class PostgresLedger:
         return {unit: tuple(counts) for unit, *counts in rows}
 
     async def close(self) -> None:
-        """Nothing may be called afterwards."""
+        """Close the connections; no call may follow."""
         await self._database.close()

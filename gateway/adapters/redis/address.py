@@ -51,7 +51,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
 
 def parse_address(url: str) -> RedisAddress:
-    """Raises `InvalidSetting`, whose text never repeats the URL: it may hold a password."""
+    """Raise `InvalidSetting`, whose text never repeats the URL: it may hold a password."""
     scheme, separator, _ = url.partition("://")
     base, _, kind = scheme.lower().partition("+")
     if not separator or base not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster"):

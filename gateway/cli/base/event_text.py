@@ -1,8 +1,7 @@
 """An event as one line for people.
 
-Events hold what strangers wrote. Nothing of it reaches the terminal that the
-terminal would obey: control characters would move the cursor or rewrite lines,
-and characters that turn the direction of writing would fake what is read.
+Events hold text from strangers. It is escaped: control characters would move the cursor or rewrite
+lines, and characters that turn the direction of writing would fake the text.
 """
 
 from __future__ import annotations

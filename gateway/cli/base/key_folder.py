@@ -1,4 +1,4 @@
-"""What the commands over keys and roles share: their options, and the keys that they are about."""
+"""Shared options of the commands over keys and roles, and access to their stores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
     from gateway.errors import InvalidRequest
 
     if looks_like_token(text):
-        # Not repeated: what is said here ends up in logs.
+        # Not repeated: error messages end up in logs.
         raise InvalidRequest(
             "this is a whole key: name it by its id, the 12 characters behind `alpk_`, and rotate "
             "it, because arguments are seen in process lists and shell histories"
@@ -71,7 +71,7 @@ limit_option = click.option(
 
 
 def settings_of(data: str | None) -> Settings:
-    """The settings of the command that runs: from `--config`, the environment and `--data`."""
+    """Settings of the running command: from `--config`, the environment and `--data`."""
     from gateway.settings.load import load
 
     config = click.get_current_context().meta.get(_CONFIG)
@@ -79,7 +79,7 @@ def settings_of(data: str | None) -> Settings:
 
 
 def refuse_no_folder(settings: Settings) -> NoReturn:
-    """The name was mistyped: nothing is made there."""
+    """Refuse a missing data folder, whose name was mistyped, instead of creating it."""
     from gateway.errors import NotFound
 
     raise NotFound(
@@ -92,7 +92,7 @@ def refuse_no_folder(settings: Settings) -> NoReturn:
 async def administration(
     settings: Settings, *, make: bool = False, change: bool = False
 ) -> AsyncIterator[Administration]:
-    """Keys and roles, for who runs the command; `make` and `change` as for `key_store`."""
+    """Keys and roles, on behalf of the operator; `make` and `change` as for `key_store`."""
     from gateway.access.administration.administration import Administration
     from gateway.access.administration.caller import CommandLine
     from gateway.scheduling.loop_work import LoopWork
@@ -104,8 +104,8 @@ async def administration(
 
 
 async def current_pepper(settings: Settings, store: NotesOfKeys, clock: TrustedClock) -> bytes:
-    """What digests are made with; only asked for there: where it is lost, keys can still be listed
-    and revoked."""
+    """Pepper for new digests. Read only on demand: if it is lost, keys can still be listed and
+    revoked."""
     from gateway.adapters.files.agreement import agree_on_pepper
     from gateway.adapters.files.folder import DataFolder
 
@@ -117,11 +117,11 @@ async def current_pepper(settings: Settings, store: NotesOfKeys, clock: TrustedC
 async def key_store(
     settings: Settings, *, make: bool = False, change: bool = False
 ) -> AsyncIterator[tuple[KeyStore, TrustedClock]]:
-    """The keys of the data folder, and the trusted clock.
+    """Keys of the data folder, and the trusted clock.
 
-    A folder without keys is only made where that is wanted, not where its name is mistyped. What
-    does not `change` anything looks at keys, which is recorded as a use first: changes are
-    recorded by themselves.
+    `make` creates a missing key store; else it is an error, since the name may be mistyped. Without
+    `change` the command looks at keys, which is recorded as a use first; changes are recorded by
+    themselves.
     """
     from gateway.errors import NotFound
 
@@ -137,14 +137,14 @@ async def key_store(
 
 
 def echo_problems(shown: dict[str, Any]) -> None:
-    """Print what is wrong with the grants of a key or role, a line each."""
+    """Print the problems of the grants of a key or role, one per line."""
 
     for one in shown.get("problems", ()):
         say(f"  ! {one['path']}: {one['reason']}; {one['means']}")
 
 
 def run(work: Any) -> Any:
-    """The result of a coroutine."""
+    """Run a coroutine; return its result."""
     import asyncio
 
     return asyncio.run(work)

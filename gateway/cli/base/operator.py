@@ -1,4 +1,4 @@
-"""Who gives the command, as the system tells; and the record of looks at keys."""
+"""The operator who runs a command, and records of looks at keys."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NOT_ASKED = ("data", "as_json", "kind")
 
 
 def this_operator() -> Operator:
-    """The user of the system who runs the command, and from where.
+    """User of the system who runs the command, and its terminal.
 
-    `SUDO_USER` says who became that user by sudo; the environment is theirs, so it is recorded
-    beside the user, never instead of it.
+    `SUDO_USER` names the user before sudo; they control the environment, so it is recorded beside
+    the user, never instead of it.
     """
     from gateway.access.keys.operator import Operator
 
@@ -80,7 +80,7 @@ async def record_act(
 
 
 def _path(context: click.Context) -> str:
-    """Such as `keys explain`."""
+    """Path of the command, such as `keys explain`."""
     names: list[str] = []
     found: click.Context | None = context
     while found is not None and found.parent is not None:
@@ -90,7 +90,7 @@ def _path(context: click.Context) -> str:
 
 
 def _user() -> str:
-    """A name or, where the system knows none, a number. The environment is not asked."""
+    """Name of the user or, if the system has none, its number; never from the environment."""
     import pwd
 
     try:
@@ -109,7 +109,7 @@ def _terminal() -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what a terminal would obey, and short."""
+    """Text without control characters, shortened."""
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)[
         :_MOST
     ]

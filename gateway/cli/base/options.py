@@ -9,8 +9,8 @@ import click
 
 
 class Folder(click.Path):
-    """A folder by name. An empty text, most often a variable that came out empty, is not the one
-    where the command runs."""
+    """Parameter type of a folder. Refuses an empty text, most often an unset variable, which would
+    mean the current folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, file_okay=False)

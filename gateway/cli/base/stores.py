@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def has_keys(settings: Settings) -> bool:
-    """Whether there are keys already, as far as that is known without opening them."""
+    """Whether keys exist, as far as is known without opening them."""
     return settings.on_postgres or (settings.data / "keys.db").exists()
 
 
 @asynccontextmanager
 async def opened_keys(settings: Settings) -> AsyncIterator[tuple[KeyStore, TrustedClock]]:
-    """The keys, made if there are none, and the trusted clock."""
+    """Keys, created if missing, and the trusted clock."""
     from gateway.clock import SystemClock
     from gateway.oversight.clock_notes import open_clock
     from gateway.runtime.stores import open_keys
@@ -35,8 +35,7 @@ async def opened_keys(settings: Settings) -> AsyncIterator[tuple[KeyStore, Trust
 
 @asynccontextmanager
 async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
-    """The log of the settings, whether or not a gateway is writing to it; empty where none has
-    ever run."""
+    """Log of the settings, also while a gateway writes to it; empty if none has ever run."""
     from gateway.adapters.files.folder import DataFolder
     from gateway.clock import SystemClock
     from gateway.settings.kinds import SQLITE

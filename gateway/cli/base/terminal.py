@@ -1,5 +1,5 @@
-"""What the commands print. Nothing of it is obeyed by the terminal: names, descriptions and reasons
-may hold control characters, which would move the cursor or fake lines."""
+"""Output of the commands. Control characters are escaped: names, descriptions and reasons may hold
+some, which would move the cursor or fake lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 
 
 def require_output() -> None:
-    """Refuse to make what is printed once where nothing can be printed."""
+    """Refuse to create a secret that is printed once if nothing can be printed."""
     if sys.stdout is None:
         raise GatewayError(
             "standard output is closed, and the key could not be printed; nothing was made"
@@ -24,14 +24,14 @@ def require_output() -> None:
 
 
 def require_open_output() -> None:
-    """Raises `OSError` where what is printed would be lost in silence."""
+    """Raise `OSError` if output would be lost without an error."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, "it is closed")
 
 
 @contextmanager
 def naming_lost(key_id: str) -> Iterator[None]:
-    """Say which key is lost where it could not be printed."""
+    """Name the key whose secret is lost if it could not be printed."""
     try:
         yield
     except OSError as error:

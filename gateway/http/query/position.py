@@ -25,7 +25,7 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 async def find_begin(log: Log, query: Query, not_before: int = 0) -> Begin:
-    """Raises `CursorGone` where resuming would silently leave something out.
+    """Raise `CursorGone` where resuming would silently leave something out.
 
     What lies before the offset `not_before` may not be seen: nothing is read there.
     """
