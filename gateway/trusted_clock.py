@@ -3,7 +3,7 @@
 A wall clock may be set to anything at any moment; the time that passes while a machine runs, or is
 suspended, cannot. What keys, grants, retention and `recorded_at` go by is therefore `now()` here,
 which asks no wall clock. The wall clock (the machine's own, or the database's where gateways share
-one) is read about once a second, and judged:
+one) is read about once a second, and compared:
 
 | it is away from trusted time by | and | then |
 | --- | --- | --- |
@@ -113,7 +113,7 @@ class TrustedClock:
         # Steps of the wall clock, and those of them that were adopted.
         self.steps = 0
         self.adopted = 0
-        self._judge(reading, 0.0)
+        self._evaluate(reading, 0.0)
 
     @classmethod
     def on(cls, machine: Clock, state: ClockState | None = None, boot: str = "") -> TrustedClock:
@@ -133,10 +133,10 @@ class TrustedClock:
         return self._seen.wall - self._at(self._seen)
 
     def observe(self, reading: Reading) -> bool:
-        """Judge a reading of the wall clock; whether trusted time or what waits is another now."""
+        """Evaluate a reading of the wall clock; return whether `now` or `waiting` changed."""
         elapsed = max(0.0, reading.boottime - self._seen.boottime)
         self._seen = reading
-        return self._judge(reading, elapsed)
+        return self._evaluate(reading, elapsed)
 
     def take(self, trusted: float, reading: Reading) -> None:
         """Go by what other processes have agreed on, or somebody has said, as of a reading."""
@@ -160,7 +160,7 @@ class TrustedClock:
         seen = self._seen
         return ClockState(self._at(seen), seen.wall, seen.boottime, seen.boot_id, by)
 
-    def _judge(self, reading: Reading, elapsed: float) -> bool:
+    def _evaluate(self, reading: Reading, elapsed: float) -> bool:
         away = reading.wall - self._at(reading)
         if abs(away) <= JUMP_SECONDS + reading.error:
             most = _FOLLOW_RATE * elapsed

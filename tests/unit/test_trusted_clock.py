@@ -1,4 +1,4 @@
-"""Trusted time: the rule by which a wall clock is judged, without one."""
+"""Trusted time: the rule by which a wall clock is adopted, without one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TABLE: dict[str, tuple[list[tuple[float, float, int]], Seen]] = {
 
 
 @pytest.mark.parametrize("row", TABLE)
-def test_a_wall_clock_is_judged_as_the_table_says(row: str, clock: Any) -> None:
+def test_a_wall_clock_is_adopted_as_the_table_says(row: str, clock: Any) -> None:
     readings, seen = TABLE[row]
     trusted = TrustedClock.on(clock, boot="a")
     true = 0.0

@@ -53,14 +53,14 @@ async def note_before(store: NotesOfKeys, kind: str, predecessor: str) -> bytes 
     return None
 
 
-async def is_partial(keys: KeyLookup, judge: Key, about: Key) -> bool:
-    """Whether who holds `judge` would judge themselves: by a key of the same rotations, by one
-    that it came of, or, unless it is the first of all its makers, by one that came of it."""
-    if judge.id == about.id:
+async def has_conflict_of_interest(keys: KeyLookup, reviewer: Key, about: Key) -> bool:
+    """Whether the reviewer's key and the other one are of the same rotations, or the other is an
+    origin of the reviewer's, or, unless the reviewer's was made by no key, descends from it."""
+    if reviewer.id == about.id:
         return True
-    mine, theirs = await _origins(keys, judge), await _origins(keys, about)
-    line = await key_and_predecessors(keys, judge.id)
-    if about.id in mine or judge.id in await key_and_predecessors(keys, about.id):
+    mine, theirs = await _origins(keys, reviewer), await _origins(keys, about)
+    line = await key_and_predecessors(keys, reviewer.id)
+    if about.id in mine or reviewer.id in await key_and_predecessors(keys, about.id):
         return True
     delegated = not mine.issubset(line)
     return delegated and not theirs.isdisjoint(line)

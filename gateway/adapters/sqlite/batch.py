@@ -154,18 +154,18 @@ class WriteGroup:
         places = []
         accepted = conflicts = 0
         for draft in batch:
-            judged = self._dedup.judge(draft)
-            if isinstance(judged, Known):
-                if judged.place is not None:
-                    places.append(judged.place)
+            classified = self._dedup.classify(draft)
+            if isinstance(classified, Known):
+                if classified.place is not None:
+                    places.append(classified.place)
                 continue
-            body = draft.stored(self._stamp, judged.id)
+            body = draft.stored(self._stamp, classified.id)
             self.head += 1
             self.bytes += len(body)
             accepted += 1
-            conflicts += judged.taken
-            self._dedup.add(judged, draft.tenant, self.head)
-            row = row_of(draft, judged.id, self._now, body)
+            conflicts += classified.taken
+            self._dedup.add(classified, draft.tenant, self.head)
+            row = row_of(draft, classified.id, self._now, body)
             self._connection.execute(_INSERT_ONE, (self.head, *row))
             places.append(self.head)
         if not batch:

@@ -115,7 +115,7 @@ class Dedup:
             return False
         return True
 
-    def judge(self, draft: Draft) -> Known | Placing:
+    def classify(self, draft: Draft) -> Known | Placing:
         """Whether an event is a duplicate, or else the id under which it is stored."""
         place, key = near(draft.id), self._values.key(draft.tenant, draft.id)
         content = self._values.content(draft.content)
@@ -140,7 +140,7 @@ class Dedup:
         return Placing(name, place, key, content, True)
 
     def add(self, placing: Placing, tenant: str, offset: int) -> None:
-        """Add an event with the `Placing` from `judge`."""
+        """Add an event with the `Placing` from `classify`."""
         name, place, key, content, taken = placing
         if taken:
             self._has_renamed = True

@@ -7,7 +7,11 @@ from aiohttp import web
 from gateway.access.administration.administration import Administration
 from gateway.access.administration.issuer import Issuer
 from gateway.access.keys.key import Key
-from gateway.access.keys.rotation_chain import is_delegated, is_partial, key_and_predecessors
+from gateway.access.keys.rotation_chain import (
+    has_conflict_of_interest,
+    is_delegated,
+    key_and_predecessors,
+)
 from gateway.errors import Forbidden
 from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT, Context
@@ -45,7 +49,7 @@ def _issuer(context: Context, admission: Admission) -> Issuer:
     return Issuer(key, admission.recheck, context.keyring, context.key_store, context.clock, slices)
 
 
-async def refuse_to_judge(
+async def refuse_own_finding(
     context: Context,
     admission: Admission,
     finding: Finding,
@@ -53,20 +57,22 @@ async def refuse_to_judge(
     *,
     expected: bool,
 ) -> None:
-    """Nobody judges a finding about themselves: about their key, one of its rotations, or one that
-    it was made by. Who has been made an administrator does not judge what they made, either, nor
-    an address where they have been: that is for their maker. And nobody silences a key that may do
-    more than theirs. `address` is where the judge asks from."""
-    judge = admission.key
+    """Raise if the key of the request may not review a finding.
+
+    It may not where it has a conflict of interest, or, made by another key, was used from the
+    address that the finding is about; nor mark as expected what a key with more rights does.
+    `address`: where the request comes from.
+    """
+    reviewer = admission.key
     key = await context.key_store.get(finding.key) if finding.key else None
     if key is None:
         if finding.address:
-            await _refuse_own_address(context, judge, finding.address, address)
+            await _refuse_own_address(context, reviewer, finding.address, address)
         return
-    if await is_partial(context.key_store, judge, key):
+    if await has_conflict_of_interest(context.key_store, reviewer, key):
         raise Forbidden(
             "this finding is about this key itself, or about one that it came of or that came of "
-            "it; have somebody else judge it, with a key that is above both or of other origin",
+            "it; have somebody else review it, with a key that is above both or of other origin",
             code="own_finding",
         )
     if expected:
@@ -75,18 +81,18 @@ async def refuse_to_judge(
 
 
 async def _refuse_own_address(
-    context: Context, judge: Key, about: str, address: str | None
+    context: Context, reviewer: Key, about: str, address: str | None
 ) -> None:
     """Whoever was refused there without a key may be who comes from there with one."""
-    if not await is_delegated(context.key_store, judge):
+    if not await is_delegated(context.key_store, reviewer):
         return
     profiles = context.detector.profiles
     places = {network_of(address)} if address else set()
-    for key_id in await key_and_predecessors(context.key_store, judge.id):
+    for key_id in await key_and_predecessors(context.key_store, reviewer.id):
         places |= set((await profiles.of(key_id)).networks)
     if network_of(about.partition("/")[0]) in places:
         raise Forbidden(
             "this finding is about an address in a network that this key is used from; have "
-            "somebody else judge it, who comes from another, or whoever made this key",
+            "somebody else review it, who comes from another, or whoever made this key",
             code="own_finding",
         )

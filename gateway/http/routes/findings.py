@@ -17,7 +17,7 @@ from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import optional_body
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.request.delegation import refuse_to_judge
+from gateway.http.request.delegation import refuse_own_finding
 from gateway.http.request.listing import listing
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.own_record import finding_seen
@@ -67,7 +67,7 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
         if known.key:
             access.about = key_urn(known.key)
         address = client_address(request)
-        await refuse_to_judge(context, admission, known, address, expected=expected)
+        await refuse_own_finding(context, admission, known, address, expected=expected)
     await admission.recheck()
     finding = await context.detector.findings.mark(
         finding_id, expected=expected, by=admission.key.id, reason=check_reason(body.reason)

@@ -1,7 +1,7 @@
 """Usage profiles of all keys: gathered in each process, merged in the key store.
 
 Taking in a use costs a few microseconds and waits for nothing. What may be
-unusual is brought into the store, and judged there against what all processes
+unusual is brought into the store, and evaluated there against what all processes
 have seen, within a second; all else in batches, now and then.
 """
 

@@ -98,7 +98,7 @@ class GrantUse:
         return {**self.named.public(), "uses": self.uses, "events": self.events}
 
 
-def judging(
+def evaluate_use(
     counts: Iterable[GrantUse],
     accesses: Sequence[PastAccess],
     *,

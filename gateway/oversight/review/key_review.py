@@ -33,7 +33,7 @@ from gateway.oversight.access_log.past_access import (
     present_accesses,
 )
 from gateway.oversight.review.document import SAMPLES, UNUSED_DAYS, Facts
-from gateway.oversight.review.grant_use import GrantUse, judging
+from gateway.oversight.review.grant_use import GrantUse, evaluate_use
 from gateway.oversight.review.simulation import Simulation
 from gateway.scheduling.loop_work import Slices
 
@@ -168,7 +168,7 @@ async def key_facts(
     if not review.complete and oldest is not None and oldest.offset > before:
         since = max(since, _recorded_at(oldest))
     found = await slices.run(
-        judging(counts, accesses, since=since, reader=reader, first=review.first)
+        evaluate_use(counts, accesses, since=since, reader=reader, first=review.first)
     )
     return Facts(
         key=key,

@@ -24,7 +24,7 @@ from gateway.event import Event
 from gateway.oversight.access_log.past_access import READING, PastAccess
 from gateway.oversight.access_log.reach import is_out_of_reach
 from gateway.oversight.review.explain import EVENT_NOT_GRANTED
-from gateway.oversight.review.grant_use import GrantUse, judging
+from gateway.oversight.review.grant_use import GrantUse, evaluate_use
 
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5
@@ -171,7 +171,7 @@ class Simulation:
         at as the `reader` sees them, behind the offset `first`, and uses `since` then. Done in
         steps, one a grant.
         """
-        found = yield from judging(
+        found = yield from evaluate_use(
             self._grants, self._accesses, since=since, reader=reader, first=first
         )
         uses = {

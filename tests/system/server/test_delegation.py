@@ -1,4 +1,4 @@
-"""What widens a key needs what minting it needs, and nobody judges findings about themselves."""
+"""What widens a key needs what minting it needs, and nobody reviews findings about themselves."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_broader_role_is_neither_overwritten_nor_deleted(
     assert shown.json()["grants"][0]["categories"] == ["**"]
 
 
-async def test_nobody_judges_a_finding_about_themselves(gateway: Gateway) -> None:
+async def test_nobody_reviews_a_finding_about_themselves(gateway: Gateway) -> None:
     narrow = await gateway.mint(*NARROW)
     for _ in range(5):
         body = {"name": "n", "purpose": "p", "owner": "o", "grants": [EVERYTHING]}
@@ -135,7 +135,7 @@ async def test_a_finding_about_an_address_is_not_silenced_by_who_has_been_there(
     assert (await gateway.post(path, key=gateway.admin, headers=here)).status == 200
 
 
-async def test_a_finding_about_an_address_is_judged_by_who_comes_from_another(
+async def test_a_finding_about_an_address_is_reviewed_by_who_comes_from_another(
     start: Start,
 ) -> None:
     gateway = await start(server={"trusted_proxies": (ip_network("127.0.0.0/8"),)})

@@ -25,9 +25,9 @@ def test_a_large_batch_costs_as_much_for_each_event_where_another_one_stands_und
     dedup = Dedup(connection, KeyedValues(b""))
     for offset, content in enumerate((b"first", b"second"), 1):
         one = msgspec.structs.replace(draft(id="x"), content=content)
-        judged = dedup.judge(one)
-        assert not isinstance(judged, Known)
-        dedup.add(judged, one.tenant, offset)
+        classified = dedup.classify(one)
+        assert not isinstance(classified, Known)
+        dedup.add(classified, one.tenant, offset)
     pattern = draft()
 
     def seconds(number: int) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.access.keys.descent import descendants, ended_as_maker, revoke_with_descendants
 from gateway.access.keys.key import Key
-from gateway.access.keys.rotation_chain import ended_maker, is_partial
+from gateway.access.keys.rotation_chain import ended_maker, has_conflict_of_interest
 from gateway.access.keys.unreadable import read_key
 from gateway.errors import NotFound
 
@@ -101,18 +101,21 @@ async def test_every_maker_in_the_line_counts_and_rings_lend_nothing() -> None:
         assert await ended_maker(Known(alone), alone, NOW) is None
 
 
-async def test_who_would_judge_themselves() -> None:
+async def test_who_has_a_conflict_of_interest_in_a_finding() -> None:
     root, other = key("r"), key("o")
     admin = key("a", created_by="r")
     rotated = key("b", predecessor="a", created_by="r")
     made = key("m", created_by="a")
     known = Known(root, other, admin, rotated, made)
-    for judge, about, partial in (
+    for reviewer, about, partial in (
         (admin, admin, True), (rotated, admin, True), (admin, rotated, True), (made, admin, True),
         (made, root, True), (admin, made, True), (rotated, made, True), (root, admin, False),
         (root, made, False), (other, root, False), (root, root, True),
     ):  # fmt: skip
-        assert await is_partial(known, judge, about) is partial, (judge.id, about.id)
+        assert await has_conflict_of_interest(known, reviewer, about) is partial, (
+            reviewer.id,
+            about.id,
+        )
 
 
 def test_a_maker_that_cannot_be_read_lends_no_right_and_is_not_changed() -> None:

@@ -352,7 +352,7 @@ async def test_a_finding_is_told_of_when_the_log_is_back(watched: Watched, make:
     assert len(later.writer.events("gateway.anomaly")) == 1, "also by another process"
 
 
-async def test_what_was_seen_while_the_key_store_was_away_is_judged_later(
+async def test_what_was_seen_while_the_key_store_was_away_is_evaluated_later(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = watched.store.update_notes
