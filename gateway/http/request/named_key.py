@@ -13,7 +13,7 @@ from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT, Context
 from gateway.log.bound_view import bound_view
 from gateway.oversight.access_log.past_access import Presence
-from gateway.oversight.review.own_record import use_seen
+from gateway.oversight.review.record_masks import masked_last_use
 
 
 async def named_key(request: web.Request) -> Key:
@@ -24,7 +24,7 @@ async def named_key(request: web.Request) -> Key:
 async def last_use(context: Context, caller: Admission, key_id: str) -> dict[str, Any] | None:
     """When and from where a key was used last, as far as nothing hides it from the asking key."""
     use = (await context.detector.profiles.of(key_id)).last_use()
-    return use and use_seen(caller.grants, key_id, use)
+    return use and masked_last_use(caller.grants, key_id, use)
 
 
 async def presence_of(context: Context, key_id: str) -> Presence:

@@ -28,7 +28,7 @@ from gateway.oversight.review.access_query import parse_access_query, parse_mome
 from gateway.oversight.review.explain import explain
 from gateway.oversight.review.key_review import Patience, Review
 from gateway.oversight.review.key_review import simulate as look_back
-from gateway.oversight.review.own_record import hidden_of_uses
+from gateway.oversight.review.record_masks import access_log_masks
 from gateway.oversight.review.simulation import Simulation
 
 _SECONDS = 5.0
@@ -66,7 +66,7 @@ async def simulate(request: web.Request) -> web.Response:
     known = await grants_by_role(context.key_store)
     slices = context.work.slices(admission.key.id)
     before, after = grants_of_key(key, known), _proposed(proposal, key, known)
-    hidden = hidden_of_uses(admission.grants, key.id)
+    hidden = access_log_masks(admission.grants, key.id)
     await slices.begin()
     simulation = Simulation(before, after, hidden)
     review = Review(context.log, context.clock, Patience(_SECONDS, proposal.max_events), slices)

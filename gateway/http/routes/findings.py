@@ -20,7 +20,7 @@ from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import refuse_own_finding
 from gateway.http.request.listing import listing
 from gateway.http.response.problem import json_response
-from gateway.oversight.review.own_record import finding_seen
+from gateway.oversight.review.record_masks import masked_finding
 from gateway.sanitize import clean
 
 
@@ -38,7 +38,7 @@ async def _shown(
 ) -> AsyncGenerator[bytes]:
     grants, slices = admission.grants, context.work.slices(admission.key.id)
     async for finding in slices.each(await context.detector.findings.all()):
-        seen = finding_seen(grants, finding)
+        seen = masked_finding(grants, finding)
         if all(seen[name] == value for name, value in wanted.items()):
             yield orjson.dumps(seen)
             limit -= 1
@@ -74,4 +74,4 @@ async def _mark(request: web.Request, *, expected: bool) -> web.Response:
     )
     if finding is None:
         raise NotFound("there is no finding with this id", code="unknown_finding")
-    return json_response(finding_seen(admission.grants, finding))
+    return json_response(masked_finding(admission.grants, finding))

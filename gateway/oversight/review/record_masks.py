@@ -1,8 +1,7 @@
-"""Visibility of what repeats the gateway's own records: last uses, findings. Pure.
+"""Masks on last uses and findings, which repeat records of the gateway. Pure.
 
-Who administers keys or reads their usage is told without a grant to read the
-records. But what grants hide of the records from a reader is not shown there
-either.
+Administrators of keys and readers of usage see them without a grant for the records, but
+nothing that their grants hide of the records.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from gateway.oversight.access_log.past_access import READING
 from gateway.oversight.detection.finding import Finding
 
 _ALL = Masks(drop=("actor", "source", "targets"))
-# No record of a use is more severe.
-_MOST_SEVERE_USE = 3
+# The highest severity of an access log entry.
+_MOST_SEVERE_ACCESS = 3
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -37,19 +36,19 @@ class _Record(msgspec.Struct, frozen=True):
     outcome: str = "success"
 
 
-def use_seen(grants: Iterable[Grant], key_id: str, use: dict[str, Any]) -> dict[str, Any]:
-    """A last use (`{"at", "address", "client"}`) as it is shown to a reader with these grants."""
-    return masked_data(use, copies_of(hidden_of_uses(grants, key_id)))
+def masked_last_use(grants: Iterable[Grant], key_id: str, use: dict[str, Any]) -> dict[str, Any]:
+    """A last use (`{"at", "address", "client"}`) with the masks of a reader's grants."""
+    return masked_data(use, copies_of(access_log_masks(grants, key_id)))
 
 
-def hidden_of_uses(grants: Iterable[Grant], key_id: str) -> Masks:
-    """Masks that the grants of a reader put on the records of a key's uses."""
-    record = _Record(f"{RESERVED}.access", _MOST_SEVERE_USE, key_id, key_urn(key_id))
+def access_log_masks(grants: Iterable[Grant], key_id: str) -> Masks:
+    """Masks of a reader's grants on the access log entries of a key."""
+    record = _Record(f"{RESERVED}.access", _MOST_SEVERE_ACCESS, key_id, key_urn(key_id))
     return _hidden(grants, record)
 
 
-def finding_seen(grants: Iterable[Grant], finding: Finding) -> dict[str, Any]:
-    """A finding as the interface shows it to a reader with these grants."""
+def masked_finding(grants: Iterable[Grant], finding: Finding) -> dict[str, Any]:
+    """Public form of a finding with the masks of a reader's grants."""
     about = key_urn(finding.key) if finding.key else ""
     record = _Record(f"{RESERVED}.anomaly", finding.severity, resources=about)
     shown, masks = finding.public(), _hidden(grants, record)
@@ -57,7 +56,7 @@ def finding_seen(grants: Iterable[Grant], finding: Finding) -> dict[str, Any]:
         return shown
     shown["data"] = masked_data(finding.data, masks)
     shown = {"key": None, **masked_data(shown, copies_of(masks))}
-    # Its id holds whom it is about.
+    # The id of a finding names whom it is about.
     whose = "targets.urn" if finding.key else "actor.id" if finding.operator else "source.ip"
     if masks.hides(whose):
         shown["id"] = "***"
@@ -70,7 +69,7 @@ def _test_of(scope: Scope) -> Test:
 
 
 def _hidden(grants: Iterable[Grant], record: _Record) -> Masks:
-    """Hours, networks and how far back the grants reach do not matter: it is told at any time."""
+    """Masks of the grants on a record, whatever their conditions (`when`): it is shown any time."""
     masks = Masks()
     for grant in grants:
         if set(grant.actions).isdisjoint(READING) or not _test_of(grant.scope())(record):
