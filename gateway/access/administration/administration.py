@@ -14,7 +14,7 @@ from gateway.access.administration.known_roles import grants_together, unknown_r
 from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.role import BUILTIN, Role, grants_of_roles
 from gateway.access.keys import lifecycle
-from gateway.access.keys.descent import Descent, can_mint, revoke_with_descendants
+from gateway.access.keys.descent import Descent, can_issue_keys, revoke_with_descendants
 from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, key_from_request
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import inherited
@@ -102,8 +102,8 @@ class Administration:
         grants_together(key.grants, key.roles, grants_of_roles(roles))
         key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
         roles = await self._check_hand_on(key, roles)
-        mints = can_mint(effective_grants(key, grants_of_roles(roles)))
-        key, cut = self._caller.bound_life(key, given=request.expiry_given, mints=mints)
+        can_issue = can_issue_keys(effective_grants(key, grants_of_roles(roles)))
+        key, cut = self._caller.bound_life(key, given=request.expiry_given, can_issue=can_issue)
         await self._caller.recheck()
         await self._store.create(key)
         return IssuedKey(key, token, cut)
@@ -118,8 +118,8 @@ class Administration:
             pepper=await self._pepper(), by=by,
         )  # fmt: skip
         successor = msgspec.structs.replace(successor, created_by=actor_name(by))
-        mints = can_mint(effective_grants(key, grants_of_roles(roles)))
-        successor, cut = self._caller.bound_life(successor, given=False, mints=mints)
+        can_issue = can_issue_keys(effective_grants(key, grants_of_roles(roles)))
+        successor, cut = self._caller.bound_life(successor, given=False, can_issue=can_issue)
         await self._caller.recheck()
         await self._store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
         return IssuedKey(successor, token, cut)

@@ -30,9 +30,9 @@ class Caller(Protocol):
     async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
         """Raise if a key that they make work, or work again, may do more than they may."""
 
-    def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
+    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         """The key as they may make it, and whether its life was cut; `given`: its expiry was asked
-        for; `mints`: it can make others."""
+        for; `can_issue`: it can make others."""
 
     async def recheck(self) -> None:
         """Raise if they may not administer any more: right before a change is stored, as what comes
@@ -58,7 +58,7 @@ class CommandLine:
     async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
         """Whatever the key may do."""
 
-    def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
+    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         return key, False
 
     async def recheck(self) -> None:

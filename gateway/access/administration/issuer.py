@@ -8,12 +8,12 @@ from typing import TypeVar
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import Role, grants_of_roles
 from gateway.access.keyring import Keyring
-from gateway.access.keys.descent import can_mint, living
-from gateway.access.keys.issuance import within_maker
+from gateway.access.keys.descent import can_issue_keys, living
+from gateway.access.keys.issuance import bound_to_issuer
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits, exceeded
 from gateway.access.keys.key_store import KeysAndRoles, RoleCheck
-from gateway.access.keys.rotation_chain import ended_maker
+from gateway.access.keys.rotation_chain import ended_issuer
 from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.subsumption import comparing
@@ -59,7 +59,7 @@ class Issuer:
             if name in roles:
                 # What it allows is not known, and another version may read it tomorrow.
                 check_readable(roles[name])
-        await self._refuse_with_ended_maker()
+        await self._refuse_with_ended_issuer()
         wanted = effective_grants(key, grants_of_roles(roles))
         _refuse(await self._slices.run(comparing(self._grants(), wanted)))
         more = exceeded(self.key.limits, key.limits)
@@ -71,8 +71,8 @@ class Issuer:
                 limit=more,
             )
 
-    def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
-        return within_maker(key, self.key, asked=given, mints=mints)
+    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
+        return bound_to_issuer(key, self.key, asked=given, can_issue=can_issue)
 
     async def recheck(self) -> None:
         await self._recheck()
@@ -88,7 +88,7 @@ class Issuer:
         have all that its keys may then do; nor let keys make others that live longer than theirs.
         Whether that is so is looked at before, in slices, and again where something of it changes
         meanwhile."""
-        await self._refuse_with_ended_maker()
+        await self._refuse_with_ended_issuer()
         for _ in range(_MOST_ATTEMPTS):
             known = await self._store.roles()
             having: list[Key] | None = None
@@ -107,9 +107,9 @@ class Issuer:
     def _grants(self) -> tuple[Grant, ...]:
         return self._keyring.grants_of(self.key)
 
-    async def _refuse_with_ended_maker(self) -> None:
-        """Nobody grants anything when their maker can no more."""
-        ended = await ended_maker(self._keyring, self.key, self._clock.now())
+    async def _refuse_with_ended_issuer(self) -> None:
+        """Raise if the key, or an issuer of it, was ended or suspended."""
+        ended = await ended_issuer(self._keyring, self.key, self._clock.now())
         if ended is not None:
             raise Forbidden(
                 f"the key {ended[0]}, which this key was made with, is {ended[1]}: what this key "
@@ -134,7 +134,7 @@ class Issuer:
             yield
             before, after = effective_grants(key, roles), effective_grants(key, changed)
             outlives = key.expires_at > self.key.expires_at
-            if can_mint(after) and not can_mint(before) and outlives:
+            if can_issue_keys(after) and not can_issue_keys(before) and outlives:
                 raise InvalidRequest(
                     f"the key {key.id} has this role and could then make keys, and expires after "
                     "the key that changes the role: change it with one that lives longer, or by "
@@ -165,7 +165,9 @@ def _unless_other(known: Mapping[str, Role], having: Sequence[Key] | None) -> Ro
 
 def _concerns_keys(replaced: tuple[Grant, ...], instead: tuple[Grant, ...]) -> bool:
     """Whether keys with the role win more by the change than the role then says."""
-    return can_mint(instead) or any(grant.effect == "deny" or grant.fields for grant in replaced)
+    return can_issue_keys(instead) or any(
+        grant.effect == "deny" or grant.fields for grant in replaced
+    )
 
 
 def _refuse(more: Grant | None) -> None:

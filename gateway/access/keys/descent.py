@@ -1,4 +1,4 @@
-"""Which keys came of which: makers, and what was made. Pure."""
+"""Descent of keys: which key issued which, and which took over from which. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gateway.access.keys.operator import Actor
 from gateway.errors import Conflict, InvalidRequest
 
 
-def can_mint(grants: Iterable[Grant]) -> bool:
-    """Whether a key with these grants may make others."""
+def can_issue_keys(grants: Iterable[Grant]) -> bool:
+    """Whether a key with these grants may issue others."""
     return any(grant.effect == "allow" and "keys.admin" in grant.actions for grant in grants)
 
 
@@ -91,31 +91,31 @@ def revoke_with_descendants(
     return [lifecycle.revoke(key, now, reason, by) for key in ending]
 
 
-def ended_as_maker(maker: Key | None, now: float) -> str | None:
-    """Why a key, as the maker of others, lends them no right to make more; None while it does.
+def ended_as_issuer(issuer: Key | None, now: float) -> str | None:
+    """Why keys that this one issued may issue none any more; None while they may.
 
-    One that was rotated out lends it on: what took over from it lives no longer than it would.
+    After its rotation they still may: its successor lives no longer than it would have.
     """
-    if maker is None:
+    if issuer is None:
         return "gone"
-    if maker.unreadable:
+    if issuer.unreadable:
         return "unreadable"
-    if maker.revoked_at is not None:
+    if issuer.revoked_at is not None:
         return "revoked"
-    if now >= maker.expires_at:
+    if now >= issuer.expires_at:
         return "expired"
-    until = maker.suspended_until
-    if maker.suspended_at is not None and (until is None or now < until):
+    until = issuer.suspended_until
+    if issuer.suspended_at is not None and (until is None or now < until):
         return "suspended"
     return None
 
 
-def refuse_new(key: Key, missing_roles: Collection[str], maker: Key | None) -> None:
+def refuse_new(key: Key, missing_roles: Collection[str], issuer: Key | None) -> None:
     """Raise if a key must not be added, in the same change that would add it."""
     for name in missing_roles:
         raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
-    if is_key_id(key.created_by) and maker is not None and maker.revoked_at is not None:
+    if is_key_id(key.created_by) and issuer is not None and issuer.revoked_at is not None:
         raise Conflict(
-            f"the key {maker.id} that makes this one was revoked at the same time",
+            f"the key {issuer.id} that makes this one was revoked at the same time",
             code="maker_revoked",
         )

@@ -145,22 +145,22 @@ def key_from_request(
     )
 
 
-def within_maker(key: Key, maker: Key, *, asked: bool, mints: bool) -> tuple[Key, bool]:
-    """The key as its maker may make it, and whether its life was cut to that of its maker.
+def bound_to_issuer(key: Key, issuer: Key, *, asked: bool, can_issue: bool) -> tuple[Key, bool]:
+    """The key with a life that its issuer allows, and whether its life was cut.
 
-    What can mint does not outlive its maker. An expiry that was `asked` for is never cut in
-    silence: it is refused.
+    A key that can issue keys does not outlive its issuer. An expiry that was `asked` for is
+    refused rather than cut in silence.
     """
-    if not mints or key.expires_at <= maker.expires_at:
+    if not can_issue or key.expires_at <= issuer.expires_at:
         return key, False
     if asked:
         raise InvalidRequest(
             "a key that may administer keys does not outlive the key that makes it, which "
-            f"expires at {moment(maker.expires_at)}; choose an earlier expiry or leave it out, or "
+            f"expires at {moment(issuer.expires_at)}; choose an earlier expiry or leave it out, or "
             "make the key with one that lives longer, or by the command line",
             code="outlives_maker",
         )
-    return msgspec.structs.replace(key, expires_at=maker.expires_at), True
+    return msgspec.structs.replace(key, expires_at=issuer.expires_at), True
 
 
 def check_life(life: float, max_life: int) -> None:

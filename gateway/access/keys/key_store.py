@@ -40,8 +40,8 @@ class StoredKeys(Protocol):
     """
 
     async def create(self, key: Key) -> None:
-        """Add a key. Raises `Conflict` if its id is taken or its maker is revoked, `InvalidRequest`
-        if it names a role that is not there."""
+        """Add a key. Raises `Conflict` if its id is taken or its issuer is revoked,
+        `InvalidRequest` if it names a role that is not there."""
 
     async def create_first(self, key: Key) -> bool:
         """Add a key if there never was any; False if there was, or another process is first."""

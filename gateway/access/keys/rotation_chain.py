@@ -4,7 +4,7 @@ by making keys."""
 from __future__ import annotations
 
 from gateway.access.credentials.token import is_key_id
-from gateway.access.keys.descent import ended_as_maker
+from gateway.access.keys.descent import ended_as_issuer
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import NotesOfKeys
 from gateway.access.keys.known_key import KeyLookup
@@ -86,20 +86,20 @@ async def _origins(keys: KeyLookup, key: Key) -> set[str]:
     return found
 
 
-async def ended_maker(keys: KeyLookup, key: Key, now: float) -> tuple[str, str] | None:
-    """The nearest of a key's makers that has ended or is suspended, and how; None if all live.
+async def ended_issuer(keys: KeyLookup, key: Key, now: float) -> tuple[str, str] | None:
+    """Id and end of the nearest issuer of a key that has ended or is suspended; None if all live.
 
-    Who has made the makers counts as well. Rings, which no gateway makes, lend no right.
+    Issuers of issuers count as well. Rings, which no gateway makes, give no right.
     """
     seen = {key.id}
     while is_key_id(key.created_by):
-        maker_id = key.created_by
-        if maker_id in seen or len(seen) > _MOST_ORIGINS:
-            return maker_id, "too far away"
-        seen.add(maker_id)
-        maker = await keys.get(maker_id)
-        how = ended_as_maker(maker, now)
-        if how is not None or maker is None:
-            return maker_id, how or "gone"
-        key = maker
+        issuer_id = key.created_by
+        if issuer_id in seen or len(seen) > _MOST_ORIGINS:
+            return issuer_id, "too far away"
+        seen.add(issuer_id)
+        issuer = await keys.get(issuer_id)
+        how = ended_as_issuer(issuer, now)
+        if how is not None or issuer is None:
+            return issuer_id, how or "gone"
+        key = issuer
     return None

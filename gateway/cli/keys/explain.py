@@ -45,7 +45,7 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
     """Say whether a key may do something, by which grants, and what stands against it."""
     from gateway.access.administration.known_roles import grants_by_role
     from gateway.access.keys.known_key import known_key
-    from gateway.access.keys.rotation_chain import ended_maker
+    from gateway.access.keys.rotation_chain import ended_issuer
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.oversight.review.access_query import parse_access_query
     from gateway.oversight.review.explain import explain
@@ -61,7 +61,7 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
             key = await known_key(store, key_id)
             grants = grants_of_key(key, await grants_by_role(store))
             query = parse_access_query(given, clock.now())
-            return explain(key, grants, query, await ended_maker(store, key, query.now))
+            return explain(key, grants, query, await ended_issuer(store, key, query.now))
 
     found = run(work())
     if as_json:
@@ -90,9 +90,11 @@ def _lines(found: Explanation) -> list[str]:
     if found.throttled_until is not None:
         until = found.public()["throttled_until"]
         lines.append(f"throttled until {until}: a few requests a minute")
-    if found.ended_maker is not None:
-        maker, how = found.ended_maker
-        lines.append(f"makes, resumes and widens nothing: its maker {maker} is {how} (maker_ended)")
+    if found.ended_issuer is not None:
+        issuer, how = found.ended_issuer
+        lines.append(
+            f"makes, resumes and widens nothing: its maker {issuer} is {how} (maker_ended)"
+        )
     lines += [f"grant {one.name} ({one.grant.effect}) matches" for one in found.grants]
     named = [*found.grants, *([found.nearest] if found.nearest is not None else [])]
     for grant in dict.fromkeys(named):

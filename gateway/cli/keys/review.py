@@ -52,7 +52,7 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.administration.known_roles import grants_by_role
     from gateway.access.keys.known_key import known_key
-    from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
+    from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.oversight.access_log.past_access import Presence
@@ -66,10 +66,10 @@ async def _facts(key_id: str, data: str | None) -> Facts:
         grants = grants_of_key(key, await grants_by_role(store))
         profile = await ProfileStore(store).of(key_id)
         line = await rotation_chain_of(store, key)
-        ended = await ended_maker(store, key, clock.now())
+        ended = await ended_issuer(store, key, clock.now())
     async with log_to_read(settings) as log:
         return await key_facts(
-            log, clock, key, grants, line=line, ended_maker=ended, last_use=profile.last_use(),
+            log, clock, key, grants, line=line, ended_issuer=ended, last_use=profile.last_use(),
             presence=Presence((), profile.used_at, profile.address), reader=SEES_EVERYTHING,
             patience=Patience(_SECONDS, _EVENTS), slices=LoopWork(clock).slices(key_id),
         )  # fmt: skip

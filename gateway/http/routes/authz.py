@@ -13,7 +13,7 @@ from gateway.access.grants.role import parse_role_names
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.keys.known_key import known_key
-from gateway.access.keys.rotation_chain import ended_maker
+from gateway.access.keys.rotation_chain import ended_issuer
 from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
 from gateway.clock import format_rfc3339, parse_duration
 from gateway.errors import InvalidRequest
@@ -42,7 +42,7 @@ async def explain_access(request: web.Request) -> web.Response:
     question = parse_body(await json_body(request), QuestionBody)
     key = await _key(request, question.key)
     query = parse_access_query(question.given(), context.clock.now())
-    ended = await ended_maker(context.keyring, key, query.now)
+    ended = await ended_issuer(context.keyring, key, query.now)
     found = explain(key, grants_of_key(key, await grants_by_role(context.key_store)), query, ended)
     await admission.recheck()
     shown = {"key": key.id, "action": query.action, "at": _time(query.now), **found.public()}

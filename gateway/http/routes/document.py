@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.administration.known_roles import grants_by_role
-from gateway.access.keys.rotation_chain import ended_maker, rotation_chain_of
+from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
 from gateway.http.request.context import CONTEXT
@@ -41,7 +41,7 @@ async def document(request: web.Request) -> web.Response:
     facts = await key_facts(
         context.log, context.clock, key, grants,
         line=await rotation_chain_of(context.key_store, key),
-        ended_maker=await ended_maker(context.keyring, key, context.clock.now()),
+        ended_issuer=await ended_issuer(context.keyring, key, context.clock.now()),
         last_use=await last_use(context, admission, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,
         slices=slices,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.access.keys.descent import can_mint
+from gateway.access.keys.descent import can_issue_keys
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.clock import format_rfc3339
@@ -23,7 +23,7 @@ SAMPLES = 10
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a key at `now` (seconds since 1970). `last_use` is
     `{"at", "address", "client"}`, as far as the reader sees it; `line` are the keys that took over
-    from each other, this one among them, the oldest first; `ended_maker` is its nearest maker that
+    from each other, this one among them, the oldest first; `ended_issuer` is its nearest maker that
     has ended, and how.
 
     `unused` are grants that were of no use since `looked_since`, `not_known` those of which the
@@ -35,7 +35,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[AttributedGrant, ...]
     now: float
     line: tuple[Key, ...] = ()
-    ended_maker: tuple[str, str] | None = None
+    ended_issuer: tuple[str, str] | None = None
     last_use: dict[str, Any] | None = None
     unused: tuple[AttributedGrant, ...] | None = None
     not_known: tuple[AttributedGrant, ...] = ()
@@ -62,7 +62,7 @@ def as_json(facts: Facts) -> dict[str, Any]:
         "masks": _hidden(facts, "mask"),
         "drops": _hidden(facts, "drop"),
         "grants": [one.public() for one in facts.grants],
-        **({"maker_ended": _maker(*facts.ended_maker)} if facts.ended_maker else {}),
+        **({"maker_ended": _maker(*facts.ended_issuer)} if facts.ended_issuer else {}),
         "rotations": _rotations(facts),
         "last_use": facts.last_use,
         "unused_since": None if facts.unused is None else _time(facts.looked_since),
@@ -174,18 +174,18 @@ def _cannot(facts: Facts) -> list[str]:
         if one.grant.effect == "deny"
         for sentence in grant_sentences(one.grant)
     ]
-    if facts.ended_maker and can_mint(one.grant for one in facts.grants):
-        denials.append(_makes_nothing(*facts.ended_maker))
+    if facts.ended_issuer and can_issue_keys(one.grant for one in facts.grants):
+        denials.append(_makes_nothing(*facts.ended_issuer))
     return denials + limits_of([one.grant for one in facts.grants])
 
 
-def _maker(maker: str, how: str) -> dict[str, str]:
-    return {"maker": maker, "how": how}
+def _maker(issuer: str, how: str) -> dict[str, str]:
+    return {"maker": issuer, "how": how}
 
 
-def _makes_nothing(maker: str, how: str) -> str:
+def _makes_nothing(issuer: str, how: str) -> str:
     return (
-        f"Make, resume or widen keys and roles: the key {maker}, which this key was made with, "
+        f"Make, resume or widen keys and roles: the key {issuer}, which this key was made with, "
         f"is {how}."
     )
 

@@ -84,7 +84,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """`reason_code` is stable. `nearest` is the grant that would have allowed it first.
 
     Until `throttled_until` (seconds since 1970), what is allowed is allowed a few times a minute.
-    `ended_maker` is who made the key, or its maker, and has ended, and how: then it may revoke and
+    `ended_issuer` is who made the key, or its maker, and has ended, and how: then it may revoke and
     look at keys, but makes, resumes and widens nothing.
     """
 
@@ -96,7 +96,7 @@ class Explanation(msgspec.Struct, frozen=True):
     masks: Masks = Masks()
     throttled_until: float | None = None
     depends: tuple[Dependence, ...] = ()
-    ended_maker: tuple[str, str] | None = None
+    ended_issuer: tuple[str, str] | None = None
 
     @property
     def decision(self) -> str:
@@ -118,9 +118,9 @@ class Explanation(msgspec.Struct, frozen=True):
             shown["depends_on"] = [one.public() for one in self.depends]
         if self.throttled_until is not None:
             shown["throttled_until"] = format_rfc3339(round(self.throttled_until * 1_000_000))
-        if self.ended_maker is not None:
-            maker, how = self.ended_maker
-            shown["maker_ended"] = {"maker": maker, "how": how}
+        if self.ended_issuer is not None:
+            issuer, how = self.ended_issuer
+            shown["maker_ended"] = {"maker": issuer, "how": how}
         return shown
 
     def _nearest(self) -> dict[str, Any] | None:
@@ -135,13 +135,13 @@ def explain(
     key: Key,
     grants: tuple[AttributedGrant, ...],
     query: AccessQuery,
-    ended_maker: tuple[str, str] | None = None,
+    ended_issuer: tuple[str, str] | None = None,
 ) -> Explanation:
-    """The decision over `query`, and what led to it. `ended_maker`: its nearest maker that has
+    """The decision over `query`, and what led to it. `ended_issuer`: its nearest maker that has
     ended, and how."""
     found = _explain(key, grants, query)
     if found.allowed and query.action == "keys.admin":
-        found = msgspec.structs.replace(found, ended_maker=ended_maker)
+        found = msgspec.structs.replace(found, ended_issuer=ended_issuer)
     if key.throttled(query.now):
         found = msgspec.structs.replace(found, throttled_until=key.throttled_until)
     return found

@@ -11,7 +11,12 @@ import pytest
 from gateway.access.administration.administration import Administration
 from gateway.access.administration.caller import CommandLine
 from gateway.access.grants.role import Role, parse_role
-from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, parse_key_request, within_maker
+from gateway.access.keys.issuance import (
+    IssuanceTerms,
+    KeyRequest,
+    bound_to_issuer,
+    parse_key_request,
+)
 from gateway.access.keys.key import Key
 from gateway.access.keys.operator import Operator
 from gateway.adapters.sqlite.keys import SqliteKeys
@@ -36,8 +41,8 @@ class Issuing(CommandLine):
     async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
         await self._meanwhile()
 
-    def bound_life(self, key: Key, *, given: bool, mints: bool) -> tuple[Key, bool]:
-        return within_maker(key, self._maker, asked=given, mints=mints)
+    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
+        return bound_to_issuer(key, self._maker, asked=given, can_issue=can_issue)
 
     async def recheck(self) -> None:
         if self.ended:

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.access.keys.descent import descendants, ended_as_maker, revoke_with_descendants
+from gateway.access.keys.descent import descendants, ended_as_issuer, revoke_with_descendants
 from gateway.access.keys.key import Key
-from gateway.access.keys.rotation_chain import ended_maker, has_conflict_of_interest
+from gateway.access.keys.rotation_chain import ended_issuer, has_conflict_of_interest
 from gateway.access.keys.unreadable import read_key
 from gateway.errors import NotFound
 
@@ -82,23 +82,23 @@ def test_only_what_lives_is_revoked_with_a_key_and_the_key_comes_first() -> None
         ({"drains_until": 1.0, "successor": "b"}, None),
     ],
 )  # fmt: skip
-def test_how_a_maker_ends(members: dict[str, Any], how: str | None) -> None:
-    assert ended_as_maker(key("a", **members), NOW) == how
-    assert ended_as_maker(None, NOW) == "gone"
+def test_how_an_issuer_ends(members: dict[str, Any], how: str | None) -> None:
+    assert ended_as_issuer(key("a", **members), NOW) == how
+    assert ended_as_issuer(None, NOW) == "gone"
 
 
-async def test_every_maker_in_the_line_counts_and_rings_lend_nothing() -> None:
+async def test_every_issuer_in_the_line_counts_and_rings_lend_nothing() -> None:
     first, second = key("a"), key("b", created_by="a")
     third = key("c", created_by="b")
-    assert await ended_maker(Known(first, second, third), third, NOW) is None
+    assert await ended_issuer(Known(first, second, third), third, NOW) is None
     revoked = msgspec.structs.replace(first, revoked_at=1.0)
-    found = await ended_maker(Known(revoked, second, third), third, NOW)
+    found = await ended_issuer(Known(revoked, second, third), third, NOW)
     assert found == ("a" * 12, "revoked")
     ring = key("a", created_by="c")
-    assert await ended_maker(Known(ring, second, third), third, NOW) is not None
-    for maker in ("", "gateway", "cli:ada"):
-        alone = msgspec.structs.replace(first, created_by=maker)
-        assert await ended_maker(Known(alone), alone, NOW) is None
+    assert await ended_issuer(Known(ring, second, third), third, NOW) is not None
+    for issuer in ("", "gateway", "cli:ada"):
+        alone = msgspec.structs.replace(first, created_by=issuer)
+        assert await ended_issuer(Known(alone), alone, NOW) is None
 
 
 async def test_who_has_a_conflict_of_interest_in_a_finding() -> None:
@@ -118,11 +118,11 @@ async def test_who_has_a_conflict_of_interest_in_a_finding() -> None:
         )
 
 
-def test_a_maker_that_cannot_be_read_lends_no_right_and_is_not_changed() -> None:
+def test_an_issuer_that_cannot_be_read_lends_no_right_and_is_not_changed() -> None:
     document = b'{"id":"bbbbbbbbbbbb","created_by":"aaaaaaaaaaaa","expires_at":1e10,"name":5}'
     unreadable = read_key("b" * 12, document, b"", 1)
     assert (unreadable.unreadable != "", unreadable.created_by) == (True, "a" * 12)
-    assert ended_as_maker(unreadable, NOW) == "unreadable"
+    assert ended_as_issuer(unreadable, NOW) == "unreadable"
     keys = [key("a"), unreadable, key("c", created_by="b")]
     assert names(descendants(keys, "a" * 12)) == "bc"
     revoked = revoke_with_descendants(keys, "a" * 12, NOW, "r", "")
