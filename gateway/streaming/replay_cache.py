@@ -54,9 +54,9 @@ class ReplayCache:
     def __init__(self, log: Log, work: LoopWork) -> None:
         self._log = log
         self._work = work
-        self._turns = asyncio.Semaphore(_READS_AT_ONCE)
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         # Filters that take long do not hold up the others.
-        self._costly_turns = asyncio.Semaphore(_READS_AT_ONCE)
+        self._costly_reads = asyncio.Semaphore(_READS_AT_ONCE)
         self._known: OrderedDict[Place, Chunk] = OrderedDict()
         self._bytes = 0
         self._reading: dict[Place, asyncio.Event] = {}
@@ -109,7 +109,7 @@ class ReplayCache:
         query, wire = interest.query, interest.wire
         hint = query.scan_hint()
         counted = query.filter is not None and query.filter.counted
-        async with self._costly_turns if counted else self._turns:
+        async with self._costly_reads if counted else self._reads:
             if self._log.can_read_raw(hint):
                 read = await self._log.read_raw(after, until, limit=limit, hint=hint)
                 return Chunk(wire.text(read.text) if read.count else b"", read.count, read.reached)

@@ -66,8 +66,8 @@ async def read_body(
         whole = await _arriving(request, most, seconds, take)
     if encoding != "gzip":
         return whole
-    turns = request.app[CONTEXT].intake.slices("" if holding is None else holding.key_id)
-    return await _gunzip(whole, most, take, turns)
+    slices = request.app[CONTEXT].intake.slices("" if holding is None else holding.key_id)
+    return await _gunzip(whole, most, take, slices)
 
 
 async def _arriving(
@@ -124,14 +124,14 @@ def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
     return kind
 
 
-async def _gunzip(raw: bytes, most: int, take: Callable[[int], None], turns: Slices) -> bytes:
+async def _gunzip(raw: bytes, most: int, take: Callable[[int], None], slices: Slices) -> bytes:
     """The plain bytes. What is small is inflated at once, the rest some at a time by a thread: to
     inflate lets go of the interpreter, and the event loop would wait to get it back each time."""
     inflating = _Inflating(raw, most)
     size = inflating.more(_INFLATED_AT_ONCE)
     take(size)
     while not inflating.whole:
-        more = await turns.in_thread(partial(inflating.more, _INFLATED_BY_THREAD))
+        more = await slices.in_thread(partial(inflating.more, _INFLATED_BY_THREAD))
         take(more)
         size += more
     return inflating.plain

@@ -25,9 +25,9 @@ _SLICE_EVENTS = 250
 class Decoder:
     """Decodes bodies. Events that are a slice by themselves are for another process."""
 
-    def __init__(self, clock: Clock, turns: LoopWork) -> None:
+    def __init__(self, clock: Clock, work: LoopWork) -> None:
         self._now = clock.now
-        self._turns = turns
+        self._work = work
 
     async def decode(
         self, body: bytes, key_id: str, *, lines: bool, most: int, mapped: bool = False
@@ -44,7 +44,7 @@ class Decoder:
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
         decode = partial(_decode_events, now=self._now(), mapped=mapped)
-        slices = self._turns.slices(key_id)
+        slices = self._work.slices(key_id)
         async for index, part in _parts(body, slices, lines, most):
             try:
                 drafts += await _decode(part, decode, slices)
@@ -61,7 +61,7 @@ class Decoder:
         """Decode all items of a body to drafts, truncated drafts and refusals."""
         found = Lenient()
         decode = partial(_decode_leniently, now=self._now(), mapped=mapped)
-        slices = self._turns.slices(key_id)
+        slices = self._work.slices(key_id)
         async for index, part in _parts(body, slices, lines, most, loosely=True):
             found.add(await _decode(part, partial(decode, first=index), slices))
         return found

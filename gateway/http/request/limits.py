@@ -28,7 +28,7 @@ from gateway.access.limits.limits import (
 from gateway.access.limits.ports import Delivery, Lease, Shared, Usage
 from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
-from gateway.http.response.problem import STANDING
+from gateway.http.response.problem import LIMIT_DECISION
 from gateway.settings.limits import LimitSettings as Settings
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.subscription import Subscription
@@ -146,7 +146,9 @@ class AppliedLimits:
         """Count a request of a key, if they are limited; raises if it is one too many."""
         limit = self._plan(key).requests
         if limit is not None:
-            request[STANDING] = await self._take(request, limit, key.id, "requests with this key")
+            request[LIMIT_DECISION] = await self._take(
+                request, limit, key.id, "requests with this key"
+            )
 
     async def failed(self, request: web.Request, address: str | None) -> None:
         """Count a request with a wrong key; raises if its address has sent too many of them."""
@@ -180,7 +182,7 @@ class AppliedLimits:
         delivery = self._delivery(key)
         if delivery is None or not delivery.take(0, 0) or (refusal := delivery.refusal()) is None:
             return PageAllowance(key.id, delivery, self._usage)
-        request[STANDING] = refusal
+        request[LIMIT_DECISION] = refusal
         self.refusals += 1
         wait = _seconds(refusal.retry_after)
         if delivery.spent:
@@ -210,7 +212,7 @@ class AppliedLimits:
                 code="limits_unavailable",
                 retry_after=wait,
             )
-        request[STANDING] = decision
+        request[LIMIT_DECISION] = decision
         self.refusals += 1
         detail = f"too many {what}: at most {decision.limit}"
         if decision.window > 1:

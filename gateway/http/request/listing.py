@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.errors import GatewayError
 from gateway.http.request.admission import Admission
 from gateway.http.response.answer import ALWAYS, Answer
-from gateway.http.response.problem import STANDING
+from gateway.http.response.problem import LIMIT_DECISION
 
 # What is longer is sent while it is made.
 _PART_BYTES = 128 * 1024
@@ -35,8 +35,8 @@ async def _sent(
         return Answer(first, "application/json")
     response = web.StreamResponse(headers={**ALWAYS, "Cache-Control": "no-store"})
     response.content_type = "application/json"
-    if STANDING in request:
-        response.headers.update(request[STANDING].headers())
+    if LIMIT_DECISION in request:
+        response.headers.update(request[LIMIT_DECISION].headers())
     await response.prepare(request)
     await response.write(first)
     await response.write(second)

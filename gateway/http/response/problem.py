@@ -30,8 +30,8 @@ from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.request_metrics import RequestMetrics, route_of
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
-# Where a limit was asked: how the key stands in it, for the headers of the answer.
-STANDING: web.RequestKey[Decision] = web.RequestKey("standing", Decision)
+# Decision of the limit that was asked, for the headers of the answer.
+LIMIT_DECISION: web.RequestKey[Decision] = web.RequestKey("limit_decision", Decision)
 # Logs and counts an unexpected exception.
 REPORT: web.AppKey[Callable[[str, BaseException], None]] = web.AppKey("report")
 _LOGGER = logging.getLogger(__name__)
@@ -106,9 +106,9 @@ def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:
             response = _failed(request, request_id, error)
         if not isinstance(response, Answer):
             response.headers.update(ALWAYS)
-        standing = request.get(STANDING)
-        if standing is not None:
-            response.headers.update(standing.headers())
+        decision = request.get(LIMIT_DECISION)
+        if decision is not None:
+            response.headers.update(decision.headers())
         seconds = clock.monotonic() - began
         metrics.observe(route_of(request), response.status, refused_with, seconds)
         return response

@@ -31,7 +31,7 @@ from gateway.http.query.query import Query
 from gateway.http.request import stream_access
 from gateway.http.request.access_logging import log_query
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.response.problem import STANDING
+from gateway.http.response.problem import LIMIT_DECISION
 from gateway.log.bound_view import bound_view
 from gateway.streaming.choosing import Choosing
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
@@ -140,8 +140,8 @@ async def _take(
     cursor = format_cursor(context.log.epoch, begin.offset)
     status = HTTPStatus.SWITCHING_PROTOCOLS if websocket else HTTPStatus.OK
     # For clients whose wire says nothing until there is an event.
-    standing = request[STANDING].headers() if STANDING in request else {}
-    shown = [f"{name}: {value}" for name, value in standing.items()]
+    limit_headers = request[LIMIT_DECISION].headers() if LIMIT_DECISION in request else {}
+    shown = [f"{name}: {value}" for name, value in limit_headers.items()]
     last = "" if until is None else format_cursor(context.log.epoch, until)
     if opening.ticket is not None and opening.sets_cookie:
         cookies = stream_access.cookie_headers(request, opening.ticket, cursor, last)
