@@ -24,7 +24,7 @@ from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, KEYS, new_gateway_event
 from gateway.oversight.access_log.access_log import Appender
-from gateway.oversight.detection.habits import Command
+from gateway.oversight.detection.operator_profile import Command
 from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.expiry import Notice, notices, replaced
 from gateway.scheduling.loop_work import Stretch

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from gateway.oversight.detection.baseline import Baseline
-from gateway.oversight.detection.habits import Command, Habits, evaluate_command
+from gateway.oversight.detection.operator_profile import Command, Habits, evaluate_command
 from tests.support.synthetic_month import (
     DAY,
     DAYS,

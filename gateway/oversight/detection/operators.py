@@ -12,7 +12,7 @@ from collections import deque
 import msgspec
 
 from gateway.access.keys.key_store import Notes
-from gateway.oversight.detection.habits import Command, Habits, evaluate_command
+from gateway.oversight.detection.operator_profile import Command, Habits, evaluate_command
 from gateway.oversight.detection.signals import Signal
 
 KIND = "operators"

@@ -8,7 +8,7 @@ import apsw
 import pytest
 from gateways import Gateway
 
-from gateway.oversight.detection.habits import Command
+from gateway.oversight.detection.operator_profile import Command
 
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth"]}
 BODY = {"name": "n", "purpose": "p", "owner": "o", "grants": [AUTH]}

@@ -15,7 +15,12 @@ from gateway.filters.scope import Scope
 from gateway.oversight.access_log.reach import probes
 from gateway.oversight.detection.finding import silence
 from gateway.oversight.detection.findings import Findings
-from gateway.oversight.detection.habits import MOST_PEOPLE, Command, Habits, evaluate_command
+from gateway.oversight.detection.operator_profile import (
+    MOST_PEOPLE,
+    Command,
+    Habits,
+    evaluate_command,
+)
 from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.detection.signals import evaluate
 from gateway.oversight.detection.usage_profile import MOST_REMEMBERED, ProfileDelta, UsageProfile
