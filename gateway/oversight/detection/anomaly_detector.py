@@ -30,7 +30,7 @@ from gateway.oversight.detection.finding import (
     Finding,
 )
 from gateway.oversight.detection.findings import Findings
-from gateway.oversight.detection.operators import Operators
+from gateway.oversight.detection.operator_profile_store import Operators
 from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.detection.signals import Signal
 from gateway.oversight.detection.stored_defects import StoredDefects
