@@ -203,7 +203,7 @@ PURE_PACKAGES = (
 NOT_PURE = {
     "gateway.notifier", "gateway.tasks", "gateway.access.usage.meter",
     "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
-    "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minutes",
+    "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minute_counts",
 }  # fmt: skip
 PURE = [
     module for module in MODULES if package_of(module) in PURE_PACKAGES and module not in NOT_PURE

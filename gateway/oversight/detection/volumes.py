@@ -12,7 +12,7 @@ from gateway.access.keys.key_store import NotesOfKeys
 from gateway.access.usage.access import CLOSED, Access
 from gateway.cursor import distance
 from gateway.oversight.detection.finding import REQUEST_VOLUME, VOLUME
-from gateway.oversight.detection.minutes import MinuteCounts
+from gateway.oversight.detection.minute_counts import MinuteCounts
 from gateway.oversight.detection.signals import SILENT_SECONDS, Signal
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State, Subscription
