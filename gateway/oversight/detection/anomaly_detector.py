@@ -34,7 +34,7 @@ from gateway.oversight.detection.operator_profile_store import Operators
 from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.detection.signals import Signal
 from gateway.oversight.detection.stored_defects import StoredDefects
-from gateway.oversight.detection.volumes import Volumes
+from gateway.oversight.detection.volume_detector import Volumes
 from gateway.streaming.live.hub import Hub
 
 _POLL_SECONDS = 1.0
