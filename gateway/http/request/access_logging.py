@@ -19,7 +19,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway.access.limits.ports import Usage
 from gateway.access.policy.decision import View
-from gateway.access.policy.selection import EVERYTHING, nothing_selected, selected_by
+from gateway.access.policy.satisfiability import EVERYTHING, nothing_selected, selected_by
 from gateway.access.usage.access import DENIED, FAILED, OPENED, Access
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized

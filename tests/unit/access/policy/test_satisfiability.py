@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
-from gateway.access.policy.selection import nothing_selected, selected_by
+from gateway.access.policy.satisfiability import nothing_selected, selected_by
 from gateway.filters.expression import compile_filter
 from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import compile_patterns
