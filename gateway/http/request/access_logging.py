@@ -28,7 +28,7 @@ from gateway.http.response.problem import REQUEST_ID, Handler, refuse_key_in_url
 from gateway.http.response.request_metrics import route_of
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS
 from gateway.oversight.access_log.access_log import AccessLog
-from gateway.oversight.access_log.reach import categories_out_of_reach, probes
+from gateway.oversight.access_log.out_of_scope import categories_out_of_reach, probes
 from gateway.sanitize import clean
 
 if TYPE_CHECKING:

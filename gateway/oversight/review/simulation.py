@@ -21,8 +21,8 @@ from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 from gateway.access.policy.subsumption import drained
 from gateway.clock import format_rfc3339
 from gateway.event import Event
+from gateway.oversight.access_log.out_of_scope import is_out_of_reach
 from gateway.oversight.access_log.past_access import READING, PastAccess
-from gateway.oversight.access_log.reach import is_out_of_reach
 from gateway.oversight.review.explain import EVENT_NOT_GRANTED
 from gateway.oversight.review.grant_use import GrantUse, evaluate_use
 

@@ -12,7 +12,7 @@ from gateway.access.keys.operator import Operator
 from gateway.access.policy.decision import View
 from gateway.access.usage.access import CLOSED, DENIED, Access
 from gateway.filters.scope import Scope
-from gateway.oversight.access_log.reach import probes
+from gateway.oversight.access_log.out_of_scope import probes
 from gateway.oversight.detection.finding import silence
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.operator_profile import (

@@ -13,7 +13,7 @@ from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.filters.overlap import one_overlaps
 from gateway.filters.pattern import compile_patterns
-from gateway.oversight.access_log.reach import categories_out_of_reach
+from gateway.oversight.access_log.out_of_scope import categories_out_of_reach
 
 NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]
 SEGMENTS = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=3)
