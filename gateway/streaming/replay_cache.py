@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.scheduling.loop_work import LoopWork
-from gateway.streaming.choosing import Choosing
+from gateway.streaming.event_selector import Choosing
 from gateway.streaming.live.interest import Interest
 
 _CHUNK_EVENTS = 1000

@@ -11,7 +11,7 @@ from gateway.errors import CursorGone
 from gateway.http.query.query import Query
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, RetentionExceeded
-from gateway.streaming.choosing import Choosing
+from gateway.streaming.event_selector import Choosing
 
 _READ_EVENTS = 1000
 

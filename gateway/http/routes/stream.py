@@ -33,7 +33,7 @@ from gateway.http.request.access_logging import log_query
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.problem import LIMIT_DECISION
 from gateway.log.bound_view import bound_view
-from gateway.streaming.choosing import Choosing
+from gateway.streaming.event_selector import Choosing
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription

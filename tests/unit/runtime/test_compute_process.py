@@ -24,7 +24,7 @@ from gateway.http.request.decoding import _decode_events, _decode_leniently
 from gateway.ingest.decode import Refused
 from gateway.runtime.process import compute_process
 from gateway.runtime.process.compute_process import ComputeProcess
-from gateway.streaming.choosing import choose_apart
+from gateway.streaming.event_selector import choose_apart
 from gateway.streaming.live.interest import StreamQuery
 from tests.support.machine_time import patience
 

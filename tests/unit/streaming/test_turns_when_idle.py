@@ -18,7 +18,7 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
 from gateway.scheduling.loop_work import LoopWork, Slot
-from gateway.streaming.choosing import Choosing
+from gateway.streaming.event_selector import Choosing
 from gateway.streaming.live.interest import StreamQuery
 
 if TYPE_CHECKING:
