@@ -12,7 +12,7 @@ from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
-from gateway.streaming.gate import Gate, OpenGate
+from gateway.streaming.delivery_gate import Gate, OpenGate
 from gateway.streaming.live.costly import EXCEEDED
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State, Subscription

@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, Page, RetentionExceeded
 from gateway.notifier import Notifier
-from gateway.streaming.gate import Gate, OpenGate
+from gateway.streaming.delivery_gate import Gate, OpenGate
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State
 

@@ -17,7 +17,7 @@ from gateway.filters.scope import Scope
 from gateway.notifier import Notifier
 from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
-from gateway.streaming.gate import OpenGate
+from gateway.streaming.delivery_gate import OpenGate
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
