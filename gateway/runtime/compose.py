@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
-from gateway.access.pepper_watch import PepperWatch
+from gateway.access.missing_peppers import PepperWatch
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.files.same_file import SameFile

@@ -12,7 +12,7 @@ from gateway.access.credentials.ticket import UsedTickets
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.limits.ports import Shared, Usage
-from gateway.access.pepper_watch import PepperWatch
+from gateway.access.missing_peppers import PepperWatch
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
