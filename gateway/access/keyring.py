@@ -26,7 +26,7 @@ from gateway.access.policy.decision import (
     depends_on_circumstances,
     effective_grants,
 )
-from gateway.access.proven_tokens import ProvenTokens
+from gateway.access.verified_tokens import ProvenTokens
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 

@@ -13,7 +13,7 @@ from gateway.access.credentials.token import digest, new_token
 from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
-from gateway.access.proven_tokens import ProvenTokens
+from gateway.access.verified_tokens import ProvenTokens
 from gateway.adapters.sqlite.keys import SqliteKeys
 from tests.unit.access.test_keyring import (
     COMING,
