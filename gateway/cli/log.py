@@ -144,7 +144,7 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
     from gateway.cli.base.operator import this_operator
     from gateway.cli.base.stores import opened_keys
     from gateway.clock import SystemClock, format_rfc3339
-    from gateway.oversight.clock_notes import keep_state, read_clock
+    from gateway.oversight.clock_store import keep_state, read_clock
     from gateway.trusted_clock import ClockState
 
     async with opened_keys(settings) as (store, trusted):

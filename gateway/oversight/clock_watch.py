@@ -7,7 +7,7 @@ import secrets
 
 from gateway.clock import Clock, until_next_poll
 from gateway.errors import GatewayError
-from gateway.oversight.clock_notes import ClockStore, keep_state, kept_state, read_clock
+from gateway.oversight.clock_store import ClockStore, keep_state, kept_state, read_clock
 from gateway.oversight.detection.finding import CLOCK_JUMP
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.signals import Signal

@@ -37,7 +37,7 @@ from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
-from gateway.oversight.clock_notes import kept_state, open_clock
+from gateway.oversight.clock_store import kept_state, open_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.findings import Findings

@@ -11,7 +11,7 @@ from gateway.clock import parse_rfc3339
 from gateway.cursor import moved
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, RetentionExceeded
-from gateway.oversight.clock_notes import move_horizon
+from gateway.oversight.clock_store import move_horizon
 from gateway.trusted_clock import TrustedClock
 
 _PAUSE_SECONDS = 10.0

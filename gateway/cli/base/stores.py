@@ -23,7 +23,7 @@ def has_keys(settings: Settings) -> bool:
 async def opened_keys(settings: Settings) -> AsyncIterator[tuple[KeyStore, TrustedClock]]:
     """Keys, created if missing, and the trusted clock."""
     from gateway.clock import SystemClock
-    from gateway.oversight.clock_notes import open_clock
+    from gateway.oversight.clock_store import open_clock
     from gateway.runtime.stores import open_keys
 
     store = await open_keys(settings)

@@ -13,7 +13,7 @@ from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
-from gateway.oversight.clock_notes import open_clock
+from gateway.oversight.clock_store import open_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.findings import Findings
 from tests.support.machine_time import patience

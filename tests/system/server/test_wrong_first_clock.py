@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.event import Draft
-from gateway.oversight.clock_notes import keep_state
+from gateway.oversight.clock_store import keep_state
 from gateway.runtime.compose import running
 from gateway.runtime.stores import open_keys
 from gateway.settings.declarations import SECTIONS, Settings

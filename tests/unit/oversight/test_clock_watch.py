@@ -14,7 +14,7 @@ from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.cli.main import cli
 from gateway.event import Draft
-from gateway.oversight.clock_notes import RATE, keep_state, kept_state, open_clock, read_clock
+from gateway.oversight.clock_store import RATE, keep_state, kept_state, open_clock, read_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.findings import Findings
 from gateway.runtime.retention import Retention
@@ -113,7 +113,7 @@ class World:
 @pytest.fixture
 def world(store: SharedKeys, clock: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     def boot(name: str) -> None:
-        monkeypatch.setattr("gateway.oversight.clock_notes.boot_id", lambda: name)
+        monkeypatch.setattr("gateway.oversight.clock_store.boot_id", lambda: name)
 
     return World(store, clock, boot)
 
