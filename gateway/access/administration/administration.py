@@ -18,8 +18,8 @@ from gateway.access.keys.descent import Descent, can_issue_keys, revoke_with_des
 from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, key_from_request
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import inherited
+from gateway.access.keys.key_lookup import known_key, refuse_unknown
 from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles, RoleCheck
-from gateway.access.keys.known_key import known_key, refuse_unknown
 from gateway.access.keys.operator import actor_name
 from gateway.access.policy.decision import effective_grants
 from gateway.clock import Clock

@@ -9,7 +9,7 @@ from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.grant import Grant
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
-from gateway.access.keys.known_key import refuse_unknown
+from gateway.access.keys.key_lookup import refuse_unknown
 from gateway.access.keys.operator import Actor
 from gateway.errors import Conflict, InvalidRequest
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from gateway.access.credentials.token import is_key_id
 from gateway.access.keys.descent import ended_as_issuer
 from gateway.access.keys.key import Key
+from gateway.access.keys.key_lookup import KeyLookup
 from gateway.access.keys.key_store import NotesOfKeys
-from gateway.access.keys.known_key import KeyLookup
 
 _MOST_ROTATIONS = 50
 _MOST_ORIGINS = 200

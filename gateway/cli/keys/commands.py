@@ -147,7 +147,7 @@ def list_all(data: str | None, as_json: bool) -> None:
 @json_option
 def show(key_id: str, data: str | None, as_json: bool) -> None:
     """Show one key: everything but its secret."""
-    from gateway.access.keys.known_key import known_key
+    from gateway.access.keys.key_lookup import known_key
     from gateway.oversight.detection.profile_store import ProfileStore
 
     async def work() -> dict[str, Any]:

@@ -44,7 +44,7 @@ Examples:
 def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
     from gateway.access.administration.known_roles import grants_by_role
-    from gateway.access.keys.known_key import known_key
+    from gateway.access.keys.key_lookup import known_key
     from gateway.access.keys.rotation_chain import ended_issuer
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.oversight.review.access_query import parse_access_query

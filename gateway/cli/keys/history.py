@@ -48,7 +48,7 @@ def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> 
 
 async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncIterator[bytes]:
     from gateway.access.grants.mask import Masks
-    from gateway.access.keys.known_key import known_key
+    from gateway.access.keys.key_lookup import known_key
     from gateway.clock import SystemClock, parse_duration
     from gateway.log.ports import RetentionExceeded
     from gateway.oversight.access_log.history import beginning, read_history

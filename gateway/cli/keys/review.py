@@ -51,7 +51,7 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
 async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.access.administration.known_roles import grants_by_role
-    from gateway.access.keys.known_key import known_key
+    from gateway.access.keys.key_lookup import known_key
     from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
@@ -109,7 +109,7 @@ async def _simulated(
     from gateway.access.administration.known_roles import grants_by_role, grants_together
     from gateway.access.grants.grant import decode_grant_text, parse_grants
     from gateway.access.grants.role import parse_role_names
-    from gateway.access.keys.known_key import known_key
+    from gateway.access.keys.key_lookup import known_key
     from gateway.access.policy.attributed_grant import grants_of_key
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.clock import parse_duration

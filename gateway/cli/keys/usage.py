@@ -43,7 +43,7 @@ def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) 
 
 
 async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:
-    from gateway.access.keys.known_key import known_key
+    from gateway.access.keys.key_lookup import known_key
     from gateway.access.usage.meter import Meter
     from gateway.clock import parse_duration
     from gateway.runtime.select_backend import ledger_to_read

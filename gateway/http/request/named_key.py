@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.keys.key import Key
-from gateway.access.keys.known_key import known_key
+from gateway.access.keys.key_lookup import known_key
 from gateway.access.policy.reader import Reader
 from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT, Context

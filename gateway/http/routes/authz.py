@@ -12,7 +12,7 @@ from gateway.access.grants.grant import Grant, parse_grants
 from gateway.access.grants.role import parse_role_names
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
-from gateway.access.keys.known_key import known_key
+from gateway.access.keys.key_lookup import known_key
 from gateway.access.keys.rotation_chain import ended_issuer
 from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
 from gateway.clock import format_rfc3339, parse_duration

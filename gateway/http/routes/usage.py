@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.access.keys.known_key import known_key
+from gateway.access.keys.key_lookup import known_key
 from gateway.http.query.query import parse_usage
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import json_response

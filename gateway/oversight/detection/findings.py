@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from gateway.access.keys.change import key_urn, moment
+from gateway.access.keys.key_lookup import KeyLookup
 from gateway.access.keys.key_store import NotesOfKeys, UnrecordedChanges
-from gateway.access.keys.known_key import KeyLookup
 from gateway.access.keys.rotation_chain import key_and_predecessors
 from gateway.clock import Clock
 from gateway.errors import GatewayError
