@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.administration.caller import Caller
-from gateway.access.administration.known_roles import grants_together, unknown_role
+from gateway.access.administration.role_lookup import grants_together, unknown_role
 from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.role import BUILTIN, Role, grants_of_roles
 from gateway.access.keys import lifecycle

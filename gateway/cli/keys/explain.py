@@ -43,7 +43,7 @@ Examples:
 @json_option
 def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
-    from gateway.access.administration.known_roles import grants_by_role
+    from gateway.access.administration.role_lookup import grants_by_role
     from gateway.access.keys.key_lookup import known_key
     from gateway.access.keys.rotation_chain import ended_issuer
     from gateway.access.policy.attributed_grant import grants_of_key

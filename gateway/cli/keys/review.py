@@ -50,7 +50,7 @@ def document(key_id: str, kind: str, data: str | None) -> None:
 
 
 async def _facts(key_id: str, data: str | None) -> Facts:
-    from gateway.access.administration.known_roles import grants_by_role
+    from gateway.access.administration.role_lookup import grants_by_role
     from gateway.access.keys.key_lookup import known_key
     from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
     from gateway.access.policy.attributed_grant import grants_of_key
@@ -106,7 +106,7 @@ def simulate(
 async def _simulated(
     key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
 ) -> dict[str, Any]:
-    from gateway.access.administration.known_roles import grants_by_role, grants_together
+    from gateway.access.administration.role_lookup import grants_by_role, grants_together
     from gateway.access.grants.grant import decode_grant_text, parse_grants
     from gateway.access.grants.role import parse_role_names
     from gateway.access.keys.key_lookup import known_key

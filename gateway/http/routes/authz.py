@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 from msgspec import UNSET
 
-from gateway.access.administration.known_roles import grants_by_role, grants_together
+from gateway.access.administration.role_lookup import grants_by_role, grants_together
 from gateway.access.grants.grant import Grant, parse_grants
 from gateway.access.grants.role import parse_role_names
 from gateway.access.keys.change import key_urn

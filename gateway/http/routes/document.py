@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from gateway.access.administration.known_roles import grants_by_role
+from gateway.access.administration.role_lookup import grants_by_role
 from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
