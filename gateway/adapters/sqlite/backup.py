@@ -8,8 +8,8 @@ from pathlib import Path
 import apsw
 
 from gateway.adapters.files.folder import WriterLock
+from gateway.adapters.sqlite.copy_detection import mark_copy, mark_settled
 from gateway.adapters.sqlite.database import open_reader, open_writer, unavailable, writing
-from gateway.adapters.sqlite.place import mark_copy, mark_settled
 from gateway.cursor import new_epoch
 from gateway.errors import NotFound
 

@@ -17,9 +17,9 @@ import apsw
 
 from gateway.adapters.files.folder import WriterLock
 from gateway.adapters.sqlite.batch import WriteGroup
+from gateway.adapters.sqlite.copy_detection import leave_place, take_place
 from gateway.adapters.sqlite.database import open_writer, unavailable, writing
 from gateway.adapters.sqlite.dedup import Dedup
-from gateway.adapters.sqlite.place import leave_place, take_place
 from gateway.adapters.sqlite.reader import PAGE_BYTES, SqliteReader, one_row
 from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.clock import Clock
