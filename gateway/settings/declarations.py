@@ -38,7 +38,7 @@ from gateway.settings.kinds import (
     setting,
 )
 from gateway.settings.limits import LimitSettings
-from gateway.settings.secrets_given import LOG_SECRET, LOG_SECRET_FILE, PEPPER, PEPPER_FILE
+from gateway.settings.secret_settings import LOG_SECRET, LOG_SECRET_FILE, PEPPER, PEPPER_FILE
 from gateway.settings.watching import AccessLogSettings, DetectionSettings
 
 if TYPE_CHECKING:
