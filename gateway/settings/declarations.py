@@ -38,8 +38,8 @@ from gateway.settings.kinds import (
     setting,
 )
 from gateway.settings.limits import LimitSettings
+from gateway.settings.oversight import AccessLogSettings, DetectionSettings
 from gateway.settings.secret_settings import LOG_SECRET, LOG_SECRET_FILE, PEPPER, PEPPER_FILE
-from gateway.settings.watching import AccessLogSettings, DetectionSettings
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network

@@ -12,7 +12,7 @@ import asyncpg
 
 from gateway.runtime.compose import running
 from gateway.settings.declarations import ServerSettings, Settings, StoreSettings
-from gateway.settings.watching import AccessLogSettings
+from gateway.settings.oversight import AccessLogSettings
 from tests.support.machine_time import Stopwatch, patience
 
 EVERYTHING = {"actions": ["stream", "pull", "ingest"], "categories": ["**"]}

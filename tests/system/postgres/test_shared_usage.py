@@ -11,7 +11,7 @@ import aiohttp
 
 from gateway.runtime.compose import running
 from gateway.settings.declarations import ServerSettings, Settings, StoreSettings
-from gateway.settings.watching import AccessLogSettings
+from gateway.settings.oversight import AccessLogSettings
 from tests.support.gateway_process import run_program
 
 READ = {"actions": ["pull"], "categories": ["**"]}

@@ -22,7 +22,7 @@ from gateway.oversight.detection.usage_profile import (
     merged,
     network_of,
 )
-from gateway.settings.watching import CERTAIN
+from gateway.settings.oversight import CERTAIN
 
 NOW = 1_700_000_000.0
 DAY = 86400
