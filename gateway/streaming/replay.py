@@ -13,7 +13,7 @@ from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
 from gateway.streaming.delivery_gate import Gate, OpenGate
-from gateway.streaming.live.costly import EXCEEDED
+from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.replay_cache import Chunk, EventFailed, ReplayCache

@@ -27,7 +27,7 @@ from gateway.ingest.gateway_event import ACCESS
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import FOUND_EVENTS, RetentionExceeded
 from gateway.streaming.event_selector import Choosing
-from gateway.streaming.live.costly import EXCEEDED
+from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.interest import StreamQuery
 from gateway.wire.framing import control_json
 

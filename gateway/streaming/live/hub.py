@@ -20,7 +20,7 @@ from gateway.event import Event
 from gateway.log.ports import LogExtent
 from gateway.notifier import Notifier
 from gateway.scheduling.loop_work import LoopWork
-from gateway.streaming.live.costly import COSTLY, too_costly
+from gateway.streaming.live.filter_charges import COSTLY, too_costly
 from gateway.streaming.live.flusher import Flusher
 from gateway.streaming.live.group import Shard
 from gateway.streaming.live.groups import Groups
