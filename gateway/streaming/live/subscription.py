@@ -22,7 +22,7 @@ from typing import Protocol
 
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import Access
-from gateway.streaming.live.costliness import Costliness
+from gateway.streaming.live.cost_backoff import Costliness
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest
 from gateway.wire.framing import COMPLETE

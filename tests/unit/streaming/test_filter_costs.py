@@ -17,7 +17,7 @@ from gateway.filters.expression import FilterCost, compile_filter
 from gateway.filters.scope import Scope
 from gateway.scheduling.loop_work import FilterBucket, LoopWork
 from gateway.streaming.event_selector import Choosing
-from gateway.streaming.live.costliness import Costliness
+from gateway.streaming.live.cost_backoff import Costliness
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
