@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.ingest.sources.identity import event_id
-from gateway.ingest.sources.moments import utc_time
 from gateway.ingest.sources.native import (
     Unmappable,
     action,
@@ -22,6 +21,7 @@ from gateway.ingest.sources.native import (
     text,
     urn,
 )
+from gateway.ingest.sources.timestamps import utc_time
 
 # An entry says who did something or where; other services also write an `action`.
 _SUBJECTS = ("actor", "org", "repo", "repository", "business", "_document_id")

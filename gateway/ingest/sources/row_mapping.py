@@ -21,8 +21,8 @@ from gateway.filters.scope import RESERVED, is_reserved
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.marked import fitting, members_of, rejected_event
-from gateway.ingest.sources.moments import utc_time
 from gateway.ingest.sources.native import LONG, SHORT, Unmappable, action, category, text
+from gateway.ingest.sources.timestamps import utc_time
 
 _GROUPS = {
     "actor": ("type", "id", "name", "key_id"),

@@ -14,8 +14,8 @@ from gateway.ingest.decode import Refused, decode_event
 from gateway.ingest.sources import identity
 from gateway.ingest.sources.identity import SeenIds, digest, event_id, marked
 from gateway.ingest.sources.lines import EventLines
-from gateway.ingest.sources.moments import utc_time
 from gateway.ingest.sources.native import Unmappable, action, address, category, native_event, urn
+from gateway.ingest.sources.timestamps import utc_time
 
 NO_IDS = iter(())
 
