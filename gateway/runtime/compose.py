@@ -31,7 +31,7 @@ from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits, release_place
-from gateway.ingest.followed import Followed
+from gateway.ingest.followed_table import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log

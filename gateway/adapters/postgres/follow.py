@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from gateway.adapters.postgres.table import XID_COLUMN, Table
-from gateway.ingest.followed import Horizon
+from gateway.ingest.followed_table import Horizon
 
 _VISIBLE = """
 SELECT now::text, pg_snapshot_xmax(now)::text AS end, pg_snapshot_xmax(before)::text AS begin,

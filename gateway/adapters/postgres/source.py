@@ -27,7 +27,7 @@ from gateway.adapters.postgres.rows import ARRIVING, row_of
 from gateway.adapters.postgres.table import XID_COLUMN, Table, TableSettings, inspect, reading
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
-from gateway.ingest.followed import Horizon
+from gateway.ingest.followed_table import Horizon
 from gateway.ingest.sources.row_mapping import RowMapping
 from gateway.log.identity import KeyedValues
 

@@ -22,7 +22,7 @@ from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits
 from gateway.http.response.request_metrics import RequestMetrics
-from gateway.ingest.followed import Followed
+from gateway.ingest.followed_table import Followed
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log

@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.errors import Unavailable
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.accept import best_kind
-from gateway.ingest.followed import Followed
+from gateway.ingest.followed_table import Followed
 from gateway.oversight.clock_watch import about_step
 from gateway.trusted_clock import TrustedClock
 
