@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import pytest
 
-from gateway.adapters.sqlite import place as sqlite_place
+from gateway.adapters.sqlite import copy_detection
 from gateway.adapters.sqlite.backup import begin_new_life, copy_log
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.event import Draft
@@ -138,7 +138,7 @@ async def test_within_one_boot_another_device_is_another_file(
 
     # A machine that was booted may count its devices in another order.
     elsewhere(path)
-    monkeypatch.setattr(sqlite_place, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(copy_detection, "boot_id", lambda: "another boot")
     assert await visit(path) == epoch
     monkeypatch.undo()
     crash(path)
