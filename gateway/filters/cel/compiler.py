@@ -1,9 +1,8 @@
 """Compiler from a checked syntax tree to Python closures.
 
-Each node can be compiled in three ways, and is compiled in the one that its
-surroundings need: `value` gives its value or ERROR (`reads`); `true` and
-`false` test whether it is just that (`shapes`). A filter as a whole is a
-`true`. Constant parts are computed once, here.
+Each node is compiled in the way that its surroundings need: `value` gives its
+value or ERROR (`reads`), `test` tests whether it is true, or false (`shapes`).
+A filter as a whole is a test of true. Constant parts are computed once, here.
 """
 
 from __future__ import annotations
@@ -77,6 +76,7 @@ _UNCOUNTED: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 _MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _OPPOSITE: Final = {"==": "!=", "!=": "=="}
+_AFFIXES: Final = {"startsWith": str.startswith, "endsWith": str.endswith}
 # Values of absent objects and lists of the event, so that has(actor.name) and
 # targets.exists(...) are then false, and not errors.
 _EMPTY: Final[dict[str, Any]] = {
@@ -94,7 +94,7 @@ def compile_tree(root: Node) -> tuple[Test, Frame]:
     a bad pattern, and for a constant that cannot be converted.
     """
     compiler = _Compiler()
-    test = compiler.true(root)
+    test = compiler.test(root, True)
     return test, [BUDGET] + [None] * compiler.slots if compiler.counts else []
 
 
@@ -106,58 +106,36 @@ class _Compiler:
         self._constants: dict[int, Any] = {}
         self._room = MAX_PROGRAM
 
-    def true(self, node: Node) -> Test:
+    def test(self, node: Node, wanted: bool) -> Test:
+        """Test of whether a node is just `wanted`: true, or false."""
         test: Test | None = None
         match node:
             case Logic(operator=operator, operands=operands):
-                join = shapes.every if operator == "&&" else shapes.some
-                test = join([self.true(operand) for operand in operands])
+                join = shapes.every if (operator == "&&") is wanted else shapes.some
+                test = join([self.test(operand, wanted) for operand in operands])
             case Unary(operator="!", operand=operand):
-                test = self.false(operand)
+                test = self.test(operand, not wanted)
             case Choice(condition=condition, then=then, otherwise=otherwise):
-                tests = self.true(then), self.true(otherwise)
+                tests = self.test(then, wanted), self.test(otherwise, wanted)
                 test = shapes.either(self.value(condition), *tests)
-            case Quantifier(kind="exists"):
-                test = shapes.some_item(*self._items(node, self.true))
-            case Quantifier(kind="all"):
-                test = shapes.every_item(*self._items(node, self.true))
-            case Binary(operator=operator, left=left, right=right):
+            case Quantifier(kind="exists" | "all" as kind):
+                items = self._items(node, lambda body: self.test(body, wanted))
+                test = shapes.of_items(*items, some=(kind == "exists") is wanted)
+            case Binary(operator="in", left=left, right=right):
+                test = self._membership(left, right, wanted)
+            case Binary(operator=operator, left=left, right=right) if wanted:
                 test = self._relation(operator, left, right)
-            case Call(arguments=(text, part)):
+            case Binary(operator="==" | "!=" as operator, left=left, right=right):
+                test = self._relation(_OPPOSITE[operator], left, right)
+            case Call(arguments=(text, part)) if wanted:
                 test = self._string_test(node, text, part)
         if test:
             return test
         value = self.value(node)
-        return lambda event, frame: value(event, frame) is True
-
-    def false(self, node: Node) -> Test:
-        test: Test | None = None
-        match node:
-            case Logic(operator=operator, operands=operands):
-                join = shapes.some if operator == "&&" else shapes.every
-                test = join([self.false(operand) for operand in operands])
-            case Unary(operator="!", operand=operand):
-                test = self.true(operand)
-            case Choice(condition=condition, then=then, otherwise=otherwise):
-                tests = self.false(then), self.false(otherwise)
-                test = shapes.either(self.value(condition), *tests)
-            case Quantifier(kind="exists"):
-                test = shapes.every_item(*self._items(node, self.false))
-            case Quantifier(kind="all"):
-                test = shapes.some_item(*self._items(node, self.false))
-            case Binary(operator="==" | "!=" as operator, left=left, right=right):
-                test = self._relation(_OPPOSITE[operator], left, right)
-            case Binary(operator="in", left=left, right=right):
-                test = self._membership(left, right, wanted=False)
-        if test:
-            return test
-        value = self.value(node)
-        return lambda event, frame: value(event, frame) is False
+        return lambda event, frame: value(event, frame) is wanted
 
     def _relation(self, sign: str, left: Node, right: Node) -> Test | None:
         """Test of a relation with a constant; None if neither side is one."""
-        if sign == "in":
-            return self._membership(left, right, wanted=True)
         if sign in _MIRRORED and self._constant(right) is _UNKNOWN:
             sign, left, right = _MIRRORED[sign], right, left
         constant = self._constant(right)
@@ -181,12 +159,10 @@ class _Compiler:
     def _string_test(self, node: Call, text: Node, part: Node) -> Test | None:
         if node.function == "matches":
             return shapes.finds(self.value(text), self._pattern(part))
-        constant = self._constant(part)
-        if node.function == "startsWith" and type(constant) is str:
-            return shapes.starts_with(self.value(text), constant)
-        if node.function == "endsWith" and type(constant) is str:
-            return shapes.ends_with(self.value(text), constant)
-        return None
+        constant, holds = self._constant(part), _AFFIXES.get(node.function)
+        if holds is None or type(constant) is not str:
+            return None
+        return shapes.has_affix(self.value(text), holds, constant)
 
     def value(self, node: Node) -> Read:
         constant = self._constant(node)

@@ -127,32 +127,28 @@ def contains(text: Any, part: Any, frame: Frame) -> Any:
     return 0 <= found <= length - wanted
 
 
-def _starts_with(text: Any, prefix: Any, frame: Frame) -> Any:
-    if type(text) is not str or type(prefix) is not str:
-        return ERROR
-    charge(frame, 1 + (len(prefix) >> 10))
-    return text.startswith(prefix)
+def _affix_test(holds: Callable[[str, str], bool]) -> Callable[[Any, Any, Frame], Any]:
+    def test(text: Any, affix: Any, frame: Frame) -> Any:
+        if type(text) is not str or type(affix) is not str:
+            return ERROR
+        charge(frame, 1 + (len(affix) >> 10))
+        return holds(text, affix)
+
+    return test
 
 
-def _ends_with(text: Any, suffix: Any, frame: Frame) -> Any:
-    if type(text) is not str or type(suffix) is not str:
-        return ERROR
-    charge(frame, 1 + (len(suffix) >> 10))
-    return text.endswith(suffix)
+def _ascii_change(
+    change: Callable[[str], str], table: dict[int, int]
+) -> Callable[[Any, Frame], Any]:
+    """`table` stands for `change` where a text has other characters, which stay."""
 
+    def changed(text: Any, frame: Frame) -> Any:
+        if type(text) is not str:
+            return ERROR
+        charge(frame, 1 + (len(text) >> 4))
+        return change(text) if text.isascii() else text.translate(table)
 
-def _lower_ascii(text: Any, frame: Frame) -> Any:
-    if type(text) is not str:
-        return ERROR
-    charge(frame, 1 + (len(text) >> 4))
-    return text.lower() if text.isascii() else text.translate(_TO_LOWER)
-
-
-def _upper_ascii(text: Any, frame: Frame) -> Any:
-    if type(text) is not str:
-        return ERROR
-    charge(frame, 1 + (len(text) >> 4))
-    return text.upper() if text.isascii() else text.translate(_TO_UPPER)
+    return changed
 
 
 def _to_bool(value: Any, frame: Frame) -> Any:
@@ -265,8 +261,8 @@ def _to_duration(value: Any, frame: Frame) -> Any:
 
 UNARY: Final[dict[str, Callable[[Any, Frame], Any]]] = {
     "size": _size,
-    "lowerAscii": _lower_ascii,
-    "upperAscii": _upper_ascii,
+    "lowerAscii": _ascii_change(str.lower, _TO_LOWER),
+    "upperAscii": _ascii_change(str.upper, _TO_UPPER),
     "bool": _to_bool,
     "int": _to_int,
     "uint": _to_uint,
@@ -277,7 +273,7 @@ UNARY: Final[dict[str, Callable[[Any, Frame], Any]]] = {
 }
 BINARY: Final[dict[str, Callable[[Any, Any, Frame], Any]]] = {
     "contains": contains,
-    "startsWith": _starts_with,
-    "endsWith": _ends_with,
+    "startsWith": _affix_test(str.startswith),
+    "endsWith": _affix_test(str.endswith),
 }
 CONVERSIONS: Final = frozenset({"bool", "int", "uint", "double", "timestamp", "duration"})

@@ -138,20 +138,14 @@ def is_among(read: Read, names: Sequence[str], items: Sequence[Scalar], wanted: 
     return is_among_constants
 
 
-def starts_with(read: Read, prefix: str) -> Test:
-    def starts(event: Event, frame: Frame) -> bool:
+def has_affix(read: Read, holds: Callable[[str, str], bool], affix: str) -> Test:
+    """`text.startsWith(affix)` or `text.endsWith(affix)`, as `holds` says."""
+
+    def has(event: Event, frame: Frame) -> bool:
         text = read(event, frame)
-        return type(text) is str and text.startswith(prefix)
+        return type(text) is str and holds(text, affix)
 
-    return starts
-
-
-def ends_with(read: Read, suffix: str) -> Test:
-    def ends(event: Event, frame: Frame) -> bool:
-        text = read(event, frame)
-        return type(text) is str and text.endswith(suffix)
-
-    return ends
+    return has
 
 
 def finds(read: Read, found: Search) -> Test:
@@ -214,8 +208,11 @@ def either(condition: Read, then: Test, otherwise: Test) -> Test:
     return holds
 
 
-def every_item(items: Read, slot: int, test: Test, cost: int) -> Test:
-    """Test of every item of a list, or key of a map; `cost` is charged for each, in units."""
+def of_items(items: Read, slot: int, test: Test, cost: int, *, some: bool) -> Test:
+    """Test of the items of a list, or keys of a map: of `some` (at least one), or of every one.
+
+    `cost` is charged for each, in units.
+    """
 
     def holds(event: Event, frame: Frame) -> bool:
         over = items(event, frame)
@@ -224,25 +221,8 @@ def every_item(items: Read, slot: int, test: Test, cost: int) -> Test:
         for item in over:
             charge(frame, cost)
             frame[slot] = item
-            if not test(event, frame):
-                return False
-        return True
-
-    return holds
-
-
-def some_item(items: Read, slot: int, test: Test, cost: int) -> Test:
-    """Test of at least one item of a list, or key of a map; `cost` is charged for each."""
-
-    def holds(event: Event, frame: Frame) -> bool:
-        over = items(event, frame)
-        if type(over) is not list and type(over) is not dict:
-            return False
-        for item in over:
-            charge(frame, cost)
-            frame[slot] = item
-            if test(event, frame):
-                return True
-        return False
+            if test(event, frame) is some:
+                return some
+        return not some
 
     return holds
