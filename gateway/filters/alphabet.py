@@ -1,8 +1,8 @@
-"""Alphabets of an event's members, to refuse patterns that no event can match.
+"""Alphabets of the members of events, to refuse patterns that no event can match.
 
-A denial with such a pattern would hide nothing, and a selector would select nothing, both in
-silence. The alphabets follow `gateway.event`; in addition, patterns over resources have no empty
-segments, which come from a variable that was empty.
+A denial with such a pattern would hide nothing, a selector select nothing, without any error. The
+alphabets follow `gateway.event`; patterns over resources also have no empty segments, which come
+from empty variables.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gateway.filters.pattern import ANY, check_pattern, is_literal
 
 
 class Alphabet(NamedTuple):
-    """The values of one member: how they fall into segments, their characters, their length.
+    """Alphabet of one member: separator of its segments, their characters, its greatest length.
 
-    `rule` says in words what a segment consists of; `gaps` whether segments may be empty.
+    `rule` describes a segment in words; `gaps`: segments may be empty.
     """
 
     separator: str
@@ -52,7 +52,7 @@ ALPHABETS = {
         ".", re.compile(ACTION_CHARACTERS), LONGEST_ACTION,
         "words of letters, digits, _ - : and / with dots between",
     ),
-    # No event holds half of a surrogate pair.
+    # Events never hold half of a surrogate pair.
     "actor": Alphabet("/", re.compile("[^\ud800-\udfff]"), LONGEST_SHORT, "characters", gaps=True),
     "resource": Alphabet(
         "/", re.compile(URN_CHARACTERS), LONGEST_URN, "characters that can be printed"
@@ -71,7 +71,7 @@ def _ordinary(alphabet: Alphabet) -> re.Pattern[str]:
 
 
 _ORDINARY = {member: _ordinary(alphabet) for member, alphabet in ALPHABETS.items()}
-# The scheme of a URI, with an empty segment after it: `s3://bucket/key`, `file:///etc/passwd`.
+# Scheme of a URI and the empty segment after it: `s3://bucket/key`, `file:///etc/passwd`.
 _URI = re.compile(r"(?:file:///|[A-Za-z][A-Za-z0-9+.-]*://)", re.ASCII)
 
 
@@ -112,7 +112,7 @@ def check_member_pattern(member: str, pattern: str) -> None:
 def can_be(member: str, value: str) -> bool:
     """Whether the `member` of an event can have this value."""
     if not is_literal(value):
-        # A literal star is in no member but these.
+        # Only these members can contain a star.
         return member in ("actor", "resource")
     try:
         check_member_pattern(member, value)

@@ -117,7 +117,7 @@ class FilterCost:
 
 
 class Undecided(Exception):
-    """An evaluation was stopped before its budget ran out, since it may not take as long here."""
+    """Evaluation that was stopped before its budget ran out, to be continued elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +162,7 @@ class Filter:
         except BudgetExceeded:
             frame[0] = 0
             if most < BUDGET:
-                # The event is evaluated once more elsewhere, and counted then.
+                # The event is evaluated again elsewhere, and counted there.
                 cost.events -= 1
                 raise Undecided from None
             cost.exceeded += 1
@@ -195,14 +195,14 @@ def compile_filter(source: str) -> Filter:
     return Filter(source, canonical_text(root), members, equalities, test, frame)
 
 
-# A filter is sent to another process as text, many times over.
+# Cached: another process receives the same filter as text many times.
 @lru_cache(64)
 def _compiled(source: str) -> Filter:
     return compile_filter(source)
 
 
 def _equalities(node: Node) -> dict[str, frozenset[str]]:
-    """By path: the strings of which the event must have one there for `node` to be true."""
+    """Strings by path: for `node` to be true, the event must have one of them there."""
     match node:
         case Logic(operator="&&", operands=operands):
             found = _equalities(operands[0])
@@ -241,7 +241,7 @@ def _one_of(node: Node, values: set[str]) -> dict[str, frozenset[str]]:
 
 
 def _parts(node: Node) -> list[str] | None:
-    """Path to a member as a list of names; None if one is not known from the text."""
+    """Path to a member as a list of names; None if the text does not tell it."""
     match node:
         case Name(name=name):
             return [name]

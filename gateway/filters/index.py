@@ -1,9 +1,8 @@
 """Index of live groups by the values of members that their events must have.
 
-Every group is entered with one or more alternatives: for some members, the values
-with which it can match. Groups that bind the same members share a table keyed by
-the values, so an event costs one look-up per combination of members in use and
-the evaluation of the groups found; not one evaluation per group.
+Each group is entered with alternatives: values of some members with which it can match. Groups that
+bind the same members share a table keyed by the values. So an event costs one look-up per
+combination of members in use, and the evaluation of the groups found, not of every group.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gateway.filters.scope import EQUALITY_MEMBERS
 
 Item = TypeVar("Item", bound=Hashable)
 Binding = Mapping[str, frozenset[str]]
-# Most entries of one alternative: a scope with long lists of values binds fewer members instead.
+# Entries of one alternative at most: a scope with long lists of values binds fewer members.
 MAX_ENTRIES = 1024
 
 
@@ -33,7 +32,7 @@ class Index(Generic[Item]):
 
     def add(self, item: Item, alternatives: Iterable[Binding]) -> None:
         """Enter an item that can only match where one of the alternatives holds."""
-        # Alternatives that differ only in members that are not indexed share one place.
+        # Alternatives that differ only in unindexed members share one place.
         distinct: dict[tuple[tuple[str, ...], Any], None] = {}
         for binding in alternatives:
             members = _bound_members(binding)
@@ -51,7 +50,6 @@ class Index(Generic[Item]):
                 self._unbound[item] = None
 
     def remove(self, item: Item) -> None:
-        """Remove an item."""
         places = self._places.pop(item)
         self._several -= len(places) > 1
         for members, key in places:

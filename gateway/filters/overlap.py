@@ -1,4 +1,4 @@
-"""Overlap of patterns: whether two can match the same name. Pure."""
+"""Overlap of patterns. Pure."""
 
 from __future__ import annotations
 

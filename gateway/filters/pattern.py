@@ -19,9 +19,9 @@ ANY = "**"
 # Key of a segment tree's node at which a pattern ends.
 END = None
 Tree = dict[str | None, Any]
-# Few patterns are matched fastest by one regular expression, many by their segments.
+# One regular expression is fastest for a few patterns, a segment tree for many.
 _MOST_IN_EXPRESSION = 4
-# Most nodes of a segment tree that are followed at once; few patterns overlap more.
+# Nodes of a segment tree to follow at once; few sets of patterns overlap more.
 _MOST_BRANCHES = 8
 
 
@@ -60,12 +60,12 @@ def begins_with_wildcard(pattern: str) -> bool:
 
 
 def literal_prefix(pattern: str) -> str:
-    """Literal prefix that every match begins with."""
+    """Literal prefix of every match."""
     return pattern if is_literal(pattern) else pattern[: pattern.index("*")]
 
 
 def to_regex(pattern: str, separator: str) -> str:
-    """Regular expression that, matched in full, accepts the same names as the pattern.
+    """Regular expression for full matches of the names of a pattern.
 
     Linear in the name: no part can match a separator, so nothing backtracks.
     """
@@ -86,7 +86,7 @@ def compile_patterns(patterns: Iterable[str], separator: str) -> Callable[[str],
     return _compiled(tuple(patterns), separator)
 
 
-# One policy is compiled again and again: for views of several actions, and for each of its grants.
+# Cached: one policy is compiled repeatedly, for views of several actions and each of its grants.
 @lru_cache(512)
 def _compiled(names: tuple[str, ...], separator: str) -> Callable[[str], bool]:
     if ANY in names:
@@ -150,7 +150,7 @@ def _by_segments(patterns: tuple[str, ...], separator: str) -> Callable[[str], b
             if not reached:
                 return False
             if len(reached) > _MOST_BRANCHES:
-                # The patterns overlap so much that one expression is quicker.
+                # With so much overlap one expression is faster.
                 if not expressions:
                     expressions.append(_expression(patterns, separator))
                 return expressions[0](name) is not None

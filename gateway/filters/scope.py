@@ -26,12 +26,11 @@ from gateway.filters.pattern import (
 SEPARATORS = {member: alphabet.separator for member, alphabet in ALPHABETS.items()}
 EQUALITY_MEMBERS = ("tenant", "category", "action", "outcome", "actor")
 MAX_PATTERNS = 256
-# Members with so few values in a log that the same combinations repeat.
+# Members with few values in a log, so that combinations repeat.
 _FEW_VALUED = {"tenant", "category", "action", "outcome", "severity"}
 _MOST_ANSWERS = 32
 RESERVED = "gateway"
-# Category of items that the gateway refused, stored under their sender's tenant, and the member of
-# `data` that holds the item.
+# Category of refused items, stored under their sender's tenant; member of `data` with the item.
 REJECTED = f"{RESERVED}.rejected"
 REJECTED_ITEM = "rejected_item"
 
@@ -59,11 +58,10 @@ Test = Callable[[Described], bool]
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the log. Hashable; equal scopes hold the same events.
+    """Part of the log. Hashable; equal scopes hold the same events.
 
-    `reserved` says whether categories `gateway.*` are within reach of patterns
-    that begin with a wildcard: never in a grant, always in a subscriber's own
-    selectors, which only narrow.
+    `reserved`: patterns that begin with a wildcard match the categories `gateway.*` too. Never in a
+    grant, always in a subscriber's own selectors, which only narrow.
     """
 
     tenant: tuple[str, ...] = ()
@@ -94,7 +92,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise InvalidRequest("min_severity: a number from 1 to 6", parameter="min_severity")
 
     def equality(self, member: str) -> frozenset[str] | None:
-        """All values that the member can have in a match; None if they cannot be listed."""
+        """All values of the member in matching events; None if they cannot be listed."""
         patterns: tuple[str, ...] = getattr(self, member)
         if not patterns or not all(map(is_literal, patterns)):
             return None

@@ -1,13 +1,12 @@
-"""Supervised tasks: everything that a gateway does in the background is started here.
+"""Supervised background tasks: all tasks of a gateway are started here.
 
-An unexpected exception is a bug, and must neither stop a part of the gateway in
-silence nor pass for readiness. It is logged with its traceback and counted, and
-the work is started again after a pause. What fails three times within a minute
-is given up: the gateway is not ready any more, ends its streams with their
-cursors and then its process, so that what runs it starts it again.
+An unexpected exception is a bug; it must neither stop a part of the gateway unnoticed nor leave it
+looking ready. It is logged with its traceback and counted, and the work starts again after a pause.
+A task that fails three times within a minute is given up: the gateway is no longer ready, ends its
+streams with their cursors and then its process, for the service manager to restart.
 
-Work that keeps failing because of what it is given (one event, one row, one
-peer) deals with that itself: all replicas are given the same.
+Work that would fail again on the same input (one event, row or peer) has to handle it itself, since
+all replicas get the same input.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from gateway.tasks import Work, stop
 
 MOST_FAILURES = 3
 WINDOW_SECONDS = 60.0
-# Before the second and the third attempt: what passes by itself has a moment to.
+# Seconds before the second and the third attempt, for failures that pass by themselves.
 PAUSES = (0.25, 2.0)
-# Of the machine, not of the program.
+# Errors of the machine, not of the program.
 _USED_UP = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class Background:
         self._clock = clock
         self._errors: dict[str, int] = {}
         self._used_up_told = float("-inf")
-        # The event loop itself holds its tasks weakly.
+        # Strong references: the event loop holds its tasks weakly.
         self._running: set[asyncio.Task[None]] = set()
 
     def on_failure(self, listener: Callable[[], None]) -> None:
@@ -63,7 +62,7 @@ class Background:
         return self._start(name, self._once(name, work))
 
     async def close(self) -> None:
-        """Stop whatever still runs."""
+        """Stop all tasks that still run."""
         await stop(self._running)
 
     def report(self, name: str, error: BaseException) -> None:
@@ -72,7 +71,7 @@ class Background:
         _LOGGER.critical("internal error in the task %s", name, exc_info=error)
 
     def report_callback(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Report a failure of a callback of the event loop. An exception handler of a loop."""
+        """Report a failed callback: the exception handler of an event loop."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _USED_UP:
             self._report_used_up(error)
@@ -81,7 +80,7 @@ class Background:
         loop.default_exception_handler(context)
 
     def _report_used_up(self, error: OSError) -> None:
-        """The loop tries again each second, and would say so several times in each of them."""
+        """Log at most once per window: the loop retries, and fails, several times a second."""
         now = self._clock.monotonic()
         if now >= self._used_up_told + WINDOW_SECONDS:
             self._used_up_told = now
@@ -137,9 +136,9 @@ class Background:
 
 
 def _is_unexpected(error: BaseException) -> bool:
-    """Whether it is a failure of the work; not its cancellation, or the end of the program.
+    """Whether the work failed, rather than being cancelled or ended with the program.
 
-    A `CancelledError` that nobody asked for comes from something that the work has waited for.
+    A `CancelledError` that nobody requested comes from something that the work waited for.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()

@@ -1,8 +1,7 @@
-"""The one place that wires everything: start order, and the drain at the end.
+"""Composition of a gateway from its parts: start order, and the drain at the end.
 
-Start: log, keys, writer, hub and tail, enforcement, retention; then the port is
-opened. Stop, in reverse: no new requests, streams end with their cursors, what
-was accepted is stored, files are closed.
+Start: log, keys, writer, hub and tail, enforcement, retention; then the port. Stop in reverse: no
+new requests, streams end with their cursors, accepted events are stored, files are closed.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
-# Other workers drain at the same time; what they have accepted has to get here.
+# Other workers drain at the same time and hand over what they accepted.
 _FOLLOWERS_SECONDS = 3.0
 
 
@@ -91,7 +90,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Start a gateway, or one worker of it; leaving the context drains and stops it.
 
-    `stop` is set when there is a `failure` of the context.
+    `stop` is set when the `failure` of the context is.
     """
     async with AsyncExitStack() as stack:
         machine = clock or SystemClock()
@@ -99,7 +98,7 @@ async def running(
         stack.push_async_callback(background.close)
         context = await _start_parts(settings, machine, stack, worker, background)
         url = await open_port(context, stack, worker.sockets if worker is not None else None)
-        # Not before the start has succeeded: whoever calls shows it, and only this once.
+        # After the start has succeeded, since the key is shown only this once.
         first_key = None if worker is not None else await make_first_key(context)
         _watch_for_failure(context, background, stack, stop)
         stack.push_async_callback(drain, context)
@@ -119,7 +118,7 @@ async def _start_parts(
     stack.push_async_callback(key_store.close)
     was_kept = await kept_state(key_store) is not None
     clock = await open_clock(key_store, machine)
-    # Before the log is there: what is stored in it is compared under its secret.
+    # Before the log is opened: it compares events under its secret.
     await agree_on_secrets(folder, key_store, clock.now(), fleet=settings.on_postgres)
     peppers = folder.peppers
     log = await open_log(settings, clock, worker, tasks)
@@ -129,7 +128,7 @@ async def _start_parts(
         age=settings.store.retention_age, size=settings.store.retention_bytes,
     )  # fmt: skip
     if not was_kept:
-        # Else what was kept says more: events may have been recorded by a clock that was wrong.
+        # The kept time is better: a wrong clock may have recorded the newest events.
         clock.at_least(await retention.newest())
     followed = await _follow_table(settings, log, clock, stack, tasks)
     shared = await stack.enter_async_context(shared_of(settings, clock, tasks))
@@ -164,7 +163,7 @@ async def _start_parts(
     )
 
     def on_their_way() -> bool:
-        """Whether there are events between a producer and the live streams."""
+        """Whether events are under way between a producer and the live streams."""
         return hub.writing or writer.busy or hub.position < log.head
 
     slices = partial(
@@ -218,7 +217,7 @@ async def _start_parts(
         settings.limits.bytes_in_flight,
         max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),
     )
-    # What is decoded is on its way itself, and waits for little.
+    # Decoding is itself part of that way, so it yields to less.
     intake = slices(busy=lambda: hub.writing or writer.has_small)
     decoder = Decoder(clock, intake)
     context = Context(
@@ -288,7 +287,7 @@ def _reaction(settings: Settings) -> Reaction:
 async def _follow_table(
     settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack, tasks: Tasks
 ) -> Followed | None:
-    """Bring the rows of `store.table` into the log, if there is one."""
+    """Follow the table `store.table`, if there is one."""
     store = settings.store
     if not store.table:
         return None
@@ -305,7 +304,7 @@ async def _follow_table(
 
 
 def _files_of(settings: Settings, folder: DataFolder) -> tuple[SameFile, ...]:
-    """The files that are open beside the log."""
+    """Files that are open beside the log."""
     if settings.on_postgres:
         return ()
     return SameFile(folder.keys), SameFile(folder.path / "usage.db")
@@ -330,7 +329,7 @@ async def _await_lost_log(context: Context, stop: asyncio.Event) -> None:
 def _watch_for_failure(
     context: Context, background: Background, stack: AsyncExitStack, stop: asyncio.Event | None
 ) -> None:
-    """Be ready, until something fails for good."""
+    """Mark the gateway as ready, until a background task is given up."""
 
     def failed() -> None:
         context.ready = False

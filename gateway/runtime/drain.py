@@ -11,7 +11,7 @@ _LAST_BYTES_SECONDS = 2.0
 
 
 async def drain(context: Context) -> None:
-    """End all streams, spread over a part of the time so that not all come back at once."""
+    """End all streams, spread over part of the drain time so that clients return gradually."""
     context.ready = False
     context.appends.notify()
     hub, seconds = context.hub, context.settings.server.drain_timeout
@@ -25,9 +25,8 @@ async def drain(context: Context) -> None:
             hub.end(subscription, RESTART)
         if start + portion < len(streams):
             await context.clock.sleep(pause)
-    # Streams that were being opened meanwhile.
+    # Streams that were opened meanwhile.
     for subscription in list(hub.subscriptions):
         hub.end(subscription, RESTART)
-    # What peers do not take is bounded by StreamTimings.finish; this bound is for what should not
-    # happen.
+    # `StreamTimings.finish` bounds slow peers; this bound is a safety net.
     await hub.emptied.until(lambda: not hub.ending, _LAST_BYTES_SECONDS)

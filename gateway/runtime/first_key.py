@@ -1,4 +1,4 @@
-"""The key that is made at the first start, to make others with."""
+"""The first key, which is made at the first start to make others with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ADMIN_GRANT = {
 
 
 async def make_first_key(context: Context) -> str | None:
-    """At the first start, a key that may do everything, to make others with."""
+    """Make a key that may do everything and return its token; None if any key exists."""
     key, token = new_key(
         name="first admin key",
         purpose="administration, made at the first start",

@@ -12,7 +12,7 @@ from gateway.http.connection.request_connection import MOST_LINE, Runner
 from gateway.http.request.context import Context
 from gateway.runtime.process.listening import SharedAddress, cannot_listen
 
-# Connections that wait to be taken, and how many are taken before others have their turn.
+# Connections that wait in the kernel, and how many are accepted before other work has its turn.
 _BACKLOG = 4096
 _AT_ONCE = 8
 
@@ -20,9 +20,10 @@ _AT_ONCE = 8
 async def open_port(
     context: Context, stack: AsyncExitStack, sockets: list[socket.socket] | None = None
 ) -> str:
-    """Listen where the settings say, or on `sockets`, until the stack unwinds. Returns the URL.
+    """Listen on the address of the settings, or on `sockets`, until the stack unwinds; return the
+    URL.
 
-    Raises `GatewayError` if somebody else listens there.
+    Raises `GatewayError` if the address is in use.
     """
     server = context.settings.server
     runner = Runner(
@@ -40,7 +41,7 @@ async def open_port(
     stack.push_async_callback(runner.cleanup)
     if sockets is None:
         sockets = SharedAddress(server.host, server.port).bind()
-    # The event loop takes as many connections in one round as its backlog says.
+    # The event loop accepts up to `backlog` connections in one round.
     sites = [web.SockSite(runner, sock, backlog=_AT_ONCE) for sock in sockets]
     try:
         for site in sites:

@@ -1,4 +1,4 @@
-"""Retention: deletes events that are too old or too many, a few at a time."""
+"""Retention: deletes old or surplus events, a few at a time."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _RECORDED = msgspec.json.Decoder(_Recorded)
 
 
 class Retention:
-    """`age` in seconds and `size` in bytes of stored JSON; 0 is no limit.
+    """Deletion by `age` in seconds and `size` in bytes of stored JSON; 0 is no limit.
 
-    No event goes because of what one clock says at one moment: age is told by a horizon that is
-    kept in the store, and moves only so fast, whatever happens to the clocks.
+    One wrong clock reading deletes nothing: age is measured by a horizon that is kept in the store
+    and advances at a limited rate, whatever the clocks do.
     """
 
     def __init__(self, log: Log, store: Notes, clock: TrustedClock, *, age: int, size: int) -> None:
@@ -38,7 +38,7 @@ class Retention:
         self._clock = clock
         self._age = age
         self._size = size
-        # Until when the time that passes has been counted here.
+        # Time up to which the horizon has been advanced.
         self._counted = clock.boottime()
 
     async def run(self) -> None:
@@ -53,7 +53,7 @@ class Retention:
                 await self._clock.sleep(_PAUSE_SECONDS)
 
     async def step(self) -> int:
-        """Delete some of what has to go; how many events that were."""
+        """Delete some of the events that are due; return how many."""
         before = await self._horizon() if self._age else None
         if before is None and not self._size:
             return 0
@@ -73,19 +73,19 @@ class Retention:
         return horizon
 
     async def newest(self) -> float:
-        """Time at which the newest event was recorded, in seconds since 1970; 0 without events."""
+        """Time when the newest event was recorded, in seconds since 1970; 0 without events."""
         head = self._log.head
         if head <= self._log.floor:
             return 0.0
         return await self._recorded_at(moved(head, -1)) / 1_000_000
 
     async def _oldest(self) -> int | None:
-        """Time at which the oldest event was recorded; None without events."""
+        """Time when the oldest event was recorded, in microseconds; None without events."""
         floor = self._log.floor
         try:
             return await self._recorded_at(floor) if self._log.head > floor else None
         except RetentionExceeded:
-            # Another gateway has just deleted it; the next turn finds another.
+            # Another gateway has just deleted it; the next step finds another.
             return None
 
     async def _recorded_at(self, after: int) -> int:

@@ -1,4 +1,4 @@
-"""Choice of the backend that replicas share: Redis, or each process alone."""
+"""Choice of the backend that replicas share: Redis, or none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def shared_of(
     settings: Settings, clock: Clock, tasks: Tasks = PLAIN
 ) -> AsyncIterator[Shared]:
-    """The adapters of one process of a gateway."""
+    """Adapters of one process of a gateway."""
     if not settings.redis.url:
         async with (
             _own_ledger(settings) as ledger,
@@ -41,7 +41,7 @@ async def shared_of(
 
 @asynccontextmanager
 async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledger]:
-    """Ledger in which gateways with these settings keep the usage of keys."""
+    """Ledger with the usage of keys of gateways with these settings."""
     if not settings.redis.url:
         async with _own_ledger(settings) as ledger:
             yield ledger
@@ -61,7 +61,7 @@ async def ledger_to_read(settings: Settings, clock: Clock) -> AsyncIterator[Ledg
 
 @asynccontextmanager
 async def _own_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """Ledger without Redis: beside the log in PostgreSQL, or in the data folder."""
+    """Ledger without Redis: in PostgreSQL beside the log, or in the data folder."""
     ledger: SqliteLedger | PostgresLedger
     if settings.on_postgres:
         from gateway.adapters.postgres.usage import PostgresLedger

@@ -1,7 +1,7 @@
-"""The documents of keys and roles as they stand in the store, read and nothing else.
+"""Stored documents of keys and roles, read without changing the store.
 
-For looking at the keys of another version before it is replaced: nothing is migrated, and a
-gateway that is running is not disturbed.
+For checking the keys of another version before an upgrade: nothing is migrated, and a running
+gateway is not disturbed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Documents = tuple[dict[str, bytes], dict[str, bytes]]
 
 
 def read_sqlite(path: Path) -> Documents:
-    """The documents of keys by id, and of roles by name."""
+    """Documents of keys by id, and of roles by name."""
     try:
         connection = open_reader(path)
         try:
@@ -35,7 +35,7 @@ def read_sqlite(path: Path) -> Documents:
 
 
 async def read_postgres(url: str) -> Documents:
-    """The documents of keys by id, and of roles by name."""
+    """Documents of keys by id, and of roles by name."""
     database = Database(url, 1)
     try:
         async with database.connection("the keys cannot be read") as connection:

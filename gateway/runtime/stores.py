@@ -1,4 +1,4 @@
-"""The stores that the settings name, opened: the log, and the provisioning keys."""
+"""Opening of the stores in the settings: the log, and the provisioning keys."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 async def open_log(
     settings: Settings, clock: Clock, worker: Worker | None = None, tasks: Tasks = PLAIN
 ) -> Log:
-    """The log that the settings name, with the right to append to it.
-
-    Its secret has to be there already.
-    """
+    """Log of the settings, opened for appending. Its secret has to exist."""
     folder = DataFolder.of(settings)
     secret = folder.log_secret()
     if settings.on_postgres:
@@ -43,13 +40,13 @@ async def open_log(
 
 
 def claim_log(settings: Settings) -> WriterLock | None:
-    """The right to append to the log, where only one process at a time may have it."""
+    """Right to append to the log, if only one process at a time may have it."""
     DataFolder(settings.data)
     return None if settings.on_postgres else WriterLock(_log_path(settings))
 
 
 async def open_keys(settings: Settings) -> KeyStore:
-    """The provisioning keys: in the data folder, or beside the log in PostgreSQL."""
+    """Provisioning keys, in the data folder or beside the log in PostgreSQL."""
     if settings.on_postgres:
         from gateway.adapters.postgres.keys import PostgresKeys
 

@@ -1,12 +1,12 @@
-"""Several processes on one port: starts them, starts again what dies, ends them together.
+"""Supervisor of several worker processes on one port: starts, restarts and ends them.
 
-Workers are forked from this process, which has loaded everything but has no
-event loop, no thread and no file of the store open. So a worker is there within
-milliseconds, and one that dies is hardly missed. What must outlive a worker is
-held here: the right to write the log, the listening sockets, the shared metrics.
+Workers are forked from this process, which has loaded all code but has no event loop, thread or
+file of the store open. So a worker starts within milliseconds, and one that dies is hardly missed.
+This process holds what must outlive a worker: the right to write the log, the listening sockets,
+the shared metrics.
 
-Both ends of a worker's control socket notice when the other process is gone: a
-worker that loses its supervisor drains and ends.
+Both ends of a worker's control socket notice when the other process is gone: a worker without its
+supervisor drains and ends.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from gateway.runtime.stores import claim_log
 from gateway.runtime.worker import Worker
 from gateway.settings.load import Settings
 
-# A worker that lived so long is started again at once; else after pauses that double.
+# A worker that ran this long is restarted at once; else after pauses that double.
 _STABLE_SECONDS = 5.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
-# To drain takes less than `server.drain_timeout`; this is for the rest of a worker's end.
+# For the rest of a worker's end after the drain, which takes less than `server.drain_timeout`.
 _END_SECONDS = 10.0
-# What passes, or is a bug that shows again or not: other failures would repeat themselves.
+# Passing failures and bugs; all others would repeat themselves.
 _STARTED_AGAIN = (Unavailable.exit_code, InternalFailure.exit_code)
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,9 +54,9 @@ class _Failed(msgspec.Struct):
 
 
 def endings() -> set[signal.Signals]:
-    """The signals that end the gateway, with all its streams told so."""
+    """Signals that end the gateway, after its streams."""
     ends = {signal.SIGTERM, signal.SIGINT}
-    # Whoever started it with `nohup` wants it to outlive the terminal.
+    # A gateway started with `nohup` is to outlive the terminal.
     return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else ends | {signal.SIGHUP}
 
 
@@ -85,7 +85,7 @@ class _Process:
         self.said = b""
         self.ready_at: float | None = None
         self.failures = 0
-        # When to start it again.
+        # Time of its restart.
         self.due: float | None = None
 
     @property
@@ -114,7 +114,7 @@ class _Supervisor:
         self._greeted = False
         self._asked_to_stop = False
         self._stopping = False
-        # When those that have not ended are killed.
+        # Time when workers that still run are killed.
         self._deadline: float | None = None
         self._failure: GatewayError | None = None
 
@@ -126,10 +126,10 @@ class _Supervisor:
         for number in endings():
             signal.signal(number, self._on_signal)
         self._selector.register(wake, selectors.EVENT_READ)
-        # What is here now stays as it is in every worker, and its memory is shared.
+        # Present objects stay unchanged in every worker, so their memory is shared.
         gc.collect()
         gc.freeze()
-        # The others need what the first one makes: the log, the keys, the pepper.
+        # The first worker makes what the others need: log, keys, pepper.
         self._start(self._processes[0])
         while any(process.alive for process in self._processes):
             for key, _ in self._selector.select(self._patience()):
@@ -152,7 +152,7 @@ class _Supervisor:
         process.due = process.ready_at = None
         process.said = b""
         ours, theirs = socket.socketpair()
-        # The handlers are not for the child: no signal before it has its own.
+        # Blocked in the child until it has handlers of its own.
         signal.pthread_sigmask(signal.SIG_BLOCK, endings())
         process.pid = os.fork()
         if process.pid == 0:
@@ -165,12 +165,12 @@ class _Supervisor:
         _LOGGER.info("worker %d is process %d", process.number, process.pid)
 
     def _become_worker(self, process: _Process, control: socket.socket) -> NoReturn:
-        """In the child: let go of what belongs to the others, work, and end."""
+        """In the child: release what belongs to other processes, work, and end."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            # Ctrl-C and the terminal's end reach every process of it; the supervisor decides.
+            # Ctrl-C and the end of a terminal reach all its processes; the supervisor decides.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, endings())
@@ -195,7 +195,7 @@ class _Supervisor:
         except BaseException:
             _LOGGER.critical("worker %d has failed", process.number, exc_info=True)
         finally:
-            # Not `sys.exit`: what waits further up the stack is the supervisor's.
+            # Not `sys.exit`, which would unwind the supervisor's stack.
             sys.stdout.flush()
             os._exit(status)
 
@@ -218,7 +218,7 @@ class _Supervisor:
         known = [moment for moment in moments if moment is not None]
         return max(0.0, min(known) - time.monotonic()) if known else None
 
-    # Hearing of them
+    # Messages of workers
 
     def _hear(self, process: _Process) -> None:
         assert process.control is not None
@@ -259,7 +259,7 @@ class _Supervisor:
         if failed is not None:
             how = f"{'ended' if process.ready_at else 'could not start'}: {failed.detail}"
         if not self._greeted or (failed is not None and failed.exit_code not in _STARTED_AGAIN):
-            # It would fail again: the gateway has to be set up otherwise.
+            # It would fail again: the settings or the environment are wrong.
             self._fail(failed or _Failed(f"worker {process.number} {how}", "worker_failed", 1))
             return
         lived = time.monotonic() - process.ready_at if process.ready_at else 0.0
@@ -267,8 +267,8 @@ class _Supervisor:
         pause = 0.0
         if process.failures > 1:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (process.failures - 2))
-            # Who connects meanwhile goes to the other workers. Before a start at once the sockets
-            # stay: whoever waits in their queue is served by the next process.
+            # New connections go to the other workers meanwhile. Before a restart at once the
+            # sockets stay: the next process serves their queue.
             process.close_sockets()
         _LOGGER.warning("worker %d (process %d) %s; starting it again in %.1f s",
                         process.number, process.pid, how, pause)  # fmt: skip
@@ -287,7 +287,7 @@ class _Supervisor:
         self._stop()
 
     def _stop(self) -> None:
-        """Nobody connects any more, and every worker drains."""
+        """Drain every worker; take no more connections."""
         if self._stopping:
             return
         self._stopping = True

@@ -1,4 +1,4 @@
-"""A worker process, as it knows itself and its supervisor."""
+"""A worker process and its connection to the supervisor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.http.metrics.metrics import Metrics
 
 
 class Worker:
-    """Place of a worker process among the others. Worker 0 writes the log."""
+    """One worker process among the others. Worker 0 writes the log."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Worker:
         self.sockets = sockets
         self.lock = lock
         self.metrics = metrics
-        # Whether this is the one process that says where the gateway listens.
+        # Whether this process prints where the gateway listens.
         self.greets = greets
         self._control = control
         self._all_ready = False
@@ -37,14 +37,14 @@ class Worker:
         return self.number == 0
 
     def say_ready(self, stop: asyncio.Event) -> None:
-        """Tell the supervisor; from here on `stop` is set when it wants an end, or is gone."""
+        """Report readiness; from then on the supervisor's stop request, or its end, sets `stop`."""
         self._control.setblocking(False)
         asyncio.get_running_loop().add_reader(self._control, self._listen, stop)
         with suppress(OSError):
             self._control.send(b"ready\n")
 
     async def all_ready(self) -> bool:
-        """Return True when all workers have started, False when an end is wanted before."""
+        """Wait until all workers have started; False if the gateway is to end before."""
         await self._told.wait()
         return self._all_ready
 

@@ -1,10 +1,9 @@
-"""Slices of long work on the event loop, and the share that the filters of each key may take.
+"""Slices of long work on the event loop, and limits on the filters of each key.
 
-Pages, replays and reviews look at thousands of events for one key. Each does a
-slice of a few milliseconds and then waits for its turn: the next slice begins
-when nothing else is ready, or after a pause, so that everybody else waits for
-one slice now and then, however many are at work. The keys at work take turns,
-whatever each has asked for.
+Pages, replays and reviews examine thousands of events for one key. Each works for a slice of a few
+milliseconds and then waits for its turn: the next slice begins when nothing else is ready, or after
+a pause. So other work waits for one slice now and then, however many tasks there are. Keys take
+turns, however much each has requested.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Result = TypeVar("Result")
 
 
 class FilterBucket:
-    """The steps that the filters of one key may take, saved up over time. Pure."""
+    """Token bucket of the steps that the filters of one key may take. Pure."""
 
     __slots__ = ("_burst", "_left", "_rate", "_seen_at")
 
@@ -41,17 +40,17 @@ class FilterBucket:
         self._seen_at = now
 
     def charge(self, steps: float, now: float) -> None:
-        """Take steps, into debt if there are not so many: they are done already."""
+        """Take steps, into debt if too few are left: the work is already done."""
         self._save(now)
         self._left -= steps
 
     def wait(self, now: float) -> float:
-        """The seconds until something may be taken again; 0.0 if it may be now."""
+        """Seconds until steps may be taken again; 0.0 if they may be now."""
         self._save(now)
         return 0.0 if self._left > 0 or not self._rate else (1 - self._left) / self._rate
 
     def is_full(self, now: float) -> bool:
-        """Whether the bucket is full, as a new one is."""
+        """Whether the bucket is full, like a new one."""
         self._save(now)
         return self._left >= self._burst
 
@@ -70,9 +69,9 @@ class WorkTotals(msgspec.Struct):
 
 
 class Slot:
-    """Slot for slices, one at a time: shared by all whose slices exclude each other.
+    """Exclusive slot for slices, shared by all whose slices exclude each other.
 
-    When the last one `ended`, and for how long others may go before the next.
+    `ended`: end of the last slice; `pause`: seconds for other work before the next one.
     """
 
     __slots__ = ("_asking", "_taken", "ended", "pause")
@@ -83,7 +82,7 @@ class Slot:
         self._asking: deque[Callable[[], None]] = deque()
 
     def take(self, again: Callable[[], None]) -> bool:
-        """Whether a slice may begin; if not, `again` is given back by a later `leave`."""
+        """Whether a slice may begin; if not, a later `leave` returns `again`."""
         if self._taken:
             self._asking.append(again)
             return False
@@ -91,19 +90,17 @@ class Slot:
         return True
 
     def leave(self) -> Callable[[], None] | None:
-        """End the slice; returns the callback that asked for the next one, if any."""
+        """End the slice; return the callback that asked for the next one, if any."""
         self._taken = False
         return self._asking.popleft() if self._asking else None
 
 
 class LoopWork:
-    """Turns of the keys that have slices to do, and their buckets.
+    """Turns of keys with slices to do, and their filter buckets.
 
-    `share` is the part of a processor that the filters of one key may take; 0.0 is no limit.
-
-    `busy` says whether there is something more urgent now. `when_idle` calls something when the
-    event loop has nothing else to do, and after so many seconds at the latest. `apart` calls
-    something in another process; without it, nothing is.
+    `share`: part of a processor for the filters of one key, 0.0 for no limit. `busy`: whether more
+    urgent work is waiting. `when_idle` calls a function when the event loop is idle, or after so
+    many seconds at the latest. `apart` runs work in another process; the default does not.
     """
 
     def __init__(
@@ -135,21 +132,21 @@ class LoopWork:
         self._taken = False
         self._slot = slot or Slot()
         self._began = 0.0
-        # A slice has begun, and a thread is at it.
+        # Whether a slice has begun, and whether a thread works on it.
         self._running = self._away = False
 
     def slices(self, key_id: str) -> Slices:
-        """The slices of something that this key has asked for."""
+        """Slices of one task of a key."""
         return Slices(self, key_id)
 
     async def turn(self, key_id: str) -> None:
-        """Return when a slice may be done for this key."""
+        """Wait until this key may begin a slice."""
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._taken = True
             if self._slot.take(self._next):
                 self._running = True
-                # Whatever else this round has to do is no part of the slice.
+                # The rest of this round is not part of the slice.
                 self._began = math.inf
                 loop.call_soon(self._end)
                 return
@@ -161,8 +158,8 @@ class LoopWork:
         await waits
 
     async def in_thread(self, key_id: str, work: Callable[[], Result]) -> Result:
-        """Do work that cannot be interrupted on a thread, when a slice may be done for this key.
-        There are no other slices meanwhile."""
+        """Do uninterruptible work on a thread, in a turn of the key; no other slice runs
+        meanwhile."""
         await self.turn(key_id)
         self._away, self._began = True, self.timer()
         try:
@@ -172,8 +169,8 @@ class LoopWork:
             self._end()
 
     def apart(self, key_id: str, work: Callable[[], Result]) -> Awaitable[Result]:
-        """Do work in another process, where there is one: a function at the top of a module, with
-        arguments that can be pickled, that computes all the time."""
+        """Do work in another process, if there is one: a picklable call of a function at the top of
+        a module, which only computes."""
         return self.in_thread(key_id, partial(self._do_apart, work))
 
     def _end(self) -> None:
@@ -182,7 +179,7 @@ class LoopWork:
         self._running = False
         slot = self._slot
         slot.ended = self.timer()
-        # Slices longer than they should be come at longer intervals.
+        # Slices that took too long are spaced further apart.
         took = slot.ended - self._began
         slot.pause = max(self.budget.pause_seconds, took * self.budget.pauses_per_slice)
         self._leave()
@@ -210,7 +207,7 @@ class LoopWork:
             if queue:
                 self._waiting[key_id] = queue
             if not waits.done():
-                # The slice begins in the next round, and `_end` is called behind it.
+                # The slice begins in the next round, followed by `_end`.
                 self._began, self._running = self.timer(), True
                 waits.set_result(None)
                 asyncio.get_running_loop().call_soon(self._end)
@@ -219,17 +216,17 @@ class LoopWork:
                 self._leave()
         self._taken = False
 
-    # Buckets of filters
+    # Filter buckets
 
     def charge(self, key_id: str, cost: FilterCost, part: int = 1) -> None:
-        """Charge a key with what its filters took beyond what is free: one of so many parts."""
+        """Charge a key for one of `part` equal parts of the steps beyond the free ones."""
         steps = cost.steps - cost.events * self.filters.free_steps
         if steps > 0 and self._rate:
             now = self._clock.monotonic()
             self._bucket(key_id, now).charge(steps / part, now)
 
     def wait(self, key_id: str) -> float:
-        """The seconds until the filters of a key may take something again; 0.0 if they may now."""
+        """Seconds until the filters of a key may take steps again; 0.0 if they may now."""
         bucket = self._buckets.get(key_id)
         return 0.0 if bucket is None else bucket.wait(self._clock.monotonic())
 
@@ -255,8 +252,7 @@ def _soon(call: Callable[[], None], within: float) -> None:
 
 
 class Stretch:
-    """Work that waits for no turn because it is urgent: others have theirs after each few
-    milliseconds of it."""
+    """Urgent work that takes no turns, but yields every few milliseconds."""
 
     __slots__ = ("_ends", "_seconds", "_timer")
 
@@ -268,14 +264,14 @@ class Stretch:
         self._ends = timer() + self._seconds
 
     async def rest(self) -> None:
-        """Let others have their turn if it has taken long enough."""
+        """Yield if the stretch has taken long enough."""
         if self._timer() >= self._ends:
             await asyncio.sleep(0)
             self._ends = self._timer() + self._seconds
 
 
 class Slices:
-    """The slices of one thing that a key has asked for: `begin`, and `next` whenever `over`."""
+    """Slices of one task of a key: `begin`, and `next` whenever `over`."""
 
     __slots__ = ("_ends", "_key_id", "_seconds", "_timer", "_work")
 
@@ -287,7 +283,7 @@ class Slices:
         self._ends = 0.0
 
     def start(self) -> None:
-        """Begin at once, for a moment: work that is done by then waits for no turn."""
+        """Begin without a turn, for a moment: short work does not have to wait."""
         self._ends = self._timer() + self._work.budget.free_seconds
 
     async def begin(self) -> None:
@@ -315,7 +311,7 @@ class Slices:
             await self.begin()
 
     async def run(self, steps: Generator[None, None, Result]) -> Result:
-        """Do work in steps, in as many slices as it takes; returns its result."""
+        """Run the steps of a generator in as many slices as needed; return its result."""
         while True:
             await self.rest()
             try:
@@ -325,7 +321,7 @@ class Slices:
                 return result
 
     async def each(self, items: Iterable[Item]) -> AsyncIterator[Item]:
-        """The items, with a rest before whichever comes after the end of a slice."""
+        """Yield the items, with a `rest` before each."""
         for item in items:
             await self.rest()
             yield item

@@ -1,4 +1,4 @@
-"""Settings of the limits of connections."""
+"""Settings of the limits on connections."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The settings: every one is declared here, once, with default, kind, unit, range and help.
+"""Declarations of all settings: default, kind, unit, range and help.
 
-The example file, the reference and the names of the environment variables are made from these
-declarations. Durations are held as whole seconds; what needs finer steps is a number of
-milliseconds and ends in `_ms`. Sizes are held as bytes, lists as tuples.
+The example file, the reference and the names of environment variables are generated from them.
+Durations are held as whole seconds, or as milliseconds if the name ends in `_ms`; sizes as bytes,
+lists as tuples.
 """
 
 from __future__ import annotations
@@ -334,7 +334,7 @@ class LogSettings:
 
 
 class Given(NamedTuple):
-    """A value that was set: as TOML, with passwords masked, and where it came from."""
+    """A value that was set: as TOML with masked passwords, and its origin."""
 
     shown: str
     origin: str
@@ -342,7 +342,7 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings, checked. `given` has those that are not left at their default."""
+    """All settings, checked. `given`: those not left at their default."""
 
     data: Path = setting(  # noqa: RUF009 - `setting` returns a field
         "./audit-data",
@@ -368,7 +368,7 @@ class Settings:
 
     @property
     def store_url(self) -> str:
-        """`store.url`, or the URL of `log.db` in the folder `data` where that is empty."""
+        """`store.url`, or else the URL of `log.db` in the folder `data`."""
         return self.store.url or f"{SQLITE}{self.data / 'log.db'}"
 
 
@@ -383,12 +383,12 @@ DECLARED: dict[str, Setting] = {
     for part in fields(owner)
     if "setting" in part.metadata
 }
-# Two places for one secret.
+# Pairs of which only one may be set.
 NOT_BOTH = (
     ("server.pepper", "server.pepper_file"),
     ("server.log_secret", "server.log_secret_file"),
 )
-# (what may not be above, what, why): pairs that make sense only together.
+# Pairs of which the first may not exceed the second, and why.
 NOT_ABOVE = (
     ("ingest.max_request_events", "ingest.queue_events", "a full request would never fit"),
     ("ingest.max_request_bytes", "ingest.queue_bytes", "a full request would never fit"),

@@ -1,9 +1,8 @@
-"""A single setting: its kind, its declaration and the checks of its value.
+"""Kinds of settings: declarations, readers and checks of values.
 
-`gateway.settings` declares the settings with these words. A value is read from what TOML holds
-(or from plain text, in the environment); a reader returns what the program holds, or raises
-ValueError with the reason. Standard modules that only some values need are imported there:
-`audit-gateway --help` imports this module too.
+A reader takes what TOML holds (or plain text, from the environment) and returns what the program
+holds, or raises ValueError with the reason. Modules that only some values need are imported there,
+since `audit-gateway --help` imports this module.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _TYPES = {bool: "true or false", int: "a number", float: "a fraction", list: "a 
 
 
 class Kind(NamedTuple):
-    """A type of setting. `from_text` makes of plain text what TOML would hold."""
+    """Type of a setting. `from_text` converts plain text to what TOML would hold."""
 
     name: str
     unit: str
@@ -36,9 +35,9 @@ class Kind(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One declaration. `least` and `most` are `(value as TOML holds it, why)`, both allowed.
+    """Declaration of a setting. `least` and `most`: `(value as in TOML, why)`, both allowed.
 
-    `adds`: it is a list that only allows more, so that an empty one says what it means.
+    `adds`: a list that only allows more, so that an empty one is meaningful.
     """
 
     default: object
@@ -53,7 +52,7 @@ class Setting(NamedTuple):
     adds: bool
 
     def read(self, raw: object) -> Any:
-        """What the program holds for `raw`; ValueError says why there is nothing."""
+        """Value that the program holds for `raw`. Raises ValueError with the reason."""
         value = self.kind.read(raw)
         if self.choices and value not in self.choices:
             raise ValueError(f"{raw!r} is not one of {', '.join(self.choices)}")
@@ -77,9 +76,9 @@ def setting(
     secret: bool = False,
     adds: bool = False,
 ) -> Any:
-    """A dataclass field that is a setting.
+    """Dataclass field that declares a setting.
 
-    `secret`: the value may hold a password, which is masked wherever the value is shown.
+    `secret`: the value may hold a password, which is masked wherever it is shown.
     """
     declared = Setting(
         default, kind, about, unit or kind.unit, least, most, choices, check, secret, adds
@@ -92,8 +91,7 @@ def setting(
 
 
 def masked(text: str) -> str:
-    """A URL with passwords, in its authority or its parameters, replaced by `***`; of a secret that
-    is no URL, nothing."""
+    """URL with `***` for each password in its authority or parameters; `***` for other secrets."""
     return _masked_url(text) if ":" in text or not text else "***"
 
 
@@ -156,7 +154,7 @@ def _read_list(raw: object) -> tuple[str, ...]:
 
 
 def _read_table(raw: object) -> Mapping[str, str]:
-    """Texts by name. `a.b = ".."` is a table in a table for TOML, and the name `a.b` for us."""
+    """Texts by name. The TOML key `a.b = ".."`, a table in a table, becomes the name `a.b`."""
     if not isinstance(raw, dict):
         raise _unlike('a table such as { action = "verb", "actor.id" = "who" }', raw)
     found: dict[str, str] = {}
@@ -200,7 +198,7 @@ TABLE = Kind("table of text", "", _read_table, _json_if_any)
 
 
 def check_host(host: str) -> str:
-    """A host name or an address, without a port."""
+    """Host name or address, without a port."""
     if ":" in host:
         from ipaddress import IPv6Address
 
@@ -291,7 +289,7 @@ def check_secret(text: str) -> str:
 
 
 def check_peppers(text: str) -> str:
-    """Empty, one secret, or several with their standings. Errors never repeat it."""
+    """Empty, one secret, or several with their states. Errors never repeat it."""
     several = r"(?:coming|current|previous|leaked) [0-9a-f]{64}"
     if re.fullmatch(rf"{several}(?:, ?{several})*", text, re.ASCII):
         return text
@@ -313,7 +311,7 @@ def check_store_url(url: str) -> str:
         raise ValueError(f"is no URL; {how}")
     if scheme[1] in POSTGRES:
         if not url[scheme.end() :].strip(":@/?& "):
-            # Of a template whose variables were empty; it would be whatever is on this machine.
+            # From a template with empty variables; it would mean any database on this machine.
             raise ValueError(f"names neither a host nor a database; {how}")
         return url
     if scheme[1] != "sqlite":

@@ -7,13 +7,13 @@ from typing import Any
 
 from gateway.settings.kinds import DURATION, INTEGER, LIST, SIZE, Kind, setting
 
-# Limits that somebody has to be asked about; what is delivered is counted afterwards.
+# Limits that are checked beforehand; deliveries are counted afterwards.
 ASKED = ("requests", "addresses", "failures", "new_streams", "streams")
 _MOST = 10**15
 
 
 def check_asked(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of limits that may be closed."""
+    """Check names of limits that may be closed."""
     for name in names:
         if name not in ASKED:
             raise ValueError(f"there is no limit {name!r}; there are {', '.join(ASKED)}")

@@ -1,8 +1,8 @@
-"""Settings: read from all sources, checked, and described.
+"""Loading of settings from all sources, checks, and the generated descriptions.
 
-Precedence: defaults < TOML file < environment < flags. A setting that is unknown, of the wrong
-type or out of range stops the start with `InvalidSetting`, also where something stronger
-overrides it. The settings themselves are declared in `gateway.settings.declarations`.
+Precedence: defaults < TOML file < environment < flags. A setting that is unknown, of the wrong type
+or out of range raises `InvalidSetting`, even if a stronger source overrides it. Declarations:
+`gateway.settings.declarations`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
-    """The settings of all sources. `flags` is by path, `{"server.port": 8080}`; None is ignored.
+    """Settings from all sources. `flags` by path, `{"server.port": 8080}`; None is ignored.
 
     Raises `InvalidSetting` with one line: which setting, what is wrong, where it was given.
     """
@@ -72,7 +72,7 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
 
 
 def example() -> str:
-    """A TOML file of every setting, commented out, with its default and its help."""
+    """TOML file of every setting, commented out, with its default and help."""
     from textwrap import wrap
 
     lines = [
@@ -92,7 +92,7 @@ def example() -> str:
 
 
 def reference() -> str:
-    """A Markdown page with a table of the settings of each section."""
+    """Markdown page with a table of the settings of each section."""
     lines = [
         "# Settings",
         "",
@@ -132,8 +132,8 @@ def _checked(raw: Raw) -> tuple[Any, Given]:
 
 
 def _refuse_empty(raw: Raw) -> None:
-    """Most often a variable of whatever starts the gateway has come out empty, and what it names
-    would be another store, or no Redis, without a word."""
+    """Refuse an empty text, most often an unset variable: it would mean another store, or no
+    Redis."""
     if not str(raw.value).strip(" \t,"):
         how = "unset the variable" if raw.is_variable else "leave the flag out"
         raise ValueError(f"is empty; give it a value, or {how} for the default")
@@ -151,7 +151,7 @@ def _unknown(raw: Raw) -> InvalidSetting:
 
 
 def _nearest(raw: Raw) -> str | None:
-    """The valid name that was most likely meant: the same name elsewhere, else one like it."""
+    """Valid name that was most likely meant: the same in another section, or a similar one."""
     from difflib import get_close_matches
 
     path = raw.path.lower()
@@ -160,7 +160,7 @@ def _nearest(raw: Raw) -> str | None:
     if leaf in by_leaf:
         return by_leaf[leaf]
     if section in SECTIONS:
-        # Compared without the section: it would make every name of it look alike.
+        # Compared without the section, which would make all its names similar.
         by_leaf = {leaf: name for leaf, name in by_leaf.items() if name.startswith(section + ".")}
     else:
         names = [*DECLARED] if raw.is_variable or section else [*DECLARED, *SECTIONS]
@@ -199,7 +199,7 @@ def _check_places(settings: Settings) -> None:
 
 
 def _check_followed(settings: Settings) -> None:
-    """A table that is followed needs a database and a mapping, and they are for nothing else."""
+    """Refuse a followed table without a database or a mapping, and a mapping without a table."""
     store, given = settings.store, settings.given
     if store.table and not settings.on_postgres:
         path, reason = "store.table", "is in PostgreSQL: set store.url to postgresql://.., too"
@@ -241,7 +241,7 @@ def _default(path: str) -> str:
 
 
 def _toml(value: object) -> str:
-    """Text, numbers and lists of text look the same in TOML as in JSON."""
+    """Value as TOML; text, numbers and lists of text look as in JSON."""
     import json
 
     if isinstance(value, dict):

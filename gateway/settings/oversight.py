@@ -1,4 +1,4 @@
-"""The settings of the access log and of the detection of unusual activity."""
+"""Settings of the access log and of anomaly detection."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from gateway.settings.kinds import DURATION, LIST, setting
 
-# What the detector finds for certain of what a key does. Volumes are not among them, which are only
-# ever a likelihood, nor is what others do with the name of a key.
+# Signals that are certain, and caused by the key itself. Volumes are only ever likelihoods; others
+# may use the name of a key.
 CERTAIN = (
     "denials",
     "forbidden_categories",
@@ -25,7 +25,7 @@ _DENIED_SOON = "somebody who watches the record would wait for it"
 
 
 def check_certain(signals: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of signals that may have consequences."""
+    """Check names of signals that may have consequences."""
     for name in signals:
         if name in ("volume", "request_volume"):
             raise ValueError(f"{name} alone never has consequences; it is only reported")

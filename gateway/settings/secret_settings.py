@@ -1,5 +1,4 @@
-"""Settings of `[server]` for the secrets that are kept apart from the database: they are brought to
-each gateway, instead of being made in its folder."""
+"""Settings of `[server]` for secrets that are provided instead of made in the data folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Sources of settings: a TOML file, the environment, flags.
+"""Sources of settings: TOML file, environment, flags.
 
-Each source yields what it was given, as it stands; `gateway.settings` checks it.
+Each yields what it was given, unchecked.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX = "AUDIT_GATEWAY_"
-# Variables that `import` and `tail` read; a server may have them in its environment too.
+# Variables of `import` and `tail`, which a server may have in its environment too.
 _OF_CLIENTS = frozenset({"AUDIT_GATEWAY_KEY"})
 
 
 class Raw(NamedTuple):
-    """One setting as given. `is_text`: the value is text whatever the setting's kind is."""
+    """Setting as given. `is_text`: the value is text whatever the kind of the setting."""
 
     path: str
     value: object
@@ -32,12 +32,12 @@ class Raw(NamedTuple):
 
 
 def env_name(path: str) -> str:
-    """The environment variable of a setting: `AUDIT_GATEWAY_SERVER__PORT` of `server.port`."""
+    """Environment variable of a setting: `AUDIT_GATEWAY_SERVER__PORT` for `server.port`."""
     return PREFIX + path.replace(".", "__").upper()
 
 
 def from_file(config: Path, sections: Collection[str]) -> Iterator[Raw]:
-    """What a TOML 1.0 file sets; `origin` is `file:line`, or the file where no line is found."""
+    """Settings of a TOML 1.0 file; `origin` is `file:line`, or the file if no line is found."""
     import tomllib
 
     try:
@@ -66,7 +66,7 @@ def from_file(config: Path, sections: Collection[str]) -> Iterator[Raw]:
 
 
 def from_environment(environ: Mapping[str, str]) -> Iterator[Raw]:
-    """Every variable that begins with `AUDIT_GATEWAY_`, in the order of the names."""
+    """Settings of the variables that begin with `AUDIT_GATEWAY_`, sorted by name."""
     hint = ""
     if PREFIX + "SERVICE_HOST" in environ:
         hint = (
@@ -82,7 +82,7 @@ def from_environment(environ: Mapping[str, str]) -> Iterator[Raw]:
 
 
 def from_flags(flags: Mapping[str, object]) -> Iterator[Raw]:
-    """The flags that were given: None stands for one that was not."""
+    """Settings of the flags; None stands for a flag that was not given."""
     for path, value in flags.items():
         if value is not None:
             plain = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -100,7 +100,7 @@ def _syntax_error(config: Path, text: str, message: str) -> InvalidSetting:
 def _place(config: Path, text: str, *paths: str) -> str:
     """`file:line` of the first of `paths` that a line sets or opens.
 
-    The parser keeps no positions. A look at the lines finds all settings but those in inline
+    The parser keeps no positions. Searching the lines finds all settings but those in inline
     tables, for which `paths` ends with the section.
     """
     lines: dict[str, int] = {}

@@ -120,9 +120,8 @@ class ByTransaction:
 
     def __init__(self, table: Table) -> None:
         key, xid = f"it.{table.key}", f"it.{XID_COLUMN}"
-        # Rows from before the column existed share one number; with `=` the planner would take any
-        # index with the order. The range, and both columns in the order, leave only the right
-        # index.
+        # Rows older than the column share one number; with `=` the planner would take any index
+        # with the order. The range, and both columns in the order, leave only the right one.
         begun = table.pick(
             f"{xid} BETWEEN $2::text::xid8 AND $2::text::xid8"
             f" AND {key} > $3::text::{table.key_type}",

@@ -55,8 +55,8 @@ class PostgresKeys:
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
-        """Open the keys. Raises `Unavailable` if the database cannot be reached, `GatewayError` if
-        it cannot be used."""
+        """Open the keys. Raises `Unavailable` without a database, `GatewayError` if it is
+        unusable."""
         await migrate(url, schema)
         return cls(url, schema)
 

@@ -1,9 +1,8 @@
 """The log in PostgreSQL, shared by any number of gateways.
 
-Events are first copied into a table without a lock; then the sequencer gives them their offsets
-(see `gateway.adapters.postgres.sequencer`). The commit of that step makes an append durable: it
-flushes the write-ahead log up to itself, events included, so their own commit need not wait for the
-disk.
+Events are copied into a table without a lock; then the sequencer gives them their offsets (see
+`gateway.adapters.postgres.sequencer`). The commit of that step makes an append durable: it flushes
+the write-ahead log with the events in it, so their own commit need not wait for the disk.
 """
 
 from __future__ import annotations
@@ -67,8 +66,8 @@ _LOGGER = logging.getLogger(__name__)
 
 async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
     """Give the log a new epoch, and return it: for a database that was set back to an earlier
-    state, so that cursors from later do not point to other events. Running gateways notice it and
-    have to be restarted."""
+    state, so that later cursors do not point to other events. Running gateways have to be
+    restarted."""
     await migrate(url, schema)
     database = Database(url, 1, schema)
     try:
@@ -108,7 +107,6 @@ class PostgresLog:
         secret of the log, the same for all its gateways.
 
         Raises `Unavailable` if the database cannot be reached, `GatewayError` if it cannot be used.
-
         """
         await migrate(url, schema)
         log = cls(url, clock, schema, secret)
@@ -252,8 +250,7 @@ class PostgresLog:
         ]
 
     async def _confirm(self, connection: asyncpg.Connection) -> None:
-        """Check that a new connection leads to the same log: another server may lack its last
-        events."""
+        """Check that a new connection leads to a server with the last events of this log."""
         if self._tasks:
             known = self._acknowledged or (None, None)
             await connection.fetchval(_CONFIRM, new_epoch(), self.head, *known)
@@ -290,8 +287,8 @@ class PostgresLog:
             raise
 
     async def _placed(self, batch: int, count: int) -> Step | None:
-        """The step that placed the whole batch; None if other steps placed some of it, or not all
-        is new."""
+        """The step that placed the whole batch; None if others placed some of it, or not all is
+        new."""
         while True:
             step = await self._sequencer.step(patient=True, mine=batch)
             if step.accepted == count:
@@ -318,8 +315,8 @@ class PostgresLog:
             if self._acknowledged is None or row["offset"] > self._acknowledged[0]:
                 self._acknowledged = (row["offset"], row["batch"])
         if floor <= head and len(rows) < len(drafts):
-            # Too recent for retention: the server crashed before they were on disk, and was back
-            # before the step.
+            # Too recent for retention: the server lost them in a crash and was back before the
+            # step.
             raise Unavailable("the events are not there", retry_after=1)
         return found_places(batches, batch, rows, floor=floor, head=self.head)
 

@@ -1,8 +1,7 @@
 """The sequencer: gives committed events their offsets, and knows the head.
 
 Any process may take the next step; the database lets one at a time (see `sequence` in
-`sql/postgres_log_010.sql`). So there is no leader to lose: the others never wait for a process that
-died or hangs.
+`sql/postgres_log_010.sql`). So there is no leader to lose, and nobody waits for a dead process.
 """
 
 from __future__ import annotations

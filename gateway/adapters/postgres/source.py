@@ -1,8 +1,7 @@
 """Follower of a table that others write: brings each committed row into the log once.
 
-One transaction maps rows, copies them into the event table and saves the position; then they take
-the way of all events. So a row stored once stays as it is when its source changes, and another
-gateway can continue.
+One transaction maps rows, copies them into the event table and saves the position. So the log does
+not change when the table does, and another gateway can continue.
 """
 
 from __future__ import annotations
@@ -95,11 +94,10 @@ class TableSource:
         secret: bytes = b"",
     ) -> TableSource:
         """Open the source; `secret` is the secret of the log. Raises `GatewayError` with the
-        statement to run if the table is not prepared, `InvalidSetting` if it lacks named
-        columns."""
+        statement to run if the table is not prepared, `InvalidSetting` if it lacks columns."""
         await migrate(url, schema)
         mapping = source.mapping()
-        # Without sync: the log's next step makes the rows durable. A client that hangs is soon cut
+        # Without sync: the log's next step makes the rows durable. A hanging client is soon cut
         # off.
         database = Database(
             url, 2, schema, synchronous_commit="off", idle_in_transaction_session_timeout="2s"
@@ -227,8 +225,7 @@ class TableSource:
     async def _position(
         self, connection: asyncpg.Connection
     ) -> tuple[int, FollowPosition, str | None]:
-        """Number of the step, its position, and the transaction before which rows may be known
-        already."""
+        """Number of the step, its position, and the transaction before which rows may be known."""
         row = await connection.fetchrow(_POSITION, self._table.name)
         if row is None:
             return 0, FollowPosition(), None

@@ -43,8 +43,8 @@ class PostgresLedger:
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresLedger:
-        """Open the ledger. Raises `Unavailable` if the database cannot be reached, `GatewayError`
-        if it cannot be used."""
+        """Open the ledger. Raises `Unavailable` without a database, `GatewayError` if it is
+        unusable."""
         await migrate(url, schema)
         return cls(url, schema)
 

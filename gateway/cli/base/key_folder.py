@@ -104,8 +104,7 @@ async def administration(
 
 
 async def current_pepper(settings: Settings, store: NotesOfKeys, clock: TrustedClock) -> bytes:
-    """Pepper for new digests. Read only on demand: if it is lost, keys can still be listed and
-    revoked."""
+    """Pepper for new digests. Read on demand: keys can be listed and revoked without it."""
     from gateway.adapters.files.agreement import agree_on_pepper
     from gateway.adapters.files.folder import DataFolder
 

@@ -9,8 +9,8 @@ import click
 
 
 class Folder(click.Path):
-    """Parameter type of a folder. Refuses an empty text, most often an unset variable, which would
-    mean the current folder."""
+    """Folder as a parameter. Refuses "", most often an unset variable: it means the current
+    folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, file_okay=False)

@@ -1,8 +1,8 @@
 """Compiler from a checked syntax tree to Python closures.
 
-Each node is compiled in the way that its surroundings need: `value` gives its
-value or ERROR (`reads`), `test` tests whether it is true, or false (`shapes`).
-A filter as a whole is a test of true. Constant parts are computed once, here.
+Each node is compiled as its context needs: `value` gives its value or ERROR (`reads`), `test` tests
+whether it is true, or false (`shapes`). A whole filter is a test of true. Constant parts are
+computed at compile time.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ _Way = TypeVar("_Way", Read, Test)
 
 
 def compile_tree(root: Node) -> tuple[Test, Frame]:
-    """Test of a filter, and the frame, of which every evaluation needs a copy.
+    """Test of a filter, and the frame that every evaluation copies.
 
-    The frame is empty if nothing is charged to the budget. Raises `InvalidFilter` for
-    a bad pattern, and for a constant that cannot be converted.
+    The frame is empty if nothing is charged to the budget. Raises `InvalidFilter` for a bad
+    pattern, and for a constant that cannot be converted.
     """
     compiler = _Compiler()
     test = compiler.test(root, True)

@@ -31,8 +31,8 @@ from gateway.filters.cel.values import (
 
 MAX_PROGRAM: Final = 2000  # instructions of a filter's compiled patterns together
 _MAX_PATTERN_MEMORY = 512 * 1024  # RE2 gives up on a pattern that needs more
-# Least instructions that a Unicode class counts for: RE2 takes a tenth of a millisecond to look up
-# each of its occurrences, even if it adds nothing to the program.
+# Least instructions counted for a Unicode class: RE2 takes a tenth of a millisecond to look up each
+# occurrence, even one that adds nothing to the program.
 _UNICODE_CLASS = 40
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _CONVERSION, _TIME_CONVERSION = 20, 50  # units of the budget
@@ -55,7 +55,7 @@ _BOOLS = dict.fromkeys(("true", "True", "TRUE", "t", "1"), True) | dict.fromkeys
     ("false", "False", "FALSE", "f", "0"), False
 )
 Search = Callable[[str, Frame], bool]
-# Bounds, in characters of the part or the text, within which a search costs no more than charged.
+# Bounds in characters of the part and the text, within which a search costs no more than charged.
 _SHORT_PART = 16
 _LONG_PART = 100
 _SHORT_TEXT = 2500

@@ -1,7 +1,7 @@
 """Closures that compute the value of an expression for an event, or ERROR.
 
-The frame holds the rest of the evaluation's budget, and the variables of the
-quantifiers around the expression, each in its slot.
+The frame holds the remaining budget of the evaluation and, each in its slot, the variables of the
+enclosing quantifiers.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ BUDGET: Final = 100_000  # units of about 0.1 us that one evaluation may spend o
 
 
 class CelError:
-    """The one class of ERROR."""
+    """Class of the single value ERROR."""
 
     __slots__ = ()
 

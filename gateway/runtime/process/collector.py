@@ -1,9 +1,9 @@
-"""The garbage collector's pauses: what stays is looked at once.
+"""Limits on the pauses of the garbage collector.
 
-A full collection looks at every object there is, with everything else waiting: for some thousands
-of connections that takes 50 ms. So what has survived one is left out of the next ones. Nearly all
-garbage is freed without the collector; what becomes garbage in a circle after it was left out is
-found by a thorough collection, once it may be much.
+A full collection visits every object while all else waits: 50 ms with some thousand connections. So
+objects that survived one are left out of the next. Nearly all garbage is freed without the
+collector; circular garbage among the objects left out waits for a thorough collection, which runs
+once there may be much of it.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ import gc
 from gateway.clock import Clock
 
 _THOROUGH_SECONDS = 3600.0
-# Of so many objects more than after the last thorough collection, and half as many again.
+# Growth in objects since the last thorough collection, beside half as many again.
 _LEAST_GROWTH = 500_000
 _OLDEST = 2
-# A full collection for every 15,000 objects more. None at all below 5,000: that many are there for
-# as long as a hundred requests are being answered, and nearly all of them are gone with these.
+# A full collection per 15,000 new objects, and none below 5,000: a hundred requests being answered
+# have that many, nearly all short-lived.
 _THRESHOLDS = (5_000, 0, 0)
 
 
 class Collector:
-    """The collections of this process, from `begin` on."""
+    """Garbage collections of this process, from `begin` on."""
 
     def __init__(self) -> None:
         self._kept = 0
 
     def begin(self) -> None:
-        """Leave out what is here now. (What was left out already is shared among workers.)"""
+        """Leave out the present objects. (Those from before the fork are shared among workers.)"""
         gc.collect()
         gc.freeze()
-        # Collections that look at little can come often. How often depends on what the last one
-        # has looked at, so another one is made now.
+        # How often small collections run depends on the size of the last one: collect once more.
         gc.set_threshold(*_THRESHOLDS)
         gc.collect()
         self._kept = gc.get_freeze_count()
@@ -42,12 +41,12 @@ class Collector:
         gc.callbacks.remove(self._collected)
 
     async def run(self, clock: Clock) -> None:
-        """Look once in a while whether a thorough collection is due. Until cancelled."""
+        """Run thorough collections when they are due, until cancelled."""
         while True:
             await clock.sleep(_THOROUGH_SECONDS)
             if gc.get_freeze_count() > max(self._kept * 1.5, self._kept + _LEAST_GROWTH):
                 gc.unfreeze()
-                # Leaves out what survives it.
+                # This leaves out what survives.
                 gc.collect()
                 self._kept = gc.get_freeze_count()
 

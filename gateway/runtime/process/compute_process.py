@@ -1,10 +1,9 @@
-"""A process beside the gateway for what computes long: decoding large events, costly filters.
+"""A process for long computations: decoding large events, evaluating costly filters.
 
-A thread that computes has the interpreter for as long as one call into C lasts, and the event loop
-asks for it back after each of its own system calls: under attack an event on its way waited twenty
-times, for milliseconds each. What is handed over is pure, a function at the top of a module and its
-arguments, and is pickled. It may be done twice: where the process has ended or cannot be had, the
-calling thread does it.
+A computing thread holds the interpreter for as long as one call into C lasts, and the event loop
+competes for it after each of its system calls: under attack an event waited twenty times, for
+milliseconds each. Work is pickled and pure: a function at the top of a module, and its arguments.
+It may run twice: if the process ended or cannot be started, the calling thread does the work.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from gateway.settings.sources import PREFIX
 Result = TypeVar("Result")
 
 _LENGTH_BYTES = 8
-# What takes longer is given up: it is a matter of milliseconds.
+# Longer calls are given up: normal ones take milliseconds.
 _PATIENCE_SECONDS = 10.0
-# Without the process, after it has failed.
+# Time without the process after it has failed.
 _PAUSE_SECONDS = 60.0
-# Of all who want the processor, it goes last.
+# Lowest priority among the processes of the gateway.
 _NICENESS = 5
 _LOGGER = logging.getLogger(__name__)
 
 
 class ComputeProcess:
-    """Calls functions in another process, one at a time; it is started when it is first needed.
+    """Calls functions in another process, one at a time; starts it at the first call.
 
-    For threads: a call waits for its result.
+    For threads: a call blocks until its result is there.
     """
 
     def __init__(self) -> None:
@@ -51,14 +50,14 @@ class ComputeProcess:
 
     def __exit__(self, *raised: object) -> None:
         self._not_before = float("inf")
-        # Whoever waits for it does so no more.
+        # A caller that waits for it stops waiting.
         if (child := self._child) is not None:
             child.process.kill()
         with self._lock:
             self._end()
 
     def __call__(self, work: Callable[[], Result]) -> Result:
-        """Do work in the process: returns or raises what it does."""
+        """Result or exception of `work`, run in the process."""
         request = pickle.dumps(work)
         with self._lock:
             if self._child is None and time.monotonic() < self._not_before:
@@ -85,7 +84,7 @@ class ComputeProcess:
 
 
 class _Child:
-    """The process, and the connection to it. Raises `OSError` where it cannot be had."""
+    """The process and its connection. Raises `OSError` if it cannot be started."""
 
     def __init__(self) -> None:
         self._connection, theirs = socket.socketpair()
@@ -99,7 +98,7 @@ class _Child:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=environment,
-                # Ctrl-C is for the gateway, which ends it.
+                # Ctrl-C is for the gateway, which ends the process.
                 process_group=0,
             )
         except OSError:
@@ -109,12 +108,12 @@ class _Child:
             theirs.close()
 
     def ask(self, request: bytes) -> tuple[bool, Any]:
-        """Whether a pickled function has returned, and what it has returned or raised."""
+        """Whether a pickled function returned, and its result or exception."""
         _send(self._connection, request)
         answer = _receive(self._connection)
         if answer is None:
             raise EOFError("it has ended")
-        # It comes from this program's own code.
+        # Safe: it comes from this program's own code.
         found: tuple[bool, Any] = pickle.loads(answer)
         return found
 
@@ -130,7 +129,7 @@ def _send(connection: socket.socket, message: bytes) -> None:
 
 
 def _receive(connection: socket.socket) -> bytes | None:
-    """The next message; None when there will be none."""
+    """The next message; None at the end of the connection."""
     length = _receive_bytes(connection, _LENGTH_BYTES)
     return None if length is None else _receive_bytes(connection, int.from_bytes(length, "big"))
 
@@ -158,7 +157,7 @@ def _serve(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    # Neither has to be allowed where the gateway runs.
+    # The system may refuse either.
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
         if sys.platform == "linux":

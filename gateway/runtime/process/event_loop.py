@@ -1,16 +1,16 @@
-"""The event loop of a gateway: no round of it takes in more than some sockets, those of bulk
-transfers behind the others, and work that is in no hurry waits until nothing else is ready.
+"""Event loop of a gateway: fair rounds of bounded length.
 
-asyncio serves in one round whatever is ready. When thousands of peers send at the same moment, that
-round lasts as long as all of them together, and no timer and no delivery has its turn before. And
-an event on its way takes ten rounds: with a slice of work in each, or some pieces of large bodies,
-it would wait for all of these.
+asyncio serves every ready socket in one round. When thousands of peers send at the same moment,
+that round delays all timers and deliveries. Also, an event passes through ten rounds, so slices of
+long work and pieces of large bodies in each of them add up. So one round serves a limited number of
+sockets, bulk transfers come after the others, and work without hurry waits until nothing else is
+ready.
 
-    a socket that is ready                        is served
-    while few others are                          at once
-    while many others are                         in its turn, some in each round
-    again as soon as it was served, among these   in its turn, one in a round, when nothing else
-    (a bulk transfer)                             is ready or some moments after the last one
+    a ready socket                         is served
+    while few others are ready             at once
+    while many others are ready            in its turn, some in each round
+    again right after it was served,       in its turn, one in a round, when nothing else is ready
+    among many (a bulk transfer)           or `BULK_SECONDS` after the last one
 """
 
 from __future__ import annotations
@@ -23,38 +23,37 @@ from collections.abc import Callable, Coroutine
 from selectors import DefaultSelector, SelectorKey
 from typing import Any
 
-# Sockets that one round serves in their turn: some hundredths of a millisecond each.
+# Sockets that one round serves in their turn; each takes some hundredths of a millisecond.
 AT_ONCE = 16
-# So few need no turns.
+# Up to this number, sockets need no turns.
 FEW = 4
-# How long the next bulk transfer waits at most for when nothing else is ready.
+# Longest wait of a bulk transfer while other sockets are ready.
 BULK_SECONDS = 0.001
-# To look for newcomers takes some tenths of a microsecond for each socket that is ready: it is done
-# once a 64th of these have been served.
+# Polling takes some tenths of a microsecond per ready socket: done once a 64th was served.
 _LOOKS = 64
 
 _Ready = tuple[SelectorKey, int]
 
 
 class SomeAtOnce(DefaultSelector):
-    """A selector that says of few sockets at a time that they are ready, each in its turn."""
+    """Selector that reports a few ready sockets at a time, each in its turn."""
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._timer = timer
-        # What is ready and waits for its turn, by descriptor, in order; bulk transfers apart.
+        # Ready sockets that wait for their turn, by descriptor, in order; bulk transfers apart.
         self._waiting: dict[int, _Ready] = {}
         self._bulk: dict[int, _Ready] = {}
         self._bulk_due = 0.0
-        # How many were ready at the last look, and what was served since.
+        # Number of sockets ready at the last poll, and those served since.
         self._found = 0
         self._served: set[int] = set()
-        # What waits until the loop is idle, and until when it does; the oldest first.
+        # Calls that wait until the loop is idle, each with its latest time; the oldest first.
         self._patient: deque[tuple[Callable[[], object], float]] = deque()
 
     def when_idle(self, call: Callable[[], object], within: float) -> None:
-        """Call something between two rounds, one at a time: once nothing else is ready, and after
-        so many seconds at the latest."""
+        """Call `call` between two rounds, one call at a time: when the loop is idle, or after
+        `within` seconds at the latest."""
         self._patient.append((call, self._timer() + within))
 
     @property
@@ -67,15 +66,14 @@ class SomeAtOnce(DefaultSelector):
             return self._select(timeout)
         call, until = self._patient[0]
         found = self._select(0, idle=timeout != 0)
-        # The loop has something to do itself where it does not wait.
+        # The loop has callbacks of its own to run if it does not wait.
         if (not found and timeout != 0) or self._timer() >= until:
             self._patient.popleft()
             call()
         return found
 
     def _select(self, timeout: float | None, *, idle: bool | None = None) -> list[_Ready]:
-        """What this round serves. `idle`: whether the loop has nothing else to do, as when it
-        would wait."""
+        """Sockets that this round serves. `idle`: whether the loop has nothing else to do."""
         crowded = self._waiting or self._bulk
         if not crowded:
             found = super().select(timeout)
@@ -96,10 +94,10 @@ class SomeAtOnce(DefaultSelector):
         return found
 
     def _queue(self, found: list[_Ready]) -> None:
-        """Let ready sockets wait for their turn, where they do not yet."""
+        """Queue ready sockets that do not wait yet."""
         for ready in found:
             descriptor = ready[0].fd
-            # Who has been heard and is ready again at once has much to say.
+            # A peer that is ready again right after it was served has much to send.
             if descriptor in self._bulk or (
                 descriptor in self._served and not _listens(descriptor)
             ):
@@ -110,7 +108,7 @@ class SomeAtOnce(DefaultSelector):
         self._served.clear()
 
     def _next(self, ready: dict[int, _Ready], count: int) -> list[_Ready]:
-        """Sockets whose turn it is, unless they are no longer waited for, or for something else."""
+        """Sockets whose turn it is, without those that were unregistered or changed meanwhile."""
         found: list[_Ready] = []
         registered = self.get_map()
         while ready and len(found) < count:
@@ -122,7 +120,7 @@ class SomeAtOnce(DefaultSelector):
 
 
 def _listens(descriptor: int) -> bool:
-    """Whether it is a listening socket: all of its peers are different ones."""
+    """Whether a socket listens: each connection is then another peer."""
     try:
         same = socket.socket(fileno=descriptor)
     except OSError:
@@ -134,15 +132,14 @@ def _listens(descriptor: int) -> bool:
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop on such a selector."""
+    """Event loop on a `SomeAtOnce` selector."""
 
     def __init__(self) -> None:
         self._selector_of_some = SomeAtOnce()
         super().__init__(self._selector_of_some)
 
     def when_idle(self, call: Callable[[], object], within: float) -> None:
-        """Call something between two rounds: once nothing else is ready, and after so many
-        seconds at the latest."""
+        """Call `call` when the loop is idle, or after `within` seconds at the latest."""
 
         def guarded() -> None:
             try:
@@ -160,19 +157,19 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """`asyncio.run` on such a loop."""
+    """`asyncio.run` on a `Loop`."""
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(work)
 
 
 def crowded() -> bool:
-    """As `Loop.crowded`; not where the running loop is another one."""
+    """`Loop.crowded` of the running loop; False for other kinds of loops."""
     loop = asyncio.get_running_loop()
     return isinstance(loop, Loop) and loop.crowded
 
 
 def when_idle(call: Callable[[], object], within: float) -> None:
-    """Do as `Loop.when_idle`; in the next round where the running loop is another one."""
+    """`Loop.when_idle` of the running loop; other kinds of loops call it in the next round."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, Loop):
         loop.when_idle(call, within)

@@ -1,4 +1,4 @@
-"""Sockets of several processes on one address: the kernel gives each connection to one of them."""
+"""Listening sockets of several processes on one address; the kernel spreads the connections."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from gateway.errors import GatewayError, Unavailable
 
 
 class SharedAddress:
-    """An address that several processes listen on, each with sockets of its own (SO_REUSEPORT).
+    """An address that several processes listen on, each with its own sockets (SO_REUSEPORT).
 
-    A port 0 becomes a free one at the first call of `bind`.
+    Port 0 becomes a free port at the first call of `bind`.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -19,9 +19,9 @@ class SharedAddress:
         self._infos: list[tuple[socket.AddressFamily, tuple[str | int, ...]]] = []
 
     def bind(self) -> list[socket.socket]:
-        """The sockets of one process, one per address that the host stands for, not yet listening.
+        """Sockets of one process, one per address of the host, not yet listening.
 
-        Raises `GatewayError` if somebody else listens there.
+        Raises `GatewayError` if the address is in use.
         """
         try:
             if not self._infos:
@@ -35,7 +35,7 @@ class SharedAddress:
         for family, _, _, _, address in socket.getaddrinfo(
             self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            # Without SO_REUSEPORT: it would not see that another gateway shares this port.
+            # Without SO_REUSEPORT, which would hide that another gateway uses this port.
             with self._socket(family) as alone:
                 alone.bind((address[0], self._port, *address[2:]))
                 self._port = alone.getsockname()[1]
@@ -54,16 +54,16 @@ class SharedAddress:
 
     def _socket(self, family: socket.AddressFamily) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
-        # What is left of connections of an earlier process is no reason not to start.
+        # Lingering connections of an earlier process must not prevent the start.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # `::` stands for IPv4, too, as it does elsewhere; of a name, IPv4 has its own sockets.
+            # `::` covers IPv4 too, as elsewhere; a name gets separate sockets for IPv4.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(self._host != "::"))
         return sock
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
-    """Error for a failure to listen, for the operator who started the program."""
+    """Error of a failure to listen, for the operator."""
     return Unavailable(
         f"cannot listen on {host}:{port}: {error.strerror or error}; "
         "choose another address with --host and --port",

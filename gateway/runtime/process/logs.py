@@ -24,7 +24,7 @@ class _Json(logging.Formatter):
 
 
 def configure_logs(level: str, form: str) -> None:
-    """Send everything of at least that level to standard error."""
+    """Log to standard error, from `level` on, in the given form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _Json() if form == "json" else logging.Formatter("%(levelname)s %(name)s: %(message)s")

@@ -1,7 +1,7 @@
-"""Memory that was freed goes back to the machine.
+"""Return of freed memory to the system.
 
-glibc keeps what is freed between blocks that are still in use: after some large requests that is a
-hundred megabytes for ever. `malloc_trim` gives it back. Other C libraries have no such call.
+glibc keeps freed blocks that lie between used ones: after some large requests, a hundred megabytes
+for good. `malloc_trim` returns them. Other C libraries have no such call.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from gateway.clock import Clock, until_next_poll
 
 _EVERY_SECONDS = 1.0
-# What has grown by less is not worth the look.
+# Smaller growth is not worth a try.
 _WORTH_BYTES = 8 << 20
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 async def give_back_memory(clock: Clock) -> None:
-    """Give memory back until cancelled; returns at once where there is no way to."""
+    """Return memory to the system until cancelled; end at once if the C library cannot."""
     trim = _trim()
     if trim is None:
         return
@@ -30,10 +30,10 @@ async def give_back_memory(clock: Clock) -> None:
         before = _resident()
         least = min(least, before)
         if before - least > _WORTH_BYTES:
-            # A thread, as other threads wait for it only where they share the same heap.
+            # On a thread: others only wait if they share its heap.
             await asyncio.get_running_loop().run_in_executor(None, trim, 0)
             if before - _resident() < _WORTH_BYTES // 16:
-                # It is in use.
+                # The memory is in use.
                 least += _WORTH_BYTES
 
 
@@ -46,7 +46,7 @@ def _trim() -> Callable[[int], int] | None:
 
 
 def _resident() -> int:
-    """Resident bytes of this process; 0 where the machine does not tell."""
+    """Resident bytes of this process; 0 if the system does not tell."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * _PAGE_BYTES

@@ -1,5 +1,4 @@
-"""Threads of the event loop: those that resolve host names, and those that do slices of work; and
-how all threads take turns."""
+"""Thread pools of the event loop, for name resolution and for slices of work; thread switching."""
 
 from __future__ import annotations
 
@@ -11,25 +10,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from gateway.tasks import no_threads
 
 _RESOLVERS = 4
-# One for what is decoded, one for what is looked at.
+# One for decoding requests, one for examining events.
 _WORKERS = 2
-# How long a thread that computes goes on while the event loop waits for it, which it does at each
-# look at its sockets. The interpreter's own 5 ms, a dozen times in one round, are felt by all.
+# How long a computing thread keeps the interpreter from the event loop, which waits after each poll
+# of its sockets. Python's default of 5 ms, a dozen times a round, is felt by all streams.
 _SWITCH_SECONDS = 0.00025
 
 
 def start_threads() -> None:
-    """Start what the running loop would start when it first connects somewhere, perhaps at a time
-    when threads cannot be had.
+    """Start the resolver threads now: the loop would start them at its first connection, when
+    threads may be short.
 
-    Raises `GatewayError` where they cannot be now.
+    Raises `GatewayError` if they cannot be started.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     asyncio.get_running_loop().set_default_executor(_started(_RESOLVERS, "resolver"))
 
 
 def worker_threads() -> ThreadPoolExecutor:
-    """Threads that do slices of work which cannot be ended in their middle. Raises as above."""
+    """Threads for uninterruptible slices of work. Raises `GatewayError` if none can be started."""
     return _started(_WORKERS, "worker")
 
 
@@ -38,7 +37,7 @@ def _started(count: int, name: str) -> ThreadPoolExecutor:
     all_there = threading.Barrier(count)
     started: list[Future[int]] = []
     try:
-        # Each waits for the last one: else one that is idle would be used again.
+        # All wait for each other: an idle thread would be used again.
         for _ in range(count):
             started.append(executor.submit(all_there.wait))
     except RuntimeError as error:
