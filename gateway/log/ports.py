@@ -13,6 +13,7 @@ import msgspec
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
+from gateway.histogram import Histogram
 
 # The code of the reason that does not pass: what is there is another log than the one opened.
 REPLACED = "log_replaced"
@@ -128,6 +129,10 @@ class Log(LogExtent, Protocol):
     def renamed(self) -> int:
         """How many rows of followed tables, which the store itself puts into the log, this process
         has given another id since theirs was taken."""
+
+    @property
+    def read_seconds(self) -> Histogram:
+        """How long its reads took that were not answered from memory."""
 
     def poll_now(self) -> None:
         """Ask the store for new events at once instead of at the next turn, where it `polls`; does

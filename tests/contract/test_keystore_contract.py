@@ -74,6 +74,19 @@ async def test_a_key_is_kept_member_by_member(keys: KeyStore) -> None:
     assert await keys.get("A") is None
 
 
+async def test_changes_and_reads_are_timed_apart(keys: KeyStore) -> None:
+    def counts() -> list[float]:
+        return [sum(one.cells[:-1]) for one in (keys.commit_seconds, keys.read_seconds)]
+
+    commits, reads = counts()
+    await keys.create(key("a"))
+    assert counts() == [commits + 1, reads]
+    await keys.get("a")
+    assert counts() == [commits + 1, reads + 1]
+    await keys.update_notes("kind", {"a": lambda before: b"note"})
+    assert counts() == [commits + 1, reads + 1], "notes need not be durable at once"
+
+
 async def test_a_grant_that_would_be_refused_today_is_kept_as_it_was_stored(keys: KeyStore) -> None:
     empty = read_grant(b'{"actions":["stream"],"categories":["auth"],"tenants":[]}')
     await keys.create(key("a", grants=(GRANT, empty)))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from gateway.adapters.memory.log import MemoryLog
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
 from gateway.log.ports import FOUND_EVENTS, Log, Page, RetentionExceeded, ScanHint
@@ -49,6 +50,16 @@ async def filled(log: Log, draft: MakeDraft, count: int, floor: int = 0) -> Log:
 
 def offsets(page: Page) -> list[int]:
     return [event.offset for event in page.events]
+
+
+async def test_reads_of_the_store_are_timed_and_those_from_memory_are_not(
+    log: Log, draft: MakeDraft
+) -> None:
+    await filled(log, draft, 2)
+    before = sum(log.read_seconds.cells[:-1])
+    assert await log.find("none", None) == []
+    grown = sum(log.read_seconds.cells[:-1]) > before
+    assert grown == (not isinstance(log, MemoryLog))
 
 
 async def test_a_read_gives_what_lies_between(log: Log, draft: MakeDraft) -> None:

@@ -16,6 +16,7 @@ from gateway.access.grants.role import Role
 from gateway.access.keys.change import Change
 from gateway.access.keys.key import Key
 from gateway.access.keys.operator import Actor
+from gateway.histogram import Histogram
 
 # Raises if a role must not be changed. It is given every role that was put, and the keys that name
 # the one to be changed, as they are when it is: no key gets the role in between.
@@ -153,6 +154,14 @@ class SharedTime(Protocol):
 
 class KeyStore(KeysAndRoles, UnrecordedChanges, NotesOfKeys, SharedTime, Protocol):
     """All of them, in one store."""
+
+    @property
+    def commit_seconds(self) -> Histogram:
+        """How long changes of keys and roles took to be durable."""
+
+    @property
+    def read_seconds(self) -> Histogram:
+        """How long reads took."""
 
     async def close(self) -> None:
         """End cleanly; nothing may be called afterwards."""

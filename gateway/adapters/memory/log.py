@@ -12,6 +12,7 @@ from gateway.clock import Clock, format_rfc3339
 from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.filters.scope import Test, all_of, any_of
+from gateway.histogram import Histogram
 from gateway.log.identity import KeyedValues, other_id
 from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 
@@ -42,6 +43,7 @@ class MemoryLog:
     degraded_reason = None
 
     def __init__(self, clock: Clock) -> None:
+        self.read_seconds = Histogram()
         self._clock = clock
         self._epoch = new_epoch()
         self._events: list[Event] = []

@@ -18,7 +18,9 @@ from gateway.adapters.migrations import (
     split_name,
 )
 from gateway.adapters.postgres.sessions import check_sessions
+from gateway.adapters.timed import timed
 from gateway.errors import GatewayError, Unavailable
+from gateway.histogram import Histogram
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class Database:
     """A pool of connections to one database, opened on demand.
 
     `settings` are session settings of its connections; `greet` is called with each new one. Every
-    failure of the database surfaces as `Unavailable`; the next use reconnects.
+    failure of the database surfaces as `Unavailable`; the next use reconnects. `seconds` counts how
+    long uses take.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Database:
         greet: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
         *,
         answer_seconds: float = _ANSWER_SECONDS,
+        seconds: Histogram | None = None,
         **settings: str,
     ) -> None:
         self._url = url
@@ -72,6 +76,7 @@ class Database:
         self._greet = greet
         self._answer_seconds = answer_seconds
         self._settings = {**_SETTINGS, "search_path": schema, **settings}
+        self._seconds = seconds
         self._pool: asyncpg.Pool | None = None
 
     @asynccontextmanager
@@ -81,7 +86,8 @@ class Database:
             pool = await self._connected()
             async with pool.acquire(timeout=_CONNECT_SECONDS) as connection:
                 try:
-                    yield connection
+                    with timed(self._seconds):
+                        yield connection
                 except asyncpg.InternalClientError:
                     # The server closed the connection while it was idle.
                     connection.terminate()

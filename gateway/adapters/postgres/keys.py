@@ -19,7 +19,9 @@ from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
 from gateway.adapters.row_reader import RowReader
+from gateway.adapters.timed import timed
 from gateway.errors import Conflict
+from gateway.histogram import Histogram
 
 _ENCODER = msgspec.json.Encoder()
 _CONNECTIONS = 2
@@ -42,6 +44,7 @@ class PostgresKeys:
     """`KeyStore` in one PostgreSQL schema. Use `await PostgresKeys.open(...)`."""
 
     def __init__(self, url: str, schema: str) -> None:
+        self.commit_seconds, self.read_seconds = Histogram(), Histogram()
         self._database = Database(url, _CONNECTIONS, schema)
         self._rows = RowReader()
         # Changes at each failover; None while unknown.
@@ -49,9 +52,12 @@ class PostgresKeys:
         # Connections of their own, so that changes are seen within a second however many look-ups
         # wait, and a lock held on keys does not delay roles, nor the reverse.
         self._watching, self._watching_roles = (
-            Database(url, 1, schema, answer_seconds=3, statement_timeout="2s", lock_timeout="1s")
+            Database(
+                url, 1, schema, answer_seconds=3, seconds=self.read_seconds,
+                statement_timeout="2s", lock_timeout="1s",
+            )
             for _ in range(2)
-        )
+        )  # fmt: skip
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
@@ -230,9 +236,10 @@ class PostgresKeys:
     @asynccontextmanager
     async def _changing(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
         """The one transaction of all processes that may change keys or roles now."""
-        async with self._database.connection(refusal) as connection, connection.transaction():
-            await connection.execute(_TURN)
-            yield connection
+        with timed(self.commit_seconds):
+            async with self._database.connection(refusal) as connection, connection.transaction():
+                await connection.execute(_TURN)
+                yield connection
 
     async def _change_role(
         self, name: str, role: Role | None, by: Actor, at: float, check: RoleCheck
@@ -269,8 +276,9 @@ class PostgresKeys:
         return ids
 
     async def _select(self, condition: str, *bound: str | int | list[str]) -> list[Key]:
-        async with self._database.connection(_UNREADABLE) as connection:
-            rows = await connection.fetch(f"{_SELECT} {condition}", *bound)
+        with timed(self.read_seconds):
+            async with self._database.connection(_UNREADABLE) as connection:
+                rows = await connection.fetch(f"{_SELECT} {condition}", *bound)
         return await self._rows.read(_key, rows)
 
 

@@ -44,6 +44,7 @@ from gateway.clock import Clock
 from gateway.cursor import JSON_PREFIX, new_epoch
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
+from gateway.histogram import Histogram
 from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 from gateway.tasks import PLAIN, Tasks, stop
@@ -85,7 +86,8 @@ class PostgresLog:
     def __init__(self, url: str, clock: Clock, schema: str, secret: bytes) -> None:
         self._clock = clock
         self.values = KeyedValues(secret)
-        self._reads = Database(url, _READERS, schema)
+        self.read_seconds = Histogram()
+        self._reads = Database(url, _READERS, schema, seconds=self.read_seconds)
         self._writes = Database(url, _WRITERS, schema, self._confirm)
         # Without sync: the step that follows makes these events durable.
         self._arrivals = Database(url, _WRITERS, schema, synchronous_commit="off")

@@ -27,7 +27,9 @@ from gateway.access.keys.unreadable import check_readable, read_change, read_key
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.database import open_reader, open_writer, unavailable, writing
 from gateway.adapters.sqlite.thread import SqliteThreads
+from gateway.adapters.timed import timed
 from gateway.errors import Conflict
+from gateway.histogram import Histogram
 
 _ENCODER = msgspec.json.Encoder()
 T = TypeVar("T")
@@ -52,6 +54,13 @@ class SqliteKeys:
             self._noting = self._thread("key-notes", lambda: _open_notes(path))
             self._reading = self._thread("key-reader", lambda: open_reader(path))
             self._watching = self._thread("key-watch", lambda: open_reader(path))
+            self.commit_seconds, self.read_seconds = Histogram(), Histogram()
+            # Not of notes, which are written without sync.
+            self._seconds = {
+                self._changing: self.commit_seconds,
+                self._reading: self.read_seconds,
+                self._watching: self.read_seconds,
+            }
         except apsw.Error as error:
             self._close()
             raise unavailable(error, f"{path} cannot be opened") from error
@@ -64,7 +73,7 @@ class SqliteKeys:
             with writing(connection):
                 _insert(connection, key)
 
-        await _on(self._changing, work, "the key was not stored")
+        await self._on(self._changing, work, "the key was not stored")
 
     async def create_first(self, key: Key) -> bool:
         def work(connection: apsw.Connection) -> bool:
@@ -74,10 +83,12 @@ class SqliteKeys:
                 _insert(connection, key)
             return True
 
-        return await _on(self._changing, work, "the key was not stored")
+        return await self._on(self._changing, work, "the key was not stored")
 
     async def get(self, key_id: str) -> Key | None:
-        return await _on(self._reading, lambda connection: _get(connection, key_id), _UNREADABLE)
+        return await self._on(
+            self._reading, lambda connection: _get(connection, key_id), _UNREADABLE
+        )
 
     async def all(self) -> list[Key]:
         keys = [key async for part in self.parts() for key in part]
@@ -97,14 +108,14 @@ class SqliteKeys:
         def work(connection: apsw.Connection) -> list[Key]:
             return _select(connection, condition, *bound)
 
-        return await _on(self._reading, work, _UNREADABLE)
+        return await self._on(self._reading, work, _UNREADABLE)
 
     async def ids(self) -> set[str]:
         def work(connection: apsw.Connection) -> set[str]:
             rows: list[Any] = connection.execute("SELECT id FROM key").fetchall()
             return {row[0] for row in rows}
 
-        return await _on(self._watching, work, _UNREADABLE)
+        return await self._on(self._watching, work, _UNREADABLE)
 
     async def change(
         self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
@@ -122,7 +133,7 @@ class SqliteKeys:
                     _insert(connection, create)
             return _get(connection, key_id)
 
-        return await _on(self._changing, work, "the key was not changed")
+        return await self._on(self._changing, work, "the key was not changed")
 
     async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
         def work(connection: apsw.Connection) -> list[Key]:
@@ -136,7 +147,7 @@ class SqliteKeys:
             found = [_get(connection, key.id) for key in changed]
             return [key for key in found if key is not None]
 
-        return await _on(self._changing, work, "the keys were not changed")
+        return await self._on(self._changing, work, "the keys were not changed")
 
     async def put_role(
         self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
@@ -169,10 +180,10 @@ class SqliteKeys:
                 name: read_role(name, document) if document else None for name, document in rows
             }
 
-        return await _on(self._watching, work, _UNREADABLE_ROLES)
+        return await self._on(self._watching, work, _UNREADABLE_ROLES)
 
     async def newest_revision(self) -> int:
-        return await _on(self._watching, _newest_revision, _UNREADABLE)
+        return await self._on(self._watching, _newest_revision, _UNREADABLE)
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         def work(connection: apsw.Connection) -> tuple[int, list[Key]]:
@@ -181,14 +192,14 @@ class SqliteKeys:
                 newest = keys[-1].revision if keys else _newest_revision(connection)
             return newest, keys
 
-        return await _on(self._watching, work, _UNREADABLE)
+        return await self._on(self._watching, work, _UNREADABLE)
 
     async def record_later(self, change: Change) -> None:
         def work(connection: apsw.Connection) -> None:
             with writing(connection):
                 _keep(connection, change)
 
-        await _on(self._changing, work, "the change was not kept")
+        await self._on(self._changing, work, "the change was not kept")
 
     async def unrecorded(self, limit: int) -> dict[int, Change]:
         def work(connection: apsw.Connection) -> dict[int, Change]:
@@ -197,7 +208,7 @@ class SqliteKeys:
             ).fetchall()
             return {number: read_change(document) for number, document in rows}
 
-        return await _on(self._reading, work, "the changes cannot be read")
+        return await self._on(self._reading, work, "the changes cannot be read")
 
     async def mark_recorded(self, numbers: Sequence[int]) -> None:
         def work(connection: apsw.Connection) -> None:
@@ -206,10 +217,10 @@ class SqliteKeys:
                     "DELETE FROM change WHERE number = ?", [(number,) for number in numbers]
                 )
 
-        await _on(self._changing, work, "the changes were not marked")
+        await self._on(self._changing, work, "the changes were not marked")
 
     async def note(self, kind: str, name: str) -> bytes | None:
-        return await _on(
+        return await self._on(
             self._reading, lambda connection: _note(connection, kind, name), _UNREADABLE_NOTES
         )
 
@@ -220,7 +231,7 @@ class SqliteKeys:
             ).fetchall()
             return dict(rows)
 
-        return await _on(self._reading, work, _UNREADABLE_NOTES)
+        return await self._on(self._reading, work, _UNREADABLE_NOTES)
 
     async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
         def work(connection: apsw.Connection) -> None:
@@ -234,7 +245,7 @@ class SqliteKeys:
                         sql = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
                         connection.execute(sql, (kind, name, made))
 
-        await _on(self._noting, work, "the notes were not kept")
+        await self._on(self._noting, work, "the notes were not kept")
 
     async def wall_time(self) -> float | None:
         return None
@@ -281,14 +292,16 @@ class SqliteKeys:
                 _keep(connection, role_change(name, row[0], role, by, at=at, keys=ids))
             return ids
 
-        return await _on(self._changing, work, "the role was not changed")
+        return await self._on(self._changing, work, "the role was not changed")
 
-
-async def _on(thread: SqliteThreads, work: Callable[[apsw.Connection], T], refusal: str) -> T:
-    try:
-        return await thread.run(work)
-    except apsw.Error as error:
-        raise unavailable(error, refusal) from error
+    async def _on(
+        self, thread: SqliteThreads, work: Callable[[apsw.Connection], T], refusal: str
+    ) -> T:
+        try:
+            with timed(self._seconds.get(thread)):
+                return await thread.run(work)
+        except apsw.Error as error:
+            raise unavailable(error, refusal) from error
 
 
 # Functions on the threads, each with its connection

@@ -34,8 +34,10 @@ from gateway.adapters.sqlite.batch import (
 from gateway.adapters.sqlite.database import open_reader, unavailable
 from gateway.adapters.sqlite.dedup import HAS_TEXT_INDEX
 from gateway.adapters.sqlite.thread import SqliteThreads
+from gateway.adapters.timed import timed
 from gateway.errors import Unavailable
 from gateway.event import Event
+from gateway.histogram import Histogram
 from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import FOUND_EVENTS, Page, RawPage, RetentionExceeded, ScanHint
 
@@ -57,6 +59,7 @@ class SqliteReader:
     """Reading half of `Log`. Subclasses call `_opened` and `_moved`."""
 
     def __init__(self, path: Path, secret: bytes) -> None:
+        self.read_seconds = Histogram()
         self._path = path
         self._values = KeyedValues(secret)
         self._file = SameFile(path)
@@ -189,7 +192,8 @@ class SqliteReader:
 
     async def _read(self, threads: SqliteThreads, work: Callable[[apsw.Connection], T]) -> T:
         try:
-            return await threads.run(work)
+            with timed(self.read_seconds):
+                return await threads.run(work)
         except apsw.Error as error:
             raise unavailable(error, "the log cannot be read") from error
 

@@ -167,6 +167,7 @@ WORKER_METRICS = (
 # Without the method: many read the text by splitting its lines at spaces.
 _ROUTES = (*dict.fromkeys(route.documented_path for route in ROUTES), OTHER)
 _ANSWERS = tuple((route, status) for route in _ROUTES for status in STATUSES)
+_STORES = ("log", "keys")
 LABELLED = (
     LabelledMetric("requests_total", "counter", "Requests answered.", ("route", "status"),
                    _ANSWERS, lambda c: map(c.requests.answers.__getitem__, _ANSWERS)),
@@ -176,14 +177,28 @@ LABELLED = (
     LabelledMetric("findings_found_total", "counter", "Signs of unusual activity by their signal.",
                    ("signal",), tuple((signal,) for signal in SIGNALS),
                    lambda c: map(c.detector.findings.found.__getitem__, SIGNALS)),
+    LabelledMetric("ingested_events_total", "counter",
+                   "Events that were sent, by what became of them; what was invalid is in the log "
+                   "as a marked event.",
+                   ("result",), (("accepted",), ("duplicate",), ("invalid",)),
+                   lambda c: (c.requests.accepted, c.requests.duplicates, c.requests.invalid)),
+    LabelledMetric("ingest_refused_total", "counter",
+                   "Requests to send events that were refused as not valid (400, 413, 415, 422): "
+                   "nothing of them is in the log.",
+                   ("result",), (("invalid",),), lambda c: (c.requests.refused_ingests,)),
 )  # fmt: skip
 HISTOGRAMS = (
     HistogramMetric("request_seconds",
                     "How long requests took to be answered, streams to be opened; pages that wait "
                     "for events with that.",
                     SECONDS, lambda c: c.requests.seconds.values(), "kind", KINDS),
-    HistogramMetric("commit_seconds", "How long the log took to store a batch durably.",
-                    SECONDS, lambda c: (c.writer.commit_seconds,), "store", ("log",)),
+    HistogramMetric("commit_seconds",
+                    "How long the log took to store a batch durably, and the key store a change.",
+                    SECONDS, lambda c: (c.writer.commit_seconds, c.key_store.commit_seconds),
+                    "store", _STORES),
+    HistogramMetric("store_read_seconds", "How long reads took that were not answered from memory.",
+                    SECONDS, lambda c: (c.log.read_seconds, c.key_store.read_seconds),
+                    "store", _STORES),
     HistogramMetric(
         "loop_delay_seconds",
         "By how much the event loop was late, looked at 20 times a second while there are "

@@ -24,8 +24,10 @@ REFUSALS = (
     "too_many_bytes_in_flight", OTHER,
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)
+_INGEST = "POST /v1/events"
+_NOT_VALID = (400, 413, 415, 422)
 _KINDS = {
-    "POST /v1/events": "ingest",
+    _INGEST: "ingest",
     "GET /v1/events": "page",
     "GET /v1/events/{id}": "page",
     "GET /v1/stream": "stream",
@@ -42,6 +44,8 @@ class RequestMetrics:
         self.answers: Counter[tuple[str, str]] = Counter()
         self.refusals: Counter[str] = Counter()
         self.seconds = {kind: Histogram() for kind in KINDS}
+        # Events that were sent, and requests to send some.
+        self.accepted = self.duplicates = self.invalid = self.refused_ingests = 0
 
     def observe(self, route: str, status: int, refused_with: str, seconds: float) -> None:
         """Count an answer that took so long to begin; `route` is "" where there is none."""
@@ -49,6 +53,8 @@ class RequestMetrics:
         self.seconds[_kind(route)].observe(seconds)
         if status in _REFUSED:
             self.refusals[refused_with if refused_with in REFUSALS else OTHER] += 1
+        elif status in _NOT_VALID and route == _INGEST:
+            self.refused_ingests += 1
 
 
 def route_of(request: web.Request) -> str:

@@ -88,6 +88,8 @@ async def ingest(request: web.Request) -> web.Response:
         await admission.recheck()
     appended = await context.writer.append(drafts)
     _log_appended(context, access, key, appended)
+    context.requests.accepted += appended.accepted
+    context.requests.duplicates += appended.duplicates
     return json_response(_told(context, appended), status=201)
 
 
@@ -130,6 +132,9 @@ async def _store_good_ones(
     access.events, access.duplicates = (
         appended.accepted + rejected.accepted, appended.duplicates + rejected.duplicates,
     )  # fmt: skip
+    context.requests.accepted += appended.accepted
+    context.requests.duplicates += appended.duplicates + rejected.duplicates
+    context.requests.invalid += rejected.accepted
     if not good:
         # There is no place of theirs to be told.
         appended = Appended(0, 0, context.log.head, context.log.head)

@@ -91,6 +91,46 @@ async def test_requests_are_counted_by_route_and_refusals_by_code(gateway: Gatew
     assert grown['audit_gateway_commit_seconds_count{store="log"}'] >= 1
 
 
+async def test_events_sent_are_counted_by_their_result_and_refused_requests_apart(
+    gateway: Gateway,
+) -> None:
+    before = await series(gateway)
+    good, bad = event(id="known"), {"category": "auth"}
+    await gateway.send(good)
+    await gateway.send(good, event())
+    lenient = "/v1/events?on_invalid=skip"
+    for _ in range(2):
+        answer = await gateway.post(lenient, key=gateway.admin, json=[good, event(), bad])
+        assert answer.status == 200, answer.body
+    (await gateway.post("/v1/events", key=gateway.admin, json=[event(), bad])).problem(
+        422, "invalid_events"
+    )
+    image = {"Content-Type": "image/png"}
+    answer = await gateway.post("/v1/events", key=gateway.admin, data=b"{}", headers=image)
+    answer.problem(415, "unsupported_media_type")
+    (await gateway.post("/v1/events", key=None, json=event())).problem(401, "missing_key")
+    assert (await gateway.post("/v1/keys", key=gateway.admin, json={})).status == 400
+    now = await series(gateway)
+    name = 'audit_gateway_ingested_events_total{{result="{}"}}'.format
+    grown = {one: now[name(one)] - before[name(one)] for one in ("accepted", "duplicate")}
+    assert grown == {"accepted": 4, "duplicate": 4}
+    assert now[name("invalid")] - before[name("invalid")] == 1, "the second time it was known"
+    refused = 'audit_gateway_ingest_refused_total{result="invalid"}'
+    assert now[refused] - before[refused] == 2
+
+
+async def test_changes_and_reads_of_both_stores_are_timed(gateway: Gateway) -> None:
+    before = await series(gateway)
+    await gateway.reader_key()
+    await gateway.send(event())
+    assert (await gateway.get("/v1/events/none", key=gateway.admin)).status == 404
+    now = await series(gateway)
+    for name in ("commit_seconds", "store_read_seconds"):
+        for store in ("log", "keys"):
+            count = f'audit_gateway_{name}_count{{store="{store}"}}'
+            assert now[count] > before[count], count
+
+
 async def series(gateway: Gateway) -> dict[str, float]:
     text = (await gateway.get("/metrics", key=None)).body.decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]

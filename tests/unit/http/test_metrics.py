@@ -30,7 +30,8 @@ from gateway.streaming.live.totals import Totals
 from tests.support import metrics_page
 
 LABELS = {
-    "kind", "le", "reason", "route", "signal", "status", "store", "task", "version", "worker",
+    "kind", "le", "reason", "result", "route", "signal", "status", "store", "task", "version",
+    "worker",
 }  # fmt: skip
 PLAIN, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
@@ -51,7 +52,10 @@ def context(
     writer = SimpleNamespace(conflicts=0, commit_seconds=Histogram())
     access_log = SimpleNamespace(accesses=0, written=0, waiting=0)
     detector = SimpleNamespace(findings=SimpleNamespace(found=Counter()))
-    log = SimpleNamespace(head=head, floor=1, renamed=0, degraded_reason=None)
+    log = SimpleNamespace(
+        head=head, floor=1, renamed=0, degraded_reason=None, read_seconds=Histogram()
+    )
+    key_store = SimpleNamespace(commit_seconds=Histogram(), read_seconds=Histogram())
     limits = SimpleNamespace(refusals=0)
     work = SimpleNamespace(totals=WorkTotals())
     shared = SimpleNamespace(health=Health)
@@ -60,6 +64,7 @@ def context(
         keyring=keyring,
         hub=hub,
         log=log,
+        key_store=key_store,
         access_log=access_log,
         detector=detector,
         limits=limits,
