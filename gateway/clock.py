@@ -138,6 +138,11 @@ def format_rfc3339(micros: int) -> str:
     return f"{_to_the_second(second)}.{fraction:06d}Z"
 
 
+def format_time(seconds: float) -> str:
+    """The same of seconds since 1970."""
+    return format_rfc3339(round(seconds * 1_000_000))
+
+
 # Most that is written is of a few seconds.
 @lru_cache(256)
 def _to_the_second(second: int) -> str:

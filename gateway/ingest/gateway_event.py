@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.access.credentials.token import is_key_id
-from gateway.clock import format_rfc3339
+from gateway.clock import format_time
 from gateway.event import Actor, Draft, Members, Request, Source, Target
 from gateway.filters.scope import RESERVED
 from gateway.ingest.decode import draft_of
@@ -56,7 +56,7 @@ def new_gateway_event(
         severity=severity,
     )
     if at:
-        members.time = format_rfc3339(round(at * 1_000_000))
+        members.time = format_time(at)
     if by:
         members.actor = _actor(by, by_name)
     if address or client:

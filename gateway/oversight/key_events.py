@@ -16,10 +16,10 @@ import msgspec
 
 from gateway.access.keyring import Changes
 from gateway.access.keys import lifecycle
-from gateway.access.keys.change import REQUESTED, Change, key_urn, moment
+from gateway.access.keys.change import REQUESTED, Change, key_urn
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import StoredKeys, UnrecordedChanges
-from gateway.clock import Clock, until_next_poll
+from gateway.clock import Clock, format_time, until_next_poll
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, KEYS, new_gateway_event
@@ -202,7 +202,7 @@ class KeyEvents:
     def _warn_streams(self, key_id: str, notice: Notice) -> None:
         if notice.action != "key.expiring":
             return
-        members = {"code": "key_expiring", "expires_at": moment(notice.ends_at)}
+        members = {"code": "key_expiring", "expires_at": format_time(notice.ends_at)}
         for subscription in self._hub.streams_of(key_id):
             self._hub.say(subscription, "notice", members)
 
@@ -255,6 +255,6 @@ def _event_of_notice(notice: Notice, key: Key) -> Draft:
             "key": key.id,
             "name": key.name,
             "owner": key.owner,
-            "expires_at": moment(notice.ends_at),
+            "expires_at": format_time(notice.ends_at),
         },
     )

@@ -15,7 +15,7 @@ import msgspec
 from gateway.access.grants.role import Role
 from gateway.access.keys.key import Key
 from gateway.access.keys.operator import Actor, Operator, actor_name, operator_of
-from gateway.clock import format_rfc3339
+from gateway.clock import format_time
 
 REQUESTED = "requested"
 # An event ends at 256 KiB; each key has a record of its own beside it.
@@ -126,7 +126,7 @@ def _reason(key: Key) -> str:
 def _key_data(key: Key) -> dict[str, Any]:
     data: dict[str, Any] = {"key": key.id, "purpose": key.purpose, "owner": key.owner}
     if key.change == "created":
-        data["expires_at"] = moment(key.expires_at)
+        data["expires_at"] = format_time(key.expires_at)
         data["grants"] = [one.shown() for one in key.grants]
         data["roles"] = list(key.roles)
         if limits := key.limits.public():
@@ -139,14 +139,9 @@ def _key_data(key: Key) -> dict[str, Any]:
         data["roles"] = list(key.roles)
     if key.change in ("rotated", "drained"):
         data["successor"] = key.successor
-        data["drains_until"] = moment(key.ends_at)
+        data["drains_until"] = format_time(key.ends_at)
     if key.change == "suspended" and key.suspended_until is not None:
-        data["until"] = moment(key.suspended_until)
+        data["until"] = format_time(key.suspended_until)
     if key.change == "throttled" and key.throttled_until is not None:
-        data["until"] = moment(key.throttled_until)
+        data["until"] = format_time(key.throttled_until)
     return data
-
-
-def moment(seconds: float) -> str:
-    """RFC 3339 of seconds since 1970."""
-    return format_rfc3339(round(seconds * 1_000_000))

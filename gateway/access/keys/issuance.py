@@ -11,11 +11,10 @@ from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import HOLDS_KEY, digest, holds_token, new_token
 from gateway.access.grants.grant import Grant, parse_grants
 from gateway.access.grants.role import parse_role_names
-from gateway.access.keys.change import moment
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits, parse_limits
 from gateway.access.keys.operator import Actor, actor_name, operator_of
-from gateway.clock import parse_duration, parse_rfc3339
+from gateway.clock import format_time, parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.json_members import Body, parse_body
 
@@ -156,8 +155,8 @@ def bound_to_issuer(key: Key, issuer: Key, *, asked: bool, can_issue: bool) -> t
     if asked:
         raise InvalidRequest(
             "a key that may administer keys does not outlive the key that makes it, which "
-            f"expires at {moment(issuer.expires_at)}; choose an earlier expiry or leave it out, or "
-            "make the key with one that lives longer, or by the command line",
+            f"expires at {format_time(issuer.expires_at)}; choose an earlier expiry or leave it "
+            "out, or make the key with one that lives longer, or by the command line",
             code="outlives_maker",
         )
     return msgspec.structs.replace(key, expires_at=issuer.expires_at), True

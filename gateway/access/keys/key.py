@@ -9,7 +9,7 @@ import msgspec
 from gateway.access.grants.grant import Grant, defects_in
 from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits
 from gateway.access.keys.operator import Operator
-from gateway.clock import format_rfc3339
+from gateway.clock import format_time
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +86,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             "purpose": self.purpose,
             "owner": self.owner,
             "state": self.state(now),
-            "created_at": _time(self.created_at),
-            "expires_at": _time(self.expires_at),
+            "created_at": format_time(self.created_at),
+            "expires_at": format_time(self.expires_at),
             "grants": tuple(grant.shown() for grant in self.grants),
         }
         if defects := defects_in(self.grants):
@@ -105,7 +105,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         ):
             moment = getattr(self, name)
             if moment is not None:
-                shown[name] = _time(moment)
+                shown[name] = format_time(moment)
         for name in (
             "revoked_reason", "suspended_reason", "successor", "predecessor", "created_by",
             "unreadable",
@@ -113,7 +113,3 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name):
                 shown[name] = getattr(self, name)
         return shown
-
-
-def _time(seconds: float) -> str:
-    return format_rfc3339(round(seconds * 1_000_000))

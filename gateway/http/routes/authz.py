@@ -15,7 +15,7 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.key_lookup import known_key
 from gateway.access.keys.rotation_chain import ended_issuer
 from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
-from gateway.clock import format_rfc3339, parse_duration
+from gateway.clock import format_time, parse_duration
 from gateway.errors import InvalidRequest
 from gateway.http.query.bodies import ProposalBody, QuestionBody
 from gateway.http.request.access_logging import CURRENT_ACCESS
@@ -45,7 +45,7 @@ async def explain_access(request: web.Request) -> web.Response:
     ended = await ended_issuer(context.keyring, key, query.now)
     found = explain(key, grants_of_key(key, await grants_by_role(context.key_store)), query, ended)
     await admission.recheck()
-    shown = {"key": key.id, "action": query.action, "at": _time(query.now), **found.public()}
+    shown = {"key": key.id, "action": query.action, "at": format_time(query.now), **found.public()}
     return json_response(shown)
 
 
@@ -77,7 +77,7 @@ async def simulate(request: web.Request) -> web.Response:
         reader=reader, with_uses=with_uses,
     )  # fmt: skip
     await admission.recheck()
-    window = {"since": _time(since), "until": _time(now), "complete": review.complete}
+    window = {"since": format_time(since), "until": format_time(now), "complete": review.complete}
     return json_response({"key": key.id, "window": window, **found})
 
 
@@ -110,7 +110,3 @@ def _since(text: str, now: float) -> float:
         # Nothing would be looked at, as if nothing would change.
         raise InvalidRequest("since: this time is still to come")
     return since
-
-
-def _time(seconds: float) -> str:
-    return format_rfc3339(round(seconds * 1_000_000))

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.keys.change import key_urn, moment
+from gateway.access.keys.change import key_urn
 from gateway.access.usage.access import INGESTED, OPENED, Access
+from gateway.clock import format_time
 from gateway.cursor import earlier, format_cursor, later
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ACCESS, MOST_TARGETS, new_gateway_event
@@ -97,29 +98,25 @@ class AccessEntry:
         first = self._first
         assert first is not None
         several = len(self._whose) > 1
-        key = None if several else first.key
-        return new_gateway_event(
-            id=event_id,
-            category=ACCESS,
-            action=first.action,
-            at=first.at,
-            outcome=first.outcome,
-            severity=_SEVERITY[first.outcome],
-            by="" if key is None else key.id,
-            by_name="" if key is None else key.name,
+        return self._event(
+            first,
+            event_id,
+            by_name="" if several or first.key is None else first.key.name,
             address="" if several else first.address,
             client=first.client,
             about=self._targets(),
             request_id=first.request_id if self.count == 1 else "",
-            reason=first.reason,
             data=self._data(first, epoch),
         )
 
     def bare(self, event_id: str) -> Draft:
         """The event without anything that a client has sent."""
-        first = self._first
-        assert first is not None
-        key = None if len(self._whose) > 1 else first.key
+        assert self._first is not None
+        data = {"count": self.count, "without_details": self.count}
+        about = list(map(key_urn, self._key_ids()))
+        return self._event(self._first, event_id, about=about, data=data)
+
+    def _event(self, first: Access, event_id: str, **members: Any) -> Draft:
         return new_gateway_event(
             id=event_id,
             category=ACCESS,
@@ -127,10 +124,9 @@ class AccessEntry:
             at=first.at,
             outcome=first.outcome,
             severity=_SEVERITY[first.outcome],
-            by="" if key is None else key.id,
-            about=list(map(key_urn, self._key_ids())),
+            by="" if len(self._whose) > 1 else first.key_id,
             reason=first.reason,
-            data={"count": self.count, "without_details": self.count},
+            **members,
         )
 
     def _targets(self) -> list[str]:
@@ -146,7 +142,7 @@ class AccessEntry:
     def _data(self, first: Access, epoch: str) -> dict[str, Any]:
         data: dict[str, Any] = {"count": self.count}
         if self.count > 1:
-            data["until"] = moment(self._last)
+            data["until"] = format_time(self._last)
         for name in ("attempted", "route", "transport"):
             if getattr(first, name):
                 data[name] = getattr(first, name)

@@ -276,24 +276,13 @@ class AccessLog:
 
 
 def _identity(access: Access) -> Identity:
-    if access.key is None:
-        address = address_subject(access.address)
-        return (
-            "",
-            access.action,
-            access.outcome,
-            access.reason,
-            address,
-            access.attempted,
-            access.route,
-        )
-    key_id = access.key.id
+    key, address = access.key, access.address
     return (
-        key_id,
+        "" if key is None else key.id,
         access.action,
         access.outcome,
         access.reason,
-        access.address,
+        address_subject(address) if key is None else address,
         access.attempted,
         access.route,
     )

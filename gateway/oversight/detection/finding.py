@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.access.keys.change import Change, key_urn, moment, other_change
+from gateway.access.keys.change import Change, key_urn, other_change
+from gateway.clock import format_time
 from gateway.oversight.detection.signals import Signal
 
 # Beside what `gateway.oversight.detection.signals` knows for certain: what
@@ -29,18 +30,10 @@ SIGNALS = (
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600
-_WINDOWS = dict.fromkeys(
-    (
-        "denials",
-        "forbidden_categories",
-        "probing",
-        "out_of_scope",
-        "rate_limited",
-        "wrong_secret",
-        "deep_replay",
-    ),
-    _HOUR,
-)
+_HOURLY = (
+    "denials", "forbidden_categories", "probing", "out_of_scope", "rate_limited", "wrong_secret",
+    "deep_replay",
+)  # fmt: skip
 _WINDOW = 6 * _HOUR
 _SEVERITY = {
     "forbidden_categories": 4, "probing": 4, "wrong_secret": 4, "drained_presented": 2,
@@ -105,8 +98,8 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
         shown |= {
             "count": self.count,
             "severity": self.severity,
-            "first_seen": moment(self.first_seen),
-            "last_seen": moment(self.last_seen),
+            "first_seen": format_time(self.first_seen),
+            "last_seen": format_time(self.last_seen),
             "state": self.state,
             "data": self.data,
         }
@@ -118,7 +111,7 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 def new_finding(signal: Signal, key_id: str, address: str = "") -> Finding:
     """The finding that a sign belongs to, with nothing counted yet. Its id follows from that."""
-    window = int(signal.at // _WINDOWS.get(signal.name, _WINDOW))
+    window = int(signal.at // (_HOUR if signal.name in _HOURLY else _WINDOW))
     about = key_id or (signal.operator or address).replace("/", "_")
     return Finding(
         id=f"{signal.name}-{about}-{window}",

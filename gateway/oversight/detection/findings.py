@@ -9,11 +9,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from gateway.access.keys.change import key_urn, moment
+from gateway.access.keys.change import key_urn
 from gateway.access.keys.key_lookup import KeyLookup
 from gateway.access.keys.key_store import NotesOfKeys, UnrecordedChanges
 from gateway.access.keys.rotation_chain import key_and_predecessors
-from gateway.clock import Clock
+from gateway.clock import Clock, format_time
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import ANOMALY, new_gateway_event
@@ -205,8 +205,8 @@ def _event(finding: Finding) -> Draft:
             "key": finding.key or None,
             **({"operator": finding.operator} if finding.operator else {}),
             "count": finding.count,
-            "first_seen": moment(finding.first_seen),
-            "last_seen": moment(finding.last_seen),
+            "first_seen": format_time(finding.first_seen),
+            "last_seen": format_time(finding.last_seen),
             **finding.data,
         },
     )

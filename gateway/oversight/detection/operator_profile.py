@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.access.keys.change import moment
+from gateway.clock import format_time
 from gateway.oversight.detection.signals import Signal
 
 NEW_OPERATOR = "new_operator"
@@ -45,7 +45,7 @@ def evaluate_command(before: Habits, command: Command) -> tuple[Habits, list[Sig
     at, day = command.at, int(command.at // _DAY)
     hour = int(at % _DAY // 3600)
     signals = []
-    data = {"operator": command.person, "at": moment(at)}
+    data = {"operator": command.person, "at": format_time(at)}
     if before.people and command.person not in before.people:
         signals.append(Signal(NEW_OPERATOR, at, 1, data, command.person))
     near = [before.hours.get((hour + shift) % 24, 0.0) for shift in range(-2, 3)]

@@ -21,7 +21,7 @@ that another event of its tenant has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -68,68 +68,57 @@ def evaluate(before: UsageProfile, delta: ProfileDelta) -> tuple[UsageProfile, l
     return after, signals
 
 
-def _denials(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
-    if not delta.refusals:
-        return
-    newest = after.denials[-1]
-    if sum(newest - at <= DENIALS_SECONDS for at in after.denials) >= DENIALS:
-        known = sum(newest - at <= DENIALS_SECONDS for at in before.denials)
+_Rule = Callable[[UsageProfile, ProfileDelta, UsageProfile], Iterator[Signal]]
+
+
+def _within(times: Iterable[float], newest: float, seconds: float) -> int:
+    return sum(newest - at <= seconds for at in times)
+
+
+def _repeated(
+    name: str, new: int, before: list[float], after: list[float], address: str
+) -> Iterator[Signal]:
+    """Signal of refusals, if those of the last minutes are enough together with the `new` ones."""
+    if new and _within(after, after[-1], DENIALS_SECONDS) >= DENIALS:
+        known = _within(before, after[-1], DENIALS_SECONDS)
         # Those before the fifth are counted together with it.
-        count = delta.refusals + (known if known < DENIALS else 0)
-        yield Signal("denials", newest, count, {"address": delta.address})
+        count = new + (known if known < DENIALS else 0)
+        yield Signal(name, after[-1], count, {"address": address})
 
 
-def _forbidden(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
-    if not delta.forbidden:
-        return
-    newest = max(delta.forbidden.values())
-    recent = [name for name, at in after.forbidden.items() if newest - at <= FORBIDDEN_SECONDS]
-    if len(recent) >= FORBIDDEN:
-        yield Signal(
-            "forbidden_categories",
-            newest,
-            len(delta.forbidden) if _asked(before, newest) >= FORBIDDEN else len(recent),
-            {"categories": sorted(recent), "address": delta.address},
-        )
+def _denials(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
+    return _repeated("denials", delta.refusals, before.denials, after.denials, delta.address)
 
 
-def _asked(profile: UsageProfile, newest: float) -> int:
-    return sum(newest - at <= FORBIDDEN_SECONDS for at in profile.forbidden.values())
-
-
-def _probing(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
-    if not delta.probed:
-        return
-    newest = max(delta.probed.values())
-    recent = [name for name, at in after.probed.items() if newest - at <= FORBIDDEN_SECONDS]
-    if len(recent) >= FORBIDDEN:
-        known = sum(newest - at <= FORBIDDEN_SECONDS for at in before.probed.values())
-        data: dict[str, Any] = {"address": delta.address}
-        for member in ("tenant", "resource", "action"):
-            found = [name.partition(":")[2] for name in recent if name.startswith(f"{member}:")]
-            if found:
-                data[f"{member}s"] = sorted(found)
-        count = len(delta.probed) if known >= FORBIDDEN else len(recent)
-        yield Signal("probing", newest, count, data)
-
-
-def _out_of_scope(
+def _wrong_secret(
     before: UsageProfile, delta: ProfileDelta, after: UsageProfile
 ) -> Iterator[Signal]:
-    if not delta.out_of_scope:
-        return
-    newest = max(delta.out_of_scope.values())
+    return _repeated("wrong_secret", delta.wrong, before.claims, after.claims, delta.claimed_from)
 
-    def recent(profile: UsageProfile) -> list[str]:
-        return [
-            name for name, at in profile.out_of_scope.items() if newest - at <= FORBIDDEN_SECONDS
-        ]
 
-    found = recent(after)
-    if len(found) >= FORBIDDEN:
-        count = len(delta.out_of_scope) if len(recent(before)) >= FORBIDDEN else len(found)
-        data = {"selected": sorted(found), "address": delta.address}
-        yield Signal("out_of_scope", newest, count, data)
+def _various(name: str, member: str, show: Callable[[list[str]], dict[str, Any]]) -> _Rule:
+    """Rule of a signal for different values of one `member` of profiles within an hour."""
+
+    def rule(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
+        new: dict[str, float] = getattr(delta, member)
+        newest = max(new.values(), default=0.0)
+        seen: dict[str, float] = getattr(after, member)
+        recent = [value for value, at in seen.items() if newest - at <= FORBIDDEN_SECONDS]
+        if new and len(recent) >= FORBIDDEN:
+            known = _within(getattr(before, member).values(), newest, FORBIDDEN_SECONDS)
+            count = len(new) if known >= FORBIDDEN else len(recent)
+            yield Signal(name, newest, count, {**show(sorted(recent)), "address": delta.address})
+
+    return rule
+
+
+def _by_member(probed: list[str]) -> dict[str, Any]:
+    """Values such as `tenant:acme` by the plural of their member."""
+    found: dict[str, list[str]] = {}
+    for one in probed:
+        member, _, value = one.partition(":")
+        found.setdefault(f"{member}s", []).append(value)
+    return found
 
 
 def _limited(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
@@ -143,18 +132,6 @@ def _limited(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> 
                 count if known >= LIMITED else of_all,
                 {"in_a_minute": of_all, "address": delta.address},
             )
-
-
-def _wrong_secret(
-    before: UsageProfile, delta: ProfileDelta, after: UsageProfile
-) -> Iterator[Signal]:
-    if not delta.wrong:
-        return
-    newest = after.claims[-1]
-    if sum(newest - at <= DENIALS_SECONDS for at in after.claims) >= DENIALS:
-        known = sum(newest - at <= DENIALS_SECONDS for at in before.claims)
-        count = delta.wrong + (known if known < DENIALS else 0)
-        yield Signal("wrong_secret", newest, count, {"address": delta.claimed_from})
 
 
 def _dormant(before: UsageProfile, delta: ProfileDelta, after: UsageProfile) -> Iterator[Signal]:
@@ -185,8 +162,14 @@ def _deep_replay(
         yield Signal("deep_replay", delta.used_at, 1, data)
 
 
-_Rule = Callable[[UsageProfile, ProfileDelta, UsageProfile], Iterator[Signal]]
 _RULES: tuple[_Rule, ...] = (
-    _denials, _forbidden, _probing, _out_of_scope, _limited, _wrong_secret, _dormant,
-    _new_network, _deep_replay,
-)  # fmt: skip
+    _denials,
+    _various("forbidden_categories", "forbidden", lambda found: {"categories": found}),
+    _various("probing", "probed", _by_member),
+    _various("out_of_scope", "out_of_scope", lambda found: {"selected": found}),
+    _limited,
+    _wrong_secret,
+    _dormant,
+    _new_network,
+    _deep_replay,
+)

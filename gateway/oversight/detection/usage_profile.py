@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.keys.change import moment
 from gateway.access.usage.access import DENIED, Access
+from gateway.clock import format_time
 from gateway.network import parse_address
 
 MOST_NETWORKS = 64
@@ -51,62 +51,38 @@ class UsageProfile(msgspec.Struct, omit_defaults=True):
         """Last use in the interface; None if the key was never used."""
         if not self.used_at:
             return None
-        return {"at": moment(self.used_at), "address": self.address, "client": self.client}
+        return {"at": format_time(self.used_at), "address": self.address, "client": self.client}
 
 
-class ProfileDelta:
+class ProfileDelta(msgspec.Struct, eq=False):
     """Change of one usage profile: accesses of a key, or refusals of an address, since the last
     merge."""
 
-    __slots__ = (
-        "address",
-        "certain",
-        "claimed_from",
-        "claims",
-        "client",
-        "created_at",
-        "deepest",
-        "denials",
-        "first_at",
-        "forbidden",
-        "home",
-        "limited",
-        "networks",
-        "out_of_scope",
-        "predecessor",
-        "probed",
-        "refusals",
-        "urgent",
-        "used_at",
-        "wrong",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.first_at = 0.0
-        self.used_at = 0.0
-        self.address = ""
-        self.client = ""
-        self.created_at = 0.0
-        # The key that this one took over from.
-        self.predecessor = ""
-        self.networks: dict[str, float] = {}
-        # The one it came from first.
-        self.home = ""
-        self.deepest = -1
-        # All of them are counted, the last ones remembered.
-        self.refusals = 0
-        self.denials: list[float] = []
-        self.forbidden: dict[str, float] = {}
-        self.probed: dict[str, float] = {}
-        self.out_of_scope: dict[str, float] = {}
-        self.limited: dict[int, int] = {}
-        # All of them are counted, the last ones remembered, and from where the very last came.
-        self.wrong = 0
-        self.claims: list[float] = []
-        self.claimed_from = ""
-        # Signals that need no history: how often, and what there is to say of the last time.
-        self.certain: dict[str, tuple[int, float, dict[str, Any]]] = {}
-        self.urgent = False
+    first_at: float = 0.0
+    used_at: float = 0.0
+    address: str = ""
+    client: str = ""
+    created_at: float = 0.0
+    # The key that this one took over from.
+    predecessor: str = ""
+    networks: dict[str, float] = {}
+    # The one it came from first.
+    home: str = ""
+    deepest: int = -1
+    # All of them are counted, the last ones remembered.
+    refusals: int = 0
+    denials: list[float] = []
+    forbidden: dict[str, float] = {}
+    probed: dict[str, float] = {}
+    out_of_scope: dict[str, float] = {}
+    limited: dict[int, int] = {}
+    # All of them are counted, the last ones remembered, and from where the very last came.
+    wrong: int = 0
+    claims: list[float] = []
+    claimed_from: str = ""
+    # Signals that need no history: how often, and what there is to say of the last time.
+    certain: dict[str, tuple[int, float, dict[str, Any]]] = {}
+    urgent: bool = False
 
     def add(self, access: Access, known: UsageProfile | None) -> None:
         """Take in an access. `known` is the profile as last seen: what is new to it is urgent."""
@@ -167,9 +143,6 @@ class ProfileDelta:
         later.deepest = max(self.deepest, later.deepest)
         later.refusals += self.refusals
         later.denials = [*self.denials, *later.denials][-MOST_REMEMBERED:]
-        later.out_of_scope = _newest(
-            _latest(self.out_of_scope, later.out_of_scope), MOST_REMEMBERED
-        )
         for name in ("forbidden", "probed", "out_of_scope"):
             times = _latest(getattr(self, name), getattr(later, name))
             setattr(later, name, _newest(times, MOST_REMEMBERED))
@@ -187,13 +160,11 @@ class ProfileDelta:
 
     def make_plain(self) -> None:
         """Put a mark in place of what is no text: halves of surrogate pairs."""
-        self.address, self.client = _plain(self.address), _plain(self.client)
-        self.home = _plain(self.home)
-        self.networks = {_plain(name): at for name, at in self.networks.items()}
-        self.forbidden = {_plain(name): at for name, at in self.forbidden.items()}
-        self.probed = {_plain(name): at for name, at in self.probed.items()}
-        self.out_of_scope = {_plain(name): at for name, at in self.out_of_scope.items()}
-        self.claimed_from = _plain(self.claimed_from)
+        for member in ("address", "client", "home", "claimed_from"):
+            setattr(self, member, _plain(getattr(self, member)))
+        for member in ("networks", "forbidden", "probed", "out_of_scope"):
+            times = getattr(self, member)
+            setattr(self, member, {_plain(name): at for name, at in times.items()})
         for signal, (count, at, data) in self.certain.items():
             texts = {name: _plain(one) for name, one in data.items() if isinstance(one, str)}
             self.certain[signal] = (count, at, {**data, **texts})

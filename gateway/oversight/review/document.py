@@ -13,7 +13,7 @@ import msgspec
 from gateway.access.keys.descent import can_issue_keys
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import AttributedGrant
-from gateway.clock import format_rfc3339
+from gateway.clock import format_time
 from gateway.oversight.review.sentences import denied_duties, grant_sentences, limits_of
 
 UNUSED_DAYS = 30
@@ -53,19 +53,19 @@ class Block(msgspec.Struct, frozen=True):
 
 def as_json(facts: Facts) -> dict[str, Any]:
     """The document for programs."""
-    key = facts.key
+    key, (issuer, how) = facts.key, facts.ended_issuer or ("", "")
     return {
         "key": key.public(facts.now),
-        "generated_at": _time(facts.now),
+        "generated_at": format_time(facts.now),
         "can": _can(facts),
         "cannot": _cannot(facts),
         "masks": _hidden(facts, "mask"),
         "drops": _hidden(facts, "drop"),
         "grants": [one.public() for one in facts.grants],
-        **({"maker_ended": _maker(*facts.ended_issuer)} if facts.ended_issuer else {}),
+        **({"maker_ended": {"maker": issuer, "how": how}} if issuer else {}),
         "rotations": _rotations(facts),
         "last_use": facts.last_use,
-        "unused_since": None if facts.unused is None else _time(facts.looked_since),
+        "unused_since": None if facts.unused is None else format_time(facts.looked_since),
         "unused": None if facts.unused is None else [one.name for one in facts.unused],
         "not_known": None if facts.unused is None else [one.name for one in facts.not_known],
         "samples": [msgspec.Raw(sample) for sample in facts.samples],
@@ -97,8 +97,11 @@ def blocks(facts: Facts) -> list[Block]:
         made += [Block("heading", ("Rotations",)), _sentences(lines, "")]
     if facts.unused is not None:
         made += [
-            Block("heading", (f"Grants without use since {_day(facts.looked_since)}",)),
-            _sentences([_named(one) for one in facts.unused], _no_unused(facts)),
+            Block("heading", (f"Grants without use since {format_time(facts.looked_since)[:10]}",)),
+            _sentences(
+                [_named(one) for one in facts.unused],
+                "None is known." if facts.not_known else "None: all of them are used.",
+            ),
         ]
         if facts.not_known:
             made += [
@@ -111,7 +114,9 @@ def blocks(facts: Facts) -> list[Block]:
         made.append(Block("text", (facts.samples_note,)))
     if facts.samples:
         made.append(Block("code", tuple(sample.decode() for sample in facts.samples)))
-    made.append(Block("text", (f"Made at {_time(facts.now)} from the key's state at that time.",)))
+    made.append(
+        Block("text", (f"Made at {format_time(facts.now)} from the key's state at that time.",))
+    )
     return made
 
 
@@ -175,19 +180,12 @@ def _cannot(facts: Facts) -> list[str]:
         for sentence in grant_sentences(one.grant)
     ]
     if facts.ended_issuer and can_issue_keys(one.grant for one in facts.grants):
-        denials.append(_makes_nothing(*facts.ended_issuer))
+        issuer, how = facts.ended_issuer
+        denials.append(
+            f"Make, resume or widen keys and roles: the key {issuer}, which this key was made "
+            f"with, is {how}."
+        )
     return denials + limits_of([one.grant for one in facts.grants])
-
-
-def _maker(issuer: str, how: str) -> dict[str, str]:
-    return {"maker": issuer, "how": how}
-
-
-def _makes_nothing(issuer: str, how: str) -> str:
-    return (
-        f"Make, resume or widen keys and roles: the key {issuer}, which this key was made with, "
-        f"is {how}."
-    )
 
 
 def _deviations(facts: Facts) -> list[str]:
@@ -200,7 +198,7 @@ def _rotations(facts: Facts) -> list[dict[str, Any]]:
     if len(facts.line) < 2:
         return []
     return [
-        {"id": one.id, "created_at": _time(one.created_at), "state": one.state(facts.now)}
+        {"id": one.id, "created_at": format_time(one.created_at), "state": one.state(facts.now)}
         for one in facts.line
     ]
 
@@ -215,21 +213,9 @@ def _hidden(facts: Facts, way: Literal["mask", "drop"]) -> list[str]:
     return sorted(paths)
 
 
-def _no_unused(facts: Facts) -> str:
-    return "None is known." if facts.not_known else "None: all of them are used."
-
-
 def _named(one: AttributedGrant) -> str:
     return f"{one.name}: {' '.join(grant_sentences(one.grant))}"
 
 
 def _sentences(sentences: list[str], none: str) -> Block:
     return Block("list", tuple(sentences)) if sentences else Block("text", (none,))
-
-
-def _day(seconds: float) -> str:
-    return _time(seconds)[:10]
-
-
-def _time(seconds: float) -> str:
-    return format_rfc3339(round(seconds * 1_000_000))

@@ -25,7 +25,7 @@ from gateway.access.policy.decision import (
     decide_grants,
     decide_state,
 )
-from gateway.clock import format_rfc3339
+from gateway.clock import format_time
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import REJECTED, RESERVED, Described, Scope, is_reserved
 from gateway.oversight.access_log.past_access import READING
@@ -117,7 +117,7 @@ class Explanation(msgspec.Struct, frozen=True):
         if self.depends:
             shown["depends_on"] = [one.public() for one in self.depends]
         if self.throttled_until is not None:
-            shown["throttled_until"] = format_rfc3339(round(self.throttled_until * 1_000_000))
+            shown["throttled_until"] = format_time(self.throttled_until)
         if self.ended_issuer is not None:
             issuer, how = self.ended_issuer
             shown["maker_ended"] = {"maker": issuer, "how": how}

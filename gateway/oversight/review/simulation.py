@@ -19,7 +19,7 @@ from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, Denied, MasksFor, decide_grants
 from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 from gateway.access.policy.subsumption import drained
-from gateway.clock import format_rfc3339
+from gateway.clock import format_time
 from gateway.event import Event
 from gateway.oversight.access_log.out_of_scope import is_out_of_reach
 from gateway.oversight.access_log.past_access import READING, PastAccess
@@ -203,7 +203,7 @@ class Simulation:
                 "address": address,
                 "route": route,
                 "count": count,
-                "last": format_rfc3339(round(self._last[action, reason, address, route] * 1e6)),
+                "last": format_time(self._last[action, reason, address, route]),
             }
             for (action, reason, address, route), count in self._changed[kind].most_common(
                 _MOST_GROUPS
