@@ -43,7 +43,7 @@ def check(file: Path | None) -> None:
 
 
 def _check_columns(settings: Settings) -> None:
-    """The members that [store.columns] names; `store check` looks at the table itself."""
+    """Check the members named in [store.columns]; `store check` examines the table itself."""
     if settings.store.table:
         from gateway.ingest.sources.row_mapping import RowMapping
 

@@ -1,6 +1,6 @@
-"""Made-up audit events, for looking at the gateway without having a producer.
+"""Made-up audit events, to try the gateway without a producer.
 
-Names are roles, not people; addresses are those reserved for documentation (RFC 5737).
+Names are roles, not people; addresses are reserved for documentation (RFC 5737).
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ _OUTCOMES = ("success", "failure", "denied")
 
 
 def demo_events(seed: int) -> Iterator[Event]:
-    """Endless events as a producer would send them; the same ones for the same seed.
+    """Endless events as a producer would send them; the same for the same seed.
 
-    They begin with an account that is being guessed, so that a stream of refusals has
-    something to show at once. They carry neither `id` nor `time`, so that the gateway sets
-    both: a second run with the same seed is new events and not duplicates.
+    They begin with password guessing, so that a stream of denials shows something at once. Without
+    `id` and `time`, a second run with the same seed makes new events, not duplicates.
     """
     rng = random.Random(seed)
     scenes = tuple(_SCENES)
@@ -98,7 +97,7 @@ def _sign_in(rng: random.Random) -> Iterator[Event]:
 
 
 def _password_guessing(rng: random.Random) -> Iterator[Event]:
-    """One address tries the passwords of one account until it is locked out, or gets in."""
+    """Attempts from one address on the password of one account, until a lockout or a success."""
     common: Event = {
         "category": "auth",
         "action": "user.login",
@@ -221,7 +220,7 @@ def _export(rng: random.Random) -> Iterator[Event]:
 
 
 def _deployment(rng: random.Random) -> Iterator[Event]:
-    """A deployment and, where it fails, its way back."""
+    """A deployment and, if it fails, its rollback."""
     namespace = rng.choice(_NAMESPACES)
     version = f"{rng.randint(1, 4)}.{rng.randint(0, 30)}.{rng.randint(0, 9)}"
     failed = rng.random() < 0.2
@@ -247,7 +246,7 @@ def _deployment(rng: random.Random) -> Iterator[Event]:
 
 
 def _agent_lost(rng: random.Random) -> Iterator[Event]:
-    """What nobody did: no actor, no outcome, no target."""
+    """An event without actor, outcome and target."""
     yield {
         "category": "system.agent",
         "action": "agent.lost",

@@ -54,8 +54,7 @@ def backup(config_file: Path | None, data: str | None, target: Path) -> None:
     if target.exists() and any(target.iterdir()):
         raise Conflict(f"{target} is not empty; name a new folder")
     _record_backup(settings)
-    # Keys first: a change of one that waits there to be recorded is in the log's copy, or waits
-    # in theirs.
+    # Keys first: a change waiting there to be recorded is then in a copy of the log or of the keys.
     others = sorted(path for path in settings.data.glob("*.db") if path.name != source.name)
     databases = [*others, source]
     try:
@@ -164,8 +163,8 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
 
 
 def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[str]:
-    """Copy into a folder of another name first: `target` is there when all of it is. Gives the
-    names of the secrets' files in it."""
+    """Copy to a temporary folder, renamed to `target` when complete; return the secrets' file
+    names."""
     import shutil
     from tempfile import mkdtemp
 

@@ -88,7 +88,7 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except OSError as error:
-        # Most often what is printed does not fit where it goes.
+        # Most often the output does not fit where it goes.
         place = "" if error.filename is None else f"{error.filename}: "
         say(f"error: {place}{error.strerror or error}", err=True)
         status = 1

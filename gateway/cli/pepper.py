@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.adapters.files.pepper_file import PepperFile
     from gateway.settings.load import Settings
 
-# Every process of the folder looks at the file four times a second.
+# Every process polls the file four times a second.
 _LEARN_SECONDS = 2.0
 # Beside the pepper itself: an event has 32 targets.
 _MOST_NAMED = 31
@@ -193,7 +193,7 @@ def _file(settings: Settings) -> PepperFile:
 
 
 def _file_that_is_there(settings: Settings) -> PepperFile:
-    """File of the peppers; refuses a folder with neither keys nor peppers, whose name was
+    """File of the peppers. Refuses a folder with neither keys nor peppers: the name was
     mistyped."""
     from gateway.adapters.files.folder import DataFolder
 

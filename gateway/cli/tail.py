@@ -98,7 +98,7 @@ def tail_command(
         "limit": limit,
         "follow": False if no_follow else None,
     }
-    # Imported here, as all that takes its time: `--help` need not wait for it.
+    # Imported here: `--help` need not wait for it.
     import asyncio
 
     parameters = {name: value for name, value in given.items() if value not in (None, [])}
@@ -110,7 +110,7 @@ def tail_command(
         say("", f"stopped{go_on}", err=True)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader has seen enough (`tail | head`). Python would complain at exit otherwise.
+        # The reader closed the pipe (`tail | head`). Python would complain at exit otherwise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -127,7 +127,7 @@ async def _print_all(client: StreamClient, show: Callable[[bytes], None]) -> Non
 
 
 def _printer(as_json: bool) -> Callable[[bytes], None]:
-    """A function that prints one event, given as JSON."""
+    """Function that prints one event, given as JSON."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     if as_json:

@@ -1,11 +1,10 @@
-"""Parts that all framings of streams share: ends, control messages, and the protocol of a framing.
+"""Common parts of stream framings: ends, control messages, and the `Wire` protocol.
 
-A wire turns events and control messages into the bytes that go out, without
-knowing to whom: one encoding serves every subscriber of a group. Wires hold no
-state, so there is one object of each.
+A wire turns events and control messages into bytes, independent of the subscriber: one encoding
+serves a whole group. Wires hold no state, so there is one object of each.
 
-Control messages are objects with a `type`: `bookmark`, `caught-up`, `gap`,
-`notice`, `end`. An empty result means that the wire has no way to say it.
+Control messages are objects with a `type`: `bookmark`, `caught-up`, `gap`, `notice`, `end`. An
+empty result means that the wire cannot express the message.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from gateway.event import Event
 
 
 class End(msgspec.Struct, frozen=True):
-    """How a stream ends: the documented code, a stable reason, whether to come back."""
+    """End of a stream: documented close code, stable reason, whether to reconnect."""
 
     code: int
     reason: str
     reconnect: bool
 
     def message(self, cursor: str) -> dict[str, Any]:
-        """The members of an `end` message."""
+        """Members of an `end` message."""
         return {
             "code": self.code,
             "reason": self.reason,
@@ -36,8 +35,8 @@ class End(msgspec.Struct, frozen=True):
         }
 
 
-# 1000 and 1012 to 1013 are RFC 6455's and its registry's; 4000 to 4499 mean "come back
-# after a pause", 4500 to 4999 "do not".
+# 1000, 1012 and 1013 are from RFC 6455 and its registry; 4000 to 4499 mean "reconnect after a
+# pause", 4500 to 4999 "do not reconnect".
 COMPLETE = End(1000, "complete", False)
 CLIENT_CLOSED = End(1000, "client_closed", False)
 GOING_AWAY = End(1001, "going_away", True)
@@ -68,17 +67,17 @@ class Wire(Protocol):
     name: str
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
-        """Bytes sent once the position is fixed; of messages, the `gap` first if there is one."""
+        """Bytes sent once the position is fixed; the first message is the `gap`, if any."""
 
     def text(self, text: bytes) -> bytes:
-        """Events as lines of native JSON, in order; at least one, and no break behind the last."""
+        """Events as lines of native JSON, in order; at least one, without a final line break."""
         return self.lines(text.split(b"\n"))
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
-        """Events as their native JSON, in order; at least one."""
+        """Events as native JSON each, in order; at least one."""
 
     def events(self, events: Sequence[Event]) -> bytes:
-        """The events, in order; at least one."""
+        """Events in order; at least one."""
         return self.lines([event.json for event in events])
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
@@ -88,10 +87,10 @@ class Wire(Protocol):
         """Message that keeps a quiet connection open and moves the client's cursor."""
 
     def ping(self) -> bytes:
-        """Ping frame, where the protocol has one; empty otherwise."""
+        """Ping frame; empty if the protocol has none."""
 
     def end(self, end: End, cursor: str) -> bytes:
-        """The last bytes of the stream."""
+        """Last bytes of the stream."""
 
 
 def control_json(kind: str, members: dict[str, Any]) -> bytes:

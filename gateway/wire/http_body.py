@@ -1,7 +1,6 @@
-"""Server-Sent Events (WHATWG HTML, section 9.2) and NDJSON, as the body of an HTTP response.
+"""Server-Sent Events (WHATWG HTML, section 9.2) and NDJSON as HTTP response bodies.
 
-Each flush is one chunk of RFC 9112's chunked coding, or bare bytes for
-HTTP/1.0 clients, whose body ends with the connection.
+Each flush is one chunk (RFC 9112, section 7.1), or bare bytes for HTTP/1.0 clients.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Sse(Wire):
         self._chunked = chunked
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
-        # The id makes a reconnect before the first event resume here, not at "now".
+        # With the id, a reconnect before the first event resumes here instead of at "now".
         opened = self._out(f"retry: {retry_ms}\n: stream open\nid: {cursor}\n\n".encode())
         return opened if gap is None else opened + self.control("gap", gap)
 
@@ -83,7 +82,7 @@ class Ndjson(Wire):
     def text(self, text: bytes) -> bytes:
         if not self._chunked:
             return text + b"\n"
-        # Joined and not formatted: that would copy it twice.
+        # Joined: formatting would copy it twice.
         return b"".join([b"%x\r\n" % (len(text) + 1), text, b"\n\r\n"])
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:

@@ -2,8 +2,7 @@
 
     bytes in -> feed() -> [(opcode, payload)] for TEXT, BINARY, PING, PONG, CLOSE
 
-Whatever the RFC calls a failure raises `ProtocolFailure` with the close code to
-answer. A quiet connection holds no buffer.
+Each violation raises `ProtocolFailure` with its close code. A quiet connection holds no buffer.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from gateway.wire.websocket_writer import BINARY, CLOSE, PING, PONG, TEXT
 CONTINUATION = 0x0
 MAX_MESSAGE = 64 * 1024
 PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG = 1002, 1007, 1009
-# Codes that may stand in a close frame (RFC 6455, section 7.4).
+# Codes valid in a close frame (RFC 6455, section 7.4).
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
@@ -57,7 +56,7 @@ class ClientFrames:
         if opcode >= CLOSE:
             if opcode == CLOSE:
                 _check_close(payload)
-                # RFC 6455, section 1.4: whatever comes behind a close frame is discarded.
+                # RFC 6455, section 1.4: data after a close frame is discarded.
                 self._closed = True
             return opcode, payload
         if opcode == CONTINUATION:

@@ -1,9 +1,8 @@
 """Frames of WebSocket servers (RFC 6455), in three dialects.
 
-Without a subprotocol a text frame is one event and nothing else is said; the
-subprotocols `audit.v1` and `audit.v1.batch` wrap events and control messages.
-No extension is ever negotiated: compression would cost each connection its own
-window, and joining frames in one write saves more.
+Without a subprotocol each text frame is one event, without control messages; the subprotocols
+`audit.v1` and `audit.v1.batch` wrap events and control messages. No extension is negotiated:
+compression would cost each connection a window, and joining frames in one write saves more.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: bytes = b"") -> bytes:
-    """A close frame; of the reason as much as fits into 123 bytes, in whole characters."""
+    """Close frame; the reason is cut to 123 bytes, between characters."""
     fitting = reason[:123].decode(errors="ignore").encode()
     return frame(CLOSE, struct.pack("!H", code) + fitting)
 
 
 def frame_end(frames: bytes, at: int) -> int:
-    """Index behind the frame that the byte before `at` belongs to, in frames that a server sends.
+    """Index after the frame that holds the byte before `at`, in frames of a server.
 
-    0 for `at` 0; the length of `frames` if they are none.
+    0 for `at` 0; the length of `frames` if they are not frames.
     """
     end = 0
     while end < at:
@@ -69,7 +68,7 @@ class PlainWebSocket(Wire):
         return b"".join([frame(TEXT, line) for line in lines])
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
-        # A gap is only ever there for a client that asked for it with `on_gap=skip`.
+        # Only a client that asked for `on_gap=skip` ever gets a gap.
         return frame(TEXT, control_json(kind, members)) if kind == "gap" else b""
 
     def heartbeat(self, cursor: str) -> bytes:
@@ -95,7 +94,7 @@ class AuditV1(PlainWebSocket):
         return frame(TEXT, control_json(kind, members))
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
-        # Either says where the stream begins.
+        # Either tells where the stream begins.
         return self.heartbeat(cursor) if gap is None else self.control("gap", gap)
 
     def heartbeat(self, cursor: str) -> bytes:
@@ -106,7 +105,7 @@ class AuditV1(PlainWebSocket):
 
 
 class AuditV1Batch(AuditV1):
-    """The same with all events of a flush in one `{"type":"events","events":[..]}`."""
+    """`AuditV1` with the events of a flush as one `{"type":"events","events":[..]}`."""
 
     name = subprotocol = "audit.v1.batch"
 

@@ -1,7 +1,7 @@
-"""An event as one line for people.
+"""One-line text of an event.
 
 Events hold text from strangers. It is escaped: control characters would move the cursor or rewrite
-lines, and characters that turn the direction of writing would fake the text.
+lines, and bidirectional characters would fake text.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _SEVERITY_STYLES = {
     6: "bold white on red",
 }
 _OUTCOME_STYLES = {"success": "green", "failure": "yellow", "denied": "bold red"}
-# What is left of them in JSON, where the other control characters are escaped anyway.
+# Unsafe characters that JSON leaves unescaped.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """The text with everything that is not a visible character or a space as `\\uXXXX`."""
+    """Text with everything but visible characters and spaces as `\\uXXXX`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -32,12 +32,12 @@ def printable(text: str) -> str:
 
 
 def printable_json(line: str) -> str:
-    """The same JSON value on a line that is safe to print."""
+    """JSON on one line, escaped so that it is safe to print."""
     return _UNSAFE_IN_JSON.sub(lambda match: _escaped(match[0]), line)
 
 
 def event_parts(event: dict[str, Any]) -> list[tuple[str, str]]:
-    """`(text, style)` of the parts of an event's line; styles are those of rich."""
+    """Parts of an event's line as `(text, style)`; styles are those of rich."""
     severity, outcome = event.get("severity"), str(event.get("outcome", "unknown"))
     number = severity if isinstance(severity, int) else 0
     parts = [

@@ -34,7 +34,7 @@ def refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
     from gateway.errors import InvalidRequest
 
     if looks_like_token(text):
-        # Not repeated: error messages end up in logs.
+        # The value is not repeated: error messages end up in logs.
         raise InvalidRequest(
             "this is a whole key: name it by its id, the 12 characters behind `alpk_`, and rotate "
             "it, because arguments are seen in process lists and shell histories"
@@ -52,7 +52,7 @@ _config_option = click.option(
 
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--data`, and `--config` beside it, which `settings_of` looks up itself."""
+    """Add `--data` and `--config`; `settings_of` looks up the latter itself."""
     return _config_option(options.data_option(command))
 
 
@@ -119,8 +119,7 @@ async def key_store(
     """Keys of the data folder, and the trusted clock.
 
     `make` creates a missing key store; else it is an error, since the name may be mistyped. Without
-    `change` the command looks at keys, which is recorded as a use first; changes are recorded by
-    themselves.
+    `change` the command looks at keys, which is recorded as a use first; changes record themselves.
     """
     from gateway.errors import NotFound
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MOST = 256
 _MOST_ASKED = 2_048
-# How a command shows its answer and finds the keys is not what it asks.
+# Parameters that select the output or the store, and so are not part of the question.
 _NOT_ASKED = ("data", "as_json", "kind")
 
 
@@ -37,7 +37,7 @@ def this_operator() -> Operator:
 
 
 async def record_look(store: UnrecordedChanges, now: float) -> None:
-    """Have the command that runs recorded as a use. Raises if it cannot be: who looks is seen."""
+    """Record the running command as a use. Raises if that fails: no look goes unseen."""
     from gateway.access.credentials.token import is_key_id
     from gateway.access.keys.change import inspection, key_urn
     from gateway.errors import Unavailable
@@ -64,9 +64,8 @@ async def record_look(store: UnrecordedChanges, now: float) -> None:
 async def record_act(
     settings: Settings, action: str, about: str, data: dict[str, Any], *, make: bool = False
 ) -> None:
-    """Have it recorded that this command has done something to the log, which the gateway writes
-    down at its next start, or at once if it runs. Where there are no keys there is no place for
-    it, unless it may be made."""
+    """Queue a record of what this command did to the log; the gateway writes it at its next start,
+    or at once if it runs. Without keys there is no queue, unless `make` creates one."""
     from gateway.access.keys.change import other_change
 
     if not (make or has_keys(settings)):

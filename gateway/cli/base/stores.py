@@ -1,4 +1,4 @@
-"""The stores of the settings, as commands open them, with or without a gateway running."""
+"""Opening of the stores in the settings for commands, with or without a running gateway."""
 
 from __future__ import annotations
 

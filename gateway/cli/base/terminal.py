@@ -1,5 +1,5 @@
-"""Output of the commands. Control characters are escaped: names, descriptions and reasons may hold
-some, which would move the cursor or fake lines."""
+"""Output of the commands. Control characters in names, descriptions and reasons are escaped: they
+would move the cursor or fake lines."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def naming_lost(key_id: str) -> Iterator[None]:
 
 
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines for people; what breaks a line within one is shown escaped."""
+    """Print lines for people; line breaks within one are escaped."""
     click.echo("\n".join(map(printable, lines)), err=err)
 
 
 def say_json(value: object, indent: int | None = None) -> None:
-    """Print a value for programs."""
+    """Print a value as JSON."""
     click.echo(printable_json(json.dumps(value, indent=indent)))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.cli.importing.importer import Importer, RefusedFiles
     from gateway.ingest.sink import Sink
 
-# The names in `gateway.ingest.sources.formats`, which `--help` need not load.
+# Names in `gateway.ingest.sources.formats`, which `--help` need not load.
 FORMAT_NAMES = ("native", "cloudtrail", "kubernetes", "github", "okta")
 INTERRUPTED = 130
 _TENANT = re.compile(r"[a-z0-9._-]{1,64}")
@@ -129,8 +129,8 @@ def make_sink(
     *,
     mapped: bool,
 ) -> Sink:
-    """The way in: the folder `data` if given, else the gateway at `url`. `mapped`: the records
-    under `data` alone tell a repeat."""
+    """Sink of the import: the folder `data` if given, else the gateway at `url`. `mapped`:
+    duplicates are recognised by the records under `data` alone."""
     if data is not None:
         if url is not None or key_file is not None:
             raise InvalidRequest("--data writes into a folder: leave out --url and --key-file")
@@ -145,7 +145,7 @@ def make_sink(
 
 
 def _run(importer: Importer, files: tuple[str, ...]) -> None:
-    """Import all files; an end before the last record says what is in, and how to go on."""
+    """Import all files; if interrupted, report what is stored and how to continue."""
     try:
         for file in files:
             with _opened(file) as stream:
@@ -192,7 +192,7 @@ def _check_refused_file(refused_file: Path | None, files: tuple[str, ...]) -> No
 def _progress(
     files: tuple[str, ...],
 ) -> Iterator[tuple[Callable[[str, int], None], Callable[[str], None]]]:
-    """Two functions: one takes a file and the bytes read of it, one says a line."""
+    """Two functions: one takes a file and the bytes read of it, the other prints a line."""
     if not sys.stderr.isatty():
         yield lambda file, position: None, lambda text: say(text, err=True)
         return

@@ -1,4 +1,4 @@
-"""Import into a data folder without a running gateway, decoded as over HTTP."""
+"""Import into a data folder without a running gateway; decoding as over HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.settings.load import Settings, load
 
 
 class FolderSink:
-    """Appends to the log of a data folder; raises `FolderLocked` while a gateway runs on it."""
+    """Sink that appends to the log of a folder. Raises `FolderLocked` if a gateway runs on it."""
 
     def __init__(self, data: Path, *, mapped: bool = False) -> None:
         self._mapped = mapped
@@ -58,7 +58,7 @@ class FolderSink:
         return SendResult(appended.accepted, appended.duplicates, refused)
 
     def close(self) -> None:
-        """Close the log, and record the import: it was written without a key."""
+        """Close the log and record the import, since it was written without a key."""
         try:
             self._runner.run(self._log.close())
             if any(self._sent.values()):

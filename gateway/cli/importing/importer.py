@@ -25,7 +25,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 @dataclass(slots=True)
 class Count:
-    """Numbers of records by what became of them."""
+    """Numbers of records by result."""
 
     read: int = 0
     accepted: int = 0
@@ -42,11 +42,10 @@ class Count:
 
 
 class RefusedFiles:
-    """Writes each refused record with its place and reason; a file begins with its first one.
+    """Files of refused records with place and reason; each is created with its first record.
 
-    Lines are `{"file", "line", "item"?, "path", "reason", "record"}`: `record`
-    as it was read, or as a string where it is not JSON. All go to `single`, or
-    else each input's to `<input>.refused.ndjson`.
+    Lines are `{"file", "line", "item"?, "path", "reason", "record"}`; `record` is a string if it is
+    not JSON. All go to `single`, or those of each input to `<input>.refused.ndjson`.
     """
 
     def __init__(self, single: Path | None) -> None:
@@ -55,7 +54,7 @@ class RefusedFiles:
 
     @property
     def paths(self) -> list[Path]:
-        """The files that were written."""
+        """Files that were written."""
         return list(self._open)
 
     def write(self, file: str, place: Record | Unreadable, path: str, reason: str) -> None:
@@ -80,8 +79,8 @@ class RefusedFiles:
             ) from None
 
     def _begin(self, target: Path) -> io.BufferedWriter:
-        """A file that nobody else can read: these are audit records. A name of ours may stand in a
-        folder of others: no link of theirs is followed."""
+        """Create a file private to its user, since it holds audit records. Never follows a link,
+        which others may have placed in a shared folder."""
         follow = 0 if self._single is not None else os.O_NOFOLLOW
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | follow, 0o600)
         file = os.fdopen(descriptor, "wb")
@@ -103,7 +102,7 @@ class RefusedFiles:
 
 
 def refused_path(file: str) -> Path:
-    """Where the refused records of an input go unless said otherwise."""
+    """Default file for the refused records of an input."""
     return Path(("stdin" if file == STDIN else file) + ".refused.ndjson")
 
 
@@ -115,7 +114,7 @@ def _read(file: str, stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]
 
 
 class Importer:
-    """Sends the records of one file after another.
+    """Sends the records of files, one file after another.
 
     `progress` is called after each batch with the file and the bytes read of it.
     """
@@ -139,7 +138,7 @@ class Importer:
         self._waiting_bytes = 0
 
     def run(self, file: str, stream: io.BufferedIOBase) -> None:
-        """Import one file, whole: nothing of it waits when this returns."""
+        """Import one file; no record of it is pending on return."""
         for found in _read(file, stream):
             self.count.read += 1
             if isinstance(found, Unreadable):

@@ -1,7 +1,6 @@
 """`audit-gateway keys rotate`, `suspend`, `resume` and `revoke`.
 
-A running gateway notices within a fraction of a second, and live streams end
-or go on accordingly.
+A running gateway applies a change, also to live streams, within a fraction of a second.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _wrong(grants: Any) -> list[dict[str, Any]]:
 
 
 def _remedy(found: dict[str, Any], remedy: str) -> str:
-    """Actions that are without effect harm nobody."""
+    """Remedy for a problem; actions without effect can wait."""
     only_actions = ".actions[" in found["path"]
     return f"nothing at once; when it is replaced, {remedy}" if only_actions else remedy
 
@@ -123,7 +123,7 @@ def _unreadable(whose: dict[str, str], why: str) -> dict[str, Any]:
 
 
 def _reaches_every_tenant(key_id: str, document: bytes) -> bool:
-    """Whether a grant of its own allows reading without a word on tenants or resources."""
+    """Whether one of the key's own grants allows reading without selecting tenants or resources."""
     from gateway.access.keys.unreadable import read_key
     from gateway.oversight.access_log.past_access import READING
 

@@ -88,7 +88,7 @@ def create(
         "name": name, "purpose": purpose, "owner": _user() if owner is None else owner,
         "grants": list(map(decode_grant_text, grants)), "roles": list(roles),
         "limits": parse_limit_texts(limits).public(),
-        # An empty text is a variable that came out empty, not the wish for the default.
+        # An empty text comes from an empty variable; it does not ask for the default.
         **({} if expires is None else {"expires_in": expires}),
     }  # fmt: skip
     request = parse_key_request(body, settings.keys)
@@ -110,7 +110,7 @@ def create(
 
 
 def _user() -> str:
-    """Who runs the command; a name or, where the system knows none, a number."""
+    """Name of the user who runs the command or, if unknown, its number."""
     import getpass
     import os
 

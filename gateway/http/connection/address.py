@@ -1,4 +1,4 @@
-"""Whose request it is: the client's address, also behind proxies."""
+"""Address of the client of a request, also behind proxies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TRUSTED_PROXIES: web.AppKey[Networks] = web.AppKey("trusted_proxies", tuple)
 
 
 def client_address(request: web.Request) -> str | None:
-    """The address of the client; None if it is not known.
+    """Address of the client; None if it is unknown.
 
-    A trusted proxy is believed what it appended to `X-Forwarded-For`, and so on to the left: the
-    rightmost address that is no trusted proxy is the client's. What a client itself has put there
-    stands further to the left. None if a trusted proxy names something that is no address.
+    Trusted proxies append to `X-Forwarded-For`, so the rightmost address that is no trusted proxy
+    is the client; what a client itself has put there is further left. None if a trusted proxy names
+    something that is no address.
     """
     peer = request.remote
     trusted = request.app[TRUSTED_PROXIES]
@@ -40,7 +40,7 @@ def client_address(request: web.Request) -> str | None:
 
 @lru_cache(4096)
 def _spelled(peer: str) -> str | None:
-    """The address of a peer, as all of them are written."""
+    """Address of a peer in canonical form."""
     address = parse_address(peer)
     return None if address is None else str(address)
 
@@ -48,17 +48,17 @@ def _spelled(peer: str) -> str | None:
 def is_local(request: web.Request) -> bool:
     """Whether the client is on the gateway's own machine.
 
-    A trusted proxy there that names no other client may carry anybody's request.
+    A trusted proxy there that names no other client may forward anybody's request.
     """
     address = parse_address(client_address(request) or "")
     return address is not None and address.is_loopback and not _is_trusted(address, request)
 
 
 def is_secure(request: web.Request) -> bool:
-    """Whether the client came over TLS, also where a trusted proxy has ended it.
+    """Whether the client uses TLS, also if a trusted proxy terminates it.
 
-    Of several values of `X-Forwarded-Proto` some may be the client's own, or of a part of the way
-    without TLS: then all of them have to say so.
+    Several values of `X-Forwarded-Proto` may include the client's own, or a hop without TLS: then
+    all of them have to be "https".
     """
     if request.secure:
         return True

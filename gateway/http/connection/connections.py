@@ -1,8 +1,7 @@
-"""The open connections of a process, and what they hold before they are requests.
+"""Limits on open connections and unfinished request heads of a process.
 
-Nobody needs a key to open a connection and to begin a request. So both are bounded: connections in
-total, below the limit of descriptors, and of one address; bytes of unfinished heads of one
-connection, and of all together.
+Opening a connection and beginning a request needs no key. So both are bounded: connections in total
+and per address; bytes of unfinished heads in total and per connection.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from gateway.network import Network, parse_address
 from gateway.notifier import Notifier
 from gateway.settings.declarations import ServerSettings
 
-# Beyond the limits, so many connections may ask for these; the oldest of them makes room.
+# Connections above the limits that may request these paths; a new one evicts the oldest.
 _RESERVE = 32
 _RESERVE_PATHS = frozenset(("/healthz", "/readyz", "/metrics"))
 RESERVE_SECONDS = 5.0
-# More than that nobody needs, and a limit of a billion costs some programs a loop over all.
+# More is never needed, and a limit of a billion makes some programs loop over all.
 _MOST_DESCRIPTORS = 1 << 20
-# Room for so many descriptors takes half a megabyte of the kernel's.
+# A table of this size takes half a megabyte in the kernel.
 _MOST_IN_TABLE = 1 << 16
 _CODE = "too_many_connections"
 
 
 class Peer(Protocol):
-    """A connection, as this module sees it."""
+    """Connection, as this module needs it."""
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer with the error, and close."""
+        """Answer with the error and close."""
 
     def abort(self) -> None:
         """Close without an answer."""
 
 
 class _Counted:
-    """The connections that are open for one address. They share what is called at their ends, as
-    each of many thousand streams keeps it."""
+    """Open connections of one address. They share the callback for their end, since each of many
+    thousand streams keeps it."""
 
     __slots__ = ("leave", "open")
 
@@ -60,7 +59,7 @@ class _Counted:
 
 
 class Connections:
-    """Counts connections and unfinished heads, and says who has to go."""
+    """Counts of connections and unfinished heads, and the choice of those to refuse or abort."""
 
     def __init__(
         self,
@@ -79,10 +78,10 @@ class Connections:
         self.refused = 0
         self.refused_heads = 0
         self.open = 0
-        # Beats when there is one more.
+        # Notified of each new connection.
         self.entered = Notifier()
         self.unfinished = 0
-        # Whether many peers send at once, and how one that sends much lets the others go first.
+        # Whether many peers send at once, and how one that sends much yields to the others.
         self.crowded = crowded
         self.when_idle = when_idle
         self._most_unfinished = all_heads_bytes
@@ -113,7 +112,7 @@ class Connections:
         )
 
     def enter(self, peer: Peer, address: str | None) -> Callable[[], None] | None:
-        """Count a connection; returns the callback for its end, or None if it is one too many."""
+        """Count a connection; return the callback for its end, or None if it exceeds a limit."""
         subject = self._subject(address)
         if self.open >= self.most or self._is_full(subject):
             self.refused += 1
@@ -123,9 +122,9 @@ class Connections:
         return self._count(subject).leave if subject else self._leave_uncounted
 
     def enter_reserve(self, peer: Peer) -> Callable[[], None]:
-        """Let one more in than there may be, for a short while: it may be a health check."""
+        """Admit a connection above the limits for a short time: it may be a health check."""
         if len(self._reserve) >= _RESERVE:
-            # It is out at once: its end comes later, and each further one needs another place.
+            # Removed at once, since its end comes later and the next one needs another place.
             oldest = next(iter(self._reserve))
             del self._reserve[oldest]
             oldest.abort()
@@ -133,7 +132,7 @@ class Connections:
         return lambda: self._reserve.pop(peer, None)
 
     def head_grows(self, peer: Peer, size: int) -> None:
-        """Take note that so many bytes of an incomplete request head have arrived."""
+        """Count the bytes of an incomplete request head."""
         self.unfinished += size - self._heads.get(peer, 0)
         self._heads[peer] = size
         if self.unfinished > self._most_unfinished:
@@ -162,7 +161,7 @@ class Connections:
         )
 
     def head_ends(self, peer: Peer) -> None:
-        """The head is complete, or will never be."""
+        """Stop counting a head: it is complete, or never will be."""
         self.unfinished -= self._heads.pop(peer, 0)
 
     @contextmanager
@@ -186,8 +185,8 @@ class Connections:
             self._forget(subject)
 
     def keep_place(self, request: web.Request) -> Callable[[], None]:
-        """Let a stream have the place of the connection that it takes over, and that of the client
-        behind a proxy; what is to be called at its end."""
+        """Move the place of a connection, and that of a client behind a proxy, to the stream that
+        takes it over; return the callback for its end."""
         protocol: Any = request.protocol
         leave, protocol.leave = protocol.leave, lambda: None
         subject = self._forwarded_subject(request)
@@ -243,7 +242,7 @@ class Connections:
 
 
 def bounding(connections: Connections) -> Middleware:
-    """The middleware that keeps requests within what their connections may."""
+    """Middleware that enforces the limits of connections on their requests."""
 
     @web.middleware
     def bounded(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
@@ -263,7 +262,7 @@ def bounding(connections: Connections) -> Middleware:
 
 
 def raise_descriptors() -> int:
-    """Raise the limit of descriptors as far as this process may; returns the limit."""
+    """Raise the limit of descriptors as far as allowed; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -276,15 +275,15 @@ def raise_descriptors() -> int:
 
 
 def make_room(descriptors: int) -> None:
-    """Let the kernel make its table of so many descriptors now: it doubles the table as they are
-    used, and each time a process with threads waits for all processors, 10 ms and more."""
+    """Make the kernel grow its table of descriptors now: each doubling later stops a process with
+    threads for 10 ms and more."""
     with suppress(OSError), open(os.devnull, "rb") as file:
         highest = min(descriptors, _MOST_IN_TABLE) - 1
         os.close(fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, highest))
 
 
 def most_connections(descriptors: int) -> int:
-    """Number of connections that so many descriptors allow, beside files and the store's."""
+    """Number of connections that so many descriptors allow, beside files and the store."""
     reserve = max(64, min(descriptors // 8, 1024)) + _RESERVE
     return max(1, descriptors - _open_descriptors() - reserve)
 

@@ -1,4 +1,4 @@
-"""Delay of the event loop: a histogram of its delays, and the longest."""
+"""Delay of the event loop: a histogram, and the longest of late."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from gateway.clock import Clock, until_next_poll
 from gateway.histogram import Histogram
 from gateway.http.connection.connections import Connections
 
-# Seconds.
+# In seconds.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-# Whatever keeps the loop for longer than the bound that is promised is seen. To wake for it is most
-# of what a gateway without connections would take of a processor.
+# Shorter than the promised bound, so that each longer delay is seen. A gateway without connections
+# spends most of its processor time on these wake-ups.
 _EVERY_SECONDS = 0.05
 _LONG_SECONDS = 3600.0
-# The longest delay is that of the running minute and the one before, so that each is seen by
-# whoever looks once a minute.
+# The longest delay covers the running minute and the one before, for scrapes once a minute.
 _WINDOW_SECONDS = 60.0
 
 
 class LoopDelay:
-    """Measures by how much a short sleep is late."""
+    """Measurement of how late a short sleep ends."""
 
     def __init__(self) -> None:
         self.seconds = Histogram(BOUNDS)
@@ -37,7 +36,7 @@ class LoopDelay:
             self.observe(now - due, now)
 
     def observe(self, seconds: float, now: float) -> None:
-        """Count a delay that has ended now."""
+        """Count a delay that ended at `now`."""
         seconds = max(0.0, seconds)
         self.seconds.observe(seconds)
         if now - self._since >= _WINDOW_SECONDS:
@@ -46,7 +45,7 @@ class LoopDelay:
         self._longest = max(self._longest, seconds)
 
     def longest(self, now: float) -> float:
-        """The longest delay of the last one to two minutes."""
+        """Longest delay of the last one to two minutes, in seconds."""
         if now - self._since >= 2 * _WINDOW_SECONDS:
             return 0.0
         if now - self._since >= _WINDOW_SECONDS:

@@ -1,12 +1,10 @@
-"""The connections of requests: what is not HTTP, who does not take answers, and half-closes.
+"""Connections of requests: malformed HTTP, stalled readers, half-closed connections, large heads.
 
-aiohttp repeats the line that it cannot parse, to the sender and in its log,
-and a key may stand in that line: here it is answered and logged without being
-quoted. And aiohttp waits for ever for a peer that does not read its answer,
-which may be a page of megabytes: here the connection is cut. And aiohttp drops
-a request whose sender has closed its side of the connection: here it is
-answered (RFC 9112, section 9.6). And aiohttp bounds each line of a head, but not
-all of them: here the bytes are counted before its parser keeps them.
+aiohttp quotes a line that it cannot parse to the sender and in its log, though a key may be in it:
+here it is not quoted. aiohttp waits forever for a peer that does not read its answer: here the
+connection is cut. aiohttp drops a request whose sender has closed its side: here it is answered
+(RFC 9112, section 9.6). aiohttp bounds each line of a head but not their sum: here bytes are
+counted before parsing.
 """
 
 from __future__ import annotations
@@ -44,31 +42,31 @@ from gateway.http.framework.aiohttp_internals import (
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import MALFORMED, from_aiohttp, problem
 
-# Whoever takes less of an answer in that time is cut off. (Streams have their own rule.)
+# A peer that reads less than this in that time is cut off. (Streams have their own rule.)
 STALLED_SECONDS = 30.0
 LEAST_BYTES = 16 * 1024
-# Of the first line and of each header: a filter of the longest, with every byte of it escaped.
+# For the first line and each header: the longest filter with every byte percent-encoded.
 MOST_LINE = 16 * 1024
 _LOGGER = logging.getLogger(__name__)
 
 
-# So much is parsed at once: little is kept of a head that is too large, and a body may be of chunks
-# of one byte, for each of which so much time is taken that the others have their turn.
+# Bytes parsed at once, so that little is kept of a head that is too large; and seconds after which
+# a body parsed slowly, such as in chunks of one byte, yields.
 _SLICE = 4 * 1024
 _SLOW_SECONDS = 0.0003
-# So much is taken from a connection before others have their turn; large bodies are in no hurry.
+# Bytes read from a connection before others have their turn; large bodies can wait.
 _READ_BYTES = 64 * 1024
-# How long it waits for others, if they have no end.
+# Longest wait for others.
 _REST_SECONDS = 0.02
-# How long somebody who was refused may go on sending what nobody reads.
+# How long a refused peer may go on sending what is not read.
 _LINGER_SECONDS = 0.5
-# Between two looks at it.
+# Pause between two reads of it.
 _DROP_SECONDS = 0.05
 
 
 class Runner(OwnConnectionRunner):
-    """An `AppRunner` whose connections answer malformed requests with problem documents, and are
-    counted by `connections`."""
+    """`AppRunner` with counted connections that answer malformed requests with problem
+    documents."""
 
     def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
         super().__init__(
@@ -95,13 +93,13 @@ class _Connection(web.RequestHandler):
     def __init__(self, connections: Connections, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._connections = connections
-        # Bytes of the head that is being received.
+        # Bytes received of the present head.
         self._head = 0
         self._held: list[Callable[[], None]] = []
         self._refused = False
-        # What has been read and is parsed in a turn, if a turn is waited for.
+        # Bytes read that wait for a turn to be parsed; None if no turn is scheduled.
         self._unparsed: bytearray | None = None
-        # One too many: only health checks are answered.
+        # Above the limits: only health checks are answered.
         self.in_reserve = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,11 +116,11 @@ class _Connection(web.RequestHandler):
         self.leave: Callable[[], object] = leave
         self._stalled: asyncio.TimerHandle | None = None
         self._unsent = 0
-        # The body of the request that came last.
+        # Body of the last request.
         self._newest: StreamReader | None = None
-        # The bytes that it has by its head, unless it comes in chunks.
+        # Its Content-Length; 0 if it is chunked.
         self._declared = 0
-        # The peer sends nothing more, and still reads.
+        # The peer has closed its sending side and still reads.
         self.half_closed = False
 
     def data_received(self, data: bytes) -> None:
@@ -134,7 +132,7 @@ class _Connection(web.RequestHandler):
         if has_payload_parser(self):
             super().data_received(data)
         elif not data:
-            # aiohttp goes on with what it has parsed in part.
+            # aiohttp continues with what it has parsed in part.
             self._receive(data)
         elif self._unparsed is not None:
             self._unparsed += data
@@ -145,7 +143,7 @@ class _Connection(web.RequestHandler):
             self._receive_in_slices(memoryview(data))
 
     def _receive_in_slices(self, data: memoryview) -> None:
-        """Parse as much as may be parsed at once; what is slow goes on in turns."""
+        """Parse in slices; continue a slow body in turns."""
         while len(data):
             began = perf_counter()
             size = max(_SLICE, self._left_of_body())
@@ -160,12 +158,12 @@ class _Connection(web.RequestHandler):
                 return
 
     def _left_of_body(self) -> int:
-        """Bytes of a body that need no parsing, as their number was declared."""
+        """Rest of a body of declared length, which needs no parsing."""
         body = self._newest
         return 0 if body is None or body.is_eof() else self._declared - body.total_bytes
 
     def _go_on(self) -> None:
-        """Parse the next part, as this connection has its turn."""
+        """Parse the next part, in a turn of this connection."""
         rest, self._unparsed = self._unparsed, None
         transport = self.transport
         if transport is None or transport.is_closing():
@@ -189,7 +187,7 @@ class _Connection(web.RequestHandler):
         if waiting := waiting_requests(self):
             message, self._newest = waiting[-1]
             if is_parse_error(message):
-                # What was raised would keep all that was read alive, in a circle with its frames.
+                # The traceback would keep all read bytes alive, in a cycle with its frames.
                 self._refused = True
                 if message.exc is not None:
                     message.exc.__traceback__ = None
@@ -197,12 +195,12 @@ class _Connection(web.RequestHandler):
                 self._declared = int(message.headers.get("Content-Length", 0))
         grown = body is not None and (body.total_bytes != size or body.is_eof())
         if requests_parsed(self) != count or grown or is_upgraded(self):
-            # What has come of the next head, if anything, is less than was read at once.
+            # Bytes of the next head in the same read are too few to count.
             if self._head:
                 self._head = 0
                 self._connections.head_ends(self)
         elif data and not closes_after_answer(self) and not is_reading_paused(self):
-            # Also what stands around the chunks of a body: it may be trailers without end.
+            # Chunk extensions and trailers count too: they may be endless.
             self._head += len(data)
             if self._head <= self._connections.head_bytes:
                 self._connections.head_grows(self, self._head)
@@ -212,7 +210,7 @@ class _Connection(web.RequestHandler):
                 self._refuse_body(body)
 
     def _refuse_body(self, body: StreamReader) -> None:
-        """Fail the body for the handler that reads it, if it was not answered before."""
+        """Fail the body for the handler that reads it, unless it was already answered."""
         self._refused = True
         self._connections.head_ends(self)
         if is_request_in_progress(self) and not waiting_requests(self):
@@ -221,7 +219,7 @@ class _Connection(web.RequestHandler):
             self.abort()
 
     def _rest(self) -> None:
-        """Let clients that send little go first, where many send."""
+        """Let clients that send little go first while many send."""
         transport = self.transport
         if transport is not None:
             transport.pause_reading()
@@ -233,7 +231,7 @@ class _Connection(web.RequestHandler):
             transport.resume_reading()
 
     def _drop(self) -> None:
-        """Nobody reads what comes, so it need not come fast."""
+        """Read and discard slowly."""
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.pause_reading()
@@ -247,7 +245,7 @@ class _Connection(web.RequestHandler):
         return self._newest is not None and not self._newest.is_eof()
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer with an error behind the earlier requests, and read nothing more."""
+        """Answer with an error after the earlier requests, and read no more."""
         self._refused = True
         self._connections.head_ends(self)
         queue_error(self, error)
@@ -258,7 +256,7 @@ class _Connection(web.RequestHandler):
             self.transport.abort()
 
     def hold(self, release: Callable[[], None]) -> None:
-        """Call `release` when the request has been answered, or the connection is lost."""
+        """Call `release` when the request is answered or the connection lost."""
         self._held.append(release)
 
     def _release(self) -> None:
@@ -266,9 +264,9 @@ class _Connection(web.RequestHandler):
             self._held.pop()()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection for the answers to what has arrived whole."""
+        """Keep the connection open for the answers to complete requests."""
         if self._unparsed and not self._refused:
-            # Nothing comes behind it.
+            # These are the last bytes.
             rest, self._unparsed = bytes(self._unparsed), bytearray()
             self._receive(rest)
         self.half_closed = not is_idle(self) and self._newest is not None and self._newest.is_eof()
@@ -301,7 +299,7 @@ class _Connection(web.RequestHandler):
             self._stalled = None
 
     def _probe_peer(self) -> None:
-        """Cut the peer off unless it has taken something."""
+        """Cut the peer off unless it has read something."""
         transport = self.transport
         if transport is None:
             return
@@ -315,7 +313,7 @@ class _Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         if isinstance(resp, web.HTTPException):
-            # Raised before any of our code was asked, as for an `Expect` that is not known.
+            # Raised by aiohttp before our code runs, as for an unknown `Expect`.
             resp = problem(from_aiohttp(resp, request), secrets.token_hex(8))
             resp.headers.update(ALWAYS)
             resp.force_close()
@@ -327,7 +325,7 @@ class _Connection(web.RequestHandler):
             self._release()
         last = self._refused and not waiting_requests(self)
         if last and self.transport is not None and self.transport.can_write_eof():
-            # What is still on its way would be answered with a reset, which may overtake this.
+            # Data still under way would be answered with a reset, which may overtake the response.
             self.transport.write_eof()
             await asyncio.sleep(_LINGER_SECONDS)
         return finished
@@ -340,7 +338,7 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if isinstance(exc, ConnectionError):
-            # The client has gone, or was cut off: there is nobody to answer.
+            # The client is gone or was cut off.
             _LOGGER.debug("a client has gone before it was answered: %s", exc)
             return HandedOff()
         request_id = secrets.token_hex(8)
@@ -349,7 +347,7 @@ class _Connection(web.RequestHandler):
             error = exc
         elif isinstance(exc, HttpProcessingError):
             _LOGGER.debug("%s sent what is not HTTP: %s", request.remote, type(exc).__name__)
-            # Closed at once, what is still on its way would be answered with a reset.
+            # Closing at once would answer data still under way with a reset.
             self._refused = True
             if isinstance(exc, LineTooLong):
                 error = InvalidRequest(

@@ -1,7 +1,7 @@
-"""From a request to its handler, with what aiohttp makes anew for each request made once.
+"""Routing of requests to handlers, faster than aiohttp's.
 
-For a path without parameters that is the route, what was matched and the chain of middlewares.
-Whatever else there is goes aiohttp's own way.
+For paths without parameters, the match and the chain of middlewares are made once instead of for
+each request. All other requests go through aiohttp.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _Known = tuple[web.UrlMappingMatchInfo, Handler]
 
 
 class Routes:
-    """The routes of an application that is frozen."""
+    """Routes of a frozen application."""
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
@@ -29,7 +29,7 @@ class Routes:
         }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Find the handler of a request and run it in its middlewares, as the application does."""
+        """Answer of a request's handler in its middlewares, as from the application."""
         known = self._known.get((request.method, request.rel_url.path_safe))
         if known is None or "Expect" in request.headers:
             return await handle_by_application(self._app, request)

@@ -1,8 +1,7 @@
-"""The connection of one stream: an asyncio protocol below, a `StreamSink` above.
+"""Connection of one stream: an asyncio protocol and a `StreamSink`.
 
-While the kernel takes them, bytes go straight to the socket. Bytes that it does
-not take, and large parts, wait here and are written in turns; `write` tells when
-too many wait.
+While the kernel accepts them, bytes go straight to the socket. The rest, and large parts, are
+queued here and written in turns; `write` tells when too many are queued.
 """
 
 from __future__ import annotations
@@ -27,18 +26,17 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", 0), 4),
 )
 
-# What is written in one turn; a turn of this size takes less than a tenth of a millisecond.
+# Most bytes and parts written in one turn, which takes less than a tenth of a millisecond.
 _PIECE_BYTES = 128 << 10
 _PIECE_PARTS = 64
-# Enough for the transport to notice, and say, that there is room again.
+# Enough for the transport to notice, and report, when there is room again.
 _FEELER_BYTES = 512
-# How long the last bytes may take when it is the client who ends.
+# How long the last bytes may take if the client ends the stream.
 LAST_SECONDS = 1.0
 
 
 class StreamConnection(asyncio.Protocol):
-    """An HTTP response body that never ends by itself. Implements
-    `gateway.streaming.live.subscription.StreamSink`."""
+    """Endless HTTP response body. Implements `gateway.streaming.live.subscription.StreamSink`."""
 
     __slots__ = (
         "_blocked", "_buffer_bytes", "_closing", "_deadline", "_descriptor", "_drained",
@@ -52,7 +50,7 @@ class StreamConnection(asyncio.Protocol):
         self._transport = transport
         self._buffer_bytes = buffer_bytes
         self._scheduler = scheduler
-        # The transport holds something back; and what is written after that.
+        # Whether the transport holds bytes back; parts queued after those.
         self._blocked = False
         self._waiting: deque[memoryview] | None = None
         self.waited = 0
@@ -63,24 +61,24 @@ class StreamConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._descriptor = -1
-        # The place of the connection among all is given back.
+        # Frees the place of the connection.
         self.on_lost: Callable[[], object] | None = None
         sock = transport.get_extra_info("socket")
         if sock is not None:
             for level, option, value in _KEEPALIVE:
                 sock.setsockopt(level, option, value)
-            # The kernel doubles it. Without a bound it holds megabytes for a stalled peer.
+            # The kernel doubles it. By default it buffers megabytes for a stalled peer.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
             if _writes_at_once(transport):
                 self._descriptor = sock.fileno()
-        # `pause_writing` as soon as anything waits, `resume_writing` when nothing does.
+        # `pause_writing` as soon as anything is buffered, `resume_writing` when nothing is.
         transport.set_write_buffer_limits(high=0)
         transport.set_protocol(self)
-        # The protocol before may have paused it, and then no disconnect would be seen.
+        # The earlier protocol may have paused reading, which would hide a disconnect.
         transport.resume_reading()
 
     def serve(self, hub: Hub, subscription: Subscription) -> None:
-        """Carry that subscription, and tell the hub when the connection stalls or is lost."""
+        """Serve a subscription, and tell the hub when the connection stalls or is lost."""
         self._hub = hub
         self._subscription = subscription
         hub.open(subscription)
@@ -125,7 +123,7 @@ class StreamConnection(asyncio.Protocol):
         while not self.clear and not self._closing:
             if self._drained is None or self._drained.done():
                 self._drained = asyncio.get_running_loop().create_future()
-            # Shielded by nobody: one stream has one replay, so there is one waiter.
+            # Not shielded: a stream has one replay, so there is one waiter.
             await self._drained
 
     def finish(self, last: bytes, within: float) -> None:
@@ -146,13 +144,13 @@ class StreamConnection(asyncio.Protocol):
         self._transport.abort()
 
     def _close(self) -> None:
-        """Close once everything has gone out."""
+        """Close once everything is sent."""
         self._transport.close()
 
-    # What waits
+    # Queue
 
     def _send(self, parts: Sequence[memoryview]) -> int:
-        """Write to the socket what it takes; returns the number of bytes."""
+        """Write to the socket what it accepts; return the number of bytes."""
         try:
             return os.writev(self._descriptor, parts)
         except BlockingIOError:
@@ -171,7 +169,7 @@ class StreamConnection(asyncio.Protocol):
         self.waited += len(data)
 
     def _write_piece(self) -> None:
-        """Write one piece of what waits, as this connection has its turn."""
+        """Write one piece of the queue, in a turn of this connection."""
         waiting = self._waiting
         if waiting is None or self._blocked:
             return
@@ -194,7 +192,7 @@ class StreamConnection(asyncio.Protocol):
             self._scheduler.schedule(self._write_piece)
 
     def _hand_over(self) -> None:
-        """Leave everything that waits to the transport."""
+        """Pass the whole queue to the transport."""
         if self._waiting is not None:
             for part in self._waiting:
                 self._transport.write(part)
@@ -207,11 +205,11 @@ class StreamConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        """Whatever an HTTP client sends behind its request is ignored."""
+        """Ignore what an HTTP client sends after its request."""
 
     def eof_received(self) -> bool:
-        # A client that has closed its side may still read (RFC 9112, section 9.6), or has left: it
-        # gets what there is now, and the end of the stream.
+        # A client that closed its side may still read (RFC 9112, section 9.6), or has left: it gets
+        # the events there are, and the end of the stream.
         if self._closing or self._hub is None or self._subscription is None:
             return False
         self._half_closed = True
@@ -247,12 +245,12 @@ class StreamConnection(asyncio.Protocol):
         if self._hub is not None and self._subscription is not None:
             self._hub.forget(self._subscription)
             self._hub = self._subscription = None
-        # The number of a closed socket is given to the next one: nobody may write to it now.
+        # The descriptor of a closed socket is reused: nothing may write to it now.
         self._descriptor = -1
         self._waiting = None
 
     def _bound_stall(self) -> None:
-        """Bound the stall of a client that has closed its side: one that does not read has left."""
+        """Bound the stall of a client that closed its side: one that does not read has left."""
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(LAST_SECONDS, self._transport.abort)
 
@@ -276,5 +274,5 @@ def _piece(waiting: deque[memoryview]) -> list[memoryview]:
 
 
 def _writes_at_once(transport: Any) -> bool:
-    """Whether bytes written past the transport keep their order: only where it holds none back."""
+    """Whether writing past the transport keeps the order: only if it holds no bytes back."""
     return type(transport).__name__ == "_SelectorSocketTransport"

@@ -1,4 +1,4 @@
-"""The connection of one WebSocket stream: answers pings and closes, ignores messages."""
+"""Connection of one WebSocket stream: answers pings and closes, ignores messages."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from gateway.wire.framing import ENDS
 from gateway.wire.websocket_parser import ClientFrames, ProtocolFailure
 from gateway.wire.websocket_writer import CLOSE, PING, PONG, close_frame, frame, frame_end
 
-# What a client sends is taken so much at a time: a frame may have six bytes.
+# Bytes received at a time: a frame may have as few as six.
 RECEIVED_BYTES = 4 << 10
 
 
 class WebSocketConnection(StreamConnection):
-    """The connection of a WebSocket stream.
+    """Connection of a WebSocket stream.
 
-    Of pings that come while bytes wait, the newest alone is answered (RFC 6455, section 5.5.3),
-    ahead of all frames that wait: a client that reads slowly is not cut by its own keepalive, and
-    one that does not read cannot fill the buffer with pongs. A client that sends more than is taken
-    at a time waits for a turn among all that do.
+    While frames are queued, only the newest ping is answered (RFC 6455, section 5.5.3), ahead of
+    the queue: so a slow reader does not fail its own keepalive check, and one that never reads
+    cannot fill the buffer with pongs. A client that sends more than `RECEIVED_BYTES` waits for a
+    turn.
     """
 
     __slots__ = ("_frames", "_parse_scheduler", "_pong")
@@ -37,7 +37,7 @@ class WebSocketConnection(StreamConnection):
         self._parse_scheduler = parse_scheduler
         if hasattr(transport, "max_size"):
             transport.max_size = RECEIVED_BYTES
-        # The answer that waits for the transport, or stands among what waits.
+        # Pong that waits for the transport, or in the queue.
         self._pong: memoryview | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -54,14 +54,14 @@ class WebSocketConnection(StreamConnection):
                 self._answer_last(frame(CLOSE, payload[:2]))
                 return
         if pongs:
-            # Those that came together are answered with one write.
+            # Pings received together are answered with one write.
             self._answer(b"".join(pongs) if self.clear else pongs[-1])
         if len(data) >= RECEIVED_BYTES:
             self._transport.pause_reading()
             self._parse_scheduler.schedule(self._receive_more)
 
     def _receive_more(self) -> None:
-        # Also behind an end: the client's close frame is still to come.
+        # Also after the end: the client's close frame is still to come.
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -83,7 +83,7 @@ class WebSocketConnection(StreamConnection):
             return
         earlier, self._pong = self._pong, memoryview(pong)
         if self._descriptor < 0:
-            # The transport holds frames back, and says when it has none left.
+            # The transport holds frames back, and reports when none is left.
             return
         if waiting is None:
             self._wait(self._pong)
@@ -92,7 +92,7 @@ class WebSocketConnection(StreamConnection):
             if waiting[place] is earlier:
                 waiting[place] = self._pong
                 return
-        # Of the first part some may be out; what is left of it begins within a frame.
+        # Part of the first frame may be sent; the pong goes after the rest of that frame.
         first = waiting.popleft()
         whole = first.obj
         assert isinstance(whole, bytes)
@@ -101,7 +101,7 @@ class WebSocketConnection(StreamConnection):
         waiting.extendleft(part for part in (first[rest:], self._pong, first[:rest]) if part)
 
     def _end(self, failure: ProtocolFailure) -> bytes:
-        """Encode the end of a stream that a protocol failure has ended."""
+        """Last frames of a stream that ends by a protocol failure."""
         if self._hub is None or self._subscription is None:
             return close_frame(failure.code)
         end = next(one for one in ENDS if one.code == failure.code)
@@ -116,5 +116,5 @@ class WebSocketConnection(StreamConnection):
         self._transport.close()
 
     def _close(self) -> None:
-        """RFC 6455, section 7.1.1: the server closes after the client's close frame; the
-        deadline of `finish` bounds how long it is waited for."""
+        """Wait for the client's close frame (RFC 6455, section 7.1.1), up to the deadline of
+        `finish`."""

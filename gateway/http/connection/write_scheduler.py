@@ -1,10 +1,9 @@
-"""Scheduler of writing: streams that are behind write one piece a round of the event loop.
+"""Scheduler of writes: streams that are behind write one piece per round of the event loop.
 
-Dozens of readers that catch up may take all the bytes they can get. If each
-wrote as soon as its peer has room, one round of the event loop would last as
-long as all of them together, and whoever is live would wait for several such
-rounds. In turns, a live event waits for one piece at the most; and while live
-events are being written, there are few turns.
+Dozens of readers that catch up take as many bytes as they can get. If each wrote as soon as its
+peer has room, one round of the event loop would last as long as all of them together, and live
+events would wait for several rounds. In turns, a live event waits for one piece at most; while live
+events are written, turns are rare.
 """
 
 from __future__ import annotations
@@ -13,29 +12,26 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-# Between two turns while live events are being written: a twentieth of the time is left to turns.
+# Pause between turns while live events are written: turns get a twentieth of the time.
 _PAUSE_SECONDS = 0.002
 
 
 class WriteScheduler:
-    """Scheduler of writes: first come, first served, one in each round of the event loop.
-
-    `busy` says whether something more urgent goes on.
-    """
+    """Scheduler of writes, first come, first served, one per round of the event loop. `busy`:
+    whether more urgent work goes on."""
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._scheduled: deque[Callable[[], None]] = deque()
         self._busy = busy
 
     def schedule(self, call: Callable[[], None]) -> None:
-        """Have `call()` called once, when it is its turn."""
+        """Call `call` once, in its turn."""
         self._scheduled.append(call)
         if len(self._scheduled) == 1:
             self._call_next()
 
     def _run_first(self) -> None:
-        # It stays in the queue while it is called, so that scheduling it again starts no
-        # second chain of calls.
+        # It stays queued while called, so that scheduling it again starts no second chain.
         try:
             self._scheduled[0]()
         finally:

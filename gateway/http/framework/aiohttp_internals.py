@@ -1,8 +1,7 @@
 """Private attributes of aiohttp that the gateway reads or sets, each behind a named function.
 
-aiohttp may rename them or change their meaning in any minor version, so `pyproject.toml` pins it
-below the next one, and `tests/unit/http/test_aiohttp_internals.py` has a test for each. No other
-module touches them.
+aiohttp may change them in any minor version, so `pyproject.toml` pins it below the next one, and
+`tests/unit/http/test_aiohttp_internals.py` has a test for each. No other module uses them.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from aiohttp.web_protocol import _ErrInfo
 from gateway.errors import GatewayError
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# The parsed requests that wait for their handler: each a head, or an error, and a body.
+# Parsed requests that wait for their handler: each a head, or an error, and a body.
 Waiting = Any
 
 
 class OwnConnectionRunner(web.AppRunner):
-    """An `AppRunner` whose connections are made by `connect`, and whose requests go to a handler.
+    """`AppRunner` whose connections are made by `connect`, and whose requests go to a handler.
 
     `make_handle` is called once the application is frozen. Relies on `AppRunner._make_server`,
     which starts the application and makes its server.
@@ -51,7 +50,7 @@ class OwnConnectionRunner(web.AppRunner):
 
 
 class _Server(web.Server):
-    """A `Server` that makes connections by `connect`.
+    """`Server` whose connections are made by `connect`.
 
     Relies on `Server._loop` and `Server._kwargs`: the loop and the options of its connections.
     """
@@ -69,7 +68,7 @@ class _Server(web.Server):
 def handle_by_application(
     app: web.Application, request: web.Request
 ) -> Awaitable[web.StreamResponse]:
-    """The answer of an application, to be awaited, with its own routing and middlewares.
+    """Awaitable answer of an application, with its own routing and middlewares.
 
     Relies on `Application._handle`, the handler that it gives to its server.
     """
@@ -77,16 +76,15 @@ def handle_by_application(
 
 
 def set_match(request: web.Request, match: web.UrlMappingMatchInfo) -> None:
-    """Note the route of a request.
+    """Set the route of a request.
 
-    Relies on `Request._match_info`, which `Request.match_info` and the application of a request
-    are read from.
+    Relies on `Request._match_info`, the source of `Request.match_info` and of its application.
     """
     request._match_info = match
 
 
 def bytes_behind_upgrade(connection: web.RequestHandler) -> bytes:
-    """Bytes that came behind a request for another protocol.
+    """Bytes received after an upgrade request.
 
     Relies on `RequestHandler._message_tail`, which keeps them for a payload parser.
     """
@@ -94,7 +92,7 @@ def bytes_behind_upgrade(connection: web.RequestHandler) -> bytes:
 
 
 def has_payload_parser(connection: web.RequestHandler) -> bool:
-    """Whether what comes is of another protocol, and goes to a parser of that.
+    """Whether incoming bytes belong to another protocol and go to its parser.
 
     Relies on `RequestHandler._payload_parser`, which is None otherwise.
     """
@@ -102,7 +100,7 @@ def has_payload_parser(connection: web.RequestHandler) -> bool:
 
 
 def is_upgraded(connection: web.RequestHandler) -> bool:
-    """Whether a request has asked for another protocol: what follows is no head of a request.
+    """Whether a request asked for another protocol, so that no request head follows.
 
     Relies on `RequestHandler._upgraded`.
     """
@@ -110,7 +108,7 @@ def is_upgraded(connection: web.RequestHandler) -> bool:
 
 
 def is_reading_paused(connection: web.RequestHandler) -> bool:
-    """Whether aiohttp has paused reading, as the body that comes is not read by its handler.
+    """Whether aiohttp paused reading because the handler does not read the body.
 
     Relies on `RequestHandler._reading_paused`.
     """
@@ -118,7 +116,7 @@ def is_reading_paused(connection: web.RequestHandler) -> bool:
 
 
 def is_buffer_paused(connection: web.RequestHandler) -> bool:
-    """Whether aiohttp has paused reading, as too many requests, or bytes behind an upgrade, wait.
+    """Whether aiohttp paused reading because too many requests, or bytes after an upgrade, wait.
 
     Relies on `RequestHandler._buffer_paused`.
     """
@@ -126,7 +124,7 @@ def is_buffer_paused(connection: web.RequestHandler) -> bool:
 
 
 def closes_after_answer(connection: web.RequestHandler) -> bool:
-    """Whether aiohttp ignores all that still comes, and closes the connection.
+    """Whether aiohttp ignores all further input and will close the connection.
 
     Relies on `RequestHandler._force_close`.
     """
@@ -134,7 +132,7 @@ def closes_after_answer(connection: web.RequestHandler) -> bool:
 
 
 def requests_parsed(connection: web.RequestHandler) -> int:
-    """Number of the heads of requests that have been parsed on a connection.
+    """Number of request heads parsed on a connection.
 
     Relies on `RequestHandler._request_count`.
     """
@@ -142,7 +140,7 @@ def requests_parsed(connection: web.RequestHandler) -> int:
 
 
 def is_request_in_progress(connection: web.RequestHandler) -> bool:
-    """Whether a handler is at work, or its answer is being sent.
+    """Whether a handler runs or its answer is being sent.
 
     Relies on `RequestHandler._request_in_progress`.
     """
@@ -150,7 +148,7 @@ def is_request_in_progress(connection: web.RequestHandler) -> bool:
 
 
 def waiting_requests(connection: web.RequestHandler) -> Waiting:
-    """The parsed requests that wait for their handler: pairs of a head, or an error, and a body.
+    """Parsed requests that wait for their handler: pairs of a head, or an error, and a body.
 
     Relies on `RequestHandler._messages`, from whose left end aiohttp takes the next.
     """
@@ -158,7 +156,7 @@ def waiting_requests(connection: web.RequestHandler) -> Waiting:
 
 
 def is_idle(connection: web.RequestHandler) -> bool:
-    """Whether everything that was parsed has been answered.
+    """Whether all parsed requests are answered.
 
     Relies on `RequestHandler._waiter`, a future that exists while the next request is awaited.
     """
@@ -166,7 +164,7 @@ def is_idle(connection: web.RequestHandler) -> bool:
 
 
 def is_left_to_aiohttp(response: web.StreamResponse) -> bool:
-    """Whether no cookie was set in a response, nor whether it ends its connection.
+    """Whether a response has no cookie, and no decision on closing its connection.
 
     Relies on `StreamResponse._keep_alive` and `_cookies`, which are None until then.
     """
@@ -174,15 +172,15 @@ def is_left_to_aiohttp(response: web.StreamResponse) -> bool:
 
 
 def set_sent(response: web.StreamResponse) -> None:
-    """Note that a response was written to its end, and its connection stays open.
+    """Mark a response as completely written, on a connection that stays open.
 
-    Relies on `StreamResponse._eof_sent`, behind which aiohttp writes nothing, and `_keep_alive`.
+    Relies on `StreamResponse._eof_sent`, after which aiohttp writes nothing, and `_keep_alive`.
     """
     response._keep_alive = response._eof_sent = True
 
 
 def is_parse_error(message: object) -> bool:
-    """Whether an error stands in place of the head of a request that could not be parsed.
+    """Whether an error takes the place of a request head that could not be parsed.
 
     Relies on `web_protocol._ErrInfo`, with the exception in `exc`.
     """
@@ -190,7 +188,7 @@ def is_parse_error(message: object) -> bool:
 
 
 def queue_error(connection: web.RequestHandler, error: GatewayError) -> None:
-    """Have `handle_error` answer with an error behind the requests that wait.
+    """Have `handle_error` answer with an error after the waiting requests.
 
     Relies on `web_protocol._ErrInfo`, and on `RequestHandler._messages` and `_waiter`.
     """
