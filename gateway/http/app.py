@@ -1,4 +1,4 @@
-"""The aiohttp application: its middlewares, and the routes of the table."""
+"""The aiohttp application: middlewares, and the routes of the table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DOCUMENT_JSON = orjson.dumps(DOCUMENT)
 
 
 def make_app(context: Context) -> web.Application:
-    """The application over the parts of a running gateway."""
+    """Make the application over the parts of a running gateway."""
     app = web.Application(
         middlewares=[
             problems(context.requests, context.clock),
@@ -47,7 +47,7 @@ def make_app(context: Context) -> web.Application:
 
 
 def _refusing_unknown_parameters(route: Route) -> Handler:
-    """The handler of a route for requests that have only the query parameters of the table."""
+    """Handler of a route that refuses query parameters which the table does not have."""
     if route.public or not route.refuses_unknown:
         return route.handler
 
@@ -56,7 +56,7 @@ def _refusing_unknown_parameters(route: Route) -> Handler:
     @wraps(route.handler)
     async def checked(request: web.Request) -> web.StreamResponse:
         if request.query and not known.issuperset(request.query):
-            # Who may not use the route is told that, and the attempts of a key are recorded.
+            # First the refusal of a key without access to the route; its attempts are recorded.
             await request.app[CONTEXT].admission.admit(request, *route.actions)
             refuse_unknown(request.query, route.query)
         return await route.handler(request)

@@ -1,4 +1,4 @@
-"""Small JSON bodies of requests, as they are checked and as the OpenAPI document has them."""
+"""Small JSON bodies of requests: the checks, and the source of their OpenAPI schemas."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _ROLES = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_ROLES_OF
 
 
 class ReasonBody(Body, frozen=True):
-    """Why something is done."""
+    """Reason for a change."""
 
     reason: Annotated[str, Meta(max_length=MAX_REASON)] = ""
 
 
 class RevocationBody(ReasonBody, frozen=True):
-    """Why a key is revoked, and whether others are with it."""
+    """Reason of a revocation, and whether it includes the key's descendants."""
 
     with_descendants: _WithDescendants = False
 
 
 class OverlapBody(Body, frozen=True):
-    """How long a key that is rotated works on. The duration is read elsewhere."""
+    """Overlap of a rotated key with its successor. The duration is parsed elsewhere."""
 
     overlap: _Overlap = "1h"
 
 
 class QuestionBody(Body, frozen=True):
-    """What is asked of an explanation. `gateway.oversight.review.access_query` reads the rest."""
+    """Question to explain. `gateway.oversight.review.access_query` parses the rest."""
 
     key: _KeyId
     action: Annotated[Any, Meta(extra_json_schema={"enum": list(ACTIONS)})]
@@ -66,13 +66,13 @@ class QuestionBody(Body, frozen=True):
     at: _Moment | UnsetType = UNSET
 
     def given(self) -> dict[str, Any]:
-        """The members that were sent, by name."""
+        """Members that were sent, by name."""
         members = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value for name, value in members if value is not UNSET}
 
 
 class ProposalBody(Body, frozen=True):
-    """Other grants for a key, and how far to look back. Grants and roles are read elsewhere."""
+    """Proposed grants of a key, and how far to look back. Grants and roles are parsed elsewhere."""
 
     key: _KeyId
     grants: Annotated[Any, Meta(extra_json_schema=_GRANTS)] = UNSET

@@ -1,4 +1,4 @@
-"""Where a stream or a page begins: from what was asked to an offset of the log."""
+"""Begin of a stream or page: from the requested position to an offset of the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READ_EVENTS = 1000
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The offset to begin behind, and the `gap` and the `notice` to tell of first, if any."""
+    """Offset to begin after, and the `gap` and the `notice` to report first, if any."""
 
     offset: int
     gap: dict[str, Any] | None = None
@@ -25,16 +25,16 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 async def find_begin(log: Log, query: Query, not_before: int = 0) -> Begin:
-    """Raise `CursorGone` where resuming would silently leave something out.
+    """Begin of a query. Raises `CursorGone` if resuming would silently skip events.
 
-    What lies before the offset `not_before` may not be seen: nothing is read there.
+    Events up to the offset `not_before` may not be seen, and are not read.
     """
     begin = await _find(log, query)
     return msgspec.structs.replace(begin, offset=later(begin.offset, not_before))
 
 
 async def _find(log: Log, query: Query) -> Begin:
-    # The cursor may be of another worker or replica, which was told of newer events sooner.
+    # The cursor may come from another worker or replica, which knows newer events.
     await log.catch_up()
     position = query.position
     if position.after is not None:
@@ -45,8 +45,8 @@ async def _find(log: Log, query: Query) -> Begin:
 
 
 async def count_events(log: Log, choosing: Choosing, after: int, until: int, most: int) -> int:
-    """How many events of `after < offset <= until` are chosen, counted up to `most`; fewer once
-    the filter is `exhausted`."""
+    """Number of chosen events in `after < offset <= until`, up to `most` or a spent filter
+    budget."""
     hint = choosing.query.scan_hint()
     count = 0
     while after < until and count < most and not choosing.exhausted:

@@ -1,7 +1,7 @@
-"""The parameters of a stream or a page, from a query string or a JSON body.
+"""Parameters of streams, pages and other requests, from a query string or a JSON body.
 
-A parameter that is not known is refused by name, as a typo must never widen a stream: in a URL by
-the dispatch, before a handler has these functions read the values.
+An unknown parameter is refused by name, since a typo must never widen a stream: in URLs by the
+dispatch, before a handler calls these functions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Pairs = Iterable[tuple[str, str]]
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where to begin: behind a cursor, at a time (microseconds since 1970), or at an end."""
+    """Begin: after a cursor, at a time (microseconds since 1970), or at an end of the log."""
 
     after: tuple[str, int] | None = None
     since: int | None = None
@@ -49,8 +49,8 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class IngestQuery(msgspec.Struct, frozen=True):
-    """How to take events: whether somebody has `mapped` them from the records under their `data`,
-    which then are their content; and whether invalid ones are skipped (None: not said)."""
+    """Handling of sent events. `mapped`: the records under their `data` are their content; `skips`:
+    skip invalid ones (None: not given)."""
 
     mapped: bool = False
     skips: bool | None = None
@@ -60,7 +60,7 @@ AS_USUAL = IngestQuery()
 
 
 class Query(msgspec.Struct, frozen=True):
-    """What the parameters say. `limit` is None for no limit."""
+    """Parsed parameters. `limit` is None for no limit."""
 
     position: Position
     wanted: Scope
@@ -72,14 +72,14 @@ class Query(msgspec.Struct, frozen=True):
 
 
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
-    """The query of a stream; a `Last-Event-ID` wins over where the URL says to begin.
+    """Query of a stream; `Last-Event-ID` overrides the begin in the URL.
 
-    The parameters may come out of a body, or of a ticket that another version has made.
+    The parameters may come from a body, or from a ticket of another version.
     """
     values = _collect(pairs)
     refuse_unknown(values, STREAM)
     _refuse_consumer(values)
-    # Checked in any case: where a stream begins must not depend on whether it is resumed.
+    # Checked even if overridden: the begin must not depend on whether the stream is resumed.
     position = _position(values, now, default="now")
     resumes = [text for name in RESUME if (text := _one(values, name))]
     if len(resumes) > 1:
@@ -92,7 +92,7 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
 
 
 def parse_page(pairs: Pairs, now: float) -> Query:
-    """The query of a page."""
+    """Query of a page."""
     values = _collect(pairs)
     _refuse_consumer(values)
     if _flag(values, "follow", False):
@@ -106,12 +106,12 @@ def parse_page(pairs: Pairs, now: float) -> Query:
 
 
 def parse_tenant(pairs: Pairs) -> str | None:
-    """The one parameter that an event by id may have."""
+    """The parameter `tenant` of a request for one event."""
     return _one(_collect(pairs), "tenant")
 
 
 def parse_ingest(pairs: Pairs) -> IngestQuery:
-    """How to take the events that are sent."""
+    """Handling of sent events."""
     values = _collect(pairs)
     content, on_invalid = _one(values, "content"), _one(values, "on_invalid")
     if content not in (None, *CONTENTS):
@@ -122,12 +122,12 @@ def parse_ingest(pairs: Pairs) -> IngestQuery:
 
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
-    """The members that findings must have, and how many of them are wanted at most."""
+    """Members that findings must have, and the most findings wanted."""
     values = _collect(pairs)
     wanted = {name: one for name in FINDINGS[:-1] if (one := _one(values, name)) is not None}
     if wanted.get("key") == "":
         raise InvalidRequest("key: the id of a key is needed", parameter="key")
-    # A slip of the pen must not look as if nothing had been found.
+    # A typo must not look as if nothing was found.
     for name, known in (("signal", SIGNALS), ("state", STATES)):
         if wanted.get(name, known[0]) not in known:
             raise InvalidRequest(f"{name}: one of {', '.join(known)}", parameter=name)
@@ -135,7 +135,7 @@ def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
 
 
 def parse_history(pairs: Pairs) -> Query:
-    """The query of a page of a key's history: only where it begins, and how long it is."""
+    """Query of a page of a key's history: begin and limit only."""
     values = _collect(pairs)
     position = _position(values, 0.0, default="start")
     limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
@@ -143,7 +143,7 @@ def parse_history(pairs: Pairs) -> Query:
 
 
 def parse_usage(pairs: Pairs) -> tuple[int, int]:
-    """Window and step of what a key has used, in seconds."""
+    """Window and step of a usage report, in seconds."""
     values = _collect(pairs)
     window, step = _one(values, "window"), _one(values, "step")
     return (
@@ -153,7 +153,7 @@ def parse_usage(pairs: Pairs) -> tuple[int, int]:
 
 
 def refuse_unknown(names: Iterable[str], known: tuple[str, ...]) -> None:
-    """Raise `InvalidRequest` for the first name that is not the name of a parameter here."""
+    """Raise `InvalidRequest` for the first unknown name of a parameter."""
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, 1)
@@ -168,13 +168,13 @@ def refuse_unknown(names: Iterable[str], known: tuple[str, ...]) -> None:
 
 
 def pairs_of_body(body: Any) -> list[tuple[str, str]]:
-    """The parameters in a JSON body: strings, numbers, booleans, or lists of them."""
+    """Parameters in a JSON body: strings, numbers, booleans, or lists of them."""
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object of stream parameters")
     pairs = []
     for name, value in body.items():
         if value == []:
-            # It would be no restriction at all, which is never what was meant.
+            # It would mean no restriction, which is never the intention.
             raise InvalidRequest(
                 f"{name}: an empty list selects nothing; leave it out for no restriction",
                 parameter=name,
@@ -275,12 +275,12 @@ def _moment(text: str, now: float) -> int:
     try:
         moment = parse_rfc3339(text)
     except ValueError as error:
-        # A `+` of a time zone that was not escaped arrives as a space.
+        # An unescaped `+` of a time zone arrives as a space.
         raise InvalidRequest(
             f"since: {error}, or a duration such as 15m (write `+` as %2B)", parameter="since"
         ) from None
     if moment > (now + _CLOCKS_APART_SECONDS) * 1_000_000:
-        # A stream that began now would show what was before.
+        # A stream that begins now would show earlier events.
         raise InvalidRequest("since: this time is still to come", parameter="since")
     return moment
 

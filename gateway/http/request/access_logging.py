@@ -1,7 +1,6 @@
-"""Every request with a key is logged as an access, and so is every refusal of one.
+"""Access log entries for every request with a key, and for every refusal of one.
 
-The middleware makes a use of each request; who authenticates writes the key
-into it, and the handlers what came of it.
+The middleware makes an `Access` for each request; authentication sets its key, handlers its result.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
     from gateway.http.query.query import Pairs, Query
 
 CURRENT_ACCESS: web.RequestKey[Access] = web.RequestKey("access", Access)
-# They say where to begin: what was gone through tells that better.
+# Parameters of the begin: the events read through tell it better.
 _POSITION = frozenset({"after", "since", "last_event_id", "lastEventId", "wait"})
 _MOST_PARAMETER = 2048
-# What a value takes in JSON beside itself: its name, quotes and commas.
+# Bytes of a value in JSON beside itself: name, quotes and commas.
 _MEMBER = 16
 _MOST_CLIENT = 256
 _MOST_CATEGORY = 64
-# The detector remembers no more of them.
+# The detector remembers no more.
 _MOST_PROBED = 16
 _TOO_MANY = 429
 _ADMINISTERED = re.compile(r"/v1/(key|role)s/([0-9A-Za-z-]{1,64})(?:/|\Z)")
@@ -51,14 +50,14 @@ _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
 def access_logging(access_log: AccessLog, usage: Usage, clock: Clock) -> Middleware:
-    """A middleware that logs what came of each request with a key, or without one it needed."""
+    """Middleware that logs the result of each request with a key, or without a required one."""
 
     @web.middleware
     async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
         access = Access(
             at=clock.now(),
             address=client_address(request) or "",
-            # Bytes that are no text would be none in the access log, either.
+            # Invalid text would be invalid in the access log, too.
             client=clean(request.headers.get("User-Agent", ""), _MOST_CLIENT),
             request_id=request[REQUEST_ID],
             route=route_of(request),
@@ -91,9 +90,9 @@ def access_logging(access_log: AccessLog, usage: Usage, clock: Clock) -> Middlew
 
 
 def log_query(access: Access, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | None:
-    """Log what is asked for, and what of it the key may not see.
+    """Log the query, and what of it the key may not see.
 
-    The members of a notice, if nothing of it can ever be seen.
+    Returns the members of a notice if none of it can ever be seen.
     """
     values: dict[str, list[str]] = {}
     room = MOST_PARAMETERS // 2
@@ -118,11 +117,11 @@ def log_query(access: Access, pairs: Pairs, query: Query, view: View) -> dict[st
     parameter = nothing_selected(view, query.wanted, query.filter)
     if parameter is None:
         return None
-    # What nobody can see, because it contradicts itself, is a mistake and no more.
+    # A query that contradicts itself is a mistake, not probing.
     if nothing_selected(EVERYTHING, query.wanted, query.filter) is None:
         selected = selected_by(parameter, query.wanted, query.filter)
         access.out_of_scope = tuple([clean(one) for one in selected])
-        # One signal for one thing: whoever selects nothing else is no prober beside that.
+        # One signal is enough: selecting nothing else is not probing as well.
         access.probed = ()
     return {
         "code": "nothing_selected_can_match",
@@ -139,9 +138,9 @@ def log_out_of_reach(
     tenants: Iterable[str] = (),
     resources: Iterable[str] = (),
 ) -> None:
-    """Log what of these the key may not see or write at all, for detection."""
+    """Log for detection which of these the key may not see or write at all."""
     wanted = tuple(categories)
-    # Of all the events of a request there may be very many.
+    # Too many different categories, from all events of a request, are not cached.
     few = len(wanted) <= _MOST_PROBED
     access.forbidden = (_kept_foreign if few else _foreign_categories)(view, wanted)
     probed = tuple(islice(tenants, _MOST_PROBED)), tuple(islice(resources, _MOST_PROBED))
@@ -149,12 +148,12 @@ def log_out_of_reach(
 
 
 def _foreign_categories(view: View, categories: tuple[str, ...]) -> tuple[str, ...]:
-    # Longer categories do not exist; what is no text could not be remembered.
+    # Longer categories do not exist; invalid text could not be stored.
     found = categories_out_of_reach(view, categories)
     return tuple([clean(one, _MOST_CATEGORY) for one in found])
 
 
-# The same few keys ask again and again for the same.
+# Cached: few keys repeat the same requests.
 _kept_foreign = lru_cache(64)(_foreign_categories)
 
 
@@ -164,10 +163,10 @@ def _probes(view: View, tenants: tuple[str, ...], resources: tuple[str, ...]) ->
 
 
 def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:
-    """Write into the access what became of it; whether that is worth an entry."""
+    """Set the result of an access; return whether it is worth an entry."""
     limited = error.status == _TOO_MANY
     denied = isinstance(error, Unauthorized | Forbidden) or limited
-    # Who is too fast asked for nothing that is forbidden: no signal follows from that.
+    # A request that is too fast asks for nothing forbidden, so no signal follows.
     forbidden = denied and not (limited and (access.key is not None or isinstance(error, TooFast)))
     access.refused(DENIED if denied else FAILED, "denied" if forbidden else "failure", error.code)
     if error.code != "key_in_url":
@@ -178,6 +177,6 @@ def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:
 
 
 def _about(request: web.Request) -> str:
-    """The key or the role that a request is about."""
+    """Key or role that a request is about."""
     found = _ADMINISTERED.match(request.path)
     return f"{found[1]}:{found[2]}" if found is not None else ""

@@ -1,7 +1,7 @@
-"""Admission of requests: who asks, whether they may, how much of it, and whether that still holds.
+"""Admission of requests: authentication, limits, authorisation, and rechecks.
 
-`AdmissionControl.admit` authenticates, applies limits and authorises; what it returns is the
-`Admission` of the request, by which a handler charges, records and rechecks what it answers.
+`AdmissionControl.admit` returns the `Admission` of a request, with which its handler charges,
+records and rechecks the answer.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ _REASONS = {
 
 
 class Knowledge(Protocol):
-    """Whether it is known what keys may do now."""
+    """Knowledge of the present state of keys."""
 
     @property
     def fresh(self) -> bool:
-        """Whether it is known of all of them."""
+        """Whether the state of all keys is known."""
 
     async def await_knowledge(self, key_id: str) -> None:
-        """Return when it is known of that key. Raises where it cannot be."""
+        """Return when the state of a key is known. Raises if it cannot be known."""
 
 
 class Admission(msgspec.Struct, eq=False, gc=False):
-    """What one request was let in with: its key, and what that sees under `action`.
+    """Admission of one request: its key, and what that key sees under `action`.
 
-    Whatever else is decided for the request is decided here, too, so that `recheck` knows of it.
-    `access` is what the access log will say of the request.
+    All other decisions about the request are made here too, so that `recheck` covers them. `access`
+    becomes the entry of the access log.
     """
 
     key: Key
@@ -75,22 +75,22 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     _holding: Holding | None = None
 
     def view_of(self, action: str) -> View | None:
-        """What the key sees under another action; None if it may not."""
+        """View of the key under another action; None if that is denied."""
         decision = self._control.decide(self.key, action, self.access)
         self._also = {**(self._also or {}), action: decision}
         return decision.view if isinstance(decision, Allowed) else None
 
     @property
     def grants(self) -> tuple[Grant, ...]:
-        """The grants of the key, those of its roles included."""
+        """Grants of the key, including those of its roles."""
         if self._grants is None:
             self._grants = self._control.keyring.grants_of(self.key)
         return self._grants
 
     async def recheck(self) -> None:
-        """After a wait, and before anything is told: all that was decided must still hold.
+        """Check after a wait, before answering, that all decisions still hold.
 
-        Raises as `admit` does, and `Unavailable` if the key may still, but not just the same.
+        Raises as `admit` does, and `Unavailable` if the key is allowed but sees something else.
         """
         before, control = self.key, self._control
         await control.knowledge.await_knowledge(before.id)
@@ -118,7 +118,7 @@ class Admission(msgspec.Struct, eq=False, gc=False):
         )
 
     async def renew(self, request: web.Request) -> bool:
-        """After a wait that may have been long: let in once more; whether it sees the same."""
+        """Admit once more after a long wait; return whether the view is the same."""
         again = await self._control.admit(request, self.action)
         same = again.view == self.view
         self.key, self.view = again.key, again.view
@@ -126,25 +126,25 @@ class Admission(msgspec.Struct, eq=False, gc=False):
         return same
 
     def holding(self, request: web.Request) -> Holding:
-        """The bytes that the request holds until it has been answered."""
+        """Bytes that the request holds until it is answered."""
         if self._holding is None:
             self._holding = self._control.in_flight.of(request, self.key.id)
         return self._holding
 
     def most_events(self, request: web.Request) -> int:
-        """How many events the key may be sent now; raises if none."""
+        """Number of events that the key may be sent now. Raises if none."""
         self._allowance = self._control.limits.page(request, self.key)
         return self._allowance.events
 
     def charge(self, sizes: Sequence[int]) -> int:
-        """Of events of these sizes, how many may be sent, after `most_events`: counted as sent."""
+        """Count as sent as many of these sizes (bytes) as `most_events` allows; return their
+        number."""
         assert self._allowance is not None
         self.access.events = self._allowance.take(sizes)
         return self.access.events
 
     async def deliver(self, events: list[Event], reached: int) -> tuple[list[Event], int]:
-        """Recheck, and charge as many of the events of a page as may be sent: these, and how far
-        they reach."""
+        """Recheck and charge a page; return the events to send, and the offset they reach."""
         await self.recheck()
         count = self.charge([len(event.json) for event in events])
         if count == len(events):
@@ -156,14 +156,14 @@ ADMISSION: web.RequestKey[Admission] = web.RequestKey("admission", Admission)
 
 
 async def recheck(request: web.Request) -> None:
-    """`Admission.recheck`, where the request has been let in."""
+    """Call `Admission.recheck` if the request was admitted."""
     admission = request.get(ADMISSION)
     if admission is not None:
         await admission.recheck()
 
 
 class AdmissionControl:
-    """Decides for each request. Every refusal carries a reason code."""
+    """Admission control of all requests. Every refusal has a reason code."""
 
     def __init__(
         self,
@@ -181,11 +181,11 @@ class AdmissionControl:
         self._basic_over_http = basic_over_http
 
     def decide(self, key: Key, action: str, access: Access) -> Allowed | Denied:
-        """Whether the key may perform the action now, from where the request comes."""
+        """Decision on an action of the key, now and from the address of the request."""
         return self.keyring.decide(key, action, access.address or None)
 
     async def arrive(self, request: web.Request, action: str) -> Access:
-        """Count a request of its address, once. Raises if it is one too many."""
+        """Count a request for its address, once. Raises if the limit is exceeded."""
         access = request[CURRENT_ACCESS]
         again, access.attempted = bool(access.attempted), action
         if not again and self.limits.limits_addresses:
@@ -193,7 +193,7 @@ class AdmissionControl:
         return access
 
     async def admit(self, request: web.Request, *actions: str) -> Admission:
-        """Let in the key of a request that has a grant of one of the actions, by the first of them.
+        """Admit a request whose key has a grant of one of the actions, under the first of them.
 
         Raises `Unauthorized` or `Forbidden`.
         """
@@ -206,11 +206,11 @@ class AdmissionControl:
         return await self._admit(request, last)
 
     async def admit_key(self, key_id: str, request: web.Request, action: str) -> Admission:
-        """Let in the key that a ticket names."""
+        """Admit the key of a ticket."""
         return await self._admit(request, action, key_id)
 
     async def _admit(self, request: web.Request, action: str, key_id: str = "") -> Admission:
-        """Let in the key of that id, or else of the credentials; counted once for each request."""
+        """Admit the key `key_id`, or else that of the credentials; count each request once."""
         access = await self.arrive(request, action)
         again, address = access.key is not None, access.address or None
         if key_id:
@@ -224,16 +224,16 @@ class AdmissionControl:
         key = self.keyring.known(key.id) or key
         decision = self.keyring.decide(key, action, address)
         if isinstance(decision, Denied) and decision in _ENDED:
-            # Not counted: what is refused from memory need not be limited.
+            # Not counted: a refusal from memory costs little.
             raise _refusal(decision, action, key)
         if not again:
             if self.limits.limits_requests(key):
                 await self.limits.admit(request, key)
-                # It may have taken a while: what has changed meanwhile counts.
+                # The key may have changed while the limits were asked.
                 await self.knowledge.await_knowledge(key.id)
                 key = self.keyring.known(key.id) or key
                 decision = self.keyring.decide(key, action, address)
-            # Before what is denied, so that another attempt of the request needs no look at it.
+            # Before the denial, so that further attempts need no look at the request.
             self.limits.throttle.check(key)
         if isinstance(decision, Denied):
             raise _refusal(decision, action, key)
@@ -261,7 +261,7 @@ class AdmissionControl:
         return key
 
     async def refuse_ticket(self, request: web.Request) -> NoReturn:
-        """Count a ticket that opens nothing as a wrong key is counted, and refuse it."""
+        """Refuse an invalid ticket, and count it like a wrong key."""
         await self.limits.failed(request, request[CURRENT_ACCESS].address or None)
         raise Unauthorized(
             "the ticket is unknown, over, or was used; ask for a new one", code="invalid_ticket"
@@ -280,7 +280,7 @@ def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
 
 
 def _token_of(request: web.Request, basic_over_http: bool) -> str:
-    """The key that a request shows, as text. Raises `Unauthorized` if it shows none."""
+    """Token of a request. Raises `Unauthorized` if it has none."""
     token = _shown(request, basic_over_http)
     if token.startswith(TICKET):
         raise Unauthorized(
@@ -293,7 +293,7 @@ def _token_of(request: web.Request, basic_over_http: bool) -> str:
 def _shown(request: web.Request, basic_over_http: bool) -> str:
     sent = request.headers.getall("Authorization", [])
     if len(sent) > 1:
-        # Whoever stands in front may have looked at another one.
+        # A proxy may have checked another one.
         raise InvalidRequest("send one Authorization header", code="ambiguous_key")
     if sent:
         scheme, _, token = sent[0].partition(" ")
@@ -311,7 +311,7 @@ def _shown(request: web.Request, basic_over_http: bool) -> str:
 
 
 def _refuse_readable(request: web.Request) -> None:
-    """RFC 7617, section 4: Basic credentials are for connections that nobody else can read."""
+    """Refuse Basic credentials over connections that others can read (RFC 7617, section 4)."""
     if not is_secure(request) and not is_local(request):
         raise Forbidden(
             "Basic credentials are taken over TLS only, as many programs send them unasked: use "
@@ -322,8 +322,7 @@ def _refuse_readable(request: web.Request) -> None:
 
 
 def _password(credentials: str) -> str:
-    """RFC 7617: the key is the password; the user name, and how it is encoded, is the client's
-    business."""
+    """Password of Basic credentials (RFC 7617), which is the key; any user name is ignored."""
     try:
         _, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
     except ValueError:
@@ -342,7 +341,7 @@ def _from_base64url(text: str) -> str:
 
 
 def offered_ticket(request: web.Request) -> str | None:
-    """The ticket among the subprotocols of a WebSocket, if there is one."""
+    """Ticket among the subprotocols of a WebSocket, if any."""
     for offered in offered_subprotocols(request):
         if offered.startswith(WEBSOCKET_BEARER):
             text = _from_base64url(offered.removeprefix(WEBSOCKET_BEARER))
@@ -351,6 +350,6 @@ def offered_ticket(request: web.Request) -> str | None:
 
 
 def offered_subprotocols(request: web.Request) -> list[str]:
-    """The values of `Sec-WebSocket-Protocol`, in order, from all such headers."""
+    """Values of `Sec-WebSocket-Protocol`, in order, from all such headers."""
     headers = request.headers.getall("Sec-WebSocket-Protocol", [])
     return [part.strip() for header in headers for part in header.split(",") if part.strip()]

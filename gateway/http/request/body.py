@@ -1,4 +1,4 @@
-"""Reading a request body: bounded in bytes, in expansion and in time."""
+"""Reading of request bodies: bounded in bytes, expansion and time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _JSON_BYTES = 64 * 1024
 _JSON_SECONDS = 10.0
 _SLICE = 16 * 1024
 _INFLATED = 64 * 1024
-# What is inflated by the event loop itself, and by a thread in one turn.
+# Bytes inflated on the event loop, and by a thread in one turn.
 _INFLATED_AT_ONCE = 64 * 1024
 _INFLATED_BY_THREAD = 1024 * 1024
 _MOST_MEMBERS = 10_000
@@ -38,15 +38,14 @@ _MOST_MEMBERS = 10_000
 async def read_body(
     request: web.Request, *, most: int, seconds: float, holding: Holding | None = None
 ) -> bytes:
-    """The whole body, decompressed; at most `most` bytes before and after that.
+    """Whole body, decompressed; at most `most` bytes before and after that.
 
-    Raises `PayloadTooLarge` before reading what is declared too large,
-    `RequestTimeout` when it has not arrived after so many seconds, as `recheck` does when
-    the key has changed while it arrived, and as `holding` does, which takes it.
+    Raises `PayloadTooLarge`, if possible before reading, `RequestTimeout` if it takes longer than
+    `seconds`, and what `recheck` and `holding` raise.
     """
     encoding = ", ".join(request.headers.getall("Content-Encoding", ["identity"])).strip().lower()
     if encoding == "x-gzip":
-        # RFC 9110, section 8.4.1.3.
+        # Equivalent (RFC 9110, section 8.4.1.3).
         encoding = "gzip"
     if encoding not in ("identity", "gzip"):
         raise UnsupportedMediaType(
@@ -57,7 +56,7 @@ async def read_body(
         raise _too_large(most)
     take = _nothing if holding is None else holding.take
     if request.content.is_eof():
-        # It came with the head of the request: nothing has to be waited for.
+        # It arrived with the head.
         whole = request.content.read_nowait()
         if len(whole) > most:
             raise _too_large(most)
@@ -73,7 +72,7 @@ async def read_body(
 async def _arriving(
     request: web.Request, most: int, seconds: float, take: Callable[[int], None]
 ) -> bytes:
-    """The body that is still on its way, as it was sent."""
+    """Body that is still arriving, as it was sent."""
     raw = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -86,15 +85,15 @@ async def _arriving(
         raise RequestTimeout(
             f"the body did not arrive within {seconds:g} seconds; send it faster or in parts"
         ) from None
-    # Or a request that began before its key was revoked could be ended long after.
+    # A request begun before its key was revoked must not finish long after.
     await recheck(request)
     return bytes(raw)
 
 
 async def json_body(request: web.Request) -> Any:
-    """The decoded JSON of a small request.
+    """Decoded JSON of a small request.
 
-    A member that stands twice is refused: one of the two would be passed over in silence.
+    A duplicate member is refused: one of the two would be silently ignored.
     """
     media_type(request, ("application/json",))
     body = await read_body(request, most=_JSON_BYTES, seconds=_JSON_SECONDS)
@@ -107,12 +106,12 @@ async def json_body(request: web.Request) -> Any:
 
 
 async def optional_body(request: web.Request, kind: type[AnyBody]) -> AnyBody:
-    """The body as declared, of a request that may leave it out."""
+    """Optional body of a request, as declared by `kind`."""
     return parse_body(await json_body(request) if request.can_read_body else {}, kind)
 
 
 def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
-    """The media type of the body if it is one of those; charset, if given, must be UTF-8."""
+    """Media type of the body, if it is one of `allowed`; a charset must be UTF-8."""
     declared = request.headers.get("Content-Type")
     kind = request.content_type
     if declared is None or kind not in allowed:
@@ -125,8 +124,8 @@ def media_type(request: web.Request, allowed: tuple[str, ...]) -> str:
 
 
 async def _gunzip(raw: bytes, most: int, take: Callable[[int], None], slices: Slices) -> bytes:
-    """The plain bytes. What is small is inflated at once, the rest some at a time by a thread: to
-    inflate lets go of the interpreter, and the event loop would wait to get it back each time."""
+    """Inflate a body: a small one at once, the rest in parts on a thread, since inflating releases
+    the interpreter and the event loop would wait to get it back."""
     inflating = _Inflating(raw, most)
     size = inflating.more(_INFLATED_AT_ONCE)
     take(size)
@@ -138,7 +137,7 @@ async def _gunzip(raw: bytes, most: int, take: Callable[[int], None], slices: Sl
 
 
 class _Inflating:
-    """Gzip members, one after the other (RFC 1952, section 2.2), never beyond the limit."""
+    """Inflater of consecutive gzip members (RFC 1952, section 2.2), up to a limit."""
 
     def __init__(self, raw: bytes, most: int) -> None:
         self.whole = False
@@ -151,7 +150,7 @@ class _Inflating:
         self._inflate = zlib.decompressobj(wbits=31)
 
     def more(self, wanted: int) -> int:
-        """Inflate about so many bytes more; how many there are. Raises `PayloadTooLarge`."""
+        """Inflate about `wanted` more bytes; return the size. Raises `PayloadTooLarge`."""
         size = 0
         try:
             while size < wanted and not self.whole:
@@ -163,7 +162,7 @@ class _Inflating:
     def _piece(self) -> int:
         if not self._rest:
             raise InvalidRequest("the gzip body ends too early", code="malformed_gzip")
-        # In slices, because what lies behind the member's end is copied each time.
+        # In slices, because the bytes after the member's end are copied each time.
         part = self._rest[:_SLICE]
         piece = self._inflate.decompress(part, min(_INFLATED, self._left + 1))
         self._left -= len(piece)

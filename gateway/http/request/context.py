@@ -1,4 +1,4 @@
-"""What the handlers need: made once by `gateway.runtime.compose`, found in the application."""
+"""Context of the handlers: made by `gateway.runtime.compose`, kept in the application."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ from gateway.trusted_clock import TrustedClock
 
 
 class MetricsSource(Protocol):
-    """The metrics of all processes of this gateway together."""
+    """Metrics of all processes of this gateway."""
 
     def update(self, context: Context) -> None:
         """Update the metrics of this process."""
 
     def exposition(self, kind: str) -> tuple[bytes, str]:
-        """All metrics in the format of a media type, and the whole type. May run on a thread."""
+        """All metrics in the format of a media type, and that type in full. May run on a thread."""
 
 
 class KeptFile(Protocol):
-    """A file that is open as long as the gateway runs."""
+    """File that stays open while the gateway runs."""
 
     @property
     def degraded_reason(self) -> Unavailable | None:
-        """What is wrong with it."""
+        """Fault of the file; None if it has none."""
 
 
 @dataclass
 class Context:
-    """The parts of a running gateway."""
+    """Parts of a running gateway."""
 
     settings: Settings
     clock: TrustedClock
@@ -77,7 +77,7 @@ class Context:
     limits: AppliedLimits
     admission: AdmissionControl
     decoder: Decoder
-    # The turns of what decompresses and decodes large bodies.
+    # Turns of decompressing and decoding large bodies.
     intake: LoopWork
     connections: Connections
     in_flight: InFlight
@@ -87,27 +87,27 @@ class Context:
     loop_delay: LoopDelay = field(default_factory=LoopDelay)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
     followed: Followed | None = None
-    # Of the data folder, beside the log.
+    # Open files of the data folder, beside the log.
     files: tuple[KeptFile, ...] = ()
     tasks: Tasks = PLAIN
-    # Whoever renders the metrics: one at a time, so that the event loop waits for one thread only.
+    # One scrape at a time, so that the event loop waits for one thread only.
     scrape: asyncio.Lock = field(default_factory=asyncio.Lock)
     ready: bool = False
 
     @property
     def work(self) -> LoopWork:
-        """The turns of those who have much to do, and the shares of keys in them."""
+        """Turns of long work, and the shares of keys in it."""
         return self.hub.work
 
     @property
     def degraded_reason(self) -> Unavailable | None:
-        """Why no requests should come here now, as far as is known without trying."""
+        """Why the gateway should get no requests now, as far as is known without trying."""
         reasons = (self.log.degraded_reason, *(file.degraded_reason for file in self.files))
         return next((one for one in reasons if one is not None), None)
 
     @property
     def failure(self) -> GatewayError | None:
-        """Why this gateway cannot go on, and has to be started again."""
+        """Why this gateway cannot continue and has to be restarted."""
         if self.tasks.failure is not None:
             return self.tasks.failure
         degraded_reason = self.log.degraded_reason

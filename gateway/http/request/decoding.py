@@ -1,4 +1,4 @@
-"""Decoding the events of a request in slices: whatever is sent, others have their turn."""
+"""Decoding of the events of a request in slices, so that other work has its turns."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway.scheduling.loop_work import LoopWork, Slices
 
 T = TypeVar("T")
 
-# What the worst bytes cost (about a microsecond each) decides on a slice, not what most do.
+# Sized by the worst bytes, about a microsecond each.
 _SLICE_BYTES = 16 * 1024
 _SLICE_EVENTS = 250
 
 
 class Decoder:
-    """Decodes bodies. Events that are a slice by themselves are for another process."""
+    """Decoder of bodies. Events as large as a slice are decoded in another process."""
 
     def __init__(self, clock: Clock, work: LoopWork) -> None:
         self._now = clock.now
@@ -39,7 +39,7 @@ class Decoder:
         if len(body) <= _SLICE_BYTES:
             items = split_body(body, lines=lines, most=most)
             if len(items) <= _SLICE_EVENTS:
-                # One slice, before which nobody has to have a turn.
+                # One slice needs no turn.
                 return _decode_events(items, self._now(), mapped=mapped)
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
@@ -70,7 +70,7 @@ class Decoder:
 async def _parts(
     body: bytes, slices: Slices, lines: bool, most: int, loosely: bool = False
 ) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """The items some at a time, each time with the place of the first."""
+    """Items in parts, each with the index of its first."""
     index = 0
     slices.start()
     for piece in pieces_of(body, lines=lines, most=most, loosely=loosely):
@@ -84,7 +84,7 @@ async def _parts(
 async def _decode(part: list[bytes], decode: Callable[[list[bytes]], T], slices: Slices) -> T:
     work = partial(decode, part)
     if len(part) == 1 and len(part[0]) > _SLICE_BYTES:
-        # Of a large event the interpreter is held for milliseconds at a time.
+        # A large event holds the interpreter for milliseconds at a time.
         return await slices.apart(work)
     return work()
 

@@ -1,4 +1,4 @@
-"""What the key of a request may do to other keys, to roles, and to what is found of keys."""
+"""Rights of the key of a request over other keys, roles and findings."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gateway.oversight.detection.usage_profile import network_of
 
 
 async def authorize_administration(request: web.Request) -> tuple[Context, Administration]:
-    """Keys and roles, as the key of the request may change them, if it may administer keys."""
+    """Administration on behalf of the key of the request, if it may administer keys."""
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin")
     return context, administration_by(context, admission)
 
 
 def administration_by(context: Context, admission: Admission) -> Administration:
-    """Keys and roles, as the key that was let in may change them."""
+    """Administration on behalf of an admitted key."""
     issuer = _issuer(context, admission)
 
     async def pepper() -> bytes:
@@ -59,9 +59,9 @@ async def refuse_own_finding(
 ) -> None:
     """Raise if the key of the request may not review a finding.
 
-    It may not where it has a conflict of interest, or, made by another key, was used from the
-    address that the finding is about; nor mark as expected what a key with more rights does.
-    `address`: where the request comes from.
+    It may not if it has a conflict of interest, or if another key made it and it was used from the
+    finding's address; nor mark as expected what a key with more rights does. `address`: of the
+    request.
     """
     reviewer = admission.key
     key = await context.key_store.get(finding.key) if finding.key else None
@@ -83,7 +83,7 @@ async def refuse_own_finding(
 async def _refuse_own_address(
     context: Context, reviewer: Key, about: str, address: str | None
 ) -> None:
-    """Whoever was refused there without a key may be who comes from there with one."""
+    """Refuse a delegated key that uses this address: it may have caused the refusals there."""
     if not await is_delegated(context.key_store, reviewer):
         return
     profiles = context.detector.profiles

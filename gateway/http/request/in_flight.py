@@ -1,7 +1,6 @@
-"""Bytes of bodies and pages that requests hold: bounded for each key, and for all together.
+"""Bytes of bodies and pages in flight, bounded per key and in total.
 
-A body is held from its first byte until it has been answered, a page from when it is built until
-its reader has taken it.
+A body counts from its first byte until the answer, a page from when it is built until it is read.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from gateway.errors import TooManyRequests, Unavailable
 _CODE = "too_many_bytes_in_flight"
 
 
-# Of a connection: calls what it is given when the request has been answered, or the connection is
-# lost.
+# Method of a connection: calls its argument when the request is answered or the connection lost.
 Holder = Callable[[Callable[[], None]], None]
 
 
@@ -32,7 +30,7 @@ class InFlight:
         self._of_key: Counter[str] = Counter()
 
     def of(self, request: web.Request, key_id: str) -> Holding:
-        """What a request of a key holds until it has been answered."""
+        """Holding of a request until it is answered."""
         holding = Holding(self, key_id)
         holder: Holder | None = getattr(request.protocol, "hold", None)
         if holder is not None:
@@ -40,11 +38,12 @@ class InFlight:
         return holding
 
     def fits(self, key_id: str, size: int) -> bool:
-        """Whether the key may hold so many bytes more, now."""
+        """Whether the key may hold `size` more bytes now."""
         return self.held + size <= self._most and self._of_key[key_id] + size <= self._most_per_key
 
     def take(self, key_id: str, size: int) -> None:
-        """Take bytes. `TooManyRequests` if the key holds too many, `Unavailable` if all keys do."""
+        """Take bytes. Raises `TooManyRequests` at the limit of the key, `Unavailable` at that of
+        all."""
         if self._of_key[key_id] + size > self._most_per_key:
             self.refused += 1
             raise TooManyRequests(
@@ -66,7 +65,7 @@ class InFlight:
 
 
 class Holding:
-    """The bytes of one request."""
+    """Bytes in flight of one request."""
 
     __slots__ = ("_budget", "_over", "_size", "key_id")
 
@@ -83,14 +82,14 @@ class Holding:
             self._size += size
 
     def grow(self, size: int) -> bool:
-        """Take so many bytes more, if they fit."""
+        """Take `size` more bytes if they fit; return whether they did."""
         if self._over or not self._budget.fits(self.key_id, size):
             return False
         self.take(size)
         return True
 
     def release(self) -> None:
-        """Give everything back, once."""
+        """Give all bytes back, once."""
         if not self._over:
             self._over = True
             self._budget.give_back(self.key_id, self._size)

@@ -1,8 +1,7 @@
-"""The limits of keys and addresses, applied to requests, streams and pages.
+"""Limits of keys and addresses, applied to requests, streams and pages.
 
-What a limit is and how it is decided is in `gateway.access.limits`; here is which ones
-a key has. A refusal is 429 with `Retry-After` and the `RateLimit-*` headers; where
-the replicas cannot be asked and the policy is to refuse then, it is 503.
+`gateway.access.limits` defines limits; this module selects those of a key. A refusal is 429 with
+`Retry-After` and the `RateLimit-*` headers, or 503 by policy if the replicas cannot be asked.
 """
 
 from __future__ import annotations
@@ -61,7 +60,8 @@ class PageAllowance:
         self._usage = usage
 
     def take(self, sizes: Sequence[int]) -> int:
-        """How many events of these sizes fit, at least one: counted as sent."""
+        """Count as sent events of these sizes (bytes) that fit, at least one; return their
+        number."""
         most = _UNLIMITED if self._delivery is None else self._delivery.room_bytes()
         size = count = 0
         for one in sizes:
@@ -75,16 +75,15 @@ class PageAllowance:
 
 
 class Throttle:
-    """Requests of keys that the detector has throttled, counted in this process: a few a minute,
-    and no stream, until it is over."""
+    """Limit on keys throttled by the detector, per process: a few requests a minute, no streams."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._buckets: dict[str, BucketState] = {}
 
     def check(self, key: Key, *, lasting: bool = False) -> None:
-        """Raise `TooManyRequests` if the key is throttled and has had its requests; at once if it
-        asks for what is `lasting` longer than a request."""
+        """Raise `TooManyRequests` if the key is throttled and has used its requests, or opens a
+        stream."""
         if key.throttled_until is None or not key.throttled(self._clock.now()):
             if self._buckets:
                 self._buckets.pop(key.id, None)
@@ -99,10 +98,10 @@ class Throttle:
 
 
 class AppliedLimits:
-    """Asked at every request. Costs nothing where there is no limit."""
+    """Limits applied to every request. Costs nothing without limits."""
 
     def __init__(self, shared: Shared, settings: Settings, clock: Clock) -> None:
-        # Answers of 429, for the metrics.
+        # Number of 429 answers, for metrics.
         self.refusals = 0
         self.throttle = Throttle(clock)
         self._limits = shared.limits
@@ -132,18 +131,18 @@ class AppliedLimits:
         return self._plan(key).requests is not None
 
     async def admit_address(self, request: web.Request, address: str | None) -> None:
-        """Count a request of an address; raises if it is one too many."""
+        """Count a request of an address. Raises if the limit is exceeded."""
         if self._addresses is not None:
             try:
                 await self._take(
                     request, self._addresses, _subject(address), "requests from this address"
                 )
             except TooManyRequests as error:
-                # Nothing has been looked at yet: it may well have shown a right key.
+                # The key has not been checked yet, and may be valid.
                 raise TooFast(error.detail, retry_after=error.retry_after) from None
 
     async def admit(self, request: web.Request, key: Key) -> None:
-        """Count a request of a key, if they are limited; raises if it is one too many."""
+        """Count a request of a key, if limited. Raises if the limit is exceeded."""
         limit = self._plan(key).requests
         if limit is not None:
             request[LIMIT_DECISION] = await self._take(
@@ -151,15 +150,14 @@ class AppliedLimits:
             )
 
     async def failed(self, request: web.Request, address: str | None) -> None:
-        """Count a request with a wrong key; raises if its address has sent too many of them."""
+        """Count a request with a wrong key. Raises if its address has sent too many."""
         if self._failures is not None:
             await self._take(
                 request, self._failures, _subject(address), "wrong keys from this address"
             )
 
     async def open_stream(self, request: web.Request, key: Key) -> Lease | None:
-        """The place of a new stream of the key, which must be released; raises if it may not be
-        opened now."""
+        """Place of a new stream of the key, which must be released. Raises if it may not open."""
         plan = self._plan(key)
         if plan.new_streams is not None:
             await self._take(request, plan.new_streams, key.id, "new streams with this key")
@@ -171,14 +169,14 @@ class AppliedLimits:
         return place
 
     def pacer(self, key: Key) -> DeliveryPacer | None:
-        """What keeps a stream of the key within what it may be sent, if that is limited."""
+        """Pacer that keeps a stream within the key's delivery limits; None without limits."""
         delivery = self._delivery(key)
         if delivery is None:
             return None
         return DeliveryPacer(delivery, self._clock, self._settings.quota_wait)
 
     def page(self, request: web.Request, key: Key) -> PageAllowance:
-        """What of a page the key may be sent; raises if nothing now."""
+        """Allowance of the key for a page. Raises if nothing may be sent now."""
         delivery = self._delivery(key)
         if delivery is None or not delivery.take(0, 0) or (refusal := delivery.refusal()) is None:
             return PageAllowance(key.id, delivery, self._usage)
@@ -243,7 +241,7 @@ class AppliedLimits:
 
         burst = figure("requests_burst")
         if own.requests_burst is None and own.requests_per_second is not None:
-            # The burst of the settings belongs to their rate.
+            # The burst in the settings belongs to their rate.
             burst = 0
         streams = figure("concurrent_streams")
         return _Plan(

@@ -1,4 +1,4 @@
-"""Long lists: made and sent a part at a time, so that neither takes memory or the event loop."""
+"""Long lists, made and sent in parts, so that they take little memory and time at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gateway.http.request.admission import Admission
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.problem import LIMIT_DECISION
 
-# What is longer is sent while it is made.
+# Longer lists are sent while they are made.
 _PART_BYTES = 128 * 1024
 
 
 async def listing(
     request: web.Request, member: str, items: AsyncGenerator[bytes], admission: Admission
 ) -> web.StreamResponse:
-    """`{"<member>":[..]}` of items in JSON, for a key that has been admitted."""
+    """Answer `{"<member>":[..]}` of items in JSON, for an admitted key."""
     admission.holding(request).take(_PART_BYTES)
     async with aclosing(items), aclosing(_parts(member, items)) as parts:
         return await _sent(request, parts, admission)
@@ -42,11 +42,11 @@ async def _sent(
     await response.write(second)
     try:
         async for part in parts:
-            # Between two of them the key may have been revoked.
+            # The key may have been revoked since the last part.
             await admission.recheck()
             await response.write(part)
     except GatewayError as error:
-        # What is out cannot be taken back: the client has to see that it is not whole.
+        # Parts are already sent: the client has to see that the list is incomplete.
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the list was not ended") from error
@@ -54,7 +54,7 @@ async def _sent(
 
 
 async def _parts(member: str, items: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """The whole in parts of about so many bytes; the first one in any case."""
+    """Body in parts of about `_PART_BYTES`; at least one part."""
     part = bytearray(b'{"%b":[' % member.encode())
     comma = b""
     async for item in items:

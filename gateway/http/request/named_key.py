@@ -1,4 +1,4 @@
-"""The key that a path names, and what whoever asks for it may see of its use."""
+"""The key that a path names, and its use as visible to the caller."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gateway.oversight.review.record_masks import masked_last_use
 
 
 async def named_key(request: web.Request) -> Key:
-    """The key that the path names."""
+    """Key that the path names."""
     return await known_key(request.app[CONTEXT].key_store, request.match_info["id"])
 
 
 async def last_use(context: Context, caller: Admission, key_id: str) -> dict[str, Any] | None:
-    """When and from where a key was used last, as far as nothing hides it from the asking key."""
+    """Time and origin of a key's last use, unless the caller's grants hide them."""
     use = (await context.detector.profiles.of(key_id)).last_use()
     return use and masked_last_use(caller.grants, key_id, use)
 
 
 async def presence_of(context: Context, key_id: str) -> Presence:
-    """How the key is used at this moment."""
+    """Present use of the key."""
     hub, profile = context.hub, await context.detector.profiles.of(key_id)
     streams = [
         (one.opened, hub.offset_of(one)) for one in hub.streams_of(key_id) if one.opened is not None
@@ -37,7 +37,7 @@ async def presence_of(context: Context, key_id: str) -> Presence:
 
 
 async def reader_of(context: Context, caller: Admission) -> Reader:
-    """What the key of a request may see of the log itself."""
+    """Reader with the view of the log that the caller may pull."""
     view = caller.view_of("pull")
     if view is None:
         return Reader(None)

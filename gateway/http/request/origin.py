@@ -1,4 +1,4 @@
-"""Which pages of browsers may open streams, and CORS (Fetch, section 3.2) for other origins."""
+"""Check of web origins that may open streams, and CORS (Fetch, section 3.2) for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.http.connection.address import is_secure
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import Handler
 
-# An origin is a scheme, a host and a port: RFC 6454, section 4.
+# Scheme, host and port (RFC 6454, section 4).
 Origin = tuple[str, str, str]
 _ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^:/?#\[\]@]+)(?::([0-9]*))?", re.ASCII)
 _PORTS = {"http": "80", "https": "443"}
@@ -28,7 +28,7 @@ _PREFLIGHT_SECONDS = 600
 
 def check_origin(request: web.Request) -> None:
     """Refuse a page of a foreign origin: browsers let any page open a WebSocket anywhere, and only
-    the server can refuse. Whoever is no browser sends no `Origin`."""
+    the server can refuse. Other clients send no `Origin`."""
     sent = request.headers.getall("Origin", [])
     if not sent:
         return
@@ -46,11 +46,11 @@ def check_origin(request: web.Request) -> None:
 
 
 def parse_origin(text: str) -> Origin | None:
-    """The parts of a web origin; None if it is none, such as `null`.
+    """Parts of a web origin; None if it is none, such as `null`.
 
-    A host with a final dot is the one without, and a port that is left out is the scheme's.
+    A final dot of the host is dropped; a missing port is the scheme's.
     """
-    # Of some letters beyond ASCII the lower case is within it.
+    # Some letters beyond ASCII have a lower case within ASCII.
     match = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
     if match is None:
         return None
@@ -59,7 +59,7 @@ def parse_origin(text: str) -> Origin | None:
 
 
 def cors_headers(request: web.BaseRequest) -> dict[str, str]:
-    """What lets a page of an allowed origin read an answer; others get nothing."""
+    """Headers that let a page of an allowed origin read an answer; empty for others."""
     if not isinstance(request, web.Request) or CONTEXT not in request.app:
         return {}
     if not request.app[CONTEXT].settings.server.allowed_origins:
@@ -78,7 +78,7 @@ def cors_headers(request: web.BaseRequest) -> dict[str, str]:
 
 
 async def add_cors_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """For every response of aiohttp; streams add them to a head of their own."""
+    """Add the headers to a response of aiohttp; streams add them to their own head."""
     headers = cors_headers(request)
     if "Vary" in headers and "Vary" in response.headers:
         headers["Vary"] = f"{response.headers['Vary']}, {headers['Vary']}"
@@ -87,7 +87,7 @@ async def add_cors_headers(request: web.BaseRequest, response: web.StreamRespons
 
 @web.middleware
 def preflights(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
-    """Answer what browsers ask before a request that a form could not make."""
+    """Answer preflight requests of browsers."""
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return handler(request)
     return _preflight(request, handler)
@@ -113,7 +113,7 @@ async def _preflight(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _allowed(request: web.Request) -> str | None:
-    """The origin of the page as the browser wrote it, if it is one of the setting's."""
+    """Origin of the page as sent, if `server.allowed_origins` has it."""
     sent = request.headers.getall("Origin", [])
     allowed = request.app[CONTEXT].settings.server.allowed_origins
     if len(sent) == 1 and allowed and parse_origin(sent[0]) in map(parse_origin, allowed):

@@ -44,7 +44,7 @@ from gateway.wire.framing import Wire
 from gateway.wire.http_body import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN
 from gateway.wire.websocket_writer import PLAIN, SUBPROTOCOLS, PlainWebSocket
 
-# RFC 6265bis, section 4.1.3.1: over TLS a browser takes such a cookie from nobody else.
+# Browsers accept such a cookie over TLS only (RFC 6265bis, section 4.1.3.1).
 _SECURE = "__Secure-"
 _KINDS = ("text/event-stream", "application/x-ndjson", "application/ndjson")
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -57,10 +57,10 @@ _HTTP_HEADERS = (
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What the credentials of a request open: a stream with these parameters.
+    """Stream that the credentials of a request open, with its parameters.
 
-    `ticket` is the one to be used up; `sets_cookie` says whether the answer has to set its
-    cookie. `cookie` is that of a stream that goes on.
+    `ticket` is to be spent; `sets_cookie`: the answer sets its cookie; `cookie`: of a resumed
+    stream.
     """
 
     admission: Admission
@@ -71,7 +71,7 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 class StreamRequest(msgspec.Struct, frozen=True):
-    """A stream that may be opened: what it shows, in which framing, and the headers of both."""
+    """Stream that may be opened: query, framing, and headers of the answer."""
 
     opening: Opening
     query: Query
@@ -80,14 +80,14 @@ class StreamRequest(msgspec.Struct, frozen=True):
 
 
 async def from_url(request: web.Request) -> StreamRequest:
-    """A stream with parameters in the URL, or in the ticket there, over whichever transport."""
+    """Stream with parameters in the URL, or in the ticket there, over any transport."""
     if "upgrade" in _tokens(request, "Connection") and "websocket" in _tokens(request, "Upgrade"):
         return await _over_websocket(request)
     return await _over_http(request, _admit(request))
 
 
 async def from_body(request: web.Request) -> StreamRequest:
-    """A stream with parameters in a JSON body."""
+    """Stream with parameters in a JSON body."""
     return await _over_http(request, _admit_body(request))
 
 
@@ -95,7 +95,7 @@ async def _over_http(request: web.Request, coming: Awaitable[Opening]) -> Stream
     opening, context = await coming, request.app[CONTEXT]
     resumed = request.headers.getall("Last-Event-ID", [])
     if len(set(resumed)) > 1:
-        # One of them would be passed over in silence, and a part of the log with it.
+        # Ignoring one of them would silently skip events.
         raise InvalidRequest("send one Last-Event-ID", parameter="Last-Event-ID")
     query = parse_stream(opening.pairs, resumed[0] if resumed else None, context.clock.now())
     kind, chunked = best_kind(request, _KINDS), request.version >= (1, 1)
@@ -128,7 +128,7 @@ async def _over_websocket(request: web.Request) -> StreamRequest:
 
 
 def _tokens(request: web.Request, name: str) -> set[str]:
-    """The members of a list, in lower case; it may stand on several lines (RFC 9110, 5.3)."""
+    """Lower-case members of a list header, which may span several lines (RFC 9110, section 5.3)."""
     lines = request.headers.getall(name, [])
     return {token.strip().lower() for line in lines for token in line.split(",")}
 
@@ -148,7 +148,7 @@ def _websocket_wire(request: web.Request) -> PlainWebSocket:
 
 
 def _accept_key(request: web.Request) -> str:
-    """RFC 6455, section 4.2.2."""
+    """Value of `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2)."""
     if request.version < (1, 1):
         raise InvalidRequest("a WebSocket needs HTTP/1.1", code="bad_handshake")
     if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
@@ -175,9 +175,9 @@ async def _admit_body(request: web.Request) -> Opening:
 
 
 async def _admit(request: web.Request) -> Opening:
-    """What the credentials of a stream request open: a key's, or a ticket's own stream.
+    """Stream that the credentials open: any for a key, its own for a ticket.
 
-    The store is asked last, and once for each ticket: of those that are replayed it hears nothing.
+    The store is asked last, and once per ticket: replayed ones never reach it.
     """
     context = request.app[CONTEXT]
     control = context.admission
@@ -191,10 +191,10 @@ async def _admit(request: web.Request) -> Opening:
         admission = await control.admit(request, "stream")
         return Opening(admission, list(request.query.items()))
     now = context.clock.now()
-    # For a browser that reconnects the ticket is over: its claims count then, not its time.
+    # When a browser reconnects, the ticket has expired, but its claims count.
     ticket = _read(text, context)
     cookie = None if ticket is None else _cookie_of(ticket, request, now)
-    # Before it counts as used: another page must not spend it.
+    # Before the ticket is used: another page must not spend it.
     _check_origin(request, ticket)
     resumed = _resume(request.query.items())
     if ticket is None:
@@ -218,9 +218,9 @@ async def _admit(request: web.Request) -> Opening:
 
 @asynccontextmanager
 async def spend_ticket(request: web.Request, ticket: Ticket) -> AsyncIterator[None]:
-    """Use the ticket of a stream, for as long as the body does not raise.
+    """Spend the ticket of a stream, unless the body raises.
 
-    Raises `Unauthorized` if somebody else has used it, in this process or in any other.
+    Raises `Unauthorized` if it was already used, in any process.
     """
     context = request.app[CONTEXT]
     use = TicketUse(ticket)
@@ -242,7 +242,7 @@ async def spend_ticket(request: web.Request, ticket: Ticket) -> AsyncIterator[No
 
 
 def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie | None:
-    """The cookie that came of this very ticket, for a browser that reconnects."""
+    """Cookie made from this ticket, for a browser that reconnects."""
     cookies = _cookies(request)
     for name in _cookie_names(ticket.id):
         value = cookies.get(name, "")
@@ -253,7 +253,7 @@ def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie
 
 
 def _read(text: str, context: Context) -> Ticket | None:
-    """A ticket of ours that may be over, whichever of the peppers it is signed with."""
+    """Valid ticket, possibly expired, signed with any of the peppers."""
     for pepper in context.keyring.peppers.for_tickets():
         ticket = read_ticket(text, pepper, 0.0)
         if ticket is not None:
@@ -266,14 +266,14 @@ def _check_origin(request: web.Request, ticket: Ticket | None) -> None:
     if ticket is None or ticket.origin is None:
         return
     origin = request.headers.get("Origin")
-    # Browsers leave it out where a page asks its own origin, but never with a WebSocket.
+    # Browsers omit it for requests to the page's own origin, but never for a WebSocket.
     same = origin is not None and parse_origin(origin) == parse_origin(ticket.origin)
     if not same and (origin is not None or "Upgrade" in request.headers):
         raise Forbidden("the ticket was made for another origin", code="origin_not_allowed")
 
 
 def _resume(pairs: Pairs) -> list[tuple[str, str]]:
-    """Of the URL only the position counts beside a ticket."""
+    """Position in the URL; the ticket determines all else."""
     kept = []
     for name, value in pairs:
         if name in RESUME:
@@ -288,7 +288,7 @@ def _resume(pairs: Pairs) -> list[tuple[str, str]]:
 
 
 def not_before(begin: Begin, cookie: StreamCookie, epoch: str) -> Begin:
-    """Where a stream begins, or where the stream that goes on in it began, if that is later."""
+    """Begin of a stream, but not before that of the stream it continues."""
     began_in, offset = parse_cursor(cookie.begin)
     if began_in != epoch:
         raise Unauthorized(
@@ -301,9 +301,9 @@ def not_before(begin: Begin, cookie: StreamCookie, epoch: str) -> Begin:
 def cookie_headers(
     request: web.Request, ticket: Ticket, begin: str, until: str
 ) -> list[tuple[str, str]]:
-    """The `Set-Cookie` headers of a stream that was opened with a ticket; it begins and ends there.
+    """`Set-Cookie` headers of a stream opened with a ticket, from `begin` to `until`.
 
-    A browser keeps a few of them: the oldest make room for the new one.
+    A browser keeps a few: the oldest make room for the new one.
     """
     context = request.app[CONTEXT]
     secure = is_secure(request)
@@ -317,8 +317,8 @@ def cookie_headers(
 
 
 def answer_complete(request: web.Request, cookie: StreamCookie) -> web.Response:
-    """The answer to a browser that comes back to a stream that is over: 204 tells it not to come
-    again (WHATWG HTML, section 9.2.3)."""
+    """Answer for a complete stream: 204 stops a browser from reconnecting (WHATWG HTML, section
+    9.2.3)."""
     response = web.Response(status=204, headers={"Cache-Control": "no-store"})
     cookies = _cookies(request)
     for name in _cookie_names(cookie.ticket_id):
@@ -332,12 +332,12 @@ def _cookies(request: web.Request) -> dict[str, str]:
 
 
 def _cookie_names(ticket_id: str) -> tuple[str, str]:
-    """What the cookie of a ticket is called over TLS, and without."""
+    """Names of a ticket's cookie, over TLS and without."""
     return f"{_SECURE}{COOKIE_NAME}{ticket_id}", f"{COOKIE_NAME}{ticket_id}"
 
 
 def forget_cookie(request: web.Request, name: str) -> str:
-    """The `Set-Cookie` value that removes a cookie."""
+    """`Set-Cookie` value that removes a cookie."""
     return _set_cookie(name, "", 0, is_secure(request))
 
 

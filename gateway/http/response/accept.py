@@ -1,4 +1,4 @@
-"""Negotiation of media type and coding of an answer: RFC 9110, section 12.5."""
+"""Negotiation of media type and coding of an answer (RFC 9110, section 12.5)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _MOST_KEPT = 256
 
 
 def best_kind(request: web.Request, kinds: tuple[str, ...]) -> str | None:
-    """Of the types that there are, the one that `Accept` wants most; None if it wants none.
+    """Type of `kinds` that `Accept` prefers; None if it accepts none.
 
-    Of equal quality, one that is named goes before one that a wildcard lets in, and then the
-    earlier of `kinds`. Without the header, or with an empty one, it is the first.
+    On equal quality a named type precedes one that matches a wildcard, then the earlier of `kinds`.
+    The first of them if the header is absent or empty.
     """
     lines = request.headers.getall("Accept", [])
     if not any(line.strip(", \t") for line in lines):
         return kinds[0]
     asked = ",".join(lines)
-    # Most ask in one of a few ways.
+    # Cached: most clients send one of a few values.
     return _kept_choice(asked, kinds) if len(asked) <= _MOST_KEPT else _choose(asked, kinds)
 
 
@@ -43,7 +43,7 @@ _kept_choice = lru_cache(256)(_choose)
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Whether `Accept-Encoding` accepts gzip: RFC 9110, section 12.5.3."""
+    """Whether `Accept-Encoding` accepts gzip (RFC 9110, section 12.5.3)."""
     lines = request.headers.getall("Accept-Encoding", [])
     wanted: dict[str, float] = {}
     for part in ",".join(lines).lower().split(","):
@@ -53,7 +53,7 @@ def accepts_gzip(request: web.Request) -> bool:
 
 
 def quality(parameters: Sequence[str]) -> float:
-    """The value of `q`, which is 1 if there is none and 0 if it is no number."""
+    """Value of `q`: 1 if absent, 0 if it is no number."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":

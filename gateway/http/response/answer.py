@@ -1,9 +1,8 @@
-"""Answers whose head is put together from parts that were made once.
+"""Small answers with heads from prepared parts.
 
-aiohttp makes the head of each response from a dictionary of its own, in a dozen steps, which takes
-as long as all else that is done for a small answer. Most answers have the same headers but for
-length and date. One whose headers are looked at or added to (for CORS, by a limit) is sent by
-aiohttp like any other, and so is one that ends its connection or that has no body (HEAD).
+aiohttp builds each head from a dictionary, in a dozen steps that take as long as the rest of a
+small answer. Most answers have the same headers but for length and date. aiohttp itself sends the
+others: those with changed headers (CORS, limits), closing connections, or no body (HEAD).
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from multidict import CIMultiDict
 
 from gateway.http.framework.aiohttp_internals import is_left_to_aiohttp, set_sent
 
-# Without it aiohttp tells everybody its version, and that of Python.
+# Else aiohttp tells its version and Python's.
 SERVER = "audit-gateway"
-# Of every answer. No type is to be guessed, and no URL, which may hold a ticket, told to others.
+# Headers of every answer: no guessing of types, no referrer, since a URL may hold a ticket.
 ALWAYS = {
     "Server": SERVER,
     "X-Content-Type-Options": "nosniff",
@@ -32,9 +31,9 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Answer(web.Response):
-    """A response with a small body, never cached, as all of them depend on the key.
+    """Response with a small body, never cached, since it depends on the key.
 
-    `headers` come beside `ALWAYS`.
+    `headers` are added to `ALWAYS`.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Answer(web.Response):
         super().__init__(body=body, status=status)
         self._added = tuple(headers.items())
         self._type = content_type
-        # Whether its headers are in aiohttp's dictionary, where they may be changed.
+        # Whether the headers are in aiohttp's dictionary, where they may change.
         self._listed = False
 
     @property
@@ -57,7 +56,7 @@ class Answer(web.Response):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         if not self._is_usual(request):
-            # Listed at the latest now.
+            # This lists them.
             assert self.headers
             return await super().prepare(request)
         body = self.body
@@ -71,7 +70,7 @@ class Answer(web.Response):
         return None
 
     def _is_usual(self, request: web.BaseRequest) -> bool:
-        """Whether aiohttp would send exactly the bytes that are sent here."""
+        """Whether aiohttp would send exactly these bytes."""
         return (
             not self._listed
             and is_left_to_aiohttp(self)

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, and the id that every request gets."""
+"""Problem documents (RFC 9457) for errors, and the id of each request."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.request_metrics import RequestMetrics, route_of
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
-# Decision of the limit that was asked, for the headers of the answer.
+# Decision of the limit, for the headers of the answer.
 LIMIT_DECISION: web.RequestKey[Decision] = web.RequestKey("limit_decision", Decision)
 # Logs and counts an unexpected exception.
 REPORT: web.AppKey[Callable[[str, BaseException], None]] = web.AppKey("report")
 _LOGGER = logging.getLogger(__name__)
 _URL_NAMES = frozenset({"key", "token", "access_token", "api_key", "apikey", "authorization"})
 MALFORMED = "malformed_http"
-# Ids of events may look like keys: whether there is such an event is looked up first.
+# Ids of events may look like keys: the event is looked up first.
 BY_ID_PATH = "/v1/events/"
 _REALM = 'Bearer realm="audit-gateway"'
 
@@ -45,12 +45,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    """A JSON response."""
+    """JSON response."""
     return Answer(orjson.dumps(body), "application/json", status=status, headers=headers or {})
 
 
 def problem(error: GatewayError, request_id: str) -> Answer:
-    """The problem document of an error, with the headers that its status asks for."""
+    """Problem document of an error, with the headers that its status requires."""
     headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         hint = "" if error.code == "missing_key" else ', error="invalid_token"'
@@ -62,7 +62,7 @@ def problem(error: GatewayError, request_id: str) -> Answer:
     elif isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.members.get("allowed", ()))
     elif error.code == "bad_handshake":
-        # RFC 6455, section 4.4.
+        # Required by RFC 6455, section 4.4.
         headers["Sec-WebSocket-Version"] = "13"
     document = {
         "type": "about:blank",
@@ -77,14 +77,14 @@ def problem(error: GatewayError, request_id: str) -> Answer:
         orjson.dumps(document), "application/problem+json", status=error.status, headers=headers
     )
     if isinstance(error, PayloadTooLarge | RequestTimeout) or error.code == MALFORMED:
-        # The rest of the body is not worth reading, or nobody knows where it ends.
+        # The rest of the body is not worth reading, or its end is unknown.
         response.force_close()
     return response
 
 
 def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:
-    """A middleware that gives each request an id, turns whatever is raised into a problem document,
-    and counts the answer."""
+    """Middleware for request ids, problem documents in place of exceptions, and counts of
+    answers."""
 
     @web.middleware
     async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -117,8 +117,8 @@ def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:
 
 
 def _failed(request: web.Request, request_id: str, error: Exception) -> Answer:
-    """The answer after an error of ours, which is logged."""
-    # The path alone: a query may hold what should not be logged.
+    """Answer to an internal error, which is logged."""
+    # Without the query, which may hold secrets.
     _LOGGER.error("request %s failed: %s %s", request_id, request.method, request.path)
     request.app[REPORT]("request", error)
     return problem(
@@ -128,7 +128,7 @@ def _failed(request: web.Request, request_id: str, error: Exception) -> Answer:
 
 
 def _refuse_odd_framing(request: web.Request) -> None:
-    """Refuse framing that a proxy may read otherwise than we do (RFC 9112, section 6.1)."""
+    """Refuse framing that a proxy may interpret differently (RFC 9112, section 6.1)."""
     if "Transfer-Encoding" in request.headers:
         codings = request.headers.getall("Transfer-Encoding")
         chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
@@ -141,7 +141,7 @@ def _refuse_odd_framing(request: web.Request) -> None:
 
 
 def refuse_key_in_url(request: web.Request) -> None:
-    """URLs end up in logs and histories; a key in one is refused, and should be revoked."""
+    """Refuse a key in a URL: URLs end up in logs and histories."""
     path = request.path
     by_id = path.startswith(BY_ID_PATH)
     if not request.query:
@@ -152,8 +152,7 @@ def refuse_key_in_url(request: web.Request) -> None:
     texts = [text for pair in query for text in pair]
     if not by_id:
         texts.append(path)
-    # The id of a key is no secret: findings are asked for by `key`. Where nothing stands, none was
-    # sent.
+    # Ids of keys are not secret: findings are queried by `key`. An empty value is no key.
     sent = any(
         value and name.lower() in _URL_NAMES and not is_key_id(value) for name, value in query
     )
@@ -171,7 +170,7 @@ def key_in_url() -> InvalidRequest:
 
 
 def from_aiohttp(error: web.HTTPException, request: web.BaseRequest) -> GatewayError:
-    """The error of ours that says what one of aiohttp's does, without quoting the request."""
+    """Error for an exception of aiohttp, without quoting the request."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = sorted(error.allowed_methods)
         return MethodNotAllowed(

@@ -10,10 +10,10 @@ from aiohttp import web
 from gateway.histogram import Histogram
 
 KINDS = ("ingest", "page", "stream", "keys", "review", "other")
-# 101 is a success, too.
+# 101 counts as a success.
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 OTHER = "other"
-# Codes of the answers 401, 403, 410 and 429.
+# Codes of answers with status 401, 403, 410 and 429.
 REFUSALS = (
     "missing_key", "invalid_key", "invalid_ticket", "key_revoked", "key_expired", "key_suspended",
     "key_unreadable", "not_granted", "action_not_granted", "denied_by_grant", "role_unreadable",
@@ -44,11 +44,11 @@ class RequestMetrics:
         self.answers: Counter[tuple[str, str]] = Counter()
         self.refusals: Counter[str] = Counter()
         self.seconds = {kind: Histogram() for kind in KINDS}
-        # Events that were sent, and requests to send some.
+        # Events sent, and refused requests to send some.
         self.accepted = self.duplicates = self.invalid = self.refused_ingests = 0
 
     def observe(self, route: str, status: int, refused_with: str, seconds: float) -> None:
-        """Count an answer that took so long to begin; `route` is "" where there is none."""
+        """Count an answer by the seconds until it began; `route` is "" if there is none."""
         self.answers[_path(route) or OTHER, STATUSES[max(status // 100 - 2, 0)]] += 1
         self.seconds[_kind(route)].observe(seconds)
         if status in _REFUSED:
@@ -58,7 +58,7 @@ class RequestMetrics:
 
 
 def route_of(request: web.Request) -> str:
-    """Method and path of the route, with names in place of what clients choose; "" if none."""
+    """Method and path template of the route; "" if there is none."""
     resource = request.match_info.route.resource
     return f"{request.method} {resource.canonical}" if resource is not None else ""
 
