@@ -72,11 +72,19 @@ class Deliveries(Protocol):
         on bytes, which replace those of an earlier call."""
 
 
-class Lease(Protocol):
-    """One of the places that a `Concurrency` limit has."""
+class Lease:
+    """One of the places that a `Concurrency` limit has, given back once."""
+
+    __slots__ = ("_give_back",)
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
         """Give it back; a second time does nothing."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
 
 
 class Leases(Protocol):

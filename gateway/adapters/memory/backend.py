@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
 from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Concurrency, Decision, Limit
-from gateway.access.limits.place import Place
 from gateway.access.limits.ports import Health, Lease, Shared
 from gateway.access.usage.meter import Ledger, Meter, UsageBatch
 from gateway.access.usage.windows import TIERS, ZERO, Counts, Tier
@@ -60,7 +59,7 @@ class MemoryLeases:
         if held >= limit.most:
             return limit.refusal(held, "local")
         self._held[identity] = held + 1
-        return Place(lambda: self._release(identity))
+        return Lease(lambda: self._release(identity))
 
     def _release(self, identity: tuple[str, str]) -> None:
         left = self._held[identity] - 1

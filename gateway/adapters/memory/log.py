@@ -41,11 +41,13 @@ class MemoryLog:
     """
 
     degraded_reason = None
+    polls = False
+    renamed = 0
 
     def __init__(self, clock: Clock) -> None:
         self.read_seconds = Histogram()
         self._clock = clock
-        self._epoch = new_epoch()
+        self.epoch = new_epoch()
         self._events: list[Event] = []
         self._kept: list[_Kept] = []
         self._values = KeyedValues(secrets.token_bytes(32))
@@ -53,28 +55,12 @@ class MemoryLog:
         # it.
         self._standing: dict[str, dict[str, int]] = {}
         self._sent: dict[tuple[str, str], list[int]] = {}
-        self._floor = self._bytes = self._recorded_at = 0
+        self.floor = self._bytes = self._recorded_at = 0
         self._listeners: list[Callable[[], None]] = []
 
     @property
-    def epoch(self) -> str:
-        return self._epoch
-
-    @property
     def head(self) -> int:
-        return self._floor + len(self._events)
-
-    @property
-    def floor(self) -> int:
-        return self._floor
-
-    @property
-    def polls(self) -> bool:
-        return False
-
-    @property
-    def renamed(self) -> int:
-        return 0
+        return self.floor + len(self._events)
 
     def poll_now(self) -> None:
         pass
@@ -114,10 +100,10 @@ class MemoryLog:
         found = sorted(
             place for owner, place in places.items() if tenant in (None, owner) and place > after
         )
-        return [self._events[place - self._floor - 1] for place in found[:FOUND_EVENTS]]
+        return [self._events[place - self.floor - 1] for place in found[:FOUND_EVENTS]]
 
     async def last_before(self, micros: int) -> int:
-        return self._floor + bisect_left(self._kept, micros, key=attrgetter("recorded_at"))
+        return self.floor + bisect_left(self._kept, micros, key=attrgetter("recorded_at"))
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
         deleted = 0
@@ -136,7 +122,7 @@ class MemoryLog:
                 del self._sent[kept.sent, event.tenant]
             deleted += 1
         del self._events[:deleted], self._kept[:deleted]
-        self._floor += deleted
+        self.floor += deleted
         return deleted
 
     async def close(self) -> None:
@@ -166,7 +152,7 @@ class MemoryLog:
         standing = self._standing.get(draft.id, {}).get(draft.tenant)
         if standing is not None:
             places.append(standing)
-        contents = [self._kept[place - self._floor - 1].content for place in places]
+        contents = [self._kept[place - self.floor - 1].content for place in places]
         if content is not None and content in contents:
             return True, places[contents.index(content)]
         return bool(places) and (content is None or None in contents), None
@@ -184,7 +170,7 @@ class MemoryLog:
         self._standing.setdefault(name, {})[draft.tenant] = offset
         self._sent.setdefault((draft.id, draft.tenant), []).append(offset)
         body = draft.stored(stamp, name)
-        cursor = format_cursor(self._epoch, offset).encode()
+        cursor = format_cursor(self.epoch, offset).encode()
         self._events.append(
             Event(
                 offset, draft.tenant, draft.category, draft.action, draft.outcome,
@@ -197,13 +183,13 @@ class MemoryLog:
         return offset
 
     def _scan(self, after: int, until: int, limit: int, hint: ScanHint | None) -> Page:
-        if after < self._floor:
+        if after < self.floor:
             raise RetentionExceeded
         until = min(until, self.head, after + _SCAN)
         wanted = _test(hint)
         events: list[Event] = []
         size = 0
-        for place in range(after - self._floor, until - self._floor):
+        for place in range(after - self.floor, until - self.floor):
             event = self._events[place]
             if not wanted(event):
                 continue

@@ -296,10 +296,6 @@ async def _update(connection: asyncpg.Connection, key: Key) -> Key:
     return changed
 
 
-async def _has_role(connection: asyncpg.Connection, name: str) -> bool:
-    return bool(await _role_document(connection, name))
-
-
 async def _role_document(connection: asyncpg.Connection, name: str) -> bytes:
     """Document of a role; empty if there is no such role."""
     select = "SELECT document FROM role WHERE name = $1"
@@ -307,9 +303,8 @@ async def _role_document(connection: asyncpg.Connection, name: str) -> bytes:
 
 
 async def _insert(connection: asyncpg.Connection, key: Key) -> None:
-    missing = [
-        name for name in key.roles if name not in BUILTIN and not await _has_role(connection, name)
-    ]
+    roles = [name for name in key.roles if name not in BUILTIN]
+    missing = [name for name in roles if not await _role_document(connection, name)]
     row = await connection.fetchrow(f"{_SELECT} WHERE id = $1", storable(key.created_by))
     refuse_new(key, missing, None if row is None else _key(row))
     if await connection.fetchval("SELECT true FROM key WHERE id = $1", key.id):

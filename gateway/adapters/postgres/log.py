@@ -83,6 +83,8 @@ async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
 class PostgresLog:
     """`Log` in one PostgreSQL schema. Use `await PostgresLog.open(...)`."""
 
+    polls = True
+
     def __init__(self, url: str, clock: Clock, schema: str, secret: bytes) -> None:
         self._clock = clock
         self.values = KeyedValues(secret)
@@ -130,10 +132,6 @@ class PostgresLog:
     @property
     def floor(self) -> int:
         return self._sequencer.floor
-
-    @property
-    def polls(self) -> bool:
-        return True
 
     @property
     def renamed(self) -> int:

@@ -100,11 +100,6 @@ class Table(msgspec.Struct, frozen=True):
     # Column or constant of `id`, if the table does not ensure that ids are unique.
     doubtful_id: str | None = None
 
-    @property
-    def prepared(self) -> bool:
-        """Whether transactions tell its rows apart, without reading all."""
-        return self.has_xid and self.has_index
-
     def preparation(self) -> str | None:
         """Statement that adds what is missing; None if nothing is.
 

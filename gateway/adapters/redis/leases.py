@@ -11,7 +11,6 @@ import secrets
 from typing import Any
 
 from gateway.access.limits.limits import Concurrency, Decision
-from gateway.access.limits.place import Place
 from gateway.access.limits.ports import Lease
 from gateway.adapters.redis.link import Link, Rounds
 from gateway.adapters.redis.scripts import LEASE, ScriptCall
@@ -122,7 +121,7 @@ class RedisLeases:
 
     def _place(self, holding: _Holding) -> Lease:
         holding.held += 1
-        return Place(lambda: self._release(holding))
+        return Lease(lambda: self._release(holding))
 
     # Rounds
 

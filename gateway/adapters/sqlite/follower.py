@@ -8,10 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import apsw
-
-from gateway.adapters.sqlite.database import unavailable
-from gateway.adapters.sqlite.reader import SqliteReader, one_row
+from gateway.adapters.sqlite.reader import UNREADABLE, SqliteReader, one_row
 from gateway.adapters.sqlite.writer_link import WriterLink
 from gateway.clock import Clock
 from gateway.errors import Unavailable
@@ -48,12 +45,13 @@ class SqliteFollower(SqliteReader):
         follower = cls(path, link, clock, secret)
         try:
             sql = "SELECT epoch, head, floor FROM log"
-            follower._opened(
-                *await follower._small.run(lambda connection: one_row(connection, sql))
+            state = await follower._small.use(
+                lambda connection: one_row(connection, sql), f"{path} cannot be followed"
             )
-        except apsw.Error as error:
+        except Unavailable:
             follower._close_readers()
-            raise unavailable(error, f"{path} cannot be followed") from error
+            raise
+        follower._opened(*state)
         follower._tasks = [
             tasks.keep("writer_link", follower._link.run),
             tasks.keep("log_look", follower._look_often),
@@ -84,7 +82,8 @@ class SqliteFollower(SqliteReader):
     async def _poll(self) -> None:
         """Learn head and floor: SQLite shows a commit only after its sync, so they are durable."""
         sql = "SELECT head, floor FROM log"
-        self._moved(*await self._read(self._small, lambda connection: one_row(connection, sql)))
+        state = await self._small.use(lambda connection: one_row(connection, sql), UNREADABLE)
+        self._moved(*state)
 
     async def _look_often(self) -> None:
         away = False

@@ -8,8 +8,9 @@ own.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 import msgspec
@@ -27,12 +28,10 @@ from gateway.access.keys.unreadable import check_readable, read_change, read_key
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.database import open_reader, open_writer, unavailable, writing
 from gateway.adapters.sqlite.thread import SqliteThreads
-from gateway.adapters.timed import timed
 from gateway.errors import Conflict
 from gateway.histogram import Histogram
 
 _ENCODER = msgspec.json.Encoder()
-T = TypeVar("T")
 _UNREADABLE = "the keys cannot be read"
 _UNREADABLE_ROLES = "the roles cannot be read"
 _UNREADABLE_NOTES = "the notes cannot be read"
@@ -48,19 +47,17 @@ class SqliteKeys:
     def __init__(self, path: Path) -> None:
         self._threads: list[SqliteThreads] = []
         self._file = SameFile(path)
+        self.commit_seconds, self.read_seconds = Histogram(), Histogram()
+        reader = partial(open_reader, path)
         try:
             # The first to open brings the schema up to date.
-            self._changing = self._thread("keys", lambda: open_writer(path, "sqlite_keys"))
+            self._changing = self._thread(
+                "keys", lambda: open_writer(path, "sqlite_keys"), self.commit_seconds
+            )
+            # Not timed, as notes are written without sync.
             self._noting = self._thread("key-notes", lambda: _open_notes(path))
-            self._reading = self._thread("key-reader", lambda: open_reader(path))
-            self._watching = self._thread("key-watch", lambda: open_reader(path))
-            self.commit_seconds, self.read_seconds = Histogram(), Histogram()
-            # Not of notes, which are written without sync.
-            self._seconds = {
-                self._changing: self.commit_seconds,
-                self._reading: self.read_seconds,
-                self._watching: self.read_seconds,
-            }
+            self._reading = self._thread("key-reader", reader, self.read_seconds)
+            self._watching = self._thread("key-watch", reader, self.read_seconds)
         except apsw.Error as error:
             self._close()
             raise unavailable(error, f"{path} cannot be opened") from error
@@ -73,7 +70,7 @@ class SqliteKeys:
             with writing(connection):
                 _insert(connection, key)
 
-        await self._on(self._changing, work, "the key was not stored")
+        await self._changing.use(work, "the key was not stored")
 
     async def create_first(self, key: Key) -> bool:
         def work(connection: apsw.Connection) -> bool:
@@ -83,12 +80,10 @@ class SqliteKeys:
                 _insert(connection, key)
             return True
 
-        return await self._on(self._changing, work, "the key was not stored")
+        return await self._changing.use(work, "the key was not stored")
 
     async def get(self, key_id: str) -> Key | None:
-        return await self._on(
-            self._reading, lambda connection: _get(connection, key_id), _UNREADABLE
-        )
+        return await self._reading.use(lambda connection: _get(connection, key_id), _UNREADABLE)
 
     async def all(self) -> list[Key]:
         keys = [key async for part in self.parts() for key in part]
@@ -108,14 +103,14 @@ class SqliteKeys:
         def work(connection: apsw.Connection) -> list[Key]:
             return _select(connection, condition, *bound)
 
-        return await self._on(self._reading, work, _UNREADABLE)
+        return await self._reading.use(work, _UNREADABLE)
 
     async def ids(self) -> set[str]:
         def work(connection: apsw.Connection) -> set[str]:
             rows: list[Any] = connection.execute("SELECT id FROM key").fetchall()
             return {row[0] for row in rows}
 
-        return await self._on(self._watching, work, _UNREADABLE)
+        return await self._watching.use(work, _UNREADABLE)
 
     async def change(
         self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
@@ -133,7 +128,7 @@ class SqliteKeys:
                     _insert(connection, create)
             return _get(connection, key_id)
 
-        return await self._on(self._changing, work, "the key was not changed")
+        return await self._changing.use(work, "the key was not changed")
 
     async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
         def work(connection: apsw.Connection) -> list[Key]:
@@ -147,7 +142,7 @@ class SqliteKeys:
             found = [_get(connection, key.id) for key in changed]
             return [key for key in found if key is not None]
 
-        return await self._on(self._changing, work, "the keys were not changed")
+        return await self._changing.use(work, "the keys were not changed")
 
     async def put_role(
         self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
@@ -180,10 +175,10 @@ class SqliteKeys:
                 name: read_role(name, document) if document else None for name, document in rows
             }
 
-        return await self._on(self._watching, work, _UNREADABLE_ROLES)
+        return await self._watching.use(work, _UNREADABLE_ROLES)
 
     async def newest_revision(self) -> int:
-        return await self._on(self._watching, _newest_revision, _UNREADABLE)
+        return await self._watching.use(_newest_revision, _UNREADABLE)
 
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         def work(connection: apsw.Connection) -> tuple[int, list[Key]]:
@@ -192,14 +187,14 @@ class SqliteKeys:
                 newest = keys[-1].revision if keys else _newest_revision(connection)
             return newest, keys
 
-        return await self._on(self._watching, work, _UNREADABLE)
+        return await self._watching.use(work, _UNREADABLE)
 
     async def record_later(self, change: Change) -> None:
         def work(connection: apsw.Connection) -> None:
             with writing(connection):
                 _keep(connection, change)
 
-        await self._on(self._changing, work, "the change was not kept")
+        await self._changing.use(work, "the change was not kept")
 
     async def unrecorded(self, limit: int) -> dict[int, Change]:
         def work(connection: apsw.Connection) -> dict[int, Change]:
@@ -208,7 +203,7 @@ class SqliteKeys:
             ).fetchall()
             return {number: read_change(document) for number, document in rows}
 
-        return await self._on(self._reading, work, "the changes cannot be read")
+        return await self._reading.use(work, "the changes cannot be read")
 
     async def mark_recorded(self, numbers: Sequence[int]) -> None:
         def work(connection: apsw.Connection) -> None:
@@ -217,11 +212,11 @@ class SqliteKeys:
                     "DELETE FROM change WHERE number = ?", [(number,) for number in numbers]
                 )
 
-        await self._on(self._changing, work, "the changes were not marked")
+        await self._changing.use(work, "the changes were not marked")
 
     async def note(self, kind: str, name: str) -> bytes | None:
-        return await self._on(
-            self._reading, lambda connection: _note(connection, kind, name), _UNREADABLE_NOTES
+        return await self._reading.use(
+            lambda connection: _note(connection, kind, name), _UNREADABLE_NOTES
         )
 
     async def notes(self, kind: str) -> dict[str, bytes]:
@@ -231,7 +226,7 @@ class SqliteKeys:
             ).fetchall()
             return dict(rows)
 
-        return await self._on(self._reading, work, _UNREADABLE_NOTES)
+        return await self._reading.use(work, _UNREADABLE_NOTES)
 
     async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
         def work(connection: apsw.Connection) -> None:
@@ -245,7 +240,7 @@ class SqliteKeys:
                         sql = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
                         connection.execute(sql, (kind, name, made))
 
-        await self._on(self._noting, work, "the notes were not kept")
+        await self._noting.use(work, "the notes were not kept")
 
     async def wall_time(self) -> float | None:
         return None
@@ -253,8 +248,13 @@ class SqliteKeys:
     async def close(self) -> None:
         self._close()
 
-    def _thread(self, name: str, open_connection: Callable[[], apsw.Connection]) -> SqliteThreads:
-        thread = SqliteThreads(name, open_connection, file=self._file)
+    def _thread(
+        self,
+        name: str,
+        open_connection: Callable[[], apsw.Connection],
+        seconds: Histogram | None = None,
+    ) -> SqliteThreads:
+        thread = SqliteThreads(name, open_connection, file=self._file, seconds=seconds)
         self._threads.append(thread)
         thread.run_now(lambda connection: None)
         return thread
@@ -292,16 +292,7 @@ class SqliteKeys:
                 _keep(connection, role_change(name, row[0], role, by, at=at, keys=ids))
             return ids
 
-        return await self._on(self._changing, work, "the role was not changed")
-
-    async def _on(
-        self, thread: SqliteThreads, work: Callable[[apsw.Connection], T], refusal: str
-    ) -> T:
-        try:
-            with timed(self._seconds.get(thread)):
-                return await thread.run(work)
-        except apsw.Error as error:
-            raise unavailable(error, refusal) from error
+        return await self._changing.use(work, "the role was not changed")
 
 
 # Functions on the threads, each with its connection
@@ -322,10 +313,6 @@ def _update(connection: apsw.Connection, key: Key) -> None:
     _keep_change(connection, key.id)
 
 
-def _has_role(connection: apsw.Connection, name: str) -> bool:
-    return bool(_role_document(connection, name))
-
-
 def _roles(connection: apsw.Connection) -> dict[str, Role]:
     rows: list[Any] = connection.execute("SELECT name, document FROM role").fetchall()
     return {name: read_role(name, document) for name, document in rows if document}
@@ -338,9 +325,8 @@ def _role_document(connection: apsw.Connection, name: str) -> bytes:
 
 
 def _insert(connection: apsw.Connection, key: Key) -> None:
-    missing = [
-        name for name in key.roles if name not in BUILTIN and not _has_role(connection, name)
-    ]
+    roles = (name for name in key.roles if name not in BUILTIN)
+    missing = [name for name in roles if not _role_document(connection, name)]
     refuse_new(key, missing, _get(connection, key.created_by))
     try:
         connection.execute(

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 
 from gateway.adapters.files.folder import WriterLock
 from gateway.adapters.sqlite.batch import WriteGroup
 from gateway.adapters.sqlite.copy_detection import leave_place, take_place
-from gateway.adapters.sqlite.database import open_writer, unavailable, writing
+from gateway.adapters.sqlite.database import open_writer, writing
 from gateway.adapters.sqlite.dedup import Dedup
 from gateway.adapters.sqlite.reader import PAGE_BYTES, SqliteReader, one_row
 from gateway.adapters.sqlite.thread import SqliteThreads
@@ -29,8 +29,6 @@ from gateway.event import Draft
 from gateway.log.ports import Appended, Page, ScanHint
 from gateway.log.recent_events import RecentEvents
 from gateway.tasks import PLAIN, Tasks, stop
-
-T = TypeVar("T")
 
 _TRIM_ROWS = 5_000
 _TAKE_UP_PAUSE = 0.01
@@ -81,49 +79,43 @@ class SqliteLog(SqliteReader):
         return log
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        results, group = await self._on_writer(
+        results, group = await self._writer.use(
             lambda connection: self._append(connection, batches), "the events were not stored"
         )
         if group.drafts:
             self._recent_events.add(group.head - len(group.drafts) + 1, group.drafts, group.bodies)
-        self._moved(group.head, self._floor)
+        self._moved(group.head, self.floor)
         return results
 
     async def read(
         self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
-        if hint is None and after >= self._floor:
-            until = min(until, self._head)
+        if hint is None and after >= self.floor:
+            until = min(until, self.head)
             page = self._recent_events.page(after, until, limit, PAGE_BYTES, self._json_head)
             if page is not None:
                 return page
         return await super().read(after, until, limit=limit, hint=hint)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
-        deleted, floor = await self._on_writer(
+        deleted, floor = await self._writer.use(
             lambda connection: self._trim(connection, before_micros, max_bytes),
             "old events were not deleted",
         )
-        self._moved(self._head, floor)
+        self._moved(self.head, floor)
         return deleted
 
     async def close(self) -> None:
         if self._taking_up is not None:
             await stop([self._taking_up])
         try:
-            await self._on_writer(leave_place, "the stop was not noted")
+            await self._writer.use(leave_place, "the stop was not noted")
         except Unavailable as error:
             _LOGGER.warning("%s; the log may get a new epoch if it is moved", error.detail)
         # Last, so that it checkpoints the write-ahead log.
         self._close_readers()
         self._writer.close()
         self._lock.release()
-
-    async def _on_writer(self, work: Callable[[apsw.Connection], T], refusal: str) -> T:
-        try:
-            return await self._writer.run(work)
-        except apsw.Error as error:
-            raise unavailable(error, refusal) from error
 
     # Methods on the writer thread
 
@@ -155,14 +147,10 @@ class SqliteLog(SqliteReader):
     ) -> tuple[list[Appended], WriteGroup]:
         # The wall clock may step back; `recorded_at` may not.
         now = max(self._recorded_at, int(self._clock.now() * 1_000_000))
-        try:
-            with writing(connection):
-                group = WriteGroup(connection, self._dedup, self._written, self._bytes, now)
-                results = group.append(batches)
-                connection.execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
-        except apsw.IOError:
-            self._writer.drop()
-            raise
+        with writing(connection):
+            group = WriteGroup(connection, self._dedup, self._written, self._bytes, now)
+            results = group.append(batches)
+            connection.execute("UPDATE log SET head = ?, bytes = ?", (group.head, group.bytes))
         self._written, self._bytes, self._recorded_at = group.head, group.bytes, now
         return results, group
 
@@ -171,30 +159,19 @@ class SqliteLog(SqliteReader):
         more = True
         while more:
             try:
-                more = await self._on_writer(self._take_up_some, "ids of old events cannot be kept")
+                more = await self._writer.use(
+                    self._take_up_some, "ids of old events cannot be kept"
+                )
                 await self._clock.sleep(_TAKE_UP_PAUSE)
             except Unavailable as error:
                 _LOGGER.warning("%s; trying again", error.detail)
                 await self._clock.sleep(_AGAIN_SECONDS)
 
     def _take_up_some(self, connection: apsw.Connection) -> bool:
-        try:
-            with writing(connection):
-                return self._dedup.take_up_old()
-        except apsw.IOError:
-            self._writer.drop()
-            raise
+        with writing(connection):
+            return self._dedup.take_up_old()
 
     def _trim(
-        self, connection: apsw.Connection, before_micros: int | None, max_bytes: int | None
-    ) -> tuple[int, int]:
-        try:
-            return self._trim_step(connection, before_micros, max_bytes)
-        except apsw.IOError:
-            self._writer.drop()
-            raise
-
-    def _trim_step(
         self, connection: apsw.Connection, before_micros: int | None, max_bytes: int | None
     ) -> tuple[int, int]:
         execute = connection.execute

@@ -31,10 +31,9 @@ from gateway.adapters.sqlite.batch import (
     read_events_sql,
     read_raw_sql,
 )
-from gateway.adapters.sqlite.database import open_reader, unavailable
+from gateway.adapters.sqlite.database import open_reader
 from gateway.adapters.sqlite.dedup import HAS_TEXT_INDEX
 from gateway.adapters.sqlite.thread import SqliteThreads
-from gateway.adapters.timed import timed
 from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.histogram import Histogram
@@ -50,6 +49,7 @@ PAGE_BYTES = 256 * 1024
 _MOST_BYTES = 4 << 20
 _MOST_SIZES = 4096
 _SMALL_READ = 64
+UNREADABLE = "the log cannot be read"
 _READERS = 4
 # Large reads wait longer, since they wait for other large reads.
 _READER_PATIENCE_SECONDS = 60.0
@@ -58,56 +58,43 @@ _READER_PATIENCE_SECONDS = 60.0
 class SqliteReader:
     """Reading half of `Log`. Subclasses call `_opened` and `_moved`."""
 
+    polls = False
+    renamed = 0
+
     def __init__(self, path: Path, secret: bytes) -> None:
-        self.read_seconds = Histogram()
         self._path = path
         self._values = KeyedValues(secret)
         self._file = SameFile(path)
+        self.read_seconds = Histogram()
         self._small = SqliteThreads(
-            "log-small-reader", self._open_reader, file=self._file, only_reads=True
+            "log-small-reader",
+            self._open_reader,
+            file=self._file,
+            only_reads=True,
+            seconds=self.read_seconds,
         )
         self._large = SqliteThreads(
             "log-reader",
-            self._open_reader,
+            self._open_large_reader,
             _READERS,
             patience=_READER_PATIENCE_SECONDS,
             file=self._file,
             only_reads=True,
-            begin=_yield_to_live_streams,
+            seconds=self.read_seconds,
         )
         self._listeners: list[Callable[[], None]] = []
         self._sizes: dict[int, tuple[int, int, int]] = {}
         # The index is dropped once, when all old events have keyed values.
         self._has_text_index = True
-        self._epoch = ""
+        self.epoch = ""
         self._json_head = b""
         # Durable state for readers: changed on the event loop only.
-        self._head = self._floor = 0
+        self.head = self.floor = 0
 
     @property
     def degraded_reason(self) -> Unavailable | None:
         """Error of a missing file, or None; only a write shows whether the file is writable."""
         return self._file.degraded_reason
-
-    @property
-    def epoch(self) -> str:
-        return self._epoch
-
-    @property
-    def head(self) -> int:
-        return self._head
-
-    @property
-    def floor(self) -> int:
-        return self._floor
-
-    @property
-    def polls(self) -> bool:
-        return False
-
-    @property
-    def renamed(self) -> int:
-        return 0
 
     def poll_now(self) -> None:
         pass
@@ -121,19 +108,19 @@ class SqliteReader:
     async def read(
         self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
-        until = min(until, self._head)
-        if after >= until and after >= self._floor:
+        until = min(until, self.head)
+        if after >= until and after >= self.floor:
             return Page([], after)
         if until - after <= _SMALL_READ:
-            return await self._read(
-                self._small, lambda connection: self._read_small(connection, after, until, limit)
+            return await self._small.use(
+                lambda connection: self._read_small(connection, after, until, limit), UNREADABLE
             )
         condition, bound = narrow_sql(hint)
         sql = read_events_sql(condition)
         until = min(until, _block_end(after))
-        (columns, bodies), rows = await self._read(
-            self._large,
+        (columns, bodies), rows = await self._large.use(
             lambda connection: self._read_page(connection, sql, (), after, until, bound, limit),
+            UNREADABLE,
         )
         # Decoded here, since the reader's thread would compete for Python's lock.
         events = events_of(columns, bodies or b"", self._json_head)
@@ -143,8 +130,8 @@ class SqliteReader:
         return exact_sql(hint) is not None
 
     async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
-        until = min(until, self._head)
-        if after >= until and after >= self._floor:
+        until = min(until, self.head)
+        if after >= until and after >= self.floor:
             return RawPage(b"", 0, after)
         exact = exact_sql(hint)
         assert exact is not None, "only where can_read_raw() says so"
@@ -152,37 +139,39 @@ class SqliteReader:
         sql = read_raw_sql(condition)
         until = min(until, _block_end(after))
         head = self._json_head.decode()
-        (count, last, text), rows = await self._read(
-            self._large,
+        (count, last, text), rows = await self._large.use(
             lambda connection: self._read_page(
                 connection, sql, (head,), after, until, bound, limit
             ),
+            UNREADABLE,
         )
         return RawPage(text or b"", count, last if count == rows else until)
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         bound = (
             near(event_id), *self._values.range_of_id(event_id), event_id, tenant, after,
-            self._head, FOUND_EVENTS,
+            self.head, FOUND_EVENTS,
         )  # fmt: skip
-        rows = await self._read(self._large, lambda connection: self._find(connection, bound))
+        rows = await self._large.use(lambda connection: self._find(connection, bound), UNREADABLE)
         return [event_of(row, self._json_head) for row in rows]
 
     async def last_before(self, micros: int) -> int:
         # Only announced events count.
-        offset = await self._read(self._large, lambda connection: _last_before(connection, micros))
-        return min(offset, self._head)
+        offset = await self._large.use(
+            lambda connection: _last_before(connection, micros), UNREADABLE
+        )
+        return min(offset, self.head)
 
     def _opened(self, epoch: str, head: int, floor: int) -> None:
         """Set the state of the newly opened log."""
-        self._epoch, self._head, self._floor = epoch, head, floor
+        self.epoch, self.head, self.floor = epoch, head, floor
         self._json_head = json_head(epoch)
 
     def _moved(self, head: int, floor: int) -> None:
         """Advance: events up to `head` are durable, those up to `floor` are deleted."""
-        self._floor = max(self._floor, floor)
-        if head > self._head:
-            self._head = head
+        self.floor = max(self.floor, floor)
+        if head > self.head:
+            self.head = head
             for listener in self._listeners:
                 listener()
 
@@ -190,17 +179,14 @@ class SqliteReader:
         self._small.close()
         self._large.close()
 
-    async def _read(self, threads: SqliteThreads, work: Callable[[apsw.Connection], T]) -> T:
-        try:
-            with timed(self.read_seconds):
-                return await threads.run(work)
-        except apsw.Error as error:
-            raise unavailable(error, "the log cannot be read") from error
-
     # Methods on any thread, each with a connection of its own
 
     def _open_reader(self) -> apsw.Connection:
         return open_reader(self._path)
+
+    def _open_large_reader(self) -> apsw.Connection:
+        _yield_to_live_streams()
+        return self._open_reader()
 
     def _read_small(self, connection: apsw.Connection, after: int, until: int, limit: int) -> Page:
         events: list[Event] = []

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 
 from gateway.adapters.files.same_file import SameFile
+from gateway.adapters.sqlite.database import unavailable
+from gateway.adapters.timed import timed
+from gateway.histogram import Histogram
 from gateway.tasks import no_threads
 
 T = TypeVar("T")
@@ -46,8 +49,8 @@ class SqliteThreads:
     from it or written into it is returned, and no other file is opened in its place.
 
     The threads start at once and stay, so that none has to be created when threads are short. Each
-    opens its connection at the first use, and again after `drop`. An executor is not used: its
-    overhead per call exceeds a small read.
+    opens its connection at the first use, and again after an I/O error. An executor is not used:
+    its overhead per call exceeds a small read.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class SqliteThreads:
         patience: float = PATIENCE_SECONDS,
         file: SameFile | None = None,
         only_reads: bool = False,
-        begin: Callable[[], None] = lambda: None,
+        seconds: Histogram | None = None,
     ) -> None:
         self._open = open_connection
         self._patience = patience
@@ -68,7 +71,7 @@ class SqliteThreads:
         self._recent = _READ_POLL_SECONDS if only_reads else 0.0
         self._local = threading.local()
         self._connections: set[apsw.Connection] = set()
-        self._begin = begin
+        self._seconds = seconds
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
         # Daemon threads: a process that ends without `close` does not wait for them.
@@ -94,6 +97,17 @@ class SqliteThreads:
         self._ask(_Job(work, time.monotonic(), done.cancelled, tell))
         return await done
 
+    async def use(self, work: Callable[[apsw.Connection], T], refusal: str) -> T:
+        """Do the same as `run`; a failure of SQLite is an error whose text begins with `refusal`.
+
+        How long it took is added to `seconds`.
+        """
+        try:
+            with timed(self._seconds):
+                return await self.run(work)
+        except apsw.Error as error:
+            raise unavailable(error, refusal) from error
+
     def run_now(self, work: Callable[[apsw.Connection], T]) -> T:
         """Result or exception of `work`; blocks, for callers without an event loop."""
         done: Future[T] = Future()
@@ -106,14 +120,6 @@ class SqliteThreads:
 
         self._ask(_Job(work, time.monotonic(), done.cancelled, tell))
         return done.result()
-
-    def drop(self) -> None:
-        """Within `work`: give up a connection that can no longer be trusted, as after an I/O
-        error, when it may hold pages that never reached the disk. The next call opens another."""
-        connection: apsw.Connection = self._local.connection
-        self._local.connection = None
-        self._connections.discard(connection)
-        connection.close(True)
 
     def close(self) -> None:
         """Finish all queued jobs, then end the threads."""
@@ -145,7 +151,6 @@ class SqliteThreads:
 
     def _serve(self) -> None:
         """Run queued jobs until the end. The main function of each thread."""
-        self._begin()
         while (job := self._jobs.get()) is not None:
             if not job.unwanted():
                 try:
@@ -161,7 +166,15 @@ class SqliteThreads:
     def _work(self, work: Callable[[apsw.Connection], T], asked: float) -> T:
         if time.monotonic() - asked > self._patience:
             raise apsw.BusyError("it is busy with what was asked for before")
-        done = work(self._connection())
+        connection = self._connection()
+        try:
+            done = work(connection)
+        except apsw.IOError:
+            # It may hold pages that never reached the disk: the next call opens another.
+            self._local.connection = None
+            self._connections.discard(connection)
+            connection.close(True)
+            raise
         if self._file is not None:
             # After the commit: the next process has to find what is acknowledged.
             self._file.check(self._recent)
