@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from gateway.http.connection.address import TRUSTED_PROXIES
-from gateway.http.connection.connections import bounding
+from gateway.http.connection.connections import Connections, bounding
 from gateway.http.openapi.document import document
 from gateway.http.openapi.route import Route
 from gateway.http.query.query import refuse_unknown
@@ -25,10 +25,21 @@ _DOCUMENT_JSON = orjson.dumps(DOCUMENT)
 
 def make_app(context: Context) -> web.Application:
     """Make the application over the parts of a running gateway."""
+    apart = ("metrics",) if context.settings.metrics.port else ()
+    routes = [route for route in ROUTES if route.name not in apart]
+    return _app(context, routes, context.connections)
+
+
+def make_metrics_app(context: Context, connections: Connections) -> web.Application:
+    """Make the application of the listener for metrics alone."""
+    return _app(context, [route for route in ROUTES if route.name == "metrics"], connections)
+
+
+def _app(context: Context, routes: list[Route], connections: Connections) -> web.Application:
     app = web.Application(
         middlewares=[
             problems(context.requests, context.clock),
-            bounding(context.connections),
+            bounding(connections),
             preflights,
             access_logging(context.access_log, context.usage, context.clock),
         ]
@@ -39,7 +50,7 @@ def make_app(context: Context) -> web.Application:
     app[OPENAPI] = _DOCUMENT_JSON
     app[REPORT] = context.tasks.report
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
-    for route in ROUTES:
+    for route in routes:
         if route.public:
             app.router.add_route("HEAD", route.path, route.handler)
         app.router.add_route(route.method, route.path, _refusing_unknown_parameters(route))

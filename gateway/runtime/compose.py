@@ -44,7 +44,7 @@ from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
 from gateway.runtime.first_key import make_first_key
-from gateway.runtime.port import open_port
+from gateway.runtime.port import open_metrics_port, open_port
 from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.runtime.process.event_loop import crowded, when_idle
 from gateway.runtime.process.threads import worker_threads
@@ -98,6 +98,8 @@ async def running(
         stack.push_async_callback(background.close)
         context = await _start_parts(settings, machine, stack, worker, background)
         url = await open_port(context, stack, worker.sockets if worker is not None else None)
+        if worker is None or worker.writes:
+            await open_metrics_port(context, stack)
         # After the start has succeeded, since the key is shown only this once.
         first_key = None if worker is not None else await make_first_key(context)
         _watch_for_failure(context, background, stack, stop)

@@ -8,7 +8,7 @@ from gateway.http.request.context import Context
 
 _ADMIN_GRANT = {
     "id": "everything",
-    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read"],
+    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read", "ops.read"],
     "categories": ["**", "gateway.**"],
 }
 

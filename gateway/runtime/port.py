@@ -1,20 +1,25 @@
-"""The port of a gateway: opened last, closed first."""
+"""The ports of a gateway: opened last, closed first."""
 
 from __future__ import annotations
 
+import logging
 import socket
 from contextlib import AsyncExitStack
 
 from aiohttp import web
 
-from gateway.http.app import make_app
+from gateway.http.app import make_app, make_metrics_app
+from gateway.http.connection.connections import Connections
 from gateway.http.connection.request_connection import MOST_LINE, Runner
 from gateway.http.request.context import Context
-from gateway.runtime.process.listening import SharedAddress, cannot_listen
+from gateway.runtime.process.listening import SharedAddress
 
 # Connections that wait in the kernel, and how many are accepted before other work has its turn.
 _BACKLOG = 4096
 _AT_ONCE = 8
+# Of the listener for metrics.
+_MOST_SCRAPERS = 64
+_LOGGER = logging.getLogger(__name__)
 
 
 async def open_port(
@@ -26,21 +31,52 @@ async def open_port(
     Raises `GatewayError` if the address is in use.
     """
     server = context.settings.server
+    address = SharedAddress(server.host, server.port)
+    runner = await _runner(context, stack, make_app(context), context.connections)
+    return await _listen(runner, address, sockets)
+
+
+async def open_metrics_port(context: Context, stack: AsyncExitStack) -> None:
+    """Listen for scrapes where the settings name a port for them, until the stack unwinds.
+
+    Raises `GatewayError` if the address is in use.
+    """
+    server, metrics = context.settings.server, context.settings.metrics
+    if not metrics.port:
+        return
+    address = SharedAddress(metrics.host, metrics.port, "metrics.host and metrics.port")
+    # Not counted with those of clients: whoever fills the gateway hides nothing of it.
+    connections = Connections(
+        _MOST_SCRAPERS, _MOST_SCRAPERS, server.max_head_bytes, server.max_unfinished_heads
+    )
+    runner = await _runner(context, stack, make_metrics_app(context, connections), connections)
+    _LOGGER.info("metrics are at %s/metrics", await _listen(runner, address))
+
+
+async def _runner(
+    context: Context, stack: AsyncExitStack, app: web.Application, connections: Connections
+) -> Runner:
     runner = Runner(
-        make_app(context),
-        context.connections,
+        app,
+        connections,
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,
         max_line_size=MOST_LINE,
         max_field_size=MOST_LINE,
-        keepalive_timeout=server.keepalive,
+        keepalive_timeout=context.settings.server.keepalive,
         shutdown_timeout=1.0,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+async def _listen(
+    runner: Runner, address: SharedAddress, sockets: list[socket.socket] | None = None
+) -> str:
     if sockets is None:
-        sockets = SharedAddress(server.host, server.port).bind()
+        sockets = address.bind()
     # The event loop accepts up to `backlog` connections in one round.
     sites = [web.SockSite(runner, sock, backlog=_AT_ONCE) for sock in sockets]
     try:
@@ -49,7 +85,7 @@ async def open_port(
         for sock in sockets:
             sock.listen(_BACKLOG)
     except OSError as error:
-        raise cannot_listen(server.host, server.port, error) from None
+        raise address.unusable(error) from None
     host, port = runner.addresses[0][:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"

@@ -38,6 +38,7 @@ from gateway.settings.kinds import (
     setting,
 )
 from gateway.settings.limits import LimitSettings
+from gateway.settings.metrics import MetricsSettings
 from gateway.settings.oversight import AccessLogSettings, DetectionSettings
 from gateway.settings.secret_settings import LOG_SECRET, LOG_SECRET_FILE, PEPPER, PEPPER_FILE
 
@@ -358,6 +359,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     record: AccessLogSettings = field(default_factory=AccessLogSettings)
     watch: DetectionSettings = field(default_factory=DetectionSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)
 

@@ -206,7 +206,7 @@ def check_host(host: str) -> str:
             IPv6Address(host)
         except ValueError:
             raise ValueError(
-                f"{host!r} is no address; the port is server.port, IPv6 is written like ::1"
+                f"{host!r} is no address; the port is set apart, IPv6 is written like ::1"
             ) from None
     if not host or " " in host or "/" in host:
         raise ValueError("must be a host name or an address; 0.0.0.0 is every IPv4 interface")

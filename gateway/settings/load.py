@@ -156,12 +156,14 @@ def _nearest(raw: Raw) -> str | None:
 
     path = raw.path.lower()
     section, _, leaf = path.rpartition(".")
-    by_leaf = {name.rpartition(".")[2]: name for name in DECLARED}
+    # Of those with one name the first.
+    leaves = [(name.rpartition(".")[2], name) for name in reversed(DECLARED)]
+    by_leaf = dict(leaves)
     if leaf in by_leaf:
         return by_leaf[leaf]
     if section in SECTIONS:
         # Compared without the section, which would make all its names similar.
-        by_leaf = {leaf: name for leaf, name in by_leaf.items() if name.startswith(section + ".")}
+        by_leaf = {one: name for one, name in leaves if name.startswith(section + ".")}
     else:
         names = [*DECLARED] if raw.is_variable or section else [*DECLARED, *SECTIONS]
         if like := get_close_matches(path, names, 1):

@@ -26,7 +26,7 @@ from gateway.json_members import refuse_repeated
 from gateway.network import is_within
 
 # What these allow or deny is not about events: the scopes and fields of grants mean nothing there.
-NOT_ABOUT_EVENTS = ("keys.admin", "usage.read")
+NOT_ABOUT_EVENTS = ("keys.admin", "usage.read", "ops.read")
 MAX_GRANTS = 64
 _DAY = 86400.0
 # Of the years 1 to 9999, but for two days at either end.

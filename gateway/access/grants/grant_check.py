@@ -21,10 +21,10 @@ from gateway.filters.alphabet import check_member_pattern
 from gateway.filters.scope import MAX_PATTERNS
 from gateway.network import parse_network
 
-ACTIONS = ("stream", "pull", "ingest", "keys.admin", "usage.read")
+ACTIONS = ("stream", "pull", "ingest", "keys.admin", "usage.read", "ops.read")
 # Named in the design, and not grantable before there are the calls that they allow.
 NOT_YET = (
-    "destinations.admin", "erase", "keys.read", "ops.act", "ops.read", "pseudonyms.resolve",
+    "destinations.admin", "erase", "keys.read", "ops.act", "pseudonyms.resolve",
 )  # fmt: skip
 MEMBERS = (
     "id", "effect", "actions", "tenants", "categories", "resources", "min_severity", "fields",

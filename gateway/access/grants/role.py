@@ -87,17 +87,21 @@ BUILTIN = {
         ),
         _builtin(
             "auditor",
-            "Reads everything, the gateway's own records and the usage of keys included.",
+            "Reads everything, with the gateway's own records, the usage of keys and metrics.",
             {
                 "id": "everything",
-                "actions": ["stream", "pull", "usage.read"],
+                "actions": ["stream", "pull", "usage.read", "ops.read"],
                 "categories": ["**", "gateway.**"],
             },
         ),
         _builtin(
             "key-admin",
             "Makes and ends keys; reads the records of that, and no other events.",
-            {"id": "keys", "actions": ["keys.admin", "usage.read"], "categories": ["**"]},
+            {
+                "id": "keys",
+                "actions": ["keys.admin", "usage.read", "ops.read"],
+                "categories": ["**"],
+            },
             {"id": "record", "actions": ["stream", "pull"], "categories": ["gateway.keys"]},
         ),
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from gateway.errors import Unavailable
+from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.accept import best_kind
 from gateway.ingest.followed_table import Followed
@@ -79,10 +80,14 @@ async def metrics(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     # Whoever accepts neither gets the one that most understand.
     kind = best_kind(request, _FORMATS) or _FORMATS[0]
+    required = context.settings.metrics.require
+    if required != "none":
+        await context.admission.admit(request, required)
     async with context.scrape:
         context.metrics.update(context)
         # It is milliseconds of work, in which the loop has its turns.
         body, media_type = await asyncio.to_thread(context.metrics.exposition, kind)
+    await recheck(request)
     return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
 

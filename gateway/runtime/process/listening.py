@@ -13,9 +13,11 @@ class SharedAddress:
     Port 0 becomes a free port at the first call of `bind`.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, chosen_by: str = "--host and --port") -> None:
+        """`chosen_by` names what the operator chooses the address with."""
         self._host = host
         self._port = port
+        self._chosen_by = chosen_by
         self._infos: list[tuple[socket.AddressFamily, tuple[str | int, ...]]] = []
 
     def bind(self) -> list[socket.socket]:
@@ -28,7 +30,15 @@ class SharedAddress:
                 self._resolve()
             return [self._bound(family, address) for family, address in self._infos]
         except OSError as error:
-            raise cannot_listen(self._host, self._port, error) from None
+            raise self.unusable(error) from None
+
+    def unusable(self, error: OSError) -> GatewayError:
+        """Error of a failure to listen, for the operator."""
+        return Unavailable(
+            f"cannot listen on {self._host}:{self._port}: {error.strerror or error}; "
+            f"choose another address with {self._chosen_by}",
+            code="address_unusable",
+        )
 
     def _resolve(self) -> None:
         infos = []
@@ -60,12 +70,3 @@ class SharedAddress:
             # `::` covers IPv4 too, as elsewhere; a name gets separate sockets for IPv4.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(self._host != "::"))
         return sock
-
-
-def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
-    """Error of a failure to listen, for the operator."""
-    return Unavailable(
-        f"cannot listen on {host}:{port}: {error.strerror or error}; "
-        "choose another address with --host and --port",
-        code="address_unusable",
-    )

@@ -277,6 +277,28 @@ async def test_counters_outlive_the_workers_that_counted(
         reading.cancel()
 
 
+async def test_a_listener_for_metrics_answers_for_all_workers_and_outlives_the_one_that_has_it(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    host = f"127.{1 + os.getpid() % 250}.{os.getpid() // 250 % 250}.8"
+    at = {"AUDIT_GATEWAY_METRICS__HOST": host, "AUDIT_GATEWAY_METRICS__PORT": "9464"}
+    with GatewayProcess(tmp_path / "data", "--workers", "2", settings=at) as gateway:
+
+        async def shows_all() -> bool:
+            try:
+                async with session.get(f"http://{host}:9464/metrics") as answer:
+                    return 'audit_gateway_worker_streams{worker="1"}' in await answer.text()
+            except aiohttp.ClientConnectionError:
+                return False
+
+        assert await shows_all()
+        await kill(gateway, 0)
+        deadline = time.monotonic() + patience(10)
+        while not await shows_all():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+
 def test_a_worker_that_dies_again_and_again_is_started_after_growing_pauses(
     tmp_path: Path,
 ) -> None:

@@ -96,6 +96,9 @@ def test_defaults_are_those_of_the_design() -> None:
         "max_overlap": 7 * 86400,
         "expiry_warnings": (30 * 86400, 14 * 86400, 7 * 86400, 86400),
     }
+    assert dataclasses.asdict(settings.metrics) == {
+        "host": "127.0.0.1", "port": 0, "require": "none",
+    }  # fmt: skip
     assert dataclasses.asdict(settings.log) == {"level": "info", "format": "text"}
 
 
@@ -230,6 +233,8 @@ def test_unknown_flag_names_the_nearest_setting() -> None:
     [
         ("[servr]\nport = 1\n", "servr", "server"),
         ("port = 1\n", "port", "server.port"),
+        ("[server]\nprot = 1\n", "server.prot", "server.port"),
+        ("[metrics]\nprot = 1\n", "metrics.prot", "metrics.port"),
         ("[stream]\nqueue_bytes = 1\n", "stream.queue_bytes", "ingest.queue_bytes"),
         ("[server.tls]\ncert = 1\n", "server.tls", None),
         ('"od\\nd" = 1\n', "od\nd", None),
@@ -362,7 +367,7 @@ def test_the_example_file_is_toml() -> None:
     sections = set(tomllib.loads(example()))
     assert sections == {
         "server", "store", "redis", "ingest", "stream", "keys", "limits", "record", "watch",
-        "log",
+        "metrics", "log",
     }  # fmt: skip
 
 
