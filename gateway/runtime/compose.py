@@ -194,18 +194,18 @@ async def _start_parts(
         reaction=_reaction(settings),
         exists=keyring.exists,
     )
-    access_log.on_access(detector.see)
+    access_log.on_access(detector.observe)
 
     def event_failed(key_id: str, failed: EventFailed) -> None:
         tasks.report("replay", failed)
-        detector.see_failure(key_id, format_cursor(log.epoch, failed.offset))
+        detector.observe_failure(key_id, format_cursor(log.epoch, failed.offset))
 
     replays.on_event_failed(event_failed)
     stack.push_async_callback(detector.close)
     key_events = KeyEvents(
         key_store, writer, hub, detector.profiles, clock, settings.keys.expiry_warnings
     )
-    key_events.on_command(detector.operators.see)
+    key_events.on_command(detector.operators.observe)
     enforcement.on_change(key_events.take)
     enforcement.on_change(detector.stored_defects.take)
     pepper_watch = PepperWatch(keyring, clock)

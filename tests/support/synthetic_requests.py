@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from gateway.oversight.detection.baseline import Baseline
-from gateway.oversight.detection.operator_profile import Command, Habits, evaluate_command
+from gateway.oversight.detection.operator_profile import Command, OperatorProfile, evaluate_command
 from tests.support.synthetic_month import (
     DAY,
     DAYS,
@@ -109,10 +109,10 @@ def team_month(team: str, seed: int, wanted: str | None = None) -> dict[str, int
         person = "cli:mallory" if wanted == "new_operator" else TEAMS[team][0][0]
         hour = 10.0 if wanted == "new_operator" else 23.5
         incident = [Command(person, NOW + 86400 * 24 + 3600 * hour)]
-    habits = Habits()
+    profile = OperatorProfile()
     given: dict[str, int] = {}
     for command in sorted([*commands, *incident], key=lambda one: one.at):
-        habits, signals = evaluate_command(habits, command)
+        profile, signals = evaluate_command(profile, command)
         for one in signals:
             if wanted is None or command in incident:
                 given[one.name] = given.get(one.name, 0) + 1

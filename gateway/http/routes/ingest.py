@@ -204,7 +204,7 @@ def _log_appended(context: Context, access: Access, key: Key, appended: Appended
     access.begin, access.end = moved(appended.first, -1), appended.last
     if appended.conflicts:
         # Its sender is told nothing: the other event may be one that it may not see.
-        context.detector.profiles.say(key.id, id_conflict(access, appended.conflicts))
+        context.detector.profiles.add_signal(key.id, id_conflict(access, appended.conflicts))
 
 
 def _told(context: Context, appended: Appended) -> dict[str, Any]:

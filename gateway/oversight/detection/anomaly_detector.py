@@ -30,11 +30,11 @@ from gateway.oversight.detection.finding import (
     Finding,
 )
 from gateway.oversight.detection.findings import Findings
-from gateway.oversight.detection.operator_profile_store import Operators
+from gateway.oversight.detection.operator_profile_store import OperatorProfileStore
 from gateway.oversight.detection.profile_store import ProfileStore
 from gateway.oversight.detection.signals import Signal
 from gateway.oversight.detection.stored_defects import StoredDefects
-from gateway.oversight.detection.volume_detector import Volumes
+from gateway.oversight.detection.volume_detector import VolumeDetector
 from gateway.streaming.live.hub import Hub
 
 _POLL_SECONDS = 1.0
@@ -79,14 +79,14 @@ class AnomalyDetector:
         exists: Callable[[str], bool] = lambda key_id: False,
     ) -> None:
         self.profiles = ProfileStore(store, exists)
-        self.operators = Operators(store)
+        self.operators = OperatorProfileStore(store)
         self.stored_defects = StoredDefects(store)
         self.findings = findings
         self._store = store
         self._hub = hub
         self._clock = clock
         self._reaction = reaction
-        self._volumes = Volumes(store, hub, warm_up)
+        self._volumes = VolumeDetector(store, hub, warm_up)
         # Signals with their key and address, and those on which a key may have to be stopped.
         self._polling = asyncio.Lock()
         self._signals: deque[tuple[Signal, str, str]] = deque(maxlen=_MOST_WAITING)
@@ -97,12 +97,12 @@ class AnomalyDetector:
         self._profiles_at = now
         self._prune_at = now
 
-    def see(self, access: Access) -> None:
+    def observe(self, access: Access) -> None:
         """Take in one access; costs a few microseconds."""
-        self.profiles.see(access)
-        self._volumes.see(access)
+        self.profiles.observe(access)
+        self._volumes.observe(access)
 
-    def see_failure(self, key_id: str, cursor: str) -> None:
+    def observe_failure(self, key_id: str, cursor: str) -> None:
         """Take in that an event, the one at that cursor, could not be delivered to a key."""
         signal = Signal(EVENT_FAILED, self._clock.now(), 1, {"cursor": cursor})
         self._signals.append((signal, key_id, ""))
@@ -163,7 +163,7 @@ class AnomalyDetector:
         if minute != self._minute:
             over, self._minute = minute - 1, minute
             for key_id, signal in self._volumes.check_streams(now):
-                self.profiles.say(key_id, signal)
+                self.profiles.add_signal(key_id, signal)
             self._volumes.turn(over)
             self._to_close = over
         await self._volumes.add()

@@ -1,8 +1,7 @@
-"""One count of each key, minute by minute, against what is usual for it.
+"""Counts of keys by the minute, compared with the baseline of each.
 
-Each process adds its count of a minute to the key's volume in the store; a few
-seconds after the minute's end it is closed there, by whoever is first, and
-compared with the key's baseline.
+Each process adds its count of a minute to the key's volume in the store. A few seconds after
+the end of the minute the first process closes it and compares it with the baseline.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ Step = Callable[[Volume], Alarm | None]
 
 class MinuteCounts:
     """Counts of keys by the minute, kept as notes of a `kind`; unusual ones give a `signal`.
-
-    `warm_up` in minutes.
-    """
+    `warm_up` is in minutes."""
 
     def __init__(self, store: NotesOfKeys, kind: str, signal: str, warm_up: int) -> None:
         self._store = store
@@ -46,12 +43,12 @@ class MinuteCounts:
         self._signal = signal
         self._warm_up = warm_up
         self._counts: defaultdict[str, int] = defaultdict(int)
-        # Minutes that are over and not in the store yet, and what was found of those that are.
+        # Ended minutes that are not in the store yet, and alarms of those that are.
         self._late: deque[tuple[int, dict[str, int]]] = deque(maxlen=_MOST_LATE)
         self._alarms: list[tuple[str, Signal]] = []
-        # The keys that were active in a minute that is not closed yet.
+        # Keys that were active in a minute that is not closed yet.
         self._open: dict[str, None] = {}
-        # The predecessors of keys that may have no volume yet, and keys that have one.
+        # Predecessors of keys that may have no volume yet, and keys that have one.
         self._heirs: dict[str, str] = {}
         self._begun: set[str] = set()
 
@@ -65,14 +62,14 @@ class MinuteCounts:
             self._heirs[key_id] = predecessor
 
     def turn(self, minute: int) -> None:
-        """End a minute in this process: its counts are to be added to the volumes."""
+        """End a minute in this process; `add` adds its counts to the volumes."""
         counts, self._counts = self._counts, defaultdict(int)
         self._open.update(dict.fromkeys(counts))
         if counts:
             self._late.append((minute, counts))
 
     async def add(self) -> None:
-        """Add the counts of ended minutes; what the store does not take stays for the next time."""
+        """Add the counts of ended minutes; they stay if the store fails."""
         warm_up = self._warm_up
         while self._late:
             minute, counts = self._late[0]
@@ -84,7 +81,7 @@ class MinuteCounts:
             self._late.popleft()
 
     async def close(self, minute: int) -> None:
-        """That minute is over for all processes."""
+        """Close a minute that has ended in all processes."""
         await self._step(self._open, lambda _: lambda volume: volume.close(minute, self._warm_up))
 
     def alarms(self) -> list[tuple[str, Signal]]:
@@ -93,7 +90,7 @@ class MinuteCounts:
         return alarms
 
     async def _step(self, waiting: dict[str, Any], step: Callable[[str], Step]) -> None:
-        """Bring the step of each key that is waiting into the store, and take it out."""
+        """Apply a step to the volume of each waiting key, and remove the key from `waiting`."""
         while waiting:
             names = list(islice(waiting, _AT_ONCE))
             alarms: list[tuple[str, Signal]] = []
@@ -106,11 +103,11 @@ class MinuteCounts:
             self._alarms += alarms
             for name in names:
                 del waiting[name]
-            # Streams have their turn in between.
+            # Streams are served in between.
             await asyncio.sleep(0)
 
     async def _inherited(self, name: str) -> bytes | None:
-        """Volume of the key that this one took over from."""
+        """Volume of the predecessor, encoded."""
         predecessor = self._heirs.get(name)
         return (
             None if predecessor is None else await note_before(self._store, self._kind, predecessor)
@@ -131,7 +128,7 @@ def _noting(
                 volume = passed_on(decode_volume(inherited))
             alarm = step(volume)
         except Exception:
-            # It must not keep those of other keys from the store.
+            # It must not hold back those of other keys.
             _LOGGER.exception("the volume of the key %s is begun anew, which is a bug", name)
             return None
         if alarm is not None:

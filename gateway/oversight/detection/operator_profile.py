@@ -1,12 +1,11 @@
-"""Habits of those who administer by the command line. Pure.
+"""Profile of the operators who administer keys by the command line, and its signals. Pure.
 
-Whoever can read the data folder may do everything there, so what can be said of them is
-recorded with each command, and what does not fit what was usual before is a signal:
+Whoever can read the data folder may do everything there, so unusual commands are signals:
 
 | signal | when |
 | --- | --- |
-| `new_operator` | somebody uses the command line over keys who never did, where others have |
-| `odd_hour` | it is used at an hour of the day (UTC) that is 3 hours from any of the last 30 days |
+| `new_operator` | an operator uses the command line over keys for the first time, as others have |
+| `odd_hour` | it is used at an hour of the day (UTC) 3 hours away from any of the last 30 days |
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Command(msgspec.Struct, frozen=True):
     at: float
 
 
-class Habits(msgspec.Struct, omit_defaults=True):
+class OperatorProfile(msgspec.Struct, omit_defaults=True):
     """Times at which each person, each hour of the day and each day was seen last."""
 
     people: dict[str, float] = {}
@@ -40,8 +39,10 @@ class Habits(msgspec.Struct, omit_defaults=True):
     days: list[int] = []
 
 
-def evaluate_command(before: Habits, command: Command) -> tuple[Habits, list[Signal]]:
-    """The habits after a command, and what signals it gives. A second time it gives none."""
+def evaluate_command(
+    before: OperatorProfile, command: Command
+) -> tuple[OperatorProfile, list[Signal]]:
+    """Profile after a command, and the signals of it; the same command again gives none."""
     at, day = command.at, int(command.at // _DAY)
     hour = int(at % _DAY // 3600)
     signals = []
@@ -57,4 +58,4 @@ def evaluate_command(before: Habits, command: Command) -> tuple[Habits, list[Sig
         people = dict(sorted(people.items(), key=lambda item: item[1])[-MOST_PEOPLE:])
     hours = {**before.hours, hour: max(at, before.hours.get(hour, at))}
     days = sorted({*before.days, day})[-_REMEMBERED_DAYS:]
-    return Habits(people, hours, days), signals
+    return OperatorProfile(people, hours, days), signals

@@ -64,7 +64,7 @@ class ProfileStore:
         # Evaluations from before the store went away.
         self._evaluated: list[Evaluation] = []
 
-    def see(self, access: Access) -> None:
+    def observe(self, access: Access) -> None:
         """Take in one access."""
         if access.key is not None:
             delta = self._delta_of(access.key.id)
@@ -105,9 +105,9 @@ class ProfileStore:
         for key_id in key_ids:
             self._delta_of(key_id).touch(now)
 
-    def say(self, key_id: str, signal: Signal) -> None:
+    def add_signal(self, key_id: str, signal: Signal) -> None:
         """Something was found of a key that is not in its uses."""
-        self._delta_of(key_id).say(signal.name, signal.at, signal.data, signal.count)
+        self._delta_of(key_id).add_signal(signal.name, signal.at, signal.data, signal.count)
         self._urgent[key_id] = None
 
     async def of(self, key_id: str) -> UsageProfile:

@@ -125,7 +125,7 @@ class ProfileDelta(msgspec.Struct, eq=False):
         self.used_at = max(self.used_at, at)
         self.address, self.client = address or self.address, client or self.client
 
-    def say(self, signal: str, at: float, data: dict[str, Any], times: int = 1) -> None:
+    def add_signal(self, signal: str, at: float, data: dict[str, Any], times: int = 1) -> None:
         """Something happened that says it all."""
         count = self.certain[signal][0] if signal in self.certain else 0
         self.certain[signal] = (count + times, at, data)
@@ -177,9 +177,11 @@ class ProfileDelta(msgspec.Struct, eq=False):
             # It would keep up what it was suspended for.
             return
         if access.reason == "key_revoked":
-            self.say("revoked_presented", access.at, data)
+            self.add_signal("revoked_presented", access.at, data)
         elif access.reason == "key_expired" and access.key is not None and access.key.successor:
-            self.say("drained_presented", access.at, {**data, "successor": access.key.successor})
+            self.add_signal(
+                "drained_presented", access.at, {**data, "successor": access.key.successor}
+            )
         else:
             self.refusals += 1
             self.denials.append(access.at)

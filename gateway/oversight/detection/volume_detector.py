@@ -1,7 +1,6 @@
-"""Volumes and requests of each key, minute by minute, against its baseline.
+"""Detector of unusual volumes and request rates of keys, and of silent consumers.
 
-Streams are counted by looking at where they stand once a minute: nothing is
-done per event.
+Streams are counted once a minute by what they have delivered, so that no event costs more.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ KIND = "volume"
 REQUESTS = "requests"
 
 
-class Volumes:
-    """Listens to the access log. `warm_up` in seconds."""
+class VolumeDetector:
+    """Listener to the access log. `warm_up` is in seconds."""
 
     def __init__(self, store: NotesOfKeys, hub: Hub, warm_up: int) -> None:
         self._hub = hub
         self._events = MinuteCounts(store, KIND, VOLUME, warm_up // 60)
         self._requests = MinuteCounts(store, REQUESTS, REQUEST_VOLUME, warm_up // 60)
-        # Streams that do not move: how much each has taken, and since when.
+        # What each stream with events to take has taken, and since when.
         self._still: dict[Subscription, tuple[int, float]] = {}
 
-    def see(self, access: Access) -> None:
+    def observe(self, access: Access) -> None:
         """Take in one access."""
         key, moved = access.key, access.events - access.counted
         if key is None:
@@ -39,14 +38,14 @@ class Volumes:
         if moved > 0:
             self._events.count(key.id, moved)
         if access.action != CLOSED:
-            # Refused or not, with or without events.
+            # Refused or not, with events or without.
             self._requests.count(key.id, 1)
         if key.predecessor:
             self._events.inherits(key.id, key.predecessor)
             self._requests.inherits(key.id, key.predecessor)
 
     def check_streams(self, now: float) -> list[tuple[str, Signal]]:
-        """Count what streams have delivered, and find those that have stopped reading."""
+        """Count what streams have delivered; return signals of those that stopped reading."""
         still: dict[Subscription, tuple[int, float]] = {}
         silent = []
         for subscription in self._hub.subscriptions:
@@ -67,17 +66,17 @@ class Volumes:
         return silent
 
     def turn(self, minute: int) -> None:
-        """That minute is over here."""
+        """End a minute in this process."""
         for counts in self._all:
             counts.turn(minute)
 
     async def add(self) -> None:
-        """Add what was counted, minute by minute; what the store does not take stays."""
+        """Add the counts of ended minutes; they stay if the store fails."""
         for counts in self._all:
             await counts.add()
 
     async def close(self, minute: int) -> None:
-        """That minute is over for all processes."""
+        """Close a minute that has ended in all processes."""
         for counts in self._all:
             await counts.close(minute)
 
@@ -90,9 +89,9 @@ class Volumes:
         return self._events, self._requests
 
     def _taken(self, subscription: Subscription) -> int | None:
-        """Number that stays while a peer takes nothing; None if it has nothing to take."""
+        """A number that stands still while a peer takes nothing; None if nothing waits for it."""
         if subscription.state is State.LIVE:
-            # What its system buffers for it counts as read: nothing tells the two apart.
+            # What the peer's system buffers cannot be told from what it has read.
             sink = subscription.sink
             return None if sink.clear else sink.waited - sink.unsent
         pacer = subscription.pacer

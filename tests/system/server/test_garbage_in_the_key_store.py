@@ -81,7 +81,7 @@ async def test_whatever_stands_in_notes_the_watch_goes_on(gateway: Gateway, note
             (await gateway.get("/v1/keys", key=one)).problem(403, "action_not_granted")
 
     detector = gateway.context.detector
-    detector.operators.see(Command("cli:ada", gateway.context.clock.now()))
+    detector.operators.observe(Command("cli:ada", gateway.context.clock.now()))
     await detector.poll()
     answer = await gateway.get("/v1/findings?signal=denials", key=gateway.admin)
     assert len(answer.json()["findings"]) == 2

@@ -55,7 +55,9 @@ class Followed:
         await self.events.poll()
 
     def use(self, one: Key) -> None:
-        self.profiles.see(Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9"))
+        self.profiles.observe(
+            Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9")
+        )
 
     @property
     def told(self) -> list[str]:

@@ -46,7 +46,7 @@ class Part:
             self.store, self.hub, self.findings, clock,  # type: ignore[arg-type]
             warm_up=7 * DAY, reaction=Reaction(suspend_on=("denials",)),
         )  # fmt: skip
-        self.record.on_access(self.detector.see)
+        self.record.on_access(self.detector.observe)
 
     def note(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
@@ -277,7 +277,7 @@ async def test_minutes_counted_while_the_key_store_was_away_are_minutes_later(
 async def test_a_sign_that_cannot_be_kept_holds_up_no_other(
     part: Part, caplog: pytest.LogCaptureFixture
 ) -> None:
-    part.detector.profiles.say(A.id, Signal("revoked_presented", 1.0, 1, {"x": object()}))
+    part.detector.profiles.add_signal(A.id, Signal("revoked_presented", 1.0, 1, {"x": object()}))
     part.denied(key=B)
     await part.clock.advance(2)
     assert await part.signals() == [("denials", B.id)]

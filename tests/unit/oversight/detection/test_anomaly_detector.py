@@ -54,7 +54,7 @@ class Watched:
     def use(self, times: int = 1, **members: Any) -> None:
         for _ in range(times):
             made = {"key": key(K), "action": PULLED, "address": "9.9.9.9", "at": self.clock.now()}
-            self.detector.see(Access(**{**made, **members}))
+            self.detector.observe(Access(**{**made, **members}))
 
     def denied(self, times: int = 1, **members: Any) -> None:
         for n in range(times):

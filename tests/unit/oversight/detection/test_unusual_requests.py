@@ -18,7 +18,7 @@ from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.operator_profile import (
     MOST_PEOPLE,
     Command,
-    Habits,
+    OperatorProfile,
     evaluate_command,
 )
 from gateway.oversight.detection.profile_store import ProfileStore
@@ -197,39 +197,39 @@ HOUR = 3600.0
 MORNING = 1_700_000_000.0 // DAY * DAY + 10 * HOUR
 
 
-def habits_of(*days: int, person: str = "cli:ada") -> Habits:
-    habits = Habits()
+def profile_of(*days: int, person: str = "cli:ada") -> OperatorProfile:
+    profile = OperatorProfile()
     for day in days:
-        habits, _ = evaluate_command(habits, Command(person, MORNING + day * DAY))
-    return habits
+        profile, _ = evaluate_command(profile, Command(person, MORNING + day * DAY))
+    return profile
 
 
-def given(habits: Habits, person: str, at: float) -> list[str]:
-    return [signal.name for signal in evaluate_command(habits, Command(person, at))[1]]
+def given(profile: OperatorProfile, person: str, at: float) -> list[str]:
+    return [signal.name for signal in evaluate_command(profile, Command(person, at))[1]]
 
 
 def test_the_first_person_is_at_home_and_the_next_is_new_once() -> None:
-    habits = habits_of(0)
-    assert given(Habits(), "cli:ada", MORNING) == []
-    assert given(habits, "cli:eve", MORNING) == ["new_operator"]
-    habits, _ = evaluate_command(habits, Command("cli:eve", MORNING))
-    assert given(habits, "cli:eve", MORNING) == []
+    profile = profile_of(0)
+    assert given(OperatorProfile(), "cli:ada", MORNING) == []
+    assert given(profile, "cli:eve", MORNING) == ["new_operator"]
+    profile, _ = evaluate_command(profile, Command("cli:eve", MORNING))
+    assert given(profile, "cli:eve", MORNING) == []
 
 
 def test_an_odd_hour_is_odd_once_hours_are_known() -> None:
     night = 13.5 * HOUR
-    assert given(habits_of(0, 1, 2, 3), "cli:ada", MORNING + 4 * DAY + night) == []
-    habits = habits_of(0, 1, 2, 3, 4)
-    assert given(habits, "cli:ada", MORNING + 5 * DAY + night) == ["odd_hour"]
-    assert given(habits, "cli:ada", MORNING + 5 * DAY + 2 * HOUR) == []
-    assert given(habits, "cli:ada", MORNING + 60 * DAY) == ["odd_hour"], "it was forgotten"
+    assert given(profile_of(0, 1, 2, 3), "cli:ada", MORNING + 4 * DAY + night) == []
+    profile = profile_of(0, 1, 2, 3, 4)
+    assert given(profile, "cli:ada", MORNING + 5 * DAY + night) == ["odd_hour"]
+    assert given(profile, "cli:ada", MORNING + 5 * DAY + 2 * HOUR) == []
+    assert given(profile, "cli:ada", MORNING + 60 * DAY) == ["odd_hour"], "it was forgotten"
 
 
-def test_habits_are_bounded() -> None:
-    habits = Habits()
+def test_an_operator_profile_is_bounded() -> None:
+    profile = OperatorProfile()
     for n in range(MOST_PEOPLE + 50):
-        habits, _ = evaluate_command(habits, Command(f"cli:u{n}", MORNING + n * DAY))
-    assert (len(habits.people), len(habits.days)) == (MOST_PEOPLE, 30)
+        profile, _ = evaluate_command(profile, Command(f"cli:u{n}", MORNING + n * DAY))
+    assert (len(profile.people), len(profile.days)) == (MOST_PEOPLE, 30)
 
 
 async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
@@ -238,7 +238,7 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     events = KeyEvents(
         watched.store, watched.writer, watched.hub, watched.detector.profiles, clock, ()  # type: ignore[arg-type]
     )  # fmt: skip
-    events.on_command(watched.detector.operators.see)
+    events.on_command(watched.detector.operators.observe)
     for user, sudo in (("ada", ""), ("root", "eve")):
         operator = Operator(user, sudo_user=sudo, host="h1", terminal="/dev/pts/3")
         change = inspection("keys explain", [f"key:{K}"], operator, clock.now(), {"action": "pull"})
@@ -257,20 +257,20 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     [event] = watched.writer.events("gateway.anomaly")
     assert event["data"]["operator"] == "cli:eve"
     # Whoever writes it again, or sees it in another process, adds nothing.
-    watched.detector.operators.see(Command("cli:eve", clock.now()))
+    watched.detector.operators.observe(Command("cli:eve", clock.now()))
     await watched.step()
     assert [one.count for one in await watched.findings.all()] == [1]
 
 
 async def test_a_person_who_is_expected_is_not_found_again(watched: Watched) -> None:
-    watched.detector.operators.see(Command("cli:ada", MORNING))
-    watched.detector.operators.see(Command("cli:eve", MORNING))
+    watched.detector.operators.observe(Command("cli:ada", MORNING))
+    watched.detector.operators.observe(Command("cli:eve", MORNING))
     await watched.step()
     [finding] = await watched.findings.all()
     await watched.findings.mark(finding.id, expected=True, by="A" * 12, reason="new colleague")
     assert await watched.store.note("silence", silence("new_operator", "", "cli:eve"))
     again = Findings(watched.store, watched.writer, watched.clock)
-    _, [signal] = evaluate_command(Habits({"cli:ada": 1.0}), Command("cli:eve", MORNING))
+    _, [signal] = evaluate_command(OperatorProfile({"cli:ada": 1.0}), Command("cli:eve", MORNING))
     assert await again.add(signal, "") is None
 
 
