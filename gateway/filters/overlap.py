@@ -32,7 +32,7 @@ def common_pattern(one: str, other: str, separator: str) -> str | None:
     return separator.join(found)
 
 
-def category_in_reach(scope: Scope, wanted: str) -> bool:
+def category_overlaps(scope: Scope, wanted: str) -> bool:
     """Whether an event can be in the scope and have a category that `wanted` matches."""
     separator = SEPARATORS["category"]
     patterns = scope.category or (ANY,)

@@ -15,7 +15,7 @@ from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant
 from gateway.access.grants.mask import Masks, masked
 from gateway.access.keys.key import Key
 from gateway.event import Draft, Event
-from gateway.filters.overlap import category_in_reach
+from gateway.filters.overlap import category_overlaps
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, Scope, Test, all_of, any_of
 
 Projection = Callable[[Event], Event | None]
@@ -246,7 +246,7 @@ def _without_raw(rule: Rule) -> Rule:
 
 @lru_cache(1024)
 def _test_of_categories(patterns: tuple[str, ...], reserved: bool) -> bool:
-    return category_in_reach(Scope(category=patterns, reserved=reserved), REJECTED)
+    return category_overlaps(Scope(category=patterns, reserved=reserved), REJECTED)
 
 
 def depends_on_circumstances(grants: tuple[Grant, ...]) -> bool:

@@ -1,7 +1,7 @@
-"""Whether what somebody selects can match anything that their key may see. Pure.
+"""Satisfiability of a query: whether it can match any event that a key may see. Pure.
 
-It follows from the key's grants alone, and from what members of events can be: nothing is told of
-the events that there are.
+It follows from the grants of the key and from the values that members can have, and so reveals
+nothing of the stored events.
 """
 
 from __future__ import annotations
@@ -27,55 +27,55 @@ _PATHS = {
 }  # fmt: skip
 _HIDDEN_AS = {"actor": "actor.id", "resource": "targets.urn"}
 _MASKED = "***"
-# So much is compared at most, within milliseconds: beyond that, something may match.
+# Most comparisons, some milliseconds: beyond that, something may match.
 _MOST_PAIRS = 2_000
 _MOST_CELLS = 100
 _GRANTED = ("tenant", "category", "resource")
 
 
-# The same few keys ask again and again for the same; of the largest questions that is some MB.
+# The same few keys repeat their queries; for the largest queries the cache takes some MB.
 @lru_cache(128)
-def nothing_selected(view: View, wanted: Scope, chosen: Filter | None) -> str | None:
-    """The parameter with which nothing can match any more; None if something may.
+def unsatisfiable_parameter(view: View, query: Scope, expression: Filter | None) -> str | None:
+    """First parameter that leaves no event to match; None if some may match.
 
-    An event with several targets that is seen by one of them could be selected by another: of
-    resources, what no grant names counts as nothing all the same.
+    A resource that no grant names counts as unsatisfiable, although an event that is seen by
+    another of its targets could match it.
     """
-    given = [name for name in _PARAMETERS if getattr(wanted, name)]
-    if chosen is not None:
+    given = [name for name in _PARAMETERS if getattr(query, name)]
+    if expression is not None:
         given.append("filter")
-    if not given or _can_match(view, wanted, chosen):
+    if not given or _can_match(view, query, expression):
         return None
     for name in given:
-        if not _can_match(view, *_only([name], wanted, chosen)):
+        if not _can_match(view, *_only([name], query, expression)):
             return name
     for count in range(2, len(given) + 1):
-        if not _can_match(view, *_only(given[:count], wanted, chosen)):
+        if not _can_match(view, *_only(given[:count], query, expression)):
             return given[count - 1]
-    # The least severity takes part in it as well.
+    # Together with the least severity, which is no parameter of this list.
     return given[-1]
 
 
-def selected_by(parameter: str, wanted: Scope, chosen: Filter | None) -> tuple[str, ...]:
-    """What was selected with a parameter, as `tenant=acme`."""
+def selected_values(parameter: str, query: Scope, expression: Filter | None) -> tuple[str, ...]:
+    """Values of a parameter as texts such as `tenant=acme`."""
     values: Iterable[str]
     if parameter == "filter":
-        values = (chosen.canonical,) if chosen is not None else ()
+        values = (expression.canonical,) if expression is not None else ()
     else:
-        values = getattr(wanted, parameter)
+        values = getattr(query, parameter)
     return tuple(f"{parameter}={value}" for value in values)
 
 
 def _only(
-    names: Sequence[str], wanted: Scope, chosen: Filter | None
+    names: Sequence[str], query: Scope, expression: Filter | None
 ) -> tuple[Scope, Filter | None]:
-    kept = {name: getattr(wanted, name) for name in names if name != "filter"}
-    return Scope(**kept), chosen if "filter" in names else None
+    kept = {name: getattr(query, name) for name in names if name != "filter"}
+    return Scope(**kept), expression if "filter" in names else None
 
 
-def _can_match(view: View, wanted: Scope, chosen: Filter | None) -> bool:
-    # What no member can be matches no filter.
-    asked = {name: _asked(name, wanted, chosen) for name in _PARAMETERS}
+def _can_match(view: View, query: Scope, expression: Filter | None) -> bool:
+    # A value that no member can have matches no event.
+    asked = {name: _asked(name, query, expression) for name in _PARAMETERS}
     if any(values == [] for values in asked.values()):
         return False
     pairs = sum(
@@ -85,34 +85,35 @@ def _can_match(view: View, wanted: Scope, chosen: Filter | None) -> bool:
     )
     if pairs > _MOST_PAIRS:
         return True
-    return any(_reaches(view, rule, wanted, chosen, asked) for rule in view.rules)
+    return any(_reaches(view, rule, query, expression, asked) for rule in view.rules)
 
 
-def _asked(name: str, wanted: Scope, chosen: Filter | None) -> list[str]:
-    """What the member must be to be selected, as patterns."""
-    patterns: list[str] = list(getattr(wanted, name)) or [ANY]
-    values = None if chosen is None else chosen.equalities.get(_PATHS.get(name, ""))
-    # A masked value is compared as it is seen, and is within reach or not for that.
+def _asked(name: str, query: Scope, expression: Filter | None) -> list[str]:
+    """Patterns that a member has to match."""
+    patterns: list[str] = list(getattr(query, name)) or [ANY]
+    values = None if expression is None else expression.equalities.get(_PATHS.get(name, ""))
+    # A masked value is compared as the key sees it.
     if values is None or _MASKED in values:
         return patterns
     possible = [value for value in values if can_be(name, value)]
     if any("*" in value for value in possible):
-        # A star that is meant as such is no pattern.
+        # A literal star is no pattern.
         return patterns
     return _both(patterns, possible, SEPARATORS.get(name, "/"))
 
 
 def _reaches(
-    view: View, rule: Rule, wanted: Scope, chosen: Filter | None, asked: dict[str, list[str]]
+    view: View, rule: Rule, query: Scope, expression: Filter | None, asked: dict[str, list[str]]
 ) -> bool:
-    """Whether something selected can be seen by one of the view's rules."""
+    """Whether a rule of the view lets an event through that the query matches."""
     allowed, masks = rule.scope, rule.masks
     for name, path in _HIDDEN_AS.items():
-        patterns = getattr(wanted, name)
+        patterns = getattr(query, name)
         if patterns and ANY not in patterns and masks.hides(path):
             return False
-    if chosen is not None and any(
-        masks.hides(path) and _MASKED not in values for path, values in chosen.equalities.items()
+    if expression is not None and any(
+        masks.hides(path) and _MASKED not in values
+        for path, values in expression.equalities.items()
     ):
         return False
     parts = []
@@ -125,7 +126,7 @@ def _reaches(
     cells = len(parts[0]) * len(parts[1]) * len(parts[2])
     if not view.denied or cells * len(view.denied) > _MOST_CELLS:
         return True
-    least = max(wanted.min_severity, allowed.min_severity)
+    least = max(query.min_severity, allowed.min_severity)
     return any(
         not any(scope_covers(denied, cell) for denied in view.denied)
         for tenant, category, resource in product(*parts)
@@ -136,7 +137,7 @@ def _reaches(
 
 
 def _granted(name: str, asked: list[str], granted: list[str], reserved: bool) -> Iterator[str]:
-    """What is asked for and granted, as patterns."""
+    """Patterns for values that are both asked for and granted."""
     separator = SEPARATORS[name]
     for pattern in granted:
         bounded = name == "category" and not reserved and begins_with_wildcard(pattern)

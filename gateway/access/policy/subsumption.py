@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.mask import Masks
-from gateway.filters.overlap import category_in_reach, one_overlaps
+from gateway.filters.overlap import category_overlaps, one_overlaps
 from gateway.filters.pattern import ANY, END, Tree, segment_tree
 from gateway.filters.scope import REJECTED, RESERVED, SEPARATORS, Scope
 
@@ -75,7 +75,7 @@ def _hides_rejected(all_wanted: tuple[Grant, ...], wanted: Grant, action: str) -
     denials: `wanted` does not reach them, or is not without those."""
     return (
         bool(wanted.fields)
-        or not category_in_reach(wanted.scope(), REJECTED)
+        or not category_overlaps(wanted.scope(), REJECTED)
         or any(
             (grant.fields or grant.effect == "deny")
             and action in grant.actions
@@ -117,7 +117,7 @@ def _hidden_again(holder: Grant, wanted: Grant) -> bool:
 
 def have_in_common(one: Scope, other: Scope) -> bool:
     """Whether one event can be in both; one with several targets is in many scopes."""
-    if not any(category_in_reach(one, pattern) for pattern in other.category or ("**",)):
+    if not any(category_overlaps(one, pattern) for pattern in other.category or ("**",)):
         return False
     tenants = one.tenant or (ANY,)
     return any(

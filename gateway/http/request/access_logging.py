@@ -18,7 +18,11 @@ from aiohttp.typedefs import Middleware
 
 from gateway.access.limits.ports import Usage
 from gateway.access.policy.decision import View
-from gateway.access.policy.satisfiability import EVERYTHING, nothing_selected, selected_by
+from gateway.access.policy.satisfiability import (
+    EVERYTHING,
+    selected_values,
+    unsatisfiable_parameter,
+)
 from gateway.access.usage.access import DENIED, FAILED, OPENED, Access
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
@@ -27,7 +31,7 @@ from gateway.http.response.problem import REQUEST_ID, Handler, refuse_key_in_url
 from gateway.http.response.request_metrics import route_of
 from gateway.oversight.access_log.access_entry import MOST_PARAMETERS
 from gateway.oversight.access_log.access_log import AccessLog
-from gateway.oversight.access_log.out_of_scope import categories_out_of_reach, probes
+from gateway.oversight.access_log.out_of_scope import categories_out_of_scope, foreign_values
 from gateway.sanitize import clean
 
 if TYPE_CHECKING:
@@ -113,13 +117,13 @@ def log_query(access: Access, pairs: Pairs, query: Query, view: View) -> dict[st
     if query.filter is not None:
         wanted += tuple(query.filter.equalities.get("category", ()))
         tenants += tuple(query.filter.equalities.get("tenant", ()))
-    log_out_of_reach(access, view, wanted, tenants, query.wanted.resource)
-    parameter = nothing_selected(view, query.wanted, query.filter)
+    log_out_of_scope(access, view, wanted, tenants, query.wanted.resource)
+    parameter = unsatisfiable_parameter(view, query.wanted, query.filter)
     if parameter is None:
         return None
     # A query that contradicts itself is a mistake, not probing.
-    if nothing_selected(EVERYTHING, query.wanted, query.filter) is None:
-        selected = selected_by(parameter, query.wanted, query.filter)
+    if unsatisfiable_parameter(EVERYTHING, query.wanted, query.filter) is None:
+        selected = selected_values(parameter, query.wanted, query.filter)
         access.out_of_scope = tuple([clean(one) for one in selected])
         # One signal is enough: selecting nothing else is not probing as well.
         access.probed = ()
@@ -131,7 +135,7 @@ def log_query(access: Access, pairs: Pairs, query: Query, view: View) -> dict[st
     }
 
 
-def log_out_of_reach(
+def log_out_of_scope(
     access: Access,
     view: View,
     categories: Iterable[str] = (),
@@ -149,7 +153,7 @@ def log_out_of_reach(
 
 def _foreign_categories(view: View, categories: tuple[str, ...]) -> tuple[str, ...]:
     # Longer categories do not exist; invalid text could not be stored.
-    found = categories_out_of_reach(view, categories)
+    found = categories_out_of_scope(view, categories)
     return tuple([clean(one, _MOST_CATEGORY) for one in found])
 
 
@@ -159,7 +163,7 @@ _kept_foreign = lru_cache(64)(_foreign_categories)
 
 @lru_cache(64)
 def _probes(view: View, tenants: tuple[str, ...], resources: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple([clean(one) for one in probes(view, tenants, resources)])
+    return tuple([clean(one) for one in foreign_values(view, tenants, resources)])
 
 
 def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:

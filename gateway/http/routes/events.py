@@ -16,7 +16,7 @@ from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query, parse_page, parse_tenant
-from gateway.http.request.access_logging import log_out_of_reach, log_query
+from gateway.http.request.access_logging import log_out_of_scope, log_query
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES
 from gateway.http.request.context import CONTEXT, Context
@@ -130,7 +130,7 @@ async def by_id(request: web.Request) -> Answer:
     # Before anything is told: that there is none, or which tenants have one, is for the key, too.
     await admission.recheck()
     if found is None:
-        log_out_of_reach(access, view, hidden_categories, sorted(hidden_tenants))
+        log_out_of_scope(access, view, hidden_categories, sorted(hidden_tenants))
         if looks_like_token(event_id):
             raise key_in_url()
         raise NotFound("no event with this id that this key may see")

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.cursor import format_cursor
 from gateway.event import Event
-from gateway.filters.overlap import category_in_reach
+from gateway.filters.overlap import category_overlaps
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_history
 from gateway.http.request.context import CONTEXT
@@ -34,7 +34,7 @@ async def history(request: web.Request) -> web.Response:
     view, access = admission.view, admission.access
     query = parse_history(request.query.items())
     limit = min(query.limit or 0, admission.most_events(request))
-    if not any(category_in_reach(scope, name) for scope in view.scopes for name in _RECORDS):
+    if not any(category_overlaps(scope, name) for scope in view.scopes for name in _RECORDS):
         # Not even whether there is such a key.
         return _page([], log.head, log)
     key = await named_key(request)

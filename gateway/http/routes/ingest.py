@@ -16,7 +16,7 @@ from gateway.cursor import format_cursor, moved
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.http.query.query import AS_USUAL, parse_ingest
-from gateway.http.request.access_logging import log_out_of_reach
+from gateway.http.request.access_logging import log_out_of_scope
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import CONTEXT, Context
@@ -231,7 +231,7 @@ async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:
 
 def _log_outside(outside: list[tuple[int, Draft]], view: View, access: Access) -> None:
     refused = [draft for _, draft in outside]
-    log_out_of_reach(
+    log_out_of_scope(
         access, view, {draft.category for draft in refused},
         dict.fromkeys(draft.tenant for draft in refused),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from gateway.access.grants.grant import Grant, When
 from gateway.access.grants.mask import Masks
-from gateway.filters.overlap import category_in_reach
+from gateway.filters.overlap import category_overlaps
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import RESERVED
 from gateway.oversight.access_log.past_access import READING
@@ -77,7 +77,7 @@ def limits_of(grants: Sequence[Grant]) -> list[str]:
 
 
 def _reaches_own(grant: Grant) -> bool:
-    return not set(grant.actions).isdisjoint(READING) and category_in_reach(
+    return not set(grant.actions).isdisjoint(READING) and category_overlaps(
         grant.scope(), f"{RESERVED}.{ANY}"
     )
 

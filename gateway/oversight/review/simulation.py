@@ -21,7 +21,7 @@ from gateway.access.policy.reader import SEES_EVERYTHING, Reader
 from gateway.access.policy.subsumption import drained
 from gateway.clock import format_time
 from gateway.event import Event
-from gateway.oversight.access_log.out_of_scope import is_out_of_reach
+from gateway.oversight.access_log.out_of_scope import is_out_of_scope
 from gateway.oversight.access_log.past_access import READING, PastAccess
 from gateway.oversight.review.explain import EVENT_NOT_GRANTED
 from gateway.oversight.review.grant_use import GrantUse, evaluate_use
@@ -138,7 +138,7 @@ class Simulation:
                 EVENT_NOT_GRANTED
                 for one in decisions
                 if isinstance(one, Allowed)
-                and any(is_out_of_reach(one.view, query) for query in access.queries)
+                and any(is_out_of_scope(one.view, query) for query in access.queries)
             ]
         if access.allowed and denials:
             self._note("would_be_denied", access, denials[0])

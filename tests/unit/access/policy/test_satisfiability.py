@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
-from gateway.access.policy.satisfiability import nothing_selected, selected_by
+from gateway.access.policy.satisfiability import selected_values, unsatisfiable_parameter
 from gateway.filters.expression import compile_filter
 from gateway.filters.overlap import common_pattern
 from gateway.filters.pattern import compile_patterns
@@ -46,7 +46,7 @@ def named(grants: list[dict[str, Any]], **asked: str | list[str]) -> str | None:
         for one in (values if isinstance(values, list) else [values])
     ]
     query = parse_page(pairs, 0.0)
-    return nothing_selected(view_of(*grants), query.wanted, query.filter)
+    return unsatisfiable_parameter(view_of(*grants), query.wanted, query.filter)
 
 
 PAY = {"categories": ["auth.*"], "tenants": ["acme"], "resources": ["k8s:prod/ns/pay/**"]}
@@ -129,7 +129,7 @@ def test_nothing_is_said_of_a_selection_that_matches_something(
         for tenant, category in product(NAMES, NAMES)
         for event in [_Event(tenant, category)]
     )
-    said = nothing_selected(view_of(*parsed), query.wanted, None)
+    said = unsatisfiable_parameter(view_of(*parsed), query.wanted, None)
     assert not (found and said)
     # The other way round it holds for one denial at a time; several together may cover more.
     if sum(effect == "deny" for _, _, effect in grants) < 1 and (tenants or categories):
@@ -145,8 +145,8 @@ class _Event:
 
 def test_what_was_selected_is_said_with_its_parameter() -> None:
     query = parse_page([("tenant", "b"), ("tenant", "a"), ("filter", 'tenant=="c"')], 0.0)
-    assert selected_by("tenant", query.wanted, query.filter) == ("tenant=a", "tenant=b")
-    assert selected_by("filter", query.wanted, compile_filter('tenant=="c"')) == (
+    assert selected_values("tenant", query.wanted, query.filter) == ("tenant=a", "tenant=b")
+    assert selected_values("filter", query.wanted, compile_filter('tenant=="c"')) == (
         'filter=tenant == "c"',
     )  # fmt: skip
 

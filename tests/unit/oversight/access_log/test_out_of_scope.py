@@ -13,7 +13,7 @@ from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.filters.overlap import one_overlaps
 from gateway.filters.pattern import compile_patterns
-from gateway.oversight.access_log.out_of_scope import categories_out_of_reach
+from gateway.oversight.access_log.out_of_scope import categories_out_of_scope
 
 NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in product(("a", "b"), repeat=length)]
 SEGMENTS = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=3)
@@ -58,7 +58,7 @@ def test_what_no_grant_meets_is_out_of_reach(
     grants: list[dict[str, Any]] = [{"categories": granted}]
     if denied:
         grants.append({"categories": denied, "effect": "deny"})
-    assert list(categories_out_of_reach(view_of(*grants), wanted)) == out_of_reach
+    assert list(categories_out_of_scope(view_of(*grants), wanted)) == out_of_reach
 
 
 def test_a_denial_of_a_part_leaves_the_category_in_reach() -> None:
@@ -66,4 +66,4 @@ def test_a_denial_of_a_part_leaves_the_category_in_reach() -> None:
         {"categories": ["**"]},
         {"categories": ["billing"], "effect": "deny", "tenants": ["acme"]},
     )
-    assert categories_out_of_reach(view, ["billing"]) == ()
+    assert categories_out_of_scope(view, ["billing"]) == ()

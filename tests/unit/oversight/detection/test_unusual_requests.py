@@ -12,7 +12,7 @@ from gateway.access.keys.operator import Operator
 from gateway.access.policy.decision import View
 from gateway.access.usage.access import CLOSED, DENIED, Access
 from gateway.filters.scope import Scope
-from gateway.oversight.access_log.out_of_scope import probes
+from gateway.oversight.access_log.out_of_scope import foreign_values
 from gateway.oversight.detection.finding import silence
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.operator_profile import (
@@ -173,7 +173,7 @@ def test_what_of_a_selection_a_view_does_not_contain() -> None:
         Scope(tenant=("acme",), resource=("k8s:prod/**",)),
         denied=(Scope(resource=("k8s:prod/x",)),),
     )
-    assert probes(view, ["acme", "globex"], ["k8s:prod/y", "k8s:dev/**", "k8s:prod/x"]) == (
+    assert foreign_values(view, ["acme", "globex"], ["k8s:prod/y", "k8s:dev/**", "k8s:prod/x"]) == (
         "tenant:globex", "resource:k8s:dev/**", "resource:k8s:prod/x",
     )  # fmt: skip
 
