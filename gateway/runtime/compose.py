@@ -170,7 +170,7 @@ async def _start_parts(
 
     slices = partial(
         LoopWork, clock, when_idle=when_idle, threads=stack.enter_context(worker_threads()),
-        apart=stack.enter_context(ComputeProcess()), slot=Slot(),
+        in_process=stack.enter_context(ComputeProcess()), slot=Slot(),
     )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
     hub = Hub(log, clock, lambda stream: replays.start(stream), timings, shares, shared.usage)

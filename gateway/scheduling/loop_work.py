@@ -100,7 +100,7 @@ class LoopWork:
 
     `share`: part of a processor for the filters of one key, 0.0 for no limit. `busy`: whether more
     urgent work is waiting. `when_idle` calls a function when the event loop is idle, or after so
-    many seconds at the latest. `apart` runs work in another process; the default does not.
+    many seconds at the latest. `in_process` runs work in another process; the default does not.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class LoopWork:
         busy: Callable[[], bool] = lambda: False,
         when_idle: Callable[[Callable[[], None], float], None] | None = None,
         threads: Executor | None = None,
-        apart: Callable[[Callable[[], Any]], Any] = lambda work: work(),
+        in_process: Callable[[Callable[[], Any]], Any] = lambda work: work(),
         slot: Slot | None = None,
         timer: Callable[[], float] = time.perf_counter,
         budget: WorkBudget = WORK,
@@ -126,7 +126,7 @@ class LoopWork:
         self._busy = busy
         self._when_idle = when_idle or _soon
         self._threads = threads
-        self._do_apart = apart
+        self._do_in_process = in_process
         self._buckets: dict[str, FilterBucket] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._taken = False
@@ -297,9 +297,9 @@ class Slices:
         self.start()
         return done
 
-    async def apart(self, work: Callable[[], Result]) -> Result:
+    async def in_process(self, work: Callable[[], Result]) -> Result:
         """Do work in another process, in a slice of its own."""
-        done = await self._work.apart(self._key_id, work)
+        done = await self._work.in_process(self._key_id, work)
         self.start()
         return done
 

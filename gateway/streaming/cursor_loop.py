@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.scheduling.loop_work import LoopWork
-from gateway.streaming.delivery_gate import Gate
+from gateway.streaming.delivery_gate import DeliveryGate
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -104,7 +104,7 @@ class ReadingContext(NamedTuple):
     timings: StreamTimings
     work: LoopWork
     chunks: ReplayCache
-    gate: Gate
+    gate: DeliveryGate
 
 
 class CursorLoop:

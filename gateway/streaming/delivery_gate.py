@@ -1,4 +1,4 @@
-"""The gate before each delivery: open while the rights of the keys are known."""
+"""Gate before each delivery: open while the rights of the keys are known."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Protocol
 from gateway.notifier import Notifier
 
 
-class Gate(Protocol):
+class DeliveryGate(Protocol):
     """Permission to write to streams, by knowledge of their keys that is at most a second old."""
 
-    # Notified when more may be known than before.
+    # Notified when the gate may have opened for more keys.
     renewed: Notifier
 
     @property
     def open(self) -> bool:
-        """Whether every stream may be written to. Asked before each flush: one comparison."""
+        """Whether every stream may be written to. Cheap, as each flush asks."""
 
     @property
     def keys_known(self) -> bool:
-        """Whether the keys were polled in time; single keys may be held back nevertheless."""
+        """Whether the keys were polled in time; single keys may still be held back."""
 
     def admits(self, key_id: str) -> bool:
         """Whether the streams of that key may be written to."""
 
 
 class OpenGate:
-    """A gate that is always open, for parts that are used without keys that change."""
+    """Gate that is always open, for uses without keys that change."""
 
     open = keys_known = True
 

@@ -87,7 +87,7 @@ class _Part(_Waiting):
 class Enforcement:
     """Ends, narrows and holds back the streams of keys that have changed; polls the key store.
 
-    Implements `gateway.streaming.delivery_gate.Gate`.
+    Implements `gateway.streaming.delivery_gate.DeliveryGate`.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
-from gateway.streaming.delivery_gate import Gate, OpenGate
+from gateway.streaming.delivery_gate import DeliveryGate, OpenGate
 from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State, Subscription
@@ -30,7 +30,7 @@ class Replays:
         log: Log,
         appends: Notifier,
         clock: Clock,
-        gate: Gate | None = None,
+        gate: DeliveryGate | None = None,
         tasks: Tasks = PLAIN,
     ) -> None:
         self.hub = hub
@@ -148,7 +148,7 @@ class _StreamReader:
         subscription, budget = self._subscription, self._hub.work.filters
         if subscription.costly is None and not cost.exceeded:
             return
-        costly, now = subscription.costliness(), self._replays.clock.monotonic()
+        costly, now = subscription.cost_backoff(), self._replays.clock.monotonic()
         costly.add(cost, now, budget)
         events = costly.tell(now, budget)
         if events:

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.scheduling.loop_work import LoopWork
-from gateway.streaming.event_selector import Choosing
+from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.interest import Interest
 
 _CHUNK_EVENTS = 1000
@@ -114,14 +114,14 @@ class ReplayCache:
                 read = await self._log.read_raw(after, until, limit=limit, hint=hint)
                 return Chunk(wire.text(read.text) if read.count else b"", read.count, read.reached)
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
-            choosing = Choosing(query, self._work, key_id, self._work.filters.chunk_steps)
-            chosen, looked = await choosing.of(page.events)
+            selector = EventSelector(query, self._work, key_id, self._work.filters.chunk_steps)
+            chosen, looked = await selector.select(page.events)
         reached = page.reached_by(looked)
         if len(chosen) > limit:
             chosen = chosen[:limit]
             reached = chosen[-1].offset
         data = wire.events(chosen) if chosen else b""
-        return Chunk(data, len(chosen), reached, choosing.cost)
+        return Chunk(data, len(chosen), reached, selector.cost)
 
     def _remember(self, place: Place, chunk: Chunk) -> None:
         if place in self._known:

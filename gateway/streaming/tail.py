@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, Page, RetentionExceeded
 from gateway.notifier import Notifier
-from gateway.streaming.delivery_gate import Gate, OpenGate
+from gateway.streaming.delivery_gate import DeliveryGate, OpenGate
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State
 
@@ -26,7 +26,7 @@ class Tail:
     """Loop that reads the events behind the hub's position and has them matched and written."""
 
     def __init__(
-        self, log: Log, hub: Hub, appends: Notifier, clock: Clock, gate: Gate | None = None
+        self, log: Log, hub: Hub, appends: Notifier, clock: Clock, gate: DeliveryGate | None = None
     ) -> None:
         self._log = log
         self._hub = hub

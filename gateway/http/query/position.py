@@ -11,7 +11,7 @@ from gateway.errors import CursorGone
 from gateway.http.query.query import Query
 from gateway.log.gap import gap_message
 from gateway.log.ports import Log, RetentionExceeded
-from gateway.streaming.event_selector import Choosing
+from gateway.streaming.event_selector import EventSelector
 
 _READ_EVENTS = 1000
 
@@ -44,18 +44,18 @@ async def _find(log: Log, query: Query) -> Begin:
     return Begin(log.floor if position.start == "start" else log.head)
 
 
-async def count_events(log: Log, choosing: Choosing, after: int, until: int, most: int) -> int:
+async def count_events(log: Log, selector: EventSelector, after: int, until: int, most: int) -> int:
     """Number of chosen events in `after < offset <= until`, up to `most` or a spent filter
     budget."""
-    hint = choosing.query.scan_hint()
+    hint = selector.query.scan_hint()
     count = 0
-    while after < until and count < most and not choosing.exhausted:
+    while after < until and count < most and not selector.exhausted:
         try:
             page = await log.read(after, until, limit=_READ_EVENTS, hint=hint)
         except RetentionExceeded:
             after = later(after, log.floor)
             continue
-        chosen, looked = await choosing.of(page.events)
+        chosen, looked = await selector.select(page.events)
         count += len(chosen)
         after = page.reached_by(looked)
     return count

@@ -85,7 +85,7 @@ async def _decode(part: list[bytes], decode: Callable[[list[bytes]], T], slices:
     work = partial(decode, part)
     if len(part) == 1 and len(part[0]) > _SLICE_BYTES:
         # A large event holds the interpreter for milliseconds at a time.
-        return await slices.apart(work)
+        return await slices.in_process(work)
     return work()
 
 

@@ -26,7 +26,7 @@ from gateway.http.response.problem import key_in_url
 from gateway.ingest.gateway_event import ACCESS
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import FOUND_EVENTS, RetentionExceeded
-from gateway.streaming.event_selector import Choosing
+from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.interest import StreamQuery
 from gateway.wire.framing import control_json
@@ -59,14 +59,14 @@ async def pull(request: web.Request) -> web.Response:
     bound = await bound_view(context.log, view, context.clock.now())
     stream_query = StreamQuery(query.wanted, bound, query.filter)
     notice = log_query(access, request.query.items(), query, view)
-    choosing = Choosing(stream_query, context.work, key.id, context.work.filters.request_steps)
-    events, reached, gap = await _collect(request, query, stream_query, choosing, admission)
+    selector = EventSelector(stream_query, context.work, key.id, context.work.filters.request_steps)
+    events, reached, gap = await _collect(request, query, stream_query, selector, admission)
     # It may have looked through much of the log.
     events, reached = await admission.deliver(events, reached)
     access.action, access.end = PULLED, reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
-    notice = _exceeded(choosing.cost.exceeded) or notice
+    notice = _exceeded(selector.cost.exceeded) or notice
     if lines:
         body = b"".join([b"%b\n" % event.json for event in events])
         if gap is not None:
@@ -150,7 +150,7 @@ async def _collect(
     request: web.Request,
     query: Query,
     stream_query: StreamQuery,
-    choosing: Choosing,
+    selector: EventSelector,
     admission: Admission,
 ) -> tuple[list[Event], int, dict[str, object] | None]:
     """Read until the page is full, the head is reached, or it has taken long enough (or the
@@ -183,7 +183,7 @@ async def _collect(
                 reached = access.begin = begin.offset
                 continue
             at_once = min(2 * at_once, _READ_EVENTS)
-            chosen, looked = await choosing.of(page.events)
+            chosen, looked = await selector.select(page.events)
             room = limit - len(events)
             events += chosen[:room]
             reached = page.reached_by(looked)
@@ -191,7 +191,7 @@ async def _collect(
                 reached = events[-1].offset
             more = sum(len(event.json) for event in chosen)
             size += more
-            if not holding.grow(more) or choosing.exhausted or size > _PAGE_BYTES:
+            if not holding.grow(more) or selector.exhausted or size > _PAGE_BYTES:
                 return events, reached, begin.gap
             if clock.monotonic() - began > _SCAN_SECONDS:
                 return events, reached, begin.gap

@@ -33,7 +33,7 @@ from gateway.http.request.access_logging import log_query
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.problem import LIMIT_DECISION
 from gateway.log.bound_view import bound_view
-from gateway.streaming.event_selector import Choosing
+from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
@@ -102,9 +102,9 @@ async def _left_of(
         return query
     # As much as it may get in all, over however many connections.
     began = parse_cursor(cookie.begin)[1]
-    choosing = Choosing(stream_query, context.work, key_id, most_steps=sys.maxsize)
-    left = query.limit - await count_events(context.log, choosing, began, begin, query.limit)
-    if left > 0 and choosing.exhausted:
+    selector = EventSelector(stream_query, context.work, key_id, most_steps=sys.maxsize)
+    left = query.limit - await count_events(context.log, selector, began, begin, query.limit)
+    if left > 0 and selector.exhausted:
         raise Unavailable(
             "the filters of this key have used up their share of the processor, so what this "
             "stream has had cannot be counted; ask for a new ticket",

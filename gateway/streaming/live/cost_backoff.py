@@ -1,4 +1,4 @@
-"""Costliness of one stream's filter, which decides whether it may be live. Pure."""
+"""Backoff of a stream whose filter costs too much to be live. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from gateway.filters.expression import FilterCost
 _NOTHING = FilterCost()
 
 
-class Costliness:
-    """State of one stream: whether its filter is too costly to be live, and until when.
+class CostBackoff:
+    """Whether a stream stays out of the live group for the cost of its filter, and until when.
 
-    It may come back after a while in which its filter cost half of what live ones may;
-    each time it has to leave, or cannot come back, the while is twice as long.
+    It may return after a period in which the filter cost at most half of what live ones may. The
+    period doubles each time it has to leave, or cannot return.
     """
 
     __slots__ = ("_away", "_cost", "_told_at", "_until", "untold")
@@ -22,7 +22,7 @@ class Costliness:
         self._until: float | None = None
         self._cost = _NOTHING
         self._told_at: float | None = None
-        # On how many events its budget ran out since the stream was told.
+        # Events on which the budget ran out since the stream was told.
         self.untold = 0
 
     def __bool__(self) -> bool:
@@ -35,7 +35,7 @@ class Costliness:
         self._cost = FilterCost()
 
     def add(self, cost: FilterCost, now: float, budget: FilterBudget) -> None:
-        """Add what the filter took in one chunk of a replay."""
+        """Add the cost of the filter in one chunk of a replay."""
         self.untold += cost.exceeded
         if self._until is None:
             return
@@ -49,7 +49,7 @@ class Costliness:
             self._until = None
 
     def tell(self, now: float, budget: FilterBudget) -> int:
-        """Number of events on which the budget ran out, if the client is to be told of them now."""
+        """Number of events on which the budget ran out, if the client is to be told now; else 0."""
         told = self._told_at
         if not self.untold or (told is not None and now - told < budget.notice_seconds):
             return 0

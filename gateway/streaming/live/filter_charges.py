@@ -1,4 +1,4 @@
-"""Choice of the streams that leave the live group because their filters cost too much."""
+"""Charges for the filters of live streams, and which streams have to leave for their cost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EXCEEDED = (
 )
 
 
-def too_costly(matching: Matching, work: LoopWork) -> list[Subscription]:
-    """Charge the keys of a page's counted filters; returns the streams that leave the live group:
+def charge_filters(matching: Matching, work: LoopWork) -> list[Subscription]:
+    """Charge the keys of a page's counted filters; return the streams that leave the live group:
     those of costly groups, and those of keys that have used up their share."""
     leaving: dict[Subscription, None] = {}
     for group, cost in matching.costs.items():

@@ -20,7 +20,7 @@ from gateway.event import Event
 from gateway.log.ports import LogExtent
 from gateway.notifier import Notifier
 from gateway.scheduling.loop_work import LoopWork
-from gateway.streaming.live.filter_charges import COSTLY, too_costly
+from gateway.streaming.live.filter_charges import COSTLY, charge_filters
 from gateway.streaming.live.flusher import Flusher
 from gateway.streaming.live.group import Shard
 from gateway.streaming.live.groups import Groups
@@ -133,7 +133,7 @@ class Hub:
 
     def demote_for_cost(self, subscription: Subscription) -> None:
         """Let a live stream whose filter costs too much go on from the store."""
-        subscription.costliness().begin(self._clock.monotonic(), self.work.filters)
+        subscription.cost_backoff().begin(self._clock.monotonic(), self.work.filters)
         self.work.totals.left_live += 1
         self.demote(subscription)
         self.say(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})
@@ -264,7 +264,7 @@ class Hub:
             matching = Matching(self._groups.index, events, self.work)
             with self._groups.matched():
                 yield from matching.parts()
-            for subscription in too_costly(matching, self.work):
+            for subscription in charge_filters(matching, self.work):
                 self.demote_for_cost(subscription)
             # The replay of each finds out which event it is that fails.
             for subscription in matching.failed_members():

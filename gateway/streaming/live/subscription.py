@@ -22,7 +22,7 @@ from typing import Protocol
 
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import Access
-from gateway.streaming.live.cost_backoff import Costliness
+from gateway.streaming.live.cost_backoff import CostBackoff
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest
 from gateway.wire.framing import COMPLETE
@@ -132,7 +132,7 @@ class Subscription:
         self.opened: Access | None = None
         self.counted = 0
         # Whether its filter costs too much to be live; None for the many that never did.
-        self.costly: Costliness | None = None
+        self.costly: CostBackoff | None = None
         self.state = State.REPLAYING
         self.caught_up = False
         # Events written before it joined its shard, and the shard's count at that moment.
@@ -146,10 +146,10 @@ class Subscription:
         """Events written so far."""
         return self.sent if self.shard is None else self.sent + self.shard.count - self.joined_at
 
-    def costliness(self) -> Costliness:
-        """Costliness of the filter, kept from the first call on."""
+    def cost_backoff(self) -> CostBackoff:
+        """Backoff of the filter, kept from the first call on."""
         if self.costly is None:
-            self.costly = Costliness()
+            self.costly = CostBackoff()
         return self.costly
 
     @property

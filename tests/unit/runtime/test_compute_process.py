@@ -24,7 +24,7 @@ from gateway.http.request.decoding import _decode_events, _decode_leniently
 from gateway.ingest.decode import Refused
 from gateway.runtime.process import compute_process
 from gateway.runtime.process.compute_process import ComputeProcess
-from gateway.streaming.event_selector import choose_apart
+from gateway.streaming.event_selector import select_in_process
 from gateway.streaming.live.interest import StreamQuery
 from tests.support.machine_time import patience
 
@@ -83,15 +83,15 @@ def test_events_are_chosen_there_as_here_and_cost_the_same(
         event(n, category=name, json=_JSON % (n, name.encode(), n))
         for n, name in enumerate(("a.b", "c.d", "a.c"), 1)
     ]
-    work = partial(choose_apart, query, events, 1_000_000, 60.0)
+    work = partial(select_in_process, query, events, 1_000_000, 60.0)
     chosen, looked, cost = process(work)
     assert ([one.offset for one in chosen], looked) == ([1, 3], 3)
     assert all(b'"s"' not in one.json for one in chosen)
     assert cost == work()[2]
     # A question that comes again is charged anew.
     assert process(work)[2] == cost
-    assert process(partial(choose_apart, query, events, 1, 60.0))[1] == 1
-    assert process(partial(choose_apart, query, events, 1_000_000, 0.0))[1] == 1
+    assert process(partial(select_in_process, query, events, 1, 60.0))[1] == 1
+    assert process(partial(select_in_process, query, events, 1_000_000, 0.0))[1] == 1
 
 
 def test_without_the_process_the_caller_does_it_and_it_comes_back_after_a_while(

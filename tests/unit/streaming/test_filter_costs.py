@@ -16,8 +16,8 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, compile_filter
 from gateway.filters.scope import Scope
 from gateway.scheduling.loop_work import FilterBucket, LoopWork
-from gateway.streaming.event_selector import Choosing
-from gateway.streaming.live.cost_backoff import Costliness
+from gateway.streaming.event_selector import EventSelector
+from gateway.streaming.live.cost_backoff import CostBackoff
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -240,15 +240,15 @@ def test_a_page_that_takes_too_long_goes_out_in_pieces(
 # A page of events for one key
 
 
-async def test_choosing_gives_way_and_stops_when_the_filter_has_taken_enough(
+async def test_selection_gives_way_and_stops_when_the_filter_has_taken_enough(
     work: LoopWork, event: MakeEvent
 ) -> None:
     query = StreamQuery(Scope(), VIEW, compile_filter(COSTLY))
-    choosing = Choosing(query, work, "key", most_steps=5 * BUDGET)
-    chosen, looked = await choosing.of(events(event, 1, 50))
-    assert (chosen, choosing.exhausted) == ([], True)
+    selector = EventSelector(query, work, "key", most_steps=5 * BUDGET)
+    chosen, looked = await selector.select(events(event, 1, 50))
+    assert (chosen, selector.exhausted) == ([], True)
     assert 5 <= looked <= 6
-    assert choosing.cost.exceeded == looked
+    assert selector.cost.exceeded == looked
     assert work.totals.exceeded == looked
 
 
@@ -320,7 +320,7 @@ def test_a_stream_comes_back_after_a_while_of_cheap_events_and_stays_longer_away
     None
 ):
     budget = FilterBudget()
-    costly, cheap = Costliness(), FilterCost(events=100, steps=1000)
+    costly, cheap = CostBackoff(), FilterCost(events=100, steps=1000)
     dear = FilterCost(events=1, steps=BUDGET, exceeded=1)
     costly.begin(0.0, budget)
     costly.add(cheap, 59.0, budget)
@@ -338,7 +338,7 @@ def test_a_stream_comes_back_after_a_while_of_cheap_events_and_stays_longer_away
 
 
 def test_a_stream_is_told_of_events_that_were_too_costly_but_not_all_the_time() -> None:
-    costly, dear = Costliness(), FilterCost(events=2, steps=2 * BUDGET, exceeded=2)
+    costly, dear = CostBackoff(), FilterCost(events=2, steps=2 * BUDGET, exceeded=2)
     costly.add(dear, 0.0, FILTERS)
     assert costly.tell(0.0, FILTERS) == 2
     costly.add(dear, 1.0, FILTERS)

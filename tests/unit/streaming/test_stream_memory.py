@@ -53,5 +53,5 @@ def test_a_stream_keeps_no_account_of_its_filter_before_that_cost_too_much() -> 
     subscription = Subscription(interest, Peer(), "key", 0)
     assert subscription.costly is None
     assert not subscription.bounded
-    costly = subscription.costliness()
-    assert subscription.costliness() is costly
+    costly = subscription.cost_backoff()
+    assert subscription.cost_backoff() is costly

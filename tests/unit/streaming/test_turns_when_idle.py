@@ -18,7 +18,7 @@ from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.filters.scope import Scope
 from gateway.scheduling.loop_work import LoopWork, Slot
-from gateway.streaming.event_selector import Choosing
+from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.interest import StreamQuery
 
 if TYPE_CHECKING:
@@ -236,9 +236,9 @@ async def test_what_takes_long_is_decided_by_a_thread_and_just_so(
                 budget=WorkBudget(slice_seconds=10.0),
                 filters=FilterBudget(loop_steps=most),
             )
-            choosing = Choosing(query, work, "key", 10 * BUDGET)
-            chosen, looked = await choosing.of(page)
+            selector = EventSelector(query, work, "key", 10 * BUDGET)
+            chosen, looked = await selector.select(page)
             assert [one.offset for one in chosen] == [1, 3, 5]
             assert looked == len(page)
-            assert choosing.cost.events == len(page)
+            assert selector.cost.events == len(page)
             assert len(seen) == expected
