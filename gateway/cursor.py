@@ -3,8 +3,8 @@
 Only this module and the stores know what is inside a cursor. As text they sort in
 the order of the log, within one epoch.
 
-A position is the offset behind which somebody reads on. It is compared, and counted from by
-the functions here alone: they are what another kind of log would have to do otherwise.
+A position is the offset behind which a reader reads on. Outside of the stores positions are
+compared, and counted from by these functions alone, which another kind of log would replace.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LARGEST = 2**63 - 1
 
 
-# Native JSON begins with its cursor, at this place, so that nobody has to parse it to find it.
+# Native JSON begins with its cursor, here, so that it is found without parsing.
 JSON_PREFIX = b'{"cursor":"'
 EPOCH_LENGTH = 10
 IN_JSON = slice(len(JSON_PREFIX), len(JSON_PREFIX) + EPOCH_LENGTH + 21)
 
 
 def new_epoch() -> str:
-    """A new epoch, the name of one life of a log: 10 characters, 50 random bits."""
+    """New epoch, the name of one life of a log: 10 characters, 50 random bits."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(EPOCH_LENGTH))
 
 
 def format_cursor(epoch: str, offset: int) -> str:
-    """The cursor that stands right behind the event at `offset` (0: before the first)."""
+    """Cursor right behind the event at `offset` (0: before the first)."""
     return f"{epoch}-{offset:020d}"
 
 
 def parse_cursor(text: str) -> tuple[str, int]:
-    """`(epoch, offset)` of a cursor that a client sent back."""
+    """Parse a cursor from a client into `(epoch, offset)`."""
     match = _CURSOR.fullmatch(text)
     if match is None or int(match[2]) > _LARGEST:
         raise InvalidRequest(
@@ -51,8 +51,8 @@ def distance(after: int, until: int) -> int:
     return until - after if until > after else 0
 
 
-def moved(position: int, events: int) -> int:
-    """The position so many events further, or back if negative, but not before the first event."""
+def advance(position: int, events: int) -> int:
+    """Position that many events further, or back if negative, but not before the first event."""
     return max(0, position + events)
 
 

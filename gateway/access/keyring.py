@@ -26,7 +26,7 @@ from gateway.access.policy.decision import (
     depends_on_circumstances,
     effective_grants,
 )
-from gateway.access.verified_tokens import ProvenTokens
+from gateway.access.verified_tokens import VerifiedTokens
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 
@@ -59,7 +59,7 @@ class Keyring:
     ) -> None:
         self._store = store
         self._newest_peppers = newest_peppers
-        self._proven = ProvenTokens()
+        self._verified = VerifiedTokens()
         self._take(newest_peppers())
         # Other ones that were found in their place, and the one that is missing there.
         self._refused: Peppers | None = None
@@ -86,10 +86,10 @@ class Keyring:
     def recall(self, token: str) -> Key | None:
         """The key of a token that was right before, if neither that key nor the peppers have
         changed since; else it has to be authenticated."""
-        proven = self._proven.key_of(token)
-        if proven is None or self._keys.get(proven.id) is not proven:
+        verified = self._verified.key_of(token)
+        if verified is None or self._keys.get(verified.id) is not verified:
             return None
-        return proven
+        return verified
 
     async def authenticate(
         self, token: str, failed: Callable[[], Awaitable[None]] = _let_fail
@@ -128,7 +128,7 @@ class Keyring:
             if pepper.over:
                 await self._rehash(key, token)
             else:
-                self._proven.add(token, key)
+                self._verified.add(token, key)
         return key
 
     def _fits(self, token: str, key: Key | None) -> bool:
@@ -279,7 +279,7 @@ class Keyring:
         self.peppers = peppers
         self._current = peppers.current
         self._pepper_of = peppers.by_id()
-        self._proven.clear()
+        self._verified.clear()
 
     async def _rehash(self, key: Key, token: str) -> None:
         """Move a key that is in use to the current pepper."""

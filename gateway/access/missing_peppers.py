@@ -1,4 +1,4 @@
-"""Keys that were made elsewhere with a pepper that is not here: they are refused as wrong."""
+"""Peppers that this gateway lacks, and the keys made with them, which it has to refuse."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gateway.access.keys.lifecycle import living_by_pepper
 from gateway.clock import Clock
 
 
-class PepperWatch:
-    """At the start none is missing; what has changed since is told to `take`."""
+class MissingPeppers:
+    """Missing peppers of living keys; none at the start. `take` is told of each change."""
 
     def __init__(self, keyring: Keyring, clock: Clock) -> None:
         self._keyring = keyring
@@ -30,7 +30,7 @@ class PepperWatch:
                 self._without[key.id] = key
 
     def lines(self) -> Iterator[str]:
-        """Lines that tell people which peppers are missing."""
+        """One line for each missing pepper, with what to do."""
         if gone := self._keyring.missing_pepper:
             yield (
                 f"living keys need the pepper {gone}, which is no longer where the peppers are: "

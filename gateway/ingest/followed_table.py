@@ -20,7 +20,7 @@ class Horizon(msgspec.Struct, frozen=True):
     open_seconds: float | None
 
 
-class Followed(Protocol):
+class FollowedTable(Protocol):
     """Table of another application whose rows are brought into the log in the background."""
 
     @property

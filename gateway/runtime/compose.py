@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
-from gateway.access.missing_peppers import PepperWatch
+from gateway.access.missing_peppers import MissingPeppers
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.files.same_file import SameFile
@@ -30,7 +30,7 @@ from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits, release_place
-from gateway.ingest.followed_table import Followed
+from gateway.ingest.followed_table import FollowedTable
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import Log
@@ -208,8 +208,8 @@ async def _start_parts(
     key_events.on_command(detector.operators.observe)
     enforcement.on_change(key_events.take)
     enforcement.on_change(detector.stored_defects.take)
-    pepper_watch = PepperWatch(keyring, clock)
-    enforcement.on_change(pepper_watch.take)
+    missing_peppers = MissingPeppers(keyring, clock)
+    enforcement.on_change(missing_peppers.take)
     stack.push_async_callback(key_events.close)
     wake_ups = WakeUps(shared.signals, enforcement, log.poll_now if log.polls else None, tasks)
     stack.push_async_callback(wake_ups.close)
@@ -233,7 +233,7 @@ async def _start_parts(
         key_store=key_store,
         keyring=keyring,
         enforcement=enforcement,
-        pepper_watch=pepper_watch,
+        missing_peppers=missing_peppers,
         access_log=access_log,
         detector=detector,
         usage=shared.usage,
@@ -288,7 +288,7 @@ def _reaction(settings: Settings) -> Reaction:
 
 async def _follow_table(
     settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack, tasks: Tasks
-) -> Followed | None:
+) -> FollowedTable | None:
     """Follow the table `store.table`, if there is one."""
     store = settings.store
     if not store.table:

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.access.keys.key_store import Notes
 from gateway.clock import parse_rfc3339
-from gateway.cursor import moved
+from gateway.cursor import advance
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.oversight.clock_store import move_horizon
@@ -77,7 +77,7 @@ class Retention:
         head = self._log.head
         if head <= self._log.floor:
             return 0.0
-        return await self._recorded_at(moved(head, -1)) / 1_000_000
+        return await self._recorded_at(advance(head, -1)) / 1_000_000
 
     async def _oldest(self) -> int | None:
         """Time when the oldest event was recorded, in microseconds; None without events."""
@@ -89,5 +89,5 @@ class Retention:
             return None
 
     async def _recorded_at(self, after: int) -> int:
-        page = await self._log.read(after, moved(after, 1), limit=1)
+        page = await self._log.read(after, advance(after, 1), limit=1)
         return parse_rfc3339(_RECORDED.decode(page.events[0].json).recorded_at)

@@ -168,10 +168,10 @@ class LoopWork:
             self._away = False
             self._end()
 
-    def apart(self, key_id: str, work: Callable[[], Result]) -> Awaitable[Result]:
+    def in_process(self, key_id: str, work: Callable[[], Result]) -> Awaitable[Result]:
         """Do work in another process, if there is one: a picklable call of a function at the top of
         a module, which only computes."""
-        return self.in_thread(key_id, partial(self._do_apart, work))
+        return self.in_thread(key_id, partial(self._do_in_process, work))
 
     def _end(self) -> None:
         if self._away or not self._running:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from gateway.cursor import distance, moved
+from gateway.cursor import advance, distance
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
@@ -100,8 +100,8 @@ class ReplayCache:
             except Exception as error:
                 count = min(distance(after, until), _CHUNK_EVENTS)
                 if count <= 1:
-                    raise EventFailed(moved(after, 1)) from error
-                until = moved(after, count // 2)
+                    raise EventFailed(advance(after, 1)) from error
+                until = advance(after, count // 2)
 
     async def _read_whole(
         self, interest: Interest, after: int, until: int, limit: int, key_id: str

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cursor import (
+    advance,
     distance,
     earlier,
     format_cursor,
     later,
-    moved,
     new_epoch,
     parse_cursor,
 )
@@ -97,13 +97,13 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 def test_so_many_events_lie_between_positions_as_one_is_moved_by(
     position: int, events: int
 ) -> None:
-    assert distance(position, moved(position, events)) == events
-    assert distance(moved(position, events), position) == 0
+    assert distance(position, advance(position, events)) == events
+    assert distance(advance(position, events), position) == 0
 
 
 @given(offsets, st.integers(1, 2**63))
 def test_nothing_is_moved_back_before_the_first_event(position: int, events: int) -> None:
-    back = moved(position, -events)
+    back = advance(position, -events)
     assert 0 <= back <= position
     assert distance(back, position) == min(events, position)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from gateway.adapters.files.folder import WriterLock
-from gateway.adapters.sqlite.copy_detection import mark_copy, mark_settled
+from gateway.adapters.sqlite.copy_detection import mark_copy, mark_new_epoch
 from gateway.adapters.sqlite.database import open_reader, open_writer, unavailable, writing
 from gateway.cursor import new_epoch
 from gateway.errors import NotFound
@@ -60,7 +60,7 @@ def begin_new_life(path: Path) -> str:
             epoch = new_epoch()
             with writing(connection):
                 connection.execute("UPDATE log SET epoch = ?", (epoch,))
-                mark_settled(connection)
+                mark_new_epoch(connection)
             return epoch
         except apsw.Error as error:
             raise unavailable(error, f"{path} was not changed") from error

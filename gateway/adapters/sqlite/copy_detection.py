@@ -32,14 +32,14 @@ _KNOWN = "SELECT inode, device, boot, ended, copied FROM place"
 _HERE = "INSERT OR REPLACE INTO place VALUES (1, ?, ?, ?, 0, 0)"
 
 
-def take_place(connection: apsw.Connection, path: Path) -> None:
+def record_open(connection: apsw.Connection, path: Path) -> None:
     """Record that a gateway writes the log here; give a copy a new epoch. Within a transaction,
     before any append."""
     status, boot = os.stat(path), boot_id()
     # SQLite's integers are signed.
     inode, device = _signed(status.st_ino), _signed(status.st_dev)
     known: Any = connection.execute(_KNOWN).fetchone()
-    if known is not None and _is_copy(known, inode, device, boot):
+    if known is not None and _is_copied(known, inode, device, boot):
         epoch = new_epoch()
         connection.execute("UPDATE log SET epoch = ?", (epoch,))
         _LOGGER.warning(
@@ -50,7 +50,7 @@ def take_place(connection: apsw.Connection, path: Path) -> None:
     connection.execute(_HERE, (inode, device, boot))
 
 
-def leave_place(connection: apsw.Connection) -> None:
+def record_close(connection: apsw.Connection) -> None:
     """Record that the gateway stopped in order: the log keeps its epoch wherever it moves."""
     with writing(connection):
         connection.execute("UPDATE place SET ended = 1")
@@ -62,12 +62,12 @@ def mark_copy(connection: apsw.Connection) -> None:
         connection.execute("INSERT OR REPLACE INTO place VALUES (1, 0, 0, '', 0, 1)")
 
 
-def mark_settled(connection: apsw.Connection) -> None:
+def mark_new_epoch(connection: apsw.Connection) -> None:
     """Record that the log already has a new epoch."""
     connection.execute("INSERT OR REPLACE INTO place VALUES (1, 0, 0, '', 1, 0)")
 
 
-def _is_copy(known: tuple[int, int, str, int, int], inode: int, device: int, boot: str) -> bool:
+def _is_copied(known: tuple[int, int, str, int, int], inode: int, device: int, boot: str) -> bool:
     known_inode, known_device, known_boot, ended, copied = known
     if copied:
         return True

@@ -17,7 +17,7 @@ import apsw
 
 from gateway.adapters.files.folder import WriterLock
 from gateway.adapters.sqlite.batch import WriteGroup
-from gateway.adapters.sqlite.copy_detection import leave_place, take_place
+from gateway.adapters.sqlite.copy_detection import record_close, record_open
 from gateway.adapters.sqlite.database import open_writer, writing
 from gateway.adapters.sqlite.dedup import Dedup
 from gateway.adapters.sqlite.reader import PAGE_BYTES, SqliteReader, one_row
@@ -48,7 +48,7 @@ class SqliteLog(SqliteReader):
         self._writer = SqliteThreads(
             "log-writer", self._open_writer, patience=math.inf, file=self._file
         )
-        self._in_place = False
+        self._recorded = False
         self._recent_events = RecentEvents()
         # State of the file, known to the writer thread alone, which never waits for the loop.
         self._written = self._trimmed = self._bytes = self._recorded_at = 0
@@ -109,7 +109,7 @@ class SqliteLog(SqliteReader):
         if self._taking_up is not None:
             await stop([self._taking_up])
         try:
-            await self._writer.use(leave_place, "the stop was not noted")
+            await self._writer.use(record_close, "the stop was not noted")
         except Unavailable as error:
             _LOGGER.warning("%s; the log may get a new epoch if it is moved", error.detail)
         # Last, so that it checkpoints the write-ahead log.
@@ -126,8 +126,8 @@ class SqliteLog(SqliteReader):
                 connection.execute(
                     "INSERT OR IGNORE INTO log VALUES (1, ?, 0, 0, 0)", (new_epoch(),)
                 )
-                if not self._in_place:
-                    take_place(connection, self._path)
+                if not self._recorded:
+                    record_open(connection, self._path)
                 self._dedup = Dedup(connection, self._values)
                 if self._dedup.has_old:
                     self._dedup.take_up_old()
@@ -139,7 +139,7 @@ class SqliteLog(SqliteReader):
             connection.close(True)
             raise
         self._recorded_at = newest[0] if newest else 0
-        self._in_place = True
+        self._recorded = True
         return connection
 
     def _append(

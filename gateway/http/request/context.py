@@ -12,7 +12,7 @@ from gateway.access.credentials.ticket import UsedTickets
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.limits.ports import Shared, Usage
-from gateway.access.missing_peppers import PepperWatch
+from gateway.access.missing_peppers import MissingPeppers
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
@@ -22,7 +22,7 @@ from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits
 from gateway.http.response.request_metrics import RequestMetrics
-from gateway.ingest.followed_table import Followed
+from gateway.ingest.followed_table import FollowedTable
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
@@ -69,7 +69,7 @@ class Context:
     key_store: KeyStore
     keyring: Keyring
     enforcement: Enforcement
-    pepper_watch: PepperWatch
+    missing_peppers: MissingPeppers
     access_log: AccessLog
     detector: AnomalyDetector
     usage: Usage
@@ -86,7 +86,7 @@ class Context:
     requests: RequestMetrics = field(default_factory=RequestMetrics)
     loop_delay: LoopDelay = field(default_factory=LoopDelay)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)
-    followed: Followed | None = None
+    followed: FollowedTable | None = None
     # Open files of the data folder, beside the log.
     files: tuple[KeptFile, ...] = ()
     tasks: Tasks = PLAIN

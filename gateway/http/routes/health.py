@@ -11,7 +11,7 @@ from gateway.errors import Unavailable
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.accept import best_kind
-from gateway.ingest.followed_table import Followed
+from gateway.ingest.followed_table import FollowedTable
 from gateway.oversight.clock_watch import about_step
 from gateway.trusted_clock import TrustedClock
 
@@ -52,7 +52,7 @@ async def readyz(request: web.Request) -> web.Response:
     lines = [
         "ready",
         *_about_clock(context.clock),
-        *context.pepper_watch.lines(),
+        *context.missing_peppers.lines(),
         *_about_followed(context.followed),
         "",
     ]
@@ -64,7 +64,7 @@ def _about_clock(clock: TrustedClock) -> Iterator[str]:
         yield about_step(clock.offset)
 
 
-def _about_followed(table: Followed | None) -> Iterator[str]:
+def _about_followed(table: FollowedTable | None) -> Iterator[str]:
     """What keeps rows of a followed table from coming; everything else goes on meanwhile."""
     if table is None:
         return

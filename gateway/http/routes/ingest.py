@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import View, compiled
 from gateway.access.usage.access import INGESTED, Access
-from gateway.cursor import format_cursor, moved
+from gateway.cursor import advance, format_cursor
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.http.query.query import AS_USUAL, parse_ingest
@@ -201,7 +201,7 @@ def _log_appended(context: Context, access: Access, key: Key, appended: Appended
         appended.accepted,
         appended.duplicates,
     )
-    access.begin, access.end = moved(appended.first, -1), appended.last
+    access.begin, access.end = advance(appended.first, -1), appended.last
     if appended.conflicts:
         # Its sender is told nothing: the other event may be one that it may not see.
         context.detector.profiles.add_signal(key.id, id_conflict(access, appended.conflicts))

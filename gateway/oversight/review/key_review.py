@@ -19,7 +19,7 @@ from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, MasksFor, decide_grants, seen_through
 from gateway.access.policy.reader import Reader
 from gateway.clock import Clock, parse_rfc3339
-from gateway.cursor import distance, later, moved
+from gateway.cursor import advance, distance, later
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
 from gateway.ingest.gateway_event import ACCESS
@@ -64,7 +64,7 @@ class Review:
     @property
     def first(self) -> int:
         """The offset behind which all events were looked at."""
-        return self._log.head if self.oldest is None else moved(self.oldest.offset, -1)
+        return self._log.head if self.oldest is None else advance(self.oldest.offset, -1)
 
     async def accesses(self, key_id: str, since: float, presence: Presence) -> list[PastAccess]:
         """Accesses of a key from the access log, newest first, and its open streams."""
@@ -98,7 +98,7 @@ class Review:
         first = await log.last_before(int(since * 1_000_000))
         until = log.head
         while until > first:
-            after = later(later(first, log.floor), moved(until, -offsets))
+            after = later(later(first, log.floor), advance(until, -offsets))
             try:
                 events = await self._read(after, until, hint)
             except RetentionExceeded:

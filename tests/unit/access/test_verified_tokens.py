@@ -13,7 +13,7 @@ from gateway.access.credentials.token import digest, new_token
 from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
-from gateway.access.verified_tokens import ProvenTokens
+from gateway.access.verified_tokens import VerifiedTokens
 from gateway.adapters.sqlite.keys import SqliteKeys
 from tests.unit.access.test_keyring import (
     COMING,
@@ -144,7 +144,7 @@ def key_of(number: int) -> Key:
 
 
 def test_so_many_are_held_and_the_first_is_forgotten_first() -> None:
-    tokens = ProvenTokens(most=3)
+    tokens = VerifiedTokens(most=3)
     for number in range(5):
         tokens.add(f"t{number}", key_of(number))
     held = [tokens.key_of(f"t{number}") for number in range(5)]
@@ -156,7 +156,7 @@ def test_so_many_are_held_and_the_first_is_forgotten_first() -> None:
 
 
 def test_no_token_stays_in_memory_and_no_other_process_has_the_same_values() -> None:
-    one, other = ProvenTokens(), ProvenTokens()
+    one, other = VerifiedTokens(), VerifiedTokens()
     _, token = new_token()
     for tokens in (one, other):
         tokens.add(token, key_of(1))
