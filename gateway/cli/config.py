@@ -9,7 +9,8 @@ import click
 
 from gateway.cli.base.terminal import say, say_document
 from gateway.errors import InvalidSetting
-from gateway.settings.load import Settings, example, load, reference
+from gateway.settings.declarations import Settings
+from gateway.settings.load import example, load, reference
 
 
 @click.group("config")

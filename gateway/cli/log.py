@@ -16,7 +16,7 @@ from gateway.settings.kinds import SQLITE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
 
 _EXAMPLES = """\b
 Examples:

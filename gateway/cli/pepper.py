@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.access.credentials.pepper import Peppers
     from gateway.access.keys.key import Key
     from gateway.adapters.files.pepper_file import PepperFile
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
 
 # Every process polls the file four times a second.
 _LEARN_SECONDS = 2.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.http.request.context import Context
     from gateway.runtime.compose import Running
     from gateway.runtime.worker import Worker
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
 
 # Seconds after a failure that the end may take beyond the drain.
 _END_SECONDS = 8.0

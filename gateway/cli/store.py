@@ -15,7 +15,7 @@ from gateway.errors import InvalidRequest
 if TYPE_CHECKING:
     from gateway.adapters.migrations import Migrated
     from gateway.adapters.postgres.table import Table
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
 
 _EXAMPLES = """\b
 Examples:

@@ -52,7 +52,7 @@ from gateway.runtime.retention import Retention
 from gateway.runtime.select_backend import shared_of
 from gateway.runtime.stores import open_keys, open_log
 from gateway.scheduling.loop_work import LoopWork, Slot
-from gateway.settings.load import Settings
+from gateway.settings.declarations import Settings
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import StreamTimings

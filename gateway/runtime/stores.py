@@ -13,7 +13,7 @@ from gateway.adapters.sqlite.log import SqliteLog
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log
-from gateway.settings.load import Settings
+from gateway.settings.declarations import Settings
 from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:

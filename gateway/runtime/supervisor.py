@@ -32,7 +32,7 @@ from gateway.runtime.process.event_loop import run as run_event_loop
 from gateway.runtime.process.listening import SharedAddress
 from gateway.runtime.stores import claim_log
 from gateway.runtime.worker import Worker
-from gateway.settings.load import Settings
+from gateway.settings.declarations import Settings
 
 # A worker that ran this long is restarted at once; else after pauses that double.
 _STABLE_SECONDS = 5.0

@@ -11,12 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.settings.connections import (
-    MAX_CONNECTIONS,
-    MAX_CONNECTIONS_PER_ADDRESS,
-    MAX_HEAD_BYTES,
-    MAX_UNFINISHED_HEADS,
-)
 from gateway.settings.kinds import (
     DURATION,
     FOLDER,
@@ -29,9 +23,6 @@ from gateway.settings.kinds import (
     TEXT,
     Setting,
     check_durations,
-    check_host,
-    check_networks,
-    check_origins,
     check_redis_url,
     check_store_url,
     check_table,
@@ -40,95 +31,17 @@ from gateway.settings.kinds import (
 from gateway.settings.limits import LimitSettings
 from gateway.settings.metrics import MetricsSettings
 from gateway.settings.oversight import AccessLogSettings, DetectionSettings
-from gateway.settings.secret_settings import LOG_SECRET, LOG_SECRET_FILE, PEPPER, PEPPER_FILE
+from gateway.settings.server import ServerSettings
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
 
 _SOME = "nothing would ever get through"
-_SLOW_PEER = "slow peers would hold connections for nothing"
 _MEMORY = "it is held in memory"
 _QUIET = "proxies cut connections that stay quiet for minutes"
 _CHATTY = "idle streams would cost more than busy ones"
 _ONE_EVENT = "one event may take 256KiB"
 _CENTURY = ("36500d", "that is a century; 0s means without end")
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """Listening, deadlines, shutdown; secrets that gateways share."""
-
-    host: str = setting(
-        "127.0.0.1", TEXT, "Address to listen on; 0.0.0.0 is every interface.", check=check_host
-    )
-    port: int = setting(
-        8080,
-        INTEGER,
-        "Port to listen on; 0 takes any free one.",
-        least=(0, "ports are not negative"),
-        most=(65535, "it is the highest port"),
-    )
-    workers: int = setting(
-        1,
-        INTEGER,
-        "Processes that share the port, and the log with it; about as many as there are cores.",
-        unit="processes",
-        least=(1, "nobody would listen"),
-        most=(64, "each takes memory, and their appends go through one"),
-    )
-    allowed_origins: tuple[str, ...] = setting(
-        [],
-        LIST,
-        "Further browser origins that may open streams, such as https://siem.example; the "
-        "gateway's own is always allowed.",
-        check=check_origins,
-        adds=True,
-    )
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
-        [],
-        LIST,
-        "Addresses or networks (CIDR) of the proxies in front, whose X-Forwarded-For and "
-        "X-Forwarded-Proto are believed; from anybody else they are ignored.",
-        check=check_networks,
-        adds=True,
-    )
-    basic: str = setting(
-        "tls",
-        TEXT,
-        "Where HTTP Basic credentials, with the key as password, are taken: `tls` over TLS and "
-        "from the machine itself, `always` over plain HTTP too.",
-        choices=("tls", "always"),
-    )
-    keepalive: int = setting(
-        "75s",
-        DURATION,
-        "How long an idle HTTP/1.1 connection stays open, and how long its headers may take.",
-        least=("1s", "clients need some time to send their headers"),
-        most=("1h", _SLOW_PEER),
-    )
-    body_timeout: int = setting(
-        "30s",
-        DURATION,
-        "How long the body of a request may take to arrive.",
-        least=("1s", "clients need some time to send a body"),
-        most=("1h", _SLOW_PEER),
-    )
-    max_connections: int = MAX_CONNECTIONS
-    max_connections_per_address: int = MAX_CONNECTIONS_PER_ADDRESS
-    max_head_bytes: int = MAX_HEAD_BYTES
-    max_unfinished_heads: int = MAX_UNFINISHED_HEADS
-    drain_timeout: int = setting(
-        "10s",
-        DURATION,
-        "How long a shutdown may take; streams are ended with their cursors within it.",
-        least=("1s", "streams could not be told their last cursor"),
-        most=("10m", "service managers kill what stops slower"),
-    )
-    pepper_file: str = PEPPER_FILE
-    pepper: str = PEPPER
-    log_secret_file: str = LOG_SECRET_FILE
-    log_secret: str = LOG_SECRET
 
 
 @dataclass(frozen=True)

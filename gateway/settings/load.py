@@ -19,33 +19,13 @@ from gateway.settings.declarations import (
     NOT_BOTH,
     SECTIONS,
     Given,
-    IngestSettings,
-    KeySettings,
-    LogSettings,
-    ServerSettings,
     Settings,
-    StoreSettings,
-    StreamSettings,
 )
 from gateway.settings.kinds import LIST, TEXT, Setting, masked
 from gateway.settings.sources import Raw, env_name, from_environment, from_file, from_flags
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = [
-    "Given",
-    "IngestSettings",
-    "KeySettings",
-    "LogSettings",
-    "ServerSettings",
-    "Settings",
-    "StoreSettings",
-    "StreamSettings",
-    "example",
-    "load",
-    "reference",
-]
 
 
 def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.clock import parse_duration
 from gateway.errors import InvalidSetting
-from gateway.settings.load import Settings
+from gateway.settings.declarations import Settings
 
 UNIT = Path(__file__).parents[2] / "deploy" / "audit-gateway.service"
 PROGRAM = "/usr/local/bin/audit-gateway"

@@ -20,7 +20,8 @@ from gateway.access.credentials.pepper import lines_of
 from gateway.adapters.files.log_secret import LogSecretFile
 from gateway.adapters.files.pepper_file import PepperFile
 from gateway.errors import FolderLocked, GatewayError
-from gateway.settings.declarations import ServerSettings, Settings
+from gateway.settings.declarations import Settings
+from gateway.settings.server import ServerSettings
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from gateway.cli.base.terminal import say
 if TYPE_CHECKING:
     from gateway.access.administration.administration import Administration
     from gateway.access.keys.key_store import KeyStore, NotesOfKeys
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
     from gateway.trusted_clock import TrustedClock
 
 _CONFIG = "gateway.config_file"

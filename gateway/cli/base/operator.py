@@ -12,7 +12,7 @@ from gateway.cli.base.stores import has_keys, opened_keys
 if TYPE_CHECKING:
     from gateway.access.keys.key_store import UnrecordedChanges
     from gateway.access.keys.operator import Operator
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
 
 _MOST = 256
 _MOST_ASKED = 2_048

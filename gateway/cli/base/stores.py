@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.access.keys.key_store import KeyStore
     from gateway.log.ports import Log
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
     from gateway.trusted_clock import TrustedClock
 
 

@@ -18,7 +18,8 @@ from gateway.ingest.ids import new_ids
 from gateway.ingest.sink import Refusal, SendResult
 from gateway.log.ports import Log
 from gateway.runtime.stores import open_log
-from gateway.settings.load import Settings, load
+from gateway.settings.declarations import Settings
+from gateway.settings.load import load
 
 
 class FolderSink:

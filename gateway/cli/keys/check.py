@@ -11,7 +11,7 @@ from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.runtime.stored_keys import Documents
-    from gateway.settings.load import Settings
+    from gateway.settings.declarations import Settings
 
 _FOUND = 1
 _EXAMPLES = """\b

@@ -24,7 +24,7 @@ from gateway.http.connection.write_scheduler import WriteScheduler
 from gateway.http.response.problem import Handler
 from gateway.network import Network, parse_address
 from gateway.notifier import Notifier
-from gateway.settings.declarations import ServerSettings
+from gateway.settings.server import ServerSettings
 
 # Connections above the limits that may request these paths; a new one evicts the oldest.
 _RESERVE = 32

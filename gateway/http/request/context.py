@@ -30,7 +30,7 @@ from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector
 from gateway.scheduling.loop_work import LoopWork
-from gateway.settings.load import Settings
+from gateway.settings.declarations import Settings
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.tasks import PLAIN, Tasks

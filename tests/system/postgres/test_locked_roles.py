@@ -11,8 +11,9 @@ import aiohttp
 import asyncpg
 
 from gateway.runtime.compose import running
-from gateway.settings.declarations import ServerSettings, Settings, StoreSettings
+from gateway.settings.declarations import Settings, StoreSettings
 from gateway.settings.oversight import AccessLogSettings
+from gateway.settings.server import ServerSettings
 from tests.support.machine_time import Stopwatch, patience
 
 EVERYTHING = {"actions": ["stream", "pull", "ingest"], "categories": ["**"]}

@@ -10,8 +10,9 @@ from pathlib import Path
 import aiohttp
 
 from gateway.runtime.compose import running
-from gateway.settings.declarations import ServerSettings, Settings, StoreSettings
+from gateway.settings.declarations import Settings, StoreSettings
 from gateway.settings.oversight import AccessLogSettings
+from gateway.settings.server import ServerSettings
 from tests.support.gateway_process import run_program
 
 READ = {"actions": ["pull"], "categories": ["**"]}

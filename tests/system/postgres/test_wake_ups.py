@@ -13,8 +13,9 @@ import pytest
 
 from gateway.adapters.postgres import sequencer as postgres_sequencer
 from gateway.runtime.compose import Running, running
-from gateway.settings.declarations import RedisSettings, ServerSettings, Settings, StoreSettings
+from gateway.settings.declarations import RedisSettings, Settings, StoreSettings
 from gateway.settings.oversight import AccessLogSettings
+from gateway.settings.server import ServerSettings
 from gateway.streaming import enforcement
 from tests.support.machine_time import Stopwatch, patience
 from tests.support.services.valkey import Valkey

@@ -18,8 +18,8 @@ from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.cli.main import cli
 from gateway.errors import GatewayError, InvalidSetting
-from gateway.settings.declarations import ServerSettings
 from gateway.settings.load import load
+from gateway.settings.server import ServerSettings
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0

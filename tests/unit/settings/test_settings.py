@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidSetting
-from gateway.settings.declarations import DECLARED
-from gateway.settings.load import Settings, example, load, reference
+from gateway.settings.declarations import DECLARED, Settings
+from gateway.settings.load import example, load, reference
 from gateway.settings.sources import env_name
 
 ROOT = Path(__file__).parents[3]

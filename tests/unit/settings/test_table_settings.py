@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from gateway.cli.main import cli
 from gateway.errors import InvalidSetting
-from gateway.settings.load import Settings, load
+from gateway.settings.declarations import Settings
+from gateway.settings.load import load
 
 URL = '[store]\nurl = "postgresql://localhost/shop"\n'
 TABLE = URL + 'table = "audit"\n'
