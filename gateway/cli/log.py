@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.base.options import Folder, config_option, data_option
+from gateway.cli.base.options import Folder, settings_options
 from gateway.cli.base.terminal import say
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.settings.kinds import SQLITE
@@ -32,17 +31,15 @@ def log() -> None:
 
 
 @log.command(epilog=_EXAMPLES)
-@config_option
-@data_option
+@settings_options
 @click.argument("target", metavar="FOLDER", type=Folder())
-def backup(config_file: Path | None, data: str | None, target: Path) -> None:
+def backup(settings: Settings, target: Path) -> None:
     """Copy an embedded log, its keys and its secrets into a new FOLDER.
 
     The gateway may run on. The copy is whole: it has every event that was
     acknowledged before the command was started. FOLDER is private to its user;
     whoever reads it reads all events.
     """
-    settings = _settings(config_file, data)
     source = _embedded(settings)
     if source is None:
         raise InvalidRequest(
@@ -71,9 +68,8 @@ def backup(config_file: Path | None, data: str | None, target: Path) -> None:
 
 
 @log.command("new-epoch", epilog=_EXAMPLES)
-@config_option
-@data_option
-def new_epoch(config_file: Path | None, data: str | None) -> None:
+@settings_options
+def new_epoch(settings: Settings) -> None:
     """Give the log a new epoch, after it was set back to an earlier state.
 
     From then on every cursor of before is answered with 410: else one from
@@ -84,7 +80,6 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
 
     from gateway.cli.base.operator import record_act
 
-    settings = _settings(config_file, data)
     path = _embedded(settings)
     if path is not None:
         from gateway.adapters.sqlite.backup import begin_new_life
@@ -99,9 +94,8 @@ def new_epoch(config_file: Path | None, data: str | None) -> None:
 
 
 @log.command("trust-clock", epilog=_EXAMPLES)
-@config_option
-@data_option
-def trust_clock(config_file: Path | None, data: str | None) -> None:
+@settings_options
+def trust_clock(settings: Settings) -> None:
     """Trust the wall clock now, after it was set and is right.
 
     It is the clock of this machine, or of the database where the log is in
@@ -113,7 +107,6 @@ def trust_clock(config_file: Path | None, data: str | None) -> None:
     from gateway.cli.base.key_folder import refuse_no_folder
     from gateway.cli.base.stores import has_keys
 
-    settings = _settings(config_file, data)
     if not has_keys(settings):
         refuse_no_folder(settings)
     away, wall = asyncio.run(_trust_clock(settings))
@@ -195,12 +188,6 @@ def _places(settings: Settings) -> list[str]:
 
     folder = DataFolder.of(settings)
     return [folder.peppers.place, folder.log_secret_file.place]
-
-
-def _settings(config_file: Path | None, data: str | None) -> Settings:
-    from gateway.settings.load import load
-
-    return load(config_file, os.environ, {"data": data})
 
 
 def _embedded(settings: Settings) -> Path | None:

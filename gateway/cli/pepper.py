@@ -9,14 +9,13 @@ import click
 
 from gateway.cli.base.key_folder import (
     current_pepper,
-    data_option,
     json_option,
     key_store,
     refuse_no_folder,
     run,
-    settings_of,
 )
 from gateway.cli.base.operator import this_operator
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.stores import has_keys
 from gateway.cli.base.terminal import say, say_json
 
@@ -60,15 +59,14 @@ def pepper() -> None:
 
 @pepper.command(epilog=_EXAMPLES)
 @_leaked_option
-@data_option
-def rotate(leaked: bool, data: str | None) -> None:
+@settings_options
+def rotate(leaked: bool, settings: Settings) -> None:
     """Add a new pepper and switch to it, with running gateways on the same folder."""
     import secrets
     import time
 
     from gateway.access.credentials.pepper import BYTES
 
-    settings = settings_of(data)
     file = _file(settings)
     coming = file.change(lambda peppers: peppers.with_coming(secrets.token_bytes(BYTES)))
     _record(settings, "added", coming.all[0].id)
@@ -79,14 +77,13 @@ def rotate(leaked: bool, data: str | None) -> None:
 
 
 @pepper.command(epilog=_EXAMPLES)
-@data_option
-def add(data: str | None) -> None:
+@settings_options
+def add(settings: Settings) -> None:
     """Add a coming pepper: known to every gateway, and used by none until `switch`."""
     import secrets
 
     from gateway.access.credentials.pepper import BYTES
 
-    settings = settings_of(data)
     file = _file(settings)
     changed = file.change(lambda peppers: peppers.with_coming(secrets.token_bytes(BYTES)))
     _record(settings, "added", changed.all[0].id)
@@ -95,10 +92,9 @@ def add(data: str | None) -> None:
 
 @pepper.command(epilog=_EXAMPLES)
 @_leaked_option
-@data_option
-def switch(leaked: bool, data: str | None) -> None:
+@settings_options
+def switch(leaked: bool, settings: Settings) -> None:
     """Make the coming pepper the current one, once all gateways know it."""
-    settings = settings_of(data)
     _file_that_is_there(settings)
     changed = _switch(settings, leaked)
     path = _file(settings).path
@@ -106,14 +102,13 @@ def switch(leaked: bool, data: str | None) -> None:
 
 
 @pepper.command(epilog=_EXAMPLES)
-@data_option
+@settings_options
 @json_option
-def status(data: str | None, as_json: bool) -> None:
+def status(settings: Settings, as_json: bool) -> None:
     """Show the peppers by their ids, and how many living keys need each.
 
     Exit code 1 where a living key needs one that is not here.
     """
-    settings = settings_of(data)
     file = _file_that_is_there(settings)
     found = file.find()
     needing = run(_needing(settings, found))
@@ -140,10 +135,9 @@ def status(data: str | None, as_json: bool) -> None:
 
 @pepper.command(epilog=_EXAMPLES)
 @click.option("--force", is_flag=True, help="Also those that living keys need: these keys end.")
-@data_option
-def forget(force: bool, data: str | None) -> None:
+@settings_options
+def forget(force: bool, settings: Settings) -> None:
     """Remove former peppers that no living key needs."""
-    settings = settings_of(data)
     _file_that_is_there(settings)
     file = _file(settings)
     peppers = file.read()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.base.key_folder import (
-    administration,
-    data_option,
+    administer,
     echo_problems,
     grant_option,
     json_option,
     refuse_whole_key,
-    run,
-    settings_of,
 )
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from gateway.settings.declarations import Settings
 
 _EXAMPLES = """\b
 Examples:
@@ -35,16 +36,12 @@ def roles() -> None:
 
 
 @roles.command("list")
-@data_option
+@settings_options
 @json_option
-def list_all(data: str | None, as_json: bool) -> None:
+def list_all(settings: Settings, as_json: bool) -> None:
     """List all roles, the predefined ones first."""
-
-    async def work() -> list[dict[str, Any]]:
-        async with administration(settings_of(data)) as admin:
-            return [role.public() for role in (await admin.all_roles()).values()]
-
-    shown = run(work())
+    roles = administer(settings, lambda admin: admin.all_roles())
+    shown = [role.public() for role in roles.values()]
     if as_json:
         say_json({"roles": shown})
         return
@@ -56,27 +53,22 @@ def list_all(data: str | None, as_json: bool) -> None:
 
 @roles.command()
 @_name_argument
-@data_option
+@settings_options
 @json_option
-def show(name: str, data: str | None, as_json: bool) -> None:
+def show(name: str, settings: Settings, as_json: bool) -> None:
     """Show one role and its grants."""
-
-    async def work() -> dict[str, Any]:
-        async with administration(settings_of(data)) as admin:
-            return (await admin.role(name)).public()
-
-    shown = run(work())
-    say_json(shown, None if as_json else 2)
+    role = administer(settings, lambda admin: admin.role(name))
+    say_json(role.public(), None if as_json else 2)
 
 
 @roles.command(epilog=_EXAMPLES)
 @_name_argument
 @click.option("--description", default="", help="What it is for.")
 @grant_option
-@data_option
+@settings_options
 @json_option
 def put(
-    name: str, description: str, grants: tuple[str, ...], data: str | None, as_json: bool
+    name: str, description: str, grants: tuple[str, ...], settings: Settings, as_json: bool
 ) -> None:
     """Add a role, or replace the one of that name, in every key that has it."""
     from gateway.access.grants.grant import decode_grant_text
@@ -84,12 +76,7 @@ def put(
 
     parsed = list(map(decode_grant_text, grants))
     role = parse_role(name, {"description": description, "grants": parsed})
-
-    async def work() -> None:
-        async with administration(settings_of(data), make=True, change=True) as admin:
-            await admin.put_role(role)
-
-    run(work())
+    administer(settings, lambda admin: admin.put_role(role), make=True, change=True)
     if not grants:
         say("note: without --grant this role allows nothing", err=True)
     if as_json:
@@ -100,18 +87,13 @@ def put(
 
 @roles.command()
 @_name_argument
-@data_option
-def delete(name: str, data: str | None) -> None:
+@settings_options
+def delete(name: str, settings: Settings) -> None:
     """Delete a role, and take it out of the keys that have it, which are named.
 
     What the role denied or hid, these keys may do and see from now on.
     """
-
-    async def work() -> list[str]:
-        async with administration(settings_of(data), change=True) as admin:
-            return await admin.delete_role(name)
-
-    having = run(work())
+    having = administer(settings, lambda admin: admin.delete_role(name), change=True)
     say(f"role {name} is deleted")
     if having:
         say(f"it was taken out of {len(having)} keys: {', '.join(having)}")

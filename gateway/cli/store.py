@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.base.options import config_option, data_option
+from gateway.cli.base.options import config_option, settings_options
 from gateway.cli.base.terminal import say
 from gateway.errors import InvalidRequest
 
@@ -32,7 +31,7 @@ def store() -> None:
 @store.command(epilog=_EXAMPLES)
 @config_option
 @click.option("--dry-run", is_flag=True, help="Print the statement; change nothing.")
-def prepare(config_file: Path | None, dry_run: bool) -> None:
+def prepare(settings: Settings, dry_run: bool) -> None:
     """Add to the table what tells its new rows, in one statement, which is printed.
 
     A column and an index; nothing of what is there is changed or rewritten.
@@ -45,7 +44,6 @@ def prepare(config_file: Path | None, dry_run: bool) -> None:
     from gateway.adapters.postgres import source as postgres_source
     from gateway.adapters.postgres.table import TableSettings
 
-    settings = _settings(config_file)
     _check_followed(settings)
     source = TableSettings(settings.store.table, settings.store.columns)
     table = asyncio.run(postgres_source.look_at(settings.store_url, source))
@@ -61,14 +59,13 @@ def prepare(config_file: Path | None, dry_run: bool) -> None:
 
 @store.command(epilog=_EXAMPLES)
 @config_option
-def check(config_file: Path | None) -> None:
+def check(settings: Settings) -> None:
     """Say whether the table is there, fits [store.columns] and is prepared; change nothing."""
     import asyncio
 
     from gateway.adapters.postgres.source import look_at
     from gateway.adapters.postgres.table import TableSettings
 
-    settings = _settings(config_file)
     _check_followed(settings)
     source = TableSettings(settings.store.table, settings.store.columns)
     table = asyncio.run(look_at(settings.store_url, source))
@@ -85,15 +82,13 @@ def check(config_file: Path | None) -> None:
 
 
 @click.command()
-@config_option
-@data_option
-def migrate(config_file: Path | None, data: str | None) -> None:
+@settings_options
+def migrate(settings: Settings) -> None:
     """Bring the schemas of the store up to date, forwards only; `serve` does so at its start, too.
 
     Says from which version to which. One process does it at a time, and others
     wait. An embedded log must not be in use by a gateway.
     """
-    settings = _settings(config_file, data)
     if settings.on_postgres:
         import asyncio
 
@@ -148,9 +143,3 @@ def _warn_of_ids(table: Table) -> None:
             "the table and its key",
             err=True,
         )
-
-
-def _settings(config_file: Path | None, data: str | None = None) -> Settings:
-    from gateway.settings.load import load
-
-    return load(config_file, os.environ, {"data": data})

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from gateway.cli.base import options
 from gateway.cli.base.operator import record_look, this_operator
 from gateway.cli.base.stores import has_keys, opened_keys
 from gateway.cli.base.terminal import say
@@ -21,12 +18,7 @@ if TYPE_CHECKING:
     from gateway.access.keys.key_store import KeyStore, NotesOfKeys
     from gateway.settings.declarations import Settings
     from gateway.trusted_clock import TrustedClock
-
-_CONFIG = "gateway.config_file"
-
-
-def _keep_config(context: click.Context, _: click.Parameter, file: Path | None) -> None:
-    context.meta[_CONFIG] = file
+T = TypeVar("T")
 
 
 def refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
@@ -40,20 +32,6 @@ def refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
             "it, because arguments are seen in process lists and shell histories"
         )
     return text
-
-
-_config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file of settings, as for `serve`.",
-    callback=_keep_config,
-    expose_value=False,
-)
-
-
-def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--data` and `--config`; `settings_of` looks up the latter itself."""
-    return _config_option(options.data_option(command))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -70,14 +48,6 @@ limit_option = click.option(
 )  # fmt: skip
 
 
-def settings_of(data: str | None) -> Settings:
-    """Settings of the running command: from `--config`, the environment and `--data`."""
-    from gateway.settings.load import load
-
-    config = click.get_current_context().meta.get(_CONFIG)
-    return load(config, os.environ, {"data": data})
-
-
 def refuse_no_folder(settings: Settings) -> NoReturn:
     """Refuse a missing data folder, whose name was mistyped, instead of creating it."""
     from gateway.errors import NotFound
@@ -88,19 +58,27 @@ def refuse_no_folder(settings: Settings) -> NoReturn:
     )
 
 
-@asynccontextmanager
-async def administration(
-    settings: Settings, *, make: bool = False, change: bool = False
-) -> AsyncIterator[Administration]:
-    """Keys and roles, on behalf of the operator; `make` and `change` as for `key_store`."""
+def administer(
+    settings: Settings,
+    work: Callable[[Administration], Awaitable[T]],
+    *,
+    make: bool = False,
+    change: bool = False,
+) -> T:
+    """Result of work on keys and roles, on behalf of the operator; `make` and `change` as for
+    `key_store`."""
     from gateway.access.administration.administration import Administration
     from gateway.access.administration.caller import CommandLine
     from gateway.scheduling.loop_work import LoopWork
 
-    async with key_store(settings, make=make, change=change) as (store, clock):
-        pepper = partial(current_pepper, settings, store, clock)
-        caller, slices = CommandLine(this_operator()), LoopWork(clock).slices("")
-        yield Administration(caller, store, clock, settings.keys, pepper, slices)
+    async def administered() -> T:
+        async with key_store(settings, make=make, change=change) as (store, clock):
+            pepper = partial(current_pepper, settings, store, clock)
+            caller, slices = CommandLine(this_operator()), LoopWork(clock).slices("")
+            admin = Administration(caller, store, clock, settings.keys, pepper, slices)
+            return await work(admin)
+
+    return run(administered())
 
 
 async def current_pepper(settings: Settings, store: NotesOfKeys, clock: TrustedClock) -> bytes:
@@ -141,7 +119,7 @@ def echo_problems(shown: dict[str, Any]) -> None:
         say(f"  ! {one['path']}: {one['reason']}; {one['means']}")
 
 
-def run(work: Any) -> Any:
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine; return its result."""
     import asyncio
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MOST = 256
 _MOST_ASKED = 2_048
 # Parameters that select the output or the store, and so are not part of the question.
-_NOT_ASKED = ("data", "as_json", "kind")
+_NOT_ASKED = ("config_file", "data", "as_json", "kind")
 
 
 def this_operator() -> Operator:

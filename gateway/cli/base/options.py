@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,29 @@ class Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
-config_option = click.option(
+_config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, as for `serve`.",
 )
-data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
+_data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
+_Command = Callable[..., Any]
+
+
+def config_option(command: _Command) -> _Command:
+    """Add `--config`; the command gets the `settings` of that file and the environment."""
+
+    @_config_option
+    @wraps(command)
+    def with_settings(*, config_file: Path | None, data: str | None = None, **given: Any) -> Any:
+        from gateway.settings.load import load
+
+        return command(settings=load(config_file, os.environ, {"data": data}), **given)
+
+    return with_settings
+
+
+def settings_options(command: _Command) -> _Command:
+    """Add `--config` and `--data`; the command gets the `settings` that they give."""
+    return config_option(_data_option(command))

@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    administration,
-    data_option,
+    administer,
     json_option,
     key_argument,
-    run,
-    settings_of,
 )
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
     from gateway.access.administration.administration import (
         Administration,
-        IssuedKey,
-        Revocation,
     )
     from gateway.access.keys.key import Key
+    from gateway.settings.declarations import Settings
 
 reason_option = click.option("--reason", default="", help="Why; kept with the key.")
 
@@ -34,21 +31,16 @@ reason_option = click.option("--reason", default="", help="Why; kept with the ke
 @click.command()
 @key_argument
 @click.option("--overlap", default="1h", show_default=True, help="How long both keys work.")
-@data_option
+@settings_options
 @json_option
-def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
+def rotate(key_id: str, overlap: str, settings: Settings, as_json: bool) -> None:
     """Replace a key by a new one with the same rights, and print that; it is not shown again.
 
     The old key drains: it goes on for as long as the overlap, or until the new one is in use
     and it has been idle for a while. Its streams stay open until then.
     """
     require_output()
-
-    async def work() -> IssuedKey:
-        async with administration(settings_of(data), change=True) as admin:
-            return await admin.rotate(key_id, overlap)
-
-    issued = run(work())
+    issued = administer(settings, lambda admin: admin.rotate(key_id, overlap), change=True)
     key, token, shown = issued.key, issued.token, issued.public()
     with naming_lost(key.id):
         if as_json:
@@ -60,20 +52,20 @@ def rotate(key_id: str, overlap: str, data: str | None, as_json: bool) -> None:
 @click.command()
 @key_argument
 @reason_option
-@data_option
+@settings_options
 @json_option
-def suspend(key_id: str, reason: str, data: str | None, as_json: bool) -> None:
+def suspend(key_id: str, reason: str, settings: Settings, as_json: bool) -> None:
     """Suspend a key until it is resumed; its live streams end within a second."""
-    _change(key_id, data, as_json, lambda admin: admin.suspend(key_id, reason))
+    _change(key_id, settings, as_json, lambda admin: admin.suspend(key_id, reason))
 
 
 @click.command()
 @key_argument
-@data_option
+@settings_options
 @json_option
-def resume(key_id: str, data: str | None, as_json: bool) -> None:
+def resume(key_id: str, settings: Settings, as_json: bool) -> None:
     """End a suspension."""
-    _change(key_id, data, as_json, lambda admin: admin.resume(key_id))
+    _change(key_id, settings, as_json, lambda admin: admin.resume(key_id))
 
 
 @click.command()
@@ -83,21 +75,20 @@ def resume(key_id: str, data: str | None, as_json: bool) -> None:
     "--with-descendants", is_flag=True,
     help="Also all keys that it has made, and those that they have made, and so on.",
 )  # fmt: skip
-@data_option
+@settings_options
 @json_option
 def revoke(
-    key_id: str, reason: str, with_descendants: bool, data: str | None, as_json: bool
+    key_id: str, reason: str, with_descendants: bool, settings: Settings, as_json: bool
 ) -> None:
     """Revoke a key for good; its live streams end within a second.
 
     Keys that it has made live on, unless told otherwise; they are named.
     """
-
-    async def work() -> Revocation:
-        async with administration(settings_of(data), change=True) as admin:
-            return await admin.revoke(key_id, reason, with_descendants=with_descendants)
-
-    revocation = run(work())
+    revocation = administer(
+        settings,
+        lambda admin: admin.revoke(key_id, reason, with_descendants=with_descendants),
+        change=True,
+    )
     shown, ended, left = revocation.public(), revocation.descendants, revocation.living
     if as_json:
         say_json(shown)
@@ -117,15 +108,14 @@ def revoke(
 
 def _change(
     key_id: str,
-    data: str | None,
+    settings: Settings,
     as_json: bool,
     change: Callable[[Administration], Awaitable[Key]],
 ) -> None:
-    async def work() -> dict[str, Any]:
-        async with administration(settings_of(data), change=True) as admin:
-            return (await change(admin)).public(admin.now())
+    async def work(admin: Administration) -> dict[str, Any]:
+        return (await change(admin)).public(admin.now())
 
-    shown = run(work())
+    shown = administer(settings, work, change=True)
     if as_json:
         say_json(shown)
     else:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.base.key_folder import data_option, json_option, run, settings_of
+from gateway.cli.base.key_folder import json_option, run
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ not a gateway is running, also one of an earlier version.
 
 
 @click.command("check", epilog=_EXAMPLES)
-@data_option
+@settings_options
 @json_option
-def check(data: str | None, as_json: bool) -> None:
+def check(settings: Settings, as_json: bool) -> None:
     """Name the grants of keys and roles that would be refused today, and how they are read.
 
     Run it before an upgrade, with the new version.
     """
 
-    keys, roles = run(_documents(settings_of(data)))
+    keys, roles = run(_documents(settings))
     found = [one for name, document in keys.items() for one in _of_key(name, document)]
     found += [one for name, document in roles.items() for one in _of_role(name, document)]
     wide = [name for name, document in keys.items() if _reaches_every_tenant(name, document)]

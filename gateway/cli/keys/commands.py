@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    administration,
-    data_option,
+    administer,
     echo_problems,
     grant_option,
     json_option,
@@ -17,8 +16,8 @@ from gateway.cli.base.key_folder import (
     limit_option,
     role_option,
     run,
-    settings_of,
 )
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 from gateway.cli.keys import changes as keys_changes
 from gateway.cli.keys import check as keys_check
@@ -28,7 +27,8 @@ from gateway.cli.keys import review as keys_review
 from gateway.cli.keys import usage as keys_usage
 
 if TYPE_CHECKING:
-    from gateway.access.administration.administration import IssuedKey
+    from gateway.access.administration.administration import Administration
+    from gateway.settings.declarations import Settings
 
 _EXAMPLES = """\b
 Examples:
@@ -57,7 +57,7 @@ for _command in (
 
 
 @keys.command(epilog=_EXAMPLES)
-@data_option
+@settings_options
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--purpose", required=True, help="The one thing it is for.")
 @click.option("--owner", help="Who answers for it.  [default: the user who runs the command]")
@@ -67,7 +67,7 @@ for _command in (
 @click.option("--expires", help="How long it lives, such as 30d.  [default: keys.default_life]")
 @json_option
 def create(
-    data: str | None,
+    settings: Settings,
     name: str,
     purpose: str,
     owner: str | None,
@@ -83,7 +83,6 @@ def create(
     from gateway.access.keys.key_limits import parse_limit_texts
 
     require_output()
-    settings = settings_of(data)
     body = {
         "name": name, "purpose": purpose, "owner": _user() if owner is None else owner,
         "grants": list(map(decode_grant_text, grants)), "roles": list(roles),
@@ -92,12 +91,7 @@ def create(
         **({} if expires is None else {"expires_in": expires}),
     }  # fmt: skip
     request = parse_key_request(body, settings.keys)
-
-    async def work() -> IssuedKey:
-        async with administration(settings, make=True, change=True) as admin:
-            return await admin.create(request)
-
-    issued = run(work())
+    issued = administer(settings, lambda admin: admin.create(request), make=True, change=True)
     key, token, shown = issued.key, issued.token, issued.public()
     with naming_lost(key.id):
         if as_json:
@@ -121,16 +115,15 @@ def _user() -> str:
 
 
 @keys.command("list")
-@data_option
+@settings_options
 @json_option
-def list_all(data: str | None, as_json: bool) -> None:
+def list_all(settings: Settings, as_json: bool) -> None:
     """List all keys."""
 
-    async def work() -> list[dict[str, Any]]:
-        async with administration(settings_of(data)) as admin:
-            return [key.public(admin.now()) async for key in admin.all_keys()]
+    async def work(admin: Administration) -> list[dict[str, Any]]:
+        return [key.public(admin.now()) async for key in admin.all_keys()]
 
-    shown = run(work())
+    shown = administer(settings, work)
     if as_json:
         say_json({"keys": shown})
         return
@@ -143,15 +136,15 @@ def list_all(data: str | None, as_json: bool) -> None:
 
 @keys.command()
 @key_argument
-@data_option
+@settings_options
 @json_option
-def show(key_id: str, data: str | None, as_json: bool) -> None:
+def show(key_id: str, settings: Settings, as_json: bool) -> None:
     """Show one key: everything but its secret."""
     from gateway.access.keys.key_lookup import known_key
     from gateway.oversight.detection.profile_store import ProfileStore
 
     async def work() -> dict[str, Any]:
-        async with key_store(settings_of(data)) as (store, clock):
+        async with key_store(settings) as (store, clock):
             key = await known_key(store, key_id)
             profile = await ProfileStore(store).of(key_id)
             return {**key.public(clock.now()), "last_used": profile.last_use()}

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    data_option,
     json_option,
     key_argument,
     key_store,
     run,
-    settings_of,
 )
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
     from gateway.oversight.review.explain import Explanation
+    from gateway.settings.declarations import Settings
 
 _EXAMPLES = """\b
 Examples:
@@ -39,9 +39,9 @@ Examples:
 @click.option("--resource", multiple=True, help="With this urn as a target; may be repeated.")
 @click.option("--address", help="Where it would come from.")
 @click.option("--at", help="When, as RFC 3339.  [default: now]")
-@data_option
+@settings_options
 @json_option
-def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -> None:
+def explain_access(key_id: str, settings: Settings, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
     from gateway.access.administration.role_lookup import grants_by_role
     from gateway.access.keys.key_lookup import known_key
@@ -57,7 +57,7 @@ def explain_access(key_id: str, data: str | None, as_json: bool, **asked: Any) -
         given["event"] = _event(given["event"])
 
     async def work() -> Explanation:
-        async with key_store(settings_of(data)) as (store, clock):
+        async with key_store(settings) as (store, clock):
             key = await known_key(store, key_id)
             grants = grants_of_key(key, await grants_by_role(store))
             query = parse_access_query(given, clock.now())

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    data_option,
     json_option,
     key_argument,
     key_store,
     run,
-    settings_of,
 )
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.stores import log_to_read
 from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from gateway.settings.declarations import Settings
 
 _SECONDS = 600.0
 _TOLD = ("count", "events", "seconds", "route", "parameters", "forbidden", "until")
@@ -28,14 +29,14 @@ _TOLD = ("count", "events", "seconds", "route", "parameters", "forbidden", "unti
 @click.command()
 @key_argument
 @click.option("--since", help="How far to look back, such as 7d.  [default: the key's whole life]")
-@data_option
+@settings_options
 @json_option
-def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> None:
+def history(key_id: str, since: str | None, settings: Settings, as_json: bool) -> None:
     """Show the log's records about one key, oldest first: one line each."""
     from gateway.cli.base.event_text import event_parts, printable, printable_json
 
     async def work() -> None:
-        async for line in _lines(key_id, since, data):
+        async for line in _lines(key_id, since, settings):
             if as_json:
                 click.echo(printable_json(line.decode()))
                 continue
@@ -46,7 +47,7 @@ def history(key_id: str, since: str | None, data: str | None, as_json: bool) -> 
     run(work())
 
 
-async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncIterator[bytes]:
+async def _lines(key_id: str, since: str | None, settings: Settings) -> AsyncIterator[bytes]:
     from gateway.access.grants.mask import Masks
     from gateway.access.keys.key_lookup import known_key
     from gateway.clock import SystemClock, parse_duration
@@ -54,7 +55,6 @@ async def _lines(key_id: str, since: str | None, data: str | None) -> AsyncItera
     from gateway.oversight.access_log.history import beginning, read_history
     from gateway.scheduling.loop_work import LoopWork
 
-    settings = settings_of(data)
     async with key_store(settings) as (store, clock):
         key = await known_key(store, key_id)
     start = key.created_at if since is None else clock.now() - parse_duration(since)

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.base.key_folder import (
-    data_option,
     grant_option,
     json_option,
     key_argument,
     key_store,
     role_option,
     run,
-    settings_of,
 )
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.stores import log_to_read
 from gateway.cli.base.terminal import say, say_document, say_json
 
 if TYPE_CHECKING:
     from gateway.oversight.review.document import Facts
+    from gateway.settings.declarations import Settings
 
 _SECONDS = 600.0
 _EVENTS = 1_000_000
@@ -33,15 +33,15 @@ _EVENTS = 1_000_000
     type=click.Choice(["markdown", "html", "json"]), default="markdown", show_default=True,
     help="How to write it.",
 )  # fmt: skip
-@data_option
-def document(key_id: str, kind: str, data: str | None) -> None:
+@settings_options
+def document(key_id: str, kind: str, settings: Settings) -> None:
     """Say what a key is for, what it can and cannot see, and what it was used for."""
     import msgspec
 
     from gateway.oversight.review.document import as_json, blocks
     from gateway.oversight.review.document_text import to_html, to_markdown
 
-    facts = run(_facts(key_id, data))
+    facts = run(_facts(key_id, settings))
     if kind == "json":
         say_document(msgspec.json.encode(as_json(facts)).decode() + "\n")
     else:
@@ -49,7 +49,7 @@ def document(key_id: str, kind: str, data: str | None) -> None:
         say_document(write(blocks(facts)))
 
 
-async def _facts(key_id: str, data: str | None) -> Facts:
+async def _facts(key_id: str, settings: Settings) -> Facts:
     from gateway.access.administration.role_lookup import grants_by_role
     from gateway.access.keys.key_lookup import known_key
     from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
@@ -60,7 +60,6 @@ async def _facts(key_id: str, data: str | None) -> Facts:
     from gateway.oversight.review.key_review import Patience, key_facts
     from gateway.scheduling.loop_work import LoopWork
 
-    settings = settings_of(data)
     async with key_store(settings) as (store, clock):
         key = await known_key(store, key_id)
         grants = grants_of_key(key, await grants_by_role(store))
@@ -80,14 +79,14 @@ async def _facts(key_id: str, data: str | None) -> Facts:
 @grant_option
 @role_option
 @click.option("--since", default="7d", show_default=True, help="How far to look back.")
-@data_option
+@settings_options
 @json_option
 def simulate(
     key_id: str,
     grants: tuple[str, ...],
     roles: tuple[str, ...],
     since: str,
-    data: str | None,
+    settings: Settings,
     as_json: bool,
 ) -> None:
     """Run other grants and roles for a key over its recorded uses and the events of the log.
@@ -96,7 +95,7 @@ def simulate(
     the grants are never used. Nothing is changed. Given are all grants and roles that the key
     would have; without any it would have none.
     """
-    found = run(_simulated(key_id, grants, roles, since, data))
+    found = run(_simulated(key_id, grants, roles, since, settings))
     if as_json:
         say_json(found)
     else:
@@ -104,7 +103,7 @@ def simulate(
 
 
 async def _simulated(
-    key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, data: str | None
+    key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, settings: Settings
 ) -> dict[str, Any]:
     from gateway.access.administration.role_lookup import grants_by_role, grants_together
     from gateway.access.grants.grant import decode_grant_text, parse_grants
@@ -119,7 +118,6 @@ async def _simulated(
     from gateway.oversight.review.simulation import Simulation
     from gateway.scheduling.loop_work import LoopWork
 
-    settings = settings_of(data)
     own, wanted = parse_grants(list(map(decode_grant_text, grants))), parse_role_names(list(roles))
     async with key_store(settings) as (store, clock):
         key, known = await known_key(store, key_id), await grants_by_role(store)

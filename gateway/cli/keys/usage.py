@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway.cli.base.key_folder import (
-    data_option,
     json_option,
     key_argument,
     key_store,
     run,
-    settings_of,
 )
+from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from gateway.settings.declarations import Settings
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COUNTERS = ("requests", "streams", "events", "bytes", "denials")
@@ -24,11 +26,11 @@ _COUNTERS = ("requests", "streams", "events", "bytes", "denials")
 @key_argument
 @click.option("--window", default="24h", show_default=True, help="How far back.")
 @click.option("--step", default="1h", show_default=True, help="One row for each.")
-@data_option
+@settings_options
 @json_option
-def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) -> None:
+def usage(key_id: str, window: str, step: str, settings: Settings, as_json: bool) -> None:
     """Show a key's requests, streams, delivered events and bytes, and denials."""
-    rows = run(_rows(key_id, window, step, data))
+    rows = run(_rows(key_id, window, step, settings))
     if as_json:
         say_json({"id": key_id, "rows": rows})
         return
@@ -42,13 +44,12 @@ def usage(key_id: str, window: str, step: str, data: str | None, as_json: bool) 
         say(f"{name:>9} {_sparkline(values)} {sum(values)}")
 
 
-async def _rows(key_id: str, window: str, step: str, data: str | None) -> list[dict[str, Any]]:
+async def _rows(key_id: str, window: str, step: str, settings: Settings) -> list[dict[str, Any]]:
     from gateway.access.keys.key_lookup import known_key
     from gateway.access.usage.meter import Meter
     from gateway.clock import parse_duration
     from gateway.runtime.select_backend import ledger_to_read
 
-    settings = settings_of(data)
     async with key_store(settings) as (store, clock):
         await known_key(store, key_id)
     async with ledger_to_read(settings, clock) as ledger:
