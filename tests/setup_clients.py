@@ -6,8 +6,8 @@ there.
 Node and npm come with the development packages of Python, the two Node packages
 from npm, at the versions of tests/system/clients/package.json. curl, Chromium, nginx,
 HAProxy, libfaketime and openssl are Debian's: installed here when run as root, without starting
-a service, asked for otherwise. Nothing is said when nothing is missing. Exit code 1:
-something is missing; one line says what to do.
+a service, asked for otherwise. With nginx comes Nchan, for the benchmarks. Nothing is said when
+nothing is missing. Exit code 1: something is missing; one line says what to do.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def _node_folder() -> Path:
 
 def _provide_debian_packages() -> None:
     names = [name for name in ("curl", "openssl", *_SERVICES) if system_program(name) is None]
+    # The benchmarks do without it where nginx is there already.
+    names += ["libnginx-mod-nchan"] if "nginx" in names else []
     names += [] if chromium_program() else ["chromium"]
     names += [] if faketime_library() else ["faketime"]
     if not names:

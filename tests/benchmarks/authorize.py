@@ -28,23 +28,22 @@ from gateway.adapters.sqlite import keys as sqlite_keys
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.clock import SystemClock
 
-ROLES = 1000
 SAMPLE = 10_000
 CHANGES = 20
 ADDRESS = "192.0.2.1"
 _PEPPER = b"p" * 32
 
 
-def cost(folder: Path, keys: int, rounds: int) -> dict[str, Any]:
+def cost(folder: Path, keys: int, roles: int, rounds: int) -> dict[str, Any]:
     """Microseconds of an authorisation, and milliseconds until a change is known."""
-    return asyncio.run(_cost(folder / f"authorize-{keys}.db", keys, rounds))
+    return asyncio.run(_cost(folder / f"authorize-{keys}.db", keys, roles, rounds))
 
 
-async def _cost(path: Path, keys: int, rounds: int) -> dict[str, Any]:
+async def _cost(path: Path, keys: int, roles: int, rounds: int) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         store = SqliteKeys(path)
         stack.push_async_callback(store.close)
-        tokens = await _fill(store, keys)
+        tokens = await _fill(store, keys, roles)
         peppers = Peppers((Pepper(_PEPPER),))
         keyring = Keyring(store, lambda: peppers, SystemClock())
         await keyring.refresh()
@@ -60,12 +59,12 @@ async def _cost(path: Path, keys: int, rounds: int) -> dict[str, Any]:
             await store.change(found.id, lambda key: lifecycle.suspend(key, 0.0, text))
 
         async def change_role() -> None:
-            await store.put_role(Role(name=_role(0), grants=(_grant(next(names)),)))
+            await store.put_role(Role(name=_role(0, roles), grants=(_grant(next(names)),)))
 
         names = iter(range(CHANGES))
         return {
             "keys": keys,
-            "roles": ROLES,
+            "roles": roles,
             "first_us": first,
             "again_us": median(again),
             "key_change_ms": await _known_after(keyring, change_key),
@@ -95,18 +94,19 @@ async def _known_after(keyring: Keyring, change: Callable[[], Awaitable[None]]) 
     return max(taken)
 
 
-async def _fill(store: SqliteKeys, keys: int) -> list[str]:
+async def _fill(store: SqliteKeys, keys: int, roles: int) -> list[str]:
     """In few transactions, or commits would take most of the time."""
     made, tokens = [], []
     now = time.time()
     await store._changing.run(lambda connection: connection.pragma("synchronous", "off"))
-    for number in range(ROLES):
-        role = Role(name=_role(number), grants=(_grant(number), _grant(number + 1)))
+    for number in range(roles):
+        role = Role(name=_role(number, roles), grants=(_grant(number), _grant(number + 1)))
         await store.put_role(role)
     for number in range(keys):
         key, token = new_key(
             name=f"key {number}", purpose="benchmark", owner="bench", grants=(_grant(number),),
-            roles=(_role(number), _role(number * 7)), now=now, life=86400.0, pepper=_PEPPER,
+            roles=(_role(number, roles), _role(number * 7, roles)), now=now, life=86400.0,
+            pepper=_PEPPER,
         )  # fmt: skip
         made.append(key)
         tokens.append(token)
@@ -120,8 +120,8 @@ async def _fill(store: SqliteKeys, keys: int) -> list[str]:
     return tokens
 
 
-def _role(number: int) -> str:
-    return f"role-{number % ROLES}"
+def _role(number: int, roles: int) -> str:
+    return f"role-{number % roles}"
 
 
 def _grant(number: int) -> Grant:

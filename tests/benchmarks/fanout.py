@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-import urllib.request
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import machine
+from tests.benchmarks import ingest, machine
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.session import Session, Step, subscribers
-from tests.benchmarks.targets import Target
+from tests.benchmarks.targets import SINGLE, Target, Way
 
 MODERATE_RATE = 20
 # More than a page of the log holds.
@@ -29,6 +27,8 @@ def highest_rate(
     seconds: float,
     precision: float,
     start: float | None = None,
+    way: Way | None = None,
+    most_steps: int = MOST_STEPS,
 ) -> dict[str, Any]:
     """Events per second that are sustained: doubled until overload, then bisected.
 
@@ -38,10 +38,11 @@ def highest_rate(
     """
     steps: list[Step] = []
     rate: float | None = start or target.first_guess / subscribers
+    way = way or target.ways[0]
     session: Session | None = None
     try:
-        while rate and len(steps) < MOST_STEPS:
-            session = session or Session(target, mode, subscribers, folder).__enter__()
+        while rate and len(steps) < most_steps:
+            session = session or Session(target, mode, subscribers, folder, way=way).__enter__()
             steps.append(_try(session, rate, seconds))
             if steps[-1].missing or steps[-1].closed:
                 session.close()
@@ -55,6 +56,8 @@ def highest_rate(
         "target": target.name,
         "mode": mode,
         "subscribers": subscribers,
+        "way": way.name,
+        "came_in": way.text,
         "best": best.as_dict() if best else None,
         "steps": [step.as_dict() for step in steps],
     }
@@ -84,29 +87,35 @@ def moderate(
     target: Target, mode: str, subscribers: int, folder: Path, seconds: float, rounds: int
 ) -> dict[str, Any]:
     """Latency and server CPU per delivery where there is nothing to join; median of `rounds`."""
-    with Session(target, mode, subscribers, folder) as session:
+    way = SINGLE if SINGLE in target.ways else target.ways[0]
+    commit = ingest.commit_ms(folder)
+    with Session(target, mode, subscribers, folder, way=way) as session:
         steps = [session.step(MODERATE_RATE, seconds) for _ in range(rounds)]
     return {
         "target": target.name,
         "mode": mode,
         "subscribers": subscribers,
+        "came_in": way.text,
+        "commit_ms": commit,
         "median": median(steps, "server_cpu_us_per_delivery", "p50_ms", "p99_ms"),
         "steps": [step.as_dict() for step in steps],
     }
 
 
-def idle_memory(target: Target, mode: str, few: int, many: int, folder: Path) -> dict[str, Any]:
+def idle_memory(
+    target: Target, mode: str, few: int, many: int, folder: Path, settle: float
+) -> dict[str, Any]:
     """Resident bytes of the server per idle connection, from `few` to `many` of them."""
     sizes = {}
     for connections in (few, many):
         with Session(target, mode, connections, folder) as session:
-            time.sleep(0.5)
+            time.sleep(settle)
             sizes[connections] = machine.resident_bytes(session.target.pids())
     each = (sizes[many] - sizes[few]) / (many - few)
     return {"target": target.name, "mode": mode, "resident": sizes, "bytes_each": each}
 
 
-def stalled_memory(mode: str, streams: int, folder: Path) -> dict[str, Any]:
+def stalled_memory(mode: str, streams: int, folder: Path, settle: float) -> dict[str, Any]:
     """Bytes of memory of its own that the gateway has for each stream that is not read.
 
     Each stands at a place of its own, so that nothing which is kept for them is shared.
@@ -121,7 +130,7 @@ def stalled_memory(mode: str, streams: int, folder: Path) -> dict[str, Any]:
         program = subscribers(folder, target.port, requests, streams, "--stalled", streams)
         stack.callback(program.close)
         program.ask("open", 60)
-        time.sleep(2)
+        time.sleep(settle * 4)
         after = machine.own_bytes(target.pids())
     return {
         "target": target.name,
@@ -136,12 +145,8 @@ def _cursors(target: Gateway, count: int) -> list[str]:
     found: list[str] = []
     while len(found) < count:
         after = f"&after={found[-1]}" if found else ""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{target.port}/v1/events?limit={APART}{after}",
-            headers={"Authorization": f"Bearer {target.readers[0]}"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            found.append(json.load(response)["cursor"])
+        page = target.ask(f"/v1/events?limit={APART}{after}", target.readers[0])
+        found.append(page["cursor"])
     return found
 
 

@@ -85,6 +85,7 @@ def cost(kind: Kind, streams: int, folder: Path, seconds: float, rounds: int) ->
         steps = [session.step(kind.rate, seconds) for _ in range(rounds)]
     return {
         "kind": kind.name,
+        "came_in": session.way.text,
         "streams": streams,
         "median": median(steps, "server_cpu_us_per_event", "p50_ms", "p99_ms"),
         "missing": sum(step.missing for step in steps),

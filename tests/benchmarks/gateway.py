@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
+import re
 import shutil
-import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks import payload
 from tests.benchmarks.programs import BenchmarkError, Program, Server
-from tests.benchmarks.targets import answers, free_port, producer
+from tests.benchmarks.targets import (
+    JOINED,
+    PIPELINED,
+    SINGLE,
+    Way,
+    answers,
+    free_port,
+    producer,
+)
 
-GATEWAY = [sys.executable, "-m", "gateway"]
+SERVE = (sys.executable, "-m", "gateway", "serve")
 ROOT = Path(__file__).parents[2]
 READER_KEYS = 5
 HISTORY = 4_000_000_000
-TICK_US = 5000
-READS = {"effect": "allow", "actions": ["stream", "pull"], "categories": ["bench.**"]}
-WRITES = {"effect": "allow", "actions": ["ingest"], "categories": ["bench.**"]}
+FILLING = Way("filling", "4 producers, 1,000 per request", producers=4, batch=1000)
+READS = {"actions": ["stream", "pull"], "categories": ["bench.**"]}
+WRITES = {"actions": ["ingest"], "categories": ["bench.**"]}
 Parameters = Sequence[tuple[str, str]]
 
 # Every subscriber selects something; all of these select the usual event.
@@ -36,17 +45,16 @@ SELECTIONS: tuple[Parameters, ...] = (
 
 
 class Gateway:
-    """`python -m gateway serve` on the embedded store, published to over one connection.
+    """`python -m gateway serve` on the embedded store, with keys made over HTTP.
 
-    What falls due while a request is being answered goes into the next one, at most 1,000
-    events of it. `selections`: parameters of the streams, one after the other; `events`:
-    what is posted, in turns; `history`: how many of them the log holds from the start,
-    numbered from `HISTORY`.
+    `selections`: parameters of the streams, one after the other; `events`: what is posted, in
+    turns; `history`: how many of them the log holds from the start, numbered from `HISTORY`;
+    `fields`: what the grant of each reader hides; `source`: the checkout that is served.
     """
 
-    name = "gateway"
-    batch = 1000
+    ways = (JOINED, SINGLE, PIPELINED)
     first_guess = 200_000
+    server = Server  # the tests start it in another way
 
     def __init__(
         self,
@@ -54,29 +62,38 @@ class Gateway:
         selections: Sequence[Parameters] = SELECTIONS,
         events: Sequence[str] = (),
         history: int = 0,
+        fields: Sequence[Mapping[str, Any]] = ({},) * READER_KEYS,
+        source: Path = ROOT,
+        name: str = "gateway",
     ) -> None:
+        self.name = name
         self._folder = folder
         self._selections = selections
         self._events = events or [payload.posted()]
         self._history = history
+        self._fields = fields
+        self._source = source
         self._server: Server | None = None
-        self.prepared = folder / "gateway-keys"
         # Settings, by their names in the environment, and more of the command line.
         self.settings: dict[str, str] = {}
         self.options: tuple[str, ...] = ()
         self.cores: Sequence[int] = ()
-        self.data = folder / "gateway-data"
+        self.data = folder / f"{name}-data"
         self.port = 0
         self.writer = ""
         self.readers: list[str] = []
 
     def start(self) -> None:
-        if not self.prepared.exists():
-            self._prepare(self.prepared)
-        self.writer, *self.readers = json.loads((self.prepared / "bench.json").read_text())
         shutil.rmtree(self.data, ignore_errors=True)
-        shutil.copytree(self.prepared / "data", self.data)
-        self._serve()
+        log = self._folder / f"{self.name}.log"
+        log.unlink(missing_ok=True)
+        server = self._serve()
+        server.wait_until(lambda: bool(re.search(r"first admin key.*\n", log.read_text())))
+        [admin] = re.findall(r"first admin key.*(alpk_\w+)", log.read_text())
+        self.writer = self._key(admin, WRITES)
+        self.readers = [
+            self._key(admin, READS | ({"fields": one} if one else {})) for one in self._fields
+        ]
         if self._history:
             self._fill()
 
@@ -86,54 +103,47 @@ class Gateway:
             self._server.close()
         self._serve()
 
-    def _serve(self) -> None:
+    def _serve(self) -> Server:
         self.port = free_port()
-        self._server = Server(
-            [*GATEWAY, "serve", "--data", str(self.data), "--port", str(self.port), *self.options],
-            self._folder / "gateway.log",
-            _environment(self.settings),
+        settings = {"PYTHONPATH": str(self._source), "AUDIT_GATEWAY_LOG__LEVEL": "warning"}
+        self._server = server = self.server(
+            [*SERVE, "--data", str(self.data), "--port", str(self.port), *self.options],
+            self._folder / f"{self.name}.log",
+            settings | self.settings,
             self.cores,
+            self._source,
         )
-        self._server.wait_until(lambda: answers(self.port, "/readyz"))
+        server.wait_until(lambda: answers(self.port, "/readyz"))
+        return server
 
     def _fill(self) -> None:
-        with closing(self.producer("--connections", 4)) as program:
-            posted = program.ask(f"run {HISTORY} {self._history} 0 1000 300", 330)
+        with closing(self.publisher(FILLING)) as program:
+            posted = program.ask(f"run {HISTORY} {self._history} 0 {FILLING.batch} 300", 330)
         if posted["accepted"] != self._history:
             raise BenchmarkError(f"the log could not be filled: {posted}")
 
-    def _prepare(self, folder: Path) -> None:
-        """Make the keys once: a producer's, and the readers'."""
-        folder.mkdir()
-        named = [("bench-writer", WRITES), *((f"bench-{i}", READS) for i in range(READER_KEYS))]
-        keys = [self._key(folder / "data", name, grant) for name, grant in named]
-        (folder / "bench.json").write_text(json.dumps(keys))
+    def _key(self, admin: str, grant: Mapping[str, object]) -> str:
+        body = {"name": "bench", "purpose": "benchmark", "owner": "bench", "grants": [grant]}
+        made: dict[str, str] = self.ask("/v1/keys", admin, body)
+        return made["key"]
 
-    def _key(self, data: Path, name: str, grant: Mapping[str, object]) -> str:
-        arguments = ["--data", str(data), "--name", name, "--purpose", "benchmark", "--json"]
-        done = subprocess.run(
-            [*GATEWAY, "keys", "create", *arguments, "--grant", json.dumps(grant)],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            env=dict(os.environ) | _environment(self.settings),
-            check=False,
+    def ask(self, path: str, key: str, body: object = None) -> Any:
+        """The answer to a GET, or to a POST of `body`."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            json.dumps(body).encode() if body else None,
+            {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
         )
-        if done.returncode != 0:
-            raise BenchmarkError(f"no key could be made: {done.stderr.strip()[-1500:]}")
-        key: str = json.loads(done.stdout)["key"]
-        return key
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
 
     def pids(self) -> list[int]:
         return self._server.pids if self._server else []
 
-    def publisher(self) -> Program:
-        return self.producer("--tick-us", TICK_US)
-
-    def producer(self, *options: str | int) -> Program:
-        """A producer.c that posts to /v1/events."""
-        head = payload.post_head("/v1/events", "application/x-ndjson", self.writer)
-        return producer(self._folder, self.port, head, self._events, *options)
+    def publisher(self, way: Way) -> Program:
+        kind = "application/json" if way.batch == 1 else "application/x-ndjson"
+        head = payload.post_head("/v1/events", kind, self.writer)
+        return producer(self._folder, self.port, head, self._events, way)
 
     def requests(self, mode: str) -> list[str]:
         keys = itertools.cycle(self.readers)
@@ -151,11 +161,3 @@ class Gateway:
             self._server.close()
         self._server = None
         shutil.rmtree(self.data, ignore_errors=True)
-
-
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    return {
-        **settings,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        "AUDIT_GATEWAY_LOG__LEVEL": "warning",
-    }

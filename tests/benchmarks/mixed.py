@@ -42,6 +42,7 @@ def live_latency(
     without, beside = _summary(alone), _summary(crowded)
     return {
         "readers": readers,
+        "came_in": live.way.text,
         "stalled": stalled,
         "catching_up": behind,
         "history": history,

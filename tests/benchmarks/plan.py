@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,10 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import authorize, catchup, fanout, filters, ingest, machine, mixed, postgres
+from tests.benchmarks import (
+    authorize,
+    catchup,
+    fanout,
+    filters,
+    ingest,
+    machine,
+    masks,
+    mixed,
+    postgres,
+)
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.programs import BenchmarkError
-from tests.benchmarks.targets import Ceiling, Nchan, Target
+from tests.benchmarks.targets import Ceiling, Nchan, Target, Way
 
 Results = dict[str, list[dict[str, Any]]]
 FLUSH_MS = 10  # of the ceiling that joins
@@ -22,16 +33,23 @@ WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes of one run. `seconds` is the length of one step of load."""
+    """Sizes of one run."""
 
     rounds: int
-    seconds: float
+    seconds: float  # of a step of the search for the highest rate
+    posting: float  # seconds of ingest, and of a step that costs much
+    paced: float  # seconds of a step whose latency matters
     precision: float  # of the search for the highest rate
+    most_steps: int
+    first_rate: float | None  # events per second; the target's guess where not given
+    modes: tuple[str, ...]
     fanout: tuple[int, ...]
+    every_way: int  # with so many subscribers at most, by every way in
     fanout_targets: tuple[str, ...]
     moderate: int
-    idle: int
+    idle: tuple[int, int]
     stalled: int
+    settle: float  # seconds until memory is looked at
     streams: int
     log: int
     readers: tuple[int, ...]
@@ -39,18 +57,27 @@ class Plan:
     mixed_readers: int
     history: int
     keys: int
+    roles: int
+    steps: int  # of the sequencer
     time_limit: float  # seconds; scenarios that have not begun by then are left out
 
 
 FULL = Plan(
     rounds=3,
     seconds=2.0,
+    posting=2.0,
+    paced=4.0,
     precision=1.06,
+    most_steps=fanout.MOST_STEPS,
+    first_rate=None,
+    modes=("ws", "sse"),
     fanout=(100, 1000, 5000),
+    every_way=1000,
     fanout_targets=("gateway", "nchan", "c-joined", "c-per-event"),
     moderate=1000,
-    idle=10_000,
+    idle=(100, 10_000),
     stalled=500,
+    settle=0.5,
     streams=10_000,
     log=1_000_000,
     readers=(1, 100),
@@ -58,17 +85,26 @@ FULL = Plan(
     mixed_readers=1000,
     history=500_000,
     keys=100_000,
-    time_limit=5400,
+    roles=1000,
+    steps=30,
+    time_limit=7200,
 )
 QUICK = Plan(
     rounds=1,
     seconds=0.7,
+    posting=1.0,
+    paced=2.0,
     precision=1.3,
+    most_steps=fanout.MOST_STEPS,
+    first_rate=None,
+    modes=("ws",),
     fanout=(1000,),
+    every_way=1000,
     fanout_targets=("gateway", "nchan", "c-joined"),
     moderate=1000,
-    idle=1000,
+    idle=(100, 1000),
     stalled=100,
+    settle=0.5,
     streams=1000,
     log=100_000,
     readers=(1,),
@@ -76,7 +112,37 @@ QUICK = Plan(
     mixed_readers=400,
     history=100_000,
     keys=10_000,
-    time_limit=100,
+    roles=1000,
+    steps=30,
+    time_limit=110,
+)
+# Everything that a run does, in a few seconds: its figures mean nothing.
+MINIATURE = Plan(
+    rounds=1,
+    seconds=0.05,
+    posting=0.05,
+    paced=0.1,
+    precision=1.3,
+    most_steps=2,
+    first_rate=100,
+    modes=("ws", "sse"),
+    fanout=(4,),
+    every_way=4,
+    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined", "c-per-event"),
+    moderate=4,
+    idle=(2, 4),
+    stalled=2,
+    settle=0.01,
+    streams=12,
+    log=1000,
+    readers=(1, 2),
+    read_limit=60,
+    mixed_readers=5,
+    history=2000,
+    keys=10,
+    roles=20,
+    steps=3,
+    time_limit=600,
 )
 
 
@@ -114,6 +180,9 @@ class Run:
             except BenchmarkError as error:
                 self._say(f"  failed: {error}")
                 self.results[name].append({"failed": what, "error": str(error)})
+            except Exception as error:  # the other measurements are worth having
+                self._say(traceback.format_exc())
+                self.results[name].append({"failed": what, "error": f"{error!r}"})
 
     def targets(self) -> list[Target]:
         """The gateway and its peers, nothing started."""
@@ -132,36 +201,37 @@ Measurements = list[tuple[str, Callable[[], dict[str, Any]]]]
 def _fanout(run: Run) -> Measurements:
     plan = run.plan
 
-    def measure(target: Target, mode: str, subscribers: int) -> dict[str, Any]:
+    def measure(target: Target, mode: str, subscribers: int, way: Way) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
-        start = None
+        start = plan.first_rate
         for _ in range(plan.rounds):
             found.append(
                 fanout.highest_rate(
-                    target, mode, subscribers, run.folder, plan.seconds, plan.precision, start
+                    target, mode, subscribers, run.folder, plan.seconds, plan.precision, start,
+                    way, plan.most_steps,
                 )
-            )
+            )  # fmt: skip
             if best := found[0]["best"]:
                 start = best["rate_asked"] * 0.7
         found.sort(key=lambda one: one["best"]["deliveries_per_second"] if one["best"] else 0)
         return found[len(found) // 2] | {"rounds": found}
 
     return [
-        (f"{target.name} {mode} {n}", partial(measure, target, mode, n))
+        (f"{target.name} {mode} {n}, {way.text}", partial(measure, target, mode, n, way))
         for n in plan.fanout
-        for mode in ("ws", "sse")
+        for mode in plan.modes
         for target in run.targets()
         if target.name in plan.fanout_targets
+        for way in target.ways[: len(target.ways) if n <= plan.every_way else 1]
     ]
 
 
 def _moderate(run: Run) -> Measurements:
-    plan, seconds = run.plan, max(run.plan.seconds * 2, 2)
-    n, folder = plan.moderate, run.folder
+    plan, n, folder = run.plan, run.plan.moderate, run.folder
     return [
         (
             f"{target.name} {mode} {n}",
-            partial(fanout.moderate, target, mode, n, folder, seconds, plan.rounds),
+            partial(fanout.moderate, target, mode, n, folder, plan.paced, plan.rounds),
         )
         for mode in ("ws", "sse")
         for target in run.targets()
@@ -170,26 +240,42 @@ def _moderate(run: Run) -> Measurements:
 
 
 def _memory(run: Run) -> Measurements:
+    plan, (few, many) = run.plan, run.plan.idle
     return [
         (
             f"{target.name} {mode}",
-            partial(fanout.idle_memory, target, mode, 100, run.plan.idle, run.folder),
+            partial(fanout.idle_memory, target, mode, few, many, run.folder, plan.settle),
         )
         for target in run.targets()
-        if target.name in ("gateway", "nchan")
+        if not target.name.startswith("c-")
         for mode in ("ws", "sse")
     ] + [
-        (f"{mode}, stalled", partial(fanout.stalled_memory, mode, run.plan.stalled, run.folder))
+        (
+            f"{mode}, stalled",
+            partial(fanout.stalled_memory, mode, plan.stalled, run.folder, plan.settle),
+        )
         for mode in ("ws", "sse")
     ]
 
 
+def _masks(run: Run) -> Measurements:
+    plan, n = run.plan, max(run.plan.moderate, masks.SETS)
+    return [
+        (
+            f"{kind}, {sets} sets",
+            partial(masks.cost, kind, sets, n, run.folder, plan.posting, plan.rounds),
+        )
+        for kind in masks.KINDS
+        for sets in ((0, 1, masks.SETS) if kind == masks.KINDS[0] else (1, masks.SETS))
+    ]
+
+
 def _filters(run: Run) -> Measurements:
-    plan, seconds = run.plan, max(run.plan.seconds, 1)
+    plan = run.plan
     return [
         (
             f"{kind.name}, {streams} streams",
-            partial(filters.cost, kind, streams, run.folder, seconds, plan.rounds),
+            partial(filters.cost, kind, streams, run.folder, plan.posting, plan.rounds),
         )
         for kind in filters.KINDS
         for streams in (filters.FEW, plan.streams)
@@ -221,23 +307,28 @@ def _catchup(run: Run) -> Measurements:
 
 
 def _ingest(run: Run) -> Measurements:
-    plan, seconds, target = run.plan, max(run.plan.seconds, 1), Gateway(run.folder)
+    plan = run.plan
+
+    def ways(target: Target) -> tuple[Way, ...]:
+        return ingest.SINGLES + (ingest.BATCHES if target.name == "gateway" else ())
+
     return [
         (
-            f"{producers} producers, {batch} in a request",
-            partial(ingest.durable_rate, target, batch, producers, seconds, plan.rounds),
+            target.name,
+            partial(ingest.rate, target, ways(target), plan.posting, plan.rounds),
         )
-        for batch, producers in ingest.SHAPES
+        for target in run.targets()
+        if not target.name.startswith("c-")
     ]
 
 
 def _mixed(run: Run) -> Measurements:
-    plan, seconds = run.plan, max(run.plan.seconds * 2, 2)
+    plan = run.plan
     n, history = plan.mixed_readers, plan.history
     return [
         (
             f"{n} readers",
-            partial(mixed.live_latency, run.folder, n, history, seconds, plan.rounds),
+            partial(mixed.live_latency, run.folder, n, history, plan.paced, plan.rounds),
         )
     ]
 
@@ -247,37 +338,42 @@ def _authorize(run: Run) -> Measurements:
     return [
         (
             f"{plan.keys} keys",
-            partial(authorize.cost, run.folder, plan.keys, plan.rounds),
+            partial(authorize.cost, run.folder, plan.keys, plan.roles, plan.rounds),
         )
     ]
 
 
 def _postgres(run: Run) -> Measurements:
-    plan, seconds = run.plan, max(run.plan.seconds, 1)
-    log, readers, limit = plan.log // 2, plan.moderate, plan.read_limit
+    plan, log, readers = run.plan, run.plan.log // 2, run.plan.moderate
     return [
         (
             f"a log of {log}, {readers} readers",
-            partial(postgres.measured, run.folder, log, readers, seconds, plan.rounds, limit),
+            partial(
+                postgres.measured, run.folder, log, readers, plan.posting, plan.rounds,
+                plan.read_limit, plan.steps,
+            ),
         )
-    ]
+    ]  # fmt: skip
 
 
 def _workers(run: Run) -> Measurements:
-    plan, (batch, producers) = run.plan, ingest.SHAPES[-1]
+    plan, way = run.plan, ingest.BATCHES[-1]
     target = Gateway(run.folder)
     target.options, target.cores = ("--workers", str(WORKERS)), machine.serving_cores()
-    n, folder, seconds = plan.moderate, run.folder, plan.seconds
+    n, folder = plan.moderate, run.folder
     return [
         (
             f"fan-out ws {n}",
-            partial(fanout.highest_rate, target, "ws", n, folder, seconds, plan.precision),
+            partial(
+                fanout.highest_rate, target, "ws", n, folder, plan.seconds, plan.precision,
+                plan.first_rate, most_steps=plan.most_steps,
+            ),
         ),
         (
-            f"ingest, {producers} producers, {batch} in a request",
-            partial(ingest.durable_rate, target, batch, producers, max(seconds, 1), plan.rounds),
+            f"ingest, {way.text}",
+            partial(ingest.rate, target, (way,), plan.posting, plan.rounds),
         ),
-    ]
+    ]  # fmt: skip
 
 
 SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
@@ -288,6 +384,7 @@ SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "catchup": _catchup,
     "mixed": _mixed,
     "filters": _filters,
+    "masks": _masks,
     "authorize": _authorize,
     "postgres": _postgres,
     "workers": _workers,

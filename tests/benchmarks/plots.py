@@ -37,7 +37,7 @@ def _fanout(axes: Any, found: list[dict[str, Any]]) -> None:
             [step["deliveries_per_second"] for step in steps],
             [step["p99_ms"] for step in steps],
             marker="." if one["mode"] == "ws" else "x",
-            label=f"{one['target']} {one['mode']} {one['subscribers']}",
+            label=f"{one['target']} {one['mode']} {one['subscribers']}, {one['way']}",
         )
     axes.axhline(100, color="grey", linestyle="--")
     axes.set(xscale="log", yscale="log", xlabel="deliveries per second", ylabel="p99, ms")
@@ -81,9 +81,10 @@ def _catchup(axes: Any, found: list[dict[str, Any]]) -> None:
 
 
 def _ingest(axes: Any, found: list[dict[str, Any]]) -> None:
-    labels = [f"{one['batch']} in a request, {one['producers']} producers" for one in found]
-    values = [one["median"]["events_per_second"] for one in found]
-    _bars(axes, labels, values, "Ingest", "durable events per second")
+    ways = [(one["target"], way) for one in found for way in one["ways"]]
+    labels = [f"{target}: {way['came_in']}" for target, way in ways]
+    values = [way["median"]["events_per_second"] for _, way in ways]
+    _bars(axes, labels, values, "Ingest", "events per second")
 
 
 def _mixed(axes: Any, found: list[dict[str, Any]]) -> None:

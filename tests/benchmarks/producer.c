@@ -4,13 +4,14 @@
 
    The head file holds the request up to and including "Content-Length: ". The events file
    holds one JSON event per line, each with the mark of measure.h; event number i is line i
-   modulo their number. Up to W requests wait for an answer on one connection.
+   modulo their number. Up to W requests wait for an answer on one connection; those that are
+   posted together are sent together.
    Command on standard input, answered by one line of JSON:
      run FIRST COUNT RATE BATCH SECONDS   post COUNT events numbered from FIRST
-   With RATE > 0 events fall due at that rate and what is due at a tick is posted on the first
-   connection, at most BATCH per request; a late answer makes the next request larger. The
+   With RATE > 0 events fall due at that rate and what is due at a tick is posted, at most BATCH
+   per request, on the connections in turns; a late answer makes the next request larger. The
    time stamp is taken just before the request is written. With RATE 0 every connection
-   posts BATCH events, waits for the answer, and posts again. Stops after SECONDS. */
+   posts BATCH events as often as it may, and again after each answer. Stops after SECONDS. */
 #define _GNU_SOURCE
 #include "measure.h"
 
@@ -28,8 +29,9 @@ struct connection {
     unsigned oldest;
     char *answer;
     size_t received, room;
-    char *request;
-    size_t written, length;
+    char *out; /* requests, of which so many bytes are sent */
+    size_t sent, length, out_room;
+    bool blocked; /* until the socket takes more */
 };
 
 static struct connection *connections;
@@ -53,67 +55,69 @@ static void connect_one(struct connection *c) {
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to)) die("connect");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
-    c->waiting = 0, c->received = 0, c->written = c->length = 0;
+    c->waiting = 0, c->received = 0, c->sent = c->length = 0, c->blocked = false;
     struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = c};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &wanted)) die("epoll_ctl");
 }
 
-static void watch(struct connection *c, uint32_t what) {
-    struct epoll_event wanted = {.events = what, .data.ptr = c};
-    epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &wanted);
+static void block(struct connection *c, bool blocked) {
+    struct epoll_event wanted = {.events = blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = c};
+    if (c->blocked != blocked) epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &wanted);
+    c->blocked = blocked;
 }
 
-static void flush_request(struct connection *c) {
-    while (c->written < c->length) {
-        ssize_t n = send(c->fd, c->request + c->written, c->length - c->written, MSG_NOSIGNAL);
-        if (n < 0 && errno == EAGAIN) return watch(c, EPOLLIN | EPOLLOUT);
+static void flush_requests(struct connection *c) {
+    while (c->sent < c->length) {
+        ssize_t n = send(c->fd, c->out + c->sent, c->length - c->sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN) return block(c, true);
         if (n < 0) die("send");
-        c->written += (size_t)n;
+        c->sent += (size_t)n;
     }
-    watch(c, EPOLLIN);
+    c->sent = c->length = 0;
+    block(c, false);
 }
 
+/* Puts a request behind those that are to be sent. */
 static void post(struct connection *c, uint64_t batch) {
-    size_t size = 0, used;
+    size_t size = 0, begun = c->length;
     for (uint64_t i = 0; i < batch; i++) size += event_sizes[(r.next + i) % (uint64_t)event_count] + 1;
-    c->request = must(realloc(c->request, head_size + 32 + size));
-    memcpy(c->request, head_text, head_size);
-    used = head_size + (size_t)sprintf(c->request + head_size, "%zu\r\n\r\n", size - 1);
+    if (c->out_room < c->length + head_size + 32 + size)
+        c->out = must(realloc(c->out, c->out_room = (c->length + head_size + 32 + size) * 2));
+    memcpy(c->out + c->length, head_text, head_size);
+    c->length += head_size;
+    c->length += (size_t)sprintf(c->out + c->length, "%zu\r\n\r\n", size - 1);
     uint64_t now = now_ns();
     for (uint64_t i = 0; i < batch; i++, r.next++) {
         int which = (int)(r.next % (uint64_t)event_count);
-        memcpy(c->request + used, events[which], event_sizes[which]);
-        put_mark(c->request + used + marks[which], r.next, now);
-        used += event_sizes[which];
-        c->request[used++] = '\n';
+        memcpy(c->out + c->length, events[which], event_sizes[which]);
+        put_mark(c->out + c->length + marks[which], r.next, now);
+        c->length += event_sizes[which];
+        c->out[c->length++] = '\n';
     }
-    c->length = used - 1;
-    c->written = 0;
+    c->length--;
     int slot = (int)((c->oldest + (unsigned)c->waiting) % (unsigned)window);
     c->posted[slot] = now;
     c->sizes[slot] = batch;
     c->waiting++;
     r.posted += batch;
     r.requests++;
-    r.bytes += c->length;
+    r.bytes += c->length - begun;
     if (!r.first_at) r.first_at = now, r.cpu = cpu_ns();
-    flush_request(c);
 }
 
-/* Bytes of the first whole answer in the buffer, 0 when it is incomplete. */
-static size_t answer_size(struct connection *c) {
-    c->answer[c->received] = 0;
-    char *end = memmem(c->answer, c->received, "\r\n\r\n", 4);
+/* Bytes of the whole answer that begins there, 0 when it is incomplete. */
+static size_t answer_size(char *at, size_t received) {
+    char *end = memmem(at, received, "\r\n\r\n", 4);
     if (!end) return 0;
     *end = 0;
-    char *length = strcasestr(c->answer, "content-length:");
+    char *length = strcasestr(at, "content-length:");
     *end = '\r';
-    size_t size = (size_t)(end + 4 - c->answer) + (length ? strtoul(length + 15, NULL, 10) : 0);
-    return size <= c->received ? size : 0;
+    size_t size = (size_t)(end + 4 - at) + (length ? strtoul(length + 15, NULL, 10) : 0);
+    return size <= received ? size : 0;
 }
 
 static void receive(struct connection *c) {
-    if (c->room - c->received < 4096) c->answer = must(realloc(c->answer, c->room += 65536));
+    if (c->room - c->received < 65536) c->answer = must(realloc(c->answer, c->room += 262144));
     ssize_t n = recv(c->fd, c->answer + c->received, c->room - c->received - 1, 0);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) {
@@ -121,28 +125,30 @@ static void receive(struct connection *c) {
         exit(1);
     }
     c->received += (size_t)n;
-    size_t size;
-    while (c->waiting && (size = answer_size(c))) {
-        uint64_t now = now_ns();
-        int status = atoi(c->answer + 9);
+    c->answer[c->received] = 0;
+    size_t size, used = 0;
+    uint64_t now = now_ns();
+    while (c->waiting && (size = answer_size(c->answer + used, c->received - used))) {
+        int status = atoi(c->answer + used + 9);
         if (status >= 200 && status < 300) {
             r.accepted += c->sizes[c->oldest];
         } else if (!r.refused++) {
-            snprintf(r.refusal, sizeof r.refusal, "%.*s", (int)size, c->answer);
+            snprintf(r.refusal, sizeof r.refusal, "%.*s", (int)size, c->answer + used);
         }
         record(&r.latency, (now - c->posted[c->oldest]) / 1000);
         r.last_at = now;
         c->oldest = (c->oldest + 1) % (unsigned)window;
         c->waiting--;
-        memmove(c->answer, c->answer + size, c->received -= size);
+        used += size;
     }
+    memmove(c->answer, c->answer + used, c->received -= used);
 }
 
 static void collect(int timeout_ms) {
     static struct epoll_event ready[256];
     int number = epoll_wait(poller, ready, 256, timeout_ms);
     for (int i = 0; i < number; i++) {
-        if (ready[i].events & EPOLLOUT) flush_request(ready[i].data.ptr);
+        if (ready[i].events & EPOLLOUT) flush_requests(ready[i].data.ptr);
         if (ready[i].events & ~(uint32_t)EPOLLOUT) receive(ready[i].data.ptr);
     }
 }
@@ -153,18 +159,24 @@ static int outstanding(void) {
     return sum;
 }
 
-static bool idle(const struct connection *c) {
-    return c->waiting < window && c->written == c->length;
-}
+static bool idle(const struct connection *c) { return c->waiting < window && !c->blocked; }
+
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static void paced(double rate, uint64_t batch, uint64_t tick_ns) {
+    static int turn;
     uint64_t first = r.next, begun = now_ns(), tick = begun;
     while (r.next < r.end && now_ns() < r.deadline) {
         uint64_t now = now_ns();
         uint64_t due = first + 1 + (uint64_t)((double)(now - begun) / 1e9 * rate);
         if (due > r.end) due = r.end;
-        while (r.next < due && idle(&connections[0]))
-            post(&connections[0], due - r.next < batch ? due - r.next : batch);
+        for (int busy = 0; r.next < due && busy < connection_count; turn++) {
+            struct connection *c = &connections[turn % connection_count];
+            if (idle(c)) post(c, least(due - r.next, batch)), busy = 0;
+            else busy++;
+        }
+        for (int i = 0; i < connection_count; i++)
+            if (connections[i].length && !connections[i].blocked) flush_requests(&connections[i]);
         collect(0);
         tick += tick_ns;
         if (tick < now) tick = now;
@@ -174,9 +186,11 @@ static void paced(double rate, uint64_t batch, uint64_t tick_ns) {
 
 static void closed_loop(uint64_t batch) {
     while (r.next < r.end && now_ns() < r.deadline) {
-        for (int i = 0; i < connection_count && r.next < r.end; i++)
-            if (idle(&connections[i]))
-                post(&connections[i], r.end - r.next < batch ? r.end - r.next : batch);
+        for (int i = 0; i < connection_count; i++) {
+            struct connection *c = &connections[i];
+            while (r.next < r.end && idle(c)) post(c, least(r.end - r.next, batch));
+            if (c->length && !c->blocked) flush_requests(c);
+        }
         collect(1000);
     }
 }

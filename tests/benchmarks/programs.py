@@ -52,8 +52,7 @@ def on_core(*cores: int, niceness: int = 0) -> Callable[[], None]:
 
 
 class Server:
-    """A server process, on the serving core unless others are given. Its log is a file in the
-    run's folder."""
+    """A server process, on the serving core unless others are given."""
 
     def __init__(
         self,
@@ -61,17 +60,21 @@ class Server:
         log: Path,
         environment: Mapping[str, str] | None = None,
         cores: Sequence[int] = (),
+        cwd: Path | None = None,
     ) -> None:
         self.log = log
         with log.open("ab") as out:
-            self._process = subprocess.Popen(
+            self._process = self._start(
                 command,
-                stdin=subprocess.DEVNULL,
+                env=dict(os.environ) | dict(environment or {}),
+                cwd=cwd,
                 stdout=out,
                 stderr=out,
-                env=dict(os.environ) | dict(environment or {}),
                 preexec_fn=on_core(*(cores or machine.cores()[:1])),
             )
+
+    def _start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
 
     @property
     def pids(self) -> list[int]:
@@ -167,7 +170,7 @@ class Program:
 def end_process(process: subprocess.Popen[bytes]) -> None:
     """Ask, then insist."""
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:

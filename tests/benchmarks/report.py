@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.benchmarks.filters import FEW
 from tests.benchmarks.machine import cores, serving_cores
+from tests.benchmarks.masks import SETS
+from tests.benchmarks.targets import JOINED, OWN, PIPELINED, SINGLE
 
 Results = dict[str, list[dict[str, Any]]]
 AT_LEAST, AT_MOST = ">=", "<="
@@ -15,7 +17,8 @@ AT_LEAST, AT_MOST = ">=", "<="
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. Without a `goal` it only informs."""
+    """One line of the table. Without a `goal` it only informs. `came_in` says how the events
+    came in that it is about."""
 
     what: str
     value: float
@@ -23,6 +26,7 @@ class Row:
     relation: str = ""
     goal: float | None = None
     remark: str = ""
+    came_in: str = ""
 
     @property
     def verdict(self) -> str:
@@ -40,6 +44,7 @@ def rows(results: Results) -> list[Row]:
         "fanout": _fanout,
         "memory": _memory,
         "filters": _filters,
+        "masks": _masks,
         "catchup": _catchup,
         "ingest": _ingest,
         "mixed": _mixed,
@@ -71,16 +76,17 @@ def table(lines: Iterable[Row]) -> str:
             line.unit,
             f"{line.relation} {_number(line.goal)}" if line.goal is not None else "",
             line.verdict,
+            line.came_in,
             line.remark,
         )
         for line in lines
     ]
-    cells.insert(0, ("measurement", "value", "unit", "goal", "", "remarks"))
-    widths = [max(len(row[i]) for row in cells) for i in range(5)]
+    cells.insert(0, ("measurement", "value", "unit", "goal", "", "events came in", "remarks"))
+    widths = [max(len(row[i]) for row in cells) for i in range(6)]
     return "\n".join(
         f"{what:<{widths[0]}}  {value:>{widths[1]}}  {unit:<{widths[2]}}  {goal:<{widths[3]}}  "
-        f"{verdict:<{widths[4]}}  {remark}".rstrip()
-        for what, value, unit, goal, verdict, remark in cells
+        f"{verdict:<{widths[4]}}  {came_in:<{widths[5]}}  {remark}".rstrip()
+        for what, value, unit, goal, verdict, came_in, remark in cells
     )
 
 
@@ -111,34 +117,64 @@ def _remarks(steps: Sequence[dict[str, Any]]) -> str:
 def _fanout(found: list[dict[str, Any]]) -> list[Row]:
     lines = []
     best = {
-        (one["target"], one["mode"], one["subscribers"]): one["best"]
+        (one["target"], one["way"], one["mode"], one["subscribers"]): one["best"]
         for one in found
         if one["best"]
     }
     for one in found:
         target, mode, n = one["target"], one["mode"], one["subscribers"]
-        step = best.get((target, mode, n))
-        what = f"fan-out {mode} {n} {target}"
+        step, what = one["best"], f"fan-out {mode} {n} {target}"
         if step is None:
-            lines.append(Row(what, 0, "deliveries/s", remark="NOTHING SUSTAINED"))
+            remark = "NOTHING SUSTAINED"
+            lines.append(Row(what, 0, "deliveries/s", remark=remark, came_in=one["came_in"]))
             continue
-        remark = f"p99 {step['p99_ms']:.1f} ms, {step['bytes_per_delivery']:.0f} bytes each"
-        remark = "; ".join(filter(None, [remark, _remarks([step])]))
-        lines.append(Row(what, step["deliveries_per_second"], "deliveries/s", remark=remark))
-    for (target, mode, n), step in best.items():
-        if target != "gateway":
-            continue
+        remark = "; ".join(
+            filter(
+                None,
+                [
+                    f"p99 {step['p99_ms']:.1f} ms, {step['bytes_per_delivery']:.0f} bytes each",
+                    f"clients {step['client_cpu_share']:.0%} of their core",
+                    _remarks([step]),
+                ],
+            )
+        )
         rate = step["deliveries_per_second"]
-        if peer := best.get(("nchan", mode, n)):
-            ratio, doubt = rate / peer["deliveries_per_second"], _remarks([step, peer])
-            goal = 5 if n == 100 else 12
-            what = f"fan-out {mode} {n} gateway/nchan"
-            lines.append(Row(what, ratio, "x", AT_LEAST, goal, doubt))
-        if peer := best.get(("c-joined", mode, n)):
-            ratio, doubt = rate / peer["deliveries_per_second"], _remarks([step, peer])
-            what, goal_c = f"fan-out {mode} {n} gateway/c-joined", None if n == 100 else 0.5
-            lines.append(Row(what, ratio, "x", AT_LEAST, goal_c, doubt))
+        lines.append(Row(what, rate, "deliveries/s", remark=remark, came_in=one["came_in"]))
+    for mode, n in dict.fromkeys((one["mode"], one["subscribers"]) for one in found):
+        lines += [
+            Row(
+                f"fan-out {mode} {n} gateway/{peer}",
+                ours["deliveries_per_second"] / theirs["deliveries_per_second"],
+                "x",
+                AT_LEAST,
+                goal,
+                _remarks([ours, theirs]),
+                _texts[way] if way == peer_way else f"{_texts[way]} / {_texts[peer_way]}",
+            )
+            for way, peer, peer_way, goal in _compared(n)
+            if (ours := best.get(("gateway", way, mode, n)))
+            if (theirs := best.get((peer, peer_way, mode, n)))
+        ]
     return lines
+
+
+_texts = {way.name: way.text for way in (JOINED, SINGLE, PIPELINED, OWN)}
+
+
+def _compared(subscribers: int) -> list[tuple[str, str, str, float | None]]:
+    """What is compared: our way in, a peer and its way in, and the goal."""
+    joined, single, pipelined = JOINED.name, SINGLE.name, PIPELINED.name
+    few = subscribers <= 100
+    return [
+        (joined, "nchan", pipelined, 5 if few else 12),
+        (joined, "c-joined", OWN.name, None if few else 0.5),
+        (single, "nchan", single, 0.85 if few else None),
+        (single, "nchan", pipelined, None if few else 7),
+        (single, "c-joined", OWN.name, None if few else 0.5),
+        (pipelined, "nchan", pipelined, None),
+        (single, "centrifugo", single, None),
+        (pipelined, "centrifugo", pipelined, None),
+    ]
 
 
 def _moderate(found: list[dict[str, Any]]) -> list[Row]:
@@ -152,21 +188,33 @@ def _moderate(found: list[dict[str, Any]]) -> list[Row]:
     for one in found:
         for member, (name, unit) in units.items():
             what = f"20 events/s {one['mode']} {one['subscribers']} {one['target']} {name}"
-            lines.append(Row(what, one["median"][member], unit, remark=_remarks(one["steps"])))
-    goals = [("nchan", member, 1.0) for member in units]
-    for peer, member, goal in [*goals, ("c-per-event", "server_cpu_us_per_delivery", 1.3)]:
-        for mode in ("ws", "sse"):
-            ours, theirs = measured.get(("gateway", mode)), measured.get((peer, mode))
-            if ours and theirs:
+            value, doubt = one["median"][member], _remarks(one["steps"])
+            lines.append(Row(what, value, unit, remark=doubt, came_in=one["came_in"]))
+    ratios = [
+        ("nchan", "server_cpu_us_per_delivery", 0.8),
+        ("nchan", "p99_ms", 1.0),
+        ("c-per-event", "server_cpu_us_per_delivery", 1.3),
+    ]
+    for mode in ("ws", "sse"):
+        ours = measured.get(("gateway", mode))
+        for peer, member, goal in ratios:
+            if ours and (theirs := measured.get((peer, mode))):
                 what = f"20 events/s {mode} gateway/{peer} {units[member][0]}"
                 ratio = ours["median"][member] / max(theirs["median"][member], 1e-9)
                 doubt = _remarks([*ours["steps"], *theirs["steps"]])
-                lines.append(Row(what, ratio, "x", AT_MOST, goal, doubt))
+                lines.append(Row(what, ratio, "x", AT_MOST, goal, doubt, ours["came_in"]))
+        if ours and (theirs := measured.get(("nchan", mode))):
+            what = f"20 events/s {mode} gateway p50 - nchan p50"
+            more = ours["median"]["p50_ms"] - theirs["median"]["p50_ms"]
+            doubt = _remarks([*ours["steps"], *theirs["steps"]])
+            remark = "; ".join(filter(None, ["goal: a commit with its sync", doubt]))
+            goal = ours["commit_ms"]
+            lines.append(Row(what, more, "ms", AT_MOST, goal, remark, ours["came_in"]))
     return lines
 
 
 def _memory(found: list[dict[str, Any]]) -> list[Row]:
-    goals = {("gateway", "ws"): 16.0, ("gateway", "sse"): 12.0}
+    goals = {("gateway", "ws"): 3.0, ("gateway", "sse"): 3.0}
     return [
         Row(
             f"memory per {'' if 'stalled' in one['mode'] else 'idle '}connection "
@@ -199,12 +247,36 @@ def _filters(found: list[dict[str, Any]]) -> list[Row]:
                 AT_MOST,
                 goal if streams == most else None,
                 _remarks(one["steps"]),
+                one["came_in"],
             )
         )
     if ("scopes", FEW) in costs and ("scopes", most) in costs:
         ratio = costs["scopes", most] / max(costs["scopes", FEW], 1e-9)
         what = f"scopes: {most} streams / {FEW} streams"
-        lines.append(Row(what, ratio, "x", AT_MOST, 2, _remarks(doubts)))
+        lines.append(Row(what, ratio, "x", AT_MOST, 2, _remarks(doubts), found[0]["came_in"]))
+    return lines
+
+
+def _masks(found: list[dict[str, Any]]) -> list[Row]:
+    costs = {
+        (one["kind"], one["sets"]): one["median"]["server_cpu_us_per_event"] / 1000 for one in found
+    }
+    lines = [
+        Row(
+            f"{one['kind']}: an event to {one['readers']} readers, {one['sets']} sets",
+            costs[one["kind"], one["sets"]],
+            "ms cpu",
+            remark=_remarks(one["steps"]),
+            came_in=one["came_in"],
+        )
+        for one in found
+    ]
+    for one in found:
+        kind = one["kind"]
+        if one["sets"] == SETS and (kind, 1) in costs:
+            what, ratio = f"{kind}: {SETS} sets / 1", costs[kind, SETS] / costs[kind, 1]
+            remark = _remarks(one["steps"])
+            lines.append(Row(what, ratio, "x", AT_MOST, 1.5, remark, one["came_in"]))
     return lines
 
 
@@ -219,26 +291,29 @@ def _catchup(found: list[dict[str, Any]]) -> list[Row]:
             )
             if read["filtered"]:
                 goal = 1.0 if alone else None
-                lines.append(Row(f"{what}, 1 %", read["seconds"], "s", AT_MOST, goal, remark))
+                value, unit, relation, what = read["seconds"], "s", AT_MOST, f"{what}, 1 %"
             else:
-                rate, goal = read["events_per_second"], 300_000 if alone else None
-                lines.append(Row(what, rate, "events/s", AT_LEAST, goal, remark))
+                goal = 300_000.0 if alone else None
+                value, unit, relation = read["events_per_second"], "events/s", AT_LEAST
+            lines.append(Row(what, value, unit, relation, goal, remark, read["came_in"]))
     return lines
 
 
 def _ingest(found: list[dict[str, Any]]) -> list[Row]:
-    goals = {1: 5000.0, 1000: 40_000.0}
-    return [
-        Row(
-            f"ingest, {one['producers']} producers, {one['batch']} in a request",
-            one["median"]["events_per_second"],
-            "events/s",
-            AT_LEAST,
-            goals.get(one["batch"]),
-            _remarks(one["runs"]),
-        )
-        for one in found
-    ]
+    goals = {("gateway", "64"): 8000.0, ("gateway", PIPELINED.name): 12_000.0,
+             ("gateway", "1000s"): 40_000.0}  # fmt: skip
+    lines = []
+    for one in found:
+        target, what = one["target"], f"ingest {one['target']}"
+        for way in one["ways"]:
+            median, came_in = way["median"], way["came_in"]
+            doubt = f"clients {median['cpu_share']:.0%} of their core"
+            remark = "; ".join(filter(None, [doubt, _remarks(way["runs"])]))
+            rate, goal = median["events_per_second"], goals.get((target, way["way"]))
+            cost = median["server_cpu_us_per_event"]
+            lines.append(Row(what, rate, "events/s", AT_LEAST, goal, remark, came_in))
+            lines.append(Row(f"{what} cpu per event", cost, "us", came_in=came_in))
+    return lines
 
 
 def _mixed(found: list[dict[str, Any]]) -> list[Row]:
@@ -246,11 +321,13 @@ def _mixed(found: list[dict[str, Any]]) -> list[Row]:
     for one in found:
         for name in ("without", "with"):
             remark = _remarks(one[name]["steps"])
-            lines.append(Row(f"mixed: live p99 {name}", one[name]["p99_ms"], "ms", remark=remark))
+            what, p99 = f"mixed: live p99 {name}", one[name]["p99_ms"]
+            lines.append(Row(what, p99, "ms", remark=remark, came_in=one["came_in"]))
         doubts = [_remarks([*one["without"]["steps"], *one["with"]["steps"]])]
         doubts.append("" if one["still_catching_up"] else "CATCHING UP ENDED TOO EARLY")
         remark = "; ".join(filter(None, doubts))
-        lines.append(Row("mixed: live p99 with/without", one["ratio"], "x", AT_MOST, 1.5, remark))
+        what, ratio = "mixed: live p99 with/without", one["ratio"]
+        lines.append(Row(what, ratio, "x", AT_MOST, 1.5, remark, one["came_in"]))
     return lines
 
 
@@ -278,7 +355,7 @@ def _postgres(found: list[dict[str, Any]]) -> list[Row]:
         live = f"postgres: live p99, 1000 events/s to {one['readers']} readers"
         caught_up = f"postgres: catch-up of {read['log']} events, 1 reader"
         whole = "" if read["complete"] else "NOT COMPLETE"
-        posting = "postgres: ingest, 4 producers, 1000 in a request"
+        posting = "postgres: ingest"
         cost = "postgres: cpu per event ingested"
         rows = [
             (posting, taken["events_per_second"], "events/s", AT_LEAST, 25_000, [where]),
@@ -293,7 +370,8 @@ def _postgres(found: list[dict[str, Any]]) -> list[Row]:
                   caught_up: _remarks([read])}  # fmt: skip
         lines += [
             Row(what, value, unit, relation, goal,
-                "; ".join(filter(None, [*remarks, doubts.get(what, "")])))
+                "; ".join(filter(None, [*remarks, doubts.get(what, "")])),
+                one["live_came_in" if what == live else "came_in"])
             for what, value, unit, relation, goal, remarks in rows
         ]  # fmt: skip
     return lines
@@ -303,13 +381,12 @@ def _workers(found: list[dict[str, Any]]) -> list[Row]:
     where = f"on cores {', '.join(map(str, serving_cores()))}; the clients on {cores()[1]}"
     lines = []
     for one in found:
-        if "batch" in one:
-            what = f"2 workers: ingest, {one['producers']} producers, {one['batch']} in a request"
-            rate, unit, runs = one["median"]["events_per_second"], "events/s", one["runs"]
+        if "ways" in one:
+            rows = _ingest([one | {"target": "2 workers"}])
         else:
-            what = f"2 workers: fan-out {one['mode']} {one['subscribers']}"
             best = one["best"] or {"deliveries_per_second": 0}
-            rate, unit, runs = best["deliveries_per_second"], "deliveries/s", [best]
-        remark = "; ".join(filter(None, [where, _remarks(runs)]))
-        lines.append(Row(what, rate, unit, remark=remark))
+            what = f"2 workers: fan-out {one['mode']} {one['subscribers']}"
+            rate, doubt = best["deliveries_per_second"], _remarks([best])
+            rows = [Row(what, rate, "deliveries/s", remark=doubt, came_in=one["came_in"])]
+        lines += [replace(row, remark="; ".join(filter(None, [where, row.remark]))) for row in rows]
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +52,25 @@ http {{
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How events come in: so many producers, each with so many requests in flight, and so many
+    events at most in a request. What falls due in a tick is posted at its end."""
+
+    name: str
+    text: str
+    producers: int = 1
+    in_flight: int = 1
+    batch: int = 1
+    tick_us: int = 500
+
+
+SINGLE = Way("single", "16 producers, one per request", producers=16)
+PIPELINED = Way("pipelined", "1 pipelining, one per request", in_flight=256)
+JOINED = Way("joined", "1 producer, 5 ms per request", batch=1000, tick_us=5000)
+OWN = Way("own", "made there")
+
+
 class Target(Protocol):
     """One server that events are published to and received from.
 
@@ -59,14 +79,14 @@ class Target(Protocol):
 
     name: str
     port: int
-    batch: int  # events in one request, at most
+    ways: tuple[Way, ...]  # the first is its best
     first_guess: int  # deliveries per second that it should reach; only saves steps
 
     def start(self) -> None: ...
 
     def pids(self) -> list[int]: ...
 
-    def publisher(self) -> Program:
+    def publisher(self, way: Way) -> Program:
         """A program that obeys `run` (producer.c)."""
 
     def requests(self, mode: str) -> list[str]:
@@ -92,9 +112,7 @@ def answers(port: int, path: str) -> bool:
         return False
 
 
-def producer(
-    folder: Path, port: int, head: str, events: Sequence[str], *options: str | int
-) -> Program:
+def producer(folder: Path, port: int, head: str, events: Sequence[str], way: Way) -> Program:
     """A started producer.c that is connected to `port`."""
     number = len(list(folder.glob("head*")))
     head_file, event_file = folder / f"head{number}", folder / f"events{number}"
@@ -102,22 +120,21 @@ def producer(
     event_file.write_text("".join(f"{line}\n" for line in events))
     program = Program(
         compile_program("producer", folder),
-        *("--port", port, "--head", head_file, "--events", event_file, *options),
+        *("--port", port, "--head", head_file, "--events", event_file),
+        *("--connections", way.producers, "--window", way.in_flight, "--tick-us", way.tick_us),
     )
     program.answer(10)
     return program
 
 
 class Nchan:
-    """nginx as one process with the Nchan module, published to over one pipelined connection.
+    """nginx as one process with the Nchan module. A request publishes one event.
 
-    Pipelining is its fastest way in: with one POST at a time it reaches an eighth of the rate
-    at 100 subscribers. It leaves Nagle's algorithm on, so at higher rates the kernel joins
-    its messages.
+    It leaves Nagle's algorithm on, so at higher rates the kernel joins its messages.
     """
 
     name = "nchan"
-    batch = 1
+    ways = (PIPELINED, SINGLE)
     first_guess = 40_000
 
     def __init__(self, folder: Path) -> None:
@@ -157,11 +174,9 @@ class Nchan:
     def pids(self) -> list[int]:
         return self._server.pids if self._server else []
 
-    def publisher(self) -> Program:
+    def publisher(self, way: Way) -> Program:
         head = payload.post_head("/publish", "application/json")
-        return producer(
-            self._programs, self.port, head, [payload.event()], "--window", 64, "--tick-us", 500
-        )
+        return producer(self._programs, self.port, head, [payload.event()], way)
 
     def requests(self, mode: str) -> list[str]:
         return [payload.subscription(mode, "/subscribe")]
@@ -183,7 +198,7 @@ def _module() -> Path | None:
 class Ceiling:
     """ceiling.c: the same bytes, once per event or once per flush, and nothing else."""
 
-    batch = 1
+    ways = (OWN,)
 
     def __init__(self, folder: Path, flush_ms: int) -> None:
         self.name = "c-joined" if flush_ms else "c-per-event"
@@ -207,7 +222,7 @@ class Ceiling:
     def pids(self) -> list[int]:
         return self._program.pids if self._program else []
 
-    def publisher(self) -> Program:
+    def publisher(self, way: Way) -> Program:
         assert self._program is not None
         return self._program
 

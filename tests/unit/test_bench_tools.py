@@ -7,13 +7,13 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.benchmarks import fanout, payload, report, session
+from tests.benchmarks import fanout, payload, plan, report, session, targets
 from tests.benchmarks.programs import BenchmarkError, compile_program
 
 SSE_HEAD = (
@@ -110,6 +110,73 @@ def test_load_client_counts_what_arrived_however_it_was_cut(
     assert (got["fewest"], got["most"], got["closed"]) == (998, 998, 2)
 
 
+@contextmanager
+def answering(together: int) -> Iterator[int]:
+    """A port where requests are answered when so many of them wait on each connection."""
+    answer = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}" * together
+    threads: list[threading.Thread] = []
+
+    def serve(link: socket.socket) -> None:
+        with link:
+            received, answered = b"", 0
+            while got := link.recv(65536):
+                received += got
+                if received.count(b"POST ") == answered + together:
+                    answered += together
+                    link.sendall(answer)
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threads.append(threading.Thread(target=serve, args=[listener.accept()[0]]))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads.append(threading.Thread(target=accept, args=[listener]))
+        threads[0].start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
+@pytest.mark.parametrize("rate", [0, 1_000_000])
+@pytest.mark.parametrize(("producers", "in_flight"), [(1, 16), (3, 1)])
+def test_producer_has_as_many_requests_in_flight_as_it_may_on_each_connection(
+    tmp_path: Path, rate: int, producers: int, in_flight: int
+) -> None:
+    if not shutil.which("cc"):
+        return
+    way = targets.Way("test", "", producers=producers, in_flight=in_flight)
+    count = producers * in_flight * 10
+    head = payload.post_head("/", "application/json")
+    with (
+        answering(in_flight) as port,
+        closing(targets.producer(tmp_path, port, head, [payload.event()], way)) as producer,
+    ):
+        posted = producer.ask(f"run 1 {count} {rate} 1 60", 90)
+    assert (posted["accepted"], posted["requests"], posted["refused"]) == (count, count, 0)
+
+
+def test_what_fails_is_told_and_the_other_measurements_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> dict[str, Any]:
+        raise ValueError("a column is missing")
+
+    measurements = [("first", broken), ("second", lambda: {"came_in": "well"})]
+    monkeypatch.setitem(plan.SCENARIOS, "broken", lambda _: measurements)
+    said: list[str] = []
+    run = plan.Run(plan.MINIATURE, tmp_path, [], 0, said.append)
+    run.scenario("broken")
+    failed, measured = run.results["broken"]
+    assert (failed["failed"], measured) == ("first", {"came_in": "well"})
+    assert "a column is missing" in failed["error"]
+    assert "Traceback" in "\n".join(said)
+
+
 def test_event_has_the_size_that_was_asked_for_and_a_mark_of_fixed_width() -> None:
     text = payload.event(600, data={"n": 7}, tenant="other")
     assert len(text) == 600
@@ -148,18 +215,23 @@ def test_search_goes_on_past_a_rate_that_is_only_late() -> None:
 
 def test_table_says_which_goals_are_missed_and_which_runs_are_doubtful() -> None:
     def best(rate: float, **marks: Any) -> dict[str, Any]:
-        return {"deliveries_per_second": rate, "p99_ms": 9.0, "bytes_per_delivery": 604.0, **marks}
+        usual = {"p99_ms": 9.0, "bytes_per_delivery": 604.0, "client_cpu_share": 0.5}
+        return {"deliveries_per_second": rate, **usual, **marks}
 
-    measured: dict[str, dict[str, Any]] = {
-        "gateway": best(1_300_000, client_saturated=True),
-        "nchan": best(100_000, disturbed="steal 9%"),
-        "c-joined": best(3_000_000),
-    }
-    found = [
-        {"target": name, "mode": "ws", "subscribers": 1000, "best": step}
-        for name, step in measured.items()
+    measured: list[tuple[str, targets.Way, dict[str, Any]]] = [
+        ("gateway", targets.JOINED, best(1_300_000, client_saturated=True)),
+        ("nchan", targets.PIPELINED, best(100_000, disturbed="steal 9%")),
+        ("c-joined", targets.OWN, best(3_000_000)),
     ]
+    found = [
+        {"target": name, "mode": "ws", "subscribers": 1000, "way": way.name, "came_in": way.text,
+         "best": step}
+        for name, way, step in measured
+    ]  # fmt: skip
     lines = {line.what: line for line in report.rows({"fanout": found})}
+    assert lines["fan-out ws 1000 nchan"].came_in == targets.PIPELINED.text
+    compared = lines["fan-out ws 1000 gateway/nchan"]
+    assert compared.came_in == f"{targets.JOINED.text} / {targets.PIPELINED.text}"
     assert lines["fan-out ws 1000 gateway/nchan"].verdict == "met"
     assert lines["fan-out ws 1000 gateway/c-joined"].verdict == "MISSED"
     assert "CLIENT SATURATED" in lines["fan-out ws 1000 gateway"].remark
