@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from gateway.cli.base.event_text import event_parts, printable_json
 from gateway.cli.base.terminal import say
-from gateway.cli.client.connection import DEFAULT_URL, read_key
-
-if TYPE_CHECKING:
-    from gateway.cli.client.stream_client import Parameters, StreamClient
+from gateway.cli.client.options import DEFAULT_URL, read_key
 
 INTERRUPTED = 130
 
@@ -49,10 +46,16 @@ def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[.
 @click.option("--min-severity", type=click.IntRange(1, 6), help="Only this severity and above.")
 @click.option("--filter", metavar="EXPRESSION", help="Only what a CEL expression is true for.")
 @click.option("--since", metavar="TIME", help="Begin at a time, or so long ago: 15m, 24h.")
-@click.option("--from", "begin", type=click.Choice(("start", "now")), help="Begin there.")
+@click.option("--from", "from", type=click.Choice(("start", "now")), help="Begin there.")
 @click.option("--after", metavar="CURSOR", help="Begin behind a cursor.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many events.")
-@click.option("--no-follow", is_flag=True, help="End at the newest event instead of waiting.")
+@click.option(
+    "--no-follow",
+    "follow",
+    flag_value=False,
+    default=None,
+    help="End at the newest event instead of waiting.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the events as NDJSON.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="Address of the gateway.")
 @click.option(
@@ -60,51 +63,24 @@ def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[.
     type=click.Path(path_type=Path, dir_okay=False),
     help="File that holds the key; else the variable AUDIT_GATEWAY_KEY.",
 )
-def tail_command(
-    tenant: tuple[str, ...],
-    category: tuple[str, ...],
-    action: tuple[str, ...],
-    outcome: tuple[str, ...],
-    actor: tuple[str, ...],
-    resource: tuple[str, ...],
-    min_severity: int | None,
-    filter: str | None,
-    since: str | None,
-    begin: str | None,
-    after: str | None,
-    limit: int | None,
-    no_follow: bool,
-    as_json: bool,
-    url: str,
-    key_file: Path | None,
-) -> None:
+def tail_command(as_json: bool, url: str, key_file: Path | None, **selected: Any) -> None:
     """Show events as they come in, one per line.
 
     What the key may see and the options select is shown. Everything beside
     the events goes to standard error.
     """
-    given: dict[str, Any] = {
-        "tenant": list(tenant),
-        "category": list(category),
-        "action": list(action),
-        "outcome": list(outcome),
-        "actor": list(actor),
-        "resource": list(resource),
-        "min_severity": min_severity,
-        "filter": filter,
-        "since": since,
-        "from": begin,
-        "after": after,
-        "limit": limit,
-        "follow": False if no_follow else None,
-    }
     # Imported here: `--help` need not wait for it.
-    import asyncio
+    from gateway.cli.client.stream_client import StreamClient
 
-    parameters = {name: value for name, value in given.items() if value not in (None, [])}
-    client = _client(url, read_key(key_file), parameters)
+    parameters = {name: value for name, value in selected.items() if value not in (None, ())}
+    client = StreamClient(
+        url, read_key(key_file), parameters, notice=lambda text: say(text, err=True)
+    )
+    show = _printer(as_json)
     try:
-        asyncio.run(_print_all(client, _printer(as_json)))
+        with closing(client.events()) as events:
+            for event in events:
+                show(event)
     except KeyboardInterrupt:
         go_on = f"; go on with --after {client.cursor}" if client.cursor else ""
         say("", f"stopped{go_on}", err=True)
@@ -112,18 +88,6 @@ def tail_command(
     except BrokenPipeError:
         # The reader closed the pipe (`tail | head`). Python would complain at exit otherwise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _client(url: str, key: str, parameters: Parameters) -> StreamClient:
-    from gateway.cli.client.stream_client import StreamClient
-
-    return StreamClient(url, key, parameters, notice=lambda text: say(text, err=True))
-
-
-async def _print_all(client: StreamClient, show: Callable[[bytes], None]) -> None:
-    async with aclosing(client.events()) as events:
-        async for event in events:
-            show(event)
 
 
 def _printer(as_json: bool) -> Callable[[bytes], None]:

@@ -91,7 +91,7 @@ class StreamServer:
 
 
 @contextmanager
-def running(server: StreamServer) -> Iterator[str]:
+def running(server: StreamServer, host: str = "127.0.0.1") -> Iterator[str]:
     """The server in a thread of its own; the address."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -100,8 +100,8 @@ def running(server: StreamServer) -> Iterator[str]:
     async def start() -> tuple[web.AppRunner, str]:
         runner = web.AppRunner(server.app(), shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, host, 0).start()
+        return runner, f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
 
     runner, url = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     try:

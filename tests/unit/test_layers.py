@@ -259,6 +259,11 @@ def test_the_cursor_loop_knows_neither_streams_nor_the_hub() -> None:
     assert "gateway.streaming.replay" not in used
 
 
+def test_only_commands_that_talk_to_a_gateway_import_httpx() -> None:
+    users = {name for name in MODULES if "httpx" in imported(tree_of(name))}
+    assert {package_of(user) for user in users} == {"cli/client"}
+
+
 def test_only_who_composes_knows_that_one_store_is_behind_the_ports_of_keys() -> None:
     whole = {
         module

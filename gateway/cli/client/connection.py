@@ -1,66 +1,145 @@
-"""A gateway's address, the key and the errors of answers, for commands that are its clients."""
+"""HTTP to a running gateway, and the errors for what it answers and for no answer."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import random
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
-from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized
+import httpx
+import msgspec
+
+from gateway import errors
+from gateway.cli.client.options import DEFAULT_URL
 from gateway.settings.kinds import masked
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-_MOST_KEY_BYTES = 4096
-KEY_VARIABLE = "AUDIT_GATEWAY_KEY"
+_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+# OpenSSL's numbers for certificates that nobody who is trusted has signed.
+_UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
+_MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
-def read_key(key_file: Path | None) -> str:
-    """The key from the file, else from the environment. Never from a flag: flags can be seen."""
-    if key_file is not None:
+class TryAgain(Exception):
+    """A failure that another try may mend, after `seconds` if the gateway named them."""
+
+    def __init__(self, cause: str, seconds: float | None = None) -> None:
+        super().__init__(cause)
+        self._seconds = seconds
+
+    def pause(self, usual: float, most: float) -> float:
+        """Seconds to wait: those that the gateway named, bounded and spread out; else `usual`."""
+        named = self._seconds
+        return usual if named is None else min(most, named) + random.uniform(0, 1)
+
+
+class GatewayConnection:
+    """Requests to one gateway, which alone gets the key: neither redirects nor the proxies of the
+    environment are followed. `quiet_seconds`: how long it may say nothing."""
+
+    def __init__(self, url: str, key: str, accept: str, quiet_seconds: float) -> None:
+        self.url = url
+        self._was_reached = False
+        address = _checked(url)
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if address.scheme == "https":
+            # What the system trusts, or SSL_CERT_FILE: loading it takes 20 ms.
+            trust = ssl.create_default_context()
+        self._client = httpx.Client(
+            base_url=address,
+            headers={
+                "Authorization": f"Bearer {key}",
+                "Accept": accept,
+                "Accept-Encoding": "identity",
+            },
+            timeout=httpx.Timeout(quiet_seconds, connect=10),
+            verify=trust,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    @contextmanager
+    def send(self, method: str, path: str, **content: Any) -> Iterator[httpx.Response]:
+        """Send a request; the answer is read within. Raises `TryAgain`, and `Unavailable` where
+        no gateway was reached at all or the connection would not be secure."""
         try:
-            # What is no key, such as a device, may have no end.
-            with key_file.open("rb") as file:
-                key, origin = file.read(_MOST_KEY_BYTES).decode("utf-8-sig").strip(), str(key_file)
-        except OSError as error:
-            raise InvalidRequest(
-                f"the key file {key_file} cannot be read: {error.strerror}"
-            ) from None
-        except UnicodeDecodeError:
-            raise InvalidRequest(f"the key file {key_file} holds no key: it is no text") from None
-    else:
-        key, origin = os.environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
-    if not key:
-        raise InvalidRequest(f"a key is needed: set {KEY_VARIABLE} or give --key-file FILE")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidRequest(f"what {origin} holds is not a key: it has spaces or odd characters")
-    return key
+            with self._client.stream(method, path, **content) as response:
+                self._was_reached = True
+                if response.status_code in _TRY_AGAIN:
+                    said = answer_of(response).get("detail")
+                    after = response.headers.get("Retry-After", "")
+                    raise TryAgain(
+                        str(said or f"{self.url} answered {response.status_code}"),
+                        float(after) if after.isascii() and after.isdigit() else None,
+                    )
+                yield response
+        except httpx.HTTPError as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: httpx.HTTPError) -> Exception:
+        """The error for no answer, or none that is whole."""
+        reason = str(error) or type(error).__name__
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__context__
+        if cause is not None and isinstance(error, httpx.ConnectError):
+            if getattr(cause, "verify_code", 0) in _UNKNOWN_ISSUER:
+                reason += "; if it is yours, name its CA in SSL_CERT_FILE"
+            return errors.Unavailable(f"no secure connection to {self.url}: {reason}")
+        if self._was_reached:
+            return TryAgain(f"connection lost: {reason}")
+        return errors.Unavailable(
+            f"{self.url} cannot be reached: {reason}; is the gateway running?"
+        )
+
+    def error_of(self, status: int, problem: dict[str, Any]) -> errors.GatewayError:
+        """The error for an answer that another try would not change."""
+        detail = problem.get("detail") or problem.get("title")
+        said = str(detail) if detail else f"status {status}, no reason given"
+        if status == 401:
+            return errors.Unauthorized(f"{self.url} does not accept the key: {said}")
+        if status == 403:
+            return errors.Forbidden(f"the key does not allow this at {self.url}: {said}")
+        if status == 410:
+            places = f"earliest {problem.get('earliest')}, latest {problem.get('latest')}"
+            return errors.CursorGone(f"{said} ({places})")
+        return errors.InvalidRequest(f"{self.url} answered {status}: {said}")
 
 
-def split_url(url: str) -> SplitResult:
-    """The parts of a gateway's address, checked."""
+def _checked(url: str) -> httpx.URL:
+    """The address of a gateway, if it can be one."""
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
+        parts = httpx.URL(url)
+        # As it will be resolved: a name of labels that are neither empty nor too long.
+        host = parts.raw_host.decode().encode("idna")
+        port = 80 if parts.port is None else parts.port
+        usable = parts.scheme in ("http", "https") and host and 0 < port < 65536
+    except (httpx.InvalidURL, UnicodeError):
         usable = False
     if not usable:
-        raise InvalidRequest(
+        raise errors.InvalidRequest(
             f"not the address of a gateway: {masked(url)!r}; write it like {DEFAULT_URL}"
         )
-    if parts.username is not None or parts.password is not None:
-        raise InvalidRequest("the address must not hold credentials; the key is sent as a header")
-    if parts.query or parts.fragment:
-        raise InvalidRequest("the address of a gateway has no ? or # part")
+    if parts.userinfo:
+        raise errors.InvalidRequest(
+            "the address must not hold credentials; the key is sent as a header"
+        )
+    if "?" in url or "#" in url:
+        raise errors.InvalidRequest("the address of a gateway has no ? or # part")
     return parts
 
 
-def error_of(status: int, problem: dict[str, Any], url: str) -> GatewayError:
-    """The error for an answer that another try would not change."""
-    detail = problem.get("detail") or problem.get("title")
-    said = str(detail) if detail else f"status {status}, no reason given"
-    if status == 401:
-        return Unauthorized(f"{url} does not accept the key: {said}")
-    if status == 403:
-        return Forbidden(f"the key does not allow this at {url}: {said}")
-    return InvalidRequest(f"{url} answered {status}: {said}")
+def answer_of(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object of an answer; an empty one where it holds none."""
+    body = b""
+    for part in response.iter_bytes():
+        body += part
+        if len(body) > _MAX_ANSWER_BYTES:
+            break
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}

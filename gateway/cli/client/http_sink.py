@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import random
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from gateway.cli.client.connection import error_of, split_url
+from gateway.cli.client.connection import GatewayConnection, TryAgain, answer_of
 from gateway.errors import Unavailable
 from gateway.ingest.sink import Refusal, SendResult
 
 TIMEOUT_SECONDS = 60
 MAX_TRIES = 8
 MAX_WAIT_SECONDS = 60.0
-_MAX_ANSWER_BYTES = 16 * 1024 * 1024
-_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class HttpSink:
@@ -40,25 +34,10 @@ class HttpSink:
         notice: Callable[[str], None] = lambda text: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        parts = split_url(url)
-        self._url = url
-        self._path = parts.path.rstrip("/") + "/v1/events" + ("?content=data" if mapped else "")
-        self._headers = {
-            "Authorization": f"Bearer {key}",
-            "Content-Type": "application/x-ndjson",
-            "Accept": "application/json",
-        }
-        host = parts.hostname or ""
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            self._connection = http.client.HTTPSConnection(
-                host, parts.port, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context()
-            )
-        else:
-            self._connection = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
+        self._connection = GatewayConnection(url, key, "application/json", TIMEOUT_SECONDS)
+        self._path = "/v1/events?content=data" if mapped else "/v1/events"
         self._notice = notice
         self._sleep = sleep
-        self._was_reached = False
 
     def send(self, lines: list[bytes]) -> SendResult:
         """See `gateway.ingest.sink.Sink`. Raises `Unavailable`, `Unauthorized`, `Forbidden`."""
@@ -83,7 +62,7 @@ class HttpSink:
                 if rest := [index for index in part if index not in gone]:
                     waiting.append(rest)
             else:
-                raise error_of(status, answer, self._url)
+                raise self._connection.error_of(status, answer)
         return result
 
     def close(self) -> None:
@@ -92,48 +71,25 @@ class HttpSink:
     def _post(self, lines: list[bytes]) -> tuple[int, dict[str, Any]]:
         """Status and body of the first answer whose status is not one to retry."""
         body = b"\n".join(lines) + b"\n"
-        for attempt in range(1, MAX_TRIES + 1):
+        headers = {"Content-Type": "application/x-ndjson"}
+        attempt = 1
+        while True:
             try:
-                try:
-                    self._connection.request("POST", self._path, body, self._headers)
-                except BrokenPipeError:
-                    pass  # A body that is refused need not be read to its end: see the answer.
-                response = self._connection.getresponse()
-                answer = _decoded(response.read(_MAX_ANSWER_BYTES))
-            except ssl.SSLError as error:
-                self._connection.close()
-                raise Unavailable(f"no secure connection to {self._url}: {error}") from None
-            except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
-                cause = f"{self._url} cannot be reached: {str(error) or type(error).__name__}"
-                # Nobody there from the start is a wrong address rather than a restart.
-                if not self._was_reached or attempt == MAX_TRIES:
-                    raise Unavailable(f"{cause}; is the gateway running?") from None
-                self._pause(cause, None, attempt)
-                continue
-            self._was_reached = True
-            if response.status not in _TRY_AGAIN:
-                return response.status, answer
-            cause = str(answer.get("detail") or f"{self._url} answered {response.status}")
-            if attempt < MAX_TRIES:
-                self._pause(cause, response.getheader("Retry-After"), attempt)
-        raise Unavailable(f"gave up after {MAX_TRIES} tries: {cause}")
+                with self._connection.send(
+                    "POST", self._path, content=body, headers=headers
+                ) as response:
+                    return response.status_code, answer_of(response)
+            except TryAgain as failure:
+                if attempt == MAX_TRIES:
+                    raise Unavailable(f"gave up after {MAX_TRIES} tries: {failure}") from None
+                self._pause(failure, attempt)
+            attempt += 1
 
-    def _pause(self, cause: str, retry_after: str | None, attempt: int) -> None:
-        if retry_after is not None and retry_after.isascii() and retry_after.isdigit():
-            seconds = min(MAX_WAIT_SECONDS, float(retry_after)) + random.uniform(0, 0.5)
-        else:
-            seconds = min(MAX_WAIT_SECONDS, 0.25 * 2**attempt) * random.uniform(0.5, 1.0)
-        self._notice(f"{cause}; trying again in {seconds:.1f} s")
+    def _pause(self, failure: TryAgain, attempt: int) -> None:
+        usual = min(MAX_WAIT_SECONDS, 0.25 * 2**attempt) * random.uniform(0.5, 1.0)
+        seconds = failure.pause(usual, MAX_WAIT_SECONDS)
+        self._notice(f"{failure}; trying again in {seconds:.1f} s")
         self._sleep(seconds)
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        answer = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _refused(answer: dict[str, Any], part: list[int]) -> list[Refusal]:

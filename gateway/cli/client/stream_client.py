@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
-import aiohttp
+import httpx
 import msgspec
 
-from gateway.cli.client.connection import error_of, split_url
-from gateway.errors import CursorGone, Forbidden, GatewayError, InvalidRequest, Unavailable
+from gateway.cli.client.connection import GatewayConnection, TryAgain, answer_of
+from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
 
 # The gateway says something several times a minute, if only a bookmark.
 QUIET_SECONDS = 60
@@ -21,10 +21,12 @@ MAX_FIRST_TRIES = 5
 MAX_LINE_BYTES = 4 * 1024 * 1024
 # Proxies take addresses of 8 KiB; what is longer goes into a body.
 MAX_QUERY = 4096
+CONTENT_TYPE = "application/x-ndjson"
+_PATH = "/v1/stream"
 _REMEMBERED = 1024
 _COMPLETE = 1000
 
-Parameters = dict[str, str | int | bool | list[str]]
+Parameters = dict[str, str | int | bool | list[str] | tuple[str, ...]]
 
 
 class _Head(msgspec.Struct):
@@ -32,14 +34,6 @@ class _Head(msgspec.Struct):
 
     type: str | None = None
     cursor: str | None = None
-
-
-class _Lost(Exception):
-    """Loss of a connection that another follows, after `seconds` if the gateway named them."""
-
-    def __init__(self, cause: str, seconds: float | None = None) -> None:
-        super().__init__(cause)
-        self.seconds = seconds
 
 
 class StreamClient:
@@ -58,17 +52,10 @@ class StreamClient:
         parameters: Parameters,
         *,
         notice: Callable[[str], None] = lambda text: None,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        split_url(url)
         self.cursor: str | None = None
-        self._url = url
-        self._address = url.rstrip("/") + "/v1/stream"
-        self._headers = {
-            "Authorization": f"Bearer {key}",
-            "Accept": "application/x-ndjson",
-            "Accept-Encoding": "identity",
-        }
+        self._connection = GatewayConnection(url, key, CONTENT_TYPE, QUIET_SECONDS)
         self._parameters = parameters
         self._notice = notice
         self._pause = pause
@@ -78,67 +65,50 @@ class StreamClient:
         self._caught_up = False
         self._tries = 0
 
-    async def events(self) -> AsyncGenerator[bytes, None]:
+    def events(self) -> Generator[bytes]:
         """The native JSON of each event, once, in order.
 
         Ends when the stream is complete. Raises `Unauthorized`, `Forbidden`,
         `CursorGone`, `InvalidRequest`, and `Unavailable` if there was no
         gateway to begin with.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=QUIET_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
+        with closing(self._connection):
             while True:
                 try:
-                    async with aclosing(self._connection(session)) as events:
-                        async for event in events:
-                            yield event
+                    with self._connection.send(**self._request()) as response:
+                        self._begin(response)
+                        yield from self._events_in(response.iter_bytes())
                     return
-                except aiohttp.ClientSSLError as error:
-                    raise Unavailable(f"no secure connection to {self._url}: {error}") from None
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    reason = str(error) or type(error).__name__
-                    if not self._opened:
-                        raise Unavailable(
-                            f"{self._url} cannot be reached: {reason}; is the gateway running?"
-                        ) from None
-                    await self._wait(_Lost(f"connection lost: {reason}"))
-                except _Lost as lost:
-                    await self._wait(lost)
+                except TryAgain as failure:
+                    self._wait(failure)
 
-    async def _connection(self, session: aiohttp.ClientSession) -> AsyncGenerator[bytes, None]:
+    def _events_in(self, body: Iterator[bytes]) -> Iterator[bytes]:
         """The events of one connection; returns when the stream is complete."""
-        async with self._request(session) as response:
-            await self._check(response)
-            if self._opened and self.cursor is None and not self._says_where_to_begin():
-                self._notice("no position was known yet: events of the pause may be missing")
-            self._opened = True
-            if self.cursor is None:
-                # Where the stream began, for as long as no event says more.
-                self.cursor = response.headers.get("Audit-Cursor")
-            unfinished = b""
-            async for received in response.content.iter_any():
-                *lines, unfinished = (unfinished + received).split(b"\n")
-                if len(unfinished) > MAX_LINE_BYTES:
-                    raise InvalidRequest(f"{self._url} sent a line of more than 4 MiB")
-                for line in filter(None, lines):
-                    head = self._decoded(line, _Head)
-                    self._tries = 0
-                    if head.type is not None:
-                        if self._is_end(head.type, self._decoded(line, dict[str, Any])):
-                            return
-                    elif head.cursor is None or head.cursor not in self._recent:
-                        yield line
-                        self._handed_out += 1
-                        if head.cursor is not None:
-                            self.cursor = head.cursor
-                            self._remember(head.cursor)
-                        if self._handed_out == self._parameters.get("limit"):
-                            return
+        unfinished = b""
+        for received in body:
+            *lines, unfinished = (unfinished + received).split(b"\n")
+            if len(unfinished) > MAX_LINE_BYTES:
+                raise InvalidRequest(f"{self._connection.url} sent a line of more than 4 MiB")
+            for line in filter(None, lines):
+                head = self._decoded(line, _Head)
+                self._tries = 0
+                if head.type is not None:
+                    if self._is_end(head.type, self._decoded(line, dict[str, Any])):
+                        return
+                elif head.cursor is None or head.cursor not in self._recent:
+                    yield line
+                    self._handed_out += 1
+                    if head.cursor is not None:
+                        self.cursor = head.cursor
+                        self._remember(head.cursor)
+                    if self._handed_out == self._parameters.get("limit"):
+                        return
         # What stands behind the last line break was cut off, and comes again.
         if not (self._caught_up and self._parameters.get("follow") is False):
-            raise _Lost("connection closed")
+            raise TryAgain("connection closed")
 
-    def _request(self, session: aiohttp.ClientSession) -> Any:
+    def _request(self) -> dict[str, Any]:
+        """The request for what was not received yet, as httpx takes it."""
         parameters = dict(self._parameters)
         if self.cursor is not None:
             parameters.pop("since", None)
@@ -146,38 +116,24 @@ class StreamClient:
             parameters["after"] = self.cursor
         if isinstance(limit := parameters.get("limit"), int):
             parameters["limit"] = limit - self._handed_out
-        query = [
-            (name, str(item).lower() if isinstance(item, bool) else str(item))
-            for name, value in parameters.items()
-            for item in (value if isinstance(value, list) else [value])
-        ]
-        if sum(len(name) + len(value) for name, value in query) > MAX_QUERY:
-            return session.post(self._address, json=parameters, allow_redirects=False)
-        return session.get(self._address, params=query, allow_redirects=False)
+        query = httpx.QueryParams(parameters)
+        if len(str(query)) > MAX_QUERY:
+            return {"method": "POST", "path": _PATH, "json": parameters}
+        return {"method": "GET", "path": _PATH, "params": query}
 
-    async def _check(self, response: aiohttp.ClientResponse) -> None:
-        """Raise unless this is the stream."""
-        if response.status == 200:
-            if response.content_type != "application/x-ndjson":
-                kind = response.content_type
-                raise InvalidRequest(f"{self._url} sent {kind}; is it an audit gateway?")
-            return
-        try:
-            problem = msgspec.json.decode(await response.read(), type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            problem = {}
-        if response.status in (429, 500, 502, 503, 504):
-            said = str(problem.get("detail") or f"{self._url} answered {response.status}")
-            if not self._opened and self._tries + 1 >= MAX_FIRST_TRIES:
-                raise Unavailable(f"gave up after {MAX_FIRST_TRIES} tries: {said}")
-            after = response.headers.get("Retry-After", "")
-            raise _Lost(said, float(after) if after.isascii() and after.isdigit() else None)
-        if response.status == 410:
-            raise CursorGone(
-                f"{problem.get('detail') or 'the events behind this cursor are gone'} "
-                f"(earliest {problem.get('earliest')}, latest {problem.get('latest')})"
-            )
-        raise error_of(response.status, problem, self._url)
+    def _begin(self, response: httpx.Response) -> None:
+        """Take in the head of an answer. Raise unless this is the stream."""
+        if response.status_code != 200:
+            raise self._connection.error_of(response.status_code, answer_of(response))
+        kind = response.headers.get("Content-Type", "nothing").partition(";")[0].strip()
+        if kind != CONTENT_TYPE:
+            raise InvalidRequest(f"{self._connection.url} sent {kind}; is it an audit gateway?")
+        if self._opened and self.cursor is None and not self._says_where_to_begin():
+            self._notice("no position was known yet: events of the pause may be missing")
+        self._opened = True
+        if self.cursor is None:
+            # Where the stream began, for as long as no event says more.
+            self.cursor = response.headers.get("Audit-Cursor")
 
     def _remember(self, cursor: str) -> None:
         self._recent[cursor] = None
@@ -188,7 +144,7 @@ class StreamClient:
         try:
             return msgspec.json.decode(line, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"{self._url} sent what is no event: {error}") from None
+            raise InvalidRequest(f"{self._connection.url} sent what is no event: {error}") from None
 
     def _is_end(self, kind: str, message: dict[str, Any]) -> bool:
         """Take in a control message; whether the stream is complete with it."""
@@ -212,7 +168,7 @@ class StreamClient:
         said = f"the gateway ended the stream: {message.get('reason')} ({code})"
         is_terminal = isinstance(code, int) and 4500 <= code <= 4999
         if message.get("reconnect", not is_terminal):
-            raise _Lost(said)
+            raise TryAgain(said)
         raise Forbidden(said) if is_terminal else GatewayError(said)
 
     def _says_where_to_begin(self) -> bool:
@@ -224,12 +180,12 @@ class StreamClient:
             or (isinstance(since, str) and "-" in since)
         )
 
-    async def _wait(self, lost: _Lost) -> None:
-        if lost.seconds is None:
-            # Spread out: a thousand clients must not come back at once after a restart.
-            seconds = random.uniform(0.1, min(MAX_PAUSE_SECONDS, 0.5 * 2**self._tries))
-        else:
-            seconds = min(MAX_PAUSE_SECONDS, lost.seconds) + random.uniform(0, 1)
+    def _wait(self, failure: TryAgain) -> None:
+        if not self._opened and self._tries + 1 >= MAX_FIRST_TRIES:
+            raise Unavailable(f"gave up after {MAX_FIRST_TRIES} tries: {failure}")
+        # Spread out: a thousand clients must not come back at once after a restart.
+        usual = random.uniform(0.1, min(MAX_PAUSE_SECONDS, 0.5 * 2**self._tries))
+        seconds = failure.pause(usual, MAX_PAUSE_SECONDS)
         self._tries = min(self._tries + 1, 16)
-        self._notice(f"{lost}; trying again in {seconds:.1f} s")
-        await self._pause(seconds)
+        self._notice(f"{failure}; trying again in {seconds:.1f} s")
+        self._pause(seconds)

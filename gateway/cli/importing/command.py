@@ -16,7 +16,7 @@ import click
 from gateway.cli.base.event_text import printable
 from gateway.cli.base.options import Folder
 from gateway.cli.base.terminal import say
-from gateway.cli.client.connection import DEFAULT_URL, read_key
+from gateway.cli.client.options import DEFAULT_URL, read_key
 from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:

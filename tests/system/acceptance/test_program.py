@@ -20,6 +20,7 @@ _KEY = re.compile(r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 _COMMANDS = ("serve", "keys", "import", "log", "tail", "config")
 _SLOW_TO_IMPORT = {
     "aiohttp", "redis", "asyncpg", "apsw", "msgspec", "rich", "asyncio", "prometheus_client",
+    "httpx",
 }  # fmt: skip
 
 
@@ -60,6 +61,22 @@ def test_help_loads_nothing_that_is_slow_to_load(command: tuple[str, ...]) -> No
     loaded = packages_loaded(done.stderr)
     assert "click" in loaded
     assert not loaded & _SLOW_TO_IMPORT
+
+
+def test_only_commands_that_talk_to_a_gateway_load_the_http_client(tmp_path: Path) -> None:
+    key, data = tmp_path / "key", ("--data", str(tmp_path / "data"))
+    key.write_text("alpk_sample")
+    grant = '{"actions":["stream"],"categories":["auth"],"tenants":["acme"]}'
+    made = ("--name", "n", "--purpose", "p", "--grant", grant)
+    for command, talks in (
+        (("keys", "create", *made, *data), False),
+        (("keys", "list", *data), False),
+        (("config", "example"), False),
+        (("tail", "--url", "http://127.0.0.1:1", "--key-file", str(key)), True),
+    ):
+        done = run_program(*command, settings={"PYTHONPROFILEIMPORTTIME": "1"})
+        assert done.returncode == (5 if talks else 0), done.stderr
+        assert ("httpx" in packages_loaded(done.stderr)) == talks, command
 
 
 def packages_loaded(log: str) -> set[str]:

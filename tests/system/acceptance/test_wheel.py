@@ -96,3 +96,7 @@ def test_the_wheel_serves_events_in_an_environment_with_its_dependencies_alone(
         assert user.run(f"curl --silent --fail {address}/healthz")
         [curl] = [line.strip() for line in said.splitlines() if "curl " in line]
         assert '"category":' in user.run(curl)
+        [key] = set(re.findall(r"alpk_\w+", curl))
+        user.run(f"export AUDIT_GATEWAY_KEY={key}")
+        shown = user.run(f"audit-gateway tail --url {address} --from start --limit 1 --json")
+        assert '"category":' in shown

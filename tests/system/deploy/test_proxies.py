@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway_process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess, run_program
 from tests.support.machine_time import patience
 from tests.system.deploy.conftest import QUIET, MakeProxy
 from tests.system.deploy.proxies import Proxy, missing_programs
@@ -290,3 +290,23 @@ async def test_metrics_are_not_for_outside_and_http_leads_to_https(
     assert answer.status == 308
     assert answer.headers["Location"] == "https://audit.example/v1/events?limit=1"
     connection.close()
+
+
+async def test_the_commands_trust_the_system_and_ssl_cert_file_and_nobody_else(
+    proxy: Proxy, tenant: Tenant, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.ndjson"
+    file.write_text(json.dumps(tenant.event(1)))
+    key = {"AUDIT_GATEWAY_KEY": tenant.key()}
+    trusting = {**key, "SSL_CERT_FILE": str(proxy.certificate)}
+    for command in (("import", str(file)), ("tail", "--from", "start", "--limit", "1", "--json")):
+        refused = await asyncio.to_thread(
+            run_program, *command, "--url", proxy.url, settings={**key, "SSL_CERT_FILE": ""}
+        )
+        assert (refused.returncode, refused.stdout) == (5, "")
+        [said] = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+        assert said.startswith(f"error: no secure connection to {proxy.url}: ")
+        assert said.endswith("if it is yours, name its CA in SSL_CERT_FILE")
+        done = await asyncio.to_thread(run_program, *command, "--url", proxy.url, settings=trusting)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["data"] == {"n": 1}

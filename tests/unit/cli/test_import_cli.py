@@ -303,7 +303,7 @@ def test_help_has_examples_and_loads_nothing_slow() -> None:
     script = (
         "import sys\n"
         "from gateway.cli import tail; from gateway.cli.importing import command as import_\n"
-        "slow = {'aiohttp', 'rich', 'msgspec', 'asyncio', 'ssl', 'http.client'}\n"
+        "slow = {'aiohttp', 'rich', 'msgspec', 'asyncio', 'ssl', 'http.client', 'httpx'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
         "import_.import_command(['--help'])\n"
     )

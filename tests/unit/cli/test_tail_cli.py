@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gateway.cli import tail
 from gateway.cli.client import stream_client
@@ -28,6 +30,16 @@ from tests.support.stream_server import (
 )
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 _PROGRAM = "from gateway.cli.main import main; main()"
 
 
@@ -36,8 +48,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Runs the program against a server: `(exit code, standard output, standard error)`."""
     monkeypatch.setenv("AUDIT_GATEWAY_KEY", "alpk_sample")
 
-    def run(server: StreamServer, *arguments: str) -> tuple[int, str, str]:
-        with running(server) as url:
+    def run(server: StreamServer, *arguments: str, host: str = "127.0.0.1") -> tuple[int, str, str]:
+        with running(server, host) as url:
             program = ["audit-gateway", "tail", "--url", url, *arguments]
             monkeypatch.setattr(sys, "argv", program)
             with pytest.raises(SystemExit) as ended:
@@ -126,17 +138,52 @@ def test_nothing_is_printed_twice_over_a_torn_connection(run: Run) -> None:
         (problem(403, detail="not granted"), 3, "not granted"),
         (problem(400, detail="unknown parameter"), 2, "unknown parameter"),
         (problem(410, detail="gone", earliest="e-1", latest="e-9"), 1, "earliest e-1"),
+        (problem(429, "7", detail="too many"), 5, "gave up after 1 tries: too many"),
         (stream(end(4501, "key_revoked", reconnect=False)), 3, "key_revoked (4501)"),
     ],
 )
 def test_an_end_that_is_final_says_why_and_has_its_exit_code(
-    run: Run, answer: Any, status: int, hint: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, answer: Any, status: int, hint: str
 ) -> None:
+    monkeypatch.setattr(stream_client, "MAX_FIRST_TRIES", 1)
     code, output, said = run(StreamServer(answer))
     assert (code, output) == (status, "")
     assert said.startswith("error: ")
     assert hint in said
     assert said.count("\n") == 1
+    assert "alpk_sample" not in said
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_a_gateway_is_reached_by_an_ipv6_address(run: Run) -> None:
+    server = StreamServer(stream(event(1), COMPLETE))
+    code, output, said = run(server, host="::1")
+    assert (code, output.count("\n"), said) == (0, 1, "")
+    assert server.headers[0]["Host"].startswith("[::1]:")
+
+
+def test_proxies_of_the_environment_get_neither_the_key_nor_the_events(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = StreamServer()
+    with running(proxy) as url:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, url)
+        code, output, said = run(StreamServer(stream(event(1), COMPLETE)))
+    assert (code, output.count("\n"), said) == (0, 1, "")
+    assert proxy.requests == []
+
+
+def test_a_redirect_is_not_followed_with_the_key(run: Run) -> None:
+    elsewhere = StreamServer(stream(event(1), COMPLETE))
+    with running(elsewhere) as url:
+
+        async def redirect(request: web.Request) -> web.StreamResponse:
+            raise web.HTTPTemporaryRedirect(f"{url}/v1/stream")
+
+        code, output, said = run(StreamServer(redirect))
+    assert (code, output, elsewhere.requests) == (2, "", [])
+    assert "answered 307" in said
 
 
 def test_what_a_gateway_says_gives_the_terminal_no_orders(run: Run) -> None:
