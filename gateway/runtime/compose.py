@@ -179,8 +179,8 @@ async def _start_parts(
     keyring = Keyring(key_store, peppers.newest, clock)
     await keyring.refresh()
     enforcement = Enforcement(keyring, hub, log, clock)
-    replays = Replays(hub, log, appends, clock, enforcement, tasks)
-    tail = Tail(log, hub, Notifier(), clock, enforcement)
+    replays = Replays(hub, log, appends, clock, enforcement.freshness, tasks)
+    tail = Tail(log, hub, Notifier(), clock, enforcement.freshness)
     log.on_append(tail.log_grew)
     findings = Findings(key_store, writer, clock, keyring)
     clock_watch = ClockWatch(key_store, machine, clock, findings)
@@ -248,7 +248,7 @@ async def _start_parts(
             keyring,
             limits,
             in_flight,
-            enforcement,
+            enforcement.freshness,
             basic_over_http=settings.server.basic == "always",
         ),
         metrics=worker.metrics if worker is not None else Metrics(),

@@ -16,7 +16,7 @@ from gateway.runtime.compose import Running, running
 from gateway.settings.declarations import RedisSettings, Settings, StoreSettings
 from gateway.settings.oversight import AccessLogSettings
 from gateway.settings.server import ServerSettings
-from gateway.streaming import enforcement
+from gateway.streaming import enforcement, key_freshness
 from tests.support.machine_time import Stopwatch, patience
 from tests.support.services.valkey import Valkey
 
@@ -46,7 +46,7 @@ async def pair(
     monkeypatch.setattr(postgres_sequencer, "_BUSY_SECONDS", POLL_SECONDS)
     monkeypatch.setattr(enforcement, "_POLL_SECONDS", POLL_SECONDS)
     # Nobody is refused meanwhile because of how long ago that was.
-    monkeypatch.setattr(enforcement, "MOST_SECONDS", 2 * POLL_SECONDS)
+    monkeypatch.setattr(key_freshness, "MOST_SECONDS", 2 * POLL_SECONDS)
     async with AsyncExitStack() as stack:
         first, second = [await stack.enter_async_context(running(settings)) for _ in range(2)]
         assert first.first_key is not None

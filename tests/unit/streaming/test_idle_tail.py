@@ -17,7 +17,9 @@ __all__ = ["world"]
 
 @pytest.fixture
 def tail(world: World) -> Tail:
-    tail = world.tail = Tail(world.log, world.hub, Notifier(), world.clock, world.enforcement)
+    tail = world.tail = Tail(
+        world.log, world.hub, Notifier(), world.clock, world.enforcement.freshness
+    )
     world.log.on_append(tail.log_grew)
     return tail
 

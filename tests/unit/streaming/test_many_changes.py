@@ -96,7 +96,7 @@ async def test_keys_that_have_ended_are_acted_on_before_thousands_that_changed(
             await asyncio.sleep(0)
 
     await keyring.refresh_roles()
-    changes = await enforcement._take_in_keys()
+    changes = await enforcement._refresh_keys()
     assert len(changes.keys) == len(KEYS)
     others = asyncio.create_task(count_rounds())
     await enforcement._act()
@@ -126,7 +126,7 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
     if how == "revoked":
         await store.change(name, lambda found: lifecycle.revoke(found, clock.now(), "", "test"))
         await keyring.refresh_roles()
-        await enforcement._take_in_keys()
+        await enforcement._refresh_keys()
         ending: Any = asyncio.create_task(enforcement._act())
     else:
         clock.tick(60)
@@ -134,14 +134,14 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
     seen = set()
     while not ending.done():
         if 0 < len(hub.done) < 60:
-            assert not enforcement.open
-            assert not enforcement.admits(name)
+            assert not enforcement.freshness.open
+            assert not enforcement.freshness.admits(name)
             seen.add(len(hub.done))
         await asyncio.sleep(0)
     await ending
     assert len(hub.done) == 60
     assert len(seen) > 60 // 6, "others have their turn after every few of them"
-    assert not enforcement._due
+    assert not enforcement.freshness.held
 
 
 # A stream that is narrowed while a page of events is matched

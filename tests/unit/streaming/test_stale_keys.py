@@ -21,7 +21,8 @@ from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.notifier import Notifier
 from gateway.runtime.background import Background
-from gateway.streaming.enforcement import PATIENCE_SECONDS, Enforcement
+from gateway.streaming.enforcement import Enforcement
+from gateway.streaming.key_freshness import PATIENCE_SECONDS
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -75,9 +76,9 @@ class World:
         self.keyring = Keyring(self.store, lambda: Peppers((Pepper(b"p" * 32),)), clock)
         self.enforcement = Enforcement(self.keyring, self.hub, self.log, clock)
         self.replays = Replays(
-            self.hub, self.log, appends, clock, self.enforcement, self.background
+            self.hub, self.log, appends, clock, self.enforcement.freshness, self.background
         )
-        self.tail = Tail(self.log, self.hub, appends, clock, self.enforcement)
+        self.tail = Tail(self.log, self.hub, appends, clock, self.enforcement.freshness)
 
     def start(self) -> None:
         # First of all: it has to wait for the others.
@@ -355,13 +356,13 @@ async def test_requests_are_refused_while_their_keys_cannot_be_known(
     monkeypatch.setattr(world.store, "roles_since", cannot_be_read)
     await world.seconds(2)
     with pytest.raises(Unavailable) as refused:
-        await world.enforcement.await_knowledge("a")
+        await world.enforcement.freshness.await_knowledge("a")
     assert refused.value.code == "store_slow"
-    await world.enforcement.await_knowledge("b")
+    await world.enforcement.freshness.await_knowledge("b")
     monkeypatch.setattr(world.store, "changed_since", cannot_be_read)
     await world.seconds(2)
     with pytest.raises(Unavailable):
-        await world.enforcement.await_knowledge("b")
+        await world.enforcement.freshness.await_knowledge("b")
 
 
 async def test_a_request_after_a_freeze_waits_for_the_look(world: World) -> None:
@@ -370,7 +371,7 @@ async def test_a_request_after_a_freeze_waits_for_the_look(world: World) -> None
     await world.seconds(1)
     await world.store.change("a", lambda key: lifecycle.revoke(key, NOW, ""))
     world.clock.tick(4.0)
-    await world.enforcement.await_knowledge("a")
+    await world.enforcement.freshness.await_knowledge("a")
     known = world.keyring.known("a")
     assert known is not None
     assert known.revoked_at == NOW
