@@ -40,6 +40,7 @@ from gateway.oversight.clock_store import kept_state, open_clock
 from gateway.oversight.clock_watch import ClockWatch
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.findings import Findings
+from gateway.oversight.detection.key_inventory import KeyInventory
 from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
@@ -236,6 +237,7 @@ async def _start_parts(
         missing_peppers=missing_peppers,
         access_log=access_log,
         detector=detector,
+        inventory=KeyInventory(key_store, detector.profiles, findings, clock),
         usage=shared.usage,
         shared=shared,
         limits=limits,
@@ -270,6 +272,7 @@ async def _start_parts(
     }
     if worker is None or worker.writes:
         works["retention"] = retention.run
+        works["inventory"] = context.inventory.run
     clock.began = clock.monotonic()
     for name, work in works.items():
         stack.push_async_callback(stop_tasks, [tasks.keep(name, work)])

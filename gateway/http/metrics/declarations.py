@@ -16,6 +16,7 @@ from gateway.http.request.context import Context
 from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, STATUSES
 from gateway.http.routes.table import ROUTES
 from gateway.oversight.detection.finding import SIGNALS
+from gateway.oversight.detection.key_inventory import KEY_STATES, WITHIN
 
 
 class Metric(NamedTuple):
@@ -156,6 +157,9 @@ METRICS = (
            lambda c: c.clock.steps, max),
     Metric("tail_lag_events", "gauge", "Events not yet handed to live streams.",
            lambda c: distance(c.hub.position, c.log.head), max),
+    Metric("keys_unused", "gauge",
+           "Keys that have not ended, were made more than 30 days ago, and not used since.",
+           lambda c: c.inventory.unused, sum),
 )  # fmt: skip
 WORKER_METRICS = (
     WorkerMetric("worker_streams", "Open streams of each worker process.",
@@ -186,6 +190,14 @@ LABELLED = (
                    "Requests to send events that were refused as not valid (400, 413, 415, 422): "
                    "nothing of them is in the log.",
                    ("result",), (("invalid",),), lambda c: (c.requests.refused_ingests,)),
+    LabelledMetric("keys", "gauge", "Keys.", ("state",), tuple((state,) for state in KEY_STATES),
+                   lambda c: map(c.inventory.states.__getitem__, KEY_STATES)),
+    LabelledMetric("keys_expiring", "gauge", "Active and draining keys that end within a time.",
+                   ("within",), tuple((name,) for name in WITHIN),
+                   lambda c: map(c.inventory.expiring.__getitem__, WITHIN)),
+    LabelledMetric("findings_open", "gauge", "Findings that nobody has marked as expected.",
+                   ("signal",), tuple((signal,) for signal in SIGNALS),
+                   lambda c: map(c.inventory.open_findings.__getitem__, SIGNALS)),
 )  # fmt: skip
 HISTOGRAMS = (
     HistogramMetric("request_seconds",

@@ -29,6 +29,7 @@ from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector
+from gateway.oversight.detection.key_inventory import KeyInventory
 from gateway.scheduling.loop_work import LoopWork
 from gateway.settings.declarations import Settings
 from gateway.streaming.enforcement import Enforcement
@@ -72,6 +73,7 @@ class Context:
     missing_peppers: MissingPeppers
     access_log: AccessLog
     detector: AnomalyDetector
+    inventory: KeyInventory
     usage: Usage
     shared: Shared
     limits: AppliedLimits

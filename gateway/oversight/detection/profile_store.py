@@ -19,6 +19,7 @@ from gateway.access.usage.access import DENIED, Access
 from gateway.errors import GatewayError
 from gateway.oversight.detection.signals import Signal, evaluate
 from gateway.oversight.detection.usage_profile import ProfileDelta, UsageProfile, merged, passed_on
+from gateway.scheduling.loop_work import Stretch
 
 KIND = "trace"
 _LOGGER = logging.getLogger(__name__)
@@ -115,6 +116,16 @@ class ProfileStore:
         profile = _profile(key_id, await self._store.note(KIND, key_id))
         delta = self._deltas.get(key_id)
         return profile if delta is None else merged(profile, delta)
+
+    async def last_uses(self) -> dict[str, float]:
+        """When each key was used last, by its id, as far as processes have brought that into the
+        store."""
+        notes, stretch = await self._store.notes(KIND), Stretch()
+        used_at = {}
+        for key_id, document in notes.items():
+            await stretch.rest()
+            used_at[key_id] = _profile(key_id, document).used_at
+        return used_at
 
     async def flush(self, *, everything: bool) -> list[Evaluation]:
         """Bring what is new into the store; what it gives. Unless `everything`, what is urgent.

@@ -284,19 +284,21 @@ async def test_a_listener_for_metrics_answers_for_all_workers_and_outlives_the_o
     at = {"AUDIT_GATEWAY_METRICS__HOST": host, "AUDIT_GATEWAY_METRICS__PORT": "9464"}
     with GatewayProcess(tmp_path / "data", "--workers", "2", settings=at) as gateway:
 
-        async def shows_all() -> bool:
+        async def shown() -> str:
             try:
                 async with session.get(f"http://{host}:9464/metrics") as answer:
-                    return 'audit_gateway_worker_streams{worker="1"}' in await answer.text()
+                    return await answer.text()
             except aiohttp.ClientConnectionError:
-                return False
+                return ""
 
-        assert await shows_all()
+        assert '_worker_streams{worker="1"}' in await shown()
         await kill(gateway, 0)
         deadline = time.monotonic() + patience(10)
-        while not await shows_all():
-            assert time.monotonic() < deadline
+        # One worker counts the keys for all.
+        while '_keys{state="active"} 1.0\n' not in (text := await shown()):
+            assert time.monotonic() < deadline, text
             await asyncio.sleep(0.01)
+        assert '_worker_streams{worker="1"}' in text
 
 
 def test_a_worker_that_dies_again_and_again_is_started_after_growing_pauses(

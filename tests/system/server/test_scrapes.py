@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
-from gateway_client import event
-from gateways import Gateway
+from gateway_client import event, key_id
+from gateways import Gateway, ShiftedClock, Start
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.http.metrics.metrics import Metrics
+from gateway.oversight.detection import key_inventory
 from tests.support.machine_time import patience
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -135,3 +137,67 @@ async def series(gateway: Gateway) -> dict[str, float]:
     text = (await gateway.get("/metrics", key=None)).body.decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+@pytest.fixture
+def polls_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and findings are counted all the time, and not every ten seconds."""
+    monkeypatch.setattr(key_inventory, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(key_inventory, "_SHARE", 1.0)
+
+
+async def become(gateway: Gateway, *, seconds: float = 5.0, **wanted: dict[str, float]) -> None:
+    """Return once the metrics of these names have these values, by the value of their label."""
+    deadline = time.monotonic() + patience(seconds)
+    while True:
+        now = await series(gateway)
+        shown = {
+            name: {
+                of: value
+                for line, value in now.items()
+                for of in values
+                if line.startswith(f"audit_gateway_{name}{{") and line.endswith(f'="{of}"}}')
+            }
+            for name, values in wanted.items()
+        }
+        if shown == wanted:
+            return
+        assert time.monotonic() < deadline, shown
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.usefixtures("polls_often")
+async def test_keys_are_shown_by_state_by_when_they_end_and_as_unused(
+    start: Start, shifted: ShiftedClock
+) -> None:
+    gateway = await start(shifted)
+    states = {"active": 2.0, "draining": 0.0, "suspended": 0.0, "revoked": 0.0, "expired": 0.0}
+    await become(gateway, keys=states, keys_expiring={"1d": 0, "7d": 0, "30d": 0})
+    grant = {"actions": ["pull"], "categories": ["**"]}
+    lives = ("1h", "5d", "20d", "20d", "80d", "80d")
+    rotated, suspended, revoked, *_ = [await gateway.mint(grant, expires_in=one) for one in lives]
+    for key, path in ((rotated, "rotate"), (suspended, "suspend"), (revoked, "revoke")):
+        answer = await gateway.post(f"/v1/keys/{key_id(key)}/{path}", key=gateway.admin)
+        assert answer.status in (200, 201), answer.body
+    states = {"active": 6.0, "draining": 1.0, "suspended": 1.0, "revoked": 1.0, "expired": 0.0}
+    await become(gateway, keys=states, keys_expiring={"1d": 2, "7d": 2, "30d": 3})
+    assert await gateway.metric("keys_unused") == 0
+    shifted.shift = 31 * 86_400
+    states = {"active": 4.0, "draining": 0.0, "suspended": 0.0, "revoked": 1.0, "expired": 4.0}
+    await become(gateway, keys=states, keys_expiring={"1d": 0, "7d": 0, "30d": 0})
+    assert await gateway.metric("keys_unused") == 4
+
+
+@pytest.mark.usefixtures("polls_often")
+async def test_findings_are_shown_as_open_by_their_signal_until_they_are_expected(
+    gateway: Gateway,
+) -> None:
+    reader = await gateway.reader_key()
+    for _ in range(5):
+        assert (await gateway.get("/v1/keys", key=reader)).status == 403
+    await become(gateway, findings_open={"denials": 1, "probing": 0})
+    [finding] = (await gateway.get("/v1/findings", key=gateway.admin)).json()["findings"]
+    answer = await gateway.post(f"/v1/findings/{finding['id']}/expected", key=gateway.admin)
+    assert answer.status == 200, answer.body
+    await become(gateway, findings_open={"denials": 0, "probing": 0})
+    assert await gateway.metric('findings_found_total{signal="denials"}') == 5

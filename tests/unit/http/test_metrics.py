@@ -30,8 +30,8 @@ from gateway.streaming.live.totals import Totals
 from tests.support import metrics_page
 
 LABELS = {
-    "kind", "le", "reason", "result", "route", "signal", "status", "store", "task", "version",
-    "worker",
+    "kind", "le", "reason", "result", "route", "signal", "state", "status", "store", "task",
+    "version", "within", "worker",
 }  # fmt: skip
 PLAIN, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
@@ -65,6 +65,9 @@ def context(
         hub=hub,
         log=log,
         key_store=key_store,
+        inventory=SimpleNamespace(
+            states=Counter(), expiring=Counter(), unused=0, open_findings=Counter()
+        ),
         access_log=access_log,
         detector=detector,
         limits=limits,

@@ -1,0 +1,86 @@
+"""Inventory of keys and findings in numbers, for metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from math import inf
+
+from gateway.access.keys.key_store import StoredKeys
+from gateway.clock import Clock, until_next_poll
+from gateway.errors import GatewayError
+from gateway.oversight.detection.findings import Findings
+from gateway.oversight.detection.profile_store import ProfileStore
+from gateway.oversight.detection.signals import DORMANT_SECONDS
+from gateway.scheduling.loop_work import Stretch
+
+_WORKING = ("active", "draining")
+KEY_STATES = (*_WORKING, "suspended", "revoked", "expired")
+_DAY = 86400
+# Seconds before the end of a key.
+WITHIN = {"1d": _DAY, "7d": 7 * _DAY, "30d": 30 * _DAY}
+_POLL_SECONDS = 10.0
+# A poll takes at most this part of the time, however many keys there are.
+_SHARE = 0.01
+# Profiles are large, and what is told of them is a matter of days.
+_PROFILES_SECONDS = 600.0
+_LOGGER = logging.getLogger(__name__)
+
+
+class KeyInventory:
+    """Numbers of keys by state, of those about to end, of unused ones, and of open findings.
+
+    One process of a gateway polls them.
+    """
+
+    def __init__(
+        self, store: StoredKeys, profiles: ProfileStore, findings: Findings, clock: Clock
+    ) -> None:
+        self.states: Counter[str] = Counter()
+        # Working keys that end within these times.
+        self.expiring: Counter[str] = Counter()
+        # Keys that may work again, and that nobody has used for a month.
+        self.unused = 0
+        self.open_findings: Counter[str] = Counter()
+        self._store = store
+        self._profiles = profiles
+        self._findings = findings
+        self._clock = clock
+        self._used_at: dict[str, float] = {}
+        self._profiles_at = -inf
+
+    async def run(self) -> None:
+        """Poll until cancelled. What cannot be read stays as it was."""
+        while True:
+            began = self._clock.monotonic()
+            try:
+                await self.poll()
+            except GatewayError as error:
+                _LOGGER.warning("keys and findings cannot be counted now: %s", error.detail)
+            pause = max(_POLL_SECONDS, (self._clock.monotonic() - began) / _SHARE)
+            await self._clock.sleep(until_next_poll(self._clock, pause))
+
+    async def poll(self) -> None:
+        """Count what is in the store; the event loop has its turns meanwhile."""
+        if self._clock.monotonic() - self._profiles_at >= _PROFILES_SECONDS:
+            self._used_at = await self._profiles.last_uses()
+            self._profiles_at = self._clock.monotonic()
+        now = self._clock.now()
+        states: Counter[str] = Counter()
+        expiring: Counter[str] = Counter()
+        unused = 0
+        async for part in self._store.parts():
+            stretch = Stretch()
+            for key in part:
+                await stretch.rest()
+                state = key.state(now)
+                states[state] += 1
+                if state in _WORKING:
+                    left = key.ends_at - now
+                    expiring.update(name for name, seconds in WITHIN.items() if left <= seconds)
+                if state in (*_WORKING, "suspended"):
+                    used_at = max(key.created_at, self._used_at.get(key.id, 0.0))
+                    unused += now - used_at >= DORMANT_SECONDS
+        self.states, self.expiring, self.unused = states, expiring, unused
+        findings = await self._findings.all()
+        self.open_findings = Counter(one.signal for one in findings if one.state == "open")
