@@ -55,7 +55,9 @@ END_SECONDS = 10
 # A name alone is an image of the default registry; a host would have a dot or a port.
 PLAIN_IMAGE = re.compile(r"[a-z][a-z0-9-]*(:[a-z0-9.-]+)?")
 # What looks like the name of a setting, and is a file or an action, also one of a record.
-OTHERS = ("log.db", "keys.db", "keys.md", "keys.admin", "log.new_epoch", "log.imported")
+OTHERS = (
+    "log.db", "keys.db", "keys.md", "limits.md", "keys.admin", "log.new_epoch", "log.imported",
+)  # fmt: skip
 WRITTEN = [
     "Dockerfile", "backup.md", "compose.yaml", "haproxy.cfg", "keys.md", "nginx.conf", "sizing.md",
     "kubernetes/deployment.yaml", "kubernetes/horizontalpodautoscaler.yaml",
