@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.token import digest, key_id_of, same
@@ -40,12 +41,11 @@ async def _let_fail() -> None:
     pass
 
 
-class Changes:
+class Changes(NamedTuple):
     """Changes that a refresh found: the changed keys, and the names of the changed roles."""
 
-    def __init__(self, keys: list[Key], roles: frozenset[str]) -> None:
-        self.keys = keys
-        self.roles = roles
+    keys: list[Key]
+    roles: frozenset[str]
 
 
 class Keyring:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -73,13 +74,13 @@ _TICK_SECONDS = 1.0
 _FOLLOWERS_SECONDS = 3.0
 
 
+@dataclass
 class Running:
     """A started gateway: its address, its parts, and the first key if it was just made."""
 
-    def __init__(self, context: Context, url: str, first_key: str | None) -> None:
-        self.context = context
-        self.url = url
-        self.first_key = first_key
+    context: Context
+    url: str
+    first_key: str | None
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -74,19 +75,19 @@ def supervise(settings: Settings, work: Work) -> None:
     _Supervisor(settings, work, lock, address).run()
 
 
+@dataclass(slots=True, eq=False)
 class _Process:
     """The supervisor's record of a worker."""
 
-    def __init__(self, number: int, sockets: list[socket.socket]) -> None:
-        self.number = number
-        self.sockets = sockets
-        self.pid = 0
-        self.control: socket.socket | None = None
-        self.said = b""
-        self.ready_at: float | None = None
-        self.failures = 0
-        # Time of its restart.
-        self.due: float | None = None
+    number: int
+    sockets: list[socket.socket]
+    pid: int = 0
+    control: socket.socket | None = None
+    said: bytes = b""
+    ready_at: float | None = None
+    failures: int = 0
+    # Time of its restart.
+    due: float | None = None
 
     @property
     def alive(self) -> bool:

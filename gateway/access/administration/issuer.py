@@ -8,11 +8,12 @@ from typing import TypeVar
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import Role, grants_of_roles
 from gateway.access.keyring import Keyring
-from gateway.access.keys.descent import can_issue_keys, living
+from gateway.access.keys.descent import can_issue_keys
 from gateway.access.keys.issuance import bound_to_issuer
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits, exceeded
 from gateway.access.keys.key_store import KeysAndRoles, RoleCheck
+from gateway.access.keys.lifecycle import is_living
 from gateway.access.keys.rotation_chain import ended_issuer
 from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
@@ -130,7 +131,8 @@ class Issuer:
         _refuse((yield from comparing(own, instead)))
         _refuse((yield from comparing(own, replaced)))
         changed = {**roles, name: instead}
-        for key in living(having, self._clock.now()):
+        now = self._clock.now()
+        for key in (one for one in having if is_living(one, now)):
             yield
             before, after = effective_grants(key, roles), effective_grants(key, changed)
             outlives = key.expires_at > self.key.expires_at

@@ -32,7 +32,7 @@ class Descent:
         self._made[key.created_by].append(key.id)
         if key.predecessor:
             self._took_over[key.predecessor].append(key.id)
-        if lives(key, now):
+        if lifecycle.is_living(key, now):
             self._living.add(key.id)
 
     def below(self, key_id: str) -> Iterator[str]:
@@ -68,16 +68,6 @@ def descendants(keys: Iterable[Key], key_id: str) -> list[Key]:
     return [known[name] for name in descent.below(key_id)]
 
 
-def lives(key: Key, now: float) -> bool:
-    """Whether a key works, or may work again."""
-    return key.state(now) not in ("revoked", "expired")
-
-
-def living(keys: Iterable[Key], now: float) -> list[Key]:
-    """Those that work, or may work again."""
-    return [key for key in keys if lives(key, now)]
-
-
 def revoke_with_descendants(
     keys: Sequence[Key], key_id: str, now: float, reason: str, by: Actor
 ) -> list[Key]:
@@ -86,7 +76,7 @@ def revoke_with_descendants(
     Not among them are those that cannot be read: they may do nothing, and nobody changes them.
     """
     root = refuse_unknown(next((key for key in keys if key.id == key_id), None))
-    below = living(descendants(keys, key_id), now)
+    below = (key for key in descendants(keys, key_id) if lifecycle.is_living(key, now))
     ending = [root, *(key for key in below if not key.unreadable)]
     return [lifecycle.revoke(key, now, reason, by) for key in ending]
 

@@ -17,7 +17,6 @@ from gateway.adapters.migrations import (
     script_name,
     split_name,
 )
-from gateway.adapters.postgres.sessions import check_sessions
 from gateway.adapters.timed import timed
 from gateway.errors import GatewayError, Unavailable
 from gateway.histogram import Histogram
@@ -31,6 +30,9 @@ SCHEMA = "audit_gateway"
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 10
 _ANSWER_SECONDS = 15
+_SESSION_TRIES = 3
+_SESSION_SECONDS = 5
+_SESSION_PID = "SELECT pg_backend_pid()"
 _NAME = {"application_name": "audit-gateway"}
 _SETTINGS = {
     "statement_timeout": f"{_STATEMENT_SECONDS}s",
@@ -160,7 +162,7 @@ async def migrate(url: str, schema: str = SCHEMA) -> Migrated:
     database = Database(url, 1, schema, statement_timeout="0", lock_timeout="60s")
     try:
         with _failing_as("the database cannot be prepared"):
-            await check_sessions(url)
+            await _check_sessions(url)
         async with database.connection("the database cannot be prepared") as connection:
             _check_server(connection, await connection.fetchval("SHOW server_encoding"))
             async with connection.transaction():
@@ -182,6 +184,54 @@ async def migrate(url: str, schema: str = SCHEMA) -> Migrated:
         ) from cause
     finally:
         await database.close()
+
+
+async def _check_sessions(url: str) -> None:
+    """Raise `GatewayError` if a pooler gives one session to several connections in turn.
+
+    Session settings would then apply to others too, and prepared statements be missing. A busy
+    pooler may go unnoticed; a harmless one is never refused. Raises what asyncpg raises if there is
+    no connection.
+    """
+    connection = await asyncpg.connect(
+        url, timeout=_SESSION_SECONDS, command_timeout=_SESSION_SECONDS
+    )
+    try:
+        # A pooler reports a process number of its own.
+        if await connection.fetchval(_SESSION_PID) != connection.get_server_pid():
+            await _compare_sessions(connection, url)
+    except (
+        asyncpg.InvalidSQLStatementNameError,
+        asyncpg.DuplicatePreparedStatementError,
+    ) as error:
+        raise _shared_sessions() from error
+    finally:
+        connection.terminate()
+
+
+async def _compare_sessions(connection: asyncpg.Connection, url: str) -> None:
+    """Raise if another connection gets the session that this one still holds."""
+    try:
+        other = await asyncpg.connect(
+            url, timeout=_SESSION_SECONDS, command_timeout=_SESSION_SECONDS
+        )
+    except (asyncpg.PostgresError, OSError, TimeoutError):
+        # The server has no further session to give, so this one is not shared.
+        return
+    try:
+        for _ in range(_SESSION_TRIES):
+            if await connection.fetchval(_SESSION_PID) == await other.fetchval(_SESSION_PID):
+                raise _shared_sessions()
+    finally:
+        other.terminate()
+
+
+def _shared_sessions() -> GatewayError:
+    return GatewayError(
+        "store.url: this is a pooler that shares sessions among its clients; a gateway needs "
+        "sessions of its own: connect to PostgreSQL itself, or set pool_mode = session (PgBouncer)",
+        code="database_unusable",
+    )
 
 
 def _check_server(connection: asyncpg.Connection, encoding: str) -> None:

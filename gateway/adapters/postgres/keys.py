@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -18,13 +21,16 @@ from gateway.access.keys.operator import Actor
 from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
-from gateway.adapters.row_reader import RowReader
 from gateway.adapters.timed import timed
 from gateway.errors import Conflict
 from gateway.histogram import Histogram
+from gateway.tasks import no_threads
 
+T = TypeVar("T")
 _ENCODER = msgspec.json.Encoder()
 _CONNECTIONS = 2
+# Decoding time grows with the bytes; fewer take below a millisecond.
+_AT_ONCE_BYTES = 16 * 1024
 _SELECT = "SELECT id, document, digest, revision FROM key"
 # Changes wait for each other, so that they become visible in the order of their revisions.
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.key', 0))"
@@ -40,13 +46,39 @@ _NOTING = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.n
 _UNREADABLE = "the keys cannot be read"
 
 
+class _RowReader:
+    """One decoding thread, started at once so that it exists when threads are short."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "row-reader")
+        try:
+            self._thread.submit(lambda: None)
+        except RuntimeError as error:
+            raise no_threads(error) from error
+
+    async def read(
+        self, read: Callable[[asyncpg.Record], T], rows: Sequence[asyncpg.Record]
+    ) -> list[T]:
+        """Results of `read` for each row, which has a `document`."""
+        if sum(len(row["document"]) for row in rows) <= _AT_ONCE_BYTES:
+            return [read(row) for row in rows]
+        return await self.work(lambda: [read(row) for row in rows])
+
+    async def work(self, work: Callable[[], T]) -> T:
+        """Result or exception of `work`, which must not touch the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+
 class PostgresKeys:
     """`KeyStore` in one PostgreSQL schema. Use `await PostgresKeys.open(...)`."""
 
     def __init__(self, url: str, schema: str) -> None:
         self.commit_seconds, self.read_seconds = Histogram(), Histogram()
         self._database = Database(url, _CONNECTIONS, schema)
-        self._rows = RowReader()
+        self._rows = _RowReader()
         # Changes at each failover; None while unknown.
         self._timeline: str | None = None
         # Connections of their own, so that changes are seen within a second however many look-ups

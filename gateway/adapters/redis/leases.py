@@ -10,6 +10,8 @@ import asyncio
 import secrets
 from typing import Any
 
+import msgspec
+
 from gateway.access.limits.limits import Concurrency, Decision
 from gateway.access.limits.ports import Lease
 from gateway.adapters.redis.link import Link, Rounds
@@ -21,21 +23,18 @@ LEASE_SECONDS = 10.0
 _REFUSAL_SECONDS = 0.1
 
 
-class _Holding:
+class _Holding(msgspec.Struct, eq=False):
     """Places of one subject that this replica holds."""
 
-    __slots__ = ("asked", "held", "limit", "others", "refused_until", "said", "subject", "waiting")
-
-    def __init__(self, limit: Concurrency, subject: str) -> None:
-        self.limit = limit
-        self.subject = subject
-        self.held = 0
-        # Places reported last to the server; places of the other replicas at that time.
-        self.said = 0
-        self.others = 0
-        self.waiting: list[asyncio.Future[Lease | Decision]] = []
-        self.asked: list[asyncio.Future[Lease | Decision]] = []
-        self.refused_until = 0.0
+    limit: Concurrency
+    subject: str
+    held: int = 0
+    # Places reported last to the server; places of the other replicas at that time.
+    said: int = 0
+    others: int = 0
+    waiting: list[asyncio.Future[Lease | Decision]] = []
+    asked: list[asyncio.Future[Lease | Decision]] = []
+    refused_until: float = 0.0
 
 
 class RedisLeases:

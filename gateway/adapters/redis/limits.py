@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
 from gateway.access.limits.limits import Daily, Decision, Limit, Rate, closed, day_of
@@ -32,12 +32,9 @@ _MOST_COSTS = 500
 DAY_MILLISECONDS = 2 * 86_400_000
 
 
-class _Waiter:
-    __slots__ = ("answer", "cost")
-
-    def __init__(self, cost: int, answer: asyncio.Future[Decision]) -> None:
-        self.cost = cost
-        self.answer = answer
+class _Waiter(NamedTuple):
+    cost: int
+    answer: asyncio.Future[Decision]
 
 
 class _Shared(SubjectBucket):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
+from typing import NamedTuple
 
 
 class Script:
@@ -24,17 +25,12 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-class ScriptCall:
+class ScriptCall(NamedTuple):
     """One run of a script."""
 
-    __slots__ = ("arguments", "keys", "script")
-
-    def __init__(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | float]
-    ) -> None:
-        self.script = script
-        self.keys = keys
-        self.arguments = arguments
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[str | int | float]
 
     def known(self) -> tuple[str | int | float, ...]:
         """Command for a server that has loaded the script."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.cli.importing.importer import Importer, RefusedFiles
     from gateway.ingest.sink import Sink
 
-# Names in `gateway.ingest.sources.formats`, which `--help` need not load.
+# Names in `gateway.ingest.sources.lines`, which `--help` need not load.
 FORMAT_NAMES = ("native", "cloudtrail", "kubernetes", "github", "okta")
 INTERRUPTED = 130
 _TENANT = re.compile(r"[a-z0-9._-]{1,64}")

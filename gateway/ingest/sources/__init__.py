@@ -1,1 +1,1 @@
-"""Mappings from records of other systems to native events: `formats` lists the sources."""
+"""Mappings from records of other systems to native events: `lines` lists the sources."""

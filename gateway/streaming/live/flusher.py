@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from gateway.access.limits.ports import Usage
 from gateway.clock import Clock
 from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
 from gateway.streaming.live.matching import Matches
 from gateway.streaming.live.subscription import Subscription
-from gateway.streaming.live.totals import Totals
 
 # What one shard may have pending, in batches, before the tail waits: the store is the queue, not
 # this process.
@@ -20,6 +21,16 @@ _BATCH_EVENTS = 100
 _FLUSH_BYTES = 64 << 10
 # Writing never takes so long: a shard that waits for longer is forgotten somewhere.
 _OVERDUE_SECONDS = 5.0
+
+
+class Totals(msgspec.Struct):
+    """Counters since the start, for metrics."""
+
+    opened: int = 0
+    ended: int = 0
+    events: int = 0
+    bytes: int = 0
+    demotions: int = 0
 
 
 class Flusher:

@@ -22,13 +22,13 @@ from gateway.notifier import Notifier
 from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.filter_charges import COSTLY, charge_filters
 from gateway.streaming.live.flusher import Flusher
+from gateway.streaming.live.flusher import Totals as Totals
 from gateway.streaming.live.group import Shard
 from gateway.streaming.live.groups import Groups
 from gateway.streaming.live.lifetimes import Lifetimes
 from gateway.streaming.live.matching import Matching
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
-from gateway.streaming.live.totals import Totals as Totals
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
 
 

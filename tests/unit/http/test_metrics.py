@@ -26,7 +26,7 @@ from gateway.http.metrics.metrics import Metrics
 from gateway.http.response.request_metrics import RequestMetrics
 from gateway.scheduling.loop_work import WorkTotals
 from gateway.settings.declarations import DECLARED
-from gateway.streaming.live.totals import Totals
+from gateway.streaming.live.flusher import Totals
 from tests.support import metrics_page
 
 LABELS = {

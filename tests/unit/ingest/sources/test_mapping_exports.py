@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.cli.importing.command import FORMAT_NAMES
 from gateway.ingest.decode import decode_event
-from gateway.ingest.sources.formats import FORMATS
 from gateway.ingest.sources.identity import digest
-from gateway.ingest.sources.lines import EventLines
+from gateway.ingest.sources.lines import FORMATS, EventLines
 from gateway.ingest.sources.native import Unmappable
 from tests.support.exports import REAL_EXPORTS, SAMPLE_EXPORTS, records_of, sample_records
 
