@@ -1,7 +1,6 @@
-"""Bounds on the work that one party may ask of the event loop.
+"""Budgets of work that one party may request of the event loop.
 
-Filters are counted in steps of about 0.1 us of processor time each, as
-`gateway.filters.cel.values` charges them.
+Filters are counted in steps of about 0.1 us of processor time (`gateway.filters.cel.values`).
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ STEPS_PER_SECOND = 10_000_000
 
 
 class WorkBudget(msgspec.Struct, frozen=True):
-    """Work on the event loop that is done in slices, between which others have their turn."""
+    """Bounds on work that is done in slices on the event loop."""
 
-    # A slice ends at the first event after so long; one evaluation of a filter may come on top.
+    # A slice ends at the first event after this time; one evaluation of a filter may exceed it.
     slice_seconds: float = 0.002
-    # What a request may take without waiting for its turn: most need no more.
+    # Time of a request without waiting for a turn: most need no more.
     free_seconds: float = 0.0005
-    # The pause between two slices while there is something else to do, or events are on their way
-    # to live streams; and how many times as long as the slice it is at least.
+    # Pause between two slices while other work waits or events are on their way to live streams; at
+    # least so many times the length of the slice.
     pause_seconds: float = 0.006
     pauses_per_slice: float = 3.0
 
@@ -27,21 +26,21 @@ class WorkBudget(msgspec.Struct, frozen=True):
 class FilterBudget(msgspec.Struct, frozen=True):
     """Steps that filters may take beyond the free ones of every event."""
 
-    # Of each event: ordinary filters stay below it, and are never charged to their keys.
+    # Free steps per event: ordinary filters stay below, and are never charged.
     free_steps: int = 200
-    # Of one evaluation by the event loop for a page or a replay; what takes more is for a thread.
+    # Steps of one evaluation on the event loop for a page or replay; longer ones run elsewhere.
     loop_steps: int = 5_000
-    # Of a live group and one page of events, beyond the free ones; more, and it leaves.
+    # Steps, beyond the free ones, of a live group per page of events; costlier streams leave it.
     live_steps: int = 5_000
-    # Of one request, and of one part of a replay; they end early, and go on where they ended.
+    # Steps per request, and per part of a replay; both end early, and continue from there.
     request_steps: int = 5_000_000
     chunk_steps: int = 500_000
-    # A key may save up so many seconds of its share.
+    # Seconds of its share that a key may save up.
     burst_seconds: float = 20.0
-    # How long a stream whose filter is costly stays out of the live group, at first and at most.
+    # Time of a costly stream outside the live group, at first and at most.
     least_away_seconds: float = 60.0
     most_away_seconds: float = 3600.0
-    # Between two notices to one stream.
+    # Time between two notices to one stream.
     notice_seconds: float = 60.0
 
 

@@ -1,10 +1,9 @@
-"""Every error the gateway answers with: one small tree.
+"""Errors of the gateway, as one tree.
 
-Each class carries the HTTP status it becomes (RFC 9457 problem documents are
-made of them in `gateway.http.response.problem`); each instance carries a stable
-`code` for programs, a `detail` that says what to do, and `members` that the
-problem document repeats as they are. The command line prints the detail as
-one line and exits with the class's `exit_code`.
+Each class has the HTTP status of its problem document (RFC 9457, made in
+`gateway.http.response.problem`); each instance a stable `code` for programs, a `detail` that says
+what to do, and `members` for the problem document. The command line prints the detail as one line
+and exits with the class's `exit_code`.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class InvalidSetting(InvalidRequest):
 
 
 class Unauthorized(GatewayError):
-    """401: no key, or none that we know. Never says which part was wrong."""
+    """401: no key, or an unknown one. Never says which part was wrong."""
 
     status = 401
     title = "Unauthorized"
@@ -195,7 +194,7 @@ class Unavailable(GatewayError):
 
 
 class InternalFailure(GatewayError):
-    """The process cannot go on because of a bug, and ends, to be started again (EX_SOFTWARE)."""
+    """The process has to end and be restarted because of a bug (EX_SOFTWARE)."""
 
     code = "internal_failure"
     exit_code = 70

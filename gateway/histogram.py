@@ -1,20 +1,20 @@
-"""Histograms: how many values were at most each bound, as Prometheus counts them."""
+"""Histograms: numbers of values up to each bound, as in Prometheus."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
-# Seconds, of what ought to take milliseconds.
+# Bounds in seconds, for durations that should be milliseconds.
 SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
 )  # fmt: skip
 
 
 class Histogram:
-    """Counts since the start of one process.
+    """Histogram since the start of one process.
 
-    `cells` has a count for each bound, one for what is beyond the last, and the sum of all values.
+    `cells`: a count for each bound, one for values beyond the last, and the sum of all values.
     """
 
     __slots__ = ("bounds", "cells")
@@ -24,11 +24,11 @@ class Histogram:
         self.cells: list[float] = [0] * width(bounds)
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, which came so many times."""
+        """Count a value that occurred `times` times."""
         self.cells[bisect_left(self.bounds, value)] += times
         self.cells[-1] += value * times
 
 
 def width(bounds: Sequence[float]) -> int:
-    """How many cells a histogram with these bounds has."""
+    """Number of cells of a histogram with these bounds."""
     return len(bounds) + 2

@@ -1,9 +1,8 @@
-"""Addresses and networks as they are written: one reading for grants, settings and headers.
+"""Parser of addresses and networks, the same for grants, settings and headers.
 
-An IPv4 address or network that is mapped into IPv6 (`::ffff:10.0.0.0/104`) is the IPv4 one.
-Addresses of NAT64 (`64:ff9b::/96`) are IPv6 addresses: what they stand for is for its gateway
-to say. Those that are compatible with IPv4 (`::10.0.0.1`, RFC 4291, section 2.5.5.1) are nobody's
-any more, so that one which is shown says nothing.
+An IPv4 address or network mapped into IPv6 (`::ffff:10.0.0.0/104`) is read as the IPv4 one. NAT64
+addresses (`64:ff9b::/96`) stay IPv6 addresses: only the NAT64 gateway knows their meaning.
+IPv4-compatible addresses (`::10.0.0.1`, RFC 4291, section 2.5.5.1) are deprecated, so none.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ Network = IPv4Network | IPv6Network
 
 MAPPED = IPv6Network("::ffff:0:0/96")
 COMPATIBLE = IPv6Network("::/96")
-# In the same range, and in use: the unspecified address and loopback.
+# In the range of those but in use: the unspecified address and loopback.
 _IN_USE = IPv6Network("::/127")
-# A port behind an address, or an obfuscated one (RFC 7239, section 6.2).
+# A port after an address, or an obfuscated one (RFC 7239, section 6.2).
 _PORT = re.compile(r"[0-9]{1,5}|_[A-Za-z0-9._-]+", re.ASCII)
 _MOST_KEPT = 128
 _HOW = "write it like 10.1.0.0/16, 10.1.2.3 or 2001:db8::/64"
 
 
 def parse_address(text: str) -> Address | None:
-    """An address, also with a port or a zone behind it; None for anything else, such as `unknown`.
+    """Address, without its port or zone; None for anything else, such as `unknown`.
 
-    Numbers with leading zeros are octal to some programs and decimal to others: no address.
+    Numbers with leading zeros are refused: some programs read them as octal.
     """
-    # Asked several times for each request; what is longer is none, and would only take memory.
+    # Cached, but for longer texts, which are no addresses and would only take memory.
     return _parsed_address(text) if len(text) <= _MOST_KEPT else _parse_address(text)
 
 
@@ -66,7 +65,7 @@ _parsed_address = lru_cache(4096)(_parse_address)
 
 
 def parse_network(text: str) -> Network:
-    """A network in CIDR notation, or a single address. ValueError says why it is none."""
+    """Network in CIDR notation, or single address. Raises ValueError with the reason."""
     if "%" in text:
         raise ValueError(f"{text!r} is not a network: leave out the zone, `%` and what follows")
     try:
@@ -99,10 +98,10 @@ def _unmapped(network: Network) -> Network:
     return IPv4Network((mapped, network.prefixlen - MAPPED.prefixlen))
 
 
-# Asked anew for every request of such a key, from the same few addresses.
+# Cached: every request of such a key asks, from a few addresses.
 @lru_cache(4096)
 def is_within(address: str | None, networks: tuple[str, ...]) -> bool | None:
-    """Whether the address is in one of the (checked) networks; None if it is not known."""
+    """Whether the address is in one of the (checked) networks; None if it is unknown."""
     found = None if address is None else parse_address(address)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, without queues and without lost wake-ups."""
+"""Waiting for conditions, without queues and without lost wake-ups."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import asyncio
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-# So many are woken in one round of the event loop: each may take a tenth of a millisecond.
+# Tasks woken in one round of the event loop: each may take a tenth of a millisecond.
 _AT_ONCE = 25
 
 
 class Notifier:
-    """Wakes all waiting tasks on `notify()`; each of them checks its own condition.
+    """Wakes all waiting tasks on `notify()`; each checks its own condition.
 
-    Thousands of clients may wait for the same: they are woken some in each round of the event loop,
-    those who have waited for longest first, so that all else has its turn in between.
+    Thousands of clients may wait at once: they are woken in parts, one part per round of the event
+    loop, the longest waiting first, so that other work has its turn in between.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     def notify(self) -> None:
-        """Wake the waiting tasks: something may have changed."""
+        """Wake the waiting tasks: a condition may have changed."""
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
             _wake(iter(waiting))
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Return True as soon as `condition()` holds after `notify()`, False after so many seconds.
+        """Return True as soon as `condition()` holds after `notify()`, False after `seconds`.
 
-        Does not give up control when the condition holds already.
+        Does not yield if the condition already holds.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -46,7 +46,7 @@ class Notifier:
         try:
             await woken
         finally:
-            # After `notify()` it is being iterated, and must not change.
+            # After `notify()` the old set is being iterated, and must not change.
             if waiting is self._waiting:
                 waiting.pop(woken, None)
 

@@ -10,12 +10,12 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def clean(text: str, limit: int = _SHORT) -> str:
-    """A text of a client, made printable and short, without keys and tickets."""
+    """Text of a client, made printable and short, without keys and tickets."""
     if not text.isprintable():
         text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     return without_keys(text)[:limit]
 
 
 def without_keys(text: str) -> str:
-    """A text without anything that may be a key or a ticket."""
+    """Text without anything that may be a key or a ticket."""
     return _SECRET.sub(r"al\1_***", text) if "alp" in text else text

@@ -1,7 +1,7 @@
-"""The port through which everything starts its background work.
+"""Port for starting background work.
 
-`gateway.runtime.background` supervises the tasks of a gateway. Commands, which
-are over when something fails, and parts that are embedded alone start them plainly.
+`gateway.runtime.background` supervises the tasks of a gateway. Commands, which end with a failure,
+and embedded parts start them without supervision.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Tasks(Protocol):
-    """Starts the background work of one process."""
+    """Starter of the background work of one process."""
 
     def keep(
         self, name: str, work: Work, on_given_up: Callable[[], None] | None = None
     ) -> asyncio.Task[None]:
-        """Run work that goes on until its task is cancelled, and start it again when it fails.
+        """Run endless work until its task is cancelled; restart it when it fails.
 
-        `work` is called for each start: what it has to remember lies outside of it.
-        `on_given_up` is called when it has failed so often that the process has to end.
+        `work` is called for each start, so its state has to be outside of it. `on_given_up` is
+        called when it has failed so often that the process has to end.
         """
 
     def run(self, name: str, work: Work) -> asyncio.Task[None]:
-        """Run work that ends by itself. A failure is reported; nothing is started again."""
+        """Run work that ends by itself. A failure is reported, and not retried."""
 
     def report(self, name: str, error: BaseException) -> None:
         """Log and count an unexpected exception that ends no task."""
@@ -41,16 +41,16 @@ class Tasks(Protocol):
 
     @property
     def failure(self) -> InternalFailure | None:
-        """Why this process has to end and be started again, if it has to."""
+        """Why this process has to be restarted; None if it need not."""
 
 
 class PlainTasks:
-    """`Tasks` without supervision: a failure is logged, and that work is over."""
+    """`Tasks` without supervision: a failure is logged and ends the work."""
 
     failure: InternalFailure | None = None
 
     def __init__(self) -> None:
-        # The event loop itself holds its tasks weakly.
+        # Strong references: the event loop holds its tasks weakly.
         self._held: set[asyncio.Task[None]] = set()
 
     @property
@@ -89,7 +89,7 @@ async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def no_threads(error: RuntimeError) -> GatewayError:
-    """The message for a start at which no thread can be started."""
+    """Error if no thread can be started."""
     return GatewayError(
         f"cannot start the threads of the gateway ({error}): raise the limit of processes and "
         "threads (ulimit -u, TasksMax of systemd, the pids limit of the container)",

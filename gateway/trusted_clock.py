@@ -32,13 +32,13 @@ JUMP_SECONDS = 2.0
 ADOPT_SECONDS = 900.0
 _FOLLOW_RATE = 1e-3
 _MOST_OBSERVED = 60.0
-# A state that another process has kept is its view of the same moment for so long.
+# For this long, a state kept by another process counts as the present view.
 FRESH_SECONDS = 30.0
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """The wall clock and CLOCK_BOOTTIME of one boot at one moment; `error` is what the wall clock
-    may be off by, since it was asked over a network."""
+    """Wall clock and CLOCK_BOOTTIME at one moment of a boot; `error`: uncertainty of the wall clock
+    in seconds, if it was read over a network."""
 
     wall: float
     boottime: float
@@ -47,7 +47,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class ClockState(msgspec.Struct, frozen=True):
-    """Trusted time as it was kept, with what the clocks said at that moment, and by whom."""
+    """Kept trusted time, with the readings of that moment, and by whom."""
 
     trusted: float
     wall: float
@@ -56,7 +56,7 @@ class ClockState(msgspec.Struct, frozen=True):
     by: str = ""
 
     def now(self, reading: Reading) -> float | None:
-        """Trusted time at a reading, if it follows without believing the wall clock."""
+        """Trusted time at a reading, if it follows without trusting the wall clock."""
         if self.boot_id and self.boot_id == reading.boot_id and reading.boottime >= self.boottime:
             return self.trusted + (reading.boottime - self.boottime)
         return None
@@ -66,24 +66,23 @@ class ClockState(msgspec.Struct, frozen=True):
         now = self.now(reading)
         if now is not None:
             return now if reading.boottime - self.boottime <= FRESH_SECONDS else None
-        # Another machine: both read the same wall clock, which has not been set in between.
+        # Another machine: both read the same wall clock, which was not set in between.
         elapsed = reading.wall - self.wall
         return self.trusted + elapsed if -reading.error <= elapsed <= FRESH_SECONDS else None
 
 
 class WaitingStep(msgspec.Struct, frozen=True):
-    """A step of the wall clock that is not adopted yet: how far it is from trusted time, and for
-    how many seconds it was observed."""
+    """Step of the wall clock that is not adopted: its size, and the seconds it was observed."""
 
     seconds: float
     observed: float = 0.0
 
 
 def begin(state: ClockState | None, reading: Reading) -> float:
-    """Trusted time at the start.
+    """Trusted time at the start of the process, in seconds since 1970.
 
-    A stop is legitimate however long it was, so after a boot the wall clock is believed if it is
-    not behind what was kept; with a step waiting when that was kept, it goes on waiting.
+    After a boot the wall clock is trusted, as a machine may be off for long, unless it is behind
+    the kept time; a step that was waiting continues to wait.
     """
     if state is None:
         return reading.wall
@@ -103,21 +102,21 @@ class TrustedClock:
 
     def __init__(self, machine: Clock, reading: Reading, trusted: float) -> None:
         self._machine = machine
-        # Asked several times for each request.
+        # Bound directly: used several times per request.
         self.monotonic: Callable[[], float] = machine.monotonic
         self.boottime: Callable[[], float] = boottime_of(machine)
         self.began = machine.monotonic()
         self._offset = trusted - reading.boottime
         self._seen = reading
         self.waiting: WaitingStep | None = None
-        # Steps of the wall clock, and those of them that were adopted.
+        # Numbers of steps of the wall clock, and of adopted ones.
         self.steps = 0
         self.adopted = 0
         self._evaluate(reading, 0.0)
 
     @classmethod
     def on(cls, machine: Clock, state: ClockState | None = None, boot: str = "") -> TrustedClock:
-        """One that goes by the machine's own clock."""
+        """Trusted clock over the machine's own clock, from the kept `state` if there is one."""
         reading = Reading(machine.now(), machine.boottime(), boot)
         return cls(machine, reading, begin(state, reading))
 
@@ -129,7 +128,7 @@ class TrustedClock:
 
     @property
     def offset(self) -> float:
-        """How far the wall clock is ahead of trusted time, in seconds, at the last reading."""
+        """Seconds that the wall clock was ahead of trusted time at the last reading."""
         return self._seen.wall - self._at(self._seen)
 
     def observe(self, reading: Reading) -> bool:
@@ -139,7 +138,7 @@ class TrustedClock:
         return self._evaluate(reading, elapsed)
 
     def take(self, trusted: float, reading: Reading) -> None:
-        """Go by what other processes have agreed on, or somebody has said, as of a reading."""
+        """Set trusted time at a reading to what other processes, or the operator, agreed on."""
         self._offset = trusted - reading.boottime
         self._seen = reading
         away = reading.wall - trusted
@@ -149,14 +148,14 @@ class TrustedClock:
             self.waiting = WaitingStep(away)
 
     def at_least(self, trusted: float) -> None:
-        """It is not earlier than that: something was recorded then."""
+        """Advance to a time at which an event was recorded."""
         behind = trusted - self._at(self._seen)
         if behind > JUMP_SECONDS:
             self.take(trusted, self._seen)
             self.steps += 1
 
     def state(self, by: str) -> ClockState:
-        """What is kept of it, as of the last reading."""
+        """State to keep, as of the last reading."""
         seen = self._seen
         return ClockState(self._at(seen), seen.wall, seen.boottime, seen.boot_id, by)
 
@@ -185,5 +184,5 @@ class TrustedClock:
 
 
 def _same(step: float, away: float, reading: Reading) -> bool:
-    """Whether it is still the step that waits: within 15 minutes, drift is less than that."""
+    """Whether a step is still the waiting one: drift within 15 minutes is smaller."""
     return abs(step - away) <= JUMP_SECONDS + reading.error

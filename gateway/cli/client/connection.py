@@ -1,4 +1,4 @@
-"""HTTP to a running gateway, and the errors for what it answers and for no answer."""
+"""HTTP client of a running gateway, and the errors of failed requests."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from gateway.cli.client.options import DEFAULT_URL
 from gateway.settings.kinds import masked
 
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
-# OpenSSL's numbers for certificates that nobody who is trusted has signed.
+# OpenSSL's codes for certificates of untrusted issuers.
 _UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class TryAgain(Exception):
-    """A failure that another try may mend, after `seconds` if the gateway named them."""
+    """Failure that a retry may fix, after `seconds` if the gateway named them."""
 
     def __init__(self, cause: str, seconds: float | None = None) -> None:
         super().__init__(cause)
         self._seconds = seconds
 
     def pause(self, usual: float, most: float) -> float:
-        """Seconds to wait: those that the gateway named, bounded and spread out; else `usual`."""
+        """Seconds to wait: those named by the gateway, bounded and spread out, or else `usual`."""
         named = self._seconds
         return usual if named is None else min(most, named) + random.uniform(0, 1)
 
 
 class GatewayConnection:
-    """Requests to one gateway, which alone gets the key: neither redirects nor the proxies of the
-    environment are followed. `quiet_seconds`: how long it may say nothing."""
+    """Connection to one gateway. No other server gets the key: redirects and the environment's
+    proxies are not followed. `quiet_seconds`: longest silence of the gateway."""
 
     def __init__(self, url: str, key: str, accept: str, quiet_seconds: float) -> None:
         self.url = url
@@ -44,7 +44,7 @@ class GatewayConnection:
         address = _checked(url)
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if address.scheme == "https":
-            # What the system trusts, or SSL_CERT_FILE: loading it takes 20 ms.
+            # The system's certificates, or SSL_CERT_FILE: loading takes 20 ms.
             trust = ssl.create_default_context()
         self._client = httpx.Client(
             base_url=address,
@@ -63,8 +63,8 @@ class GatewayConnection:
 
     @contextmanager
     def send(self, method: str, path: str, **content: Any) -> Iterator[httpx.Response]:
-        """Send a request; the answer is read within. Raises `TryAgain`, and `Unavailable` where
-        no gateway was reached at all or the connection would not be secure."""
+        """Send a request; read the answer within the context. Raises `TryAgain`, or `Unavailable`
+        if no gateway was ever reached or the connection is insecure."""
         try:
             with self._client.stream(method, path, **content) as response:
                 self._was_reached = True
@@ -80,7 +80,7 @@ class GatewayConnection:
             raise self._failure(error) from None
 
     def _failure(self, error: httpx.HTTPError) -> Exception:
-        """The error for no answer, or none that is whole."""
+        """Error for a missing or incomplete answer."""
         reason = str(error) or type(error).__name__
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ssl.SSLError):
@@ -96,7 +96,7 @@ class GatewayConnection:
         )
 
     def error_of(self, status: int, problem: dict[str, Any]) -> errors.GatewayError:
-        """The error for an answer that another try would not change."""
+        """Error for an answer that a retry would not change."""
         detail = problem.get("detail") or problem.get("title")
         said = str(detail) if detail else f"status {status}, no reason given"
         if status == 401:
@@ -110,10 +110,10 @@ class GatewayConnection:
 
 
 def _checked(url: str) -> httpx.URL:
-    """The address of a gateway, if it can be one."""
+    """Address of a gateway, checked."""
     try:
         parts = httpx.URL(url)
-        # As it will be resolved: a name of labels that are neither empty nor too long.
+        # As it is resolved: labels that are neither empty nor too long.
         host = parts.raw_host.decode().encode("idna")
         port = 80 if parts.port is None else parts.port
         usable = parts.scheme in ("http", "https") and host and 0 < port < 65536
@@ -133,7 +133,7 @@ def _checked(url: str) -> httpx.URL:
 
 
 def answer_of(response: httpx.Response) -> dict[str, Any]:
-    """The JSON object of an answer; an empty one where it holds none."""
+    """JSON object of an answer; empty if it holds none."""
     body = b""
     for part in response.iter_bytes():
         body += part

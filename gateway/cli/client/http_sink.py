@@ -17,12 +17,11 @@ MAX_WAIT_SECONDS = 60.0
 
 
 class HttpSink:
-    """Posts batches over one connection that is kept open.
+    """Sink that posts batches over one open connection.
 
-    A gateway that is busy or away is asked again, at most eight times, after
-    the time it names or a growing, jittered one. `notice` is told of every
-    wait; `sleep` takes seconds. `mapped`: the events are made from the records under their
-    `data`, which alone tell a repeat.
+    A busy or absent gateway is asked up to eight times, after the time it names or a growing,
+    jittered pause. `notice` is told of every wait; `sleep` takes seconds. `mapped`: the events were
+    made from the records under their `data`, by which alone duplicates are recognised.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class HttpSink:
             elif status == 422 and (refused := _refused(answer, part)):
                 result.refused += refused
                 gone = {refusal.index for refusal in refused}
-                # The answer may stop at a thousand reasons: what is left is posted again.
+                # The answer lists at most a thousand reasons: post the rest again.
                 if rest := [index for index in part if index not in gone]:
                     waiting.append(rest)
             else:
@@ -69,7 +68,7 @@ class HttpSink:
         self._connection.close()
 
     def _post(self, lines: list[bytes]) -> tuple[int, dict[str, Any]]:
-        """Status and body of the first answer whose status is not one to retry."""
+        """Status and body of the first answer that needs no retry."""
         body = b"\n".join(lines) + b"\n"
         headers = {"Content-Type": "application/x-ndjson"}
         attempt = 1
@@ -93,7 +92,7 @@ class HttpSink:
 
 
 def _refused(answer: dict[str, Any], part: list[int]) -> list[Refusal]:
-    """The refusals of a 422 by their index in all lines; the first reason of each."""
+    """Refusals of a 422 by their index in all lines; the first reason of each."""
     refusals: dict[int, Refusal] = {}
     errors = answer.get("errors")
     for error in errors if isinstance(errors, list) else []:

@@ -1,4 +1,4 @@
-"""What commands that are clients of a gateway are given: its address, and the key."""
+"""Options of commands that are clients of a gateway: its address, and the key."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ KEY_VARIABLE = "AUDIT_GATEWAY_KEY"
 
 
 def read_key(key_file: Path | None) -> str:
-    """The key from the file, else from the environment. Never from a flag: flags can be seen."""
+    """Key from the file, or else the environment; never from a flag, which others can see."""
     if key_file is not None:
         try:
-            # What is no key, such as a device, may have no end.
+            # Bounded: something else, such as a device, may have no end.
             with key_file.open("rb") as file:
                 key, origin = file.read(_MOST_KEY_BYTES).decode("utf-8-sig").strip(), str(key_file)
         except OSError as error:

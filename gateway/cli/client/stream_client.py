@@ -1,4 +1,4 @@
-"""Reads a live stream as NDJSON and comes back by cursor when the connection is lost."""
+"""Client of a live stream as NDJSON; reconnects by cursor."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import msgspec
 from gateway.cli.client.connection import GatewayConnection, TryAgain, answer_of
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
 
-# The gateway says something several times a minute, if only a bookmark.
+# The gateway sends something several times a minute, if only a bookmark.
 QUIET_SECONDS = 60
 MAX_PAUSE_SECONDS = 30.0
 MAX_FIRST_TRIES = 5
 MAX_LINE_BYTES = 4 * 1024 * 1024
-# Proxies take addresses of 8 KiB; what is longer goes into a body.
+# Proxies accept URLs of 8 KiB; longer queries go into a body.
 MAX_QUERY = 4096
 CONTENT_TYPE = "application/x-ndjson"
 _PATH = "/v1/stream"
@@ -30,7 +30,7 @@ Parameters = dict[str, str | int | bool | list[str] | tuple[str, ...]]
 
 
 class _Head(msgspec.Struct):
-    """The members that tell a control message from an event: only the former has a `type`."""
+    """Members that distinguish a control message from an event: only the former has a `type`."""
 
     type: str | None = None
     cursor: str | None = None
@@ -39,10 +39,9 @@ class _Head(msgspec.Struct):
 class StreamClient:
     """Reader of one stream that reconnects by cursor.
 
-    `parameters` are those of `/v1/stream`; lists stand for repeated ones.
-    `cursor` is behind the last event that was handed out, or further where the
-    gateway said that nothing in between is for us. `notice` is told what
-    happens beside the events; `pause` takes seconds.
+    `parameters` are those of `/v1/stream`; lists stand for repeated ones. `cursor` is after the
+    last event handed out, or further if the gateway sent a later bookmark. `notice` is told what
+    happens besides events; `pause` takes seconds.
     """
 
     def __init__(
@@ -66,11 +65,10 @@ class StreamClient:
         self._tries = 0
 
     def events(self) -> Generator[bytes]:
-        """The native JSON of each event, once, in order.
+        """Native JSON of each event, once, in order.
 
-        Ends when the stream is complete. Raises `Unauthorized`, `Forbidden`,
-        `CursorGone`, `InvalidRequest`, and `Unavailable` if there was no
-        gateway to begin with.
+        Ends when the stream is complete. Raises `Unauthorized`, `Forbidden`, `CursorGone`,
+        `InvalidRequest`, and `Unavailable` if no gateway was ever reached.
         """
         with closing(self._connection):
             while True:
@@ -83,7 +81,7 @@ class StreamClient:
                     self._wait(failure)
 
     def _events_in(self, body: Iterator[bytes]) -> Iterator[bytes]:
-        """The events of one connection; returns when the stream is complete."""
+        """Events of one connection; returns when the stream is complete."""
         unfinished = b""
         for received in body:
             *lines, unfinished = (unfinished + received).split(b"\n")
@@ -103,12 +101,12 @@ class StreamClient:
                         self._remember(head.cursor)
                     if self._handed_out == self._parameters.get("limit"):
                         return
-        # What stands behind the last line break was cut off, and comes again.
+        # A line without its end was cut off, and is sent again.
         if not (self._caught_up and self._parameters.get("follow") is False):
             raise TryAgain("connection closed")
 
     def _request(self) -> dict[str, Any]:
-        """The request for what was not received yet, as httpx takes it."""
+        """Request for the rest of the stream, as arguments of httpx."""
         parameters = dict(self._parameters)
         if self.cursor is not None:
             parameters.pop("since", None)
@@ -122,7 +120,7 @@ class StreamClient:
         return {"method": "GET", "path": _PATH, "params": query}
 
     def _begin(self, response: httpx.Response) -> None:
-        """Take in the head of an answer. Raise unless this is the stream."""
+        """Process the head of an answer. Raises unless the answer is a stream."""
         if response.status_code != 200:
             raise self._connection.error_of(response.status_code, answer_of(response))
         kind = response.headers.get("Content-Type", "nothing").partition(";")[0].strip()
@@ -132,7 +130,7 @@ class StreamClient:
             self._notice("no position was known yet: events of the pause may be missing")
         self._opened = True
         if self.cursor is None:
-            # Where the stream began, for as long as no event says more.
+            # Begin of the stream, until an event tells more.
             self.cursor = response.headers.get("Audit-Cursor")
 
     def _remember(self, cursor: str) -> None:
@@ -147,7 +145,7 @@ class StreamClient:
             raise InvalidRequest(f"{self._connection.url} sent what is no event: {error}") from None
 
     def _is_end(self, kind: str, message: dict[str, Any]) -> bool:
-        """Take in a control message; whether the stream is complete with it."""
+        """Process a control message; return whether the stream is complete."""
         if isinstance(message.get("cursor"), str):
             self.cursor = message["cursor"]
         if kind == "caught-up":
@@ -183,7 +181,7 @@ class StreamClient:
     def _wait(self, failure: TryAgain) -> None:
         if not self._opened and self._tries + 1 >= MAX_FIRST_TRIES:
             raise Unavailable(f"gave up after {MAX_FIRST_TRIES} tries: {failure}")
-        # Spread out: a thousand clients must not come back at once after a restart.
+        # Spread out: a thousand clients must not return at once after a restart.
         usual = random.uniform(0.1, min(MAX_PAUSE_SECONDS, 0.5 * 2**self._tries))
         seconds = failure.pause(usual, MAX_PAUSE_SECONDS)
         self._tries = min(self._tries + 1, 16)
