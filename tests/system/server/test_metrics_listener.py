@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from gateway_client import Answer
 from gateways import Gateway, Start
 
 from gateway.errors import Unavailable
+from gateway.http.metrics.metrics import Metrics
+from tests.support.machine_time import patience
 
 # An address of loopback that no other test listens on.
 HOST = f"127.{1 + os.getpid() % 250}.{os.getpid() // 250 % 250}.7"
@@ -66,6 +70,27 @@ async def test_a_scrape_needs_a_key_with_ops_read_where_the_settings_say_so(
     (await gateway.get("/v1/events", key=key)).problem(403, "action_not_granted")
     await gateway.revoke(key)
     (await asked(key)).problem(401, "key_revoked")
+
+
+async def test_a_key_that_is_revoked_while_a_scrape_is_rendered_gets_none(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await start(metrics={"require": "ops.read"})
+    key = await gateway.mint(OPS)
+    loop, rendering, revoked = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    exposition = Metrics.exposition
+
+    def waits(metrics: Metrics, kind: str) -> tuple[bytes, str]:
+        loop.call_soon_threadsafe(rendering.set)
+        assert revoked.wait(patience(30))
+        return exposition(metrics, kind)
+
+    monkeypatch.setattr(Metrics, "exposition", waits)
+    scraping = asyncio.create_task(gateway.get("/metrics", key=key))
+    await asyncio.wait_for(rendering.wait(), patience(30))
+    await gateway.revoke(key)
+    revoked.set()
+    (await scraping).problem(401, "key_revoked")
 
 
 async def test_a_denial_of_ops_read_wins(start: Start) -> None:
