@@ -1,4 +1,4 @@
-"""What is in the memory of all workers, in the text formats of Prometheus and OpenMetrics."""
+"""Exposition of the shared metrics in the text formats of Prometheus and OpenMetrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 
 
 class MetricsCollector(Collector):
-    """The declared metrics, from a row of values of each worker."""
+    """Declared metrics, from a row of values per worker."""
 
     def __init__(self, rows: Sequence[Sequence[float]], errors: Mapping[str, int]) -> None:
         self._columns = list(zip(*rows, strict=True))
@@ -80,7 +80,7 @@ class MetricsCollector(Collector):
 def exposition(
     rows: Sequence[Sequence[float]], errors: Mapping[str, int], kind: str
 ) -> tuple[bytes, str]:
-    """The text of all metrics in the format of a media type, and the whole type."""
-    # Only names of types come here: the library takes a version that is none for an error of ours.
+    """All metrics in the format of a media type, and that type in full."""
+    # `kind` is a bare type: the library fails on an invalid version.
     encode, whole = choose_encoder(kind)
     return encode(MetricsCollector(rows, errors)), whole

@@ -1,8 +1,7 @@
-"""Metrics of all processes of this gateway together, as `/metrics` shows them.
+"""Metrics of all processes of this gateway.
 
-Each worker keeps its metrics in a row of memory that they all share, and writes
-them there about once a second and whenever it is asked itself. So any of them
-can answer for all, and of one that dies only the last second is not counted.
+Each worker writes its metrics into a row of shared memory, about once a second and at each scrape
+of itself. So any worker can answer for all, and the death of one loses a second at most.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from gateway.http.metrics.declarations import HISTOGRAMS, LABELLED, METRICS, WOR
 from gateway.http.request.context import Context
 
 _BYTES = 8
-# So many names of tasks have room, each of so many bytes.
+# Most names of tasks, and bytes of each.
 _MOST_TASKS = 64
 _NAME_BYTES = 32
 _TASKS_BYTES = _MOST_TASKS * (_NAME_BYTES + _BYTES)
 
 
 def _cells(context: Context) -> Iterator[float]:
-    """The values of this process, in the order of the declarations."""
+    """Values of this process, in the order of the declarations."""
     for metric in METRICS:
         yield metric.of(context)
     for of_worker in WORKER_METRICS:
@@ -34,7 +33,7 @@ def _cells(context: Context) -> Iterator[float]:
             yield from one.cells
 
 
-# Which of them go on where those of a worker before ended.
+# Values that continue from those of an earlier worker.
 _COUNTERS = (
     *(metric.kind == "counter" for metric in METRICS),
     *(False for _ in WORKER_METRICS),
@@ -44,7 +43,7 @@ _COUNTERS = (
 
 
 class _TaskErrors:
-    """The internal errors of one worker by the name of the task, in memory that all share."""
+    """Internal errors of one worker by the name of the task, in shared memory."""
 
     def __init__(self, memory: memoryview) -> None:
         self._names = memory[: _MOST_TASKS * _NAME_BYTES]
@@ -61,7 +60,7 @@ class _TaskErrors:
         return found
 
     def write(self, errors: Mapping[str, int]) -> None:
-        # Names are only added, behind those that are there: whoever reads meanwhile is not misled.
+        # Names are only appended, so that a concurrent reader is not misled.
         places = {name: place for place, name in enumerate(self.read())}
         for name, count in errors.items():
             place = places.setdefault(name, len(places))
@@ -73,7 +72,7 @@ class _TaskErrors:
 
 
 class Metrics:
-    """The metrics of so many workers; made before they are forked."""
+    """Metrics of a number of workers, created before they are forked."""
 
     def __init__(self, workers: int = 1) -> None:
         self._workers = workers
@@ -89,7 +88,7 @@ class Metrics:
         self._errors_before: dict[str, int] = {}
 
     def begin(self, worker: int) -> None:
-        """This process is that worker; its counters go on where those of an earlier one ended."""
+        """Become a worker; its counters continue from those of an earlier one."""
         self._worker, self._first = worker, worker * len(_COUNTERS)
         self._errors_before = self._tasks[worker].read()
         self._before = [
@@ -98,7 +97,7 @@ class Metrics:
         ]
 
     def end(self, worker: int) -> None:
-        """That worker is gone: nothing is open there any more."""
+        """Reset the gauges of a worker that ended."""
         for column, counts in enumerate(_COUNTERS):
             if not counts:
                 self._values[worker * len(_COUNTERS) + column] = 0.0
@@ -113,8 +112,8 @@ class Metrics:
         )
 
     def exposition(self, kind: str) -> tuple[bytes, str]:
-        """All metrics in the format of a media type, and the whole type. May run on a thread."""
-        # The first scrape loads the library: neither the commands nor the start wait for it.
+        """All metrics in the format of a media type, and that type in full. May run on a thread."""
+        # Loaded at the first scrape: neither the commands nor the start wait for it.
         from gateway.http.metrics.exposition import exposition
 
         errors: Counter[str] = Counter()
@@ -123,7 +122,7 @@ class Metrics:
         return exposition(self.rows(), errors, kind)
 
     def rows(self) -> list[Sequence[float]]:
-        """The values of each worker, in the order of the declarations."""
+        """Values of each worker, in the order of the declarations."""
         return [self._row(worker) for worker in range(self._workers)]
 
     def _row(self, worker: int) -> Sequence[float]:

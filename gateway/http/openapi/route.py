@@ -1,4 +1,4 @@
-"""One route of the HTTP interface, as the table of routes declares it."""
+"""Declaration of one route."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from gateway.http.openapi.schemas import TEXT, Schema
 from gateway.http.response.problem import Handler
 
-# Routes that anybody may use, without a key.
+# Actions of a route that needs no key.
 PUBLIC: tuple[str, ...] = ()
 _PATH_PARAMETER = re.compile(r"\{(\w+)(:[^}]+)?\}")
 _PROBLEMS_WITH_KEY = (400, 401, 403, 429, 431, 503)
@@ -17,11 +17,11 @@ _PROBLEMS_OF_BODIES = (408, 413, 415)
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A method of a path: its handler, the grant that it needs, and what goes in and comes out.
+    """Method of a path: handler, required grant, input and output.
 
     `path` is a pattern of aiohttp. A key needs a grant of one of the `actions`. `answers` and
-    `body` are written as OpenAPI has them; `problems` are the statuses of refusals beside those
-    that each route with a key, and each with a body, may answer with.
+    `body` are written as in OpenAPI; `problems` are statuses of refusals besides those common to
+    routes with a key and routes with a body.
     """
 
     method: str
@@ -44,30 +44,30 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def documented_path(self) -> str:
-        """The path without the patterns of its parameters."""
+        """Path without the patterns of its parameters."""
         return _PATH_PARAMETER.sub(r"{\1}", self.path)
 
     @property
     def query(self) -> tuple[str, ...]:
-        """The names of the query parameters."""
+        """Names of the query parameters."""
         return tuple([one["name"] for one in self.parameters if one["in"] == "query"])
 
     @property
     def all_parameters(self) -> list[Schema]:
-        """The parameters of path, query and headers."""
+        """Parameters in path, query and headers."""
         names = [found[1] for found in _PATH_PARAMETER.finditer(self.path)]
         in_path = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
         return [*in_path, *self.parameters]
 
     @property
     def refusals(self) -> list[int]:
-        """The statuses of all problems that it answers with."""
+        """Statuses of all its problems."""
         with_key = () if self.public else _PROBLEMS_WITH_KEY
         with_body = () if self.body is None else _PROBLEMS_OF_BODIES
         return sorted({*with_key, *with_body, *self.problems})
 
     def operation(self) -> Schema:
-        """The operation object of the OpenAPI document."""
+        """Operation object of the OpenAPI document."""
         made: Schema = {
             "operationId": self.name,
             "summary": self.summary,

@@ -1,4 +1,4 @@
-"""`/v1/keys/{id}/document`: what a key is for and what it can see, for people and programs."""
+"""`/v1/keys/{id}/document`: purpose and view of a key, for people and programs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PATIENCE = Patience(seconds=3.0, events=10_000)
 
 
 async def document(request: web.Request) -> web.Response:
-    """`GET /v1/keys/{id}/document`: for whoever administers keys or reads their usage.
+    """`GET /v1/keys/{id}/document`: for keys that administer keys or read their usage.
 
-    It is made of events that the asking key may pull itself; samples have the masks of both.
+    It covers events that the caller may pull itself; samples have the masks of both keys.
     """
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin", "usage.read")
@@ -55,7 +55,7 @@ async def document(request: web.Request) -> web.Response:
         body = msgspec.json.encode(as_json(facts))
     else:
         write = to_html if kind == "text/html" else to_markdown
-        # Samples may be large, and every character of them is looked at.
+        # On a thread: samples may be large, and every character is escaped.
         body = await slices.in_thread(lambda: write(blocks(facts)).encode())
         await admission.recheck()
     headers = {
@@ -68,7 +68,7 @@ async def document(request: web.Request) -> web.Response:
 
 
 def _kind(accept: str) -> str:
-    """The best of the media types by quality (RFC 9110, section 12.5.1), the earlier if equal."""
+    """Best of the media types by quality (RFC 9110, section 12.5.1); the earlier if equal."""
     best, chosen = 0.0, ""
     for part in accept.split(","):
         wanted, *parameters = (piece.strip().lower() for piece in part.split(";"))

@@ -15,7 +15,7 @@ from gateway.ingest.followed_table import FollowedTable
 from gateway.oversight.clock_watch import about_step
 from gateway.trusted_clock import TrustedClock
 
-# The document that `/openapi.json` answers with.
+# Body of `/openapi.json`.
 OPENAPI: web.AppKey[bytes] = web.AppKey("openapi", bytes)
 _FORMATS = ("text/plain", "application/openmetrics-text")
 _INDEX = """The audit log gateway.
@@ -32,12 +32,12 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """The process is alive: nothing else is asked."""
+    """Answer 200 while the process is alive."""
     return web.Response(text="ok\n")
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """The gateway takes requests: it has started, is not stopping, and its store is there."""
+    """Answer 200 if the gateway has started, is not stopping, and has its store."""
     context = request.app[CONTEXT]
     if (failure := context.tasks.failure) is not None:
         raise Unavailable(failure.detail, code=failure.code, retry_after=2)
@@ -65,7 +65,7 @@ def _about_clock(clock: TrustedClock) -> Iterator[str]:
 
 
 def _about_followed(table: FollowedTable | None) -> Iterator[str]:
-    """What keeps rows of a followed table from coming; everything else goes on meanwhile."""
+    """Problems of a followed table, which do not affect anything else."""
     if table is None:
         return
     if table.degraded_reason is not None:
@@ -78,19 +78,19 @@ def _about_followed(table: FollowedTable | None) -> Iterator[str]:
 async def metrics(request: web.Request) -> web.Response:
     """The metrics of all workers; those of others are up to a second old."""
     context = request.app[CONTEXT]
-    # Whoever accepts neither gets the one that most understand.
+    # The most common format for clients that accept neither.
     kind = best_kind(request, _FORMATS) or _FORMATS[0]
     required = context.settings.metrics.require
     if required != "none":
         await context.admission.admit(request, required)
     async with context.scrape:
         context.metrics.update(context)
-        # It is milliseconds of work, in which the loop has its turns.
+        # On a thread: it takes milliseconds.
         body, media_type = await asyncio.to_thread(context.metrics.exposition, kind)
     await recheck(request)
     return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """The HTTP interface as an OpenAPI document."""
+    """The OpenAPI document."""
     return web.Response(body=request.app[OPENAPI], content_type="application/json")

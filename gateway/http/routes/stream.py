@@ -1,4 +1,4 @@
-"""`/v1/stream`: one address for every transport."""
+"""`/v1/stream`: streams over every transport."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ async def _left_of(
     key_id: str,
     begin: int,
 ) -> Query | None:
-    """What is left of a stream that a browser comes back to; None if it is complete."""
+    """Rest of a stream that a browser resumes; None if it is complete."""
     if cookie.until and begin >= parse_cursor(cookie.until)[1]:
         return None
     if query.limit is None:
         return query
-    # As much as it may get in all, over however many connections.
+    # The limit counts over all its connections.
     began = parse_cursor(cookie.begin)[1]
     selector = EventSelector(stream_query, context.work, key_id, most_steps=sys.maxsize)
     left = query.limit - await count_events(context.log, selector, began, begin, query.limit)
@@ -122,16 +122,16 @@ async def _take(
     place: Lease | None,
     pacer: DeliveryPacer | None,
 ) -> None:
-    """Answer with the stream, whose end gives the place back.
+    """Answer with the stream, whose end frees the place.
 
-    Raises `ConnectionResetError` if the client has gone.
+    Raises `ConnectionResetError` if the client is gone.
     """
     context, opening, query, wire = request.app[CONTEXT], asked.opening, asked.query, asked.wire
     admission, access = opening.admission, opening.admission.access
-    # Enforcement has not seen this stream: what changed meanwhile is seen here.
+    # Enforcement does not know this stream yet: check changes here.
     await admission.recheck()
     context.limits.throttle.check(admission.key, lasting=True)
-    # From here to the end nothing waits: the position is fixed when the first byte goes out.
+    # No await from here on: the position is fixed when the first byte is sent.
     until = None if query.follow else context.log.head
     if opening.cookie is not None and opening.cookie.until:
         until = parse_cursor(opening.cookie.until)[1]
@@ -139,7 +139,7 @@ async def _take(
     retry_ms = context.settings.stream.retry_ms
     cursor = format_cursor(context.log.epoch, begin.offset)
     status = HTTPStatus.SWITCHING_PROTOCOLS if websocket else HTTPStatus.OK
-    # For clients whose wire says nothing until there is an event.
+    # For framings that send nothing before the first event.
     limit_headers = request[LIMIT_DECISION].headers() if LIMIT_DECISION in request else {}
     shown = [f"{name}: {value}" for name, value in limit_headers.items()]
     last = "" if until is None else format_cursor(context.log.epoch, until)
@@ -155,7 +155,7 @@ async def _take(
         raise InvalidRequest(
             "send frames when the handshake has been answered, not behind it", code="bad_handshake"
         )
-    # What could fail because of what was asked has been done: from here on the connection is ours.
+    # Nothing about the request can fail from here on: take the connection.
     transport, leave = hand_off(request, context.connections)
     most = context.settings.stream.buffer_bytes
     connection = (

@@ -1,7 +1,7 @@
-"""Every route of the HTTP interface.
+"""Table of all routes of the HTTP interface.
 
 The dispatch (`gateway/http/app.py`), the OpenAPI document, the reference `deploy/http.md` and the
-refusal of query parameters that a route does not have are made of this table.
+refusal of unknown query parameters derive from it.
 """
 
 from __future__ import annotations
@@ -100,12 +100,11 @@ ROUTES: tuple[Route, ...] = (
               content={JSON: {"schema": named("Page")}, NDJSON: {"schema": named("Event")}})},
           problems=(406, 410), tag="events",
           parameters=query(PAGE, limit={"schema": PAGE_LIMIT})),
-    # Ids may hold slashes.
+    # Ids may contain slashes.
     Route("GET", "/v1/events/{id:.+}", events.by_id, ("pull",), "event", "One event.",
           {200: says("The event.", named("Event"))}, problems=(404, 409), tag="events",
           parameters=query(BY_ID, tenant={"schema": TEXT})),
-    # The parameters of streams come in URLs, bodies and tickets alike: their parser refuses those
-    # that it does not know.
+    # Parameters of streams also come in bodies and tickets: their parser refuses unknown ones.
     Route("GET", "/v1/stream", stream.stream, ("stream",), "stream",
           "A live stream: SSE, NDJSON, or WebSocket with an upgrade.",
           {101: _UPGRADED, 200: _STREAMED}, problems=(406, 410), tag="events",
