@@ -25,6 +25,8 @@ def main() -> int:
     """0 when everything was measured, 1 when something failed, 2 when nothing could be."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` blocks end things
+    if options.first:
+        machine.go_first()
     network = machine.enter_network_namespace()
     machine.raise_file_limit(65_536)
     about: dict[str, Any] = machine.describe(network)
@@ -67,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=0, help="seconds to wait for a quiet machine, each time"
     )
+    parser.add_argument("--first", action="store_true", help=machine.FIRST)
     parser.add_argument("--folder", help="where data is put; durable figures need a real disk")
     options = parser.parse_args()
     for value, known in ((options.only, SCENARIOS), (options.targets, TARGETS)):

@@ -29,7 +29,7 @@ from typing import Any
 import aiohttp
 
 from tests.benchmarks.attackers import KINDS, Plan
-from tests.benchmarks.machine import raise_file_limit
+from tests.benchmarks.machine import FIRST, go_first, raise_file_limit
 
 ROOT = Path(__file__).parents[2]
 CALM = 3.0
@@ -269,10 +269,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="some kinds, with commas between")
     parser.add_argument("--each", action="store_true")
     parser.add_argument("--rounds", help="a file for the stacks of long rounds")
-    parser.add_argument("--first", action="store_true")
+    parser.add_argument("--first", action="store_true", help=FIRST)
     options = parser.parse_args()
     if options.first:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
+        go_first()
     raise_file_limit(min(65_536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for only in (*KINDS, "") if options.each else (options.only,):
         result = asyncio.run(

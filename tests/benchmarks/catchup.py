@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import machine, payload
-from tests.benchmarks.gateway import FILLING, HISTORY, ROOT, Gateway, Parameters
+from tests.benchmarks.gateway import FILLING, HISTORY, Gateway, Parameters
 from tests.benchmarks.session import subscribers
 
 SHARE = 100  # one event of so many is of the category that the filtered readers want
@@ -15,11 +15,11 @@ DRAIN: Parameters = (("from", "start"), ("follow", "false"))
 FILTERED: Parameters = (*DRAIN, ("category", "bench.rare"))
 
 
-def prepared(folder: Path, events: int, source: Path = ROOT, name: str = "gateway") -> Gateway:
+def prepared(folder: Path, events: int) -> Gateway:
     """The gateway, not yet started, whose log will hold that many events."""
     texts = [payload.posted() for _ in range(SHARE - 1)]
     wanted = payload.posted(category="bench.rare")
-    return Gateway(folder, events=[*texts, wanted], history=events, source=source, name=name)
+    return Gateway(folder, events=[*texts, wanted], history=events)
 
 
 def read(

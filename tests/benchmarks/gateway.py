@@ -25,7 +25,7 @@ from tests.benchmarks.targets import (
     producer,
 )
 
-SERVE = (sys.executable, "-m", "gateway", "serve")
+SERVE = ("-m", "gateway", "serve")
 ROOT = Path(__file__).parents[2]
 READER_KEYS = 5
 HISTORY = 4_000_000_000
@@ -74,6 +74,7 @@ class Gateway:
         self._fields = fields
         self._source = source
         self._server: Server | None = None
+        self.python = sys.executable
         # Settings, by their names in the environment, and more of the command line.
         self.settings: dict[str, str] = {}
         self.options: tuple[str, ...] = ()
@@ -107,7 +108,15 @@ class Gateway:
         self.port = free_port()
         settings = {"PYTHONPATH": str(self._source), "AUDIT_GATEWAY_LOG__LEVEL": "warning"}
         self._server = server = self.server(
-            [*SERVE, "--data", str(self.data), "--port", str(self.port), *self.options],
+            [
+                self.python,
+                *SERVE,
+                "--data",
+                str(self.data),
+                "--port",
+                str(self.port),
+                *self.options,
+            ],
             self._folder / f"{self.name}.log",
             settings | self.settings,
             self.cores,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.benchmarks import report, session
+from tests.benchmarks import compare, report, session
 from tests.benchmarks.__main__ import TARGETS
-from tests.benchmarks.gateway import Gateway
+from tests.benchmarks.gateway import ROOT, Gateway
 from tests.benchmarks.plan import MINIATURE, SCENARIOS, Run
 from tests.benchmarks.postgres import PostgresGateway
-from tests.benchmarks.programs import Server
+from tests.benchmarks.programs import BenchmarkError, Server
 from tests.benchmarks.targets import Nchan
 from tests.support.loaded_program import LoadedProgram
 from tests.support.machine_time import patience
@@ -101,6 +102,29 @@ def test_scenario_runs_and_nothing_gets_lost(
     assert all(row.came_in for row in rows) or scenario in WITHOUT_EVENTS
     for mark in ("NOT COMPLETE", "MISSING", "refused"):
         assert mark not in report.table(rows)
+
+
+def test_another_checkout_is_measured_beside_this_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gateway, "server", ForkedServer)
+    monkeypatch.setattr(session, "DRAIN_SECONDS", patience(20))
+    sides = [compare.Side(name, ROOT, sys.executable, folder) for name in ("before", "after")]
+    sides[0].check()
+    sizes = compare.Sizes(rounds=1, seconds=0.05, subscribers=4, log=500, settle=0.01)
+    head, *lines = compare.compared(sides, sizes, list(compare.MEASURES), lambda _: None)
+    assert head.split()[:2] == ["before", "after"]
+    assert [line.rpartition(": ")[0] for line in lines if "cpu us" in line] == [
+        f"{name} {what}"
+        for name in ("ingest", "catchup", "fanout")
+        for what in compare.MEASURES[name]
+    ]
+
+
+def test_a_folder_without_a_gateway_is_not_taken_for_another_checkout(tmp_path: Path) -> None:
+    side = compare.Side("before", tmp_path, sys.executable, tmp_path)
+    with pytest.raises(BenchmarkError, match="no gateway to be started"):
+        side.check()
 
 
 def steps_of(found: Any) -> Iterator[dict[str, Any]]:
