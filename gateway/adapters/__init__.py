@@ -1,1 +1,1 @@
-"""Adapters to what is outside: each implements ports."""
+"""Adapters to stores, Redis and files: each implements ports."""

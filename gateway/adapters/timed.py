@@ -1,4 +1,4 @@
-"""How long calls of a store take, for metrics."""
+"""Durations of store calls, for metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.histogram import Histogram
 
 @contextmanager
 def timed(seconds: Histogram | None) -> Iterator[None]:
-    """Count how long the block takes, unless it fails or nobody asks."""
+    """Observe the duration of the block, unless it fails or `seconds` is None."""
     began = time.perf_counter()
     yield
     if seconds is not None:

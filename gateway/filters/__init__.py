@@ -1,1 +1,1 @@
-"""What a subscriber asks for: patterns, scopes, filter expressions, the index."""
+"""Selection of events: patterns, scopes, filter expressions, and their index."""

@@ -17,7 +17,7 @@ from gateway.runtime.process.listening import SharedAddress
 # Connections that wait in the kernel, and how many are accepted before other work has its turn.
 _BACKLOG = 4096
 _AT_ONCE = 8
-# Of the listener for metrics.
+# Connections to the listener for metrics.
 _MOST_SCRAPERS = 64
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _LOGGER = logging.getLogger(__name__)
 async def open_port(
     context: Context, stack: AsyncExitStack, sockets: list[socket.socket] | None = None
 ) -> str:
-    """Listen on the address of the settings, or on `sockets`, until the stack unwinds; return the
+    """Listen on `sockets`, or on the address of the settings, until the stack unwinds; return the
     URL.
 
     Raises `GatewayError` if the address is in use.
@@ -37,7 +37,7 @@ async def open_port(
 
 
 async def open_metrics_port(context: Context, stack: AsyncExitStack) -> None:
-    """Listen for scrapes where the settings name a port for them, until the stack unwinds.
+    """Listen for scrapes on `metrics.port`, if it is set, until the stack unwinds.
 
     Raises `GatewayError` if the address is in use.
     """
@@ -45,7 +45,7 @@ async def open_metrics_port(context: Context, stack: AsyncExitStack) -> None:
     if not metrics.port:
         return
     address = SharedAddress(metrics.host, metrics.port, "metrics.host and metrics.port")
-    # Not counted with those of clients: whoever fills the gateway hides nothing of it.
+    # Counted apart: clients that use up all connections must not hide the metrics.
     connections = Connections(
         _MOST_SCRAPERS, _MOST_SCRAPERS, server.max_head_bytes, server.max_unfinished_heads
     )

@@ -1,1 +1,1 @@
-"""Settings: declared once, read from four sources, described for people (layer 0)."""
+"""Settings: declared once, read from four sources, described for people."""

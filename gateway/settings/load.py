@@ -136,7 +136,7 @@ def _nearest(raw: Raw) -> str | None:
 
     path = raw.path.lower()
     section, _, leaf = path.rpartition(".")
-    # Of those with one name the first.
+    # Reversed: the first of several with one name wins.
     leaves = [(name.rpartition(".")[2], name) for name in reversed(DECLARED)]
     by_leaf = dict(leaves)
     if leaf in by_leaf:

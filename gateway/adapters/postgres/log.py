@@ -148,7 +148,7 @@ class PostgresLog:
         self._sequencer.poll_now()
 
     async def catch_up(self) -> None:
-        # What was acknowledged is placed already.
+        # Acknowledged events already have their offsets.
         await self._sequencer.poll()
 
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:

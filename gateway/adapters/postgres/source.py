@@ -59,7 +59,7 @@ _FORGET = "DELETE FROM source_step WHERE source = $1 AND number = $2 - 100"
 
 
 class TableSource:
-    """One followed table, beside an open `PostgresLog` on the same schema.
+    """Source of one followed table, beside an open `PostgresLog` on the same schema.
 
     Use `await TableSource.open(...)`, and run `watch(log.poll_now)` as a task.
     """

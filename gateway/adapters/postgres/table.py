@@ -199,7 +199,7 @@ async def inspect(
 def _doubtful_id(
     source: TableSettings, mapping: RowMapping, uniques: Sequence[set[str]]
 ) -> str | None:
-    """What `id` is made of, unless the table ensures that it is unique within a tenant."""
+    """Column or constant of `id`, unless the table ensures that it is unique within a tenant."""
     path = mapping.paths.get("id")
     if path is None:
         return source.columns.get("id")

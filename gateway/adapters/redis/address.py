@@ -28,7 +28,7 @@ _FORMS = (
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
-    """Where Redis is, and how to be let in."""
+    """Address of Redis, with the credentials for it."""
 
     kind: Literal["single", "sentinel", "cluster"]
     hosts: tuple[tuple[str, int], ...]
@@ -42,7 +42,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
     sentinel_password: str | None = None
 
     def __str__(self) -> str:
-        """Without secrets, for logs."""
+        """Address without secrets, for logs."""
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                          for host, port in self.hosts)  # fmt: skip
         kind = "" if self.kind == "single" else f"+{self.kind}"
@@ -51,7 +51,8 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
 
 def parse_address(url: str) -> RedisAddress:
-    """Raise `InvalidSetting`, whose text never repeats the URL: it may hold a password."""
+    """Parse an address. Raises `InvalidSetting`, whose text never repeats the URL: it may hold a
+    password."""
     scheme, separator, _ = url.partition("://")
     base, _, kind = scheme.lower().partition("+")
     if not separator or base not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster"):

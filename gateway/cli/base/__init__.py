@@ -1,1 +1,1 @@
-"""What commands share: options, the data folder, and output."""
+"""Shared parts of commands: options, the data folder, and output."""

@@ -1,1 +1,1 @@
-"""What the HTTP interface relies on inside of the framework below it, aiohttp."""
+"""Internals of aiohttp, the framework, on which the HTTP interface relies."""

@@ -1,1 +1,1 @@
-"""What readers ask for: the parameters of streams and pages, and where they begin."""
+"""Parameters of streams, pages and other requests, and the position where they begin."""
