@@ -137,7 +137,7 @@ class Keyring:
         expected = self._dummy if key is None else key.digest
         return same(digest((pepper or self._current).secret, token), expected)
 
-    def known(self, key_id: str) -> Key | None:
+    def cached(self, key_id: str) -> Key | None:
         """The key with that id, if it is in memory."""
         return self._keys.get(key_id)
 

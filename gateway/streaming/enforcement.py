@@ -164,7 +164,7 @@ class Enforcement:
             self.freshness.hold(
                 key_id
                 for key_id in self._hub.key_ids()
-                if (key := self._keyring.known(key_id)) is None or not roles.isdisjoint(key.roles)
+                if (key := self._keyring.cached(key_id)) is None or not roles.isdisjoint(key.roles)
             )
         return Changes([], roles)
 
@@ -179,7 +179,7 @@ class Enforcement:
         stretch = Stretch(self._timer)
         for key_id in self._hub.key_ids():
             await stretch.rest()
-            key = self._keyring.known(key_id)
+            key = self._keyring.cached(key_id)
             if key is None:
                 # More keys are in use than stay in memory; this one is read again.
                 if key_id not in self.freshness.held:
@@ -239,7 +239,7 @@ class Enforcement:
             raise failure
 
     def _has_ended(self, key_id: str) -> bool:
-        key = self._keyring.known(key_id)
+        key = self._keyring.cached(key_id)
         return key is not None and decide_state(key, self._clock.now()) is not None
 
     async def _act_on(self, key_id: str, wait: Wait, stretch: Stretch) -> None:
@@ -254,7 +254,7 @@ class Enforcement:
                     break
                 view = await bound_view(self._log, decided, self._clock.now())
                 # Repeated if the key has changed meanwhile.
-                if self._decide(self._keyring.known(key_id), subscription) == decided:
+                if self._decide(self._keyring.cached(key_id), subscription) == decided:
                     self._hub.show(subscription, view)
                     break
         self.freshness.release(key_id, wait)

@@ -138,7 +138,7 @@ class KeyFreshness:
 
     def _parts_of(self, key_id: str) -> list[PolledPart]:
         """Parts of the store that a key depends on."""
-        key = self._keyring.known(key_id)
+        key = self._keyring.cached(key_id)
         if key is not None and not self._keyring.depends_on_roles(key):
             return [self.keys]
         return [self.keys, self.roles]

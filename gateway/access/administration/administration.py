@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.administration.caller import Caller
-from gateway.access.administration.role_lookup import grants_together, unknown_role
+from gateway.access.administration.role_lookup import combined_grants, unknown_role
 from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.role import BUILTIN, Role, grants_of_roles
 from gateway.access.keys import lifecycle
@@ -99,11 +99,11 @@ class Administration:
             pepper=await self._pepper(), by=self._caller.by,
         )  # fmt: skip
         roles = await self.all_roles()
-        grants_together(key.grants, key.roles, grants_of_roles(roles))
+        combined_grants(key.grants, key.roles, grants_of_roles(roles))
         key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
-        roles = await self._check_hand_on(key, roles)
+        roles = await self._check_delegation(key, roles)
         can_issue = can_issue_keys(effective_grants(key, grants_of_roles(roles)))
-        key, cut = self._caller.bound_life(key, given=request.expiry_given, can_issue=can_issue)
+        key, cut = self._caller.limit_life(key, given=request.expiry_given, can_issue=can_issue)
         await self._caller.recheck()
         await self._store.create(key)
         return IssuedKey(key, token, cut)
@@ -112,14 +112,14 @@ class Administration:
         """Make a successor with the same rights; the key itself drains for the overlap."""
         seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
         key, by = await known_key(self._store, key_id), self._caller.by
-        roles = await self._check_hand_on(key, await self.all_roles())
+        roles = await self._check_delegation(key, await self.all_roles())
         old, successor, token = lifecycle.rotate(
             key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
             pepper=await self._pepper(), by=by,
         )  # fmt: skip
         successor = msgspec.structs.replace(successor, created_by=actor_name(by))
         can_issue = can_issue_keys(effective_grants(key, grants_of_roles(roles)))
-        successor, cut = self._caller.bound_life(successor, given=False, can_issue=can_issue)
+        successor, cut = self._caller.limit_life(successor, given=False, can_issue=can_issue)
         await self._caller.recheck()
         await self._store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
         return IssuedKey(successor, token, cut)
@@ -135,7 +135,7 @@ class Administration:
         """End a suspension: for whoever could have made the key."""
         key = await known_key(self._store, key_id)
         resumed = lifecycle.resume(key, self._clock.now(), self._caller.by)
-        await self._check_hand_on(key, await self.all_roles())
+        await self._check_delegation(key, await self.all_roles())
         return await self._change(key_id, lifecycle.unless_changed(key, resumed))
 
     async def revoke(self, key_id: str, reason: object, *, with_descendants: bool) -> Revocation:
@@ -169,11 +169,11 @@ class Administration:
             async for key in self._slices.each(found[one] for one in ids if one in found):
                 yield key
 
-    async def _check_hand_on(self, key: Key, roles: dict[str, Role]) -> dict[str, Role]:
+    async def _check_delegation(self, key: Key, roles: dict[str, Role]) -> dict[str, Role]:
         """Raise if the caller may not hand on what the key may do with these roles, or with those
         that they have become while that was compared. The roles with which they may."""
         for _ in range(_MOST_ATTEMPTS):
-            await self._caller.check_hand_on(key, roles)
+            await self._caller.check_delegation(key, roles)
             before, roles = roles, await self.all_roles()
             if roles == before:
                 return roles

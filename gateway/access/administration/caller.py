@@ -27,10 +27,10 @@ class Caller(Protocol):
     def limits(self) -> KeyLimits:
         """What the keys that they make inherit."""
 
-    async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
+    async def check_delegation(self, key: Key, roles: Mapping[str, Role]) -> None:
         """Raise if a key that they make work, or work again, may do more than they may."""
 
-    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
+    def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         """The key as they may make it, and whether its life was cut; `given`: its expiry was asked
         for; `can_issue`: it can make others."""
 
@@ -55,10 +55,10 @@ class CommandLine:
     def __init__(self, operator: Operator) -> None:
         self.by = operator
 
-    async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
+    async def check_delegation(self, key: Key, roles: Mapping[str, Role]) -> None:
         """Whatever the key may do."""
 
-    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
+    def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         return key, False
 
     async def recheck(self) -> None:

@@ -17,7 +17,7 @@ from gateway.access.keys.lifecycle import is_living
 from gateway.access.keys.rotation_chain import ended_issuer
 from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
-from gateway.access.policy.subsumption import comparing
+from gateway.access.policy.subsumption import uncovered_grant
 from gateway.clock import Clock
 from gateway.errors import Conflict, Forbidden, InvalidRequest
 from gateway.scheduling.loop_work import Slices
@@ -54,7 +54,7 @@ class Issuer:
     def limits(self) -> KeyLimits:
         return self.key.limits
 
-    async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
+    async def check_delegation(self, key: Key, roles: Mapping[str, Role]) -> None:
         """Nobody makes a key work, or work again, that may do more than theirs, or faster."""
         for name in key.roles:
             if name in roles:
@@ -62,7 +62,7 @@ class Issuer:
                 check_readable(roles[name])
         await self._refuse_with_ended_issuer()
         wanted = effective_grants(key, grants_of_roles(roles))
-        _refuse(await self._slices.run(comparing(self._grants(), wanted)))
+        _refuse(await self._slices.run(uncovered_grant(self._grants(), wanted)))
         more = exceeded(self.key.limits, key.limits)
         if more is not None:
             raise Forbidden(
@@ -72,7 +72,7 @@ class Issuer:
                 limit=more,
             )
 
-    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
+    def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         return bound_to_issuer(key, self.key, asked=given, can_issue=can_issue)
 
     async def recheck(self) -> None:
@@ -128,8 +128,8 @@ class Issuer:
     ) -> Generator[None, None, None]:
         own, roles = self._grants(), grants_of_roles(known)
         replaced = roles.get(name, ())
-        _refuse((yield from comparing(own, instead)))
-        _refuse((yield from comparing(own, replaced)))
+        _refuse((yield from uncovered_grant(own, instead)))
+        _refuse((yield from uncovered_grant(own, replaced)))
         changed = {**roles, name: instead}
         now = self._clock.now()
         for key in (one for one in having if is_living(one, now)):
@@ -144,8 +144,8 @@ class Issuer:
                     code="outlives_maker",
                     key=key.id,
                 )
-            if (yield from comparing(before, after)) is not None:
-                _refuse((yield from comparing(own, after)))
+            if (yield from uncovered_grant(before, after)) is not None:
+                _refuse((yield from uncovered_grant(own, after)))
 
 
 class _Other(Exception):

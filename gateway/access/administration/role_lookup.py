@@ -20,7 +20,7 @@ async def grants_by_role(store: StoredRoles) -> dict[str, tuple[Grant, ...]]:
     return grants_of_roles(await store.roles())
 
 
-def grants_together(
+def combined_grants(
     own: tuple[Grant, ...], roles: tuple[str, ...], known: Mapping[str, tuple[Grant, ...]]
 ) -> tuple[AttributedGrant, ...]:
     """The grants that a key has by its own and by its roles. Raises for a name of which there is

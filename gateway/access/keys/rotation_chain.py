@@ -44,7 +44,7 @@ async def key_and_predecessors(keys: KeyLookup, key_id: str) -> list[str]:
     return line
 
 
-async def note_before(store: NotesOfKeys, kind: str, predecessor: str) -> bytes | None:
+async def predecessor_note(store: NotesOfKeys, kind: str, predecessor: str) -> bytes | None:
     """What is noted of a key's predecessor, or of the newest before that of which there is any."""
     for key_id in await key_and_predecessors(store, predecessor):
         document = await store.note(kind, key_id)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.access.policy.decision import MasksFor, View
-from gateway.access.policy.subsumption import alternatives_cover, have_in_common
+from gateway.access.policy.subsumption import alternatives_cover, scopes_overlap
 from gateway.filters.pattern import begins_with_wildcard
 from gateway.filters.scope import RESERVED, Scope
 
@@ -23,14 +23,14 @@ class Reader:
         """Whether no event of the scope behind the offset `first` is hidden, nor any of these
         `members` of one. Conservative; and it depends on no event, so that it tells of none."""
         view, members = self._view, tuple(members)
-        if view is None or any(have_in_common(denied, scope) for denied in view.denied):
+        if view is None or any(scopes_overlap(denied, scope) for denied in view.denied):
             return False
         shown = [rule.scope for rule in view.rules if rule.after <= first]
         whole = msgspec.structs.replace(scope, category=(*scope.category, *_own(scope)))
         if not alternatives_cover(shown, whole):
             return False
         return not any(
-            rule.masks.hides(*members) and have_in_common(rule.scope, scope) for rule in view.rules
+            rule.masks.hides(*members) and scopes_overlap(rule.scope, scope) for rule in view.rules
         )
 
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 Steps = Generator[None, None, Grant | None]
 
 
-def drained(steps: Generator[None, None, Result]) -> Result:
+def run_steps(steps: Generator[None, None, Result]) -> Result:
     """What work in steps returns, done at once."""
     while True:
         try:
@@ -29,7 +29,7 @@ def drained(steps: Generator[None, None, Result]) -> Result:
             return result
 
 
-def comparing(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Steps:
+def uncovered_grant(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Steps:
     """The first wanted grant that allows something which `holder` does not; None if all is covered.
 
     In steps, each of which compares a grant with another. What the holder is denied must be denied
@@ -108,14 +108,14 @@ def _covers_but_for_category(holder: Grant, wanted: Grant) -> bool:
 
 def _hidden_again(holder: Grant, wanted: Grant) -> bool:
     """Whether `wanted` hides what `holder` hides, or they have no event in common."""
-    if not have_in_common(holder.scope(), wanted.scope()):
+    if not scopes_overlap(holder.scope(), wanted.scope()):
         return True
     hidden, hides = holder.fields or Masks(), wanted.fields or Masks()
     drops = Masks(drop=hides.drop)
     return all(map(drops.hides, hidden.drop)) and all(map(hides.hides, hidden.mask))
 
 
-def have_in_common(one: Scope, other: Scope) -> bool:
+def scopes_overlap(one: Scope, other: Scope) -> bool:
     """Whether one event can be in both; one with several targets is in many scopes."""
     if not any(category_overlaps(one, pattern) for pattern in other.category or ("**",)):
         return False

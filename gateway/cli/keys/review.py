@@ -105,7 +105,7 @@ def simulate(
 async def _simulated(
     key_id: str, grants: tuple[str, ...], roles: tuple[str, ...], since: str, settings: Settings
 ) -> dict[str, Any]:
-    from gateway.access.administration.role_lookup import grants_by_role, grants_together
+    from gateway.access.administration.role_lookup import combined_grants, grants_by_role
     from gateway.access.grants.grant import decode_grant_text, parse_grants
     from gateway.access.grants.role import parse_role_names
     from gateway.access.keys.key_lookup import known_key
@@ -122,7 +122,7 @@ async def _simulated(
     async with key_store(settings) as (store, clock):
         key, known = await known_key(store, key_id), await grants_by_role(store)
         profile = await ProfileStore(store).of(key_id)
-        after = grants_together(own, wanted, known)
+        after = combined_grants(own, wanted, known)
     simulation = Simulation(grants_of_key(key, known), after)
     async with log_to_read(settings) as log:
         patience = key_review.Patience(_SECONDS, _EVENTS)

@@ -221,7 +221,7 @@ class AdmissionControl:
             key = recalled or await self._authenticate(token, request, access)
         if not self.knowledge.fresh:
             await self.knowledge.await_knowledge(key.id)
-        key = self.keyring.known(key.id) or key
+        key = self.keyring.cached(key.id) or key
         decision = self.keyring.decide(key, action, address)
         if isinstance(decision, Denied) and decision in _ENDED:
             # Not counted: a refusal from memory costs little.
@@ -231,7 +231,7 @@ class AdmissionControl:
                 await self.limits.admit(request, key)
                 # The key may have changed while the limits were asked.
                 await self.knowledge.await_knowledge(key.id)
-                key = self.keyring.known(key.id) or key
+                key = self.keyring.cached(key.id) or key
                 decision = self.keyring.decide(key, action, address)
             # Before the denial, so that further attempts need no look at the request.
             self.limits.throttle.check(key)

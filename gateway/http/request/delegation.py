@@ -77,7 +77,7 @@ async def refuse_own_finding(
         )
     if expected:
         roles = await context.key_store.roles()
-        await _issuer(context, admission).check_hand_on(key, roles)
+        await _issuer(context, admission).check_delegation(key, roles)
 
 
 async def _refuse_own_address(

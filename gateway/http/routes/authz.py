@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 from msgspec import UNSET
 
-from gateway.access.administration.role_lookup import grants_by_role, grants_together
+from gateway.access.administration.role_lookup import combined_grants, grants_by_role
 from gateway.access.grants.grant import Grant, parse_grants
 from gateway.access.grants.role import parse_role_names
 from gateway.access.keys.change import key_urn
@@ -89,7 +89,7 @@ def _proposed(
         raise InvalidRequest("send the `grants` or the `roles` that the key shall have, or both")
     grants = key.grants if proposal.grants is UNSET else parse_grants(proposal.grants)
     roles = key.roles if proposal.roles is UNSET else parse_role_names(proposal.roles)
-    return grants_together(grants, roles, known)
+    return combined_grants(grants, roles, known)
 
 
 async def _key(request: web.Request, key_id: str) -> Key:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.policy.subsumption import have_in_common
+from gateway.access.policy.subsumption import scopes_overlap
 from gateway.errors import InvalidRequest
 from gateway.event import Event
 from gateway.filters.expression import Filter, compile_filter
@@ -57,7 +57,7 @@ class RecordedQuery:
 
     def reaches(self, scope: Scope) -> bool:
         """Whether it asks for an event that may be in the scope, by category and tenant."""
-        return all(have_in_common(scope, part) for part in self._parts)
+        return all(scopes_overlap(scope, part) for part in self._parts)
 
 
 EVERYTHING = RecordedQuery(Scope())

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from gateway.access.keys.key_store import NotesOfKeys, Noting
-from gateway.access.keys.rotation_chain import note_before
+from gateway.access.keys.rotation_chain import predecessor_note
 from gateway.oversight.detection.baseline import (
     Alarm,
     Volume,
@@ -110,7 +110,9 @@ class MinuteCounts:
         """Volume of the predecessor, encoded."""
         predecessor = self._heirs.get(name)
         return (
-            None if predecessor is None else await note_before(self._store, self._kind, predecessor)
+            None
+            if predecessor is None
+            else await predecessor_note(self._store, self._kind, predecessor)
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from gateway.access.keys.key_store import NotesOfKeys, Noting
-from gateway.access.keys.rotation_chain import note_before
+from gateway.access.keys.rotation_chain import predecessor_note
 from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import DENIED, Access
 from gateway.errors import GatewayError
@@ -163,7 +163,7 @@ class ProfileStore:
         inherited = {}
         for name, delta in batch.items():
             if delta.predecessor and name not in self._known:
-                document = await note_before(self._store, KIND, delta.predecessor)
+                document = await predecessor_note(self._store, KIND, delta.predecessor)
                 if document is not None:
                     inherited[name] = passed_on(_profile(delta.predecessor, document))
         return inherited

@@ -18,7 +18,7 @@ from gateway.access.grants.mask import Masks
 from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, Denied, MasksFor, decide_grants
 from gateway.access.policy.reader import SEES_EVERYTHING, Reader
-from gateway.access.policy.subsumption import drained
+from gateway.access.policy.subsumption import run_steps
 from gateway.clock import format_time
 from gateway.event import Event
 from gateway.oversight.access_log.out_of_scope import is_out_of_scope
@@ -155,7 +155,7 @@ class Simulation:
 
     def public(self, **shown: Any) -> dict[str, Any]:
         """Result of `summing_up`, computed at once."""
-        return drained(self.summing_up(**shown))
+        return run_steps(self.summing_up(**shown))
 
     def summing_up(
         self,

@@ -77,14 +77,14 @@ async def test_roles_are_compared_in_slices_and_not_within_the_change(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow, compared = await gateway.mint(AUTH, ADMIN), []
-    real = issuer.comparing
+    real = issuer.uncovered_grant
 
-    def comparing(*policies: Any) -> Any:
+    def uncovered_grant(*policies: Any) -> Any:
         compared.append(asyncio.current_task())
         yield
         return (yield from real(*policies))
 
-    monkeypatch.setattr(issuer, "comparing", comparing)
+    monkeypatch.setattr(issuer, "uncovered_grant", uncovered_grant)
     keys = gateway.context.key_store
     changing = keys.put_role
 

@@ -38,10 +38,10 @@ class Issuing(CommandLine):
         self._meanwhile = meanwhile
         self.ended = False
 
-    async def check_hand_on(self, key: Key, roles: Mapping[str, Role]) -> None:
+    async def check_delegation(self, key: Key, roles: Mapping[str, Role]) -> None:
         await self._meanwhile()
 
-    def bound_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
+    def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         return bound_to_issuer(key, self._maker, asked=given, can_issue=can_issue)
 
     async def recheck(self) -> None:

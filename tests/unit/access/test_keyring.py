@@ -318,7 +318,7 @@ async def test_roles_that_a_key_is_given_or_loses_count_from_then_on(
     for _ in range(2):
         other, _ = await made(store, clock, roles=("c",))
         await keyring.get(other.id)
-    assert keyring.known(key.id) is None
+    assert keyring.cached(key.id) is None
     assert await decided() == [("b2",), ("c1",)]
     await put("c", "c2")
     assert await decided() == [("b2",), ("c2",)]

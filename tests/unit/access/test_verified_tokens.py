@@ -42,7 +42,7 @@ async def test_a_token_is_known_again_once_it_was_right(
     assert keyring.recall(token) is None
     key = await keyring.authenticate(token)
     assert key is not None
-    assert keyring.recall(token) is key is keyring.known(key.id)
+    assert keyring.recall(token) is key is keyring.cached(key.id)
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,6 @@ async def test_a_request_after_a_freeze_waits_for_the_look(world: World) -> None
     await world.store.change("a", lambda key: lifecycle.revoke(key, NOW, ""))
     world.clock.tick(4.0)
     await world.enforcement.freshness.await_knowledge("a")
-    known = world.keyring.known("a")
+    known = world.keyring.cached("a")
     assert known is not None
     assert known.revoked_at == NOW

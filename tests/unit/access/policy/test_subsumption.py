@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import Grant, When, parse_grant, parse_grants
 from gateway.access.grants.mask import Masks
-from gateway.access.policy import subsumption as comparing
+from gateway.access.policy import subsumption
 from gateway.access.policy.decision import RAW_ITEM, Allowed, decide_grants
-from gateway.access.policy.subsumption import drained, scope_covers
+from gateway.access.policy.subsumption import run_steps, scope_covers
 from gateway.event import Event
 from gateway.filters.scope import REJECTED, Scope
 from tests.support.examples import examples
@@ -30,7 +30,7 @@ def grant(*categories: str, **members: Any) -> Grant:
 
 
 def uncovered(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Grant | None:
-    return drained(comparing.comparing(holder, wanted))
+    return run_steps(subsumption.uncovered_grant(holder, wanted))
 
 
 def covers(holder: list[Grant], wanted: list[Grant]) -> bool:
@@ -253,14 +253,14 @@ def test_large_policies_are_compared_in_proportion_to_their_patterns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     walks = 0
-    reaches = comparing._reaches
+    reaches = subsumption._reaches
 
     def counted(tree: Any, inner: list[str]) -> bool:
         nonlocal walks
         walks += 1
         return reaches(tree, inner)
 
-    monkeypatch.setattr(comparing, "_reaches", counted)
+    monkeypatch.setattr(subsumption, "_reaches", counted)
     grants = parse_grants(
         [
             {

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.access.grants.grant import MAX_POLICY_PATTERNS, Grant, parse_grant, parse_grants
 from gateway.access.policy import subsumption as covers
-from gateway.access.policy.subsumption import comparing, drained
+from gateway.access.policy.subsumption import run_steps, uncovered_grant
 from gateway.adapters.memory.log import MemoryLog
 from gateway.cli.keys.check import _wrong
 from gateway.clock import SystemClock
@@ -53,7 +53,7 @@ async def test_a_comparison_of_policies_waits_for_its_turn_after_each_slice() ->
             await asyncio.sleep(0)
 
     others = asyncio.create_task(count_rounds())
-    assert await slices.run(comparing(own, own)) is None
+    assert await slices.run(uncovered_grant(own, own)) is None
     others.cancel()
     # 40 grants against 40, twice: a slice of four milliseconds is over after a few of the steps.
     assert rounds > 40 * 40 / 5
@@ -70,7 +70,7 @@ def test_a_step_compares_one_grant_with_one_other(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(covers, "_covers_rest", counted)
     own = grants(20) + grants(20, effect="deny")
-    steps = comparing(own, own)
+    steps = uncovered_grant(own, own)
     before = 0
     for _ in steps:
         assert compared - before <= 1
@@ -80,7 +80,7 @@ def test_a_step_compares_one_grant_with_one_other(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_done_in_steps_comes_to_the_same() -> None:
     own = grants(3)
-    assert drained(comparing(own, grants(4))) == grants(4)[3]
+    assert run_steps(uncovered_grant(own, grants(4))) == grants(4)[3]
 
 
 def test_a_policy_has_so_many_patterns_at_most() -> None:
