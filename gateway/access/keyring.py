@@ -1,8 +1,8 @@
-"""Keys and roles in memory, and the decisions over them.
+"""Keyring: keys and roles in memory, and decisions over them.
 
-The store is asked for changes several times a second, so what another process
-or replica changes is known here within a fraction of a second. Decisions that
-do not depend on time or address are made once per key and action.
+The store is polled several times a second, so that changes by other processes and replicas are
+known within a fraction of a second. Decisions that depend on neither time nor address are cached by
+key and action.
 """
 
 from __future__ import annotations
@@ -42,17 +42,15 @@ async def _let_fail() -> None:
 
 
 class Changes(NamedTuple):
-    """Changes that a refresh found: the changed keys, and the names of the changed roles."""
+    """Changes found by a refresh: the changed keys, and the names of the changed roles."""
 
     keys: list[Key]
     roles: frozenset[str]
 
 
 class Keyring:
-    """Finds the key of a token, and decides what it may do.
-
-    `newest_peppers` is asked whenever the store is asked for changes.
-    """
+    """Finds the key of a token, and decides what it may do. `newest_peppers` is called whenever the
+    store is polled."""
 
     def __init__(
         self, store: KeysAndRoles, newest_peppers: Callable[[], Peppers], clock: Clock
@@ -61,31 +59,31 @@ class Keyring:
         self._newest_peppers = newest_peppers
         self._verified = VerifiedTokens()
         self._take(newest_peppers())
-        # Other ones that were found in their place, and the one that is missing there.
+        # Peppers found in place of these and refused, and the one that is missing there.
         self._refused: Peppers | None = None
         self.missing_pepper = ""
         self._clock = clock
         self._keys: dict[str, Key] = {}
-        # The ids of those that have a role, by its name.
+        # Ids of the keys with a role, by its name.
         self._having: dict[str, set[str]] = {}
-        # Of all keys there are, but those that were made since the last refresh.
+        # Ids of all keys as of the last refresh.
         self._ids: set[str] = set()
         self._revision = -1
         self._roles = dict(_PREDEFINED)
         self._roles_version = -1
-        # The store has turned out to have lost changes: what was known of these is void.
+        # Whether the store has lost changes, which voids what is known.
         self.keys_lost = self.roles_lost = False
         # How often that has happened.
         self.losses = 0
-        # By the id of the key, and by the action.
+        # By the id of the key and the action.
         self._decisions: dict[str, dict[str, Allowed | Denied]] = {}
         self._dummy = digest(self._current.secret, "")
         self._rehashing: set[str] = set()
         self._rehash_from = 0.0
 
     def recall(self, token: str) -> Key | None:
-        """The key of a token that was right before, if neither that key nor the peppers have
-        changed since; else it has to be authenticated."""
+        """Key of a token that was verified before, unless the key or the peppers have changed
+        since; then the token has to be authenticated."""
         verified = self._verified.key_of(token)
         if verified is None or self._keys.get(verified.id) is not verified:
             return None
@@ -94,14 +92,14 @@ class Keyring:
     async def authenticate(
         self, token: str, failed: Callable[[], Awaitable[None]] = _let_fail
     ) -> Key | None:
-        """The key of a token, whatever its state; None if there is none such.
+        """Key of a token, whatever its state; None if the token is wrong.
 
-        An unknown kid costs the same look-up and comparison as a wrong secret; what has no right
+        An unknown kid costs the same look-up and comparison as a wrong secret; a token with a wrong
         checksum costs neither. A key of a former pepper moves to the current one.
 
-        `failed` is told of a token that is wrong before the store is asked about it in vain, and
-        may raise instead: without that, only keys that there are cause look-ups, until they are in
-        memory. It is told of a right one, too, if that was made elsewhere a moment ago.
+        `failed` is called for a wrong token before the store is asked in vain, and may raise
+        instead, so that only existing keys cause look-ups. It is also called for the token of a key
+        that was made elsewhere just now.
         """
         key_id = key_id_of(token)
         if key_id is None:
@@ -113,7 +111,7 @@ class Keyring:
             try:
                 await failed()
             except GatewayError:
-                # No sooner than a known one with a wrong secret.
+                # As slow as a known kid with a wrong secret.
                 self._fits(token, None)
                 raise
         key = await self.get(key_id)
@@ -121,7 +119,7 @@ class Keyring:
             if expected:
                 await failed()
             if known:
-                # An unknown kid is looked up; a known one must not be told from it by the time.
+                # Looked up like an unknown kid, so that timing does not tell them apart.
                 await self._store.get(key_id)
             return None
         if key is not None and (pepper := self._pepper_of.get(key.pepper)):
@@ -132,7 +130,7 @@ class Keyring:
         return key
 
     def _fits(self, token: str, key: Key | None) -> bool:
-        """Whether it is the token of the key; takes the same time without one."""
+        """Whether the token is that of the key; takes the same time without a key."""
         pepper = None if key is None else self._pepper_of.get(key.pepper)
         expected = self._dummy if key is None else key.digest
         return same(digest((pepper or self._current).secret, token), expected)
@@ -142,11 +140,11 @@ class Keyring:
         return self._keys.get(key_id)
 
     def exists(self, key_id: str) -> bool:
-        """Whether there is a key of that id, made before the last refresh."""
+        """Whether a key of that id was made before the last refresh."""
         return key_id in self._ids
 
     async def get(self, key_id: str) -> Key | None:
-        """The key with that id, from memory if it is known."""
+        """The key with that id, from memory if it is there."""
         key = self._keys.get(key_id)
         while key is None:
             seen = (self._revision, self.losses)
@@ -154,7 +152,7 @@ class Keyring:
             if key is None:
                 return None
             if (self._revision, self.losses) != seen:
-                # It may have changed since it was read, and nobody would tell again.
+                # It may have changed since it was read, and no refresh would tell again.
                 key = self._keys.get(key_id)
                 continue
             if len(self._keys) >= _MOST_CACHED:
@@ -163,12 +161,12 @@ class Keyring:
         return key
 
     def decide(self, key: Key, action: str, address: str | None) -> Allowed | Denied:
-        """Whether the key may perform the action now, from that address."""
+        """Decide whether the key may perform the action now, from that address."""
         now = self._clock.now()
         denied = decide_state(key, now)
         if denied is not None:
             return denied
-        # A key that was found before it changed must not leave its decision behind.
+        # Decisions over an outdated copy of a key are not cached.
         newest = self._keys.get(key.id) is key
         decided = self._decisions.get(key.id) if newest else None
         known = decided.get(action) if decided is not None else None
@@ -180,11 +178,11 @@ class Keyring:
         return known
 
     def grants_of(self, key: Key) -> tuple[Grant, ...]:
-        """The grants of the key, those of its roles included."""
+        """Grants of the key, those of its roles included."""
         return effective_grants(key, self._roles)
 
     def depends_on_roles(self, key: Key) -> bool:
-        """Whether what it may do is told by roles that can change."""
+        """Whether the key has roles that can change."""
         return any(role not in BUILTIN for role in key.roles)
 
     async def refresh(self) -> Changes:
@@ -192,19 +190,19 @@ class Keyring:
         keys = await self.refresh_keys()
         roles = await self.refresh_roles()
         if self.keys_lost:
-            # Unless both are read, the roles are told of once more.
+            # Unless both are read, the roles are reported once more.
             self.roles_lost = True
             keys = await self.refresh_keys()
             roles = await self.refresh_roles()
         return Changes(keys, roles)
 
     async def refresh_keys(self) -> list[Key]:
-        """Take in the keys that have changed; one call at a time."""
+        """Take in changed keys, and return them; one call at a time."""
         newest = self._newest_peppers()
         if newest is not self.peppers and newest is not self._refused:
             self._take_unless_needed(newest)
         if self._revision < 0:
-            # What is read from now on is not older than this.
+            # Read before the ids, so that no later change is missed.
             revision = await self._store.newest_revision()
             self._ids = await self._store.ids()
             self._revision = revision
@@ -223,7 +221,7 @@ class Keyring:
         return changed
 
     async def refresh_roles(self) -> frozenset[str]:
-        """Take in the roles that have changed, and give their names; one call at a time."""
+        """Take in changed roles, and return their names; one call at a time."""
         while True:
             lost = self.roles_lost
             known = -1 if lost else self._roles_version
@@ -246,7 +244,7 @@ class Keyring:
         self.losses += 1
 
     async def _begin_again(self) -> list[Key]:
-        """Forget all keys, since the store has lost changes, whose numbers others get."""
+        """Forget all keys, as the store has lost changes and uses their revisions again."""
         revision = await self._store.newest_revision()
         ids = await self._store.ids()
         self._revision, self._ids, self.keys_lost = revision, ids, False
@@ -255,9 +253,9 @@ class Keyring:
         return []
 
     def _take_unless_needed(self, newest: Peppers) -> None:
-        """Take these peppers, unless the current one is not among them and living keys in memory
-        need it: then something else was put in their place, as no step of a rotation does, and
-        every right key would be refused as wrong."""
+        """Use these peppers, unless the current one is missing among them and living keys in memory
+        need it: no rotation does that, so the file was replaced by mistake, and every valid key
+        would be refused."""
         current, now = self._current.id, self._clock.now()
         self.missing_pepper = ""
         if current not in newest.by_id():
@@ -284,7 +282,7 @@ class Keyring:
     async def _rehash(self, key: Key, token: str) -> None:
         """Move a key that is in use to the current pepper."""
         now = self._clock.now()
-        # What ends soon, or is held back, keeps the digest that it has.
+        # Draining, suspended and throttled keys keep their digests.
         if key.state(now) != "active" or key.throttled(now) or key.id in self._rehashing:
             return
         if self._clock.monotonic() < self._rehash_from:

@@ -1,1 +1,1 @@
-"""From bytes to validated events, and from there durably into the log."""
+"""Ingest: from bytes to validated events, and from there durably into the log."""

@@ -1,1 +1,1 @@
-"""What administrators do with keys and roles, for HTTP and the command line alike."""
+"""Administration of keys and roles, for HTTP and the command line alike."""

@@ -1,4 +1,4 @@
-"""The use cases of keys and roles: each is one change, or a refusal that changes nothing."""
+"""Use cases of keys and roles: each makes one change, or is refused and changes nothing."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from gateway.clock import Clock
 from gateway.errors import Conflict
 from gateway.scheduling.loop_work import Slices
 
-# What is kept of each key to list them by their age.
+# Memory for each key while they are sorted by age.
 _AGE_BYTES = 160
 _MOST_ATTEMPTS = 5
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
-    """A key that was made. `token` is shown here and never again; `cut` says that the key would
-    have lived longer, could it not make keys."""
+    """An issued key. `token` is shown only here; `cut` says that its life was shortened to that of
+    its issuer, as it can issue keys itself."""
 
     key: Key
     token: str
     cut: bool
 
     def public(self) -> dict[str, Any]:
-        """What the caller is shown of it."""
+        """Members that the caller is shown."""
         shown = {"id": self.key.id, "key": self.token, **self.key.public(self.key.created_at)}
         if self.cut:
             shown["expires_with"] = self.key.created_by
@@ -48,8 +48,8 @@ class IssuedKey(msgspec.Struct, frozen=True):
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """A key that was revoked at `at`, and of what came of it the ids of those that were revoked
-    with it (None: only the key was to be) and of those that live on."""
+    """A key that was revoked at `at`, the ids of the descendants that were revoked with it (None if
+    that was not asked for), and of those that are still living."""
 
     key: Key
     at: float
@@ -57,18 +57,18 @@ class Revocation(msgspec.Struct, frozen=True):
     living: tuple[str, ...]
 
     def public(self) -> dict[str, Any]:
-        """What the caller is shown of it."""
+        """Members that the caller is shown."""
         shown = self.key.public(self.at)
         if self.descendants is not None:
             shown["revoked_descendants"] = self.descendants
         if self.living or self.descendants is None:
-            # Of all those that cannot be read, or that were made at the same moment.
+            # After a revocation of all, those that cannot be read or were issued meanwhile.
             shown["living_descendants"] = self.living
         return shown
 
 
 class Administration:
-    """Keys and roles of one store in the hands of one caller. `pepper` gives the current one."""
+    """Administration of one store by one caller. `pepper` returns the current one."""
 
     def __init__(
         self,
@@ -87,13 +87,13 @@ class Administration:
         self._slices = slices
 
     def now(self) -> float:
-        """The trusted time."""
+        """Trusted time."""
         return self._clock.now()
 
     # Keys
 
     async def create(self, request: KeyRequest) -> IssuedKey:
-        """Make a key."""
+        """Issue a key."""
         key, token = key_from_request(
             request, now=self._clock.now(), max_life=self._terms.max_life,
             pepper=await self._pepper(), by=self._caller.by,
@@ -109,7 +109,7 @@ class Administration:
         return IssuedKey(key, token, cut)
 
     async def rotate(self, key_id: str, overlap: object) -> IssuedKey:
-        """Make a successor with the same rights; the key itself drains for the overlap."""
+        """Issue a successor with the same rights; the key itself drains for the overlap."""
         seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
         key, by = await known_key(self._store, key_id), self._caller.by
         roles = await self._check_delegation(key, await self.all_roles())
@@ -132,14 +132,14 @@ class Administration:
         )
 
     async def resume(self, key_id: str) -> Key:
-        """End a suspension: for whoever could have made the key."""
+        """End a suspension; the caller must be able to issue the key."""
         key = await known_key(self._store, key_id)
         resumed = lifecycle.resume(key, self._clock.now(), self._caller.by)
         await self._check_delegation(key, await self.all_roles())
         return await self._change(key_id, lifecycle.unless_changed(key, resumed))
 
     async def revoke(self, key_id: str, reason: object, *, with_descendants: bool) -> Revocation:
-        """Revoke a key for good, and with it all that came of it if that is wanted."""
+        """Revoke a key for good, and its descendants if asked."""
         checked, now, by = lifecycle.check_reason(reason), self._clock.now(), self._caller.by
         descendants = None
         if with_descendants:
@@ -155,8 +155,8 @@ class Administration:
         return Revocation(key, self._clock.now(), descendants, tuple(living))
 
     async def all_keys(self, hold: Callable[[int], None] = lambda size: None) -> AsyncIterator[Key]:
-        """Every key, oldest first. `hold` is told of the bytes that are kept meanwhile: of all
-        keys only that much at once, as they may be very many."""
+        """All keys, oldest first. `hold` is told of the bytes that are held meanwhile, as not all
+        keys are in memory at once."""
         ages: list[list[tuple[float, str]]] = []
         async for part in self._store.parts():
             hold(len(part) * _AGE_BYTES)
@@ -170,8 +170,8 @@ class Administration:
                 yield key
 
     async def _check_delegation(self, key: Key, roles: dict[str, Role]) -> dict[str, Role]:
-        """Raise if the caller may not hand on what the key may do with these roles, or with those
-        that they have become while that was compared. The roles with which they may."""
+        """Raise if the caller may not delegate what the key may do. Return the roles that were
+        compared, which did not change meanwhile."""
         for _ in range(_MOST_ATTEMPTS):
             await self._caller.check_delegation(key, roles)
             before, roles = roles, await self.all_roles()
@@ -194,7 +194,7 @@ class Administration:
     # Roles
 
     async def all_roles(self) -> dict[str, Role]:
-        """Every role there is, the predefined ones first."""
+        """All roles, the predefined ones first."""
         return {**BUILTIN, **await self._store.roles()}
 
     async def role(self, name: str) -> Role:
@@ -205,7 +205,7 @@ class Administration:
         return role
 
     async def put_role(self, role: Role) -> bool:
-        """Add a role, or replace the one of its name; whether it is new."""
+        """Add or replace a role; return whether it is new."""
         known = role.name in await self._store.roles()
 
         async def change(check: RoleCheck) -> None:
@@ -216,7 +216,7 @@ class Administration:
         return not known
 
     async def delete_role(self, name: str) -> list[str]:
-        """Delete a role; the ids of the keys that it was taken out of."""
+        """Delete a role; return the ids of the keys that lost it."""
         if name in BUILTIN:
             raise Conflict(f"the role {name} is predefined and stays", code="predefined_role")
 

@@ -1,4 +1,4 @@
-"""Who administers keys and roles, and how much of it they may."""
+"""Callers of the administration of keys and roles, and what each of them may do."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Result = TypeVar("Result")
 
 
 class Caller(Protocol):
-    """Who asks for a change. What narrows (revoke, suspend) is the right of everyone; whatever
-    widens what a key may do is asked of the caller."""
+    """Who asks for a change. Every caller may narrow (revoke, suspend); what widens a key is
+    checked."""
 
     @property
     def by(self) -> Actor:
-        """How records name them."""
+        """Name in records."""
 
     @property
     def limits(self) -> KeyLimits:
-        """What the keys that they make inherit."""
+        """Limits that the keys they issue inherit."""
 
     async def check_delegation(self, key: Key, roles: Mapping[str, Role]) -> None:
-        """Raise if a key that they make work, or work again, may do more than they may."""
+        """Raise if the caller may not issue or resume a key with such rights."""
 
     def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
-        """The key as they may make it, and whether its life was cut; `given`: its expiry was asked
-        for; `can_issue`: it can make others."""
+        """The key with a life that the caller may give, and whether it was cut. `given`: its expiry
+        was asked for. `can_issue`: it can issue keys."""
 
     async def recheck(self) -> None:
-        """Raise if they may not administer any more: right before a change is stored, as what comes
-        before it may take long."""
+        """Raise if the caller may not administer any more. Called right before a change is stored,
+        as what comes before it may take long."""
 
     async def change_role(
         self,
@@ -44,11 +44,11 @@ class Caller(Protocol):
         instead: tuple[Grant, ...],
         change: Callable[[RoleCheck], Awaitable[Result]],
     ) -> Result:
-        """What `change` returns, which is given what has to hold within the change of a role."""
+        """Result of `change`, which is passed a check that has to hold when the role is changed."""
 
 
 class CommandLine:
-    """Who runs the command line on the stores of the gateway, and may do everything there."""
+    """Operator who runs the command line on the stores of the gateway, and may do everything."""
 
     limits = NO_LIMITS
 
@@ -56,13 +56,13 @@ class CommandLine:
         self.by = operator
 
     async def check_delegation(self, key: Key, roles: Mapping[str, Role]) -> None:
-        """Whatever the key may do."""
+        """Everything may be delegated."""
 
     def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         return key, False
 
     async def recheck(self) -> None:
-        """Nobody takes that right away."""
+        """An operator does not lose rights."""
 
     async def change_role(
         self,

@@ -1,4 +1,4 @@
-"""A key that administers others: it hands on and gives back no more than it has itself."""
+"""A key as the caller of administration: it delegates no more than it has itself."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _MOST_ATTEMPTS = 5
 
 
 class Issuer:
-    """A key as a `Caller`, as long as `recheck` does not raise. What is compared is compared in its
-    slices."""
+    """A key as a `Caller`. `recheck` raises once it may not administer any more; policies are
+    compared in its `slices`."""
 
     def __init__(
         self,
@@ -55,10 +55,11 @@ class Issuer:
         return self.key.limits
 
     async def check_delegation(self, key: Key, roles: Mapping[str, Role]) -> None:
-        """Nobody makes a key work, or work again, that may do more than theirs, or faster."""
+        """Raise if a key to be issued or resumed may do more than this one, or has weaker
+        limits."""
         for name in key.roles:
             if name in roles:
-                # What it allows is not known, and another version may read it tomorrow.
+                # What it grants is unknown here, but another version may read it.
                 check_readable(roles[name])
         await self._refuse_with_ended_issuer()
         wanted = effective_grants(key, grants_of_roles(roles))
@@ -84,11 +85,12 @@ class Issuer:
         instead: tuple[Grant, ...],
         change: Callable[[RoleCheck], Awaitable[Result]],
     ) -> Result:
-        """Nobody grants by a role what they do not have, nor overwrites or deletes one that they
-        could not have made. Nor does anybody take away what a role denies or hides, unless they
-        have all that its keys may then do; nor let keys make others that live longer than theirs.
-        Whether that is so is looked at before, in slices, and again where something of it changes
-        meanwhile."""
+        """Change a role, if the caller has the rights that the role grants before and after.
+
+        Where the role denies or hides something, the caller needs all rights that keys with the
+        role have afterwards; and no key may win the right to issue keys and outlive the caller.
+        This is checked before the change, in slices, and again if something changes meanwhile.
+        """
         await self._refuse_with_ended_issuer()
         for _ in range(_MOST_ATTEMPTS):
             known = await self._store.roles()
@@ -149,11 +151,12 @@ class Issuer:
 
 
 class _Other(Exception):
-    """What was looked at is no longer so."""
+    """The roles or keys that were checked have changed."""
 
 
 def _unless_other(known: Mapping[str, Role], having: Sequence[Key] | None) -> RoleCheck:
-    """`having` is None where it does not matter which keys have the role."""
+    """Check that raises `_Other` on a change since; `having` is None if the keys with the role do
+    not matter."""
 
     def revisions(keys: Sequence[Key]) -> dict[str, int]:
         return {key.id: key.revision for key in keys}
@@ -166,14 +169,14 @@ def _unless_other(known: Mapping[str, Role], having: Sequence[Key] | None) -> Ro
 
 
 def _concerns_keys(replaced: tuple[Grant, ...], instead: tuple[Grant, ...]) -> bool:
-    """Whether keys with the role win more by the change than the role then says."""
+    """Whether keys with the role may gain more by the change than the role then grants."""
     return can_issue_keys(instead) or any(
         grant.effect == "deny" or grant.fields for grant in replaced
     )
 
 
 def _refuse(more: Grant | None) -> None:
-    """Nobody grants what they do not have themselves."""
+    """Raise if there is a grant that the caller lacks."""
     if more is not None:
         raise Forbidden(
             "this key cannot grant what it does not have; narrow the grant, or use a key that "

@@ -1,4 +1,4 @@
-"""Roles by their names, and the refusal where there is none such."""
+"""Look-up of roles by name, and errors for unknown ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _MOST_NAMED = 20
 
 
 async def grants_by_role(store: StoredRoles) -> dict[str, tuple[Grant, ...]]:
-    """The grants of every role there is, by name."""
+    """Grants of all roles, by role name."""
     return grants_of_roles(await store.roles())
 
 
 def combined_grants(
     own: tuple[Grant, ...], roles: tuple[str, ...], known: Mapping[str, tuple[Grant, ...]]
 ) -> tuple[AttributedGrant, ...]:
-    """The grants that a key has by its own and by its roles. Raises for a name of which there is
-    no role, and where they would hold up others whenever they are read."""
+    """Grants of a key, its own and those of its roles. Raises for an unknown role, and for more
+    patterns than can be compared in time."""
     _check_roles(roles, known)
     together = named_grants(own, roles, known)
     check_patterns_together(one.grant for one in together)
@@ -32,7 +32,7 @@ def combined_grants(
 
 
 def unknown_role(name: str) -> NotFound:
-    """The refusal where there is no such role."""
+    """Error for a role that does not exist."""
     return NotFound(
         f"there is no role {clean(name, 64)!r}; `audit-gateway roles list` or GET /v1/roles shows "
         "all",
@@ -41,7 +41,7 @@ def unknown_role(name: str) -> NotFound:
 
 
 def _check_roles(names: Iterable[str], known: Mapping[str, object]) -> None:
-    """Raise for a name of which there is no role."""
+    """Raise for the first unknown role."""
     for name in names:
         if name not in known:
             there = nsmallest(_MOST_NAMED, known)

@@ -1,13 +1,13 @@
 """Peppers: the secrets under which digests of keys are kept and tickets are signed. Pure.
 
-One is current: what is new is made with it. When it is rotated, others count
-beside it for a while, so that no key and no stream notices:
+One pepper is current and used for all that is new. During a rotation others are valid beside it, so
+that no key and no stream is interrupted:
 
-coming     made, and not used yet: every process learns of it before the first key does
-previous   was current: keys and tickets made with it work, and a key moves on when it is used
-leaked     was current and became known to others, who can sign tickets with it: keys only
+    coming     made, and not used yet: every process learns of it before the first key does
+    previous   was current: keys and tickets made with it work, and a key moves on when it is used
+    leaked     was current and became known to others, who can sign tickets with it: keys only
 
-A file of peppers is either 32 bytes or 64 hexadecimal digits, the current one, or lines of a
+A pepper file is either 32 bytes or 64 hexadecimal digits, the current pepper, or lines of a
 standing and 64 hexadecimal digits, such as `current 0f1e..`, the newest pepper first.
 """
 
@@ -30,7 +30,7 @@ _ID_DIGITS = 12
 
 
 class Pepper(msgspec.Struct, frozen=True):
-    """One secret. Its `id` is kept with the keys made with it, and tells nothing of it."""
+    """One secret. Its `id` is stored with keys made with it, and reveals nothing of it."""
 
     secret: bytes
     standing: Standing = "current"
@@ -41,17 +41,17 @@ class Pepper(msgspec.Struct, frozen=True):
 
     @property
     def over(self) -> bool:
-        """Whether another one has taken its place."""
+        """Whether another pepper has replaced it."""
         return self.standing in ("previous", "leaked")
 
 
 def pepper_id(secret: bytes) -> str:
-    """Twelve hexadecimal digits that follow from a pepper."""
+    """Id of a pepper: twelve hexadecimal digits derived from it."""
     return hmac.digest(secret, b"pepper id", hashlib.sha256).hex()[:_ID_DIGITS]
 
 
 class Peppers(msgspec.Struct, frozen=True):
-    """All that count, the newest first; exactly one is current."""
+    """All valid peppers, the newest first; exactly one is current."""
 
     all: tuple[Pepper, ...]
 
@@ -60,16 +60,16 @@ class Peppers(msgspec.Struct, frozen=True):
         return next(one for one in self.all if one.standing == "current")
 
     def by_id(self) -> dict[str, Pepper]:
-        """Each by its id. Keys from before peppers had ids ("") were made with the oldest."""
+        """Peppers by id. Keys from before peppers had ids ("") were made with the oldest."""
         return {"": self.all[-1], **{one.id: one for one in self.all}}
 
     def for_tickets(self) -> tuple[bytes, ...]:
-        """The secrets under which a ticket may be signed, the current one first."""
+        """Secrets under which a ticket may be signed, the current one first."""
         trusted = sorted(self.all, key=lambda one: one.standing != "current")
         return tuple(one.secret for one in trusted if one.standing != "leaked")
 
     def with_coming(self, secret: bytes) -> Peppers:
-        """Beside these, one that becomes current with `switched`."""
+        """These peppers and a coming one, which `switched` makes current."""
         if self.all[0].standing == "coming":
             raise Conflict(
                 "there is a coming pepper already; `audit-gateway pepper switch` makes it current"
@@ -77,7 +77,8 @@ class Peppers(msgspec.Struct, frozen=True):
         return Peppers((Pepper(secret, "coming"), *self.all))
 
     def switched(self, *, leaked: bool) -> Peppers:
-        """The coming one is current; the one before it is previous, or leaked."""
+        """The peppers after a switch: the coming one is current, the one before it previous or
+        leaked."""
         if self.all[0].standing != "coming":
             raise Conflict("there is no coming pepper; `audit-gateway pepper add` makes one")
         before: Standing = "leaked" if leaked else "previous"
@@ -87,12 +88,12 @@ class Peppers(msgspec.Struct, frozen=True):
         )
 
     def without(self, identities: frozenset[str]) -> Peppers:
-        """Without those of these ids that are over."""
+        """The peppers without those of these ids that were replaced."""
         return Peppers(tuple(one for one in self.all if not one.over or one.id not in identities))
 
 
 def parse_peppers(content: bytes) -> Peppers:
-    """The peppers in a file. Raises `ValueError` saying what is wrong with it."""
+    """Parse a pepper file. Raises `ValueError` that says what is wrong."""
     if len(content) == BYTES:
         return Peppers((Pepper(content),))
     if _BARE.fullmatch(content):
@@ -101,7 +102,7 @@ def parse_peppers(content: bytes) -> Peppers:
     for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None:
-            # What stands there may be a part of a secret: it is not repeated.
+            # The line is not repeated, as it may be a part of a secret.
             raise ValueError(f"{len(content)} bytes; line {number} is no pepper")
         standing: Standing = match[1]  # type: ignore[assignment]
         found.append(Pepper(bytes.fromhex(match[2]), standing))
@@ -114,12 +115,12 @@ def parse_peppers(content: bytes) -> Peppers:
 
 
 def lines_of(text: str) -> bytes:
-    """The content of a file for the setting `server.pepper`, which is one line."""
+    """Content of a pepper file from the setting `server.pepper`, which is one line."""
     lines = [part.strip() for part in text.split(",") if part.strip()]
     return "".join(f"{one if ' ' in one else f'current {one}'}\n" for one in lines).encode()
 
 
 def format_peppers(peppers: Peppers) -> bytes:
-    """The file that `parse_peppers` reads."""
+    """Content of a pepper file, as `parse_peppers` reads it."""
     lines = [f"{one.standing} {one.secret.hex()}\n" for one in peppers.all]
     return "".join(lines).encode()

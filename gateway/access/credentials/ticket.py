@@ -1,13 +1,12 @@
-"""Stream tickets: what a browser is given instead of a key, which it could not keep secret.
+"""Stream tickets, which browsers get in place of a key that they could not keep secret.
 
-`alpt_<claims>.<signature>`, both base64url: the claims are JSON, the signature
-is HMAC-SHA-256 under a key derived from the pepper, so that any replica can
-check it. A ticket opens one stream within 30 seconds.
+A ticket is `alpt_<claims>.<signature>`, both base64url: the claims are JSON, the signature is
+HMAC-SHA-256 under a key derived from the pepper, so that any replica can verify it. A ticket opens
+one stream within 30 seconds.
 
-Over SSE the answer sets a cookie, with which the browser's own reconnects go on
-with that stream for as long as the key and the cookie's time allow. It is
-`<expiry>.<begin>.<until>.<signature>`: short, since what the stream shows is in
-the ticket, which stands in the URL of each reconnect.
+Over SSE the answer sets a cookie, with which the browser reconnects to that stream for as long as
+the key and the cookie allow. It is `<expiry>.<begin>.<until>.<signature>`, and short, since the
+parameters of the stream are in the ticket, which is in the URL of each reconnect.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ TICKET_SECONDS = 30
 COOKIE_SECONDS = 12 * 3600
 MAX_LENGTH = 8 * 1024
 COOKIE_NAME = "audit_stream_"
-# Of one browser: RFC 6265, section 6.1, and what servers take of headers. The oldest goes first.
+# For one browser: RFC 6265, section 6.1, and header limits of servers. The oldest goes first.
 MOST_COOKIES = 8
-# Of the notes of used tickets.
+# Kind of the notes of used tickets.
 KIND = "used-ticket"
 _PURPOSE = b"audit-gateway stream ticket"
 _COOKIE_PURPOSE = b"audit-gateway stream cookie"
 _COOKIE = re.compile(r"([0-9]{1,12})\.([a-z0-9-]{1,64})\.([a-z0-9-]{0,64})\.([0-9A-Za-z_-]{43})")
-# Of cookies of this kind, over TLS and not; others set what they like.
+# Names of stream cookies, over TLS and not.
 _COOKIE_NAMES = re.compile(rf"(?:__Secure-)?{COOKIE_NAME}[0-9A-Za-z_-]{{1,64}}")
 _SENT_COOKIE = re.compile(rf"(?:^|;)[ \t]*+({_COOKIE_NAMES.pattern})[ \t]*+=([^;]*)")
 _MOST_FORGOTTEN = 4 * MOST_COOKIES
@@ -44,10 +43,8 @@ _USED = msgspec.json.Decoder(tuple[int, list[str]])
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """What a ticket allows: the stream of `key_id` with exactly these parameters.
-
-    `expires_at` in seconds since 1970.
-    """
+    """Right to open the stream of `key_id` with exactly these parameters. `expires_at` is in
+    seconds since 1970."""
 
     id: str
     key_id: str
@@ -57,10 +54,10 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StreamCookie(msgspec.Struct, frozen=True):
-    """A browser's right to go on with the stream of the ticket with that id.
+    """Right of a browser to reconnect to the stream of a ticket.
 
-    `begin` is the cursor where the stream began: it goes on from there or from later. `until` is
-    the one at which it is complete, "" for a stream without an end. `expires_at` in seconds since
+    `begin` is the cursor where the stream began: it goes on from there or later. `until` is the
+    cursor at which it is complete, "" for a stream without an end. `expires_at` is in seconds since
     1970.
     """
 
@@ -76,18 +73,18 @@ _DECODER = msgspec.json.Decoder(Ticket)
 def new_ticket(
     key_id: str, parameters: tuple[tuple[str, str], ...], origin: str | None, now: float
 ) -> Ticket:
-    """A ticket that nobody has seen yet."""
+    """New ticket with a random id."""
     return Ticket(secrets.token_hex(8), key_id, parameters, origin, now + TICKET_SECONDS)
 
 
 def sign(ticket: Ticket, pepper: bytes) -> str:
-    """The text of a ticket."""
+    """Text of a ticket, signed."""
     claims = msgspec.json.encode(ticket)
     return f"{PREFIX}{_encode(claims)}.{_encode(_signature(claims, pepper, _PURPOSE))}"
 
 
 def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
-    """The ticket that a text is; None if it is none of ours, or is over."""
+    """Verify the text of a ticket; None if it is invalid or expired."""
     claims_text, dot, signature_text = text.removeprefix(PREFIX).partition(".")
     if not text.startswith(PREFIX) or not dot or len(text) > MAX_LENGTH:
         return None
@@ -106,19 +103,19 @@ def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
 
 
 def new_cookie(ticket: Ticket, begin: str, until: str, now: float) -> StreamCookie:
-    """The cookie of a stream that a ticket has just opened."""
+    """Cookie of a stream that a ticket has just opened."""
     return StreamCookie(ticket.id, int(now) + COOKIE_SECONDS, begin, until)
 
 
 def sign_cookie(cookie: StreamCookie, pepper: bytes) -> str:
-    """The value of a cookie."""
+    """Value of a cookie, signed."""
     said = f"{cookie.expires_at}.{cookie.begin}.{cookie.until}"
     signed = f"{cookie.ticket_id}.{said}".encode()
     return f"{said}.{_encode(_signature(signed, pepper, _COOKIE_PURPOSE))}"
 
 
 def read_cookie(value: str, ticket_id: str, pepper: bytes, now: float) -> StreamCookie | None:
-    """The cookie of that ticket; None if the value is none of ours, or is over."""
+    """Verify the value of a ticket's cookie; None if it is invalid or expired."""
     match = _COOKIE.fullmatch(value)
     if match is None:
         return None
@@ -129,10 +126,11 @@ def read_cookie(value: str, ticket_id: str, pepper: bytes, now: float) -> Stream
 
 
 def stream_cookies(lines: Iterable[str]) -> dict[str, str]:
-    """The cookies of this kind in the `Cookie` headers of a request, whatever else stands there.
+    """Stream cookies in the `Cookie` headers of a request, by name.
 
-    HTTP/2 splits them, and a proxy may leave them on several lines (RFC 9113, section 8.2.3). Of
-    one name the first counts: a browser begins with the longest path (RFC 6265, section 5.4).
+    HTTP/2 splits these headers, and a proxy may leave them on several lines (RFC 9113, section
+    8.2.3). Of one name the first counts: browsers begin with the longest path (RFC 6265, section
+    5.4).
     """
     cookies: dict[str, str] = {}
     for line in lines:
@@ -142,21 +140,21 @@ def stream_cookies(lines: Iterable[str]) -> dict[str, str]:
 
 
 def stale_cookies(cookies: Mapping[str, str]) -> list[str]:
-    """The names of those cookies of streams that a browser has to forget before it gets another:
-    some at a time, as many hundred would be more than clients take of headers."""
+    """Names of the stream cookies to delete before another is set: some at a time, as clients limit
+    the size of headers."""
     ages = {
         name: int(match[1]) if (match := _COOKIE.fullmatch(value)) else 0
         for name, value in cookies.items()
         if _COOKIE_NAMES.fullmatch(name)
     }
-    # What is of another form opens nothing.
+    # Cookies of another form, which open nothing, have age 0.
     oldest = sorted(ages, key=lambda name: ages[name])
     stale = max(sum(age == 0 for age in ages.values()), len(ages) - MOST_COOKIES + 1)
     return oldest[: min(max(stale, 0), _MOST_FORGOTTEN)]
 
 
 class UsedTickets:
-    """The tickets that this process has seen used, for as long as they last."""
+    """Tickets that this process has seen used, until they expire."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
@@ -168,7 +166,7 @@ class UsedTickets:
         return ticket.id in self._until
 
     def add(self, ticket: Ticket, now: float) -> bool:
-        """Note that it is used; False if it was noted before."""
+        """Add a used ticket; return False if it was used before."""
         while self._until and self._until[oldest := next(iter(self._until))] <= now:
             del self._until[oldest]
         if ticket.id in self._until:
@@ -177,16 +175,16 @@ class UsedTickets:
         return True
 
     def remove(self, ticket: Ticket) -> None:
-        """It was not used after all."""
+        """Remove a ticket that was not used after all."""
         self._until.pop(ticket.id, None)
 
 
 class TicketUse:
-    """Notes the use of a ticket beside others in `name`, one of a bounded number of notes that
-    all processes share; `first` then says whether it is the only one.
+    """Update of a shared note that records the use of a ticket; `first` then says whether it is the
+    only one.
 
-    A note holds the tickets that end in one minute. It is begun anew when its turn comes again:
-    those in it have been over for minutes.
+    Each of a bounded number of notes, called `name`, holds the tickets that expire in one minute.
+    It is begun anew when its turn comes again, as those in it expired minutes ago.
     """
 
     def __init__(self, ticket: Ticket) -> None:
@@ -196,7 +194,7 @@ class TicketUse:
         self.name = f"{self._minute % _MINUTES}-{ticket.id[:_SHARD_DIGITS]}"
 
     def __call__(self, document: bytes | None) -> bytes:
-        """The note after it; what is there before it is None or such a note."""
+        """Note with this use added; `document` is the one before."""
         minute, used = _NOTHING_USED if document is None else _USED.decode(document)
         if minute != self._minute:
             used = []
@@ -204,7 +202,7 @@ class TicketUse:
         return msgspec.json.encode((self._minute, [*used, self._id] if self.first else used))
 
     def undo(self, document: bytes | None) -> bytes | None:
-        """The note without this use: the ticket has opened nothing."""
+        """Note without this use, as the ticket opened nothing."""
         minute, used = _NOTHING_USED if document is None else _USED.decode(document)
         if minute != self._minute:
             return document

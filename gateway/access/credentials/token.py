@@ -1,9 +1,8 @@
-"""The text of a provisioning key: `alpk_<kid>_<secret><crc>`.
+"""Tokens of provisioning keys: `alpk_<kid>_<secret><crc>`.
 
-`kid` is 12 and `secret` 43 characters of base 62 (71 and 256 random bits);
-`crc` is the CRC-32 of everything before it as 6 digits of base 62, so that
-scanners and the gateway drop junk without a look-up. A regular expression for
-secret scanners: `alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}`.
+`kid` is 12 and `secret` 43 characters of base 62 (71 and 256 random bits); `crc` is the CRC-32 of
+everything before it as 6 digits of base 62, so that scanners and the gateway drop junk without a
+look-up. A regular expression for secret scanners: `alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from zlib import crc32
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX = "alpk_"
-# What is said where a whole key stands in what everybody sees.
+# End of the error for a whole key in a text that many see.
 HOLDS_KEY = "which all who see keys, and their records, would see: name it by its id, and rotate it"
-# Every request is checked: two digits at a time.
+# Two digits at a time, as every request is checked.
 _PAIRS = [one + other for one in ALPHABET for other in ALPHABET]
 _TOKEN = re.compile(r"(alpk_([0-9A-Za-z]{12})_[0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
 _KEY_ID = re.compile(r"[0-9A-Za-z]{12}", re.ASCII)
@@ -32,7 +31,7 @@ def new_token() -> tuple[str, str]:
 
 
 def key_id_of(token: str) -> str | None:
-    """The kid of a well-formed token, else None."""
+    """Kid of a well-formed token, else None."""
     match = _TOKEN.fullmatch(token)
     if match is None or _checksum(match[1]) != match[3]:
         return None
@@ -40,22 +39,22 @@ def key_id_of(token: str) -> str | None:
 
 
 def is_key_id(text: str) -> bool:
-    """Whether the text has the form of a kid."""
+    """Whether a text has the form of a kid."""
     return _KEY_ID.fullmatch(text) is not None
 
 
 def looks_like_token(text: str) -> bool:
-    """Whether the text may be a key that somebody put in the wrong place."""
+    """Whether a text may be a key in the wrong place."""
     return PREFIX in text
 
 
 def holds_token(text: str) -> bool:
-    """Whether a whole key stands in the text."""
+    """Whether a text contains a whole key."""
     return PREFIX in text and _TOKEN.search(text) is not None
 
 
 def digest(pepper: bytes, token: str) -> bytes:
-    """What is stored of a token: HMAC-SHA-256 under the pepper."""
+    """Digest of a token as it is stored: HMAC-SHA-256 under the pepper."""
     return hmac.digest(pepper, token.encode(), hashlib.sha256)
 
 

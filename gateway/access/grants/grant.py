@@ -1,7 +1,7 @@
 """Grants: what a key may do, to which part of the log, how much of each event, and when.
 
-The JSON form is that of the administration interface, for HTTP and the command
-line alike; unknown members are refused, never ignored.
+The JSON form is that of the administration interface, for HTTP and the command line alike; unknown
+members are refused.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from gateway.filters.scope import Scope
 from gateway.json_members import refuse_repeated
 from gateway.network import is_within
 
-# What these allow or deny is not about events: the scopes and fields of grants mean nothing there.
+# Actions that are not about events, for which scopes and fields of grants mean nothing.
 NOT_ABOUT_EVENTS = ("keys.admin", "usage.read", "ops.read")
 MAX_GRANTS = 64
 _DAY = 86400.0
-# Of the years 1 to 9999, but for two days at either end.
+# The years 1 to 9999, but for two days at either end.
 _FIRST_DAY, _LAST_DAY = -62_135_596_800.0 + 2 * _DAY, 253_402_300_800.0 - 2 * _DAY
-# Of a role, and of a key with those of its roles: reading and comparing them takes milliseconds.
+# For a role, and for a key with its roles: they are read and compared in milliseconds.
 MAX_POLICY_PATTERNS = 4096
 
 
@@ -40,8 +40,8 @@ class When(
 ):
     """When and from where a grant counts, and how far back it reaches.
 
-    `hours` such as `06-20` begin with the first and end before the second, in
-    the time zone `tz`; `22-06` goes over midnight.
+    `hours` such as `06-20` begin with the first and end before the second, in the time zone `tz`;
+    `22-06` goes over midnight.
     """
 
     cidr: tuple[str, ...] = ()
@@ -54,10 +54,8 @@ class When(
             zone_of(self.tz)
 
     def holds(self, now: float, address: str | None, *, unknown: bool = False) -> str | None:
-        """None if the grant counts at `now` (seconds since 1970), else the reason code.
-
-        `unknown` says whether it counts where the address, or the hour of the day, is not known.
-        """
+        """None if the grant counts at `now` (seconds since 1970), else the reason code. `unknown`:
+        whether it counts if the address or the hour of the day is unknown."""
         if self.cidr:
             within = is_within(address, self.cidr)
             if not (unknown if within is None else within):
@@ -73,19 +71,18 @@ class When(
         return None
 
     def local_hour(self, now: float) -> int | None:
-        """The hour of the day in its time zone, which `hours` are compared with; None where this
-        machine lacks the zone."""
+        """Hour of the day in the time zone; None if this machine lacks the zone."""
         zone = zone_of(self.tz)
         if zone is None:
             return None
         if not _FIRST_DAY <= now < _LAST_DAY:
-            # The hour in another zone may be in a year that no calendar here has.
+            # The hour in another zone may be in a year that `datetime` lacks.
             now = (_FIRST_DAY if now < _FIRST_DAY else _LAST_DAY - _DAY) + now % _DAY
         return datetime.fromtimestamp(now, UTC).astimezone(zone).hour
 
     @property
     def lookback(self) -> int | None:
-        """Seconds."""
+        """Look-back in seconds."""
         return None if self.max_lookback is None else parse_duration(self.max_lookback)
 
 
@@ -106,26 +103,23 @@ class Grant(
 
     @property
     def unreadable(self) -> bool:
-        """Whether it stands for grants that cannot be read: then nothing is allowed beside it."""
+        """Whether it stands for unreadable grants; then nothing is allowed."""
         return False
 
     def unmet(self, now: float, address: str | None) -> str | None:
-        """None if the grant counts at `now` from `address`, else the reason code.
-
-        What depends on an address that is not known denies, and does not allow.
-        """
+        """None if the grant counts at `now` from `address`, else the reason code. With an unknown
+        address a denial counts, and a permission does not."""
         if self.when is None:
             return None
         return self.when.holds(now, address, unknown=self.effect == "deny")
 
     def shown(self) -> Any:
-        """Its JSON, decoded, as whoever administers keys sees it."""
+        """Decoded JSON for administrators."""
         return msgspec.to_builtins(self)
 
     def defects(self) -> tuple[tuple[Problem, str], ...]:
-        """What is wrong with it, and how it is read therefore: nothing, but for one that was
-        stored before that was refused (`gateway.access.keys.stored_grant`), or whose time zone is
-        not known here."""
+        """Problems and how the grant is read for them: for grants stored before these were refused
+        (`gateway.access.keys.stored_grant`), and for time zones unknown here."""
         when = self.when
         if when is None or when.hours is None or zone_of(when.tz) is not None:
             return ()
@@ -134,7 +128,7 @@ class Grant(
         return ((Problem("when.tz", reason), means),)
 
     def scope(self) -> Scope:
-        """The part of the log it speaks of."""
+        """Part of the log that the grant is about."""
         return Scope(
             tenant=self.tenants,
             category=self.categories,
@@ -145,10 +139,10 @@ class Grant(
 
 
 def parse_grant(raw: Any, path: str = "") -> Grant:
-    """A grant from its decoded JSON, which stands at `path`. Raises `InvalidRequest` naming the
-    member, with its `path` and, in a pattern, the `column`."""
+    """Grant from its decoded JSON at `path`. Raises `InvalidRequest` with the `path` of the member
+    and, for a pattern, the `column`."""
     if holds_token(msgspec.json.encode(raw).decode()):
-        # Before anything of it is repeated.
+        # Checked before an error could repeat it.
         raise _refused(Problem("", f"it holds a whole key, {HOLDS_KEY}"), path)
     for problem in problems(raw):
         raise _refused(problem, path)
@@ -156,7 +150,7 @@ def parse_grant(raw: Any, path: str = "") -> Grant:
 
 
 def defects_in(grants: Iterable[Grant], path: str = "grants") -> list[dict[str, Any]]:
-    """What is wrong with stored grants, as `{"grant", "path", "reason", "means"}`."""
+    """Problems of stored grants, as `{"grant", "path", "reason", "means"}`."""
     return [
         {
             "grant": grant.id or str(number + 1),
@@ -170,7 +164,7 @@ def defects_in(grants: Iterable[Grant], path: str = "grants") -> list[dict[str, 
 
 
 def decode_grant_text(text: str) -> Any:
-    """The JSON text of a grant, as the command line takes it, decoded; the rest is not checked."""
+    """Decode the JSON text of a grant from the command line, without checking it."""
     try:
         raw = orjson.loads(text)
         json.loads(text, object_pairs_hook=refuse_repeated)
@@ -180,7 +174,7 @@ def decode_grant_text(text: str) -> Any:
 
 
 def parse_grants(raw: Any) -> tuple[Grant, ...]:
-    """A list of grants from decoded JSON."""
+    """Grants from a decoded JSON list."""
     if not isinstance(raw, list):
         raise _invalid("grants: a list of grants is needed")
     if len(raw) > MAX_GRANTS:
@@ -194,7 +188,7 @@ def parse_grants(raw: Any) -> tuple[Grant, ...]:
 
 
 def check_patterns_together(grants: Iterable[Grant]) -> None:
-    """Refuse what would hold up others whenever it is read. What is stored already goes on."""
+    """Refuse more patterns than can be read and compared in time. Stored grants are not checked."""
     count = sum(
         len(grant.tenants) + len(grant.categories) + len(grant.resources) for grant in grants
     )

@@ -1,8 +1,8 @@
-"""What is wrong with a grant, from its decoded JSON: every problem, with its path. Pure.
+"""Validation of grants in decoded JSON: every problem, with its path. Pure.
 
-Whoever writes a grant is told of the first one; of grants that are stored already, from before
-something was refused, all are told (`gateway.access.keys.stored_grant`). Nothing that restricts may
-be empty: a list that came out empty would mean everything.
+Authors of a grant are told of the first problem; of stored grants, written before something was
+refused, all are reported (`gateway.access.keys.stored_grant`). Restrictions must not be empty: a
+list that became empty by mistake would mean everything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.filters.scope import MAX_PATTERNS
 from gateway.network import parse_network
 
 ACTIONS = ("stream", "pull", "ingest", "keys.admin", "usage.read", "ops.read")
-# Named in the design, and not grantable before there are the calls that they allow.
+# Planned actions, not grantable until the calls that need them exist.
 NOT_YET = (
     "destinations.admin", "erase", "keys.read", "ops.act", "pseudonyms.resolve",
 )  # fmt: skip
@@ -30,7 +30,7 @@ MEMBERS = (
     "id", "effect", "actions", "tenants", "categories", "resources", "min_severity", "fields",
     "when",
 )  # fmt: skip
-# The lists of patterns, and the member of events that each is about.
+# Lists of patterns, and the member of events that each is about.
 PATTERNS = {"tenants": "tenant", "categories": "category", "resources": "resource"}
 UNSUPPORTED = "unsupported_action"
 MAX_NETWORKS = 64
@@ -41,8 +41,8 @@ _EMPTY = "restricts nothing, which is never what an empty list is meant to do; l
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that a grant must not have. `path` is "" where it is the grant as a whole;
-    `item` is the place in the list that `path` leads to, -1 for all of it."""
+    """One problem of a grant. `path` is "" for the grant as a whole; `item` is an index into the
+    list at `path`, -1 for the whole list."""
 
     path: str
     reason: str
@@ -52,15 +52,13 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def place(self) -> str:
-        """The path, with the place in a list."""
+        """The path, with the index in a list."""
         return self.path if self.item < 0 else f"{self.path}[{self.item}]"
 
 
 def problems(raw: Any, *, zones: bool = True) -> Iterator[Problem]:
-    """Everything that is wrong with it, in the order of the members.
-
-    Without `zones` time zones are taken as they are: whether there is one depends on the machine.
-    """
+    """All problems of a grant, in the order of its members. `zones`: whether unknown time zones,
+    which depend on the machine, are problems."""
     if not isinstance(raw, dict):
         yield Problem("", "a JSON object is needed")
         return
@@ -179,7 +177,7 @@ def _networks(raw: Any) -> Iterator[Problem]:
 
 
 def _part(raw: Any, path: str, members: tuple[str, ...]) -> Iterator[Problem]:
-    """An object that restricts: it must say how."""
+    """Problems of an object of restrictions."""
     if not isinstance(raw, dict):
         yield Problem(path, f"an object with {' or '.join(members)} is needed; or leave it out")
         return

@@ -1,14 +1,12 @@
-"""Masks: what of an event a grant hides. Works on the JSON bytes; what stays is not touched.
+"""Masks: which members of an event a grant hides. Works on the JSON bytes; the rest is not touched.
 
-A masked value is replaced by `"***"`, a dropped member is gone. Of the event's own
-objects and lists (`actor`, `targets`, ..) the values are masked one by one, so that
-they keep their shape; what lies in `data` is masked whole, because its names are
-content, too, and masked itself it is empty. Lists are gone through: `targets.name`
-means the name of every target. What was masked is declared in the event:
+A masked value is replaced by `"***"`, a dropped member is gone. In the event's own objects and
+lists (`actor`, `targets`, ..) values are masked one by one, so that they keep their shape. A value
+in `data` is masked whole, because its names are content, too; `data` itself becomes empty. Paths go
+through lists: `targets.name` is the name of every target. Masked paths are declared in the event:
 `"masked":["actor.name"]`.
 
-The gateway's own records repeat in `data` what stands in their other members:
-whatever hides one of those hides its copies, too.
+The gateway's own records repeat other members in `data`: what hides a member hides its copies.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from gateway.filters.scope import is_reserved
 
 MASK = msgspec.Raw(b'"***"')
 _NOTHING = msgspec.Raw(b"{}")
-# The members that may be hidden, and what is in them; None: anything.
+# Members that may be hidden, and their own members; None: any.
 _MEMBERS: dict[str, tuple[str, ...] | None] = {
     "actor": ("type", "id", "name", "key_id"),
     "source": ("service", "ip", "port", "user_agent"),
@@ -37,7 +35,7 @@ _MEMBERS: dict[str, tuple[str, ...] | None] = {
 }
 MAX_PATHS = 64
 _KEY_IDS = ("targets.urn", "targets.id")
-# Of the gateway's own records: the members of `data`, and of which others they are copies.
+# In the gateway's own records: members of `data`, and the members that they copy.
 COPIES = {
     "data.address": ("source.ip",),
     "data.networks": ("source.ip",),
@@ -72,13 +70,13 @@ class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         return bool(self.mask or self.drop)
 
     def joined(self, other: Masks) -> Masks:
-        """Everything that either hides; dropping wins over masking."""
+        """Masks that hide what either hides; dropping wins over masking."""
         drop = {*self.drop, *other.drop}
         mask = {*self.mask, *other.mask} - drop
         return Masks(tuple(sorted(mask)), tuple(sorted(drop)))
 
     def hides(self, *paths: str) -> bool:
-        """Whether one of the paths, or a member that it lies in, is hidden."""
+        """Whether one of the paths, or a member that contains it, is hidden."""
         hidden = {*self.mask, *self.drop}
         return bool(hidden) and any(
             not hidden.isdisjoint(accumulate(path.split("."), "{}.{}".format)) for path in paths
@@ -86,7 +84,7 @@ class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 def check_paths(paths: tuple[str, ...]) -> None:
-    """Raise `InvalidRequest` unless all are paths of members that may be hidden."""
+    """Raise `InvalidRequest` unless all paths may be hidden."""
     if len(paths) > MAX_PATHS:
         raise InvalidRequest(f"fields: at most {MAX_PATHS} paths")
     for path in paths:
@@ -103,7 +101,7 @@ def check_paths(paths: tuple[str, ...]) -> None:
 
 
 def masked(event: Event, masks: Masks) -> Event:
-    """The event as it is seen through the masks; selectors and filters look at this one, too."""
+    """The event with masks applied, as selectors and filters see it, too."""
     if not masks:
         return event
     if is_reserved(event.category):
@@ -123,7 +121,7 @@ def masked(event: Event, masks: Masks) -> Event:
 
 
 def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
-    """The `data` of a record of the gateway's own, shown elsewhere, without what the masks hide."""
+    """`data` of a record of the gateway with masks applied, to be shown elsewhere."""
     if not masks:
         return data
     members = {"data": msgspec.Raw(_encode(data))}
@@ -134,7 +132,7 @@ def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
 
 @lru_cache(1024)
 def copies_of(masks: Masks) -> Masks:
-    """The copies, in records of the gateway's own, of what the masks hide."""
+    """Masks for the copies, in records of the gateway, of what the masks hide."""
     mask, drop = Masks(mask=masks.mask), Masks(drop=masks.drop)
     return Masks(
         tuple(path for path, of in COPIES.items() if mask.hides(*of)),
@@ -143,7 +141,7 @@ def copies_of(masks: Masks) -> Masks:
 
 
 def _hide_all(members: dict[str, msgspec.Raw], masks: Masks) -> list[str]:
-    """Hide it, and say which paths were masked."""
+    """Apply the masks, and return the paths that were masked."""
     declared: list[str] = []
     for path in masks.drop:
         _hide(members, path.split("."), None, declared, path)
@@ -193,14 +191,14 @@ def _within(
 
 
 def _blank(value: msgspec.Raw, path: str) -> msgspec.Raw:
-    """What stands in the place of a masked value."""
+    """Value in place of a masked one."""
     if path == "data":
         return _NOTHING
     return MASK if path.startswith("data.") else _blank_shape(value)
 
 
 def _blank_shape(value: msgspec.Raw) -> msgspec.Raw:
-    """Every value in it masked; the names of members stay."""
+    """The value with everything in it masked, but for names of members."""
     first = bytes(value).lstrip()[:1]
     if first == b"{":
         return msgspec.Raw(

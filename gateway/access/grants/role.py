@@ -1,4 +1,4 @@
-"""Roles: named lists of grants. Some are there from the beginning."""
+"""Roles: named lists of grants, some of them predefined."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MAX_ROLES_OF_KEY = 16
 
 
 class NewRoleBody(Body, frozen=True):
-    """The body of `PUT /v1/roles/{name}`. Grants are checked by `parse_grants`."""
+    """Body of `PUT /v1/roles/{name}`. Grants are checked by `parse_grants`."""
 
     description: Annotated[str, Meta(max_length=1024)] = ""
     grants: Any = UNSET
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """A role; `builtin` ones cannot be changed."""
+    """One role; `builtin` ones cannot be changed."""
 
     name: str
     description: str = ""
@@ -35,7 +35,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unreadable(self) -> str:
-        """Why its stored form cannot be read, if it cannot: then its keys may do nothing."""
+        """Why its stored form cannot be read, if so; its keys may do nothing."""
         return ""
 
     def public(self) -> dict[str, Any]:
@@ -109,12 +109,12 @@ BUILTIN = {
 
 
 def grants_of_roles(roles: Mapping[str, Role]) -> dict[str, tuple[Grant, ...]]:
-    """The grants of the predefined roles and of those that were put, by name."""
+    """Grants of predefined and stored roles, by name."""
     return {name: role.grants for name, role in {**BUILTIN, **roles}.items()}
 
 
 def parse_role(name: str, body: Any) -> Role:
-    """A role from the decoded body of `PUT /v1/roles/{name}`."""
+    """Role from the decoded body of `PUT /v1/roles/{name}`."""
     check_role_name(name)
     if name in BUILTIN:
         raise InvalidRequest(f"the role {name} is predefined; choose another name")
@@ -132,7 +132,7 @@ def check_role_name(name: str) -> None:
 
 
 def parse_role_names(raw: Any) -> tuple[str, ...]:
-    """The `roles` of a key."""
+    """Names in the `roles` of a key."""
     if not isinstance(raw, list) or not all(isinstance(name, str) for name in raw):
         raise InvalidRequest("roles: a list of role names is needed")
     if len(raw) > MAX_ROLES_OF_KEY:

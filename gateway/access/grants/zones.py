@@ -1,7 +1,7 @@
 """Time zones by name, each opened once.
 
-Zones come from the package `tzdata`, not from the machine: names such as `localtime` or
-`posixrules` mean another zone on each, and so one key other hours.
+Zones come from the package `tzdata`, not from the machine, where names such as `localtime` or
+`posixrules` differ, and so would the hours of one key.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 _KNOWN: dict[str, tzinfo] = {"UTC": UTC}
-# The zone of a machine that nobody has set up.
+# The zone of a machine that was not set up.
 _NO_ZONES = {"Factory"}
 
 
 def zone_of(name: str) -> tzinfo | None:
-    """The time zone; None if there is none of that name, or it cannot be opened now.
-
-    Called when a grant is read, so that its later evaluation has no file to open.
-    """
+    """The time zone; None if the name is unknown, or the zone cannot be opened now. Grants call it
+    when they are read, so that decisions open no file."""
     zone = _KNOWN.get(name)
     if zone is None:
         try:

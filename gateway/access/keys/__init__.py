@@ -1,1 +1,1 @@
-"""Provisioning keys: their life, their descent, and the port to where they are stored."""
+"""Provisioning keys: their life, their descent, and the ports to their store."""

@@ -1,7 +1,7 @@
-"""Changes to keys, roles and what belongs to them, as the record tells of them. Pure.
+"""Records of changes to keys, roles and what belongs to them. Pure.
 
-Each change has an event id of its own that follows from it, so that whoever
-notices it first may write it into the log, and it stands there once.
+The event id of a change follows from it, so that every process may write it into the log, and it is
+stored once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gateway.access.keys.operator import Actor, Operator, actor_name, operator_o
 from gateway.clock import format_time
 
 REQUESTED = "requested"
-# An event ends at 256 KiB; each key has a record of its own beside it.
+# Events are limited to 256 KiB; each key has a record of its own as well.
 _MOST_NAMED = 1_000
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One change, or a look by the command line. `about` are the urns of what was changed, `by` is
-    a kid, `cli:` and a user, or a program's name, `at` is in seconds since 1970 (0: when it is
-    recorded); `operator` gave the command, if it was made by the command line."""
+    """One change, or an inspection by the command line. `about` are the URNs of what was changed,
+    `by` is a kid, `cli:` and a user, or a program's name, `at` is in seconds since 1970 (0: when it
+    is recorded). `operator` is set for the command line."""
 
     id: str
     action: str
@@ -39,12 +39,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def key_urn(key_id: str) -> str:
-    """How records name a key among their targets."""
+    """URN of a key in the targets of records."""
     return f"key:{key_id}"
 
 
 def key_change(key: Key) -> Change:
-    """The newest change of a key, which is as it stands in the store after it."""
+    """Newest change of a key, as stored after it."""
     return Change(
         id=f"key-{key.id}-{key.revision}",
         action=f"key.{key.change}",
@@ -67,8 +67,8 @@ def role_change(
     at: float = 0.0,
     keys: Sequence[str] = (),
 ) -> Change:
-    """A role was put, or deleted (None); `version` is that of all roles after it. `keys` are those
-    that it was taken out of."""
+    """Put or deletion (None) of a role. `version` is that of all roles after it, `keys` those that
+    lost the role."""
     data: dict[str, Any] = {"role": name}
     if role is not None:
         data |= {"description": role.description, "grants": [one.shown() for one in role.grants]}
@@ -96,7 +96,7 @@ def other_change(
     data: dict[str, Any],
     operator: Operator | None = None,
 ) -> Change:
-    """A change of what has no revision of its own: it is made once, where it happens."""
+    """Change of something without a revision of its own."""
     return Change(
         id=f"{action}-{secrets.token_hex(8)}",
         action=action,
@@ -112,7 +112,7 @@ def other_change(
 def inspection(
     command: str, about: Iterable[str], operator: Operator, at: float, asked: Any
 ) -> Change:
-    """Somebody looks at keys by the command line, which is an access as any other."""
+    """Record that an operator looked at keys by the command line."""
     return other_change(
         REQUESTED, about, by=operator.actor, at=at, operator=operator,
         data={"count": 1, "route": command, "parameters": [asked]},

@@ -20,7 +20,7 @@ def can_issue_keys(grants: Iterable[Grant]) -> bool:
 
 
 class Descent:
-    """Which keys came of which, of keys that are added one by one; keeps little of each."""
+    """Descent of keys that are added one by one; keeps little of each."""
 
     def __init__(self) -> None:
         self._made: defaultdict[str, list[str]] = defaultdict(list)
@@ -28,7 +28,7 @@ class Descent:
         self._living: set[str] = set()
 
     def add(self, key: Key, now: float) -> None:
-        """Take a key in, each once."""
+        """Add a key; each is added once."""
         self._made[key.created_by].append(key.id)
         if key.predecessor:
             self._took_over[key.predecessor].append(key.id)
@@ -36,9 +36,8 @@ class Descent:
             self._living.add(key.id)
 
     def below(self, key_id: str) -> Iterator[str]:
-        """The ids of the keys that a key has made, and those that they have made or that took over
-        from them, and so on; each once, the nearest first. What took over from the key itself is
-        among them only if it made it itself."""
+        """Ids of all descendants of a key, each once, the nearest first: keys that it or they
+        issued, and successors of those. Its own successor is one only if it issued it itself."""
         found = {key_id}
         waiting = deque([key_id])
         while waiting:
@@ -51,7 +50,7 @@ class Descent:
                     yield after
 
     def living(self, key_id: str) -> Generator[None, None, list[str]]:
-        """Those of them that work, or may work again; in steps."""
+        """Ids of its living descendants; in steps."""
         living = []
         for name in self.below(key_id):
             if name in self._living:
@@ -61,7 +60,7 @@ class Descent:
 
 
 def descendants(keys: Iterable[Key], key_id: str) -> list[Key]:
-    """The keys below that one, as `Descent` finds them."""
+    """Descendants of a key."""
     descent, known = Descent(), {key.id: key for key in keys}
     for key in known.values():
         descent.add(key, 0.0)
@@ -71,10 +70,8 @@ def descendants(keys: Iterable[Key], key_id: str) -> list[Key]:
 def revoke_with_descendants(
     keys: Sequence[Key], key_id: str, now: float, reason: str, by: Actor
 ) -> list[Key]:
-    """The key revoked, and with it all that came of it and lives; the key itself comes first.
-
-    Not among them are those that cannot be read: they may do nothing, and nobody changes them.
-    """
+    """The revoked key, followed by its living descendants, revoked. Unreadable ones, which may do
+    nothing and which nobody changes, are left out."""
     root = refuse_unknown(next((key for key in keys if key.id == key_id), None))
     below = (key for key in descendants(keys, key_id) if lifecycle.is_living(key, now))
     ending = [root, *(key for key in below if not key.unreadable)]
@@ -101,7 +98,7 @@ def ended_as_issuer(issuer: Key | None, now: float) -> str | None:
 
 
 def refuse_new(key: Key, missing_roles: Collection[str], issuer: Key | None) -> None:
-    """Raise if a key must not be added, in the same change that would add it."""
+    """Raise if a key must not be added. Called within the change that adds it."""
     for name in missing_roles:
         raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")
     if is_key_id(key.created_by) and issuer is not None and issuer.revoked_at is not None:

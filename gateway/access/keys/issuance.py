@@ -1,4 +1,4 @@
-"""Making a key from what an administrator asked for. Pure, but for the randomness of the secret."""
+"""Issuance of keys from requests of administrators. Pure, but for the random secret."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT)]
 
 
 class IssuanceTerms(Protocol):
-    """How long keys may live, in seconds, as the settings say."""
+    """Terms of the settings for the lives of keys, in seconds."""
 
     @property
     def default_life(self) -> int:
-        """The life of a key that is made without an expiry; 0: there is none."""
+        """Life of a key that is requested without an expiry; 0: none is given."""
 
     @property
     def max_life(self) -> int:
-        """The longest life of a key."""
+        """Longest life of a key."""
 
     @property
     def max_overlap(self) -> int:
-        """The longest time that a rotated key works beside its successor."""
+        """Longest time that a rotated key works beside its successor."""
 
 
 class NewKeyBody(Body, frozen=True):
-    """The body of `POST /v1/keys`; functions of their own check what `Any` stands for."""
+    """Body of `POST /v1/keys`; members of type `Any` are checked by functions of their own."""
 
     name: Annotated[_Text, Meta(description="What to call the key.")]
     purpose: Annotated[_Text, Meta(description="The one thing it is for.")]
@@ -53,8 +53,8 @@ class NewKeyBody(Body, frozen=True):
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an administrator asks for: with a life in seconds, or a moment at which it ends.
-    `expiry_given` says whether that was asked for."""
+    """Request for a key, with a life in seconds or the time at which it expires. `expiry_given`:
+    whether either was asked for."""
 
     name: str
     purpose: str
@@ -80,7 +80,7 @@ def new_key(
     limits: KeyLimits = NO_LIMITS,
     by: Actor = "gateway",
 ) -> tuple[Key, str]:
-    """The key to store, and its token, which is shown once. `life` in seconds."""
+    """Key to store, and its token, which is shown once. `life` is in seconds."""
     key_id, token = new_token()
     key = Key(
         id=key_id,
@@ -102,7 +102,8 @@ def new_key(
 
 
 def parse_key_request(body: Any, terms: IssuanceTerms) -> KeyRequest:
-    """The decoded body of `POST /v1/keys`, or the options of the command line in its form."""
+    """Parse the decoded body of `POST /v1/keys`, or the options of the command line in that
+    form."""
     asked = parse_body(body, NewKeyBody, code=_CODE)
     if asked.limits is None:
         raise _invalid("limits: null would be no limits at all; give an object, or leave it out")
@@ -127,7 +128,7 @@ def parse_key_request(body: Any, terms: IssuanceTerms) -> KeyRequest:
 def key_from_request(
     request: KeyRequest, *, now: float, max_life: int, pepper: bytes, by: Actor = "gateway"
 ) -> tuple[Key, str]:
-    """The key that was asked for, to store, and its token, which is shown once."""
+    """Requested key to store, and its token, which is shown once."""
     life = request.life if request.expires_at is None else request.expires_at - now
     check_life(life, max_life)
     return new_key(
@@ -163,7 +164,7 @@ def bound_to_issuer(key: Key, issuer: Key, *, asked: bool, can_issue: bool) -> t
 
 
 def check_life(life: float, max_life: int) -> None:
-    """Refuse a life (seconds) that is over already or longer than the settings allow."""
+    """Raise if a life (seconds) is over or longer than the settings allow."""
     if life <= 0:
         raise _invalid("the key would have expired already; choose a later expiry")
     if life > max_life:
@@ -204,7 +205,7 @@ def _life(asked: NewKeyBody, terms: IssuanceTerms) -> float:
             life = parse_duration(asked.expires_in)
         except InvalidRequest as error:
             raise _invalid(f"expires_in: {error.detail}") from None
-    # Before anything is opened or made for it.
+    # Checked before anything is opened for the request.
     check_life(life, terms.max_life)
     return life
 

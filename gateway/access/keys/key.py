@@ -1,4 +1,4 @@
-"""A provisioning key as it is stored: everything but the secret."""
+"""Provisioning keys as they are stored: everything but the secret."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gateway.clock import format_time
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """One key. Times are seconds since 1970; `digest` is described in
+    """One key. Times are seconds since 1970; for `digest` see
     `gateway.access.credentials.token`."""
 
     id: str
     digest: bytes
-    # The id of the pepper of the digest; "" for keys from before peppers had ids.
+    # Id of the pepper of the digest; "" for keys from before peppers had ids.
     pepper: str = ""
     name: str
     purpose: str
@@ -34,38 +34,38 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     suspended_until: float | None = None
     suspended_reason: str = ""
     throttled_until: float | None = None
-    # After a rotation: the key that takes over, and when this one stops at the latest.
+    # After a rotation: the successor, and when this key stops at the latest.
     successor: str = ""
     drains_until: float | None = None
     predecessor: str = ""
-    # Who made it: a kid, or `cli:` and a user; "" for keys from before that was kept.
+    # Its issuer: a kid, or `cli:` and a user; "" for keys from before that was stored.
     created_by: str = ""
-    # What the newest change was, and who made it: a kid, `cli:` and a user, or a program.
+    # The newest change and who made it: a kid, `cli:` and a user, or a program.
     change: str = "created"
     changed_by: str = "gateway"
-    # Who gave the command, if it was made by the command line.
+    # Operator of a change by the command line.
     changed_from: Operator | None = None
     changed_at: float = 0.0
     revision: int = 0
 
     @property
     def unreadable(self) -> str:
-        """Why its stored form cannot be read, if it cannot: then it may do nothing."""
+        """Why its stored form cannot be read, if so; such a key may do nothing."""
         return ""
 
     @property
     def ends_at(self) -> float:
-        """When it stops working by itself."""
+        """When the key expires or has drained."""
         return min(self.expires_at, self.drains_until or self.expires_at)
 
     def state(self, now: float) -> str:
-        """`active`, `draining`, `suspended`, `expired` or `revoked`; revoked stays revoked.
-        `unreadable` is what another version has written."""
+        """`active`, `draining`, `suspended`, `expired` or `revoked`, which is for good; or
+        `unreadable` where another version wrote it."""
         if self.unreadable:
             return "unreadable"
         if self.revoked_at is not None:
             return "revoked"
-        # As `ends_at`, without two calls: each request asks.
+        # Like `ends_at`, without its calls, as each request asks.
         drains = self.drains_until
         if now >= self.expires_at or (drains and now >= drains):
             return "expired"
@@ -75,11 +75,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         return "active" if drains is None else "draining"
 
     def throttled(self, now: float) -> bool:
-        """Whether it may do little for the time being."""
+        """Whether its limits are lowered for the time being."""
         return self.throttled_until is not None and now < self.throttled_until
 
     def public(self, now: float) -> dict[str, Any]:
-        """What administration shows of it: never the digest."""
+        """Members that administration shows, without the digest."""
         shown: dict[str, Any] = {
             "id": self.id,
             "name": self.name,

@@ -1,7 +1,7 @@
-"""The limits of a key: its own, in place of those of the settings. Pure.
+"""Limits of one key, which replace those of the settings. Pure.
 
-They have the same names in the section `[limits]` of the settings, in the body
-of `POST /v1/keys` and on the command line. 0 is no limit.
+They have the same names in the section `[limits]` of the settings, in the body of `POST /v1/keys`
+and on the command line. 0 is no limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MOST = 10**15
 
 
 class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is said for one key; None leaves it to the settings."""
+    """Limits of one key; None leaves a limit to the settings."""
 
     requests_per_second: int | None = None
     requests_burst: int | None = None
@@ -29,7 +29,7 @@ class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes_per_day: int | None = None
 
     def public(self) -> dict[str, int]:
-        """What is said, by name."""
+        """Limits that are given, by name."""
         said: dict[str, int] = msgspec.to_builtins(self)
         return said
 
@@ -39,7 +39,7 @@ NAMES = KeyLimits.__struct_fields__
 
 
 def parse_limits(raw: Any) -> KeyLimits:
-    """The limits of a decoded JSON object. Raises `InvalidRequest` that names what is wrong."""
+    """Parse limits from a decoded JSON object. Raises `InvalidRequest` that names what is wrong."""
     if raw is None:
         return NO_LIMITS
     if not isinstance(raw, dict):
@@ -57,7 +57,7 @@ def parse_limits(raw: Any) -> KeyLimits:
 
 
 def parse_limit_texts(texts: tuple[str, ...]) -> KeyLimits:
-    """The same from texts like `events_per_second=100`."""
+    """Parse limits from texts such as `events_per_second=100`."""
     raw: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -68,16 +68,15 @@ def parse_limit_texts(texts: tuple[str, ...]) -> KeyLimits:
 
 
 def inherited(own: KeyLimits, wanted: KeyLimits) -> KeyLimits:
-    """The limits of a key that a key with limits of its `own` makes: where nothing is said, its
-    own."""
+    """Limits of a key whose issuer has its `own`, which apply where none are wanted."""
     return KeyLimits(**{**own.public(), **wanted.public()})
 
 
 def exceeded(own: KeyLimits, wanted: KeyLimits) -> str | None:
-    """The name of a limit by which `wanted` lets through more than `own` does."""
+    """Name of a limit by which `wanted` allows more than `own`; None if there is none."""
     said = wanted.public()
     for name, most in own.public().items():
-        # Bursts are no right of their own: what counts is the rate beside them.
+        # The rate beside a burst counts, not the burst.
         if most and name != "requests_burst" and not 0 < said.get(name, 0) <= most:
             return name
     return None

@@ -1,4 +1,4 @@
-"""A key by its id, and the refusal where there is none such."""
+"""Look-up of keys by id, and the error for unknown ones."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from gateway.errors import NotFound
 
 
 class KeyLookup(Protocol):
-    """The key store, or what has its keys in memory."""
+    """Key store, or a cache of its keys."""
 
     async def get(self, key_id: str) -> Key | None:
         """The key with that id."""
 
 
 async def known_key(keys: KeyLookup, key_id: str) -> Key:
-    """The key with that id, which must be there."""
+    """The key with that id. Raises `NotFound`."""
     return refuse_unknown(await keys.get(key_id) if is_key_id(key_id) else None)
 
 
 def refuse_unknown(key: Key | None) -> Key:
-    """The key that was looked for. The refusal does not repeat what may be a whole one."""
+    """Raise `NotFound` for no key. The id is not repeated, as it may be a whole token."""
     if key is None:
         raise NotFound(
             "there is no key with this id; `audit-gateway keys list` or GET /v1/keys shows all",

@@ -1,10 +1,10 @@
-"""What can become of a key: pure functions from a key to the key after the change.
+"""Life of a key: pure functions from a key to the key after a change.
 
-active -> suspended -> active      suspend, resume (or its end)
-active -> draining -> expired      rotate: the successor takes over within the overlap
-any    -> revoked                  revoke; for good
+    active -> suspended -> active      suspend, resume (or its end)
+    active -> draining -> expired      rotate: the successor takes over within the overlap
+    any    -> revoked                  revoke; for good
 
-Each change says of itself what it was and who made it.
+Each changed key says what the change was and who made it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from gateway.sanitize import clean
 Changing = Callable[[Key], Key]
 
 MAX_REASON = 256
-# A predecessor whose successor is in use ends early once it has been idle for so long (seconds).
+# A predecessor whose successor is in use ends once it was idle for so long (seconds).
 IDLE_WHEN_REPLACED = 900
 
 
 def check_reason(reason: object) -> str:
-    """The reason given for a change, if it is one: printable, and without keys, as whoever
-    revokes a leaked one may have pasted it. Nothing is refused for that when it is urgent."""
+    """Check and clean the reason for a change. Tokens are cut out rather than refused, as a
+    revocation of a leaked key is urgent."""
     if not isinstance(reason, str) or len(reason) > MAX_REASON:
         raise InvalidRequest(f"reason: a string of at most {MAX_REASON} characters")
     return clean(reason)
 
 
 def check_overlap(text: object, most: int) -> int:
-    """The seconds of an overlap such as `1h`, if it is one and not longer than `most`."""
+    """Parse an overlap such as `1h` into seconds, at most `most`."""
     if not isinstance(text, str):
         raise InvalidRequest("overlap: a duration such as 1h is needed")
     try:
@@ -50,7 +50,7 @@ def check_overlap(text: object, most: int) -> int:
 
 
 def revoke(key: Key, now: float, reason: str, by: Actor = "") -> Key:
-    """Revoke for good; the first reason stands."""
+    """Revoke for good; the first reason is kept."""
     if key.revoked_at is not None:
         return key
     revoked = msgspec.structs.replace(key, revoked_at=now, revoked_reason=reason)
@@ -60,7 +60,7 @@ def revoke(key: Key, now: float, reason: str, by: Actor = "") -> Key:
 def suspend(
     key: Key, now: float, reason: str, until: float | None = None, *, by: Actor = ""
 ) -> Key:
-    """Suspend until `resume`, or until a moment."""
+    """Suspend until `resume`, or until a time."""
     _refuse_ended(key, now, "suspended")
     suspended = msgspec.structs.replace(
         key, suspended_at=now, suspended_until=until, suspended_reason=reason
@@ -69,7 +69,7 @@ def suspend(
 
 
 def throttle(key: Key, now: float, until: float, *, by: Actor = "") -> Key:
-    """Let little through until a moment."""
+    """Lower the limits of a key until a time."""
     _refuse_ended(key, now, "throttled")
     throttled = msgspec.structs.replace(key, throttled_until=until)
     return _changed(throttled, "throttled", now, by)
@@ -88,10 +88,10 @@ def resume(key: Key, now: float, by: Actor = "") -> Key:
 def rotate(
     key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes, by: Actor = ""
 ) -> tuple[Key, Key, str]:
-    """`(predecessor, successor, token)`: the same rights, and a life that policy allows.
+    """`(predecessor, successor, token)` of a rotation.
 
-    The successor lives as long as the key was made for, counted from now, and never longer
-    than `max_life` seconds. The predecessor drains for `overlap` seconds at most.
+    The successor has the same rights, and lives as long as the key was issued for, at most
+    `max_life` seconds. The predecessor drains for `overlap` seconds at most.
     """
     if key.state(now) != "active":
         raise Conflict(
@@ -122,7 +122,7 @@ def rotate(
 
 
 def rehash(key: Key, was: Key, now: float, *, pepper: bytes, token: str) -> Key:
-    """Keep the digest under another pepper: that of `token`, which is the token of `was`."""
+    """Store the digest of `token`, the token of `was`, under another pepper."""
     if (key.digest, key.pepper) != (was.digest, was.pepper):
         # Another process was first.
         return key
@@ -131,7 +131,7 @@ def rehash(key: Key, was: Key, now: float, *, pepper: bytes, token: str) -> Key:
 
 
 def unless_changed(key: Key, replacement: Key) -> Changing:
-    """A change to `replacement`, refused if the key is no longer as it was looked at."""
+    """Change to `replacement`, refused if the key has changed since it was read."""
 
     def change(current: Key) -> Key:
         if current.revision != key.revision:
@@ -142,7 +142,7 @@ def unless_changed(key: Key, replacement: Key) -> Changing:
 
 
 def without_role(key: Key, name: str, now: float, by: Actor) -> Key:
-    """The role is gone, and one that is made later under its name is another."""
+    """Remove a deleted role from a key, as a later role of that name is another one."""
     if name not in key.roles:
         return key
     roles = tuple(role for role in key.roles if role != name)
@@ -150,7 +150,7 @@ def without_role(key: Key, name: str, now: float, by: Actor) -> Key:
 
 
 def end_draining(key: Key, now: float) -> Key:
-    """The successor is in use and this key is not: it need not wait for the end of the overlap."""
+    """End the overlap of an idle key whose successor is in use."""
     ended = msgspec.structs.replace(key, drains_until=min(now, key.ends_at))
     return _changed(ended, "drained", now, "gateway")
 
@@ -177,7 +177,7 @@ def is_living(key: Key, now: float) -> bool:
 
 
 def living_by_pepper(keys: Iterable[Key], now: float) -> dict[str, list[Key]]:
-    """The keys that work or may work again, by the id of the pepper that they were made with."""
+    """Living keys by the id of their pepper."""
     found: dict[str, list[Key]] = {}
     for key in keys:
         if is_living(key, now):

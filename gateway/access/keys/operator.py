@@ -1,4 +1,4 @@
-"""Who changed a key or a role: another key, a program, or the command line. Pure."""
+"""Actors of changes: a key, a program, or an operator at the command line. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PREFIX = "cli:"
 
 
 class Operator(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A user of the system, as the system tells: `sudo_user` is who became `user` by sudo."""
+    """User of the system at the command line; `sudo_user` is who became `user` by sudo."""
 
     user: str
     sudo_user: str = ""
@@ -19,24 +19,24 @@ class Operator(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def actor(self) -> str:
-        """How records name them."""
+        """Name in records."""
         return f"{PREFIX}{self.user}"
 
     @property
     def person(self) -> str:
-        """How the detector tells them apart: machines and terminals come and go."""
+        """Name for detection, without machine and terminal, which change."""
         return f"{PREFIX}{self.sudo_user or self.user}"
 
 
-# A kid, the name of a program, or who runs the command line.
+# A kid, the name of a program, or an operator.
 Actor: TypeAlias = str | Operator
 
 
 def actor_name(by: Actor) -> str:
-    """How records name who changed something."""
+    """Name of an actor in records."""
     return by.actor if isinstance(by, Operator) else by
 
 
 def operator_of(by: Actor) -> Operator | None:
-    """Who gave the command, if it was made by the command line."""
+    """The operator, if the actor is one."""
     return by if isinstance(by, Operator) else None

@@ -1,5 +1,4 @@
-"""Keys that came of each other: by rotation, where what is known of one counts for the next, and
-by making keys."""
+"""Rotation chains, along which successors inherit what is known of a key, and issuers of keys."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ _MOST_ORIGINS = 200
 
 
 async def rotation_chain_of(keys: KeyLookup, key: Key) -> tuple[Key, ...]:
-    """The keys that took over from each other by rotation, the given one among them, the oldest
-    first; of very many the nearest."""
+    """Keys of a rotation chain, the given one included, oldest first; of a long chain the
+    nearest."""
     before, after = key, key
     line = [key]
     for _ in range(_MOST_ROTATIONS):
@@ -34,7 +33,7 @@ async def rotation_chain_of(keys: KeyLookup, key: Key) -> tuple[Key, ...]:
 
 
 async def key_and_predecessors(keys: KeyLookup, key_id: str) -> list[str]:
-    """The id of a key, and of those that it took over from, the newest first."""
+    """Ids of a key and its predecessors, newest first."""
     line = [key_id]
     for _ in range(_MOST_ROTATIONS):
         key = await keys.get(line[-1])
@@ -45,7 +44,7 @@ async def key_and_predecessors(keys: KeyLookup, key_id: str) -> list[str]:
 
 
 async def predecessor_note(store: NotesOfKeys, kind: str, predecessor: str) -> bytes | None:
-    """What is noted of a key's predecessor, or of the newest before that of which there is any."""
+    """Note of a key's predecessor, or of the newest one before that which has a note."""
     for key_id in await key_and_predecessors(store, predecessor):
         document = await store.note(kind, key_id)
         if document is not None:
@@ -67,12 +66,12 @@ async def has_conflict_of_interest(keys: KeyLookup, reviewer: Key, about: Key) -
 
 
 async def is_delegated(keys: KeyLookup, key: Key) -> bool:
-    """Whether a key has made it, or one that it took over from: there is somebody above it."""
+    """Whether another key issued this one, or a predecessor of it."""
     return not (await _origins(keys, key)).issubset(await key_and_predecessors(keys, key.id))
 
 
 async def _origins(keys: KeyLookup, key: Key) -> set[str]:
-    """The ids of a key and of all that it came of; of very many those that are nearest."""
+    """Ids of a key, its predecessors and issuers, and theirs; of many the nearest."""
     found = {key.id}
     waiting = [key]
     while waiting and len(found) <= _MOST_ORIGINS:

@@ -1,9 +1,8 @@
-"""Keys and roles as they are stored, and how grants are read that would be refused today. Pure.
+"""Stored form of keys and roles, and of grants that would be refused today. Pure.
 
-Such a grant is kept as it was written, and is read so that it lets nothing through: where it
-allows, without what is wrong in its lists, or as one that reaches nothing; where it denies, as a
-denial of everything below the first segments of its categories. Actions that cannot be granted
-are without effect in either.
+Such a grant is kept as written and read so that it lets nothing more through. Where it allows,
+invalid items of its lists are left out, or it allows nothing; where it denies, it denies everything
+below the first segments of its categories. Invalid actions have no effect.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from gateway.filters.pattern import ANY
 VOID = "it allows nothing"
 _WIDE = "it denies {} of every tenant and resource, from anywhere and at any time"
 _WITHOUT = "it counts without that"
-# What of a list is wrong is left out of it where it allows; the others are alternatives.
+# Lists whose invalid items can be left out of a grant that allows.
 _LISTS = (*PATTERNS, "actions", "when.cidr")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _GRANTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -34,8 +33,8 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class StoredGrant(Grant, frozen=True, kw_only=True):
-    """A grant that would be refused today. Its members say how it is read, `original` is its JSON
-    as it was stored, and `means` says it in words."""
+    """Stored grant that would be refused today. Its members say how it is read, `original` is its
+    JSON as stored, and `means` describes how it is read."""
 
     original: bytes
     wrong: tuple[Problem, ...]
@@ -49,7 +48,7 @@ class StoredGrant(Grant, frozen=True, kw_only=True):
 
 
 def decode_key(document: bytes, digest: bytes, revision: int) -> Key:
-    """A key from its row."""
+    """Key from its row."""
     rest, grants = _apart(document)
     return msgspec.structs.replace(
         _KEY.decode(rest), grants=grants, digest=digest, revision=revision
@@ -57,18 +56,18 @@ def decode_key(document: bytes, digest: bytes, revision: int) -> Key:
 
 
 def encode_key(key: Key) -> bytes:
-    """The document of a key, without what stands beside it in its row."""
+    """Document of a key, without the other columns of its row."""
     return _together(msgspec.structs.replace(key, digest=b"", revision=0), key.grants)
 
 
 def decode_role(document: bytes) -> Role:
-    """A role from its row."""
+    """Role from its row."""
     rest, grants = _apart(document)
     return msgspec.structs.replace(_ROLE.decode(rest), grants=grants)
 
 
 def encode_role(role: Role) -> bytes:
-    """The document of a role."""
+    """Document of a role."""
     return _together(role, role.grants)
 
 
@@ -89,9 +88,9 @@ def _together(stored: Key | Role, grants: tuple[Grant, ...]) -> bytes:
 # Many keys have the same grants.
 @lru_cache(4096)
 def read_grant(document: bytes) -> Grant:
-    """A grant from the JSON that was stored, whatever stands in it."""
+    """Grant from stored JSON, whatever it contains."""
     raw = msgspec.json.decode(document)
-    # That a machine lacks a time zone is no reason to read a grant in another way.
+    # A time zone that this machine lacks does not change how a grant is read.
     wrong = tuple(problems(raw, zones=False))
     if not wrong:
         return msgspec.convert(raw, Grant)
@@ -130,12 +129,12 @@ def _denying(raw: dict[str, Any], wrong: tuple[Problem, ...]) -> tuple[dict[str,
 
 
 def _void(effect: str) -> dict[str, Any]:
-    """Without actions it takes part in no decision."""
+    """Grant without actions, which has no effect."""
     return {"effect": effect, "actions": [], "categories": [ANY]}
 
 
 def _without(raw: dict[str, Any], wrong: tuple[Problem, ...]) -> dict[str, Any]:
-    """The same without the items of lists that are wrong; lists stay, though they become empty."""
+    """The grant without invalid items of lists; lists may become empty."""
     mended: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(raw))
     for problem in reversed(wrong):
         if problem.item >= 0 and problem.path in _LISTS:
@@ -147,8 +146,8 @@ def _without(raw: dict[str, Any], wrong: tuple[Problem, ...]) -> dict[str, Any]:
 
 
 def category_heads(patterns: Any) -> list[str]:
-    """Everything that the patterns of categories can have meant: all below their first segments,
-    or every category where that is not clear."""
+    """Patterns for everything below the first segments of category patterns, or for all categories
+    if some is unclear."""
     if not isinstance(patterns, list) or not patterns:
         return [ANY]
     heads = []

@@ -1,7 +1,7 @@
 """Keys, roles and changes whose stored form cannot be read, perhaps of a newer version. Pure.
 
-Each concerns itself alone: such a key may do nothing, such a role grants nothing and denies
-everything to the keys that name it. Nobody changes them: that would lose what they say.
+Such a key may do nothing; such a role grants nothing and denies everything to its keys. Neither can
+be changed, as that would lose its content. Others are not affected.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class UnreadableKey(Key, frozen=True, kw_only=True):
-    """A key of which only what stands beside its document is certain."""
+    """Key of which only the columns beside its document are certain."""
 
     why: str
 
@@ -44,7 +44,7 @@ class UnreadableKey(Key, frozen=True, kw_only=True):
 
 
 class UnreadableRole(Role, frozen=True, kw_only=True):
-    """A role of which only the name is certain."""
+    """Role of which only the name is certain."""
 
     why: str
 
@@ -54,7 +54,7 @@ class UnreadableRole(Role, frozen=True, kw_only=True):
 
 
 class UnreadableGrant(Grant, frozen=True, kw_only=True):
-    """What stands for the grants of a role that cannot be read."""
+    """Grant in place of those of an unreadable role."""
 
     @property
     def unreadable(self) -> bool:
@@ -65,7 +65,7 @@ _DENIES_ALL = UnreadableGrant(id="unreadable", effect="deny", actions=ACTIONS, c
 
 
 def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:
-    """A key from its row, whatever stands in it."""
+    """Key from its row, unreadable or not."""
     try:
         key = decode_key(document, digest, revision)
         _check_moments(key)
@@ -91,7 +91,7 @@ def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:
 
 
 def read_role(name: str, document: bytes) -> Role:
-    """A role from its row, whatever stands in it."""
+    """Role from its row, unreadable or not."""
     try:
         return decode_role(document)
     except Exception as error:  # Whatever it is, it concerns this role alone.
@@ -100,7 +100,7 @@ def read_role(name: str, document: bytes) -> Role:
 
 
 def read_change(document: bytes) -> Change:
-    """A change that waits to be recorded; what it says is recorded in any case."""
+    """Change that waits to be recorded; an unreadable one is recorded with its document."""
     try:
         return _CHANGE.decode(document)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -117,7 +117,7 @@ def read_change(document: bytes) -> Change:
 
 
 def check_readable(found: Key | Role) -> None:
-    """Raises `Conflict` where changing it would lose what it says."""
+    """Raise `Conflict` if a change would lose unreadable content."""
     if found.unreadable:
         kind, name = ("role", found.name) if isinstance(found, Role) else ("key", found.id)
         raise Conflict(
@@ -128,7 +128,7 @@ def check_readable(found: Key | Role) -> None:
 
 
 def _warn(text: str, name: str, error: Exception, document: bytes) -> None:
-    """Once for each version of a row: rows are read again and again."""
+    """Warn once for each version of a row, as rows are read repeatedly."""
     _warn_of_version(text, name, _why(error), hashlib.sha256(document).digest())
 
 
@@ -154,7 +154,7 @@ def _text(raw: Any) -> str:
 
 
 def _check_moments(key: Key) -> None:
-    """What no clock shows could not be shown of the key, nor compared as it was meant."""
+    """Raise for times that cannot be shown or compared."""
     for name in _MOMENTS:
         moment = getattr(key, name)
         if moment is not None and not 0 <= moment < _END_OF_TIME:

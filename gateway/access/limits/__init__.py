@@ -1,1 +1,1 @@
-"""Limits: rates, concurrency, deliveries and time on the event loop."""
+"""Limits: rates, daily quotas, concurrency and deliveries."""

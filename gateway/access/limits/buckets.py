@@ -1,4 +1,4 @@
-"""Buckets of many subjects, in memory that is bounded."""
+"""Buckets of many subjects, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SWEEP_SECONDS = 1.0
 
 
 class SubjectBucket:
-    """One subject in one limit, as this process knows it."""
+    """Bucket of one subject in one limit, as this process knows it."""
 
     __slots__ = ("limit", "state", "subject")
 
@@ -22,11 +22,11 @@ class SubjectBucket:
         self.state = BucketState(0.0, now)
 
     def use(self, limit: Limit) -> None:
-        """Go on under these figures."""
+        """Change to another limit of the same name."""
         self.limit = limit
 
     def idle(self, clock: Clock) -> bool:
-        """Whether the bucket may be forgotten without any effect."""
+        """Whether forgetting the bucket has no effect."""
         return self.limit.idle_at(self.state) <= self.limit.time(clock)
 
 
@@ -34,7 +34,7 @@ A = TypeVar("A", bound=SubjectBucket)
 
 
 class SubjectBuckets(Generic[A]):
-    """Finds buckets; forgets the idle ones and, beyond `most`, the oldest."""
+    """Buckets by subject; forgets idle ones and, beyond `most`, the oldest."""
 
     def __init__(
         self, make: Callable[[Limit, str, float], A], clock: Clock, most: int = 200_000
@@ -50,7 +50,7 @@ class SubjectBuckets(Generic[A]):
         return len(self._known)
 
     def get(self, limit: Limit, subject: str) -> A:
-        """The bucket, made if it is new, under the figures of `limit`."""
+        """The bucket, created if new, under `limit`."""
         identity = (limit.name, subject)
         bucket = self._known.get(identity)
         if bucket is None:
@@ -62,7 +62,7 @@ class SubjectBuckets(Generic[A]):
         return bucket
 
     def find(self, limit: Limit, subject: str) -> A | None:
-        """The bucket, if there is one."""
+        """The bucket, if it exists."""
         return self._known.get((limit.name, subject))
 
     def _make_room(self) -> None:

@@ -1,4 +1,4 @@
-"""Delivery limits of keys, on events and on bytes, asked without waiting."""
+"""Delivery limits of keys, on events and on bytes, checked without waiting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_AT_ONCE = 1 << 30
 
 
 class Part:
-    """One limit of a delivery; `unsent` is what other replicas have not been told."""
+    """One limit of a delivery; other replicas have not been told of `unsent`."""
 
     __slots__ = ("limit", "state", "unsent")
 
@@ -25,7 +25,7 @@ class Part:
 
 
 class Bucket:
-    """One subject's delivery. Implements `gateway.access.limits.ports.Delivery`."""
+    """Delivery limits of one subject. Implements `gateway.access.limits.ports.Delivery`."""
 
     __slots__ = ("__weakref__", "_clock", "_events", "_on_take", "_size", "parts", "subject")
 
@@ -64,7 +64,7 @@ class Bucket:
             over = limit.seconds_over(state)
             if over > (longest.retry_after if longest is not None else 0.0):
                 found = limit.decision(state, False, 0, source="local")
-                # What was delivered has to be paid off; there need not be room for one more.
+                # Wait until what was delivered is paid off, not for room for one more.
                 longest = msgspec.structs.replace(found, retry_after=over)
         return longest
 
@@ -78,13 +78,13 @@ class Bucket:
         return False
 
     def use(self, events: Sequence[Limit], size: Sequence[Limit]) -> None:
-        """Go on under these limits; a limit keeps its standing by its name."""
+        """Change to other limits; those of the same name keep their state."""
         known, self.parts = self.parts, {}
         self._events = [self._part(known, limit) for limit in events]
         self._size = [self._part(known, limit) for limit in size]
 
     def idle(self) -> bool:
-        """Whether the limits may be forgotten without any effect."""
+        """Whether forgetting the limits has no effect."""
         return all(
             part.limit.idle_at(part.state) <= part.limit.time(self._clock)
             for part in self.parts.values()
@@ -107,8 +107,8 @@ class Bucket:
 
 
 class Buckets:
-    """The buckets of this process. One that has something to remember is kept when its last
-    stream is gone, so that reconnecting is no way around a limit."""
+    """Buckets of this process. One with any state outlives the last stream of its subject, so that
+    reconnecting is no way around a limit."""
 
     def __init__(
         self,

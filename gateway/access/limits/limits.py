@@ -1,13 +1,12 @@
-"""What a limit is and what a decision about it says. Pure.
+"""Limits and decisions about them. Pure.
 
-A `Rate` is the generic cell rate algorithm in its form as a leaky bucket that
-is measured, not queued (ITU-T I.371; both decide the same): a level rises by
-the cost of what is let through and sinks at the rate of the limit; what would
-raise it above the burst is refused and costs nothing. A `Daily` counts up
+A `Rate` is the generic cell rate algorithm as a leaky bucket that is measured, not queued (ITU-T
+I.371; both decide the same): a level rises by the cost of what is let through and sinks at the rate
+of the limit; what would raise it above the burst is refused and costs nothing. A `Daily` counts up
 within one day of UTC.
 
-A `BucketState` is how full the bucket of a subject (a key, an address) is under
-one limit. Where replicas share it, the Redis scripts repeat the arithmetic of this module.
+A `BucketState` is how full the bucket of a subject (a key, an address) is under one limit. For
+replicas that share it, the Redis scripts repeat this arithmetic.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ SLACK = 1e-6
 _DAY = 86400
 _CLOSED_SECONDS = 1.0
 
-# What happens while the replicas cannot ask each other: each decides by what
-# it knows alone, or everything is refused.
+# While the replicas cannot reach each other, each decides by what it knows alone, or
+# everything is refused.
 WhenDown = Literal["local", "closed"]
 # Who decided: the replicas together, this one alone, or the policy to refuse.
 Source = Literal["shared", "local", "closed"]
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """May it, and how does the subject stand.
+    """Decision of a limit, and the state of its subject.
 
     limit        most that fits at once (`Rate`: the burst) or in a day
     window       seconds in which that much comes back
     remaining    what may still be taken now, as far as this replica knows
     reset        seconds until all of `limit` may be taken again
     retry_after  seconds until the same request is let through; 0.0 if it was
-    source       `closed`: refused because the replicas cannot be asked, which
+    source       `closed`: refused because the replicas cannot be reached, which
                  is 503 to a client; every other refusal is 429
     """
 
@@ -57,7 +56,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     def headers(self) -> dict[str, str]:
         """`RateLimit-*` (draft-ietf-httpapi-ratelimit-headers-07) and, for a refusal,
-        `Retry-After`; whole seconds, rounded up so that whoever waits them is let through."""
+        `Retry-After`, in seconds rounded up, so that a client who waits as long is let through."""
         headers = {
             "RateLimit-Policy": f"{self.limit};w={self.window}",
             "RateLimit-Limit": str(self.limit),
@@ -70,7 +69,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class BucketState:
-    """State of a subject in a limit: `level` was used, seen at `at` (the limit's own time)."""
+    """State of a subject in a limit: `level` was used, as of `at` (the limit's own time)."""
 
     __slots__ = ("at", "level")
 
@@ -83,8 +82,7 @@ class BucketState:
 class Rate:
     """At most `count` in `seconds` on average, and at most `burst` at once (0: `count`).
 
-    `name` is unique among the limits of a gateway: limits of one name and
-    subject are the same limit. A cost above the burst is let through when
+    Limits of one `name` and subject are the same limit. A cost above the burst is let through when
     nothing of the burst is used, and paid off afterwards.
     """
 
@@ -111,22 +109,22 @@ class Rate:
 
     @property
     def window(self) -> int:
-        """Seconds in which all of it comes back."""
+        """Seconds in which all of the capacity comes back."""
         return max(1, math.ceil(self.burst / self.per_second))
 
     def time(self, clock: Clock) -> float:
-        """The time that its standings are told in."""
+        """Time of the limit's states."""
         return clock.monotonic()
 
     def settle(self, state: BucketState, now: float) -> None:
-        """Let the level sink to what it is now. Time that goes back changes nothing."""
+        """Lower the level to that of `now`. Time that goes back changes nothing."""
         elapsed = now - state.at
         state.at = now
         if elapsed > 0:
             state.level = max(0.0, state.level - elapsed * self.per_second)
 
     def take(self, state: BucketState, cost: int, now: float) -> bool:
-        """Take `cost` if it fits; a cost of 0 asks whether 1 would."""
+        """Take `cost` if it fits; a cost of 0 asks whether 1 would fit."""
         self.settle(state, now)
         if state.level + (cost or 1) > self.burst + SLACK and not (
             cost > self.burst and state.level <= SLACK
@@ -136,27 +134,27 @@ class Rate:
         return True
 
     def charge(self, state: BucketState, amount: float, now: float) -> None:
-        """Take what was used already, whether it fits or not."""
+        """Take what was used already, even if it does not fit."""
         self.settle(state, now)
         state.level += amount
 
     def seconds_over(self, state: BucketState) -> float:
-        """Seconds until the level, as settled last, is no higher than the burst."""
+        """Seconds until the level, as settled last, has sunk to the burst."""
         over = state.level - self.burst
         return over / self.per_second if over > 0 else 0.0
 
     def idle_at(self, state: BucketState) -> float:
-        """When the state will be as if the subject had never been seen."""
+        """Time from which the state equals that of a new subject."""
         return state.at + state.level / self.per_second
 
     def room(self, state: BucketState) -> int:
-        """What fits now."""
+        """Amount that fits now."""
         return max(0, int(self.burst - state.level + SLACK))
 
     def decision(
         self, state: BucketState, allowed: bool, cost: int, *, spare: int = 0, source: Source
     ) -> Decision:
-        """What to say about a state settled just now; `spare` is taken but not yet used."""
+        """Decision for a state settled just now; `spare` is taken but not yet used."""
         wait = 0.0
         if not allowed:
             above = state.level + (cost or 1) - self.burst
@@ -195,17 +193,17 @@ class Daily:
         return _DAY
 
     def time(self, clock: Clock) -> float:
-        """The time that its standings are told in."""
+        """Time of the limit's states."""
         return clock.now()
 
     def settle(self, state: BucketState, now: float) -> None:
-        """A new day begins at 0."""
+        """Reset the level if a new day has begun."""
         if day_of(now) != day_of(state.at):
             state.level = 0.0
         state.at = now
 
     def take(self, state: BucketState, cost: int, now: float) -> bool:
-        """Take `cost` if it fits; a cost of 0 asks whether 1 would."""
+        """Take `cost` if it fits; a cost of 0 asks whether 1 would fit."""
         self.settle(state, now)
         if state.level + (cost or 1) > self.most:
             return False
@@ -213,7 +211,7 @@ class Daily:
         return True
 
     def charge(self, state: BucketState, amount: float, now: float) -> None:
-        """Take what was used already, whether it fits or not."""
+        """Take what was used already, even if it does not fit."""
         self.settle(state, now)
         state.level += amount
 
@@ -222,17 +220,17 @@ class Daily:
         return _until_midnight(state.at) if state.level >= self.most else 0.0
 
     def idle_at(self, state: BucketState) -> float:
-        """When the state will be as if the subject had never been seen."""
+        """Time from which the state equals that of a new subject."""
         return state.at + (_until_midnight(state.at) if state.level else 0.0)
 
     def room(self, state: BucketState) -> int:
-        """What fits now."""
+        """Amount that fits now."""
         return max(0, self.most - int(state.level))
 
     def decision(
         self, state: BucketState, allowed: bool, cost: int, *, spare: int = 0, source: Source
     ) -> Decision:
-        """What to say about a state settled just now; `spare` is taken but not yet used."""
+        """Decision for a state settled just now; `spare` is taken but not yet used."""
         left = _until_midnight(state.at)
         remaining = self.room(state) + spare
         retry_after = 0.0 if allowed else left
@@ -244,7 +242,7 @@ Limit = Rate | Daily
 
 @dataclass(frozen=True)
 class Concurrency:
-    """Limit on what is held at the same time: `most`."""
+    """At most `most` held at the same time."""
 
     name: str
     most: int
@@ -255,19 +253,19 @@ class Concurrency:
             raise ValueError(f"{self.name}: at least 1 must be possible")
 
     def refusal(self, held: int, source: Source) -> Decision:
-        """All are taken; nobody knows when one is given back."""
+        """Refusal while all are taken; when one is given back is unknown."""
         room = max(0, self.most - held)
         return Decision(False, self.most, 1, room, _CLOSED_SECONDS, _CLOSED_SECONDS, source)
 
 
 def closed(limit: Limit) -> Decision:
-    """The refusal of a limit whose policy is `closed`, while the replicas cannot be asked."""
+    """Refusal of a `closed` limit while the replicas cannot reach each other."""
     wait = _CLOSED_SECONDS
     return Decision(False, limit.capacity, limit.window, 0, wait, wait, "closed")
 
 
 def day_of(now: float) -> int:
-    """The day of UTC, counted from 1970-01-01."""
+    """Day of UTC, counted from 1970-01-01."""
     return int(now // _DAY)
 
 
@@ -277,8 +275,8 @@ def _until_midnight(now: float) -> float:
 
 @lru_cache(4096)
 def address_subject(address: str) -> str:
-    """Subject that requests from an IP address count for: IPv4 the address, IPv6 its /64, which is
-    what one subscriber has; anything else (a Unix socket) as it is."""
+    """Subject of an IP address: IPv4 the address, IPv6 its /64, which is what one subscriber has;
+    anything else (a Unix socket) as it is."""
     ip = parse_address(address)
     if ip is None:
         return address

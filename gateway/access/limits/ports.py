@@ -1,9 +1,8 @@
-"""The ports to what replicas share: what every adapter promises, and no more.
+"""Ports to what replicas share, and what every adapter promises.
 
-One contract suite (`tests/contract`) runs over both adapters: in process, for
-a gateway that runs alone, and over Redis. All of it is advisory: no event, no
-key and no revocation depends on it, and no call ever waits for Redis longer
-than a short, stated time.
+One contract suite (`tests/contract`) runs over both adapters: in process, for a gateway that runs
+alone, and over Redis. All of it is advisory: no event, no key and no revocation depends on it, and
+no call ever waits for Redis longer than a short, stated time.
 """
 
 from __future__ import annotations
@@ -21,25 +20,24 @@ from gateway.access.usage.windows import Row
 class RequestLimits(Protocol):
     """Limits on how often: requests, new streams, failed authentications, daily quotas.
 
-    Ordering: decisions about one subject are made one after the other, by all
-    replicas together. Atomicity: a cost is taken whole or not at all.
-    Durability: none is promised; a restart of the server forgets at worst one
-    burst (and, without its append-only file, the day so far).
-    A replica may take up to 1 % of a limit ahead, and remembers a refusal
-    until it can change: who is refused costs no look-up.
+    Ordering: decisions about one subject are made one after the other, by all replicas together.
+    Atomicity: a cost is taken whole or not at all. Durability: none is promised; a restart of the
+    server forgets at worst one burst (and, without its append-only file, the day so far). A replica
+    may take up to 1 % of a limit ahead, and remembers a refusal until it can change, so that
+    refused requests cost no look-up.
     """
 
     async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
-        """Take `cost` of what the subject has left. A cost of 0 only asks whether 1 would do."""
+        """Take `cost` of what the subject has left. A cost of 0 only asks whether 1 would fit."""
 
 
 class Delivery(Protocol):
-    """Delivery limits of one key over all its streams. Never waits; kept level with the other
+    """Delivery limits of one key over all its streams. Never waits; kept in sync with other
     replicas in the background."""
 
     def take(self, events: int, size: int) -> float:
-        """Count a delivery of so many events and bytes that has been made; returns the seconds
-        to wait before the next one (until midnight, where a daily quota is used up)."""
+        """Count a delivery that was made; return the seconds to wait before the next one (until
+        midnight if a daily quota is used up)."""
 
     def room(self) -> int:
         """Number of events that may be delivered at once now; at least 1."""
@@ -48,32 +46,31 @@ class Delivery(Protocol):
         """Number of bytes that may be delivered at once now; at least 1."""
 
     def refusal(self) -> Decision | None:
-        """Where it stands in the limit that it has to wait for longest, if it has to wait;
-        `retry_after` is until the next delivery may be made."""
+        """State of the limit with the longest wait, if any; `retry_after` is until the next
+        delivery."""
 
     @property
     def spent(self) -> bool:
-        """Whether a daily quota is used up; otherwise it is a rate that is waited for."""
+        """Whether a daily quota is used up; otherwise the wait is for a rate."""
 
 
 class Deliveries(Protocol):
     """Limits on what is delivered, per key.
 
-    Ordering and atomicity: deliveries are charged after the fact, all of them,
-    so over time the rate is exact; replicas that begin in the same tenth of a
-    second may each begin with a twentieth of the burst before they know.
-    Durability: as `RequestLimits`.
+    Ordering and atomicity: deliveries are charged after the fact, all of them, so over time the
+    rate is exact; replicas that begin in the same tenth of a second may each begin with a twentieth
+    of the burst before they know. Durability: as `RequestLimits`.
     """
 
     def of(
         self, subject: str, *, events: Sequence[Limit] = (), size: Sequence[Limit] = ()
     ) -> Delivery:
-        """The one delivery object of this process for a subject, with its limits on events and
-        on bytes, which replace those of an earlier call."""
+        """The one delivery of this process for a subject, with its limits on events and on bytes,
+        which replace earlier ones."""
 
 
 class Lease:
-    """One of the places that a `Concurrency` limit has, given back once."""
+    """One place of a `Concurrency` limit, given back once."""
 
     __slots__ = ("_give_back",)
 
@@ -81,7 +78,7 @@ class Lease:
         self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Give the place back; a second call does nothing."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
@@ -90,30 +87,28 @@ class Lease:
 class Leases(Protocol):
     """Limits on how many at the same time: concurrent streams.
 
-    Ordering: places are given in the order of the requests at the server.
-    Atomicity: never more than the limit are given, by all replicas together,
-    except after the server was away. Durability: a replica renews its places;
-    those of one that crashed are free after `lease_seconds`. What is given
-    back is free for other replicas within a tenth of a second.
+    Ordering: places are given in the order of the requests at the server. Atomicity: never more
+    than the limit are given, by all replicas together, except after the server was away.
+    Durability: a replica renews its places; those of a crashed one are free after `lease_seconds`.
+    A place that is given back is free for other replicas within a tenth of a second.
     """
 
     async def acquire(self, limit: Concurrency, subject: str) -> Lease | Decision:
-        """A place, or the refusal."""
+        """Take a place, or return the refusal."""
 
 
 class Usage(Protocol):
     """Counts per key: requests, streams, events, bytes, denials; by minute, hour and day.
 
-    Ordering: a count belongs to the minute (UTC) in which it was collected, up
-    to half a second after it was made. Atomicity: what was collected is added
-    once, also when the answer to it was lost. Durability: that of the ledger
-    beneath; what a crash of this process loses is half a second of counts.
-    While the ledger is away, counts wait in memory, which is bounded.
+    Ordering: a count belongs to the minute (UTC) in which it was collected, up to half a second
+    after it was made. Atomicity: what was collected is added once, also when the answer to it was
+    lost. Durability: that of the ledger beneath; a crash of this process loses half a second of
+    counts. While the ledger is away, counts wait in bounded memory.
     """
 
     @property
     def lost(self) -> int:
-        """Entries (a key's minute) that were given up because too many waited."""
+        """Entries (a key's minute) that were dropped because too many waited."""
 
     def count(
         self,
@@ -131,18 +126,18 @@ class Usage(Protocol):
         """Hand over the counts so far; False if the ledger is away."""
 
     async def rows(self, key_id: str, window: int, step: int) -> list[Row]:
-        """A key's usage in the last `window` seconds, one row per `step` seconds, oldest first.
+        """Usage of a key in the last `window` seconds, one row per `step` seconds, oldest first.
 
         Raises `InvalidRequest` for what is not kept, `Unavailable` when the ledger is away.
         """
 
 
 class Signals(Protocol):
-    """Wake-ups: "look now". Lossy hints; whoever gets one looks for himself.
+    """Wake-ups: hints to poll now, which may be lost.
 
-    Ordering: none. Atomicity: several may arrive as one. Durability: none, but
-    after a connection was lost every listener is called once, as one may have
-    been missed. The sender does not hear itself.
+    Ordering: none. Atomicity: several may arrive as one. Durability: none, but after a connection
+    was lost every listener is called once, as one may have been missed. The sender does not hear
+    itself.
     """
 
     def send(self, name: str) -> None:
@@ -153,7 +148,7 @@ class Signals(Protocol):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Counters since the start, and whether the replicas can ask each other now."""
+    """Counters since the start, and whether the replicas can reach each other now."""
 
     up: bool = True
     outages: int = 0
@@ -165,7 +160,7 @@ class Health(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Shared:
-    """All of it, as one adapter gives it."""
+    """All ports of one adapter."""
 
     limits: RequestLimits
     deliveries: Deliveries

@@ -1,1 +1,1 @@
-"""Decisions about keys: what is allowed, what is seen, and what is subsumed."""
+"""Policy: what a key may do, what it sees, and whether one policy subsumes another."""

@@ -1,4 +1,4 @@
-"""Grants with the place that a key has them from: its own, or one of its roles."""
+"""Grants with their origin: the key's own, or a role."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.access.keys.key import Key
 
 
 class AttributedGrant(msgspec.Struct, frozen=True):
-    """One grant of a key. `role` is "" for the key's own; `number` counts from 1 within either."""
+    """Grant of a key. `role` is "" for the key's own; `number` counts from 1 within either."""
 
     grant: Grant
     role: str
@@ -20,13 +20,13 @@ class AttributedGrant(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What to call it: its id where it has one, such as `g1` or `auditor/everything`."""
+        """Name for people: its id where it has one, such as `g1` or `auditor/everything`."""
         own = self.grant.id or str(self.number)
         return f"{self.role}/{own}" if self.role else own
 
     def public(self) -> dict[str, Any]:
-        """`{"name", "role", "effect", "grant"}`; `role` is left out for the key's own. `problems`
-        say where it counts otherwise than it is written."""
+        """`{"name", "role", "effect", "grant"}`; without `role` for the key's own, and with
+        `problems` where it counts otherwise than written."""
         shown: dict[str, Any] = {"name": self.name}
         if self.grant.id:
             shown["id"] = self.grant.id
@@ -38,14 +38,14 @@ class AttributedGrant(msgspec.Struct, frozen=True):
         return shown
 
     def problems(self) -> list[dict[str, str]]:
-        """Where it counts otherwise than it is written: `{"path", "reason", "means"}` each."""
+        """Where it counts otherwise than written: `{"path", "reason", "means"}` each."""
         return [
             {"path": problem.place, "reason": problem.reason, "means": means}
             for problem, means in self.grant.defects()
         ]
 
     def deviations(self) -> list[str]:
-        """The same in words."""
+        """Its problems in words."""
         return [
             f"{': '.join(filter(None, (one['path'], one['reason'])))}; {one['means']}"
             for one in self.problems()
@@ -55,7 +55,7 @@ class AttributedGrant(msgspec.Struct, frozen=True):
 def named_grants(
     own: tuple[Grant, ...], roles: tuple[str, ...], known: Mapping[str, tuple[Grant, ...]]
 ) -> tuple[AttributedGrant, ...]:
-    """The key's own grants and those of its roles, in the order in which they are decided over."""
+    """Grants of a key and of its roles, in the order of decisions."""
     named = [AttributedGrant(grant, "", number) for number, grant in enumerate(own, 1)]
     for role in roles:
         named += [
@@ -66,5 +66,5 @@ def named_grants(
 
 
 def grants_of_key(key: Key, known: Mapping[str, tuple[Grant, ...]]) -> tuple[AttributedGrant, ...]:
-    """The same of a key as it is."""
+    """Grants of a stored key and of its roles."""
     return named_grants(key.grants, key.roles, known)

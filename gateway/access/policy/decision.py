@@ -1,7 +1,7 @@
-"""Decisions: may this key do that, and what does it see then. Pure; default deny, deny wins.
+"""Policy decisions: what a key may do, and what it sees. Pure; default deny, deny wins.
 
-Roles and own grants count together. An event that several grants let through
-wears the masks of all of them: a mask is a denial of a part, and denials win.
+Roles and own grants count together. An event that several grants let through gets the masks of all
+of them: a mask denies a part, and denials win.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gateway.filters.overlap import category_overlaps
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, Scope, Test, all_of, any_of
 
 Projection = Callable[[Event], Event | None]
-# The masks for an event; None: it is not seen.
+# Masks for an event; None if it is not seen.
 MasksFor = Callable[[Event], Masks | None]
 _CLEAR = Masks()
 RAW_ITEM = Masks((f"data.{REJECTED_ITEM}",))
-# The members of an event as producers know them, and the parts of a scope up to each.
+# Members of an event as producers know them, and the parts of a scope up to each.
 _NARROWING = (
     ("tenant", ("tenant",)),
     ("category", ("tenant", "category", "reserved")),
@@ -33,10 +33,8 @@ _NARROWING = (
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What is shown of one scope: with which masks, and how far back (seconds).
-
-    In a view that is bound to a log, `after` is the offset that the look-back reaches to.
-    """
+    """One scope that is seen, its masks, and its look-back in seconds. In a view bound to a log,
+    `after` is the offset that the look-back reaches to."""
 
     scope: Scope
     masks: Masks = _CLEAR
@@ -45,7 +43,7 @@ class Rule(msgspec.Struct, frozen=True):
 
     @property
     def limited(self) -> bool:
-        """Whether something of the scope is masked, or too old."""
+        """Whether events of the scope are masked, or too old."""
         return bool(self.masks) or self.lookback is not None
 
 
@@ -57,7 +55,7 @@ class View(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, *scopes: Scope, denied: tuple[Scope, ...] = ()) -> View:
-        """The view of all events of these scopes, as they are."""
+        """View of all events of these scopes, unmasked."""
         return cls(tuple(map(Rule, scopes)), denied)
 
     @property
@@ -66,26 +64,26 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def limited(self) -> bool:
-        """Whether something of the events of its scopes is masked, or too old."""
+        """Whether events of its scopes are masked, or too old."""
         return any(rule.limited for rule in self.rules)
 
     @property
     def plain(self) -> bool:
-        """Whether the scopes say it all."""
+        """Whether the scopes alone say what is seen."""
         return not self.denied and not self.limited
 
     @property
     def hides(self) -> bool:
-        """Whether something of the events that it contains is masked."""
+        """Whether members of its events are masked."""
         return any(rule.masks for rule in self.rules)
 
     @property
     def begin(self) -> int:
-        """The offset behind which all lies that is seen."""
+        """Offset behind which all seen events lie."""
         return min((rule.after for rule in self.rules), default=0)
 
     def bound(self, offsets: Mapping[int | None, int]) -> View:
-        """The view in one log, where the look-back of so many seconds reaches to this offset."""
+        """View bound to a log, where each look-back in seconds reaches to an offset."""
         rules = [
             msgspec.structs.replace(rule, after=offsets.get(rule.lookback, 0))
             for rule in self.rules
@@ -93,28 +91,28 @@ class View(msgspec.Struct, frozen=True):
         return View(tuple(rules), self.denied)
 
     def unbound(self) -> View:
-        """The view of no log: of events to come, or to be compared with another decision."""
+        """View of no log, for future events, or to compare with another decision."""
         return self.bound({}) if any(rule.after for rule in self.rules) else self
 
     def compile(self) -> Test:
-        """A function that says whether the view contains an event (or a draft)."""
+        """Test whether the view contains an event (or a draft)."""
         return self._unless_denied(any_of([scope.compile() for scope in self.scopes]))
 
     def outside(self, event: Event | Draft) -> str:
-        """Of an event that the view does not contain, the first member that no scope lets in."""
+        """First member of an event outside of the view that no scope lets through."""
         for path, names in _NARROWING:
             parts = [Scope(**{name: getattr(one, name) for name in names}) for one in self.scopes]
             if not any_of([part.compile() for part in parts])(event):
                 return path
-        # Something denies it.
+        # A denial hides it.
         return "category"
 
     def members(self) -> set[str]:
-        """The attributes of an event that the view depends on, but for its limits."""
+        """Attributes of events that the view depends on, but for its limits."""
         return set().union(*(scope.members() for scope in (*self.scopes, *self.denied)))
 
     def projection(self) -> Projection:
-        """Return a function that gives an event as it is seen, or None."""
+        """Function from an event to the event as it is seen, or None."""
         if not self.limited:
             sees = self.compile()
             return lambda event: event if sees(event) else None
@@ -127,7 +125,7 @@ class View(msgspec.Struct, frozen=True):
         return project
 
     def masks_for(self) -> MasksFor:
-        """Return a function that gives the masks for an event, or None if it is not seen."""
+        """Function from an event to its masks, or None if it is not seen."""
         sees = self.compile()
         if not self.limited:
             return lambda event: _CLEAR if sees(event) else None
@@ -151,13 +149,13 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """The key may; `view` says on what."""
+    """Permission for what is in `view`."""
 
     view: View
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """The key may not; `reason` is a stable code."""
+    """Denial; `reason` is a stable code."""
 
     reason: str
 
@@ -185,7 +183,7 @@ def decide(
     address: str | None = None,
     roles: Mapping[str, tuple[Grant, ...]] | None = None,
 ) -> Allowed | Denied:
-    """Whether `key` may perform `action` at `now` (seconds since 1970) from `address`."""
+    """Decide whether `key` may perform `action` at `now` (seconds since 1970) from `address`."""
     denied = decide_state(key, now)
     if denied is not None:
         return denied
@@ -193,12 +191,12 @@ def decide(
 
 
 def decide_state(key: Key, now: float) -> Denied | None:
-    """The denial that the key's state alone means, if it does."""
+    """Denial that follows from the state of the key, if any."""
     return _STATES.get(key.state(now))
 
 
 def effective_grants(key: Key, roles: Mapping[str, tuple[Grant, ...]]) -> tuple[Grant, ...]:
-    """The key's own grants and those of its roles; a role that is gone grants nothing."""
+    """Grants of the key and of its roles; a deleted role grants nothing."""
     if not key.roles:
         return key.grants
     return key.grants + tuple(grant for role in key.roles for grant in roles.get(role, ()))
@@ -207,7 +205,7 @@ def effective_grants(key: Key, roles: Mapping[str, tuple[Grant, ...]]) -> tuple[
 def decide_grants(
     grants: tuple[Grant, ...], action: str, *, now: float = 0.0, address: str | None = None
 ) -> Allowed | Denied:
-    """The same for grants alone, whatever the key's state."""
+    """Decide by grants alone, whatever the key's state."""
     if any(grant.unreadable for grant in grants):
         return ROLE_UNREADABLE
     allowed: dict[Rule, None] = {}
@@ -228,7 +226,7 @@ def decide_grants(
     if not allowed:
         return NOT_GRANTED if reason is None else Denied(reason)
     if denied and action in NOT_ABOUT_EVENTS:
-        # There are no events of which a part would be left.
+        # Such actions have no events of which a part could be left.
         return DENIED_BY_GRANT
     rules = tuple(allowed)
     if denied or any(rule.masks for rule in rules):
@@ -237,8 +235,8 @@ def decide_grants(
 
 
 def _without_raw(rule: Rule) -> Rule:
-    """What a key with denials or masks sees of `gateway.rejected`: what these hide may stand in
-    a rejected item as it came."""
+    """The rule with raw rejected items masked, as they may contain what masks or denials of the key
+    hide."""
     if not _test_of_categories(rule.scope.category, rule.scope.reserved):
         return rule
     return msgspec.structs.replace(rule, masks=rule.masks.joined(RAW_ITEM))
@@ -250,7 +248,7 @@ def _test_of_categories(patterns: tuple[str, ...], reserved: bool) -> bool:
 
 
 def depends_on_circumstances(grants: tuple[Grant, ...]) -> bool:
-    """Whether a decision over the grants may be another one later, or from elsewhere."""
+    """Whether a decision over the grants depends on the hour or the address."""
     return any(
         grant.when is not None and (grant.when.hours is not None or bool(grant.when.cidr))
         for grant in grants
@@ -258,13 +256,13 @@ def depends_on_circumstances(grants: tuple[Grant, ...]) -> bool:
 
 
 def depends_on_hours(grants: tuple[Grant, ...]) -> bool:
-    """Whether a decision over the grants may be another one when the next hour begins."""
+    """Whether a decision over the grants may change when an hour begins."""
     return any(grant.when is not None and grant.when.hours is not None for grant in grants)
 
 
 @lru_cache(1024)
 def compiled(view: View) -> Test:
-    """`view.compile()`, kept: the same few keys send most of the requests."""
+    """`view.compile()`, cached, as a few keys send most of the requests."""
     return view.compile()
 
 
@@ -276,12 +274,12 @@ def _joined(several: tuple[Masks, ...]) -> Masks:
     return whole
 
 
-# Events come to many groups one after the other: the last ones are worth keeping.
+# Many groups mask the same event one after the other.
 @lru_cache(64)
 def _masked_json(event: Event, masks: Masks) -> Event:
     return masked(event, masks)
 
 
 def seen_through(event: Event, masks: Masks) -> Event:
-    """The event as it is seen through the masks."""
+    """The event with the masks applied."""
     return _masked_json(event, masks) if masks else event

@@ -1,4 +1,4 @@
-"""Who looks at the log on behalf of somebody else: what it sees, and whether that is all. Pure."""
+"""Readers, who look at the log on behalf of others. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gateway.filters.scope import RESERVED, Scope
 
 
 class Reader:
-    """Sees the log through a view that is bound to it; without one nothing."""
+    """View of the log that a reader has, bound to it; None sees nothing."""
 
     def __init__(self, view: View | None) -> None:
         self._view = view
         self.masks_for: MasksFor = _nothing if view is None else view.masks_for()
 
     def sees_all(self, scope: Scope, members: Iterable[str], first: int) -> bool:
-        """Whether no event of the scope behind the offset `first` is hidden, nor any of these
-        `members` of one. Conservative; and it depends on no event, so that it tells of none."""
+        """Whether no event of the scope behind the offset `first`, nor these `members` of it, are
+        hidden. Conservative, and independent of the events, so that it reveals none."""
         view, members = self._view, tuple(members)
         if view is None or any(scopes_overlap(denied, scope) for denied in view.denied):
             return False
@@ -35,7 +35,7 @@ class Reader:
 
 
 def _own(scope: Scope) -> tuple[str, ...]:
-    """What wildcards of the scope mean beside what they mean in grants."""
+    """Categories that wildcards of the scope include, unlike those of grants."""
     broad = scope.reserved and any(map(begins_with_wildcard, scope.category))
     return (f"{RESERVED}.**",) if broad else ()
 
@@ -44,5 +44,5 @@ def _nothing(event: object) -> None:
     return None
 
 
-# Whoever has the data folder itself.
+# For operators, who have the data folder itself.
 SEES_EVERYTHING = Reader(View.of(Scope()))

@@ -1,8 +1,5 @@
-"""Whether one set of grants allows everything that another would: nobody passes on more.
-
-Conservative where exactness would be hard: what cannot be shown to be covered
-is not.
-"""
+"""Subsumption: whether one set of grants allows all that another would, so that no key delegates
+more than it has. Conservative: what cannot be shown to be covered is not."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ Steps = Generator[None, None, Grant | None]
 
 
 def run_steps(steps: Generator[None, None, Result]) -> Result:
-    """What work in steps returns, done at once."""
+    """Run a generator to its end and return its result."""
     while True:
         try:
             next(steps)
@@ -30,10 +27,10 @@ def run_steps(steps: Generator[None, None, Result]) -> Result:
 
 
 def uncovered_grant(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Steps:
-    """The first wanted grant that allows something which `holder` does not; None if all is covered.
+    """First wanted grant that allows something which `holder` does not; None if all are covered.
 
-    In steps, each of which compares a grant with another. What the holder is denied must be denied
-    again by the wanted grants themselves.
+    In steps, each of which compares two grants. What the holder is denied must be denied again by
+    the wanted grants themselves.
     """
     for grant in wanted:
         if grant.effect == "allow" and not (yield from _covered(holder, wanted, grant)):
@@ -46,8 +43,8 @@ def _covered(
 ) -> Generator[None, None, bool]:
     for action in wanted.actions:
         having = [grant for grant in holder if action in grant.actions]
-        # Categories are alternatives: each may be covered by another grant. The other members are
-        # the same for all of them, and are compared once.
+        # Each category may be covered by another grant; the other members are the same for all, and
+        # compared once.
         missing, able = wanted.categories, False
         for grant in having:
             yield
@@ -58,7 +55,7 @@ def _covered(
             return False
         for grant in having:
             yield
-            # What the holder sees through several grants wears the masks of all of them.
+            # The masks of all grants that let an event through apply to it.
             if grant.fields and not _hidden_again(grant, wanted):
                 return False
             if grant.effect == "deny" and not (yield from _denied_again(grant, all_wanted, action)):
@@ -71,8 +68,8 @@ def _covered(
 
 
 def _hides_rejected(all_wanted: tuple[Grant, ...], wanted: Grant, action: str) -> bool:
-    """Whether rejected items are not shown as they came, which is so for keys with any masks or
-    denials: `wanted` does not reach them, or is not without those."""
+    """Whether raw rejected items stay hidden: `wanted` does not reach them, or some mask or denial
+    hides them."""
     return (
         bool(wanted.fields)
         or not category_overlaps(wanted.scope(), REJECTED)
@@ -107,7 +104,7 @@ def _covers_but_for_category(holder: Grant, wanted: Grant) -> bool:
 
 
 def _hidden_again(holder: Grant, wanted: Grant) -> bool:
-    """Whether `wanted` hides what `holder` hides, or they have no event in common."""
+    """Whether `wanted` hides what `holder` hides, or they share no event."""
     if not scopes_overlap(holder.scope(), wanted.scope()):
         return True
     hidden, hides = holder.fields or Masks(), wanted.fields or Masks()
@@ -116,7 +113,7 @@ def _hidden_again(holder: Grant, wanted: Grant) -> bool:
 
 
 def scopes_overlap(one: Scope, other: Scope) -> bool:
-    """Whether one event can be in both; one with several targets is in many scopes."""
+    """Whether an event can be in both; one with several targets is in many scopes."""
     if not any(category_overlaps(one, pattern) for pattern in other.category or ("**",)):
         return False
     tenants = one.tenant or (ANY,)
@@ -131,7 +128,7 @@ def scope_covers(outer: Scope, inner: Scope) -> bool:
 
 
 def alternatives_cover(outer: Iterable[Scope], inner: Scope) -> bool:
-    """Whether every event of `inner` is in one of several scopes: each of its categories by one."""
+    """Whether every category of `inner` is covered by one of several scopes."""
     missing = inner.category or (ANY,)
     for scope in outer:
         if missing and _covers_rest(scope, inner):
@@ -140,7 +137,7 @@ def alternatives_cover(outer: Iterable[Scope], inner: Scope) -> bool:
 
 
 def _covers_rest(outer: Scope, inner: Scope) -> bool:
-    """The same but for their categories."""
+    """Whether all members but the category are covered."""
     return outer.min_severity <= inner.min_severity and all(
         _member_covers(outer, member, getattr(inner, member))
         for member in SEPARATORS
@@ -153,7 +150,7 @@ def _member_covers(outer: Scope, member: str, wanted: tuple[str, ...]) -> bool:
 
 
 def _missing(outer: Scope, member: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The wanted patterns of a member that the scope does not cover."""
+    """Wanted patterns of a member that the scope does not cover."""
     return tuple(_each_missing(outer, member, wanted))
 
 
@@ -165,7 +162,7 @@ def _each_missing(outer: Scope, member: str, wanted: tuple[str, ...]) -> Iterato
     separator = SEPARATORS[member]
     tree = named = segment_tree(having or (ANY,), separator)
     if reserved:
-        # Patterns that begin with a wildcard do not reach what is reserved.
+        # Patterns that begin with a wildcard do not match reserved categories.
         named = {first: node for first, node in tree.items() if not str(first).startswith("*")}
     for pattern in wanted:
         inner = pattern.split(separator)

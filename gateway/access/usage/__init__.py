@@ -1,1 +1,1 @@
-"""Use of keys: one access, and how much is used over time."""
+"""Usage of keys: single accesses, and counts over time."""

@@ -1,6 +1,6 @@
-"""One access with a key: a request or the end of a stream, for the access log and for detection.
+"""Accesses with keys, for the access log and for detection: a request, or the end of a stream.
 
-An access without a key is one of somebody who showed none that is known.
+An access without a key presented none that is known.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FAILED = "request.failed"
 
 
 class Access(msgspec.Struct, kw_only=True):
-    """Access to the gateway: the `action`, the key, the address, and how much came of it.
+    """One access: the `action`, the key, the address, and how much was delivered or stored.
 
-    `at` is in seconds since 1970; `begin` and `end` are offsets of the log: what lies behind
-    `begin` and not behind `end` was gone through (-1: nothing was), and `events` of it were
-    delivered or stored. `parameters` is JSON. `attempted` is the action of a grant that was
-    needed. `claimed` is the id in a key that was refused as unknown.
+    `at` is in seconds since 1970. `begin` and `end` are offsets of the log: events behind `begin`
+    up to `end` were scanned (-1: none), and `events` of them delivered or stored. `parameters` is
+    JSON. `attempted` is the action of a grant that was needed. `claimed` is the id in a key that
+    was refused as unknown.
     """
 
     at: float
@@ -43,20 +43,20 @@ class Access(msgspec.Struct, kw_only=True):
     begin: int = -1
     end: int = -1
     events: int = 0
-    # So many of them the detector has counted while the stream was open.
+    # Those of them that the detector counted while the stream was open.
     counted: int = 0
     duplicates: int = 0
     seconds: float = 0.0
-    # The event that was read by its id, or the key or role that was administered, as a urn.
+    # URN of the event read by its id, or of the key or role that was administered.
     about: str = ""
     claimed: str = ""
-    # Categories that were asked for and that the key may not see or write.
+    # Categories asked for that the key may not see or write.
     forbidden: tuple[str, ...] = ()
-    # Tenants and resources likewise, as `tenant:acme`.
+    # Tenants and resources asked for that it may not see or write, as `tenant:acme`.
     probed: tuple[str, ...] = ()
-    # What was selected where nothing of it can be seen by the key, as `tenant=acme`.
+    # Selectors that can match nothing the key may see, as `tenant=acme`.
     out_of_scope: tuple[str, ...] = ()
-    # How many events before the head it began, where it began somewhere.
+    # Events between its begin and the head; -1 if it read none.
     behind: int = -1
 
     @property
@@ -64,7 +64,7 @@ class Access(msgspec.Struct, kw_only=True):
         return "" if self.key is None else self.key.id
 
     def refused(self, action: str, outcome: str, reason: str) -> None:
-        """Nothing came of it."""
+        """Mark the access as refused or failed."""
         self.action, self.outcome, self.reason = action, outcome, reason
         self.begin = self.end = self.behind = -1
         self.events = self.duplicates = 0

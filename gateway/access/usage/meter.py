@@ -1,10 +1,10 @@
-"""Usage: counted in memory, handed over to a ledger twice a second.
+"""Meter of usage: counts in memory, and hands them over to a ledger twice a second.
 
     count() -> collected -> waiting, by (key, minute) -> one batch at a time -> ledger
 
-A batch that failed is offered again, unchanged and under its number, until it
-is known to be stored; whatever is counted meanwhile waits behind it. So a
-ledger that remembers the last number it took from a writer counts nothing twice.
+A batch that failed is offered again, unchanged and under its number, until it is known to be
+stored; later counts wait behind it. So a ledger that remembers the last number of each writer
+counts nothing twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class UsageBatch(msgspec.Struct, frozen=True):
-    """Counts to add: for each key a minute (its number since 1970) and the counts."""
+    """Counts to add: for each key a minute (since 1970) and its counts."""
 
     writer: str
     number: int
@@ -38,18 +38,18 @@ class UsageBatch(msgspec.Struct, frozen=True):
 
 
 class Ledger(Protocol):
-    """Where usage is kept.
+    """Store of usage.
 
-    Ordering: batches of one writer come one after the other, numbered upwards.
-    Atomicity: each key's entry is added once, even when a batch is offered
-    again because the answer was lost. Durability: as the adapter says.
+    Ordering: batches of one writer come one after the other, numbered upwards. Atomicity: each
+    key's entry is added once, even when a batch is offered again because the answer was lost.
+    Durability: as the adapter says.
     """
 
     async def add(self, batch: UsageBatch) -> None:
-        """Add the counts. Raises `Unavailable` if not all of them are known to be stored."""
+        """Add the counts. Raises `Unavailable` unless all of them are known to be stored."""
 
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
-        """A key's counts by index, `first` to `last`. Raises `Unavailable`."""
+        """Counts of a key by index, `first` to `last`. Raises `Unavailable`."""
 
 
 class Meter:
@@ -106,14 +106,14 @@ class Meter:
 
     async def rows(self, key_id: str, window: int, step: int) -> list[Row]:
         chosen = plan(window, step, self._clock.now())
-        # Its own counts at least are complete in what it shows.
+        # So that at least the counts of this process are complete.
         await self.flush()
         found = await self._ledger.read(key_id, chosen.tier, chosen.first, chosen.last)
         return fold(chosen, found)
 
     @asynccontextmanager
     async def running(self, tasks: Tasks = PLAIN) -> AsyncIterator[None]:
-        """Flush in the background; at the end, a last time."""
+        """Flush in the background, and a last time at the end."""
         task = tasks.keep("usage", self._run)
         try:
             yield
@@ -143,7 +143,8 @@ class Meter:
                 self._lost += 1
 
     def _next_batch(self) -> UsageBatch:
-        """Next batch of keys, oldest first, each once: entries of one key go one by one."""
+        """Next batch of keys, oldest first. Each key is in it once, as its entries go one by
+        one."""
         entries: dict[str, tuple[int, Counts]] = {}
         for (key_id, minute), counts in self._waiting.items():
             if key_id not in entries:

@@ -1,7 +1,7 @@
 """Usage by windows and steps: which counts are kept how long, and rows made of them. Pure.
 
-Counts are kept per minute, hour and day of UTC, each for a while. A question
-`window=24h&step=1h` is answered from the coarsest of them that divides its step.
+Counts are kept per minute, hour and day of UTC, each for a while. A query `window=24h&step=1h` is
+answered from the coarsest of them that divides its step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Tier(msgspec.Struct, frozen=True):
     kept: int
 
     def index(self, now: float) -> int:
-        """The number of the minute, hour or day, from 1970 on."""
+        """Number of the minute, hour or day, from 1970 on."""
         return int(now // self.seconds)
 
 
@@ -62,7 +62,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Read the counts of `tier` from index `first` to `last`; each row is `each` of them."""
+    """Plan of a query: read the counts of `tier` from index `first` to `last`, `each` of them for
+    one row."""
 
     tier: Tier
     first: int
@@ -71,10 +72,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(window: int, step: int, now: float) -> Plan:
-    """How to answer for the last `window` seconds in steps of `step` seconds.
+    """Plan for the last `window` seconds in steps of `step` seconds.
 
-    Rows begin at multiples of the step; the last one holds `now` and is not
-    over yet. Raises `InvalidRequest` for what is not kept.
+    Rows begin at multiples of the step; the last one holds `now` and is not over yet. Raises
+    `InvalidRequest` for what is not kept.
     """
     tier = next((tier for tier in reversed(TIERS) if step > 0 and step % tier.seconds == 0), None)
     if tier is None:
@@ -99,7 +100,7 @@ def plan(window: int, step: int, now: float) -> Plan:
 
 
 def fold(plan: Plan, found: Mapping[int, Counts]) -> list[Row]:
-    """The rows of a plan from the counts found by index; what is missing is 0."""
+    """Rows of a plan from the counts found by index; missing counts are 0."""
     rows = []
     for first in range(plan.first, plan.last + 1, plan.each):
         sums = list(ZERO)
