@@ -1,8 +1,7 @@
 """Scopes as SQL conditions, so that a store reads fewer events.
 
 `narrow_sql` never leaves out a wanted event but may let others through: the caller checks each
-event. `exact_sql` means exactly the same as the scopes, or is None: with it, no event needs a
-check in Python.
+event. `exact_sql` means the same as the scopes, so no event needs a check, or is None.
 """
 
 from __future__ import annotations

@@ -156,8 +156,7 @@ async def _trust_clock(settings: Settings) -> tuple[float, str]:
 
 
 def _copy(databases: Sequence[Path], settings: Settings, target: Path) -> list[str]:
-    """Copy to a temporary folder, renamed to `target` when complete; return the secrets' file
-    names."""
+    """Copy to a temporary folder, then rename it to `target`; return the secrets' file names."""
     import shutil
     from tempfile import mkdtemp
 

@@ -187,8 +187,7 @@ def _file(settings: Settings) -> PepperFile:
 
 
 def _file_that_is_there(settings: Settings) -> PepperFile:
-    """File of the peppers. Refuses a folder with neither keys nor peppers: the name was
-    mistyped."""
+    """File of the peppers. Refuses a folder with neither keys nor peppers, a mistyped name."""
     from gateway.adapters.files.folder import DataFolder
 
     named = settings.server.pepper or settings.server.pepper_file

@@ -1,8 +1,7 @@
 """Alphabets of the members of events, to refuse patterns that no event can match.
 
 A denial with such a pattern would hide nothing, a selector select nothing, without any error. The
-alphabets follow `gateway.event`; patterns over resources also have no empty segments, which come
-from empty variables.
+alphabets follow `gateway.event`; patterns over resources also have no empty segments.
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ _URI = re.compile(r"(?:file:///|[A-Za-z][A-Za-z0-9+.-]*://)", re.ASCII)
 
 
 def check_member_pattern(member: str, pattern: str) -> None:
-    """Raise `InvalidRequest`, with the `column` (from 1), unless an event can match `pattern`
-    by its `member`."""
+    """Raise `InvalidRequest` with the `column` (from 1) if no `member` can match `pattern`."""
     if member == "outcome":
         if pattern not in OUTCOMES:
             raise _invalid(f"{pattern!r} is none of {', '.join(OUTCOMES)}", 1)

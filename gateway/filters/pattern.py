@@ -60,7 +60,6 @@ def begins_with_wildcard(pattern: str) -> bool:
 
 
 def literal_prefix(pattern: str) -> str:
-    """Literal prefix of every match."""
     return pattern if is_literal(pattern) else pattern[: pattern.index("*")]
 
 

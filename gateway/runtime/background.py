@@ -62,7 +62,6 @@ class Background:
         return self._start(name, self._once(name, work))
 
     async def close(self) -> None:
-        """Stop all tasks that still run."""
         await stop(self._running)
 
     def report(self, name: str, error: BaseException) -> None:

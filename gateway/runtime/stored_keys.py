@@ -1,7 +1,6 @@
 """Stored documents of keys and roles, read without changing the store.
 
-For checking the keys of another version before an upgrade: nothing is migrated, and a running
-gateway is not disturbed.
+For checks before an upgrade: nothing is migrated, and no running gateway disturbed.
 """
 
 from __future__ import annotations

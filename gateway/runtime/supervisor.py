@@ -2,8 +2,8 @@
 
 Workers are forked from this process, which has loaded all code but has no event loop, thread or
 file of the store open. So a worker starts within milliseconds, and one that dies is hardly missed.
-This process holds what must outlive a worker: the right to write the log, the listening sockets,
-the shared metrics.
+This process holds what must outlive a worker: the right to write the log, listening sockets,
+metrics.
 
 Both ends of a worker's control socket notice when the other process is gone: a worker without its
 supervisor drains and ends.
@@ -67,8 +67,7 @@ Work = Callable[[Worker], Coroutine[Any, Any, None]]
 def supervise(settings: Settings, work: Work) -> None:
     """Run `work` in `server.workers` processes until SIGTERM or SIGINT.
 
-    Returns when all have ended. Raises `GatewayError` when they cannot start,
-    or did not end in time.
+    Raises `GatewayError` if they cannot start, or did not end in time.
     """
     lock = claim_log(settings)
     address = SharedAddress(settings.server.host, settings.server.port)

@@ -158,8 +158,7 @@ class LoopWork:
         await waits
 
     async def in_thread(self, key_id: str, work: Callable[[], Result]) -> Result:
-        """Do uninterruptible work on a thread, in a turn of the key; no other slice runs
-        meanwhile."""
+        """Do uninterruptible work on a thread, in a turn of the key, as the only slice."""
         await self.turn(key_id)
         self._away, self._began = True, self.timer()
         try:

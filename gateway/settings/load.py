@@ -112,8 +112,7 @@ def _checked(raw: Raw) -> tuple[Any, Given]:
 
 
 def _refuse_empty(raw: Raw) -> None:
-    """Refuse an empty text, most often an unset variable: it would mean another store, or no
-    Redis."""
+    """Refuse an empty text, most often an unset variable: it would mean another store."""
     if not str(raw.value).strip(" \t,"):
         how = "unset the variable" if raw.is_variable else "leave the flag out"
         raise ValueError(f"is empty; give it a value, or {how} for the default")

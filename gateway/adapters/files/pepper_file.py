@@ -72,8 +72,7 @@ class PepperFile:
         return self.read()
 
     def newest(self) -> Peppers:
-        """The peppers, read again only if the file has changed; if it cannot be read, the last
-        known ones."""
+        """The peppers, read again if the file has changed; the last known ones if that fails."""
         if self._given is not None:
             return self._given
         try:

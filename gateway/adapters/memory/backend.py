@@ -1,5 +1,4 @@
-"""In-process limits, leases, usage and signals for a gateway that runs alone; a restart clears
-them."""
+"""In-process limits, leases, usage and signals for a gateway that runs alone."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ from gateway.tasks import PLAIN, Tasks
 async def shared_in_process(
     clock: Clock, ledger: Ledger | None = None, tasks: Tasks = PLAIN
 ) -> AsyncIterator[Shared]:
-    """Adapters of a gateway without Redis. Usage goes to `ledger`; without one, it lasts until the
-    process ends."""
+    """Adapters of a gateway without Redis. Usage goes to `ledger`, or ends with the process."""
     meter = Meter(ledger or MemoryLedger(), clock)
     async with meter.running(tasks):
         yield Shared(

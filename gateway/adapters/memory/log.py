@@ -23,8 +23,7 @@ _TRIM_EVENTS = 5_000
 
 
 class _Kept(NamedTuple):
-    """A stored event with the id it was sent with, and the id and the content value it is stored
-    under."""
+    """Stored event, with the id it was sent with, and its stored id and content value."""
 
     recorded_at: int
     sent: str
@@ -51,8 +50,7 @@ class MemoryLog:
         self._events: list[Event] = []
         self._kept: list[_Kept] = []
         self._values = KeyedValues(secrets.token_bytes(32))
-        # Offsets by id and tenant: of the event stored under the id, and of the events sent with
-        # it.
+        # Offsets by id and tenant: of the event stored under an id, and of those sent with it.
         self._standing: dict[str, dict[str, int]] = {}
         self._sent: dict[tuple[str, str], list[int]] = {}
         self.floor = self._bytes = self._recorded_at = 0

@@ -55,11 +55,10 @@ set_config('synchronous_commit', CASE current_setting('synchronous_commit')
 
 
 class Database:
-    """A pool of connections to one database, opened on demand.
+    """Pool of connections to one database, opened on demand.
 
-    `settings` are session settings of its connections; `greet` is called with each new one. Every
-    failure of the database surfaces as `Unavailable`; the next use reconnects. `seconds` counts how
-    long uses take.
+    `settings` are session settings of its connections; `greet` is called with each new one;
+    `seconds` times their use. Every failure surfaces as `Unavailable`; the next use reconnects.
     """
 
     def __init__(

@@ -93,8 +93,7 @@ class PostgresKeys:
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresKeys:
-        """Open the keys. Raises `Unavailable` without a database, `GatewayError` if it is
-        unusable."""
+        """Open the keys. Raises `Unavailable` without a database, `GatewayError` if unusable."""
         await migrate(url, schema)
         return cls(url, schema)
 

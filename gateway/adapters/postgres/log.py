@@ -66,9 +66,8 @@ _LOGGER = logging.getLogger(__name__)
 
 
 async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
-    """Give the log a new epoch, and return it: for a database that was set back to an earlier
-    state, so that later cursors do not point to other events. Running gateways have to be
-    restarted."""
+    """Give the log a new epoch, and return it: for a database set back to an earlier state, so that
+    later cursors do not point to other events. Running gateways have to be restarted."""
     await migrate(url, schema)
     database = Database(url, 1, schema)
     try:
@@ -287,8 +286,7 @@ class PostgresLog:
             raise
 
     async def _placed(self, batch: int, count: int) -> Step | None:
-        """The step that placed the whole batch; None if others placed some of it, or not all is
-        new."""
+        """The step that placed the whole batch; None if others placed some, or not all is new."""
         while True:
             step = await self._sequencer.step(patient=True, mine=batch)
             if step.accepted == count:
@@ -315,8 +313,7 @@ class PostgresLog:
             if self._acknowledged is None or row["offset"] > self._acknowledged[0]:
                 self._acknowledged = (row["offset"], row["batch"])
         if floor <= head and len(rows) < len(drafts):
-            # Too recent for retention: the server lost them in a crash and was back before the
-            # step.
+            # Too recent for retention: the server lost them in a crash, and was soon back.
             raise Unavailable("the events are not there", retry_after=1)
         return found_places(batches, batch, rows, floor=floor, head=self.head)
 

@@ -97,8 +97,7 @@ class TableSource:
         statement to run if the table is not prepared, `InvalidSetting` if it lacks columns."""
         await migrate(url, schema)
         mapping = source.mapping()
-        # Without sync: the log's next step makes the rows durable. A hanging client is soon cut
-        # off.
+        # Without sync: the log's next step makes the rows durable. A hanging client is cut off.
         database = Database(
             url, 2, schema, synchronous_commit="off", idle_in_transaction_session_timeout="2s"
         )

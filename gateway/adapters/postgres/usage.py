@@ -1,7 +1,6 @@
 """`Ledger` in PostgreSQL, beside log and keys: usage of all gateways on one database.
 
-Durability: usage that `add` has stored survives the death of process and machine, and a failover
-that loses no commit.
+Durability: stored usage survives the death of process and machine, and a lossless failover.
 """
 
 from __future__ import annotations
@@ -43,8 +42,7 @@ class PostgresLedger:
 
     @classmethod
     async def open(cls, url: str, schema: str = SCHEMA) -> PostgresLedger:
-        """Open the ledger. Raises `Unavailable` without a database, `GatewayError` if it is
-        unusable."""
+        """Open the ledger. Raises `Unavailable` without a database, `GatewayError` if unusable."""
         await migrate(url, schema)
         return cls(url, schema)
 

@@ -51,8 +51,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
 
 def parse_address(url: str) -> RedisAddress:
-    """Parse an address. Raises `InvalidSetting`, whose text never repeats the URL: it may hold a
-    password."""
+    """Parse an address. Raises `InvalidSetting` without the URL, which may hold a password."""
     scheme, separator, _ = url.partition("://")
     base, _, kind = scheme.lower().partition("+")
     if not separator or base not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster"):

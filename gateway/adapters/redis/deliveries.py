@@ -21,8 +21,7 @@ class RedisDeliveries:
     """`Deliveries` of all replicas on one Redis.
 
     While Redis is down each replica delivers at the full rate on its own, whatever the policy: an
-    outage does not stop deliveries that were let in. What it delivered is charged when Redis is
-    back.
+    outage does not stop accepted deliveries. They are charged when Redis is back.
     """
 
     def __init__(self, link: Link, clock: Clock, server_time: bool = True) -> None:

@@ -91,8 +91,7 @@ class Link:
         return await self._within(self._send(calls), self._seconds)
 
     async def fetch(self, commands: Sequence[Command]) -> list[Any]:
-        """Answers to slower plain commands; None if a name of ours holds a value of another type.
-        Raises `Down`."""
+        """Answers to slower plain commands; None for a value of a foreign type. Raises `Down`."""
         if not self.up:
             raise Down
         return await self._within(self._plain(commands), _PROBE_SECONDS)
@@ -151,7 +150,6 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """Close all connections."""
         self.up = False
         for client in (self.client, *self._sentinels):
             with suppress(Exception):

@@ -32,8 +32,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def copy_log(source: Path, target: Path) -> None:
-    """Copy the log and mark the copy, which gets a new epoch at its start: it lacks the events that
-    clients have read since."""
+    """Copy the log, marked for a new epoch at its start: clients may have read later events."""
     copy_database(source, target)
     try:
         connection = open_writer(target, "sqlite_log")

@@ -22,8 +22,7 @@ from gateway.log.ports import Appended
 
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_ONE = f"INSERT INTO event VALUES {_ROW}"
-# Few different statements, so that SQLite keeps them prepared; the largest binds some thousand of
-# at most 32,766 values.
+# Few different statements, so that SQLite keeps them prepared; it binds at most 32,766 values.
 _INSERT_SOME = [
     (count, f"INSERT INTO event VALUES {', '.join([_ROW] * count)}")
     for count in (256, 64, 16, 4, 1)

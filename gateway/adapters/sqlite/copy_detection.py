@@ -33,8 +33,7 @@ _HERE = "INSERT OR REPLACE INTO place VALUES (1, ?, ?, ?, 0, 0)"
 
 
 def record_open(connection: apsw.Connection, path: Path) -> None:
-    """Record that a gateway writes the log here; give a copy a new epoch. Within a transaction,
-    before any append."""
+    """Record the file that a gateway writes; give a copy a new epoch. First in a transaction."""
     status, boot = os.stat(path), boot_id()
     # SQLite's integers are signed.
     inode, device = _signed(status.st_ino), _signed(status.st_dev)

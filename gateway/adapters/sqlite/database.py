@@ -82,7 +82,6 @@ def keep_private(path: Path) -> None:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """Read-only connection."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(_BUSY_READER_MILLISECONDS)
     connection.pragma("mmap_size", 1 << 40)

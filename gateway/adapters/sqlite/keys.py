@@ -1,8 +1,7 @@
 """Provisioning keys in SQLite, in a file of their own that any process may change.
 
 Every call is a short transaction on a thread of the file, since another process may hold its lock.
-Reads never wait for writes, and the reads of the watch over live streams have a thread of their
-own.
+Reads never wait for writes; reads for live streams have a thread of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Reads of an SQLite log that any process may write: bounded pages of durable events.
 
-Live streams wait for small reads, which have a thread of their own. Other reads run on threads of
-lower priority.
+Small reads, for live streams, have a thread of their own; others have a lower priority.
 """
 
 from __future__ import annotations

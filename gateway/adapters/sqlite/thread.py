@@ -82,8 +82,7 @@ class SqliteThreads:
         self._start()
 
     async def run(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Result or exception of `work`. Raises `apsw.BusyError` if it waited too long behind
-        earlier jobs."""
+        """Result or exception of `work`. Raises `apsw.BusyError` if it waited too long."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 

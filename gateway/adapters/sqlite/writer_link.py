@@ -23,8 +23,7 @@ from gateway.errors import PayloadTooLarge, Unavailable
 from gateway.event import Draft
 from gateway.log.ports import Appended
 
-# A larger frame counts as damage. The settings of ingest, far below this by default, bound the
-# frames.
+# A larger frame counts as damage. The settings of ingest bound frames far below this.
 MOST_BYTES = 1 << 30
 BUFFER_BYTES = 1 << 20
 # Drafts encoded or decoded at once, so that live streams have their turn in between.
@@ -121,7 +120,6 @@ async def encode_batches(number: int, batches: Sequence[Sequence[Draft]]) -> App
 
 
 async def decode_batches(request: Append) -> list[list[Draft]]:
-    """Batches of a request."""
     drafts: list[Draft] = []
     for part in request.parts:
         if drafts:

@@ -65,8 +65,7 @@ def administer(
     make: bool = False,
     change: bool = False,
 ) -> T:
-    """Result of work on keys and roles, on behalf of the operator; `make` and `change` as for
-    `key_store`."""
+    """Result of work on keys and roles for the operator; `make`, `change` as for `key_store`."""
     from gateway.access.administration.administration import Administration
     from gateway.access.administration.caller import CommandLine
     from gateway.scheduling.loop_work import LoopWork
@@ -120,7 +119,6 @@ def echo_problems(shown: dict[str, Any]) -> None:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine; return its result."""
     import asyncio
 
     return asyncio.run(work)

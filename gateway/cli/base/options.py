@@ -12,8 +12,7 @@ import click
 
 
 class Folder(click.Path):
-    """Folder as a parameter. Refuses "", most often an unset variable: it means the current
-    folder."""
+    """Folder as a parameter. Refuses "", most often an unset variable: the current folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, file_okay=False)

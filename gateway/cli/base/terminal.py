@@ -47,7 +47,6 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def say_json(value: object, indent: int | None = None) -> None:
-    """Print a value as JSON."""
     click.echo(printable_json(json.dumps(value, indent=indent)))
 
 

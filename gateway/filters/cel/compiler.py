@@ -1,8 +1,7 @@
 """Compiler from a checked syntax tree to Python closures.
 
 Each node is compiled as its context needs: `value` gives its value or ERROR (`reads`), `test` tests
-whether it is true, or false (`shapes`). A whole filter is a test of true. Constant parts are
-computed at compile time.
+whether it is true, or false (`shapes`). Constant parts are computed at compile time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Closures that compute the value of an expression for an event, or ERROR.
 
-The frame holds the remaining budget of the evaluation and, each in its slot, the variables of the
-enclosing quantifiers.
+The frame holds the remaining budget and, in slots, the variables of the enclosing quantifiers.
 """
 
 from __future__ import annotations

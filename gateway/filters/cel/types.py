@@ -1,7 +1,6 @@
 """Static types for the checker: types, the event's members, functions.
 
-`data` is free-form, so its members have the type `dyn`, which is known only when
-a filter is evaluated.
+Members of the free-form `data` have the type `dyn`, known only at evaluation.
 """
 
 from __future__ import annotations

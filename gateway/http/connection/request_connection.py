@@ -3,8 +3,7 @@
 aiohttp quotes a line that it cannot parse to the sender and in its log, though a key may be in it:
 here it is not quoted. aiohttp waits forever for a peer that does not read its answer: here the
 connection is cut. aiohttp drops a request whose sender has closed its side: here it is answered
-(RFC 9112, section 9.6). aiohttp bounds each line of a head but not their sum: here bytes are
-counted before parsing.
+(RFC 9112, section 9.6). aiohttp bounds each line of a head but not their sum: here bytes count.
 """
 
 from __future__ import annotations
@@ -65,8 +64,7 @@ _DROP_SECONDS = 0.05
 
 
 class Runner(OwnConnectionRunner):
-    """`AppRunner` with counted connections that answer malformed requests with problem
-    documents."""
+    """`AppRunner` with counted connections that answer malformed requests with problems."""
 
     def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
         super().__init__(

@@ -18,9 +18,8 @@ class WebSocketConnection(StreamConnection):
     """Connection of a WebSocket stream.
 
     While frames are queued, only the newest ping is answered (RFC 6455, section 5.5.3), ahead of
-    the queue: so a slow reader does not fail its own keepalive check, and one that never reads
-    cannot fill the buffer with pongs. A client that sends more than `RECEIVED_BYTES` waits for a
-    turn.
+    them: so a slow reader does not fail its own keepalive check, and one that never reads cannot
+    fill the buffer with pongs. A client that sends more than `RECEIVED_BYTES` waits for a turn.
     """
 
     __slots__ = ("_frames", "_parse_scheduler", "_pong")
@@ -116,5 +115,4 @@ class WebSocketConnection(StreamConnection):
         self._transport.close()
 
     def _close(self) -> None:
-        """Wait for the client's close frame (RFC 6455, section 7.1.1), up to the deadline of
-        `finish`."""
+        """Wait for the client's close frame (RFC 6455, section 7.1.1); `finish` bounds the wait."""

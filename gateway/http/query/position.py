@@ -45,8 +45,7 @@ async def _find(log: Log, query: Query) -> Begin:
 
 
 async def count_events(log: Log, selector: EventSelector, after: int, until: int, most: int) -> int:
-    """Number of chosen events in `after < offset <= until`, up to `most` or a spent filter
-    budget."""
+    """Number of chosen events in `after < offset <= until`, up to `most` or the filter's budget."""
     hint = selector.query.scan_hint()
     count = 0
     while after < until and count < most and not selector.exhausted:

@@ -92,7 +92,6 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
 
 
 def parse_page(pairs: Pairs, now: float) -> Query:
-    """Query of a page."""
     values = _collect(pairs)
     _refuse_consumer(values)
     if _flag(values, "follow", False):

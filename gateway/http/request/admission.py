@@ -137,8 +137,7 @@ class Admission(msgspec.Struct, eq=False, gc=False):
         return self._allowance.events
 
     def charge(self, sizes: Sequence[int]) -> int:
-        """Count as sent as many of these sizes (bytes) as `most_events` allows; return their
-        number."""
+        """Count as sent what fits of events of these sizes (bytes); return how many."""
         assert self._allowance is not None
         self.access.events = self._allowance.take(sizes)
         return self.access.events

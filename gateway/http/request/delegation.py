@@ -60,8 +60,7 @@ async def refuse_own_finding(
     """Raise if the key of the request may not review a finding.
 
     It may not if it has a conflict of interest, or if another key made it and it was used from the
-    finding's address; nor mark as expected what a key with more rights does. `address`: of the
-    request.
+    finding's address; nor mark as expected what a key with more rights does.
     """
     reviewer = admission.key
     key = await context.key_store.get(finding.key) if finding.key else None

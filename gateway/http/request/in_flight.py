@@ -42,8 +42,7 @@ class InFlight:
         return self.held + size <= self._most and self._of_key[key_id] + size <= self._most_per_key
 
     def take(self, key_id: str, size: int) -> None:
-        """Take bytes. Raises `TooManyRequests` at the limit of the key, `Unavailable` at that of
-        all."""
+        """Take bytes. Raises `TooManyRequests` at the key's bound, `Unavailable` at that of all."""
         if self._of_key[key_id] + size > self._most_per_key:
             self.refused += 1
             raise TooManyRequests(

@@ -60,8 +60,7 @@ class PageAllowance:
         self._usage = usage
 
     def take(self, sizes: Sequence[int]) -> int:
-        """Count as sent events of these sizes (bytes) that fit, at least one; return their
-        number."""
+        """Count as sent what fits of these sizes (bytes), at least one; return how many."""
         most = _UNLIMITED if self._delivery is None else self._delivery.room_bytes()
         size = count = 0
         for one in sizes:
@@ -82,8 +81,7 @@ class Throttle:
         self._buckets: dict[str, BucketState] = {}
 
     def check(self, key: Key, *, lasting: bool = False) -> None:
-        """Raise `TooManyRequests` if the key is throttled and has used its requests, or opens a
-        stream."""
+        """Raise `TooManyRequests` if a throttled key has used its requests, or opens a stream."""
         if key.throttled_until is None or not key.throttled(self._clock.now()):
             if self._buckets:
                 self._buckets.pop(key.id, None)
@@ -127,7 +125,6 @@ class AppliedLimits:
         )
 
     def limits_requests(self, key: Key) -> bool:
-        """Whether requests of the key are limited."""
         return self._plan(key).requests is not None
 
     async def admit_address(self, request: web.Request, address: str | None) -> None:

@@ -17,7 +17,6 @@ from gateway.oversight.review.record_masks import masked_last_use
 
 
 async def named_key(request: web.Request) -> Key:
-    """Key that the path names."""
     return await known_key(request.app[CONTEXT].key_store, request.match_info["id"])
 
 
@@ -28,7 +27,6 @@ async def last_use(context: Context, caller: Admission, key_id: str) -> dict[str
 
 
 async def presence_of(context: Context, key_id: str) -> Presence:
-    """Present use of the key."""
     hub, profile = context.hub, await context.detector.profiles.of(key_id)
     streams = [
         (one.opened, hub.offset_of(one)) for one in hub.streams_of(key_id) if one.opened is not None

@@ -59,8 +59,7 @@ _HTTP_HEADERS = (
 class Opening(msgspec.Struct, frozen=True):
     """Stream that the credentials of a request open, with its parameters.
 
-    `ticket` is to be spent; `sets_cookie`: the answer sets its cookie; `cookie`: of a resumed
-    stream.
+    `ticket` is to be spent; `sets_cookie`: the answer sets its cookie; `cookie`: if it is resumed.
     """
 
     admission: Admission
@@ -87,7 +86,6 @@ async def from_url(request: web.Request) -> StreamRequest:
 
 
 async def from_body(request: web.Request) -> StreamRequest:
-    """Stream with parameters in a JSON body."""
     return await _over_http(request, _admit_body(request))
 
 
@@ -317,8 +315,7 @@ def cookie_headers(
 
 
 def answer_complete(request: web.Request, cookie: StreamCookie) -> web.Response:
-    """Answer for a complete stream: 204 stops a browser from reconnecting (WHATWG HTML, section
-    9.2.3)."""
+    """Answer for a complete stream: 204 stops reconnects (WHATWG HTML, section 9.2.3)."""
     response = web.Response(status=204, headers={"Cache-Control": "no-store"})
     cookies = _cookies(request)
     for name in _cookie_names(cookie.ticket_id):

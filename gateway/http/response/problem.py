@@ -45,7 +45,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    """JSON response."""
     return Answer(orjson.dumps(body), "application/json", status=status, headers=headers or {})
 
 
@@ -83,8 +82,7 @@ def problem(error: GatewayError, request_id: str) -> Answer:
 
 
 def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:
-    """Middleware for request ids, problem documents in place of exceptions, and counts of
-    answers."""
+    """Middleware for request ids, problem documents of exceptions, and counts of answers."""
 
     @web.middleware
     async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -92,5 +92,4 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """The OpenAPI document."""
     return web.Response(body=request.app[OPENAPI], content_type="application/json")
