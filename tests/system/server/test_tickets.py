@@ -160,7 +160,7 @@ async def test_a_cookie_of_another_log_opens_nothing(
 ) -> None:
     text = await ticket(gateway)
     stream = await opened(gateway, text)
-    monkeypatch.setattr(type(gateway.context.log), "epoch", "anotherlog")
+    monkeypatch.setattr(gateway.context.log, "epoch", "anotherlog")
     answer = await refused(gateway, text, headers={"Cookie": cookie_of(stream)})
     answer.problem(401, "invalid_ticket")
 
