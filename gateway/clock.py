@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from gateway.errors import InvalidRequest
+from gateway.json_members import about
 
 # macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC passes during a suspension.
 _BOOTTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -25,6 +26,12 @@ _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
+# Moments and durations as text, where bodies and answers declare them.
+MomentText = Annotated[str, about(format="date-time")]
+Moment = Annotated[MomentText, about("RFC 3339 in UTC with microseconds.")]
+Duration = Annotated[
+    str, about("Such as `30s`, `15m`, `24h`, `30d`.", pattern=r"^(\d{1,9}[smhd])+$")
+]
 
 
 class Clock(Protocol):

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Annotated
 
 from gateway.errors import InvalidRequest
+from gateway.json_members import about
 
 _CURSOR = re.compile(r"([a-z0-9]{1,16})-(\d{20})", re.ASCII)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LARGEST = 2**63 - 1
-
+# A cursor as text, where an answer declares it.
+Cursor = Annotated[
+    str, about("A position of the log. Opaque: send it back exactly as it was given.")
+]
 
 # Native JSON begins with its cursor, here, so that it is found without parsing.
 JSON_PREFIX = b'{"cursor":"'

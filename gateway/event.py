@@ -13,6 +13,8 @@ import msgspec
 import orjson
 from msgspec import UNSET, Meta, UnsetType
 
+from gateway.json_members import about, reference
+
 MAX_EVENT_BYTES = 256 * 1024
 MAX_DEPTH = 64
 DEFAULT_TENANT = "default"
@@ -37,11 +39,17 @@ Category = Annotated[str, Meta(max_length=LONGEST_CATEGORY, pattern=_dotted(CATE
 Action = Annotated[str, Meta(max_length=LONGEST_ACTION, pattern=_dotted(ACTION_CHARACTERS))]
 Short = Annotated[str, Meta(max_length=LONGEST_SHORT)]
 Long = Annotated[str, Meta(max_length=1024)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
 Urn = Annotated[str, Meta(max_length=LONGEST_URN, pattern=rf"\A{URN_CHARACTERS}+\Z")]
 OUTCOMES = ("success", "failure", "denied", "unknown")
 Outcome = Literal["success", "failure", "denied", "unknown"]
 _SEVERITIES = "1 informational, 2 low, 3 medium, 4 high, 5 critical, 6 fatal."
 Severity = Annotated[int, Meta(ge=1, le=6, description=_SEVERITIES)]
+_ID = about("The deduplication key within a tenant; the gateway makes one if it is left out.")
+_TIME = about("When it happened; `recorded_at` if left out.", format="date-time")
+_DATA = about("Free-form content, kept exactly as sent.", type="object")
+# An event as bytes, in an answer.
+EventJson = Annotated[Any, reference("Event")]
 
 
 class Actor(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -54,7 +62,7 @@ class Actor(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 class Source(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     service: Short | UnsetType = UNSET
     ip: Short | UnsetType = UNSET
-    port: Annotated[int, Meta(ge=0, le=65535)] | UnsetType = UNSET
+    port: Port | UnsetType = UNSET
     user_agent: Long | UnsetType = UNSET
 
 
@@ -77,11 +85,11 @@ class Members(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     back in UTC with microseconds. The order is the order on the wire.
     """
 
-    id: Id | UnsetType = UNSET
-    time: Short | UnsetType = UNSET
+    id: Annotated[Id, _ID] | UnsetType = UNSET
+    time: Annotated[Short, _TIME] | UnsetType = UNSET
     tenant: Tenant = DEFAULT_TENANT
-    category: Category
-    action: Action
+    category: Annotated[Category, Meta(examples=["auth", "k8s.audit"])]
+    action: Annotated[Action, Meta(examples=["user.login"])]
     outcome: Outcome = "unknown"
     severity: Severity = 1
     actor: Actor | UnsetType = UNSET
@@ -89,7 +97,7 @@ class Members(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     targets: Annotated[list[Target], Meta(max_length=32)] | UnsetType = UNSET
     request: Request | UnsetType = UNSET
     reason: Long | UnsetType = UNSET
-    data: msgspec.Raw | UnsetType = UNSET
+    data: Annotated[msgspec.Raw, _DATA] | UnsetType = UNSET
 
 
 SET_BY_GATEWAY = ("recorded_at", "cursor")

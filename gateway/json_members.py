@@ -6,6 +6,7 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from gateway.errors import InvalidRequest
 
@@ -20,6 +21,16 @@ _WORDS = {
     "object": "an object",
 }  # fmt: skip
 _BOUNDS = {"<=": "at most", ">=": "at least"}
+
+
+def about(description: str | None = None, **schema: Any) -> Meta:
+    """What the schema of a member says beside its type, and no decoder checks."""
+    return Meta(description=description, extra_json_schema=schema or None)
+
+
+def reference(name: str) -> Meta:
+    """The schema of that name, whatever the type of the member."""
+    return about(**{"$ref": f"#/components/schemas/{name}"})
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -46,8 +46,8 @@ def list_all(settings: Settings, as_json: bool) -> None:
         say_json({"roles": shown})
         return
     for role in shown:
-        kind = "predefined" if role["builtin"] else "own"
-        say(f"{role['name']:20}  {kind:10}  {role['description']}")
+        kind = "predefined" if role.builtin else "own"
+        say(f"{role.name:20}  {kind:10}  {role.description}")
         echo_problems(role)
 
 

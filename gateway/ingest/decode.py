@@ -88,7 +88,7 @@ def decode_events(
 
 def refused_events(
     count: str | int,
-    errors: list[dict[str, Any]],
+    errors: list[Any],
     remedy: str = "mend or remove the items named in `errors` and send the rest again",
 ) -> InvalidEvents:
     """Error for `count` refused events of a request, with what to do about them."""

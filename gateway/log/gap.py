@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from gateway.cursor import format_cursor
+from msgspec import Struct, to_builtins
+
+from gateway.cursor import Cursor, format_cursor
+from gateway.json_members import about
 from gateway.log.ports import LogExtent
 
+Reason = Literal["cursor_expired", "cursor_unknown"]
 
-def gap_message(log: LogExtent, reason: str, after: tuple[str, int], begin: int) -> dict[str, Any]:
+
+class Gap(Struct, omit_defaults=True):
+    """Members of a `gap` message."""
+
+    reason: Reason
+    after: Cursor
+    cursor: Annotated[Cursor, about("Where it goes on.")]
+    earliest: Cursor
+    latest: Cursor
+    missing: Annotated[int, about("Events of the log in between, if known.")] = 0
+
+
+def gap_message(
+    log: LogExtent, reason: Reason, after: tuple[str, int], begin: int
+) -> dict[str, Any]:
     """What lies behind the cursor `after` is missing up to `cursor`, where the stream goes on.
 
     `missing` counts the log's events in between, where that is known.
     """
     epoch, offset = after
-    message: dict[str, Any] = {
-        "reason": reason,
-        "after": format_cursor(epoch, offset),
-        "cursor": format_cursor(log.epoch, begin),
-        "earliest": format_cursor(log.epoch, log.floor),
-        "latest": format_cursor(log.epoch, log.head),
-    }
-    if epoch == log.epoch and begin > offset:
-        message["missing"] = begin - offset
-    return message
+    here, first, last = [format_cursor(log.epoch, at) for at in (begin, log.floor, log.head)]
+    missing = max(0, begin - offset) if epoch == log.epoch else 0
+    gap = Gap(reason, format_cursor(epoch, offset), here, first, last, missing)
+    members: dict[str, Any] = to_builtins(gap)
+    return members

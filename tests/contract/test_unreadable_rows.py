@@ -67,9 +67,9 @@ async def test_a_key_that_cannot_be_read_is_denied_and_named_and_the_others_go_o
     assert isinstance(decided(keyring, second), Allowed)
     assert "aaaaaaaaaaaa" in caplog.text
     [shown, other] = [one.public(NOW) for one in await keys.all()]
-    assert (shown["state"], shown["name"]) == ("unreadable", "n")
-    assert "purpose" in shown["unreadable"]
-    assert (other["state"], "unreadable" in other) == ("active", False)
+    assert (shown.state, shown.name) == ("unreadable", "n")
+    assert "purpose" in shown.unreadable
+    assert (other.state, other.unreadable) == ("active", "")
 
 
 async def test_a_known_key_that_is_changed_by_a_newer_version_is_denied(

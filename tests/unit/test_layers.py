@@ -66,7 +66,10 @@ ALLOWED = {
     "adapters/redis": "access/usage access/limits",
     "adapters/memory": "filters access/usage access/limits log",
     "http/framework": "",
-    "http/response": "access/credentials access/limits http/framework",
+    "http/response": (
+        "access/credentials access/grants access/keys access/usage access/limits "
+        "oversight/detection oversight/review http/framework"
+    ),
     "http/connection": "settings wire access/limits streaming/live http/framework http/response",
     "http/query": "filters access/grants access/keys log streaming oversight/detection",
     "http/request": (
@@ -75,7 +78,10 @@ ALLOWED = {
         "streaming oversight/access_log oversight/detection oversight/review http/response "
         "http/connection http/query"
     ),
-    "http/openapi": "access/grants access/keys http/response http/query",
+    "http/openapi": (
+        "access/grants access/keys access/administration log oversight/review http/response "
+        "http/query"
+    ),
     "http/routes": (
         "filters wire access/credentials access/grants access/keys access/usage access/policy "
         "access/limits access/administration log ingest streaming/live streaming "
@@ -92,8 +98,8 @@ ALLOWED = {
         "http/connection http/request http/metrics http runtime/process"
     ),
     "cli/base": (
-        "settings scheduling access/credentials access/keys access/administration log oversight "
-        "adapters/files adapters/sqlite adapters/postgres adapters/memory runtime"
+        "settings scheduling access/credentials access/grants access/keys access/administration "
+        "log oversight adapters/files adapters/sqlite adapters/postgres adapters/memory runtime"
     ),
     "cli/client": "settings ingest",
     "cli/importing": (
@@ -148,7 +154,7 @@ MANY_PARAMETERS = {
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
 COUNTING = {"distance", "advance", "earlier", "later"}
-OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON"} | COUNTING
+OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON", "Cursor"} | COUNTING
 # What positions in the log are called.
 POSITIONS = {"offset", "head", "floor", "position", "cursor", "reached", "after", "until", "begin"}
 NOT_POSITIONS = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from heapq import merge
 from itertools import islice
-from typing import Any
+from typing import Annotated
 
 import msgspec
+from msgspec import structs
 
 from gateway.access.administration.caller import Caller
 from gateway.access.administration.role_lookup import combined_grants, unknown_role
@@ -16,7 +17,7 @@ from gateway.access.grants.role import BUILTIN, Role, grants_of_roles
 from gateway.access.keys import lifecycle
 from gateway.access.keys.descent import Descent, can_issue_keys, revoke_with_descendants
 from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, key_from_request
-from gateway.access.keys.key import Key
+from gateway.access.keys.key import Key, KeyAnswer
 from gateway.access.keys.key_limits import inherited
 from gateway.access.keys.key_lookup import known_key, refuse_unknown
 from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles, RoleCheck
@@ -24,11 +25,24 @@ from gateway.access.keys.operator import actor_name
 from gateway.access.policy.decision import effective_grants
 from gateway.clock import Clock
 from gateway.errors import Conflict
+from gateway.json_members import about
 from gateway.scheduling.loop_work import Slices
 
 # Memory for each key while they are sorted by age.
 _AGE_BYTES = 160
 _MOST_ATTEMPTS = 5
+_SECRET = about(
+    "The key itself, in this answer only.", pattern="^alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$"
+)
+_LIVING = about("The ids of keys that came of it and live on.")
+_REVOKED = about("The ids of those revoked with it.")
+
+
+class MintedKey(KeyAnswer, kw_only=True, omit_defaults=True):
+    """Answer with a new key."""
+
+    key: Annotated[str, _SECRET]
+    expires_with: Annotated[str, about("The id of its maker, to whose life its own was cut.")] = ""
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
@@ -39,12 +53,17 @@ class IssuedKey(msgspec.Struct, frozen=True):
     token: str
     cut: bool
 
-    def public(self) -> dict[str, Any]:
-        """Members that the caller is shown."""
-        shown = {"id": self.key.id, "key": self.token, **self.key.public(self.key.created_at)}
-        if self.cut:
-            shown["expires_with"] = self.key.created_by
-        return shown
+    def public(self) -> MintedKey:
+        """Answer for the caller."""
+        shown, cut = self.key.public(self.key.created_at), self.key.created_by if self.cut else ""
+        return MintedKey(**structs.asdict(shown), key=self.token, expires_with=cut)
+
+
+class RevokedKey(KeyAnswer, kw_only=True, omit_defaults=True):
+    """Answer with a revoked key."""
+
+    living_descendants: Annotated[tuple[str, ...] | None, _LIVING] = None
+    revoked_descendants: Annotated[tuple[str, ...] | None, _REVOKED] = None
 
 
 class Revocation(msgspec.Struct, frozen=True):
@@ -56,15 +75,12 @@ class Revocation(msgspec.Struct, frozen=True):
     descendants: tuple[str, ...] | None
     living: tuple[str, ...]
 
-    def public(self) -> dict[str, Any]:
-        """Members that the caller is shown."""
-        shown = self.key.public(self.at)
-        if self.descendants is not None:
-            shown["revoked_descendants"] = self.descendants
-        if self.living or self.descendants is None:
-            # After a revocation of all, those that cannot be read or were issued meanwhile.
-            shown["living_descendants"] = self.living
-        return shown
+    def public(self) -> RevokedKey:
+        """Answer for the caller."""
+        # After a revocation of all, those that cannot be read or were issued meanwhile.
+        living = self.living if self.living or self.descendants is None else None
+        shown, ended = structs.asdict(self.key.public(self.at)), self.descendants
+        return RevokedKey(**shown, living_descendants=living, revoked_descendants=ended)
 
 
 class Administration:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
+from msgspec import Meta
 
 from gateway.access.credentials.token import HOLDS_KEY, holds_token
 from gateway.access.grants.grant_check import ACTIONS as ACTIONS
@@ -21,8 +22,9 @@ from gateway.access.grants.mask import Masks
 from gateway.access.grants.zones import zone_of
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
+from gateway.event import Severity
 from gateway.filters.scope import Scope
-from gateway.json_members import refuse_repeated
+from gateway.json_members import about, refuse_repeated
 from gateway.network import is_within
 
 # Actions that are not about events, for which scopes and fields of grants mean nothing.
@@ -33,6 +35,12 @@ _DAY = 86400.0
 _FIRST_DAY, _LAST_DAY = -62_135_596_800.0 + 2 * _DAY, 253_402_300_800.0 - 2 * _DAY
 # For a role, and for a key with its roles: they are read and compared in milliseconds.
 MAX_POLICY_PATTERNS = 4096
+# Said in the schema alone: `problems` checks what is asked for, and stored grants may hold more.
+_Texts = Annotated[tuple[str, ...], about(minItems=1)]
+_Action = Annotated[str, about(enum=list(ACTIONS))]
+_GRANT = {"$ref": "#/components/schemas/Grant"}
+GrantsOfBody = Annotated[Any, about(type="array", items=_GRANT, maxItems=MAX_GRANTS)]
+Problems = Annotated[list[dict[str, str]], about("Of grants that would be refused today.")]
 
 
 class When(
@@ -44,10 +52,10 @@ class When(
     `22-06` goes over midnight.
     """
 
-    cidr: tuple[str, ...] = ()
-    hours: str | None = None
+    cidr: _Texts = ()
+    hours: Annotated[str | None, Meta(examples=["06-20"])] = None
     tz: str = "UTC"
-    max_lookback: str | None = None
+    max_lookback: Annotated[str | None, Meta(examples=["24h"])] = None
 
     def __post_init__(self) -> None:
         if self.hours is not None:
@@ -93,11 +101,11 @@ class Grant(
 
     id: str = ""
     effect: Literal["allow", "deny"] = "allow"
-    actions: tuple[str, ...]
-    tenants: tuple[str, ...] = ()
-    categories: tuple[str, ...]
-    resources: tuple[str, ...] = ()
-    min_severity: int = 1
+    actions: Annotated[tuple[_Action, ...], about(minItems=1)]
+    tenants: _Texts = ()
+    categories: _Texts
+    resources: _Texts = ()
+    min_severity: Severity = 1
     fields: Masks | None = None
     when: When | None = None
 
@@ -149,7 +157,7 @@ def parse_grant(raw: Any, path: str = "") -> Grant:
     return msgspec.convert(raw, Grant)
 
 
-def defects_in(grants: Iterable[Grant], path: str = "grants") -> list[dict[str, Any]]:
+def defects_in(grants: Iterable[Grant], path: str = "grants") -> list[dict[str, str]]:
     """Problems of stored grants, as `{"grant", "path", "reason", "means"}`."""
     return [
         {

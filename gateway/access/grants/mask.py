@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from gateway.cursor import JSON_PREFIX
 from gateway.errors import InvalidRequest
 from gateway.event import Event
 from gateway.filters.scope import is_reserved
+from gateway.json_members import about
 
 MASK = msgspec.Raw(b'"***"')
 _NOTHING = msgspec.Raw(b"{}")
@@ -34,6 +35,7 @@ _MEMBERS: dict[str, tuple[str, ...] | None] = {
     "data": None,
 }
 MAX_PATHS = 64
+_Paths = Annotated[tuple[str, ...], about(minItems=1)]
 _KEY_IDS = ("targets.urn", "targets.id")
 # In the gateway's own records: members of `data`, and the members that they copy.
 COPIES = {
@@ -63,8 +65,8 @@ _encode = msgspec.json.Encoder().encode
 class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Paths to mask and to drop, sorted. Equal masks hide the same."""
 
-    mask: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
+    mask: _Paths = ()
+    drop: _Paths = ()
 
     def __bool__(self) -> bool:
         return bool(self.mask or self.drop)

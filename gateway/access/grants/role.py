@@ -10,19 +10,29 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from gateway.access.credentials.token import HOLDS_KEY, holds_token
-from gateway.access.grants.grant import Grant, defects_in, parse_grant, parse_grants
+from gateway.access.grants.grant import (
+    Grant,
+    GrantsOfBody,
+    Problems,
+    defects_in,
+    parse_grant,
+    parse_grants,
+)
 from gateway.errors import InvalidRequest
-from gateway.json_members import Body, parse_body
+from gateway.json_members import Body, about, parse_body
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 MAX_ROLES_OF_KEY = 16
+RolesOfBody = Annotated[
+    Any, about(type="array", items={"type": "string"}, maxItems=MAX_ROLES_OF_KEY)
+]
 
 
 class NewRoleBody(Body, frozen=True):
     """Body of `PUT /v1/roles/{name}`. Grants are checked by `parse_grants`."""
 
     description: Annotated[str, Meta(max_length=1024)] = ""
-    grants: Any = UNSET
+    grants: GrantsOfBody = UNSET
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,16 +48,24 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
         """Why its stored form cannot be read, if so; its keys may do nothing."""
         return ""
 
-    def public(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {
-            "name": self.name,
-            "description": self.description,
-            "grants": tuple(grant.shown() for grant in self.grants),
-            "builtin": self.builtin,
-        }
-        if defects := defects_in(self.grants):
-            shown["problems"] = defects
-        return shown
+    def public(self) -> RoleAnswer:
+        return RoleAnswer(
+            self.name,
+            self.description,
+            tuple([grant.shown() for grant in self.grants]),
+            self.builtin,
+            defects_in(self.grants),
+        )
+
+
+class RoleAnswer(msgspec.Struct, omit_defaults=True):
+    """A role as administration shows it."""
+
+    name: Annotated[str, about(pattern=f"^{_NAME.pattern}$")]
+    description: str
+    grants: tuple[Grant, ...]
+    builtin: bool
+    problems: Problems = []
 
 
 def _builtin(name: str, description: str, *grants: dict[str, Any]) -> Role:

@@ -9,14 +9,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import HOLDS_KEY, digest, holds_token, new_token
-from gateway.access.grants.grant import Grant, parse_grants
-from gateway.access.grants.role import parse_role_names
+from gateway.access.grants.grant import Grant, GrantsOfBody, parse_grants
+from gateway.access.grants.role import RolesOfBody, parse_role_names
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits, parse_limits
+from gateway.access.keys.key_limits import LIMITS, NO_LIMITS, KeyLimits, parse_limits
 from gateway.access.keys.operator import Actor, actor_name, operator_of
-from gateway.clock import format_time, parse_duration, parse_rfc3339
+from gateway.clock import Duration, MomentText, format_time, parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
-from gateway.json_members import Body, parse_body
+from gateway.json_members import Body, about, parse_body, reference
 
 _CODE = "invalid_key_request"
 _MAX_TEXT = 256
@@ -42,14 +42,14 @@ class IssuanceTerms(Protocol):
 class NewKeyBody(Body, frozen=True):
     """Body of `POST /v1/keys`; members of type `Any` are checked by functions of their own."""
 
-    name: Annotated[_Text, Meta(description="What to call the key.")]
-    purpose: Annotated[_Text, Meta(description="The one thing it is for.")]
-    owner: Annotated[_Text, Meta(description="Who answers for it.")]
-    expires_in: str | UnsetType = UNSET
-    expires_at: str | UnsetType = UNSET
-    grants: Any = msgspec.field(default_factory=list)
-    roles: Any = msgspec.field(default_factory=list)
-    limits: Any = UNSET
+    name: Annotated[_Text, about("What to call the key.")]
+    purpose: Annotated[_Text, about("The one thing it is for.")]
+    owner: Annotated[_Text, about("Who answers for it.")]
+    expires_in: Duration | UnsetType = UNSET
+    expires_at: MomentText | UnsetType = UNSET
+    grants: GrantsOfBody = msgspec.field(default_factory=list)
+    roles: RolesOfBody = msgspec.field(default_factory=list)
+    limits: Annotated[Any, LIMITS, reference("KeyLimits")] = UNSET
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):

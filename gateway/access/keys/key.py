@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Literal
 
 import msgspec
 
-from gateway.access.grants.grant import Grant, defects_in
-from gateway.access.keys.key_limits import NO_LIMITS, KeyLimits
+from gateway.access.grants.grant import Grant, Problems, defects_in
+from gateway.access.keys.key_limits import LIMITS, NO_LIMITS, KeyLimits
 from gateway.access.keys.operator import Operator
-from gateway.clock import format_time
+from gateway.clock import Moment, format_time
+from gateway.json_members import about
+
+State = Literal["active", "draining", "suspended", "expired", "revoked", "unreadable"]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +61,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         """When the key expires or has drained."""
         return min(self.expires_at, self.drains_until or self.expires_at)
 
-    def state(self, now: float) -> str:
+    def state(self, now: float) -> State:
         """`active`, `draining`, `suspended`, `expired` or `revoked`, which is for good; or
         `unreadable` where another version wrote it."""
         if self.unreadable:
@@ -78,38 +81,51 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         """Whether its limits are lowered for the time being."""
         return self.throttled_until is not None and now < self.throttled_until
 
-    def public(self, now: float) -> dict[str, Any]:
+    def public(self, now: float) -> KeyAnswer:
         """Members that administration shows, without the digest."""
-        shown: dict[str, Any] = {
-            "id": self.id,
-            "name": self.name,
-            "purpose": self.purpose,
-            "owner": self.owner,
-            "state": self.state(now),
-            "created_at": format_time(self.created_at),
-            "expires_at": format_time(self.expires_at),
-            "grants": tuple(grant.shown() for grant in self.grants),
-        }
-        if defects := defects_in(self.grants):
-            shown["problems"] = defects
-        if self.roles:
-            shown["roles"] = list(self.roles)
-        if self.limits != NO_LIMITS:
-            shown["limits"] = self.limits.public()
-        for name in (
-            "revoked_at",
-            "suspended_at",
-            "suspended_until",
-            "throttled_until",
-            "drains_until",
-        ):
-            moment = getattr(self, name)
-            if moment is not None:
-                shown[name] = format_time(moment)
-        for name in (
-            "revoked_reason", "suspended_reason", "successor", "predecessor", "created_by",
-            "unreadable",
-        ):  # fmt: skip
-            if getattr(self, name):
-                shown[name] = getattr(self, name)
-        return shown
+        return KeyAnswer(
+            id=self.id, name=self.name, purpose=self.purpose, owner=self.owner,
+            state=self.state(now), roles=self.roles,
+            created_at=format_time(self.created_at), expires_at=format_time(self.expires_at),
+            grants=tuple([grant.shown() for grant in self.grants]),
+            problems=defects_in(self.grants),
+            limits=None if self.limits == NO_LIMITS else self.limits,
+            revoked_at=_moment(self.revoked_at), revoked_reason=self.revoked_reason,
+            suspended_at=_moment(self.suspended_at), suspended_reason=self.suspended_reason,
+            suspended_until=_moment(self.suspended_until),
+            throttled_until=_moment(self.throttled_until),
+            drains_until=_moment(self.drains_until),
+            successor=self.successor, predecessor=self.predecessor,
+            created_by=self.created_by, unreadable=self.unreadable,
+        )  # fmt: skip
+
+
+class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A key as administration shows it."""
+
+    id: Annotated[str, about(pattern="^[0-9A-Za-z]{12}$")]
+    name: str
+    purpose: str
+    owner: str
+    state: State
+    created_at: Moment
+    expires_at: Moment
+    grants: tuple[Grant, ...]
+    problems: Problems = []
+    roles: tuple[str, ...] = ()
+    limits: Annotated[KeyLimits | None, LIMITS] = None
+    revoked_at: Moment = ""
+    revoked_reason: str = ""
+    suspended_at: Moment = ""
+    suspended_until: Moment = ""
+    suspended_reason: str = ""
+    throttled_until: Moment = ""
+    drains_until: Annotated[Moment, about("After a rotation: when it stops working.")] = ""
+    successor: str = ""
+    predecessor: str = ""
+    created_by: Annotated[str, about("The id of the key that made it, or `cli:` and a user.")] = ""
+    unreadable: Annotated[str, about("Why this version cannot read it: it may do nothing.")] = ""
+
+
+def _moment(seconds: float | None) -> str:
+    return "" if seconds is None else format_time(seconds)

@@ -7,26 +7,28 @@ and on the command line. 0 is no limit.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from gateway.errors import InvalidRequest
+from gateway.json_members import about
 
 _MOST = 10**15
+_Limit = Annotated[int, about(minimum=0)]
 
 
 class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Limits of one key; None leaves a limit to the settings."""
 
-    requests_per_second: int | None = None
-    requests_burst: int | None = None
-    new_streams_per_minute: int | None = None
-    concurrent_streams: int | None = None
-    events_per_second: int | None = None
-    bytes_per_second: int | None = None
-    events_per_day: int | None = None
-    bytes_per_day: int | None = None
+    requests_per_second: _Limit | None = None
+    requests_burst: _Limit | None = None
+    new_streams_per_minute: _Limit | None = None
+    concurrent_streams: _Limit | None = None
+    events_per_second: _Limit | None = None
+    bytes_per_second: _Limit | None = None
+    events_per_day: _Limit | None = None
+    bytes_per_day: _Limit | None = None
 
     def public(self) -> dict[str, int]:
         """Limits that are given, by name."""
@@ -36,6 +38,7 @@ class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 NO_LIMITS = KeyLimits()
 NAMES = KeyLimits.__struct_fields__
+LIMITS = about("In place of the settings'; 0 is no limit.")
 
 
 def parse_limits(raw: Any) -> KeyLimits:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated
 
 import msgspec
 
 from gateway.access.grants.grant import Grant
 from gateway.access.keys.key import Key
+from gateway.json_members import about
+
+_PROBLEMS = about("Where it counts otherwise than it is written.")
 
 
 class AttributedGrant(msgspec.Struct, frozen=True):
@@ -24,18 +27,11 @@ class AttributedGrant(msgspec.Struct, frozen=True):
         own = self.grant.id or str(self.number)
         return f"{self.role}/{own}" if self.role else own
 
-    def public(self) -> dict[str, Any]:
-        """`{"name", "role", "effect", "grant"}`; without `role` for the key's own, and with
-        `problems` where it counts otherwise than written."""
-        shown: dict[str, Any] = {"name": self.name}
-        if self.grant.id:
-            shown["id"] = self.grant.id
-        if self.role:
-            shown["role"] = self.role
-        shown |= {"effect": self.grant.effect, "grant": self.grant.shown()}
-        if problems := self.problems():
-            shown["problems"] = problems
-        return shown
+    def public(self) -> NamedGrant:
+        return NamedGrant(
+            name=self.name, id=self.grant.id, role=self.role, effect=self.grant.effect,
+            grant=self.grant.shown(), problems=self.problems(),
+        )  # fmt: skip
 
     def problems(self) -> list[dict[str, str]]:
         """Where it counts otherwise than written: `{"path", "reason", "means"}` each."""
@@ -50,6 +46,17 @@ class AttributedGrant(msgspec.Struct, frozen=True):
             f"{': '.join(filter(None, (one['path'], one['reason'])))}; {one['means']}"
             for one in self.problems()
         ]
+
+
+class NamedGrant(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A grant of a key in an answer."""
+
+    name: str
+    id: str = ""
+    role: Annotated[str, about("Left out for the key's own.")] = ""
+    effect: str
+    grant: Grant
+    problems: Annotated[list[dict[str, str]], _PROBLEMS] = []
 
 
 def named_grants(

@@ -7,11 +7,10 @@ answered from the coarsest of them that divides its step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
-from gateway.clock import format_rfc3339
+from gateway.clock import Moment, format_time
 from gateway.errors import InvalidRequest
 
 COUNTERS = ("requests", "streams", "events", "size", "denials")
@@ -49,16 +48,20 @@ class Row(msgspec.Struct, frozen=True):
     size: int = 0
     denials: int = 0
 
-    def public(self) -> dict[str, Any]:
-        """Members of a row in the interface."""
-        return {
-            "start": format_rfc3339(self.start * 1_000_000),
-            "requests": self.requests,
-            "streams": self.streams,
-            "events": self.events,
-            "bytes": self.size,
-            "denials": self.denials,
-        }
+    def public(self) -> UsageRow:
+        start, *counts = msgspec.structs.astuple(self)
+        return UsageRow(format_time(start), *counts)
+
+
+class UsageRow(msgspec.Struct):
+    """A row in an answer."""
+
+    start: Moment
+    requests: int
+    streams: int
+    events: int
+    bytes: int
+    denials: int
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -15,6 +15,8 @@ from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
     from gateway.access.administration.administration import Administration
+    from gateway.access.grants.role import RoleAnswer
+    from gateway.access.keys.key import KeyAnswer
     from gateway.access.keys.key_store import KeyStore, NotesOfKeys
     from gateway.settings.declarations import Settings
     from gateway.trusted_clock import TrustedClock
@@ -111,10 +113,10 @@ async def key_store(
         yield store, clock
 
 
-def echo_problems(shown: dict[str, Any]) -> None:
+def echo_problems(shown: KeyAnswer | RoleAnswer) -> None:
     """Print the problems of the grants of a key or role, one per line."""
 
-    for one in shown.get("problems", ()):
+    for one in shown.problems:
         say(f"  ! {one['path']}: {one['reason']}; {one['means']}")
 
 

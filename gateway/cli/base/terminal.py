@@ -47,7 +47,9 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def say_json(value: object, indent: int | None = None) -> None:
-    click.echo(printable_json(json.dumps(value, indent=indent)))
+    import msgspec
+
+    click.echo(printable_json(json.dumps(msgspec.to_builtins(value), indent=indent)))
 
 
 def say_document(text: str) -> None:

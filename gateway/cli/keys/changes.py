@@ -6,7 +6,7 @@ A running gateway applies a change, also to live streams, within a fraction of a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.access.administration.administration import (
         Administration,
     )
-    from gateway.access.keys.key import Key
+    from gateway.access.keys.key import Key, KeyAnswer
     from gateway.settings.declarations import Settings
 
 reason_option = click.option("--reason", default="", help="Why; kept with the key.")
@@ -46,7 +46,7 @@ def rotate(key_id: str, overlap: str, settings: Settings, as_json: bool) -> None
         if as_json:
             say_json(shown)
             return
-        say(token, f"(id {key.id}, expires {shown['expires_at']}; not shown again)")
+        say(token, f"(id {key.id}, expires {shown.expires_at}; not shown again)")
 
 
 @click.command()
@@ -93,7 +93,7 @@ def revoke(
     if as_json:
         say_json(shown)
         return
-    say(f"{key_id} is {shown['state']}")
+    say(f"{key_id} is {shown.state}")
     if ended:
         say(f"with it {len(ended)} keys that came of it: {', '.join(ended)}")
     if left:
@@ -112,11 +112,11 @@ def _change(
     as_json: bool,
     change: Callable[[Administration], Awaitable[Key]],
 ) -> None:
-    async def work(admin: Administration) -> dict[str, Any]:
+    async def work(admin: Administration) -> KeyAnswer:
         return (await change(admin)).public(admin.now())
 
     shown = administer(settings, work, change=True)
     if as_json:
         say_json(shown)
     else:
-        say(f"{key_id} is {shown['state']}")
+        say(f"{key_id} is {shown.state}")

@@ -28,6 +28,7 @@ from gateway.cli.keys import usage as keys_usage
 
 if TYPE_CHECKING:
     from gateway.access.administration.administration import Administration
+    from gateway.access.keys.key import KeyAnswer
     from gateway.settings.declarations import Settings
 
 _EXAMPLES = """\b
@@ -97,7 +98,7 @@ def create(
         if as_json:
             say_json(shown)
         else:
-            about = f"id {key.id}, owner {key.owner}, expires {shown['expires_at']}"
+            about = f"id {key.id}, owner {key.owner}, expires {shown.expires_at}"
             say(token, f"({about}; not shown again)")
     if not grants and not roles:
         say("note: without --grant or --role this key is allowed nothing", err=True)
@@ -120,7 +121,7 @@ def _user() -> str:
 def list_all(settings: Settings, as_json: bool) -> None:
     """List all keys."""
 
-    async def work(admin: Administration) -> list[dict[str, Any]]:
+    async def work(admin: Administration) -> list[KeyAnswer]:
         return [key.public(admin.now()) async for key in admin.all_keys()]
 
     shown = administer(settings, work)
@@ -128,9 +129,9 @@ def list_all(settings: Settings, as_json: bool) -> None:
         say_json({"keys": shown})
         return
     for key in shown:
-        line = f"{key['id']}  {key['state']:8}  {key['expires_at'][:10]}  {key['name']}"
-        maker = f", made by {key['created_by']}" if "created_by" in key else ""
-        say(f"{line}  ({key['purpose']}{maker})")
+        line = f"{key.id}  {key.state:8}  {key.expires_at[:10]}  {key.name}"
+        maker = f", made by {key.created_by}" if key.created_by else ""
+        say(f"{line}  ({key.purpose}{maker})")
         echo_problems(key)
 
 
@@ -140,6 +141,8 @@ def list_all(settings: Settings, as_json: bool) -> None:
 @json_option
 def show(key_id: str, settings: Settings, as_json: bool) -> None:
     """Show one key: everything but its secret."""
+    from msgspec import to_builtins
+
     from gateway.access.keys.key_lookup import known_key
     from gateway.oversight.detection.profile_store import ProfileStore
 
@@ -147,7 +150,8 @@ def show(key_id: str, settings: Settings, as_json: bool) -> None:
         async with key_store(settings) as (store, clock):
             key = await known_key(store, key_id)
             profile = await ProfileStore(store).of(key_id)
-            return {**key.public(clock.now()), "last_used": profile.last_use()}
+            shown = to_builtins(key.public(clock.now()))
+            return {**shown, "last_used": profile.last_use()}
 
     shown = run(work())
     say_json(shown, None if as_json else 2)

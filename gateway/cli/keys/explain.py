@@ -43,6 +43,8 @@ Examples:
 @json_option
 def explain_access(key_id: str, settings: Settings, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
+    import msgspec
+
     from gateway.access.administration.role_lookup import grants_by_role
     from gateway.access.keys.key_lookup import known_key
     from gateway.access.keys.rotation_chain import ended_issuer
@@ -65,7 +67,8 @@ def explain_access(key_id: str, settings: Settings, as_json: bool, **asked: Any)
 
     found = run(work())
     if as_json:
-        say_json({"key": key_id, "action": asked["action"], **found.public()})
+        shown = msgspec.to_builtins(found.public())
+        say_json({"key": key_id, "action": asked["action"], **shown})
     else:
         say(*_lines(found))
 
@@ -88,7 +91,7 @@ def _lines(found: Explanation) -> list[str]:
     decision = {"allow": "allowed", "deny": "denied", "depends": f"depends on {members}"}
     lines = [f"{decision[found.decision]}: {found.reason_code}"]
     if found.throttled_until is not None:
-        until = found.public()["throttled_until"]
+        until = found.public().throttled_until
         lines.append(f"throttled until {until}: a few requests a minute")
     if found.ended_issuer is not None:
         issuer, how = found.ended_issuer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from gateway.access.usage.windows import UsageRow
     from gateway.settings.declarations import Settings
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -36,15 +37,15 @@ def usage(key_id: str, window: str, step: str, settings: Settings, as_json: bool
         return
     say("start                 " + "".join(f"{name:>12}" for name in _COUNTERS))
     for row in rows:
-        if any(row[name] for name in _COUNTERS):
-            counts = "".join(f"{row[name]:>12}" for name in _COUNTERS)
-            say(f"{row['start'][:19]}Z  {counts}")
+        if any(getattr(row, name) for name in _COUNTERS):
+            counts = "".join(f"{getattr(row, name):>12}" for name in _COUNTERS)
+            say(f"{row.start[:19]}Z  {counts}")
     for name in _COUNTERS:
-        values = [row[name] for row in rows]
+        values = [getattr(row, name) for row in rows]
         say(f"{name:>9} {_sparkline(values)} {sum(values)}")
 
 
-async def _rows(key_id: str, window: str, step: str, settings: Settings) -> list[dict[str, Any]]:
+async def _rows(key_id: str, window: str, step: str, settings: Settings) -> list[UsageRow]:
     from gateway.access.keys.key_lookup import known_key
     from gateway.access.usage.meter import Meter
     from gateway.clock import parse_duration

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway import __version__
-from gateway.http.openapi.ingest import INGEST_SCHEMAS
 from gateway.http.openapi.parts import content, headers
 from gateway.http.openapi.route import Route
 from gateway.http.openapi.schemas import SCHEMAS, Schema, named
@@ -74,6 +73,6 @@ def document(routes: Iterable[Route]) -> Schema:
                 }
                 for status, about in _PROBLEMS.items()
             },
-            "schemas": {**SCHEMAS, **INGEST_SCHEMAS},
+            "schemas": SCHEMAS,
         },
     }

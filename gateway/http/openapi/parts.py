@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from gateway.clock import Duration
+from gateway.cursor import Cursor
 from gateway.event import OUTCOMES
-from gateway.http.openapi.schemas import CURSOR, DURATION, TEXT, Schema, listed
+from gateway.http.openapi.schemas import TEXT, Schema, listed
 from gateway.http.query.query import MAX_LIMIT_PAGE, MAX_WAIT
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
+CURSOR, DURATION = msgspec.json.schema(Cursor), msgspec.json.schema(Duration)
 
 
 def _many(about: str, **schema: Any) -> Schema:

@@ -9,7 +9,7 @@ import msgspec
 from gateway.cursor import format_cursor, later
 from gateway.errors import CursorGone
 from gateway.http.query.query import Query
-from gateway.log.gap import gap_message
+from gateway.log.gap import Reason, gap_message
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.streaming.event_selector import EventSelector
 
@@ -62,11 +62,12 @@ async def count_events(log: Log, selector: EventSelector, after: int, until: int
 
 def _resume(log: Log, after: tuple[str, int], skip_gaps: bool) -> Begin:
     epoch, offset = after
+    code: Reason = "cursor_unknown"
     if epoch != log.epoch:
-        begin, code = log.floor, "cursor_unknown"
+        begin = log.floor
         detail = "the cursor is of another log, or of one that was recreated or restored"
     elif offset > log.head:
-        begin, code = log.head, "cursor_unknown"
+        begin = log.head
         detail = "the cursor is ahead of the log"
     elif offset < log.floor:
         begin, code = log.floor, "cursor_expired"

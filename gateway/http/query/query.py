@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gateway.clock import parse_duration, parse_rfc3339
 from gateway.cursor import parse_cursor
@@ -38,6 +39,9 @@ _CLOCKS_APART_SECONDS = 60
 _FORMATS = ("native", "cloudevents", "ocsf", "ecs", "cef")
 
 Pairs = Iterable[tuple[str, str]]
+_Value = str | int | bool
+# The parameters of a stream in a JSON body, as `pairs_of_body` checks them.
+StreamParameters = dict[str, _Value | Annotated[list[_Value], Meta(min_length=1)]]
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -28,6 +28,7 @@ from gateway.errors import (
 )
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.request_metrics import RequestMetrics, route_of
+from gateway.json_members import about
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Decision of the limit, for the headers of the answer.
@@ -44,8 +45,20 @@ _REALM = 'Bearer realm="audit-gateway"'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class ProblemAnswer(msgspec.Struct):
+    """Members of every problem document."""
+
+    type: str
+    title: str
+    status: int
+    code: Annotated[str, about("Stable, for programs.")]
+    detail: Annotated[str, about("What to do, for people.")]
+    request_id: str
+
+
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    return Answer(orjson.dumps(body), "application/json", status=status, headers=headers or {})
+    encoded = msgspec.json.encode(body)
+    return Answer(encoded, "application/json", status=status, headers=headers or {})
 
 
 def problem(error: GatewayError, request_id: str) -> Answer:
@@ -63,18 +76,11 @@ def problem(error: GatewayError, request_id: str) -> Answer:
     elif error.code == "bad_handshake":
         # Required by RFC 6455, section 4.4.
         headers["Sec-WebSocket-Version"] = "13"
-    document = {
-        "type": "about:blank",
-        "title": error.title,
-        "status": error.status,
-        "code": error.code,
-        "detail": error.detail,
-        "request_id": request_id,
-        **error.members,
-    }
-    response = Answer(
-        orjson.dumps(document), "application/problem+json", status=error.status, headers=headers
+    said = ProblemAnswer(
+        "about:blank", error.title, error.status, error.code, error.detail, request_id
     )
+    document = msgspec.json.encode({**msgspec.structs.asdict(said), **error.members})
+    response = Answer(document, "application/problem+json", status=error.status, headers=headers)
     if isinstance(error, PayloadTooLarge | RequestTimeout) or error.code == MALFORMED:
         # The rest of the body is not worth reading, or its end is unknown.
         response.force_close()

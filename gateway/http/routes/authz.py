@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiohttp import web
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from gateway.access.administration.role_lookup import combined_grants, grants_by_role
 from gateway.access.grants.grant import Grant, parse_grants
@@ -22,6 +22,7 @@ from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import presence_of, reader_of
+from gateway.http.response.answers import ExplanationAnswer, SimulationAnswer, Window
 from gateway.http.response.problem import json_response
 from gateway.json_members import parse_body
 from gateway.oversight.review.access_query import parse_access_query, parse_moment
@@ -45,8 +46,8 @@ async def explain_access(request: web.Request) -> web.Response:
     ended = await ended_issuer(context.keyring, key, query.now)
     found = explain(key, grants_of_key(key, await grants_by_role(context.key_store)), query, ended)
     await admission.recheck()
-    shown = {"key": key.id, "action": query.action, "at": format_time(query.now), **found.public()}
-    return json_response(shown)
+    shown, at = structs.asdict(found.public()), format_time(query.now)
+    return json_response(ExplanationAnswer(key=key.id, action=query.action, at=at, **shown))
 
 
 async def simulate(request: web.Request) -> web.Response:
@@ -77,8 +78,8 @@ async def simulate(request: web.Request) -> web.Response:
         reader=reader, with_uses=with_uses,
     )  # fmt: skip
     await admission.recheck()
-    window = {"since": format_time(since), "until": format_time(now), "complete": review.complete}
-    return json_response({"key": key.id, "window": window, **found})
+    window = Window(format_time(since), format_time(now), review.complete)
+    return json_response(SimulationAnswer(key=key.id, window=window, **found))
 
 
 def _proposed(

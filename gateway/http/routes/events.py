@@ -22,6 +22,7 @@ from gateway.http.request.body import NDJSON_TYPES
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
+from gateway.http.response.answers import PageAnswer
 from gateway.http.response.problem import key_in_url
 from gateway.ingest.gateway_event import ACCESS
 from gateway.log.bound_view import bound_view
@@ -75,15 +76,7 @@ async def pull(request: web.Request) -> web.Response:
             body = control_json("notice", notice) + b"\n" + body
         headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
         return _page(request, body, "application/x-ndjson", headers)
-    page: dict[str, Any] = {
-        "events": [msgspec.Raw(event.json) for event in events],
-        "cursor": cursor,
-        "has_more": has_more,
-    }
-    if gap is not None:
-        page["gap"] = gap
-    if notice is not None:
-        page["notice"] = notice
+    page = PageAnswer([msgspec.Raw(event.json) for event in events], cursor, has_more, gap, notice)
     return _page(request, msgspec.json.encode(page), "application/json", {})
 
 
@@ -152,7 +145,7 @@ async def _collect(
     stream_query: StreamQuery,
     selector: EventSelector,
     admission: Admission,
-) -> tuple[list[Event], int, dict[str, object] | None]:
+) -> tuple[list[Event], int, dict[str, Any] | None]:
     """Read until the page is full, the head is reached, or it has taken long enough (or the
     filter too much).
 
@@ -218,7 +211,7 @@ def refuse_costly(context: Context, key: Key) -> None:
         )
 
 
-def _exceeded(events: int) -> dict[str, object] | None:
+def _exceeded(events: int) -> dict[str, Any] | None:
     """What a page says if its filter ran out of its budget on some events."""
     if not events:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-import orjson
+import msgspec
 from aiohttp import web
 
 from gateway.access.keys.change import key_urn
@@ -39,8 +39,8 @@ async def _shown(
     grants, slices = admission.grants, context.work.slices(admission.key.id)
     async for finding in slices.each(await context.detector.findings.all()):
         seen = masked_finding(grants, finding)
-        if all(seen[name] == value for name, value in wanted.items()):
-            yield orjson.dumps(seen)
+        if all(getattr(seen, name) == value for name, value in wanted.items()):
+            yield msgspec.json.encode(seen)
             limit -= 1
             if not limit:
                 return

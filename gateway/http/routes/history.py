@@ -12,6 +12,8 @@ from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_history
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.named_key import named_key
+from gateway.http.response.answers import PageAnswer
+from gateway.http.response.problem import json_response
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log, RetentionExceeded
@@ -65,13 +67,5 @@ async def history(request: web.Request) -> web.Response:
 
 
 def _page(events: list[Event], reached: int, log: Log) -> web.Response:
-    body = {
-        "events": [msgspec.Raw(event.json) for event in events],
-        "cursor": format_cursor(log.epoch, reached),
-        "has_more": reached < log.head,
-    }
-    return web.Response(
-        body=msgspec.json.encode(body),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    shown = [msgspec.Raw(event.json) for event in events]
+    return json_response(PageAnswer(shown, format_cursor(log.epoch, reached), reached < log.head))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from base64 import b32encode
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -20,6 +19,7 @@ from gateway.http.request.access_logging import log_out_of_scope
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import CONTEXT, Context
+from gateway.http.response.answers import Ingested, IngestedLeniently, RefusedItem
 from gateway.http.response.problem import json_response
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
@@ -90,7 +90,7 @@ async def ingest(request: web.Request) -> web.Response:
     _log_appended(context, access, key, appended)
     context.requests.accepted += appended.accepted
     context.requests.duplicates += appended.duplicates
-    return json_response(_told(context, appended), status=201)
+    return json_response(Ingested(*_told(context, appended)), status=201)
 
 
 async def _store_good_ones(
@@ -139,11 +139,13 @@ async def _store_good_ones(
         # There is no place of theirs to be told.
         appended = Appended(0, 0, context.log.head, context.log.head)
     gone = {index for index, _, _ in refused}
-    answer = _told(context, appended)
-    answer["rejected"] = [_error(index, reason) for index, _, reason in refused]
-    if cut := [(index, reason) for index, reason in found.cut.items() if index not in gone]:
-        answer["truncated"] = [_error(index, Refused("data", reason)) for index, reason in cut]
-    return json_response(answer)
+    rejected_items = [_error(index, reason) for index, _, reason in refused]
+    cut = [
+        RefusedItem(index, "data", reason)
+        for index, reason in found.cut.items()
+        if index not in gone
+    ]
+    return json_response(IngestedLeniently(*_told(context, appended), rejected_items, cut or ()))
 
 
 def _marked(
@@ -207,14 +209,10 @@ def _log_appended(context: Context, access: Access, key: Key, appended: Appended
         context.detector.profiles.add_signal(key.id, id_conflict(access, appended.conflicts))
 
 
-def _told(context: Context, appended: Appended) -> dict[str, Any]:
-    epoch = context.log.epoch
-    return {
-        "accepted": appended.accepted,
-        "duplicates": appended.duplicates,
-        "first_cursor": format_cursor(epoch, appended.first),
-        "last_cursor": format_cursor(epoch, appended.last),
-    }
+def _told(context: Context, appended: Appended) -> tuple[int, int, str, str]:
+    """The members of `Ingested`."""
+    first, last = (format_cursor(context.log.epoch, at) for at in (appended.first, appended.last))
+    return appended.accepted, appended.duplicates, first, last
 
 
 async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:
@@ -256,5 +254,5 @@ def _of_a_row(draft: Draft, context: Context) -> Refused | None:
     )
 
 
-def _error(index: int, refused: Refused) -> dict[str, Any]:
-    return {"index": index, "path": refused.path, "reason": refused.reason}
+def _error(index: int, refused: Refused) -> RefusedItem:
+    return RefusedItem(index, refused.path, refused.reason)

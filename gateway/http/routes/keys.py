@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-import orjson
 from aiohttp import web
+from msgspec import json, structs
 
 from gateway.access.administration.administration import IssuedKey
 from gateway.access.keys.issuance import parse_key_request
@@ -17,6 +17,7 @@ from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import administration_by, authorize_administration
 from gateway.http.request.listing import listing
 from gateway.http.request.named_key import last_use, named_key
+from gateway.http.response.answers import KeyInUse
 from gateway.http.response.problem import json_response
 
 
@@ -39,7 +40,7 @@ async def _listed(request: web.Request, admission: Admission) -> AsyncGenerator[
     context = request.app[CONTEXT]
     now, administration = context.clock.now(), administration_by(context, admission)
     async for key in administration.all_keys(admission.holding(request).take):
-        yield orjson.dumps(key.public(now))
+        yield json.encode(key.public(now))
 
 
 async def show(request: web.Request) -> web.Response:
@@ -47,11 +48,11 @@ async def show(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin")
     key = await named_key(request)
-    shown = {
-        **key.public(context.clock.now()),
-        "streams": len(context.hub.streams_of(key.id)),
-        "last_used": await last_use(context, admission, key.id),
-    }
+    shown = KeyInUse(
+        **structs.asdict(key.public(context.clock.now())),
+        streams=len(context.hub.streams_of(key.id)),
+        last_used=await last_use(context, admission, key.id),
+    )
     await admission.recheck()
     return json_response(shown)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-import orjson
+import msgspec
 from aiohttp import web
 
 from gateway.access.grants.role import parse_role
@@ -13,6 +13,7 @@ from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.delegation import administration_by, authorize_administration
 from gateway.http.request.listing import listing
+from gateway.http.response.answers import DeletedRole
 from gateway.http.response.problem import json_response
 
 
@@ -26,7 +27,7 @@ async def list_all(request: web.Request) -> web.StreamResponse:
 async def _listed(context: Context, admission: Admission) -> AsyncGenerator[bytes]:
     roles = await administration_by(context, admission).all_roles()
     async for role in context.work.slices(admission.key.id).each(roles.values()):
-        yield orjson.dumps(role.public())
+        yield msgspec.json.encode(role.public())
 
 
 async def show(request: web.Request) -> web.Response:
@@ -55,4 +56,4 @@ async def delete(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     having = await administration.delete_role(name)
     await context.enforcement.poll()
-    return json_response({"name": name, "keys": having}) if having else web.Response(status=204)
+    return json_response(DeletedRole(name, having)) if having else web.Response(status=204)

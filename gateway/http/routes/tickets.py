@@ -15,6 +15,7 @@ from gateway.http.query.query import pairs_of_body, parse_stream
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.origin import check_origin
+from gateway.http.response.answers import TicketAnswer
 from gateway.http.response.problem import json_response
 
 
@@ -32,4 +33,4 @@ async def create(request: web.Request) -> web.Response:
     if len(text) > MAX_LENGTH:
         raise InvalidRequest("the parameters are too long for a ticket; shorten the filter")
     expires_at = format_rfc3339(int(ticket.expires_at * 1_000_000))
-    return json_response({"ticket": text, "expires_at": expires_at}, status=201)
+    return json_response(TicketAnswer(text, expires_at), status=201)

@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.access.keys.key_lookup import known_key
 from gateway.http.query.query import parse_usage
 from gateway.http.request.context import CONTEXT
+from gateway.http.response.answers import UsageRows
 from gateway.http.response.problem import json_response
 
 
@@ -19,4 +20,4 @@ async def show(request: web.Request) -> web.Response:
     window, step = parse_usage(request.query.items())
     rows = await context.usage.rows(key_id, window, step)
     await admission.recheck()
-    return json_response({"id": key_id, "rows": [row.public() for row in rows]})
+    return json_response(UsageRows(key_id, [row.public() for row in rows]))

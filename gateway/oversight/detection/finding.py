@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gateway.access.keys.change import Change, key_urn, other_change
-from gateway.clock import format_time
+from gateway.clock import Moment, format_time
+from gateway.event import Severity
+from gateway.json_members import about
 from gateway.oversight.detection.signals import Signal
 
 # Beside what `gateway.oversight.detection.signals` knows for certain: what
@@ -89,24 +91,31 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
             return False
         return self.count >= 2 * self.told or now - self.told_at >= _OFTEN_SECONDS
 
-    def public(self) -> dict[str, Any]:
-        """Members of a finding in the interface."""
-        shown: dict[str, Any] = {"id": self.id, "key": self.key or None, "signal": self.signal}
-        for name in ("address", "operator"):
-            if getattr(self, name):
-                shown[name] = getattr(self, name)
-        shown |= {
-            "count": self.count,
-            "severity": self.severity,
-            "first_seen": format_time(self.first_seen),
-            "last_seen": format_time(self.last_seen),
-            "state": self.state,
-            "data": self.data,
-        }
-        for name in ("reason", "by"):
-            if getattr(self, name):
-                shown[name] = getattr(self, name)
-        return shown
+    def public(self) -> FindingAnswer:
+        return FindingAnswer(
+            id=self.id, key=self.key or None, signal=self.signal, address=self.address,
+            operator=self.operator, count=self.count, severity=self.severity,
+            first_seen=format_time(self.first_seen), last_seen=format_time(self.last_seen),
+            state=self.state, data=self.data, reason=self.reason, by=self.by,
+        )  # fmt: skip
+
+
+class FindingAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A finding in an answer."""
+
+    id: str
+    key: Annotated[str | None, about("The id of the key, if it is about one.")]
+    signal: str
+    address: Annotated[str, about("What it is about, if it is about no key.")] = ""
+    operator: Annotated[str, about("Or whom, about the command line: `cli:` and a user.")] = ""
+    count: int
+    severity: Severity
+    first_seen: Moment
+    last_seen: Moment
+    state: Literal["open", "expected"]
+    data: dict[str, Any]
+    reason: str = ""
+    by: str = ""
 
 
 def new_finding(signal: Signal, key_id: str, address: str = "") -> Finding:

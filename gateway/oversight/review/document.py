@@ -6,18 +6,27 @@ or HTML in `gateway.oversight.review.document_text`. Pure.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gateway.access.keys.descent import can_issue_keys
-from gateway.access.keys.key import Key
-from gateway.access.policy.attributed_grant import AttributedGrant
-from gateway.clock import format_time
+from gateway.access.keys.key import Key, KeyAnswer
+from gateway.access.policy.attributed_grant import AttributedGrant, NamedGrant
+from gateway.clock import Moment, format_time
+from gateway.event import EventJson
+from gateway.json_members import about
+from gateway.oversight.review.explain import EndedMaker
 from gateway.oversight.review.sentences import denied_duties, grant_sentences, limits_of
 
 UNUSED_DAYS = 30
 SAMPLES = 10
+_NOT_KNOWN = about("Names of grants of which the asking key may not see whether they were.")
+Unused = Annotated[list[str] | None, about("Names of grants that were of no use.")]
+NotKnown = Annotated[
+    list[str] | None,
+    about("Names of grants of which the asking key may not see whether they were."),
+]
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,26 +60,46 @@ class Block(msgspec.Struct, frozen=True):
     rows: tuple[Any, ...]
 
 
-def as_json(facts: Facts) -> dict[str, Any]:
+class KeyDocument(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The document for programs."""
-    key, (issuer, how) = facts.key, facts.ended_issuer or ("", "")
-    return {
-        "key": key.public(facts.now),
-        "generated_at": format_time(facts.now),
-        "can": _can(facts),
-        "cannot": _cannot(facts),
-        "masks": _hidden(facts, "mask"),
-        "drops": _hidden(facts, "drop"),
-        "grants": [one.public() for one in facts.grants],
-        **({"maker_ended": {"maker": issuer, "how": how}} if issuer else {}),
-        "rotations": _rotations(facts),
-        "last_use": facts.last_use,
-        "unused_since": None if facts.unused is None else format_time(facts.looked_since),
-        "unused": None if facts.unused is None else [one.name for one in facts.unused],
-        "not_known": None if facts.unused is None else [one.name for one in facts.not_known],
-        "samples": [msgspec.Raw(sample) for sample in facts.samples],
-        "samples_note": facts.samples_note,
-    }
+
+    key: KeyAnswer
+    generated_at: Moment
+    can: list[str]
+    cannot: list[str]
+    masks: list[str]
+    drops: list[str]
+    grants: list[NamedGrant]
+    maker_ended: EndedMaker | None = None
+    rotations: list[dict[str, str]]
+    last_use: dict[str, str] | None
+    unused_since: Moment | None
+    unused: Unused
+    not_known: NotKnown
+    samples: list[EventJson]
+    samples_note: str
+
+
+def as_json(facts: Facts) -> KeyDocument:
+    """The document for programs."""
+    known = facts.unused is not None
+    return KeyDocument(
+        key=facts.key.public(facts.now),
+        generated_at=format_time(facts.now),
+        can=_can(facts),
+        cannot=_cannot(facts),
+        masks=_hidden(facts, "mask"),
+        drops=_hidden(facts, "drop"),
+        grants=[one.public() for one in facts.grants],
+        maker_ended=facts.ended_issuer and EndedMaker(*facts.ended_issuer),
+        rotations=_rotations(facts),
+        last_use=facts.last_use,
+        unused_since=format_time(facts.looked_since) if known else None,
+        unused=[one.name for one in facts.unused or ()] if known else None,
+        not_known=[one.name for one in facts.not_known] if known else None,
+        samples=list(map(msgspec.Raw, facts.samples)),
+        samples_note=facts.samples_note,
+    )
 
 
 def blocks(facts: Facts) -> list[Block]:
@@ -124,10 +153,10 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
     key, public = facts.key, facts.key.public(facts.now)
     rows = [
         ("Id", key.id),
-        ("State", public["state"]),
+        ("State", public.state),
         ("Owner", key.owner or "nobody is named"),
-        ("Made", public["created_at"]),
-        ("Expires", public["expires_at"]),
+        ("Made", public.created_at),
+        ("Expires", public.expires_at),
     ]
     if key.roles:
         rows.append(("Roles", ", ".join(key.roles)))
@@ -142,8 +171,8 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
         ("Revoked", "revoked_at"),
         ("Reason of that", "revoked_reason"),
     ):
-        if member in public:
-            rows.append((title, str(public[member])))
+        if value := getattr(public, member):
+            rows.append((title, value))
     if masked := _hidden(facts, "mask"):
         rows.append(("Masked", ", ".join(masked)))
     if dropped := _hidden(facts, "drop"):
@@ -193,7 +222,7 @@ def _deviations(facts: Facts) -> list[str]:
     return [f"{one.name}: {wrong}" for one in facts.grants for wrong in one.deviations()]
 
 
-def _rotations(facts: Facts) -> list[dict[str, Any]]:
+def _rotations(facts: Facts) -> list[dict[str, str]]:
     """Every key of the line; none where nothing was rotated."""
     if len(facts.line) < 2:
         return []

@@ -7,14 +7,14 @@ predicate at a time, and names the ones that failed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gateway.access.grants.grant import Grant, When
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.key import Key
-from gateway.access.policy.attributed_grant import AttributedGrant
+from gateway.access.policy.attributed_grant import AttributedGrant, NamedGrant
 from gateway.access.policy.decision import (
     DENIED_BY_GRANT,
     NOT_GRANTED,
@@ -25,15 +25,29 @@ from gateway.access.policy.decision import (
     decide_grants,
     decide_state,
 )
-from gateway.clock import format_time
+from gateway.clock import Moment, format_time
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import REJECTED, RESERVED, Described, Scope, is_reserved
+from gateway.json_members import about
 from gateway.oversight.access_log.past_access import READING
 
 GRANTED = "granted"
 EVENT_NOT_GRANTED = "event_not_granted"
 BEYOND_LOOKBACK = "beyond_lookback"
 NOT_FOR_PRODUCERS = "reserved"
+Decision = Literal["allow", "deny", "depends"]
+_DECISION = about("`depends`: on what was not said of the event; see `depends_on`.")
+_NEAREST = about("The grant that came nearest, and the predicate that failed.")
+_DEPENDS = about(
+    "Where it depends: the `member`, and the `patterns` of the grants that want something of it."
+)
+_THROTTLED = about(
+    "Until then a few requests a minute are let through; where the key is throttled."
+)
+_MAKER = about(
+    "The nearest of its makers that has ended: with `keys.admin` it makes, resumes and widens "
+    "nothing any more."
+)
 
 
 class AccessQuery(msgspec.Struct, frozen=True):
@@ -80,6 +94,27 @@ class Dependence(msgspec.Struct, frozen=True):
         }
 
 
+class EndedMaker(msgspec.Struct, frozen=True):
+    """The nearest maker of a key that has ended."""
+
+    maker: Annotated[str, _MAKER]
+    how: Annotated[str, about("Such as revoked, expired or suspended.")]
+
+
+class DecisionAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An explanation in an answer."""
+
+    decision: Annotated[Decision, _DECISION]
+    reason_code: str
+    grants: Annotated[list[NamedGrant], about("The grants that match.")]
+    nearest: Annotated[dict[str, Any] | None, _NEAREST]
+    masks: tuple[str, ...]
+    drops: tuple[str, ...]
+    depends_on: Annotated[list[dict[str, Any]], _DEPENDS] = []
+    throttled_until: Annotated[Moment, _THROTTLED] = ""
+    maker_ended: EndedMaker | None = None
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """`reason_code` is stable. `nearest` is the grant that would have allowed it first.
 
@@ -99,35 +134,26 @@ class Explanation(msgspec.Struct, frozen=True):
     ended_issuer: tuple[str, str] | None = None
 
     @property
-    def decision(self) -> str:
+    def decision(self) -> Decision:
         """`allow`, `deny`, or `depends`, where the query does not give enough of the event."""
         return "allow" if self.allowed else "depends" if self.depends else "deny"
 
-    def public(self) -> dict[str, Any]:
-        """`{"decision", "reason_code", "grants", "nearest", "masks", "drops"}`, and
-        `throttled_until` and `maker_ended` where that is so."""
-        shown = {
-            "decision": self.decision,
-            "reason_code": self.reason_code,
-            "grants": [one.public() for one in self.grants],
-            "nearest": self._nearest(),
-            "masks": list(self.masks.mask),
-            "drops": list(self.masks.drop),
-        }
-        if self.depends:
-            shown["depends_on"] = [one.public() for one in self.depends]
-        if self.throttled_until is not None:
-            shown["throttled_until"] = format_time(self.throttled_until)
-        if self.ended_issuer is not None:
-            issuer, how = self.ended_issuer
-            shown["maker_ended"] = {"maker": issuer, "how": how}
-        return shown
+    def public(self) -> DecisionAnswer:
+        until = self.throttled_until
+        return DecisionAnswer(
+            decision=self.decision, reason_code=self.reason_code, nearest=self._nearest(),
+            grants=[one.public() for one in self.grants],
+            masks=self.masks.mask, drops=self.masks.drop,
+            depends_on=[one.public() for one in self.depends],
+            throttled_until="" if until is None else format_time(until),
+            maker_ended=self.ended_issuer and EndedMaker(*self.ended_issuer),
+        )  # fmt: skip
 
     def _nearest(self) -> dict[str, Any] | None:
         if not self.failed:
             return None
         first: dict[str, Any] = msgspec.to_builtins(self.failed[0])
-        named = self.nearest.public() if self.nearest is not None else {}
+        named = {} if self.nearest is None else msgspec.to_builtins(self.nearest.public())
         return {**named, **first, "failed": msgspec.to_builtins(self.failed)}
 
 

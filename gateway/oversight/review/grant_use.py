@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any
 
 import msgspec
 
-from gateway.access.policy.attributed_grant import AttributedGrant
+from gateway.access.policy.attributed_grant import AttributedGrant, NamedGrant
 from gateway.access.policy.reader import Reader
 from gateway.event import Event
 from gateway.filters.scope import Test
@@ -29,6 +28,13 @@ class Verdict(msgspec.Struct, frozen=True):
 
     unused: tuple[AttributedGrant, ...]
     not_known: tuple[AttributedGrant, ...]
+
+
+class UsedGrant(NamedGrant, kw_only=True, omit_defaults=True):
+    """A grant and its use in an answer."""
+
+    uses: int
+    events: int
 
 
 class GrantUse:
@@ -93,9 +99,9 @@ class GrantUse:
             members |= self._reads.members()
         return reader.sees_all(self._scope, members, first)
 
-    def public(self) -> dict[str, Any]:
-        """`{"name", "role", "effect", "grant", "uses", "events"}`."""
-        return {**self.named.public(), "uses": self.uses, "events": self.events}
+    def public(self) -> UsedGrant:
+        shown = msgspec.structs.asdict(self.named.public())
+        return UsedGrant(**shown, uses=self.uses, events=self.events)
 
 
 def evaluate_use(

@@ -17,7 +17,7 @@ from gateway.access.grants.mask import Masks, copies_of, masked_data
 from gateway.access.keys.change import key_urn
 from gateway.filters.scope import RESERVED, Scope, Test
 from gateway.oversight.access_log.past_access import READING
-from gateway.oversight.detection.finding import Finding
+from gateway.oversight.detection.finding import Finding, FindingAnswer
 
 _ALL = Masks(drop=("actor", "source", "targets"))
 # The highest severity of an access log entry.
@@ -47,20 +47,19 @@ def access_log_masks(grants: Iterable[Grant], key_id: str) -> Masks:
     return _hidden(grants, record)
 
 
-def masked_finding(grants: Iterable[Grant], finding: Finding) -> dict[str, Any]:
+def masked_finding(grants: Iterable[Grant], finding: Finding) -> FindingAnswer:
     """Public form of a finding with the masks of a reader's grants."""
     about = key_urn(finding.key) if finding.key else ""
     record = _Record(f"{RESERVED}.anomaly", finding.severity, resources=about)
     shown, masks = finding.public(), _hidden(grants, record)
     if not masks:
         return shown
-    shown["data"] = masked_data(finding.data, masks)
-    shown = {"key": None, **masked_data(shown, copies_of(masks))}
     # The id of a finding names whom it is about.
     whose = "targets.urn" if finding.key else "actor.id" if finding.operator else "source.ip"
-    if masks.hides(whose):
-        shown["id"] = "***"
-    return shown
+    shown.data = masked_data(finding.data, masks)
+    shown.id = "***" if masks.hides(whose) else finding.id
+    members = masked_data(msgspec.to_builtins(shown), copies_of(masks))
+    return msgspec.convert({"key": None, **members}, FindingAnswer)
 
 
 @lru_cache(1024)

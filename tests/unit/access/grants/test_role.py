@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from gateway.access.grants.grant import ACTIONS
 from gateway.access.grants.role import (
@@ -71,7 +72,7 @@ def test_a_dashboard_sees_a_day_and_no_payload() -> None:
 
 def test_a_role_is_a_description_and_grants() -> None:
     role = parse_role("pay-team", {"description": "d", "grants": [GRANT]})
-    assert role.public() == {
+    assert to_builtins(role.public()) == {
         "name": "pay-team", "description": "d", "builtin": False,
         "grants": ({"actions": ("stream",), "categories": ("auth.*",)},),
     }  # fmt: skip

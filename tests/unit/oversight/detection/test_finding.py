@@ -65,8 +65,8 @@ def test_a_finding_of_an_address_has_no_key_and_an_id_that_fits_into_a_path() ->
     finding = new_finding(Signal("denials", AT, 5), "", "2001:db8::/64")
     assert "/" not in finding.id
     assert (finding.key, finding.address) == ("", "2001:db8::/64")
-    assert finding.public()["key"] is None
-    assert finding.public()["address"] == "2001:db8::/64"
+    assert finding.public().key is None
+    assert finding.public().address == "2001:db8::/64"
     assert finding.silence == silence("denials", "", "2001:db8::/64")
 
 
@@ -74,7 +74,7 @@ def test_what_is_shown_has_the_members_of_the_interface() -> None:
     finding = new_finding(Signal("new_network", AT), "k").counted(
         Signal("new_network", AT, 1, {"networks": ["9.9.9.0/24"]})
     )
-    assert finding.public() == {
+    assert msgspec.to_builtins(finding.public()) == {
         "id": finding.id,
         "key": "k",
         "signal": "new_network",

@@ -253,7 +253,7 @@ async def test_a_look_by_the_command_line_is_a_use_and_a_new_person_a_finding(
     }  # fmt: skip
     [finding] = await watched.findings.all()
     assert (finding.signal, finding.operator) == ("new_operator", "cli:eve")
-    assert finding.public()["operator"] == "cli:eve"
+    assert finding.public().operator == "cli:eve"
     [event] = watched.writer.events("gateway.anomaly")
     assert event["data"]["operator"] == "cli:eve"
     # Whoever writes it again, or sees it in another process, adds nothing.

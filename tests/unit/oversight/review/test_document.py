@@ -107,9 +107,9 @@ def test_a_document_never_says_both_may_and_must_not(
     denial = {"effect": "deny", "actions": ["keys.admin"]} | ({"when": when} if when else {})
     made = as_json(facts(grant("**", actions=["keys.admin", "usage.read"]), grant("x", **denial)))
     duty = "make, change and end keys and roles"
-    assert (f"May {duty}." in made["can"]) is bool(said)
-    assert f"Must not {duty}{said}." in made["cannot"]
-    assert "May read what keys are used for." in made["can"]
+    assert (f"May {duty}." in made.can) is bool(said)
+    assert f"Must not {duty}{said}." in made.cannot
+    assert "May read what keys are used for." in made.can
 
 
 # The document
@@ -128,7 +128,7 @@ def test_a_document_says_everything_there_is_to_say() -> None:
         },
         successor="s" * 12, predecessor="r" * 12, drains_until=NOW + 60,
     )  # fmt: skip
-    shown = as_json(made)
+    shown = msgspec.json.decode(msgspec.json.encode(as_json(made)))
     assert shown["key"]["state"] == "draining"
     assert shown["can"] == grant_sentences(parse_grant(FULL))
     assert shown["cannot"][0] == "Must not stream events of category billing."
@@ -149,7 +149,7 @@ def test_a_document_says_everything_there_is_to_say() -> None:
 
 def test_what_is_not_known_is_said_to_be_so() -> None:
     made = facts(owner="", name="n")
-    assert as_json(made)["last_use"] is as_json(made)["unused"] is None
+    assert as_json(made).last_use is as_json(made).unused is None
     text = to_markdown(blocks(made))
     assert "nobody is named" in text
     assert "none is known" in text
@@ -161,7 +161,7 @@ def test_what_is_not_known_is_said_to_be_so() -> None:
 def test_limits_of_its_own_are_shown() -> None:
     made = facts(limits=KeyLimits(events_per_second=7))
     assert "| Limit of events per second | 7 |" in to_markdown(blocks(made))
-    assert as_json(made)["key"]["limits"] == {"events_per_second": 7}
+    assert msgspec.to_builtins(as_json(made))["key"]["limits"] == {"events_per_second": 7}
 
 
 def test_reasons_of_an_end_are_shown() -> None:

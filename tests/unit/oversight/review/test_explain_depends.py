@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys.key import Key
@@ -25,7 +26,7 @@ def explained(*grants: dict[str, Any], **asked: Any) -> Explanation:
 
 
 def test_a_category_alone_depends_on_the_resource_and_names_the_patterns() -> None:
-    shown = explained(PAY, category="k8s.audit").public()
+    shown = to_builtins(explained(PAY, category="k8s.audit").public())
     assert (shown["decision"], shown["reason_code"]) == ("depends", "depends_on_resource")
     assert shown["depends_on"] == [
         {"member": "resource", "grant": "g1", "effect": "allow",

@@ -1,0 +1,142 @@
+"""JSON bodies of answers, as they are encoded and as the OpenAPI document has them.
+
+Those that the command line prints, too, stand beside what they show. A member with its default is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
+
+from gateway.access.grants.role import RoleAnswer
+from gateway.access.keys.key import KeyAnswer
+from gateway.access.usage.windows import UsageRow
+from gateway.clock import Moment
+from gateway.cursor import Cursor
+from gateway.event import EventJson, Id, Members, Outcome, Port, Severity, Source, Tenant
+from gateway.http.response.problem import ProblemAnswer
+from gateway.json_members import about, reference
+from gateway.oversight.detection.finding import FindingAnswer
+from gateway.oversight.review.document import NotKnown, Unused
+from gateway.oversight.review.explain import DecisionAnswer
+from gateway.oversight.review.grant_use import UsedGrant
+
+_NEXT = about("Send it as `after` for the next page; it stands on empty pages too.")
+_MASKED = about("What the key's grants mask of this event.")
+_TICKET = about(pattern=r"^alpt_[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+$")
+_USES = about("Null without `usage.read`, as are the two below.")
+_DUPLICATES = about("Items that the tenant already had.")
+_TRUNCATED = about(
+    "Items that are nested too deep or too large, and were stored without a part of their `data`."
+)
+
+
+class MaskedSource(Source):
+    port: Port | Literal["***"] | UnsetType = UNSET  # type: ignore[assignment]
+
+
+class EventAnswer(Members, kw_only=True, forbid_unknown_fields=False, omit_defaults=True):
+    """An event as it stands in the log, which is sent as it is stored."""
+
+    cursor: Cursor
+    recorded_at: Moment
+    time: Moment
+    id: Id
+    tenant: Tenant
+    outcome: Outcome
+    severity: Severity
+    source: MaskedSource | UnsetType = UNSET
+    masked: Annotated[tuple[str, ...], _MASKED] = ()
+
+
+class PageAnswer(Struct, omit_defaults=True):
+    events: list[EventJson]
+    cursor: Annotated[Cursor, _NEXT]
+    has_more: bool
+    gap: Annotated[Any, reference("Gap")] = None
+    notice: dict[str, Any] | None = None
+
+
+class RefusedItem(Struct):
+    index: Annotated[int, Meta(ge=0)]
+    path: Annotated[str, about("Empty: the item as a whole.")]
+    reason: str
+
+
+class Ingested(Struct):
+    accepted: int
+    duplicates: Annotated[int, _DUPLICATES]
+    first_cursor: Cursor
+    last_cursor: Cursor
+
+
+class IngestedLeniently(Ingested, omit_defaults=True):
+    rejected: list[RefusedItem]
+    truncated: Annotated[Sequence[RefusedItem], _TRUNCATED] = ()
+
+
+class TicketAnswer(Struct):
+    ticket: Annotated[str, _TICKET]
+    expires_at: Moment
+
+
+class KeyInUse(KeyAnswer, kw_only=True, omit_defaults=True):
+    streams: Annotated[int, about("Streams that it has open.")]
+    last_used: dict[str, str] | None
+
+
+class DeletedRole(Struct):
+    name: str
+    keys: list[str]
+
+
+class UsageRows(Struct):
+    id: str
+    rows: list[UsageRow]
+
+
+class ExplanationAnswer(DecisionAnswer, kw_only=True, omit_defaults=True):
+    key: str
+    action: str
+    at: Moment
+
+
+class Window(Struct):
+    """The time that a simulation looked back over."""
+
+    since: Moment
+    until: Moment
+    complete: Annotated[bool, about("Whether all events were looked at.")]
+
+
+class SimulationAnswer(Struct):
+    key: str
+    window: Window
+    uses: Annotated[dict[str, Any] | None, _USES]
+    events: dict[str, Any]
+    grants: Annotated[list[UsedGrant], about("The proposed ones.")]
+    unused: Unused
+    not_known: NotKnown
+
+
+class GoneProblem(ProblemAnswer):
+    earliest: Cursor
+    latest: Cursor
+
+
+class EventsProblem(ProblemAnswer):
+    errors: list[RefusedItem]
+
+
+# Sent while they are made.
+KeyList = defstruct("KeyList", [("keys", list[KeyAnswer])])
+RoleList = defstruct("RoleList", [("roles", list[RoleAnswer])])
+FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
+ANSWERS: tuple[type[Struct], ...] = (
+    EventAnswer, PageAnswer, Ingested, IngestedLeniently, TicketAnswer, KeyInUse, KeyList, RoleList,
+    DeletedRole, FindingList, UsageRows, ExplanationAnswer, SimulationAnswer, GoneProblem,
+    EventsProblem, ProblemAnswer,
+)  # fmt: skip
