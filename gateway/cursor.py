@@ -1,10 +1,10 @@
-"""Cursors: `<epoch>-<offset, zero-padded to 20 digits>`, and positions in one log.
+"""Cursors, `<epoch>-<offset, zero-padded to 20 digits>`, and positions in one log.
 
-Only this module and the stores know what is inside a cursor. As text they sort in
-the order of the log, within one epoch.
+Only this module and the stores know the content of a cursor. As text, cursors sort in the order of
+the log within one epoch.
 
-A position is the offset behind which a reader reads on. Outside of the stores positions are
-compared, and counted from by these functions alone, which another kind of log would replace.
+A position is the offset after which a reader continues. Outside of the stores, positions are only
+compared, and counted by these functions, which another kind of log would replace.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gateway.json_members import about
 _CURSOR = re.compile(r"([a-z0-9]{1,16})-(\d{20})", re.ASCII)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LARGEST = 2**63 - 1
-# A cursor as text, where an answer declares it.
+# Declaration of cursors in answers.
 Cursor = Annotated[
     str, about("A position of the log. Opaque: send it back exactly as it was given.")
 ]
 
-# Native JSON begins with its cursor, here, so that it is found without parsing.
+# Native JSON begins with the cursor, which is so found without parsing.
 JSON_PREFIX = b'{"cursor":"'
 EPOCH_LENGTH = 10
 IN_JSON = slice(len(JSON_PREFIX), len(JSON_PREFIX) + EPOCH_LENGTH + 21)
@@ -36,7 +36,7 @@ def new_epoch() -> str:
 
 
 def format_cursor(epoch: str, offset: int) -> str:
-    """Cursor right behind the event at `offset` (0: before the first)."""
+    """Cursor after the event at `offset` (0: before the first)."""
     return f"{epoch}-{offset:020d}"
 
 
@@ -52,20 +52,20 @@ def parse_cursor(text: str) -> tuple[str, int]:
 
 
 def distance(after: int, until: int) -> int:
-    """Number of events behind `after` up to `until`; 0 if `until` is not behind `after`."""
+    """Number of events after `after` up to `until`; 0 if there are none."""
     return until - after if until > after else 0
 
 
 def advance(position: int, events: int) -> int:
-    """Position that many events further, or back if negative, but not before the first event."""
+    """Position `events` further (back if negative), but not before the first event."""
     return max(0, position + events)
 
 
 def earlier(one: int, other: int) -> int:
-    """The position that comes first."""
+    """The lower position."""
     return min(one, other)
 
 
 def later(one: int, other: int) -> int:
-    """The position that comes last."""
+    """The higher position."""
     return max(one, other)

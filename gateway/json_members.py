@@ -1,4 +1,4 @@
-"""Members of JSON objects: those that a body may have, and none twice."""
+"""Declared members of JSON objects, none of them twice."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _BOUNDS = {"<=": "at most", ">=": "at least"}
 
 
 def about(description: str | None = None, **schema: Any) -> Meta:
-    """What the schema of a member says beside its type, and no decoder checks."""
+    """Additions to the schema of a member, which no decoder checks."""
     return Meta(description=description, extra_json_schema=schema or None)
 
 
 def reference(name: str) -> Meta:
-    """The schema of that name, whatever the type of the member."""
+    """Reference to the schema of that name, whatever the type of the member."""
     return about(**{"$ref": f"#/components/schemas/{name}"})
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The members of a body; others are refused."""
+    """Members of a body; others are refused."""
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 def parse_body(raw: Any, kind: type[AnyBody], *, code: str | None = None) -> AnyBody:
-    """The decoded JSON of a body as its declaration. Raises `InvalidRequest` naming the member."""
+    """Body of a kind from its decoded JSON. Raises `InvalidRequest`, which names the member."""
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -49,7 +49,7 @@ def parse_body(raw: Any, kind: type[AnyBody], *, code: str | None = None) -> Any
 
 
 def _in_words(message: str, kind: type[Body]) -> str:
-    """A message of the decoder, in the words of other refusals."""
+    """Error message for one of the decoder."""
     if found := _UNKNOWN.match(message):
         there_are = ", ".join(kind.__struct_fields__)
         return f"unknown member {found[1][:64]!r}; there are {there_are}"
@@ -69,7 +69,7 @@ def _in_words(message: str, kind: type[Body]) -> str:
 
 
 def _meaning(kind: type[Body], member: str) -> str:
-    """What a member is for, or has to be one of, where its declaration says so."""
+    """Purpose or allowed values of a member, if declared."""
     made = msgspec.json.schema_components([kind])[1][kind.__name__]["properties"][member]
     if "enum" in made:
         return f", one of {', '.join(made['enum'])}"
@@ -78,9 +78,9 @@ def _meaning(kind: type[Body], member: str) -> str:
 
 
 def refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    """Raise `InvalidRequest` for a member that stands twice: one would be passed over in silence.
+    """Raise `InvalidRequest` for a duplicate member: one of them would be silently ignored.
 
-    For `json.loads(.., object_pairs_hook=refuse_repeated)`; what that gives is not used.
+    For `json.loads(.., object_pairs_hook=refuse_repeated)`, whose result is not used.
     """
     seen: set[str] = set()
     for name, _ in pairs:

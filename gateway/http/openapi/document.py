@@ -1,4 +1,4 @@
-"""The whole HTTP interface as an OpenAPI 3.1 document, made of the table of routes."""
+"""OpenAPI 3.1 document of the HTTP interface, derived from the table of routes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PROBLEM_SCHEMAS = {410: "GoneProblem", 422: "EventsProblem"}
 
 
 def document(routes: Iterable[Route]) -> Schema:
-    """The OpenAPI document of the routes."""
+    """OpenAPI document of the routes."""
     paths: dict[str, Schema] = {}
     for route in routes:
         paths.setdefault(route.documented_path, {})[route.method.lower()] = route.operation()

@@ -1,4 +1,4 @@
-"""What operations of the OpenAPI document are made of: parameters, bodies, responses."""
+"""Common parts of OpenAPI operations: parameters, bodies, responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CURSOR, DURATION = msgspec.json.schema(Cursor), msgspec.json.schema(Duration)
 
 
 def _many(about: str, **schema: Any) -> Schema:
-    """A selector: may repeat."""
+    """Repeatable selector."""
     return {"schema": listed({**TEXT, **schema}), "explode": True, "description": about}
 
 

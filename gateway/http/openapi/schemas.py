@@ -1,6 +1,6 @@
-"""The schemas of the OpenAPI document: JSON Schema 2020-12, as OpenAPI 3.1 has it.
+"""Schemas of the OpenAPI document: JSON Schema 2020-12.
 
-They are made of the declarations that bodies are checked with and answers are encoded from.
+They are generated from the declarations with which bodies are checked and answers encoded.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DESCRIPTIONS = {
 
 
 def named(name: str) -> Schema:
-    """A reference to one of `SCHEMAS`."""
+    """Reference to one of `SCHEMAS`."""
     return {"$ref": _PREFIX + name}
 
 
@@ -53,8 +53,8 @@ def listed(items: Schema, **more: Any) -> Schema:
 
 
 def schemas_of(declared: Iterable[type], *, sent: bool = False) -> dict[str, Schema]:
-    """The schemas of declarations, and of what they refer to, by name; of an answer with `sent`:
-    members with the value that is left out are not there."""
+    """Schemas of declarations and of what they refer to, by name. `sent`: of answers, which omit
+    members with their default."""
     _, found = msgspec.json.schema_components(declared, ref_template=_PREFIX + "{name}")
     return {_name(name): _plain(schema, sent) for name, schema in found.items()}
 
@@ -64,7 +64,7 @@ def _name(declared: str) -> str:
 
 
 def _plain(part: Any, sent: bool) -> Any:
-    """The part with the names of the document, and without what is said to readers of the code."""
+    """Schema with the names of the document, and without docstrings."""
     if isinstance(part, list):
         return [_plain(one, sent) for one in part]
     if isinstance(part, str):
@@ -92,5 +92,5 @@ SCHEMAS: dict[str, Schema] = {
 }
 for _named, _about in _DESCRIPTIONS.items():
     SCHEMAS[_named]["description"] = _about
-# Whoever asks for limits is refused others; in a stored key they may be of a newer version.
+# A request for limits may not have others; a stored key of a newer version may.
 SCHEMAS["KeyLimits"]["additionalProperties"] = False

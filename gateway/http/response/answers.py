@@ -1,7 +1,6 @@
-"""JSON bodies of answers, as they are encoded and as the OpenAPI document has them.
+"""JSON bodies of answers: the encoding, and the source of their OpenAPI schemas.
 
-Those that the command line prints, too, stand beside what they show. A member with its default is
-left out.
+Bodies that the command line prints, too, are declared elsewhere. Default members are omitted.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class MaskedSource(Source):
 
 
 class EventAnswer(Members, kw_only=True, forbid_unknown_fields=False, omit_defaults=True):
-    """An event as it stands in the log, which is sent as it is stored."""
+    """Event of the log, sent as it is stored."""
 
     cursor: Cursor
     recorded_at: Moment
@@ -105,7 +104,7 @@ class ExplanationAnswer(DecisionAnswer, kw_only=True, omit_defaults=True):
 
 
 class Window(Struct):
-    """The time that a simulation looked back over."""
+    """Time range that a simulation covers."""
 
     since: Moment
     until: Moment
@@ -131,7 +130,7 @@ class EventsProblem(ProblemAnswer):
     errors: list[RefusedItem]
 
 
-# Sent while they are made.
+# Lists that are sent while they are made.
 KeyList = defstruct("KeyList", [("keys", list[KeyAnswer])])
 RoleList = defstruct("RoleList", [("roles", list[RoleAnswer])])
 FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])

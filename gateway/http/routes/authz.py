@@ -37,7 +37,7 @@ _CLOCKS_APART_SECONDS = 60
 
 
 async def explain_access(request: web.Request) -> web.Response:
-    """`POST /v1/authz/explain`: for whoever administers keys or reads their usage."""
+    """`POST /v1/authz/explain`: for keys that administer keys or read their usage."""
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin", "usage.read")
     question = parse_body(await json_body(request), QuestionBody)
@@ -51,15 +51,15 @@ async def explain_access(request: web.Request) -> web.Response:
 
 
 async def simulate(request: web.Request) -> web.Response:
-    """`POST /v1/authz/simulate`: what a key's uses and events would be under other grants.
+    """`POST /v1/authz/simulate`: a key's recorded uses, and events, under other grants.
 
-    For whoever administers keys. Only events that the asking key may pull itself are looked
-    at, and the record of uses only with `usage.read`: a proposal is no way to look further.
+    For administrators of keys. It reads only events that the caller may pull itself, and records of
+    uses only with `usage.read`: a proposal reveals nothing more.
     """
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "keys.admin")
     proposal = parse_body(await json_body(request), ProposalBody)
-    # It tells of events, if it sends none: what the key has been sent must leave room for some.
+    # It reveals events, if not their content: the delivery limits of the key apply.
     admission.most_events(request)
     key = await _key(request, proposal.key)
     now = context.clock.now()
@@ -85,7 +85,7 @@ async def simulate(request: web.Request) -> web.Response:
 def _proposed(
     proposal: ProposalBody, key: Key, known: Mapping[str, tuple[Grant, ...]]
 ) -> tuple[AttributedGrant, ...]:
-    """The grants of the key as proposed; what is left out stays."""
+    """Proposed grants of the key; an omitted member stays as it is."""
     if proposal.grants is UNSET and proposal.roles is UNSET:
         raise InvalidRequest("send the `grants` or the `roles` that the key shall have, or both")
     grants = key.grants if proposal.grants is UNSET else parse_grants(proposal.grants)
@@ -102,12 +102,12 @@ async def _key(request: web.Request, key_id: str) -> Key:
 def _since(text: str, now: float) -> float:
     if text[:1].isdigit() and text[-1:] in "smhd":
         try:
-            # No log is older; a moment before the year 1 could not be shown.
+            # No log is older; a time before the year 1 could not be shown.
             return max(0.0, now - parse_duration(text))
         except InvalidRequest as error:
             raise InvalidRequest(f"since: {error.detail}") from None
     since = parse_moment({"since": text}, "since")
     if since > now + _CLOCKS_APART_SECONDS:
-        # Nothing would be looked at, as if nothing would change.
+        # It would examine nothing, as if the proposal changed nothing.
         raise InvalidRequest("since: this time is still to come")
     return since

@@ -1,4 +1,4 @@
-"""`/v1/events`: pull a page, one event by id."""
+"""`/v1/events`: pull a page, or one event by id."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.interest import StreamQuery
 from gateway.wire.framing import control_json
 
-# So many events are read at a time, from at least to at most.
+# Events per read, least and most.
 _LEAST_READ_EVENTS, _READ_EVENTS = 50, 1000
 # A page of large events ends before its limit, because it is held in memory.
 _PAGE_BYTES = 4 << 20
 _LEAST_PAGE_BYTES = 4096
-# Of smaller ones little is gained; larger ones than the latter are compressed by a thread.
+# Bytes from which compression gains something, and from which a thread does it.
 _WORTH_COMPRESSING = 1024
 _COMPRESS_AT_ONCE = 32 * 1024
-# So many tenants that have an event of one id are named.
+# Tenants named for an id of several events.
 _MOST_TENANTS = 100
-# A page that finds little stops looking after so many seconds; its cursor has moved.
+# Seconds after which a page that finds little ends; its cursor has moved.
 _SCAN_SECONDS = 2.0
 
 
@@ -62,7 +62,7 @@ async def pull(request: web.Request) -> web.Response:
     notice = log_query(access, request.query.items(), query, view)
     selector = EventSelector(stream_query, context.work, key.id, context.work.filters.request_steps)
     events, reached, gap = await _collect(request, query, stream_query, selector, admission)
-    # It may have looked through much of the log.
+    # Searching may have taken long.
     events, reached = await admission.deliver(events, reached)
     access.action, access.end = PULLED, reached
     cursor = format_cursor(context.log.epoch, reached)
@@ -120,7 +120,7 @@ async def by_id(request: web.Request) -> Answer:
         after = there[-1].offset if len(there) == FOUND_EVENTS else None
         if after is not None:
             await context.work.turn(key.id)
-    # Before anything is told: that there is none, or which tenants have one, is for the key, too.
+    # Before any answer: even a 404 or the tenants of an id are for the key only.
     await admission.recheck()
     if found is None:
         log_out_of_scope(access, view, hidden_categories, sorted(hidden_tenants))
@@ -146,10 +146,10 @@ async def _collect(
     selector: EventSelector,
     admission: Admission,
 ) -> tuple[list[Event], int, dict[str, Any] | None]:
-    """Read until the page is full, the head is reached, or it has taken long enough (or the
-    filter too much).
+    """Read until the page is full or the head is reached, or until time or the filter's budget is
+    spent.
 
-    It is full, too, when the key may hold no more bytes; a page without any is refused.
+    The page also ends when the key may hold no more bytes; one without any is refused.
     """
     context, access, holding = request.app[CONTEXT], admission.access, admission.holding(request)
     log, clock = context.log, context.clock
@@ -159,7 +159,7 @@ async def _collect(
     hint = stream_query.scan_hint()
     limit = query.limit or 0
     began = clock.monotonic()
-    # Most of what is read is often chosen. Where it is not, more and more is read at a time.
+    # Usually most events are chosen. Otherwise reads grow.
     at_once = max(_LEAST_READ_EVENTS, min(limit, _READ_EVENTS))
     events: list[Event] = []
     size = 0
@@ -169,7 +169,7 @@ async def _collect(
             try:
                 page = await log.read(reached, log.head, limit=at_once, hint=hint)
             except RetentionExceeded:
-                # Retention came by between two reads: what was found so far is the page.
+                # Retention deleted the next events; the page ends here.
                 if events:
                     return events, reached, begin.gap
                 begin = await find_begin(log, query, stream_query.view.begin)
@@ -194,7 +194,7 @@ async def _collect(
             return events, reached, begin.gap
         await _growth(context, reached, left)
         if not await admission.renew(request):
-            # What was found is of what it saw before: it has to be looked for once more.
+            # The events were chosen by the earlier view: search again.
             return [], begin.offset, begin.gap
 
 
@@ -212,21 +212,21 @@ def refuse_costly(context: Context, key: Key) -> None:
 
 
 def _exceeded(events: int) -> dict[str, Any] | None:
-    """What a page says if its filter ran out of its budget on some events."""
+    """Notice of a page whose filter exceeded its budget on some events."""
     if not events:
         return None
     return {"code": "filter_cost_exceeded", "events": events, "detail": EXCEEDED}
 
 
 def _is_news(event: Event, access: Access) -> bool:
-    """Whether an event ends the wait: the records of a key's own pulls would never let it wait."""
+    """Whether an event ends the wait; records of the key's own pulls always would."""
     return not (
         event.category == ACCESS and event.action == PULLED and event.actor == access.key_id
     )
 
 
 async def _growth(context: Context, beyond: int, seconds: float) -> None:
-    """Until the log has grown beyond an offset, the time is over, or the gateway stops."""
+    """Wait until the log grows beyond an offset, the time is over, or the gateway stops."""
     await context.appends.until(lambda: context.log.head > beyond or not context.ready, seconds)
 
 

@@ -1,4 +1,4 @@
-"""`/v1/findings`: what the anomaly detector has found."""
+"""`/v1/findings`: findings of the anomaly detector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gateway.sanitize import clean
 
 
 async def list_all(request: web.Request) -> web.StreamResponse:
-    """`GET /v1/findings`: newest first; `key`, `signal` and `state` narrow it."""
+    """`GET /v1/findings`: newest first; filters `key`, `signal` and `state`."""
     context = request.app[CONTEXT]
     admission = await context.admission.admit(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
@@ -47,7 +47,7 @@ async def _shown(
 
 
 async def expect(request: web.Request) -> web.Response:
-    """`POST /v1/findings/{id}/expected`: silences that signal for that key from now on."""
+    """`POST /v1/findings/{id}/expected`: silence that signal for that key from now on."""
     return await _mark(request, expected=True)
 
 

@@ -1,4 +1,4 @@
-"""`/v1/keys/{id}/history`: what a key was used for, and what has become of it."""
+"""`/v1/keys/{id}/history`: uses of a key, and changes to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RECORDS = (ACCESS, KEYS, ANOMALY)
 async def history(request: web.Request) -> web.Response:
     """`GET /v1/keys/{id}/history`: a page of the log's records about the key, oldest first.
 
-    It shows what the asking key may pull itself: records need the category `gateway.access`,
+    It shows what the caller may pull itself: records need the category `gateway.access`,
     `gateway.keys` or `gateway.anomaly` by name.
     """
     context = request.app[CONTEXT]
@@ -37,7 +37,7 @@ async def history(request: web.Request) -> web.Response:
     query = parse_history(request.query.items())
     limit = min(query.limit or 0, admission.most_events(request))
     if not any(category_overlaps(scope, name) for scope in view.scopes for name in _RECORDS):
-        # Not even whether there is such a key.
+        # Not even whether the key exists.
         return _page([], log.head, log)
     key = await named_key(request)
     start = (await find_begin(log, query)).offset

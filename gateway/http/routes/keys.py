@@ -1,4 +1,4 @@
-"""`/v1/keys`: making and looking at keys, and what changes them."""
+"""`/v1/keys`: creation, display and changes of keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.http.response.problem import json_response
 
 
 async def create(request: web.Request) -> web.Response:
-    """`POST /v1/keys`: 201 with the key itself, here and never again."""
+    """`POST /v1/keys`: 201 with the key, which is never shown again."""
     context, administration = await authorize_administration(request)
     body = await json_body(request)
     issued = await administration.create(parse_key_request(body, context.settings.keys))
@@ -58,9 +58,8 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """`POST /v1/keys/{id}/revoke`: the key's streams have ended when this returns, and with
-    `with_descendants` those of all that came of it. Else the answer names what of that lives on.
-    """
+    """`POST /v1/keys/{id}/revoke`: on return the key's streams have ended, and those of its
+    descendants if `with_descendants`; else the answer names the descendants that live on."""
     context, administration = await authorize_administration(request)
     body = await optional_body(request, RevocationBody)
     revocation = await administration.revoke(
@@ -71,7 +70,7 @@ async def revoke(request: web.Request) -> web.Response:
 
 
 async def suspend(request: web.Request) -> web.Response:
-    """`POST /v1/keys/{id}/suspend`: likewise, until it is resumed."""
+    """`POST /v1/keys/{id}/suspend`: on return the key's streams have ended."""
     context, administration = await authorize_administration(request)
     body = await optional_body(request, ReasonBody)
     key = await administration.suspend(request.match_info["id"], body.reason)
@@ -79,7 +78,7 @@ async def suspend(request: web.Request) -> web.Response:
 
 
 async def resume(request: web.Request) -> web.Response:
-    """`POST /v1/keys/{id}/resume`: for whoever could have made the key."""
+    """`POST /v1/keys/{id}/resume`: for callers that could have made the key."""
     context, administration = await authorize_administration(request)
     await optional_body(request, ReasonBody)
     return await _changed(context, await administration.resume(request.match_info["id"]))

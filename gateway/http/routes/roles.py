@@ -48,10 +48,7 @@ async def put(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """`DELETE /v1/roles/{name}`: it is taken out of the keys that have it, which the answer names.
-
-    204 if there were none.
-    """
+    """`DELETE /v1/roles/{name}`: 200 with the keys that lose it, or 204 without any."""
     context, administration = await authorize_administration(request)
     name = request.match_info["name"]
     having = await administration.delete_role(name)

@@ -1,4 +1,4 @@
-"""`/v1/tickets`: what browsers open streams with, in place of a key."""
+"""`/v1/tickets`: tickets with which browsers open streams, in place of a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/keys/{id}/usage`: how much a key was used."""
+"""`/v1/keys/{id}/usage`: counts of a key's use."""
 
 from __future__ import annotations
 
