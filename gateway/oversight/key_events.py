@@ -204,7 +204,7 @@ class KeyEvents:
             return
         members = {"code": "key_expiring", "expires_at": format_time(notice.ends_at)}
         for subscription in self._hub.streams_of(key_id):
-            self._hub.say(subscription, "notice", members)
+            self._hub.send_control(subscription, "notice", members)
 
     async def _end_replaced(self) -> None:
         """End the keys whose successors have taken over and that nobody uses any more."""

@@ -255,7 +255,7 @@ class Enforcement:
                 view = await bound_view(self._log, decided, self._clock.now())
                 # Repeated if the key has changed meanwhile.
                 if self._decide(self._keyring.cached(key_id), subscription) == decided:
-                    self._hub.show(subscription, view)
+                    self._hub.change_view(subscription, view)
                     break
         self.freshness.release(key_id, wait)
 

@@ -109,11 +109,11 @@ class _StreamReader:
     async def await_more(self, seconds: float) -> bool:
         log, hub, cursor = self._log, self._hub, self._subscription.cursor
         if self._subscription.bounded:
-            hub.say_caught_up(self._subscription)
+            hub.announce_caught_up(self._subscription)
             return await self._replays.appends.until(lambda: log.head > cursor, seconds)
         # The hub is behind this client, who resumes from what it got elsewhere, or it is
         # matching a page, and begins no new group meanwhile.
-        return await hub.moved.until(lambda: hub.settled and hub.position >= cursor, seconds)
+        return await hub.moved.until(lambda: hub.can_join and hub.position >= cursor, seconds)
 
     def deliver(self, chunk: Chunk) -> None:
         if chunk.count:
@@ -153,4 +153,4 @@ class _StreamReader:
         events = costly.tell(now, budget)
         if events:
             members = {"code": "filter_cost_exceeded", "events": events, "detail": EXCEEDED}
-            self._hub.say(subscription, "notice", members)
+            self._hub.send_control(subscription, "notice", members)

@@ -37,7 +37,7 @@ class Chunk(msgspec.Struct, frozen=True):
     cost: FilterCost = msgspec.field(default_factory=FilterCost)
 
 
-Place = tuple[Interest, int]
+ChunkKey = tuple[Interest, int]
 
 
 class EventFailed(Exception):
@@ -57,9 +57,9 @@ class ReplayCache:
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         # Filters that take long do not hold up the others.
         self._costly_reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self._known: OrderedDict[Place, Chunk] = OrderedDict()
+        self._known: OrderedDict[ChunkKey, Chunk] = OrderedDict()
         self._bytes = 0
-        self._reading: dict[Place, asyncio.Event] = {}
+        self._reading: dict[ChunkKey, asyncio.Event] = {}
 
     async def get(
         self, interest: Interest, after: int, until: int, limit: int | None, key_id: str
@@ -71,21 +71,21 @@ class ReplayCache:
         """
         if limit is not None and limit < _CHUNK_EVENTS:
             return await self._read(interest, after, until, limit, key_id)
-        place = (interest, after)
-        while place in self._reading:
-            await self._reading[place].wait()
-        known = self._known.get(place)
+        key = (interest, after)
+        while key in self._reading:
+            await self._reading[key].wait()
+        known = self._known.get(key)
         if known is not None and known.reached <= until and after >= self._log.floor:
-            self._known.move_to_end(place)
+            self._known.move_to_end(key)
             return known
-        done = self._reading[place] = asyncio.Event()
+        done = self._reading[key] = asyncio.Event()
         try:
             chunk = await self._read(interest, after, until, _CHUNK_EVENTS, key_id)
         finally:
-            del self._reading[place]
+            del self._reading[key]
             done.set()
         if chunk.reached < until:
-            self._remember(place, chunk)
+            self._remember(key, chunk)
         return chunk
 
     async def _read(
@@ -123,10 +123,10 @@ class ReplayCache:
         data = wire.events(chosen) if chosen else b""
         return Chunk(data, len(chosen), reached, selector.cost)
 
-    def _remember(self, place: Place, chunk: Chunk) -> None:
-        if place in self._known:
-            self._forget(self._known.pop(place))
-        self._known[place] = chunk
+    def _remember(self, key: ChunkKey, chunk: Chunk) -> None:
+        if key in self._known:
+            self._forget(self._known.pop(key))
+        self._known[key] = chunk
         self._bytes += len(chunk.data) + _OVERHEAD
         while self._bytes > _MOST_BYTES:
             self._forget(self._known.popitem(last=False)[1])

@@ -17,7 +17,7 @@ from gateway.streaming.delivery_gate import DeliveryGate, OpenGate
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State
 
-_LOOK_ANYWAY_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _BATCH_EVENTS = 2000
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,16 +49,14 @@ class Tail:
         while True:
             # With nothing pending until there are new events; otherwise until writing is due.
             self._idle = True
-            await self._appends.until(
-                self._has_more, _LOOK_ANYWAY_SECONDS if wait is None else wait
-            )
+            await self._appends.until(self._has_more, _POLL_SECONDS if wait is None else wait)
             self._idle = False
             page = None
             try:
                 page = await self._read()
             except GatewayError as error:
                 _LOGGER.warning("the log cannot be read, trying again: %s", error.detail)
-                await self._clock.sleep(_LOOK_ANYWAY_SECONDS)
+                await self._clock.sleep(_POLL_SECONDS)
             if page is not None:
                 # What is pending already does not wait for what is matched.
                 for _ in self._hub.publishing(page.events, page.reached):
@@ -97,11 +95,11 @@ class Tail:
         gate, hub = self._gate, self._hub
         hub.waits = True
         while not gate.keys_known:
-            await gate.renewed.until(lambda: gate.keys_known, _LOOK_ANYWAY_SECONDS)
+            await gate.renewed.until(lambda: gate.keys_known, _POLL_SECONDS)
         hub.waits = False
         if not gate.open:
             for key_id in hub.key_ids():
                 if not gate.admits(key_id):
                     for subscription in hub.streams_of(key_id):
                         if subscription.state is State.LIVE:
-                            hub.hold_back(subscription)
+                            hub.move_to_replay(subscription)

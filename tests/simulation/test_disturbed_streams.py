@@ -183,7 +183,7 @@ class DisturbedClient(Client):
             peer.hidden = b'"billing"'
         elif self.narrowed_at is None:
             self.view = self.rng.choice((EVERYTHING, ALIKE))
-        hub.show(subscription, self.view)
+        hub.change_view(subscription, self.view)
 
     def expected(self, event: Event) -> bool:
         if event.offset <= self.began or not self.wanted.compile()(event):

@@ -120,7 +120,7 @@ class View(msgspec.Struct, frozen=True):
 
         def project(event: Event) -> Event | None:
             masks = masks_for(event)
-            return None if masks is None else seen_through(event, masks)
+            return None if masks is None else apply_masks(event, masks)
 
         return project
 
@@ -280,6 +280,6 @@ def _masked_json(event: Event, masks: Masks) -> Event:
     return masked(event, masks)
 
 
-def seen_through(event: Event, masks: Masks) -> Event:
+def apply_masks(event: Event, masks: Masks) -> Event:
     """The event with the masks applied."""
     return _masked_json(event, masks) if masks else event

@@ -16,7 +16,7 @@ from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import AttributedGrant
-from gateway.access.policy.decision import Allowed, MasksFor, decide_grants, seen_through
+from gateway.access.policy.decision import Allowed, MasksFor, apply_masks, decide_grants
 from gateway.access.policy.reader import Reader
 from gateway.clock import Clock, parse_rfc3339
 from gateway.cursor import advance, distance, later
@@ -158,12 +158,12 @@ async def key_facts(
             masks = reader.masks_for(event)
             if masks is None:
                 continue
-            seen = seen_through(event, masks)
+            seen = apply_masks(event, masks)
             for one in counts:
                 one.count_event(seen)
             also = masks_for(event) if len(samples) < SAMPLES else None
             if also is not None:
-                samples.append(seen_through(event, masks.joined(also)).json)
+                samples.append(apply_masks(event, masks.joined(also)).json)
     oldest = review.oldest
     if not review.complete and oldest is not None and oldest.offset > before:
         since = max(since, _recorded_at(oldest))
@@ -233,7 +233,7 @@ async def simulate(
     async for event in review.events(since):
         masks = reader.masks_for(event)
         if masks is not None:
-            simulation.add_event(seen_through(event, masks))
+            simulation.add_event(apply_masks(event, masks))
     return await review.slices.run(
         simulation.summing_up(with_uses=with_uses, reader=reader, since=since, first=review.first)
     )

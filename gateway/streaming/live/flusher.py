@@ -36,7 +36,7 @@ class Totals(msgspec.Struct):
 class Flusher:
     """Shards of one hub that have events pending, in the order in which they are written to.
 
-    `write` writes to all members of a shard; `hold_back` lets a member go on from the store.
+    `write` writes to all members of a shard; `move_to_replay` lets a member go on from the store.
     `joining` is how many seconds a shard that got several events at once waits for more.
     """
 
@@ -47,14 +47,14 @@ class Flusher:
         totals: Totals,
         usage: Usage | None,
         write: Callable[[Shard, bytes], None],
-        hold_back: Callable[[Subscription], None],
+        move_to_replay: Callable[[Subscription], None],
     ) -> None:
         self._clock = clock
         self._joining = joining
         self._totals = totals
         self._usage = usage
         self._write = write
-        self._hold_back = hold_back
+        self._move_to_replay = move_to_replay
         self._shards: deque[Shard] = deque()
         self._full: set[Shard] = set()
 
@@ -131,7 +131,7 @@ class Flusher:
         except Exception:
             # The replay of each member finds out which event it is that fails.
             for subscription in shard.members():
-                self._hold_back(subscription)
+                self._move_to_replay(subscription)
             return
         shard.pending_since = now
         if len(shard.pending) < _MOST_PENDING:

@@ -13,7 +13,7 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 
 
 class Groups:
-    """Groups by interest. While a page is being `matched` none is added or removed: a stream that
+    """Groups by interest. While a page is being fixed none is added or removed: a stream that
     needs a new one waits, and one without members is removed afterwards."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Groups:
             projection.groups += 1
         return group
 
-    def left(self, group: Group) -> None:
+    def remove(self, group: Group) -> None:
         """Remove a group whose last shard is gone."""
         if self._fixed:
             self._left.append(group)
@@ -59,7 +59,7 @@ class Groups:
         return self._fixed
 
     @contextmanager
-    def matched(self) -> Iterator[None]:
+    def keep_fixed(self) -> Iterator[None]:
         """Keep the groups fixed while a page is being matched in parts."""
         self._fixed = True
         try:
@@ -69,4 +69,4 @@ class Groups:
             left, self._left = dict.fromkeys(self._left), []
             for group in left:
                 if not group.shards:
-                    self.left(group)
+                    self.remove(group)

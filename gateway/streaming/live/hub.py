@@ -63,7 +63,7 @@ class Hub:
         self._start_replay = start_replay
         self._groups = Groups()
         self._flusher = Flusher(
-            clock, timings.flush, self.totals, usage, self._write, self.hold_back
+            clock, timings.flush, self.totals, usage, self._write, self.move_to_replay
         )
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
@@ -91,7 +91,7 @@ class Hub:
         if subscription.bounded or subscription.cursor != self.position:
             return False
         interest = subscription.interest = subscription.interest.live()
-        self.say_caught_up(subscription)
+        self.announce_caught_up(subscription)
         group = self._groups.of(interest)
         if group is None:
             return False
@@ -99,7 +99,7 @@ class Hub:
         subscription.state = State.LIVE
         return True
 
-    def say_caught_up(self, subscription: Subscription) -> None:
+    def announce_caught_up(self, subscription: Subscription) -> None:
         """Tell the client, once, that from here on it hears events as they happen."""
         if not subscription.caught_up:
             subscription.caught_up = True
@@ -111,9 +111,9 @@ class Hub:
     def demote(self, subscription: Subscription) -> None:
         """Let a live subscription go on from the store at its own pace."""
         self.totals.demotions += 1
-        self.hold_back(subscription)
+        self.move_to_replay(subscription)
 
-    def hold_back(self, subscription: Subscription) -> None:
+    def move_to_replay(self, subscription: Subscription) -> None:
         """Let a live stream that keeps up go on from the store at its own pace."""
         self._leave(subscription)
         self._start_replay(subscription)
@@ -136,15 +136,15 @@ class Hub:
         subscription.cost_backoff().begin(self._clock.monotonic(), self.work.filters)
         self.work.totals.left_live += 1
         self.demote(subscription)
-        self.say(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})
+        self.send_control(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})
 
-    def show(self, subscription: Subscription, view: View) -> None:
+    def change_view(self, subscription: Subscription, view: View) -> None:
         """Give a stream another view, from its position on: nothing that it hides is delivered."""
         if subscription.state is State.ENDED:
             return
         if subscription.state is State.LIVE:
             self._leave(subscription)
-        subscription.interest = subscription.interest.seen_through(view)
+        subscription.interest = subscription.interest.with_view(view)
         if subscription.task is None and not self.join(subscription):
             self._start_replay(subscription)
 
@@ -157,7 +157,7 @@ class Hub:
         self.ending[subscription] = None
         subscription.sink.finish(last, self.timings.finish)
 
-    def say(self, subscription: Subscription, kind: str, members: dict[str, Any]) -> None:
+    def send_control(self, subscription: Subscription, kind: str, members: dict[str, Any]) -> None:
         """Send a control message to one stream, if its wire has a way to."""
         said = subscription.interest.wire.control(kind, members)
         if not said or subscription.state is State.ENDED:
@@ -225,7 +225,7 @@ class Hub:
         group.shards.remove(shard)
         self._flusher.drop(shard)
         if not group.shards:
-            self._groups.left(group)
+            self._groups.remove(group)
 
     # Events
 
@@ -262,13 +262,13 @@ class Hub:
         """Publish as `publish` does, in parts; yields whenever others should have their turn."""
         while True:
             matching = Matching(self._groups.index, events, self.work)
-            with self._groups.matched():
+            with self._groups.keep_fixed():
                 yield from matching.parts()
             for subscription in charge_filters(matching, self.work):
                 self.demote_for_cost(subscription)
             # The replay of each finds out which event it is that fails.
             for subscription in matching.failed_members():
-                self.hold_back(subscription)
+                self.move_to_replay(subscription)
             self._flusher.add(matching.found, self.position)
             if matching.cut_at is None:
                 self.move_to(reached)
@@ -278,7 +278,7 @@ class Hub:
             yield
 
     @property
-    def settled(self) -> bool:
+    def can_join(self) -> bool:
         """Whether streams may go live: not while a page is being matched."""
         return not self._groups.fixed
 
@@ -315,9 +315,9 @@ class Hub:
                 if self._bookmark_due(shard, now):
                     shard.quiet_since = now
                     shard.bookmark = self.position
-                    self._say(shard, wire.heartbeat(cursor))
+                    self._send(shard, wire.heartbeat(cursor))
                 if ping_due:
-                    self._say(shard, wire.ping())
+                    self._send(shard, wire.ping())
 
     def _bookmark_due(self, shard: Shard, now: float) -> bool:
         if shard.pending:
@@ -326,7 +326,7 @@ class Hub:
         moved = shard.bookmark < self.position
         return quiet >= self.timings.heartbeat or (moved and quiet >= self.timings.scanning)
 
-    def _say(self, shard: Shard, data: bytes) -> None:
+    def _send(self, shard: Shard, data: bytes) -> None:
         if data and shard:
             self._write(shard, data)
 

@@ -106,7 +106,7 @@ class Interest(msgspec.Struct, frozen=True):
     query: StreamQuery
     wire: Wire
 
-    def seen_through(self, view: View) -> Interest:
+    def with_view(self, view: View) -> Interest:
         """Interest with another view."""
         return Interest(msgspec.structs.replace(self.query, view=view), self.wire)
 

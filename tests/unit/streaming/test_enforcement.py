@@ -43,7 +43,7 @@ class Hub(FakeHub):
         self.ended[stream.key_id] = end
         self.subscriptions.remove(stream)
 
-    def show(self, stream: Any, view: View) -> None:
+    def change_view(self, stream: Any, view: View) -> None:
         stream.interest.query.view = view
 
 

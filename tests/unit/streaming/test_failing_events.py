@@ -120,7 +120,7 @@ async def test_a_stream_that_comes_back_to_such_an_event_ends_again_and_holds_up
     for attempt in range(5):
         peer: Peer = await world.open(f"a{attempt}", grants=(MASKED,))
         subscription = next(one for one in world.hub.subscriptions if one.sink is peer)
-        world.hub.hold_back(subscription)
+        world.hub.move_to_replay(subscription)
         subscription.cursor = 0
         async with asyncio.timeout(patience()):
             while b'"event_failed"' not in peer.data:

@@ -206,16 +206,16 @@ def test_who_comes_while_a_page_is_matched_has_neither_a_gap_nor_a_duplicate(
     next(parts)
     known, new = join(hub, "data.l[0] > -7"), join(hub, "data.l[0] > -7000")
     assert known.state is State.LIVE
-    assert (new.state, replayed, hub.settled) == (State.REPLAYING, [new], False)
+    assert (new.state, replayed, hub.can_join) == (State.REPLAYING, [new], False)
     hub.forget(streams[3])
     narrowed = View.of(Scope(category=("none",), reserved=False))
-    hub.show(streams[4], narrowed)
+    hub.change_view(streams[4], narrowed)
     for _ in parts:
         pass
     deliver(hub, clock)
     assert offsets(known) == list(range(1, 21))
     assert offsets(streams[3]) == offsets(streams[4]) == offsets(new) == []
-    assert (streams[4].cursor, hub.settled) == (0, True)
+    assert (streams[4].cursor, hub.can_join) == (0, True)
     # What has left is gone, and what comes is told of what is next.
     new.cursor = hub.position
     assert hub.join(new)

@@ -48,7 +48,7 @@ class Told(FakeHub):
         self.done.append((stream.key_id, end))
         self.subscriptions.remove(stream)
 
-    def show(self, stream: Any, view: View) -> None:
+    def change_view(self, stream: Any, view: View) -> None:
         self.done.append((stream.key_id, None))
         stream.interest.query.view = view
 
@@ -206,7 +206,7 @@ def test_who_is_narrowed_while_a_page_is_matched_gets_of_it_what_the_new_view_sh
     ]
     parts = hub.publishing(page, 20)
     next(parts)
-    hub.show(narrowed, narrow.interest.query.view)
+    hub.change_view(narrowed, narrow.interest.query.view)
     # There is a group with this view, which it can be in at once.
     assert narrowed.state is State.LIVE
     for _ in parts:

@@ -83,7 +83,7 @@ async def test_what_was_read_for_a_wider_view_is_not_delivered(
     stream = Subscription(interest, peer, "k" * 12, 0)
     hub.open(stream)
     await log.reading.wait()
-    hub.show(stream, view("auth"))
+    hub.change_view(stream, view("auth"))
     assert stream.task is not None
     log.go.set()
     await stream.task
