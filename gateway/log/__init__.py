@@ -1,1 +1,1 @@
-"""The port of the log, and positions in it."""
+"""Port of the log, and positions in it."""

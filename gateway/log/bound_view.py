@@ -1,4 +1,4 @@
-"""Views bound to a log: how far back they reach, as offsets."""
+"""Views bound to a log, whose look-backs are offsets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gateway.log.ports import Log
 
 
 async def bound_view(log: Log, view: View, now: float) -> View:
-    """Return the view as it is in this log at `now` (seconds since 1970)."""
+    """The view in this log at `now` (seconds since 1970)."""
     offsets: dict[int | None, int] = {
         seconds: await log.last_before(int((now - seconds) * 1_000_000))
         for seconds in {rule.lookback for rule in view.rules}

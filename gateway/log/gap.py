@@ -1,4 +1,4 @@
-"""The `gap` message: the events that a stream will never have."""
+"""`gap` message: the events that a stream will never get."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ class Gap(Struct, omit_defaults=True):
 def gap_message(
     log: LogExtent, reason: Reason, after: tuple[str, int], begin: int
 ) -> dict[str, Any]:
-    """What lies behind the cursor `after` is missing up to `cursor`, where the stream goes on.
-
-    `missing` counts the log's events in between, where that is known.
-    """
+    """Members for events missing from the cursor `after` to `cursor`, where the stream goes on."""
     epoch, offset = after
     here, first, last = [format_cursor(log.epoch, at) for at in (begin, log.floor, log.head)]
     missing = max(0, begin - offset) if epoch == log.epoch else 0

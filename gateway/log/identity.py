@@ -1,8 +1,7 @@
 """Keyed values that tell whether an event is in the log already.
 
-Beside each event stand two values made with the secret of the log: one of its
-tenant and id, one of its content. Who holds the database alone can check no
-guess about either. Both are 16 bytes.
+Two values are stored beside each event, made with the secret of the log: one of its tenant and id,
+one of its content. The database alone lets nobody check a guess about either. Both are 16 bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _MOST_DIGITS = 15
 
 class KeyedValues:
     """Keyed BLAKE2b with one secret, prepared once: a message authentication code by itself, and
-    quicker than HMAC."""
+    faster than HMAC."""
 
     def __init__(self, secret: bytes) -> None:
         self._of_id, self._of_tenant, self._of_content = (
@@ -31,15 +30,15 @@ class KeyedValues:
         self._tenants: dict[str, int] = {}
 
     def key(self, tenant: str, event_id: str) -> bytes:
-        """The value of tenant and id. Its first half is of the id alone, so that an id can be
-        found whatever its tenant."""
+        """Value of tenant and id. Its first half is of the id alone, so that an id can be found
+        whatever its tenant."""
         keyed = self._of_id.copy()
         keyed.update(event_id.encode())
         mixed = int.from_bytes(keyed.digest(), "big") ^ self._tenant(tenant)
         return mixed.to_bytes(_BYTES, "big")
 
     def keys(self, drafts: Sequence[Draft]) -> list[bytes]:
-        """The `key` of each draft, computed quicker than one by one."""
+        """Values of tenant and id of drafts, faster than one by one."""
         empty, tenant = self._of_id.copy, self._tenant
         digests, tenants = [], []
         for draft in drafts:
@@ -56,7 +55,7 @@ class KeyedValues:
         return [mixed[at : at + _BYTES] for at in range(0, len(mixed), _BYTES)]
 
     def contents(self, drafts: Sequence[Draft]) -> list[bytes | None]:
-        """The `content` of each draft; None where the id alone decides."""
+        """Values of the contents of drafts; None where the id alone decides."""
         empty = self._of_content.copy
         values: list[bytes | None] = []
         for draft in drafts:
@@ -70,14 +69,14 @@ class KeyedValues:
         return values
 
     def range_of_id(self, event_id: str) -> tuple[bytes, bytes]:
-        """The least and the greatest value that an id has in any tenant."""
+        """Least and greatest value of an id in any tenant."""
         keyed = self._of_id.copy()
         keyed.update(event_id.encode())
         half = keyed.digest()[:8]
         return half + bytes(8), half + b"\xff" * 8
 
     def content(self, digest: bytes) -> bytes | None:
-        """The value of a content, by its digest; None where the id alone decides."""
+        """Value of a content, by its digest; None where the id alone decides."""
         if not digest:
             return None
         keyed = self._of_content.copy()
@@ -96,22 +95,22 @@ class KeyedValues:
 
 
 def other_id(sent: str, content: bytes) -> str:
-    """The id of an event whose own is taken by an event with other content."""
+    """Id of an event whose own is taken by an event with other content."""
     mark = content
     if len(sent) > _KEPT_OF_ID:
-        # Thousands of ids that begin alike may have been sent with the same content.
+        # Thousands of ids with this prefix may have been sent with the same content.
         mark = hashlib.sha256(sent.encode() + content).digest()
     return f"{sent[:_KEPT_OF_ID]}~{b32encode(mark[:10]).decode()}"
 
 
 def near(event_id: str) -> int:
-    """What brings ids that were made one after the other together in an index: the time in a
-    UUID of version 7, or the number at the end of any other id."""
+    """Number that keeps ids made one after the other together in an index: the time in a UUID of
+    version 7, or the number at the end of any other id."""
     if len(event_id) == 36 and event_id[14] == "7":
         try:
             return int(event_id[:8] + event_id[9:13], 16)
         except ValueError:
-            # Another kind of id, as long.
+            # Another kind of id of that length.
             pass
     digits = event_id[len(event_id.rstrip("0123456789")) :][-_MOST_DIGITS:]
     return int(digits) if digits else 0

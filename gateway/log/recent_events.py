@@ -1,8 +1,7 @@
-"""The newest events of a log, as its writer has just stored them.
+"""Newest events of a log, kept in memory by its writer.
 
-The live tail reads every event right after it was written. What is still at
-hand need not be read again; whatever is older, or was not written as one piece,
-is read from the store.
+The live tail reads every event right after it was written. Older events, and those not written by
+this process, are read from the store.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _MOST_BYTES = 4 << 20
 
 
 class RecentEvents:
-    """A bounded number of the newest events: without gaps, up to the last that was added."""
+    """Bounded number of the newest events, without gaps, up to the last that was added."""
 
     def __init__(self, most_events: int = _MOST_EVENTS, most_bytes: int = _MOST_BYTES) -> None:
         self._most_events = most_events
@@ -30,8 +29,8 @@ class RecentEvents:
         self._events = self._bytes = 0
 
     def add(self, first: int, drafts: Sequence[Draft], bodies: Sequence[bytes]) -> None:
-        """Remember events that are durable, with the offsets from `first` on, and their JSON
-        behind the cursor."""
+        """Add durable events, with the offsets from `first` on, and their JSON behind the
+        cursor."""
         if first != self._next:
             self.clear()
         self._next = first + len(drafts)
@@ -45,16 +44,14 @@ class RecentEvents:
             self._bytes -= oldest.size
 
     def clear(self) -> None:
-        """Forget all: something was stored that was not added here."""
+        """Forget all, as an event was stored that was not added here."""
         self._groups.clear()
         self._next = self._events = self._bytes = 0
 
     def page(self, after: int, until: int, limit: int, size: int, head: bytes) -> Page | None:
-        """The page behind `after`, up to `until`, of at most `limit` events, ended by the one that
-        makes it `size` bytes; None if there is nothing, or its first event is not at hand.
-
-        `head` is what native JSON begins with, up to the offset.
-        """
+        """Page behind `after`, up to `until`, of at most `limit` events, ended by the one that
+        makes it `size` bytes; None if it is empty, or begins before the events in memory. `head` is
+        the beginning of native JSON, up to the offset."""
         if not self._groups or not self._groups[0].first <= after + 1 <= until < self._next:
             return None
         events: list[Event] = []
@@ -67,7 +64,7 @@ class RecentEvents:
         return Page(events, until)
 
     def _between(self, first: int, last: int) -> list[_Stored]:
-        """The groups that hold these offsets. They are mostly the last ones: sought from behind."""
+        """Groups with these offsets, searched from the newest, which most reads want."""
         found: list[_Stored] = []
         for group in reversed(self._groups):
             if group.first <= last:
@@ -85,7 +82,7 @@ class _Stored:
         self.size = sum(map(len, bodies))
 
     def part(self, first: int, last: int) -> Iterator[tuple[int, Draft, bytes]]:
-        """The events between these offsets, both included."""
+        """Events between these offsets, both included."""
         begin, end = max(0, first - self.first), last - self.first + 1
         part = zip(self.drafts, self.bodies, strict=True)
         for place, (draft, body) in enumerate(islice(part, begin, end), begin):

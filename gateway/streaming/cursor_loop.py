@@ -1,8 +1,7 @@
-"""The cursor loop: reads the log for one reader, from its cursor on and at its pace.
+"""Cursor loop: reads the log for one reader, from its cursor on and at its pace.
 
-A reader is whoever gets events in order and without gaps: a stream that catches
-up, or anything else that keeps a cursor, such as a receiver that is pushed to.
-The loop knows neither connections nor the hub.
+A reader receives events in order and without gaps: a stream that catches up, or anything else with
+a cursor, such as a receiver that is pushed to. The loop knows neither connections nor the hub.
 """
 
 from __future__ import annotations
@@ -30,26 +29,26 @@ class ReadProgress(Protocol):
     """Position of a reader, and what it reads. The loop moves `cursor` and counts `sent`."""
 
     key_id: str
-    # What is read, through the view of the key, and its wire. It may be replaced at any time: what
-    # was read through the one before is not delivered.
+    # Query, view of the key, and wire. It may be replaced at any time: what was read through the
+    # previous one is not delivered.
     interest: Interest
     cursor: int
-    # Number of events delivered; the number, and the offset, at which the reader is complete.
+    # Number of delivered events; the number, and the offset, at which the reader is complete.
     sent: int
     limit: int | None
     until: int | None
-    # Whether to go on behind what retention has deleted, and not to end there.
+    # Whether to go on behind what retention has deleted, or to end there.
     skip_gaps: bool
-    # The pace that the delivery limits of the key allow, where it has any.
+    # Pacer, if the key has delivery limits.
     pacer: DeliveryPacer | None
 
 
 class LogReader(Protocol):
     """Receiver of what a cursor loop reads.
 
-    Ordering: each chunk begins where the one before ended. No method is called before
-    `drained` has returned for the chunk before, but for `quiet`. Nothing is delivered while the
-    gate is closed for the key.
+    Ordering: each chunk begins where the one before ended. No method but `quiet` is called before
+    `drained` has returned for the chunk before. Nothing is delivered while the gate is closed for
+    the key.
     """
 
     @property
@@ -66,10 +65,10 @@ class LogReader(Protocol):
 
     @property
     def sharing(self) -> int:
-        """Number of readers that share the delivery limits of the key, this one included."""
+        """Number of readers that share the delivery limits of the key, including this one."""
 
     def join(self) -> bool:
-        """Go on without the loop, from the cursor, if that is possible now. Ends the loop."""
+        """Go on without the loop, from the cursor, if that is possible now; this ends the loop."""
 
     async def await_more(self, seconds: float) -> bool:
         """Wait, with the cursor at `newest`, for more to read; False after so many seconds."""
@@ -84,16 +83,16 @@ class LogReader(Protocol):
         """Nothing was delivered for a while; the cursor may have moved."""
 
     def skip(self, gap: dict[str, Any]) -> None:
-        """Events are missing in front of the cursor: the members of a `gap` message."""
+        """Take the members of a `gap` message for events missing in front of the cursor."""
 
     def complete(self) -> None:
-        """`limit` or `until` is reached. Ends the loop."""
+        """End: `limit` or `until` is reached."""
 
     def fail(self, failed: EventFailed) -> None:
-        """The next event cannot be delivered. The reader reads no more."""
+        """End: the next event cannot be delivered."""
 
     def end(self, end: End) -> None:
-        """The reader may read no more, for that reason."""
+        """End: the reader may read no more, for that reason."""
 
 
 class ReadingContext(NamedTuple):
@@ -124,7 +123,7 @@ class CursorLoop:
             if not self._gate.admits(progress.key_id):
                 await self._await_gate()
                 continue
-            # No `await` between this look at the position and joining.
+            # No `await` between this check of the position and joining.
             if reader.join():
                 return
             if self._is_complete():
@@ -144,12 +143,12 @@ class CursorLoop:
                 await self._await_turn(progress.pacer)
             while not self._gate.admits(progress.key_id):
                 await self._await_gate()
-            # What was read for a view that the key no longer has is not delivered.
+            # What was read for a previous view of the key is not delivered.
             narrowed = progress.interest is not interest
             if chunk is not None and not narrowed and reader.reading:
                 self._deliver(chunk)
                 await reader.drained()
-                # Others have their turn, above all the tail.
+                # Others run in between, above all the tail.
                 await asyncio.sleep(0)
 
     def _target(self) -> int:
@@ -163,13 +162,13 @@ class CursorLoop:
         return progress.until is not None and progress.cursor >= progress.until
 
     async def _await_gate(self) -> None:
-        """Wait until it is known what the key may see, or the reader has to be told meanwhile."""
+        """Wait until the gate admits the key, or a sign of life is due."""
         gate, key_id = self._gate, self._progress.key_id
         if not await gate.renewed.until(lambda: gate.admits(key_id), self._timings.heartbeat):
             self._quiet()
 
     def _wait_for_share(self) -> float:
-        """The seconds to wait because the key's filters have used up their share."""
+        """Seconds to wait because the key's filters have used up their share."""
         chosen = self._progress.interest.query.filter
         if chosen is None or not chosen.counted:
             return 0.0
@@ -179,7 +178,7 @@ class CursorLoop:
         return min(seconds, _RETRY_SECONDS)
 
     async def _await_turn(self, pacer: DeliveryPacer) -> None:
-        """Wait until more may be sent, or end the reader because that would take too long."""
+        """Wait until more may be sent, or end the reader if that would take too long."""
         while seconds := pacer.wait():
             if pacer.given_up:
                 self._reader.end(QUOTA_EXHAUSTED)
@@ -202,7 +201,7 @@ class CursorLoop:
         except EventFailed as failed:
             self._reader.fail(failed)
         except GatewayError:
-            # The store is away for a while; the reader stays and goes on from its cursor.
+            # The store is away; the reader stays and goes on from its cursor.
             await self._clock.sleep(_RETRY_SECONDS)
         return None
 
@@ -219,7 +218,7 @@ class CursorLoop:
             self._quiet()
 
     def _skip_deleted(self) -> None:
-        """Go on behind what retention has deleted, or end the reader there."""
+        """Go on behind what retention has deleted, or end the reader."""
         log, progress = self._log, self._progress
         if not progress.skip_gaps:
             self._reader.end(OVERTAKEN)

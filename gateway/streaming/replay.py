@@ -1,4 +1,5 @@
-"""Replay: one stream reads the store from its own cursor, at its peer's pace, until it is live."""
+"""Replay: reads the store for one stream, from its cursor and at its peer's pace, until it is
+live."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from gateway.wire.framing import EVENT_FAILED, GOING_AWAY, End
 
 
 class Replays:
-    """Starts and runs the replays of one hub."""
+    """Replays of the streams of one hub."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Replays:
         self._failure_listeners.append(listener)
 
     def event_failed(self, subscription: Subscription, failed: EventFailed) -> None:
-        """End a stream with an event that cannot be delivered to it."""
+        """End a stream at an event that cannot be delivered to it."""
         for listener in self._failure_listeners:
             listener(subscription.key_id, failed)
         self.hub.end(subscription, EVENT_FAILED)
@@ -61,11 +62,11 @@ class Replays:
         try:
             await CursorLoop(self.context, _StreamReader(self, subscription)).run()
         except asyncio.CancelledError:
-            # Ended or begun anew from outside: whoever cancelled has told the client.
+            # Ended or restarted from outside, which has told the client.
             if subscription.state is not State.ENDED and self._is_current(subscription):
                 raise
         except Exception:
-            # Reported by whoever runs the task; the stream can be resumed.
+            # Reported where the task is run; the stream can be resumed.
             self.hub.end(subscription, GOING_AWAY)
             raise
         finally:
@@ -74,19 +75,19 @@ class Replays:
 
     @staticmethod
     def _is_current(subscription: Subscription) -> bool:
-        """Whether the running task is the subscription's replay, and no later one."""
+        """Whether the running task is the subscription's replay, and not a former one."""
         return subscription.task is asyncio.current_task()
 
 
 class _StreamReader:
-    """A stream as the reader of a cursor loop. Implements
+    """Stream as the reader of a cursor loop. Implements
     `gateway.streaming.cursor_loop.LogReader`."""
 
     def __init__(self, replays: Replays, subscription: Subscription) -> None:
         self.progress = self._subscription = subscription
         self._replays = replays
         self._hub = replays.hub
-        # Without a frame in between: it is awaited for each chunk.
+        # Without a call in between, as it is awaited for each chunk.
         self.drained = subscription.sink.drained
         self._log = replays.log
 
@@ -111,8 +112,8 @@ class _StreamReader:
         if self._subscription.bounded:
             hub.announce_caught_up(self._subscription)
             return await self._replays.appends.until(lambda: log.head > cursor, seconds)
-        # The hub is behind this client, who resumes from what it got elsewhere, or it is
-        # matching a page, and begins no new group meanwhile.
+        # The hub is behind this client, which resumes at a cursor from elsewhere, or is matching a
+        # page and begins no new group meanwhile.
         return await hub.moved.until(lambda: hub.can_join and hub.position >= cursor, seconds)
 
     def deliver(self, chunk: Chunk) -> None:
@@ -144,7 +145,7 @@ class _StreamReader:
         self._hub.end(self._subscription, end)
 
     def _settle(self, cost: FilterCost) -> None:
-        """Count what the filter took: whether it is too costly, and what to tell the client."""
+        """Count the cost of the filter: back off if it is too high, and tell the client."""
         subscription, budget = self._subscription, self._hub.work.filters
         if subscription.costly is None and not cost.exceeded:
             return

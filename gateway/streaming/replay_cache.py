@@ -1,7 +1,7 @@
-"""Cache of chunks: parts of the log as one interest gets them, ready to be written.
+"""Cache of chunks: parts of the log for one interest, encoded.
 
-Subscribers that catch up on the same query from the same place, such as all
-that were demoted in one moment, share the reading and the encoding.
+Streams that catch up on the same query from the same position, such as all that were demoted at
+once, share the reading and the encoding.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from gateway.streaming.live.interest import Interest
 
 _CHUNK_EVENTS = 1000
 _MOST_BYTES = 16 << 20
-# Empty chunks count too: the objects around them.
+# Bytes of the objects around each chunk, also an empty one.
 _OVERHEAD = 512
-# More reads at a time would not be faster, and would keep the live tail from its turn.
+# More reads at a time would not be faster, and would hold up the live tail.
 _READS_AT_ONCE = 4
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """`count` events, encoded, the offset that a subscriber then stands at, and what its filter
-    took."""
+    """`count` encoded events, the offset they reach, and the cost of the filter."""
 
     data: bytes
     count: int
@@ -41,7 +40,7 @@ ChunkKey = tuple[Interest, int]
 
 
 class EventFailed(Exception):
-    """An event that cannot be matched, masked or encoded for a reader: a bug."""
+    """Event that cannot be matched, masked or encoded for a reader, which is a bug."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(f"the event at the offset {offset} cannot be delivered")
@@ -49,13 +48,13 @@ class EventFailed(Exception):
 
 
 class ReplayCache:
-    """Reads chunks, and remembers the last few megabytes of them."""
+    """Reads chunks, and keeps the last few megabytes of them."""
 
     def __init__(self, log: Log, work: LoopWork) -> None:
         self._log = log
         self._work = work
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        # Filters that take long do not hold up the others.
+        # Slow filters do not hold up other reads.
         self._costly_reads = asyncio.Semaphore(_READS_AT_ONCE)
         self._known: OrderedDict[ChunkKey, Chunk] = OrderedDict()
         self._bytes = 0
@@ -64,11 +63,8 @@ class ReplayCache:
     async def get(
         self, interest: Interest, after: int, until: int, limit: int | None, key_id: str
     ) -> Chunk:
-        """Read the chunk behind `after`: up to `until`, and `limit` events, at most. A costly
-        filter makes it shorter; the key is charged.
-
-        Raises what `Log.read` raises.
-        """
+        """Chunk behind `after`, up to `until`, with at most `limit` events. A costly filter makes
+        it shorter; its cost is charged to the key. Raises what `Log.read` raises."""
         if limit is not None and limit < _CHUNK_EVENTS:
             return await self._read(interest, after, until, limit, key_id)
         key = (interest, after)
@@ -91,7 +87,7 @@ class ReplayCache:
     async def _read(
         self, interest: Interest, after: int, until: int, limit: int, key_id: str
     ) -> Chunk:
-        """Read up to the event that cannot be read, if there is one. Raises `EventFailed` at it."""
+        """Read up to the event that fails, if there is one. Raises `EventFailed` at it."""
         while True:
             try:
                 return await self._read_whole(interest, after, until, limit, key_id)

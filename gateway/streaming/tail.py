@@ -1,7 +1,7 @@
-"""The tail: one loop per log and process that carries new events to the hub.
+"""Tail: the one loop per log and process that carries new events to the hub.
 
-The store is the truth; a wake-up only tells to poll now. The tail also polls
-without one, so a lost wake-up costs a moment, never an event.
+The store is the truth; a wake-up only tells to poll now. The tail also polls without one, so a lost
+wake-up costs a moment, never an event.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Tail:
         self._appends = appends
         self._clock = clock
         self._gate = gate or OpenGate()
-        # Waits for the log to grow, with nothing in hand.
+        # Whether it waits for the log to grow, with nothing pending.
         self._idle = False
 
     def log_grew(self) -> None:
-        """Take note of new events; the loop is woken only if there are live streams."""
+        """Note new events; the loop is woken only if there are live streams."""
         if self._idle and not self._hub.wants_events:
             self._hub.move_to(self._log.head)
         else:
@@ -47,7 +47,7 @@ class Tail:
         """Carry events until cancelled."""
         wait: float | None = None
         while True:
-            # With nothing pending until there are new events; otherwise until writing is due.
+            # Until there are new events, or until writing is due.
             self._idle = True
             await self._appends.until(self._has_more, _POLL_SECONDS if wait is None else wait)
             self._idle = False
@@ -58,18 +58,18 @@ class Tail:
                 _LOGGER.warning("the log cannot be read, trying again: %s", error.detail)
                 await self._clock.sleep(_POLL_SECONDS)
             if page is not None:
-                # What is pending already does not wait for what is matched.
+                # Pending events do not wait for those being matched.
                 for _ in self._hub.publishing(page.events, page.reached):
                     await self._flush()
             wait = await self._flush()
 
     async def _flush(self) -> float | None:
-        """Write a part of what is pending, once the gate is open. Returns what `Hub.flush` does."""
+        """Write a part of what is pending, once the gate is open. Return what `Hub.flush` does."""
         if not self._gate.open:
             await self._await_gate()
-        # Nothing waits between the look at the gate and the end of the flush.
+        # No `await` between the check of the gate and the end of the flush.
         wait = self._hub.flush()
-        # Whatever else is ready has its turn between two parts of a fan-out.
+        # Other ready tasks run between two parts of a fan-out.
         await asyncio.sleep(0)
         return wait
 

@@ -1,7 +1,7 @@
-"""Wake-ups between replicas: "look now", and no more.
+"""Wake-ups between replicas: hints to poll now.
 
-Whoever gets one asks the store, as it does several times a second anyway: a
-wake-up makes that sooner, and nothing depends on it.
+Whoever gets one polls the store, which is also done several times a second without: a wake-up makes
+that sooner, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gateway.tasks import PLAIN, Tasks
 
 APPENDED = "appended"
 KEYS = "keys"
-# Where others append all the time, the store is asked no more often than this.
+# Least seconds between two polls of a store to which others append all the time.
 _SPACING_SECONDS = 0.002
 _LOGGER = logging.getLogger(__name__)
 
 
 class WakeUps:
-    """Tells the other replicas of events and of changed keys, and looks when told."""
+    """Tells other replicas of events and of changed keys, and polls when told."""
 
     def __init__(
         self,
@@ -38,18 +38,18 @@ class WakeUps:
         self._tasks = tasks
         self._changed = False
         self._polling: asyncio.Task[None] | None = None
-        # Whoever notices a change first tells all, whether or not it was made there.
+        # Whichever replica notices a change first tells all.
         enforcement.on_change(self._tell_of_keys)
         signals.listen(KEYS, self._poll_keys)
         if poll_log is not None:
             signals.listen(APPENDED, Spaced(poll_log, _SPACING_SECONDS))
 
     def tell_of_events(self) -> None:
-        """Something has been appended here."""
+        """Tell other replicas that something was appended here."""
         self._signals.send(APPENDED)
 
     async def close(self) -> None:
-        """No look goes on any more."""
+        """End a running poll."""
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait({self._polling})
@@ -69,14 +69,14 @@ class WakeUps:
                 self._changed = False
                 await self._enforcement.poll()
         except GatewayError as error:
-            # Enforcement tries again by itself, and says so.
+            # Enforcement tries again by itself, and logs it.
             _LOGGER.debug("keys cannot be read: %s", error.detail)
         finally:
             self._polling = None
 
 
 class Spaced:
-    """Calls something at once, but no more often than every so many seconds; a call in between
+    """Calls a function at once, but no more often than every so many seconds; a call in between
     comes late and is not lost."""
 
     def __init__(self, act: Callable[[], None], seconds: float) -> None:

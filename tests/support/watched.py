@@ -83,7 +83,7 @@ class FakeHub:
     def streams_of(self, key_id: str) -> list[Any]:
         return [stream for stream in self.subscriptions if stream.key_id == key_id]
 
-    def say(self, stream: Any, kind: str, members: dict[str, Any]) -> None:
+    def send_control(self, stream: Any, kind: str, members: dict[str, Any]) -> None:
         self.said.append((stream.key_id, kind, members))
 
 

@@ -1,1 +1,1 @@
-"""The live path: a hub of groups, and the subscriptions in them."""
+"""Live streaming: a hub of groups, and the subscriptions in them."""

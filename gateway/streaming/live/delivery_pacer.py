@@ -1,7 +1,7 @@
-"""Pacing of deliveries: keeps the streams of a key within its delivery limits.
+"""Pacing of deliveries within the delivery limits of a key.
 
-Such a stream never goes live: it reads the store as fast as the delivery limits
-of its key allow. Nothing is dropped. Keys without limits have no pacer.
+A paced stream never goes live: it reads the store as fast as the limits of its key allow. Nothing
+is dropped. Keys without limits have no pacer.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from __future__ import annotations
 from gateway.access.limits.ports import Delivery
 from gateway.clock import Clock
 
-# A stream that has to wait waits for this long at least, so that more is sent together.
+# Least wait, so that more is sent together.
 _LEAST_SECONDS = 0.1
-# No longer than this without asking again: other replicas report their use meanwhile.
+# Longest wait until asking again, as other replicas report their use meanwhile.
 _MOST_SECONDS = 1.0
 _FIRST_GUESS = 600
 
 
 class DeliveryPacer:
-    """The pace of one stream of a key with delivery limits: when to send next, and how much."""
+    """Pacer of one stream of a key with delivery limits: when to send next, and how much."""
 
     __slots__ = ("_clock", "_delivery", "_each", "_patience", "_spent_at", "waits")
 
     def __init__(self, delivery: Delivery, clock: Clock, patience: float) -> None:
         self._delivery = delivery
         self._clock = clock
-        # How long to wait with a quota that is used up, and since when it has been.
+        # How long to wait with a used-up quota, and since when it is used up.
         self._patience = patience
         self._spent_at: float | None = None
-        # Whether it is this, and not the peer, that the stream waits for.
+        # Whether the stream waits for its limits, and not for the peer.
         self.waits = False
-        # Bytes of an event, roughly.
+        # Approximate bytes of an event.
         self._each = _FIRST_GUESS
 
     def wait(self) -> float:
-        """The seconds to wait before asking again; 0.0 if something may be sent now."""
+        """Seconds to wait before asking again; 0.0 if something may be sent now."""
         seconds = self._delivery.take(0, 0)
         self.waits = seconds > 0
         if not seconds:
@@ -47,13 +47,13 @@ class DeliveryPacer:
 
     @property
     def given_up(self) -> bool:
-        """Whether the quota has been used up for so long that the stream is to end."""
+        """Whether the quota was used up for so long that the stream is to end."""
         if self._spent_at is None:
             return False
         return self._clock.monotonic() - self._spent_at >= self._patience
 
     def most(self, left: int | None, streams: int) -> int:
-        """Number of events to read now: the room of the key, shared by its streams."""
+        """Number of events to read now: what the key has left, shared by its streams."""
         room = min(self._delivery.room(), self._delivery.room_bytes() // self._each)
         most = max(1, room // max(1, streams))
         return most if left is None else min(most, left)

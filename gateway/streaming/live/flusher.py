@@ -1,4 +1,4 @@
-"""Flushes of the hub: what live shards have pending is written, some hundred members at a time."""
+"""Flusher of the hub: writes what live shards have pending, some hundred members at a time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
 from gateway.streaming.live.matching import Matches
 from gateway.streaming.live.subscription import Subscription
 
-# What one shard may have pending, in batches, before the tail waits: the store is the queue, not
+# Batches that a shard may have pending before the tail waits, as the store is the queue, not
 # this process.
 _MOST_PENDING = 128
 _BATCH_EVENTS = 100
-# What each member is given at once. More would overflow the buffers of peers that keep up.
+# Bytes for each member at once. More would overflow the buffers of peers that keep up.
 _FLUSH_BYTES = 64 << 10
-# Writing never takes so long: a shard that waits for longer is forgotten somewhere.
+# Writing never takes so long: a shard that waits longer was forgotten, which is a bug.
 _OVERDUE_SECONDS = 5.0
 
 
@@ -34,7 +34,7 @@ class Totals(msgspec.Struct):
 
 
 class Flusher:
-    """Shards of one hub that have events pending, in the order in which they are written to.
+    """Shards of one hub with pending events, in the order in which they are written to.
 
     `write` writes to all members of a shard; `move_to_replay` lets a member go on from the store.
     `joining` is how many seconds a shard that got several events at once waits for more.
@@ -76,12 +76,12 @@ class Flusher:
         )
 
     def add(self, found: Matches, position: int) -> None:
-        """Put the events of each group behind what its shards have pending; their members stand at
-        `position` where that is nothing."""
+        """Append the events of each group to what its shards have pending. Members of a shard
+        without any are at `position`."""
         same: dict[tuple[int, ...], list[EventBatch]] = {}
         now = self._clock.monotonic()
         for group, chosen in found.items():
-            # Groups that get the same events, with the same masks, share their encoding, too.
+            # Groups with the same events and masks share the encoding, too.
             identity = tuple(map(id, chosen))
             batches = same.get(identity)
             if batches is None:
@@ -99,14 +99,14 @@ class Flusher:
                     self._full.add(shard)
 
     def drop(self, shard: Shard) -> None:
-        """Forget what is pending for a shard that has no members."""
+        """Drop what is pending for a shard without members."""
         shard.pending.clear()
         self._full.discard(shard)
 
     def flush(self, position: int) -> float | None:
-        """Write what is pending to some shards; those with nothing more stand at `position`.
+        """Write what is pending to some shards; those with nothing more are then at `position`.
 
-        Returns the seconds until it is worth calling again, None if nothing is pending.
+        Return the seconds until it is worth calling again, None if nothing is pending.
         """
         written = 0
         wait: float | None = None
@@ -129,7 +129,7 @@ class Flusher:
         try:
             data, count = shard.take(_FLUSH_BYTES)
         except Exception:
-            # The replay of each member finds out which event it is that fails.
+            # The replay of each member finds the event that fails.
             for subscription in shard.members():
                 self._move_to_replay(subscription)
             return
@@ -138,7 +138,7 @@ class Flusher:
             self._full.discard(shard)
         shard.quiet_since = now
         shard.bookmark = shard.begin if shard.pending else position
-        # Where several came at once there will be more: wait a little to join them, too.
+        # After several events at once there will be more: wait a little to join them.
         shard.due = now + self._joining if count > 1 and not shard.pending else now
         self._totals.events += count * len(shard)
         self._totals.bytes += len(data) * len(shard)

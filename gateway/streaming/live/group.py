@@ -1,9 +1,8 @@
 """Groups of live subscriptions: matched once, encoded once, written to shard by shard.
 
-A group is all streams with one interest. Its shards are small enough that one
-can be written to without holding up the event loop. Each writes everything that
-is pending when its turn comes: events that arrive while thousands are being
-written to wait for one round at most, and go out in one write per member.
+A group is all streams with one interest. Its shards are small enough to be written to without
+holding up the event loop. Each writes all that is pending when its turn comes: events that arrive
+meanwhile wait for one round at most, and go out in one write per member.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import Wire
 
-# Written to without a pause: one to two milliseconds. A request on its way to becoming an event
-# waits for several such pauses.
+# Members written to without a pause: one to two milliseconds, several of which an incoming
+# event may wait for.
 MOST_MEMBERS = 200
 _LOGGER = logging.getLogger(__name__)
 
@@ -56,10 +55,8 @@ class ProjectedEvent:
 
 
 class GroupProjection:
-    """Projection of events for groups that differ in their filters only, and share its results.
-
-    `plain`: it shows events as they are, and its answer depends on their columns alone.
-    """
+    """Projection of events, shared by groups that differ in their filters only. `plain`: events are
+    shown unchanged, and matched by their columns alone."""
 
     __slots__ = ("groups", "plain", "project")
 
@@ -70,7 +67,7 @@ class GroupProjection:
 
 
 class Group:
-    """One interest, and the shards of those who share it."""
+    """One interest, and the shards of its streams."""
 
     __slots__ = ("counted", "filter", "interest", "projection", "shards")
 
@@ -85,7 +82,7 @@ class Group:
         self.shards: list[Shard] = []
 
     def shard_to_join(self, now: float, position: int) -> Shard:
-        """A shard with room that has nothing pending."""
+        """A shard with room and nothing pending."""
         for shard in self.shards:
             if not shard.pending and len(shard) < MOST_MEMBERS:
                 return shard
@@ -97,10 +94,9 @@ class Group:
 class Shard:
     """Part of a group's members, all at one position.
 
-    Members whose connections are clear are written to directly on their
-    sockets. A gateway spends its time in that loop: one system call per member,
-    and as little as possible around it. A member that does not take everything
-    at once is written to through its connection, which buffers, until it is
+    Members whose connections are clear are written to directly on their sockets. A gateway spends
+    its time in that loop: one system call per member, and as little as possible around it. A member
+    that does not take everything is written to through its connection, which buffers, until it is
     clear again.
     """
 
@@ -120,8 +116,8 @@ class Shard:
 
     def __init__(self, group: Group, now: float, position: int) -> None:
         self.group = group
-        # Matched and not yet written; `begin` is where the members stand as long as there is any,
-        # `pending_since` when they last had a part of it.
+        # Matched and not yet written. `begin` is the position of the members as long as there is
+        # any, `pending_since` when they last got a part of it.
         self.pending: list[EventBatch] = []
         self.begin = position
         self.pending_since = now
@@ -129,9 +125,9 @@ class Shard:
         self.count = 0
         self.quiet_since = now
         self.bookmark = position
-        # Not to be written to before this moment, so that more can join.
+        # Not written to before this time, so that more events can join.
         self.due = now
-        # How many members each key has, for counting its use.
+        # Number of members of each key, for its usage.
         self.keys: dict[str, int] = {}
         self._direct: dict[int, Subscription] = {}
         self._buffered: dict[Subscription, None] = {}
@@ -164,12 +160,12 @@ class Shard:
             del self._direct[subscription.sink.descriptor]
 
     def blocked(self, subscription: Subscription) -> None:
-        """Something waits in the connection: nothing may be written past it."""
+        """Buffer for a member in whose connection bytes wait, which nothing may overtake."""
         if self._direct.pop(subscription.sink.descriptor, None) is not None:
             self._buffered[subscription] = None
 
     def take(self, most: int) -> tuple[bytes, int]:
-        """The next batches that fit into so many bytes, at least one, and how many events."""
+        """Next batches that fit into so many bytes, at least one, and their number of events."""
         wire = self.group.interest.wire
         parts: list[bytes] = []
         count = size = taken = 0
@@ -187,7 +183,7 @@ class Shard:
         return parts[0] if len(parts) == 1 else b"".join(parts), count
 
     def write(self, data: bytes) -> list[Subscription]:
-        """Write to all members; returns those that are too far behind."""
+        """Write to all members; return those that are too far behind."""
         buffered = list(self._buffered)
         size = len(data)
         write = os.write
@@ -196,7 +192,7 @@ class Shard:
             try:
                 sent = write(descriptor, data)
             except OSError:
-                # Full, or broken: the connection finds out when it is handed the bytes.
+                # Full, or broken: the connection notices when it gets the bytes.
                 sent = 0
             if sent != size:
                 behind.append((descriptor, sent))
@@ -204,7 +200,7 @@ class Shard:
         for descriptor, sent in behind:
             subscription = self._direct.pop(descriptor)
             self._buffered[subscription] = None
-            # A view, which tells where in the whole its frames begin.
+            # A view, which shows where in the whole its frames begin.
             if not _hand_over(subscription, memoryview(data)[sent:]):
                 slow.append(subscription)
         for subscription in buffered:
@@ -217,7 +213,7 @@ class Shard:
 
 
 def _hand_over(subscription: Subscription, data: bytes | memoryview) -> bool:
-    """Write to a sink as `StreamSink.write`; one that fails is cut, without harm to the others."""
+    """Write to a sink as `StreamSink.write` does; abort one that fails, without harm to others."""
     try:
         return subscription.sink.write(data)
     except Exception:

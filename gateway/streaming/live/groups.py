@@ -1,4 +1,4 @@
-"""The live groups of a hub, found by their interest and by the events they may want."""
+"""Live groups of a hub, found by their interest and by the events they may want."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gateway.streaming.live.interest import Interest, StreamQuery
 
 
 class Groups:
-    """Groups by interest. While a page is being fixed none is added or removed: a stream that
-    needs a new one waits, and one without members is removed afterwards."""
+    """Groups by interest. They are fixed while a page is being matched: a stream that needs a new
+    group waits, and an empty group is removed afterwards."""
 
     def __init__(self) -> None:
         self.index: Index[Group] = Index()
@@ -30,13 +30,13 @@ class Groups:
         return iter(tuple(self._groups.values()))
 
     def of(self, interest: Interest) -> Group | None:
-        """The group of an interest, made if need be; None if it cannot be made now."""
+        """Group of an interest, created if needed; None if that is not possible now."""
         group = self._groups.get(interest)
         if group is None and not self._fixed:
             query = msgspec.structs.replace(interest.query, filter=None)
             projection = self._projections.get(query) or GroupProjection(query)
             group = Group(interest, projection)
-            # First, what may fail: a group that is not in the index would get nothing.
+            # First, as it may fail: a group outside of the index would get nothing.
             self.index.add(group, interest.query.bindings())
             self._groups[interest], self._projections[query] = group, projection
             projection.groups += 1

@@ -1,9 +1,8 @@
-"""The hub: all live subscriptions of one log in this process, and the fan-out to them.
+"""Hub: all live subscriptions of one log in this process, and the fan-out to them.
 
-Everything here runs on the event loop and never waits. `publish` matches and
-moves the hub's `position`; `flush` writes, a few hundred members at a time.
-Whoever joins at the hub's position, in a shard with nothing pending, has
-neither a gap nor a duplicate.
+Everything runs on the event loop and never waits. `publish` matches events and moves the hub's
+`position`; `flush` writes, a few hundred members at a time. A stream that joins at the hub's
+position, in a shard with nothing pending, has neither a gap nor a duplicate.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ class Hub:
         work: LoopWork | None = None,
         usage: Usage | None = None,
     ) -> None:
-        # Everything up to here has been matched; the end of the log may be ahead.
+        # Events up to here have been matched; the head of the log may be ahead.
         self.position = log.head
         self.timings = timings
-        # While it is not known what keys may see, nothing is written.
+        # Whether nothing is written because it is not known what keys may see.
         self.waits = False
         self.work = work or LoopWork(clock)
         self.moved = Notifier()
-        # Ended, and their last bytes still on the way; `emptied` notifies when there are none.
+        # Ended streams with unsent last bytes; `emptied` notifies when there are none.
         self.ending: dict[Subscription, None] = {}
         self.emptied = Notifier()
         self.totals = Totals()
@@ -76,7 +75,7 @@ class Hub:
     # Coming and going
 
     def open(self, subscription: Subscription) -> None:
-        """Take a stream in, at its cursor. What its wire says first is already written."""
+        """Take in a stream at its cursor. The opening of its wire is already written."""
         self.totals.opened += 1
         if self.usage is not None:
             self.usage.count(subscription.key_id, streams=1)
@@ -87,7 +86,7 @@ class Hub:
             self._start_replay(subscription)
 
     def join(self, subscription: Subscription) -> bool:
-        """Make a subscription live if it stands at the hub's position; says whether it is."""
+        """Make a subscription live if it is at the hub's position; return whether it is live."""
         if subscription.bounded or subscription.cursor != self.position:
             return False
         interest = subscription.interest = subscription.interest.live()
@@ -100,7 +99,7 @@ class Hub:
         return True
 
     def announce_caught_up(self, subscription: Subscription) -> None:
-        """Tell the client, once, that from here on it hears events as they happen."""
+        """Tell the client, once, that from here on it receives events as they happen."""
         if not subscription.caught_up:
             subscription.caught_up = True
             members = {"cursor": self.cursor_of(subscription)}
@@ -109,17 +108,17 @@ class Hub:
                 subscription.sink.write(said)
 
     def demote(self, subscription: Subscription) -> None:
-        """Let a live subscription go on from the store at its own pace."""
+        """Move a live stream that does not keep up to its replay."""
         self.totals.demotions += 1
         self.move_to_replay(subscription)
 
     def move_to_replay(self, subscription: Subscription) -> None:
-        """Let a live stream that keeps up go on from the store at its own pace."""
+        """Let a live stream go on from the store, at its own pace."""
         self._leave(subscription)
         self._start_replay(subscription)
 
     def complete_at_head(self, subscription: Subscription) -> None:
-        """End a stream, whose client has closed its side, when it has got everything up to now."""
+        """End a stream whose client has closed its side, once it has received all events so far."""
         if subscription.state is State.ENDED:
             return
         if subscription.until is None:
@@ -127,19 +126,19 @@ class Hub:
         if subscription.state is State.LIVE:
             self._leave(subscription)
         if subscription.task is not None:
-            # It may be waiting for more.
+            # It may be waiting for events.
             subscription.task.cancel()
         self._start_replay(subscription)
 
     def demote_for_cost(self, subscription: Subscription) -> None:
-        """Let a live stream whose filter costs too much go on from the store."""
+        """Demote a live stream whose filter costs too much."""
         subscription.cost_backoff().begin(self._clock.monotonic(), self.work.filters)
         self.work.totals.left_live += 1
         self.demote(subscription)
         self.send_control(subscription, "notice", {"code": "filter_costly", "detail": COSTLY})
 
     def change_view(self, subscription: Subscription, view: View) -> None:
-        """Give a stream another view, from its position on: nothing that it hides is delivered."""
+        """Change the view of a stream from its position on; nothing that it hides is delivered."""
         if subscription.state is State.ENDED:
             return
         if subscription.state is State.LIVE:
@@ -158,7 +157,7 @@ class Hub:
         subscription.sink.finish(last, self.timings.finish)
 
     def send_control(self, subscription: Subscription, kind: str, members: dict[str, Any]) -> None:
-        """Send a control message to one stream, if its wire has a way to."""
+        """Send a control message to one stream, if its wire has any."""
         said = subscription.interest.wire.control(kind, members)
         if not said or subscription.state is State.ENDED:
             return
@@ -167,7 +166,7 @@ class Hub:
             self.demote(subscription)
 
     def forget(self, subscription: Subscription, end: End | None = None) -> None:
-        """Let go of a stream whose connection is gone, or that is being ended."""
+        """Remove a stream whose connection is lost, or that is being ended."""
         if subscription.state is State.ENDED:
             self.ending.pop(subscription, None)
             if not self.ending:
@@ -188,7 +187,7 @@ class Hub:
             listener(subscription, end)
 
     def blocked(self, subscription: Subscription) -> None:
-        """Take note that the connection of a stream has begun to buffer."""
+        """Note that the connection of a stream has begun to buffer."""
         if subscription.shard is not None:
             subscription.shard.blocked(subscription)
 
@@ -197,11 +196,11 @@ class Hub:
         return format_cursor(self._log.epoch, self.offset_of(subscription))
 
     def key_ids(self) -> Iterable[str]:
-        """The ids of all keys that have streams."""
+        """Ids of all keys with streams."""
         return tuple(self._by_key)
 
     def streams_of(self, key_id: str) -> Sequence[Subscription]:
-        """The streams that a key has open."""
+        """Open streams of a key."""
         return tuple(self._by_key.get(key_id, ()))
 
     def offset_of(self, subscription: Subscription) -> int:
@@ -231,12 +230,12 @@ class Hub:
 
     @property
     def wants_events(self) -> bool:
-        """Whether there are live streams; if not, the position may simply be moved."""
+        """Whether there are live streams; without any the position may simply be moved."""
         return bool(self._groups)
 
     @property
     def takes_events(self) -> bool:
-        """Whether writing keeps up; if not, what is new can wait in the store."""
+        """Whether writing keeps up; if not, new events wait in the store."""
         return self._flusher.keeps_up
 
     @property
@@ -245,11 +244,11 @@ class Hub:
         return self._flusher.writing
 
     def overdue(self) -> int:
-        """Number of live streams for which events have been pending for seconds: a bug, if any."""
+        """Number of live streams whose events have been pending for seconds, which is a bug."""
         return 0 if self.waits else self._flusher.overdue()
 
     def move_to(self, position: int) -> None:
-        """Move the position: everything up to it has been matched."""
+        """Move the position; events up to it have been matched."""
         self.position = position
         self.moved.notify()
 
@@ -259,14 +258,14 @@ class Hub:
             pass
 
     def publishing(self, events: Sequence[Event], reached: int) -> Iterator[None]:
-        """Publish as `publish` does, in parts; yields whenever others should have their turn."""
+        """Publish in parts; yields whenever other work should run."""
         while True:
             matching = Matching(self._groups.index, events, self.work)
             with self._groups.keep_fixed():
                 yield from matching.parts()
             for subscription in charge_filters(matching, self.work):
                 self.demote_for_cost(subscription)
-            # The replay of each finds out which event it is that fails.
+            # The replay of each finds the event that fails.
             for subscription in matching.failed_members():
                 self.move_to_replay(subscription)
             self._flusher.add(matching.found, self.position)
@@ -279,18 +278,16 @@ class Hub:
 
     @property
     def can_join(self) -> bool:
-        """Whether streams may go live: not while a page is being matched."""
+        """Whether streams may go live, which they may not while a page is being matched."""
         return not self._groups.fixed
 
     def flush(self) -> float | None:
-        """Write what is pending to some shards.
-
-        Returns the seconds until it is worth calling again, None if nothing is pending.
-        """
+        """Write what is pending to some shards. Return the seconds until it is worth calling again,
+        None if nothing is pending."""
         return self._flusher.flush(self.position)
 
     def retention_exceeded(self, floor: int) -> None:
-        """End the live streams, which have not had events that retention deleted."""
+        """End the live streams, which have missed events that retention deleted."""
         for group in self._groups:
             for shard in list(group.shards):
                 for subscription in shard.members():
@@ -300,7 +297,7 @@ class Hub:
     # Quiet
 
     def tick(self) -> None:
-        """Heartbeats, bookmarks, pings and ends that are due. Call about once a second."""
+        """Send heartbeats, bookmarks and pings, and end what is due. Call about once a second."""
         now = self._clock.monotonic()
         for subscription in self._lifetimes.over(now):
             self.end(subscription, LIFETIME_REACHED)

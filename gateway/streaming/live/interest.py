@@ -1,4 +1,4 @@
-"""Interest of a reader: its query, the view of its key, and its wire. Identity of a group."""
+"""Interest of a reader, the identity of a group: its query, the view of its key, and its wire."""
 
 from __future__ import annotations
 
@@ -29,16 +29,13 @@ class StreamQuery(msgspec.Struct, frozen=True):
     filter: Filter | None = None
 
     def live(self) -> StreamQuery:
-        """Return the query for events to come, to which every look-back reaches."""
+        """The query for future events, to which every look-back reaches."""
         view = self.view.unbound()
         return self if view is self.view else msgspec.structs.replace(self, view=view)
 
     def in_scope(self) -> Projection:
-        """Gives an event as the key sees it if it is asked for, but for the filter.
-
-        What was asked for is looked up in what the key may see: selectors and
-        filters find out nothing about members that are masked.
-        """
+        """Projection of events by view and selectors, without the filter. Selectors match what the
+        key sees, so that they reveal nothing about masked members."""
         wanted = self.wanted.compile()
         if not self.view.limited:
             wanted = all_of([wanted, self.view.compile()])
@@ -53,8 +50,8 @@ class StreamQuery(msgspec.Struct, frozen=True):
         return project
 
     def matcher(self, cost: FilterCost | None = None, most: int = BUDGET) -> Projection:
-        """Projection of single events by view, selectors and filter, whose steps `cost` counts.
-        It raises `Undecided` as `Filter.matches_at_cost` does."""
+        """Projection of single events by view, selectors and filter, whose steps `cost` counts. It
+        raises `Undecided` as `Filter.matches_at_cost` does."""
         in_scope, chosen = self.in_scope(), self.filter
         if chosen is None:
             return in_scope
@@ -69,8 +66,8 @@ class StreamQuery(msgspec.Struct, frozen=True):
         return project
 
     def scan_hint(self) -> ScanHint:
-        """Hint for a store to read less. It never depends on members that the key may not see, as
-        the duration of a read would tell of them."""
+        """Hint for a store to read less. It never depends on masked members, as the duration of a
+        read would reveal them."""
         wanted = self.wanted
         if any(rule.masks.hides("actor.id") for rule in self.view.rules):
             wanted = msgspec.structs.replace(wanted, actor=())
@@ -78,7 +75,7 @@ class StreamQuery(msgspec.Struct, frozen=True):
         return ScanHint(wanted, self.view.scopes, complete)
 
     def bindings(self) -> list[Binding]:
-        """The values with which an event can match at all, for the index."""
+        """Values with which an event can match at all, for the index."""
         alternatives: list[Binding] = []
         for rule in self.view.rules:
             binding: dict[str, frozenset[str]] = {}
@@ -87,7 +84,7 @@ class StreamQuery(msgspec.Struct, frozen=True):
                     _bind(binding, member, bound)
             if self.filter is not None:
                 for path, bound in self.filter.equalities.items():
-                    # A filter looks at what is seen, the index at the event itself.
+                    # A filter sees masked values, the index the event itself.
                     if not rule.masks.hides(path):
                         _bind(binding, _INDEXED_AS.get(path, path), bound)
             if all(binding.values()):
@@ -101,16 +98,16 @@ def _bind(binding: dict[str, frozenset[str]], member: str, bound: frozenset[str]
 
 
 class Interest(msgspec.Struct, frozen=True):
-    """A query and the wire that its events go out on. Equal interests share one group."""
+    """A query and the wire of its events. Equal interests share one group."""
 
     query: StreamQuery
     wire: Wire
 
     def with_view(self, view: View) -> Interest:
-        """Interest with another view."""
+        """The interest with another view."""
         return Interest(msgspec.structs.replace(self.query, view=view), self.wire)
 
     def live(self) -> Interest:
-        """Interest in events to come."""
+        """The interest in future events."""
         live = self.query.live()
         return self if live is self.query else Interest(live, self.wire)

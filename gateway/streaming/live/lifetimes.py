@@ -10,26 +10,26 @@ from gateway.streaming.live.subscription import Subscription
 
 
 class Lifetimes:
-    """The ends of streams' lives, soonest first. A life of 0 seconds has no end."""
+    """Ends of the lives of streams, soonest first. A life of 0 seconds has no end."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._ends: list[tuple[float, int, Subscription]] = []
 
     def begin(self, subscription: Subscription, now: float) -> None:
-        """Let the life of a stream begin."""
+        """Begin the life of a stream."""
         if self._seconds:
             # Jittered, so that streams opened together do not all come back together.
             ends = now + self._seconds * random.uniform(0.8, 1.0)
             heappush(self._ends, (ends, id(subscription), subscription))
 
     def over(self, now: float) -> Iterator[Subscription]:
-        """Streams whose lifetimes have ended, each once."""
+        """Streams whose lives have ended, each once."""
         while self._ends and self._ends[0][0] <= now:
             yield heappop(self._ends)[2]
 
     def forget_closed(self, open_streams: Container[Subscription], count: int) -> None:
-        """Drop the streams that ended before their time, where most have; `count` are open."""
+        """Drop closed streams once they are the majority; `count` are open."""
         if len(self._ends) > 2 * count + 1000:
             self._ends = [entry for entry in self._ends if entry[2] in open_streams]
             heapify(self._ends)

@@ -18,28 +18,27 @@ Matches = dict[Group, list[Event]]
 _COLUMNS = attrgetter(
     "tenant", "category", "action", "outcome", "severity", "actor", "resources"
 )  # fmt: skip
-# Groups tried between two looks at the time; a big event, or a costly evaluation, is as many.
+# Groups tried between two checks of the time; big events and costly evaluations count as more.
 _AT_ONCE = 64
 _BIG_EVENT_BITS = 13
 _COSTLY_STEPS = 500
-# A page that takes so many slices is cut: what is matched goes out.
+# A page that takes more slices is cut, and what is matched goes out.
 _MOST_SLICES = 20
 
 
 class Matching:
     """One page of events, matched with all groups of an index.
 
-    `found` are the events of each group, in order, as the group sees them; where
-    matching takes too long, only up to the offset `cut_at`. `costs` is what counted
-    filters took. A group whose filter takes more than live groups may is `costly`:
-    it gets nothing.
+    `found` are the events of each group, in order, as the group sees them, up to the offset
+    `cut_at` where matching takes too long. `costs` is what counted filters took. A `costly` group,
+    whose filter takes more than live groups may, gets nothing.
     """
 
     def __init__(self, index: Index[Group], events: Sequence[Event], work: LoopWork) -> None:
         self.found: Matches = {}
         self.costs: dict[Group, FilterCost] = {}
         self.costly: dict[Group, None] = {}
-        # Groups for which an event could not be matched: they get nothing.
+        # Groups for which an event could not be matched; they get nothing.
         self.failed: dict[Group, None] = {}
         self.cut_at: int | None = None
         self._index = index
@@ -49,13 +48,11 @@ class Matching:
         self._free, self._most = work.filters.free_steps, work.filters.live_steps
 
     def parts(self) -> Iterator[None]:
-        """Match the page; yields whenever it has taken long enough at a time.
-
-        One function, because this loop is where matching spends its time.
-        """
+        """Match the page; yields after each slice of time. One function, as matching spends its
+        time in this loop."""
         found, costly, index = self.found, self.costly, self._index
         timer, ends, slices, left = self._timer, self._timer() + self._seconds, 1, _AT_ONCE
-        # Many events of a page differ only in what no group looks at.
+        # Many events of a page differ only in members that no group examines.
         known: dict[Any, list[Group]] = {}
         for event in self._events:
             columns = _COLUMNS(event)
@@ -116,7 +113,7 @@ class Matching:
                     else:
                         chosen.append(projected.event)
                 except Exception:
-                    # What fails for one group must not keep events from the others.
+                    # A failure for one group must not keep events from the others.
                     self.failed[group] = None
             if certain:
                 known[columns] = groups
@@ -127,19 +124,19 @@ class Matching:
             found.pop(group, None)
 
     def failed_members(self) -> list[Subscription]:
-        """The streams of the groups for which an event could not be matched."""
+        """Streams of the groups for which an event could not be matched."""
         return [one for group in self.failed for shard in group.shards for one in shard.members()]
 
     def _candidates(self, event: Event, original: ProjectedEvent) -> Iterable[Group]:
         try:
             return self._index.candidates(event, original.members)
         except Exception:
-            # It cannot be decoded: those that depend on more than its columns have failed.
+            # It cannot be decoded, so groups that depend on more than its columns have failed.
             self.failed.update(dict.fromkeys(self._index.looking_inside()))
             return self._index.candidates(event, dict)
 
     def _at_cost(self, group: Group, members: dict[str, Any]) -> tuple[int, bool]:
-        """The steps of the evaluation of a counted filter, and whether it matches."""
+        """Steps of one evaluation of a counted filter, and whether it matches."""
         cost = self.costs.get(group)
         if cost is None:
             cost = self.costs[group] = FilterCost()

@@ -1,4 +1,4 @@
-"""One live stream of a subscriber: its position, and the states it goes through.
+"""Subscription: one live stream of a client, its position, and its states.
 
     state      who writes to it                          its position
     REPLAYING  its own task, from the store              `cursor`
@@ -9,8 +9,8 @@
     LIVE      -> REPLAYING  its peer does not keep up ("demoted"); on from the shard's position
     any       -> ENDED      end() or the connection is lost
 
-Nothing queues per subscriber: what a peer has not taken is at most the
-connection's bounded buffer, and everything behind that is in the store.
+Nothing queues per subscriber: what a peer has not taken is at most the connection's bounded buffer,
+and everything behind that is in the store.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class State(Enum):
 
 
 class StreamSink(Protocol):
-    """A connection to one peer.
+    """Connection to one peer.
 
-    Ordering: bytes go out in the order of the calls. Nothing is written after
-    `finish`, and writing to a lost connection does nothing.
+    Ordering: bytes go out in the order of the calls. Nothing is written after `finish`, and writing
+    to a lost connection does nothing.
     """
 
     @property
     def descriptor(self) -> int:
-        """A socket that may be written to directly whenever `clear`; -1 if there is none."""
+        """Socket that may be written to directly while `clear`; -1 if there is none."""
 
     @property
     def clear(self) -> bool:
-        """Whether everything handed over has left for the peer's system."""
+        """Whether all bytes have left for the peer's system."""
 
     @property
     def waited(self) -> int:
@@ -59,26 +59,24 @@ class StreamSink(Protocol):
 
     @property
     def vanished(self) -> bool:
-        """Whether the peer's system has been silent for so long that it must be gone."""
+        """Whether the peer's system was silent for so long that it must be gone."""
 
     def write(self, data: bytes | memoryview) -> bool:
-        """Hand over bytes, never waiting. False: the peer is too far behind for more.
-
-        A view is the rest of bytes of which the first part has been written to the socket.
-        """
+        """Write bytes without waiting. False: the peer is too far behind for more. A view is the
+        rest of bytes whose first part was written to the socket."""
 
     async def drained(self) -> None:
         """Return when the peer has taken what was written, or is lost."""
 
     def finish(self, last: bytes, within: float) -> None:
-        """Write the last bytes and close; whatever is unsent after `within` seconds is dropped."""
+        """Write the last bytes and close; drop what is unsent after `within` seconds."""
 
     def abort(self) -> None:
         """Close at once."""
 
 
 class JoinedShard(Protocol):
-    """The shard of a live stream, which it shares with other streams of one interest."""
+    """Shard of a live stream, which it shares with other streams of one interest."""
 
     begin: int
     count: int
@@ -88,11 +86,11 @@ class JoinedShard(Protocol):
         """Events that are matched and not yet written, from `begin` on."""
 
     def blocked(self, subscription: Subscription) -> None:
-        """Take note that bytes wait in the connection: nothing may be written past them."""
+        """Note that bytes wait in the connection, which nothing may overtake."""
 
 
 class Subscription:
-    """The state of one stream. Only the hub and its replay change it."""
+    """State of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
         "address", "caught_up", "costly", "counted", "cursor", "interest", "joined_at", "key_id",
@@ -118,24 +116,24 @@ class Subscription:
         self.sink = sink
         self.key_id = key_id
         self.cursor = cursor
-        # The offset at which the stream is complete, and the number of events likewise.
+        # The offset, and the number of events, at which the stream is complete.
         self.until = until
         self.limit = limit
         self.when_complete = COMPLETE
         self.skip_gaps = skip_gaps
-        # Of the peer; some grants count only from certain networks.
+        # Address of the peer; some grants count only from certain networks.
         self.address = address
-        # Where its key may be sent only so much, or have only so many streams.
+        # For keys with limits on deliveries and on concurrent streams.
         self.pacer = pacer
         self.place = place
-        # How it was opened, for the access log; and how many of its events detection has counted.
+        # Its opening, for the access log, and how many of its events detection has counted.
         self.opened: Access | None = None
         self.counted = 0
-        # Whether its filter costs too much to be live; None for the many that never did.
+        # None for most streams, whose filters never cost too much to be live.
         self.costly: CostBackoff | None = None
         self.state = State.REPLAYING
         self.caught_up = False
-        # Events written before it joined its shard, and the shard's count at that moment.
+        # Events written before it joined its shard, and the shard's count then.
         self.sent = 0
         self.joined_at = 0
         self.shard: JoinedShard | None = None
@@ -143,11 +141,11 @@ class Subscription:
 
     @property
     def delivered(self) -> int:
-        """Events written so far."""
+        """Number of events written so far."""
         return self.sent if self.shard is None else self.sent + self.shard.count - self.joined_at
 
     def cost_backoff(self) -> CostBackoff:
-        """Backoff of the filter, kept from the first call on."""
+        """Backoff of the filter, created at the first call."""
         if self.costly is None:
             self.costly = CostBackoff()
         return self.costly
