@@ -9,6 +9,7 @@ connection is cut. aiohttp drops a request whose sender has closed its side: her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -324,7 +325,8 @@ class _Connection(web.RequestHandler):
         last = self._refused and not waiting_requests(self)
         if last and self.transport is not None and self.transport.can_write_eof():
             # Data still under way would be answered with a reset, which may overtake the response.
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # It is gone already.
+                self.transport.write_eof()
             await asyncio.sleep(_LINGER_SECONDS)
         return finished
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
+import struct
+from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 from gateway_client import event, eventually
 from gateways import Gateway
 
@@ -55,6 +59,27 @@ async def test_what_stands_around_chunks_is_bounded_as_heads_are(
     connections = gateway.context.connections
     assert connections.refused_heads >= 1 or not key
     await eventually(lambda: connections.unfinished == 0, "all is given back")
+
+
+async def test_a_refused_client_that_is_gone_already_is_no_error_of_ours(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As clients are that speak TLS to a port without it."""
+    finish = web.RequestHandler.finish_response
+    refused: list[_Connection] = []
+    client = socket.create_connection((gateway.host, gateway.port))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def finished(self: _Connection, *answer: Any) -> Any:
+        result = await finish(self, *answer)
+        client.close()
+        refused.append(self)
+        return result
+
+    monkeypatch.setattr(web.RequestHandler, "finish_response", finished)
+    client.sendall(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
+    await eventually(lambda: any(one.transport is None for one in refused), "it is closed")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_trailers_that_are_few_are_taken(gateway: Gateway) -> None:
