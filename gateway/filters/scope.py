@@ -15,12 +15,7 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.filters.alphabet import ALPHABETS, check_member_pattern
-from gateway.filters.pattern import (
-    ANY,
-    begins_with_wildcard,
-    compile_patterns,
-    is_literal,
-)
+from gateway.filters.pattern import ANY, begins_with_wildcard, compile_patterns, is_literal
 
 # By member: the separator of the segments of its values.
 SEPARATORS = {member: alphabet.separator for member, alphabet in ALPHABETS.items()}

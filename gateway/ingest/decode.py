@@ -18,14 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.clock import format_rfc3339, parse_rfc3339
 from gateway.errors import InvalidEvents
-from gateway.event import (
-    DEFAULT_TENANT,
-    MAX_DEPTH,
-    MAX_EVENT_BYTES,
-    SET_BY_GATEWAY,
-    Draft,
-    Members,
-)
+from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, SET_BY_GATEWAY, Draft, Members
 from gateway.filters.scope import RESERVED, is_reserved
 from gateway.ingest.content import canonical, canonical_of, content_digest, record_digest
 

@@ -13,14 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import InvalidSetting
-from gateway.settings.declarations import (
-    DECLARED,
-    NOT_ABOVE,
-    NOT_BOTH,
-    SECTIONS,
-    Given,
-    Settings,
-)
+from gateway.settings.declarations import DECLARED, NOT_ABOVE, NOT_BOTH, SECTIONS, Given, Settings
 from gateway.settings.kinds import LIST, TEXT, Setting, masked
 from gateway.settings.sources import Raw, env_name, from_environment, from_file, from_flags
 

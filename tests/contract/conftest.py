@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.access.keys.key_store import KeyStore
-from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.postgres.database import SCHEMA
 from gateway.adapters.postgres.keys import PostgresKeys
 from gateway.adapters.postgres.log import PostgresLog
@@ -21,6 +20,7 @@ from gateway.adapters.sqlite.log import SqliteLog
 from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Log
+from tests.support.memory_log import MemoryLog
 from tests.support.services.postgres import PostgresServer, installations
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from gateway.adapters.redis.address import RedisAddress, parse_address
 from gateway.adapters.redis.backend import shared_over_redis
 from gateway.adapters.redis.link import CALL_SECONDS
 from gateway.clock import Clock
+from tests.support.memory_ledger import MemoryLedger
 
 START = 1_700_000_000.0
 ADAPTERS = ("memory", "redis")
@@ -56,7 +57,7 @@ def replicas_of(
 def adapter(name: str, url: str) -> Opens:
     """How to open an adapter that decides by the clock it is given."""
     return (
-        shared_in_process
+        (lambda clock: shared_in_process(clock, MemoryLedger()))
         if name == "memory"
         else replicas_of(url, server_time=False, call_seconds=ALWAYS_THERE)
     )

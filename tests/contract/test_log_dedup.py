@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.adapters.memory.log import MemoryLog
 from gateway.event import Draft, Event
 from gateway.log.identity import KeyedValues, other_id
 from gateway.log.ports import Appended, Log
+from tests.support.memory_log import MemoryLog
 
 MakeDraft = Callable[..., Draft]
 

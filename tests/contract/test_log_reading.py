@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.memory.log import MemoryLog
 from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.filters.scope import EVERYTHING, Scope, all_of, any_of
 from gateway.log.ports import FOUND_EVENTS, Log, Page, RetentionExceeded, ScanHint
 from tests.support.examples import examples
+from tests.support.memory_log import MemoryLog
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

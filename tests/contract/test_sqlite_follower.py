@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.sqlite.follower import SqliteFollower
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.adapters.sqlite.writer_server import AppendTogether, WriterServer
@@ -19,6 +18,7 @@ from gateway.event import Draft
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Appended
 from tests.support.machine_time import patience
+from tests.support.memory_log import MemoryLog
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

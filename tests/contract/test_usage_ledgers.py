@@ -11,7 +11,6 @@ import pytest
 
 from gateway.access.usage.meter import Ledger, Meter, UsageBatch
 from gateway.access.usage.windows import DAY, HOUR, MINUTE, Counts
-from gateway.adapters.memory.backend import MemoryLedger
 from gateway.adapters.postgres.database import SCHEMA
 from gateway.adapters.postgres.usage import PostgresLedger
 from gateway.adapters.redis.address import parse_address
@@ -20,6 +19,7 @@ from gateway.adapters.redis.usage import RedisLedger
 from gateway.adapters.sqlite.usage import SqliteLedger
 from tests.contract.conftest import POSTGRES
 from tests.contract.sharing import START, StillClock, new_prefix
+from tests.support.memory_ledger import MemoryLedger
 from tests.support.services.postgres import PostgresServer
 from tests.support.services.valkey import Valkey
 

@@ -18,7 +18,6 @@ import pytest
 from virtual_time import LoopClock, VirtualTimeLoop
 
 from gateway.access.policy.decision import View
-from gateway.adapters.memory.log import MemoryLog
 from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
@@ -34,6 +33,7 @@ from gateway.streaming.replay import Replays
 from gateway.streaming.tail import Tail
 from gateway.wire.framing import GOING_AWAY
 from gateway.wire.http_body import NDJSON_PLAIN
+from tests.support.memory_log import MemoryLog
 
 CATEGORIES = ("auth", "billing", "k8s.audit", "iam.role")
 TENANTS = ("acme", "globex")

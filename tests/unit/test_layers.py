@@ -64,7 +64,7 @@ ALLOWED = {
         "access/grants access/keys access/usage log ingest ingest/sources adapters"
     ),
     "adapters/redis": "access/usage access/limits",
-    "adapters/memory": "filters access/usage access/limits log",
+    "adapters/memory": "access/usage access/limits",
     "http/framework": "",
     "http/response": (
         "access/credentials access/grants access/keys access/usage access/limits "
@@ -99,7 +99,7 @@ ALLOWED = {
     ),
     "cli/base": (
         "settings scheduling access/credentials access/grants access/keys access/administration "
-        "log oversight adapters/files adapters/sqlite adapters/postgres adapters/memory runtime"
+        "log oversight adapters/files adapters/sqlite adapters/postgres runtime"
     ),
     "cli/client": "settings ingest",
     "cli/importing": (

@@ -175,21 +175,6 @@ _STATES = {
 }
 
 
-def decide(
-    key: Key,
-    action: str,
-    now: float,
-    *,
-    address: str | None = None,
-    roles: Mapping[str, tuple[Grant, ...]] | None = None,
-) -> Allowed | Denied:
-    """Decide whether `key` may perform `action` at `now` (seconds since 1970) from `address`."""
-    denied = decide_state(key, now)
-    if denied is not None:
-        return denied
-    return decide_grants(effective_grants(key, roles or {}), action, now=now, address=address)
-
-
 def decide_state(key: Key, now: float) -> Denied | None:
     """Denial that follows from the state of the key, if any."""
     return _STATES.get(key.state(now))
@@ -205,7 +190,8 @@ def effective_grants(key: Key, roles: Mapping[str, tuple[Grant, ...]]) -> tuple[
 def decide_grants(
     grants: tuple[Grant, ...], action: str, *, now: float = 0.0, address: str | None = None
 ) -> Allowed | Denied:
-    """Decide by grants alone, whatever the key's state."""
+    """Whether grants allow `action` at `now` (seconds since 1970) from `address`, whatever the
+    key's state."""
     if any(grant.unreadable for grant in grants):
         return ROLE_UNREADABLE
     allowed: dict[Rule, None] = {}

@@ -1,1 +1,1 @@
-"""In-process adapters: the log and the limits of a gateway that runs alone."""
+"""In-process adapters: the limits of a gateway that runs alone."""

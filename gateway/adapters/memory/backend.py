@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
 from gateway.access.limits.delivery_limits import Buckets
 from gateway.access.limits.limits import Concurrency, Decision, Limit
 from gateway.access.limits.ports import Health, Lease, Shared
-from gateway.access.usage.meter import Ledger, Meter, UsageBatch
-from gateway.access.usage.windows import TIERS, ZERO, Counts, Tier
+from gateway.access.usage.meter import Ledger, Meter
 from gateway.clock import Clock
 from gateway.tasks import PLAIN, Tasks
 
 
 @asynccontextmanager
 async def shared_in_process(
-    clock: Clock, ledger: Ledger | None = None, tasks: Tasks = PLAIN
+    clock: Clock, ledger: Ledger, tasks: Tasks = PLAIN
 ) -> AsyncIterator[Shared]:
-    """Adapters of a gateway without Redis. Usage goes to `ledger`, or ends with the process."""
-    meter = Meter(ledger or MemoryLedger(), clock)
+    """Adapters of a gateway without Redis. Usage goes to `ledger`."""
+    meter = Meter(ledger, clock)
     async with meter.running(tasks):
         yield Shared(
             limits=MemoryLimits(clock),
@@ -65,32 +64,6 @@ class MemoryLeases:
             self._held[identity] = left
         else:
             del self._held[identity]
-
-
-class MemoryLedger:
-    """`Ledger` in memory, lost at a restart."""
-
-    def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], dict[int, Counts]] = {}
-        self._taken: dict[str, int] = {}
-
-    async def add(self, batch: UsageBatch) -> None:
-        if self._taken.get(batch.writer, 0) >= batch.number:
-            return
-        self._taken[batch.writer] = batch.number
-        for key_id, (minute, counts) in batch.entries.items():
-            for tier in TIERS:
-                index = tier.index(minute * 60)
-                kept = self._counts.setdefault((key_id, tier.name), {})
-                oldest = index - tier.kept // tier.seconds
-                while kept and (first := next(iter(kept))) < oldest:
-                    del kept[first]
-                before = kept.get(index, ZERO)
-                kept[index] = tuple(map(sum, zip(before, counts, strict=True)))
-
-    async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
-        kept = self._counts.get((key_id, tier.name), {})
-        return {index: counts for index, counts in kept.items() if first <= index <= last}
 
 
 class NoSignals:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -79,20 +79,19 @@ async def begin_new_life(url: str, schema: str = SCHEMA) -> str:
     return epoch
 
 
-class PostgresLog:
+class PostgresLog(Sequencer):
     """`Log` in one PostgreSQL schema. Use `await PostgresLog.open(...)`."""
 
     polls = True
 
     def __init__(self, url: str, clock: Clock, schema: str, secret: bytes) -> None:
+        super().__init__(Database(url, _WRITERS, schema, self._confirm))
         self._clock = clock
         self.values = KeyedValues(secret)
         self.read_seconds = Histogram()
         self._reads = Database(url, _READERS, schema, seconds=self.read_seconds)
-        self._writes = Database(url, _WRITERS, schema, self._confirm)
         # Without sync: the step that follows makes these events durable.
         self._arrivals = Database(url, _WRITERS, schema, synchronous_commit="off")
-        self._sequencer: Sequencer
         self._json_head = b""
         # One append at a time, so that offsets follow the order of the calls.
         self._arriving = asyncio.Lock()
@@ -120,44 +119,14 @@ class PostgresLog:
             raise
         return log
 
-    @property
-    def epoch(self) -> str:
-        return self._sequencer.epoch
-
-    @property
-    def head(self) -> int:
-        return self._sequencer.head
-
-    @property
-    def floor(self) -> int:
-        return self._sequencer.floor
-
-    @property
-    def renamed(self) -> int:
-        return self._sequencer.renamed
-
-    @property
-    def degraded_reason(self) -> Unavailable | None:
-        return self._sequencer.degraded_reason
-
-    def on_append(self, listener: Callable[[], None]) -> None:
-        self._sequencer.on_move(listener)
-
-    def poll_now(self) -> None:
-        self._sequencer.poll_now()
-
-    async def catch_up(self) -> None:
-        # Acknowledged events already have their offsets.
-        await self._sequencer.poll()
-
     async def append(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
-        self._sequencer.check()
+        self._check()
         drafts = list(chain.from_iterable(batches))
         if not drafts:
             return [NOTHING for _ in batches]
         batch = secrets.randbits(62) + 1
         now, head = self._micros(), self.head
-        with self._sequencer.appending():
+        with self._appending():
             rows = await self._rows(drafts, batch, now)
             async with self._arriving:
                 await self._arrive(rows)
@@ -173,7 +142,7 @@ class PostgresLog:
     async def read(
         self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
-        self._sequencer.check()
+        self._check()
         until = min(until, self.head)
         if after >= until and after >= self.floor:
             return Page([], after)
@@ -185,7 +154,7 @@ class PostgresLog:
         return exact_sql(hint) is not None
 
     async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
-        self._sequencer.check()
+        self._check()
         until = min(until, self.head)
         if after >= until and after >= self.floor:
             return RawPage(b"", 0, after)
@@ -196,7 +165,7 @@ class PostgresLog:
         return RawPage.of(lines_of(rows, self._json_head), reached)
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
-        self._sequencer.check()
+        self._check()
         async with self._reads.connection("the log cannot be read") as connection:
             rows = await connection.fetch(
                 FIND, near(event_id), *self.values.range_of_id(event_id), storable(event_id),
@@ -205,14 +174,14 @@ class PostgresLog:
         return events_of(rows, self._json_head)
 
     async def last_before(self, micros: int) -> int:
-        self._sequencer.check()
+        self._check()
         async with self._reads.connection("the log cannot be read") as connection:
             offset: int = await connection.fetchval("SELECT last_before($1)", micros)
         # Events of other gateways count only once this process has seen them.
         return min(offset, self.head)
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
-        self._sequencer.check()
+        self._check()
         now = self._micros()
         most_age = most_bytes = None
         if before_micros is not None:
@@ -225,7 +194,7 @@ class PostgresLog:
             )
             await connection.execute(_TEND, now, most_age, most_bytes)
             await self._drop_passed(connection, floor)
-        self._sequencer.floor = max(self.floor, floor)
+        self.floor = max(self.floor, floor)
         return int(deleted)
 
     async def close(self) -> None:
@@ -236,15 +205,14 @@ class PostgresLog:
     async def _start(self, tasks: Tasks) -> None:
         async with self._writes.connection("the log cannot be opened") as connection:
             await connection.execute(_CREATE, new_epoch())
-            epoch = await connection.fetchval(_LIFE, new_epoch(), False)
+            self.epoch = await connection.fetchval(_LIFE, new_epoch(), False)
             if await connection.fetchval("SHOW fsync") == "off":
                 _LOGGER.warning("the database runs with fsync=off: a power failure loses events")
-        self._json_head = JSON_PREFIX + epoch.encode() + b"-"
-        self._sequencer = Sequencer(self._writes, epoch)
+        self._json_head = JSON_PREFIX + self.epoch.encode() + b"-"
         await self._tend()
-        await self._sequencer.step(patient=True)
+        await self._step(patient=True)
         self._tasks = [
-            tasks.keep("sequencer", self._sequencer.watch),
+            tasks.keep("sequencer", self._watch),
             tasks.keep("partitions", self._tend_often),
         ]
 
@@ -288,12 +256,12 @@ class PostgresLog:
     async def _placed(self, batch: int, count: int) -> Step | None:
         """The step that placed the whole batch; None if others placed some, or not all is new."""
         while True:
-            step = await self._sequencer.step(patient=True, mine=batch)
+            step = await self._step(patient=True, mine=batch)
             if step.accepted == count:
                 return step
             if step.accepted or not step.more:
                 while step.more:
-                    step = await self._sequencer.step(patient=True)
+                    step = await self._step(patient=True)
                 return None
 
     async def _places(
@@ -334,7 +302,7 @@ class PostgresLog:
                 if rows
                 else await connection.fetchval("SELECT floor FROM newest_step()")
             )
-        self._sequencer.floor = max(self.floor, floor)
+        self.floor = max(self.floor, floor)
         if after < floor:
             raise RetentionExceeded
         full = rows and (len(rows) == limit or rows[-1]["upto"] >= _PAGE_BYTES)

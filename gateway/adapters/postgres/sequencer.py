@@ -49,48 +49,47 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Sequencer:
-    """Takes steps when asked, and on its own while it finds events."""
+    """Half of `Log` that moves its head: takes steps when asked, and on its own while it finds
+    events. `_start` in the subclass sets `epoch`."""
 
-    def __init__(self, database: Database, epoch: str) -> None:
-        self.epoch = epoch
-        self.head = 0
-        self.floor = 0
-        self._database = database
+    def __init__(self, writes: Database) -> None:
+        self.epoch = ""
+        self.head = self.floor = 0
+        self._writes = writes
         self._listeners: list[Callable[[], None]] = []
         self._wanted = asyncio.Event()
         self._polled_at = 0.0
-        self._appending = 0
+        self._appends = 0
         self._lost: str | None = None
         # Rows of a followed table stored under another id, because theirs was taken.
         self.renamed = 0
         # Why events cannot be accepted now, as far as the steps show.
         self.degraded_reason: Unavailable | None = None
 
-    def on_move(self, listener: Callable[[], None]) -> None:
+    def on_append(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 
     def poll_now(self) -> None:
-        """Poll without waiting for the pause to end: new events were announced."""
         self._wanted.set()
 
     @contextmanager
-    def appending(self) -> Iterator[None]:
+    def _appending(self) -> Iterator[None]:
         """Hold back polling while the body appends: if another step placed its events, it would
         have to look each of them up."""
-        self._appending += 1
+        self._appends += 1
         try:
             yield
         finally:
-            self._appending -= 1
+            self._appends -= 1
 
-    async def step(self, *, patient: bool, mine: int = 0) -> Step:
+    async def _step(self, *, patient: bool, mine: int = 0) -> Step:
         """Give committed events their offsets; `mine` is the batch to report on.
 
         Unless `patient`, return at once while another step is running.
         """
-        self.check()
+        self._check()
         known = self.head
-        async with self._database.connection("the log cannot be read") as connection:
+        async with self._writes.connection("the log cannot be read") as connection:
             row = await connection.fetchrow(_STEP, patient, mine, _STEP_EVENTS)
         self._polled_at = asyncio.get_running_loop().time()
         self.degraded_reason = _read_only() if row["read_only"] else None
@@ -102,20 +101,20 @@ class Sequencer:
             self.renamed += row["renamed"]
         return Step(row["first"] or 0, row["accepted"], row["more"], row["conflicts"])
 
-    async def poll(self) -> None:
-        """Learn head and floor, without placing anything."""
-        self.check()
+    async def catch_up(self) -> None:
+        # Without a step: what was acknowledged is placed already.
+        self._check()
         known = self.head
-        async with self._database.connection("the log cannot be read") as connection:
+        async with self._writes.connection("the log cannot be read") as connection:
             row = await connection.fetchrow(_LOOK)
         await self._note(row, known)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise `Unavailable` once the database turned out to hold another log."""
         if self._lost is not None:
             raise Unavailable(self._lost, code=REPLACED, retry_after=30)
 
-    async def watch(self) -> None:
+    async def _watch(self) -> None:
         """Poll until cancelled."""
         pause = _BUSY_SECONDS
         away = False
@@ -123,7 +122,7 @@ class Sequencer:
             await self._pause(pause)
             before = self.head
             try:
-                step = await self.step(patient=False)
+                step = await self._step(patient=False)
             except GatewayError as error:
                 if isinstance(error, Unavailable):
                     self.degraded_reason = error
@@ -152,7 +151,7 @@ class Sequencer:
         begun = loop.time()
         while not self._wanted.is_set():
             due = max(begun, self._polled_at) + seconds
-            if self._appending:
+            if self._appends:
                 due = max(due, begun + _APPEND_SECONDS)
             if loop.time() >= due:
                 break
@@ -167,7 +166,7 @@ class Sequencer:
         epoch, head = row["epoch"], row["head"]
         if row["read_only"]:
             # After a failover the old primary may still answer, and a standby may lag behind.
-            await self._database.let_go()
+            await self._writes.let_go()
             if head < known:
                 raise _read_only()
         if epoch != self.epoch or head < known:
@@ -178,7 +177,7 @@ class Sequencer:
             )
             _LOGGER.critical("%s (epoch %s, head %d; was %s, %d)", self._lost, epoch, head,
                              self.epoch, known)  # fmt: skip
-            self.check()
+            self._check()
         self.floor = max(self.floor, row["floor"])
         if head > self.head:
             self.head = head

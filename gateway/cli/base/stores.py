@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,19 +44,19 @@ async def log_to_read(settings: Settings) -> AsyncIterator[Log]:
     clock = SystemClock()
     path = Path(settings.store_url.removeprefix(SQLITE))
     log: Log
-    if settings.on_postgres:
-        from gateway.adapters.postgres.log import PostgresLog
+    async with AsyncExitStack() as stack:
+        if settings.on_postgres:
+            from gateway.adapters.postgres.log import PostgresLog
 
-        log = await PostgresLog.open(settings.store_url, clock)
-    elif path.exists():
-        from gateway.adapters.sqlite.follower import SqliteFollower
+            log = await PostgresLog.open(settings.store_url, clock)
+        elif path.exists():
+            from gateway.adapters.sqlite.follower import SqliteFollower
 
-        log = await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
-    else:
-        from gateway.adapters.memory.log import MemoryLog
+            log = await SqliteFollower.open(path, DataFolder(settings.data).writer_socket, clock)
+        else:
+            from gateway.adapters.sqlite.log import SqliteLog
 
-        log = MemoryLog(clock)
-    try:
+            folder = stack.enter_context(TemporaryDirectory())
+            log = await SqliteLog.open(Path(folder) / "log.db", clock)
+        stack.push_async_callback(log.close)
         yield log
-    finally:
-        await log.close()

@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.base.key_folder import (
-    administer,
-    json_option,
-    key_argument,
-)
+from gateway.cli.base.key_folder import administer, json_option, key_argument
 from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 
 if TYPE_CHECKING:
-    from gateway.access.administration.administration import (
-        Administration,
-    )
+    from gateway.access.administration.administration import Administration
     from gateway.access.keys.key import Key, KeyAnswer
     from gateway.settings.declarations import Settings
 

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.base.key_folder import (
-    json_option,
-    key_argument,
-    key_store,
-    run,
-)
+from gateway.cli.base.key_folder import json_option, key_argument, key_store, run
 from gateway.cli.base.options import settings_options
 from gateway.cli.base.stores import log_to_read
 from gateway.cli.base.terminal import say

@@ -6,12 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.base.key_folder import (
-    json_option,
-    key_argument,
-    key_store,
-    run,
-)
+from gateway.cli.base.key_folder import json_option, key_argument, key_store, run
 from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import say, say_json
 

@@ -12,12 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.errors import (
-    InvalidRequest,
-    PayloadTooLarge,
-    RequestTimeout,
-    UnsupportedMediaType,
-)
+from gateway.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.request.in_flight import Holding

@@ -10,12 +10,7 @@ from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
 from gateway.http.request.context import CONTEXT
-from gateway.http.request.named_key import (
-    last_use,
-    named_key,
-    presence_of,
-    reader_of,
-)
+from gateway.http.request.named_key import last_use, named_key, presence_of, reader_of
 from gateway.http.response.accept import quality
 from gateway.oversight.review.document import as_json, blocks
 from gateway.oversight.review.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.access.credentials.ticket import (
-    MAX_LENGTH,
-    new_ticket,
-    sign,
-)
+from gateway.access.credentials.ticket import MAX_LENGTH, new_ticket, sign
 from gateway.clock import format_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.http.query.query import pairs_of_body, parse_stream

@@ -246,7 +246,7 @@ async def test_rows_of_an_append_that_was_cut_off_before_its_step_are_placed_by_
     async def cut_off(**_: object) -> None:
         raise Unavailable("the connection is gone")
 
-    monkeypatch.setattr(one._sequencer, "step", cut_off)
+    monkeypatch.setattr(one, "_step", cut_off)
     with pytest.raises(Unavailable) as caught:
         await one.append([[draft(id="b"), draft(id="c")]])
     assert caught.value.code == "outcome_unknown"

@@ -136,7 +136,7 @@ async def test_a_failover_that_has_lost_acknowledged_events_begins_another_life(
     await cut_off(standby)
 
     async def placed_elsewhere(batch: int, count: int) -> None:
-        await log._sequencer.step(patient=True)
+        await log._step(patient=True)
 
     if placed_by_another:
         monkeypatch.setattr(log, "_placed", placed_elsewhere)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.adapters.memory.log import MemoryLog
 from gateway.cursor import format_cursor
 from gateway.errors import CursorGone
 from gateway.event import Draft
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_page
+from tests.support.memory_log import MemoryLog
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

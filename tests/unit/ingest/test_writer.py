@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.adapters.memory.log import MemoryLog
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.ingest.writer import Writer
 from gateway.log.ports import Appended
 from tests.support.machine_time import patience
+from tests.support.memory_log import MemoryLog
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock

@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
-from gateway.adapters.memory.log import MemoryLog
 from gateway.event import Draft
 from gateway.log.bound_view import bound_view
+from tests.support.memory_log import MemoryLog
 
 MakeDraft = Callable[..., Draft]
 

@@ -10,7 +10,6 @@ import orjson
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
-from gateway.adapters.memory.log import MemoryLog
 from gateway.cursor import parse_cursor
 from gateway.event import Draft
 from gateway.filters.scope import Scope
@@ -29,6 +28,7 @@ from gateway.streaming.tail import Tail
 from gateway.wire.framing import OVERTAKEN, End
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.support.machine_time import patience
+from tests.support.memory_log import MemoryLog
 
 MakeDraft = Callable[..., Draft]
 CATEGORIES = ("auth", "billing", "k8s.audit")

@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
-from gateway.adapters.memory.log import MemoryLog
 from gateway.event import Draft
 from gateway.filters.scope import Scope
 from gateway.log.ports import Page, RawPage
@@ -19,6 +18,7 @@ from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.streaming.replay import Replays
 from gateway.wire.http_body import NDJSON_PLAIN
+from tests.support.memory_log import MemoryLog
 
 
 class HeldLog(MemoryLog):

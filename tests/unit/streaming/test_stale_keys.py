@@ -15,7 +15,6 @@ from gateway.access.grants.role import Role
 from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.policy.decision import Allowed
-from gateway.adapters.memory.log import MemoryLog
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
 from gateway.event import Draft
@@ -31,6 +30,7 @@ from gateway.streaming.replay import Replays
 from gateway.streaming.tail import Tail
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.support.machine_time import patience
+from tests.support.memory_log import MemoryLog
 from tests.support.watched import NOW, key
 
 ALL = parse_grant({"actions": ["stream"], "categories": ["**"]})

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.access.grants.grant import ACTIONS, NOT_ABOUT_EVENTS, Grant, parse_grant
 from gateway.access.keys.key import Key
-from gateway.access.policy.decision import Allowed, Denied, View, decide, decide_grants
+from gateway.access.policy.decision import Allowed, Denied, View, decide_grants
 from gateway.event import Event
 from gateway.filters.pattern import compile_patterns
+from tests.support.decisions import decide
 
 MakeEvent = Callable[..., Event]
 NOW = 1_700_000_000.0

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.access.usage.meter import FLUSH_SECONDS, Meter, UsageBatch
 from gateway.access.usage.windows import DAY, MINUTE
-from gateway.adapters.memory.backend import MemoryLedger
 from gateway.errors import Unavailable
+from tests.support.memory_ledger import MemoryLedger
 
 
 class FailingLedger(MemoryLedger):

@@ -39,7 +39,9 @@ class Counted:
             await self.store.create(one)
 
     async def use(self, one: Key) -> None:
-        self.profiles.see(Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9"))
+        self.profiles.observe(
+            Access(key=one, action=PULLED, at=self.clock.now(), address="9.9.9.9")
+        )
         await self.profiles.flush(everything=True)
 
 

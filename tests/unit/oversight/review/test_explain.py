@@ -14,10 +14,11 @@ from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant, When, parse_gra
 from gateway.access.grants.mask import Masks
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
-from gateway.access.policy.decision import Allowed, decide
+from gateway.access.policy.decision import Allowed
 from gateway.event import Event
 from gateway.filters.scope import Described
 from gateway.oversight.review.explain import AccessQuery, Explanation, explain
+from tests.support.decisions import decide
 from tests.support.examples import examples
 
 MakeEvent = Callable[..., Event]

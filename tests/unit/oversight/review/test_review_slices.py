@@ -11,12 +11,12 @@ import pytest
 from gateway.access.grants.grant import MAX_POLICY_PATTERNS, Grant, parse_grant, parse_grants
 from gateway.access.policy import subsumption as covers
 from gateway.access.policy.subsumption import run_steps, uncovered_grant
-from gateway.adapters.memory.log import MemoryLog
 from gateway.cli.keys.check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
 from gateway.oversight.review.key_review import Patience, Review
 from gateway.scheduling.loop_work import LoopWork
+from tests.support.memory_log import MemoryLog
 
 if TYPE_CHECKING:
     from gateway.event import Draft

@@ -1,4 +1,4 @@
-"""The log in memory, for tests and for embedding without durability."""
+"""The log in memory, simple enough to be the measure of the others."""
 
 from __future__ import annotations
 
