@@ -150,7 +150,19 @@ def format_time(seconds: float) -> str:
     return format_rfc3339(round(seconds * 1_000_000))
 
 
-# Most that is written is of a few seconds.
+def parse_formatted(text: bytes) -> int:
+    """Microseconds since 1970 of what `format_rfc3339` wrote, some ten times as fast as
+    `parse_rfc3339` where that is of a few seconds. Raises `ValueError` for other text."""
+    fraction = int(text[20:26])
+    return _from_the_second(text[:19]) + fraction
+
+
+# Most that is written and read is of a few seconds.
+@lru_cache(256)
+def _from_the_second(text: bytes) -> int:
+    return parse_rfc3339(f"{text.decode()}Z")
+
+
 @lru_cache(256)
 def _to_the_second(second: int) -> str:
     moment = _EPOCH + timedelta(seconds=second)

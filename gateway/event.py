@@ -13,6 +13,8 @@ import msgspec
 import orjson
 from msgspec import UNSET, Meta, UnsetType
 
+from gateway.clock import parse_formatted
+from gateway.cursor import IN_JSON
 from gateway.json_members import about, reference
 
 MAX_EVENT_BYTES = 256 * 1024
@@ -101,6 +103,8 @@ class Members(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 SET_BY_GATEWAY = ("recorded_at", "cursor")
+# Native JSON has it right behind its cursor, as `format_rfc3339` writes it.
+_RECORDED_AT = slice(IN_JSON.stop + len('","recorded_at":"'), IN_JSON.stop + 44)
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -157,6 +161,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     resources: str
     cursor: bytes
     json: bytes
+
+    def recorded_at(self) -> int:
+        """When it was recorded, in microseconds since 1970. Raises `ValueError` where `json` does
+        not tell at its place."""
+        return parse_formatted(self.json[_RECORDED_AT])
 
     def members(self) -> dict[str, Any]:
         """The decoded JSON; decoded anew at each call."""

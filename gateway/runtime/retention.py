@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
-
 from gateway.access.keys.key_store import Notes
-from gateway.clock import parse_rfc3339
 from gateway.cursor import advance
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, RetentionExceeded
@@ -16,13 +13,6 @@ from gateway.trusted_clock import TrustedClock
 
 _PAUSE_SECONDS = 10.0
 _LOGGER = logging.getLogger(__name__)
-
-
-class _Recorded(msgspec.Struct):
-    recorded_at: str
-
-
-_RECORDED = msgspec.json.Decoder(_Recorded)
 
 
 class Retention:
@@ -90,4 +80,4 @@ class Retention:
 
     async def _recorded_at(self, after: int) -> int:
         page = await self._log.read(after, advance(after, 1), limit=1)
-        return parse_rfc3339(_RECORDED.decode(page.events[0].json).recorded_at)
+        return page.events[0].recorded_at()

@@ -119,8 +119,9 @@ class _StreamReader:
     def deliver(self, chunk: Chunk) -> None:
         if chunk.count:
             self._subscription.sink.write(chunk.data)
-            self._hub.totals.events += chunk.count
-            self._hub.totals.bytes += len(chunk.data)
+            totals = self._hub.totals.of(self._subscription.interest.wire)
+            totals.events += chunk.count
+            totals.bytes += len(chunk.data)
             if self._hub.usage is not None:
                 key_id = self._subscription.key_id
                 self._hub.usage.count(key_id, events=chunk.count, size=len(chunk.data))

@@ -59,12 +59,20 @@ ENDS = (
     OVERLOAD, THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, EVENT_FAILED, KEY_REVOKED,
     KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED,
 )  # fmt: skip
+# In place of reason and code where it was the peer who left.
+CLIENT_GONE = "client_gone"
+END_CODES = (*dict.fromkeys(str(end.code) for end in ENDS), CLIENT_GONE)
+TRANSPORTS = ("sse", "ndjson", "websocket", "audit.v1", "audit.v1.batch")
 
 
 class Wire(Protocol):
-    """Framing of a stream: messages in, bytes out. `cursor` arguments are cursors as text."""
+    """Framing of a stream: messages in, bytes out. `cursor` arguments are cursors as text.
+
+    `transport` is one of `TRANSPORTS`; each may have several framings, with a `name` each.
+    """
 
     name: str
+    transport: str
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
         """Bytes sent once the position is fixed; the first message is the `gap`, if any."""

@@ -25,6 +25,7 @@ class Sse(Wire):
     """`id:` is the cursor, `data:` the event; ordinary events carry no `event:` field."""
 
     content_type = "text/event-stream; charset=utf-8"
+    transport = "sse"
 
     def __init__(self, *, chunked: bool) -> None:
         self.name = "sse" if chunked else "sse-1.0"
@@ -67,6 +68,7 @@ class Ndjson(Wire):
     """One event per line; the few control messages are lines with a `type` member."""
 
     content_type = "application/x-ndjson"
+    transport = "ndjson"
     _SAID = ("gap", "notice", "bookmark")
 
     def __init__(self, *, chunked: bool) -> None:

@@ -58,7 +58,7 @@ def frame_end(frames: bytes, at: int) -> int:
 class PlainWebSocket(Wire):
     """One text frame is one event."""
 
-    name = "websocket"
+    name = transport = "websocket"
     subprotocol: str | None = None
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
@@ -85,7 +85,7 @@ class PlainWebSocket(Wire):
 class AuditV1(PlainWebSocket):
     """`{"type":"event","event":{..}}`, and control messages with their `type`."""
 
-    name = subprotocol = "audit.v1"
+    name = transport = subprotocol = "audit.v1"
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
         return b"".join([frame(TEXT, b'{"type":"event","event":%b}' % line) for line in lines])
@@ -107,7 +107,7 @@ class AuditV1(PlainWebSocket):
 class AuditV1Batch(AuditV1):
     """`AuditV1` with the events of a flush as one `{"type":"events","events":[..]}`."""
 
-    name = subprotocol = "audit.v1.batch"
+    name = transport = subprotocol = "audit.v1.batch"
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
         frames = []

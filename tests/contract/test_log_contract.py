@@ -35,7 +35,9 @@ async def everything(log: Log) -> list[Event]:
 
 
 def recorded(event: Event) -> int:
-    return parse_rfc3339(event.members()["recorded_at"])
+    at = event.recorded_at()
+    assert at == parse_rfc3339(event.members()["recorded_at"])
+    return at
 
 
 async def test_an_empty_log_answers_everything_with_nothing(log: Log) -> None:

@@ -89,7 +89,7 @@ class Peer:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._unsent = 0
+        self.unsent = self.waited = 0
         self._limit = rng.choice((500, 5_000, 100_000))
         self._drained = Notifier()
         self.lines: list[dict[str, Any]] = []
@@ -100,30 +100,31 @@ class Peer:
 
     @property
     def clear(self) -> bool:
-        return not self._unsent
+        return not self.unsent
 
     def write(self, data: bytes) -> bool:
         if self.lost:
             return True
-        self._unsent += len(data)
+        self.unsent += len(data)
+        self.waited += len(data)
         self._text += data
-        return self._unsent <= self._limit
+        return self.unsent <= self._limit
 
     def take(self) -> None:
         """The peer reads a part of what was written."""
-        part = self._rng.randint(0, self._unsent)
-        self._unsent -= part
+        part = self._rng.randint(0, self.unsent)
+        self.unsent -= part
         self._drained.notify()
 
     async def drained(self) -> None:
-        while self._unsent > self._limit // 2 and not self.lost:
-            await self._drained.until(lambda: self._unsent <= self._limit // 2 or self.lost, 0.5)
+        while self.unsent > self._limit // 2 and not self.lost:
+            await self._drained.until(lambda: self.unsent <= self._limit // 2 or self.lost, 0.5)
             self.take()
 
     def finish(self, last: bytes, within: float) -> None:
         self.write(last)
         if self._rng.random() < 0.7:
-            self._unsent = 0
+            self.unsent = 0
         self.cut(call=False)
 
     def abort(self) -> None:
@@ -134,7 +135,7 @@ class Peer:
         if self.lost:
             return
         self.lost = True
-        arrived = self._text[: len(self._text) - self._unsent]
+        arrived = self._text[: len(self._text) - self.unsent]
         whole = arrived[: arrived.rfind(b"\n") + 1]
         self.lines = [orjson.loads(line) for line in whole.splitlines()]
         self._drained.notify()

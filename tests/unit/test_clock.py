@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.clock import SystemClock, format_rfc3339, parse_duration, parse_rfc3339
+from gateway.clock import (
+    SystemClock,
+    format_rfc3339,
+    parse_duration,
+    parse_formatted,
+    parse_rfc3339,
+)
 from gateway.errors import InvalidRequest
 from tests.support.machine_time import patience
 
@@ -34,7 +40,13 @@ def test_a_time_comes_back_as_it_was(moment: datetime) -> None:
     text = format_rfc3339(micros(moment))
     assert FORM.fullmatch(text)
     assert datetime.fromisoformat(text) == moment
-    assert parse_rfc3339(text) == micros(moment)
+    assert parse_rfc3339(text) == parse_formatted(text.encode()) == micros(moment)
+
+
+@pytest.mark.parametrize("text", ["", "2026-01-31T12:00:00Z", '7m2p-00000000000000000001"}'])
+def test_what_the_gateway_did_not_write_is_no_time_that_it_wrote(text: str) -> None:
+    with pytest.raises(ValueError, match=r"int|date-time"):
+        parse_formatted(text.encode())
 
 
 @given(moments, moments)

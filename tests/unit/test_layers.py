@@ -88,7 +88,9 @@ ALLOWED = {
         "oversight/access_log oversight/detection oversight oversight/review http/response "
         "http/connection http/query http/request http/openapi"
     ),
-    "http/metrics": "oversight/detection http/response http/connection http/request http/routes",
+    "http/metrics": (
+        "wire oversight/detection http/response http/connection http/request http/routes"
+    ),
     "http": "http/response http/connection http/query http/request http/openapi http/routes",
     "runtime/process": "settings",
     "runtime": (

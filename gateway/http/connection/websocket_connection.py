@@ -6,7 +6,7 @@ import asyncio
 
 from gateway.http.connection.stream_connection import LAST_SECONDS, StreamConnection
 from gateway.http.connection.write_scheduler import WriteScheduler
-from gateway.wire.framing import ENDS
+from gateway.wire.framing import ENDS, End
 from gateway.wire.websocket_parser import ClientFrames, ProtocolFailure
 from gateway.wire.websocket_writer import CLOSE, PING, PONG, close_frame, frame, frame_end
 
@@ -43,7 +43,7 @@ class WebSocketConnection(StreamConnection):
         try:
             messages = self._frames.feed(data)
         except ProtocolFailure as failure:
-            self._answer_last(self._end(failure))
+            self._end(failure)
             return
         pongs = []
         for opcode, payload in messages:
@@ -99,18 +99,19 @@ class WebSocketConnection(StreamConnection):
         rest = frame_end(whole, gone) - gone
         waiting.extendleft(part for part in (first[rest:], self._pong, first[:rest]) if part)
 
-    def _end(self, failure: ProtocolFailure) -> bytes:
-        """Last frames of a stream that ends by a protocol failure."""
+    def _end(self, failure: ProtocolFailure) -> None:
+        """End a stream because of a protocol failure."""
         if self._hub is None or self._subscription is None:
-            return close_frame(failure.code)
+            self._answer_last(close_frame(failure.code))
+            return
         end = next(one for one in ENDS if one.code == failure.code)
         wire = self._subscription.interest.wire
-        return wire.end(end, self._hub.cursor_of(self._subscription))
+        self._answer_last(wire.end(end, self._hub.cursor_of(self._subscription)), end)
 
-    def _answer_last(self, data: bytes) -> None:
+    def _answer_last(self, data: bytes, end: End | None = None) -> None:
         """Send the last frame, unless a close frame was sent, and close: no frame may follow."""
         if self._hub is not None and self._subscription is not None:
-            self._hub.forget(self._subscription)
+            self._hub.forget(self._subscription, end)
         self.finish(data, LAST_SECONDS)
         self._transport.close()
 

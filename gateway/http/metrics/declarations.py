@@ -17,6 +17,7 @@ from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, STATUS
 from gateway.http.routes.table import ROUTES
 from gateway.oversight.detection.finding import SIGNALS
 from gateway.oversight.detection.key_inventory import KEY_STATES, WITHIN
+from gateway.wire.framing import END_CODES, TRANSPORTS
 
 
 class Metric(NamedTuple):
@@ -78,6 +79,9 @@ METRICS = (
     Metric("overdue_streams", "gauge",
            "Live streams that are owed events for over 5 seconds: more than 0 is a bug.",
            lambda c: c.hub.overdue(), sum),
+    Metric("stalled_streams", "gauge",
+           "Streams whose peers have taken nothing for 5 seconds or more, though something waits.",
+           lambda c: c.hub.totals.stalled, sum),
     Metric("recorded_uses_total", "counter", "Uses of keys, and refusals, noted for the record.",
            lambda c: c.access_log.accesses, sum),
     Metric("record_events_total", "counter", "Events of the record that are in the log.",
@@ -172,7 +176,22 @@ WORKER_METRICS = (
 _ROUTES = (*dict.fromkeys(route.documented_path for route in ROUTES), OTHER)
 _ANSWERS = tuple((route, status) for route in _ROUTES for status in STATUSES)
 _STORES = ("log", "keys")
+_TRANSPORTS = tuple((transport,) for transport in TRANSPORTS)
 LABELLED = (
+    LabelledMetric("open_streams", "gauge", "Open streams by transport.",
+                   ("transport",), _TRANSPORTS,
+                   lambda c: (one.open for one in c.hub.totals.transports.values())),
+    LabelledMetric("stream_events_total", "counter", "Events written to streams by transport.",
+                   ("transport",), _TRANSPORTS,
+                   lambda c: (one.events for one in c.hub.totals.transports.values())),
+    LabelledMetric("stream_bytes_total", "counter",
+                   "Bytes of events written to streams by transport.",
+                   ("transport",), _TRANSPORTS,
+                   lambda c: (one.bytes for one in c.hub.totals.transports.values())),
+    LabelledMetric("stream_ends_total", "counter",
+                   "Streams ended by the code of their end; `client_gone` where the peer left.",
+                   ("code",), tuple((code,) for code in END_CODES),
+                   lambda c: map(c.hub.totals.ends.__getitem__, END_CODES)),
     LabelledMetric("requests_total", "counter", "Requests answered.", ("route", "status"),
                    _ANSWERS, lambda c: map(c.requests.answers.__getitem__, _ANSWERS)),
     LabelledMetric("refusals_total", "counter", "Requests answered with 401, 403, 410 or 429.",
@@ -200,6 +219,15 @@ LABELLED = (
                    lambda c: map(c.inventory.open_findings.__getitem__, SIGNALS)),
 )  # fmt: skip
 HISTOGRAMS = (
+    HistogramMetric("delivery_seconds",
+                    "How long after it was recorded an event was written to a live stream, of "
+                    "those read together by the first; what catches up is not counted.",
+                    SECONDS, lambda c: (one.seconds for one in c.hub.totals.transports.values()),
+                    "transport", TRANSPORTS),
+    HistogramMetric("stream_lag_seconds",
+                    "How long the next event of each stream had been in the log, to the second, "
+                    "when all were looked at: once a second.",
+                    SECONDS, lambda c: (c.hub.totals.lag,)),
     HistogramMetric("request_seconds",
                     "How long requests took to be answered, streams to be opened; pages that wait "
                     "for events with that.",

@@ -33,7 +33,7 @@ from gateway.ingest.ids import new_ids
 from gateway.log.ports import Appended
 from gateway.oversight.access_log.access_entry import AccessEntry
 from gateway.streaming.live.subscription import Subscription
-from gateway.wire.framing import End
+from gateway.wire.framing import CLIENT_GONE, End
 
 MOST_ENTRIES = 10_000
 # Whoever has no key can make up addresses, so that many of those are told apart.
@@ -133,7 +133,7 @@ class AccessLog:
             Access(
                 at=now,
                 action=CLOSED,
-                reason=end.reason if end is not None else "client_gone",
+                reason=end.reason if end is not None else CLIENT_GONE,
                 key=opened.key,
                 attempted=opened.attempted,
                 address=opened.address,

@@ -18,7 +18,7 @@ from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import AttributedGrant
 from gateway.access.policy.decision import Allowed, MasksFor, apply_masks, decide_grants
 from gateway.access.policy.reader import Reader
-from gateway.clock import Clock, parse_rfc3339
+from gateway.clock import Clock
 from gateway.cursor import advance, distance, later
 from gateway.event import Event
 from gateway.filters.scope import RESERVED, Scope
@@ -166,7 +166,7 @@ async def key_facts(
                 samples.append(apply_masks(event, masks.joined(also)).json)
     oldest = review.oldest
     if not review.complete and oldest is not None and oldest.offset > before:
-        since = max(since, _recorded_at(oldest))
+        since = max(since, oldest.recorded_at() / 1_000_000)
     found = await slices.run(
         evaluate_use(counts, accesses, since=since, reader=reader, first=review.first)
     )
@@ -210,10 +210,6 @@ def _note(key: Key, now: float, samples: list[bytes]) -> str:
     if state in ("active", "draining"):
         return "The newest ones."
     return f"The key is {state} and sees nothing now; these it would see otherwise."
-
-
-def _recorded_at(event: Event) -> float:
-    return parse_rfc3339(event.members()["recorded_at"]) / 1_000_000
 
 
 async def simulate(

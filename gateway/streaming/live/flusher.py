@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Callable, Iterator, Sequence
 
 from gateway.access.limits.ports import Usage
 from gateway.clock import Clock
+from gateway.event import Event
 from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
 from gateway.streaming.live.matching import Matches
 from gateway.streaming.live.subscription import Subscription
+from gateway.streaming.live.totals import Totals, TransportTotals
 
 # Batches that a shard may have pending before the tail waits, as the store is the queue, not
 # this process.
@@ -21,16 +21,6 @@ _BATCH_EVENTS = 100
 _FLUSH_BYTES = 64 << 10
 # Writing never takes so long: a shard that waits longer was forgotten, which is a bug.
 _OVERDUE_SECONDS = 5.0
-
-
-class Totals(msgspec.Struct):
-    """Counters since the start, for metrics."""
-
-    opened: int = 0
-    ended: int = 0
-    events: int = 0
-    bytes: int = 0
-    demotions: int = 0
 
 
 class Flusher:
@@ -57,6 +47,10 @@ class Flusher:
         self._move_to_replay = move_to_replay
         self._shards: deque[Shard] = deque()
         self._full: set[Shard] = set()
+        # Deliveries of one flush that are observed together, their transport, and their page's age.
+        self._deliveries = 0
+        self._written = TransportTotals()
+        self._recorded = 0.0
 
     @property
     def keeps_up(self) -> bool:
@@ -75,18 +69,28 @@ class Flusher:
             len(shard) for shard in self._shards if shard.pending and shard.pending_since < since
         )
 
-    def add(self, found: Matches, position: int) -> None:
-        """Append the events of each group to what its shards have pending. Members of a shard
+    def pending(self) -> Iterator[Shard]:
+        """Shards with pending events."""
+        return (shard for shard in self._shards if shard.pending)
+
+    def add(self, found: Matches, position: int, page: Sequence[Event]) -> None:
+        """Append what each group gets of a page to what its shards have pending. Members of a shard
         without any are at `position`."""
+        if not found:
+            return
         same: dict[tuple[int, ...], list[EventBatch]] = {}
         now = self._clock.monotonic()
+        try:
+            recorded = page[0].recorded_at() / 1_000_000
+        except ValueError:
+            recorded = self._clock.now()
         for group, chosen in found.items():
             # Groups with the same events and masks share the encoding, too.
             identity = tuple(map(id, chosen))
             batches = same.get(identity)
             if batches is None:
                 batches = same[identity] = [
-                    EventBatch(chosen[begin : begin + _BATCH_EVENTS])
+                    EventBatch(chosen[begin : begin + _BATCH_EVENTS], recorded)
                     for begin in range(0, len(chosen), _BATCH_EVENTS)
                 ]
             for shard in group.shards:
@@ -114,18 +118,22 @@ class Flusher:
         for _ in range(len(self._shards)):
             shard = self._shards.popleft()
             if shard.pending and shard.due <= now:
-                if written and written + len(shard) > MOST_MEMBERS:
+                members = len(shard)
+                if written and written + members > MOST_MEMBERS:
                     self._shards.appendleft(shard)
-                    return 0.0
-                written += len(shard)
-                self._flush(shard, now, position)
+                    wait = 0.0
+                    break
+                written += members
+                self._flush(shard, members, now, position)
             if shard.pending:
                 self._shards.append(shard)
                 due = max(0.0, shard.due - now)
                 wait = due if wait is None else min(wait, due)
+        self._observe_deliveries()
         return wait
 
-    def _flush(self, shard: Shard, now: float, position: int) -> None:
+    def _flush(self, shard: Shard, members: int, now: float, position: int) -> None:
+        recorded = shard.pending[0].recorded
         try:
             data, count = shard.take(_FLUSH_BYTES)
         except Exception:
@@ -140,9 +148,20 @@ class Flusher:
         shard.bookmark = shard.begin if shard.pending else position
         # After several events at once there will be more: wait a little to join them.
         shard.due = now + self._joining if count > 1 and not shard.pending else now
-        self._totals.events += count * len(shard)
-        self._totals.bytes += len(data) * len(shard)
+        totals, deliveries = self._totals.of(shard.group.interest.wire), count * members
+        totals.events += deliveries
+        totals.bytes += len(data) * members
         if self._usage is not None:
-            for key_id, members in shard.keys.items():
-                self._usage.count(key_id, events=count * members, size=len(data) * members)
+            for key_id, streams in shard.keys.items():
+                self._usage.count(key_id, events=count * streams, size=len(data) * streams)
         self._write(shard, data)
+        if recorded != self._recorded or totals is not self._written:
+            self._observe_deliveries()
+            self._written, self._recorded = totals, recorded
+        self._deliveries += deliveries
+
+    def _observe_deliveries(self) -> None:
+        if self._deliveries:
+            seconds = max(0.0, self._clock.now() - self._recorded)
+            self._written.seconds.observe(seconds, self._deliveries)
+            self._deliveries = 0

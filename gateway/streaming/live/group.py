@@ -24,12 +24,14 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class EventBatch:
-    """Events that were matched together; encoded once for each wire."""
+    """Events that were matched together; encoded once for each wire. `recorded` is when the
+    first event of their page was, in seconds since 1970."""
 
-    __slots__ = ("_encoded", "events")
+    __slots__ = ("_encoded", "events", "recorded")
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[Event], recorded: float) -> None:
         self.events = events
+        self.recorded = recorded
         self._encoded: dict[str, bytes] = {}
 
     def encoded(self, wire: Wire) -> bytes:
@@ -101,10 +103,10 @@ class Shard:
     """
 
     __slots__ = (
-        "_buffered",
         "_direct",
         "begin",
         "bookmark",
+        "buffered",
         "count",
         "due",
         "group",
@@ -130,13 +132,13 @@ class Shard:
         # Number of members of each key, for its usage.
         self.keys: dict[str, int] = {}
         self._direct: dict[int, Subscription] = {}
-        self._buffered: dict[Subscription, None] = {}
+        self.buffered: dict[Subscription, None] = {}
 
     def __len__(self) -> int:
-        return len(self._direct) + len(self._buffered)
+        return len(self._direct) + len(self.buffered)
 
     def members(self) -> list[Subscription]:
-        return [*self._direct.values(), *self._buffered]
+        return [*self._direct.values(), *self.buffered]
 
     def add(self, subscription: Subscription) -> None:
         sink = subscription.sink
@@ -146,7 +148,7 @@ class Shard:
         if sink.descriptor >= 0 and sink.clear:
             self._direct[sink.descriptor] = subscription
         else:
-            self._buffered[subscription] = None
+            self.buffered[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
         subscription.shard = None
@@ -154,15 +156,15 @@ class Shard:
         self.keys[subscription.key_id] -= 1
         if not self.keys[subscription.key_id]:
             del self.keys[subscription.key_id]
-        if subscription in self._buffered:
-            del self._buffered[subscription]
+        if subscription in self.buffered:
+            del self.buffered[subscription]
         else:
             del self._direct[subscription.sink.descriptor]
 
     def blocked(self, subscription: Subscription) -> None:
         """Buffer for a member in whose connection bytes wait, which nothing may overtake."""
         if self._direct.pop(subscription.sink.descriptor, None) is not None:
-            self._buffered[subscription] = None
+            self.buffered[subscription] = None
 
     def take(self, most: int) -> tuple[bytes, int]:
         """Next batches that fit into so many bytes, at least one, and their number of events."""
@@ -184,7 +186,7 @@ class Shard:
 
     def write(self, data: bytes) -> list[Subscription]:
         """Write to all members; return those that are too far behind."""
-        buffered = list(self._buffered)
+        buffered = list(self.buffered)
         size = len(data)
         write = os.write
         behind: list[tuple[int, int]] = []
@@ -199,7 +201,7 @@ class Shard:
         slow = []
         for descriptor, sent in behind:
             subscription = self._direct.pop(descriptor)
-            self._buffered[subscription] = None
+            self.buffered[subscription] = None
             # A view, which shows where in the whole its frames begin.
             if not _hand_over(subscription, memoryview(data)[sent:]):
                 slow.append(subscription)
@@ -207,7 +209,7 @@ class Shard:
             if not _hand_over(subscription, data):
                 slow.append(subscription)
             elif subscription.sink.clear and subscription.sink.descriptor >= 0:
-                del self._buffered[subscription]
+                del self.buffered[subscription]
                 self._direct[subscription.sink.descriptor] = subscription
         return slow
 

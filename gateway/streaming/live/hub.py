@@ -21,14 +21,15 @@ from gateway.notifier import Notifier
 from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.filter_charges import COSTLY, charge_filters
 from gateway.streaming.live.flusher import Flusher
-from gateway.streaming.live.flusher import Totals as Totals
 from gateway.streaming.live.group import Shard
 from gateway.streaming.live.groups import Groups
+from gateway.streaming.live.lags import Lags
 from gateway.streaming.live.lifetimes import Lifetimes
 from gateway.streaming.live.matching import Matching
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
-from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, OVERTAKEN, End
+from gateway.streaming.live.totals import Totals
+from gateway.wire.framing import CLIENT_CLOSED, CLIENT_GONE, LIFETIME_REACHED, OVERTAKEN, End
 
 
 class Hub:
@@ -67,6 +68,7 @@ class Hub:
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()
         self._lifetimes = Lifetimes(timings.lifetime)
+        self._lags = Lags(log, clock, self.totals)
 
     def on_close(self, listener: Callable[[Subscription, End | None], None]) -> None:
         """Call `listener` with each stream that has ended, and how, if it was ended from here."""
@@ -77,6 +79,7 @@ class Hub:
     def open(self, subscription: Subscription) -> None:
         """Take in a stream at its cursor. The opening of its wire is already written."""
         self.totals.opened += 1
+        self.totals.of(subscription.interest.wire).open += 1
         if self.usage is not None:
             self.usage.count(subscription.key_id, streams=1)
         self.subscriptions[subscription] = None
@@ -177,7 +180,8 @@ class Hub:
         subscription.state = State.ENDED
         if subscription.task is not None:
             subscription.task.cancel()
-        self.totals.ended += 1
+        self.totals.ends[str(end.code) if end is not None else CLIENT_GONE] += 1
+        self.totals.of(subscription.interest.wire).open -= 1
         del self.subscriptions[subscription]
         streams = self._by_key[subscription.key_id]
         del streams[subscription]
@@ -268,7 +272,7 @@ class Hub:
             # The replay of each finds the event that fails.
             for subscription in matching.failed_members():
                 self.move_to_replay(subscription)
-            self._flusher.add(matching.found, self.position)
+            self._flusher.add(matching.found, self.position, events)
             if matching.cut_at is None:
                 self.move_to(reached)
                 return
@@ -297,7 +301,8 @@ class Hub:
     # Quiet
 
     def tick(self) -> None:
-        """Send heartbeats, bookmarks and pings, and end what is due. Call about once a second."""
+        """Send heartbeats, bookmarks and pings, end what is due, and look who is behind. Call about
+        once a second."""
         now = self._clock.monotonic()
         for subscription in self._lifetimes.over(now):
             self.end(subscription, LIFETIME_REACHED)
@@ -306,15 +311,19 @@ class Hub:
         ping_due = now - self._pinged_at >= self.timings.ping
         if ping_due:
             self._pinged_at = now
+        buffered: list[Subscription] = []
         for group in self._groups:
             wire = group.interest.wire
             for shard in list(group.shards):
+                buffered += shard.buffered
                 if self._bookmark_due(shard, now):
                     shard.quiet_since = now
                     shard.bookmark = self.position
                     self._send(shard, wire.heartbeat(cursor))
                 if ping_due:
                     self._send(shard, wire.ping())
+        pending = self._flusher.pending()
+        self._lags.look(self.subscriptions, buffered, pending, self.position)
 
     def _bookmark_due(self, shard: Shard, now: float) -> bool:
         if shard.pending:

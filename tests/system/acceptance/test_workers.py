@@ -82,7 +82,8 @@ async def streams_by_worker(
     deadline = time.monotonic() + patience(10)
     while True:
         known = await figures(gateway, session)
-        if known["streams"] == total:
+        by_transport = [known[name] for name in known if name.startswith("open_streams{transport=")]
+        if known["streams"] == sum(by_transport) == total:
             return [known[f'worker_streams{{worker="{number}"}}'] for number in range(_WORKERS)]
         assert time.monotonic() < deadline, known
         await asyncio.sleep(0.05)

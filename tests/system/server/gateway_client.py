@@ -155,9 +155,13 @@ class GatewayClient:
         return await self.metric("streams")
 
     async def metric(self, name: str) -> int:
+        return int((await self.metrics())[name])
+
+    async def metrics(self) -> dict[str, float]:
+        """All that a scrape shows, by name and labels, without what all names begin with."""
         text = (await self.get("/metrics", key=None)).body.decode()
         rows = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] not in ("#", ""))
-        return int(float(rows["audit_gateway_" + name]))
+        return {name.removeprefix("audit_gateway_"): float(rows[name]) for name in rows}
 
     async def streams_become(self, count: int, seconds: float = 3.0) -> None:
         watch = Stopwatch()

@@ -65,6 +65,12 @@ async def test_why_a_stream_ended_is_recorded(recording: Gateway) -> None:
     assert [(end["reason"], end["data"]["events"]) for end in ends] == [
         ("complete", 2), ("key_revoked", 0),
     ]  # fmt: skip
+    key = await recording.reader_key()
+    rude = await open_stream(recording, "audit.v1", key)
+    rude.write(b"\x81\x05hello")
+    await rude.next("end")
+    [end] = await told(recording, action="stream.closed", resource=about(key))
+    assert end["reason"] == "protocol_error"
 
 
 async def test_a_page_is_recorded_with_its_range_and_an_event_with_its_id(

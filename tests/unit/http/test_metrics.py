@@ -26,12 +26,12 @@ from gateway.http.metrics.metrics import Metrics
 from gateway.http.response.request_metrics import RequestMetrics
 from gateway.scheduling.loop_work import WorkTotals
 from gateway.settings.declarations import DECLARED
-from gateway.streaming.live.flusher import Totals
+from gateway.streaming.live.totals import Totals
 from tests.support import metrics_page
 
 LABELS = {
-    "kind", "le", "reason", "result", "route", "signal", "state", "status", "store", "task",
-    "version", "within", "worker",
+    "code", "kind", "le", "reason", "result", "route", "signal", "state", "status", "store", "task",
+    "transport", "version", "within", "worker",
 }  # fmt: skip
 PLAIN, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
@@ -143,6 +143,31 @@ def test_delays_of_all_workers_make_one_histogram_that_outlives_them() -> None:
     metrics.end(1)
     known = said(metrics)
     assert (known['loop_delay_max_seconds{worker="1"}'], known[f"{name}_count"]) == (0, 9)
+
+
+def test_streams_of_all_workers_add_up_by_transport_and_code_and_only_counts_outlive_them() -> None:
+    metrics = Metrics(2)
+    for number in (0, 1):
+        now = context()
+        totals, sse = now.hub.totals, now.hub.totals.transports["sse"]
+        totals.stalled, totals.ends["4501"], sse.open, sse.events = 1, 2, 3, 4
+        sse.seconds.observe(0.2, times=4)
+        totals.lag.observe(7.0, times=3)
+        as_worker(metrics, number, now)
+    of_sse = '{transport="sse"}'
+    expected = {
+        "stalled_streams": 2, f"open_streams{of_sse}": 6, 'open_streams{transport="ndjson"}': 0,
+        f"stream_events_total{of_sse}": 8, 'stream_ends_total{code="4501"}': 4,
+        'stream_ends_total{code="client_gone"}': 0, "streams_ended_total": 4,
+        f"delivery_seconds_count{of_sse}": 8, "stream_lag_seconds_count": 6,
+        'stream_lag_seconds_bucket{le="5.0"}': 0, 'stream_lag_seconds_bucket{le="10.0"}': 6,
+    }  # fmt: skip
+    known = said(metrics)
+    assert {name: known[name] for name in expected} == expected
+    metrics.end(1)
+    known = said(metrics)
+    expected |= {"stalled_streams": 1, f"open_streams{of_sse}": 3}
+    assert {name: known[name] for name in expected} == expected
 
 
 def test_both_formats_are_read_by_their_parsers_and_say_the_same() -> None:
