@@ -1,7 +1,7 @@
-"""Clocks, durations and RFC 3339 times; acting code takes its clock as an argument.
+"""Clocks, durations and RFC 3339 times.
 
-Pure code takes `now` (seconds since 1970 as float, or microseconds as int where
-it says so). Code that acts takes a `Clock`, so that tests own the time.
+Pure code takes `now`: seconds since 1970 as float, or microseconds as int where documented. Acting
+code takes a `Clock`, so that tests control the time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
-# Moments and durations as text, where bodies and answers declare them.
+# Declarations of times and durations in bodies and answers.
 MomentText = Annotated[str, about(format="date-time")]
 Moment = Annotated[MomentText, about("RFC 3339 in UTC with microseconds.")]
 Duration = Annotated[
@@ -35,8 +35,7 @@ Duration = Annotated[
 
 
 class Clock(Protocol):
-    """What acting code may ask of time. `began`: from when on, of `monotonic`, it looks at what it
-    looks at again and again."""
+    """Clock of acting code. `began`: value of `monotonic` from which periodic polls are counted."""
 
     began: float
 
@@ -77,23 +76,23 @@ class SystemClock:
 def until_next_poll(clock: Clock, seconds: float) -> float:
     """Seconds to sleep before the next poll of a task that polls every `seconds`.
 
-    All polls of one interval fall on multiples of it, so that they wake the process together: to
-    wake an idle process costs more than most polls.
+    All polls of one interval fall on its multiples, so that they wake the process together: waking
+    an idle process costs more than most polls.
     """
     left = seconds - (clock.monotonic() - clock.began) % seconds
-    # A sleep may end a moment early, or the poll take nearly as long as the pause.
+    # A sleep may end early, or the poll take nearly as long as the pause.
     return left if left > seconds / 10 else left + seconds
 
 
 def boottime_of(clock: Clock) -> Callable[[], float]:
-    """The `boottime` of a clock; the machine's own without a call in between."""
+    """`boottime` of a clock; for the system's clock without a call in between."""
     if type(clock) is SystemClock:
         return partial(time.clock_gettime, _BOOTTIME)
     return clock.boottime
 
 
 def boot_id() -> str:
-    """The name of this boot of the machine, within which `boottime` counts; empty if unknown."""
+    """Id of this boot of the machine, within which `boottime` counts; empty if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()

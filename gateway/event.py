@@ -1,8 +1,7 @@
-"""The audit event: its members and limits, and the two shapes it has inside the gateway.
+"""The audit event: its members and limits, and its two internal forms.
 
-A `Draft` is validated and has no place yet; an `Event` stands in the log. Both
-carry the native JSON as bytes that nobody encodes again: what the producer
-sent under `data` stays as it was sent, digit for digit.
+A `Draft` is validated and has no offset yet; an `Event` is in the log. Both hold the native JSON as
+bytes that are never encoded again, so `data` stays as it was sent, digit for digit.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ MAX_EVENT_BYTES = 256 * 1024
 MAX_DEPTH = 64
 DEFAULT_TENANT = "default"
 
-# What members are made of; patterns over them are held to the same (`gateway.filters.alphabet`).
+# Characters of members; patterns over them follow the same rules (`gateway.filters.alphabet`).
 TENANT_CHARACTERS = "[a-z0-9._-]"
 CATEGORY_CHARACTERS = "[a-z0-9_-]"
 ACTION_CHARACTERS = "[A-Za-z0-9_:/-]"
-# A line each when several are stored together, so no control characters.
+# Several are stored one per line, so no control characters.
 URN_CHARACTERS = r"[^\x00-\x1f\x7f]"
 LONGEST_TENANT, LONGEST_CATEGORY, LONGEST_ACTION = 64, 64, 128
 LONGEST_SHORT, LONGEST_URN = 256, 1024
@@ -50,7 +49,7 @@ Severity = Annotated[int, Meta(ge=1, le=6, description=_SEVERITIES)]
 _ID = about("The deduplication key within a tenant; the gateway makes one if it is left out.")
 _TIME = about("When it happened; `recorded_at` if left out.", format="date-time")
 _DATA = about("Free-form content, kept exactly as sent.", type="object")
-# An event as bytes, in an answer.
+# Declaration of an event, as bytes, in answers.
 EventJson = Annotated[Any, reference("Event")]
 
 
@@ -81,7 +80,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Members(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a producer may send, with the limits of each member.
+    """Members that a producer may send, with their limits.
 
     `time` is a string here and checked by the decoder, which also writes it
     back in UTC with microseconds. The order is the order on the wire.
@@ -108,12 +107,11 @@ _RECORDED_AT = slice(IN_JSON.stop + len('","recorded_at":"'), IN_JSON.stop + 44)
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A validated event that has no offset yet.
+    """Validated event without an offset.
 
-    `tail` is its native JSON without the opening brace and without the members
-    that are known only when it is stored (`cursor`, `recorded_at`, and `time`
-    unless `has_time`); it begins with the id. `content` is the digest of what the
-    producer sent, b"" where the id alone says whether the event is a duplicate.
+    `tail` is its native JSON without the opening brace and without the members known only when it
+    is stored (`cursor`, `recorded_at`, and `time` unless `has_time`); it begins with the id.
+    `content` is the digest of what the producer sent, b"" if the id alone decides on duplicates.
     """
 
     id: str
@@ -129,7 +127,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     content: bytes = b""
 
     def stored(self, recorded_at: bytes, event_id: str | None = None) -> bytes:
-        """The JSON to keep: all of it behind the `cursor` member; under another id, if given."""
+        """JSON to store: all after the `cursor` member; under another id, if given."""
         tail = self.tail
         if event_id is not None and event_id != self.id:
             tail = id_member(event_id) + tail[len(id_member(self.id)) :]
@@ -144,11 +142,10 @@ def id_member(event_id: str) -> bytes:
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An event of the log.
+    """Event of the log.
 
-    `actor` is the actor's id ("" if none). `resources` are the urns of its
-    targets, one per line ("" if none). `json` is the whole native event on one
-    line, `cursor` included.
+    `actor` is the actor's id ("" if none). `resources` are the urns of its targets, one per line.
+    `json` is the whole native event on one line, `cursor` included.
     """
 
     offset: int

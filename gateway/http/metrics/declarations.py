@@ -1,6 +1,6 @@
-"""The metrics that `/metrics` shows: names, types, labels, and where their values are.
+"""Declarations of the metrics: names, types, labels, and sources of values.
 
-Every set of label values is closed and stands here or beside what counts it. No label holds what a
+Every set of label values is closed, and defined here or at its counter. No label holds what a
 client chooses: a key, a tenant, an address, a category.
 """
 
@@ -21,7 +21,7 @@ from gateway.wire.framing import END_CODES, TRANSPORTS
 
 
 class Metric(NamedTuple):
-    """A number that each worker has, and how all of theirs make one."""
+    """Metric whose values of all workers are combined."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class Metric(NamedTuple):
 
 
 class WorkerMetric(NamedTuple):
-    """A gauge that is shown for each worker apart."""
+    """Gauge shown for each worker."""
 
     name: str
     about: str
@@ -39,7 +39,7 @@ class WorkerMetric(NamedTuple):
 
 
 class LabelledMetric(NamedTuple):
-    """Numbers of all workers together, one for each of the `values` of its labels."""
+    """Metric over all workers, one number for each of the `values` of its labels."""
 
     name: str
     kind: str
@@ -50,7 +50,7 @@ class LabelledMetric(NamedTuple):
 
 
 class HistogramMetric(NamedTuple):
-    """Histograms of all workers together, one for each of the `values` of its label, if any."""
+    """Histogram over all workers, one for each of the `values` of its label, if any."""
 
     name: str
     about: str
@@ -61,7 +61,7 @@ class HistogramMetric(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many cells each of them has."""
+        """Number of cells of each histogram."""
         return width(self.bounds)
 
 
@@ -172,7 +172,7 @@ WORKER_METRICS = (
                  "The longest delay of the event loop of each worker in the last minute or two.",
                  lambda c: c.loop_delay.longest(c.clock.monotonic())),
 )  # fmt: skip
-# Without the method: many read the text by splitting its lines at spaces.
+# Without the method: many consumers split the lines at spaces.
 _ROUTES = (*dict.fromkeys(route.documented_path for route in ROUTES), OTHER)
 _ANSWERS = tuple((route, status) for route in _ROUTES for status in STATUSES)
 _STORES = ("log", "keys")
@@ -246,6 +246,6 @@ HISTOGRAMS = (
         BOUNDS, lambda c: (c.loop_delay.seconds,),
     ),
 )  # fmt: skip
-# Those whose values are made where they are shown.
+# Metrics whose values are made in the exposition.
 INTERNAL_ERRORS = "internal_errors_total"
 BUILD = "build"

@@ -1,4 +1,4 @@
-"""`POST /v1/events`: events come in, all or nothing, or the good ones alone."""
+"""`POST /v1/events`: events, all or none, or the valid ones alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gateway.oversight.detection.signals import id_conflict
 # Large requests are checked in parts, so that live streams do not wait for them.
 _CHECK_AT_ONCE = 500
 _MOST_ERRORS = 1000
-# What is larger is looked at by a thread.
+# Larger items are examined on a thread.
 _LARGE_ITEM = 16 * 1024
 
 
@@ -84,7 +84,7 @@ async def ingest(request: web.Request) -> web.Response:
         remedy = "give the events named in `errors` other ids and send all again"
         raise refused_events(len(errors), errors[:_MOST_ERRORS], remedy)
     if not single:
-        # To decode many takes a while.
+        # Decoding many events takes long.
         await admission.recheck()
     appended = await context.writer.append(drafts)
     _log_appended(context, access, key, appended)
@@ -96,7 +96,7 @@ async def ingest(request: web.Request) -> web.Response:
 async def _store_good_ones(
     request: web.Request, admission: Admission, found: Lenient
 ) -> web.Response:
-    """The good ones as they are, and a marked event for each of the others, in one append."""
+    """Store the valid items, and a marked event for each of the others, in one append."""
     context, access = request.app[CONTEXT], admission.access
     key, view = admission.key, admission.view
     drafts = [draft for _, draft in found.drafts]
@@ -125,7 +125,7 @@ async def _store_good_ones(
         mark = partial(_marked, context, access, key, view, item, reason)
         marked.append(await slices.in_thread(mark) if len(item) > _LARGE_ITEM else mark())
         await slices.rest()
-    # To decode many and to mark some takes a while.
+    # Decoding and marking many events takes long.
     await admission.recheck()
     appended, rejected = await context.writer.append_together([good, marked])
     _log_appended(context, access, key, appended if good else rejected)
@@ -136,7 +136,7 @@ async def _store_good_ones(
     context.requests.duplicates += appended.duplicates + rejected.duplicates
     context.requests.invalid += rejected.accepted
     if not good:
-        # There is no place of theirs to be told.
+        # No valid event has an offset to report.
         appended = Appended(0, 0, context.log.head, context.log.head)
     gone = {index for index, _, _ in refused}
     rejected_items = [_error(index, reason) for index, _, reason in refused]
@@ -151,11 +151,11 @@ async def _store_good_ones(
 def _marked(
     context: Context, access: Access, key: Key, view: View, item: bytes, refused: Refused
 ) -> Draft:
-    """The marked event of an item: under its own tenant, if the key may write there."""
+    """Marked event of an item: under its own tenant, if the key may write there."""
     tenant = tenant_of(item)
     if tenant is not None and not _may_write_to(view, tenant):
         tenant = None
-    # Whoever may not read the item cannot try what it was by its id.
+    # Keyed, so that a reader without the item cannot guess it by its id.
     value = context.keyed.content(record_digest(item)) or b""
     return rejected_event(
         item,
@@ -178,7 +178,7 @@ def _may_write_to(view: View, tenant: str) -> bool:
 
 
 def _check_is_json(body: bytes, found: Lenient) -> None:
-    """One item that is no JSON at all is no item: nothing in it can be told apart."""
+    """Refuse a body whose only item is not JSON: it contains nothing to keep."""
     if len(found.refused) == 1 and not found.drafts and body.lstrip()[:1] != b"[":
         refused = found.refused[0][2]
         if isinstance(refused, NotJson):
@@ -186,7 +186,7 @@ def _check_is_json(body: bytes, found: Lenient) -> None:
 
 
 def _prefers_lenient(request: web.Request) -> bool:
-    """Whether there is `Prefer: handling=lenient` (RFC 7240); of several the first counts."""
+    """Whether the first `Prefer: handling` is `lenient` (RFC 7240)."""
     if "Prefer" not in request.headers:
         return False
     for field in request.headers.getall("Prefer"):
@@ -216,7 +216,7 @@ def _told(context: Context, appended: Appended) -> tuple[int, int, str, str]:
 
 
 async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:
-    """The events that are outside of the key's grants, with their places."""
+    """Events outside the key's grants, with their indices."""
     may_write = compiled(view)
     outside: list[tuple[int, Draft]] = []
     for start in range(0, len(drafts), _CHECK_AT_ONCE):
@@ -244,7 +244,7 @@ def _not_granted(draft: Draft, view: View) -> Refused:
 
 
 def _of_a_row(draft: Draft, context: Context) -> Refused | None:
-    """Nobody sends events that look like rows of the followed table."""
+    """Refusal of an event whose id looks like that of a row of the followed table."""
     prefix = context.followed.prefix if context.followed is not None else ""
     if not prefix or not draft.id.startswith(prefix):
         return None
