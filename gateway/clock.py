@@ -145,7 +145,7 @@ def format_rfc3339(micros: int) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """The same of seconds since 1970."""
+    """RFC 3339 of seconds since 1970, as by `format_rfc3339`."""
     return format_rfc3339(round(seconds * 1_000_000))
 
 
