@@ -93,13 +93,13 @@ class ClockWatch:
         if not new:
             return
         seconds = round(self._clock.offset if waiting is None else waiting.seconds)
-        _LOGGER.warning("%s", about_step(seconds))
+        _LOGGER.warning("%s", step_warning(seconds))
         data = {"seconds": seconds, "adopted": self._clock.adopted}
         await self._findings.add(Signal(CLOCK_JUMP, self._clock.now(), new, data), "")
         self._told += new
 
 
-def about_step(seconds: float) -> str:
+def step_warning(seconds: float) -> str:
     """Warning for people while a step of the wall clock waits."""
     return (
         f"the wall clock was set by {seconds:+.0f} s and is not trusted: time goes on without it; "

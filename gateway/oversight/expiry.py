@@ -43,7 +43,7 @@ def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
     return sorted(found)
 
 
-def replaced(key: Key, profile: UsageProfile, successor: UsageProfile, now: float) -> bool:
+def may_end_early(key: Key, profile: UsageProfile, successor: UsageProfile, now: float) -> bool:
     """Whether a draining key may end early: its successor is in use, and it is idle."""
     if key.state(now) != "draining" or not successor.used_at:
         return False

@@ -26,7 +26,7 @@ from gateway.ingest.gateway_event import ACCESS, KEYS, new_gateway_event
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.operator_profile import Command
 from gateway.oversight.detection.profile_store import ProfileStore
-from gateway.oversight.expiry import Notice, notices, replaced
+from gateway.oversight.expiry import Notice, may_end_early, notices
 from gateway.scheduling.loop_work import Stretch
 from gateway.streaming.live.hub import Hub
 
@@ -74,7 +74,7 @@ class KeyEvents:
         self._draining_at = clock.monotonic()
         # When there is something to say of which key; what was due before is said already.
         self._due: list[tuple[float, str]] = []
-        self._said_until: float | None = None
+        self._written_until: float | None = None
 
     def on_command(self, listener: Callable[[Command], None]) -> None:
         """Call `listener` with each command given at the command line, once it is in the log."""
@@ -99,7 +99,7 @@ class KeyEvents:
 
     async def poll(self) -> None:
         """Write what there is."""
-        if self._said_until is None:
+        if self._written_until is None:
             await self._begin()
         if self._changed or self._clock.monotonic() - self._recorded_at >= _UNTOLD_SECONDS:
             self._changed = False
@@ -109,7 +109,7 @@ class KeyEvents:
             except GatewayError:
                 self._changed = True
                 raise
-        await self._say_due(self._clock.now())
+        await self._write_due(self._clock.now())
         if self._clock.monotonic() - self._draining_at >= _DRAINING_SECONDS:
             self._draining_at = self._clock.monotonic()
             await self._end_replaced()
@@ -136,7 +136,7 @@ class KeyEvents:
     async def _begin(self) -> None:
         """Follow all keys; what ended while no gateway ran is told of now."""
         now = self._clock.now()
-        self._said_until = now - _TOLD_LATE_SECONDS
+        self._written_until = now - _TOLD_LATE_SECONDS
         try:
             async for part in self._store.parts():
                 stretch = Stretch()
@@ -145,9 +145,9 @@ class KeyEvents:
                     self._follow(key)
         except BaseException:
             # Of those that were not read, nobody else tells.
-            self._said_until = None
+            self._written_until = None
             raise
-        await self._say_due(now)
+        await self._write_due(now)
 
     def _follow(self, key: Key) -> None:
         if key.drains_until is not None and key.revoked_at is None:
@@ -157,25 +157,25 @@ class KeyEvents:
         self._schedule(key)
 
     def _schedule(self, key: Key) -> None:
-        said_until = self._said_until if self._said_until is not None else 0.0
-        coming = [one.at for one in notices(key, self._warnings) if one.at > said_until]
+        written_until = self._written_until if self._written_until is not None else 0.0
+        coming = [one.at for one in notices(key, self._warnings) if one.at > written_until]
         if coming:
             heappush(self._due, (coming[0], key.id))
 
-    async def _say_due(self, now: float) -> None:
+    async def _write_due(self, now: float) -> None:
         due: dict[str, float] = {}
         while self._due and self._due[0][0] <= now:
             at, key_id = heappop(self._due)
             due[key_id] = at
         try:
-            said = {key_id: await self._due_of(key_id, now) for key_id in due}
-            await self._write([notice for of_key in said.values() for notice in of_key])
+            written = {key_id: await self._due_of(key_id, now) for key_id in due}
+            await self._write([notice for of_key in written.values() for notice in of_key])
         except GatewayError:
             for key_id, at in due.items():
                 heappush(self._due, (at, key_id))
             raise
-        self._said_until = now
-        for key_id, of_key in said.items():
+        self._written_until = now
+        for key_id, of_key in written.items():
             for notice in of_key:
                 self._warn_streams(key_id, notice)
             key = await self._store.get(key_id)
@@ -185,9 +185,9 @@ class KeyEvents:
     async def _due_of(self, key_id: str, now: float) -> list[Notice]:
         """Notice that is due for a key now: of several warnings the last, or its end."""
         key = await self._store.get(key_id)
-        if key is None or self._said_until is None:
+        if key is None or self._written_until is None:
             return []
-        due = [one for one in notices(key, self._warnings) if self._said_until < one.at <= now]
+        due = [one for one in notices(key, self._warnings) if self._written_until < one.at <= now]
         return due[-1:]
 
     async def _write(self, due: list[Notice]) -> None:
@@ -214,7 +214,7 @@ class KeyEvents:
                 del self._draining[key.id]
             elif not self._hub.streams_of(key.id):
                 profiles = [await self._profiles.of(one) for one in (key.id, key.successor)]
-                if replaced(key, profiles[0], profiles[1], now):
+                if may_end_early(key, profiles[0], profiles[1], now):
                     await self._store.change(key.id, _ending(now))
 
 

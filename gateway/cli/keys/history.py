@@ -47,14 +47,14 @@ async def _lines(key_id: str, since: str | None, settings: Settings) -> AsyncIte
     from gateway.access.keys.key_lookup import known_key
     from gateway.clock import SystemClock, parse_duration
     from gateway.log.ports import RetentionExceeded
-    from gateway.oversight.access_log.history import beginning, read_history
+    from gateway.oversight.access_log.history import history_start, read_history
     from gateway.scheduling.loop_work import LoopWork
 
     async with key_store(settings) as (store, clock):
         key = await known_key(store, key_id)
     start = key.created_at if since is None else clock.now() - parse_duration(since)
     async with log_to_read(settings) as log:
-        reached = await beginning(log, start)
+        reached = await history_start(log, start)
         slices = LoopWork(SystemClock()).slices(key_id)
         while reached < log.head:
             try:

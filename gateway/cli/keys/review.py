@@ -57,7 +57,7 @@ async def _facts(key_id: str, settings: Settings) -> Facts:
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.oversight.access_log.past_access import Presence
     from gateway.oversight.detection.profile_store import ProfileStore
-    from gateway.oversight.review.key_review import Patience, key_facts
+    from gateway.oversight.review.key_review import ReviewBudget, key_facts
     from gateway.scheduling.loop_work import LoopWork
 
     async with key_store(settings) as (store, clock):
@@ -70,7 +70,7 @@ async def _facts(key_id: str, settings: Settings) -> Facts:
         return await key_facts(
             log, clock, key, grants, line=line, ended_issuer=ended, last_use=profile.last_use(),
             presence=Presence((), profile.used_at, profile.address), reader=SEES_EVERYTHING,
-            patience=Patience(_SECONDS, _EVENTS), slices=LoopWork(clock).slices(key_id),
+            patience=ReviewBudget(_SECONDS, _EVENTS), slices=LoopWork(clock).slices(key_id),
         )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ async def _simulated(
         after = combined_grants(own, wanted, known)
     simulation = Simulation(grants_of_key(key, known), after)
     async with log_to_read(settings) as log:
-        patience = key_review.Patience(_SECONDS, _EVENTS)
+        patience = key_review.ReviewBudget(_SECONDS, _EVENTS)
         review = key_review.Review(log, clock, patience, LoopWork(clock).slices(key_id))
         found = await key_review.simulate(
             simulation, review, key_id, clock.now() - parse_duration(since),

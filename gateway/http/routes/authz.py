@@ -27,7 +27,7 @@ from gateway.http.response.problem import json_response
 from gateway.json_members import parse_body
 from gateway.oversight.review.access_query import parse_access_query, parse_moment
 from gateway.oversight.review.explain import explain
-from gateway.oversight.review.key_review import Patience, Review
+from gateway.oversight.review.key_review import Review, ReviewBudget
 from gateway.oversight.review.key_review import simulate as look_back
 from gateway.oversight.review.record_masks import access_log_masks
 from gateway.oversight.review.simulation import Simulation
@@ -70,7 +70,7 @@ async def simulate(request: web.Request) -> web.Response:
     hidden = access_log_masks(admission.grants, key.id)
     await slices.begin()
     simulation = Simulation(before, after, hidden)
-    review = Review(context.log, context.clock, Patience(_SECONDS, proposal.max_events), slices)
+    review = Review(context.log, context.clock, ReviewBudget(_SECONDS, proposal.max_events), slices)
     with_uses = admission.view_of("usage.read") is not None
     reader = await reader_of(context, admission)
     found = await look_back(

@@ -14,10 +14,10 @@ from gateway.http.request.named_key import last_use, named_key, presence_of, rea
 from gateway.http.response.accept import quality
 from gateway.oversight.review.document import as_json, blocks
 from gateway.oversight.review.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
-from gateway.oversight.review.key_review import Patience, key_facts
+from gateway.oversight.review.key_review import ReviewBudget, key_facts
 
 _KINDS = ("text/markdown", "text/html", "application/json")
-_PATIENCE = Patience(seconds=3.0, events=10_000)
+_PATIENCE = ReviewBudget(seconds=3.0, events=10_000)
 
 
 async def document(request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.accept import best_kind
 from gateway.ingest.followed_table import FollowedTable
-from gateway.oversight.clock_watch import about_step
+from gateway.oversight.clock_watch import step_warning
 from gateway.trusted_clock import TrustedClock
 
 # Body of `/openapi.json`.
@@ -61,7 +61,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 def _about_clock(clock: TrustedClock) -> Iterator[str]:
     if clock.waiting is not None:
-        yield about_step(clock.offset)
+        yield step_warning(clock.offset)
 
 
 def _about_followed(table: FollowedTable | None) -> Iterator[str]:

@@ -17,7 +17,7 @@ from gateway.http.response.problem import json_response
 from gateway.ingest.gateway_event import ACCESS, ANOMALY, KEYS
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log, RetentionExceeded
-from gateway.oversight.access_log.history import beginning, read_history
+from gateway.oversight.access_log.history import history_start, read_history
 
 _SECONDS = 2.0
 _LEAST_BYTES = 4096
@@ -42,7 +42,7 @@ async def history(request: web.Request) -> web.Response:
     key = await named_key(request)
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
-        start = await beginning(log, key.created_at)
+        start = await history_start(log, key.created_at)
     masks_for = (await bound_view(log, view, context.clock.now())).masks_for()
     admission.holding(request).take(_LEAST_BYTES)
     while True:

@@ -109,7 +109,7 @@ class AccessEntry:
             data=self._data(first, epoch),
         )
 
-    def bare(self, event_id: str) -> Draft:
+    def without_details(self, event_id: str) -> Draft:
         """The event without anything that a client has sent."""
         assert self._first is not None
         data = {"count": self.count, "without_details": self.count}

@@ -272,7 +272,7 @@ class AccessLog:
             return entry.draft(event_id, self._epoch)
         except Exception:
             _LOGGER.exception("a record of uses is written without its details, which is a bug")
-            return entry.bare(event_id)
+            return entry.without_details(event_id)
 
 
 def _identity(access: Access) -> Identity:

@@ -69,7 +69,7 @@ async def read_history(
     return HistoryPage(events, reached)
 
 
-async def beginning(log: Log, created_at: float) -> int:
+async def history_start(log: Log, created_at: float) -> int:
     """The offset behind which the history of a key made then begins."""
     return later(log.floor, await log.last_before(int(created_at * 1_000_000)))
 

@@ -144,7 +144,7 @@ class AnomalyDetector:
         self._signals += [(signal, "", "") for signal in await self.operators.flush()]
         self._signals += [(signal, key, "") for key, signal in await self.stored_defects.poll(now)]
         await self._act()
-        await self.findings.tell()
+        await self.findings.report()
         if abs(now - self._prune_at) >= _PRUNE_SECONDS:
             self._prune_at = now
             await self.findings.prune()

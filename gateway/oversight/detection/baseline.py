@@ -179,7 +179,7 @@ def decode_volume(document: bytes | None) -> Volume:
     return Volume() if document is None else _DECODER.decode(document)
 
 
-def passed_on(volume: Volume) -> Volume:
+def inherited_volume(volume: Volume) -> Volume:
     """Volume that a key's successor begins with: counts of minutes are each key's own."""
     return msgspec.structs.replace(volume, count=0, closed=True)
 

@@ -75,7 +75,7 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
         """Subject for which a finding is expected: its signal of its key or address."""
         return silence(self.signal, self.key, self.address or self.operator)
 
-    def counted(self, signal: Signal) -> Finding:
+    def with_signal(self, signal: Signal) -> Finding:
         """The finding after one sign more."""
         return msgspec.structs.replace(
             self,

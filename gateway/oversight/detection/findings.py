@@ -50,23 +50,23 @@ class Findings:
         self._clock = clock
         # From memory, if possible: who floods a gateway with refusals shall cost no look-ups.
         self._keys = keys or store
-        self._untold: dict[str, Finding] = {}
+        self._unreported: dict[str, Finding] = {}
 
     async def add(self, signal: Signal, key_id: str, address: str = "") -> Finding | None:
         """Count a sign; None if it is expected."""
         fresh = new_finding(signal, key_id, address)
         if await self._is_expected(fresh):
             return None
-        counted = await self._update(fresh.id, lambda known: (known or fresh).counted(signal))
+        counted = await self._update(fresh.id, lambda known: (known or fresh).with_signal(signal))
         assert counted is not None
         self.found[signal.name] += signal.count
-        self._untold[counted.id] = counted
+        self._unreported[counted.id] = counted
         return counted
 
-    async def tell(self) -> None:
+    async def report(self) -> None:
         """Write what is new into the log; what cannot be written waits."""
         now = self._clock.now()
-        for finding in [one for one in self._untold.values() if one.is_news(now)]:
+        for finding in [one for one in self._unreported.values() if one.is_news(now)]:
             try:
                 await self._writer.append([_event(finding)])
             except GatewayError as error:
@@ -75,13 +75,13 @@ class Findings:
             except Exception:
                 # One that cannot be told of must not hold up the others.
                 _LOGGER.exception("the finding %s is not told of, which is a bug", finding.id)
-                del self._untold[finding.id]
+                del self._unreported[finding.id]
                 continue
             told = await self._update(finding.id, _telling(finding, now))
             if told is not None and told.count > told.told:
-                self._untold[finding.id] = told
-            elif self._untold.get(finding.id) is finding:
-                del self._untold[finding.id]
+                self._unreported[finding.id] = told
+            elif self._unreported.get(finding.id) is finding:
+                del self._unreported[finding.id]
 
     async def all(self) -> list[Finding]:
         """Newest first."""
@@ -129,7 +129,7 @@ class Findings:
         """Take up what was found and not told when the process before this one ended."""
         for finding in await self.all():
             if finding.count > finding.told:
-                self._untold[finding.id] = finding
+                self._unreported[finding.id] = finding
 
     async def prune(self) -> None:
         """Forget what is old, or too much."""

@@ -20,7 +20,7 @@ from gateway.oversight.detection.baseline import (
     Volume,
     decode_volume,
     encode_volume,
-    passed_on,
+    inherited_volume,
     volume_data,
 )
 from gateway.oversight.detection.signals import Signal
@@ -127,7 +127,7 @@ def _noting(
         try:
             volume = decode_volume(document)
             if document is None and inherited is not None:
-                volume = passed_on(decode_volume(inherited))
+                volume = inherited_volume(decode_volume(inherited))
             alarm = step(volume)
         except Exception:
             # It must not hold back those of other keys.

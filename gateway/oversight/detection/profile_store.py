@@ -18,7 +18,12 @@ from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import DENIED, Access
 from gateway.errors import GatewayError
 from gateway.oversight.detection.signals import Signal, evaluate
-from gateway.oversight.detection.usage_profile import ProfileDelta, UsageProfile, merged, passed_on
+from gateway.oversight.detection.usage_profile import (
+    ProfileDelta,
+    UsageProfile,
+    inherited_profile,
+    merged,
+)
 from gateway.scheduling.loop_work import Stretch
 
 KIND = "trace"
@@ -165,7 +170,7 @@ class ProfileStore:
             if delta.predecessor and name not in self._known:
                 document = await predecessor_note(self._store, KIND, delta.predecessor)
                 if document is not None:
-                    inherited[name] = passed_on(_profile(delta.predecessor, document))
+                    inherited[name] = inherited_profile(_profile(delta.predecessor, document))
         return inherited
 
     def _delta_of(self, key_id: str) -> ProfileDelta:

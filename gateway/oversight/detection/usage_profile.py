@@ -227,7 +227,7 @@ def merged(before: UsageProfile, delta: ProfileDelta) -> UsageProfile:
     )
 
 
-def passed_on(profile: UsageProfile) -> UsageProfile:
+def inherited_profile(profile: UsageProfile) -> UsageProfile:
     """Profile that a key's successor begins with, without the last use."""
     return msgspec.structs.replace(profile, used_at=0.0, address="", client="")
 

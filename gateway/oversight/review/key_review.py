@@ -42,7 +42,7 @@ _READ_OFFSETS = 2000
 _READ_RECORDS = 20_000
 
 
-class Patience(msgspec.Struct, frozen=True):
+class ReviewBudget(msgspec.Struct, frozen=True):
     """Budget of a review: seconds, and number of events."""
 
     seconds: float = 3.0
@@ -53,7 +53,7 @@ class Review:
     """Looks back over one log. `complete` is false as soon as a look ended early; `oldest` is the
     last event that was looked at, if any."""
 
-    def __init__(self, log: Log, clock: Clock, patience: Patience, slices: Slices) -> None:
+    def __init__(self, log: Log, clock: Clock, patience: ReviewBudget, slices: Slices) -> None:
         self.complete = True
         self.oldest: Event | None = None
         self._log = log
@@ -135,7 +135,7 @@ async def key_facts(
     last_use: dict[str, Any] | None,
     presence: Presence,
     reader: Reader,
-    patience: Patience,
+    patience: ReviewBudget,
     slices: Slices,
 ) -> Facts:
     """Document of a key, as far as the `reader` may see the events behind it."""
@@ -231,5 +231,5 @@ async def simulate(
         if masks is not None:
             simulation.add_event(apply_masks(event, masks))
     return await review.slices.run(
-        simulation.summing_up(with_uses=with_uses, reader=reader, since=since, first=review.first)
+        simulation.summarize(with_uses=with_uses, reader=reader, since=since, first=review.first)
     )

@@ -155,9 +155,9 @@ class Simulation:
 
     def public(self, **shown: Any) -> dict[str, Any]:
         """Result of `summing_up`, computed at once."""
-        return run_steps(self.summing_up(**shown))
+        return run_steps(self.summarize(**shown))
 
-    def summing_up(
+    def summarize(
         self,
         *,
         with_uses: bool = True,

@@ -10,7 +10,7 @@ import pytest
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import end_draining, revoke, rotate
 from gateway.oversight.detection.usage_profile import UsageProfile
-from gateway.oversight.expiry import Notice, notices, replaced
+from gateway.oversight.expiry import Notice, may_end_early, notices
 
 NOW = 1_700_000_000.0
 DAY = 86400
@@ -78,13 +78,13 @@ def test_a_replaced_key_may_end_when_it_is_idle_and_its_successor_in_use(
     used: float, successor_used: float, idle: float, expected: bool
 ) -> None:
     draining = key(90, drains_until=NOW + DAY, successor="s", changed_at=NOW)
-    found = replaced(
+    found = may_end_early(
         draining, UsageProfile(used_at=used), UsageProfile(used_at=successor_used), NOW + idle
     )
     assert found is expected
 
 
 def test_a_key_that_does_not_drain_is_not_replaced() -> None:
-    assert not replaced(key(90), UsageProfile(), UsageProfile(used_at=NOW), NOW + DAY)
+    assert not may_end_early(key(90), UsageProfile(), UsageProfile(used_at=NOW), NOW + DAY)
     over = key(90, drains_until=NOW + 1, successor="s", changed_at=NOW)
-    assert not replaced(over, UsageProfile(), UsageProfile(used_at=NOW), NOW + DAY)
+    assert not may_end_early(over, UsageProfile(), UsageProfile(used_at=NOW), NOW + DAY)

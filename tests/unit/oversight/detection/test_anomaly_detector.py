@@ -783,11 +783,11 @@ async def test_what_another_process_counted_and_did_not_tell_of_is_told_of_later
     await one.findings.add(signal, K)
     await other.findings.add(signal, K)
     # The other one ends here.
-    await one.findings.tell()
+    await one.findings.report()
     later = make() if restarted else one
     later.clock.tick(61)
     if restarted:
         await later.findings.begin()
-    await later.findings.tell()
+    await later.findings.report()
     counts = [event["data"]["count"] for event in later.writer.events("gateway.anomaly")]
     assert counts == [1, 2]

@@ -35,9 +35,11 @@ def test_signs_of_one_window_are_one_finding_and_of_the_next_another() -> None:
 
 
 def test_a_finding_counts_and_knows_its_first_and_last_sign() -> None:
-    finding = new_finding(Signal("denials", AT + 5, 5), "k").counted(Signal("denials", AT + 5, 5))
-    finding = finding.counted(Signal("denials", AT + 9, 1, {"address": "a"}))
-    finding = finding.counted(Signal("denials", AT + 7, 1, {"address": "b"}))
+    finding = new_finding(Signal("denials", AT + 5, 5), "k").with_signal(
+        Signal("denials", AT + 5, 5)
+    )
+    finding = finding.with_signal(Signal("denials", AT + 9, 1, {"address": "a"}))
+    finding = finding.with_signal(Signal("denials", AT + 7, 1, {"address": "b"}))
     assert (finding.count, finding.first_seen, finding.last_seen) == (7, AT + 5, AT + 9)
 
 
@@ -71,7 +73,7 @@ def test_a_finding_of_an_address_has_no_key_and_an_id_that_fits_into_a_path() ->
 
 
 def test_what_is_shown_has_the_members_of_the_interface() -> None:
-    finding = new_finding(Signal("new_network", AT), "k").counted(
+    finding = new_finding(Signal("new_network", AT), "k").with_signal(
         Signal("new_network", AT, 1, {"networks": ["9.9.9.0/24"]})
     )
     assert msgspec.to_builtins(finding.public()) == {
@@ -88,7 +90,7 @@ def test_what_is_shown_has_the_members_of_the_interface() -> None:
 
 
 def test_a_finding_survives_being_written_down() -> None:
-    finding = new_finding(Signal("volume", AT), "k").counted(
+    finding = new_finding(Signal("volume", AT), "k").with_signal(
         Signal("volume", AT, 1, {"times": 9.5})
     )
     assert msgspec.json.decode(msgspec.json.encode(finding), type=Finding) == finding

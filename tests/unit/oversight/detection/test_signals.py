@@ -208,8 +208,8 @@ def test_a_revoked_key_that_is_presented_is_a_signal_each_time() -> None:
 
 
 def test_a_key_that_its_successor_has_replaced_is_a_signal_and_an_expired_one_is_none() -> None:
-    replaced = msgspec.structs.replace(KEY, successor="B" * 12)
-    _, [signal] = follow(denied(NOW, "key_expired", key=replaced))
+    may_end_early = msgspec.structs.replace(KEY, successor="B" * 12)
+    _, [signal] = follow(denied(NOW, "key_expired", key=may_end_early))
     assert (signal.name, signal.data["successor"]) == ("drained_presented", "B" * 12)
     assert follow(denied(NOW, "key_expired"))[1] == []
 

@@ -14,7 +14,7 @@ from gateway.access.policy.subsumption import run_steps, uncovered_grant
 from gateway.cli.keys.check import _wrong
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
-from gateway.oversight.review.key_review import Patience, Review
+from gateway.oversight.review.key_review import Review, ReviewBudget
 from gateway.scheduling.loop_work import LoopWork
 from tests.support.memory_log import MemoryLog
 
@@ -116,7 +116,7 @@ async def test_a_page_of_a_review_is_read_at_its_turn(
     idle: list[Callable[[], None]] = []
     work = LoopWork(clock, when_idle=lambda call, within: idle.append(call))
     await work.turn("other")
-    review = Review(log, clock, Patience(), work.slices("k"))
+    review = Review(log, clock, ReviewBudget(), work.slices("k"))
 
     async def look() -> int:
         return len([one async for one in review.events(0.0)])
