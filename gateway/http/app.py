@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import wraps
-
 import orjson
 from aiohttp import web
 
@@ -53,23 +51,22 @@ def _app(context: Context, routes: list[Route], connections: Connections) -> web
     for route in routes:
         if route.public:
             app.router.add_route("HEAD", route.path, route.handler)
-        app.router.add_route(route.method, route.path, _refusing_unknown_parameters(route))
+        app.router.add_route(route.method, route.path, _handler(route))
     return app
 
 
-def _refusing_unknown_parameters(route: Route) -> Handler:
-    """Handler of a route that refuses query parameters which the table does not have."""
-    if route.public or not route.refuses_unknown:
-        return route.handler
+def _handler(route: Route) -> Handler:
+    """Handler of a route that first admits the key, and then refuses query parameters which the
+    table does not have."""
+    handler, actions, known = route.handler, route.actions, frozenset(route.query)
+    if route.public or not route.admitted:
+        return handler
 
-    known = frozenset(route.query)
-
-    @wraps(route.handler)
-    async def checked(request: web.Request) -> web.StreamResponse:
+    async def admitted(request: web.Request) -> web.StreamResponse:
+        context = request.app[CONTEXT]
+        admission = await context.admission.admit(request, *actions)
         if request.query and not known.issuperset(request.query):
-            # First the refusal of a key without access to the route; its attempts are recorded.
-            await request.app[CONTEXT].admission.admit(request, *route.actions)
             refuse_unknown(request.query, route.query)
-        return await route.handler(request)
+        return await handler(request, context, admission)
 
-    return checked
+    return admitted

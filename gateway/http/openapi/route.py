@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 
 import msgspec
+from aiohttp import web
 
 from gateway.http.openapi.schemas import TEXT, Schema
-from gateway.http.response.problem import Handler
 
 # Actions of a route that needs no key.
 PUBLIC: tuple[str, ...] = ()
@@ -19,14 +20,15 @@ _PROBLEMS_OF_BODIES = (408, 413, 415)
 class Route(msgspec.Struct, frozen=True):
     """Method of a path: handler, required grant, input and output.
 
-    `path` is a pattern of aiohttp. A key needs a grant of one of the `actions`. `answers` and
-    `body` are written as in OpenAPI; `problems` are statuses of refusals besides those common to
-    routes with a key and routes with a body.
+    `path` is a pattern of aiohttp. A key needs a grant of one of the `actions`; where the dispatch
+    has `admitted` it, the handler gets the context and the admission beside the request. `answers`
+    and `body` are written as in OpenAPI; `problems` are statuses of refusals besides those common
+    to routes with a key and routes with a body.
     """
 
     method: str
     path: str
-    handler: Handler
+    handler: Callable[..., Awaitable[web.StreamResponse]]
     actions: tuple[str, ...]
     name: str
     summary: str
@@ -36,7 +38,7 @@ class Route(msgspec.Struct, frozen=True):
     body: Schema | None = None
     body_required: bool = True
     tag: str = "keys"
-    refuses_unknown: bool = True
+    admitted: bool = True
 
     @property
     def public(self) -> bool:

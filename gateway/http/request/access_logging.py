@@ -181,6 +181,8 @@ def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:
 
 
 def _about(request: web.Request) -> str:
-    """Key or role that a request is about."""
+    """Key, role or finding that a request is about."""
     found = _ADMINISTERED.match(request.path)
+    if found is None and request.path.startswith("/v1/findings/"):
+        return clean(f"finding:{request.match_info.get('id', '')}")
     return f"{found[1]}:{found[2]}" if found is not None else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway.access.administration.administration import Administration
 from gateway.access.administration.issuer import Issuer
 from gateway.access.keys.key import Key
@@ -14,16 +12,9 @@ from gateway.access.keys.rotation_chain import (
 )
 from gateway.errors import Forbidden
 from gateway.http.request.admission import Admission
-from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.context import Context
 from gateway.oversight.detection.finding import Finding
 from gateway.oversight.detection.usage_profile import network_of
-
-
-async def authorize_administration(request: web.Request) -> tuple[Context, Administration]:
-    """Administration on behalf of the key of the request, if it may administer keys."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "keys.admin")
-    return context, administration_by(context, admission)
 
 
 def administration_by(context: Context, admission: Admission) -> Administration:

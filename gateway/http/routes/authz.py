@@ -18,9 +18,9 @@ from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_ke
 from gateway.clock import format_time, parse_duration
 from gateway.errors import InvalidRequest
 from gateway.http.query.bodies import ProposalBody, QuestionBody
-from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
-from gateway.http.request.context import CONTEXT
+from gateway.http.request.context import Context
 from gateway.http.request.named_key import presence_of, reader_of
 from gateway.http.response.answers import ExplanationAnswer, SimulationAnswer, Window
 from gateway.http.response.problem import json_response
@@ -36,12 +36,12 @@ _SECONDS = 5.0
 _CLOCKS_APART_SECONDS = 60
 
 
-async def explain_access(request: web.Request) -> web.Response:
+async def explain_access(
+    request: web.Request, context: Context, admission: Admission
+) -> web.Response:
     """`POST /v1/authz/explain`: for keys that administer keys or read their usage."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "keys.admin", "usage.read")
     question = parse_body(await json_body(request), QuestionBody)
-    key = await _key(request, question.key)
+    key = await _key(context, admission, question.key)
     query = parse_access_query(question.given(), context.clock.now())
     ended = await ended_issuer(context.keyring, key, query.now)
     found = explain(key, grants_of_key(key, await grants_by_role(context.key_store)), query, ended)
@@ -50,18 +50,16 @@ async def explain_access(request: web.Request) -> web.Response:
     return json_response(ExplanationAnswer(key=key.id, action=query.action, at=at, **shown))
 
 
-async def simulate(request: web.Request) -> web.Response:
+async def simulate(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/authz/simulate`: a key's recorded uses, and events, under other grants.
 
     For administrators of keys. It reads only events that the caller may pull itself, and records of
     uses only with `usage.read`: a proposal reveals nothing more.
     """
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "keys.admin")
     proposal = parse_body(await json_body(request), ProposalBody)
     # It reveals events, if not their content: the delivery limits of the key apply.
     admission.most_events(request)
-    key = await _key(request, proposal.key)
+    key = await _key(context, admission, proposal.key)
     now = context.clock.now()
     since = _since(proposal.since, now)
     known = await grants_by_role(context.key_store)
@@ -93,9 +91,9 @@ def _proposed(
     return combined_grants(grants, roles, known)
 
 
-async def _key(request: web.Request, key_id: str) -> Key:
-    key = await known_key(request.app[CONTEXT].key_store, key_id)
-    request[CURRENT_ACCESS].about = key_urn(key.id)
+async def _key(context: Context, admission: Admission, key_id: str) -> Key:
+    key = await known_key(context.key_store, key_id)
+    admission.access.about = key_urn(key.id)
     return key
 
 

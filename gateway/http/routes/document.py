@@ -9,8 +9,14 @@ from gateway.access.administration.role_lookup import grants_by_role
 from gateway.access.keys.rotation_chain import ended_issuer, rotation_chain_of
 from gateway.access.policy.attributed_grant import grants_of_key
 from gateway.errors import NotAcceptable
-from gateway.http.request.context import CONTEXT
-from gateway.http.request.named_key import last_use, named_key, presence_of, reader_of
+from gateway.http.request.admission import Admission
+from gateway.http.request.context import Context
+from gateway.http.request.named_key import (
+    last_use,
+    named_key,
+    presence_of,
+    reader_of,
+)
 from gateway.http.response.accept import quality
 from gateway.oversight.review.document import as_json, blocks
 from gateway.oversight.review.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
@@ -20,13 +26,11 @@ _KINDS = ("text/markdown", "text/html", "application/json")
 _PATIENCE = ReviewBudget(seconds=3.0, events=10_000)
 
 
-async def document(request: web.Request) -> web.Response:
+async def document(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/keys/{id}/document`: for keys that administer keys or read their usage.
 
     It covers events that the caller may pull itself; samples have the masks of both keys.
     """
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "keys.admin", "usage.read")
     kind = _kind(request.headers.get("Accept", "*/*"))
     most = admission.most_events(request)
     key = await named_key(request)

@@ -46,10 +46,8 @@ _MOST_TENANTS = 100
 _SCAN_SECONDS = 2.0
 
 
-async def pull(request: web.Request) -> web.Response:
+async def pull(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/events`."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "pull")
     key, view, access = admission.key, admission.view, admission.access
     query = parse_page(request.query.items(), context.clock.now())
     lines = _wants_lines(request)
@@ -92,10 +90,8 @@ def _page(request: web.Request, body: bytes, kind: str, headers: dict[str, str])
     return response
 
 
-async def by_id(request: web.Request) -> Answer:
+async def by_id(request: web.Request, context: Context, admission: Admission) -> Answer:
     """`GET /v1/events/{id}`."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "pull")
     key, view, access = admission.key, admission.view, admission.access
     admission.most_events(request)
     tenant = parse_tenant(request.query.items())

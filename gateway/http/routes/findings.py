@@ -13,21 +13,19 @@ from gateway.errors import NotFound
 from gateway.http.connection.address import client_address
 from gateway.http.query.bodies import ReasonBody
 from gateway.http.query.query import parse_findings
-from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import optional_body
-from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.context import Context
 from gateway.http.request.delegation import refuse_own_finding
 from gateway.http.request.listing import listing
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.record_masks import masked_finding
-from gateway.sanitize import clean
 
 
-async def list_all(request: web.Request) -> web.StreamResponse:
+async def list_all(
+    request: web.Request, context: Context, admission: Admission
+) -> web.StreamResponse:
     """`GET /v1/findings`: newest first; filters `key`, `signal` and `state`."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "usage.read")
     wanted, limit = parse_findings(request.query.items())
     shown = _shown(context, admission, wanted, limit)
     return await listing(request, "findings", shown, admission)
@@ -46,26 +44,16 @@ async def _shown(
                 return
 
 
-async def expect(request: web.Request) -> web.Response:
-    """`POST /v1/findings/{id}/expected`: silence that signal for that key from now on."""
-    return await _mark(request, expected=True)
-
-
-async def no_longer_expect(request: web.Request) -> web.Response:
-    """`DELETE /v1/findings/{id}/expected`."""
-    return await _mark(request, expected=False)
-
-
-async def _mark(request: web.Request, *, expected: bool) -> web.Response:
-    context = request.app[CONTEXT]
-    access, finding_id = request[CURRENT_ACCESS], request.match_info["id"]
-    access.about = clean(f"finding:{finding_id}")
-    admission = await context.admission.admit(request, "keys.admin")
+async def mark(
+    request: web.Request, context: Context, admission: Admission, *, expected: bool
+) -> web.Response:
+    """`POST /v1/findings/{id}/expected`: silence that signal for that key; `DELETE`: no longer."""
+    finding_id = request.match_info["id"]
     body = await optional_body(request, ReasonBody)
     known = await context.detector.findings.get(finding_id)
     if known is not None:
         if known.key:
-            access.about = key_urn(known.key)
+            admission.access.about = key_urn(known.key)
         address = client_address(request)
         await refuse_own_finding(context, admission, known, address, expected=expected)
     await admission.recheck()

@@ -10,7 +10,8 @@ from gateway.event import Event
 from gateway.filters.overlap import category_overlaps
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import parse_history
-from gateway.http.request.context import CONTEXT
+from gateway.http.request.admission import Admission
+from gateway.http.request.context import Context
 from gateway.http.request.named_key import named_key
 from gateway.http.response.answers import PageAnswer
 from gateway.http.response.problem import json_response
@@ -24,15 +25,13 @@ _LEAST_BYTES = 4096
 _RECORDS = (ACCESS, KEYS, ANOMALY)
 
 
-async def history(request: web.Request) -> web.Response:
+async def history(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/keys/{id}/history`: a page of the log's records about the key, oldest first.
 
     It shows what the caller may pull itself: records need the category `gateway.access`,
     `gateway.keys` or `gateway.anomaly` by name.
     """
-    context = request.app[CONTEXT]
     log = context.log
-    admission = await context.admission.admit(request, "pull")
     view, access = admission.view, admission.access
     query = parse_history(request.query.items())
     limit = min(query.limit or 0, admission.most_events(request))

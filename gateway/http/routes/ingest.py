@@ -34,11 +34,9 @@ _MOST_ERRORS = 1000
 _LARGE_ITEM = 16 * 1024
 
 
-async def ingest(request: web.Request) -> web.Response:
+async def ingest(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/events`."""
-    context = request.app[CONTEXT]
     limits = context.settings.ingest
-    admission = await context.admission.admit(request, "ingest")
     key, view, access = admission.key, admission.view, admission.access
     asked = parse_ingest(request.query.items()) if request.query else AS_USUAL
     prefers = asked.skips is None and _prefers_lenient(request)

@@ -14,25 +14,25 @@ from gateway.http.query.bodies import OverlapBody, ReasonBody, RevocationBody
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body, optional_body
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.request.delegation import administration_by, authorize_administration
+from gateway.http.request.delegation import administration_by
 from gateway.http.request.listing import listing
 from gateway.http.request.named_key import last_use, named_key
 from gateway.http.response.answers import KeyInUse
 from gateway.http.response.problem import json_response
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/keys`: 201 with the key, which is never shown again."""
-    context, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     body = await json_body(request)
     issued = await administration.create(parse_key_request(body, context.settings.keys))
     return await _shown_once(context, issued)
 
 
-async def list_all(request: web.Request) -> web.StreamResponse:
+async def list_all(
+    request: web.Request, context: Context, admission: Admission
+) -> web.StreamResponse:
     """`GET /v1/keys`: oldest first."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "keys.admin")
     return await listing(request, "keys", _listed(request, admission), admission)
 
 
@@ -43,10 +43,8 @@ async def _listed(request: web.Request, admission: Admission) -> AsyncGenerator[
         yield json.encode(key.public(now))
 
 
-async def show(request: web.Request) -> web.Response:
+async def show(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/keys/{id}`."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "keys.admin")
     key = await named_key(request)
     shown = KeyInUse(
         **structs.asdict(key.public(context.clock.now())),
@@ -57,10 +55,10 @@ async def show(request: web.Request) -> web.Response:
     return json_response(shown)
 
 
-async def revoke(request: web.Request) -> web.Response:
+async def revoke(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/keys/{id}/revoke`: on return the key's streams have ended, and those of its
     descendants if `with_descendants`; else the answer names the descendants that live on."""
-    context, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     body = await optional_body(request, RevocationBody)
     revocation = await administration.revoke(
         request.match_info["id"], body.reason, with_descendants=body.with_descendants
@@ -69,24 +67,24 @@ async def revoke(request: web.Request) -> web.Response:
     return json_response(revocation.public())
 
 
-async def suspend(request: web.Request) -> web.Response:
+async def suspend(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/keys/{id}/suspend`: on return the key's streams have ended."""
-    context, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     body = await optional_body(request, ReasonBody)
     key = await administration.suspend(request.match_info["id"], body.reason)
     return await _changed(context, key)
 
 
-async def resume(request: web.Request) -> web.Response:
+async def resume(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/keys/{id}/resume`: for callers that could have made the key."""
-    context, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     await optional_body(request, ReasonBody)
     return await _changed(context, await administration.resume(request.match_info["id"]))
 
 
-async def rotate(request: web.Request) -> web.Response:
+async def rotate(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/keys/{id}/rotate`: 201 with the successor; the old key drains."""
-    context, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     body = await optional_body(request, OverlapBody)
     issued = await administration.rotate(request.match_info["id"], body.overlap)
     return await _shown_once(context, issued)

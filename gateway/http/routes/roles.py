@@ -8,19 +8,19 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.grants.role import parse_role
-from gateway.http.request.admission import Admission, recheck
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
-from gateway.http.request.context import CONTEXT, Context
-from gateway.http.request.delegation import administration_by, authorize_administration
+from gateway.http.request.context import Context
+from gateway.http.request.delegation import administration_by
 from gateway.http.request.listing import listing
 from gateway.http.response.answers import DeletedRole
 from gateway.http.response.problem import json_response
 
 
-async def list_all(request: web.Request) -> web.StreamResponse:
+async def list_all(
+    request: web.Request, context: Context, admission: Admission
+) -> web.StreamResponse:
     """`GET /v1/roles`."""
-    context = request.app[CONTEXT]
-    admission = await context.admission.admit(request, "keys.admin")
     return await listing(request, "roles", _listed(context, admission), admission)
 
 
@@ -30,26 +30,26 @@ async def _listed(context: Context, admission: Admission) -> AsyncGenerator[byte
         yield msgspec.json.encode(role.public())
 
 
-async def show(request: web.Request) -> web.Response:
+async def show(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/roles/{name}`."""
-    _, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     role = await administration.role(request.match_info["name"])
-    await recheck(request)
+    await admission.recheck()
     return json_response(role.public())
 
 
-async def put(request: web.Request) -> web.Response:
+async def put(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`PUT /v1/roles/{name}`: 201 if it is new, else 200."""
-    context, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     role = parse_role(request.match_info["name"], await json_body(request))
     new = await administration.put_role(role)
     await context.enforcement.poll()
     return json_response(role.public(), status=201 if new else 200)
 
 
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`DELETE /v1/roles/{name}`: 200 with the keys that lose it, or 204 without any."""
-    context, administration = await authorize_administration(request)
+    administration = administration_by(context, admission)
     name = request.match_info["name"]
     having = await administration.delete_role(name)
     await context.enforcement.poll()

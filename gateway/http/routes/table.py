@@ -6,6 +6,8 @@ refusal of unknown query parameters derive from it.
 
 from __future__ import annotations
 
+from functools import partial
+
 from gateway.http.openapi.parts import (
     JSON,
     LAST_EVENT_ID,
@@ -108,11 +110,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/stream", stream.stream, ("stream",), "stream",
           "A live stream: SSE, NDJSON, or WebSocket with an upgrade.",
           {101: _UPGRADED, 200: _STREAMED}, problems=(406, 410), tag="events",
-          parameters=(*query(STREAM), TICKET, LAST_EVENT_ID), refuses_unknown=False),
+          parameters=(*query(STREAM), TICKET, LAST_EVENT_ID), admitted=False),
     Route("POST", "/v1/stream", stream.stream_post, ("stream",), "streamPost",
           "The same for parameters that are too long for a URL.",
           {200: _STREAMED}, problems=(406, 410), tag="events", parameters=(LAST_EVENT_ID,),
-          body=content(named("StreamParameters")), refuses_unknown=False),
+          body=content(named("StreamParameters")), admitted=False),
     Route("POST", "/v1/tickets", tickets.create, ("stream",), "ticket",
           "A ticket that opens this one stream within 30 seconds, for a browser.",
           {201: says("The ticket.", named("Ticket"))}, tag="events",
@@ -161,11 +163,11 @@ ROUTES: tuple[Route, ...] = (
           "Unusual activity, newest first.",
           {200: says("Findings.", named("FindingList"))},
           parameters=query(FINDINGS, limit={"schema": PAGE_LIMIT})),
-    Route("POST", "/v1/findings/{id}/expected", findings.expect, _ADMIN, "expectFinding",
-          "Silence this signal for this key from now on.",
+    Route("POST", "/v1/findings/{id}/expected", partial(findings.mark, expected=True), _ADMIN,
+          "expectFinding", "Silence this signal for this key from now on.",
           {200: says("The finding after that.", named("Finding"))}, problems=(404,),
           body=content(named("Reason")), body_required=False),
-    Route("DELETE", "/v1/findings/{id}/expected", findings.no_longer_expect, _ADMIN,
+    Route("DELETE", "/v1/findings/{id}/expected", partial(findings.mark, expected=False), _ADMIN,
           "noLongerExpectFinding", "Let the signal be heard again.",
           {200: says("The finding after that.", named("Finding"))}, problems=(404,)),
     Route("POST", "/v1/authz/explain", authz.explain_access, _ADMIN_OR_USAGE, "explain",

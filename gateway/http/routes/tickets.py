@@ -8,22 +8,21 @@ from gateway.access.credentials.ticket import MAX_LENGTH, new_ticket, sign
 from gateway.clock import format_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.http.query.query import pairs_of_body, parse_stream
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
-from gateway.http.request.context import CONTEXT
+from gateway.http.request.context import Context
 from gateway.http.request.origin import check_origin
 from gateway.http.response.answers import TicketAnswer
 from gateway.http.response.problem import json_response
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`POST /v1/tickets`: the parameters of a stream as JSON."""
-    context = request.app[CONTEXT]
-    key = (await context.admission.admit(request, "stream")).key
     check_origin(request)
     pairs = pairs_of_body(await json_body(request))
     now = context.clock.now()
     parse_stream(pairs, None, now)
-    ticket = new_ticket(key.id, tuple(pairs), request.headers.get("Origin"), now)
+    ticket = new_ticket(admission.key.id, tuple(pairs), request.headers.get("Origin"), now)
     secret = context.keyring.peppers.current.secret
     text = sign(ticket, secret)
     if len(text) > MAX_LENGTH:
