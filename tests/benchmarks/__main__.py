@@ -15,10 +15,11 @@ from typing import Any
 from tests.benchmarks import machine, plots, report
 from tests.benchmarks.plan import FULL, QUICK, SCENARIOS, Run
 from tests.benchmarks.programs import BenchmarkError, compile_program
-from tests.benchmarks.targets import Nchan
+from tests.benchmarks.targets import Centrifugo, Nchan
 
 RESULTS = Path(__file__).parent / "results"
-TARGETS = ("gateway", "nchan", "c-joined", "c-per-event")
+TARGETS = ("gateway", "nchan", "centrifugo", "c-joined", "c-per-event")
+PEERS = (Nchan, Centrifugo)
 
 
 def main() -> int:
@@ -31,10 +32,11 @@ def main() -> int:
     machine.raise_file_limit(65_536)
     about: dict[str, Any] = machine.describe(network)
     peers = [name for name in options.targets.split(",") if name]
-    if "nchan" in peers and (missing := Nchan.missing()):
-        _say(missing)
-        about["nchan"] = missing
-        peers.remove("nchan")
+    for peer in PEERS:
+        if peer.name in peers and (missing := peer.missing()):
+            _say(missing)
+            about[peer.name] = missing
+            peers.remove(peer.name)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gateway-bench-", dir=options.folder) as name:
         folder = Path(name)

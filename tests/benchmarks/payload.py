@@ -35,9 +35,10 @@ def posted(data: Mapping[str, Any] | None = None, **members: Any) -> str:
     return event(EVENT_BYTES - ADDED_BYTES, data, **members)
 
 
-def post_head(path: str, content_type: str, key: str = "") -> str:
+def post_head(path: str, content_type: str, key: str = "", api_key: str = "") -> str:
     """Head of a POST up to and including the name of its last header, Content-Length."""
     authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    authorization += f"X-API-Key: {api_key}\r\n" if api_key else ""
     return (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{authorization}"
         f"Content-Type: {content_type}\r\nContent-Length: "

@@ -24,7 +24,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.programs import BenchmarkError
-from tests.benchmarks.targets import Ceiling, Nchan, Target, Way
+from tests.benchmarks.targets import Ceiling, Centrifugo, Nchan, Target, Way
 
 Results = dict[str, list[dict[str, Any]]]
 FLUSH_MS = 10  # of the ceiling that joins
@@ -73,7 +73,7 @@ FULL = Plan(
     modes=("ws", "sse"),
     fanout=(100, 1000, 5000),
     every_way=1000,
-    fanout_targets=("gateway", "nchan", "c-joined", "c-per-event"),
+    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined", "c-per-event"),
     moderate=1000,
     idle=(100, 10_000),
     stalled=500,
@@ -100,7 +100,7 @@ QUICK = Plan(
     modes=("ws",),
     fanout=(1000,),
     every_way=1000,
-    fanout_targets=("gateway", "nchan", "c-joined"),
+    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined"),
     moderate=1000,
     idle=(100, 1000),
     stalled=100,
@@ -189,6 +189,7 @@ class Run:
         made: dict[str, Callable[[], Target]] = {
             "gateway": lambda: Gateway(self.folder),
             "nchan": lambda: Nchan(self.folder),
+            "centrifugo": lambda: Centrifugo(self.folder),
             "c-joined": lambda: Ceiling(self.folder, FLUSH_MS),
             "c-per-event": lambda: Ceiling(self.folder, 0),
         }

@@ -141,39 +141,37 @@ def _fanout(found: list[dict[str, Any]]) -> list[Row]:
         rate = step["deliveries_per_second"]
         lines.append(Row(what, rate, "deliveries/s", remark=remark, came_in=one["came_in"]))
     for mode, n in dict.fromkeys((one["mode"], one["subscribers"]) for one in found):
-        lines += [
-            Row(
-                f"fan-out {mode} {n} gateway/{peer}",
-                ours["deliveries_per_second"] / theirs["deliveries_per_second"],
-                "x",
-                AT_LEAST,
-                goal,
-                _remarks([ours, theirs]),
-                _texts[way] if way == peer_way else f"{_texts[way]} / {_texts[peer_way]}",
-            )
-            for way, peer, peer_way, goal in _compared(n)
-            if (ours := best.get(("gateway", way, mode, n)))
-            if (theirs := best.get((peer, peer_way, mode, n)))
-        ]
+        for way, peer, peer_ways, goal in _compared(n):
+            ours = best.get(("gateway", way, mode, n))
+            peers = [(peer, name, mode, n) for name in peer_ways if (peer, name, mode, n) in best]
+            if not (ours and peers):
+                continue
+            most = max(peers, key=lambda key: float(best[key]["deliveries_per_second"]))
+            ratio = ours["deliveries_per_second"] / best[most]["deliveries_per_second"]
+            came_in = " / ".join(dict.fromkeys((_TEXTS[way], _TEXTS[most[1]])))
+            best_of = "'s best" if len(peer_ways) > 1 else ""
+            what = f"fan-out {mode} {n} gateway/{peer}{best_of}"
+            doubt = _remarks([ours, best[most]])
+            lines.append(Row(what, ratio, "x", AT_LEAST, goal, doubt, came_in))
     return lines
 
 
-_texts = {way.name: way.text for way in (JOINED, SINGLE, PIPELINED, OWN)}
+_TEXTS = {way.name: way.text for way in (JOINED, SINGLE, PIPELINED, OWN)}
 
 
-def _compared(subscribers: int) -> list[tuple[str, str, str, float | None]]:
-    """What is compared: our way in, a peer and its way in, and the goal."""
-    joined, single, pipelined = JOINED.name, SINGLE.name, PIPELINED.name
-    few = subscribers <= 100
+def _compared(subscribers: int) -> list[tuple[str, str, tuple[str, ...], float | None]]:
+    """What is compared: our way in, a peer and its ways in, and the goal."""
+    joined, single, pipelined, own = JOINED.name, SINGLE.name, PIPELINED.name, OWN.name
+    few, best = subscribers <= 100, (single, pipelined)
     return [
-        (joined, "nchan", pipelined, 5 if few else 12),
-        (joined, "c-joined", OWN.name, None if few else 0.5),
-        (single, "nchan", single, 0.85 if few else None),
-        (single, "nchan", pipelined, None if few else 7),
-        (single, "c-joined", OWN.name, None if few else 0.5),
-        (pipelined, "nchan", pipelined, None),
-        (single, "centrifugo", single, None),
-        (pipelined, "centrifugo", pipelined, None),
+        (joined, "nchan", best, 5 if few else 12),
+        (joined, "c-joined", (own,), None if few else 0.5),
+        (single, "nchan", (single,), 0.85 if few else None),
+        (single, "nchan", best, None if few else 7),
+        (single, "c-joined", (own,), None if few else 0.5),
+        (pipelined, "nchan", (pipelined,), None),
+        (single, "centrifugo", (single,), None),
+        (pipelined, "centrifugo", (pipelined,), None),
     ]
 
 

@@ -1,7 +1,9 @@
-"""What is measured: the gateway, Nchan in nginx, and a C program that only sends."""
+"""What is measured beside the gateway: Nchan, Centrifugo, and a C program that only sends."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import socket
 from collections.abc import Sequence
@@ -50,6 +52,22 @@ http {{
     }}
 }}
 """
+CENTRIFUGO = "AUDIT_BENCH_CENTRIFUGO"
+API_KEY = "benchmark"
+CENTRIFUGO_CONFIGURATION = {
+    "log": {"level": "error"},
+    "health": {"enabled": True},
+    "http_api": {"key": API_KEY},
+    "uni_websocket": {"enabled": True},
+    "uni_sse": {"enabled": True},
+    "client": {"allow_anonymous_connect_without_token": True, "allowed_origins": ["*"]},
+    "channel": {
+        "without_namespace": {
+            "allow_subscribe_for_client": True,
+            "allow_subscribe_for_anonymous": True,
+        }
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +198,63 @@ class Nchan:
 
     def requests(self, mode: str) -> list[str]:
         return [payload.subscription(mode, "/subscribe")]
+
+    def close(self) -> None:
+        if self._server:
+            self._server.close()
+        self._server = None
+
+
+class Centrifugo:
+    """Centrifugo 6, the program that `CENTRIFUGO` names. A request publishes one event."""
+
+    name = "centrifugo"
+    ways = (PIPELINED, SINGLE)
+    first_guess = 40_000
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server: Server | None = None
+        self.port = 0
+
+    @staticmethod
+    def missing() -> str:
+        """Empty, or how to have it measured."""
+        program = os.environ.get(CENTRIFUGO, "")
+        if shutil.which(program):
+            return ""
+        return f"{CENTRIFUGO} names no program of Centrifugo {program}".rstrip()
+
+    def start(self) -> None:
+        if self.missing():
+            raise BenchmarkError(self.missing())
+        self.port = free_port()
+        configuration = self._folder / "centrifugo.json"
+        configuration.write_text(json.dumps(CENTRIFUGO_CONFIGURATION))
+        # It takes this, as all settings, from the environment as well.
+        listening = {
+            "CENTRIFUGO_HTTP_SERVER_ADDRESS": "127.0.0.1",
+            "CENTRIFUGO_HTTP_SERVER_PORT": str(self.port),
+        }
+        self._server = Server(
+            [os.environ[CENTRIFUGO], "--config", str(configuration)],
+            self._folder / "centrifugo.log",
+            listening,
+        )
+        self._server.wait_until(lambda: answers(self.port, "/health"))
+
+    def pids(self) -> list[int]:
+        return self._server.pids if self._server else []
+
+    def publisher(self, way: Way) -> Program:
+        head = payload.post_head("/api/publish", "application/json", api_key=API_KEY)
+        event = f'{{"channel":"bench","data":{payload.event()}}}'
+        return producer(self._folder, self.port, head, [event], way)
+
+    def requests(self, mode: str) -> list[str]:
+        place = {"ws": "/connection/uni_websocket", "sse": "/connection/uni_sse"}[mode]
+        wanted = (("cf_connect", '{"subs":{"bench":{}}}'),)
+        return [payload.subscription(mode, place, parameters=wanted)]
 
     def close(self) -> None:
         if self._server:

@@ -230,11 +230,11 @@ def test_table_says_which_goals_are_missed_and_which_runs_are_doubtful() -> None
     ]  # fmt: skip
     lines = {line.what: line for line in report.rows({"fanout": found})}
     assert lines["fan-out ws 1000 nchan"].came_in == targets.PIPELINED.text
-    compared = lines["fan-out ws 1000 gateway/nchan"]
+    compared = lines["fan-out ws 1000 gateway/nchan's best"]
     assert compared.came_in == f"{targets.JOINED.text} / {targets.PIPELINED.text}"
-    assert lines["fan-out ws 1000 gateway/nchan"].verdict == "met"
+    assert lines["fan-out ws 1000 gateway/nchan's best"].verdict == "met"
     assert lines["fan-out ws 1000 gateway/c-joined"].verdict == "MISSED"
     assert "CLIENT SATURATED" in lines["fan-out ws 1000 gateway"].remark
-    assert "DISTURBED: steal 9%" in lines["fan-out ws 1000 gateway/nchan"].remark
+    assert "DISTURBED: steal 9%" in lines["fan-out ws 1000 gateway/nchan's best"].remark
     assert "DISTURBED" not in lines["fan-out ws 1000 gateway/c-joined"].remark
     assert "steal 9%" in report.table(lines.values())

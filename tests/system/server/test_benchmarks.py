@@ -14,12 +14,11 @@ import asyncpg
 import pytest
 
 from tests.benchmarks import compare, report, session
-from tests.benchmarks.__main__ import TARGETS
+from tests.benchmarks.__main__ import PEERS, TARGETS
 from tests.benchmarks.gateway import ROOT, Gateway
 from tests.benchmarks.plan import MINIATURE, SCENARIOS, Run
 from tests.benchmarks.postgres import PostgresGateway
 from tests.benchmarks.programs import BenchmarkError, Server
-from tests.benchmarks.targets import Nchan
 from tests.support.loaded_program import LoadedProgram
 from tests.support.machine_time import patience
 from tests.support.services.postgres import PostgresServer, installations
@@ -86,7 +85,8 @@ def test_scenario_runs_and_nothing_gets_lost(
     monkeypatch.setattr(PostgresGateway, "running", database)
     # However busy the machine is: what is missing then is lost.
     monkeypatch.setattr(session, "DRAIN_SECONDS", patience(20))
-    targets = [name for name in TARGETS if name != Nchan.name or not Nchan.missing()]
+    missing = [peer.name for peer in PEERS if peer.missing()]
+    targets = [name for name in TARGETS if name not in missing]
     said: list[str] = []
     run = Run(MINIATURE, folder, targets, 0, said.append)
     run.scenario(scenario)
