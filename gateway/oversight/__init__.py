@@ -1,1 +1,1 @@
-"""Oversight: the access log, detection, review, and the clock."""
+"""Oversight: access log, detection, review, and the clock."""

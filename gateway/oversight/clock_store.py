@@ -1,4 +1,4 @@
-"""Trusted time in the key store: what the processes of one gateway, and all replicas, agree on."""
+"""Store of trusted time, on which all processes and replicas agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.clock import Clock, boot_id
 from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock, begin
 
 KIND = "clock"
-# How many times as fast as time itself retention's horizon catches up after a stop.
+# How many times as fast as time the horizon of retention catches up after a stop.
 RATE = 24
 _STATE = "state"
 _HORIZON = "horizon"
@@ -20,12 +20,12 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class ClockStore(Notes, SharedTime, Protocol):
-    """Store in which trusted time is kept, and whose time it may follow."""
+    """Store of trusted time, which may have a wall clock of its own."""
 
 
 class RetentionHorizon(msgspec.Struct, frozen=True):
     """Retention by age deletes what was recorded before `at` (microseconds since 1970); `moved_at`
-    is the trusted time at which it was moved last."""
+    is the trusted time of its last move."""
 
     at: int
     moved_at: float
@@ -35,7 +35,7 @@ _DECODE_HORIZON = msgspec.json.Decoder(RetentionHorizon).decode
 
 
 async def read_clock(store: SharedTime, machine: Clock) -> Reading:
-    """The wall clock that counts: the database's where gateways share one, or the machine's own."""
+    """Read the wall clock that counts: that of a shared database, or the machine's own."""
     before = machine.boottime()
     shared = await store.wall_time()
     wall = machine.now() if shared is None else shared
@@ -44,14 +44,14 @@ async def read_clock(store: SharedTime, machine: Clock) -> Reading:
 
 
 async def kept_state(store: Notes) -> ClockState | None:
-    """Trusted time as it was kept last."""
+    """Trusted time as it was stored last."""
     document = await store.note(KIND, _STATE)
     return None if document is None else _DECODE(document)
 
 
 async def keep_state(store: Notes, state: ClockState, *, anyway: bool) -> None:
-    """Keep what this process holds for trusted time. Unless `anyway`, what another one has kept a
-    moment ago stands if it differs: that is taken over at the next look."""
+    """Store the trusted time of this process. Unless `anyway`, a differing one that another process
+    has just stored is kept, and taken over at the next poll."""
 
     def noting(document: bytes | None) -> bytes | None:
         if document is not None and not anyway:
@@ -65,7 +65,7 @@ async def keep_state(store: Notes, state: ClockState, *, anyway: bool) -> None:
 
 
 async def open_clock(store: ClockStore, machine: Clock) -> TrustedClock:
-    """Trusted time as it goes on from what was kept."""
+    """Trusted clock that goes on from the stored state."""
     state = await kept_state(store)
     reading = await read_clock(store, machine)
     theirs = None if state is None else state.fresh(reading)
@@ -76,11 +76,11 @@ async def open_clock(store: ClockStore, machine: Clock) -> TrustedClock:
 async def move_horizon(
     store: Notes, *, target: int, now: float, observed: float, oldest: int | None
 ) -> int | None:
-    """Move retention's horizon towards `target`, `RATE` times as fast as time; gives where it is.
+    """Move the horizon of retention towards `target`, `RATE` times as fast as time; return it.
 
-    What counts is the trusted time since anybody moved it, and of that no more than the `observed`
-    seconds that have passed here. Without a horizon it begins at `oldest`, when the oldest event
-    was recorded; None if there is no event either.
+    The time that counts is trusted time since its last move, at most the `observed` seconds that
+    passed in this process. Without a horizon it begins at `oldest`, when the oldest event was
+    recorded; None if there is no event either.
     """
     moved: list[int | None] = []
 
@@ -90,7 +90,7 @@ async def move_horizon(
         if known is None:
             at = oldest
         else:
-            # Others have moved it by a part of this time already.
+            # Other processes may have moved it for a part of this time.
             passed = max(0.0, min(now - known.moved_at, observed))
             at = known.at + int(passed * RATE * 1_000_000)
         at = None if at is None else min(at, target)

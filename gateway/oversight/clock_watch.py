@@ -1,4 +1,4 @@
-"""The watch over the wall clock: keeps trusted time in step with it, and with other processes."""
+"""Watch of the wall clock: keeps trusted time in step with it, and with other processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedCloc
 
 _POLL_SECONDS = 1.0
 _KEEP_SECONDS = 10.0
-# A reading that took this long says too little.
+# Readings that took longer are too inexact.
 _MOST_ERROR = 1.0
 _LOGGER = logging.getLogger(__name__)
 
 
 class ClockWatch:
-    """One per process. `machine` is what the machine itself says of time."""
+    """Watch of one process. `machine` is the clock of the machine itself."""
 
     def __init__(
         self, store: ClockStore, machine: Clock, clock: TrustedClock, findings: Findings
@@ -33,7 +33,7 @@ class ClockWatch:
         self._by = secrets.token_hex(8)
         self._told = 0
         self._adopted = clock.adopted
-        # Whoever runs already has its say first.
+        # Processes that run already store their time first.
         self._keep_at = clock.boottime() + _KEEP_SECONDS
         self._away = False
 
@@ -44,14 +44,14 @@ class ClockWatch:
                 await self.poll()
                 self._away = False
             except GatewayError as error:
-                # Time goes on meanwhile, without any wall clock.
+                # Trusted time goes on without a wall clock.
                 if not self._away:
                     _LOGGER.warning("the wall clock is not read, trying again: %s", error.detail)
                 self._away = True
             await self._machine.sleep(until_next_poll(self._clock, _POLL_SECONDS))
 
     async def poll(self) -> None:
-        """Read the wall clock, and what the other processes hold for trusted time."""
+        """Read the wall clock, and the trusted time of other processes."""
         reading = await read_clock(self._store, self._machine)
         if reading.error > _MOST_ERROR:
             return
@@ -62,21 +62,21 @@ class ClockWatch:
         if adopting:
             _LOGGER.warning("the step of the wall clock has stayed: it is trusted from now on")
         await self._tell(reading)
-        # Where nothing is kept yet, a command on a machine whose clock is wrong would believe that.
+        # Stored at once where nothing is, or a command would trust a wrong clock of its machine.
         if changed or state is None or reading.boottime >= self._keep_at:
             await keep_state(self._store, self._clock.state(self._by), anyway=adopting)
             self._adopted = self._clock.adopted
             self._keep_at = reading.boottime + _KEEP_SECONDS
 
     async def close(self) -> None:
-        """Keep where trusted time is, for the next start."""
+        """Store trusted time for the next start."""
         try:
             await keep_state(self._store, self._clock.state(self._by), anyway=False)
         except GatewayError as error:
             _LOGGER.warning("trusted time is not kept: %s", error.detail)
 
     def _take(self, state: ClockState | None, reading: Reading) -> bool:
-        """Go by what another process has kept, where that differs."""
+        """Adopt the time that another process has stored, if it differs."""
         if state is None or state.by == self._by:
             return False
         theirs = state.fresh(reading)
@@ -88,7 +88,7 @@ class ClockWatch:
         return True
 
     async def _tell(self, reading: Reading) -> None:
-        """Have each step found; what the store does not take is told at the next look."""
+        """Add a finding for new steps; what the store does not take is added at the next poll."""
         new, waiting = self._clock.steps - self._told, self._clock.waiting
         if not new:
             return

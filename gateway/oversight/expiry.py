@@ -1,4 +1,4 @@
-"""The end of a key's life, and the warnings before it. Pure."""
+"""Expiry of keys, and the warnings before it. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.oversight.detection.usage_profile import UsageProfile
 
 
 class Notice(msgspec.Struct, frozen=True, order=True):
-    """Notice of a key's end, due at a moment (seconds since 1970). `id` is that of its event."""
+    """Notice of a key's expiry, due at a time (seconds since 1970). `id` is that of its event."""
 
     at: float
     id: str
@@ -22,12 +22,10 @@ class Notice(msgspec.Struct, frozen=True, order=True):
 
 
 def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
-    """Notices of a key's end, in order; `warnings` are seconds before it.
-
-    Nobody is warned of what was so from the beginning: of 30 days, when it lives for 10.
-    """
+    """Notices of a key's expiry, in order; `warnings` are seconds before it. Warnings that would be
+    due from the beginning are left out."""
     if key.unreadable or key.revoked_at is not None or key.change == "drained":
-        # It was ended, and that is told of.
+        # Its end has an event of its own.
         return []
     ends_at = key.ends_at
     draining = key.drains_until is not None

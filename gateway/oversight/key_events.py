@@ -1,8 +1,8 @@
-"""Events of the log about keys: changes, with who made them, and ends by time.
+"""Events of the log about keys: changes, with who made them, and expiry.
 
-Changes wait in the key store until they are in the log, so that none is lost,
-also of those that another process makes. Each has an event id that follows from
-it: whichever process writes it, it stands there once.
+Changes wait in the key store until they are in the log, so that none is lost, also of those that
+another process makes. Each has an event id that follows from it, so that it is stored once,
+whichever processes write it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from gateway.streaming.live.hub import Hub
 
 _POLL_SECONDS = 0.25
 _AGAIN_SECONDS = 1.0
-# Of changes that are not of keys and roles nobody tells.
+# Seconds between polls for changes that are not of keys and roles, which nobody announces.
 _UNTOLD_SECONDS = 1.0
 _DRAINING_SECONDS = 15.0
 _AT_ONCE = 100
-# What has ended while no gateway ran is told of at the next start, if it is not longer ago.
+# Keys that expired while no gateway ran have events at the next start, if not longer ago.
 _TOLD_LATE_SECONDS = 30 * 86400
 _SEVERITY = {
     "key.revoked": 2, "key.suspended": 2, "key.throttled": 2, "key.expiring": 2,
@@ -46,11 +46,11 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class ChangedKeys(StoredKeys, UnrecordedChanges, Protocol):
-    """Keys, and the changes that are to be told of."""
+    """Keys, and their unrecorded changes."""
 
 
 class KeyEvents:
-    """One per process. `warnings`: seconds before a key's end."""
+    """Writer of key events, one per process. `warnings` are seconds before a key expires."""
 
     def __init__(
         self,
@@ -72,22 +72,22 @@ class KeyEvents:
         self._recorded_at = clock.monotonic()
         self._draining: dict[str, Key] = {}
         self._draining_at = clock.monotonic()
-        # When there is something to say of which key; what was due before is said already.
+        # When which key has a notice due; earlier ones are written.
         self._due: list[tuple[float, str]] = []
         self._written_until: float | None = None
 
     def on_command(self, listener: Callable[[Command], None]) -> None:
-        """Call `listener` with each command given at the command line, once it is in the log."""
+        """Call `listener` with each command of the command line, once it is in the log."""
         self._command_listeners.append(listener)
 
     def take(self, changes: Changes) -> None:
-        """Something has changed in the key store."""
+        """Take in changes of the key store."""
         self._changed = self._changed or bool(changes.keys or changes.roles)
         for key in changes.keys:
             self._follow(key)
 
     async def run(self) -> None:
-        """Write events of ends of keys until cancelled."""
+        """Write events until cancelled."""
         while True:
             try:
                 await self.poll()
@@ -98,7 +98,7 @@ class KeyEvents:
             await self._clock.sleep(wait)
 
     async def poll(self) -> None:
-        """Write what there is."""
+        """Write the events that are due."""
         if self._written_until is None:
             await self._begin()
         if self._changed or self._clock.monotonic() - self._recorded_at >= _UNTOLD_SECONDS:
@@ -127,14 +127,14 @@ class KeyEvents:
             await self._store.mark_recorded(list(changes))
 
     async def close(self) -> None:
-        """Write them a last time; what remains waits in the key store for the next start."""
+        """Write changes a last time; what remains waits in the key store for the next start."""
         try:
             await self.record_changes()
         except GatewayError as error:
             _LOGGER.warning("changes of keys will be recorded at the next start: %s", error.detail)
 
     async def _begin(self) -> None:
-        """Follow all keys; what ended while no gateway ran is told of now."""
+        """Follow all keys; write notices that became due while no gateway ran."""
         now = self._clock.now()
         self._written_until = now - _TOLD_LATE_SECONDS
         try:
@@ -144,7 +144,7 @@ class KeyEvents:
                     await stretch.rest()
                     self._follow(key)
         except BaseException:
-            # Of those that were not read, nobody else tells.
+            # Keys that were not read have no other notice.
             self._written_until = None
             raise
         await self._write_due(now)
@@ -183,7 +183,7 @@ class KeyEvents:
                 self._schedule(key)
 
     async def _due_of(self, key_id: str, now: float) -> list[Notice]:
-        """Notice that is due for a key now: of several warnings the last, or its end."""
+        """Notice that is due for a key now: of several warnings the last, or its expiry."""
         key = await self._store.get(key_id)
         if key is None or self._written_until is None:
             return []
@@ -207,7 +207,7 @@ class KeyEvents:
             self._hub.send_control(subscription, "notice", members)
 
     async def _end_replaced(self) -> None:
-        """End the keys whose successors have taken over and that nobody uses any more."""
+        """End draining keys whose successors are in use and that are idle."""
         now = self._clock.now()
         for key in list(self._draining.values()):
             if key.state(now) != "draining":

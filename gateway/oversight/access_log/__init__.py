@@ -1,1 +1,1 @@
-"""The access log: what keys are used for, as events of the log itself."""
+"""Access log: accesses of keys, as events of the log itself."""

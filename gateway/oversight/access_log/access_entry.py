@@ -1,4 +1,4 @@
-"""One event of the access log in the making: accesses of one kind, merged."""
+"""Entries of the access log before they are written: similar accesses, merged into one event."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from gateway.ingest.gateway_event import ACCESS, MOST_TARGETS, new_gateway_event
 from gateway.sanitize import clean
 
 _SEVERITY = {"success": 1, "failure": 2, "denied": 3}
-# So many different values of one detail fit into one event, which ends at 256 KiB.
+# Most different values of a detail, as events are limited to 256 KiB.
 _MOST_NAMED = MOST_TARGETS - 1
 _MOST = {
     "parameters": 16, "about": 256, "clients": 8, "forbidden": 16, "out_of_scope": 16,
     "claimed": _MOST_NAMED,
 }  # fmt: skip
 _MOST_RANGES = 16
-# What was asked may be long: so many characters of details, and so many of one question.
+# Most characters of all details, and of the parameters of one access.
 _MOST_CHARACTERS = 40_000
 MOST_PARAMETERS = 16_000
 
 
 class AccessEntry:
-    """Accesses that differ in their details only. `rest` is how long its repeats are merged
-    next."""
+    """Accesses that differ in their details only. `rest`: for how long the next entry merges
+    repeats."""
 
     __slots__ = (
         "_bare", "_details", "_duplicates", "_events", "_first", "_last", "_omitted", "_ranges",
@@ -38,14 +38,14 @@ class AccessEntry:
 
     def __init__(self, rest: float) -> None:
         self.rest = rest
-        # Whether it has been written before, and how often because it was crowded.
+        # Whether it was written before, and how often because it was crowded.
         self.rested = False
         self.early = 0
         self.count = 0
-        # The next one may not find room: for what was read, or for how it was asked.
+        # Whether there may be no room for what the next access reads, or for its parameters.
         self.full = False
         self.crowded = False
-        # About how many characters of details it holds.
+        # Approximate characters of its details.
         self.size = 0
         self._first: Access | None = None
         self._last = 0.0
@@ -53,21 +53,21 @@ class AccessEntry:
         self._duplicates = 0
         self._seconds = 0.0
         self._omitted = 0
-        # Some of them had no parameters.
+        # Whether some accesses had no parameters.
         self._bare = False
         self._ranges: list[list[int]] = []
         self._details: dict[str, dict[str, None]] = {}
-        # Keys and addresses: several where there are too many to be told apart.
+        # Keys and addresses: several if there are too many for entries of their own.
         self._whose: dict[tuple[str, str], None] = {}
 
     def successor(self) -> AccessEntry:
-        """An empty entry in its place."""
+        """Empty entry that follows this one."""
         entry = AccessEntry(self.rest)
         entry.rested, entry.early = self.rested, self.early
         return entry
 
     def add(self, access: Access, *, details: bool = True) -> None:
-        """Count one more access; without `details`, only its figures."""
+        """Count an access; without `details`, only its figures."""
         if self._first is None:
             self._first = access
         self.count += 1
@@ -94,7 +94,7 @@ class AccessEntry:
             self._keep("clients", access.client)
 
     def draft(self, event_id: str, epoch: str) -> Draft:
-        """The event."""
+        """Event of the entry."""
         first = self._first
         assert first is not None
         several = len(self._whose) > 1
@@ -110,7 +110,7 @@ class AccessEntry:
         )
 
     def without_details(self, event_id: str) -> Draft:
-        """The event without anything that a client has sent."""
+        """Event of the entry without any text from a client."""
         assert self._first is not None
         data = {"count": self.count, "without_details": self.count}
         about = list(map(key_urn, self._key_ids()))
@@ -161,7 +161,7 @@ class AccessEntry:
                 msgspec.Raw(text.encode())
                 for text in (*self._details["parameters"], *(["{}"] if self._bare else []))
             ]
-        # One alone is told elsewhere: as the target, and as the source.
+        # A single one is the target, or in the source.
         for name in ("about", "clients", "forbidden", "out_of_scope", "claimed"):
             values = self._details.get(name, ())
             if len(values) >= (2 if name in ("about", "clients") else 1):
@@ -186,7 +186,7 @@ class AccessEntry:
 
     def _add_range(self, access: Access) -> bool:
         begin, end = access.begin, access.end
-        # Who opens or writes goes through nothing: from the first place to the last is enough.
+        # Opening and writing scan nothing: the range from the first offset to the last is enough.
         hull = access.action in (OPENED, INGESTED)
         for known in self._ranges:
             if hull or (begin <= known[1] and known[0] <= end):

@@ -1,16 +1,15 @@
-"""The access log: what keys are used for, as events of the log itself.
+"""Access log: what keys are used for, as events of the log itself.
 
     log() -> one entry per (key, action, outcome, reason, address, route)
-           -> written after a moment; what repeats it meanwhile is counted into the same event
+           -> written after a moment; repeats meanwhile are counted into the same event
            -> the log, through the writer, in batches, in the background
 
-A first use is written almost at once. As long as it is repeated, its entry
-stays and is written again after a pause, which doubles up to a minute: so a
-thousand requests a second are one event a minute, and a client that reads this
-log does not feed itself. What is merged is counted and keeps its details: an
-entry in which they no longer fit is written early. While the log is away
-entries go on merging. Memory is bounded: beyond that details go, counts stay.
-A use that cannot be written as it is stops neither the access log nor its request.
+A first access is written almost at once. While it is repeated, its entry is written again after a
+pause, which doubles up to a minute: a thousand requests a second are one event a minute, and a
+client that reads this log does not feed itself. Merged accesses are counted and keep their details;
+an entry in which they no longer fit is written early. While the log is away entries go on merging.
+Memory is bounded: beyond that details are dropped, counts stay. An access that cannot be written
+stops neither the access log nor its request.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import CLIENT_GONE, End
 
 MOST_ENTRIES = 10_000
-# Whoever has no key can make up addresses, so that many of those are told apart.
+# Entries without a key, which can make up addresses.
 MOST_STRANGERS = 500
 _MOST_READY = 1_000
 _MOST_CHARACTERS = 16 << 20
-# Of what a client says of itself; nothing honest is longer.
+# Characters of what a client says of itself.
 _MOST_TEXT = 1024
-# How often an entry is written early because of how it was asked, until its rest is over.
+# How often an entry is written early for its parameters, until its rest is over.
 _MOST_EARLY = 8
 _BATCH = 100
 _POLL_SECONDS = 0.25
@@ -61,8 +60,8 @@ class Appender(Protocol):
 
 
 class AccessLogTimings(msgspec.Struct, frozen=True):
-    """Seconds: how long an access may wait to be written with others, how long its repeats are
-    merged at first, and how long those of successful ingest requests are."""
+    """Seconds for which an access may wait to be written with others, for which its repeats are
+    merged at first, and for which those of successful ingest requests are."""
 
     delay: float = 1.0
     merge: float = 5.0
@@ -90,18 +89,18 @@ class AccessLog:
         self._characters = 0
         self._due: list[tuple[float, int, Identity]] = []
         self._order = 0
-        # Entries that are complete, and the drafts of those that are on their way into the log:
-        # with their ids, so that what is sent twice stands there once.
+        # Complete entries, and drafts being written, with their ids, so that a repeated attempt
+        # stores each once.
         self._ready: list[AccessEntry] = []
         self._sending: list[Draft] = []
         self._lock = asyncio.Lock()
 
     def on_access(self, listener: Callable[[Access], None]) -> None:
-        """Call `listener` with each access, before it is taken in."""
+        """Call `listener` with each access, before it is added."""
         self._listeners.append(listener)
 
     def log(self, access: Access) -> None:
-        """Take in one access. Costs a few microseconds."""
+        """Add an access. Costs a few microseconds."""
         self.accesses += 1
         if len(access.client) > _MOST_TEXT or len(access.address) > _MOST_TEXT:
             access.client, access.address = access.client[:_MOST_TEXT], access.address[:_MOST_TEXT]
@@ -109,7 +108,7 @@ class AccessLog:
             try:
                 listener(access)
             except Exception:
-                # Whoever looks on must not fail the request that is looked at.
+                # A failing listener must not fail the request.
                 _LOGGER.exception("a use was not looked at, which is a bug")
         identity = _identity(access)
         entry = self._entries.get(identity)
@@ -124,7 +123,7 @@ class AccessLog:
         self._characters += entry.size - size
 
     def stream_closed(self, subscription: Subscription, end: End | None) -> None:
-        """A stream has ended: by us (`end`), or because its peer went away."""
+        """Log that a stream has ended: by the gateway (`end`), or by its peer."""
         opened = subscription.opened
         if opened is None:
             return
@@ -151,7 +150,7 @@ class AccessLog:
 
     @property
     def waiting(self) -> int:
-        """Entries that are not in the log yet."""
+        """Number of entries that are not in the log yet."""
         held = sum(entry.count > 0 for entry in self._entries.values())
         return held + len(self._ready) + len(self._sending)
 
@@ -167,7 +166,7 @@ class AccessLog:
             away = not written
 
     async def flush(self) -> bool:
-        """Write all there is; False if the log is away."""
+        """Write all entries; False if the log is away."""
         for identity, entry in list(self._entries.items()):
             self._drop(identity)
             if entry.count:
@@ -176,7 +175,8 @@ class AccessLog:
         return await self._send()
 
     async def close(self) -> None:
-        """The last flush, before the log is closed; the log gets a few seconds to come back."""
+        """Flush a last time before the log is closed; waits some seconds for the log to come
+        back."""
         deadline = self._clock.monotonic() + _CLOSING_SECONDS
         while not await self.flush():
             if self._clock.monotonic() >= deadline:
@@ -189,7 +189,7 @@ class AccessLog:
     def _new_entry(self, access: Access, identity: Identity) -> tuple[AccessEntry, Identity]:
         stranger = access.key is None
         if len(self._entries) >= MOST_ENTRIES or (stranger and self._strangers >= MOST_STRANGERS):
-            # Whose they were is then one of the details.
+            # Keys and addresses are then among the details.
             identity = ("", access.action, access.outcome, access.reason, "", "", "")
             known = self._entries.get(identity)
             if known is not None:
@@ -252,7 +252,7 @@ class AccessLog:
         return True
 
     async def _send_apart(self) -> bool:
-        """One by one, what could not be written together: what is at fault alone is left out."""
+        """Write one by one what failed together, and leave out what fails alone."""
         while self._sending:
             try:
                 await self._writer.append(self._sending[:1])

@@ -1,4 +1,4 @@
-"""The history of one key: the log's records about it, page by page."""
+"""History of one key: the records about it in the log, page by page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HINT = ScanHint(_OWN, (_OWN,))
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
-    """Records in the order of the log, and the offset up to which it was looked."""
+    """Records in the order of the log, and the offset up to which it was scanned."""
 
     events: list[Event]
     reached: int
@@ -40,11 +40,11 @@ async def read_history(
     slices: Slices,
     hold: Callable[[int], bool] = lambda size: True,
 ) -> HistoryPage:
-    """Records that the key made or that are about it, behind `after`, with the
-    masks for each (`masks_for`). Where these hide whom a record is about, it is about nobody.
+    """Records behind `after` that the key made or that are about it, with masks applied. A record
+    whose subject is masked is about nobody.
 
-    Ends at the head, at `limit`, when it has taken long enough, or when no more bytes may be held
-    (`hold` says so). Raises `RetentionExceeded`.
+    Ends at the head, at `limit`, after some time, or when `hold` refuses more bytes. Raises
+    `RetentionExceeded`.
     """
     urn = key_urn(key_id)
     own = _OWN.compile()
@@ -70,12 +70,12 @@ async def read_history(
 
 
 async def history_start(log: Log, created_at: float) -> int:
-    """The offset behind which the history of a key made then begins."""
+    """Offset behind which the history of a key begins that was created then."""
     return later(log.floor, await log.last_before(int(created_at * 1_000_000)))
 
 
 def _is_seen_about(event: Event, masks: Masks, key_id: str, urn: str) -> bool:
-    # What is hidden is not even compared: neither the answer nor the time it takes tells of it.
+    # Masked members are not even compared, so that timing does not reveal them.
     if not masks.hides("actor.id") and event.actor == key_id:
         return True
     return not masks.hides("targets.urn") and urn in event.resources.split("\n")

@@ -1,5 +1,4 @@
-"""Accesses of a key as the access log tells of them, and as streams do that are still open.
-Pure."""
+"""Past accesses of a key, from the access log and from streams that are still open. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from gateway.event import Event
 from gateway.oversight.access_log.recorded_query import EVERYTHING, RecordedQuery, query_from
 
 READING = ("stream", "pull")
-# The longest that repeats of an access are merged before they are in the log, and then some.
+# More than the longest time for which repeats are merged before they are in the log.
 _UNRECORDED_SECONDS = 90.0
 _WHOLE = ((0, 2**63),)
 
@@ -24,10 +23,10 @@ Ranges = tuple[tuple[int, int], ...]
 
 class PastAccess(msgspec.Struct, frozen=True):
     """Accesses of a key: `count` of them, from `at` to `until` (seconds since 1970), all of the
-    `attempted` action and from one address; none (0) where they are told of elsewhere.
+    `attempted` action and from one address; 0 if they are counted elsewhere.
 
-    Of a read, each of `queries` was asked for in some of the `ranges` of offsets (what lies behind
-    the first and not behind the second), or events were read by their ids (`named`, as urns).
+    For a read, each of `queries` was asked for in some of the `ranges` of offsets (behind the
+    first, up to the second), or events were read by their ids (`named`, as URNs).
     """
 
     attempted: str
@@ -45,8 +44,8 @@ class PastAccess(msgspec.Struct, frozen=True):
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """What is known of a key beside the access log: its streams that are open here, as they were
-    opened and with the offset each has reached, and its last use in any process."""
+    """What is known of a key beside the access log: its streams that are open here, with their
+    opening and the offset that each has reached, and its last use in any process."""
 
     streams: tuple[tuple[Access, int], ...] = ()
     used_at: float = 0.0
@@ -54,10 +53,10 @@ class Presence(msgspec.Struct, frozen=True):
 
 
 def past_accesses(record: Event, key_id: str, since: float = 0.0) -> list[PastAccess]:
-    """The accesses of one key that an event of the category `gateway.access` tells of.
+    """Accesses of one key in an event of the category `gateway.access`.
 
-    The end of a stream tells what it read; it is a use of its own only where the stream was
-    opened before `since`, and its opening is not looked at.
+    The end of a stream tells what it read. It counts as an access only if the stream was opened
+    before `since`, so that its opening is not counted.
     """
     members = record.members()
     data = members.get("data", {})
@@ -74,7 +73,7 @@ def past_accesses(record: Event, key_id: str, since: float = 0.0) -> list[PastAc
     )
     at = _seconds(members["time"])
     until = _seconds(data["until"]) if "until" in data else at
-    # Of what was merged over several keys, nobody knows how much was whose.
+    # For entries merged over several keys the share of each is unknown.
     count = data["count"] if several is None else 1
     if members["action"] == CLOSED:
         at -= data.get("seconds", 0.0) / data["count"]
@@ -102,10 +101,10 @@ def past_accesses(record: Event, key_id: str, since: float = 0.0) -> list[PastAc
 def present_accesses(
     presence: Presence, accesses: list[PastAccess], since: float, now: float
 ) -> list[PastAccess]:
-    """The accesses of streams that are open `now`, beside the `accesses` in the access log.
+    """Accesses of streams that are open `now`, beside the `accesses` in the access log.
 
-    A key that is in use longer than the access log says has one open in another process. What that
-    reads is what streams have asked for that are not known to have ended, or anything.
+    A key in use for longer than the access log says has a stream open in another process, which is
+    taken to read what its unended streams asked for, or anything.
     """
     found = [_open_access(opened, reached, since, now) for opened, reached in presence.streams]
     newest = max([since, *(access.until for access in (*accesses, *found))])
@@ -147,7 +146,7 @@ def _reading(
     if action == READ:
         urns = data.get("about") or [one.get("urn", "") for one in members.get("targets", ())]
         return (EVERYTHING,), (), frozenset(urn for urn in urns if urn.startswith("event:"))
-    # What lay out of reach when it was asked for was not read by any grant.
+    # Categories that were out of scope then were not read by any grant.
     forbidden = set(data.get("forbidden", ()))
     queries = [query_from(one) for one in data.get("parameters", ())] or [EVERYTHING]
     queries = [one for one in queries if not one.categories or not one.categories <= forbidden]

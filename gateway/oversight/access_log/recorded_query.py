@@ -1,4 +1,4 @@
-"""Query of a read, as the access log has recorded it. Pure."""
+"""Query of a read, as recorded in the access log. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _DECODER = msgspec.json.Decoder(dict[str, list[str]])
 
 
 class RecordedQuery:
-    """Selectors and filter of reads that were recorded; equal ones are the same object.
+    """Selectors and filter of recorded reads; equal ones are the same object.
 
-    `members` are the paths that they look at and that masks may hide, `categories` the only
-    ones that were asked for, as patterns (empty: no restriction).
+    `members` are the paths that they use and that masks may hide, `categories` the only ones asked
+    for, as patterns (empty: no restriction).
     """
 
     __slots__ = ("_answer", "_filter", "_last", "_parts", "_test", "categories", "members")
@@ -34,7 +34,7 @@ class RecordedQuery:
         self._last: Event | None = None
         self._answer = False
         self.members = frozenset(_MEMBERS[name] for name in _MEMBERS if getattr(scope, name))
-        # An event has to be in each of them, as far as categories and tenants go.
+        # An event has to be in each of them, by category and tenant.
         self._parts = [scope]
         if chosen is not None:
             self.members |= chosen.members
@@ -48,7 +48,7 @@ class RecordedQuery:
 
     def holds(self, event: Event) -> bool:
         """Whether it asks for the event."""
-        # Asked again for each grant, one event after the other.
+        # The last answer is kept, as each grant asks for the same event.
         if event is not self._last:
             self._last, self._answer = event, self._test(event)
             if self._answer and self._filter is not None:
@@ -56,7 +56,7 @@ class RecordedQuery:
         return self._answer
 
     def reaches(self, scope: Scope) -> bool:
-        """Whether it asks for an event that may be in the scope, by category and tenant."""
+        """Whether it asks for events that may be in the scope, by category and tenant."""
         return all(scopes_overlap(scope, part) for part in self._parts)
 
 
@@ -64,7 +64,7 @@ EVERYTHING = RecordedQuery(Scope())
 
 
 def query_from(parameters: Mapping[str, Any]) -> RecordedQuery:
-    """Query of recorded parameters; of everything, where that is not known for sure."""
+    """Query of recorded parameters; of everything where they are incomplete."""
     if "left_out" in parameters:
         return EVERYTHING
     names = (*_SELECTORS, "min_severity", "filter")
@@ -79,7 +79,7 @@ def _parsed(text: bytes) -> RecordedQuery:
         values = _DECODER.decode(text)
         return RecordedQuery(_scope(values), _filter(values.get("filter", ())))
     except (msgspec.ValidationError, InvalidRequest, ValueError):
-        # It was cut when it was recorded, or is of another version.
+        # It was cut when it was recorded, or another version wrote it.
         return EVERYTHING
 
 

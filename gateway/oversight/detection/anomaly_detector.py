@@ -1,8 +1,7 @@
-"""Anomaly detection: from the accesses of keys to findings, and what follows from
-them.
+"""Anomaly detector: from accesses of keys to findings, and reactions to them.
 
-It listens to the access log and reads nothing of the log itself. What it knows of each key
-is in the key store, where all processes bring together what they have seen.
+It listens to the access log and reads nothing of the log itself. What it knows of each key is in
+the key store, where all processes merge what they have seen.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ from gateway.streaming.live.hub import Hub
 _POLL_SECONDS = 1.0
 _PROFILES_SECONDS = 30
 _PRUNE_SECONDS = 3600
-# The end of a minute, for other processes that have not brought their counts yet.
+# After the end of a minute, for processes that have not added their counts yet.
 _GRACE_SECONDS = 5
-# What was found and could not be dealt with yet; beyond that the oldest go.
+# Signals and reactions that wait for the store; beyond that the oldest are dropped.
 _MOST_WAITING = 10_000
 _WITHOUT_REACTION = (VOLUME, REQUEST_VOLUME, INVALID_GRANT, UNREADABLE)
 _LOGGER = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ _BY = "gateway"
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """On which signals a key is suspended or throttled, and for how many seconds."""
+    """Signals on which a key is suspended or throttled, and for how many seconds."""
 
     suspend_on: tuple[str, ...] = ()
     throttle_on: tuple[str, ...] = ()
@@ -58,7 +57,7 @@ class Reaction(msgspec.Struct, frozen=True):
 
 
 class WatchedKeys(KeysAndRoles, NotesOfKeys, Protocol):
-    """Keys and roles, and what is remembered of their use."""
+    """Keys and roles, and notes about them."""
 
 
 class AnomalyDetector:
@@ -87,7 +86,7 @@ class AnomalyDetector:
         self._clock = clock
         self._reaction = reaction
         self._volumes = VolumeDetector(store, hub, warm_up)
-        # Signals with their key and address, and those on which a key may have to be stopped.
+        # Signals with their key and address, and those that may have a reaction.
         self._polling = asyncio.Lock()
         self._signals: deque[tuple[Signal, str, str]] = deque(maxlen=_MOST_WAITING)
         self._reactions: deque[tuple[str, str]] = deque(maxlen=_MOST_WAITING)
@@ -103,7 +102,7 @@ class AnomalyDetector:
         self._volumes.observe(access)
 
     def observe_failure(self, key_id: str, cursor: str) -> None:
-        """Take in that an event, the one at that cursor, could not be delivered to a key."""
+        """Take in that the event at a cursor could not be delivered to a key."""
         signal = Signal(EVENT_FAILED, self._clock.now(), 1, {"cursor": cursor})
         self._signals.append((signal, key_id, ""))
 
@@ -121,7 +120,7 @@ class AnomalyDetector:
             await self._clock.sleep(until_next_poll(self._clock, _POLL_SECONDS))
 
     async def begin(self) -> None:
-        """Take up what was found before."""
+        """Take up findings that were not reported before."""
         await self.findings.begin()
 
     async def poll(self) -> None:
@@ -132,7 +131,7 @@ class AnomalyDetector:
     async def _poll(self) -> None:
         now = self._clock.now()
         await self._check_volumes(now)
-        # Trusted time may go back, when a step of the clock is adopted.
+        # Trusted time may go back when a step of the clock is adopted.
         everything = abs(now - self._profiles_at) >= _PROFILES_SECONDS
         if everything:
             self._profiles_at = now
@@ -150,7 +149,7 @@ class AnomalyDetector:
             await self.findings.prune()
 
     async def close(self) -> None:
-        """Bring everything into the store."""
+        """Merge everything into the store."""
         try:
             self._volumes.turn(int(self._clock.now() // 60))
             self._profiles_at = 0.0
@@ -173,7 +172,7 @@ class AnomalyDetector:
         self._signals += [(signal, key_id, "") for key_id, signal in self._volumes.alarms()]
 
     async def _act(self) -> None:
-        """Deal with what was found, oldest first; what the store does not take stays."""
+        """Add findings, oldest first, and react to them; what the store does not take stays."""
         while self._signals:
             finding = await self._found(*self._signals[0])
             signal, key_id, address = self._signals.popleft()
@@ -183,8 +182,8 @@ class AnomalyDetector:
                 _LOGGER.warning(
                     "unusual activity: %s of %s", signal.name, key_id or address or signal.operator
                 )
-            # Volumes are a likelihood only, what is stored is nothing that a key does, and who
-            # shows no key has none that could be taken away.
+            # No reaction to volumes, which are only likely, to stored defects, which are no use of
+            # a key, and without a key.
             if signal.name not in _WITHOUT_REACTION and key_id:
                 self._reactions.append((signal.name, key_id))
         while self._reactions:
@@ -197,7 +196,7 @@ class AnomalyDetector:
         except GatewayError:
             raise
         except Exception:
-            # One that cannot be kept must not hold up those behind it.
+            # A signal that cannot be stored must not hold up later ones.
             _LOGGER.exception("a signal %s was not kept, which is a bug", signal.name)
             return None
 
@@ -222,5 +221,5 @@ class AnomalyDetector:
             elif signal in self._reaction.throttle_on:
                 await self._store.change(key_id, throttled)
         except Conflict:
-            # Somebody ended it at the same moment.
+            # The key was ended meanwhile.
             pass

@@ -1,16 +1,13 @@
-"""Baseline of a key: how much it usually moves a minute, and when it moves far more. Pure.
+"""Baseline of a key: its usual volume per minute, and when it moves far more. Pure.
 
-The rate of a minute is the mean of the last five minutes' counts, and all
-arithmetic is done on its logarithm, so that "ten times as much" means the same
-for a small key and a large one. What is expected is an exponentially weighted
-mean (half-life a day) blended with that of the same hour of the week; how far
-rates stray from it is an exponentially weighted deviation. A single value may
-pull either only so far.
+The rate of a minute is the mean of the last five minutes' counts, and all arithmetic is done on its
+logarithm, so that "ten times as much" means the same for a small key and a large one. The expected
+value is an exponentially weighted mean (half-life a day) blended with that of the same hour of the
+week; the deviation is exponentially weighted, too. A single value moves either only so far.
 
-The peak guard remembers for each hour of the last week how far its highest rate
-stood above what was expected. How high it went on two days, or a week ago in
-the same hour, is usual: a batch job of every hour raises no alarm, though it
-stands far above the mean.
+The peak guard keeps for each hour of the last week how far its highest rate was above the expected.
+A height reached on two days, or a week ago in the same hour, is usual: an hourly batch job raises
+no alarm, though it is far above the mean.
 """
 
 from __future__ import annotations
@@ -36,27 +33,27 @@ _LEAST_DEVIATION = 0.25
 _ABOVE_GUARD = log(1.5)
 _FAR_ABOVE_GUARD = log(4)
 LEAST_EVENTS = 100
-# One value moves the mean and the deviation no more than so many deviations would.
+# One value moves the mean and the deviation at most like so many deviations.
 _PULL = 3.0
-# So long nothing is known at all: every value is taken as it is, and none is a peak.
+# At first nothing is known: every value counts fully, and none is a peak.
 _FIRST_MINUTES = 60
 _MOST_IDLE = 1440
-# Keys that move anything in fewer minutes than this part of all are sparse.
+# Keys that are active in less than this part of all minutes are sparse.
 _SPARSE = 0.2
 # What was exceeded in so many hours of the last week is usual at any hour.
 _OFTEN = 10
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """The rate of a minute, and the one expected: events per minute."""
+    """Rate of a minute, and the expected rate: events per minute."""
 
     rate: float
     expected: float
 
 
 class Baseline(msgspec.Struct, array_like=True):
-    """What was learned of one key. `hours` and `weights` are means and minutes by hour of the
-    week, `peaks` the highest excess of each hour, in logarithms; as bytes of C floats."""
+    """Baseline learned of one key. `hours` and `weights` are means and minutes by hour of the week,
+    `peaks` the highest excess of each hour, in logarithms; as bytes of C floats."""
 
     minutes: int = 0
     mean: float = 0.0
@@ -71,10 +68,8 @@ class Baseline(msgspec.Struct, array_like=True):
     peaks: bytes = array("f", [-1.0] * WEEK_HOURS).tobytes()
 
     def observe(self, minute: int, count: int, warm_up: int) -> Alarm | None:
-        """Take in the count of a minute (its number since 1970); they come in order.
-
-        No alarm is raised before `warm_up` minutes have been seen.
-        """
+        """Take in the count of a minute (since 1970), in order. Raises no alarm before `warm_up`
+        minutes."""
         hour = minute // 60
         if hour != self.hour:
             self._turn(hour)
@@ -119,7 +114,7 @@ class Baseline(msgspec.Struct, array_like=True):
         self.minutes += 1
 
     def _turn(self, hour: int) -> None:
-        """End an hour: remember its peak, and what is usual for the next one."""
+        """End an hour: keep its peak, and compute the guard of the next one."""
         peaks = array("f", self.peaks)
         if self.hour >= 0:
             peaks[self.hour % WEEK_HOURS] = max(0.0, self.peak)
@@ -132,7 +127,7 @@ class Baseline(msgspec.Struct, array_like=True):
 
 def _guard(peaks: array[float], slot: int, active: float) -> float:
     """Usual excess over the expected volume in an hour of the week."""
-    # On one day it may have been an alarm; on two it is a habit.
+    # On one day it may have been an alarm; on two days it is usual.
     if active < _SPARSE:
         days = sorted(max(peaks[day : day + 24]) for day in range(0, WEEK_HOURS, 24))
         habit = days[-2]
@@ -142,7 +137,7 @@ def _guard(peaks: array[float], slot: int, active: float) -> float:
 
 
 class Volume(msgspec.Struct, array_like=True):
-    """A key's baseline, and the newest minute with its count, to which others may yet add."""
+    """Baseline of a key, and its newest minute with the count, to which other processes may add."""
 
     minute: int = -1
     count: int = 0
@@ -155,7 +150,7 @@ class Volume(msgspec.Struct, array_like=True):
             self.count += count
             return None
         alarm = self.close(self.minute, warm_up)
-        # What comes too late counts for the minute after.
+        # Late counts belong to the next minute.
         minute = max(minute, self.minute + 1)
         if self.minute >= 0:
             self.baseline.idle(self.minute + 1, minute - self.minute - 1, warm_up)
@@ -163,7 +158,7 @@ class Volume(msgspec.Struct, array_like=True):
         return alarm
 
     def close(self, minute: int, warm_up: int) -> Alarm | None:
-        """That minute is over for all processes."""
+        """Close a minute that has ended in all processes."""
         if self.closed or minute < self.minute:
             return None
         self.closed = True
@@ -175,12 +170,12 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 def decode_volume(document: bytes | None) -> Volume:
-    """A volume from its note; a new one if there is none."""
+    """Volume from its note; a new one if there is none."""
     return Volume() if document is None else _DECODER.decode(document)
 
 
 def inherited_volume(volume: Volume) -> Volume:
-    """Volume that a key's successor begins with: counts of minutes are each key's own."""
+    """Volume for a successor, which inherits the baseline but no counts."""
     return msgspec.structs.replace(volume, count=0, closed=True)
 
 

@@ -1,4 +1,4 @@
-"""Findings: what the watch has found, counted per key, signal and window of time. Pure."""
+"""Findings: signals, counted per key and window of time. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gateway.event import Severity
 from gateway.json_members import about
 from gateway.oversight.detection.signals import Signal
 
-# Beside what `gateway.oversight.detection.signals` knows for certain: what
-# `gateway.oversight.detection.baseline` takes for it.
+# Signals beside the certain ones of `gateway.oversight.detection.signals`: those of the
+# baseline.
 VOLUME = "volume"
 REQUEST_VOLUME = "request_volume"
-# And what is not about use: grants that were stored before what stands in them was refused.
+# Stored grants that would be refused today.
 INVALID_GRANT = "invalid_grant"
-# What is stored of a key, or of a role of it, cannot be read: it may do nothing.
+# A key or a role of it that cannot be read, so that the key may do nothing.
 UNREADABLE = "unreadable"
-# Of the gateway itself, and of no key: its wall clock was set.
+# Of no key: the wall clock of the gateway was set.
 CLOCK_JUMP = "clock_jump"
 # An event could not be delivered to a key.
 EVENT_FAILED = "event_failed"
@@ -45,11 +45,9 @@ _OFTEN_SECONDS = 60
 
 
 class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Times are seconds since 1970. `key` is a kid; without one it is about `address`, or about
-    `operator`, somebody who administers by the command line.
-
-    `told` is the count that the newest event in the log says, written at `told_at`.
-    """
+    """Finding about a `key`; without one about an `address`, or about an `operator` of the command
+    line. Times are seconds since 1970. `told` is the count in its newest event in the log, written
+    at `told_at`."""
 
     id: str
     signal: str
@@ -72,11 +70,11 @@ class Finding(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     @property
     def silence(self) -> str:
-        """Subject for which a finding is expected: its signal of its key or address."""
+        """Name of the note that silences the signal of its key, address or operator."""
         return silence(self.signal, self.key, self.address or self.operator)
 
     def with_signal(self, signal: Signal) -> Finding:
-        """The finding after one sign more."""
+        """The finding with another signal counted."""
         return msgspec.structs.replace(
             self,
             count=self.count + signal.count,
@@ -119,7 +117,7 @@ class FindingAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def new_finding(signal: Signal, key_id: str, address: str = "") -> Finding:
-    """The finding that a sign belongs to, with nothing counted yet. Its id follows from that."""
+    """Finding for a signal, with nothing counted yet. Its id follows from that."""
     window = int(signal.at // (_HOUR if signal.name in _HOURLY else _WINDOW))
     about = key_id or (signal.operator or address).replace("/", "_")
     return Finding(
@@ -134,7 +132,7 @@ def new_finding(signal: Signal, key_id: str, address: str = "") -> Finding:
 
 
 def mark_change(finding: Finding, at: float) -> Change:
-    """Change of a finding's mark, as it is now."""
+    """Change record of the mark of a finding."""
     about = [key_urn(finding.key)] if finding.key else []
     data: dict[str, Any] = {"finding": finding.id, "signal": finding.signal}
     if finding.key:
@@ -154,5 +152,5 @@ def mark_change(finding: Finding, at: float) -> Change:
 
 
 def silence(signal: str, key_id: str, other: str) -> str:
-    """The name of the note that this signal is expected of this key, address or operator."""
+    """Name of the note that silences a signal of a key, address or operator."""
     return f"{signal}:{key_id or other}"

@@ -1,4 +1,4 @@
-"""Findings: kept in the key store, told of in the log, and marked expected by people."""
+"""Findings in the key store, their events in the log, and marks of people."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ Changing = Callable[[Finding | None], Finding | None]
 
 
 class FindingStore(NotesOfKeys, UnrecordedChanges, Protocol):
-    """Store of findings, which tells of their marks."""
+    """Store of findings, which records changes of their marks."""
 
 
 class Findings:
-    """All processes share what is found, and each event of it is written once."""
+    """Findings that all processes share; each event about them is written once."""
 
     def __init__(
         self, store: FindingStore, writer: Appender, clock: Clock, keys: KeyLookup | None = None
     ) -> None:
-        # Signs since the start by their signal, for metrics.
+        # Signals since the start by name, for metrics.
         self.found: Counter[str] = Counter()
         self._store = store
         self._writer = writer
         self._clock = clock
-        # From memory, if possible: who floods a gateway with refusals shall cost no look-ups.
+        # From memory, if possible, so that a flood of refused requests costs no look-ups.
         self._keys = keys or store
         self._unreported: dict[str, Finding] = {}
 
     async def add(self, signal: Signal, key_id: str, address: str = "") -> Finding | None:
-        """Count a sign; None if it is expected."""
+        """Count a signal; None if it is expected."""
         fresh = new_finding(signal, key_id, address)
         if await self._is_expected(fresh):
             return None
@@ -64,7 +64,7 @@ class Findings:
         return counted
 
     async def report(self) -> None:
-        """Write what is new into the log; what cannot be written waits."""
+        """Write findings with news into the log; what cannot be written waits."""
         now = self._clock.now()
         for finding in [one for one in self._unreported.values() if one.is_news(now)]:
             try:
@@ -73,7 +73,7 @@ class Findings:
                 _LOGGER.warning("a finding cannot be recorded, trying again: %s", error.detail)
                 return
             except Exception:
-                # One that cannot be told of must not hold up the others.
+                # A finding that cannot be written must not hold up others.
                 _LOGGER.exception("the finding %s is not told of, which is a bug", finding.id)
                 del self._unreported[finding.id]
                 continue
@@ -84,7 +84,7 @@ class Findings:
                 del self._unreported[finding.id]
 
     async def all(self) -> list[Finding]:
-        """Newest first."""
+        """All findings, newest first."""
         notes, stretch = await self._store.notes(KIND), Stretch()
         findings = []
         for name, document in notes.items():
@@ -102,7 +102,7 @@ class Findings:
     async def mark(
         self, finding_id: str, *, expected: bool, by: str, reason: str = ""
     ) -> Finding | None:
-        """Mark a finding expected, which silences its signal for its key; or take that back."""
+        """Mark a finding expected, which silences its signal for its key; or undo that."""
         state: Literal["open", "expected"] = "expected" if expected else "open"
 
         def marked(known: Finding | None) -> Finding | None:
@@ -113,12 +113,12 @@ class Findings:
         finding = marked(await self.get(finding_id))
         if finding is None:
             return None
-        # Before it is done: no signal falls silent unrecorded.
+        # Before the change, so that no signal is silenced unrecorded.
         await self._store.record_later(mark_change(finding, self._clock.now()))
         finding = await self._update(finding_id, marked)
         if finding is not None:
             note = _ENCODE({"by": by, "reason": reason, "finding": finding_id})
-            # Of the keys before it each would have it expected, too.
+            # Predecessors may have silenced it, too.
             names = [finding.silence] if expected else await self._silences(finding)
             await self._store.update_notes(
                 SILENCES, dict.fromkeys(names, lambda _: note if expected else None)
@@ -126,13 +126,13 @@ class Findings:
         return finding
 
     async def begin(self) -> None:
-        """Take up what was found and not told when the process before this one ended."""
+        """Take up findings that the process before this one did not report."""
         for finding in await self.all():
             if finding.count > finding.told:
                 self._unreported[finding.id] = finding
 
     async def prune(self) -> None:
-        """Forget what is old, or too much."""
+        """Delete old findings, and the oldest beyond a number."""
         oldest = self._clock.now() - _KEPT_SECONDS
         findings = await self.all()
         gone = [
@@ -150,7 +150,7 @@ class Findings:
         return False
 
     async def _silences(self, finding: Finding) -> list[str]:
-        """The notes by which it is expected: what was expected of a key is of its successor."""
+        """Names of the notes that silence it: those of predecessors count, too."""
         line = await key_and_predecessors(self._keys, finding.key) if finding.key else [""]
         other = finding.address or finding.operator
         return [silence(finding.signal, key_id, other) for key_id in line]
@@ -167,7 +167,7 @@ class Findings:
 
 
 def _decoded(name: str, document: bytes | None) -> Finding | None:
-    """None as well for one that cannot be read, perhaps of a newer version."""
+    """The finding; None also if it cannot be read, perhaps of a newer version."""
     if document is None:
         return None
     try:
@@ -182,7 +182,7 @@ def _decoded(name: str, document: bytes | None) -> Finding | None:
 def _telling(finding: Finding, now: float) -> Changing:
     def told(known: Finding | None) -> Finding | None:
         if known is None:
-            # It was pruned meanwhile.
+            # Pruned meanwhile.
             return None
         return msgspec.structs.replace(known, told=max(known.told, finding.count), told_at=now)
 
@@ -191,7 +191,7 @@ def _telling(finding: Finding, now: float) -> Changing:
 
 def _event(finding: Finding) -> Draft:
     return new_gateway_event(
-        # Each count is told of once, whoever does it.
+        # Each count has one event, whichever process writes it.
         id=f"finding-{finding.id}-{finding.count}",
         category=ANOMALY,
         action=f"anomaly.{finding.signal}",

@@ -18,21 +18,21 @@ from gateway.oversight.detection.signals import Signal
 NEW_OPERATOR = "new_operator"
 ODD_HOUR = "odd_hour"
 MOST_PEOPLE = 256
-# On fewer days nothing is usual yet.
+# With fewer days nothing is usual yet.
 LEAST_DAYS = 5
 _REMEMBERED_DAYS = 30
 _DAY = 86400
 
 
 class Command(msgspec.Struct, frozen=True):
-    """Command of the command line, by whom and when (seconds since 1970)."""
+    """Command of an operator at a time (seconds since 1970)."""
 
     person: str
     at: float
 
 
 class OperatorProfile(msgspec.Struct, omit_defaults=True):
-    """Times at which each person, each hour of the day and each day was seen last."""
+    """Times at which each operator, each hour of the day and each day was seen last."""
 
     people: dict[str, float] = {}
     hours: dict[int, float] = {}

@@ -1,8 +1,8 @@
 """Usage profiles of all keys: gathered in each process, merged in the key store.
 
-Taking in a use costs a few microseconds and waits for nothing. What may be
-unusual is brought into the store, and evaluated there against what all processes
-have seen, within a second; all else in batches, now and then.
+Taking in an access costs a few microseconds and waits for nothing. What may be unusual is merged
+into the store, and evaluated there against what all processes have seen, within a second; all else
+in batches, now and then.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 100
 _MOST_STRANGERS = 5_000
 _MOST_KNOWN = 100_000
-# Of one id between two looks.
+# Claims of one id between two polls.
 _MOST_CLAIMS = 100
-# The code of requests that are refused for a key in their URL, whose secret nobody has looked at.
+# Code of requests that are refused for a key in their URL, whose secret was not checked.
 _IN_URL = "key_in_url"
 _DECODER = msgspec.json.Decoder(UsageProfile)
 _ENCODE = msgspec.json.Encoder().encode
@@ -44,7 +44,7 @@ def _unknown(key_id: str) -> bool:
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Signals of one key, or of an address that showed none."""
+    """Signals of one key, or of an address without a key."""
 
     key_id: str
     address: str
@@ -56,18 +56,18 @@ class ProfileStore:
 
     def __init__(self, store: NotesOfKeys, exists: Callable[[str], bool] = _unknown) -> None:
         self._store = store
-        # Whether there is a key of this id, as far as that is known in memory.
+        # Whether a key of this id exists, as far as known in memory.
         self._exists = exists
         self._deltas: dict[str, ProfileDelta] = {}
         self._urgent: dict[str, None] = {}
-        # Profiles as last seen in the store, by kid; those of strangers are nowhere else.
+        # Profiles as last seen in the store, by kid; those of addresses are only here.
         self._known: dict[str, UsageProfile] = {}
         self._strangers: dict[str, UsageProfile] = {}
         self._deltas_of_strangers: dict[str, ProfileDelta] = {}
-        # Ids of keys that were shown with a wrong secret; whether there are such keys is looked at
-        # later, so that the answer takes the same time for each.
+        # Ids of keys that were presented with a wrong secret; whether they exist is looked up
+        # later, so that each answer takes the same time.
         self._claims: dict[str, list[Access]] = {}
-        # Evaluations from before the store went away.
+        # Evaluations that an earlier flush could not return.
         self._evaluated: list[Evaluation] = []
 
     def observe(self, access: Access) -> None:
@@ -107,17 +107,17 @@ class ProfileStore:
                 self._urgent[key_id] = None
 
     def touch(self, key_ids: Iterable[str], now: float) -> None:
-        """These keys have streams open: they are in use."""
+        """Mark keys with open streams as in use."""
         for key_id in key_ids:
             self._delta_of(key_id).touch(now)
 
     def add_signal(self, key_id: str, signal: Signal) -> None:
-        """Something was found of a key that is not in its uses."""
+        """Add a signal of a key that does not follow from its accesses."""
         self._delta_of(key_id).add_signal(signal.name, signal.at, signal.data, signal.count)
         self._urgent[key_id] = None
 
     async def of(self, key_id: str) -> UsageProfile:
-        """The profile of a key as all processes have left it, and this one up to now."""
+        """Profile of a key, merged with what this process has seen since."""
         profile = _profile(key_id, await self._store.note(KIND, key_id))
         delta = self._deltas.get(key_id)
         return profile if delta is None else merged(profile, delta)
@@ -133,10 +133,8 @@ class ProfileStore:
         return used_at
 
     async def flush(self, *, everything: bool) -> list[Evaluation]:
-        """Bring what is new into the store; what it gives. Unless `everything`, what is urgent.
-
-        What could not be brought there stays for the next time.
-        """
+        """Merge what is new, or only what is urgent, into the store; return evaluations. What the
+        store does not take stays."""
         self._take_claims()
         wanted = list(self._deltas if everything else self._urgent)
         self._evaluated += self._evaluate_strangers()
@@ -164,7 +162,7 @@ class ProfileStore:
                 self._evaluated.append(Evaluation(name, batch[name].address, signals))
 
     async def _inherited(self, batch: dict[str, ProfileDelta]) -> dict[str, UsageProfile]:
-        """Profiles that keys without a known profile begin with."""
+        """Profiles of predecessors for keys without a known profile."""
         inherited = {}
         for name, delta in batch.items():
             if delta.predecessor and name not in self._known:
@@ -188,7 +186,7 @@ class ProfileStore:
         deltas, self._deltas_of_strangers = self._deltas_of_strangers, {}
         found = []
         for address, one in deltas.items():
-            # Put at the end: the first ones are those not seen for longest.
+            # Moved to the end, so that the first ones are those not seen for longest.
             profile, signals = evaluate(self._strangers.pop(address, UsageProfile()), one)
             self._strangers[address] = profile
             if signals:
@@ -214,7 +212,7 @@ def _notings(
     inherited: dict[str, UsageProfile],
     evaluated: dict[str, tuple[UsageProfile, list[Signal]]],
 ) -> Iterator[tuple[str, Noting]]:
-    """Updates of notes that leave the signals they find in `evaluated`."""
+    """Updates of notes, which put their results into `evaluated`."""
 
     def evaluating(document: bytes | None, name: str, delta: ProfileDelta) -> bytes:
         if document is None:
@@ -223,7 +221,7 @@ def _notings(
             before = _profile(name, document)
         after, signals = evaluate(before, delta)
         note = _ENCODE(after)
-        # Of signals, their data alone may hold texts of somebody else's that the profile does not.
+        # The data of signals may hold texts of clients that are not in the profile.
         _ENCODE(signals)
         evaluated[name] = after, signals
         return note
@@ -240,7 +238,7 @@ def _notings(
                     delta.make_plain()
                     return evaluating(document, name, delta)
             except Exception:
-                # It must not keep those of other keys from the store.
+                # It must not hold back those of other keys.
                 _LOGGER.exception("what was seen of the key %s is left out: a bug", name)
                 return document
 

@@ -1,4 +1,4 @@
-"""Signals of unusual activity that need no statistics: what is known for certain. Pure.
+"""Certain signals of unusual activity, which need no statistics. Pure.
 
 | signal | when |
 | --- | --- |
@@ -14,9 +14,9 @@
 | `deep_replay` | a read begins 4 times as far back as ever before, and 10,000 events at least |
 | `silent_consumer` | a stream is open, and what waits for its peer was not taken for 5 minutes |
 
-Two more never have consequences for a key: `wrong_secret`, when its id is shown 5 times within 10
-minutes with a secret that is not its own; and `id_conflict`, when an event was sent under an id
-that another event of its tenant has.
+Two more never have consequences for a key: `wrong_secret`, when its id is presented 5 times within
+10 minutes with a wrong secret; and `id_conflict`, when an event was sent under an id that another
+event of its tenant has.
 """
 
 from __future__ import annotations
@@ -33,17 +33,15 @@ DENIALS = 5
 DENIALS_SECONDS = 600
 FORBIDDEN = 3
 FORBIDDEN_SECONDS = 3600
-# Who waits for as long as `Retry-After` says, a second at least, has half as many.
+# Clients that wait as long as `Retry-After` says, at least a second, have half as many.
 LIMITED = 120
 DORMANT_SECONDS = 30 * 86400
 SILENT_SECONDS = 300
 
 
 class Signal(msgspec.Struct, frozen=True):
-    """A signal for a key: `count` things more that speak for it, the last of them at `at`.
-
-    `operator` is who it is about instead, if it is about the command line.
-    """
+    """Signal of a key: `count` more occurrences, the last of them at `at`. `operator` is set
+    instead for one of the command line."""
 
     name: str
     at: float
@@ -53,14 +51,14 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 def id_conflict(access: Access, count: int) -> Signal:
-    """Signal that events of a request had ids that other events had."""
+    """Signal that events of a request had ids that other events have."""
     return Signal(
         "id_conflict", access.at, count, {"address": access.address, "client": access.client}
     )
 
 
 def evaluate(before: UsageProfile, delta: ProfileDelta) -> tuple[UsageProfile, list[Signal]]:
-    """The profile after the delta, and what signals they give."""
+    """Merge a delta into a profile; return the profile after it, and the signals."""
     after = merged(before, delta)
     signals = [Signal(name, at, count, data) for name, (count, at, data) in delta.certain.items()]
     for rule in _RULES:
@@ -81,7 +79,7 @@ def _repeated(
     """Signal of refusals, if those of the last minutes are enough together with the `new` ones."""
     if new and _within(after, after[-1], DENIALS_SECONDS) >= DENIALS:
         known = _within(before, after[-1], DENIALS_SECONDS)
-        # Those before the fifth are counted together with it.
+        # The fifth counts together with those before it.
         count = new + (known if known < DENIALS else 0)
         yield Signal(name, after[-1], count, {"address": address})
 

@@ -1,6 +1,6 @@
-"""Keys that are not read as they are written, as findings: at the start, and when they change.
+"""Signals of stored keys and roles with defects: at the start, and when they change.
 
-Another version, or a backup that is restored, may write such a key or role at any time.
+Another version, or a restored backup, may write such a key or role at any time.
 """
 
 from __future__ import annotations
@@ -17,37 +17,36 @@ from gateway.oversight.detection.finding import INVALID_GRANT, UNREADABLE
 from gateway.oversight.detection.signals import Signal
 from gateway.scheduling.loop_work import Stretch
 
-# Of one key.
+# Problems of one key.
 _MOST_PROBLEMS = 20
 _Data = dict[str, Any]
 
 
 class StoredDefects:
-    """Listens to what changes in the key store. Each defect of a key gives one sign per process."""
+    """Listener to changes of the key store. Each defect of a key gives one signal per process."""
 
     def __init__(self, store: KeysAndRoles) -> None:
         self._store = store
-        # The keys to be looked at; None: all of them.
+        # Keys to be checked; None: all.
         self._waiting: dict[str, None] | None = None
         self._named: dict[str, dict[str, _Data]] = {}
-        # Roles that have changed, and those that were not read as they are written.
+        # Changed roles, and those with defects.
         self._changed_roles: set[str] = set()
         self._wrong_roles: set[str] = set()
 
     def take(self, changes: Changes) -> None:
-        """Something has changed in the key store."""
+        """Take in changes of the key store."""
         self._changed_roles |= changes.roles
         if self._waiting is not None:
             self._waiting.update(dict.fromkeys(key.id for key in changes.keys))
 
     async def poll(self, now: float) -> list[tuple[str, Signal]]:
-        """The signs of the keys that have changed; of all of them at first, and after the store was
-        away."""
+        """Signals of changed keys; of all keys at first, and after the store was away."""
         waiting, changed = self._waiting, self._changed_roles
         if waiting is not None and not waiting and not changed:
             return []
         named = dict(self._named)
-        # What changes from here on is looked at once more.
+        # Later changes are checked by the next poll.
         self._waiting, self._changed_roles = {}, set()
         try:
             roles = {**BUILTIN, **await self._store.roles()}
@@ -59,7 +58,7 @@ class StoredDefects:
                     await stretch.rest()
                     signals += [(key.id, signal) for signal in self._signals(key, roles, now)]
         except BaseException:
-            # Nobody is told of what was found until then.
+            # What was found until then was not returned.
             self._waiting, self._named = None, named
             raise
         return signals
@@ -72,8 +71,8 @@ class StoredDefects:
             yield await self._store.some(waiting[begin : begin + PART_KEYS])
 
     def _concerns_many(self, changed: set[str], roles: Mapping[str, Role]) -> bool:
-        """Whether the keys of the changed roles have to be looked at: few roles ever are wrong,
-        and all keys take long to read."""
+        """Whether the keys of changed roles have to be checked. Few roles ever have defects, and
+        reading all keys takes long."""
         wrong = {name for name in changed if name in roles and _is_wrong(roles[name])}
         concerned = bool(wrong or changed & self._wrong_roles)
         self._wrong_roles = (self._wrong_roles - changed) | wrong
@@ -99,7 +98,7 @@ def _is_wrong(role: Role) -> bool:
 
 
 def _defects(key: Key, roles: Mapping[str, Role]) -> dict[str, _Data]:
-    """Defects of a key as it is stored, by their signal."""
+    """Defects of a stored key, by their signal."""
     having = [roles[name] for name in key.roles if name in roles]
     unreadable = [role.name for role in having if role.unreadable]
     found: dict[str, _Data] = {}

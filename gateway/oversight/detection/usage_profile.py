@@ -1,8 +1,8 @@
 """Usage profile of one key: its last use, and what is usual for it. Pure.
 
-A `UsageProfile` is kept in the key store, one for all processes; a `ProfileDelta` is what one
-process has seen since it last merged its own into it. Merging deltas
-twice, or in another order, gives the same profile, but for the counts in `limited`.
+A `UsageProfile` is stored in the key store, one for all processes; a `ProfileDelta` is what one
+process has seen since its last merge. Merging deltas twice, or in another order, gives the same
+profile, but for the counts in `limited`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ MOST_REMEMBERED = 16
 DEEP_EVENTS = 10_000
 DEEP_TIMES = 4
 LIMITED_MINUTES = 10
-# So many requests above a limit are brought into the store at once, fewer with the rest.
+# So many requests above a limit are merged at once, fewer with the rest.
 _URGENT_LIMITED = 20
-# Denials of the key's state: whoever is told so has not used it.
+# Denials for the state of the key, which are no use of it.
 _NOT_USED = frozenset({"key_revoked", "key_expired", "key_suspended"})
 
 
 class UsageProfile(msgspec.Struct, omit_defaults=True):
-    """Times are seconds since 1970. `networks`, `forbidden`, `probed`, `out_of_scope` say when each
-    was seen last; `deepest` is the furthest that a read began behind the head, in events (-1:
-    none did);
-    `limited` are counts of requests above a limit by the minute, the last few; `claims` are the
-    times at which the key's id was shown with a wrong secret."""
+    """Profile of one key; times are seconds since 1970. `networks`, `forbidden`, `probed`,
+    `out_of_scope` say when each was seen last; `deepest` is the furthest that a read began behind
+    the head, in events (-1: none); `limited` are counts of requests above a limit for the last
+    minutes; `claims` are the times at which its id was presented with a wrong secret."""
 
     used_at: float = 0.0
     address: str = ""
@@ -48,7 +47,7 @@ class UsageProfile(msgspec.Struct, omit_defaults=True):
     claims: list[float] = []
 
     def last_use(self) -> dict[str, Any] | None:
-        """Last use in the interface; None if the key was never used."""
+        """Last use, as the interface shows it; None if the key was never used."""
         if not self.used_at:
             return None
         return {"at": format_time(self.used_at), "address": self.address, "client": self.client}
@@ -63,10 +62,10 @@ class ProfileDelta(msgspec.Struct, eq=False):
     address: str = ""
     client: str = ""
     created_at: float = 0.0
-    # The key that this one took over from.
+    # Predecessor of the key.
     predecessor: str = ""
     networks: dict[str, float] = {}
-    # The one it came from first.
+    # Network of its first use.
     home: str = ""
     deepest: int = -1
     # All of them are counted, the last ones remembered.
@@ -85,12 +84,12 @@ class ProfileDelta(msgspec.Struct, eq=False):
     urgent: bool = False
 
     def add(self, access: Access, known: UsageProfile | None) -> None:
-        """Take in an access. `known` is the profile as last seen: what is new to it is urgent."""
+        """Take in an access. What is new to the `known` profile is urgent."""
         key = access.key
         if access.outcome == "denied":
             self._add_denial(access)
         elif access.action == DENIED and access.reason != "key_throttled":
-            # Such a key would keep up what it was throttled for.
+            # Such requests would prolong what the key was throttled for.
             self._add_limited(access)
         if key is not None:
             self.predecessor = key.predecessor
@@ -113,26 +112,26 @@ class ProfileDelta(msgspec.Struct, eq=False):
             self._remember(self.out_of_scope, value, access.at)
 
     def claim(self, access: Access) -> None:
-        """Take note that a client has shown the key's id with a wrong secret."""
+        """Note that a client presented the id of the key with a wrong secret."""
         self.wrong += 1
         self.claims = [*self.claims, access.at][-MOST_REMEMBERED:]
         self.claimed_from = access.address
         self.urgent = True
 
     def touch(self, at: float, address: str = "", client: str = "") -> None:
-        """The key is in use."""
+        """Note that the key is in use."""
         self.first_at = min(self.first_at or at, at)
         self.used_at = max(self.used_at, at)
         self.address, self.client = address or self.address, client or self.client
 
     def add_signal(self, signal: str, at: float, data: dict[str, Any], times: int = 1) -> None:
-        """Something happened that says it all."""
+        """Add a signal that needs no history."""
         count = self.certain[signal][0] if signal in self.certain else 0
         self.certain[signal] = (count + times, at, data)
         self.urgent = True
 
     def followed_by(self, later: ProfileDelta) -> ProfileDelta:
-        """Both together."""
+        """This delta and a later one, merged."""
         later.first_at = min(self.first_at or later.first_at, later.first_at or self.first_at)
         later.used_at = max(self.used_at, later.used_at)
         later.address, later.client = later.address or self.address, later.client or self.client
@@ -159,7 +158,7 @@ class ProfileDelta(msgspec.Struct, eq=False):
         return later
 
     def make_plain(self) -> None:
-        """Put a mark in place of what is no text: halves of surrogate pairs."""
+        """Replace invalid text: halves of surrogate pairs."""
         for member in ("address", "client", "home", "claimed_from"):
             setattr(self, member, _plain(getattr(self, member)))
         for member in ("networks", "forbidden", "probed", "out_of_scope"):
@@ -174,7 +173,7 @@ class ProfileDelta(msgspec.Struct, eq=False):
         self.address = access.address or self.address
         data = {"address": access.address, "client": access.client}
         if access.reason == "key_suspended":
-            # It would keep up what it was suspended for.
+            # Such requests would prolong what the key was suspended for.
             return
         if access.reason == "key_revoked":
             self.add_signal("revoked_presented", access.at, data)
@@ -190,7 +189,7 @@ class ProfileDelta(msgspec.Struct, eq=False):
                 self._remember(self.probed, f"action:{access.attempted}", access.at)
 
     def _add_limited(self, access: Access) -> None:
-        """A key that is known, or an address, had one request too many."""
+        """Count a request above a limit of the key or address."""
         self.address = access.address or self.address
         minute = int(access.at // 60)
         self.limited[minute] = self.limited.get(minute, 0) + 1
@@ -205,12 +204,12 @@ class ProfileDelta(msgspec.Struct, eq=False):
 
 
 def is_deep(behind: int, known: int) -> bool:
-    """Whether a read begins far further back than the furthest that is known."""
+    """Whether a read begins far further back than ever before."""
     return behind >= max(DEEP_EVENTS, DEEP_TIMES * known)
 
 
 def merged(before: UsageProfile, delta: ProfileDelta) -> UsageProfile:
-    """The profile after the delta."""
+    """The profile with a delta merged into it."""
     later = delta.used_at >= before.used_at
     return UsageProfile(
         used_at=max(before.used_at, delta.used_at),
@@ -228,13 +227,13 @@ def merged(before: UsageProfile, delta: ProfileDelta) -> UsageProfile:
 
 
 def inherited_profile(profile: UsageProfile) -> UsageProfile:
-    """Profile that a key's successor begins with, without the last use."""
+    """Profile for a successor, without the last use."""
     return msgspec.structs.replace(profile, used_at=0.0, address="", client="")
 
 
 @lru_cache(4096)
 def network_of(address: str) -> str:
-    """What counts as one network: IPv4 /24 (private ones /16), IPv6 /48; else the text itself."""
+    """Network of an address: IPv4 /24 (private ones /16), IPv6 /48; else the text itself."""
     found = parse_address(address)
     if found is None:
         return address

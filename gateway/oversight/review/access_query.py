@@ -1,4 +1,4 @@
-"""Queries to `gateway.oversight.review.explain`, from decoded JSON. Pure."""
+"""Parsing of queries for `gateway.oversight.review.explain` from decoded JSON. Pure."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from gateway.oversight.access_log.past_access import READING
 from gateway.oversight.review.explain import AccessQuery
 
 _DESCRIBING = ("tenant", "category", "severity", "resource")
-# What a description may leave open, and the predicates of grants that are about it.
+# What a description may leave open, and the predicates of grants about it.
 _UNSAID = {"tenant": "tenants", "severity": "min_severity", "resource": "resources"}
 
 
 def parse_access_query(raw: Mapping[str, Any], now: float) -> AccessQuery:
-    """Parse the query; what is not given is as it is `now` (seconds since 1970).
+    """Parse a query; defaults are as of `now` (seconds since 1970).
 
-    `event` is one as it stands in the log or as it would be sent; `tenant`, `category`,
-    `severity` and `resource` describe one instead, which may be anything in what they leave out.
-    Raises `InvalidRequest` naming the member.
+    `event` is an event as it is in the log or as it would be sent; `tenant`, `category`, `severity`
+    and `resource` describe one instead, which may be anything in what they leave out. Raises
+    `InvalidRequest` naming the member.
     """
     action = raw.get("action")
     if action not in ACTIONS:
@@ -41,7 +41,7 @@ def parse_access_query(raw: Mapping[str, Any], now: float) -> AccessQuery:
     if action in NOT_ABOUT_EVENTS:
         event = None
     if action not in READING:
-        # What is sent is new, whatever stands in it.
+        # What is sent is new, whatever its members say.
         recorded_at = None
     return AccessQuery(
         action=action,
@@ -78,7 +78,7 @@ def _event(raw: Mapping[str, Any], now: float) -> tuple[Draft | None, float | No
             raise InvalidRequest("event: an event as a JSON object is needed")
         if recorded_at is None and event.get("recorded_at") is not None:
             recorded_at = parse_moment(event, "recorded_at")
-        # As it was read from the log: with what the gateway has added to it.
+        # Members that the gateway has added to an event from the log.
         added = (*SET_BY_GATEWAY, "masked")
         sent = {name: value for name, value in event.items() if name not in added}
         return _draft(sent, "event.", now), recorded_at

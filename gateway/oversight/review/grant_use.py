@@ -1,8 +1,8 @@
-"""Use of a key's grants, counted over recorded uses and events. Pure.
+"""Use of a key's grants, counted over recorded accesses and events. Pure.
 
-A grant is used when the key has performed one of its actions and, where that
-action reads events, the grant lets through at least one of the events that
-were looked at and that lie where the key has read, within what it asked for.
+A grant is used when the key has performed one of its actions and, where that action reads events,
+the grant lets through at least one of the examined events that are where the key has read, within
+what it asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.filters.scope import Test
 from gateway.oversight.access_log.past_access import READING, PastAccess
 from gateway.oversight.access_log.recorded_query import EVERYTHING, RecordedQuery
 
-# Beyond that, whoever asks for ever different things is taken to have asked for everything.
+# A key with more different queries is taken to have asked for everything.
 _MOST_ASKED = 16
 
 
@@ -38,7 +38,7 @@ class UsedGrant(NamedGrant, kw_only=True, omit_defaults=True):
 
 
 class GrantUse:
-    """Counts for one grant. Uses are counted before events."""
+    """Counts for one grant. Accesses are counted before events."""
 
     __slots__ = ("_acted", "_reached", "_reads", "_scope", "_test", "events", "named", "uses")
 
@@ -48,13 +48,13 @@ class GrantUse:
         self.events = 0
         self._acted = False
         self._reads = _Reads()
-        # The same few questions are asked again and again.
+        # The same few queries are repeated.
         self._reached: dict[RecordedQuery, bool] = {}
         self._scope = named.grant.scope()
         self._test: Test = self._scope.compile()
 
     def count_access(self, access: PastAccess) -> None:
-        """The key performed an action; it counts if the grant has a part in it."""
+        """Count an access that the grant takes part in."""
         if not self.takes_part(access):
             return
         self.uses += access.count
@@ -64,7 +64,7 @@ class GrantUse:
             self._acted = True
 
     def takes_part(self, access: PastAccess) -> bool:
-        """Whether the grant may be what allowed the use, or what denied a part of it."""
+        """Whether the grant may have allowed the access, or denied a part of it."""
         grant = self.named.grant
         if not access.allowed or access.attempted not in grant.actions:
             return False
@@ -81,9 +81,9 @@ class GrantUse:
         return found
 
     def count_event(self, event: Event) -> None:
-        """An event stands in the log, and is seen like this."""
+        """Count an event of the log, as the reader sees it."""
         if self._test(event):
-            # A denial is of use when there is something to deny, whoever has asked for it.
+            # A denial is used when there is something to deny, requested or not.
             self.events += self.named.grant.effect == "deny" or self._reads.cover(event)
 
     @property
@@ -91,7 +91,8 @@ class GrantUse:
         return self.events > 0 or (self._acted and self.named.grant.effect == "allow")
 
     def is_certain(self, reader: Reader, first: int) -> bool:
-        """Whether the `reader` would have seen any event behind `first` that makes it used."""
+        """Whether the `reader` would have seen any event behind `first` that makes the grant
+        used."""
         members = {"targets.urn"} if self.named.grant.resources else set()
         if self.named.grant.effect == "allow":
             if not self._reads:
@@ -112,10 +113,9 @@ def evaluate_use(
     reader: Reader,
     first: int,
 ) -> Generator[None, None, Verdict]:
-    """Which grants were of no use `since` then, where the events behind `first` were looked at.
+    """Grants that were not used `since` then, where the events behind `first` were examined.
 
-    What was read since then and lies further back may have been read through any grant. Done in
-    steps, one a grant.
+    Reads since then that go further back may have used any grant. In steps, one a grant.
     """
     behind = [
         access
@@ -133,14 +133,14 @@ def evaluate_use(
 
 
 class _Reads:
-    """Position in the log, and query, of a read."""
+    """Positions in the log, and queries, of reads."""
 
     __slots__ = ("_merged", "_named", "_ranges")
 
     def __init__(self) -> None:
         self._named: set[str] = set()
         self._ranges: dict[RecordedQuery, list[tuple[int, int]]] = {}
-        # The same in order and without overlaps: where ranges begin, and where they end.
+        # Begins and ends of the ranges, in order and without overlaps.
         self._merged: dict[RecordedQuery, tuple[list[int], list[int]]] | None = None
 
     def __bool__(self) -> bool:
@@ -155,7 +155,7 @@ class _Reads:
             self._ranges.setdefault(query, []).extend(access.ranges)
 
     def members(self) -> frozenset[str]:
-        """The members of events that were asked about."""
+        """Members of events that were asked about."""
         return frozenset[str]().union(*(query.members for query in self._ranges))
 
     def cover(self, event: Event) -> bool:

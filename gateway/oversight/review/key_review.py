@@ -1,7 +1,7 @@
-"""Looking back over the log for one key: what it was used for, and what it sees of the events.
+"""Review of one key over the log: what it was used for, and what it sees of the events.
 
-Newest first and in small parts, so that live streams do not wait for it; it
-ends early when it has taken long enough, and says so.
+Newest first and in small parts, so that live streams do not wait for it; it ends early when it
+takes too long, and says so.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class ReviewBudget(msgspec.Struct, frozen=True):
 
 
 class Review:
-    """Looks back over one log. `complete` is false as soon as a look ended early; `oldest` is the
-    last event that was looked at, if any."""
+    """Review over one log. `complete` is false as soon as a scan ended early; `oldest` is the last
+    examined event, if any."""
 
     def __init__(self, log: Log, clock: Clock, patience: ReviewBudget, slices: Slices) -> None:
         self.complete = True
@@ -63,7 +63,7 @@ class Review:
 
     @property
     def first(self) -> int:
-        """The offset behind which all events were looked at."""
+        """Offset behind which all events were examined."""
         return self._log.head if self.oldest is None else advance(self.oldest.offset, -1)
 
     async def accesses(self, key_id: str, since: float, presence: Presence) -> list[PastAccess]:
@@ -79,7 +79,7 @@ class Review:
         return found + present_accesses(presence, found, since, self._clock.now())
 
     async def events(self, since: float) -> AsyncGenerator[Event]:
-        """The events of the log, newest first, as many as patience lasts."""
+        """Events of the log, newest first, within the budget."""
         left = self._patience.events
         async for events in self._newest_first(since, _READ_OFFSETS, None):
             async for event in self.slices.each(events):
@@ -116,7 +116,7 @@ class Review:
         events: list[Event] = []
         while after < until:
             limit = distance(after, until)
-            # A page has to be brought into memory, too: that is no less than to look at it.
+            # Reading a page takes no less than examining it.
             await self.slices.rest()
             page = await self._log.read(after, until, limit=limit, hint=hint)
             events += page.events
@@ -138,7 +138,7 @@ async def key_facts(
     patience: ReviewBudget,
     slices: Slices,
 ) -> Facts:
-    """Document of a key, as far as the `reader` may see the events behind it."""
+    """Facts about a key for its document, as far as the `reader` may see the events behind them."""
     now = clock.now()
     begin = now - UNUSED_DAYS * 86400
     since = max(key.created_at, begin)
@@ -186,7 +186,7 @@ async def key_facts(
 
 
 async def _masks_for_key(log: Log, grants: tuple[AttributedGrant, ...], now: float) -> MasksFor:
-    """What the key sees when it asks from where and when it may, by the first way of reading."""
+    """Masks for what the key sees when its conditions hold, by its first reading action."""
     for action in READING:
         standing = tuple(_always(one.grant) for one in grants)
         decision = decide_grants(standing, action)
@@ -196,7 +196,7 @@ async def _masks_for_key(log: Log, grants: tuple[AttributedGrant, ...], now: flo
 
 
 def _always(grant: Grant) -> Grant:
-    """Grants without their hours and networks."""
+    """The grant without its hours and networks."""
     if grant.when is None:
         return grant
     when = When(max_lookback=grant.when.max_lookback)
@@ -222,7 +222,7 @@ async def simulate(
     reader: Reader,
     with_uses: bool,
 ) -> dict[str, Any]:
-    """Simulation over past uses and events, as far as the `reader` may see them."""
+    """Simulation over past accesses and events, as far as the `reader` may see them."""
     if with_uses:
         async for access in review.slices.each(await review.accesses(key_id, since, presence)):
             simulation.add_access(access)

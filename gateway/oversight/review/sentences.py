@@ -21,7 +21,7 @@ _SEVERITIES = {2: "low", 3: "medium", 4: "high", 5: "critical", 6: "fatal"}
 
 
 def denied_duties(grants: Iterable[Grant]) -> set[str]:
-    """The duties that a grant denies at any time and from anywhere, whatever others allow."""
+    """Duties that a grant denies at any time and from anywhere."""
     return {
         action
         for grant in grants
@@ -32,10 +32,8 @@ def denied_duties(grants: Iterable[Grant]) -> set[str]:
 
 
 def grant_sentences(grant: Grant, but: Collection[str] = ()) -> list[str]:
-    """Sentences of one grant: one for events, and one for each other duty.
-
-    Nothing is said of duties that it allows in vain (`but`).
-    """
+    """Sentences of one grant: one for events, and one for each other duty, but for duties that it
+    allows in vain (`but`)."""
     allows = grant.effect == "allow"
     verbs = [_VERBS[action] for action in grant.actions if action in _VERBS]
     when = _circumstances(grant.when, allows)
@@ -54,7 +52,7 @@ def grant_sentences(grant: Grant, but: Collection[str] = ()) -> list[str]:
 
 
 def limits_of(grants: Sequence[Grant]) -> list[str]:
-    """Sentences of what the grants together do not allow; there is always one."""
+    """Sentences for what the grants together do not allow; at least one."""
     allowed = [grant for grant in grants if grant.effect == "allow"]
     actions = {action for grant in allowed for action in grant.actions}
     sentences = ["Anything that no grant allows is denied."]

@@ -1,9 +1,8 @@
-"""Simulation of a key's past uses and events under other grants. Pure.
+"""Simulation of past accesses and events of a key under other grants. Pure.
 
-It is told of past uses and of events, one by one, and adds up what differs
-between the grants as they are (`before`) and as they are proposed (`after`).
-Hours, networks and lookback are tried on uses, which have a time and an
-address; events are tried on scopes and masks alone.
+It adds up what differs between the present grants (`before`) and the proposed ones (`after`).
+Hours, networks and look-back are tried on accesses, which have a time and an address; events are
+tried on scopes and masks alone.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from gateway.oversight.review.grant_use import GrantUse, evaluate_use
 
 _MOST_GROUPS = 50
 _MOST_EXAMPLES = 5
-# Denials that grants decide; the others are about the key's state or about nothing of ours.
+# Denials that grants decide; others are about the state of the key, or not about grants.
 _BY_GRANTS = frozenset(
     {"action_not_granted", "outside_hours", "address_not_allowed", "denied_by_grant"}
 )
@@ -95,7 +94,8 @@ class _Difference:
 
 
 class Simulation:
-    """Proposed grants beside those of today. `hidden` is what the reader may not see of uses."""
+    """Proposed grants compared with the present ones. `hidden` are masks of the reader on
+    accesses."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Simulation:
         self._last: dict[tuple[str, str, str, str], float] = {}
 
     def add_access(self, access: PastAccess) -> None:
-        """The key was used."""
+        """Add an access of the key."""
         self._accesses.append(access)
         for one in self._grants:
             one.count_access(access)
@@ -146,7 +146,7 @@ class Simulation:
             self._note("would_be_allowed", access, access.reason)
 
     def add_event(self, event: Event) -> None:
-        """An event stands in the log."""
+        """Add an event of the log."""
         self._events += 1
         for one in self._grants:
             one.count_event(event)
@@ -154,7 +154,7 @@ class Simulation:
             difference.add(event)
 
     def public(self, **shown: Any) -> dict[str, Any]:
-        """Result of `summing_up`, computed at once."""
+        """Result of `summarize`, computed at once."""
         return run_steps(self.summarize(**shown))
 
     def summarize(
@@ -167,9 +167,8 @@ class Simulation:
     ) -> Generator[None, None, dict[str, Any]]:
         """`{"uses", "events", "grants", "unused", "not_known"}`; the last two name proposed grants.
 
-        Where uses were not looked at (`with_uses`), nothing is said of them. Events were looked
-        at as the `reader` sees them, behind the offset `first`, and uses `since` then. Done in
-        steps, one a grant.
+        Without `with_uses` nothing is said of accesses. Events were examined as the `reader` sees
+        them, behind the offset `first`, and accesses `since` then. In steps, one a grant.
         """
         found = yield from evaluate_use(
             self._grants, self._accesses, since=since, reader=reader, first=first
@@ -212,7 +211,7 @@ class Simulation:
 
 
 def _masks_for(grants: Iterable[Any], action: str) -> MasksFor:
-    """Masks of an event under the grants at a time and place where all of them count."""
+    """Masks of events under the grants when all their conditions hold."""
     always = tuple(msgspec.structs.replace(grant, when=None) for grant in grants)
     decision = decide_grants(always, action)
     return decision.view.masks_for() if isinstance(decision, Allowed) else lambda event: None
