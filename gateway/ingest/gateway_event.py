@@ -90,6 +90,6 @@ def _actor(by: str, name: str) -> Actor:
 
 def _target(urn: str) -> Target:
     kind, _, name = urn.partition(":")
-    # Only a key has an `id` of its own: an event's urn holds its tenant, too, and readers of other
-    # kinds look at the urn alone.
+    # Only keys have an `id`: the URN of an event has its tenant, too, and for other kinds the URN
+    # says it all.
     return Target(urn=clean(urn, _LONG), type=kind, id=clean(name) if kind == "key" else UNSET)

@@ -16,7 +16,7 @@ from gateway.errors import InvalidEvents, InvalidRequest, PayloadTooLarge
 
 # A piece ends at the first end of an item after this many bytes.
 _PIECE_BYTES = 32 * 1024
-# Bytes that one search for that end looks at.
+# Bytes of one search for that end.
 _SEARCH_BYTES = 256 * 1024
 # Possible ends that are tried one after the other before the piece's size is doubled.
 _ENDS_TRIED = 8
@@ -33,7 +33,7 @@ _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _STRUCTURE = re.compile(rb'[][{}",]')
 _QUOTE, _CLOSES_ARRAY = b'"]'
 _OPEN, _CLOSE, _BEHIND_ITEM = b"[{", b"]}", b",]"
-# Brackets and quotes that are looked at between two turns.
+# Brackets and quotes between two turns.
 _LOOKS_AT_ONCE = 256
 _SCALAR = rb'[^][ \t\n\r{}",]++[ \t\n\r]*+'
 
@@ -269,7 +269,7 @@ def _check_objects(array: bytes, made: int, most: int) -> None:
             errors=[{"index": index, "path": "", "reason": reason}],
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # It is said by whoever decodes it.
+        # The decoder reports it.
         return
     if made + count > most:
         raise too_many(most)

@@ -105,7 +105,7 @@ def read_change(document: bytes) -> Change:
         return _CHANGE.decode(document)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Change(
-            # The same whoever records it.
+            # The same in every process.
             id=f"change-{hashlib.sha256(document).hexdigest()[:32]}",
             action="change.unreadable",
             about=(),

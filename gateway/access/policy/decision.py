@@ -112,7 +112,7 @@ class View(msgspec.Struct, frozen=True):
         return set().union(*(scope.members() for scope in (*self.scopes, *self.denied)))
 
     def projection(self) -> Projection:
-        """Function from an event to the event as it is seen, or None."""
+        """Function from an event to the event with masks applied, or None if it is not seen."""
         if not self.limited:
             sees = self.compile()
             return lambda event: event if sees(event) else None

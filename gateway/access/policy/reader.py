@@ -1,4 +1,4 @@
-"""Readers, who look at the log on behalf of others. Pure."""
+"""Readers of the log on behalf of others. Pure."""
 
 from __future__ import annotations
 

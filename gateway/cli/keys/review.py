@@ -68,9 +68,10 @@ async def _facts(key_id: str, settings: Settings) -> Facts:
         ended = await ended_issuer(store, key, clock.now())
     async with log_to_read(settings) as log:
         return await key_facts(
-            log, clock, key, grants, line=line, ended_issuer=ended, last_use=profile.last_use(),
-            presence=Presence((), profile.used_at, profile.address), reader=SEES_EVERYTHING,
-            patience=ReviewBudget(_SECONDS, _EVENTS), slices=LoopWork(clock).slices(key_id),
+            log, clock, key, grants, rotation_chain=line, ended_issuer=ended,
+            last_use=profile.last_use(), presence=Presence((), profile.used_at, profile.address),
+            reader=SEES_EVERYTHING, patience=ReviewBudget(_SECONDS, _EVENTS),
+            slices=LoopWork(clock).slices(key_id),
         )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ async def document(request: web.Request, context: Context, admission: Admission)
     slices = context.work.slices(admission.key.id)
     facts = await key_facts(
         context.log, context.clock, key, grants,
-        line=await rotation_chain_of(context.key_store, key),
+        rotation_chain=await rotation_chain_of(context.key_store, key),
         ended_issuer=await ended_issuer(context.keyring, key, context.clock.now()),
         last_use=await last_use(context, admission, key.id),
         presence=await presence_of(context, key.id), reader=reader, patience=_PATIENCE,

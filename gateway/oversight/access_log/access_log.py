@@ -36,7 +36,7 @@ from gateway.wire.framing import CLIENT_GONE, End
 
 MOST_ENTRIES = 10_000
 # Entries without a key, which can make up addresses.
-MOST_STRANGERS = 500
+MOST_KEYLESS = 500
 _MOST_READY = 1_000
 _MOST_CHARACTERS = 16 << 20
 # Characters of what a client says of itself.
@@ -85,7 +85,7 @@ class AccessLog:
         self._timings = timings
         self._ids: Iterator[str] = new_ids(clock.now)
         self._entries: dict[Identity, AccessEntry] = {}
-        self._strangers = 0
+        self._keyless = 0
         self._characters = 0
         self._due: list[tuple[float, int, Identity]] = []
         self._order = 0
@@ -187,14 +187,14 @@ class AccessLog:
             await self._clock.sleep(_POLL_SECONDS)
 
     def _new_entry(self, access: Access, identity: Identity) -> tuple[AccessEntry, Identity]:
-        stranger = access.key is None
-        if len(self._entries) >= MOST_ENTRIES or (stranger and self._strangers >= MOST_STRANGERS):
+        keyless = access.key is None
+        if len(self._entries) >= MOST_ENTRIES or (keyless and self._keyless >= MOST_KEYLESS):
             # Keys and addresses are then among the details.
             identity = ("", access.action, access.outcome, access.reason, "", "", "")
             known = self._entries.get(identity)
             if known is not None:
                 return known, identity
-        self._strangers += stranger
+        self._keyless += keyless
         rest = self._timings.merge_ingest if access.action == INGESTED else self._timings.merge
         entry = self._entries[identity] = AccessEntry(rest)
         self._wait(identity, self._timings.delay)
@@ -230,7 +230,7 @@ class AccessLog:
 
     def _drop(self, identity: Identity) -> None:
         del self._entries[identity]
-        self._strangers -= not identity[0]
+        self._keyless -= not identity[0]
 
     async def _send(self) -> bool:
         async with self._lock:

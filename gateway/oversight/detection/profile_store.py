@@ -29,7 +29,7 @@ from gateway.scheduling.loop_work import Stretch
 KIND = "trace"
 _LOGGER = logging.getLogger(__name__)
 _AT_ONCE = 100
-_MOST_STRANGERS = 5_000
+_MOST_ADDRESSES = 5_000
 _MOST_KNOWN = 100_000
 # Claims of one id between two polls.
 _MOST_CLAIMS = 100
@@ -62,8 +62,8 @@ class ProfileStore:
         self._urgent: dict[str, None] = {}
         # Profiles as last seen in the store, by kid; those of addresses are only here.
         self._known: dict[str, UsageProfile] = {}
-        self._strangers: dict[str, UsageProfile] = {}
-        self._deltas_of_strangers: dict[str, ProfileDelta] = {}
+        self._addresses: dict[str, UsageProfile] = {}
+        self._address_deltas: dict[str, ProfileDelta] = {}
         # Ids of keys that were presented with a wrong secret; whether they exist is looked up
         # later, so that each answer takes the same time.
         self._claims: dict[str, list[Access]] = {}
@@ -80,19 +80,19 @@ class ProfileStore:
         elif access.outcome == "denied" or access.action == DENIED:
             self._claim(access)
             address = address_subject(access.address)
-            stranger = self._deltas_of_strangers.get(address)
-            if stranger is None:
-                if len(self._deltas_of_strangers) >= _MOST_STRANGERS:
+            refusals = self._address_deltas.get(address)
+            if refusals is None:
+                if len(self._address_deltas) >= _MOST_ADDRESSES:
                     return
-                stranger = self._deltas_of_strangers[address] = ProfileDelta()
-            stranger.add(access, None)
+                refusals = self._address_deltas[address] = ProfileDelta()
+            refusals.add(access, None)
 
     def _claim(self, access: Access) -> None:
         if not access.claimed or access.reason == _IN_URL:
             return
         claims = self._claims.get(access.claimed)
         if claims is None:
-            if len(self._claims) >= _MOST_STRANGERS:
+            if len(self._claims) >= _MOST_ADDRESSES:
                 return
             claims = self._claims[access.claimed] = []
         if len(claims) < _MOST_CLAIMS:
@@ -137,7 +137,7 @@ class ProfileStore:
         store does not take stays."""
         self._take_claims()
         wanted = list(self._deltas if everything else self._urgent)
-        self._evaluated += self._evaluate_strangers()
+        self._evaluated += self._evaluate_addresses()
         for start in range(0, len(wanted), _AT_ONCE):
             names = [name for name in wanted[start : start + _AT_ONCE] if name in self._deltas]
             await self._store_deltas({name: self._deltas.pop(name) for name in names})
@@ -182,17 +182,17 @@ class ProfileStore:
             del self._known[next(iter(self._known))]
         self._known[key_id] = profile
 
-    def _evaluate_strangers(self) -> list[Evaluation]:
-        deltas, self._deltas_of_strangers = self._deltas_of_strangers, {}
+    def _evaluate_addresses(self) -> list[Evaluation]:
+        deltas, self._address_deltas = self._address_deltas, {}
         found = []
         for address, one in deltas.items():
             # Moved to the end, so that the first ones are those not seen for longest.
-            profile, signals = evaluate(self._strangers.pop(address, UsageProfile()), one)
-            self._strangers[address] = profile
+            profile, signals = evaluate(self._addresses.pop(address, UsageProfile()), one)
+            self._addresses[address] = profile
             if signals:
                 found.append(Evaluation("", address, signals))
-        while len(self._strangers) > _MOST_STRANGERS:
-            del self._strangers[next(iter(self._strangers))]
+        while len(self._addresses) > _MOST_ADDRESSES:
+            del self._addresses[next(iter(self._addresses))]
         return found
 
 

@@ -1,7 +1,7 @@
-"""The document of a key: what it is for, what it can and cannot see, and who answers for it.
+"""Document of a key: what it is for, what it can and cannot see, and who answers for it. Pure.
 
-Facts become blocks (headings, tables, lists, code), and blocks become Markdown
-or HTML in `gateway.oversight.review.document_text`. Pure.
+Facts become blocks (headings, tables, lists, code), and blocks become Markdown or HTML in
+`gateway.oversight.review.document_text`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,19 @@ NotKnown = Annotated[
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a key at `now` (seconds since 1970). `last_use` is
-    `{"at", "address", "client"}`, as far as the reader sees it; `line` are the keys that took over
-    from each other, this one among them, the oldest first; `ended_issuer` is its nearest maker that
-    has ended, and how.
+    """Facts about a key at `now` (seconds since 1970). `last_use` is `{"at", "address", "client"}`,
+    as far as the reader sees it; `rotation_chain` is oldest first; `ended_issuer` is its
+    nearest issuer that has ended, and how.
 
-    `unused` are grants that were of no use since `looked_since`, `not_known` those of which the
-    reader cannot see whether they were; None: uses were not looked at. `samples` are events as
-    JSON, as the key would see them.
+    `unused` are grants without use since `looked_since`, `not_known` those whose use the reader
+    cannot see; None: accesses were not examined. `samples` are events as JSON, as the key would see
+    them.
     """
 
     key: Key
     grants: tuple[AttributedGrant, ...]
     now: float
-    line: tuple[Key, ...] = ()
+    rotation_chain: tuple[Key, ...] = ()
     ended_issuer: tuple[str, str] | None = None
     last_use: dict[str, Any] | None = None
     unused: tuple[AttributedGrant, ...] | None = None
@@ -54,7 +53,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A part of a document. `rows` of a table are pairs; those of other kinds are texts."""
+    """Part of a document. `rows` of a table are pairs; those of other kinds are texts."""
 
     kind: Literal["title", "heading", "text", "list", "table", "code"]
     rows: tuple[Any, ...]
@@ -81,7 +80,7 @@ class KeyDocument(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def as_json(facts: Facts) -> KeyDocument:
-    """The document for programs."""
+    """Document of a key for programs."""
     known = facts.unused is not None
     return KeyDocument(
         key=facts.key.public(facts.now),
@@ -103,7 +102,7 @@ def as_json(facts: Facts) -> KeyDocument:
 
 
 def blocks(facts: Facts) -> list[Block]:
-    """The document for people."""
+    """Document of a key for people."""
     key = facts.key
     made = [
         Block("title", (f"Key {key.name}",)),
@@ -218,17 +217,17 @@ def _cannot(facts: Facts) -> list[str]:
 
 
 def _deviations(facts: Facts) -> list[str]:
-    """The grants that were stored before what stands in them was refused."""
+    """Grants that count otherwise than written, in words."""
     return [f"{one.name}: {wrong}" for one in facts.grants for wrong in one.deviations()]
 
 
 def _rotations(facts: Facts) -> list[dict[str, str]]:
-    """Every key of the line; none where nothing was rotated."""
-    if len(facts.line) < 2:
+    """Keys of the rotation chain; none if there was no rotation."""
+    if len(facts.rotation_chain) < 2:
         return []
     return [
         {"id": one.id, "created_at": format_time(one.created_at), "state": one.state(facts.now)}
-        for one in facts.line
+        for one in facts.rotation_chain
     ]
 
 

@@ -1,8 +1,7 @@
-"""A document's blocks as Markdown (CommonMark with tables) and as HTML. Pure.
+"""Text of documents: blocks as Markdown (CommonMark with tables) and as HTML. Pure.
 
-Whatever stands in a block was written by strangers: it is shown as text, and
-never becomes markup. Characters that cannot be seen, or that turn the direction
-of writing, are shown as their escapes.
+Texts in blocks come from strangers and never become markup. Characters that are invisible, or that
+turn the direction of writing, are shown as their escapes.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 
 from gateway.oversight.review.document import Block
 
-# Everything that begins markup within a line, and what makes links of addresses.
+# What begins markup within a line, or makes links of addresses.
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!$#]|://|@|(?<=www)\.", re.IGNORECASE)
 _TICKS = re.compile(r"`+")
 _STYLE = (
@@ -68,7 +67,7 @@ def _backslashed(match: re.Match[str]) -> str:
 
 
 def to_html(blocks: Sequence[Block]) -> str:
-    """A whole page, in English, without scripts and without anything from elsewhere."""
+    """A whole page, in English, without scripts and external resources."""
     title = next(block.rows[0] for block in blocks if block.kind == "title")
     body = "\n".join(map(_html, blocks))
     return (

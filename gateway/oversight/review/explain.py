@@ -1,7 +1,7 @@
-"""Why a key may or may not do something, or see an event. Pure.
+"""Explanation of why a key may or may not do something, or see an event. Pure.
 
-The decision is that of `gateway.access.policy.decision`; this looks at every grant one
-predicate at a time, and names the ones that failed.
+The decision is that of `gateway.access.policy.decision`; this evaluates every grant one predicate
+at a time, and names the failed ones.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _MAKER = about(
 
 
 class AccessQuery(msgspec.Struct, frozen=True):
-    """What is asked: an action, at a time (seconds since 1970), from an address, on an event.
+    """Query for an action, at a time (seconds since 1970), from an address, on an event.
 
-    Without an `event` it is asked whether the key may perform the action at all, as it is
-    for actions that are `NOT_ABOUT_EVENTS`. `age` is how long ago the event was recorded
-    (seconds; None: it is happening now). `unsaid` are the predicates of grants that are about
-    what is not said of the event: it may be anything there.
+    Without an `event` it is whether the key may perform the action at all, as for actions that are
+    `NOT_ABOUT_EVENTS`. `age` is how long ago the event was recorded (seconds; None: just now).
+    `unsaid` are predicates of grants about members that the query does not give, which may be
+    anything.
     """
 
     action: str
@@ -68,7 +68,7 @@ class AccessQuery(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """One predicate of a grant that does not hold: its name as in the grant's JSON."""
+    """Failed predicate of a grant, named as in its JSON."""
 
     predicate: str
     expected: Any
@@ -76,8 +76,8 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Dependence(msgspec.Struct, frozen=True):
-    """A grant that counts for some events of those that were described: of which `member`s, by
-    the patterns (or the least severity) in `values`."""
+    """Grant that counts for some of the described events only: by their `member`, for the patterns
+    (or the least severity) in `values`."""
 
     grant: AttributedGrant
     member: str
@@ -116,11 +116,11 @@ class DecisionAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """`reason_code` is stable. `nearest` is the grant that would have allowed it first.
+    """Decision and its reasons. `reason_code` is stable; `nearest` is the grant that came closest.
 
-    Until `throttled_until` (seconds since 1970), what is allowed is allowed a few times a minute.
-    `ended_issuer` is who made the key, or its maker, and has ended, and how: then it may revoke and
-    look at keys, but makes, resumes and widens nothing.
+    Until `throttled_until` (seconds since 1970) an allowed action is allowed a few times a minute.
+    `ended_issuer` is the nearest issuer of the key that has ended, and how: then the key may revoke
+    and look at keys, but issue, resume and widen nothing.
     """
 
     allowed: bool
@@ -135,7 +135,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
     @property
     def decision(self) -> Decision:
-        """`allow`, `deny`, or `depends`, where the query does not give enough of the event."""
+        """`allow`, `deny`, or `depends` if the query does not give enough of the event."""
         return "allow" if self.allowed else "depends" if self.depends else "deny"
 
     def public(self) -> DecisionAnswer:
@@ -163,8 +163,8 @@ def explain(
     query: AccessQuery,
     ended_issuer: tuple[str, str] | None = None,
 ) -> Explanation:
-    """The decision over `query`, and what led to it. `ended_issuer`: its nearest maker that has
-    ended, and how."""
+    """Explain the decision over `query`. `ended_issuer` is the key's nearest issuer that has
+    ended."""
     found = _explain(key, grants, query)
     if found.allowed and query.action == "keys.admin":
         found = msgspec.structs.replace(found, ended_issuer=ended_issuer)
@@ -192,7 +192,7 @@ def _explain(key: Key, grants: tuple[AttributedGrant, ...], query: AccessQuery) 
     denying = [
         one for one in matching if one.grant.effect == "deny" and not _dependences(one, query)
     ]
-    # Without an event there is nothing yet that a denial of events could mean.
+    # A denial of events means nothing without an event.
     if decision == DENIED_BY_GRANT or (denying and query.event is not None):
         failure = Failure("effect", "allow", "deny")
         return Explanation(False, DENIED_BY_GRANT.reason, matching, denying[0], (failure,))
@@ -221,8 +221,8 @@ def _masks(
 
 
 def _depends(matching: tuple[AttributedGrant, ...], query: AccessQuery) -> tuple[Dependence, ...]:
-    """On what it depends, by grants that count for some of the events only: on what denies, and
-    on what allows, unless something allows all of them. Resources first."""
+    """What the decision depends on, resources first: grants that deny some of the events only, and,
+    unless a grant allows all of them, those that allow some only."""
     found = [
         one
         for named in matching
@@ -258,7 +258,7 @@ def _dependences(named: AttributedGrant, query: AccessQuery) -> tuple[Dependence
 
 
 def _reserved(event: Described | None) -> Failure | None:
-    """What of an event nobody sends but the gateway itself, whatever is granted."""
+    """Member of an event that only the gateway itself may send."""
     if event is None:
         return None
     if is_reserved(event.category):
@@ -269,7 +269,7 @@ def _reserved(event: Described | None) -> Failure | None:
 
 
 def failures(grant: Grant, query: AccessQuery) -> tuple[Failure, ...]:
-    """Every predicate of the grant that does not hold for what is asked, in a fixed order."""
+    """Failed predicates of a grant for a query, in a fixed order."""
     failed = []
     if query.action not in grant.actions:
         failed.append(Failure("actions", list(grant.actions), query.action))
@@ -332,12 +332,12 @@ def _missed(
     query: AccessQuery,
     matching: tuple[AttributedGrant, ...],
 ) -> Explanation:
-    """Denied because no grant allows it: the nearest is the one of which the least fails."""
+    """Denial because no grant allows it; the nearest grant is the one that fails least."""
     allowing = [one for one in grants if one.grant.effect == "allow"]
     if not allowing:
         return Explanation(False, reason or NOT_GRANTED.reason, matching)
     tried = [(failures(one.grant, query), one) for one in allowing]
-    # A grant for another action is farther away than one that fails only in what it speaks of.
+    # A grant for another action is farther away than one for other events.
     failed, nearest = min(
         tried, key=lambda one: (one[0][0].predicate == "actions" if one[0] else False, len(one[0]))
     )

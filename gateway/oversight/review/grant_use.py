@@ -48,7 +48,7 @@ class GrantUse:
         self.events = 0
         self._acted = False
         self._reads = _Reads()
-        # The same few queries are repeated.
+        # Cached, as queries repeat.
         self._reached: dict[RecordedQuery, bool] = {}
         self._scope = named.grant.scope()
         self._test: Test = self._scope.compile()

@@ -17,7 +17,7 @@ from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.log.ports import Appended
 from gateway.oversight.access_log.access_log import (
     MOST_ENTRIES,
-    MOST_STRANGERS,
+    MOST_KEYLESS,
     AccessLog,
     AccessLogTimings,
 )
@@ -181,7 +181,7 @@ async def test_what_rests_is_forgotten(recorder: Recorder) -> None:
         recorder.note(key=None, action=DENIED, outcome="denied", address=f"10.1.0.{number}")
     await recorder.run(20)
     record = recorder.record
-    assert (len(record._entries), len(record._due), record._strangers) == (0, 0, 0)
+    assert (len(record._entries), len(record._due), record._keyless) == (0, 0, 0)
 
 
 async def test_requests_that_ingest_are_summed_up_by_the_minute(recorder: Recorder) -> None:
@@ -234,14 +234,14 @@ async def test_refusals_of_unknown_keys_are_told_by_address(recorder: Recorder) 
 
 
 async def test_a_flood_of_made_up_addresses_becomes_few_events(recorder: Recorder) -> None:
-    for number in range(MOST_STRANGERS + 5000):
+    for number in range(MOST_KEYLESS + 5000):
         address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         recorder.note(
             key=None, action=DENIED, outcome="denied", reason="invalid_key", address=address
         )
     await recorder.record.flush()
-    assert len(recorder.log.events) == MOST_STRANGERS + 1
-    assert sum(recorder.log.counts(DENIED)) == MOST_STRANGERS + 5000
+    assert len(recorder.log.events) == MOST_KEYLESS + 1
+    assert sum(recorder.log.counts(DENIED)) == MOST_KEYLESS + 5000
     merged = recorder.log.events[-1]
     assert len(merged["data"]["whose"]) == 31
     assert merged["data"]["without_details"] == 5000 - 31

@@ -747,17 +747,17 @@ async def test_denials_of_an_address_add_up_over_several_looks(watched: Watched)
 async def test_the_memory_of_addresses_is_bounded(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.oversight.detection.profile_store._MOST_STRANGERS", 10)
+    monkeypatch.setattr("gateway.oversight.detection.profile_store._MOST_ADDRESSES", 10)
     for n in range(30):
         watched.denied(key=None, address=f"45.1.2.{n}")
-    assert len(watched.detector.profiles._deltas_of_strangers) == 10
+    assert len(watched.detector.profiles._address_deltas) == 10
     await watched.step()
     for n in range(30, 60):
         watched.denied(key=None, address=f"45.1.2.{n}")
         await watched.step()
     profiles = watched.detector.profiles
-    assert len(profiles._strangers) == 10
-    assert len(profiles._deltas_of_strangers) == 0
+    assert len(profiles._addresses) == 10
+    assert len(profiles._address_deltas) == 0
 
 
 async def test_findings_are_pruned_as_time_goes_by_and_beyond_a_number(
