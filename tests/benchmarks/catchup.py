@@ -32,8 +32,8 @@ def read(
     with closing(client):
         watch = machine.LoadWatch({*target.pids(), *client.pids})
         before = machine.cpu_seconds(target.pids())
-        client.ask(f"count {HISTORY} {events} {expected * readers} {limit}", 10)
-        client.ask("open", 60)
+        client.ask(f"count {HISTORY} {events} {expected * readers} {limit}")
+        client.ask("open")
         got = client.answer(limit + 30)
         cpu = machine.cpu_seconds(target.pids()) - before
         disturbed = watch.verdict()

@@ -83,7 +83,7 @@ def _ingest(way: Way, side: Side, sizes: Sizes, stack: ExitStack) -> Measure:
     target = stack.enter_context(closing(side.gateway()))
     target.start()
     producer = stack.enter_context(closing(target.publisher(way)))
-    producer.ask(f"run 1 {way.batch * way.producers * 4} 0 {way.batch} 30", 60)
+    producer.ask(f"run 1 {way.batch * way.producers * 4} 0 {way.batch} 30")
 
     def measure() -> Figures:
         run = ingest.run(target, producer, way, sizes.seconds)

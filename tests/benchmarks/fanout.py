@@ -129,7 +129,7 @@ def stalled_memory(mode: str, streams: int, folder: Path, settle: float) -> dict
         requests = [target.stream(mode, [("after", place)]) for place in places]
         program = subscribers(folder, target.port, requests, streams, "--stalled", streams)
         stack.callback(program.close)
-        program.ask("open", 60)
+        program.ask("open")
         time.sleep(settle * 4)
         after = machine.own_bytes(target.pids())
     return {

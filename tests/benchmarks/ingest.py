@@ -38,7 +38,7 @@ def rate(target: Target, ways: Sequence[Way], seconds: float, rounds: int) -> di
 
 def _one_way(target: Target, way: Way, seconds: float, rounds: int) -> dict[str, Any]:
     with closing(target.publisher(way)) as producer:
-        producer.ask(f"run 1 {way.batch * way.producers * 4} 0 {way.batch} 30", 60)
+        producer.ask(f"run 1 {way.batch * way.producers * 4} 0 {way.batch} 30")
         runs = [run(target, producer, way, seconds) for _ in range(rounds)]
     runs.sort(key=lambda run: float(run["events_per_second"]))
     middle = runs[len(runs) // 2]

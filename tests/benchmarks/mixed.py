@@ -32,13 +32,13 @@ def live_latency(
     with Session(target, "ws", readers - stalled - behind, folder) as live, ExitStack() as stack:
         alone = [live.step(RATE, seconds) for _ in range(rounds)]
         asleep = _others(target, folder, stack, stalled, "now", "--stalled", stalled)
-        asleep.ask("open", 60)
+        asleep.ask("open")
         slow = _others(target, folder, stack, behind, "start", "--sleep-us", 5000)
-        slow.ask(f"count {HISTORY} {history} {history * behind} 600", 10)
-        slow.ask("open", 60)
+        slow.ask(f"count {HISTORY} {history} {history * behind} 600")
+        slow.ask("open")
         crowded = [live.step(RATE, seconds) for _ in range(rounds)]
         slow.send("expect 0")
-        read = slow.answer(10)
+        read = slow.answer()
     without, beside = _summary(alone), _summary(crowded)
     return {
         "readers": readers,

@@ -122,7 +122,7 @@ class Session:
         patience = seconds * 1.25 + 1 + DRAIN_SECONDS
         servers, clients = self.target.pids(), [*self._client.pids, *self._publisher.pids]
         first, self._next = self._next, self._next + count
-        self._client.ask(f"count {first} {count} {total} {patience:.3f}", 30)
+        self._client.ask(f"count {first} {count} {total} {patience:.3f}")
         watch = machine.LoadWatch({*servers, *clients})
         before, begun = machine.cpu_seconds(servers), time.monotonic()
         run = f"run {first} {count} {rate:.3f} {self.way.batch} {seconds * 1.25 + 1:.3f}"

@@ -141,7 +141,7 @@ def producer(folder: Path, port: int, head: str, events: Sequence[str], way: Way
         *("--port", port, "--head", head_file, "--events", event_file),
         *("--connections", way.producers, "--window", way.in_flight, "--tick-us", way.tick_us),
     )
-    program.answer(10)
+    program.answer()
     return program
 
 
@@ -292,7 +292,7 @@ class Ceiling:
             *("--port", self.port, "--events", events, "--flush-ms", self._flush_ms),
             core=machine.cores()[0],
         )
-        self._program.answer(10)
+        self._program.answer()
 
     def pids(self) -> list[int]:
         return self._program.pids if self._program else []
