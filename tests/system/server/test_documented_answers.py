@@ -1,0 +1,339 @@
+"""Every route answers with every status that its row declares, as the OpenAPI document says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from gateway_client import NDJSON, Answer, event, key_id
+from gateways import Gateway, Start, StoppedClock
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from open_streams import open_stream
+
+from gateway.access.grants.grant import ACTIONS
+from gateway.access.keys.key import Key
+from gateway.http.app import DOCUMENT
+from gateway.http.openapi.route import Route
+from gateway.http.request import body
+from gateway.http.routes.table import ROUTES
+from tests.support.machine_time import patience
+from tests.support.services.valkey import Valkey
+
+BY_NAME = {route.name: route for route in ROUTES}
+WITH_KEY = [route for route in ROUTES if not route.public]
+WITH_BODY = [route for route in ROUTES if route.body is not None]
+GRANT = {"actions": ["pull"], "categories": ["auth.*"], "tenants": ["acme"]}
+EVERYTHING = {"actions": list(ACTIONS), "categories": ["**", "gateway.**"]}
+NEW_KEY = {"name": "n", "purpose": "p", "owner": "o", "expires_in": "1h", "grants": [GRANT]}
+UNKNOWN = {"id": "unknown00000", "name": "unknown"}
+ELSEWHERE = "other-" + "0" * 20
+WHOLE = event(
+    id="whole", time="2026-01-01T00:00:00Z", tenant="acme", outcome="denied", severity=3,
+    actor={"type": "user", "id": "i", "name": "n", "key_id": "k"},
+    source={"service": "s", "ip": "192.0.2.1", "port": 443, "user_agent": "curl"},
+    targets=[{"urn": "u", "type": "t", "id": "i", "name": "n"}],
+    request={"id": "r", "trace_id": "t"}, reason="because", data={"a": [1, {"b": None}]},
+)  # fmt: skip
+
+
+class Asked:
+    """Asks one gateway, and compares what it answers with the document. `answered` are the routes
+    and statuses that there were."""
+
+    def __init__(self, gateway: Gateway, key: str | None = None) -> None:
+        self.gateway = gateway
+        self.key = gateway.admin if key is None else key
+        self.answered: set[tuple[str, int]] = set()
+
+    async def __call__(
+        self, name: str, status: int, query: str = "", *, id: str = "", **options: Any
+    ) -> Any:
+        """The answer of a route, which must have that status: its JSON, if it is JSON."""
+        route = BY_NAME[name]
+        named = {"id": id or UNKNOWN["id"], "name": id or UNKNOWN["name"]}
+        path = route.documented_path.format(**named) + query
+        answer = await self.gateway.request(
+            route.method, path, **{"key": None if route.public else self.key, **options}
+        )
+        return self.compare(name, status, answer)
+
+    def compare(self, name: str, status: int, answer: Answer) -> Any:
+        assert answer.status == status, (name, answer.status, answer.body[:500])
+        compare(BY_NAME[name], answer)
+        self.answered.add((name, status))
+        is_json = (
+            answer.headers.get("Content-Type", "").endswith("json")
+            and NDJSON not in (answer.headers["Content-Type"])
+        )
+        return answer.json() if is_json else answer.body
+
+
+def resolved(part: Any) -> Any:
+    while "$ref" in part:
+        found: Any = DOCUMENT
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        part = found
+    return part
+
+
+def compare(route: Route, answer: Answer) -> None:
+    """Fail unless the document has the status for the route, its type and a schema that holds."""
+    operation = DOCUMENT["paths"][route.documented_path][route.method.lower()]
+    documented = resolved(operation["responses"][str(answer.status)])
+    contents = documented.get("content", {})
+    if not contents:
+        assert answer.body == b""
+        return
+    kind = answer.headers["Content-Type"].partition(";")[0]
+    schema = contents[kind]["schema"]
+    validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+    if resolved(schema).get("type") == "string":
+        validator.validate(answer.body.decode())
+    else:
+        for one in answer.lines() if kind == NDJSON else [answer.json()]:
+            validator.validate(one)
+
+
+async def answer_to(gateway: Gateway, route: Route, **headers: str) -> Answer:
+    """The answer to a head without a body."""
+    path = route.documented_path.format(**UNKNOWN)
+    lines = [f"{route.method} {path} HTTP/1.1", "Host: h"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    reader, writer = await gateway.connect()
+    try:
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        async with asyncio.timeout(patience()):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            said = dict(line.split(": ", 1) for line in head[1:-2])
+            content = await reader.readexactly(int(said["Content-Length"]))
+    finally:
+        writer.close()
+    return Answer(int(head[0].split()[1]), said, content)
+
+
+def declared(routes: list[Route], statuses: set[int] | None = None) -> set[tuple[str, int]]:
+    return {
+        (route.name, status)
+        for route in routes
+        for status in (*route.answers, *route.refusals)
+        if (statuses is None and status < 400) or (statuses and status in statuses)
+    }
+
+
+async def stream_events(ask: Asked) -> None:
+    reader = await ask.gateway.reader_key(
+        fields={"mask": ["source.port", "actor"], "drop": ["data"]}
+    )
+    await ask("ingest", 201, json=[WHOLE, event(id="x", tenant="a"), event(id="x", tenant="b")])
+    await ask("ingest", 201, json=[WHOLE])
+    deep = json.loads('{"category":"auth","action":"a","data":' + '{"a":' * 80 + "1" + "}" * 81)
+    skipped = await ask("ingest", 200, "?on_invalid=skip", json=[event(), {"category": 5}, deep])
+    assert (len(skipped["rejected"]), len(skipped["truncated"])) == (1, 1)
+    for key in (ask.key, reader):
+        page = await ask("pull", 200, "?tenant=acme", key=key)
+        assert [one["id"] for one in page["events"]] == ["whole"]
+        await ask("event", 200, "?tenant=acme", id="whole", key=key)
+        await ask("pull", 200, "?tenant=acme", key=key, headers={"Accept": NDJSON})
+    assert page["events"][0]["source"]["port"] == "***"
+    gone = await ask("pull", 200, f"?after={ELSEWHERE}&on_gap=skip&category=none.such", key=reader)
+    assert {"gap", "events"} <= gone.keys()
+    assert "notice" in await ask("pull", 200, "?category=gateway.keys", key=reader)
+    for kind in ("text/event-stream", NDJSON):
+        accept = {"Accept": kind}
+        await ask("stream", 200, "?from=start&follow=false", headers=accept)
+        await ask("streamPost", 200, json={"from": "start", "follow": False}, headers=accept)
+    upgraded = await open_stream(ask.gateway, "audit.v1", ask.key)
+    upgraded.close()
+    ask.compare("stream", 101, Answer(101, upgraded.answer.headers, b""))
+    await ask("ticket", 201, json={"category": ["auth"], "min_severity": 1})
+
+
+async def administer_keys(ask: Asked) -> None:
+    limits = {"events_per_day": 5}
+    body = {**NEW_KEY, "roles": ["auditor"], "limits": limits, "grants": [GRANT, EVERYTHING]}
+    made = await ask("makeKey", 201, json=body)
+    key, secret = made["id"], made["key"]
+    await ask("ingest", 201, key=secret, json=event(id="used"))
+    await ask("keys", 200)
+    await ask("key", 200, id=key)
+    await ask("suspendKey", 200, id=key, json={"reason": "r"})
+    await ask("key", 200, id=key)
+    await ask("resumeKey", 200, id=key)
+    below = await ask("makeKey", 201, json=NEW_KEY, key=secret)
+    successor = await ask("rotateKey", 201, id=key, json={"overlap": "1h"})
+    await ask("key", 200, id=key)
+    for kind in ("text/markdown", "text/html", "application/json"):
+        await ask("keyDocument", 200, id=key, headers={"Accept": kind})
+    await ask("keyHistory", 200, id=key)
+    await ask("keyUsage", 200, "?window=1h&step=15m", id=key)
+    await ask("simulate", 200, json={"key": key, "grants": [GRANT], "roles": []})
+    await ask("simulate", 200, json={"key": key, "roles": []}, key=await manager(ask))
+    for asked in ({"action": "pull", "category": "auth", "tenant": "b"}, {"action": "keys.admin"},
+                  {"action": "pull", "category": "auth.x"}, {"action": "ingest"}):  # fmt: skip
+        await ask("explain", 200, json={"key": below["id"], **asked})
+    revoked = await ask("revokeKey", 200, id=key, json={"with_descendants": False})
+    assert revoked["living_descendants"]
+    await ask("revokeKey", 200, id=successor["id"], json={"with_descendants": True})
+    await ask("keys", 200)
+
+
+async def manager(ask: Asked) -> str:
+    """A key that administers others, and does not read how they are used."""
+    return await ask.gateway.mint(
+        {"actions": ["keys.admin", "pull"], "categories": ["auth.*"], "tenants": ["acme"]}
+    )
+
+
+async def judge_findings(ask: Asked) -> None:
+    reader = await ask.gateway.reader_key()
+    for _ in range(5):
+        await ask("keys", 403, key=reader)
+    await ask.gateway.context.detector.poll()
+    found = await ask("findings", 200, f"?key={key_id(reader)}")
+    finding = found["findings"][0]["id"]
+    await ask("expectFinding", 200, id=finding, json={"reason": "a test"})
+    await ask("noLongerExpectFinding", 200, id=finding)
+
+
+async def change_roles(ask: Asked) -> None:
+    role = {"description": "d", "grants": [GRANT]}
+    await ask("putRole", 201, id="watcher", json=role)
+    await ask("putRole", 200, id="watcher", json={"grants": []})
+    await ask("role", 200, id="watcher")
+    await ask("roles", 200)
+    await ask("makeKey", 201, json={**NEW_KEY, "roles": ["watcher"]})
+    assert (await ask("deleteRole", 200, id="watcher"))["keys"]
+    await ask("putRole", 201, id="watcher", json=role)
+    await ask("deleteRole", 204, id="watcher")
+
+
+async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -> None:
+    ask = Asked(gateway)
+    for name in ("index", "healthz", "readyz", "metrics", "openapi"):
+        await ask(name, 200)
+    await ask("metrics", 200, headers={"Accept": "application/openmetrics-text"})
+    await stream_events(ask)
+    await administer_keys(ask)
+    await judge_findings(ask)
+    await change_roles(ask)
+    assert {one for one in ask.answered if one[1] < 400} == declared(list(ROUTES))
+
+
+async def make_with_a_key_that_is_revoked_meanwhile(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker, store = await ask.gateway.mint(EVERYTHING), ask.gateway.context.key_store
+    create = store.create
+
+    async def racing(key: Key, **options: Any) -> None:
+        await ask.gateway.revoke(maker)
+        await create(key, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "create", racing)
+        await ask("makeKey", 409, json=NEW_KEY, key=maker)
+
+
+async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Asked(gateway)
+    await make_with_a_key_that_is_revoked_meanwhile(ask, monkeypatch)
+    ended = key_id(await gateway.mint(GRANT))
+    await ask("revokeKey", 200, id=ended)
+    for name in ("key", "keyDocument", "keyHistory", "keyUsage", "revokeKey", "suspendKey",
+                 "resumeKey", "rotateKey", "event", "role", "deleteRole"):  # fmt: skip
+        await ask(name, 404)
+    await ask("expectFinding", 404, json={})
+    await ask("noLongerExpectFinding", 404)
+    await ask("explain", 404, json={"key": UNKNOWN["id"], "action": "pull"})
+    await ask("simulate", 404, json={"key": UNKNOWN["id"], "roles": []})
+    for name in ("pull", "stream", "keyDocument"):
+        await ask(name, 406, id=ended, headers={"Accept": "image/png"})
+    await ask("streamPost", 406, json={}, headers={"Accept": "image/png"})
+    await gateway.send(event(id="x", tenant="a"), event(id="x", tenant="b"))
+    await ask("event", 409, id="x")
+    for name in ("suspendKey", "resumeKey", "rotateKey"):
+        await ask(name, 409, id=ended)
+    await ask("deleteRole", 409, id="auditor")
+    newer: Any = {"en": "as a newer version may write it"}
+    unreadable = Key(id="A" * 12, digest=b"", name="n", purpose=newer, created_at=0, expires_at=9e9)
+    await gateway.context.key_store.create(unreadable)
+    await ask("revokeKey", 409, id=unreadable.id)
+    for name in ("pull", "stream", "keyHistory"):
+        await ask(name, 410, f"?after={ELSEWHERE}", id=ended)
+    await ask("streamPost", 410, json={"after": ELSEWHERE})
+    await ask("ingest", 422, json=[{"x": 1}, event(tenant="A")])
+    assert {one for one in ask.answered if one[1] >= 400} == declared(
+        WITH_KEY, {404, 406, 409, 410, 422}
+    )
+
+
+async def test_every_refusal_of_a_key_or_a_parameter_is_what_the_document_says_of_it(
+    gateway: Gateway,
+) -> None:
+    ask = Asked(gateway)
+    powerless = await gateway.mint()
+    for route in WITH_KEY:
+        some = {} if route.body is None else {"json": {"x": 1}}
+        await ask(route.name, 401, key=None, **some)
+        await ask(route.name, 403, key=powerless, **some)
+        await ask(route.name, 400, "?x=1", **some)
+        large = {f"X_{number}": "x" * 10_000 for number in range(10)}
+        ask.compare(route.name, 431, await answer_to(gateway, route, **large))
+    assert ask.answered == declared(WITH_KEY, {400, 401, 403, 431})
+
+
+async def test_every_refusal_of_a_body_is_what_the_document_says_of_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "_JSON_SECONDS", 0)
+    gateway = await start(server={"body_timeout": 0})
+    ask = Asked(gateway)
+    for route in WITH_BODY:
+        await ask(route.name, 415, data=b"x", headers={"Content-Type": "text/plain"})
+        for status, length in ((408, 10), (413, 10**12)):
+            headers = {
+                "Authorization": f"Bearer {gateway.admin}", "Content_Length": str(length),
+                "Content_Type": "application/json",
+            }  # fmt: skip
+            ask.compare(route.name, status, await answer_to(gateway, route, **headers))
+    assert ask.answered == declared(WITH_KEY, {408, 413, 415})
+
+
+async def test_every_refusal_by_a_limit_is_what_the_document_says_of_it(start: Start) -> None:
+    gateway = await start(clock=StoppedClock(), metrics={"require": "ops.read"})
+    limits = {"requests_per_second": 1, "requests_burst": 1}
+    ask = Asked(gateway, await gateway.mint(EVERYTHING, limits=limits))
+    await gateway.get("/v1/roles", key=ask.key)
+    for route in (*WITH_KEY, BY_NAME["metrics"]):
+        await ask(route.name, 429, key=ask.key, **({} if route.body is None else {"json": {}}))
+    await ask("metrics", 401)
+    await ask("metrics", 403, key=await gateway.mint())
+    metrics = declared([BY_NAME["metrics"]], {401, 403, 429})
+    assert ask.answered == declared(WITH_KEY, {429}) | metrics
+
+
+async def test_every_refusal_for_the_time_being_is_what_the_document_says_of_it(
+    start: Start,
+) -> None:
+    with Valkey() as redis:
+        gateway = await start(
+            redis={"url": redis.url}, limits={"closed_without_redis": ("requests",)},
+            metrics={"require": "ops.read"},
+        )  # fmt: skip
+        limits = {"requests_per_second": 100}
+        ask = Asked(gateway, await gateway.mint(EVERYTHING, limits=limits))
+        redis.kill()
+        async with asyncio.timeout(patience()):
+            while gateway.context.shared.health().up:
+                await gateway.get("/v1/roles", key=ask.key)
+        for route in (*WITH_KEY, BY_NAME["metrics"]):
+            await ask(route.name, 503, key=ask.key, **({} if route.body is None else {"json": {}}))
+        gateway.context.ready = False
+        await ask("readyz", 503)
+        gateway.context.ready = True
+    assert ask.answered == declared(list(ROUTES), {503})
