@@ -124,7 +124,9 @@ def test_a_document_says_everything_there_is_to_say() -> None:
             "last_use": last, "samples": (b'{"cursor":"c","data":{"n":1}}',),
             "samples_note": "The newest ones.", "looked_since": NOW - 86400,
             "unused": grants_of_key(facts(parse_grant(FULL)).key, {}),
-            "rotation_chain": (facts(id="r" * 12, revoked_at=NOW).key, facts().key, facts(id="s" * 12).key),
+            "rotation_chain": (
+                facts(id="r" * 12, revoked_at=NOW).key, facts().key, facts(id="s" * 12).key,
+            ),
         },
         successor="s" * 12, predecessor="r" * 12, drains_until=NOW + 60,
     )  # fmt: skip
