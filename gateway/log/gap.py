@@ -24,13 +24,11 @@ class Gap(Struct, omit_defaults=True):
     missing: Annotated[int, about("Events of the log in between, if known.")] = 0
 
 
-def gap_message(
-    log: LogExtent, reason: Reason, after: tuple[str, int], begin: int
-) -> dict[str, Any]:
+def gap_message(log: LogExtent, why: Reason, after: tuple[str, int], begin: int) -> dict[str, Any]:
     """Members for events missing from the cursor `after` to `cursor`, where the stream goes on."""
     epoch, offset = after
     here, first, last = [format_cursor(log.epoch, at) for at in (begin, log.floor, log.head)]
     missing = max(0, begin - offset) if epoch == log.epoch else 0
-    gap = Gap(reason, format_cursor(epoch, offset), here, first, last, missing)
+    gap = Gap(why, format_cursor(epoch, offset), here, first, last, missing)
     members: dict[str, Any] = to_builtins(gap)
     return members

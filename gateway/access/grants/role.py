@@ -10,14 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from gateway.access.credentials.token import HOLDS_KEY, holds_token
-from gateway.access.grants.grant import (
-    Grant,
-    GrantsOfBody,
-    Problems,
-    defects_in,
-    parse_grant,
-    parse_grants,
-)
+from gateway.access.grants.grant import Grant, GrantsOfBody, defects_in, parse_grant, parse_grants
 from gateway.errors import InvalidRequest
 from gateway.json_members import Body, about, parse_body
 
@@ -49,13 +42,8 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
     def public(self) -> RoleAnswer:
-        return RoleAnswer(
-            self.name,
-            self.description,
-            tuple([grant.shown() for grant in self.grants]),
-            self.builtin,
-            defects_in(self.grants),
-        )
+        shown, problems = tuple([grant.shown() for grant in self.grants]), defects_in(self.grants)
+        return RoleAnswer(self.name, self.description, shown, self.builtin, problems)
 
 
 class RoleAnswer(msgspec.Struct, omit_defaults=True):
@@ -65,7 +53,7 @@ class RoleAnswer(msgspec.Struct, omit_defaults=True):
     description: str
     grants: tuple[Grant, ...]
     builtin: bool
-    problems: Problems = []
+    problems: list[dict[str, str]] = []
 
 
 def _builtin(name: str, description: str, *grants: dict[str, Any]) -> Role:

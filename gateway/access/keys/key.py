@@ -85,18 +85,16 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         """Members that administration shows, without the digest."""
         return KeyAnswer(
             id=self.id, name=self.name, purpose=self.purpose, owner=self.owner,
-            state=self.state(now), roles=self.roles,
+            state=self.state(now), roles=self.roles, problems=defects_in(self.grants),
             created_at=format_time(self.created_at), expires_at=format_time(self.expires_at),
             grants=tuple([grant.shown() for grant in self.grants]),
-            problems=defects_in(self.grants),
             limits=None if self.limits == NO_LIMITS else self.limits,
             revoked_at=_moment(self.revoked_at), revoked_reason=self.revoked_reason,
             suspended_at=_moment(self.suspended_at), suspended_reason=self.suspended_reason,
             suspended_until=_moment(self.suspended_until),
-            throttled_until=_moment(self.throttled_until),
-            drains_until=_moment(self.drains_until),
+            throttled_until=_moment(self.throttled_until), unreadable=self.unreadable,
+            drains_until=_moment(self.drains_until), created_by=self.created_by,
             successor=self.successor, predecessor=self.predecessor,
-            created_by=self.created_by, unreadable=self.unreadable,
         )  # fmt: skip
 
 

@@ -28,9 +28,7 @@ _MASKED = about("What the key's grants mask of this event.")
 _TICKET = about(pattern=r"^alpt_[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+$")
 _USES = about("Null without `usage.read`, as are the two below.")
 _DUPLICATES = about("Items that the tenant already had.")
-_TRUNCATED = about(
-    "Items that are nested too deep or too large, and were stored without a part of their `data`."
-)
+_TRUNCATED = about("Items too deep or large, stored without a part of their `data`.")
 
 
 class MaskedSource(Source):

@@ -17,7 +17,7 @@ from gateway.http.request.named_key import (
     presence_of,
     reader_of,
 )
-from gateway.http.response.accept import quality
+from gateway.http.response.accept import best_kind
 from gateway.oversight.review.document import as_json, blocks
 from gateway.oversight.review.document_text import CONTENT_SECURITY_POLICY, to_html, to_markdown
 from gateway.oversight.review.key_review import ReviewBudget, key_facts
@@ -31,7 +31,9 @@ async def document(request: web.Request, context: Context, admission: Admission)
 
     It covers events that the caller may pull itself; samples have the masks of both keys.
     """
-    kind = _kind(request.headers.get("Accept", "*/*"))
+    kind = best_kind(request, _KINDS)
+    if kind is None:
+        raise NotAcceptable("a document comes as " + ", ".join(_KINDS))
     most = admission.most_events(request)
     key = await named_key(request)
     grants = grants_of_key(key, await grants_by_role(context.key_store))
@@ -64,21 +66,3 @@ async def document(request: web.Request, context: Context, admission: Admission)
     }
     charset = None if kind == "application/json" else "utf-8"
     return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
-
-
-def _kind(accept: str) -> str:
-    """Best of the media types by quality (RFC 9110, section 12.5.1); the earlier if equal."""
-    best, chosen = 0.0, ""
-    for part in accept.split(","):
-        wanted, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        how_much = quality(parameters)
-        kind = next((kind for kind in _KINDS if wanted in (kind, _whole(kind), "*/*")), None)
-        if kind is not None and how_much > best:
-            best, chosen = how_much, kind
-    if not chosen:
-        raise NotAcceptable("a document comes as " + ", ".join(_KINDS))
-    return chosen
-
-
-def _whole(kind: str) -> str:
-    return kind.partition("/")[0] + "/*"

@@ -23,10 +23,7 @@ UNUSED_DAYS = 30
 SAMPLES = 10
 _NOT_KNOWN = about("Names of grants of which the asking key may not see whether they were.")
 Unused = Annotated[list[str] | None, about("Names of grants that were of no use.")]
-NotKnown = Annotated[
-    list[str] | None,
-    about("Names of grants of which the asking key may not see whether they were."),
-]
+NotKnown = Annotated[list[str] | None, _NOT_KNOWN]
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,22 +80,17 @@ def as_json(facts: Facts) -> KeyDocument:
     """Document of a key for programs."""
     known = facts.unused is not None
     return KeyDocument(
-        key=facts.key.public(facts.now),
-        generated_at=format_time(facts.now),
-        can=_can(facts),
-        cannot=_cannot(facts),
-        masks=_hidden(facts, "mask"),
-        drops=_hidden(facts, "drop"),
+        key=facts.key.public(facts.now), generated_at=format_time(facts.now),
+        can=_can(facts), cannot=_cannot(facts),
+        masks=_hidden(facts, "mask"), drops=_hidden(facts, "drop"),
         grants=[one.public() for one in facts.grants],
         maker_ended=facts.ended_issuer and EndedMaker(*facts.ended_issuer),
-        rotations=_rotations(facts),
-        last_use=facts.last_use,
+        rotations=_rotations(facts), last_use=facts.last_use,
         unused_since=format_time(facts.looked_since) if known else None,
         unused=[one.name for one in facts.unused or ()] if known else None,
         not_known=[one.name for one in facts.not_known] if known else None,
-        samples=list(map(msgspec.Raw, facts.samples)),
-        samples_note=facts.samples_note,
-    )
+        samples=list(map(msgspec.Raw, facts.samples)), samples_note=facts.samples_note,
+    )  # fmt: skip
 
 
 def blocks(facts: Facts) -> list[Block]:

@@ -38,16 +38,9 @@ NOT_FOR_PRODUCERS = "reserved"
 Decision = Literal["allow", "deny", "depends"]
 _DECISION = about("`depends`: on what was not said of the event; see `depends_on`.")
 _NEAREST = about("The grant that came nearest, and the predicate that failed.")
-_DEPENDS = about(
-    "Where it depends: the `member`, and the `patterns` of the grants that want something of it."
-)
-_THROTTLED = about(
-    "Until then a few requests a minute are let through; where the key is throttled."
-)
-_MAKER = about(
-    "The nearest of its makers that has ended: with `keys.admin` it makes, resumes and widens "
-    "nothing any more."
-)
+_DEPENDS = about("The `member` that it depends on, and the `patterns` of grants that are about it.")
+_THROTTLED = about("Until then a few requests a minute are let through.")
+_MAKER = about("The nearest of its makers that has ended: the key makes and widens nothing more.")
 
 
 class AccessQuery(msgspec.Struct, frozen=True):
