@@ -379,9 +379,9 @@ def _workers(run: Run) -> Measurements:
 
 SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "moderate": _moderate,
+    "ingest": _ingest,
     "fanout": _fanout,
     "memory": _memory,
-    "ingest": _ingest,
     "catchup": _catchup,
     "mixed": _mixed,
     "filters": _filters,

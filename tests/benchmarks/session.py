@@ -108,7 +108,7 @@ class Session:
         self._publisher = self.target.publisher(self.way)
         self._stack.callback(self._publisher.close)
         for _ in range(3):
-            if self.step(50, 0.2).missing == 0:
+            if self.step(25, 0.2).missing == 0:
                 return
         raise BenchmarkError(f"{self.target.name}: not every subscriber receives")
 
