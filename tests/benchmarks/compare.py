@@ -27,13 +27,11 @@ from tests.benchmarks import catchup, fanout, ingest, machine
 from tests.benchmarks.gateway import ROOT, Gateway
 from tests.benchmarks.programs import BenchmarkError
 from tests.benchmarks.session import Session
-from tests.benchmarks.targets import SINGLE, Way
+from tests.benchmarks.targets import BURSTS, SINGLE, Way
 
 Figures = dict[str, float]
-# A delivery costs the less, the more events are written together, which on a busy machine are some
-# or others. So either none are, or as many as come in together.
-BURSTS = Way("bursts", "1 producer, 100 per request", batch=100, tick_us=100_000)
-# Events per second to every subscriber, by the ways in.
+# Events per second to every subscriber, by the ways in: either none are written together or as many
+# as come in together, however busy the machine is.
 RATES = ((BURSTS, 1000.0), (SINGLE, 20.0))
 
 

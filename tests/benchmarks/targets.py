@@ -86,6 +86,8 @@ class Way:
 SINGLE = Way("single", "16 producers, one per request", producers=16)
 PIPELINED = Way("pipelined", "1 pipelining, one per request", in_flight=256)
 JOINED = Way("joined", "1 producer, 5 ms per request", batch=1000, tick_us=5000)
+# A delivery costs the less, the more events are written together: here they always are.
+BURSTS = Way("bursts", "1 producer, 100 per request", batch=100, tick_us=100_000)
 OWN = Way("own", "made there")
 
 
