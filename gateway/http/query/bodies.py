@@ -13,10 +13,7 @@ from gateway.clock import Duration, MomentText
 from gateway.event import Severity
 from gateway.json_members import Body, about
 
-_WithDescendants = Annotated[bool, about("Also all that came of the key.")]
-_Overlap = Annotated[Duration, about("How long the old key works on.")]
 _KeyId = Annotated[str, about("The id of a key.")]
-_Address = Annotated[str | None, about("The address that the key is used from.")]
 _Event = Annotated[dict[str, Any], about("An event; or instead of it the four below.")]
 
 
@@ -29,13 +26,13 @@ class ReasonBody(Body, frozen=True):
 class RevocationBody(ReasonBody, frozen=True):
     """Reason of a revocation, and whether it includes the key's descendants."""
 
-    with_descendants: _WithDescendants = False
+    with_descendants: Annotated[bool, about("Also all that came of the key.")] = False
 
 
 class OverlapBody(Body, frozen=True):
     """Overlap of a rotated key with its successor. The duration is parsed elsewhere."""
 
-    overlap: _Overlap = "1h"
+    overlap: Annotated[Duration, about("How long the old key works on.")] = "1h"
 
 
 class QuestionBody(Body, frozen=True):
@@ -49,7 +46,7 @@ class QuestionBody(Body, frozen=True):
     severity: Severity | UnsetType = UNSET
     resource: str | list[str] | UnsetType = UNSET
     recorded_at: MomentText | UnsetType = UNSET
-    address: _Address = None
+    address: Annotated[str | None, about("The address that the key is used from.")] = None
     at: MomentText | UnsetType = UNSET
 
     def given(self) -> dict[str, Any]:

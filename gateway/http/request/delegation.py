@@ -25,13 +25,9 @@ def administration_by(context: Context, admission: Admission) -> Administration:
         return context.keyring.peppers.current.secret
 
     return Administration(
-        issuer,
-        context.key_store,
-        context.clock,
-        context.settings.keys,
-        pepper,
+        issuer, context.key_store, context.clock, context.settings.keys, pepper,
         context.work.slices(issuer.by),
-    )
+    )  # fmt: skip
 
 
 def _issuer(context: Context, admission: Admission) -> Issuer:

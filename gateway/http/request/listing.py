@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from aiohttp import web
+from msgspec import Struct, json
 
 from gateway.errors import GatewayError
 from gateway.http.request.admission import Admission
+from gateway.http.request.context import Context
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.problem import LIMIT_DECISION
 
+Items = Callable[[web.Request, Context, Admission], AsyncGenerator[Struct]]
+ListHandler = Callable[[web.Request, Context, Admission], Awaitable[web.StreamResponse]]
 # Longer lists are sent while they are made.
 _PART_BYTES = 128 * 1024
 
 
-async def listing(
-    request: web.Request, member: str, items: AsyncGenerator[bytes], admission: Admission
-) -> web.StreamResponse:
-    """Answer `{"<member>":[..]}` of items in JSON, for an admitted key."""
-    admission.holding(request).take(_PART_BYTES)
-    async with aclosing(items), aclosing(_parts(member, items)) as parts:
-        return await _sent(request, parts, admission)
+def listed(member: str) -> Callable[[Items], ListHandler]:
+    """Make the handler that answers `{"<member>":[..]}` with the items that a function yields."""
+
+    def handler_of(items_for: Items) -> ListHandler:
+        async def handler(
+            request: web.Request, context: Context, admission: Admission
+        ) -> web.StreamResponse:
+            admission.holding(request).take(_PART_BYTES)
+            items = items_for(request, context, admission)
+            async with aclosing(items), aclosing(_parts(member, items)) as parts:
+                return await _sent(request, parts, admission)
+
+        return handler
+
+    return handler_of
 
 
 async def _sent(
@@ -53,13 +65,13 @@ async def _sent(
     return response
 
 
-async def _parts(member: str, items: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _parts(member: str, items: AsyncGenerator[Struct]) -> AsyncGenerator[bytes]:
     """Body in parts of about `_PART_BYTES`; at least one part."""
     part = bytearray(b'{"%b":[' % member.encode())
     comma = b""
     async for item in items:
         part += comma
-        part += item
+        part += json.encode(item)
         comma = b","
         if len(part) > _PART_BYTES:
             yield bytes(part)

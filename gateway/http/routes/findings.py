@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-import msgspec
 from aiohttp import web
 
 from gateway.access.keys.change import key_urn
@@ -17,28 +16,23 @@ from gateway.http.request.admission import Admission
 from gateway.http.request.body import optional_body
 from gateway.http.request.context import Context
 from gateway.http.request.delegation import refuse_own_finding
-from gateway.http.request.listing import listing
+from gateway.http.request.listing import listed
 from gateway.http.response.problem import json_response
+from gateway.oversight.detection.finding import FindingAnswer
 from gateway.oversight.review.record_masks import masked_finding
 
 
+@listed("findings")
 async def list_all(
     request: web.Request, context: Context, admission: Admission
-) -> web.StreamResponse:
+) -> AsyncGenerator[FindingAnswer]:
     """`GET /v1/findings`: newest first; filters `key`, `signal` and `state`."""
     wanted, limit = parse_findings(request.query.items())
-    shown = _shown(context, admission, wanted, limit)
-    return await listing(request, "findings", shown, admission)
-
-
-async def _shown(
-    context: Context, admission: Admission, wanted: dict[str, str], limit: int
-) -> AsyncGenerator[bytes]:
     grants, slices = admission.grants, context.work.slices(admission.key.id)
     async for finding in slices.each(await context.detector.findings.all()):
         seen = masked_finding(grants, finding)
         if all(getattr(seen, name) == value for name, value in wanted.items()):
-            yield msgspec.json.encode(seen)
+            yield seen
             limit -= 1
             if not limit:
                 return

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from aiohttp import web
-from msgspec import json, structs
+from msgspec import structs
 
 from gateway.access.administration.administration import IssuedKey
 from gateway.access.keys.issuance import parse_key_request
-from gateway.access.keys.key import Key
+from gateway.access.keys.key import Key, KeyAnswer
 from gateway.http.query.bodies import OverlapBody, ReasonBody, RevocationBody
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body, optional_body
-from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.context import Context
 from gateway.http.request.delegation import administration_by
-from gateway.http.request.listing import listing
+from gateway.http.request.listing import listed
 from gateway.http.request.named_key import last_use, named_key
 from gateway.http.response.answers import KeyInUse
 from gateway.http.response.problem import json_response
@@ -29,18 +29,14 @@ async def create(request: web.Request, context: Context, admission: Admission) -
     return await _shown_once(context, issued)
 
 
+@listed("keys")
 async def list_all(
     request: web.Request, context: Context, admission: Admission
-) -> web.StreamResponse:
+) -> AsyncGenerator[KeyAnswer]:
     """`GET /v1/keys`: oldest first."""
-    return await listing(request, "keys", _listed(request, admission), admission)
-
-
-async def _listed(request: web.Request, admission: Admission) -> AsyncGenerator[bytes]:
-    context = request.app[CONTEXT]
     now, administration = context.clock.now(), administration_by(context, admission)
     async for key in administration.all_keys(admission.holding(request).take):
-        yield json.encode(key.public(now))
+        yield key.public(now)
 
 
 async def show(request: web.Request, context: Context, admission: Admission) -> web.Response:

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-import msgspec
 from aiohttp import web
 
-from gateway.access.grants.role import parse_role
+from gateway.access.grants.role import RoleAnswer, parse_role
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
 from gateway.http.request.context import Context
 from gateway.http.request.delegation import administration_by
-from gateway.http.request.listing import listing
+from gateway.http.request.listing import listed
 from gateway.http.response.answers import DeletedRole
 from gateway.http.response.problem import json_response
 
 
+@listed("roles")
 async def list_all(
     request: web.Request, context: Context, admission: Admission
-) -> web.StreamResponse:
+) -> AsyncGenerator[RoleAnswer]:
     """`GET /v1/roles`."""
-    return await listing(request, "roles", _listed(context, admission), admission)
-
-
-async def _listed(context: Context, admission: Admission) -> AsyncGenerator[bytes]:
     roles = await administration_by(context, admission).all_roles()
     async for role in context.work.slices(admission.key.id).each(roles.values()):
-        yield msgspec.json.encode(role.public())
+        yield role.public()
 
 
 async def show(request: web.Request, context: Context, admission: Admission) -> web.Response:

@@ -77,14 +77,10 @@ class Dependence(msgspec.Struct, frozen=True):
     values: tuple[str | int, ...]
 
     def public(self) -> dict[str, Any]:
-        return {
-            "member": self.member,
-            "grant": self.grant.name,
-            "effect": self.grant.grant.effect,
-            "patterns" if self.member != "severity" else "least": (
-                list(self.values) if self.member != "severity" else self.values[0]
-            ),
-        }
+        shown = {"member": self.member, "grant": self.grant.name, "effect": self.grant.grant.effect}
+        if self.member == "severity":
+            return {**shown, "least": self.values[0]}
+        return {**shown, "patterns": list(self.values)}
 
 
 class EndedMaker(msgspec.Struct, frozen=True):
