@@ -88,7 +88,7 @@ async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:
     await asyncio.gather(*stopping, return_exceptions=True)
 
 
-def no_threads(error: RuntimeError) -> GatewayError:
+def threads_unavailable(error: RuntimeError) -> GatewayError:
     """Error if no thread can be started."""
     return GatewayError(
         f"cannot start the threads of the gateway ({error}): raise the limit of processes and "

@@ -78,7 +78,7 @@ class WaitingStep(msgspec.Struct, frozen=True):
     observed: float = 0.0
 
 
-def begin(state: ClockState | None, reading: Reading) -> float:
+def initial_time(state: ClockState | None, reading: Reading) -> float:
     """Trusted time at the start of the process, in seconds since 1970.
 
     After a boot the wall clock is trusted, as a machine may be off for long, unless it is behind
@@ -115,10 +115,12 @@ class TrustedClock:
         self._evaluate(reading, 0.0)
 
     @classmethod
-    def on(cls, machine: Clock, state: ClockState | None = None, boot: str = "") -> TrustedClock:
+    def from_machine(
+        cls, machine: Clock, state: ClockState | None = None, boot: str = ""
+    ) -> TrustedClock:
         """Trusted clock over the machine's own clock, from the kept `state` if there is one."""
         reading = Reading(machine.now(), machine.boottime(), boot)
-        return cls(machine, reading, begin(state, reading))
+        return cls(machine, reading, initial_time(state, reading))
 
     def now(self) -> float:
         return self.boottime() + self._offset
@@ -137,7 +139,7 @@ class TrustedClock:
         self._seen = reading
         return self._evaluate(reading, elapsed)
 
-    def take(self, trusted: float, reading: Reading) -> None:
+    def adopt(self, trusted: float, reading: Reading) -> None:
         """Set trusted time at a reading to what other processes, or the operator, agreed on."""
         self._offset = trusted - reading.boottime
         self._seen = reading
@@ -147,11 +149,11 @@ class TrustedClock:
         elif self.waiting is None or not _same(self.waiting.seconds, away, reading):
             self.waiting = WaitingStep(away)
 
-    def at_least(self, trusted: float) -> None:
+    def advance_to(self, trusted: float) -> None:
         """Advance to a time at which an event was recorded."""
         behind = trusted - self._at(self._seen)
         if behind > JUMP_SECONDS:
-            self.take(trusted, self._seen)
+            self.adopt(trusted, self._seen)
             self.steps += 1
 
     def state(self, by: str) -> ClockState:

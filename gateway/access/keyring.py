@@ -123,7 +123,7 @@ class Keyring:
                 await self._store.get(key_id)
             return None
         if key is not None and (pepper := self._pepper_of.get(key.pepper)):
-            if pepper.over:
+            if pepper.replaced:
                 await self._rehash(key, token)
             else:
                 self._verified.add(token, key)

@@ -142,7 +142,7 @@ def forget(force: bool, settings: Settings) -> None:
     file = _file(settings)
     peppers = file.read()
     needing = run(_needing(settings, peppers))
-    over = [one for one in peppers.all if one.over]
+    over = [one for one in peppers.all if one.replaced]
     kept = [one for one in over if needing.get(one.id) and not force]
     gone = frozenset(one.id for one in over if one not in kept)
     if gone:

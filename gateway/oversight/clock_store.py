@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.access.keys.key_store import Notes, SharedTime
 from gateway.clock import Clock, boot_id
-from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock, begin
+from gateway.trusted_clock import JUMP_SECONDS, ClockState, Reading, TrustedClock, initial_time
 
 KIND = "clock"
 # How many times as fast as time the horizon of retention catches up after a stop.
@@ -69,7 +69,7 @@ async def open_clock(store: ClockStore, machine: Clock) -> TrustedClock:
     state = await kept_state(store)
     reading = await read_clock(store, machine)
     theirs = None if state is None else state.fresh(reading)
-    trusted = begin(state, reading) if theirs is None else theirs
+    trusted = initial_time(state, reading) if theirs is None else theirs
     return TrustedClock(machine, reading, trusted)
 
 

@@ -84,7 +84,7 @@ class ClockWatch:
         if theirs is None or away is None or abs(away) <= JUMP_SECONDS + reading.error:
             return False
         _LOGGER.warning("trusted time moves by %+.0f s, as other processes have agreed", away)
-        self._clock.take(theirs, reading)
+        self._clock.adopt(theirs, reading)
         return True
 
     async def _tell(self, reading: Reading) -> None:

@@ -133,7 +133,7 @@ async def _start_parts(
     )  # fmt: skip
     if not was_kept:
         # The kept time is better: a wrong clock may have recorded the newest events.
-        clock.at_least(await retention.newest())
+        clock.advance_to(await retention.newest())
     followed = await _follow_table(settings, log, clock, stack, tasks)
     shared = await stack.enter_async_context(shared_of(settings, clock, tasks))
     writer = Writer(
@@ -215,7 +215,7 @@ async def _start_parts(
     stack.push_async_callback(key_events.close)
     wake_ups = WakeUps(shared.signals, enforcement, log.poll_now if log.polls else None, tasks)
     stack.push_async_callback(wake_ups.close)
-    writer.on_store(wake_ups.tell_of_events)
+    writer.on_store(wake_ups.announce_append)
     limits = AppliedLimits(shared, settings.limits, clock)
     in_flight = InFlight(
         settings.limits.bytes_in_flight,

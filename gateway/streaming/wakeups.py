@@ -42,9 +42,9 @@ class WakeUps:
         enforcement.on_change(self._tell_of_keys)
         signals.listen(KEYS, self._poll_keys)
         if poll_log is not None:
-            signals.listen(APPENDED, Spaced(poll_log, _SPACING_SECONDS))
+            signals.listen(APPENDED, SpacedCalls(poll_log, _SPACING_SECONDS))
 
-    def tell_of_events(self) -> None:
+    def announce_append(self) -> None:
         """Tell other replicas that something was appended here."""
         self._signals.send(APPENDED)
 
@@ -75,7 +75,7 @@ class WakeUps:
             self._polling = None
 
 
-class Spaced:
+class SpacedCalls:
     """Calls a function at once, but no more often than every so many seconds; a call in between
     comes late and is not lost."""
 

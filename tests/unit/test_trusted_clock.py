@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.trusted_clock import ClockState, Reading, TrustedClock, begin
+from gateway.trusted_clock import ClockState, Reading, TrustedClock, initial_time
 
 T0 = 1_700_000_000.0
 DAY = 86_400.0
@@ -47,7 +47,7 @@ TABLE: dict[str, tuple[list[tuple[float, float, int]], Seen]] = {
 @pytest.mark.parametrize("row", TABLE)
 def test_a_wall_clock_is_adopted_as_the_table_says(row: str, clock: Any) -> None:
     readings, seen = TABLE[row]
-    trusted = TrustedClock.on(clock, boot="a")
+    trusted = TrustedClock.from_machine(clock, boot="a")
     true = 0.0
     for seconds, ahead, times in readings:
         for _ in range(times):
@@ -59,7 +59,7 @@ def test_a_wall_clock_is_adopted_as_the_table_says(row: str, clock: Any) -> None
 
 
 def test_the_slew_of_ntp_is_followed_and_is_no_jump(clock: Any) -> None:
-    trusted = TrustedClock.on(clock, boot="a")
+    trusted = TrustedClock.from_machine(clock, boot="a")
     for second in range(1, 100_000):
         clock.tick(1)
         wall = T0 + second * (1 + 500e-6)
@@ -69,7 +69,7 @@ def test_the_slew_of_ntp_is_followed_and_is_no_jump(clock: Any) -> None:
 
 
 def test_now_asks_no_wall_clock(clock: Any) -> None:
-    trusted = TrustedClock.on(clock, boot="a")
+    trusted = TrustedClock.from_machine(clock, boot="a")
     clock.step(AHEAD)
     assert trusted.now() == T0
     clock.tick(5)
@@ -103,14 +103,14 @@ STEPPED = ClockState(T0, T0 + AHEAD, 1000.0, "a")
 def test_at_the_start_the_wall_clock_is_compared_with_what_was_kept(
     state: ClockState | None, reading: Reading, trusted: float
 ) -> None:
-    assert begin(state, reading) == trusted
+    assert initial_time(state, reading) == trusted
 
 
 def test_a_clock_behind_the_newest_event_waits_to_be_believed(clock: Any) -> None:
-    trusted = TrustedClock.on(clock, boot="a")
-    trusted.at_least(T0 - 100)
+    trusted = TrustedClock.from_machine(clock, boot="a")
+    trusted.advance_to(T0 - 100)
     assert (trusted.now(), trusted.steps) == (T0, 0)
-    trusted.at_least(T0 + DAY)
+    trusted.advance_to(T0 + DAY)
     assert trusted.now() == T0 + DAY
     assert trusted.waiting is not None
     assert trusted.offset == -DAY
@@ -126,6 +126,6 @@ def test_what_another_process_has_just_kept_is_taken_over(clock: Any) -> None:
 
 
 def test_an_uncertain_reading_is_no_step(clock: Any) -> None:
-    trusted = TrustedClock.on(clock, boot="a")
+    trusted = TrustedClock.from_machine(clock, boot="a")
     trusted.observe(Reading(T0 + 4, clock.boottime(), "a", error=3.0))
     assert trusted.waiting is None

@@ -40,7 +40,7 @@ class Pepper(msgspec.Struct, frozen=True):
         return pepper_id(self.secret)
 
     @property
-    def over(self) -> bool:
+    def replaced(self) -> bool:
         """Whether another pepper has replaced it."""
         return self.standing in ("previous", "leaked")
 
@@ -89,7 +89,9 @@ class Peppers(msgspec.Struct, frozen=True):
 
     def without(self, identities: frozenset[str]) -> Peppers:
         """The peppers without those of these ids that were replaced."""
-        return Peppers(tuple(one for one in self.all if not one.over or one.id not in identities))
+        return Peppers(
+            tuple(one for one in self.all if not one.replaced or one.id not in identities)
+        )
 
 
 def parse_peppers(content: bytes) -> Peppers:

@@ -97,7 +97,7 @@ def ended_as_issuer(issuer: Key | None, now: float) -> str | None:
     return None
 
 
-def refuse_new(key: Key, missing_roles: Collection[str], issuer: Key | None) -> None:
+def check_new_key(key: Key, missing_roles: Collection[str], issuer: Key | None) -> None:
     """Raise if a key must not be added. Called within the change that adds it."""
     for name in missing_roles:
         raise InvalidRequest(f"there is no role {name!r}", code="unknown_role")

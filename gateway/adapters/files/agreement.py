@@ -82,7 +82,7 @@ async def claim_pepper(
     known = peppers.by_id()
 
     def choose(claim: Claim | None) -> str | None:
-        if claim is None or (claim.id in known and known[claim.id].over):
+        if claim is None or (claim.id in known and known[claim.id].replaced):
             return peppers.current.id
         if claim.id in known:
             return claim.id

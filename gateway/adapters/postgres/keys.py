@@ -14,7 +14,7 @@ import msgspec
 from gateway.access.grants.role import BUILTIN, Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import Change, key_change, role_change
-from gateway.access.keys.descent import refuse_new
+from gateway.access.keys.descent import check_new_key
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_any
 from gateway.access.keys.operator import Actor
@@ -24,7 +24,7 @@ from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storab
 from gateway.adapters.timed import timed
 from gateway.errors import Conflict
 from gateway.histogram import Histogram
-from gateway.tasks import no_threads
+from gateway.tasks import threads_unavailable
 
 T = TypeVar("T")
 _ENCODER = msgspec.json.Encoder()
@@ -54,7 +54,7 @@ class _RowReader:
         try:
             self._thread.submit(lambda: None)
         except RuntimeError as error:
-            raise no_threads(error) from error
+            raise threads_unavailable(error) from error
 
     async def read(
         self, read: Callable[[asyncpg.Record], T], rows: Sequence[asyncpg.Record]
@@ -337,7 +337,7 @@ async def _insert(connection: asyncpg.Connection, key: Key) -> None:
     roles = [name for name in key.roles if name not in BUILTIN]
     missing = [name for name in roles if not await _role_document(connection, name)]
     row = await connection.fetchrow(f"{_SELECT} WHERE id = $1", storable(key.created_by))
-    refuse_new(key, missing, None if row is None else _key(row))
+    check_new_key(key, missing, None if row is None else _key(row))
     if await connection.fetchval("SELECT true FROM key WHERE id = $1", key.id):
         raise Conflict(f"there is a key {key.id} already")
     revision: int = await connection.fetchval(

@@ -35,7 +35,13 @@ class SqliteFollower(SqliteReader):
 
     @classmethod
     async def open(
-        cls, path: Path, link: Path, clock: Clock, tasks: Tasks = PLAIN, *, secret: bytes = b""
+        cls,
+        path: Path,
+        link: Path,
+        clock: Clock,
+        tasks: Tasks = PLAIN,
+        *,
+        secret: bytes = b"",
     ) -> SqliteFollower:
         """Follow the log at `path`, whose writer listens on the Unix socket `link`. `secret` is the
         secret of the log.

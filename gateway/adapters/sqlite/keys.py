@@ -18,7 +18,7 @@ import orjson
 from gateway.access.grants.role import BUILTIN, Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import Change, key_change, role_change
-from gateway.access.keys.descent import refuse_new
+from gateway.access.keys.descent import check_new_key
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_any
 from gateway.access.keys.operator import Actor
@@ -326,7 +326,7 @@ def _role_document(connection: apsw.Connection, name: str) -> bytes:
 def _insert(connection: apsw.Connection, key: Key) -> None:
     roles = (name for name in key.roles if name not in BUILTIN)
     missing = [name for name in roles if not _role_document(connection, name)]
-    refuse_new(key, missing, _get(connection, key.created_by))
+    check_new_key(key, missing, _get(connection, key.created_by))
     try:
         connection.execute(
             f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})", (key.id, key.digest, encode_key(key))

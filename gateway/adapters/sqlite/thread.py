@@ -19,7 +19,7 @@ from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.database import unavailable
 from gateway.adapters.timed import timed
 from gateway.histogram import Histogram
-from gateway.tasks import no_threads
+from gateway.tasks import threads_unavailable
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ class SqliteThreads:
                 thread.start()
         except RuntimeError as error:
             self._end()
-            raise no_threads(error) from error
+            raise threads_unavailable(error) from error
 
     def _end(self) -> None:
         self._closed = True

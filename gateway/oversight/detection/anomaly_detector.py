@@ -151,7 +151,7 @@ class AnomalyDetector:
     async def close(self) -> None:
         """Merge everything into the store."""
         try:
-            self._volumes.turn(int(self._clock.now() // 60))
+            self._volumes.end_minute(int(self._clock.now() // 60))
             self._profiles_at = 0.0
             await self.poll()
         except GatewayError as error:
@@ -163,7 +163,7 @@ class AnomalyDetector:
             over, self._minute = minute - 1, minute
             for key_id, signal in self._volumes.check_streams(now):
                 self.profiles.add_signal(key_id, signal)
-            self._volumes.turn(over)
+            self._volumes.end_minute(over)
             self._to_close = over
         await self._volumes.add()
         if self._to_close is not None and now - 60 * (self._to_close + 1) >= _GRACE_SECONDS:

@@ -61,7 +61,7 @@ class MinuteCounts:
         if key_id not in self._begun:
             self._heirs[key_id] = predecessor
 
-    def turn(self, minute: int) -> None:
+    def end_minute(self, minute: int) -> None:
         """End a minute in this process; `add` adds its counts to the volumes."""
         counts, self._counts = self._counts, defaultdict(int)
         self._open.update(dict.fromkeys(counts))

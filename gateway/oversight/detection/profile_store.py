@@ -235,7 +235,7 @@ def _notings(
                 try:
                     return evaluating(document, name, delta)
                 except UnicodeEncodeError:
-                    delta.make_plain()
+                    delta.replace_invalid_text()
                     return evaluating(document, name, delta)
             except Exception:
                 # It must not hold back those of other keys.

@@ -157,7 +157,7 @@ class ProfileDelta(msgspec.Struct, eq=False):
         later.urgent = self.urgent or later.urgent
         return later
 
-    def make_plain(self) -> None:
+    def replace_invalid_text(self) -> None:
         """Replace invalid text: halves of surrogate pairs."""
         for member in ("address", "client", "home", "claimed_from"):
             setattr(self, member, _plain(getattr(self, member)))

@@ -65,10 +65,10 @@ class VolumeDetector:
         self._still = still
         return silent
 
-    def turn(self, minute: int) -> None:
+    def end_minute(self, minute: int) -> None:
         """End a minute in this process."""
         for counts in self._all:
-            counts.turn(minute)
+            counts.end_minute(minute)
 
     async def add(self) -> None:
         """Add the counts of ended minutes; they stay if the store fails."""

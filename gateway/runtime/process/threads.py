@@ -7,7 +7,7 @@ import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from gateway.tasks import no_threads
+from gateway.tasks import threads_unavailable
 
 _RESOLVERS = 4
 # One for decoding requests, one for examining events.
@@ -43,7 +43,7 @@ def _started(count: int, name: str) -> ThreadPoolExecutor:
     except RuntimeError as error:
         all_there.abort()
         executor.shutdown(wait=False, cancel_futures=True)
-        raise no_threads(error) from error
+        raise threads_unavailable(error) from error
     for one in started:
         one.result()
     return executor

@@ -196,7 +196,7 @@ def test_trust_clock_has_a_step_adopted_at_once_and_recorded(tmp_path: Path) -> 
     async def begin() -> None:
         store = SqliteKeys(data / "keys.db")
         clock = await open_clock(store, Stepped())
-        clock.at_least(clock.now() + DAY)
+        clock.advance_to(clock.now() + DAY)
         process = ClockWatch(store, Stepped(), clock, None)  # type: ignore[arg-type]
         await process.close()
         await store.close()
@@ -224,7 +224,7 @@ async def test_a_running_process_takes_over_what_trust_clock_says(world: World) 
     world.store.ahead = AHEAD
     await world.pass_time(5)
     told = await world.start(7)
-    told.clock.take(world.clock.now() + AHEAD, await read_clock(world.store, told.machine))
+    told.clock.adopt(world.clock.now() + AHEAD, await read_clock(world.store, told.machine))
     await keep_state(world.store, told.clock.state("trust-clock"), anyway=True)
     world.processes.remove(told)
     await world.pass_time(2)
@@ -246,7 +246,7 @@ class Kept:
 
     def __init__(self, log: SqliteLog, store: SqliteKeys, clock: Any) -> None:
         self.log, self.store, self.clock = log, store, clock
-        self.trusted = TrustedClock.on(clock)
+        self.trusted = TrustedClock.from_machine(clock)
 
     def retention(self) -> Retention:
         return Retention(self.log, self.store, self.trusted, age=int(DAY), size=0)
@@ -308,7 +308,7 @@ async def test_a_clock_that_jumps_deletes_next_to_nothing(kept: Kept) -> None:
     await kept.turns(retention, seconds=10 * 3600)
     left = kept.log.head - kept.log.floor
     # Even if the step were believed.
-    kept.trusted.at_least(kept.clock.now() + AHEAD)
+    kept.trusted.advance_to(kept.clock.now() + AHEAD)
     assert await kept.turns(retention, seconds=30) == 0
     assert kept.log.head - kept.log.floor == left
     # A start does not make up for time that nobody saw pass either.

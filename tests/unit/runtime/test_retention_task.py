@@ -35,7 +35,7 @@ async def test_retention_goes_on_after_an_error_that_nobody_thought_of(
 
     monkeypatch.setattr(log, "trim", failing)
     keys = SqliteKeys(tmp_path / "keys.db")
-    retention = Retention(log, keys, TrustedClock.on(clock), age=3600, size=0)
+    retention = Retention(log, keys, TrustedClock.from_machine(clock), age=3600, size=0)
     background = Background(clock)
     background.keep("retention", retention.run)
     clock.tick(7200)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.access.keyring import Changes
 from gateway.errors import Unavailable
-from gateway.streaming.wakeups import APPENDED, KEYS, Spaced, WakeUps
+from gateway.streaming.wakeups import APPENDED, KEYS, SpacedCalls, WakeUps
 from tests.support.machine_time import patience
 
 
@@ -59,7 +59,7 @@ async def test_only_a_change_of_keys_or_roles_is_told() -> None:
     tell(Changes([], frozenset()))
     assert signals.sent == []
     tell(Changes([], frozenset({"auditor"})))
-    wake_ups.tell_of_events()
+    wake_ups.announce_append()
     assert signals.sent == [KEYS, APPENDED]
 
 
@@ -110,7 +110,7 @@ async def test_many_calls_are_few_and_the_last_is_not_lost() -> None:
         if len(calls) == 2:
             late.set()
 
-    spaced = Spaced(act, 0.05)
+    spaced = SpacedCalls(act, 0.05)
     for _ in range(100):
         spaced()
     assert len(calls) == 1, "the first comes at once"
