@@ -107,39 +107,43 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def compile(self) -> Test:
         """Test of whether an event is in the scope."""
         tests: list[Test] = []
-        if self.tenant:
-            tests.append(_on_tenant(compile_patterns(self.tenant, ".")))
-        tests.extend(self._category_tests())
-        if self.action:
-            tests.append(_on_action(compile_patterns(self.action, ".")))
+        for member, on_member in _ON_MEMBER.items():
+            patterns = getattr(self, member)
+            if member == "category" and not self.reserved:
+                tests.append(on_member(_unreserved(patterns)))
+            elif patterns and ANY not in patterns:
+                tests.append(on_member(compile_patterns(patterns, SEPARATORS[member])))
         if self.outcome:
             allowed = frozenset(self.outcome)
             tests.append(lambda event: event.outcome in allowed)
-        if self.actor:
-            tests.append(_on_actor(compile_patterns(self.actor, "/")))
-        if self.resource and ANY not in self.resource:
-            tests.append(_on_resource(compile_patterns(self.resource, "/")))
         if self.min_severity > 1:
             least = self.min_severity
             tests.append(lambda event: event.severity >= least)
         return all_of(tests)
 
-    def _category_tests(self) -> list[Test]:
-        if self.reserved:
-            if not self.category:
-                return []
-            return [_on_category(compile_patterns(self.category, "."))]
-        named = [name for name in self.category if not begins_with_wildcard(name)]
-        broad = [name for name in self.category if begins_with_wildcard(name)]
-        if not broad and self.category:
-            return [_on_category(compile_patterns(named, "."))]
-        by_name = compile_patterns(named, ".")
-        by_wildcard = compile_patterns(broad or (ANY,), ".")
 
-        def allowed(category: str) -> bool:
-            return by_name(category) or (by_wildcard(category) and not is_reserved(category))
+# By member: the test of an event by a test of the member's value.
+_ON_MEMBER: dict[str, Callable[[Callable[[str], bool]], Test]] = {
+    "tenant": lambda test: lambda event: test(event.tenant),
+    "category": lambda test: lambda event: test(event.category),
+    "action": lambda test: lambda event: test(event.action),
+    "actor": lambda test: lambda event: test(event.actor),
+    "resource": lambda test: (
+        lambda event: event.resources != "" and any(map(test, event.resources.split("\n")))
+    ),
+}
 
-        return [_on_category(allowed)]
+
+def _unreserved(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """Test of a category, of which wildcards match none that is reserved."""
+    broad = [name for name in patterns if begins_with_wildcard(name)]
+    by_name = compile_patterns((name for name in patterns if name not in broad), ".")
+    if patterns and not broad:
+        return by_name
+    by_wildcard = compile_patterns(broad or (ANY,), ".")
+    return lambda category: (
+        by_name(category) or (by_wildcard(category) and not is_reserved(category))
+    )
 
 
 EVERYTHING = Scope()
@@ -190,23 +194,3 @@ def remembered(test: Test, members: set[str]) -> Test:
         return answer
 
     return answered
-
-
-def _on_tenant(test: Callable[[str], bool]) -> Test:
-    return lambda event: test(event.tenant)
-
-
-def _on_category(test: Callable[[str], bool]) -> Test:
-    return lambda event: test(event.category)
-
-
-def _on_action(test: Callable[[str], bool]) -> Test:
-    return lambda event: test(event.action)
-
-
-def _on_actor(test: Callable[[str], bool]) -> Test:
-    return lambda event: test(event.actor)
-
-
-def _on_resource(test: Callable[[str], bool]) -> Test:
-    return lambda event: event.resources != "" and any(map(test, event.resources.split("\n")))

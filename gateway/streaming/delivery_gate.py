@@ -23,15 +23,3 @@ class DeliveryGate(Protocol):
 
     def admits(self, key_id: str) -> bool:
         """Whether the streams of that key may be written to."""
-
-
-class OpenGate:
-    """Gate that is always open, for uses without keys that change."""
-
-    open = keys_known = True
-
-    def __init__(self) -> None:
-        self.renewed = Notifier()
-
-    def admits(self, key_id: str) -> bool:
-        return True

@@ -13,7 +13,7 @@ from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
-from gateway.streaming.delivery_gate import DeliveryGate, OpenGate
+from gateway.streaming.delivery_gate import DeliveryGate
 from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State, Subscription
@@ -31,7 +31,7 @@ class Replays:
         log: Log,
         appends: Notifier,
         clock: Clock,
-        gate: DeliveryGate | None = None,
+        gate: DeliveryGate,
         tasks: Tasks = PLAIN,
     ) -> None:
         self.hub = hub
@@ -39,7 +39,7 @@ class Replays:
         self.appends = appends
         self.clock = clock
         self.context = ReadingContext(
-            log, clock, hub.timings, hub.work, ReplayCache(log, hub.work), gate or OpenGate()
+            log, clock, hub.timings, hub.work, ReplayCache(log, hub.work), gate
         )
         self._tasks = tasks
         self._failure_listeners: list[Callable[[str, EventFailed], None]] = []

@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log, Page, RetentionExceeded
 from gateway.notifier import Notifier
-from gateway.streaming.delivery_gate import DeliveryGate, OpenGate
+from gateway.streaming.delivery_gate import DeliveryGate
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State
 
@@ -26,13 +26,13 @@ class Tail:
     """Loop that reads the events behind the hub's position and has them matched and written."""
 
     def __init__(
-        self, log: Log, hub: Hub, appends: Notifier, clock: Clock, gate: DeliveryGate | None = None
+        self, log: Log, hub: Hub, appends: Notifier, clock: Clock, gate: DeliveryGate
     ) -> None:
         self._log = log
         self._hub = hub
         self._appends = appends
         self._clock = clock
-        self._gate = gate or OpenGate()
+        self._gate = gate
         # Whether it waits for the log to grow, with nothing pending.
         self._idle = False
 

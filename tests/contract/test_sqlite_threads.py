@@ -17,6 +17,7 @@ import pytest
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.usage.meter import UsageBatch
+from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite import thread as sqlite_thread
 from gateway.adapters.sqlite.database import open_reader
 from gateway.adapters.sqlite.keys import SqliteKeys
@@ -136,7 +137,7 @@ async def test_reads_of_a_file_that_somebody_has_to_himself_fail_and_the_loop_go
     monkeypatch.setattr("gateway.adapters.sqlite.database._BUSY_READER_MILLISECONDS", 200)
     path = tmp_path / "keys.db"
     await SqliteKeys(path).close()
-    threads = SqliteThreads("reader", lambda: open_reader(path))
+    threads = SqliteThreads("reader", lambda: open_reader(path), file=SameFile(path))
     with locked(path, against_readers=True), pytest.raises(apsw.BusyError):
         await threads.run(lambda connection: connection.execute("SELECT * FROM key").fetchall())
     assert heart.beats >= LEAST_BEATS
@@ -225,7 +226,10 @@ async def test_a_change_whose_caller_is_cancelled_is_made_whole_or_not_at_all(
 async def test_who_has_waited_too_long_for_others_is_refused_without_another_wait(
     tmp_path: Path,
 ) -> None:
-    threads = SqliteThreads("one", lambda: apsw.Connection(str(tmp_path / "x.db")), patience=0.05)
+    path = tmp_path / "x.db"
+    threads = SqliteThreads(
+        "one", lambda: apsw.Connection(str(path)), patience=0.05, file=SameFile(path)
+    )
     go_on = threading.Event()
     first = asyncio.ensure_future(threads.run(lambda connection: go_on.wait(10)))
     done: list[int] = []
@@ -250,7 +254,8 @@ async def test_a_store_that_is_too_busy_is_unavailable(
 
 def test_threads_are_there_from_the_start(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    threads = SqliteThreads("several", lambda: apsw.Connection(str(tmp_path / "x.db")), 3)
+    path = tmp_path / "x.db"
+    threads = SqliteThreads("several", lambda: apsw.Connection(str(path)), 3, file=SameFile(path))
     started = set(threading.enumerate()) - before
     assert len(started) == 3
     for _ in range(5):
@@ -271,8 +276,9 @@ def test_a_thread_that_cannot_be_started_is_an_error_at_the_start(
         started.append(thread)
         start(thread)
 
+    path = tmp_path / "x.db"
     with monkeypatch.context() as patched:
         patched.setattr(sqlite_thread.threading.Thread, "start", limited)
         with pytest.raises(GatewayError, match="can't start"):
-            SqliteThreads("several", lambda: apsw.Connection(str(tmp_path / "x.db")), 3)
+            SqliteThreads("several", lambda: apsw.Connection(str(path)), 3, file=SameFile(path))
     assert not any(thread.is_alive() for thread in started)

@@ -34,6 +34,7 @@ from gateway.streaming.tail import Tail
 from gateway.wire.framing import GOING_AWAY
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.support.memory_log import MemoryLog
+from tests.support.open_gate import OpenGate
 
 CATEGORIES = ("auth", "billing", "k8s.audit", "iam.role")
 TENANTS = ("acme", "globex")
@@ -213,8 +214,8 @@ class World:
         self.log.on_append(appends.notify)
         timings = StreamTimings(flush=self.rng.choice((0, 0.01, 0.3)))
         self.hub = Hub(self.log, self.clock, lambda stream: self.replays.start(stream), timings)
-        self.replays = Replays(self.hub, self.log, appends, self.clock)
-        self.tail = Tail(self.log, self.hub, Notifier(), self.clock)
+        self.replays = Replays(self.hub, self.log, appends, self.clock, OpenGate())
+        self.tail = Tail(self.log, self.hub, Notifier(), self.clock, OpenGate())
         self.log.on_append(lambda: self.tail.log_grew())
         self.written: list[Event] = []
 

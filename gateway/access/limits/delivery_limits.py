@@ -24,12 +24,13 @@ class Part:
         self.unsent = 0
 
 
-class Bucket:
-    """Delivery limits of one subject. Implements `gateway.access.limits.ports.Delivery`."""
+class Delivery:
+    """Delivery limits of one subject over all its streams. Never waits; kept in sync with other
+    replicas in the background."""
 
     __slots__ = ("__weakref__", "_clock", "_events", "_on_take", "_size", "parts", "subject")
 
-    def __init__(self, subject: str, clock: Clock, on_take: Callable[[Bucket], None]) -> None:
+    def __init__(self, subject: str, clock: Clock, on_take: Callable[[Delivery], None]) -> None:
         self.subject = subject
         self.parts: dict[str, Part] = {}
         self._events: list[Part] = []
@@ -38,6 +39,8 @@ class Bucket:
         self._on_take = on_take
 
     def take(self, events: int, size: int) -> float:
+        """Count a delivery that was made; return the seconds to wait before the next one (until
+        midnight if a daily quota is used up)."""
         wait = 0.0
         for parts, amount in ((self._events, events), (self._size, size)):
             for part in parts:
@@ -51,12 +54,16 @@ class Bucket:
         return wait
 
     def room(self) -> int:
+        """Number of events that may be delivered at once now; at least 1."""
         return self._room(self._events)
 
     def room_bytes(self) -> int:
+        """Number of bytes that may be delivered at once now; at least 1."""
         return self._room(self._size)
 
     def refusal(self) -> Decision | None:
+        """State of the limit with the longest wait, if any; `retry_after` is until the next
+        delivery."""
         longest: Decision | None = None
         for part in self.parts.values():
             limit, state = part.limit, part.state
@@ -70,6 +77,7 @@ class Bucket:
 
     @property
     def spent(self) -> bool:
+        """Whether a daily quota is used up; otherwise the wait is for a rate."""
         for part in self.parts.values():
             if isinstance(part.limit, Daily):
                 part.limit.settle(part.state, part.limit.time(self._clock))
@@ -106,21 +114,19 @@ class Bucket:
         return part
 
 
-class Buckets:
-    """Buckets of this process. One with any state outlives the last stream of its subject, so that
-    reconnecting is no way around a limit."""
+class Deliveries:
+    """Limits on what is delivered, per key, in this process; `RedisDeliveries` shares them.
 
-    def __init__(
-        self,
-        clock: Clock,
-        on_new: Callable[[Bucket], None] | None = None,
-        on_take: Callable[[Bucket], None] | None = None,
-    ) -> None:
+    Ordering and atomicity: deliveries are charged after the fact, all of them, so over time the
+    rate is exact; replicas that begin in the same tenth of a second may each begin with a twentieth
+    of the burst before they know. Durability: as `RequestLimits`. The limits of a subject with any
+    state outlive its last stream, so that reconnecting is no way around a limit.
+    """
+
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._on_new = on_new
-        self._on_take = on_take
-        self._held: WeakValueDictionary[str, Bucket] = WeakValueDictionary()
-        self._busy: dict[Bucket, None] = {}
+        self._held: WeakValueDictionary[str, Delivery] = WeakValueDictionary()
+        self._busy: dict[Delivery, None] = {}
         self._sweep_at = 256
 
     def __len__(self) -> int:
@@ -128,23 +134,25 @@ class Buckets:
 
     def of(
         self, subject: str, *, events: Sequence[Limit] = (), size: Sequence[Limit] = ()
-    ) -> Bucket:
-        """See `gateway.access.limits.ports.Deliveries`."""
-        bucket = self._held.get(subject)
-        if bucket is not None:
-            bucket.use(events, size)
-            return bucket
-        bucket = self._held[subject] = Bucket(subject, self._clock, self._taken)
-        bucket.use(events, size)
-        if self._on_new is not None:
-            self._on_new(bucket)
-        return bucket
+    ) -> Delivery:
+        """The one delivery of this process for a subject, with its limits on events and on bytes,
+        which replace earlier ones."""
+        delivery = self._held.get(subject)
+        new = delivery is None
+        if delivery is None:
+            delivery = self._held[subject] = Delivery(subject, self._clock, self._taken)
+        delivery.use(events, size)
+        if new:
+            self._new(delivery)
+        return delivery
 
-    def _taken(self, bucket: Bucket) -> None:
-        if bucket not in self._busy:
+    def _new(self, delivery: Delivery) -> None:
+        """Called with each new delivery."""
+
+    def _taken(self, delivery: Delivery) -> None:
+        """Called after each delivery."""
+        if delivery not in self._busy:
             if len(self._busy) >= self._sweep_at:
                 self._busy = {busy: None for busy in self._busy if not busy.idle()}
                 self._sweep_at = max(256, 2 * len(self._busy))
-            self._busy[bucket] = None
-        if self._on_take is not None:
-            self._on_take(bucket)
+            self._busy[delivery] = None

@@ -68,14 +68,12 @@ class Decision(msgspec.Struct, frozen=True):
         return headers
 
 
+@dataclass(slots=True)
 class BucketState:
-    """State of a subject in a limit: `level` was used, as of `at` (the limit's own time)."""
+    """State of a subject in a limit: `level` was used, seen at `at` (the limit's own time)."""
 
-    __slots__ = ("at", "level")
-
-    def __init__(self, level: float = 0.0, at: float = 0.0) -> None:
-        self.level = level
-        self.at = at
+    level: float = 0.0
+    at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ no call ever waits for Redis longer than a short, stated time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
+from gateway.access.limits.delivery_limits import Deliveries
 from gateway.access.limits.limits import Concurrency, Decision, Limit
-from gateway.access.usage.windows import Row
+from gateway.access.usage.meter import Meter
 
 
 class RequestLimits(Protocol):
@@ -29,44 +30,6 @@ class RequestLimits(Protocol):
 
     async def take(self, limit: Limit, subject: str, cost: int = 1) -> Decision:
         """Take `cost` of what the subject has left. A cost of 0 only asks whether 1 would fit."""
-
-
-class Delivery(Protocol):
-    """Delivery limits of one key over all its streams. Never waits; kept in sync with other
-    replicas in the background."""
-
-    def take(self, events: int, size: int) -> float:
-        """Count a delivery that was made; return the seconds to wait before the next one (until
-        midnight if a daily quota is used up)."""
-
-    def room(self) -> int:
-        """Number of events that may be delivered at once now; at least 1."""
-
-    def room_bytes(self) -> int:
-        """Number of bytes that may be delivered at once now; at least 1."""
-
-    def refusal(self) -> Decision | None:
-        """State of the limit with the longest wait, if any; `retry_after` is until the next
-        delivery."""
-
-    @property
-    def spent(self) -> bool:
-        """Whether a daily quota is used up; otherwise the wait is for a rate."""
-
-
-class Deliveries(Protocol):
-    """Limits on what is delivered, per key.
-
-    Ordering and atomicity: deliveries are charged after the fact, all of them, so over time the
-    rate is exact; replicas that begin in the same tenth of a second may each begin with a twentieth
-    of the burst before they know. Durability: as `RequestLimits`.
-    """
-
-    def of(
-        self, subject: str, *, events: Sequence[Limit] = (), size: Sequence[Limit] = ()
-    ) -> Delivery:
-        """The one delivery of this process for a subject, with its limits on events and on bytes,
-        which replace earlier ones."""
 
 
 class Lease:
@@ -95,41 +58,6 @@ class Leases(Protocol):
 
     async def acquire(self, limit: Concurrency, subject: str) -> Lease | Decision:
         """Take a place, or return the refusal."""
-
-
-class Usage(Protocol):
-    """Counts per key: requests, streams, events, bytes, denials; by minute, hour and day.
-
-    Ordering: a count belongs to the minute (UTC) in which it was collected, up to half a second
-    after it was made. Atomicity: what was collected is added once, also when the answer to it was
-    lost. Durability: that of the ledger beneath; a crash of this process loses half a second of
-    counts. While the ledger is away, counts wait in bounded memory.
-    """
-
-    @property
-    def lost(self) -> int:
-        """Entries (a key's minute) that were dropped because too many waited."""
-
-    def count(
-        self,
-        key_id: str,
-        *,
-        requests: int = 0,
-        streams: int = 0,
-        events: int = 0,
-        size: int = 0,
-        denials: int = 0,
-    ) -> None:
-        """Add to a key's counts; costs less than a microsecond and never waits."""
-
-    async def flush(self) -> bool:
-        """Hand over the counts so far; False if the ledger is away."""
-
-    async def rows(self, key_id: str, window: int, step: int) -> list[Row]:
-        """Usage of a key in the last `window` seconds, one row per `step` seconds, oldest first.
-
-        Raises `InvalidRequest` for what is not kept, `Unavailable` when the ledger is away.
-        """
 
 
 class Signals(Protocol):
@@ -165,6 +93,6 @@ class Shared:
     limits: RequestLimits
     deliveries: Deliveries
     leases: Leases
-    usage: Usage
+    usage: Meter
     signals: Signals
     health: Callable[[], Health]

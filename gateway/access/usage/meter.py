@@ -53,9 +53,17 @@ class Ledger(Protocol):
 
 
 class Meter:
-    """`Usage` over any ledger."""
+    """Counts per key: requests, streams, events, bytes, denials; by minute, hour and day.
+
+    Ordering: a count belongs to the minute (UTC) in which it was collected, up to half a second
+    after it was made. Atomicity: what was collected is added once, also when the answer to it was
+    lost. Durability: that of the ledger beneath; a crash of this process loses half a second of
+    counts. While the ledger is away, counts wait in bounded memory.
+    """
 
     def __init__(self, ledger: Ledger, clock: Clock, most_waiting: int = _MOST_WAITING) -> None:
+        # Entries (a key's minute) that were dropped because too many waited.
+        self.lost = 0
         self._ledger = ledger
         self._clock = clock
         self._most_waiting = most_waiting
@@ -65,11 +73,6 @@ class Meter:
         self._writer = secrets.token_hex(8)
         self._number = 0
         self._handing_over = asyncio.Lock()
-        self._lost = 0
-
-    @property
-    def lost(self) -> int:
-        return self._lost
 
     def count(
         self,
@@ -81,6 +84,7 @@ class Meter:
         size: int = 0,
         denials: int = 0,
     ) -> None:
+        """Add to a key's counts; costs less than a microsecond and never waits."""
         counts = self._collected.get(key_id)
         if counts is None:
             self._collected[key_id] = [requests, streams, events, size, denials]
@@ -92,6 +96,7 @@ class Meter:
         counts[4] += denials
 
     async def flush(self) -> bool:
+        """Hand over the counts so far; False if the ledger is away."""
         self._collect()
         async with self._handing_over:
             while self._batch is not None or self._waiting:
@@ -105,6 +110,10 @@ class Meter:
         return True
 
     async def rows(self, key_id: str, window: int, step: int) -> list[Row]:
+        """Usage of a key in the last `window` seconds, one row per `step` seconds, oldest first.
+
+        Raises `InvalidRequest` for what is not kept, `Unavailable` when the ledger is away.
+        """
         chosen = plan(window, step, self._clock.now())
         # So that at least the counts of this process are complete.
         await self.flush()
@@ -138,9 +147,9 @@ class Meter:
             elif len(self._waiting) < self._most_waiting:
                 self._waiting[key_id, minute] = tuple(counts)
             else:
-                if not self._lost:
+                if not self.lost:
                     _LOGGER.error("usage is being lost: its ledger has been away for too long")
-                self._lost += 1
+                self.lost += 1
 
     def _next_batch(self) -> UsageBatch:
         """Next batch of keys, oldest first. Each key is in it once, as its entries go one by

@@ -101,7 +101,7 @@ class DataFolder:
         named = self._server.log_secret_file
         return LogSecretFile(
             Path(named) if named else self.path / "log-secret",
-            given=self._server.log_secret,
+            given=self._server.log_secret.encode(),
             named=bool(named),
         )
 

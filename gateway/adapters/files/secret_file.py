@@ -6,10 +6,72 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from gateway.errors import GatewayError
 
+Secret = TypeVar("Secret")
+BYTES = 32
 _MOST_BYTES = 65_536
+
+
+class SecretFile(Generic[Secret]):
+    """File of a secret.
+
+    `given`: content of the `setting` that replaces the file. `named`: the setting of the same name
+    with `_file` names the file, which only its owner creates.
+    """
+
+    setting: str
+    # What it is called in messages, and codes of their errors.
+    called: str
+    missing: str
+    damaged: str
+
+    def __init__(self, path: Path, *, given: bytes = b"", named: bool = False) -> None:
+        self.path = path
+        self.named = named
+        self._given = self.parse(given) if given else None
+
+    def parse(self, content: bytes) -> Secret:
+        """Secret of a file's content. Raises `ValueError` with the reason."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> str:
+        """Name of the setting or file, for messages."""
+        return str(self.path) if self._given is None else self.setting
+
+    def content(self) -> bytes | None:
+        """Content of the file; None if the setting holds the secret or the file is missing."""
+        return read_secret(self.path, self.damaged) if self._given is None else None
+
+    def find(self) -> Secret | None:
+        """The secret, or None if missing. Raises `GatewayError` if the file is damaged."""
+        content = self.content()
+        if content is None:
+            return self._given
+        try:
+            return self.parse(content)
+        except ValueError as error:
+            raise GatewayError(
+                f"{self.path} is damaged ({error}); restore it from backup", code=self.damaged
+            ) from None
+
+    def read(self) -> Secret:
+        """The secret. Raises `GatewayError` if it is missing or damaged."""
+        found = self.find()
+        if found is None:
+            raise GatewayError(
+                f"there is no {self.called} {self.path}; restore it from backup", code=self.missing
+            )
+        return found
+
+    def make(self, content: bytes | None = None) -> Secret:
+        """The secret; if missing, write this or a random one first."""
+        if self.find() is None:
+            make_secret(self.path, content or secrets.token_bytes(BYTES))
+        return self.read()
 
 
 def read_secret(path: Path, code: str) -> bytes | None:

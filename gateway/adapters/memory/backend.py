@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
-from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.delivery_limits import Deliveries
 from gateway.access.limits.limits import Concurrency, Decision, Limit
 from gateway.access.limits.ports import Health, Lease, Shared
 from gateway.access.usage.meter import Ledger, Meter
@@ -23,7 +23,7 @@ async def shared_in_process(
     async with meter.running(tasks):
         yield Shared(
             limits=MemoryLimits(clock),
-            deliveries=Buckets(clock),
+            deliveries=Deliveries(clock),
             leases=MemoryLeases(),
             usage=meter,
             signals=NoSignals(),

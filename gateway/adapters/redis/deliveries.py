@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from gateway.access.limits.delivery_limits import Bucket, Buckets, Part
-from gateway.access.limits.limits import Daily, Limit, day_of
+from gateway.access.limits.delivery_limits import Deliveries, Delivery, Part
+from gateway.access.limits.limits import Daily, day_of
 from gateway.adapters.redis.limits import DAY_MILLISECONDS, per_micro
 from gateway.adapters.redis.link import Link, Rounds
 from gateway.adapters.redis.scripts import CHARGE, ScriptCall
@@ -17,7 +16,7 @@ SYNC_SECONDS = 0.1
 _UNTOLD_PART = 20
 
 
-class RedisDeliveries:
+class RedisDeliveries(Deliveries):
     """`Deliveries` of all replicas on one Redis.
 
     While Redis is down each replica delivers at the full rate on its own, whatever the policy: an
@@ -25,25 +24,19 @@ class RedisDeliveries:
     """
 
     def __init__(self, link: Link, clock: Clock, server_time: bool = True) -> None:
+        super().__init__(clock)
         self._link = link
-        self._clock = clock
         self._server_time = server_time
-        self._buckets = Buckets(clock, self._new, self._taken)
-        self._untold: dict[Bucket, None] = {}
-        self._told: dict[Bucket, list[tuple[Part, int]]] = {}
+        self._untold: dict[Delivery, None] = {}
+        self._told: dict[Delivery, list[tuple[Part, int]]] = {}
         self._rounds = Rounds(link, self._ask, self._hear, self._miss)
-
-    def of(
-        self, subject: str, *, events: Sequence[Limit] = (), size: Sequence[Limit] = ()
-    ) -> Bucket:
-        return self._buckets.of(subject, events=events, size=size)
 
     async def sync(self) -> None:
         """Report local deliveries, and learn those of the other replicas."""
         if self._link.up:
             untold, self._untold = self._untold, {}
-            for bucket in untold:
-                self._rounds.add(bucket)
+            for delivery in untold:
+                self._rounds.add(delivery)
         await self._rounds.settled()
 
     async def run(self) -> None:
@@ -52,28 +45,29 @@ class RedisDeliveries:
             await self._clock.sleep(SYNC_SECONDS)
             await self.sync()
 
-    def _new(self, bucket: Bucket) -> None:
-        if self._link.up and bucket.parts:
+    def _new(self, delivery: Delivery) -> None:
+        if self._link.up and delivery.parts:
             # Learn the deliveries of other replicas before its second batch.
-            self._rounds.add(bucket)
+            self._rounds.add(delivery)
 
-    def _taken(self, bucket: Bucket) -> None:
-        self._untold[bucket] = None
+    def _taken(self, delivery: Delivery) -> None:
+        super()._taken(delivery)
+        self._untold[delivery] = None
         if self._link.up and any(
-            part.unsent * _UNTOLD_PART >= part.limit.capacity for part in bucket.parts.values()
+            part.unsent * _UNTOLD_PART >= part.limit.capacity for part in delivery.parts.values()
         ):
-            del self._untold[bucket]
-            self._rounds.add(bucket)
+            del self._untold[delivery]
+            self._rounds.add(delivery)
 
     # Rounds
 
-    def _ask(self, bucket: Bucket) -> ScriptCall:
+    def _ask(self, delivery: Delivery) -> ScriptCall:
         wall = self._clock.now()
         keys: list[str] = []
         arguments: list[str | int | float] = ["" if self._server_time else round(wall * 1_000_000)]
-        told = self._told[bucket] = []
-        for name, part in bucket.parts.items():
-            key = f"{self._link.prefix}:{{{bucket.subject}}}:limit:{name}"
+        told = self._told[delivery] = []
+        for name, part in delivery.parts.items():
+            key = f"{self._link.prefix}:{{{delivery.subject}}}:limit:{name}"
             daily = isinstance(part.limit, Daily)
             keys.append(f"{key}:{day_of(wall)}" if daily else key)
             rate = 0 if isinstance(part.limit, Daily) else per_micro(part.limit)
@@ -82,13 +76,13 @@ class RedisDeliveries:
             part.unsent = 0
         return ScriptCall(CHARGE, keys, arguments)
 
-    def _hear(self, bucket: Bucket, answer: Any) -> None:
-        for (part, _), level in zip(self._told.pop(bucket), answer, strict=True):
+    def _hear(self, delivery: Delivery, answer: Any) -> None:
+        for (part, _), level in zip(self._told.pop(delivery), answer, strict=True):
             # The answer lacks what was delivered since the call.
             part.state.level = float(level) + part.unsent
             part.state.at = part.limit.time(self._clock)
 
-    def _miss(self, bucket: Bucket) -> None:
-        for part, amount in self._told.pop(bucket, ()):
+    def _miss(self, delivery: Delivery) -> None:
+        for part, amount in self._told.pop(delivery, ()):
             part.unsent += amount
-        self._untold[bucket] = None
+        self._untold[delivery] = None

@@ -45,7 +45,7 @@ class SqliteThreads:
     is atomic; it must not touch the event loop. It continues when its caller is cancelled, unless
     it has not begun.
 
-    With `file`, a call raises `Unavailable` if the file is no longer at its path: nothing read
+    A call raises `Unavailable` if the `file` is no longer at its path: nothing read
     from it or written into it is returned, and no other file is opened in its place.
 
     The threads start at once and stay, so that none has to be created when threads are short. Each
@@ -60,7 +60,7 @@ class SqliteThreads:
         count: int = 1,
         *,
         patience: float = PATIENCE_SECONDS,
-        file: SameFile | None = None,
+        file: SameFile,
         only_reads: bool = False,
         seconds: Histogram | None = None,
     ) -> None:
@@ -174,20 +174,17 @@ class SqliteThreads:
             self._connections.discard(connection)
             connection.close(True)
             raise
-        if self._file is not None:
-            # After the commit: the next process has to find what is acknowledged.
-            self._file.check(self._recent)
+        # After the commit: the next process has to find what is acknowledged.
+        self._file.check(self._recent)
         return done
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            if self._file is not None:
-                self._file.check()
+            self._file.check()
             connection = self._local.connection = self._open()
             self._connections.add(connection)
-            if self._file is not None:
-                self._file.opened()
+            self._file.opened()
         return connection
 
 

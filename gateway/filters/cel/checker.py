@@ -106,6 +106,7 @@ class _Checker:
                 return self._call(node)
             case Quantifier():
                 return self._quantifier(node)
+        raise AssertionError(node)
 
     def _read(self, node: Name | Select | Subscript) -> Type:
         access = self._access(node)
@@ -178,9 +179,9 @@ class _Checker:
             if node.field in self._variables:
                 detail = f"{node.field} is always there; has() takes a member, such as has(t.name)"
                 raise InvalidFilter(detail, column=node.column)
-            self._read(Name(node.field, node.column))
+            self._read(Name(node.column, node.field))
         else:
-            self._read(Select(node.operand, node.field, node.column))
+            self._read(Select(node.column, node.operand, node.field))
         return BOOL
 
     def _list(self, items: tuple[Node, ...]) -> Type:

@@ -97,7 +97,7 @@ class _Parser:
             mark = self._advance()
             then = self._operation()
             self._expect(":")
-            node = self._made(Choice(node, then, self._expression(), mark.column))
+            node = self._made(Choice(mark.column, node, then, self._expression()))
         self._depth -= 1
         return node
 
@@ -123,12 +123,12 @@ class _Parser:
     def _joined(self, operator: Token, left: Node, right: Node) -> Node:
         sign = operator.text
         if sign not in ("&&", "||"):
-            return self._made(Binary(sign, left, right, operator.column))
+            return self._made(Binary(operator.column, sign, left, right))
         operands: tuple[Node, ...] = ()
         for node in (left, right):
             same = isinstance(node, Logic) and node.operator == sign
             operands += node.operands if isinstance(node, Logic) and same else (node,)
-        return self._made(Logic(sign, operands, operator.column))
+        return self._made(Logic(operator.column, sign, operands))
 
     # Unary = Member | "!" {"!"} Member | "-" {"-"} Member
     def _unary(self) -> Node:
@@ -145,7 +145,7 @@ class _Parser:
         else:
             node = self._member()
         for _ in range(2 - count % 2 if count else 0):  # another pair of signs changes nothing
-            node = self._made(Unary(sign.text, node, sign.column))
+            node = self._made(Unary(sign.column, sign.text, node))
         return node
 
     # Member = Primary {"." SELECTOR ["(" [ExprList] ")"] | "[" Expr "]"}
@@ -159,7 +159,7 @@ class _Parser:
                 bracket = self._advance()
                 if self._at("?"):
                     raise self._unsupported("optional access", self._token)
-                node = self._made(Subscript(node, self._expression(), bracket.column))
+                node = self._made(Subscript(bracket.column, node, self._expression()))
                 self._expect("]")
             elif self._at("{") and isinstance(node, Name | Select):
                 raise self._unsupported("message construction", self._token)
@@ -179,16 +179,16 @@ class _Parser:
             raise self._unexpected("the name of a member")
         self._advance()
         if not self._at("("):
-            return self._made(Select(operand, field.text, field.column))
+            return self._made(Select(field.column, operand, field.text))
         arguments = self._arguments()
         if field.text in QUANTIFIERS:
             return self._quantifier(field, operand, arguments)
-        return self._made(Call(field.text, (operand, *arguments), True, field.column))
+        return self._made(Call(field.column, field.text, (operand, *arguments), True))
 
     def _quantifier(self, kind: Token, over: Node, arguments: tuple[Node, ...]) -> Node:
         match arguments:
             case (Name(name=variable), body):
-                return self._made(Quantifier(kind.text, over, variable, body, kind.column))
+                return self._made(Quantifier(kind.column, kind.text, over, variable, body))
         example = f'targets.{kind.text}(t, t.type == "pod")'
         detail = f"{kind.text}() takes a variable and a condition, such as {example}"
         raise InvalidFilter(detail, column=kind.column)
@@ -207,7 +207,7 @@ class _Parser:
         if self._at("["):
             bracket = self._advance()
             items = self._listed("]", trailing_comma=True)
-            return self._made(ListOf(items, bracket.column))
+            return self._made(ListOf(bracket.column, items))
         if self._at("{"):
             raise self._unsupported("map literals", token)
         if self._at("."):
@@ -223,7 +223,7 @@ class _Parser:
         if type(value) is int and not MIN_INT <= value <= MAX_INT:
             detail = "an int has 64 bits with its sign; write a u behind an unsigned one"
             raise InvalidFilter(detail, column=token.column)
-        return self._made(Constant(value, column))
+        return self._made(Constant(column, value))
 
     def _named(self) -> Node:
         name = self._advance()
@@ -232,15 +232,15 @@ class _Parser:
         if name.text in ("not", "NOT"):
             raise InvalidFilter("write ! for not", column=name.column)
         if not self._at("("):
-            return self._made(Name(name.text, name.column))
+            return self._made(Name(name.column, name.text))
         arguments = self._arguments()
         if name.text != "has":
-            return self._made(Call(name.text, arguments, False, name.column))
+            return self._made(Call(name.column, name.text, arguments, False))
         match arguments:
             case (Select(operand=operand, field=field, column=column),):
-                return self._made(Has(operand, field, column))
+                return self._made(Has(column, operand, field))
             case (Name(name=member, column=column),):
-                return self._made(Has(None, member, column))
+                return self._made(Has(column, None, member))
         detail = "has() takes the name of a member, such as has(data.bytes)"
         raise InvalidFilter(detail, column=name.column)
 

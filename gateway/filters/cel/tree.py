@@ -9,155 +9,108 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from gateway.filters.cel.values import Uint
 
 Scalar: TypeAlias = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
-    value: Scalar
+class Node(msgspec.Struct, frozen=True):
+    """Any node; `column` is where its text begins, unless it says otherwise."""
+
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Constant(Node, frozen=True):
+    value: Scalar
+
+
+class Name(Node, frozen=True):
     """A top-level member of the event, or the variable of an enclosing quantifier."""
 
     name: str
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Select:
+class Select(Node, frozen=True):
     """`operand.field`; the column is the field's."""
 
     operand: Node
     field: str
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Subscript:
+class Subscript(Node, frozen=True):
     """`operand[key]`; the column is the bracket's."""
 
     operand: Node
     key: Node
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Has:
+class Has(Node, frozen=True):
     """`has(operand.field)`; without an operand, `has(member)`; the column is the field's."""
 
     operand: Node | None
     field: str
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(Node, frozen=True):
     items: tuple[Node, ...]
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unary:
+class Unary(Node, frozen=True):
     """`!` or `-`."""
 
     operator: str
     operand: Node
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(Node, frozen=True):
     """A relation, `in`, or arithmetic; the column is the operator's."""
 
     operator: str
     left: Node
     right: Node
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Logic:
+class Logic(Node, frozen=True):
     """`&&` or `||` over two or more operands; the column is the first operator's."""
 
     operator: str
     operands: tuple[Node, ...]
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Node, frozen=True):
     """`condition ? then : otherwise`; the column is the question mark's."""
 
     condition: Node
     then: Node
     otherwise: Node
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Node, frozen=True):
     """`function(arguments)`, or `first.function(others)` where `receiver` is set."""
 
     function: str
     arguments: tuple[Node, ...]
     receiver: bool
-    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Quantifier:
+class Quantifier(Node, frozen=True):
     """`range.kind(variable, body)` with kind `exists`, `all` or `exists_one`."""
 
     kind: str
     range: Node
     variable: str
     body: Node
-    column: int
 
 
-Node: TypeAlias = (
-    Constant
-    | Name
-    | Select
-    | Subscript
-    | Has
-    | ListOf
-    | Unary
-    | Binary
-    | Logic
-    | Choice
-    | Call
-    | Quantifier
-)
-
-
-def children(node: Node) -> tuple[Node, ...]:
+def children(node: Node) -> list[Node]:
     """Direct children of a node, in the order of the source."""
-    match node:
-        case Select(operand=operand) | Unary(operand=operand):
-            return (operand,)
-        case Subscript(operand=operand, key=key):
-            return (operand, key)
-        case Has(operand=holder):
-            return () if holder is None else (holder,)
-        case ListOf(items=nodes) | Logic(operands=nodes) | Call(arguments=nodes):
-            return nodes
-        case Binary(left=left, right=right):
-            return (left, right)
-        case Choice(condition=condition, then=then, otherwise=otherwise):
-            return (condition, then, otherwise)
-        case Quantifier(range=over, body=body):
-            return (over, body)
-        case _:
-            return ()
+    members = [getattr(node, name) for name in node.__struct_fields__]
+    parts = [part if isinstance(part, tuple) else (part,) for part in members]
+    return [one for part in parts for one in part if isinstance(one, Node)]
 
 
 def walk(root: Node) -> Iterator[tuple[Node, int]]:

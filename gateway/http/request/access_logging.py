@@ -16,7 +16,6 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from gateway.access.limits.ports import Usage
 from gateway.access.policy.decision import View
 from gateway.access.policy.satisfiability import (
     EVERYTHING,
@@ -24,6 +23,7 @@ from gateway.access.policy.satisfiability import (
     unsatisfiable_parameter,
 )
 from gateway.access.usage.access import DENIED, FAILED, OPENED, Access
+from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, TooFast, Unauthorized
 from gateway.http.connection.address import client_address
@@ -53,7 +53,7 @@ _CLAIMED = re.compile(r"alpk_([0-9A-Za-z]{12})_")
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
-def access_logging(access_log: AccessLog, usage: Usage, clock: Clock) -> Middleware:
+def access_logging(access_log: AccessLog, usage: Meter, clock: Clock) -> Middleware:
     """Middleware that logs the result of each request with a key, or without a required one."""
 
     @web.middleware

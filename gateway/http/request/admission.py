@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import msgspec
 from aiohttp import web
@@ -27,6 +27,7 @@ from gateway.http.connection.address import is_local, is_secure
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.in_flight import Holding, InFlight
 from gateway.http.request.limits import AppliedLimits, PageAllowance
+from gateway.streaming.key_freshness import KeyFreshness
 
 # Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
 WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
@@ -44,17 +45,6 @@ _REASONS = {
     "address_not_allowed": "the grants of this key do not count from this address",
     "denied_by_grant": "a grant of this key, or of one of its roles, denies this action",
 }
-
-
-class Knowledge(Protocol):
-    """Knowledge of the present state of keys."""
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the state of all keys is known."""
-
-    async def await_knowledge(self, key_id: str) -> None:
-        """Return when the state of a key is known. Raises if it cannot be known."""
 
 
 class Admission(msgspec.Struct, eq=False, gc=False):
@@ -169,7 +159,7 @@ class AdmissionControl:
         keyring: Keyring,
         limits: AppliedLimits,
         in_flight: InFlight,
-        knowledge: Knowledge,
+        knowledge: KeyFreshness,
         *,
         basic_over_http: bool,
     ) -> None:

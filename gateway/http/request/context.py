@@ -11,8 +11,9 @@ from aiohttp import web
 from gateway.access.credentials.ticket import UsedTickets
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key_store import KeyStore
-from gateway.access.limits.ports import Shared, Usage
+from gateway.access.limits.ports import Shared
 from gateway.access.missing_peppers import MissingPeppers
+from gateway.access.usage.meter import Meter
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
@@ -74,7 +75,7 @@ class Context:
     access_log: AccessLog
     detector: AnomalyDetector
     inventory: KeyInventory
-    usage: Usage
+    usage: Meter
     shared: Shared
     limits: AppliedLimits
     admission: AdmissionControl

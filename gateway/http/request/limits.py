@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits
+from gateway.access.limits.delivery_limits import Delivery
 from gateway.access.limits.limits import (
     BucketState,
     Concurrency,
@@ -24,7 +25,8 @@ from gateway.access.limits.limits import (
     WhenDown,
     address_subject,
 )
-from gateway.access.limits.ports import Delivery, Lease, Shared, Usage
+from gateway.access.limits.ports import Lease, Shared
+from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
 from gateway.http.response.problem import LIMIT_DECISION
@@ -53,7 +55,7 @@ class _Plan:
 class PageAllowance:
     """Allowance of a key for one page: at most `events` events. What is sent is counted."""
 
-    def __init__(self, key_id: str, delivery: Delivery | None, usage: Usage) -> None:
+    def __init__(self, key_id: str, delivery: Delivery | None, usage: Meter) -> None:
         self.events = _UNLIMITED if delivery is None else delivery.room()
         self._key_id = key_id
         self._delivery = delivery
@@ -91,8 +93,7 @@ class Throttle:
         now = self._clock.monotonic()
         state = self._buckets.setdefault(key.id, BucketState(0.0, now))
         if not _THROTTLED.take(state, 1, now):
-            wait = _THROTTLED.decision(state, False, 1, source="local").retry_after
-            raise _throttled(wait)
+            raise _throttled(_THROTTLED.decision(state, False, 1, source="local").retry_after)
 
 
 class AppliedLimits:
@@ -298,5 +299,5 @@ def _throttled(wait: float) -> TooManyRequests:
     return TooManyRequests(
         "this key is throttled for a while, because of unusual activity; ask who answers for it",
         code="key_throttled",
-        retry_after=max(1, math.ceil(wait)),
+        retry_after=_seconds(wait),
     )

@@ -151,7 +151,7 @@ class AnomalyDetector:
     async def close(self) -> None:
         """Merge everything into the store."""
         try:
-            self._volumes.end_minute(int(self._clock.now() // 60))
+            self._end_minute(int(self._clock.now() // 60))
             self._profiles_at = 0.0
             await self.poll()
         except GatewayError as error:
@@ -163,13 +163,20 @@ class AnomalyDetector:
             over, self._minute = minute - 1, minute
             for key_id, signal in self._volumes.check_streams(now):
                 self.profiles.add_signal(key_id, signal)
-            self._volumes.end_minute(over)
+            self._end_minute(over)
             self._to_close = over
-        await self._volumes.add()
+        for counts in self._volumes.counts:
+            await counts.add()
         if self._to_close is not None and now - 60 * (self._to_close + 1) >= _GRACE_SECONDS:
-            await self._volumes.close(self._to_close)
+            for counts in self._volumes.counts:
+                await counts.close(self._to_close)
             self._to_close = None
-        self._signals += [(signal, key_id, "") for key_id, signal in self._volumes.alarms()]
+        for counts in self._volumes.counts:
+            self._signals += [(signal, key_id, "") for key_id, signal in counts.alarms()]
+
+    def _end_minute(self, minute: int) -> None:
+        for counts in self._volumes.counts:
+            counts.end_minute(minute)
 
     async def _act(self) -> None:
         """Add findings, oldest first, and react to them; what the store does not take stays."""

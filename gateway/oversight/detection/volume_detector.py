@@ -27,6 +27,7 @@ class VolumeDetector:
         self._hub = hub
         self._events = MinuteCounts(store, KIND, VOLUME, warm_up // 60)
         self._requests = MinuteCounts(store, REQUESTS, REQUEST_VOLUME, warm_up // 60)
+        self.counts = self._events, self._requests
         # What each stream with events to take has taken, and since when.
         self._still: dict[Subscription, tuple[int, float]] = {}
 
@@ -64,29 +65,6 @@ class VolumeDetector:
                 silent.append((subscription.key_id, self._silence(subscription, now, since)))
         self._still = still
         return silent
-
-    def end_minute(self, minute: int) -> None:
-        """End a minute in this process."""
-        for counts in self._all:
-            counts.end_minute(minute)
-
-    async def add(self) -> None:
-        """Add the counts of ended minutes; they stay if the store fails."""
-        for counts in self._all:
-            await counts.add()
-
-    async def close(self, minute: int) -> None:
-        """Close a minute that has ended in all processes."""
-        for counts in self._all:
-            await counts.close(minute)
-
-    def alarms(self) -> list[tuple[str, Signal]]:
-        """Alarms since the last call."""
-        return [alarm for counts in self._all for alarm in counts.alarms()]
-
-    @property
-    def _all(self) -> tuple[MinuteCounts, MinuteCounts]:
-        return self._events, self._requests
 
     def _taken(self, subscription: Subscription) -> int | None:
         """A number that stands still while a peer takes nothing; None if nothing waits for it."""

@@ -6,7 +6,7 @@ is dropped. Keys without limits have no pacer.
 
 from __future__ import annotations
 
-from gateway.access.limits.ports import Delivery
+from gateway.access.limits.delivery_limits import Delivery
 from gateway.clock import Clock
 
 # Least wait, so that more is sent together.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from gateway.access.limits.ports import Usage
+from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
 from gateway.event import Event
 from gateway.streaming.live.group import MOST_MEMBERS, EventBatch, Shard
@@ -35,7 +35,7 @@ class Flusher:
         clock: Clock,
         joining: float,
         totals: Totals,
-        usage: Usage | None,
+        usage: Meter | None,
         write: Callable[[Shard, bytes], None],
         move_to_replay: Callable[[Subscription], None],
     ) -> None:

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from gateway.access.limits.ports import Usage
 from gateway.access.policy.decision import View
+from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
 from gateway.event import Event
@@ -42,7 +42,7 @@ class Hub:
         start_replay: Callable[[Subscription], None],
         timings: StreamTimings,
         work: LoopWork | None = None,
-        usage: Usage | None = None,
+        usage: Meter | None = None,
     ) -> None:
         # Events up to here have been matched; the head of the log may be ahead.
         self.position = log.head

@@ -16,7 +16,6 @@ from gateway.filters.scope import Scope
 from gateway.notifier import Notifier
 from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
-from gateway.streaming.delivery_gate import OpenGate
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
@@ -29,6 +28,7 @@ from gateway.wire.framing import OVERTAKEN, End
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.support.machine_time import patience
 from tests.support.memory_log import MemoryLog
+from tests.support.open_gate import OpenGate
 
 MakeDraft = Callable[..., Draft]
 CATEGORIES = ("auth", "billing", "k8s.audit")
@@ -278,8 +278,8 @@ async def test_a_reader_goes_live_behind_its_last_replayed_event_without_a_conne
     world = World(clock, draft)
     await world.append(2500)
     hub = Hub(world.log, clock, lambda stream: replays.start(stream), world.timings)
-    replays = Replays(hub, world.log, world.appends, clock)
-    tail = Tail(world.log, hub, Notifier(), clock)
+    replays = Replays(hub, world.log, world.appends, clock, OpenGate())
+    tail = Tail(world.log, hub, Notifier(), clock, OpenGate())
     world.log.on_append(tail.log_grew)
     world.tasks.append(asyncio.create_task(tail.run()))
     collector = Collector()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.delivery_limits import Deliveries
 from gateway.access.limits.limits import Daily, Limit, Rate
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 
@@ -14,7 +14,7 @@ from gateway.streaming.live.delivery_pacer import DeliveryPacer
 def paced(
     clock: Any, *events: Limit, size: tuple[Limit, ...] = (), patience: float = 60
 ) -> DeliveryPacer:
-    return DeliveryPacer(Buckets(clock).of("k", events=events, size=size), clock, patience)
+    return DeliveryPacer(Deliveries(clock).of("k", events=events, size=size), clock, patience)
 
 
 def test_below_the_rate_there_is_no_wait(clock: Any) -> None:

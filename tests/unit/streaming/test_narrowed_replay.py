@@ -19,6 +19,7 @@ from gateway.streaming.live.subscription import Subscription
 from gateway.streaming.replay import Replays
 from gateway.wire.http_body import NDJSON_PLAIN
 from tests.support.memory_log import MemoryLog
+from tests.support.open_gate import OpenGate
 
 
 class HeldLog(MemoryLog):
@@ -77,7 +78,7 @@ async def test_what_was_read_for_a_wider_view_is_not_delivered(
     await log.append([[draft(category="auth"), draft(category="billing"), draft(category="auth")]])
     timings = StreamTimings()
     hub = Hub(log, clock, lambda stream: replays.start(stream), timings)
-    replays = Replays(hub, log, Notifier(), clock)
+    replays = Replays(hub, log, Notifier(), clock, OpenGate())
     peer = Peer()
     interest = Interest(StreamQuery(Scope(), view("**")), NDJSON_PLAIN)
     stream = Subscription(interest, peer, "k" * 12, 0)

@@ -6,7 +6,7 @@ import gc
 from typing import Any
 
 from gateway.access.limits.buckets import SubjectBucket, SubjectBuckets
-from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.delivery_limits import Deliveries
 from gateway.access.limits.limits import Daily, Rate
 
 RATE = Rate("r", 1, 60)
@@ -44,7 +44,7 @@ def test_an_account_is_found_again_by_limit_and_subject(clock: Any) -> None:
 
 
 def test_a_delivery_without_streams_is_kept_until_its_debt_is_paid(clock: Any) -> None:
-    buckets = Buckets(clock)
+    buckets = Deliveries(clock)
     buckets.of("k", events=[Rate("e", 10, 1)]).take(1000, 0)
     gc.collect()
     assert buckets.of("k", events=[Rate("e", 10, 1)]).take(0, 0) == 99.0
@@ -56,7 +56,7 @@ def test_a_delivery_without_streams_is_kept_until_its_debt_is_paid(clock: Any) -
 
 
 def test_deliveries_of_many_keys_that_come_and_go_are_bounded(clock: Any) -> None:
-    buckets = Buckets(clock)
+    buckets = Deliveries(clock)
     for n in range(5000):
         clock.tick(0.1)
         buckets.of(f"k{n}", events=[Rate("e", 10, 1)]).take(1, 0)

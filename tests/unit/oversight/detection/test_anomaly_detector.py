@@ -14,7 +14,7 @@ from gateway.access.keyring import Changes
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.stored_grant import read_grant
-from gateway.access.limits.delivery_limits import Buckets
+from gateway.access.limits.delivery_limits import Deliveries
 from gateway.access.limits.limits import Daily
 from gateway.access.usage.access import CLOSED, DENIED, PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
@@ -550,7 +550,7 @@ async def test_a_stream_that_waits_for_its_own_quota_is_no_silent_consumer(
     watched: Watched,
 ) -> None:
     waiting = FakeStream(K, state=State.REPLAYING, cursor=10)
-    buckets = Buckets(watched.clock)
+    buckets = Deliveries(watched.clock)
     waiting.pacer = DeliveryPacer(buckets.of(K, events=[Daily("d", 10)]), watched.clock, 3600)
     waiting.pacer.sent(10, 1000)
     watched.hub.subscriptions.append(waiting)
