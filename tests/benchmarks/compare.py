@@ -156,7 +156,7 @@ def compared(
     sides: Sequence[Side], sizes: Sizes, only: Sequence[str], say: Callable[[str], None]
 ) -> Iterator[str]:
     """A line for each figure, when it is there."""
-    yield f"{'':78} {sides[0].name:>11} {sides[1].name:>11}  ratio (least to most)"
+    yield f"{'':78} {sides[0].name:>11} {sides[1].name:>11}  ratio (least to most), of the best"
     for name in only:
         for what, opened in MEASURES[name].items():
             say(f"{name}: {what}")
@@ -179,9 +179,12 @@ def _round(measures: Sequence[Measure], turn: int) -> list[Figures]:
 def _line(label: str, pairs: Sequence[Sequence[float]]) -> str:
     before, after = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
     ratios = sorted(pair[1] / max(pair[0], 1e-9) for pair in pairs)
+    # What disturbs only makes worse: the best of each side are the least disturbed.
+    best = max if label.endswith("/s") else min
+    first, second = (best(pair[i] for pair in pairs) for i in (0, 1))
     return (
         f"{label:78} {before:11,.4g} {after:11,.4g}  {statistics.median(ratios):.3f} "
-        f"({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        f"({ratios[0]:.3f} to {ratios[-1]:.3f}), {second / max(first, 1e-9):.3f}"
     )
 
 
