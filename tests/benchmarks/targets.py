@@ -222,10 +222,9 @@ class Centrifugo:
     @staticmethod
     def missing() -> str:
         """Empty, or how to have it measured."""
-        program = os.environ.get(CENTRIFUGO, "")
-        if shutil.which(program):
+        if shutil.which(os.environ.get(CENTRIFUGO, "")):
             return ""
-        return f"{CENTRIFUGO} names no program of Centrifugo {program}".rstrip()
+        return f"Centrifugo not found; set {CENTRIFUGO} to the program of Centrifugo 6"
 
     def start(self) -> None:
         if self.missing():
