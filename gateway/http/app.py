@@ -13,6 +13,7 @@ from gateway.http.query.query import refuse_unknown
 from gateway.http.request.access_logging import access_logging
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import add_cors_headers, preflights
+from gateway.http.request.single_events import SINGLE_EVENTS, SingleEvents
 from gateway.http.response.problem import REPORT, Handler, problems
 from gateway.http.routes.health import OPENAPI
 from gateway.http.routes.table import ROUTES
@@ -25,7 +26,9 @@ def make_app(context: Context) -> web.Application:
     """Make the application over the parts of a running gateway."""
     apart = ("metrics",) if context.settings.metrics.port else ()
     routes = [route for route in ROUTES if route.name not in apart]
-    return _app(context, routes, context.connections)
+    app = _app(context, routes, context.connections)
+    app[SINGLE_EVENTS] = SingleEvents(context)
+    return app
 
 
 def make_metrics_app(context: Context, connections: Connections) -> web.Application:

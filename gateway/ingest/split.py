@@ -53,9 +53,11 @@ def split_body(body: bytes, *, lines: bool, most: int) -> list[bytes]:
 
     Raises as `pieces_of` does.
     """
-    if lines and len(body) <= _PIECE_BYTES and body[:1] == b"{":
-        items = _LINE.findall(body)
-        if len(items) <= most:
+    if body[:1] == b"{":
+        items = [body]
+        if lines:
+            items = _LINE.findall(body) if len(body) <= _PIECE_BYTES else []
+        if 0 < len(items) <= most:
             return items
     return [item for piece in pieces_of(body, lines=lines, most=most) for item in piece]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
@@ -22,14 +23,25 @@ _GROUP_BYTES = 16 << 20
 _SMALL_BYTES = 16 << 10
 
 
+class Completion(Protocol):
+    """Who waits for batches to be stored; a future is one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: list[Appended], /) -> None:
+        """All are durable: what became of each."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """They were not stored, or it is not known whether they were."""
+
+
 class _Waiting:
     """Batches that are stored together or not at all."""
 
     __slots__ = ("batches", "done", "events", "size", "small")
 
-    def __init__(
-        self, batches: Sequence[Sequence[Draft]], done: asyncio.Future[list[Appended]]
-    ) -> None:
+    def __init__(self, batches: Sequence[Sequence[Draft]], done: Completion) -> None:
         self.batches = batches
         self.done = done
         self.events = sum(map(len, batches))
@@ -85,17 +97,19 @@ class Writer:
         Raises `Unavailable` when the queue is full, or as `Log.append` does. A
         request that is cancelled while it waits may still be stored.
         """
-        return (await self._put([batch]))[0]
+        return (await self.append_together([batch]))[0]
 
     async def append_together(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
         """Store several batches, either all or none; returns when they are durable."""
-        return await self._put(batches)
+        stored: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+        self.put(batches, stored)
+        return await stored
 
-    def _put(self, batches: Sequence[Sequence[Draft]]) -> asyncio.Future[list[Appended]]:
-        """Queue batches; the future has the result of each once they are durable."""
+    def put(self, batches: Sequence[Sequence[Draft]], done: Completion) -> None:
+        """Queue batches, and tell `done` what became of them. Raises as `append` does."""
         if self._closed:
             raise Unavailable("the gateway is stopping", code="stopping", retry_after=2)
-        waiting = _Waiting(batches, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(batches, done)
         # Batches larger than the whole queue are accepted when it is empty.
         full = (
             self._events + waiting.events > self._queue_events
@@ -112,7 +126,6 @@ class Writer:
         self._bytes += waiting.size
         self._small += waiting.small
         self._work.set()
-        return waiting.done
 
     async def run(self) -> None:
         """Append the waiting batches until the writer is closed and its queue empty."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -175,7 +176,11 @@ async def _start_parts(
         in_process=stack.enter_context(ComputeProcess()), slot=Slot(),
     )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
-    hub = Hub(log, clock, lambda stream: replays.start(stream), timings, shares, shared.usage)
+    hub = Hub(
+        log, clock, lambda stream: replays.start(stream), timings, shares, shared.usage,
+        # Of the thread of the event loop.
+        worked=time.thread_time,
+    )  # fmt: skip
     hub.on_close(release_place)
     hub.on_close(access_log.stream_closed)
     keyring = Keyring(key_store, peppers.newest, clock)

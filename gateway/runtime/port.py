@@ -12,6 +12,7 @@ from gateway.http.app import make_app, make_metrics_app
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.request_connection import MOST_LINE, Runner
 from gateway.http.request.context import Context
+from gateway.http.request.single_events import SINGLE_EVENTS
 from gateway.runtime.process.listening import SharedAddress
 
 # Connections that wait in the kernel, and how many are accepted before other work has its turn.
@@ -59,6 +60,7 @@ async def _runner(
     runner = Runner(
         app,
         connections,
+        app.get(SINGLE_EVENTS),
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,

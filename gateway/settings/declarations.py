@@ -157,7 +157,7 @@ class StreamSettings:
         most=("5m", _QUIET),
     )
     flush_ms: int = setting(
-        10,
+        25,
         INTEGER,
         "Longest time that events wait under load to be joined into one write; 0 never waits.",
         unit="milliseconds",

@@ -222,9 +222,10 @@ class Centrifugo:
     @staticmethod
     def missing() -> str:
         """Empty, or how to have it measured."""
-        if shutil.which(os.environ.get(CENTRIFUGO, "")):
+        program = os.environ.get(CENTRIFUGO, "")
+        if shutil.which(program):
             return ""
-        return f"Centrifugo not found; set {CENTRIFUGO} to the program of Centrifugo 6"
+        return f"{CENTRIFUGO} names no program of Centrifugo {program}".rstrip()
 
     def start(self) -> None:
         if self.missing():

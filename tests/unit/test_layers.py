@@ -70,13 +70,16 @@ ALLOWED = {
         "access/credentials access/grants access/keys access/usage access/limits "
         "oversight/detection oversight/review http/framework"
     ),
-    "http/connection": "settings wire access/limits streaming/live http/framework http/response",
+    "http/ingest": "access/keys",
+    "http/connection": (
+        "settings wire access/limits streaming/live http/framework http/response http/ingest"
+    ),
     "http/query": "filters access/grants access/keys log streaming oversight/detection",
     "http/request": (
         "settings scheduling wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access access/administration log ingest streaming/live "
         "streaming oversight/access_log oversight/detection oversight/review http/response "
-        "http/connection http/query"
+        "http/ingest http/connection http/query"
     ),
     "http/openapi": (
         "access/grants access/keys access/administration log oversight/review http/response "

@@ -43,7 +43,9 @@ class Access(msgspec.Struct, kw_only=True):
     begin: int = -1
     end: int = -1
     events: int = 0
-    # Those of them that the detector counted while the stream was open.
+    # Requests alike that it stands for.
+    times: int = 1
+    # Those of the events that the detector counted while the stream was open.
     counted: int = 0
     duplicates: int = 0
     seconds: float = 0.0

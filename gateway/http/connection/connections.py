@@ -88,6 +88,8 @@ class Connections:
         self._trusted = trusted
         # For clients whose bytes take long to parse.
         self.parse_scheduler = WriteScheduler(lambda: False)
+        # For clients that pipeline more requests than are taken at once.
+        self.line_scheduler = WriteScheduler(lambda: False)
         self.trusts_proxies = bool(trusted)
         self._of_address: dict[str, _Counted] = {}
         self._heads: dict[Peer, int] = {}
@@ -114,12 +116,12 @@ class Connections:
     def enter(self, peer: Peer, address: str | None) -> Callable[[], None] | None:
         """Count a connection; return the callback for its end, or None if it exceeds a limit."""
         subject = self._subject(address)
-        if self.open >= self.most or self._is_full(subject):
+        if self.open >= self.most or self.is_full(subject):
             self.refused += 1
             return None
         self.open += 1
         self.entered.notify()
-        return self._count(subject).leave if subject else self._leave_uncounted
+        return self.count(subject).leave if subject else self._leave_uncounted
 
     def enter_reserve(self, peer: Peer) -> Callable[[], None]:
         """Admit a connection above the limits for a short time: it may be a health check."""
@@ -167,44 +169,44 @@ class Connections:
     @contextmanager
     def forwarded(self, request: web.Request) -> Iterator[None]:
         """Count a request of a trusted proxy for the client that it names."""
-        subject = self._forwarded_subject(request)
+        subject = self.forwarded_subject(request)
         if not subject:
             yield
             return
-        if self._is_full(subject):
+        if self.is_full(subject):
             self.refused += 1
             raise TooManyRequests(
                 "too many connections are open from this address; close some, or wait",
                 code=_CODE,
                 retry_after=5,
             )
-        self._count(subject)
+        self.count(subject)
         try:
             yield
         finally:
-            self._forget(subject)
+            self.forget(subject)
 
     def keep_place(self, request: web.Request) -> Callable[[], None]:
         """Move the place of a connection, and that of a client behind a proxy, to the stream that
         takes it over; return the callback for its end."""
         protocol: Any = request.protocol
         leave, protocol.leave = protocol.leave, lambda: None
-        subject = self._forwarded_subject(request)
+        subject = self.forwarded_subject(request)
         if not subject:
             return cast("Callable[[], None]", leave)
-        self._count(subject)
+        self.count(subject)
 
         def leave_both() -> None:
             leave()
-            self._forget(subject)
+            self.forget(subject)
 
         return leave_both
 
-    def _is_full(self, subject: str) -> bool:
+    def is_full(self, subject: str) -> bool:
         counted = self._of_address.get(subject)
         return bool(subject) and (counted.open if counted else 0) >= self.most_per_address
 
-    def _count(self, subject: str) -> _Counted:
+    def count(self, subject: str) -> _Counted:
         counted = self._of_address.get(subject)
         if counted is None:
             counted = self._of_address[subject] = _Counted(partial(self._leave, subject))
@@ -216,9 +218,9 @@ class Connections:
 
     def _leave(self, subject: str) -> None:
         self.open -= 1
-        self._forget(subject)
+        self.forget(subject)
 
-    def _forget(self, subject: str) -> None:
+    def forget(self, subject: str) -> None:
         counted = self._of_address[subject]
         counted.open -= 1
         if not counted.open:
@@ -230,7 +232,7 @@ class Connections:
             return ""
         return address_subject(address)
 
-    def _forwarded_subject(self, request: web.Request) -> str:
+    def forwarded_subject(self, request: web.Request) -> str:
         if not self._trusted or request.remote is None or not self._is_trusted(request.remote):
             return ""
         client = client_address(request)

@@ -24,12 +24,12 @@ from aiohttp.streams import StreamReader
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.http.connection.connections import RESERVE_SECONDS, Connections
 from gateway.http.connection.handoff import HandedOff
+from gateway.http.connection.line_connection import LineConnection
 from gateway.http.connection.routing import Routes
 from gateway.http.framework.aiohttp_internals import (
     OwnConnectionRunner,
     closes_after_answer,
     has_payload_parser,
-    is_buffer_paused,
     is_idle,
     is_parse_error,
     is_reading_paused,
@@ -39,6 +39,7 @@ from gateway.http.framework.aiohttp_internals import (
     requests_parsed,
     waiting_requests,
 )
+from gateway.http.ingest.ingest_line import IngestLine, Intake
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import MALFORMED, from_aiohttp, problem
 
@@ -67,37 +68,45 @@ _DROP_SECONDS = 0.05
 class Runner(OwnConnectionRunner):
     """`AppRunner` with counted connections that answer malformed requests with problems."""
 
-    def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
+    def __init__(
+        self, app: web.Application, connections: Connections, intake: Intake | None, **options: Any
+    ) -> None:
         super().__init__(
-            app, partial(_Connection, connections), lambda: Routes(app).handle, **options
+            app, partial(_Connection, connections, intake), lambda: Routes(app).handle, **options
         )
 
 
-class _Connection(web.RequestHandler):
+class _Connection(LineConnection):
     __slots__ = (
         "_connections",
         "_declared",
         "_head",
         "_held",
+        "_intake",
         "_newest",
         "_refused",
         "_stalled",
-        "_unparsed",
         "_unsent",
         "half_closed",
         "in_reserve",
         "leave",
     )
 
-    def __init__(self, connections: Connections, server: web.Server, **options: Any) -> None:
+    def __init__(
+        self, connections: Connections, intake: Intake | None, server: web.Server, **options: Any
+    ) -> None:
         super().__init__(server, **options)
         self._connections = connections
+        self._intake = intake
+        self.line = None
+        self.settled = None
+        self.turns = connections.line_scheduler
+        self.length = 0
+        self.unparsed = None
         # Bytes received of the present head.
         self._head = 0
         self._held: list[Callable[[], None]] = []
         self._refused = False
-        # Bytes read that wait for a turn to be parsed; None if no turn is scheduled.
-        self._unparsed: bytearray | None = None
         # Above the limits: only health checks are answered.
         self.in_reserve = False
 
@@ -112,6 +121,8 @@ class _Connection(web.RequestHandler):
             self.in_reserve = True
             leave = self._connections.enter_reserve(self)
             asyncio.get_running_loop().call_later(RESERVE_SECONDS, self.abort)
+        elif address is not None and self._intake is not None:
+            self.line = IngestLine(self, self._intake, address.encode())
         self.leave: Callable[[], object] = leave
         self._stalled: asyncio.TimerHandle | None = None
         self._unsent = 0
@@ -128,14 +139,19 @@ class _Connection(web.RequestHandler):
             return
         if len(data) == _READ_BYTES and self._connections.crowded():
             self._rest()
+        if self.line is None or not data or not self.line.receive(data):
+            self.feed(data)
+
+    def feed(self, data: bytes) -> None:
+        """Give bytes to aiohttp, some at a time."""
         if has_payload_parser(self):
             super().data_received(data)
         elif not data:
             # aiohttp continues with what it has parsed in part.
             self._receive(data)
-        elif self._unparsed is not None:
-            self._unparsed += data
-            self._pause()
+        elif self.unparsed is not None:
+            self.unparsed += data
+            self.pause()
         elif len(data) <= _SLICE and not self._in_body():
             self._receive(data)
         else:
@@ -151,8 +167,8 @@ class _Connection(web.RequestHandler):
             if self._refused:
                 return
             if perf_counter() - began > _SLOW_SECONDS and self._in_body():
-                self._unparsed = bytearray(data)
-                self._pause()
+                self.unparsed = bytearray(data)
+                self.pause()
                 self._connections.parse_scheduler.schedule(self._go_on)
                 return
 
@@ -163,18 +179,13 @@ class _Connection(web.RequestHandler):
 
     def _go_on(self) -> None:
         """Parse the next part, in a turn of this connection."""
-        rest, self._unparsed = self._unparsed, None
+        rest, self.unparsed = self.unparsed, None
         transport = self.transport
         if transport is None or transport.is_closing():
             return
         if rest and not self._refused:
             self._receive_in_slices(memoryview(bytes(rest)))
-        if self._unparsed is None and not (is_reading_paused(self) or is_buffer_paused(self)):
-            transport.resume_reading()
-
-    def _pause(self) -> None:
-        if self.transport is not None:
-            self.transport.pause_reading()
+        self.read_on()
 
     def _receive(self, data: bytes) -> None:
         body = self._newest
@@ -190,8 +201,11 @@ class _Connection(web.RequestHandler):
                 self._refused = True
                 if message.exc is not None:
                     message.exc.__traceback__ = None
-            elif not self._newest.is_eof():
-                self._declared = int(message.headers.get("Content-Length", 0))
+            else:
+                length = int(message.headers.get("Content-Length", 0))
+                self.length = None if message.chunked or message.upgrade else length
+                if not self._newest.is_eof():
+                    self._declared = length
         grown = body is not None and (body.total_bytes != size or body.is_eof())
         if requests_parsed(self) != count or grown or is_upgraded(self):
             # Bytes of the next head in the same read are too few to count.
@@ -222,12 +236,7 @@ class _Connection(web.RequestHandler):
         transport = self.transport
         if transport is not None:
             transport.pause_reading()
-            self._connections.when_idle(partial(self._read_on, transport), _REST_SECONDS)
-
-    def _read_on(self, transport: asyncio.Transport) -> None:
-        waits = is_reading_paused(self) or is_buffer_paused(self) or self._unparsed is not None
-        if not (waits or transport.is_closing()):
-            transport.resume_reading()
+            self._connections.when_idle(self.read_on, _REST_SECONDS)
 
     def _drop(self) -> None:
         """Read and discard slowly."""
@@ -264,11 +273,13 @@ class _Connection(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open for the answers to complete requests."""
-        if self._unparsed and not self._refused:
+        if self.unparsed and not self._refused:
             # These are the last bytes.
-            rest, self._unparsed = bytes(self._unparsed), bytearray()
+            rest, self.unparsed = bytes(self.unparsed), bytearray()
             self._receive(rest)
-        self.half_closed = not is_idle(self) and self._newest is not None and self._newest.is_eof()
+        line_busy = self.line is not None and self.line.end()
+        whole = not is_idle(self) and self._newest is not None and self._newest.is_eof()
+        self.half_closed = line_busy or whole
         return self.half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -277,14 +288,23 @@ class _Connection(web.RequestHandler):
         self._connections.head_ends(self)
         self.leave()
         self.leave = _nothing
+        # Each knows the other.
+        self.line = None
+        self.settle()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch()
 
+    @property
+    def stalled(self) -> bool:
+        return self._stalled is not None
+
     def resume_writing(self) -> None:
         self._watch_no_more()
+        if self.line is not None:
+            self.line.ask_turn()
         super().resume_writing()
 
     def _watch(self) -> None:
@@ -316,12 +336,15 @@ class _Connection(web.RequestHandler):
             resp = problem(from_aiohttp(resp, request), secrets.token_hex(8))
             resp.headers.update(ALWAYS)
             resp.force_close()
-        if self.half_closed and not waiting_requests(self):
+        line = self.line
+        if self.half_closed and not waiting_requests(self) and (line is None or not line.busy):
             resp.force_close()
         try:
             finished = await super().finish_response(request, resp, start_time)
         finally:
             self._release()
+            if line is not None:
+                line.answered()
         last = self._refused and not waiting_requests(self)
         if last and self.transport is not None and self.transport.can_write_eof():
             # Data still under way would be answered with a reset, which may overtake the response.

@@ -65,6 +65,25 @@ class _Server(web.Server):
         return self._connect(self, loop=self._loop, **self._kwargs)
 
 
+class KeptWhileBusy(web.RequestHandler):
+    """A connection that is not closed as idle while it is `busy` otherwise than aiohttp knows.
+
+    Relies on `RequestHandler._process_keepalive`, which is called when it is to be closed, and on
+    `_next_keepalive_close_time`, until which that waits again.
+    """
+
+    __slots__ = ()
+
+    @property
+    def busy(self) -> bool:
+        return False
+
+    def _process_keepalive(self) -> None:
+        if self.busy:
+            keep_open(self, self._loop.time())
+        super()._process_keepalive()
+
+
 def handle_by_application(
     app: web.Application, request: web.Request
 ) -> Awaitable[web.StreamResponse]:
@@ -161,6 +180,14 @@ def is_idle(connection: web.RequestHandler) -> bool:
     Relies on `RequestHandler._waiter`, a future that exists while the next request is awaited.
     """
     return connection._waiter is not None and not connection._messages
+
+
+def keep_open(connection: web.RequestHandler, now: float) -> None:
+    """Put off the end of a connection that nothing comes from, as an answer was sent at `now`.
+
+    Relies on `RequestHandler._next_keepalive_close_time`, which the timer looks at when it fires.
+    """
+    connection._next_keepalive_close_time = now + connection.keepalive_timeout
 
 
 def is_left_to_aiohttp(response: web.StreamResponse) -> bool:

@@ -72,7 +72,10 @@ def access_logging(access_log: AccessLog, usage: Meter, clock: Clock) -> Middlew
             refuse_key_in_url(request)
             response = await handler(request)
         except GatewayError as error:
-            if _refused(access, request, error):
+            if error.code == "key_in_url":
+                found = _CLAIMED.search(str(request.rel_url))
+                access.claimed = found[1] if found is not None else ""
+            if note_refusal(access, error):
                 access_log.log(access)
             if access.key is not None:
                 usage.count(access.key.id, requests=1, denials=int(access.action == DENIED))
@@ -166,18 +169,14 @@ def _probes(view: View, tenants: tuple[str, ...], resources: tuple[str, ...]) ->
     return tuple([clean(one) for one in foreign_values(view, tenants, resources)])
 
 
-def _refused(access: Access, request: web.Request, error: GatewayError) -> bool:
+def note_refusal(access: Access, error: GatewayError) -> bool:
     """Set the result of an access; return whether it is worth an entry."""
     limited = error.status == _TOO_MANY
     denied = isinstance(error, Unauthorized | Forbidden) or limited
     # A request that is too fast asks for nothing forbidden, so no signal follows.
     forbidden = denied and not (limited and (access.key is not None or isinstance(error, TooFast)))
     access.refused(DENIED if denied else FAILED, "denied" if forbidden else "failure", error.code)
-    if error.code != "key_in_url":
-        return denied or access.key is not None
-    found = _CLAIMED.search(str(request.rel_url))
-    access.claimed = found[1] if found is not None else ""
-    return True
+    return denied or access.key is not None or error.code == "key_in_url"
 
 
 def _about(request: web.Request) -> str:

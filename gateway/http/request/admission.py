@@ -14,6 +14,7 @@ from typing import NoReturn
 import msgspec
 from aiohttp import web
 
+from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.ticket import PREFIX as TICKET
 from gateway.access.credentials.token import key_id_of
 from gateway.access.grants.grant import Grant
@@ -58,6 +59,8 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     action: str
     view: View
     access: Access
+    # The peppers by which its token was checked.
+    peppers: Peppers
     _control: AdmissionControl
     _also: dict[str, Allowed | Denied] | None = None
     _grants: tuple[Grant, ...] | None = None
@@ -202,6 +205,7 @@ class AdmissionControl:
         """Admit the key `key_id`, or else that of the credentials; count each request once."""
         access = await self.arrive(request, action)
         again, address = access.key is not None, access.address or None
+        peppers = self.keyring.peppers
         if key_id:
             key = await self._key_of_ticket(key_id, request)
         else:
@@ -226,7 +230,7 @@ class AdmissionControl:
             self.limits.throttle.check(key)
         if isinstance(decision, Denied):
             raise _refusal(decision, action, key)
-        admission = Admission(key, action, decision.view, access, self)
+        admission = Admission(key, action, decision.view, access, peppers, self)
         request[ADMISSION] = admission
         return admission
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gateway.clock import Clock
-from gateway.errors import InvalidEvents
+from gateway.errors import GatewayError, InvalidEvents
 from gateway.event import Draft
-from gateway.ingest.decode import decode_events, refused_events
+from gateway.ingest.decode import Refused, decode_event, decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of, split_body
@@ -27,6 +27,7 @@ class Decoder:
 
     def __init__(self, clock: Clock, work: LoopWork) -> None:
         self._now = clock.now
+        self._ids = new_ids(clock.now)
         self._work = work
 
     async def decode(
@@ -54,6 +55,14 @@ class Decoder:
         if errors:
             raise refused_events(len(errors), errors)
         return drafts
+
+    def decode_one(self, body: bytes, *, lines: bool) -> Draft | None:
+        """The only event of a small body; None if there are others, or it is refused."""
+        try:
+            [item] = split_body(body, lines=lines, most=1)
+            return decode_event(item, self._ids)
+        except (Refused, GatewayError):
+            return None
 
     async def decode_leniently(
         self, body: bytes, key_id: str, *, lines: bool, most: int, mapped: bool = False

@@ -59,15 +59,15 @@ class Answer(web.Response):
             # This lists them.
             assert self.headers
             return await super().prepare(request)
+        set_sent(self)
+        await request.writer.write_eof(self.encoded())
+        return None
+
+    def encoded(self) -> bytes:
+        """The answer, for a connection that stays open."""
         body = self.body
         assert isinstance(body, bytes)
-        head = _head(self.status, self.reason, self._type, self._added)
-        date = _date(int(time.time()))
-        set_sent(self)
-        await request.writer.write_eof(
-            b"%b%d\r\nDate: %b\r\n\r\n%b" % (head, len(body), date, body)
-        )
-        return None
+        return encoded(body, self._type, self.status, self.reason, self._added)
 
     def _is_usual(self, request: web.BaseRequest) -> bool:
         """Whether aiohttp would send exactly these bytes."""
@@ -81,6 +81,18 @@ class Answer(web.Response):
             and isinstance(request, web.Request)
             and not request.app.on_response_prepare
         )
+
+
+def encoded(
+    body: bytes,
+    content_type: str,
+    status: int,
+    reason: str,
+    added: tuple[tuple[str, str], ...] = (),
+) -> bytes:
+    """An answer, for a connection that stays open."""
+    head = _head(status, reason, content_type, added)
+    return b"%b%d\r\nDate: %b\r\n\r\n%b" % (head, len(body), _date(int(time.time())), body)
 
 
 def _headers(content_type: str, added: tuple[tuple[str, str], ...]) -> dict[str, str]:

@@ -125,10 +125,12 @@ def _failed(request: web.Request, request_id: str, error: Exception) -> Answer:
     # Without the query, which may hold secrets.
     _LOGGER.error("request %s failed: %s %s", request_id, request.method, request.path)
     request.app[REPORT]("request", error)
-    return problem(
-        GatewayError(f"an error of ours; please report it with the request id {request_id}"),
-        request_id,
-    )
+    return problem(internal_error(request_id), request_id)
+
+
+def internal_error(request_id: str) -> GatewayError:
+    """Error for a request that failed by a bug."""
+    return GatewayError(f"an error of ours; please report it with the request id {request_id}")
 
 
 def _refuse_odd_framing(request: web.Request) -> None:

@@ -47,14 +47,16 @@ class RequestMetrics:
         # Events sent, and refused requests to send some.
         self.accepted = self.duplicates = self.invalid = self.refused_ingests = 0
 
-    def observe(self, route: str, status: int, refused_with: str, seconds: float) -> None:
-        """Count an answer by the seconds until it began; `route` is "" if there is none."""
-        self.answers[_path(route) or OTHER, STATUSES[max(status // 100 - 2, 0)]] += 1
-        self.seconds[_kind(route)].observe(seconds)
+    def observe(
+        self, route: str, status: int, refused_with: str, seconds: float, times: int = 1
+    ) -> None:
+        """Count answers by the seconds until they began; `route` is "" if there is none."""
+        self.answers[_path(route) or OTHER, STATUSES[max(status // 100 - 2, 0)]] += times
+        self.seconds[_kind(route)].observe(seconds, times)
         if status in _REFUSED:
-            self.refusals[refused_with if refused_with in REFUSALS else OTHER] += 1
+            self.refusals[refused_with if refused_with in REFUSALS else OTHER] += times
         elif status in _NOT_VALID and route == _INGEST:
-            self.refused_ingests += 1
+            self.refused_ingests += times
 
 
 def route_of(request: web.Request) -> str:

@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import View, compiled
 from gateway.access.usage.access import INGESTED, Access
-from gateway.cursor import advance, format_cursor
+from gateway.cursor import advance
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.event import Draft
 from gateway.http.query.query import AS_USUAL, parse_ingest
@@ -19,13 +19,13 @@ from gateway.http.request.access_logging import log_out_of_scope
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.single_events import SINGLE_EVENTS, answer_members, note_conflicts
 from gateway.http.response.answers import Ingested, IngestedLeniently, RefusedItem
 from gateway.http.response.problem import json_response
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import NotJson, Refused, refused_events
 from gateway.ingest.marked import Lenient, rejected_event, tenant_of
 from gateway.log.ports import Appended
-from gateway.oversight.detection.signals import id_conflict
 
 # Large requests are checked in parts, so that live streams do not wait for them.
 _CHECK_AT_ONCE = 500
@@ -85,10 +85,12 @@ async def ingest(request: web.Request, context: Context, admission: Admission) -
         # Decoding many events takes long.
         await admission.recheck()
     appended = await context.writer.append(drafts)
-    _log_appended(context, access, key, appended)
+    _log_appended(context, access, appended)
     context.requests.accepted += appended.accepted
     context.requests.duplicates += appended.duplicates
-    return json_response(Ingested(*_told(context, appended)), status=201)
+    if single:
+        request.app[SINGLE_EVENTS].learn(request, admission, lines=lines)
+    return json_response(Ingested(*answer_members(context.log.epoch, appended)), status=201)
 
 
 async def _store_good_ones(
@@ -126,7 +128,7 @@ async def _store_good_ones(
     # Decoding and marking many events takes long.
     await admission.recheck()
     appended, rejected = await context.writer.append_together([good, marked])
-    _log_appended(context, access, key, appended if good else rejected)
+    _log_appended(context, access, appended if good else rejected)
     access.events, access.duplicates = (
         appended.accepted + rejected.accepted, appended.duplicates + rejected.duplicates,
     )  # fmt: skip
@@ -143,7 +145,8 @@ async def _store_good_ones(
         for index, reason in found.cut.items()
         if index not in gone
     ]
-    return json_response(IngestedLeniently(*_told(context, appended), rejected_items, cut or ()))
+    members = answer_members(context.log.epoch, appended)
+    return json_response(IngestedLeniently(*members, rejected_items, cut or ()))
 
 
 def _marked(
@@ -195,22 +198,14 @@ def _prefers_lenient(request: web.Request) -> bool:
     return False
 
 
-def _log_appended(context: Context, access: Access, key: Key, appended: Appended) -> None:
+def _log_appended(context: Context, access: Access, appended: Appended) -> None:
     access.action, access.events, access.duplicates = (
         INGESTED,
         appended.accepted,
         appended.duplicates,
     )
     access.begin, access.end = advance(appended.first, -1), appended.last
-    if appended.conflicts:
-        # Its sender is told nothing: the other event may be one that it may not see.
-        context.detector.profiles.add_signal(key.id, id_conflict(access, appended.conflicts))
-
-
-def _told(context: Context, appended: Appended) -> tuple[int, int, str, str]:
-    """The members of `Ingested`."""
-    first, last = (format_cursor(context.log.epoch, at) for at in (appended.first, appended.last))
-    return appended.accepted, appended.duplicates, first, last
+    note_conflicts(context, access, appended)
 
 
 async def _outside(drafts: list[Draft], view: View) -> list[tuple[int, Draft]]:

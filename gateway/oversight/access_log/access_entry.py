@@ -70,7 +70,7 @@ class AccessEntry:
         """Count an access; without `details`, only its figures."""
         if self._first is None:
             self._first = access
-        self.count += 1
+        self.count += access.times
         self._last = access.at
         self._events += access.events
         self._duplicates += access.duplicates
@@ -89,7 +89,7 @@ class AccessEntry:
             kept = kept and self._keep("forbidden", category)
         for selected in access.out_of_scope:
             kept = kept and self._keep("out_of_scope", selected)
-        self._omitted += not kept
+        self._omitted += 0 if kept else access.times
         if access.client and details:
             self._keep("clients", access.client)
 

@@ -101,7 +101,7 @@ class AccessLog:
 
     def log(self, access: Access) -> None:
         """Add an access. Costs a few microseconds."""
-        self.accesses += 1
+        self.accesses += access.times
         if len(access.client) > _MOST_TEXT or len(access.address) > _MOST_TEXT:
             access.client, access.address = access.client[:_MOST_TEXT], access.address[:_MOST_TEXT]
         for listener in self._listeners:

@@ -40,7 +40,7 @@ class VolumeDetector:
             self._events.count(key.id, moved)
         if access.action != CLOSED:
             # Refused or not, with events or without.
-            self._requests.count(key.id, 1)
+            self._requests.count(key.id, access.times)
         if key.predecessor:
             self._events.inherits(key.id, key.predecessor)
             self._requests.inherits(key.id, key.predecessor)

@@ -21,26 +21,57 @@ _BATCH_EVENTS = 100
 _FLUSH_BYTES = 64 << 10
 # Writing never takes so long: a shard that waits longer was forgotten, which is a bug.
 _OVERDUE_SECONDS = 5.0
+# How long the load is measured for joining, and the shares of that time for which the loop works:
+# up to the first nothing waits, from the second on events wait longest.
+_MEASURED_SECONDS = 0.05
+_QUIET, _BUSY = 0.5, 0.85
+# Part of the window that a shard waits which got several events at once, whatever the load.
+_SEVERAL = 0.4
+
+
+class JoiningWindow:
+    """How long a shard that was written to waits for further events. Pure.
+
+    It begins where the event loop works half of the time, so that an event for few streams, or of
+    few, never waits; and is short enough that it is no large part of what a busy loop takes anyway.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._from = self._worked = self._part = 0.0
+
+    def seconds(self, now: float, worked: float, count: int) -> float:
+        """The window at `now` behind a write of `count` events, where the loop has worked for so
+        many seconds in all."""
+        passed = now - self._from
+        if passed >= _MEASURED_SECONDS:
+            share = (worked - self._worked) / passed
+            self._part = min(1.0, max(0.0, (share - _QUIET) / (_BUSY - _QUIET)))
+            self._from, self._worked = now, worked
+        return self._longest * max(self._part, _SEVERAL if count > 1 else 0.0)
 
 
 class Flusher:
     """Shards of one hub with pending events, in the order in which they are written to.
 
     `write` writes to all members of a shard; `move_to_replay` lets a member go on from the store.
-    `joining` is how many seconds a shard that got several events at once waits for more.
+    `joining` is how many seconds a shard that was written to waits for more events at the longest,
+    and `worked` how many the event loop has worked in all.
     """
 
     def __init__(
         self,
         clock: Clock,
         joining: float,
+        worked: Callable[[], float],
         totals: Totals,
         usage: Meter | None,
         write: Callable[[Shard, bytes], None],
         move_to_replay: Callable[[Subscription], None],
     ) -> None:
         self._clock = clock
-        self._joining = joining
+        self._worked = worked
+        self._window = JoiningWindow(joining)
         self._totals = totals
         self._usage = usage
         self._write = write
@@ -146,8 +177,9 @@ class Flusher:
             self._full.discard(shard)
         shard.quiet_since = now
         shard.bookmark = shard.begin if shard.pending else position
-        # After several events at once there will be more: wait a little to join them.
-        shard.due = now + self._joining if count > 1 and not shard.pending else now
+        # After several events at once, and under load, there will be more: wait to join them.
+        window = self._window.seconds(now, self._worked(), count)
+        shard.due = now if shard.pending else now + window
         totals, deliveries = self._totals.of(shard.group.interest.wire), count * members
         totals.events += deliveries
         totals.bytes += len(data) * members

@@ -43,7 +43,9 @@ class Hub:
         timings: StreamTimings,
         work: LoopWork | None = None,
         usage: Meter | None = None,
+        worked: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """`worked` is how many seconds the event loop has worked in all."""
         # Events up to here have been matched; the head of the log may be ahead.
         self.position = log.head
         self.timings = timings
@@ -63,7 +65,7 @@ class Hub:
         self._start_replay = start_replay
         self._groups = Groups()
         self._flusher = Flusher(
-            clock, timings.flush, self.totals, usage, self._write, self.move_to_replay
+            clock, timings.flush, worked, self.totals, usage, self._write, self.move_to_replay
         )
         self._by_key: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
         self._pinged_at = clock.monotonic()

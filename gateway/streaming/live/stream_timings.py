@@ -18,4 +18,4 @@ class StreamTimings(msgspec.Struct, frozen=True):
     ping: float = 20.0
     finish: float = 0.5
     lifetime: float = 0.0
-    flush: float = 0.01
+    flush: float = 0.025

@@ -22,6 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.errors import Unavailable
+from gateway.http.connection.line_connection import LineConnection
 from gateway.http.connection.request_connection import _Connection
 from gateway.http.framework import aiohttp_internals as internals
 from tests.support.machine_time import eventually
@@ -33,7 +34,7 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websock
 MANY = 100
 
 
-class Recording(web.RequestHandler):
+class Recording(internals.KeptWhileBusy):
     """A connection that notes the errors it has to answer."""
 
     __slots__ = ("errors",)
@@ -224,6 +225,36 @@ async def test_err_info_that_is_queued_wakes_the_connection_and_is_answered() ->
         await eventually(lambda: connection.errors == [refusal])
 
 
+async def test_next_keepalive_close_time_puts_off_the_end_of_an_idle_connection() -> None:
+    loop = asyncio.get_running_loop()
+    async with connected() as connection:
+        internals.keep_open(connection, loop.time() - 2 * connection.keepalive_timeout)
+        connection._process_keepalive()
+        await eventually(lambda: connection.transport is None)
+    async with connected() as connection:
+        internals.keep_open(connection, loop.time())
+        connection._process_keepalive()
+        assert connection.transport is not None
+        assert connection._waiter is not None
+        assert not connection._waiter.cancelled()
+
+
+async def test_process_keepalive_is_put_off_while_a_connection_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with connected() as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(internals.KeptWhileBusy, "busy", True)
+            internals.keep_open(connection, loop.time() - 2 * connection.keepalive_timeout)
+            connection._process_keepalive()
+            await asyncio.sleep(0)
+            assert connection.transport is not None
+        internals.keep_open(connection, loop.time() - 2 * connection.keepalive_timeout)
+        connection._process_keepalive()
+        await eventually(lambda: connection.transport is None)
+
+
 def test_keep_alive_and_cookies_are_none_until_they_are_said() -> None:
     response = web.Response()
     assert internals.is_left_to_aiohttp(response)
@@ -245,7 +276,20 @@ async def test_eof_sent_and_keep_alive_end_a_response_whose_connection_stays() -
 
 def test_no_attribute_of_ours_is_one_of_aiohttp_too() -> None:
     theirs = {name for one in web.RequestHandler.__mro__ for name in vars(one)}
-    assert not set(_Connection.__slots__) & theirs
+    ours = {name for one in (_Connection, LineConnection) for name in one.__slots__}
+    assert not ours & theirs
+
+
+def test_methods_of_the_line_of_a_connection_are_none_of_aiohttp_but_its_shutdown() -> None:
+    theirs = {name for one in web.RequestHandler.__mro__ for name in vars(one)}
+    ours = {
+        name
+        for one in (LineConnection, internals.KeptWhileBusy)
+        for name in vars(one)
+        if not name.startswith("__")
+    }
+    ours -= set(LineConnection.__slots__)
+    assert ours & theirs == {"shutdown", "_process_keepalive"}
 
 
 def test_methods_that_connections_override_are_still_called_that() -> None:

@@ -83,7 +83,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert dataclasses.asdict(settings.stream) == {
         "heartbeat": 15,
         "ping": 20,
-        "flush_ms": 10,
+        "flush_ms": 25,
         "buffer_bytes": 128 * 2**10,
         "retry_ms": 2000,
         "max_streams": 20_000,

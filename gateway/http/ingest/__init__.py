@@ -1,0 +1,1 @@
+"""Requests that send one event each, taken without a request object where their head is known."""
