@@ -303,8 +303,8 @@ class Hub:
     # Quiet
 
     def tick(self) -> None:
-        """Send heartbeats, bookmarks and pings, end what is due, and look who is behind. Call about
-        once a second."""
+        """Send heartbeats, bookmarks and pings, end what is due, and measure lags. Call about once
+        a second."""
         now = self._clock.monotonic()
         for subscription in self._lifetimes.over(now):
             self.end(subscription, LIFETIME_REACHED)
@@ -325,7 +325,7 @@ class Hub:
                 if ping_due:
                     self._send(shard, wire.ping())
         pending = self._flusher.pending()
-        self._lags.look(self.subscriptions, buffered, pending, self.position)
+        self._lags.measure(self.subscriptions, buffered, pending, self.position)
 
     def _bookmark_due(self, shard: Shard, now: float) -> bool:
         if shard.pending:

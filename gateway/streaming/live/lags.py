@@ -1,4 +1,4 @@
-"""Look at all streams of one process: how far behind each is, and whose peers stall."""
+"""Lags of all streams of one process: how far behind each is, and whose peers stall."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from gateway.streaming.live.group import Shard
 from gateway.streaming.live.subscription import Subscription
 from gateway.streaming.live.totals import Totals
 
-# A peer that has taken nothing for so long, though something waits for it, stalls.
+# A peer stalls that has taken nothing for so long, although bytes wait for it.
 STALLED_SECONDS = 5.0
-# What came before more looks than these is behind by more than the last bound of the histogram.
+# Earlier heads are behind by more than the last bound of the histogram.
 _MOST_HEADS = 240
 
 
 class Lags:
-    """Counts the lags of streams in `totals`."""
+    """Measures the lags of streams into `totals`."""
 
     def __init__(self, log: LogExtent, clock: Clock, totals: Totals) -> None:
         self._log = log
         self._clock = clock
         self._totals = totals
-        # Where the log ended, and since when, for each look that found it longer.
+        # Head of the log, and since when, for each measurement that found a new one.
         self._heads: list[tuple[int, float]] = []
-        # The most bytes that a peer for which some wait has taken, and since when.
+        # Most bytes that a peer with waiting bytes has taken, and since when.
         self._taken: dict[Subscription, tuple[int, float]] = {}
 
-    def look(
+    def measure(
         self,
         streams: Collection[Subscription],
         buffered: Iterable[Subscription],
         pending: Iterable[Shard],
         position: int,
     ) -> None:
-        """Count all `streams` once. Of the live ones, those of shards with events `pending` are
+        """Count all `streams` once. Of the live ones, those of shards with `pending` events are
         behind `position`, and bytes may wait for those `buffered`."""
         now, wall = self._clock.monotonic(), self._clock.now()
         head, heads, lag = self._log.head, self._heads, self._totals.lag
@@ -56,7 +56,7 @@ class Lags:
         self._totals.stalled = self._count_stalled((*replaying, *buffered), now)
 
     def _lag(self, position: int, now: float) -> float:
-        """Seconds since the first look that found events behind the position."""
+        """Seconds since the first measurement that found events behind the position."""
         place = bisect_right(self._heads, position, key=itemgetter(0))
         return now - self._heads[place][1] if place < len(self._heads) else 0.0
 
