@@ -155,7 +155,9 @@ async def _start_parts(
         await server.start()
         stack.push_async_callback(server.close, _FOLLOWERS_SECONDS)
 
-    access_log = AccessLog(writer, clock, log.epoch, _access_log_timings(settings))
+    record, watch = settings.record, settings.watch
+    access_log_timings = AccessLogTimings(record.delay, record.merge, record.merge_ingest)
+    access_log = AccessLog(writer, clock, log.epoch, access_log_timings)
     stack.push_async_callback(access_log.close)
 
     appends = Notifier()
@@ -197,8 +199,8 @@ async def _start_parts(
         hub,
         findings,
         clock,
-        warm_up=settings.watch.warm_up,
-        reaction=_reaction(settings),
+        warm_up=watch.warm_up,
+        reaction=Reaction(watch.suspend_on, watch.throttle_on, watch.pause),
         exists=keyring.exists,
     )
     access_log.on_access(detector.observe)
@@ -283,16 +285,6 @@ async def _start_parts(
     for name, work in works.items():
         stack.push_async_callback(stop_tasks, [tasks.keep(name, work)])
     return context
-
-
-def _access_log_timings(settings: Settings) -> AccessLogTimings:
-    wanted = settings.record
-    return AccessLogTimings(wanted.delay, wanted.merge, wanted.merge_ingest)
-
-
-def _reaction(settings: Settings) -> Reaction:
-    watch = settings.watch
-    return Reaction(watch.suspend_on, watch.throttle_on, watch.pause)
 
 
 async def _follow_table(
