@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -50,6 +50,7 @@ class Described(Protocol):
 
 
 Test = Callable[[Described], bool]
+Answer = TypeVar("Answer")
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,22 +176,23 @@ def any_of(tests: Sequence[Test]) -> Test:
     return lambda event: any(test(event) for test in tests)
 
 
-def remembered(test: Test, members: set[str]) -> Test:
-    """Test that remembers the answers of `test`, which depends on `members` only.
+def remembered(ask: Callable[[Any], Answer], members: set[str]) -> Callable[[Any], Answer]:
+    """Function that remembers the answers of `ask`, which depend on `members` only.
 
-    It is `test` itself unless all the members have few values."""
+    It is `ask` itself unless all the members have few values."""
     if not members or not members <= _FEW_VALUED:
-        return test
+        return ask
     values_of = attrgetter(*members)
-    answers: dict[Any, bool] = {}
+    answers: dict[Any, Answer] = {}
 
-    def answered(event: Described) -> bool:
+    def answered(event: Any) -> Answer:
         values = values_of(event)
-        answer = answers.get(values)
-        if answer is None:
+        try:
+            return answers[values]
+        except KeyError:
             if len(answers) >= _MOST_ANSWERS:
                 answers.clear()
-            answer = answers[values] = test(event)
-        return answer
+            answer = answers[values] = ask(event)
+            return answer
 
     return answered

@@ -36,7 +36,8 @@ ALLOWED = {
     "ingest": "filters access/credentials log",
     "ingest/sources": "filters ingest",
     "streaming/live": (
-        "filters/cel filters scheduling wire access/usage access/policy access/limits log"
+        "filters/cel filters scheduling wire access/grants access/usage access/policy "
+        "access/limits log"
     ),
     "streaming": (
         "filters scheduling wire access/keys access/policy access/limits access log streaming/live"

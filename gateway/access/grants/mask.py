@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import accumulate
+from operator import is_
 from typing import Annotated, Any
 
 import msgspec
 
 from gateway.cursor import JSON_PREFIX
 from gateway.errors import InvalidRequest
-from gateway.event import Event
+from gateway.event import MAX_DEPTH, Event
 from gateway.filters.scope import is_reserved
 from gateway.json_members import about
 
@@ -102,33 +103,84 @@ def check_paths(paths: tuple[str, ...]) -> None:
             raise InvalidRequest(f"fields: {path!r} has an empty part")
 
 
+class Hiding:
+    """Masks as trees of the members that they hide, in events and in records of the gateway."""
+
+    __slots__ = ("actor", "in_events", "in_records", "resources")
+
+    def __init__(self, masks: Masks) -> None:
+        if not {path.partition(".")[0] for path in (*masks.mask, *masks.drop)} <= _MEMBERS.keys():
+            raise ValueError("masks of members that are never hidden")
+        self.in_events = _Tree(masks)
+        self.in_records = _Tree(masks.joined(copies_of(masks)))
+        self.actor = masks.hides("actor.id")
+        self.resources = masks.hides("targets.urn")
+
+    def columns(self, event: Event) -> Event:
+        """The event as selectors see it: without the actor or the resources, if hidden."""
+        if not self.actor and not self.resources:
+            return event
+        return msgspec.structs.replace(
+            event,
+            actor="" if self.actor else event.actor,
+            resources="" if self.resources else event.resources,
+        )
+
+
+@lru_cache(1024)
+def hiding_of(masks: Masks) -> Hiding:
+    """`Hiding(masks)`, cached, as many events go under the same masks."""
+    return Hiding(masks)
+
+
+class Versions:
+    """An event under different masks. It is decoded once for all of them, as far as any reaches;
+    what a mask does not touch is copied as it stands."""
+
+    __slots__ = ("_event", "_hide", "_json", "_known", "_reserved")
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self._known: dict[Hiding | None, Event] = {None: event}
+
+    def under(self, hiding: Hiding | None) -> Event:
+        """The event with its hidden members masked or dropped; itself if it has none of them."""
+        known = self._known
+        version = known.get(hiding)
+        if version is None:
+            assert hiding is not None
+            if len(known) == 1:
+                self._json = msgspec.Raw(self._event.json)
+                self._hide = _Content(self._json).hide
+                self._reserved = is_reserved(self._event.category)
+            version = known[hiding] = self._hidden(hiding)
+        return version
+
+    def _hidden(self, hiding: Hiding) -> Event:
+        declared: list[str] = []
+        tree = hiding.in_records if self._reserved else hiding.in_events
+        members = self._hide(self._json, tree, declared)
+        if members is self._json:
+            return self._event
+        if declared:
+            members["masked"] = sorted(set(declared)) if len(declared) > 1 else declared
+        json = _encode(members)
+        assert json.startswith(JSON_PREFIX)
+        return msgspec.structs.replace(hiding.columns(self._event), json=json)
+
+
 def masked(event: Event, masks: Masks) -> Event:
     """The event with masks applied, as selectors and filters see it, too."""
-    if not masks:
-        return event
-    if is_reserved(event.category):
-        masks = masks.joined(copies_of(masks))
-    members = _OBJECT.decode(event.json)
-    declared = _hide_all(members, masks)
-    if declared:
-        members["masked"] = msgspec.Raw(_encode(declared))
-    json = _encode(members)
-    assert json.startswith(JSON_PREFIX)
-    return msgspec.structs.replace(
-        event,
-        json=json,
-        actor="" if masks.hides("actor.id") else event.actor,
-        resources="" if masks.hides("targets.urn") else event.resources,
-    )
+    return Versions(event).under(hiding_of(masks)) if masks else event
 
 
 def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
     """`data` of a record of the gateway with masks applied, to be shown elsewhere."""
     if not masks:
         return data
-    members = {"data": msgspec.Raw(_encode(data))}
-    _hide_all(members, masks.joined(copies_of(masks)))
-    shown: dict[str, Any] = msgspec.json.decode(members.get("data", _NOTHING))
+    record = msgspec.Raw(_encode({"data": data}))
+    left = _Content(record).hide(record, hiding_of(masks).in_records, [])
+    shown: dict[str, Any] = msgspec.json.decode(_encode(left)).get("data", {})
     return shown
 
 
@@ -142,70 +194,116 @@ def copies_of(masks: Masks) -> Masks:
     )
 
 
-def _hide_all(members: dict[str, msgspec.Raw], masks: Masks) -> list[str]:
-    """Apply the masks, and return the paths that were masked."""
-    declared: list[str] = []
-    for path in masks.drop:
-        _hide(members, path.split("."), None, declared, path)
-    for path in masks.mask:
-        _hide(members, path.split("."), MASK, declared, path)
-    return declared
+class _Tree:
+    """What happens to the members of an object: some are dropped (`gone`), some replaced, and in
+    others there is something hidden, or they are masked in their shape, if there is a path."""
+
+    __slots__ = ("gone", "inner", "replaced")
+
+    def __init__(self, masks: Masks, within: str = "") -> None:
+        self.gone: list[str] = []
+        self.replaced: list[tuple[str, msgspec.Raw, str]] = []
+        self.inner: list[tuple[str, str, _Tree]] = []
+        paths = [path for path in (*masks.mask, *masks.drop) if path.startswith(within)]
+        for name in dict.fromkeys(path[len(within) :].partition(".")[0] for path in paths):
+            path = within + name
+            if path in masks.drop:
+                self.gone.append(name)
+            elif path in masks.mask and path.partition(".")[0] == "data":
+                self.replaced.append((name, _NOTHING if path == "data" else MASK, path))
+            elif path.count(".") < MAX_DEPTH:
+                masked_path = path if path in masks.mask else ""
+                self.inner.append((name, masked_path, _Tree(masks, path + ".")))
 
 
-def _hide(
-    members: dict[str, msgspec.Raw],
-    parts: list[str],
-    instead: msgspec.Raw | None,
-    declared: list[str],
-    path: str,
-) -> None:
-    name, rest = parts[0], parts[1:]
-    value = members.get(name)
-    if value is None:
-        return
-    if rest:
-        members[name] = _within(value, rest, instead, declared, path)
-    elif instead is None:
-        del members[name]
-    else:
-        members[name] = _blank(value, path)
-        if path not in declared:
-            declared.append(path)
+class _Content:
+    """Objects and lists of one event, decoded once each. Nothing in it is ever changed."""
 
+    __slots__ = ("_decoded",)
 
-def _within(
-    value: msgspec.Raw,
-    parts: list[str],
-    instead: msgspec.Raw | None,
-    declared: list[str],
-    path: str,
-) -> msgspec.Raw:
-    content: Any
-    first = bytes(value).lstrip()[:1]
-    if first == b"{":
-        content = _OBJECT.decode(value)
-        _hide(content, parts, instead, declared, path)
-    elif first == b"[":
-        content = [_within(item, parts, instead, declared, path) for item in _LIST.decode(value)]
-    else:
+    def __init__(self, event: msgspec.Raw) -> None:
+        # By the id of the value, which is kept with it.
+        self._decoded = {id(event): (event, *_with_whole(_members_of(event), event))}
+
+    def hide(self, value: msgspec.Raw, tree: _Tree, declared: list[str]) -> Any:
+        """The value without what the tree hides, to be encoded; the paths that were masked are
+        declared. It is the value itself if nothing was there, and encoding would not change it."""
+        decoded = self._decoded.get(id(value))
+        if decoded is None:
+            decoded = self._decoded[id(value)] = (value, *_with_whole(_decode(value), value))
+        _, content, whole = decoded
+        if type(content) is dict:
+            shown = self._edit(content, tree, declared)
+            return whole if shown is content else shown
+        if type(content) is list:
+            items = [self.hide(item, tree, declared) for item in content]
+            return whole if all(map(is_, items, content)) else items
         return value
-    return msgspec.Raw(_encode(content))
+
+    def _edit(
+        self, members: dict[str, msgspec.Raw], tree: _Tree, declared: list[str]
+    ) -> dict[str, Any]:
+        edited: dict[str, Any] = members
+        for name, instead, path in tree.replaced:
+            if name in members:
+                if edited is members:
+                    edited = members.copy()
+                edited[name] = instead
+                declared.append(path)
+        for name in tree.gone:
+            if name in members:
+                if edited is members:
+                    edited = members.copy()
+                del edited[name]
+        for name, path, inner in tree.inner:
+            value = members.get(name)
+            if value is None:
+                continue
+            shown = self.hide(value, inner, declared)
+            if path:
+                shown = _blank_shape(shown)
+                declared.append(path)
+            elif shown is value:
+                continue
+            if edited is members:
+                edited = members.copy()
+            edited[name] = shown
+        return edited
 
 
-def _blank(value: msgspec.Raw, path: str) -> msgspec.Raw:
-    """Value in place of a masked one."""
-    if path == "data":
-        return _NOTHING
-    return MASK if path.startswith("data.") else _blank_shape(value)
+def _decode(value: msgspec.Raw) -> Any:
+    """Content of an object or list; None of others."""
+    first = memoryview(value)[0]
+    if first == ord("{"):
+        return _OBJECT.decode(value)
+    return _LIST.decode(value) if first == ord("[") else None
 
 
-def _blank_shape(value: msgspec.Raw) -> msgspec.Raw:
+def _with_whole(content: Any, value: msgspec.Raw) -> tuple[Any, Any]:
+    """The content of a value, and what stands for all of it: the content if it was spelled in
+    another way, as blanks must not tell whether something was dropped."""
+    if content is None or _encode(content) == memoryview(value):
+        return content, value
+    return content, content
+
+
+def _members_of(event: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Members of an event, of which those before the first that may be hidden are joined to one:
+    fewer members are encoded sooner."""
+    members = _OBJECT.decode(event)
+    hidden = {name: value for name, value in members.items() if name in _MEMBERS}
+    json = bytes(event)
+    end = json.find(b',"%b":' % next(iter(hidden), "").encode())
+    joined = {"cursor": msgspec.Raw(json[len(b'{"cursor":') : end]), **hidden}
+    return joined if end > 0 and _encode(joined) == json else members
+
+
+def _blank_shape(value: Any) -> Any:
     """The value with everything in it masked, but for names of members."""
-    first = bytes(value).lstrip()[:1]
-    if first == b"{":
-        return msgspec.Raw(
-            _encode({name: _blank_shape(item) for name, item in _OBJECT.decode(value).items()})
-        )
-    if first == b"[":
-        return msgspec.Raw(_encode([_blank_shape(item) for item in _LIST.decode(value)]))
+    if isinstance(value, msgspec.Raw):
+        value = _decode(value)
+    if isinstance(value, dict):
+        return {name: _blank_shape(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_blank_shape(item) for item in value]
     return MASK

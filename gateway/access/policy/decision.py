@@ -120,7 +120,7 @@ class View(msgspec.Struct, frozen=True):
 
         def project(event: Event) -> Event | None:
             masks = masks_for(event)
-            return None if masks is None else apply_masks(event, masks)
+            return None if masks is None else masked(event, masks)
 
         return project
 
@@ -258,14 +258,3 @@ def _joined(several: tuple[Masks, ...]) -> Masks:
     for masks in several[1:]:
         whole = whole.joined(masks)
     return whole
-
-
-# Many groups mask the same event one after the other.
-@lru_cache(64)
-def _masked_json(event: Event, masks: Masks) -> Event:
-    return masked(event, masks)
-
-
-def apply_masks(event: Event, masks: Masks) -> Event:
-    """The event with the masks applied."""
-    return _masked_json(event, masks) if masks else event

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.access.grants.mask import Masks
+from gateway.access.grants.mask import Masks, masked
 from gateway.access.keys.change import key_urn
-from gateway.access.policy.decision import MasksFor, apply_masks
+from gateway.access.policy.decision import MasksFor
 from gateway.clock import Clock
 from gateway.cursor import later
 from gateway.event import Event
@@ -54,7 +54,7 @@ async def read_history(
     while reached < log.head and len(events) < limit:
         page = await log.read(reached, log.head, limit=_READ_EVENTS, hint=_HINT)
         chosen = [
-            apply_masks(event, masks)
+            masked(event, masks)
             async for event in slices.each(page.events)
             if own(event)
             and (masks := masks_for(event)) is not None

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.grant import Grant, When
+from gateway.access.grants.mask import masked
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import AttributedGrant
-from gateway.access.policy.decision import Allowed, MasksFor, apply_masks, decide_grants
+from gateway.access.policy.decision import Allowed, MasksFor, decide_grants
 from gateway.access.policy.reader import Reader
 from gateway.clock import Clock
 from gateway.cursor import advance, distance, later
@@ -158,12 +159,12 @@ async def key_facts(
             masks = reader.masks_for(event)
             if masks is None:
                 continue
-            seen = apply_masks(event, masks)
+            seen = masked(event, masks)
             for one in counts:
                 one.count_event(seen)
             also = masks_for(event) if len(samples) < SAMPLES else None
             if also is not None:
-                samples.append(apply_masks(event, masks.joined(also)).json)
+                samples.append(masked(event, masks.joined(also)).json)
     oldest = review.oldest
     if not review.complete and oldest is not None and oldest.offset > before:
         since = max(since, oldest.recorded_at() / 1_000_000)
@@ -229,7 +230,7 @@ async def simulate(
     async for event in review.events(since):
         masks = reader.masks_for(event)
         if masks is not None:
-            simulation.add_event(apply_masks(event, masks))
+            simulation.add_event(masked(event, masks))
     return await review.slices.run(
         simulation.summarize(with_uses=with_uses, reader=reader, since=since, first=review.first)
     )

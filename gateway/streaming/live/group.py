@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gateway.access.grants.mask import Hiding, Versions
 from gateway.event import Event
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
@@ -42,29 +43,29 @@ class EventBatch:
 
 
 class ProjectedEvent:
-    """An event as a key sees it, decoded at most once."""
+    """An event as `groups` see it, decoded at most once."""
 
-    __slots__ = ("_members", "event")
+    __slots__ = ("_hiding", "_members", "_versions", "groups")
 
-    def __init__(self, event: Event) -> None:
-        self.event = event
+    def __init__(self, versions: Versions, hiding: Hiding | None) -> None:
+        self._versions, self._hiding = versions, hiding
+        self.groups: list[Group] = []
         self._members: dict[str, Any] | None = None
 
     def members(self) -> dict[str, Any]:
         if self._members is None:
-            self._members = self.event.members()
+            self._members = self._versions.under(self._hiding).members()
         return self._members
 
 
 class GroupProjection:
-    """Projection of events, shared by groups that differ in their filters only. `plain`: events are
-    shown unchanged, and matched by their columns alone."""
+    """Masks of events, shared by groups that differ in their filters only. In a live query they
+    depend on the columns of an event alone."""
 
-    __slots__ = ("groups", "plain", "project")
+    __slots__ = ("groups", "masks_for")
 
     def __init__(self, query: StreamQuery) -> None:
-        self.project = query.in_scope()
-        self.plain = not query.view.limited
+        self.masks_for = query.live().masks_for()
         self.groups = 0
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.policy.decision import Projection, View
+from gateway.access.grants.mask import Masks, hiding_of, masked
+from gateway.access.policy.decision import MasksFor, Projection, View
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
 from gateway.filters.expression import Filter, FilterCost
 from gateway.filters.index import Binding
-from gateway.filters.scope import EQUALITY_MEMBERS, Scope, all_of, remembered
+from gateway.filters.scope import EQUALITY_MEMBERS, Scope, remembered
 from gateway.log.ports import ScanHint
 from gateway.wire.framing import Wire
 
@@ -33,19 +34,31 @@ class StreamQuery(msgspec.Struct, frozen=True):
         view = self.view.unbound()
         return self if view is self.view else msgspec.structs.replace(self, view=view)
 
+    def masks_for(self) -> MasksFor:
+        """Function from an event to its masks, or None if view or selectors, without the filter,
+        leave it out. Selectors match what the key sees, so that they reveal nothing about masked
+        members."""
+        wanted, of_view = self.wanted.compile(), self.view.masks_for()
+
+        def masks_for(event: Event) -> Masks | None:
+            masks = of_view(event)
+            if masks:
+                event = hiding_of(masks).columns(event)
+            return masks if masks is not None and wanted(event) else None
+
+        if any(rule.after for rule in self.view.rules):
+            return masks_for
+        return remembered(masks_for, self.wanted.members() | self.view.members())
+
     def in_scope(self) -> Projection:
-        """Projection of events by view and selectors, without the filter. Selectors match what the
-        key sees, so that they reveal nothing about masked members."""
-        wanted = self.wanted.compile()
-        if not self.view.limited:
-            wanted = all_of([wanted, self.view.compile()])
-            wanted = remembered(wanted, self.wanted.members() | self.view.members())
-            return lambda event: event if wanted(event) else None
-        shown = self.view.projection()
+        """Projection of events by view and selectors, without the filter."""
+        masks_for = self.masks_for()
+        if not self.view.hides:
+            return lambda event: event if masks_for(event) is not None else None
 
         def project(event: Event) -> Event | None:
-            seen = shown(event)
-            return seen if seen is not None and wanted(seen) else None
+            masks = masks_for(event)
+            return None if masks is None else masked(event, masks)
 
         return project
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
+from gateway.access.grants.mask import Hiding, Versions, hiding_of
 from gateway.event import Event
 from gateway.filters.expression import FilterCost
 from gateway.filters.index import Index
@@ -35,7 +37,7 @@ class Matching:
     """
 
     def __init__(self, index: Index[Group], events: Sequence[Event], work: LoopWork) -> None:
-        self.found: Matches = {}
+        self.found: Matches = defaultdict(list)
         self.costs: dict[Group, FilterCost] = {}
         self.costly: dict[Group, None] = {}
         # Groups for which an event could not be matched; they get nothing.
@@ -53,70 +55,81 @@ class Matching:
         found, costly, index = self.found, self.costly, self._index
         timer, ends, slices, left = self._timer, self._timer() + self._seconds, 1, _AT_ONCE
         # Many events of a page differ only in members that no group examines.
-        known: dict[Any, list[Group]] = {}
+        known: dict[Any, list[tuple[Hiding | None, list[Group]]]] = {}
         for event in self._events:
             columns = _COLUMNS(event)
-            groups = known.get(columns)
-            if groups is not None:
-                for group in groups:
-                    found[group].append(event)
-                continue
-            original = ProjectedEvent(event)
-            answers: dict[GroupProjection, ProjectedEvent | None] = {}
-            certain = not index.looks_inside
-            groups = []
-            last: ProjectedEvent | None = None
-            members: dict[str, Any] = {}
-            for group in self._candidates(event, original):
-                left -= 1
-                if left <= 0:
-                    left = _AT_ONCE
-                    if timer() >= ends:
-                        yield
-                        slices += 1
-                        ends = timer() + self._seconds
-                try:
-                    projection = group.projection
-                    if projection in answers:
-                        projected = answers[projection]
-                    else:
-                        seen = projection.project(event)
-                        if seen is event:
-                            projected = original
+            versions = Versions(event)
+            chosen = known.get(columns)
+            if chosen is None:
+                original = ProjectedEvent(versions, None)
+                seen_under: dict[Hiding | None, ProjectedEvent] = {None: original}
+                answers: dict[GroupProjection, ProjectedEvent | None] = {}
+                certain = not index.looks_inside
+                last: ProjectedEvent | None = None
+                members: dict[str, Any] = {}
+                for group in self._candidates(event, original):
+                    left -= 1
+                    if left <= 0:
+                        left = _AT_ONCE
+                        if timer() >= ends:
+                            yield
+                            slices += 1
+                            ends = timer() + self._seconds
+                    try:
+                        projection = group.projection
+                        if projection in answers:
+                            projected = answers[projection]
                         else:
-                            projected = None if seen is None else ProjectedEvent(seen)
-                            left -= len(event.json) >> _BIG_EVENT_BITS
-                        answers[projection] = projected
-                    if projected is None:
-                        continue
-                    matches = group.filter
-                    if matches is not None:
-                        certain = False
-                        if projected is not last:
-                            last, members = projected, projected.members()
-                            left -= len(event.json) >> _BIG_EVENT_BITS
-                        if group.counted:
-                            steps, matched = (
-                                (0, False) if group in costly else self._at_cost(group, members)
-                            )
-                            left -= steps // _COSTLY_STEPS
-                            if not matched:
-                                continue
-                        elif not matches(members):
+                            projected = None
+                            masks = projection.masks_for(event)
+                            if masks is not None:
+                                hiding = hiding_of(masks) if masks else None
+                                projected = seen_under.get(hiding)
+                                if projected is None:
+                                    projected = ProjectedEvent(versions, hiding)
+                                    seen_under[hiding] = projected
+                            answers[projection] = projected
+                        if projected is None:
                             continue
-                    elif not projection.plain:
-                        certain = False
-                    groups.append(group)
-                    chosen = found.get(group)
-                    if chosen is None:
-                        found[group] = [projected.event]
-                    else:
-                        chosen.append(projected.event)
-                except Exception:
-                    # A failure for one group must not keep events from the others.
-                    self.failed[group] = None
-            if certain:
-                known[columns] = groups
+                        matches = group.filter
+                        if matches is not None:
+                            certain = False
+                            if projected is not last:
+                                last, members = projected, projected.members()
+                                left -= len(event.json) >> _BIG_EVENT_BITS
+                            if group.counted:
+                                steps, matched = (
+                                    (0, False) if group in costly else self._at_cost(group, members)
+                                )
+                                left -= steps // _COSTLY_STEPS
+                                if not matched:
+                                    continue
+                            elif not matches(members):
+                                continue
+                        projected.groups.append(group)
+                    except Exception:
+                        # A failure for one group must not keep events from the others.
+                        self.failed[group] = None
+                chosen = [(hiding, seen.groups) for hiding, seen in seen_under.items()]
+                if certain:
+                    known[columns] = chosen
+            for hiding, groups in chosen:
+                shown = event
+                if hiding is not None:
+                    left -= 1 + (len(event.json) >> _BIG_EVENT_BITS)
+                    if left <= 0:
+                        left = _AT_ONCE
+                        if timer() >= ends:
+                            yield
+                            slices += 1
+                            ends = timer() + self._seconds
+                    try:
+                        shown = versions.under(hiding)
+                    except Exception:
+                        self.failed.update(dict.fromkeys(groups))
+                        continue
+                for group in groups:
+                    found[group].append(shown)
             if slices > _MOST_SLICES:
                 self.cut_at = event.offset
                 break

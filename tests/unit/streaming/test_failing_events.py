@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.grants.mask import Versions
 from gateway.event import Draft, Event
 from gateway.filters.index import Index
 from gateway.streaming.replay_cache import EventFailed
@@ -35,16 +36,14 @@ async def world(tmp_path: Path, clock: Any, draft: Callable[..., Draft]) -> Any:
 
 
 def masking_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gateway.access.policy import decision as policy
+    under = Versions.under
 
-    masked = policy.masked
-
-    def failing(event: Event, masks: Any) -> Event:
-        if b'"bad"' in event.json:
+    def failing(versions: Versions, hiding: Any) -> Event:
+        if hiding is not None and b'"bad"' in under(versions, None).json:
             raise RecursionError("too deep")
-        return masked(event, masks)
+        return under(versions, hiding)
 
-    monkeypatch.setattr(policy, "masked", failing)
+    monkeypatch.setattr(Versions, "under", failing)
 
 
 @pytest.mark.parametrize("live", [True, False])

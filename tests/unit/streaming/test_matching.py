@@ -83,3 +83,27 @@ def test_each_group_gets_what_its_question_says(
         wanted = [seen for event in events if (seen := project(event)) is not None]
         assert [one.json for one in found.get(group, [])] == [one.json for one in wanted]
     assert set(found) <= set(groups)
+
+
+def test_groups_share_an_event_that_they_see_in_the_same_way(draft: MakeDraft) -> None:
+    fields: list[dict[str, list[str]]] = [
+        {}, {"mask": ["data.absent"]}, {"mask": ["data.n"]}, {"mask": ["data.n"]},
+        {"mask": ["data.absent", "data.n"]},
+    ]  # fmt: skip
+    index: Index[Group] = Index()
+    groups = []
+    for number, one in enumerate(fields):
+        scope = Scope(category=("auth", f"more{number}"))
+        query = StreamQuery(scope, view(**({"fields": one} if one else {})))
+        group = Group(Interest(query, NDJSON_PLAIN), GroupProjection(query))
+        index.add(group, query.bindings())
+        groups.append(group)
+    events = [stored(draft, n, category="auth", data={"n": n}) for n in (1, 2)]
+    matching = Matching(index, events, LoopWork(FakeClock()))
+    for _ in matching.parts():
+        pass
+    plain, absent, masked, same, other = (matching.found[group] for group in groups)
+    for number, event in enumerate(events):
+        assert plain[number] is absent[number] is event
+        assert masked[number] is same[number]
+        assert masked[number].json == other[number].json != event.json

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.grants.mask import COPIES, MAX_PATHS, Masks, check_paths, masked
+from gateway.access.grants.mask import (
+    COPIES,
+    MAX_PATHS,
+    Masks,
+    Versions,
+    check_paths,
+    hiding_of,
+    masked,
+)
 from gateway.errors import InvalidRequest
 from gateway.event import Event
 from gateway.ingest.gateway_event import ACCESS, new_gateway_event
@@ -215,6 +224,160 @@ def test_no_byte_of_a_hidden_value_is_left(
     assert MARK.encode() not in found.json
     assert MARK not in found.actor + found.resources
     assert orjson.loads(found.json)["cursor"] == event.cursor.decode()
+
+
+# One decoding for all masks, against a plain reading of each path
+
+
+def path_by_path(event: Event, masks: Masks) -> bytes:
+    """What the event is under masks: decoded and encoded for each path, one after the other."""
+    json, declared = msgspec.Raw(event.json), []
+    for path in masks.drop:
+        json = _without(json, path.split("."), None, path)[0]
+    for path in masks.mask:
+        json, found = _without(json, path.split("."), path, path)
+        declared += [path] if found else []
+    if declared:
+        members = OBJECT.decode(json) | {"masked": msgspec.Raw(msgspec.json.encode(declared))}
+        json = msgspec.Raw(msgspec.json.encode(members))
+    return bytes(json)
+
+
+def _without(
+    value: msgspec.Raw, parts: list[str], mask: str | None, path: str
+) -> tuple[msgspec.Raw, bool]:
+    if not parts:
+        return _stars(value, path), True
+    content: Any = msgspec.json.decode(value, type=Any)
+    found = False
+    if isinstance(content, dict):
+        content = OBJECT.decode(value)
+        name, rest = parts[0], parts[1:]
+        if name in content and not rest and mask is None:
+            del content[name]
+        elif name in content:
+            content[name], found = _without(content[name], rest, mask, path)
+    elif isinstance(content, list):
+        both = [_without(item, parts, mask, path) for item in LIST.decode(value)]
+        content, found = [item for item, _ in both], any(one for _, one in both)
+    else:
+        return value, False
+    return msgspec.Raw(msgspec.json.encode(content)), found
+
+
+def _stars(value: msgspec.Raw, path: str) -> msgspec.Raw:
+    if path == "data":
+        return msgspec.Raw(b"{}")
+    content: Any = msgspec.json.decode(value)
+    if path.startswith("data.") or not isinstance(content, dict | list):
+        return msgspec.Raw(b'"***"')
+    shown: Any = (
+        [_stars(item, path) for item in LIST.decode(value)]
+        if type(content) is list
+        else {name: _stars(item, path) for name, item in OBJECT.decode(value).items()}
+    )
+    return msgspec.Raw(msgspec.json.encode(shown))
+
+
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_blanks = st.sampled_from(["", "", "", " ", "\t "])
+_spelled_names = st.dictionaries(
+    st.sampled_from(["a", "b", "c", 'q"\\', "ä", "masked", "cursor", "actor", ""]),
+    st.sampled_from(["plain", "escaped"]),
+    max_size=4,
+)
+
+
+@st.composite
+def _texts(draw: st.DrawFn, depth: int = 4, kinds: str = "scalar object list") -> str:
+    """A JSON value, with the blanks and the spelling that somebody may send."""
+    kind = draw(st.sampled_from(kinds.split())) if depth else "scalar"
+    if kind == "scalar":
+        return draw(
+            st.sampled_from(
+                ["1", "-0", "1.10", "1e5", "1.0E+2", "12345678901234567890", "true", "null", '""',
+                 '"x"', '"\\u00e4"', '"ä☂"', '"a\\"}],b"', '",\\"actor\\":"', "{}", "[]"]
+            )
+        )  # fmt: skip
+    blank = draw(_blanks)
+    if kind == "list":
+        items = draw(st.lists(_texts(depth=depth - 1), max_size=3))
+        return f"[{blank}" + f"{blank},".join(items) + f"{blank}]"
+    members = []
+    for name, how in draw(_spelled_names).items():
+        spelled = "".join(f"\\u{ord(one):04x}" for one in name)
+        written = f'"{spelled}"' if how == "escaped" else orjson.dumps(name).decode()
+        members.append(f"{written}{blank}:{blank}{draw(_texts(depth=depth - 1))}")
+    return f"{{{blank}" + f"{blank},{blank}".join(members) + f"{blank}}}"
+
+
+_all_paths = st.lists(
+    st.sampled_from(
+        ["actor", "actor.id", "actor.name", "source", "source.ip", "source.port", "targets",
+         "targets.urn", "targets.name", "request", "reason", "data", "data.a", "data.a.a",
+         "data.a.b.c", "data.b", "data.c.a", 'data.q"\\', "data.ä", "data.masked", "data.actor",
+         "data.absent.a"]
+    ),
+    unique=True, max_size=6,
+)  # fmt: skip
+_any_masks = st.builds(
+    lambda mask, drop: Masks(tuple(sorted(mask))).joined(Masks(drop=tuple(drop))),
+    _all_paths, _all_paths,
+)  # fmt: skip
+_described = st.fixed_dictionaries(
+    {},
+    optional={name: st.just(WHOLE[name]) for name in ("actor", "source", "request", "reason")}
+    | {"targets": st.lists(st.sampled_from(WHOLE["targets"]), max_size=2)},
+)
+
+
+@given(_described, st.none() | _texts(kinds="object"), st.lists(_any_masks, max_size=4))
+def test_an_event_under_many_masks_is_each_time_what_one_path_after_the_other_leaves(
+    draft: MakeDraft, described: dict[str, Any], data: str | None, several: list[Masks]
+) -> None:
+    event = stored(draft, **described)
+    if data is not None:
+        event = with_json(event, event.json[:-1] + b',"data":' + data.encode() + b"}")
+    versions = Versions(event)
+    for masks in (*several, *several):
+        assert versions.under(hiding_of(masks)).json == path_by_path(event, masks)
+    assert versions.under(None) is event
+
+
+def test_masks_of_which_nothing_is_there_leave_the_very_same_event(draft: MakeDraft) -> None:
+    event = stored(draft, actor={"id": "u-1"}, data={"a": 1, "b": {"c": [1]}})
+    versions = Versions(event)
+    for path in ("actor.name", "data.x", "data.b.x", "data.a.x", "reason", "targets.urn"):
+        for masks in (Masks((path,)), Masks(drop=(path,))):
+            assert versions.under(hiding_of(masks)) is event
+
+
+def test_blanks_do_not_tell_whether_a_member_was_dropped(draft: MakeDraft) -> None:
+    event = stored(draft, reason="x")
+    with_it, without = (
+        with_json(event, event.json[:-1] + b',"data":' + data + b"}")
+        for data in (b'{"n": 1, "card": 2}', b'{"n": 1}')
+    )
+    masks = Masks(drop=("data.card",))
+    assert masked(with_it, masks).json == masked(without, masks).json
+
+
+def test_members_of_data_are_hidden_whatever_they_are_called(draft: MakeDraft) -> None:
+    event = stored(draft, data={"cursor": "x", "secret": MARK, "actor": "y", "reason": "z"})
+    for masks in (Masks(("data.secret",)), Masks(drop=("data.secret",))):
+        assert MARK.encode() not in masked(event, masks).json
+
+
+def test_masks_of_what_cannot_be_hidden_fail(draft: MakeDraft) -> None:
+    with pytest.raises(ValueError, match="never hidden"):
+        masked(stored(draft), Masks(("tenant",)))
+
+
+def test_a_path_deeper_than_any_event_hides_nothing(draft: MakeDraft) -> None:
+    event = stored(draft, data={"a": 1})
+    deep = "data" + ".a" * 5000
+    assert masked(event, Masks((deep,), ("data.a.b",))) is event
 
 
 # The gateway's own records
