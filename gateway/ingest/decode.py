@@ -61,12 +61,12 @@ class NotJson(Refused):
 
 
 def decode_events(
-    items: Iterable[bytes], new_id: Iterator[str], *, mapped: bool = False
+    items: Iterable[bytes], new_id: Iterator[str], *, mapped: bool = False, first: int = 0
 ) -> list[Draft]:
     """Drafts of all items, or `InvalidEvents` with the refusals, at most `MAX_REPORTED`."""
     drafts: list[Draft] = []
     errors: list[dict[str, Any]] = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(items, first):
         try:
             drafts.append(decode_event(item, new_id, mapped=mapped))
         except Refused as refused:

@@ -82,6 +82,7 @@ ALLOWED = {
         "streaming oversight/access_log oversight/detection oversight/review http/response "
         "http/ingest http/connection http/query"
     ),
+    "http/intake": ("access/keys access/usage access/policy log ingest http/response http/request"),
     "http/openapi": (
         "access/grants access/keys access/administration log oversight/review http/response "
         "http/query"
@@ -90,7 +91,7 @@ ALLOWED = {
         "filters wire access/credentials access/grants access/keys access/usage access/policy "
         "access/limits access/administration log ingest streaming/live streaming "
         "oversight/access_log oversight/detection oversight oversight/review http/response "
-        "http/connection http/query http/request http/openapi"
+        "http/connection http/query http/request http/intake http/openapi"
     ),
     "http/metrics": (
         "wire oversight/detection http/response http/connection http/request http/routes"

@@ -31,27 +31,33 @@ class Decoder:
         self._work = work
 
     async def decode(
-        self, body: bytes, key_id: str, *, lines: bool, most: int, mapped: bool = False
+        self,
+        body: bytes,
+        key_id: str,
+        *,
+        lines: bool,
+        most: int,
+        mapped: bool = False,
+        first: int = 0,
     ) -> list[Draft]:
         """All events of a body of NDJSON `lines` or JSON, at most `most`.
 
-        Raises `InvalidEvents` with every refusal.
+        Raises `InvalidEvents` with every refusal; indices count from `first`.
         """
         if len(body) <= _SLICE_BYTES:
             items = split_body(body, lines=lines, most=most)
             if len(items) <= _SLICE_EVENTS:
                 # One slice needs no turn.
-                return _decode_events(items, self._now(), mapped=mapped)
+                return _decode_events(items, self._now(), mapped=mapped, first=first)
         drafts: list[Draft] = []
         errors: list[dict[str, Any]] = []
         decode = partial(_decode_events, now=self._now(), mapped=mapped)
         slices = self._work.slices(key_id)
         async for index, part in _parts(body, slices, lines, most):
             try:
-                drafts += await _decode(part, decode, slices)
+                drafts += await _decode(part, partial(decode, first=first + index), slices)
             except InvalidEvents as refused:
-                found = refused.members["errors"]
-                errors += [{**error, "index": error["index"] + index} for error in found]
+                errors += refused.members["errors"]
         if errors:
             raise refused_events(len(errors), errors)
         return drafts
@@ -65,14 +71,22 @@ class Decoder:
             return None
 
     async def decode_leniently(
-        self, body: bytes, key_id: str, *, lines: bool, most: int, mapped: bool = False
+        self,
+        body: bytes,
+        key_id: str,
+        *,
+        lines: bool,
+        most: int,
+        mapped: bool = False,
+        first: int = 0,
     ) -> Lenient:
-        """Decode all items of a body to drafts, truncated drafts and refusals."""
+        """Decode all items of a body to drafts, truncated drafts and refusals, with indices from
+        `first`."""
         found = Lenient()
         decode = partial(_decode_leniently, now=self._now(), mapped=mapped)
         slices = self._work.slices(key_id)
         async for index, part in _parts(body, slices, lines, most, loosely=True):
-            found.add(await _decode(part, partial(decode, first=index), slices))
+            found.add(await _decode(part, partial(decode, first=first + index), slices))
         return found
 
 
@@ -98,8 +112,8 @@ async def _decode(part: list[bytes], decode: Callable[[list[bytes]], T], slices:
     return work()
 
 
-def _decode_events(part: list[bytes], now: float, *, mapped: bool) -> list[Draft]:
-    return decode_events(part, new_ids(lambda: now), mapped=mapped)
+def _decode_events(part: list[bytes], now: float, *, mapped: bool, first: int) -> list[Draft]:
+    return decode_events(part, new_ids(lambda: now), mapped=mapped, first=first)
 
 
 def _decode_leniently(part: list[bytes], now: float, *, first: int, mapped: bool) -> Lenient:

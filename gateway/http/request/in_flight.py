@@ -87,6 +87,12 @@ class Holding:
         self.take(size)
         return True
 
+    def give_back(self, size: int) -> None:
+        """Give bytes back before the request is answered."""
+        if not self._over:
+            self._size -= size
+            self._budget.give_back(self.key_id, size)
+
     def release(self) -> None:
         """Give all bytes back, once."""
         if not self._over:

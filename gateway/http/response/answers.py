@@ -75,6 +75,18 @@ class IngestedLeniently(Ingested, omit_defaults=True):
     truncated: Annotated[Sequence[RefusedItem], _TRUNCATED] = ()
 
 
+class IngestProgress(Struct, omit_defaults=True):
+    """Line of the streaming way in. The last line has totals, and an error if it was cut short."""
+
+    upto: Annotated[int, about("Items of the body, from its beginning, that are durable.")]
+    last_cursor: Cursor
+    rejected: Annotated[Sequence[RefusedItem], about("With `on_invalid=skip`.")] = ()
+    truncated: Annotated[Sequence[RefusedItem], _TRUNCATED] = ()
+    accepted: Annotated[int | UnsetType, about("In the last line, over all of the body.")] = UNSET
+    duplicates: Annotated[int | UnsetType, _DUPLICATES] = UNSET
+    error: Annotated[Any, reference("EventsProblem")] = UNSET
+
+
 class TicketAnswer(Struct):
     ticket: Annotated[str, _TICKET]
     expires_at: Moment
@@ -133,7 +145,7 @@ KeyList = defstruct("KeyList", [("keys", list[KeyAnswer])])
 RoleList = defstruct("RoleList", [("roles", list[RoleAnswer])])
 FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
-    EventAnswer, PageAnswer, Ingested, IngestedLeniently, TicketAnswer, KeyInUse, KeyList, RoleList,
-    DeletedRole, FindingList, UsageRows, ExplanationAnswer, SimulationAnswer, GoneProblem,
-    EventsProblem, ProblemAnswer,
+    EventAnswer, PageAnswer, Ingested, IngestedLeniently, IngestProgress, TicketAnswer, KeyInUse,
+    KeyList, RoleList, DeletedRole, FindingList, UsageRows, ExplanationAnswer, SimulationAnswer,
+    GoneProblem, EventsProblem, ProblemAnswer,
 )  # fmt: skip

@@ -76,15 +76,19 @@ def problem(error: GatewayError, request_id: str) -> Answer:
     elif error.code == "bad_handshake":
         # Required by RFC 6455, section 4.4.
         headers["Sec-WebSocket-Version"] = "13"
-    said = ProblemAnswer(
-        "about:blank", error.title, error.status, error.code, error.detail, request_id
-    )
-    document = msgspec.json.encode({**msgspec.structs.asdict(said), **error.members})
+    document = msgspec.json.encode(problem_members(error, request_id))
     response = Answer(document, "application/problem+json", status=error.status, headers=headers)
     if isinstance(error, PayloadTooLarge | RequestTimeout) or error.code == MALFORMED:
         # The rest of the body is not worth reading, or its end is unknown.
         response.force_close()
     return response
+
+
+def problem_members(error: GatewayError, request_id: str) -> dict[str, Any]:
+    said = ProblemAnswer(
+        "about:blank", error.title, error.status, error.code, error.detail, request_id
+    )
+    return {**msgspec.structs.asdict(said), **error.members}
 
 
 def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:

@@ -53,6 +53,10 @@ class RequestMetrics:
         """Count answers by the seconds until they began; `route` is "" if there is none."""
         self.answers[_path(route) or OTHER, STATUSES[max(status // 100 - 2, 0)]] += times
         self.seconds[_kind(route)].observe(seconds, times)
+        self.refuse(route, status, refused_with, times)
+
+    def refuse(self, route: str, status: int, refused_with: str, times: int = 1) -> None:
+        """Count refusals, also of requests whose answers have begun."""
         if status in _REFUSED:
             self.refusals[refused_with if refused_with in REFUSALS else OTHER] += times
         elif status in _NOT_VALID and route == _INGEST:

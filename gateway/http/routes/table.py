@@ -83,8 +83,11 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/events", ingest.ingest, ("ingest",), "ingest",
           "Send events: one, an array, or lines. All or nothing.",
           {201: says("All events are stored durably.", named("Ingested")),
-           200: says("With `on_invalid=skip`: the good ones are stored durably.",
-                     named("IngestedLeniently"),
+           200: says("With `on_invalid=skip`: the good ones are stored durably. With NDJSON and "
+                     "`Accept: application/x-ndjson`: a line per group of events that is stored "
+                     "durably, while the body arrives.",
+                     content={JSON: {"schema": named("IngestedLeniently")},
+                              NDJSON: {"schema": named("IngestProgress")}},
                      headers=headers(Preference_Applied="Where `Prefer` was heeded."))},
           problems=(422,), tag="events",
           parameters=(*query(INGEST), _PREFER, _CONTENT_ENCODING),

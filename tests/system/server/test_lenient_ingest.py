@@ -12,7 +12,7 @@ import pytest
 from gateway_client import NDJSON, event, key_id
 from gateways import Gateway
 
-from gateway.http.routes import ingest
+from gateway.http.intake import sorted_items
 from gateway.ingest.marked import tenant_of
 
 SKIP = "/v1/events?on_invalid=skip"
@@ -279,13 +279,13 @@ async def test_large_refused_items_are_looked_at_by_a_thread(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    make = ingest.rejected_event
+    make = sorted_items.rejected_event
 
     def made(*given: Any, **named: Any) -> Any:
         threads.append(threading.current_thread())
         return make(*given, **named)
 
-    monkeypatch.setattr(ingest, "rejected_event", made)
+    monkeypatch.setattr(sorted_items, "rejected_event", made)
     small, large = b'{"category":1}', b'{"category":1,"data":{"a":"%b"}}' % (b"x" * 50_000)
     answer = await gateway.post(
         "/v1/events?on_invalid=skip",
