@@ -81,7 +81,8 @@ class ServerSettings:
     body_timeout: int = setting(
         "30s",
         DURATION,
-        "How long the body of a request may take to arrive.",
+        "How long the body of a request may take to arrive; how long one that is answered while it "
+        "arrives may pause.",
         least=("1s", "clients need some time to send a body"),
         most=("1h", _SLOW_PEER),
     )

@@ -151,7 +151,10 @@ class Gateway:
 
     def publisher(self, way: Way) -> Program:
         kind = "application/json" if way.batch == 1 else "application/x-ndjson"
-        head = payload.post_head("/v1/events", kind, self.writer)
+        if way.streamed:
+            head = payload.streamed_head("/v1/events", self.writer)
+        else:
+            head = payload.post_head("/v1/events", kind, self.writer)
         return producer(self._folder, self.port, head, self._events, way)
 
     def requests(self, mode: str) -> list[str]:

@@ -13,7 +13,7 @@ import apsw
 
 from tests.benchmarks import machine, payload
 from tests.benchmarks.programs import Program
-from tests.benchmarks.targets import PIPELINED, Target, Way
+from tests.benchmarks.targets import PIPELINED, STREAMED, Target, Way
 
 SINGLES = (
     Way("64", "64 producers, one per request", producers=64),
@@ -21,7 +21,9 @@ SINGLES = (
     Way("1", "1 producer, one per request"),
     PIPELINED,
 )
+# Ways of the gateway alone.
 BATCHES = (
+    STREAMED,
     Way("100s", "8 producers, 100 per request", producers=8, batch=100),
     Way("1000s", "4 producers, 1,000 per request", producers=4, batch=1000),
 )

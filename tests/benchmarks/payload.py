@@ -45,6 +45,15 @@ def post_head(path: str, content_type: str, key: str = "", api_key: str = "") ->
     )
 
 
+def streamed_head(path: str, key: str) -> str:
+    """Whole head of a POST in chunks that is answered while they are sent."""
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+        "Content-Type: application/x-ndjson\r\nAccept: application/x-ndjson\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+    )
+
+
 def subscription(
     mode: str, path: str, key: str = "", parameters: Sequence[tuple[str, str]] = ()
 ) -> str:

@@ -1,8 +1,11 @@
 /* Posts events, at a given rate or as fast as they are answered.
 
    producer --port P --head FILE --events FILE [--connections C] [--window W] [--tick-us U]
+            [--streamed 1]
 
-   The head file holds the request up to and including "Content-Length: ". The events file
+   The head file holds the request up to and including "Content-Length: ". With --streamed it
+   holds a whole head: each connection has one request, what would be a request otherwise is a
+   chunk of its body, and lines of the answer say how many events are durable. The events file
    holds one JSON event per line, each with the mark of measure.h; event number i is line i
    modulo their number. Up to W requests wait for an answer on one connection; those that are
    posted together are sent together.
@@ -32,10 +35,12 @@ struct connection {
     char *out; /* requests, of which so many bytes are sent */
     size_t sent, length, out_room;
     bool blocked; /* until the socket takes more */
+    uint64_t durable; /* events of a streamed body, as answered */
 };
 
 static struct connection *connections;
 static int port, connection_count, window, poller, event_count;
+static bool streamed;
 static char *head_text, **events;
 static size_t head_size, *event_sizes, *marks;
 
@@ -56,6 +61,9 @@ static void connect_one(struct connection *c) {
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     c->waiting = 0, c->received = 0, c->sent = c->length = 0, c->blocked = false;
+    c->durable = 0;
+    if (streamed && send(c->fd, head_text, head_size, MSG_NOSIGNAL) != (ssize_t)head_size)
+        die("send");
     struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = c};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &wanted)) die("epoll_ctl");
 }
@@ -83,9 +91,13 @@ static void post(struct connection *c, uint64_t batch) {
     for (uint64_t i = 0; i < batch; i++) size += event_sizes[(r.next + i) % (uint64_t)event_count] + 1;
     if (c->out_room < c->length + head_size + 32 + size)
         c->out = must(realloc(c->out, c->out_room = (c->length + head_size + 32 + size) * 2));
-    memcpy(c->out + c->length, head_text, head_size);
-    c->length += head_size;
-    c->length += (size_t)sprintf(c->out + c->length, "%zu\r\n\r\n", size - 1);
+    if (streamed) {
+        c->length += (size_t)sprintf(c->out + c->length, "%zx\r\n", size);
+    } else {
+        memcpy(c->out + c->length, head_text, head_size);
+        c->length += head_size;
+        c->length += (size_t)sprintf(c->out + c->length, "%zu\r\n\r\n", size - 1);
+    }
     uint64_t now = now_ns();
     for (uint64_t i = 0; i < batch; i++, r.next++) {
         int which = (int)(r.next % (uint64_t)event_count);
@@ -94,7 +106,8 @@ static void post(struct connection *c, uint64_t batch) {
         c->length += event_sizes[which];
         c->out[c->length++] = '\n';
     }
-    c->length--;
+    if (streamed) c->out[c->length++] = '\r', c->out[c->length++] = '\n';
+    else c->length--;
     int slot = (int)((c->oldest + (unsigned)c->waiting) % (unsigned)window);
     c->posted[slot] = now;
     c->sizes[slot] = batch;
@@ -122,6 +135,34 @@ static size_t answer_size(char *at, size_t received) {
     return size <= received ? size : 0;
 }
 
+/* The oldest request was answered. */
+static void answered(struct connection *c, uint64_t now) {
+    record(&r.latency, (now - c->posted[c->oldest]) / 1000);
+    r.last_at = now;
+    c->oldest = (c->oldest + 1) % (unsigned)window;
+    c->waiting--;
+}
+
+/* Takes the whole lines of a streamed answer; returns their bytes. */
+static size_t acknowledge(struct connection *c, uint64_t now) {
+    char *at = c->answer, *end;
+    for (; (end = strchr(at, '\n')); at = end + 1) {
+        *end = 0;
+        char *upto = strstr(at, "\"upto\":");
+        if (strstr(at, "\"error\"") || (!strncmp(at, "HTTP/", 5) && atoi(at + 9) != 200)) {
+            fprintf(stderr, "the body was ended: %s\n", at);
+            exit(1);
+        }
+        uint64_t durable = upto ? strtoull(upto + 7, NULL, 10) : 0;
+        while (c->waiting && c->durable + c->sizes[c->oldest] <= durable) {
+            c->durable += c->sizes[c->oldest];
+            r.accepted += c->sizes[c->oldest];
+            answered(c, now);
+        }
+    }
+    return (size_t)(at - c->answer);
+}
+
 static void receive(struct connection *c) {
     if (c->room - c->received < 65536) c->answer = must(realloc(c->answer, c->room += 262144));
     ssize_t n = recv(c->fd, c->answer + c->received, c->room - c->received - 1, 0);
@@ -134,17 +175,15 @@ static void receive(struct connection *c) {
     c->answer[c->received] = 0;
     size_t size, used = 0;
     uint64_t now = now_ns();
-    while (c->waiting && (size = answer_size(c->answer + used, c->received - used))) {
+    if (streamed) used = acknowledge(c, now);
+    while (!streamed && c->waiting && (size = answer_size(c->answer + used, c->received - used))) {
         int status = atoi(c->answer + used + 9);
         if (status >= 200 && status < 300) {
             r.accepted += c->sizes[c->oldest];
         } else if (!r.refused++) {
             snprintf(r.refusal, sizeof r.refusal, "%.*s", (int)size, c->answer + used);
         }
-        record(&r.latency, (now - c->posted[c->oldest]) / 1000);
-        r.last_at = now;
-        c->oldest = (c->oldest + 1) % (unsigned)window;
-        c->waiting--;
+        answered(c, now);
         used += size;
     }
     memmove(c->answer, c->answer + used, c->received -= used);
@@ -247,6 +286,7 @@ int main(int argc, char **argv) {
     connection_count = atoi(option(argc, argv, "--connections", "1"));
     window = atoi(option(argc, argv, "--window", "1"));
     uint64_t tick_ns = strtoull(option(argc, argv, "--tick-us", "1000"), NULL, 10) * 1000;
+    streamed = atoi(option(argc, argv, "--streamed", "0"));
     size_t size;
     head_text = read_file(option(argc, argv, "--head", NULL), &head_size);
     event_count = split_lines(read_file(option(argc, argv, "--events", NULL), &size), &events);

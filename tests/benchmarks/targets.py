@@ -81,10 +81,12 @@ class Way:
     in_flight: int = 1
     batch: int = 1
     tick_us: int = 500
+    streamed: bool = False  # all in the body of one request, which is answered while it is sent
 
 
 SINGLE = Way("single", "16 producers, one per request", producers=16)
 PIPELINED = Way("pipelined", "1 pipelining, one per request", in_flight=256)
+STREAMED = Way("streamed", "1 streaming, 1,000 in flight", in_flight=1000, streamed=True)
 JOINED = Way("joined", "1 producer, 5 ms per request", batch=1000, tick_us=5000)
 # A delivery costs the less, the more events are written together: here they always are.
 BURSTS = Way("bursts", "1 producer, 100 per request", batch=100, tick_us=100_000)
@@ -142,6 +144,7 @@ def producer(folder: Path, port: int, head: str, events: Sequence[str], way: Way
         compile_program("producer", folder),
         *("--port", port, "--head", head_file, "--events", event_file),
         *("--connections", way.producers, "--window", way.in_flight, "--tick-us", way.tick_us),
+        *("--streamed", int(way.streamed)),
     )
     program.answer()
     return program

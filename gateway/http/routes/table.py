@@ -81,7 +81,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", health.openapi, PUBLIC, "openapi", "This document.",
           {200: says("OpenAPI 3.1.", {"type": "object"})}, tag="operation"),
     Route("POST", "/v1/events", ingest.ingest, ("ingest",), "ingest",
-          "Send events: one, an array, or lines. All or nothing.",
+          "Send events: one, an array, or lines. All or nothing; with an answer in lines, group by "
+          "group.",
           {201: says("All events are stored durably.", named("Ingested")),
            200: says("With `on_invalid=skip`: the good ones are stored durably. With NDJSON and "
                      "`Accept: application/x-ndjson`: a line per group of events that is stored "

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -574,6 +577,30 @@ async def test_a_stop_ends_the_body_when_what_was_taken_is_durable(
     problem = await opened.error()
     assert (problem["code"], problem["status"], problem["upto"]) == ("stopping", 503, 2)
     assert await stopping == (0, "")
+
+
+async def test_the_curl_line_of_the_page_shows_lines_while_it_sends(
+    start_program: StartProgram,
+) -> None:
+    program = await start_program()
+    page = (Path(__file__).parents[3] / "deploy" / "interface.md").read_text()
+    [line] = re.findall(r"```sh\ntail -n 0 -f events\.ndjson \| (curl .*?)```", page, re.DOTALL)
+    curl = await asyncio.create_subprocess_shell(
+        line,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "URL": program.url, "KEY": program.user},
+    )
+    assert curl.stdin is not None
+    assert curl.stdout is not None
+    async with asyncio.timeout(patience()):
+        for count in (1, 2):
+            curl.stdin.write(orjson.dumps(event()) + b"\n")
+            assert orjson.loads(await curl.stdout.readline())["upto"] == count
+        curl.stdin.close()
+        last = orjson.loads(await curl.stdout.readline())
+        assert (last["upto"], last["accepted"]) == (2, 2)
+        assert await curl.wait() == 0
 
 
 async def test_a_client_that_sends_again_from_upto_loses_nothing_over_kills(
