@@ -171,6 +171,28 @@ async def test_a_body_of_many_megabytes_is_ingested(proxy: Proxy, tenant: Tenant
         assert (status, json.loads(body)["accepted"]) == (201, 5000)
 
 
+async def test_events_over_one_connection_are_answered_while_they_come(
+    make_proxy: MakeProxy, tenant: Tenant, kind: str
+) -> None:
+    """With what the page of the interface says that nginx needs."""
+    asked = {"client_max_body_size 8m;": "client_max_body_size 0; proxy_request_buffering off;"}
+    proxy = make_proxy(tenant.gateway, changes=asked if kind == "nginx" else {})
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=proxy.context)
+    lines = [
+        "POST /v1/events HTTP/1.1", "Host: gateway", f"Authorization: Bearer {tenant.key()}",
+        "Content-Type: application/x-ndjson", "Accept: application/x-ndjson",
+        "Transfer-Encoding: chunked", "", "",
+    ]  # fmt: skip
+    writer.write("\r\n".join(lines).encode())
+    async with asyncio.timeout(patience()):
+        for number in range(3):
+            event = json.dumps(tenant.event(number)).encode()
+            writer.write(b"%x\r\n%b\n\r\n" % (len(event) + 1, event))
+            line = await reader.readuntil(b"}\n")
+            assert b'"upto":%d,' % (number + 1) in line
+    writer.close()
+
+
 async def test_a_gateway_that_is_down_is_passed_over(make_proxy: MakeProxy, tenant: Tenant) -> None:
     proxy = make_proxy("127.0.0.1:1", tenant.gateway)
     async with client_of(proxy, tenant.key()) as client:
