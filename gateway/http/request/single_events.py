@@ -50,7 +50,7 @@ _SPECIAL = (
 class _InFlight:
     """Requests of one connection on their way into the log. The completion of their batches."""
 
-    __slots__ = ("access", "began", "count", "head", "line", "owner", "size")
+    __slots__ = ("began", "count", "head", "line", "owner", "size")
 
     def __init__(
         self, owner: SingleEvents, line: IngestLine, head: KnownHead, count: int, size: int
