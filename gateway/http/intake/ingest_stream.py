@@ -37,9 +37,7 @@ from gateway.http.intake.sorted_items import (
 )
 from gateway.http.request.access_logging import note_refusal
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import NDJSON_TYPES
 from gateway.http.request.context import Context
-from gateway.http.response.accept import best_kind
 from gateway.http.response.answers import IngestProgress
 from gateway.http.response.problem import internal_error, problem_members
 from gateway.log.ports import Appended
@@ -64,12 +62,6 @@ _REFUSED = (
     "the items named in `errors`, counted from 0, are refused; the first `upto` items are stored; "
     "mend or remove what is refused, and send again from there"
 )
-
-
-def is_streamed(request: web.Request) -> bool:
-    """Whether a request with NDJSON asks for its answer while the body arrives."""
-    kinds = ("application/json", *NDJSON_TYPES)
-    return "Accept" in request.headers and best_kind(request, kinds) in NDJSON_TYPES
 
 
 class _Group(msgspec.Struct):
@@ -140,33 +132,37 @@ class IngestStream(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Take the whole body, and end the answer."""
-        last: dict[str, Any] = {"accepted": self.accepted, "duplicates": self.duplicates}
+        error: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
         try:
             await self.take_body()
-        except GatewayError as error:
-            last["error"] = self.refusal(error)
+        except GatewayError as refused:
+            error = self.refusal(refused)
         except ConnectionError:
             raise
-        except Exception as error:
-            self.context.tasks.report("request", error)
-            last["error"] = self.refusal(internal_error(self.admission.access.request_id))
-        last |= {"accepted": self.accepted, "duplicates": self.duplicates}
-        if "error" in last:
-            self.force_close()
-        line = _ENCODE(IngestProgress(self.upto, self.last_cursor, **last)) + b"\n"
+        except Exception as failure:
+            self.context.tasks.report("request", failure)
+            error = self.refusal(internal_error(self.admission.access.request_id))
+        line = IngestProgress(
+            self.upto,
+            self.last_cursor,
+            accepted=self.accepted,
+            duplicates=self.duplicates,
+            error=error,
+        )
         try:
             async with asyncio.timeout(_LAST_SECONDS):
-                await super().write(b"".join([*self.lines, line]))
+                await super().write(b"".join([*self.lines, _ENCODE(line), b"\n"]))
                 await super().write_eof(data)
         except TimeoutError:
             if self.request.transport is not None:
                 self.request.transport.abort()
             raise ConnectionResetError("the peer does not read its answer") from None
-        if "error" in last:
+        if error is not msgspec.UNSET:
             await self.close()
 
     async def close(self) -> None:
         """Close the connection, without a reset that may overtake the answer."""
+        self.force_close()
         transport = self.request.transport
         if transport is not None and transport.can_write_eof():
             with contextlib.suppress(OSError):  # It is gone already.

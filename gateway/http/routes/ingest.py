@@ -5,13 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.errors import InvalidRequest
-from gateway.http.intake.ingest_stream import IngestStream, is_streamed
+from gateway.http.intake.ingest_stream import IngestStream
 from gateway.http.intake.sorted_items import check_granted, note_stored, sort_items
 from gateway.http.query.query import AS_USUAL, parse_ingest
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import Context
 from gateway.http.request.single_events import SINGLE_EVENTS, answer_members
+from gateway.http.response.accept import best_kind
 from gateway.http.response.answers import Ingested, IngestedLeniently
 from gateway.http.response.problem import json_response
 from gateway.ingest.decode import NotJson
@@ -27,7 +28,7 @@ async def ingest(
     asked = parse_ingest(request.query.items()) if request.query else AS_USUAL
     prefers = asked.skips is None and _prefers_lenient(request)
     kind = media_type(request, ("application/json", *NDJSON_TYPES))
-    if kind in NDJSON_TYPES and is_streamed(request):
+    if kind in NDJSON_TYPES and _wants_lines(request):
         lenient = bool(asked.skips or prefers)
         return IngestStream(request, context, admission, mapped=asked.mapped, lenient=lenient)
     body = await read_body(
@@ -72,6 +73,12 @@ def _check_is_json(body: bytes, found: Lenient) -> None:
         refused = found.refused[0][2]
         if isinstance(refused, NotJson):
             raise InvalidRequest(f"the body is {refused.reason}", code="malformed_json")
+
+
+def _wants_lines(request: web.Request) -> bool:
+    """Whether the answer is to come while the body arrives."""
+    kinds = ("application/json", *NDJSON_TYPES)
+    return "Accept" in request.headers and best_kind(request, kinds) in NDJSON_TYPES
 
 
 def _prefers_lenient(request: web.Request) -> bool:

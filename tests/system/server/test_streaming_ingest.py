@@ -16,12 +16,14 @@ from typing import Any
 import orjson
 import pytest
 from gateway_client import Event, GatewayClient, event, eventually, key_id, offset_of
-from gateways import Gateway, Start, StartProgram, StoppedClock
+from gateways import Gateway, ShiftedClock, Start, StartProgram, StoppedClock
 from use_record import told
 
 from gateway.errors import Unavailable
 from gateway.event import Draft
+from gateway.ingest.writer import Completion
 from gateway.log.ports import Appended
+from tests.support.examples import examples
 from tests.support.machine_time import patience
 
 STREAMED = "Accept: application/x-ndjson"
@@ -484,6 +486,43 @@ async def test_a_key_that_changes_ends_the_body_within_a_second(
     assert await ids(gateway) == names(0, 1)
 
 
+async def test_a_key_that_expires_ends_the_body(start: Start, shifted: ShiftedClock) -> None:
+    gateway = await start(shifted)
+    key = await gateway.mint(INGEST, expires_in="1h")
+    opened = await upload(gateway, key=key)
+    opened.events(*numbered(0, 1))
+    await opened.until(1)
+    shifted.shift = 3700
+    problem = await opened.error()
+    assert (problem["code"], problem["upto"]) == ("key_expired", 1)
+
+
+async def test_a_full_queue_is_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = await start(ingest={"queue_events": 1})
+    loop, writer, refused = asyncio.get_running_loop(), gateway.context.writer, 0
+    put = writer.put
+
+    def counted(batches: Sequence[Sequence[Draft]], done: Completion) -> None:
+        nonlocal refused
+        try:
+            put(batches, done)
+        except Unavailable:
+            refused += 1
+            raise
+
+    monkeypatch.setattr(writer, "put", counted)
+    with Gate(gateway, monkeypatch) as gate:
+        others = [loop.create_task(gateway.send(event()))]
+        await eventually(lambda: gate.waiting == 1)
+        others.append(loop.create_task(gateway.send(event())))
+        await eventually(lambda: writer.has_small)
+        opened = await upload(gateway)
+        opened.events(*numbered(0, 2))
+        await eventually(lambda: refused >= 2)
+    assert (await opened.until(2))["upto"] == 2
+    await asyncio.gather(*others)
+
+
 async def test_nothing_is_stored_for_a_key_that_was_revoked_just_before(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -607,7 +646,7 @@ async def test_a_client_that_sends_again_from_upto_loses_nothing_over_kills(
     start_program: StartProgram,
 ) -> None:
     durable, admin, sent = 0, "", 0
-    for _ in range(3):
+    for _ in range(examples(200, least=3, share=100)):
         program = await start_program(admin)
         admin = program.admin
         opened = await upload(program)
