@@ -11,6 +11,7 @@ The gateway's own records repeat other members in `data`: what hides a member hi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import accumulate
 from operator import is_
@@ -111,8 +112,8 @@ class Hiding:
     def __init__(self, masks: Masks) -> None:
         if not {path.partition(".")[0] for path in (*masks.mask, *masks.drop)} <= _MEMBERS.keys():
             raise ValueError("masks of members that are never hidden")
-        self.in_events = _Tree(masks)
-        self.in_records = _Tree(masks.joined(copies_of(masks)))
+        self.in_events = _tree(masks)
+        self.in_records = _tree(masks.joined(copies_of(masks)))
         self.actor = masks.hides("actor.id")
         self.resources = masks.hides("targets.urn")
 
@@ -163,7 +164,8 @@ class Versions:
         if members is self._json:
             return self._event
         if declared:
-            members["masked"] = sorted(set(declared)) if len(declared) > 1 else declared
+            declared.sort()
+            members["masked"] = declared
         json = _encode(members)
         assert json.startswith(JSON_PREFIX)
         return msgspec.structs.replace(hiding.columns(self._event), json=json)
@@ -200,20 +202,29 @@ class _Tree:
 
     __slots__ = ("gone", "inner", "replaced")
 
-    def __init__(self, masks: Masks, within: str = "") -> None:
+    def __init__(
+        self, paths: Iterable[str], mask: frozenset[str], drop: frozenset[str], within: str = ""
+    ) -> None:
         self.gone: list[str] = []
         self.replaced: list[tuple[str, msgspec.Raw, str]] = []
         self.inner: list[tuple[str, str, _Tree]] = []
-        paths = [path for path in (*masks.mask, *masks.drop) if path.startswith(within)]
-        for name in dict.fromkeys(path[len(within) :].partition(".")[0] for path in paths):
+        by_name: dict[str, list[str]] = {}
+        for path in paths:
+            by_name.setdefault(path[len(within) :].partition(".")[0], []).append(path)
+        for name, reached in by_name.items():
             path = within + name
-            if path in masks.drop:
+            if path in drop:
                 self.gone.append(name)
-            elif path in masks.mask and path.partition(".")[0] == "data":
+            elif path in mask and path.partition(".")[0] == "data":
                 self.replaced.append((name, _NOTHING if path == "data" else MASK, path))
             elif path.count(".") < MAX_DEPTH:
-                masked_path = path if path in masks.mask else ""
-                self.inner.append((name, masked_path, _Tree(masks, path + ".")))
+                deeper = _Tree([one for one in reached if one != path], mask, drop, path + ".")
+                self.inner.append((name, path if path in mask else "", deeper))
+
+
+def _tree(masks: Masks) -> _Tree:
+    paths = (*masks.mask, *masks.drop)
+    return _Tree(paths, frozenset(masks.mask), frozenset(masks.drop))
 
 
 class _Content:
@@ -237,6 +248,7 @@ class _Content:
             return whole if shown is content else shown
         if type(content) is list:
             items = [self.hide(item, tree, declared) for item in content]
+            declared[:] = dict.fromkeys(declared)
             return whole if all(map(is_, items, content)) else items
         return value
 
