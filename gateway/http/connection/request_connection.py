@@ -290,7 +290,8 @@ class _Connection(LineConnection):
         self.leave = _nothing
         # Each knows the other.
         self.line = None
-        self.settle()
+        if self.settled is not None:
+            self.settle()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

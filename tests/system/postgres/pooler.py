@@ -34,6 +34,8 @@ class Pooler:
         self._port, self._database = parts.port, parts.path[1:]
         self._transaction = transaction
         self._idle: list[Streams] = []
+        # All that were ever opened, whoever has them.
+        self._opened: list[asyncio.StreamWriter] = []
         self._told = b""
         self._clients: set[asyncio.Task[None]] = set()
 
@@ -49,7 +51,7 @@ class Pooler:
             for task in self._clients:
                 task.cancel()
             await asyncio.gather(*self._clients, return_exceptions=True)
-            for _, writer in self._idle:
+            for writer in self._opened:
                 writer.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,6 +94,7 @@ class Pooler:
         if self._idle:
             return self._idle.pop()
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._opened.append(writer)
         names = b"user\0gateway\0database\0" + self._database.encode() + b"\0\0"
         writer.write((len(names) + 8).to_bytes(4, "big") + b"\0\x03\0\0" + names)
         told = b""
