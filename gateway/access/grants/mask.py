@@ -138,7 +138,7 @@ class Versions:
     """An event under different masks. It is decoded once for all of them, as far as any reaches;
     what a mask does not touch is copied as it stands."""
 
-    __slots__ = ("_event", "_hide", "_json", "_known", "_reserved")
+    __slots__ = ("_content", "_event", "_known", "_members", "_reserved", "_whole")
 
     def __init__(self, event: Event) -> None:
         self._event = event
@@ -147,28 +147,29 @@ class Versions:
     def under(self, hiding: Hiding | None) -> Event:
         """The event with its hidden members masked or dropped; itself if it has none of them."""
         known = self._known
-        version = known.get(hiding)
-        if version is None:
-            assert hiding is not None
-            if len(known) == 1:
-                self._json = msgspec.Raw(self._event.json)
-                self._hide = _Content(self._json).hide
-                self._reserved = is_reserved(self._event.category)
-            version = known[hiding] = self._hidden(hiding)
-        return version
-
-    def _hidden(self, hiding: Hiding) -> Event:
+        event = known.get(hiding)
+        if event is not None:
+            return event
+        assert hiding is not None
+        event = self._event
+        if len(known) == 1:
+            self._content = _Content()
+            self._members, self._whole = _members_of(event.json)
+            self._reserved = is_reserved(event.category)
         declared: list[str] = []
         tree = hiding.in_records if self._reserved else hiding.in_events
-        members = self._hide(self._json, tree, declared)
-        if members is self._json:
-            return self._event
-        if declared:
-            declared.sort()
-            members["masked"] = declared
-        json = _encode(members)
-        assert json.startswith(JSON_PREFIX)
-        return msgspec.structs.replace(hiding.columns(self._event), json=json)
+        members = self._content.edit(self._members, tree, declared)
+        if members is not self._members or not self._whole:
+            if declared:
+                declared.sort()
+                members["masked"] = declared
+            if hiding.actor or hiding.resources:
+                event = hiding.columns(event)
+            json = _encode(members)
+            assert json.startswith(JSON_PREFIX)
+            event = msgspec.structs.replace(event, json=json)
+        known[hiding] = event
+        return event
 
 
 def masked(event: Event, masks: Masks) -> Event:
@@ -181,7 +182,7 @@ def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
     if not masks:
         return data
     record = msgspec.Raw(_encode({"data": data}))
-    left = _Content(record).hide(record, hiding_of(masks).in_records, [])
+    left = _Content().hide(record, hiding_of(masks).in_records, [])
     shown: dict[str, Any] = msgspec.json.decode(_encode(left)).get("data", {})
     return shown
 
@@ -232,19 +233,19 @@ class _Content:
 
     __slots__ = ("_decoded",)
 
-    def __init__(self, event: msgspec.Raw) -> None:
+    def __init__(self) -> None:
         # By the id of the value, which is kept with it.
-        self._decoded = {id(event): (event, *_with_whole(_members_of(event), event))}
+        self._decoded: dict[int, tuple[msgspec.Raw, Any, Any]] = {}
 
     def hide(self, value: msgspec.Raw, tree: _Tree, declared: list[str]) -> Any:
         """The value without what the tree hides, to be encoded; the paths that were masked are
         declared. It is the value itself if nothing was there, and encoding would not change it."""
         decoded = self._decoded.get(id(value))
         if decoded is None:
-            decoded = self._decoded[id(value)] = (value, *_with_whole(_decode(value), value))
+            decoded = self._decoded[id(value)] = _decode(value)
         _, content, whole = decoded
         if type(content) is dict:
-            shown = self._edit(content, tree, declared)
+            shown = self.edit(content, tree, declared)
             return whole if shown is content else shown
         if type(content) is list:
             items = [self.hide(item, tree, declared) for item in content]
@@ -252,9 +253,10 @@ class _Content:
             return whole if all(map(is_, items, content)) else items
         return value
 
-    def _edit(
+    def edit(
         self, members: dict[str, msgspec.Raw], tree: _Tree, declared: list[str]
     ) -> dict[str, Any]:
+        """The members without what the tree hides; themselves if nothing was there."""
         edited: dict[str, Any] = members
         for name, instead, path in tree.replaced:
             if name in members:
@@ -283,37 +285,37 @@ class _Content:
         return edited
 
 
-def _decode(value: msgspec.Raw) -> Any:
-    """Content of an object or list; None of others."""
+def _decode(value: msgspec.Raw) -> tuple[msgspec.Raw, Any, Any]:
+    """The value, its content if it is an object or a list, and what stands for all of it: the
+    content if it was spelled in another way, as blanks must not tell whether something was
+    dropped."""
     first = memoryview(value)[0]
+    content: Any = None
     if first == ord("{"):
-        return _OBJECT.decode(value)
-    return _LIST.decode(value) if first == ord("[") else None
-
-
-def _with_whole(content: Any, value: msgspec.Raw) -> tuple[Any, Any]:
-    """The content of a value, and what stands for all of it: the content if it was spelled in
-    another way, as blanks must not tell whether something was dropped."""
+        content = _OBJECT.decode(value)
+    elif first == ord("["):
+        content = _LIST.decode(value)
     if content is None or _encode(content) == memoryview(value):
-        return content, value
-    return content, content
+        return value, content, value
+    return value, content, content
 
 
-def _members_of(event: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """Members of an event, of which those before the first that may be hidden are joined to one:
-    fewer members are encoded sooner."""
-    members = _OBJECT.decode(event)
+def _members_of(json: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
+    """Members of an event, of which those before the first that may be hidden are joined to one, as
+    fewer are encoded sooner; and whether they are encoded to the same bytes."""
+    members = _OBJECT.decode(json)
     hidden = {name: value for name, value in members.items() if name in _MEMBERS}
-    json = bytes(event)
     end = json.find(b',"%b":' % next(iter(hidden), "").encode())
     joined = {"cursor": msgspec.Raw(json[len(b'{"cursor":') : end]), **hidden}
-    return joined if end > 0 and _encode(joined) == json else members
+    if end > 0 and _encode(joined) == json:
+        return joined, True
+    return members, _encode(members) == json
 
 
 def _blank_shape(value: Any) -> Any:
     """The value with everything in it masked, but for names of members."""
     if isinstance(value, msgspec.Raw):
-        value = _decode(value)
+        value = _decode(value)[1]
     if isinstance(value, dict):
         return {name: _blank_shape(item) for name, item in value.items()}
     if isinstance(value, list):

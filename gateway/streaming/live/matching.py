@@ -59,6 +59,7 @@ class Matching:
         for event in self._events:
             columns = _COLUMNS(event)
             versions = Versions(event)
+            under, effort = versions.under, 1 + (len(event.json) >> _BIG_EVENT_BITS)
             chosen = known.get(columns)
             if chosen is None:
                 original = ProjectedEvent(versions, None)
@@ -116,7 +117,7 @@ class Matching:
             for hiding, groups in chosen:
                 shown = event
                 if hiding is not None:
-                    left -= 1 + (len(event.json) >> _BIG_EVENT_BITS)
+                    left -= effort
                     if left <= 0:
                         left = _AT_ONCE
                         if timer() >= ends:
@@ -124,7 +125,7 @@ class Matching:
                             slices += 1
                             ends = timer() + self._seconds
                     try:
-                        shown = versions.under(hiding)
+                        shown = under(hiding)
                     except Exception:
                         self.failed.update(dict.fromkeys(groups))
                         continue
