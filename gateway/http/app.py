@@ -7,13 +7,13 @@ from aiohttp import web
 
 from gateway.http.connection.address import TRUSTED_PROXIES
 from gateway.http.connection.connections import Connections, bounding
+from gateway.http.intake.single_events import SINGLE_EVENTS, SingleEvents
 from gateway.http.openapi.document import document
 from gateway.http.openapi.route import Route
 from gateway.http.query.query import refuse_unknown
 from gateway.http.request.access_logging import access_logging
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import add_cors_headers, preflights
-from gateway.http.request.single_events import SINGLE_EVENTS, SingleEvents
 from gateway.http.response.problem import REPORT, Handler, problems
 from gateway.http.routes.health import OPENAPI
 from gateway.http.routes.table import ROUTES

@@ -11,8 +11,8 @@ from aiohttp import web
 from gateway.http.app import make_app, make_metrics_app
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.request_connection import MOST_LINE, Runner
+from gateway.http.intake.single_events import SINGLE_EVENTS
 from gateway.http.request.context import Context
-from gateway.http.request.single_events import SINGLE_EVENTS
 from gateway.runtime.process.listening import SharedAddress
 
 # Connections that wait in the kernel, and how many are accepted before other work has its turn.

@@ -71,18 +71,21 @@ ALLOWED = {
         "access/credentials access/grants access/keys access/usage access/limits "
         "oversight/detection oversight/review http/framework"
     ),
-    "http/ingest": "access/keys",
+    "http/pipelining": "access/keys",
     "http/connection": (
-        "settings wire access/limits streaming/live http/framework http/response http/ingest"
+        "settings wire access/limits streaming/live http/framework http/response http/pipelining"
     ),
     "http/query": "filters access/grants access/keys log streaming oversight/detection",
     "http/request": (
         "settings scheduling wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access access/administration log ingest streaming/live "
         "streaming oversight/access_log oversight/detection oversight/review http/response "
-        "http/ingest http/connection http/query"
+        "http/connection http/query"
     ),
-    "http/intake": ("access/keys access/usage access/policy log ingest http/response http/request"),
+    "http/intake": (
+        "access/keys access/usage access/policy log ingest oversight/detection http/response "
+        "http/pipelining http/request"
+    ),
     "http/openapi": (
         "access/grants access/keys access/administration log oversight/review http/response "
         "http/query"
@@ -96,13 +99,15 @@ ALLOWED = {
     "http/metrics": (
         "wire oversight/detection http/response http/connection http/request http/routes"
     ),
-    "http": "http/response http/connection http/query http/request http/openapi http/routes",
+    "http": (
+        "http/response http/connection http/query http/request http/intake http/openapi http/routes"
+    ),
     "runtime/process": "settings",
     "runtime": (
         "settings scheduling wire access/grants access/keys access/usage access/limits access "
         "log ingest streaming/live streaming oversight/access_log oversight/detection oversight "
         "adapters/files adapters/sqlite adapters/postgres adapters/redis adapters/memory "
-        "http/connection http/request http/metrics http runtime/process"
+        "http/connection http/request http/intake http/metrics http runtime/process"
     ),
     "cli/base": (
         "settings scheduling access/credentials access/grants access/keys access/administration "

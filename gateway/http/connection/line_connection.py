@@ -16,11 +16,11 @@ from gateway.http.framework.aiohttp_internals import (
     requests_parsed,
     waiting_requests,
 )
-from gateway.http.ingest.ingest_line import IngestLine
+from gateway.http.pipelining.ingest_line import IngestLine
 
 
 class LineConnection(KeptWhileBusy):
-    """Adapts `web.RequestHandler` to `gateway.http.ingest.ingest_line.Connection`."""
+    """Adapts `web.RequestHandler` to `gateway.http.pipelining.ingest_line.Connection`."""
 
     __slots__ = ("length", "line", "settled", "turns", "unparsed")
 

@@ -39,7 +39,7 @@ from gateway.http.framework.aiohttp_internals import (
     requests_parsed,
     waiting_requests,
 )
-from gateway.http.ingest.ingest_line import IngestLine, Intake
+from gateway.http.pipelining.ingest_line import IngestLine, Intake
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.problem import MALFORMED, from_aiohttp, problem
 

@@ -14,9 +14,9 @@ from gateway.access.usage.access import INGESTED, Access
 from gateway.cursor import advance
 from gateway.errors import Forbidden
 from gateway.event import Draft
+from gateway.http.intake.single_events import note_conflicts
 from gateway.http.request.access_logging import log_out_of_scope
 from gateway.http.request.context import Context
-from gateway.http.request.single_events import note_conflicts
 from gateway.http.response.answers import RefusedItem
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import Refused, refused_events

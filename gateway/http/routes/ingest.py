@@ -6,12 +6,12 @@ from aiohttp import web
 
 from gateway.errors import InvalidRequest
 from gateway.http.intake.ingest_stream import IngestStream
+from gateway.http.intake.single_events import SINGLE_EVENTS, answer_members
 from gateway.http.intake.sorted_items import check_granted, note_stored, sort_items
 from gateway.http.query.query import AS_USUAL, parse_ingest
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import Context
-from gateway.http.request.single_events import SINGLE_EVENTS, answer_members
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answers import Ingested, IngestedLeniently
 from gateway.http.response.problem import json_response

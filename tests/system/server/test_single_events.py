@@ -20,7 +20,7 @@ from use_record import told
 
 from gateway.errors import Unavailable
 from gateway.http.connection.line_connection import LineConnection
-from gateway.http.request.single_events import SingleEvents
+from gateway.http.intake.single_events import SingleEvents
 from tests.support.machine_time import patience
 
 JSON = "Content-Type: application/json"

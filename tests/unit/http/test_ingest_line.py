@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from gateway.http.ingest.ingest_line import MOST_IN_FLIGHT, IngestLine
-from gateway.http.ingest.known_heads import MOST_BODY, KnownHead, KnownHeads
+from gateway.http.pipelining.ingest_line import MOST_IN_FLIGHT, IngestLine
+from gateway.http.pipelining.known_heads import MOST_BODY, KnownHead, KnownHeads
 from tests.support.watched import key
 
 PEER = b"192.0.2.7"

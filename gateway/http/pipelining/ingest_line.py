@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.http.ingest.known_heads import (
+from gateway.http.pipelining.known_heads import (
     END_OF_HEAD,
     MOST_BODY,
     MOST_HEAD,

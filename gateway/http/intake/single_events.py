@@ -24,8 +24,8 @@ from gateway.access.usage.access import DENIED, INGESTED, Access
 from gateway.cursor import advance, earlier, format_cursor, later
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.http.ingest.ingest_line import IngestLine
-from gateway.http.ingest.known_heads import KnownHead, KnownHeads, MayWrite
+from gateway.http.pipelining.ingest_line import IngestLine
+from gateway.http.pipelining.known_heads import KnownHead, KnownHeads, MayWrite
 from gateway.http.request.access_logging import note_refusal
 from gateway.http.request.admission import Admission
 from gateway.http.request.context import Context
