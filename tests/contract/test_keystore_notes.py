@@ -192,6 +192,9 @@ async def test_notes_are_told_apart_by_kind_and_name(keys: KeyStore) -> None:
     assert await keys.notes("x") == {"a": b"xa", "b": b"xb\x00\xff"}
     assert await keys.notes("y") == {"a": b"ya"}
     assert await keys.notes("z") == {}
+    assert list(await keys.notes("x", most=1)) == ["a"]
+    assert await keys.notes("x", "a", 9) == {"b": b"xb\x00\xff"}
+    assert await keys.notes("x", "b", 9) == {}
     assert await keys.note("y", "b") is None
     await keys.update_notes("x", {})
     assert len(await keys.notes("x")) == 2

@@ -96,7 +96,7 @@ BUILTIN = {
             "Reads everything, with the gateway's own records, the usage of keys and metrics.",
             {
                 "id": "everything",
-                "actions": ["stream", "pull", "usage.read", "ops.read"],
+                "actions": ["stream", "pull", "usage.read"],
                 "categories": ["**", "gateway.**"],
             },
         ),
@@ -105,7 +105,7 @@ BUILTIN = {
             "Makes and ends keys; reads the records of that, and no other events.",
             {
                 "id": "keys",
-                "actions": ["keys.admin", "usage.read", "ops.read"],
+                "actions": ["keys.admin", "usage.read"],
                 "categories": ["**"],
             },
             {"id": "record", "actions": ["stream", "pull"], "categories": ["gateway.keys"]},

@@ -133,8 +133,9 @@ class Notes(Protocol):
     async def note(self, kind: str, name: str) -> bytes | None:
         """One note."""
 
-    async def notes(self, kind: str) -> dict[str, bytes]:
-        """All notes of a kind, by name."""
+    async def notes(self, kind: str, after: str = "", most: int | None = None) -> dict[str, bytes]:
+        """Notes of a kind by name, in a fixed order of names: those behind `after`, at most so
+        many."""
 
     async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
         """Update notes by name, in one change."""

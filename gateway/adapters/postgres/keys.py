@@ -223,9 +223,10 @@ class PostgresKeys:
             document: bytes | None = await connection.fetchval(sql, kind, storable(name))
         return document
 
-    async def notes(self, kind: str) -> dict[str, bytes]:
+    async def notes(self, kind: str, after: str = "", most: int | None = None) -> dict[str, bytes]:
+        sql = "SELECT name, document FROM note WHERE kind = $1 AND name > $2 ORDER BY name LIMIT $3"
         async with self._database.connection(_UNREADABLE) as connection:
-            rows = await connection.fetch("SELECT name, document FROM note WHERE kind = $1", kind)
+            rows = await connection.fetch(sql, kind, after, most)
         return {row["name"]: row["document"] for row in rows}
 
     async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:

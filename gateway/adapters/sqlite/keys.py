@@ -218,10 +218,11 @@ class SqliteKeys:
             lambda connection: _note(connection, kind, name), _UNREADABLE_NOTES
         )
 
-    async def notes(self, kind: str) -> dict[str, bytes]:
+    async def notes(self, kind: str, after: str = "", most: int | None = None) -> dict[str, bytes]:
         def work(connection: apsw.Connection) -> dict[str, bytes]:
             rows: list[Any] = connection.execute(
-                "SELECT name, document FROM note WHERE kind = ?", (kind,)
+                "SELECT name, document FROM note WHERE kind = ? AND name > ? ORDER BY name LIMIT ?",
+                (kind, after, -1 if most is None else most),
             ).fetchall()
             return dict(rows)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from gateway.access.keys.key_store import NotesOfKeys, Noting
+from gateway.access.keys.key_store import PART_KEYS, NotesOfKeys, Noting
 from gateway.access.keys.rotation_chain import predecessor_note
 from gateway.access.limits.limits import address_subject
 from gateway.access.usage.access import DENIED, Access
@@ -125,11 +125,14 @@ class ProfileStore:
     async def last_uses(self) -> dict[str, float]:
         """When each key was used last, by its id, as far as processes have brought that into the
         store."""
-        notes, stretch = await self._store.notes(KIND), Stretch()
-        used_at = {}
-        for key_id, document in notes.items():
-            await stretch.rest()
-            used_at[key_id] = _profile(key_id, document).used_at
+        used_at: dict[str, float] = {}
+        last = ""
+        # In parts, since look-ups of keys wait for each read.
+        while notes := await self._store.notes(KIND, last, PART_KEYS):
+            stretch = Stretch()
+            for last, document in notes.items():
+                await stretch.rest()
+                used_at[last] = _profile(last, document).used_at
         return used_at
 
     async def flush(self, *, everything: bool) -> list[Evaluation]:

@@ -41,9 +41,9 @@ def seen(event: MakeEvent, role: str, action: str) -> set[str]:
         ("dashboard", {"stream", "pull"}, {ORDINARY}, {ORDINARY}),
         ("log-shipper", {"stream"}, {ORDINARY}, set()),
         ("producer", {"ingest"}, set(), set()),
-        ("auditor", {"stream", "pull", "usage.read", "ops.read"}, {ORDINARY, KEYS, ACCESS},
+        ("auditor", {"stream", "pull", "usage.read"}, {ORDINARY, KEYS, ACCESS},
          {ORDINARY, KEYS, ACCESS}),
-        ("key-admin", {"keys.admin", "usage.read", "ops.read", "stream", "pull"}, {KEYS}, {KEYS}),
+        ("key-admin", {"keys.admin", "usage.read", "stream", "pull"}, {KEYS}, {KEYS}),
     ],
 )  # fmt: skip
 def test_a_predefined_role_allows_what_it_is_for_and_nothing_else(
