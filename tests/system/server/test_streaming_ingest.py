@@ -10,6 +10,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -510,15 +511,21 @@ async def test_a_full_queue_is_waited_for(start: Start, monkeypatch: pytest.Monk
             refused += 1
             raise
 
+    async def fill() -> None:
+        # A record of the gateway's own may fill the queue as well.
+        with suppress(Unavailable):
+            await gateway.append(event())
+
     monkeypatch.setattr(writer, "put", counted)
     with Gate(gateway, monkeypatch) as gate:
-        others = [loop.create_task(gateway.send(event()))]
+        others = [loop.create_task(fill())]
         await eventually(lambda: gate.waiting == 1)
-        others.append(loop.create_task(gateway.send(event())))
+        others.append(loop.create_task(fill()))
         await eventually(lambda: writer.has_small)
         opened = await upload(gateway)
+        before = refused
         opened.events(*numbered(0, 2))
-        await eventually(lambda: refused >= 2)
+        await eventually(lambda: refused >= before + 2)
     assert (await opened.until(2))["upto"] == 2
     await asyncio.gather(*others)
 

@@ -55,9 +55,9 @@ def test_a_process_is_started_when_it_is_needed_and_ends_with_its_gateway() -> N
 
 
 def test_events_are_decoded_there_as_here(process: ComputeProcess) -> None:
-    work = partial(_decode_events, [LARGE[:-1] + b',"id":"one"}'], 1.0, mapped=False)
+    work = partial(_decode_events, [LARGE[:-1] + b',"id":"one"}'], 1.0, first=0, mapped=False)
     assert process(work) == work()
-    bad = partial(_decode_events, [b'{"category":"a.b"}'], 1.0, mapped=False)
+    bad = partial(_decode_events, [b'{"category":"a.b"}'], 1.0, first=0, mapped=False)
     with pytest.raises(InvalidEvents) as there:
         process(bad)
     with pytest.raises(InvalidEvents) as here:
