@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from operator import add
 
 # Bounds in seconds, for durations that should be milliseconds.
 SECONDS = (
@@ -27,6 +28,10 @@ class Histogram:
         """Count a value that occurred `times` times."""
         self.cells[bisect_left(self.bounds, value)] += times
         self.cells[-1] += value * times
+
+    def add(self, other: Histogram) -> None:
+        """Count what another one with the same bounds has."""
+        self.cells[:] = map(add, self.cells, other.cells)
 
 
 def width(bounds: Sequence[float]) -> int:

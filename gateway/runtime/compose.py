@@ -102,7 +102,8 @@ async def running(
         context = await _start_parts(settings, machine, stack, worker, background)
         url = await open_port(context, stack, worker.sockets if worker is not None else None)
         if worker is None or worker.writes:
-            await open_metrics_port(context, stack)
+            sockets = worker.metrics_sockets if worker is not None else None
+            await open_metrics_port(context, stack, sockets)
         # After the start has succeeded, since the key is shown only this once.
         first_key = None if worker is not None else await make_first_key(context)
         _watch_for_failure(context, background, stack, stop)
@@ -276,6 +277,7 @@ async def _start_parts(
         "watchdog": detector.run,
         "key_events": key_events.run,
         "heartbeat": partial(_tick, context),
+        "lags": partial(_measure_lags, context),
         "loop_delay": partial(context.loop_delay.run, clock, context.connections),
     }
     if worker is None or worker.writes:
@@ -321,6 +323,12 @@ async def _tick(context: Context) -> None:
         vanished.probe()
         context.enforcement.tick()
         context.metrics.update(context)
+
+
+async def _measure_lags(context: Context) -> None:
+    while True:
+        await context.clock.sleep(until_next_poll(context.clock, _TICK_SECONDS))
+        await context.hub.measure_lags()
 
 
 async def _await_lost_log(context: Context, stop: asyncio.Event) -> None:

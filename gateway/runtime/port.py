@@ -14,6 +14,7 @@ from gateway.http.connection.request_connection import MOST_LINE, Runner
 from gateway.http.intake.single_events import SINGLE_EVENTS
 from gateway.http.request.context import Context
 from gateway.runtime.process.listening import SharedAddress
+from gateway.settings.declarations import Settings
 
 # Connections that wait in the kernel, and how many are accepted before other work has its turn.
 _BACKLOG = 4096
@@ -37,21 +38,30 @@ async def open_port(
     return await _listen(runner, address, sockets)
 
 
-async def open_metrics_port(context: Context, stack: AsyncExitStack) -> None:
+def metrics_address(settings: Settings) -> SharedAddress | None:
+    """Address of the listener for metrics, if `metrics.port` is set."""
+    metrics = settings.metrics
+    if not metrics.port:
+        return None
+    return SharedAddress(metrics.host, metrics.port, "metrics.host and metrics.port")
+
+
+async def open_metrics_port(
+    context: Context, stack: AsyncExitStack, sockets: list[socket.socket] | None = None
+) -> None:
     """Listen for scrapes on `metrics.port`, if it is set, until the stack unwinds.
 
     Raises `GatewayError` if the address is in use.
     """
-    server, metrics = context.settings.server, context.settings.metrics
-    if not metrics.port:
+    address, server = metrics_address(context.settings), context.settings.server
+    if address is None:
         return
-    address = SharedAddress(metrics.host, metrics.port, "metrics.host and metrics.port")
     # Counted apart: clients that use up all connections must not hide the metrics.
     connections = Connections(
         _MOST_SCRAPERS, _MOST_SCRAPERS, server.max_head_bytes, server.max_unfinished_heads
     )
     runner = await _runner(context, stack, make_metrics_app(context, connections), connections)
-    _LOGGER.info("metrics are at %s/metrics", await _listen(runner, address))
+    _LOGGER.info("metrics are at %s/metrics", await _listen(runner, address, sockets))
 
 
 async def _runner(

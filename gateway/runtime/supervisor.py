@@ -29,6 +29,7 @@ import msgspec
 from gateway.adapters.files.folder import WriterLock
 from gateway.errors import GatewayError, InternalFailure, Unavailable
 from gateway.http.metrics.metrics import Metrics
+from gateway.runtime.port import metrics_address
 from gateway.runtime.process.event_loop import run as run_event_loop
 from gateway.runtime.process.listening import SharedAddress
 from gateway.runtime.stores import claim_log
@@ -70,8 +71,11 @@ def supervise(settings: Settings, work: Work) -> None:
     Raises `GatewayError` if they cannot start, or did not end in time.
     """
     lock = claim_log(settings)
+    # Listening already, so that `server.port` is refused if it is the same one.
+    metrics = metrics_address(settings)
+    metrics_sockets = metrics.listen() if metrics is not None else []
     address = SharedAddress(settings.server.host, settings.server.port)
-    _Supervisor(settings, work, lock, address).run()
+    _Supervisor(settings, work, lock, address, metrics_sockets).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -101,11 +105,18 @@ class _Process:
 
 class _Supervisor:
     def __init__(
-        self, settings: Settings, work: Work, lock: WriterLock | None, address: SharedAddress
+        self,
+        settings: Settings,
+        work: Work,
+        lock: WriterLock | None,
+        address: SharedAddress,
+        metrics_sockets: list[socket.socket],
     ) -> None:
         self._work = work
         self._lock = lock
         self._address = address
+        # Kept open while worker 0 is away: nobody else can take its port.
+        self._metrics_sockets = metrics_sockets
         self._drain_seconds = settings.server.drain_timeout
         workers = settings.server.workers
         self._metrics = Metrics(workers)
@@ -180,13 +191,18 @@ class _Supervisor:
                     other.close_sockets()
                 if other.control is not None:
                     other.control.close()
+            if process.number:
+                self._close_metrics_sockets()
             lock = self._lock
             if lock is not None and process.number:
                 lock.release()
                 lock = None
             self._metrics.begin(process.number)
             greets = process.number == 0 and not self._greeted
-            worker = Worker(process.number, process.sockets, control, lock, self._metrics, greets)
+            worker = Worker(
+                process.number, process.sockets, control, lock, self._metrics, greets,
+                self._metrics_sockets,
+            )  # fmt: skip
             run_event_loop(self._work(worker))
             status = 0
         except GatewayError as error:
@@ -295,9 +311,14 @@ class _Supervisor:
         for process in self._processes:
             process.due = None
             process.close_sockets()
+        self._close_metrics_sockets()
         for process in self._processes:
             if process.control is not None:
                 process.control.shutdown(socket.SHUT_WR)
+
+    def _close_metrics_sockets(self) -> None:
+        for sock in self._metrics_sockets:
+            sock.close()
 
     def _kill(self) -> None:
         late = [process for process in self._processes if process.control is not None]

@@ -21,9 +21,12 @@ class Worker:
         lock: WriterLock | None,
         metrics: Metrics,
         greets: bool,
+        metrics_sockets: list[socket.socket] | None = None,
     ) -> None:
         self.number = number
         self.sockets = sockets
+        # They listen on `metrics.port`, which worker 0 answers.
+        self.metrics_sockets = metrics_sockets
         self.lock = lock
         self.metrics = metrics
         # Whether this process prints where the gateway listens.

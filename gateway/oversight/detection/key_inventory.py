@@ -51,12 +51,17 @@ class KeyInventory:
 
     async def run(self) -> None:
         """Poll until cancelled. What cannot be read stays as it was."""
+        warned = False
         while True:
             began = self._clock.monotonic()
             try:
                 await self.poll()
+                warned = False
             except GatewayError as error:
-                _LOGGER.warning("keys and findings cannot be counted now: %s", error.detail)
+                # Once per outage.
+                if not warned:
+                    _LOGGER.warning("keys and findings cannot be counted now: %s", error.detail)
+                warned = True
             pause = max(_POLL_SECONDS, (self._clock.monotonic() - began) / _SHARE)
             await self._clock.sleep(until_next_poll(self._clock, pause))
 

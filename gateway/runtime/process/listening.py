@@ -32,6 +32,16 @@ class SharedAddress:
         except OSError as error:
             raise self.unusable(error) from None
 
+    def listen(self) -> list[socket.socket]:
+        """Sockets as of `bind` that listen: the address is taken from now on."""
+        sockets = self.bind()
+        try:
+            for sock in sockets:
+                sock.listen()
+        except OSError as error:
+            raise self.unusable(error) from None
+        return sockets
+
     def unusable(self, error: OSError) -> GatewayError:
         """Error of a failure to listen, for the operator."""
         return Unavailable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
@@ -99,10 +99,6 @@ class Flusher:
         return sum(
             len(shard) for shard in self._shards if shard.pending and shard.pending_since < since
         )
-
-    def pending(self) -> Iterator[Shard]:
-        """Shards with pending events."""
-        return (shard for shard in self._shards if shard.pending)
 
     def add(self, found: Matches, position: int, page: Sequence[Event]) -> None:
         """Append what each group gets of a page to what its shards have pending. Members of a shard

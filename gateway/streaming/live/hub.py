@@ -303,8 +303,7 @@ class Hub:
     # Quiet
 
     def tick(self) -> None:
-        """Send heartbeats, bookmarks and pings, end what is due, and measure lags. Call about once
-        a second."""
+        """Send heartbeats, bookmarks and pings, and end what is due. Call about once a second."""
         now = self._clock.monotonic()
         for subscription in self._lifetimes.over(now):
             self.end(subscription, LIFETIME_REACHED)
@@ -313,19 +312,19 @@ class Hub:
         ping_due = now - self._pinged_at >= self.timings.ping
         if ping_due:
             self._pinged_at = now
-        buffered: list[Subscription] = []
         for group in self._groups:
             wire = group.interest.wire
             for shard in list(group.shards):
-                buffered += shard.buffered
                 if self._bookmark_due(shard, now):
                     shard.quiet_since = now
                     shard.bookmark = self.position
                     self._send(shard, wire.heartbeat(cursor))
                 if ping_due:
                     self._send(shard, wire.ping())
-        pending = self._flusher.pending()
-        self._lags.measure(self.subscriptions, buffered, pending, self.position)
+
+    async def measure_lags(self) -> None:
+        """Measure the lags of all streams, in slices. Call about once a second."""
+        await self._lags.measure(self.subscriptions, self.position)
 
     def _bookmark_due(self, shard: Shard, now: float) -> bool:
         if shard.pending:

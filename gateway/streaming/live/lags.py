@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from operator import itemgetter
 
 from gateway.clock import Clock
+from gateway.histogram import Histogram
 from gateway.log.ports import LogExtent
+from gateway.scheduling.loop_work import Stretch
 from gateway.streaming.live.group import Shard
-from gateway.streaming.live.subscription import Subscription
+from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.live.totals import Totals
 
 # A peer stalls that has taken nothing for so long, although bytes wait for it.
 STALLED_SECONDS = 5.0
+# Streams looked at before others have their turn, if they need it.
+MOST_AT_ONCE = 200
 # Earlier heads are behind by more than the last bound of the histogram.
 _MOST_HEADS = 240
 
@@ -30,42 +35,47 @@ class Lags:
         # Most bytes that a peer with waiting bytes has taken, and since when.
         self._taken: dict[Subscription, tuple[int, float]] = {}
 
-    def measure(
-        self,
-        streams: Collection[Subscription],
-        buffered: Iterable[Subscription],
-        pending: Iterable[Shard],
-        position: int,
-    ) -> None:
-        """Count all `streams` once. Of the live ones, those of shards with `pending` events are
-        behind `position`, and bytes may wait for those `buffered`."""
+    async def measure(self, streams: Iterable[Subscription], position: int) -> None:
+        """Count each of `streams` once, and publish when all are; the event loop has its turns
+        meanwhile. Live ones of which nothing is pending are at `position`."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        head, heads, lag = self._log.head, self._heads, self._totals.lag
+        head, heads, lag = self._log.head, self._heads, Histogram()
         if not heads or heads[-1][0] < head:
             heads.append((head, now))
             del heads[:-_MOST_HEADS]
-        replaying = [one for one in streams if one.shard is None]
-        for one in replaying:
-            lag.observe(self._lag(one.cursor, now))
-        live = len(streams) - len(replaying)
-        for shard in pending:
-            live -= len(shard)
-            lag.observe(max(0.0, wall - shard.pending[0].recorded), len(shard))
-        if live:
-            lag.observe(self._lag(position, now), live)
-        self._totals.stalled = self._count_stalled((*replaying, *buffered), now)
+        live, known = self._lag(position, now), self._taken
+        taken: dict[Subscription, tuple[int, float]] = {}
+        stalled = 0
+        present, stretch = list(streams), Stretch()
+        for first in range(0, len(present), MOST_AT_ONCE):
+            await stretch.rest()
+            part = present[first : first + MOST_AT_ONCE]
+            for shard, count in Counter([one.shard for one in part]).items():
+                if isinstance(shard, Shard):
+                    pending = shard.pending
+                    late = max(0.0, wall - pending[0].recorded) if pending else live
+                    lag.observe(late, count)
+            for one in part:
+                if one.shard is None:
+                    if one.state is State.ENDED:
+                        continue
+                    lag.observe(self._lag(one.cursor, now))
+                elif one not in one.shard.buffered:
+                    continue
+                if not one.sink.clear:
+                    since = taken[one] = _since(one, known.get(one, (-1, now)), now)
+                    stalled += now - since[1] >= STALLED_SECONDS
+        self._taken = taken
+        self._totals.stalled = stalled
+        self._totals.lag.add(lag)
 
     def _lag(self, position: int, now: float) -> float:
         """Seconds since the first measurement that found events behind the position."""
         place = bisect_right(self._heads, position, key=itemgetter(0))
         return now - self._heads[place][1] if place < len(self._heads) else 0.0
 
-    def _count_stalled(self, streams: Iterable[Subscription], now: float) -> int:
-        known, self._taken = self._taken, {}
-        for one in streams:
-            sink = one.sink
-            if not sink.clear:
-                taken, since = known.get(one, (-1, now))
-                more = sink.waited - sink.unsent
-                self._taken[one] = (more, now) if more > taken else (taken, since)
-        return sum(now - since >= STALLED_SECONDS for _, since in self._taken.values())
+
+def _since(one: Subscription, known: tuple[int, float], now: float) -> tuple[int, float]:
+    """Most bytes that the peer of a stream has taken, and since when."""
+    more = one.sink.waited - one.sink.unsent
+    return (more, now) if more > known[0] else known

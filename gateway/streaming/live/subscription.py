@@ -16,7 +16,7 @@ and everything behind that is in the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
+from collections.abc import Container, Sized
 from enum import Enum
 from typing import Protocol
 
@@ -84,6 +84,10 @@ class JoinedShard(Protocol):
     @property
     def pending(self) -> Sized:
         """Events that are matched and not yet written, from `begin` on."""
+
+    @property
+    def buffered(self) -> Container[Subscription]:
+        """Members in whose connections bytes may wait."""
 
     def blocked(self, subscription: Subscription) -> None:
         """Note that bytes wait in the connection, which nothing may overtake."""

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -293,13 +294,27 @@ async def test_a_listener_for_metrics_answers_for_all_workers_and_outlives_the_o
                 return ""
 
         assert '_worker_streams{worker="1"}' in await shown()
-        await kill(gateway, 0)
+        pid = worker_pids(gateway)[0]
+        # The supervisor does not start it again yet.
+        os.kill(gateway.pid, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: not is_alive(pid), "the end of worker 0")
+            # Another program that takes the port now would keep worker 0 away.
+            with socket.socket() as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                with pytest.raises(OSError, match="in use"):
+                    other.bind((host, 9464))
+        finally:
+            os.kill(gateway.pid, signal.SIGCONT)
+        await until(lambda: worker_pids(gateway)[0] != pid, "another worker 0")
         deadline = time.monotonic() + patience(10)
         # One worker counts the keys for all.
         while '_keys{state="active"} 1.0\n' not in (text := await shown()):
             assert time.monotonic() < deadline, text
             await asyncio.sleep(0.01)
         assert '_worker_streams{worker="1"}' in text
+        gateway.post([{"category": "test", "action": "test"}], gateway.first_key)
 
 
 def test_a_worker_that_dies_again_and_again_is_started_after_growing_pauses(
@@ -348,6 +363,22 @@ def test_the_port_of_several_workers_is_refused_to_others(tmp_path: Path) -> Non
             [line] = done.stderr.splitlines()
             assert f":{gateway.port}" in line
             assert "--port" in line
+
+
+def test_the_port_for_metrics_of_several_workers_is_neither_shared_nor_taken_from_others(
+    tmp_path: Path,
+) -> None:
+    host = f"127.{1 + os.getpid() % 250}.{os.getpid() // 250 % 250}.9"
+    at = {"AUDIT_GATEWAY_METRICS__HOST": host, "AUDIT_GATEWAY_METRICS__PORT": "9464"}
+    serve = ["serve", "--data", str(tmp_path / "data"), "--workers", "2", "--host", host, "--port"]
+    same = run_program(*serve, "9464", settings=at)
+    with socket.create_server((host, 9464)):
+        taken = run_program(*serve, "0", settings=at)
+    for done, chosen_by in ((same, "--port"), (taken, "metrics.port")):
+        assert done.returncode == 5
+        [line] = done.stderr.splitlines()
+        assert f"{host}:9464" in line
+        assert chosen_by in line
 
 
 def test_workers_that_cannot_start_end_with_one_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
-from gateway.streaming.live.lags import STALLED_SECONDS
+from gateway.streaming.live.lags import MOST_AT_ONCE, STALLED_SECONDS
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.streaming.live.totals import Totals
@@ -103,9 +103,9 @@ def recorded(event: MakeEvent, offset: int, at: float) -> Event:
 
 async def test_a_live_stream_of_which_nothing_waits_has_no_lag(hub: Hub, clock: FakeClock) -> None:
     join(hub)
-    hub.tick()
+    await hub.measure_lags()
     await clock.advance(3600)
-    hub.tick()
+    await hub.measure_lags()
     assert lags(hub.totals) == {0.001: 2}
 
 
@@ -116,16 +116,16 @@ async def test_a_stream_lags_since_the_look_that_found_the_log_beyond_it(
     for head in (0, 5, 5, 9):
         log.head = head
         hub.move_to(head)
-        hub.tick()
+        await hub.measure_lags()
         await clock.advance(1)
     # The first look found what is behind -1.
     assert lags(hub.totals) == {0.001: 1, 1.0: 1, 2.5: 1, 5.0: 1}
     [behind] = hub.subscriptions
     behind.cursor = 5
-    hub.tick()
+    await hub.measure_lags()
     assert lags(hub.totals)[1.0] == 2, "of the head 9 a look knows since a second"
     behind.cursor = 9
-    hub.tick()
+    await hub.measure_lags()
     assert lags(hub.totals)[0.001] == 2
 
 
@@ -135,15 +135,15 @@ async def test_live_streams_lag_where_the_tail_stands_or_since_the_oldest_event_
     join(hub)
     join(hub)
     log.head = 1
-    hub.tick()
+    await hub.measure_lags()
     await clock.advance(4)
-    hub.tick()
+    await hub.measure_lags()
     assert lags(hub.totals) == {0.001: 2, 5.0: 2}
     hub.publish([recorded(event, 1, clock.now() - 20)], 1)
-    hub.tick()
+    await hub.measure_lags()
     assert lags(hub.totals) == {0.001: 2, 5.0: 2, 60.0: 2}
     hub.flush()
-    hub.tick()
+    await hub.measure_lags()
     assert lags(hub.totals)[0.001] == 4
 
 
@@ -154,10 +154,50 @@ async def test_what_is_known_of_the_past_is_bounded_and_lags_stay_beyond_a_minut
     for head in range(1000):
         log.head = head
         hub.move_to(head)
-        hub.tick()
+        await hub.measure_lags()
         await clock.advance(1)
     assert lags(hub.totals)[float("inf")] == 1000 - 61
     assert hub.totals.lag.cells[-1] < 1000 * 300
+
+
+async def test_no_slice_looks_at_more_streams_than_it_may_and_a_look_counts_when_it_is_whole(
+    hub: Hub, log: Extent, clock: FakeClock, event: MakeEvent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    ended: list[Subscription] = []
+
+    class Stretch:
+        """One that has always taken long enough."""
+
+        async def rest(self) -> None:
+            looked.append(0)
+            assert (lags(hub.totals), hub.totals.stalled) == before
+            if ended:
+                hub.forget(ended.pop())
+
+    def clear(peer: Peer) -> bool:
+        looked[-1] += 1
+        return not peer.unsent
+
+    monkeypatch.setattr("gateway.streaming.live.lags.Stretch", Stretch)
+    many = 5 * MOST_AT_ONCE
+    streams = [join(hub, cursor=-1) for _ in range(many)]
+    for _ in range(many):
+        join(hub)
+    before = ({}, 0)
+    for peer, _ in streams[:3]:
+        peer.waits(1)
+    monkeypatch.setattr(Peer, "clear", property(clear))
+    await hub.measure_lags()
+    assert (max(looked), sum(looked)) == (MOST_AT_ONCE, 2 * many)
+    before = ({0.001: 2 * many}, 0)
+    await clock.advance(STALLED_SECONDS)
+    hub.publish([recorded(event, 1, clock.now() - 20)], 1)
+    # One of them ends after the look has begun.
+    ended.append(streams[-1][1])
+    await hub.measure_lags()
+    assert lags(hub.totals) == {0.001: 2 * many, 5.0: many - 1, 60.0: many}
+    assert hub.totals.stalled == 3
 
 
 # Stalls
@@ -170,16 +210,16 @@ async def test_a_peer_stalls_that_takes_nothing_for_five_seconds_though_bytes_wa
     stalls.waits(100)
     slow.waits(100)
     for _ in range(int(STALLED_SECONDS)):
-        hub.tick()
+        await hub.measure_lags()
         assert hub.totals.stalled == 0
         await clock.advance(1)
         # What is written meanwhile is not taken, and a little is enough.
         stalls.waits(10)
         slow.takes(1)
-    hub.tick()
+    await hub.measure_lags()
     assert hub.totals.stalled == 1
     stalls.takes(stalls.unsent)
-    hub.tick()
+    await hub.measure_lags()
     assert hub.totals.stalled == 0
 
 
@@ -188,14 +228,14 @@ async def test_a_peer_that_reads_from_the_store_stalls_likewise_until_its_stream
 ) -> None:
     peer, stream = join(hub, cursor=-1)
     peer.waits(100)
-    hub.tick()
+    await hub.measure_lags()
     await clock.advance(STALLED_SECONDS)
     # The answer to a ping takes the place of another one.
     peer.unsent += 2
-    hub.tick()
+    await hub.measure_lags()
     assert hub.totals.stalled == 1
     hub.forget(stream)
-    hub.tick()
+    await hub.measure_lags()
     assert hub.totals.stalled == 0
 
 

@@ -199,3 +199,17 @@ async def test_while_keys_cannot_be_read_the_numbers_stay_and_polls_go_on(
     await clock.advance(20)
     running.cancel()
     assert store.polls > polls
+
+
+async def test_an_outage_of_the_keys_is_warned_of_once(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ManyKeys(clock, [])
+    running = asyncio.create_task(Counted(store, clock).inventory.run())
+    for outages in (1, 2):
+        store.away = True
+        await clock.advance(50)
+        assert caplog.text.count("keys and findings cannot be counted now") == outages
+        store.away = False
+        await clock.advance(20)
+    running.cancel()
