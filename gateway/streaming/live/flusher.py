@@ -21,10 +21,11 @@ _BATCH_EVENTS = 100
 _FLUSH_BYTES = 64 << 10
 # Writing never takes so long: a shard that waits longer was forgotten, which is a bug.
 _OVERDUE_SECONDS = 5.0
-# How long the load is measured for joining, and the shares of that time for which the loop works:
-# up to the first nothing waits, from the second on events wait longest.
+# How long the load is measured for joining, and the shares of that time for which the loop works,
+# and for which it writes to streams: up to the first nothing waits, from the second on events wait
+# longest.
 _MEASURED_SECONDS = 0.05
-_QUIET, _BUSY = 0.5, 0.85
+_WORKING, _WRITING = (0.75, 0.95), (0.2, 0.5)
 # Part of the window that a shard waits which got several events at once, whatever the load.
 _SEVERAL = 0.4
 
@@ -32,23 +33,28 @@ _SEVERAL = 0.4
 class JoiningWindow:
     """How long a shard that was written to waits for further events. Pure.
 
-    It begins where the event loop works half of the time, so that an event for few streams, or of
-    few, never waits; and is short enough that it is no large part of what a busy loop takes anyway.
+    It begins where the event loop works most of the time and writes to streams for a good part of
+    that: larger writes make no room where something else keeps the loop busy.
     """
 
     def __init__(self, longest: float) -> None:
         self._longest = longest
-        self._from = self._worked = self._part = 0.0
+        self._from = self._worked = self._written = self._part = 0.0
 
-    def seconds(self, now: float, worked: float, count: int) -> float:
+    def seconds(self, now: float, worked: float, written: float, count: int) -> float:
         """The window at `now` behind a write of `count` events, where the loop has worked for so
-        many seconds in all."""
+        many seconds in all, and written for some of them."""
         passed = now - self._from
         if passed >= _MEASURED_SECONDS:
-            share = (worked - self._worked) / passed
-            self._part = min(1.0, max(0.0, (share - _QUIET) / (_BUSY - _QUIET)))
-            self._from, self._worked = now, worked
+            working = _within((worked - self._worked) / passed, *_WORKING)
+            self._part = min(working, _within((written - self._written) / passed, *_WRITING))
+            self._from, self._worked, self._written = now, worked, written
         return self._longest * max(self._part, _SEVERAL if count > 1 else 0.0)
+
+
+def _within(share: float, low: float, high: float) -> float:
+    """Where a share lies between two others, from 0 to 1."""
+    return min(1.0, max(0.0, (share - low) / (high - low)))
 
 
 class Flusher:
@@ -72,6 +78,8 @@ class Flusher:
         self._clock = clock
         self._worked = worked
         self._window = JoiningWindow(joining)
+        # Seconds of the event loop that writing took.
+        self._written_seconds = 0.0
         self._totals = totals
         self._usage = usage
         self._write = write
@@ -139,9 +147,11 @@ class Flusher:
 
         Return the seconds until it is worth calling again, None if nothing is pending.
         """
+        if not self._shards:
+            return None
         written = 0
         wait: float | None = None
-        now = self._clock.monotonic()
+        now, began = self._clock.monotonic(), self._worked()
         for _ in range(len(self._shards)):
             shard = self._shards.popleft()
             if shard.pending and shard.due <= now:
@@ -157,6 +167,7 @@ class Flusher:
                 due = max(0.0, shard.due - now)
                 wait = due if wait is None else min(wait, due)
         self._observe_deliveries()
+        self._written_seconds += self._worked() - began
         return wait
 
     def _flush(self, shard: Shard, members: int, now: float, position: int) -> None:
@@ -174,7 +185,7 @@ class Flusher:
         shard.quiet_since = now
         shard.bookmark = shard.begin if shard.pending else position
         # After several events at once, and under load, there will be more: wait to join them.
-        window = self._window.seconds(now, self._worked(), count)
+        window = self._window.seconds(now, self._worked(), self._written_seconds, count)
         shard.due = now if shard.pending else now + window
         totals, deliveries = self._totals.of(shard.group.interest.wire), count * members
         totals.events += deliveries
