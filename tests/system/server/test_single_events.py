@@ -446,15 +446,19 @@ async def stalled(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 async def test_requests_in_flight_keep_their_connection_open_however_long_it_takes(
-    start: Start, taken: list[int], monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, taken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = await start(server={"keepalive": 1})
     async with producer(gateway) as sender:
         for _ in range(2):
             await sender.post(gateway.user, one())
+        [connection] = lines_of_connections()
         async with stalled(gateway, monkeypatch):
             sender.writer.write(sender.request(gateway.user, one()))
-            await asyncio.sleep(1.5)
+            await eventually(lambda: sum(taken) == 2, "it is in flight")
+            # As if it had been idle for too long.
+            connection._next_keepalive_close_time = 0.0
+            connection._process_keepalive()
+            assert not connection.closing
         assert (await sender.answer()).status == 201
 
 
