@@ -58,6 +58,8 @@ ALLOWED = {
         "filters scheduling access/grants access/keys access/policy log ingest "
         "oversight/access_log oversight/detection"
     ),
+    "delivery/outlets": "",
+    "delivery": "delivery/outlets",
     "adapters": "filters log",
     "adapters/files": "settings access/credentials access/keys",
     "adapters/sqlite": "access/grants access/keys access/usage log adapters adapters/files",
@@ -215,7 +217,7 @@ PURE_PACKAGES = (
     ".", "settings", "filters/cel", "filters", "wire", "access/credentials", "access/grants",
     "access/keys", "access/usage", "access/policy", "access/limits", "access",
     "access/administration", "log", "ingest", "ingest/sources", "oversight/access_log",
-    "oversight/detection", "oversight", "oversight/review",
+    "oversight/detection", "oversight", "oversight/review", "delivery/outlets",
 )  # fmt: skip
 # ... but for these. This list only gets shorter.
 NOT_PURE = {

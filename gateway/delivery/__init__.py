@@ -1,0 +1,1 @@
+"""Delivery of events to destinations: outside systems that the gateway connects to."""
