@@ -27,6 +27,7 @@ from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.event import Draft, Event
 from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
+from tests.support.event_loop import EventLoop
 from tests.support.examples import THOROUGH, examples
 from tests.support.leftovers import nothing_is_left_behind
 from tests.support.loaded_program import end_loader
@@ -123,6 +124,11 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     return Together(config, log)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, type[EventLoop]]:
+    """The only loop of tests, so their names do not speak of it."""
+    return {"default": EventLoop}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
