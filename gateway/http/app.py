@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
-from gateway.http.connection.address import TRUSTED_PROXIES
+from gateway.http.connection.address import BASIC_OVER_HTTP, TRUSTED_PROXIES, takes_basic
 from gateway.http.connection.connections import Connections, bounding
 from gateway.http.intake.single_events import SINGLE_EVENTS, SingleEvents
 from gateway.http.openapi.document import document
@@ -39,7 +39,7 @@ def make_metrics_app(context: Context, connections: Connections) -> web.Applicat
 def _app(context: Context, routes: list[Route], connections: Connections) -> web.Application:
     app = web.Application(
         middlewares=[
-            problems(context.requests, context.clock),
+            problems(context.requests, context.clock, takes_basic),
             bounding(connections),
             preflights,
             access_logging(context.access_log, context.usage, context.clock),
@@ -51,6 +51,7 @@ def _app(context: Context, routes: list[Route], connections: Connections) -> web
     app[OPENAPI] = _DOCUMENT_JSON
     app[REPORT] = context.tasks.report
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
+    app[BASIC_OVER_HTTP] = context.settings.server.basic == "always"
     for route in routes:
         if route.public:
             app.router.add_route("HEAD", route.path, route.handler)

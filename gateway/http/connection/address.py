@@ -12,6 +12,8 @@ Networks = tuple[Network, ...]
 
 # The setting `server.trusted_proxies`.
 TRUSTED_PROXIES: web.AppKey[Networks] = web.AppKey("trusted_proxies", tuple)
+# Whether the setting `server.basic` takes Basic credentials over plain HTTP, too.
+BASIC_OVER_HTTP: web.AppKey[bool] = web.AppKey("basic_over_http", bool)
 
 
 def client_address(request: web.Request) -> str | None:
@@ -68,6 +70,12 @@ def is_secure(request: web.Request) -> bool:
     lines = request.headers.getall("X-Forwarded-Proto", [])
     schemes = {scheme.strip().lower() for line in lines for scheme in line.split(",")}
     return schemes - {""} == {"https"}
+
+
+def takes_basic(request: web.Request) -> bool:
+    """Whether Basic credentials are taken from the client: not over connections that others can
+    read (RFC 7617, section 4)."""
+    return request.app[BASIC_OVER_HTTP] or is_secure(request) or is_local(request)
 
 
 def _is_trusted(address: Address, request: web.Request) -> bool:

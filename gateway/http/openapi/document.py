@@ -51,7 +51,7 @@ def document(routes: Iterable[Route]) -> Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": "events"}, {"name": "keys"}, {"name": "operation"}],
-        "security": [{"key": []}],
+        "security": [{"key": []}, {"basic": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {
@@ -61,7 +61,13 @@ def document(routes: Iterable[Route]) -> Schema:
                     "bearerFormat": "alpk_<kid>_<secret>",
                     "description": "`Authorization: Bearer <key>`; `token <key>` works as well. "
                     "A key never goes into a URL.",
-                }
+                },
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The key as password, with any user name: over TLS, or from the "
+                    "machine itself, unless `server.basic` is `always`.",
+                },
             },
             "responses": {
                 f"Problem{status}": {

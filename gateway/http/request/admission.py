@@ -24,7 +24,7 @@ from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Allowed,
 from gateway.access.usage.access import Access
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.event import Event
-from gateway.http.connection.address import is_local, is_secure
+from gateway.http.connection.address import takes_basic
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.in_flight import Holding, InFlight
 from gateway.http.request.limits import AppliedLimits, PageAllowance
@@ -163,14 +163,11 @@ class AdmissionControl:
         limits: AppliedLimits,
         in_flight: InFlight,
         knowledge: KeyFreshness,
-        *,
-        basic_over_http: bool,
     ) -> None:
         self.keyring = keyring
         self.limits = limits
         self.in_flight = in_flight
         self.knowledge = knowledge
-        self._basic_over_http = basic_over_http
 
     def decide(self, key: Key, action: str, access: Access) -> Allowed | Denied:
         """Decision on an action of the key, now and from the address of the request."""
@@ -209,7 +206,7 @@ class AdmissionControl:
         if key_id:
             key = await self._key_of_ticket(key_id, request)
         else:
-            token = _token_of(request, self._basic_over_http)
+            token = _token_of(request)
             recalled = access.key = self.keyring.recall(token)
             key = recalled or await self._authenticate(token, request, access)
         if not self.knowledge.fresh:
@@ -272,9 +269,9 @@ def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
     return Forbidden(detail, code=decision.reason, action=action)
 
 
-def _token_of(request: web.Request, basic_over_http: bool) -> str:
+def _token_of(request: web.Request) -> str:
     """Token of a request. Raises `Unauthorized` if it has none."""
-    token = _shown(request, basic_over_http)
+    token = _shown(request)
     if token.startswith(TICKET):
         raise Unauthorized(
             "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
@@ -283,29 +280,30 @@ def _token_of(request: web.Request, basic_over_http: bool) -> str:
     return token
 
 
-def _shown(request: web.Request, basic_over_http: bool) -> str:
+def _shown(request: web.Request) -> str:
     sent = request.headers.getall("Authorization", [])
-    if len(sent) > 1:
+    offered = [one for one in offered_subprotocols(request) if one.startswith(WEBSOCKET_BEARER)]
+    if len(sent) + len(offered) > 1:
         # A proxy may have checked another one.
-        raise InvalidRequest("send one Authorization header", code="ambiguous_key")
+        raise InvalidRequest(
+            "send the key once: in one Authorization header, or in one subprotocol",
+            code="ambiguous_key",
+        )
     if sent:
         scheme, _, token = sent[0].partition(" ")
         if scheme.lower() == "basic":
-            if not basic_over_http:
-                _refuse_readable(request)
+            _refuse_readable(request)
             return _password(token.strip())
         if scheme.lower() not in _SCHEMES:
             raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
         return token.strip()
-    for offered in offered_subprotocols(request):
-        if offered.startswith(WEBSOCKET_BEARER):
-            return _from_base64url(offered.removeprefix(WEBSOCKET_BEARER))
+    if offered:
+        return _from_base64url(offered[0].removeprefix(WEBSOCKET_BEARER))
     raise Unauthorized("a key is needed: `Authorization: Bearer <key>`", code="missing_key")
 
 
 def _refuse_readable(request: web.Request) -> None:
-    """Refuse Basic credentials over connections that others can read (RFC 7617, section 4)."""
-    if not is_secure(request) and not is_local(request):
+    if not takes_basic(request):
         raise Forbidden(
             "Basic credentials are taken over TLS only, as many programs send them unasked: use "
             "https (name the proxy that ends TLS in server.trusted_proxies, and have it send one "
@@ -318,11 +316,12 @@ def _password(credentials: str) -> str:
     """Password of Basic credentials (RFC 7617), which is the key; any user name is ignored."""
     try:
         _, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
+        key = password.decode()
     except ValueError:
         raise Unauthorized("the Basic credentials are not base64 of `user:key`") from None
-    if not colon or not password:
+    if not colon or not key:
         raise Unauthorized("send the key as the password of the Basic credentials")
-    return password.decode("latin-1")
+    return key
 
 
 def _from_base64url(text: str) -> str:

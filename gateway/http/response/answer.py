@@ -33,7 +33,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 class Answer(web.Response):
     """Response with a small body, never cached, since it depends on the key.
 
-    `headers` are added to `ALWAYS`.
+    `headers` are added to `ALWAYS`; a multidict may have one name several times.
     """
 
     def __init__(
@@ -95,15 +95,16 @@ def encoded(
     return b"%b%d\r\nDate: %b\r\n\r\n%b" % (head, len(body), _date(int(time.time())), body)
 
 
-def _headers(content_type: str, added: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def _headers(content_type: str, added: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
     """Headers of an answer, in order, without those that aiohttp adds."""
-    return {"Cache-Control": "no-store", **dict(added), "Content-Type": content_type, **ALWAYS}
+    first, kind = ("Cache-Control", "no-store"), ("Content-Type", content_type)
+    return [first, *added, kind, *ALWAYS.items()]
 
 
 @lru_cache(256)
 def _head(status: int, reason: str, content_type: str, added: tuple[tuple[str, str], ...]) -> bytes:
     """Status line and headers of an answer, up to its length."""
-    lines = [f"{name}: {value}" for name, value in _headers(content_type, added).items()]
+    lines = [f"{name}: {value}" for name, value in _headers(content_type, added)]
     return "\r\n".join([f"HTTP/1.1 {status} {reason}", *lines, "Content-Length: "]).encode()
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from multidict import CIMultiDict
 
 from gateway.access.credentials.token import is_key_id, looks_like_token
 from gateway.access.limits.limits import Decision
@@ -41,6 +42,7 @@ MALFORMED = "malformed_http"
 # Ids of events may look like keys: the event is looked up first.
 BY_ID_PATH = "/v1/events/"
 _REALM = 'Bearer realm="audit-gateway"'
+_BASIC = 'Basic realm="audit-gateway", charset="UTF-8"'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -61,12 +63,17 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
     return Answer(encoded, "application/json", status=status, headers=headers or {})
 
 
-def problem(error: GatewayError, request_id: str) -> Answer:
-    """Problem document of an error, with the headers that its status requires."""
-    headers: dict[str, str] = {}
+def problem(error: GatewayError, request_id: str, *, basic: bool = False) -> Answer:
+    """Problem document of an error, with the headers that its status requires.
+
+    `basic`: who sends no good key is told that Basic credentials are taken, too.
+    """
+    headers = CIMultiDict[str]()
     if isinstance(error, Unauthorized):
         hint = "" if error.code == "missing_key" else ', error="invalid_token"'
         headers["WWW-Authenticate"] = _REALM + hint
+        if basic:
+            headers.add("WWW-Authenticate", _BASIC)
     elif isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = _REALM + ', error="insufficient_scope"'
     elif isinstance(error, Unavailable | TooManyRequests):
@@ -84,6 +91,13 @@ def problem(error: GatewayError, request_id: str) -> Answer:
     return response
 
 
+def _may_ask(request: web.Request) -> bool:
+    """Whether a client may be asked for Basic credentials: not a browser, which alone sends
+    `Sec-Fetch-Mode`. It would show a dialog over whatever page has asked, keep the key, and send it
+    with the requests of all other pages."""
+    return "Sec-Fetch-Mode" not in request.headers
+
+
 def problem_members(error: GatewayError, request_id: str) -> dict[str, Any]:
     said = ProblemAnswer(
         "about:blank", error.title, error.status, error.code, error.detail, request_id
@@ -91,7 +105,9 @@ def problem_members(error: GatewayError, request_id: str) -> dict[str, Any]:
     return {**msgspec.structs.asdict(said), **error.members}
 
 
-def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:
+def problems(
+    metrics: RequestMetrics, clock: Clock, takes_basic: Callable[[web.Request], bool]
+) -> Middleware:
     """Middleware for request ids, problem documents of exceptions, and counts of answers."""
 
     @web.middleware
@@ -105,7 +121,8 @@ def problems(metrics: RequestMetrics, clock: Clock) -> Middleware:
             response = await handler(request)
         except GatewayError as error:
             refused_with = error.code
-            response = problem(error, request_id)
+            basic = isinstance(error, Unauthorized) and _may_ask(request) and takes_basic(request)
+            response = problem(error, request_id, basic=basic)
         except web.HTTPException as error:
             response = problem(from_aiohttp(error, request), request_id)
         except (ConnectionError, TimeoutError):

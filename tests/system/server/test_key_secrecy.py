@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,15 @@ SCANNER = r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}"
 
 
 def secrets_of(*texts: str) -> list[bytes]:
-    """What must not be found: of a key the secret, of a ticket all but its beginning."""
-    return [text[18:].encode() if text[:5] == "alpk_" else text[5:].encode() for text in texts]
+    """What must not be found: of a key the secret, also as Basic credentials have it, of a ticket
+    all but its beginning."""
+    plain = [text[18:].encode() if text[:5] == "alpk_" else text[5:].encode() for text in texts]
+    return plain + [base64.b64encode(text[18:].encode()) for text in texts if text[:5] == "alpk_"]
+
+
+def basic(key: str) -> str:
+    """Basic credentials, in which the form of the secret is that of `secrets_of`."""
+    return "Basic " + base64.b64encode(f"me:{key}".encode()).decode()
 
 
 async def use_in_every_way(program: Program, key: str, other: str) -> list[str]:
@@ -41,6 +49,13 @@ async def use_in_every_way(program: Program, key: str, other: str) -> list[str]:
         await program.get(target, key=key)
     await program.get("/v1/events", key=with_checksum(key[:61]))
     await program.get("/v1/events", key=key[:-1])
+    for credentials in (basic(key), basic(key)[:-1], basic(key) + "!", basic(key).swapcase()):
+        for path in ("/v1/events", f"/v1/events?key={credentials[6:]}"):
+            headers = {"Authorization": credentials}
+            await program.get(path, key=None, headers=headers)
+            await program.post(path, key=None, headers=headers, json=event())
+        line = f"Authorization : {credentials}\r\n"
+        await program.exchange(f"GET /v1/events HTTP/1.1\r\nHost: x\r\n{line}\r\n".encode())
     for name in ("User-Agent", "Referer", "X-Request-Id", "Cookie", "Origin", "Accept", "Host"):
         await program.get("/v1/events", key=key, headers={name: key})
     for body in ({"key": key, "action": "pull"}, {"name": key, "purpose": "p"}, {key: key}, [key]):

@@ -446,59 +446,6 @@ async def test_cookies_stay_few_and_short_however_many_pages_are_loaded(
     assert sum(len(name) + len(value) + 3 for name, value in jar.items()) < 2048
 
 
-# RFC 7617: Basic credentials
-
-
-@pytest.mark.parametrize("transport", ["sse", "websocket"])
-async def test_basic_credentials_with_the_key_as_password_are_a_key(
-    gateway: Gateway, transport: str
-) -> None:
-    sent = await gateway.post("/v1/events", json=event(), key=None, headers=basic(gateway.user))
-    assert sent.status == 201
-    page = await gateway.get("/v1/events", key=None, headers=basic(gateway.user, ["x", "y"][0]))
-    assert page.status == 200
-    stream = await open_stream(gateway, transport, None, headers=basic(gateway.user, ""))
-    await gateway.send(event(id="1"))
-    assert (await stream.event())["id"] == "1"
-
-
-async def test_the_user_name_of_basic_credentials_may_be_of_any_encoding(
-    gateway: Gateway,
-) -> None:
-    for user in ("müller".encode(), "müller".encode("latin-1"), b"\xff\xfe"):
-        credentials = base64.b64encode(user + b":" + gateway.user.encode()).decode()
-        headers = {"Authorization": f"Basic {credentials}"}
-        assert (await gateway.get("/v1/events", key=None, headers=headers)).status == 200
-
-
-@pytest.mark.parametrize(
-    "credentials", ["", "!!", "bm9jb2xvbg==", base64.b64encode(b"user:").decode(), "/w=="]
-)
-async def test_basic_credentials_without_a_key_are_refused(
-    gateway: Gateway, credentials: str
-) -> None:
-    headers = {"Authorization": f"Basic {credentials}"}
-    answer = await gateway.get("/v1/events", key=None, headers=headers)
-    answer.problem(401, "invalid_key")
-    assert "Bearer" in answer.headers["WWW-Authenticate"]
-
-
-async def test_basic_credentials_over_plain_http_from_elsewhere_are_refused(start: Start) -> None:
-    proxies = (ip_network("127.0.0.0/8"),)
-    gateway = await start(server={"trusted_proxies": proxies})
-    away = {**basic(gateway.user), "X-Forwarded-For": "192.0.2.7"}
-    (await gateway.get("/v1/events", key=None, headers=away)).problem(403, "basic_needs_tls")
-    secure = {**away, "X-Forwarded-Proto": "https"}
-    assert (await gateway.get("/v1/events", key=None, headers=secure)).status == 200
-
-
-async def test_basic_credentials_over_plain_http_can_be_allowed(start: Start) -> None:
-    proxies = (ip_network("127.0.0.0/8"),)
-    gateway = await start(server={"trusted_proxies": proxies, "basic": "always"})
-    away = {**basic(gateway.user), "X-Forwarded-For": "192.0.2.7"}
-    assert (await gateway.get("/v1/events", key=None, headers=away)).status == 200
-
-
 # What every answer says
 
 

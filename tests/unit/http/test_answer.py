@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from gateway.http.response.answer import ALWAYS, Answer
 
@@ -24,24 +25,27 @@ REQUESTS = [
     "HEAD / HTTP/1.0\r\n\r\n",
     "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
 ]
-FORMS: list[tuple[int, str, dict[str, str]]] = [
+Headers = Mapping[str, str]
+TWICE = CIMultiDict([("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", "Basic")])
+FORMS: list[tuple[int, str, Headers]] = [
     (200, "application/json", {}),
     (201, "application/json", {"Location": "/v1/keys/a"}),
     (401, "application/problem+json", {"WWW-Authenticate": "Bearer"}),
+    (401, "application/problem+json", TWICE),
     (429, "application/problem+json", {"Retry-After": "1"}),
 ]
 
 
-def by_aiohttp(status: int, kind: str, headers: dict[str, str]) -> web.Response:
+def by_aiohttp(status: int, kind: str, headers: Headers) -> web.Response:
     response = web.Response(
         body=BODY, status=status, content_type=kind,
-        headers={"Cache-Control": "no-store", **headers},
+        headers=CIMultiDict([("Cache-Control", "no-store"), *headers.items()]),
     )  # fmt: skip
     response.headers.update(ALWAYS)
     return response
 
 
-def by_us(status: int, kind: str, headers: dict[str, str]) -> web.Response:
+def by_us(status: int, kind: str, headers: Headers) -> web.Response:
     return Answer(BODY, kind, status=status, headers=headers)
 
 
@@ -95,7 +99,7 @@ async def assert_same(make: Callable[..., web.Response], request: str, *, listen
 @pytest.mark.parametrize("request_text", REQUESTS)
 @pytest.mark.parametrize("form", FORMS)
 async def test_an_answer_is_what_aiohttp_sends(
-    request_text: str, form: tuple[int, str, dict[str, str]]
+    request_text: str, form: tuple[int, str, Headers]
 ) -> None:
     await assert_same(lambda by: by(*form), request_text, listens=False)
 
