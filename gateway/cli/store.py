@@ -108,7 +108,8 @@ def _migrate_embedded(settings: Settings) -> None:
     try:
         log = Path(settings.store_url.removeprefix("sqlite:///"))
         files = [(log, "sqlite_log"), (settings.data / "keys.db", "sqlite_keys"),
-                 (settings.data / "usage.db", "sqlite_usage")]  # fmt: skip
+                 (settings.data / "usage.db", "sqlite_usage"),
+                 (settings.data / "consumers.db", "sqlite_consumers")]  # fmt: skip
         for path, schema in files:
             if not path.exists():
                 say(f"{path}: not there yet")

@@ -53,7 +53,7 @@ from gateway.runtime.process.event_loop import crowded, when_idle
 from gateway.runtime.process.threads import worker_threads
 from gateway.runtime.retention import Retention
 from gateway.runtime.select_backend import shared_of
-from gateway.runtime.stores import open_keys, open_log
+from gateway.runtime.stores import open_consumers, open_keys, open_log
 from gateway.scheduling.loop_work import LoopWork, Slot
 from gateway.settings.declarations import Settings
 from gateway.streaming.enforcement import Enforcement
@@ -129,6 +129,8 @@ async def _start_parts(
     peppers = folder.peppers
     log = await open_log(settings, clock, worker, tasks)
     stack.push_async_callback(log.close)
+    consumer_store = await open_consumers(settings)
+    stack.push_async_callback(consumer_store.close)
     retention = Retention(
         log, key_store, clock,
         age=settings.store.retention_age, size=settings.store.retention_bytes,
@@ -241,6 +243,7 @@ async def _start_parts(
         hub=hub,
         write_scheduler=WriteScheduler(lambda: hub.writing),
         key_store=key_store,
+        consumer_store=consumer_store,
         keyring=keyring,
         enforcement=enforcement,
         missing_peppers=missing_peppers,
@@ -306,7 +309,7 @@ def _files_of(settings: Settings, folder: DataFolder) -> tuple[SameFile, ...]:
     """Files that are open beside the log."""
     if settings.on_postgres:
         return ()
-    return SameFile(folder.keys), SameFile(folder.path / "usage.db")
+    return tuple(map(SameFile, (folder.keys, folder.consumers, folder.path / "usage.db")))
 
 
 async def _tick(context: Context) -> None:

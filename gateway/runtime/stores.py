@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.adapters.files.folder import DataFolder, WriterLock
+from gateway.adapters.sqlite.consumers import SqliteConsumers
 from gateway.adapters.sqlite.follower import SqliteFollower
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.adapters.sqlite.log import SqliteLog
@@ -14,6 +15,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.log.ports import Log
 from gateway.settings.declarations import Settings
+from gateway.streaming.consumers.ports import Consumers
 from gateway.tasks import PLAIN, Tasks
 
 if TYPE_CHECKING:
@@ -52,6 +54,15 @@ async def open_keys(settings: Settings) -> KeyStore:
 
         return await PostgresKeys.open(settings.store_url)
     return SqliteKeys(DataFolder(settings.data).keys)
+
+
+async def open_consumers(settings: Settings) -> Consumers:
+    """Positions of readers, in the data folder or beside the log in PostgreSQL."""
+    if settings.on_postgres:
+        from gateway.adapters.postgres.consumers import PostgresConsumers
+
+        return await PostgresConsumers.open(settings.store_url)
+    return SqliteConsumers(DataFolder(settings.data).consumers)
 
 
 def _log_path(settings: Settings) -> Path:

@@ -39,6 +39,7 @@ ALLOWED = {
         "filters/cel filters scheduling wire access/grants access/usage access/policy "
         "access/limits log"
     ),
+    "streaming/consumers": "",
     "streaming": (
         "filters scheduling wire access/keys access/policy access/limits access log streaming/live"
     ),
@@ -62,9 +63,12 @@ ALLOWED = {
     "delivery": "delivery/outlets",
     "adapters": "filters log",
     "adapters/files": "settings access/credentials access/keys",
-    "adapters/sqlite": "access/grants access/keys access/usage log adapters adapters/files",
+    "adapters/sqlite": (
+        "access/grants access/keys access/usage log streaming/consumers adapters adapters/files"
+    ),
     "adapters/postgres": (
-        "access/grants access/keys access/usage log ingest ingest/sources adapters"
+        "access/grants access/keys access/usage log ingest ingest/sources streaming/consumers "
+        "adapters"
     ),
     "adapters/redis": "access/usage access/limits",
     "adapters/memory": "access/usage access/limits",
@@ -81,8 +85,8 @@ ALLOWED = {
     "http/request": (
         "settings scheduling wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access access/administration log ingest streaming/live "
-        "streaming oversight/access_log oversight/detection oversight/review http/response "
-        "http/connection http/query"
+        "streaming/consumers streaming oversight/access_log oversight/detection oversight/review "
+        "http/response http/connection http/query"
     ),
     "http/intake": (
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
@@ -107,9 +111,10 @@ ALLOWED = {
     "runtime/process": "settings",
     "runtime": (
         "settings scheduling wire access/grants access/keys access/usage access/limits access "
-        "log ingest streaming/live streaming oversight/access_log oversight/detection oversight "
-        "adapters/files adapters/sqlite adapters/postgres adapters/redis adapters/memory "
-        "http/connection http/request http/intake http/metrics http runtime/process"
+        "log ingest streaming/live streaming/consumers streaming oversight/access_log "
+        "oversight/detection oversight adapters/files adapters/sqlite adapters/postgres "
+        "adapters/redis adapters/memory http/connection http/request http/intake http/metrics http "
+        "runtime/process"
     ),
     "cli/base": (
         "settings scheduling access/credentials access/grants access/keys access/administration "
@@ -149,7 +154,7 @@ STARTS_TASKS = {
 # What those that use ports call them.
 PORTS = {
     "log", "store", "key_store", "keys", "backend", "shared", "leases", "deliveries", "usage",
-    "signals",
+    "signals", "consumer_store",
 }  # fmt: skip
 # These lists only get shorter.
 ASSIGNED_LISTENERS = {"gateway.http.routes.stream": {"connection.on_lost"}}
@@ -216,8 +221,9 @@ def package_of(module: str) -> str:
 PURE_PACKAGES = (
     ".", "settings", "filters/cel", "filters", "wire", "access/credentials", "access/grants",
     "access/keys", "access/usage", "access/policy", "access/limits", "access",
-    "access/administration", "log", "ingest", "ingest/sources", "oversight/access_log",
-    "oversight/detection", "oversight", "oversight/review", "delivery/outlets",
+    "access/administration", "log", "ingest", "ingest/sources", "streaming/consumers",
+    "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
+    "delivery/outlets",
 )  # fmt: skip
 # ... but for these. This list only gets shorter.
 NOT_PURE = {

@@ -33,6 +33,7 @@ from gateway.oversight.detection.anomaly_detector import AnomalyDetector
 from gateway.oversight.detection.key_inventory import KeyInventory
 from gateway.scheduling.loop_work import LoopWork
 from gateway.settings.declarations import Settings
+from gateway.streaming.consumers.ports import Consumers
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.tasks import PLAIN, Tasks
@@ -69,6 +70,7 @@ class Context:
     hub: Hub
     write_scheduler: WriteScheduler
     key_store: KeyStore
+    consumer_store: Consumers
     keyring: Keyring
     enforcement: Enforcement
     missing_peppers: MissingPeppers
