@@ -21,6 +21,7 @@ ALLOWED = {
     "filters/cel": "",
     "filters": "filters/cel",
     "scheduling": "filters",
+    "formats": "",
     "wire": "",
     "access/credentials": "",
     "access/grants": "filters access/credentials",
@@ -219,8 +220,8 @@ def package_of(module: str) -> str:
 
 # Packages whose modules neither wait, nor touch a network, nor ask for the time ...
 PURE_PACKAGES = (
-    ".", "settings", "filters/cel", "filters", "wire", "access/credentials", "access/grants",
-    "access/keys", "access/usage", "access/policy", "access/limits", "access",
+    ".", "settings", "filters/cel", "filters", "formats", "wire", "access/credentials",
+    "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
     "access/administration", "log", "ingest", "ingest/sources", "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
     "delivery/outlets",

@@ -1,0 +1,1 @@
+"""Formats: what an event is written as, native or in another standard."""
