@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from gateway.cli.base.event_text import event_parts, printable_json
 from gateway.cli.base.terminal import say
 from gateway.cli.client.options import DEFAULT_URL, read_key
+from gateway.cli.cursor_file import CursorFile
+from gateway.cli.event_file import EventFile
+from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.client.aio import AsyncStream
 
 INTERRUPTED = 130
+_BEGINS = ("after", "since", "from")
 
 _EXAMPLES = """\b
 Examples:
@@ -24,12 +31,17 @@ Examples:
   audit-gateway tail --filter 'severity >= 4 && data.bytes > 1000000'
   audit-gateway tail --from start --no-follow --json > events.ndjson
   audit-gateway tail --after 8kq2m9x4ty-00000000000000012345
+  audit-gateway tail --from start --output events.ndjson --rotate-size 100MiB
+  audit-gateway tail --json --cursor-file position | consumer
 
 \b
 Exit codes: 0 complete, 2 usage, 3 the key was refused or lost its rights,
 5 the gateway cannot be reached. A lost connection is taken up again where it
-broke.
+broke. With --output or --cursor-file a gateway that is away is waited for.
 """
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -60,34 +72,150 @@ def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[.
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="Address of the gateway.")
 @click.option(
     "--key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_FILE,
     help="File that holds the key; else the variable AUDIT_GATEWAY_KEY.",
 )
-def tail_command(as_json: bool, url: str, key_file: Path | None, **selected: Any) -> None:
+@click.option(
+    "--cursor-file",
+    type=_FILE,
+    help="File that keeps the position, to go on there; --since, --from and --after count for the "
+    "first start.",
+)
+@click.option(
+    "--output",
+    type=_FILE,
+    help="Append the events to a file as NDJSON, each exactly once; reopened at SIGHUP. The "
+    "position is kept in FILE.cursor, unless --cursor-file names another.",
+)
+@click.option("--rotate-size", metavar="SIZE", help="Rotate the output at a size: 100MiB.")
+@click.option(
+    "--rotate-keep",
+    type=click.IntRange(min=1),
+    help="Number of rotated files, FILE.1 the newest.  [default: 5]",
+)
+@click.option(
+    "--max-backoff",
+    default="5s",
+    show_default=True,
+    metavar="DURATION",
+    help="Longest pause before a lost connection is tried again.",
+)
+def tail_command(
+    as_json: bool,
+    url: str,
+    key_file: Path | None,
+    cursor_file: Path | None,
+    output: Path | None,
+    rotate_size: str | None,
+    rotate_keep: int | None,
+    max_backoff: str,
+    **selected: Any,
+) -> None:
     """Show events as they come in, one per line.
 
     What the key may see and the options select is shown. Everything beside
     the events goes to standard error.
     """
     # Imported here: `--help` need not wait for it.
-    from gateway.cli.client.stream_client import StreamClient
+    from gateway.clock import parse_duration
 
+    pause, key = float(max(1, parse_duration(max_backoff))), read_key(key_file)
+    if output is None and (rotate_size is not None or rotate_keep is not None):
+        raise InvalidRequest("--rotate-size and --rotate-keep are about --output: give that, too")
     parameters = {name: value for name, value in selected.items() if value not in (None, ())}
-    client = StreamClient(
-        url, read_key(key_file), parameters, notice=lambda text: say(text, err=True)
-    )
-    show = _printer(as_json)
+    if output is not None and cursor_file is None:
+        cursor_file = output.with_name(f"{output.name}.cursor")
+    kept = None if cursor_file is None else CursorFile(cursor_file)
+    size = 0 if rotate_size is None else _size(rotate_size)
+    file = None if output is None else EventFile(output, size, rotate_keep or 5)
+    with nullcontext() if file is None else closing(file):
+        cursor = None if kept is None else begin_of(kept, file)
+        if cursor is not None:
+            parameters = {name: parameters[name] for name in parameters if name not in _BEGINS}
+            parameters["after"] = cursor
+        _follow(_Run(url, key, parameters, pause, kept, file or Printed(as_json)))
+
+
+class _Run(NamedTuple):
+    url: str
+    key: str
+    parameters: dict[str, Any]
+    max_pause: float
+    kept: CursorFile | None
+    output: EventFile | Printed
+
+
+def _follow(run: _Run) -> None:
+    """Follow a stream to its end, or until somebody has seen enough."""
+    import asyncio
+
+    streams: list[AsyncStream] = []
     try:
-        with closing(client.events()) as events:
-            for event in events:
-                show(event)
+        asyncio.run(_following(run, streams))
+    except asyncio.CancelledError:
+        # SIGTERM: all is where it belongs.
+        pass
     except KeyboardInterrupt:
-        go_on = f"; go on with --after {client.cursor}" if client.cursor else ""
+        cursor = streams[0].cursor if streams else None
+        go_on = f"; go on with --after {cursor}" if cursor and run.kept is None else ""
         say("", f"stopped{go_on}", err=True)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader closed the pipe (`tail | head`). Python would complain at exit otherwise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _following(run: _Run, streams: list[AsyncStream]) -> None:
+    from gateway.cli.following import StreamFollower
+    from gateway.client.aio import AsyncClient
+
+    async with AsyncClient(run.url, run.key, notice=_notice) as client:
+        patient = run.kept is not None
+        stream = client.stream(max_pause=run.max_pause, patient=patient, **run.parameters)
+        streams.append(stream)
+        await StreamFollower(stream, run.output, run.kept).run()
+
+
+def _notice(text: str) -> None:
+    say(text, err=True)
+
+
+def begin_of(kept: CursorFile, file: EventFile | None) -> str | None:
+    """Where to go on; None at the first start.
+
+    The last event in the file counts before the cursor that was kept, which may be a second older,
+    or that of the file that was rotated last if something was written to it since.
+    """
+    if file is not None and file.cursor is not None:
+        return file.cursor
+    found = kept.read()
+    if file is not None and (found is None or file.rotated_since(kept.path)):
+        return file.rotated_cursor() or found
+    return found
+
+
+def _size(text: str) -> int:
+    from gateway.settings.kinds import SIZE
+
+    try:
+        size: int = SIZE.read(SIZE.from_text(text))
+    except ValueError as error:
+        raise InvalidRequest(f"--rotate-size {error}") from None
+    return max(1, size)
+
+
+class Printed:
+    """Events on standard output: as lines for people, or NDJSON."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._show = _printer(as_json)
+
+    def write(self, events: list[bytes]) -> None:
+        for event in events:
+            self._show(event)
+
+    def sync(self) -> None:
+        sys.stdout.flush()
 
 
 def _printer(as_json: bool) -> Callable[[bytes], None]:

@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 # What `serve` and the other commands load when they begin; they load the rest themselves.
 _LOADED = (
     "gateway.cli.main", "gateway.cli.serve", "gateway.cli.keys.commands", "gateway.cli.log",
-    "gateway.cli.store", "gateway.runtime.process.logs", "gateway.runtime.process.event_loop",
+    "gateway.cli.store", "gateway.cli.tail", "gateway.cli.following",
+    "gateway.runtime.process.logs", "gateway.runtime.process.event_loop",
     "gateway.runtime.process.collector",
     "gateway.runtime.process.memory", "gateway.runtime.compose", "gateway.runtime.supervisor",
     "gateway.adapters.postgres.log",

@@ -87,11 +87,12 @@ class StreamServer:
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_route("*", "/v1/stream", self.handle)
+        app.router.add_get("/v1/events", self.handle)
         return app
 
 
 @contextmanager
-def running(server: StreamServer, host: str = "127.0.0.1") -> Iterator[str]:
+def running(server: StreamServer, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """The server in a thread of its own; the address."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -100,7 +101,7 @@ def running(server: StreamServer, host: str = "127.0.0.1") -> Iterator[str]:
     async def start() -> tuple[web.AppRunner, str]:
         runner = web.AppRunner(server.app(), shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, host, 0).start()
+        await web.TCPSite(runner, host, port).start()
         return runner, f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
 
     runner, url = asyncio.run_coroutine_threadsafe(start(), loop).result(10)

@@ -137,7 +137,7 @@ def make_sink(
         from gateway.cli.importing.folder_sink import FolderSink
 
         return FolderSink(data, mapped=mapped)
-    from gateway.cli.client.http_sink import HttpSink
+    from gateway.cli.importing.http_sink import HttpSink
 
     return HttpSink(
         DEFAULT_URL if url is None else url, read_key(key_file), notice=notice, mapped=mapped

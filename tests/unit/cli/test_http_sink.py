@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.client.http_sink import MAX_TRIES, HttpSink
+from gateway.cli.importing.http_sink import HttpSink
+from gateway.client.protocol.exchange import MAX_TRIES
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized, Unavailable
 from tests.support.ingest_server import DROP, KEY, STORE_AND_DROP, IngestServer, running
 

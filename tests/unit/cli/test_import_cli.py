@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.client.http_sink import HttpSink
 from gateway.cli.importing import importer as importing
+from gateway.cli.importing.http_sink import HttpSink
 from gateway.cli.main import main
 from gateway.ingest.sink import SendResult
 from tests.support.exports import ROOT, SAMPLE_EXPORTS, SAMPLES

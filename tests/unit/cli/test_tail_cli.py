@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +16,8 @@ import pytest
 from aiohttp import web
 
 from gateway.cli import tail
-from gateway.cli.client import stream_client
 from gateway.cli.main import main
+from gateway.client.protocol import reading
 from tests.support.exports import ROOT
 from tests.support.stream_server import (
     COMPLETE,
@@ -145,7 +147,7 @@ def test_nothing_is_printed_twice_over_a_torn_connection(run: Run) -> None:
 def test_an_end_that_is_final_says_why_and_has_its_exit_code(
     run: Run, monkeypatch: pytest.MonkeyPatch, answer: Any, status: int, hint: str
 ) -> None:
-    monkeypatch.setattr(stream_client, "MAX_FIRST_TRIES", 1)
+    monkeypatch.setattr(reading, "MAX_FIRST_TRIES", 1)
     code, output, said = run(StreamServer(answer))
     assert (code, output) == (status, "")
     assert said.startswith("error: ")
@@ -206,12 +208,23 @@ def test_a_gateway_that_is_away_ends_with_5(
 
 
 def test_an_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(stream_client.StreamClient):
-        def _remember(self, cursor: str) -> None:
-            raise KeyboardInterrupt
+    async def goes_on(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        await response.write(event(1))
+        while True:
+            await asyncio.sleep(0.01)
+            await response.write(control("bookmark", cursor=cursor(1)))
 
-    monkeypatch.setattr(stream_client, "StreamClient", Interrupted)
-    code, output, said = run(StreamServer(stream(event(1), event(2))))
+    sync = tail.Printed.sync
+
+    def synced(printed: tail.Printed) -> None:
+        sync(printed)
+        monkeypatch.setattr(tail.Printed, "sync", sync)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(tail.Printed, "sync", synced)
+    code, output, said = run(StreamServer(goes_on))
     assert code == 130
     assert len(output.splitlines()) == 1
     assert f"go on with --after {cursor(1)}" in said

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from gateway.cli.client import stream_client
-from gateway.cli.client.stream_client import StreamClient
+from gateway.client import Client, Stream
+from gateway.client.protocol import reading
 from gateway.errors import (
     CursorGone,
     Forbidden,
@@ -40,15 +39,18 @@ class Reader:
     def __init__(self) -> None:
         self.waits: list[float] = []
         self.notices: list[str] = []
-        self.client: StreamClient | None = None
+        self.stream: Stream | None = None
 
     def read(self, server: StreamServer, **parameters: Any) -> list[str]:
         """The ids of the events until the stream ends."""
-        with running(server) as url:
-            self.client = StreamClient(
-                url, "alpk_sample", parameters, notice=self.notices.append, pause=self.waits.append
-            )
-            return [json.loads(line)["id"] for line in self.client.events()]
+        with (
+            running(server) as url,
+            Client(
+                url, "alpk_sample", notice=self.notices.append, pause=self.waits.append
+            ) as client,
+        ):
+            self.stream = client.stream(**parameters)
+            return [event["id"] for event in self.stream]
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_an_event_that_is_sent_again_is_not_handed_out_again(reader: Reader) -> 
 def test_a_connection_on_which_nothing_is_said_is_given_up_for_another(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_client, "QUIET_SECONDS", 0.1 * slowness())
+    monkeypatch.setattr(reading, "QUIET_SECONDS", 0.1 * slowness())
 
     async def mute(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -273,9 +275,11 @@ def test_waits_are_short_again_after_an_event(reader: Reader) -> None:
 def test_nobody_there_from_the_start_is_said_at_once() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        client = StreamClient(f"http://127.0.0.1:{unused.getsockname()[1]}", "k", {})
-        with pytest.raises(Unavailable, match="is the gateway running"):
-            next(client.events())
+        with (
+            Client(f"http://127.0.0.1:{unused.getsockname()[1]}", "k") as client,
+            pytest.raises(Unavailable, match="is the gateway running"),
+        ):
+            next(iter(client.stream()))
 
 
 def test_a_long_filter_goes_into_the_body(reader: Reader) -> None:
@@ -303,7 +307,7 @@ def test_what_is_no_event_ends_the_stream_with_a_reason(reader: Reader, line: by
 def test_a_line_without_end_is_not_held_for_ever(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_client, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(reading, "MAX_LINE_BYTES", 1000)
     with pytest.raises(InvalidRequest, match="a line of more than"):
         reader.read(StreamServer(stream(b"x" * 2000)))
 
@@ -321,5 +325,5 @@ def test_events_of_a_quarter_megabyte_come_whole(reader: Reader) -> None:
 
 def test_the_position_is_behind_the_last_event_handed_out(reader: Reader) -> None:
     reader.read(StreamServer(stream(event(1), event(2))), limit=2)
-    assert reader.client is not None
-    assert reader.client.cursor == cursor(2)
+    assert reader.stream is not None
+    assert reader.stream.cursor == cursor(2)

@@ -1,0 +1,66 @@
+"""Events as a client gets them, and what it may select."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+Patterns = str | Sequence[str]
+
+
+class ReceivedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event: its native JSON as it came, and the cursor behind it.
+
+    Members are those of the event schema, without those that the key may not see: `event["id"]`,
+    `event.get("actor")`.
+    """
+
+    json: bytes
+    cursor: str | None
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The decoded JSON; decoded anew at each call."""
+        return msgspec.json.decode(self.json, type=dict[str, Any])
+
+    def __getitem__(self, name: str) -> Any:
+        return self.members[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.members.get(name, default)
+
+
+class Selection(TypedDict, total=False):
+    """Which events, and from where on: the parameters of `/v1/stream` and `GET /v1/events`.
+
+    Patterns may be one or several. `from_` is the parameter `from`; a stream begins `now` and pages
+    at the `start` where nothing else is said.
+    """
+
+    tenant: Patterns
+    category: Patterns
+    action: Patterns
+    outcome: Patterns
+    actor: Patterns
+    resource: Patterns
+    min_severity: int
+    filter: str
+    since: str
+    after: str
+    from_: Literal["start", "now"]
+    on_gap: Literal["fail", "skip"]
+    limit: int
+
+
+class StreamSelection(Selection, total=False):
+    """`follow=False` ends at the newest event; `limit` counts the events of the whole stream."""
+
+    follow: bool
+
+
+def parameters_of(selection: Selection) -> dict[str, Any]:
+    """Parameters of a request, without those that say nothing."""
+    given = {name.rstrip("_"): value for name, value in selection.items()}
+    return {name: value for name, value in given.items() if value not in (None, (), [])}

@@ -1,0 +1,332 @@
+"""The client library: the same with asyncio and without, and nothing of the server in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gateway.client import AsyncClient, Client, ReceivedEvent, SendResult
+from gateway.client.protocol import publishing
+from gateway.errors import Forbidden, InvalidRequest, Unauthorized, Unavailable
+from tests.support import ingest_server
+from tests.support.exports import ROOT
+from tests.support.stream_server import (
+    COMPLETE,
+    StreamServer,
+    control,
+    cursor,
+    end,
+    event,
+    problem,
+    running,
+    stream,
+)
+
+KEY = ingest_server.KEY
+
+
+class InPlainCalls:
+    """What is tested, by `Client`."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.cursor: str | None = None
+
+    def read(self, url: str, **selection: Any) -> list[ReceivedEvent]:
+        with Client(url, KEY, pause=self.waits.append) as client:
+            stream = client.stream(**selection)
+            try:
+                return list(stream)
+            finally:
+                self.cursor = stream.cursor
+
+    def first(self, url: str, count: int) -> list[ReceivedEvent]:
+        """Some events of a stream that is left in its middle."""
+        with Client(url, KEY) as client:
+            found = []
+            for one in client.stream():
+                found.append(one)
+                if len(found) == count:
+                    break
+            return found
+
+    def publish(self, url: str, events: Iterable[Mapping[str, Any]]) -> SendResult:
+        with Client(url, KEY, pause=self.waits.append) as client:
+            return client.publish(events)
+
+    def pages(self, url: str, most: int = 100, **selection: Any) -> list[Any]:
+        with Client(url, KEY, pause=self.waits.append) as client:
+            found = []
+            for page in client.pages(**selection):
+                found.append(page)
+                if len(found) == most:
+                    break
+            return found
+
+
+class WithAsyncio(InPlainCalls):
+    """The same by `AsyncClient`."""
+
+    async def _pause(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def _run(self, use: Callable[[AsyncClient], Any], url: str) -> Any:
+        async def run() -> Any:
+            async with AsyncClient(url, KEY, pause=self._pause) as client:
+                return await use(client)
+
+        return asyncio.run(run())
+
+    def read(self, url: str, **selection: Any) -> list[ReceivedEvent]:
+        async def use(client: AsyncClient) -> list[ReceivedEvent]:
+            stream = client.stream(**selection)
+            try:
+                return [one async for one in stream]
+            finally:
+                self.cursor = stream.cursor
+
+        found: list[ReceivedEvent] = self._run(use, url)
+        return found
+
+    def first(self, url: str, count: int) -> list[ReceivedEvent]:
+        async def use(client: AsyncClient) -> list[ReceivedEvent]:
+            found = []
+            async for one in client.stream():
+                found.append(one)
+                if len(found) == count:
+                    break
+            return found
+
+        found: list[ReceivedEvent] = self._run(use, url)
+        return found
+
+    def publish(self, url: str, events: Iterable[Mapping[str, Any]]) -> SendResult:
+        result: SendResult = self._run(lambda client: client.publish(events), url)
+        return result
+
+    def pages(self, url: str, most: int = 100, **selection: Any) -> list[Any]:
+        async def use(client: AsyncClient) -> list[Any]:
+            found = []
+            async for page in client.pages(**selection):
+                found.append(page)
+                if len(found) == most:
+                    break
+            return found
+
+        found: list[Any] = self._run(use, url)
+        return found
+
+
+@pytest.fixture(params=[InPlainCalls, WithAsyncio])
+def user(request: pytest.FixtureRequest) -> InPlainCalls:
+    made: InPlainCalls = request.param()
+    return made
+
+
+def page(*offsets: int, more: bool = False) -> Callable[[web.Request], Any]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        headers = {
+            "Content-Type": "application/x-ndjson", "Audit-Has-More": "true" if more else "false",
+            "Audit-Cursor": cursor(offsets[-1] if offsets else 99),
+        }  # fmt: skip
+        return web.Response(body=b"".join(map(event, offsets)), headers=headers)
+
+    return answer
+
+
+# Streams
+
+
+def test_a_stream_is_taken_up_behind_the_last_event(user: InPlainCalls) -> None:
+    server = StreamServer(
+        stream(event(1), event(2)[:50], cut=True),
+        stream(event(2), end(1012, "restart", reconnect=True, offset=2)),
+        stream(event(3), end(1000, "complete", reconnect=False, offset=3)),
+    )
+    with running(server) as url:
+        found = user.read(url, category=["auth"], since="15m", from_=None)
+    assert [one["id"] for one in found] == ["e1", "e2", "e3"]
+    assert [one.json + b"\n" for one in found] == [event(1), event(2), event(3)]
+    assert [one.cursor for one in found] == [cursor(1), cursor(2), cursor(3)]
+    assert user.cursor == cursor(3)
+    assert server.requests == [
+        {"category": ["auth"], "since": ["15m"]},
+        {"category": ["auth"], "after": [cursor(1)]},
+        {"category": ["auth"], "after": [cursor(2)]},
+    ]
+    assert len(user.waits) == 2
+
+
+def test_events_before_an_error_are_handed_out_first(user: InPlainCalls) -> None:
+    bad = [(end(4501, "key_revoked", reconnect=False), Forbidden), (b"<html>\n", InvalidRequest)]
+    for line, error in bad:
+        with running(StreamServer(stream(event(1) + event(2) + line))) as url:
+            with pytest.raises(error):
+                user.read(url)
+            assert user.cursor is not None
+
+
+def test_a_stream_may_be_left_in_its_middle(user: InPlainCalls) -> None:
+    with running(StreamServer(stream(*map(event, range(1, 9)), COMPLETE))) as url:
+        assert [one["id"] for one in user.first(url, 3)] == ["e1", "e2", "e3"]
+
+
+def test_a_gateway_that_is_not_there_is_an_error(user: InPlainCalls) -> None:
+    with running(StreamServer()) as url:
+        pass
+    with pytest.raises(Unavailable, match="is the gateway running"):
+        user.read(url)
+    with pytest.raises(Unavailable, match="is the gateway running"):
+        user.publish(url, [{"category": "auth", "action": "a"}])
+    assert user.waits == []
+
+
+def test_members_of_an_event_are_told_by_name() -> None:
+    one = ReceivedEvent(event(1, actor={"id": "u-1"}), cursor(1))
+    assert one["actor"]["id"] == "u-1"
+    assert one.get("reason", "none") == "none"
+    assert one.members["category"] == "auth"
+    with pytest.raises(KeyError):
+        one["reason"]
+
+
+# Pages
+
+
+def test_pages_go_up_to_the_newest_event(user: InPlainCalls) -> None:
+    server = StreamServer(page(1, 2, more=True), page(more=True), problem(503), page(3))
+    with running(server) as url:
+        found = user.pages(url, category="auth", from_="start", limit=2)
+    assert [[one["id"] for one in page.events] for page in found] == [["e1", "e2"], ["e3"]]
+    assert [page.cursor for page in found] == [cursor(2), cursor(3)]
+    assert server.requests[0] == {"category": ["auth"], "from": ["start"], "limit": ["2"]}
+    assert server.requests[1] == {"category": ["auth"], "after": [cursor(2)], "limit": ["2"]}
+    assert server.requests[2] == server.requests[3]
+
+
+def test_pages_that_follow_wait_for_what_comes(user: InPlainCalls) -> None:
+    server = StreamServer(page(1), page(), page(2))
+    with running(server) as url:
+        found = user.pages(url, most=3, follow=True, wait=7)
+    assert [len(page.events) for page in found] == [1, 0, 1]
+    assert server.requests[1:] == [
+        {"after": [cursor(1)], "wait": ["7"]}, {"after": [cursor(99)], "wait": ["7"]},
+    ]  # fmt: skip
+
+
+def test_what_is_no_page_is_an_error(user: InPlainCalls) -> None:
+    for answer, error in (
+        (problem(401, detail="no such key"), Unauthorized),
+        (problem(400, detail="unknown parameter"), InvalidRequest),
+        (problem(200, hello="world"), InvalidRequest),
+    ):
+        with running(StreamServer(answer)) as url, pytest.raises(error):
+            user.pages(url)
+
+
+# Publishing
+
+
+def test_events_are_published_in_batches_with_ids_of_their_own(
+    user: InPlainCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "MAX_BATCH_EVENTS", 3)
+    with ingest_server.running() as server:
+        events = ({"category": "c", "action": "a", "data": {"n": n}} for n in range(8))
+        result = user.publish(server.url, events)
+    assert (result.accepted, result.duplicates, result.refused) == (8, 0, [])
+    assert server.batches == [3, 3, 2]
+    assert len(server.stored) == 8
+
+
+def test_what_is_published_again_is_a_duplicate_by_its_id(user: InPlainCalls) -> None:
+    events = [{"id": f"e{n}", "category": "c", "action": "a"} for n in range(5)]
+    with ingest_server.running() as server:
+        server.answers = [(503, {}, {})]
+        result = user.publish(server.url, events[:1])
+        result = user.publish(server.url, events)
+        assert (result.accepted, result.duplicates) == (4, 1)
+        result = user.publish(server.url, events)
+    assert (result.accepted, result.duplicates) == (0, 5)
+
+
+def test_a_lost_answer_makes_no_second_event_where_the_client_gave_the_id(
+    user: InPlainCalls,
+) -> None:
+    with ingest_server.running() as server:
+        server.answers = [(503, {}, {}), ingest_server.STORE_AND_DROP]
+        result = user.publish(server.url, [{"category": "c", "action": "a"}])
+        assert (result.accepted, result.duplicates) == (0, 1)
+        assert len(server.stored) == 1
+
+
+def test_refused_events_have_their_place_in_the_whole(
+    user: InPlainCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "MAX_BATCH_EVENTS", 2)
+    good = {"category": "c", "action": "a"}
+    with ingest_server.running() as server:
+        result = user.publish(server.url, [good, good, good, {"action": "a"}, {"action": "b"}])
+    assert result.accepted == 3
+    assert [(one.index, one.path) for one in result.refused] == [(3, "category"), (4, "category")]
+
+
+def test_what_is_no_event_is_refused_before_anything_is_sent(user: InPlainCalls) -> None:
+    with ingest_server.running() as server:
+        with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
+            user.publish(server.url, [{"category": "c", "action": "a", "data": {"n": object()}}])
+        assert user.publish(server.url, []) == SendResult()
+    assert server.paths == []
+
+
+def test_batches_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "MAX_BATCH_BYTES", 100)
+    lines = [b"x" * 30] * 7 + [b"y" * 200, b"z"]
+    batches = list(publishing.batches_of(lines))
+    assert [line for batch in batches for line in batch] == lines
+    assert [len(batch) for batch in batches] == [3, 3, 1, 1, 1]
+
+
+# The library
+
+
+def test_the_client_loads_nothing_of_the_server() -> None:
+    script = (
+        "import json, sys, gateway.client\n"
+        "print(json.dumps(sorted(sys.modules)))\n"
+    )  # fmt: skip
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=True, timeout=60
+    )
+    loaded = set(json.loads(said.stdout))
+    servers = {"aiohttp", "asyncpg", "redis", "apsw", "sqlite3", "uvloop", "orjson", "re2"}
+    assert not servers & loaded
+    ours = {name.split(".")[1] for name in loaded if name.startswith("gateway.")}
+    assert ours == {"client", "errors", "ingest", "settings"}
+
+
+def test_a_key_is_sent_to_no_other_place(user: InPlainCalls) -> None:
+    elsewhere = StreamServer(stream(event(1), COMPLETE))
+    with running(elsewhere) as url:
+
+        async def redirect(request: web.Request) -> web.StreamResponse:
+            raise web.HTTPTemporaryRedirect(f"{url}/v1/stream")
+
+        with running(StreamServer(redirect)) as first, pytest.raises(InvalidRequest, match="307"):
+            user.read(first)
+    assert elsewhere.requests == []
+
+
+def test_notices_of_the_gateway_are_told() -> None:
+    told: list[str] = []
+    server = StreamServer(stream(control("notice", code="nothing"), COMPLETE))
+    with running(server) as url, Client(url, KEY, notice=told.append) as client:
+        assert list(client.stream()) == []
+    assert told == ["notice: code nothing"]
