@@ -104,6 +104,29 @@ async def test_a_lone_request_is_not_held_back(log: GatedLog, draft: MakeDraft) 
     assert log.groups == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("more", "least", "most"), [(7, 8, 8), (200, 64, 80)])
+async def test_requests_that_are_read_now_share_an_append(
+    more: int, least: int, most: int, log: GatedLog, draft: MakeDraft
+) -> None:
+    """Where the group before was shared: each round of the loop reads one. Some are enough."""
+    log.gate.set()
+    loop = asyncio.get_running_loop()
+    stored = [loop.create_future() for _ in range(more + 1)]
+
+    def read(number: int) -> None:
+        writer.put([[draft(id=f"c{number}")]], stored[number])
+        if number < more:
+            loop.call_soon(read, number + 1)
+
+    async with writing(log) as writer:
+        await asyncio.gather(*[writer.append([draft(id=name)]) for name in ("a", "b")])
+        read(0)
+        await asyncio.wait_for(asyncio.gather(*stored), patience(10))
+    assert log.groups[0] == 2
+    assert least <= log.groups[1] <= most
+    assert log.head == 2 + len(stored)
+
+
 async def test_batches_appended_together_share_their_fate(log: GatedLog, draft: MakeDraft) -> None:
     log.gate.set()
     log.failures = [Unavailable("away")]
