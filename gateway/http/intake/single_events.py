@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from functools import lru_cache
 
 import msgspec
 from aiohttp import web
@@ -21,7 +21,7 @@ from aiohttp import web
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import Allowed, Denied, compiled
 from gateway.access.usage.access import DENIED, INGESTED, Access
-from gateway.cursor import advance, earlier, format_cursor, later
+from gateway.cursor import advance, format_cursor
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.http.pipelining.ingest_line import IngestLine
@@ -67,12 +67,16 @@ class _InFlight:
 
     def set_result(self, result: list[Appended], /) -> None:
         # The writer has other requests to answer.
-        with self.owner.guarded(self.line):
+        try:
             self.owner.stored(self, result)
+        except Exception as error:
+            self.owner.report(self.line, error)
 
     def set_exception(self, exception: BaseException, /) -> None:
-        with self.owner.guarded(self.line):
+        try:
             self.owner.failed(self, exception)
+        except Exception as error:
+            self.owner.report(self.line, error)
 
 
 class SingleEvents:
@@ -81,8 +85,8 @@ class SingleEvents:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._heads = KnownHeads()
-        # Accesses since the last commit, by head.
-        self._accesses: dict[KnownHead, Access] = {}
+        # What became of the requests since the last commit, by head.
+        self._stored: dict[KnownHead, list[Appended]] = {}
         # The connections that wait for the rest of a message, and those that did so at the last
         # look, each with the number of requests that were taken from it before.
         self._waiting: dict[IngestLine, int] = {}
@@ -130,22 +134,27 @@ class SingleEvents:
 
     def take(self, line: IngestLine, head: KnownHead, bodies: list[bytes]) -> int:
         """Queue requests; how many of them: aiohttp shall have the next one."""
-        with self.guarded(line):
+        try:
             return self._take(line, head, bodies)
-        return 0
+        except Exception as error:
+            self.report(line, error)
+            return 0
 
     def _take(self, line: IngestLine, head: KnownHead, bodies: list[bytes]) -> int:
-        context, key = self.context, head.key
+        context, key_id = self.context, head.key.id
         may_write = self._admit(head)
         if may_write is None or not self._may_open(line, head.subject):
             return 0
+        in_flight, followed = context.in_flight, context.followed
         batches: list[list[Draft]] = []
         size = 0
         for body in bodies:
             draft = context.decoder.decode_one(body, lines=head.lines)
-            if draft is None or not may_write(draft) or self._is_of_a_row(draft):
+            if draft is None or not may_write(draft):
                 break
-            if not context.in_flight.fits(key.id, size + len(body)):
+            if followed is not None and draft.id.startswith(followed.prefix):
+                break
+            if not in_flight.fits(key_id, size + len(body)):
                 break
             batches.append([draft])
             size += len(body)
@@ -157,7 +166,7 @@ class SingleEvents:
         except GatewayError:
             # It is full, or closed: the handler says so.
             return 0
-        context.in_flight.take(key.id, size)
+        in_flight.take(key_id, size)
         if head.subject and not line.subject:
             line.subject = head.subject
             context.connections.count(head.subject)
@@ -182,43 +191,20 @@ class SingleEvents:
             return True
         return not line.in_flight and not self.context.connections.is_full(subject)
 
-    def _is_of_a_row(self, draft: Draft) -> bool:
-        followed = self.context.followed
-        return followed is not None and draft.id.startswith(followed.prefix)
-
-    @contextmanager
-    def guarded(self, line: IngestLine) -> Iterator[None]:
+    def report(self, line: IngestLine, error: Exception) -> None:
         """Report a bug, and close its connection without an answer."""
-        try:
-            yield
-        except Exception as error:
-            self.context.tasks.report("request", error)
-            line.abandon()
+        self.context.tasks.report("request", error)
+        line.abandon()
 
     def stored(self, taken: _InFlight, stored: list[Appended]) -> None:
         """Answer requests whose events are durable."""
         self._release(taken)
-        epoch, head = self.context.log.epoch, taken.head
+        epoch, now = self.context.log.epoch, int(time.time())
         answers = [
-            encoded(
-                _ENCODE(Ingested(*answer_members(epoch, one))), "application/json", 201, "Created"
-            )
+            format_cursor(epoch, one.first).encode().join(_answer(epoch, one.accepted, now))
             for one in stored
         ]
-        access = self._accesses.get(head)
-        if access is None:
-            access = self._accesses[head] = self._new_access(head)
-            access.times = 0
-            access.begin = advance(stored[0].first, -1)
-        access.times += len(stored)
-        for one in stored:
-            access.events += one.accepted
-            access.duplicates += one.duplicates
-            access.begin = earlier(access.begin, advance(one.first, -1))
-            access.end = later(access.end, one.last)
-            note_conflicts(self.context, access, one)
-        self.context.requests.accepted += sum(one.accepted for one in stored)
-        self.context.requests.duplicates += sum(one.duplicates for one in stored)
+        self._stored.setdefault(taken.head, []).extend(stored)
         self._end(taken, answers, 201, "")
 
     def failed(self, taken: _InFlight, exception: BaseException) -> None:
@@ -271,9 +257,18 @@ class SingleEvents:
         )
 
     def _log(self) -> None:
-        """Log what was stored with one commit."""
-        accesses, self._accesses = self._accesses, {}
-        for access in accesses.values():
+        """Log and count what was stored with one commit."""
+        stored_by, self._stored = self._stored, {}
+        for head, stored in stored_by.items():
+            access = self._new_access(head)
+            access.times = len(stored)
+            access.events = sum([one.accepted for one in stored])
+            access.duplicates = access.times - access.events
+            access.begin = advance(min([one.first for one in stored]), -1)
+            access.end = max([one.last for one in stored])
+            note_conflicts(self.context, access, sum([one.conflicts for one in stored]))
+            self.context.requests.accepted += access.events
+            self.context.requests.duplicates += access.duplicates
             self.context.access_log.log(access)
             self.context.usage.count(access.key_id, requests=access.times)
 
@@ -298,6 +293,14 @@ class SingleEvents:
             self._look_later()
 
 
+@lru_cache(4)
+def _answer(epoch: str, accepted: int, now: int) -> list[bytes]:
+    """Answer to a request of one event in the second `now`, cut where its cursor stands."""
+    cursor = format_cursor(epoch, 0)
+    body = _ENCODE(Ingested(accepted, 1 - accepted, cursor, cursor))
+    return encoded(body, "application/json", 201, "Created").split(cursor.encode())
+
+
 def answer_members(epoch: str, appended: Appended) -> tuple[int, int, str, str]:
     """The members of `Ingested`."""
     first, last = format_cursor(epoch, appended.first), format_cursor(epoch, appended.last)
@@ -309,8 +312,8 @@ def _test_of(decision: Allowed | Denied) -> MayWrite:
     return compiled(decision.view) if isinstance(decision, Allowed) else lambda draft: False
 
 
-def note_conflicts(context: Context, access: Access, appended: Appended) -> None:
+def note_conflicts(context: Context, access: Access, conflicts: int) -> None:
     """Its sender is told nothing: the other event may be one that it may not see."""
-    if appended.conflicts and access.key is not None:
-        signal = id_conflict(access, appended.conflicts)
+    if conflicts and access.key is not None:
+        signal = id_conflict(access, conflicts)
         context.detector.profiles.add_signal(access.key.id, signal)

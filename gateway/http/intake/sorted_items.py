@@ -117,7 +117,7 @@ def note_stored(context: Context, access: Access, stored: list[Appended]) -> App
     access.events = sum(one.accepted for one in stored)
     access.duplicates = sum(one.duplicates for one in stored)
     access.begin, access.end = advance(whole.first, -1), whole.last
-    note_conflicts(context, access, whole)
+    note_conflicts(context, access, whole.conflicts)
     context.requests.accepted += good.accepted
     context.requests.duplicates += access.duplicates
     context.requests.invalid += sum(one.accepted for one in marks)

@@ -341,6 +341,29 @@ async def test_what_changes_for_a_key_is_seen_by_its_next_request(
     assert sum(taken) == 1
 
 
+async def test_answers_of_one_commit_name_the_places_of_their_events(
+    gateway: Gateway, taken: list[int]
+) -> None:
+    names = ["a", "b", "a", "c", "b"]
+    async with producer(gateway) as sender:
+        await sender.post(gateway.user, one())
+        requests = [sender.request(gateway.user, one(id=name, data={})) for name in names]
+        sender.writer.write(b"".join(requests))
+        answers = [(await sender.answer()).document for _ in names]
+    assert sum(taken) == len(names)
+    events = (await gateway.pull(from_="start", limit="1000"))["events"]
+    cursors = {one["id"]: one["cursor"] for one in events}
+    assert answers == [
+        {
+            "accepted": accepted,
+            "duplicates": 1 - accepted,
+            "first_cursor": cursors[name],
+            "last_cursor": cursors[name],
+        }
+        for name, accepted in zip(names, (1, 1, 0, 1, 0), strict=True)
+    ]
+
+
 async def test_known_requests_are_recorded_and_counted_like_others(start: Start) -> None:
     gateway = await start(record={"delay": 0, "merge": 1, "merge_ingest": 1})
     keys = [await gateway.mint({"actions": ["ingest"], "categories": ["**"]}) for _ in range(2)]
