@@ -60,6 +60,7 @@ ALLOWED = {
         "filters scheduling access/grants access/keys access/policy log ingest "
         "oversight/access_log oversight/detection"
     ),
+    "delivery/connect": "",
     "delivery/outlets": "",
     "delivery": "delivery/outlets",
     "adapters": "filters log",
