@@ -61,7 +61,7 @@ ALLOWED = {
         "oversight/access_log oversight/detection"
     ),
     "delivery/connect": "",
-    "delivery/outlets": "",
+    "delivery/outlets": "delivery/connect",
     "delivery": "delivery/outlets",
     "adapters": "filters log",
     "adapters/files": "settings access/credentials access/keys",
@@ -228,13 +228,14 @@ PURE_PACKAGES = (
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
     "access/administration", "log", "ingest", "ingest/sources", "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
-    "delivery/outlets", "client/protocol",
+    "delivery/connect", "delivery/outlets", "client/protocol",
 )  # fmt: skip
 # ... but for these. This list only gets shorter.
 NOT_PURE = {
     "gateway.notifier", "gateway.tasks", "gateway.access.usage.meter",
     "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
     "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minute_counts",
+    "gateway.delivery.connect.http_client", "gateway.delivery.connect.lookup",
 }  # fmt: skip
 PURE = [
     module for module in MODULES if package_of(module) in PURE_PACKAGES and module not in NOT_PURE

@@ -341,26 +341,54 @@ async def test_names_are_verified_and_can_be_given(authority: trustme.CA) -> Non
     ).status == 200
 
 
+async def refused_handshake(context: ssl.SSLContext, authority: trustme.CA) -> NoAnswer:
+    """Failure of a request to a receiver that refuses it in the handshake, and says why."""
+
+    def refuse() -> None:
+        peer, _ = listener.accept()
+        tls = context.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
+        with pytest.raises(ssl.SSLError):
+            tls.do_handshake()
+        with socket.socket(fileno=tls.detach()) as plain:
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse))
+        async with client(tls=TlsOptions(ca=pem(authority))) as made:
+            url = f"https://localhost:{listener.getsockname()[1]}/"
+            failed = await failure(made, HttpRequest(url, b"x", {}))
+        await refusing
+    return failed
+
+
 async def test_client_certificates_are_shown_to_who_asks(authority: trustme.CA) -> None:
     context = server_side(authority, "localhost")
     authority.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
-    with pytest.raises(NoAnswer) as refused:
-        await over_tls(context, ca=pem(authority))
-    assert (refused.value.kind, refused.value.config) == ("certificate", True)
     mine = authority.issue_cert("gateway@example.org")
     cert = b"".join(blob.bytes() for blob in mine.cert_chain_pems).decode()
     key = mine.private_key_pem.bytes().decode()
     assert (await over_tls(context, ca=pem(authority), cert=cert, key=key)).status == 200
 
 
+async def test_a_receiver_that_misses_our_certificate_is_told_as_configuration(
+    authority: trustme.CA,
+) -> None:
+    context = server_side(authority, "localhost")
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    failed = await refused_handshake(context, authority)
+    assert (failed.kind, failed.config) == ("certificate", True)
+
+
 async def test_tls_before_1_2_is_refused(authority: trustme.CA) -> None:
     context = server_side(authority, "localhost")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.raises(NoAnswer) as refused:
-        await over_tls(context, ca=pem(authority))
-    assert refused.value.kind == "tls"
+    failed = await refused_handshake(context, authority)
+    assert (failed.kind, failed.config) == ("tls", False)
 
 
 def test_contexts_always_verify(authority: trustme.CA) -> None:

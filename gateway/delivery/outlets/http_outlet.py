@@ -1,0 +1,108 @@
+"""What types of destinations that speak HTTP have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.delivery.connect.transport import (
+    HttpRequest,
+    NoAnswer,
+    RemoteAnswer,
+    basic_credentials,
+)
+from gateway.delivery.outlets.http_status import verdict_of_failure
+from gateway.delivery.outlets.outlet import (
+    SUCCESS,
+    Confirmation,
+    DeliveryVerdict,
+    EncodedEvent,
+    OutboundEvent,
+    OutletLimits,
+)
+from gateway.delivery.outlets.outlet_plan import OutletPlan, invalid_setting
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
+_VALUE = re.compile(r"[!-~](?:[\t -~]{0,1022}[!-~])?", re.ASCII)
+# What the client, the type and the secrets say themselves.
+_TAKEN = {
+    "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
+    "expect", "host", "te", "trailer", "transfer-encoding", "upgrade", "accept-encoding",
+    "webhook-id", "webhook-timestamp", "webhook-signature",
+}  # fmt: skip
+
+
+class HttpOutlet:
+    """Outlet that sends a batch in one request. Types say how, and judge the answer."""
+
+    limits: OutletLimits
+    confirmation: Confirmation
+
+    def __init__(self, plan: OutletPlan) -> None:
+        self.plan = plan
+        self._transport = plan.http()
+
+    async def open(self) -> DeliveryVerdict:
+        return SUCCESS
+
+    def encode(self, outbound: OutboundEvent) -> bytes:
+        return self.plan.formatted(outbound)
+
+    async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        raise NotImplementedError
+
+    async def confirm(self, receipt: object) -> DeliveryVerdict:
+        return SUCCESS
+
+    async def test(self, encoded: EncodedEvent) -> DeliveryVerdict:
+        return await self.send([encoded])
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def secret(self, name: str) -> str:
+        """Newest value of a secret, or an empty text."""
+        return next(iter(self.plan.secrets(name)), "")
+
+    async def attempt(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        judge: Callable[[RemoteAnswer], DeliveryVerdict],
+        secrets: Sequence[str] = (),
+    ) -> DeliveryVerdict:
+        """Send a request and judge what comes back."""
+        request = HttpRequest(url, body, headers, tuple(secrets), self.plan.compress)
+        try:
+            answer = await self._transport.request(request)
+        except NoAnswer as failure:
+            return verdict_of_failure(failure)
+        return judge(answer)
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise `InvalidRequest` for headers of the settings that cannot be sent."""
+    if len(headers) > 32:
+        raise invalid_setting("headers", "at most 32")
+    for name, value in headers.items():
+        check_header_name(f"headers.{name[:64]}", name)
+        if not _VALUE.fullmatch(value):
+            raise invalid_setting(
+                f"headers.{name[:64]}", "1 to 1,024 printable ASCII characters are needed"
+            )
+
+
+def check_header_name(where: str, name: str) -> None:
+    """Raise `InvalidRequest` for what is no header that settings may name."""
+    if not _TOKEN.fullmatch(name):
+        raise invalid_setting(where, "this is no name of a header")
+    if name.lower() in _TAKEN or name.lower().startswith("proxy-"):
+        raise invalid_setting(where, "the gateway sets it itself; credentials are secrets")
+
+
+def authorization(user: str, password: str, token: str) -> dict[str, str]:
+    """Header `Authorization`: Basic with a password, else Bearer with a token."""
+    if password:
+        return {"Authorization": basic_credentials(user, password)}
+    return {"Authorization": f"Bearer {token}"} if token else {}
