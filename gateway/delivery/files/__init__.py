@@ -1,0 +1,1 @@
+"""Files that destinations write: segments of events, closed and listed one after the other."""
