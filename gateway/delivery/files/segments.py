@@ -274,18 +274,18 @@ class Segments:
 
 
 def _tail(fd: int) -> tuple[bytes, int]:
-    """Last part of a file, and where it begins."""
+    """Last part of a file, and how much stands before it."""
     size = os.fstat(fd).st_size
-    begin = max(0, size - _TAIL)
-    return os.pread(fd, size - begin, begin), begin
+    skipped = max(0, size - _TAIL)
+    return os.pread(fd, size - skipped, skipped), skipped
 
 
 def _cut_tail(fd: int) -> bytes:
     """Cut what stands behind the last whole line off a file; the last part of what is left."""
-    tail, begin = _tail(fd)
+    tail, skipped = _tail(fd)
     whole = tail.rfind(b"\n") + 1
     if whole < len(tail):
-        os.ftruncate(fd, begin + whole)
+        os.ftruncate(fd, skipped + whole)
         os.fsync(fd)
     return tail[:whole]
 

@@ -1,0 +1,16 @@
+"""All types of destinations, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.delivery.outlets.elasticsearch import ELASTICSEARCH
+from gateway.delivery.outlets.file import FILE
+from gateway.delivery.outlets.http import HTTP
+from gateway.delivery.outlets.outlet_plan import OutletKind
+
+OUTLET_KINDS: Mapping[str, OutletKind] = {
+    "elasticsearch": ELASTICSEARCH,
+    "file": FILE,
+    "http": HTTP,
+}
