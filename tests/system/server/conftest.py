@@ -15,6 +15,7 @@ import pytest_asyncio
 from gateways import Gateway, Program, ProgramProcess, ShiftedClock, Start, StartProgram
 
 from gateway.clock import Clock
+from gateway.http.intake.single_events import SingleEvents
 from gateway.runtime.compose import running
 from gateway.settings.declarations import SECTIONS, Settings
 from tests.support.machine_time import patience
@@ -77,6 +78,21 @@ async def start(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator
 async def gateway(start: Start) -> Gateway:
     """A gateway whose heartbeats and pings come every second."""
     return await start()
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of requests that were taken without aiohttp."""
+    counts: list[int] = []
+    take = SingleEvents.take
+
+    def counted(*arguments: Any) -> int:
+        count = take(*arguments)
+        counts.append(count)
+        return count
+
+    monkeypatch.setattr(SingleEvents, "take", counted)
+    return counts
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -80,21 +80,6 @@ class Producer:
         return await self.answer()
 
 
-@pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of requests that were taken without aiohttp."""
-    counts: list[int] = []
-    take = SingleEvents.take
-
-    def counted(*arguments: Any) -> int:
-        count = take(*arguments)
-        counts.append(count)
-        return count
-
-    monkeypatch.setattr(SingleEvents, "take", counted)
-    return counts
-
-
 @asynccontextmanager
 async def producer(gateway: Gateway) -> AsyncIterator[Producer]:
     reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
