@@ -8,7 +8,7 @@ install = sed '/^\#@ end of $(1)/,$$d' constraints.txt > $(VENV)/$(1).txt && \
 	$(PIP) install --require-hashes -r $(VENV)/$(1).txt && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run test test-thorough check lint format coverage bench bench-quick wheel clean lock
+.PHONY: run test test-thorough test-shippers check lint format coverage bench bench-quick wheel clean lock
 .DEFAULT_GOAL := run
 
 $(VENV)/.made: pyproject.toml constraints.txt
@@ -36,6 +36,11 @@ test: $(VENV)/.made-dev
 test-thorough: $(VENV)/.made-dev
 	@$(BIN)/python tests/setup_clients.py
 	@TEST_EXAMPLES=thorough $(BIN)/python -m pytest -n auto
+
+# The recipes of deploy/shippers/ with the programs that there are; names those that it has not run.
+test-shippers: $(VENV)/.made-dev
+	@$(BIN)/python tests/setup_shippers.py
+	@$(BIN)/python -m pytest -n 0 -rs tests/shippers
 
 check: $(VENV)/.made-dev format lint
 	@$(BIN)/python -m pytest -n auto -m "not slow" tests/unit tests/contract tests/system/server tests/simulation

@@ -1,0 +1,180 @@
+"""A gateway with a producer, programs that are killed at random, and what came out of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.setup_shippers import FOLDER
+from tests.support import gateway_process
+from tests.support.gateway_process import ROOT, GatewayProcess
+from tests.support.loaded_program import LoadedProgram
+from tests.support.machine_time import patience
+
+RECIPES = ROOT / "deploy" / "shippers"
+BEGIN = b'{"cursor":'
+_BATCH = 10
+_LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/syslog-ng")
+
+
+class MissingProgram(Exception):
+    """A program is neither on the machine nor unpacked."""
+
+
+def found(name: str) -> tuple[Path, dict[str, str]]:
+    """A program, and the variables that it needs."""
+    unpacked = FOLDER / "usr" / "sbin" / name
+    if unpacked.exists():
+        places = os.pathsep.join(str(FOLDER / one) for one in _LIBRARIES)
+        return unpacked, {"LD_LIBRARY_PATH": places}
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise MissingProgram(f"{name} is not on this machine: python tests/setup_shippers.py")
+    return Path(path), {}
+
+
+class Killable:
+    """A program that is started anew whenever it was killed, in a process group of its own."""
+
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes] | LoadedProgram]) -> None:
+        self._start = start
+        self._process = start()
+
+    def kill(self) -> None:
+        self.end()
+        self._process = self._start()
+
+    def end(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait(patience())
+
+
+class Scene:
+    """What a test of a recipe has: `sent` are the ids of the events that the log holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seed = random.randrange(2**32)
+        self.chance = random.Random(self.seed)
+        self.gateway = GatewayProcess(folder / "data")
+        grant = {"actions": ["ingest", "pull", "stream"], "categories": ["auth"]}
+        self.key = self.gateway.make_key(grant)
+        self.header = folder / "header"
+        self.header.write_text(f"Authorization: Bearer {self.key}\n")
+        self.sent: set[str] = set()
+        self._programs: list[Killable] = []
+        self._said = (folder / "said").open("wb")
+
+    def __enter__(self) -> Self:
+        print(f"seed {self.seed}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for program in self._programs:
+            program.end()
+        self.gateway.kill()
+        self._said.close()
+        if error is not None:
+            print((self.folder / "said").read_text(errors="replace")[-3000:])
+
+    def run(self, command: Sequence[str | Path], settings: Mapping[str, str]) -> Killable:
+        """Run a program of the machine."""
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL,
+                stdout=self._said, stderr=self._said, start_new_session=True,
+            )  # fmt: skip
+
+        return self._kept(start)
+
+    def tail(self, output: Path) -> Killable:
+        """Run `audit-gateway tail` into a file."""
+        arguments = ["tail", "--url", self.gateway.url, "--from", "start", "--output", str(output)]
+
+        def start() -> LoadedProgram:
+            process = gateway_process.start(
+                arguments, {"AUDIT_GATEWAY_KEY": self.key}, stdout=self._said, stderr=self._said
+            )
+            assert isinstance(process, LoadedProgram)
+            return process
+
+        return self._kept(start)
+
+    def kill_gateway(self) -> None:
+        self.gateway.kill()
+        self.gateway = GatewayProcess(self.folder / "data", port=self.gateway.port)
+
+    def produce(self, count: int, faults: Sequence[Callable[[], None]]) -> None:
+        """Send events, and let each fault happen at a random moment meanwhile."""
+        done = threading.Event()
+
+        def fail() -> None:
+            for fault in faults:
+                done.wait(self.chance.uniform(0.05, 0.5))
+                fault()
+
+        failing = threading.Thread(target=fail)
+        failing.start()
+        number = 0
+        while number < count or failing.is_alive():
+            ids = [f"e{number + place}" for place in range(_BATCH)]
+            events = [{"id": one, "category": "auth", "action": "login"} for one in ids]
+            try:
+                status, _ = self.gateway.ask("POST", "/v1/events", self.key, events)
+            except (OSError, ValueError):
+                # It was killed; the same is sent again.
+                time.sleep(0.05)
+                continue
+            assert status in (200, 201)
+            self.sent.update(ids)
+            number += _BATCH
+            time.sleep(0.01)
+        failing.join()
+
+    def await_all(self, received: Callable[[], bytes]) -> Counter[str]:
+        """Wait until every event was received; how often each was. Each line is a whole event."""
+        deadline = time.monotonic() + patience()
+        while True:
+            counts = Counter(ids_in(received()))
+            missing = self.sent - counts.keys()
+            if not missing:
+                return counts
+            assert time.monotonic() < deadline, f"{len(missing)} of {len(self.sent)} are lost"
+            time.sleep(0.05)
+
+    def _kept(self, start: Callable[[], subprocess.Popen[bytes] | LoadedProgram]) -> Killable:
+        program = Killable(start)
+        self._programs.append(program)
+        return program
+
+
+def ids_in(received: bytes) -> list[str]:
+    """The ids of all whole lines. What was torn when a receiver was killed stands before the next
+    line, in the same one."""
+    lines = received.split(b"\n")[:-1]
+    events: list[dict[str, Any]] = [json.loads(line[line.rfind(BEGIN) :]) for line in lines]
+    return [event["id"] for event in events]
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""

@@ -1,0 +1,122 @@
+"""The recipes of deploy/shippers/ with the real programs, all of which are killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from scene import FOLDER, RECIPES, MissingProgram, Scene, content, found
+
+from tests.support.examples import examples
+
+EVENTS = 400
+ROUNDS = examples(10, least=2)
+# Where the configurations say that the events and their receivers are.
+EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
+MOST_LINES = 40
+TESTED = ("curl", "rsyslog", "syslog-ng")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with Scene(tmp_path) as scene:
+        yield scene
+
+
+def configured(scene: Scene, recipe: str, other: Mapping[str, str]) -> Path:
+    """The configuration of a recipe, with places in the scene."""
+    text = (RECIPES / recipe / "audit.conf").read_text()
+    places = {
+        EVENTS_FILE: str(scene.folder / "events.ndjson"),
+        RECEIVED_FILE: str(scene.folder / "received.ndjson"),
+        **other,
+    }
+    for place, here in places.items():
+        assert place in text
+        text = text.replace(place, here)
+    path = scene.folder / f"{recipe}.conf"
+    path.write_text(text)
+    return path
+
+
+def program(name: str) -> tuple[Path, dict[str, str]]:
+    try:
+        return found(name)
+    except MissingProgram as missing:
+        pytest.skip(str(missing))
+
+
+def test_curl_brings_every_event_once_into_a_folder(scene: Scene) -> None:
+    folder = scene.folder / "pages"
+    folder.mkdir()
+    script = RECIPES / "curl" / "follow.sh"
+    settings = {"URL": scene.gateway.url, "HEADER": str(scene.header), "FOLDER": str(folder)}
+    curl = scene.run(["sh", script], settings)
+    scene.produce(EVENTS, [curl.kill, curl.kill, scene.kill_gateway, curl.kill] * ROUNDS)
+
+    def received() -> bytes:
+        return b"".join(path.read_bytes() for path in sorted(folder.glob("after-*.ndjson")))
+
+    counts = scene.await_all(received)
+    assert counts.keys() == scene.sent
+    assert set(counts.values()) == {1}
+
+
+def test_rsyslog_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
+    path, settings = program("rsyslogd")
+    work = scene.folder / "work"
+    work.mkdir()
+    file = configured(scene, "rsyslog", {"/var/spool/rsyslog": str(work)})
+    events = scene.folder / "events.ndjson"
+    modules = [str(one) for one in FOLDER.glob("usr/lib/*/rsyslog")] if settings else []
+    pid = scene.folder / "rsyslog.pid"
+    options = ["-n", "-f", str(file), "-i", str(pid), *(["-M", modules[0]] if modules else [])]
+    tail = scene.tail(events)
+
+    def start_again() -> None:
+        shipper.end()
+        pid.unlink(missing_ok=True)
+        shipper.kill()
+
+    shipper = scene.run([path, *options], settings)
+    scene.produce(EVENTS, [start_again, tail.kill, scene.kill_gateway, start_again] * ROUNDS)
+    counts = scene.await_all(lambda: content(scene.folder / "received.ndjson"))
+    assert content(events).count(b"\n") == len(scene.sent)
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_syslog_ng_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
+    path, settings = program("syslog-ng")
+    file = configured(scene, "syslog-ng", {})
+    events = scene.folder / "events.ndjson"
+    work = scene.folder
+    options = [
+        "-F", "-f", str(file), "-R", str(work / "persist"), "-p", str(work / "pid"),
+        "-c", str(work / "control"), "--no-caps",
+    ]  # fmt: skip
+    if settings:
+        modules = os.pathsep.join(map(str, FOLDER.glob("usr/lib/syslog-ng/*")))
+        options += ["--module-path", modules]
+    tail = scene.tail(events)
+    shipper = scene.run([path, *options], settings)
+    scene.produce(EVENTS, [shipper.kill, tail.kill, scene.kill_gateway, shipper.kill] * ROUNDS)
+    counts = scene.await_all(lambda: content(scene.folder / "received.ndjson"))
+    assert content(events).count(b"\n") == len(scene.sent)
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_each_recipe_is_one_page_that_says_whether_it_was_run() -> None:
+    folders = sorted(folder.name for folder in RECIPES.iterdir() if folder.is_dir())
+    assert set(TESTED) <= set(folders)
+    table = (RECIPES / "README.md").read_text()
+    for name in folders:
+        run = "yes" if name in TESTED else "no"
+        assert re.search(rf"\]\({name}/README.md\) .* \| {run} \|$", table, re.MULTILINE), name
+        lines = (RECIPES / name / "README.md").read_text().splitlines()
+        assert len(lines) <= MOST_LINES, name
+        assert any(line.startswith("**Promise.**") for line in lines), name
+        assert any(line.startswith("**Limits.**") for line in lines), name
+        assert (lines[2].startswith("> Not run by our tests")) == (name not in TESTED), name
