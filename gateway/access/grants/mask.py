@@ -59,9 +59,9 @@ COPIES = {
     "data.operator": ("actor.id",),
     "data.command_line": ("actor.id",),
 }
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_encode = msgspec.json.Encoder().encode
+decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+encode = msgspec.json.Encoder().encode
 
 
 class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -143,6 +143,7 @@ class Versions:
     def __init__(self, event: Event) -> None:
         self._event = event
         self._known: dict[Hiding | None, Event] = {None: event}
+        self._content: _Content | None = None
 
     def under(self, hiding: Hiding | None) -> Event:
         """The event with its hidden members masked or dropped; itself if it has none of them."""
@@ -152,20 +153,21 @@ class Versions:
             return event
         assert hiding is not None
         event = self._event
-        if len(known) == 1:
-            self._content = _Content()
+        content = self._content
+        if content is None:
+            content = self._content = _Content()
             self._members, self._whole = _members_of(event.json)
             self._reserved = is_reserved(event.category)
         declared: list[str] = []
         tree = hiding.in_records if self._reserved else hiding.in_events
-        members = self._content.edit(self._members, tree, declared)
+        members = content.edit(self._members, tree, declared)
         if members is not self._members or not self._whole:
             if declared:
                 declared.sort()
                 members["masked"] = declared
             if hiding.actor or hiding.resources:
                 event = hiding.columns(event)
-            json = _encode(members)
+            json = encode(members)
             assert json.startswith(JSON_PREFIX)
             event = msgspec.structs.replace(event, json=json)
         known[hiding] = event
@@ -181,9 +183,9 @@ def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
     """`data` of a record of the gateway with masks applied, to be shown elsewhere."""
     if not masks:
         return data
-    record = msgspec.Raw(_encode({"data": data}))
+    record = msgspec.Raw(encode({"data": data}))
     left = _Content().hide(record, hiding_of(masks).in_records, [])
-    shown: dict[str, Any] = msgspec.json.decode(_encode(left)).get("data", {})
+    shown: dict[str, Any] = msgspec.json.decode(encode(left)).get("data", {})
     return shown
 
 
@@ -197,7 +199,7 @@ def copies_of(masks: Masks) -> Masks:
     )
 
 
-class _Tree:
+class Tree:
     """What happens to the members of an object: some are dropped (`gone`), some replaced, and in
     others there is something hidden, or they are masked in their shape, if there is a path."""
 
@@ -208,7 +210,7 @@ class _Tree:
     ) -> None:
         self.gone: list[str] = []
         self.replaced: list[tuple[str, msgspec.Raw, str]] = []
-        self.inner: list[tuple[str, str, _Tree]] = []
+        self.inner: list[tuple[str, str, Tree]] = []
         by_name: dict[str, list[str]] = {}
         for path in paths:
             by_name.setdefault(path[len(within) :].partition(".")[0], []).append(path)
@@ -219,13 +221,13 @@ class _Tree:
             elif path in mask and path.partition(".")[0] == "data":
                 self.replaced.append((name, _NOTHING if path == "data" else MASK, path))
             elif path.count(".") < MAX_DEPTH:
-                deeper = _Tree([one for one in reached if one != path], mask, drop, path + ".")
+                deeper = Tree([one for one in reached if one != path], mask, drop, path + ".")
                 self.inner.append((name, path if path in mask else "", deeper))
 
 
-def _tree(masks: Masks) -> _Tree:
+def _tree(masks: Masks) -> Tree:
     paths = (*masks.mask, *masks.drop)
-    return _Tree(paths, frozenset(masks.mask), frozenset(masks.drop))
+    return Tree(paths, frozenset(masks.mask), frozenset(masks.drop))
 
 
 class _Content:
@@ -237,7 +239,7 @@ class _Content:
         # By the id of the value, which is kept with it.
         self._decoded: dict[int, tuple[msgspec.Raw, Any, Any]] = {}
 
-    def hide(self, value: msgspec.Raw, tree: _Tree, declared: list[str]) -> Any:
+    def hide(self, value: msgspec.Raw, tree: Tree, declared: list[str]) -> Any:
         """The value without what the tree hides, to be encoded; the paths that were masked are
         declared. It is the value itself if nothing was there, and encoding would not change it."""
         decoded = self._decoded.get(id(value))
@@ -254,7 +256,7 @@ class _Content:
         return value
 
     def edit(
-        self, members: dict[str, msgspec.Raw], tree: _Tree, declared: list[str]
+        self, members: dict[str, msgspec.Raw], tree: Tree, declared: list[str]
     ) -> dict[str, Any]:
         """The members without what the tree hides; themselves if nothing was there."""
         edited: dict[str, Any] = members
@@ -292,10 +294,10 @@ def _decode(value: msgspec.Raw) -> tuple[msgspec.Raw, Any, Any]:
     first = memoryview(value)[0]
     content: Any = None
     if first == ord("{"):
-        content = _OBJECT.decode(value)
+        content = decode_object(value)
     elif first == ord("["):
-        content = _LIST.decode(value)
-    if content is None or _encode(content) == memoryview(value):
+        content = decode_list(value)
+    if content is None or encode(content) == memoryview(value):
         return value, content, value
     return value, content, content
 
@@ -303,13 +305,13 @@ def _decode(value: msgspec.Raw) -> tuple[msgspec.Raw, Any, Any]:
 def _members_of(json: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
     """Members of an event, of which those before the first that may be hidden are joined to one, as
     fewer are encoded sooner; and whether they are encoded to the same bytes."""
-    members = _OBJECT.decode(json)
+    members = decode_object(json)
     hidden = {name: value for name, value in members.items() if name in _MEMBERS}
     end = json.find(b',"%b":' % next(iter(hidden), "").encode())
     joined = {"cursor": msgspec.Raw(json[len(b'{"cursor":') : end]), **hidden}
-    if end > 0 and _encode(joined) == json:
+    if end > 0 and encode(joined) == json:
         return joined, True
-    return members, _encode(members) == json
+    return members, encode(members) == json
 
 
 def _blank_shape(value: Any) -> Any:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from gateway.access.grants.mask_templates import MaskTemplates
 from gateway.access.policy.decision import View
 from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
@@ -64,6 +65,7 @@ class Hub:
         self._clock = clock
         self._start_replay = start_replay
         self._groups = Groups()
+        self._templates = MaskTemplates()
         self._flusher = Flusher(
             clock, timings.flush, worked, self.totals, usage, self._write, self.move_to_replay
         )
@@ -266,7 +268,7 @@ class Hub:
     def publishing(self, events: Sequence[Event], reached: int) -> Iterator[None]:
         """Publish in parts; yields whenever other work should run."""
         while True:
-            matching = Matching(self._groups.index, events, self.work)
+            matching = Matching(self._groups.index, events, self.work, self._templates)
             with self._groups.keep_fixed():
                 yield from matching.parts()
             for subscription in charge_filters(matching, self.work):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
-from gateway.access.grants.mask import Hiding, Versions, hiding_of
+from gateway.access.grants.mask import Hiding, hiding_of
+from gateway.access.grants.mask_templates import MaskTemplates, TemplatedVersions
 from gateway.event import Event
 from gateway.filters.expression import FilterCost
 from gateway.filters.index import Index
@@ -36,7 +37,13 @@ class Matching:
     whose filter takes more than live groups may, gets nothing.
     """
 
-    def __init__(self, index: Index[Group], events: Sequence[Event], work: LoopWork) -> None:
+    def __init__(
+        self,
+        index: Index[Group],
+        events: Sequence[Event],
+        work: LoopWork,
+        templates: MaskTemplates,
+    ) -> None:
         self.found: Matches = defaultdict(list)
         self.costs: dict[Group, FilterCost] = {}
         self.costly: dict[Group, None] = {}
@@ -45,6 +52,7 @@ class Matching:
         self.cut_at: int | None = None
         self._index = index
         self._events = events
+        self._templates = templates
         self._timer = work.timer
         self._seconds = work.budget.slice_seconds
         self._free, self._most = work.filters.free_steps, work.filters.live_steps
@@ -52,13 +60,13 @@ class Matching:
     def parts(self) -> Iterator[None]:
         """Match the page; yields after each slice of time. One function, as matching spends its
         time in this loop."""
-        found, costly, index = self.found, self.costly, self._index
+        found, costly, index, templates = self.found, self.costly, self._index, self._templates
         timer, ends, slices, left = self._timer, self._timer() + self._seconds, 1, _AT_ONCE
         # Many events of a page differ only in members that no group examines.
         known: dict[Any, list[tuple[Hiding | None, list[Group]]]] = {}
         for event in self._events:
             columns = _COLUMNS(event)
-            versions = Versions(event)
+            versions = TemplatedVersions(event, templates)
             under, effort = versions.under, 1 + (len(event.json) >> _BIG_EVENT_BITS)
             chosen = known.get(columns)
             if chosen is None:

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from gateway.access.grants.grant import parse_grant
+from gateway.access.grants.mask_templates import MaskTemplates
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.event import Event
 from gateway.filters.expression import compile_filter
@@ -42,6 +43,12 @@ MORE = [
     StreamQuery(Scope(outcome=("denied",)), view(), compile_filter('data.who == "x"')),
 ]
 
+MASKED = [
+    StreamQuery(Scope(), view(fields={kind: [path]}))
+    for kind in ("mask", "drop")
+    for path in ("data.n", "data.who", "actor", "targets.urn", "data")
+]
+
 
 def page(draft: MakeDraft, rng: random.Random, count: int) -> list[Event]:
     return [
@@ -62,7 +69,7 @@ def page(draft: MakeDraft, rng: random.Random, count: int) -> list[Event]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("queries", [PLAIN, PLAIN + MORE])
+@pytest.mark.parametrize("queries", [PLAIN, PLAIN + MORE, MASKED + MORE])
 def test_each_group_gets_what_its_question_says(
     draft: MakeDraft, queries: list[StreamQuery], seed: int
 ) -> None:
@@ -74,7 +81,7 @@ def test_each_group_gets_what_its_question_says(
         index.add(group, query.bindings())
         groups.append(group)
     events = page(draft, rng, 300)
-    matching = Matching(index, events, LoopWork(FakeClock(), timer=lambda: 0.0))
+    matching = Matching(index, events, LoopWork(FakeClock(), timer=lambda: 0.0), MaskTemplates())
     for _ in matching.parts():
         pass
     found = matching.found
@@ -99,7 +106,7 @@ def test_groups_share_an_event_that_they_see_in_the_same_way(draft: MakeDraft) -
         index.add(group, query.bindings())
         groups.append(group)
     events = [stored(draft, n, category="auth", data={"n": n}) for n in (1, 2)]
-    matching = Matching(index, events, LoopWork(FakeClock()))
+    matching = Matching(index, events, LoopWork(FakeClock()), MaskTemplates())
     for _ in matching.parts():
         pass
     plain, absent, masked, same, other = (matching.found[group] for group in groups)

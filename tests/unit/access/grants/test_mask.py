@@ -290,7 +290,7 @@ _spelled_names = st.dictionaries(
 
 
 @st.composite
-def _texts(draw: st.DrawFn, depth: int = 4, kinds: str = "scalar object list") -> str:
+def texts(draw: st.DrawFn, depth: int = 4, kinds: str = "scalar object list") -> str:
     """A JSON value, with the blanks and the spelling that somebody may send."""
     kind = draw(st.sampled_from(kinds.split())) if depth else "scalar"
     if kind == "scalar":
@@ -302,13 +302,13 @@ def _texts(draw: st.DrawFn, depth: int = 4, kinds: str = "scalar object list") -
         )  # fmt: skip
     blank = draw(_blanks)
     if kind == "list":
-        items = draw(st.lists(_texts(depth=depth - 1), max_size=3))
+        items = draw(st.lists(texts(depth=depth - 1), max_size=3))
         return f"[{blank}" + f"{blank},".join(items) + f"{blank}]"
     members = []
     for name, how in draw(_spelled_names).items():
         spelled = "".join(f"\\u{ord(one):04x}" for one in name)
         written = f'"{spelled}"' if how == "escaped" else orjson.dumps(name).decode()
-        members.append(f"{written}{blank}:{blank}{draw(_texts(depth=depth - 1))}")
+        members.append(f"{written}{blank}:{blank}{draw(texts(depth=depth - 1))}")
     return f"{{{blank}" + f"{blank},{blank}".join(members) + f"{blank}}}"
 
 
@@ -321,18 +321,18 @@ _all_paths = st.lists(
     ),
     unique=True, max_size=6,
 )  # fmt: skip
-_any_masks = st.builds(
+any_masks = st.builds(
     lambda mask, drop: Masks(tuple(sorted(mask))).joined(Masks(drop=tuple(drop))),
     _all_paths, _all_paths,
 )  # fmt: skip
-_described = st.fixed_dictionaries(
+described_members = st.fixed_dictionaries(
     {},
     optional={name: st.just(WHOLE[name]) for name in ("actor", "source", "request", "reason")}
     | {"targets": st.lists(st.sampled_from(WHOLE["targets"]), max_size=2)},
 )
 
 
-@given(_described, st.none() | _texts(kinds="object"), st.lists(_any_masks, max_size=4))
+@given(described_members, st.none() | texts(kinds="object"), st.lists(any_masks, max_size=4))
 def test_an_event_under_many_masks_is_each_time_what_one_path_after_the_other_leaves(
     draft: MakeDraft, described: dict[str, Any], data: str | None, several: list[Masks]
 ) -> None:
