@@ -17,6 +17,8 @@ from gateway.delivery.outlets.elasticsearch import ELASTICSEARCH
 from gateway.delivery.outlets.http import HTTP
 from gateway.delivery.outlets.outlet import EncodedEvent, Outlet
 from gateway.delivery.outlets.outlet_plan import NATIVE, EventFormat, OutletKind, OutletPlan
+from gateway.delivery.outlets.s3 import S3
+from tests.support.bucket import Bucket
 from tests.support.outbound_events import outbound_event
 from tests.support.scripted_receiver import Received, Reply, ScriptedReceiver, scripted_receiver
 
@@ -25,13 +27,18 @@ OWN = ConnectRule(AddressRule(configured=True))
 
 class HttpCase(NamedTuple):
     """Type of destination that speaks HTTP: what it is given, and what its receiver answers when
-    all is well. `any_success`: for this type the body of a 2xx does not matter."""
+    all is well. `any_success`: for this type the body of a 2xx does not matter. `fresh` makes a
+    receiver that remembers. `signs`: the secret itself is never sent. `puts`: the client repeats
+    its requests, as they may be, when a connection breaks."""
 
     kind: OutletKind
     settings: Mapping[str, Any]
     secrets: Mapping[str, Sequence[str]]
     good: Callable[[Received], Reply]
     any_success: bool = False
+    fresh: Callable[[], Callable[[Received], Reply]] | None = None
+    signs: bool = False
+    puts: bool = False
 
 
 def bulk_reply(received: Received) -> Reply:
@@ -45,6 +52,15 @@ SECRET = "S3cretOfTheReceiver"
 HTTP_CASES: dict[str, HttpCase] = {
     "http": HttpCase(HTTP, {}, {"token": [SECRET]}, lambda _: Reply(204), any_success=True),
     "elasticsearch": HttpCase(ELASTICSEARCH, {}, {"api_key": [SECRET]}, bulk_reply),
+    "s3": HttpCase(
+        S3,
+        {"bucket": "audit", "access_key": "AKID"},
+        {"secret_key": [SECRET]},
+        lambda _: Reply(),
+        fresh=lambda: Bucket(SECRET).answer,
+        signs=True,
+        puts=True,
+    ),
 }
 
 
@@ -86,13 +102,15 @@ async def http_outlet(
 async def connected(case: HttpCase, **parts: Any) -> AsyncIterator[tuple[Outlet, ScriptedReceiver]]:
     """Outlet of a type, and the receiver to which it is connected."""
     async with (
-        scripted_receiver(case.good) as receiver,
+        scripted_receiver(case.fresh() if case.fresh else case.good) as receiver,
         http_outlet(case, f"http://127.0.0.1:{receiver.port}", **parts) as outlet,
     ):
         yield outlet, receiver
 
 
-def batch_of(outlet: Outlet, count: int = 3, **members: Any) -> list[EncodedEvent]:
+def batch_of(
+    outlet: Outlet, count: int = 3, *, first: int = 1, **members: Any
+) -> list[EncodedEvent]:
     """Encoded events with these members."""
-    events = [outbound_event(number, **members) for number in range(1, count + 1)]
+    events = [outbound_event(number, **members) for number in range(first, first + count)]
     return [EncodedEvent(event, outlet.encode(event)) for event in events]

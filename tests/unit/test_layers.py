@@ -237,7 +237,7 @@ NOT_PURE = {
     "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
     "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minute_counts",
     "gateway.delivery.connect.http_client", "gateway.delivery.connect.lookup",
-    "gateway.delivery.outlets.file",
+    "gateway.delivery.outlets.file", "gateway.delivery.outlets.s3",
 }  # fmt: skip
 PURE = [
     module for module in MODULES if package_of(module) in PURE_PACKAGES and module not in NOT_PURE

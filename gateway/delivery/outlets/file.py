@@ -76,7 +76,9 @@ class FileOutlet:
         settings: FileSettings = plan.settings
         assert plan.folder is not None, "the type gets a folder"
         rotation = Rotation(settings.max_bytes, settings.max_seconds)
-        self._segments = Segments(plan.folder, settings.folder, plan.name, rotation)
+        # What is sent again goes into files of its own, as these say how far the delivery is.
+        name = f"{plan.name}.replay" if plan.replay else plan.name
+        self._segments = Segments(plan.folder, settings.folder, name, rotation)
         self._thread = ThreadPoolExecutor(1, "destination-file")
         # Whether the files are open, and the last event in them: its epoch and offset.
         self._open = False
@@ -131,6 +133,8 @@ class FileOutlet:
     def _recover(self) -> DeliveryVerdict:
         self._open = False
         self._cursor = self._segments.recover()
+        if self._plan.replay:
+            self._cursor = ""
         self._last = parse_cursor(self._cursor) if self._cursor else ("", 0)
         self._open = True
         return SUCCESS

@@ -8,9 +8,11 @@ from gateway.delivery.outlets.elasticsearch import ELASTICSEARCH
 from gateway.delivery.outlets.file import FILE
 from gateway.delivery.outlets.http import HTTP
 from gateway.delivery.outlets.outlet_plan import OutletKind
+from gateway.delivery.outlets.s3 import S3
 
 OUTLET_KINDS: Mapping[str, OutletKind] = {
     "elasticsearch": ELASTICSEARCH,
     "file": FILE,
     "http": HTTP,
+    "s3": S3,
 }

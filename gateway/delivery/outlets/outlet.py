@@ -128,8 +128,8 @@ class OutletLimits(NamedTuple):
     max_event_bytes: int
     max_wait: float = 1.0
     unconfirmed: int = 1
-    # Whether a range is stored before it is sent, and sent again as exactly that batch after a
-    # crash: objects whose names are made of their first and last cursor.
+    # Whether a batch that was not taken is sent again as it was, and not in parts, as its first and
+    # last cursor make the name under which the receiver knows it.
     planned: bool = False
 
 

@@ -43,7 +43,8 @@ class OutletPlan(NamedTuple):
     """What an outlet is made from. `settings` are those that its type declares, checked.
 
     `transport` has the connections of types that speak HTTP, `folder` is below which files may be
-    written; the others have neither.
+    written; the others have neither. `replay`: it sends again, beside the one that delivers, what
+    the receiver may have already; so it neither asks it what it has nor skips anything.
     """
 
     name: str
@@ -54,6 +55,7 @@ class OutletPlan(NamedTuple):
     compress: bool = True
     transport: HttpTransport | None = None
     folder: Path | None = None
+    replay: bool = False
 
     def http(self) -> HttpTransport:
         assert self.transport is not None, "a type that speaks HTTP gets a transport"

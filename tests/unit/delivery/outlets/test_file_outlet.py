@@ -156,3 +156,21 @@ def test_settings_that_lead_elsewhere_are_refused_with_their_path(settings: Any)
 def test_formats_without_a_cursor_in_each_line_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="do not say where a file ends"):
         new_outlet(FILE, {}, format=NativeFormat("cef", False), folder=Path("/"))
+
+
+async def test_a_replay_writes_files_of_its_own_while_the_delivery_goes_on(tmp_path: Path) -> None:
+    async with file_outlet(tmp_path) as outlet:
+        batch = batch_of(outlet, 4)
+        await outlet.send(batch)
+        for _ in range(2):
+            again = new_outlet(FILE, {}, folder=tmp_path, replay=True)
+            try:
+                assert (await again.open()).cursor is None
+                assert (await again.send(batch[1:3])).duplicates == 0
+            finally:
+                await again.close()
+        [path] = tmp_path.glob("siem.replay-*.ndjson")
+        assert path.read_bytes().splitlines() == bodies(batch[1:3]) * 2
+    async with file_outlet(tmp_path) as outlet:
+        assert (await outlet.open()).cursor == batch[3].outbound.cursor
+    assert lines(tmp_path) == bodies(batch)
