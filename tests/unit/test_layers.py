@@ -237,6 +237,7 @@ NOT_PURE = {
     "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
     "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minute_counts",
     "gateway.delivery.connect.http_client", "gateway.delivery.connect.lookup",
+    "gateway.delivery.connect.stream_dialer",
     "gateway.delivery.outlets.file", "gateway.delivery.outlets.s3",
 }  # fmt: skip
 PURE = [

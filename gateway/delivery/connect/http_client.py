@@ -6,9 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-import ssl
 import zlib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import aiohttp
@@ -17,7 +15,8 @@ from gateway import __version__
 from gateway.clock import Clock
 from gateway.delivery.connect.addresses import AddressRule
 from gateway.delivery.connect.endpoint import check_endpoint, parse_endpoint
-from gateway.delivery.connect.lookup import CheckedResolver, ConnectRule, Lookups, RefusedAddress
+from gateway.delivery.connect.failures import failure_of_security
+from gateway.delivery.connect.lookup import CheckedResolver, ConnectRule, Lookups
 from gateway.delivery.connect.tls import TlsOptions, tls_context
 from gateway.delivery.connect.transport import (
     MAX_ANSWER_BYTES,
@@ -34,8 +33,6 @@ _HEADER = re.compile(r"[\t -~]*", re.ASCII)
 _GZIP = zlib.MAX_WBITS | 16
 # What takes longer to compress than the event loop should be held.
 _MUCH = 64 * 1024
-# What a peer says of the certificate that it was shown, or not shown.
-_OUR_CERTIFICATE = re.compile(r"ALERT.*(?:CERTIFICATE|UNKNOWN_CA)")
 
 
 class ClientOptions(NamedTuple):
@@ -179,15 +176,8 @@ async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
 
 def _failure(error: Exception) -> NoAnswer | None:
     """What an exception of the client means; None for those that are faults of the program."""
-    for cause in _causes(error):
-        if isinstance(cause, RefusedAddress):
-            return NoAnswer("address", str(cause), config=True)
-        # Those of aiohttp have neither; they wrap one that has.
-        if message := getattr(cause, "verify_message", ""):
-            return NoAnswer("certificate", message, config=True)
-        if isinstance(cause, ssl.SSLError) and (reason := getattr(cause, "reason", "")):
-            wrong = bool(_OUR_CERTIFICATE.search(reason))
-            return NoAnswer("certificate" if wrong else "tls", reason, config=wrong)
+    if failure := failure_of_security(error):
+        return failure
     if isinstance(error, aiohttp.ClientSSLError):
         wrong = isinstance(error, aiohttp.ClientConnectorCertificateError)
         return NoAnswer("certificate" if wrong else "tls", "TLS failed", config=wrong)
@@ -210,15 +200,3 @@ def _failure(error: Exception) -> NoAnswer | None:
     if isinstance(error, aiohttp.ClientError | OSError):
         return NoAnswer("disconnected", "the connection ended before the whole answer")
     return None
-
-
-def _causes(error: BaseException) -> Iterable[BaseException]:
-    """The exception and those that it wraps."""
-    seen: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and one not in seen:
-            seen.append(one)
-            waiting += [one.__cause__, one.__context__, getattr(one, "os_error", None)]
-    return seen

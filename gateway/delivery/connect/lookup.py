@@ -12,15 +12,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.delivery.connect.addresses import AddressRule, is_loopback, literal_address
 from gateway.delivery.connect.endpoint import refusal_text
+from gateway.delivery.connect.failures import RefusedAddress
 
 # As `socket.getaddrinfo` gives it.
 AddressInfo = tuple[Any, ...]
 # A resolver that hangs keeps its thread; other threads of the gateway are not for that.
 _THREADS = 8
-
-
-class RefusedAddress(OSError):
-    """An address is not connected to. Its text is for people."""
 
 
 class ConnectRule(NamedTuple):
@@ -61,7 +58,7 @@ def _look_up(host: str, port: int) -> Sequence[AddressInfo]:
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise OSError(socket.EAI_NONAME, "not a name that can be looked up") from None
+        raise socket.gaierror(socket.EAI_NONAME, "not a name that can be looked up") from None
 
 
 class CheckedResolver(AbstractResolver):
