@@ -51,9 +51,11 @@ class RequestMetrics:
         self, route: str, status: int, refused_with: str, seconds: float, times: int = 1
     ) -> None:
         """Count answers by the seconds until they began; `route` is "" if there is none."""
-        self.answers[_path(route) or OTHER, STATUSES[max(status // 100 - 2, 0)]] += times
-        self.seconds[_kind(route)].observe(seconds, times)
-        self.refuse(route, status, refused_with, times)
+        labels, kind = _labels(route, status)
+        self.answers[labels] += times
+        self.seconds[kind].observe(seconds, times)
+        if status >= 400:
+            self.refuse(route, status, refused_with, times)
 
     def refuse(self, route: str, status: int, refused_with: str, times: int = 1) -> None:
         """Count refusals, also of requests whose answers have begun."""
@@ -70,13 +72,13 @@ def route_of(request: web.Request) -> str:
 
 
 @cache
-def _path(route: str) -> str:
-    return route.partition(" ")[2]
+def _labels(route: str, status: int) -> tuple[tuple[str, str], str]:
+    """Path and class of status of an answer, and the kind of its request."""
+    path = route.partition(" ")[2]
+    return (path or OTHER, STATUSES[max(status // 100 - 2, 0)]), _kind(route, path)
 
 
-@cache
-def _kind(route: str) -> str:
-    path = _path(route)
+def _kind(route: str, path: str) -> str:
     if path.endswith(_REVIEWS):
         return "review"
     return _KINDS.get(route) or ("keys" if path.startswith(_KEYS) else "other")
