@@ -59,8 +59,9 @@ def ecs_encoder(options: FormatOptions) -> Callable[[bytes], bytes]:
         if user:
             made["user"] = user
         port = source.port_number()
-        # What is no address stands where ECS has addresses of any kind.
-        if origin := filled(address="" if address else source.ip, ip=address, port=port):
+        # What is no address, or too long for one, stands where ECS has addresses of any kind.
+        spelled = "" if source.ip == address else source.ip
+        if origin := filled(address=spelled, ip=address, port=port):
             made["source"] = origin
         if source.service:
             made["service"] = {"name": source.service}

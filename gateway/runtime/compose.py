@@ -47,6 +47,7 @@ from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
 from gateway.runtime.drain import drain
 from gateway.runtime.first_key import make_first_key
+from gateway.runtime.formats import formats_of
 from gateway.runtime.port import open_metrics_port, open_port
 from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.runtime.process.event_loop import crowded, when_idle
@@ -65,6 +66,7 @@ from gateway.streaming.tail import Tail
 from gateway.streaming.wakeups import WakeUps
 from gateway.tasks import Tasks, Work
 from gateway.tasks import stop as stop_tasks
+from gateway.wire.formatted import Wires
 
 if TYPE_CHECKING:
     from gateway.runtime.worker import Worker
@@ -241,6 +243,7 @@ async def _start_parts(
         appends=appends,
         writer=writer,
         hub=hub,
+        wires=Wires(formats_of(settings)),
         write_scheduler=WriteScheduler(lambda: hub.writing),
         key_store=key_store,
         consumer_store=consumer_store,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.settings.formats import FormatSettings
 from gateway.settings.kinds import (
     DURATION,
     FOLDER,
@@ -272,6 +273,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     record: AccessLogSettings = field(default_factory=AccessLogSettings)
     watch: DetectionSettings = field(default_factory=DetectionSettings)
+    formats: FormatSettings = field(default_factory=FormatSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)

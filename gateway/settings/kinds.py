@@ -127,6 +127,12 @@ def _read_integer(raw: object) -> int:
     return raw
 
 
+def _read_boolean(raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise _unlike("true or false", raw)
+    return raw
+
+
 def _read_duration(raw: object) -> int:
     from gateway.clock import parse_duration
 
@@ -184,6 +190,10 @@ def _number_if_one(text: str) -> object:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
+def _true_or_false(text: str) -> object:
+    return {"true": True, "false": False}.get(text, text)
+
+
 def _split(text: str) -> object:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -191,6 +201,7 @@ def _split(text: str) -> object:
 TEXT = Kind("text", "", _read_text)
 FOLDER = Kind("folder", "", _read_folder)
 INTEGER = Kind("integer", "", _read_integer, _number_if_one)
+BOOLEAN = Kind("true or false", "", _read_boolean, _true_or_false)
 DURATION = Kind("duration", "", _read_duration)
 SIZE = Kind("size", "bytes", _read_size, _number_if_one)
 LIST = Kind("list of text", "", _read_list, _split)

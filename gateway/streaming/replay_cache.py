@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import msgspec
 
-from gateway.cursor import advance, distance
+from gateway.cursor import IN_JSON, advance, distance
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.event_selector import EventSelector
+from gateway.streaming.formatting import format_in_slices
 from gateway.streaming.live.interest import Interest
+from gateway.wire.formatted import Formatted
 
 _CHUNK_EVENTS = 1000
 _MOST_BYTES = 16 << 20
@@ -108,7 +111,13 @@ class ReplayCache:
         async with self._costly_reads if counted else self._reads:
             if self._log.can_read_raw(hint):
                 read = await self._log.read_raw(after, until, limit=limit, hint=hint)
-                return Chunk(wire.text(read.text) if read.count else b"", read.count, read.reached)
+                if not read.count:
+                    return Chunk(b"", 0, read.reached)
+                if isinstance(wire, Formatted):
+                    data = await self._formatted(wire, read.text.split(b"\n"), key_id)
+                else:
+                    data = wire.text(read.text)
+                return Chunk(data, read.count, read.reached)
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
             selector = EventSelector(query, self._work, key_id, self._work.filters.chunk_steps)
             chosen, looked = await selector.select(page.events)
@@ -116,8 +125,17 @@ class ReplayCache:
         if len(chosen) > limit:
             chosen = chosen[:limit]
             reached = chosen[-1].offset
-        data = wire.events(chosen) if chosen else b""
+        if not chosen:
+            data = b""
+        elif isinstance(wire, Formatted):
+            data = await self._formatted(wire, [event.json for event in chosen], key_id)
+        else:
+            data = wire.events(chosen)
         return Chunk(data, len(chosen), reached, selector.cost)
+
+    async def _formatted(self, wire: Formatted, natives: Sequence[bytes], key_id: str) -> bytes:
+        encoded = await format_in_slices(wire.format, natives, self._work.slices(key_id))
+        return wire.framed([native[IN_JSON] for native in natives], encoded)
 
     def _remember(self, key: ChunkKey, chunk: Chunk) -> None:
         if key in self._known:

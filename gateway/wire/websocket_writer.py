@@ -18,7 +18,7 @@ from gateway.wire.framing import End, Wire, control_json
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 PING_FRAME = b"\x89\x00"
 # Common clients refuse frames above 1 MiB; one event may have 256 KiB.
-_BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 256 * 1024
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -114,7 +114,7 @@ class AuditV1Batch(AuditV1):
         batch: list[bytes] = []
         size = 0
         for line in lines:
-            if batch and size + len(line) > _BATCH_BYTES:
+            if batch and size + len(line) > BATCH_BYTES:
                 frames.append(_batch_frame(batch))
                 batch, size = [], 0
             batch.append(line)

@@ -22,7 +22,7 @@ ALLOWED = {
     "filters": "filters/cel",
     "scheduling": "filters",
     "formats": "",
-    "wire": "",
+    "wire": "formats",
     "access/credentials": "",
     "access/grants": "filters access/credentials",
     "access/keys": "filters access/credentials access/grants",
@@ -37,12 +37,13 @@ ALLOWED = {
     "ingest": "filters access/credentials log",
     "ingest/sources": "filters ingest",
     "streaming/live": (
-        "filters/cel filters scheduling wire access/grants access/usage access/policy "
+        "filters/cel filters formats scheduling wire access/grants access/usage access/policy "
         "access/limits log"
     ),
     "streaming/consumers": "",
     "streaming": (
-        "filters scheduling wire access/keys access/policy access/limits access log streaming/live"
+        "filters formats scheduling wire access/keys access/policy access/limits access log "
+        "streaming/live"
     ),
     "oversight/access_log": (
         "filters scheduling wire access/grants access/keys access/usage access/policy "
@@ -84,7 +85,7 @@ ALLOWED = {
     "http/connection": (
         "settings wire access/limits streaming/live http/framework http/response http/pipelining"
     ),
-    "http/query": "filters access/grants access/keys log streaming oversight/detection",
+    "http/query": "filters formats access/grants access/keys log streaming oversight/detection",
     "http/request": (
         "settings scheduling wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access access/administration log ingest streaming/live "
@@ -96,12 +97,12 @@ ALLOWED = {
         "http/pipelining http/request"
     ),
     "http/openapi": (
-        "access/grants access/keys access/administration log oversight/review http/response "
-        "http/query"
+        "formats access/grants access/keys access/administration log oversight/review "
+        "http/response http/query"
     ),
     "http/routes": (
-        "filters wire access/credentials access/grants access/keys access/usage access/policy "
-        "access/limits access/administration log ingest streaming/live streaming "
+        "filters formats wire access/credentials access/grants access/keys access/usage "
+        "access/policy access/limits access/administration log ingest streaming/live streaming "
         "oversight/access_log oversight/detection oversight oversight/review http/response "
         "http/connection http/query http/request http/intake http/openapi"
     ),
@@ -113,11 +114,11 @@ ALLOWED = {
     ),
     "runtime/process": "settings",
     "runtime": (
-        "settings scheduling wire access/grants access/keys access/usage access/limits access "
-        "log ingest streaming/live streaming/consumers streaming oversight/access_log "
+        "settings formats scheduling wire access/grants access/keys access/usage access/limits "
+        "access log ingest streaming/live streaming/consumers streaming oversight/access_log "
         "oversight/detection oversight adapters/files adapters/sqlite adapters/postgres "
-        "adapters/redis adapters/memory http/connection http/request http/intake http/metrics http "
-        "runtime/process"
+        "adapters/redis adapters/memory http/connection http/request http/intake http/metrics "
+        "http runtime/process"
     ),
     "cli/base": (
         "settings scheduling access/credentials access/grants access/keys access/administration "

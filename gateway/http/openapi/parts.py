@@ -9,6 +9,7 @@ import msgspec
 from gateway.clock import Duration
 from gateway.cursor import Cursor
 from gateway.event import OUTCOMES
+from gateway.formats.registry import FORMAT_NAMES
 from gateway.http.openapi.schemas import TEXT, Schema, listed
 from gateway.http.query.query import MAX_LIMIT_PAGE, MAX_WAIT
 
@@ -51,7 +52,10 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "maxLength": 4096},
         "description": "A CEL expression over one event: `outcome == \"denied\" && severity >= 4`.",
     },
-    "format": {"schema": {"enum": ["native"]}},
+    "format": {
+        "schema": {"enum": [*FORMAT_NAMES], "default": "native"},
+        "description": "What events are written as.",
+    },
     "limit": {"schema": {"type": "integer", "minimum": 1}},
     "on_gap": {
         "schema": {"enum": ["fail", "skip"], "default": "fail"},

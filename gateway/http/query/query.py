@@ -18,6 +18,7 @@ from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
+from gateway.formats.registry import FORMAT_NAMES
 from gateway.oversight.detection.finding import SIGNALS, STATES
 
 SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
@@ -26,7 +27,7 @@ _POSITION = ("after", "since", "from")
 _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "on_gap")
 STREAM = (*_BOTH, *RESUME, "follow", "consumer")
 PAGE = (*_BOTH, "follow", "consumer", "wait")
-BY_ID = ("tenant",)
+BY_ID = ("tenant", "format")
 INGEST = ("content", "on_invalid")
 CONTENTS = ("event", "data")
 ON_INVALID = ("fail", "skip")
@@ -36,7 +37,6 @@ USAGE = ("window", "step")
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
 _CLOCKS_APART_SECONDS = 60
-_FORMATS = ("native", "cloudevents", "ocsf", "ecs", "cef")
 
 Pairs = Iterable[tuple[str, str]]
 _Value = str | int | bool
@@ -64,7 +64,7 @@ AS_USUAL = IngestQuery()
 
 
 class Query(msgspec.Struct, frozen=True):
-    """Parsed parameters. `limit` is None for no limit."""
+    """Parsed parameters. `limit` is None for no limit, `format` where none was named."""
 
     position: Position
     wanted: Scope
@@ -73,6 +73,7 @@ class Query(msgspec.Struct, frozen=True):
     follow: bool
     limit: int | None
     wait: int
+    format: str | None = None
 
 
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
@@ -108,9 +109,10 @@ def parse_page(pairs: Pairs, now: float) -> Query:
     return _query(values, position, 100 if limit is None else limit, follow=False, wait=wait)
 
 
-def parse_tenant(pairs: Pairs) -> str | None:
-    """The parameter `tenant` of a request for one event."""
-    return _one(_collect(pairs), "tenant")
+def parse_by_id(pairs: Pairs) -> tuple[str | None, str | None]:
+    """Tenant and format of a request for one event."""
+    values = _collect(pairs)
+    return _one(values, "tenant"), _format(values)
 
 
 def parse_ingest(pairs: Pairs) -> IngestQuery:
@@ -198,15 +200,6 @@ def pairs_of_body(body: Any) -> list[tuple[str, str]]:
 def _query(
     values: dict[str, list[str]], position: Position, limit: int | None, *, follow: bool, wait: int
 ) -> Query:
-    chosen = _one(values, "format")
-    if chosen not in (None, "native"):
-        raise InvalidRequest(
-            f"format: {chosen!r} is not supported by this version; use native"
-            if chosen in _FORMATS
-            else f"format: {chosen!r} is none of {', '.join(_FORMATS)}",
-            code="unsupported_format",
-            parameter="format",
-        )
     on_gap = _one(values, "on_gap")
     if on_gap not in (None, "fail", "skip"):
         raise InvalidRequest("on_gap: fail or skip", parameter="on_gap")
@@ -219,7 +212,19 @@ def _query(
         follow=follow,
         limit=limit,
         wait=wait,
+        format=_format(values),
     )
+
+
+def _format(values: dict[str, list[str]]) -> str | None:
+    chosen = _one(values, "format")
+    if chosen is not None and chosen not in FORMAT_NAMES:
+        raise InvalidRequest(
+            f"format: {chosen[:64]!r} is none of {', '.join(FORMAT_NAMES)}",
+            code="unsupported_format",
+            parameter="format",
+        )
+    return chosen
 
 
 def _refuse_consumer(values: dict[str, list[str]]) -> None:

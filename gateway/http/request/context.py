@@ -38,6 +38,7 @@ from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
+from gateway.wire.formatted import Wires
 
 
 class MetricsSource(Protocol):
@@ -68,6 +69,7 @@ class Context:
     appends: Notifier
     writer: Writer
     hub: Hub
+    wires: Wires
     write_scheduler: WriteScheduler
     key_store: KeyStore
     consumer_store: Consumers

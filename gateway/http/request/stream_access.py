@@ -30,7 +30,6 @@ from gateway.http.connection.address import is_secure
 from gateway.http.query.position import Begin
 from gateway.http.query.query import RESUME, Pairs, Query, pairs_of_body, parse_stream
 from gateway.http.request.admission import (
-    WEBSOCKET_BEARER,
     Admission,
     offered_subprotocols,
     offered_ticket,
@@ -40,13 +39,15 @@ from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import check_origin, cors_headers, parse_origin
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
+from gateway.wire.formatted import CLOUDEVENTS, Wires
 from gateway.wire.framing import Wire
-from gateway.wire.http_body import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN
-from gateway.wire.websocket_writer import PLAIN, SUBPROTOCOLS, PlainWebSocket
+from gateway.wire.websocket_writer import SUBPROTOCOLS, PlainWebSocket
 
 # Browsers accept such a cookie over TLS only (RFC 6265bis, section 4.1.3.1).
 _SECURE = "__Secure-"
 _KINDS = ("text/event-stream", "application/x-ndjson", "application/ndjson")
+# Of formats that are not JSON.
+_TEXT_LINES = ("text/plain",)
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HTTP_HEADERS = (
     "Cache-Control: no-cache, no-transform",
@@ -96,16 +97,15 @@ async def _over_http(request: web.Request, coming: Awaitable[Opening]) -> Stream
         # Ignoring one of them would silently skip events.
         raise InvalidRequest("send one Last-Event-ID", parameter="Last-Event-ID")
     query = parse_stream(opening.pairs, resumed[0] if resumed else None, context.clock.now())
-    kind, chunked = best_kind(request, _KINDS), request.version >= (1, 1)
+    wires, format, chunked = context.wires, query.format or "native", request.version >= (1, 1)
+    kinds = _KINDS if wires.formats[format].json else _KINDS + _TEXT_LINES
+    kind = best_kind(request, kinds)
     if kind is None:
         raise NotAcceptable(
             "a stream comes as text/event-stream, application/x-ndjson, or over a WebSocket"
         )
-    wire: Wire
-    if kind == _KINDS[0]:
-        wire = SSE if chunked else SSE_PLAIN
-    else:
-        wire = NDJSON if chunked else NDJSON_PLAIN
+    choose = wires.sse if kind == _KINDS[0] else wires.lines
+    wire = choose(format, chunked=chunked)
     headers = [f"Content-Type: {wire.content_type}", *_HTTP_HEADERS]
     if chunked:
         headers.append("Transfer-Encoding: chunked")
@@ -117,8 +117,9 @@ async def _over_http(request: web.Request, coming: Awaitable[Opening]) -> Stream
 async def _over_websocket(request: web.Request) -> StreamRequest:
     check_origin(request)
     opening = await _admit(request)
-    accept, wire = _accept_key(request), _websocket_wire(request)
+    accept, subprotocol = _accept_key(request), _subprotocol(request)
     query = parse_stream(opening.pairs, None, request.app[CONTEXT].clock.now())
+    wire = _websocket_wire(request.app[CONTEXT].wires, query.format, subprotocol)
     headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")
@@ -131,18 +132,31 @@ def _tokens(request: web.Request, name: str) -> set[str]:
     return {token.strip().lower() for line in lines for token in line.split(",")}
 
 
-def _websocket_wire(request: web.Request) -> PlainWebSocket:
+def _subprotocol(request: web.Request) -> str | None:
+    """The first of the offered subprotocols that the gateway speaks; None if none is offered."""
     offered = offered_subprotocols(request)
-    real = [name for name in offered if not name.startswith(WEBSOCKET_BEARER)]
-    for name in real:
-        if name in SUBPROTOCOLS:
-            return SUBPROTOCOLS[name]
+    spoken = (*SUBPROTOCOLS, CLOUDEVENTS)
+    for name in offered:
+        if name in spoken:
+            return name
     if offered:
         raise InvalidRequest(
-            "offer a subprotocol that the gateway speaks: " + ", ".join(SUBPROTOCOLS),
+            "offer a subprotocol that the gateway speaks: " + ", ".join(spoken),
             code="unsupported_subprotocol",
         )
-    return PLAIN
+    return None
+
+
+def _websocket_wire(wires: Wires, format: str | None, subprotocol: str | None) -> PlainWebSocket:
+    usual = "cloudevents" if subprotocol == CLOUDEVENTS else "native"
+    wire = wires.websocket(format or usual, subprotocol)
+    if wire is None:
+        raise InvalidRequest(
+            f"format: the subprotocol {CLOUDEVENTS} has cloudevents; leave one of them out",
+            code="unsupported_format",
+            parameter="format",
+        )
+    return wire
 
 
 def _accept_key(request: web.Request) -> str:

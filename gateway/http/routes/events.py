@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -14,8 +15,10 @@ from gateway.access.usage.access import PULLED, READ, Access
 from gateway.cursor import distance, format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
+from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE, cloudevents_batch
+from gateway.formats.registry import NATIVE
 from gateway.http.query.position import find_begin
-from gateway.http.query.query import Query, parse_page, parse_tenant
+from gateway.http.query.query import Query, parse_by_id, parse_page
 from gateway.http.request.access_logging import log_out_of_scope, log_query
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES
@@ -28,8 +31,10 @@ from gateway.ingest.gateway_event import ACCESS
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import FOUND_EVENTS, RetentionExceeded
 from gateway.streaming.event_selector import EventSelector
+from gateway.streaming.formatting import format_in_slices
 from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.interest import StreamQuery
+from gateway.wire.formatted import as_json
 from gateway.wire.framing import control_json
 
 # Events per read, least and most.
@@ -44,13 +49,18 @@ _COMPRESS_AT_ONCE = 32 * 1024
 _MOST_TENANTS = 100
 # Seconds after which a page that finds little ends; its cursor has moved.
 _SCAN_SECONDS = 2.0
+# Type of an event in a format that is not JSON.
+_TEXT = "text/plain; charset=utf-8"
 
 
 async def pull(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/events`."""
     key, view, access = admission.key, admission.view, admission.access
     query = parse_page(request.query.items(), context.clock.now())
-    lines = _wants_lines(request)
+    kind = _kind(request, query.format, context)
+    # `Accept` names a format where none is named.
+    name = "cloudevents" if kind == BATCH_TYPE else query.format
+    format = context.wires.formats[name or "native"]
     most = admission.most_events(request)
     if query.filter is not None and query.filter.counted:
         refuse_costly(context, key)
@@ -60,28 +70,43 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     notice = log_query(access, request.query.items(), query, view)
     selector = EventSelector(stream_query, context.work, key.id, context.work.filters.request_steps)
     events, reached, gap = await _collect(request, query, stream_query, selector, admission)
+    encoded = [event.json for event in events]
+    if format is not NATIVE:
+        encoded = await format_in_slices(format, encoded, context.work.slices(key.id))
+        admission.holding(request).take(sum(map(len, encoded)))
     # Searching may have taken long.
     events, reached = await admission.deliver(events, reached)
+    del encoded[len(events) :]
     access.action, access.end = PULLED, reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
     notice = _exceeded(selector.cost.exceeded) or notice
-    if lines:
-        body = b"".join([b"%b\n" % event.json for event in events])
-        if gap is not None:
-            body = control_json("gap", gap) + b"\n" + body
-        if notice is not None:
-            body = control_json("notice", notice) + b"\n" + body
-        headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
-        return _page(request, body, "application/x-ndjson", headers)
-    page = PageAnswer([msgspec.Raw(event.json) for event in events], cursor, has_more, gap, notice)
-    return _page(request, msgspec.json.encode(page), "application/json", {})
+    if kind == "application/json":
+        shown = [msgspec.Raw(one) for one in as_json(format, encoded)]
+        page = PageAnswer(shown, cursor, has_more, gap, notice)
+        return _page(request, msgspec.json.encode(page), kind, {})
+    headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
+    said = {"gap": gap, "notice": notice}
+    if kind == BATCH_TYPE:
+        # It has no place for anything but events.
+        headers |= {
+            f"Audit-{name.title()}": json.dumps(members)
+            for name, members in said.items()
+            if members is not None
+        }
+        return _page(request, cloudevents_batch(encoded), kind, headers)
+    body = b"".join([b"%b\n" % one for one in encoded])
+    for name, members in said.items():
+        if members is not None:
+            body = control_json(name, members) + b"\n" + body
+    return _page(request, body, kind if format.json else "text/plain", headers)
 
 
 def _page(request: web.Request, body: bytes, kind: str, headers: dict[str, str]) -> web.Response:
     response = web.Response(
         body=body,
         content_type=kind,
+        charset="utf-8" if kind.startswith("text/") else None,
         headers={"Cache-Control": "no-store", "Vary": "Accept-Encoding", **headers},
         zlib_executor_size=_COMPRESS_AT_ONCE,
     )
@@ -94,7 +119,9 @@ async def by_id(request: web.Request, context: Context, admission: Admission) ->
     """`GET /v1/events/{id}`."""
     key, view, access = admission.key, admission.view, admission.access
     admission.most_events(request)
-    tenant = parse_tenant(request.query.items())
+    tenant, chosen = parse_by_id(request.query.items())
+    kind = _kind_of_one(request, chosen, context)
+    format = context.wires.formats["cloudevents" if kind == EVENT_TYPE else chosen or "native"]
     event_id = request.match_info["id"]
     project = (await bound_view(context.log, view, context.clock.now())).projection()
     found: Event | None = None
@@ -132,7 +159,7 @@ async def by_id(request: web.Request, context: Context, admission: Admission) ->
     admission.holding(request).take(len(found.json))
     admission.charge([len(found.json)])
     access.action, access.about = READ, f"event:{found.tenant}/{event_id}"
-    return Answer(found.json, "application/json")
+    return Answer(format.encode(found.json), kind if format.json else _TEXT)
 
 
 async def _collect(
@@ -226,8 +253,22 @@ async def _growth(context: Context, beyond: int, seconds: float) -> None:
     await context.appends.until(lambda: context.log.head > beyond or not context.ready, seconds)
 
 
-def _wants_lines(request: web.Request) -> bool:
-    kind = best_kind(request, ("application/json", *NDJSON_TYPES))
+def _kind(request: web.Request, format: str | None, context: Context) -> str:
+    """Media type of a page: what `Accept` prefers of what the format can be."""
+    kinds: tuple[str, ...] = ("application/json", *NDJSON_TYPES)
+    if format in (None, "cloudevents"):
+        kinds += (BATCH_TYPE,)
+    elif not context.wires.formats[format].json:
+        kinds += ("text/plain",)
+    kind = best_kind(request, kinds)
     if kind is None:
-        raise NotAcceptable("a page comes as application/json or application/x-ndjson")
-    return kind in NDJSON_TYPES
+        raise NotAcceptable(f"a page of this format comes as {', '.join(kinds)}")
+    return "application/x-ndjson" if kind in NDJSON_TYPES else kind
+
+
+def _kind_of_one(request: web.Request, format: str | None, context: Context) -> str:
+    """Media type of one event, which takes no note of `Accept` but for CloudEvents."""
+    if format in (None, "cloudevents"):
+        kinds = ("application/json", EVENT_TYPE)
+        return best_kind(request, kinds) or kinds[0]
+    return "application/json"

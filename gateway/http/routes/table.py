@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
 from gateway.http.openapi.parts import (
     JSON,
     LAST_EVENT_ID,
@@ -54,11 +55,13 @@ _STREAMED = says(
     TEXT,
     "text/event-stream",
     NDJSON,
+    "text/plain",
     headers=headers(Audit_Cursor="Where the stream begins."),
 )
 _UPGRADED = says(
     "WebSocket (RFC 6455). Without a subprotocol a text frame is an event. With `audit.v1` and "
-    "`audit.v1.batch` frames are objects with a `type`. The close frame's reason is JSON with "
+    "`audit.v1.batch` frames are objects with a `type`; `cloudevents.json` has a CloudEvent per "
+    "frame. The close frame's reason is JSON with "
     "`reason` and `cursor`.",
     headers=headers(Audit_Cursor="Where the stream begins.",
                      Sec_WebSocket_Protocol="The subprotocol that was chosen."),
@@ -101,14 +104,21 @@ ROUTES: tuple[Route, ...] = (
           {200: says(
               "A page. As NDJSON: an event per line; a first line with `\"type\":\"gap\"` if "
               "there is a gap.",
-              headers=headers(Audit_Cursor="With NDJSON: the page's cursor.",
-                              Audit_Has_More="With NDJSON: `true` or `false`."),
-              content={JSON: {"schema": named("Page")}, NDJSON: {"schema": named("Event")}})},
+              headers=headers(Audit_Cursor="But for JSON: the page's cursor.",
+                              Audit_Has_More="But for JSON: `true` or `false`.",
+                              Audit_Gap="With a batch of CloudEvents: the gap as JSON, if any.",
+                              Audit_Notice="With a batch of CloudEvents: the notice, if any."),
+              content={JSON: {"schema": named("Page")}, NDJSON: {"schema": named("Event")},
+                       BATCH_TYPE: {"schema": listed({"type": "object"})},
+                       "text/plain": {"schema": TEXT}})},
           problems=(406, 410), tag="events",
           parameters=query(PAGE, limit={"schema": PAGE_LIMIT})),
     # Ids may contain slashes.
     Route("GET", "/v1/events/{id:.+}", events.by_id, ("pull",), "event", "One event.",
-          {200: says("The event.", named("Event"))}, problems=(404, 409), tag="events",
+          {200: says("The event.", content={JSON: {"schema": named("Event")},
+                                            EVENT_TYPE: {"schema": {"type": "object"}},
+                                            "text/plain": {"schema": TEXT}})},
+          problems=(404, 409), tag="events",
           parameters=query(BY_ID, tenant={"schema": TEXT})),
     # Parameters of streams also come in bodies and tickets: their parser refuses unknown ones.
     Route("GET", "/v1/stream", stream.stream, ("stream",), "stream",

@@ -14,8 +14,10 @@ from typing import Any
 
 from gateway.access.grants.mask import Hiding, Versions
 from gateway.event import Event
+from gateway.formats.format import Format
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
+from gateway.wire.formatted import Formatted
 from gateway.wire.framing import Wire
 
 # Members written to without a pause: one to two milliseconds, several of which an incoming
@@ -25,21 +27,39 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class EventBatch:
-    """Events that were matched together; encoded once for each wire. `recorded` is when the
+    """Events that were matched together; encoded once for each wire, and
+    formatted once for all wires of a format. `recorded` is when the
     first event of their page was, in seconds since 1970."""
 
-    __slots__ = ("_encoded", "events", "recorded")
+    __slots__ = ("_encoded", "_in_formats", "events", "recorded")
 
     def __init__(self, events: Sequence[Event], recorded: float) -> None:
         self.events = events
         self.recorded = recorded
         self._encoded: dict[str, bytes] = {}
+        # By the name of the format, which several wires may have.
+        self._in_formats: dict[str, list[bytes]] | None = None
 
     def encoded(self, wire: Wire) -> bytes:
         data = self._encoded.get(wire.name)
         if data is None:
-            data = self._encoded[wire.name] = wire.events(self.events)
+            if isinstance(wire, Formatted):
+                cursors = [event.cursor for event in self.events]
+                data = wire.framed(cursors, self._in_format(wire.format))
+            else:
+                data = wire.events(self.events)
+            self._encoded[wire.name] = data
         return data
+
+    def _in_format(self, format: Format) -> list[bytes]:
+        if self._in_formats is None:
+            self._in_formats = {}
+        known = self._in_formats.get(format.name)
+        if known is None:
+            known = self._in_formats[format.name] = [
+                format.encode(event.json) for event in self.events
+            ]
+        return known
 
 
 class ProjectedEvent:

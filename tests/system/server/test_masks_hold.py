@@ -34,6 +34,7 @@ from masked_worlds import (
 )
 from masked_worlds import request as http
 
+from gateway.formats.registry import FORMAT_NAMES
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.slow
@@ -127,19 +128,22 @@ positions = st.one_of(
 others = st.one_of(
     parameter("limit", st.sampled_from(["1", "2", "7", "1000"])),
     parameter("on_gap", st.just("skip")),
-    parameter("format", st.sampled_from(["native", "ocsf", "cef"])),
     parameter("order", guesses),
     parameter("fields", st.just("actor.name")),
 )
 
 
+formats = parameter("format", st.sampled_from([*FORMAT_NAMES, "xml"]))
+
+
 @st.composite
 def parameters(draw: st.DrawFn) -> list[tuple[str, str]]:
-    """Selectors, often a filter, sometimes a position and others."""
+    """Selectors, often a filter and a format, sometimes a position and others."""
     chosen = draw(st.lists(selectors, max_size=3))
     if draw(st.booleans()):
         chosen.append(("filter", draw(filters())))
     chosen += draw(st.lists(positions, max_size=1)) + draw(st.lists(others, max_size=1))
+    chosen += draw(st.lists(formats, max_size=1))
     return chosen
 
 

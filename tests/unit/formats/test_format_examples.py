@@ -150,6 +150,9 @@ def test_what_a_slot_of_a_type_does_not_take_is_left_out() -> None:
         assert shown("ecs", event)["source"] == {"address": address}
         assert b" src=" not in FORMATS["cef"].encode(event)
         assert b" ip=" not in FORMATS["rfc5424"].encode(event).partition(b"] {")[0]
+    long = "0000:0000:0000:0000:0000:0000:255.255.255.255"
+    made = shown("ecs", native({**DENIED, "source": {"ip": long}}))
+    assert made["source"] == {"address": long, "ip": "::ffff:ffff"}
     event = native(LOGIN, ("source.ip", "source.port"))
     assert shown("ocsf", event)["src_endpoint"] == {"svc_name": "sso"}
     assert "source" not in shown("ecs", event)

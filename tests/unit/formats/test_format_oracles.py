@@ -156,7 +156,7 @@ def _native_of_ecs(made: dict[str, Any]) -> dict[str, Any]:
         },
         "source": {
             "service": made.get("service", {}).get("name", ""),
-            "ip": source.get("ip", source.get("address", "")),
+            "ip": source.get("address", source.get("ip", "")),
             "port": source.get("port", ""),
             "user_agent": made.get("user_agent", {}).get("original", ""),
         },
