@@ -15,7 +15,8 @@ SHOWN = dict(re.findall(r"`(\w+)`(?: \(.*\))?:\n\n```\w+\n(.*)\n```", PAGE))
 
 
 def test_the_table_has_every_format() -> None:
-    rows = re.findall(r"(?m)^\| `(\w+)` \|", PAGE.partition("## Where they stand")[0])
+    head, *rows = re.findall(r"(?m)^\| `(\w+)` \|", PAGE.partition("## Where they stand")[0])
+    assert head == "format"
     assert tuple(rows) == FORMAT_NAMES == tuple(SHOWN)
 
 
