@@ -35,6 +35,7 @@ def check(file: Path | None) -> None:
     try:
         settings = load(file, os.environ, {})
         _check_columns(settings)
+        _check_destinations(settings)
     except InvalidSetting as error:
         say(f"error: {error.detail}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -49,6 +50,14 @@ def _check_columns(settings: Settings) -> None:
         from gateway.ingest.sources.row_mapping import RowMapping
 
         RowMapping(settings.store.table, settings.store.columns)
+
+
+def _check_destinations(settings: Settings) -> None:
+    """Check the members in [destinations.NAME]; nothing is connected to, and no secret is read."""
+    if settings.declared_destinations:
+        from gateway.runtime.declared import check_declared
+
+        check_declared(settings)
 
 
 @config.command("example")

@@ -25,6 +25,11 @@ _COMMANDS = {
     ),
     "roles": ("gateway.cli.roles", "roles", "Named lists of grants, which keys can have."),
     "pepper": ("gateway.cli.pepper", "pepper", "Rotate the secret of the key digests."),
+    "destinations": (
+        "gateway.cli.destinations",
+        "destinations",
+        "Outside systems that events are delivered to.",
+    ),
     "import": (
         "gateway.cli.importing.command",
         "import_command",

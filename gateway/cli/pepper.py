@@ -142,6 +142,7 @@ def forget(force: bool, settings: Settings) -> None:
     file = _file(settings)
     peppers = file.read()
     needing = run(_needing(settings, peppers))
+    run(_reseal(settings, peppers))
     over = [one for one in peppers.all if one.replaced]
     kept = [one for one in over if needing.get(one.id) and not force]
     gone = frozenset(one.id for one in over if one not in kept)
@@ -217,8 +218,30 @@ async def _revoke(settings: Settings, key_ids: Sequence[str]) -> None:
 def _switch(settings: Settings, leaked: bool) -> Peppers:
     file = _file(settings)
     changed = file.change(lambda peppers: peppers.switched(leaked=leaked))
+    run(_reseal(settings, changed))
     _record(settings, "switched", changed.current.id, leaked=leaked)
     return changed
+
+
+async def _reseal(settings: Settings, peppers: Peppers) -> None:
+    """Seal the secrets of all destinations under the current pepper."""
+    from gateway.adapters.files.folder import DataFolder
+    from gateway.runtime.stores import open_destinations
+
+    if not (settings.on_postgres or DataFolder(settings.data).destinations.exists()):
+        return
+    from gateway.delivery.sealing import resealed
+
+    store = await open_destinations(settings)
+    try:
+        for destination in await store.all():
+            if destination.secrets:
+                await store.change(
+                    destination.name,
+                    lambda before, others: None if before is None else resealed(before, peppers),
+                )
+    finally:
+        await store.close()
 
 
 def _record(

@@ -109,7 +109,8 @@ def _migrate_embedded(settings: Settings) -> None:
         log = Path(settings.store_url.removeprefix("sqlite:///"))
         files = [(log, "sqlite_log"), (settings.data / "keys.db", "sqlite_keys"),
                  (settings.data / "usage.db", "sqlite_usage"),
-                 (settings.data / "consumers.db", "sqlite_consumers")]  # fmt: skip
+                 (settings.data / "consumers.db", "sqlite_consumers"),
+                 (settings.data / "destinations.db", "sqlite_destinations")]  # fmt: skip
         for path, schema in files:
             if not path.exists():
                 say(f"{path}: not there yet")

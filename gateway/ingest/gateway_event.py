@@ -22,6 +22,7 @@ from gateway.sanitize import clean
 ACCESS = f"{RESERVED}.access"
 KEYS = f"{RESERVED}.keys"
 ANOMALY = f"{RESERVED}.anomaly"
+DELIVERY = f"{RESERVED}.delivery"
 MOST_TARGETS = 32
 _LONG = 1024
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode

@@ -22,7 +22,7 @@ from gateway.access.keys.key_store import StoredKeys, UnrecordedChanges
 from gateway.clock import Clock, format_time, until_next_poll
 from gateway.errors import GatewayError
 from gateway.event import Draft
-from gateway.ingest.gateway_event import ACCESS, KEYS, new_gateway_event
+from gateway.ingest.gateway_event import ACCESS, DELIVERY, KEYS, new_gateway_event
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.operator_profile import Command
 from gateway.oversight.detection.profile_store import ProfileStore
@@ -231,7 +231,7 @@ def _event_of_change(change: Change) -> Draft:
         data = {**data, "command_line": msgspec.to_builtins(change.operator)}
     return new_gateway_event(
         id=change.id,
-        category=ACCESS if change.action == REQUESTED else KEYS,
+        category=_category(change),
         action=change.action,
         at=change.at,
         severity=_SEVERITY.get(change.action, 1),
@@ -240,6 +240,12 @@ def _event_of_change(change: Change) -> Draft:
         reason=change.reason,
         data=data,
     )
+
+
+def _category(change: Change) -> str:
+    if change.action == REQUESTED:
+        return ACCESS
+    return DELIVERY if change.action.startswith("destination.") else KEYS
 
 
 def _event_of_notice(notice: Notice, key: Key) -> Draft:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +25,12 @@ from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.clock import Clock, SystemClock, until_next_poll
 from gateway.cursor import format_cursor
+from gateway.delivery.administration import Stores
+from gateway.delivery.connect.lookup import Lookups
+from gateway.delivery.running.deliveries import DeliverySupervisor
+from gateway.delivery.running.outlets import Outlets
+from gateway.delivery.running.parts import DeliveryParts
+from gateway.delivery.running.stream import end_at_confirmed
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
 from gateway.http.connection.write_scheduler import WriteScheduler
@@ -45,16 +53,18 @@ from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.key_inventory import KeyInventory
 from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
+from gateway.runtime.declared import declare
 from gateway.runtime.drain import drain
 from gateway.runtime.first_key import make_first_key
 from gateway.runtime.formats import formats_of
+from gateway.runtime.outlets import outlet_types
 from gateway.runtime.port import open_metrics_port, open_port
 from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.runtime.process.event_loop import crowded, when_idle
 from gateway.runtime.process.threads import worker_threads
 from gateway.runtime.retention import Retention
 from gateway.runtime.select_backend import shared_of
-from gateway.runtime.stores import open_consumers, open_keys, open_log
+from gateway.runtime.stores import open_consumers, open_destinations, open_keys, open_log
 from gateway.scheduling.loop_work import LoopWork, Slot
 from gateway.settings.declarations import Settings
 from gateway.streaming.enforcement import Enforcement
@@ -110,6 +120,7 @@ async def running(
         first_key = None if worker is not None else await make_first_key(context)
         _watch_for_failure(context, background, stack, stop)
         stack.push_async_callback(drain, context)
+        stack.push_async_callback(context.deliveries.close)
         yield Running(context, url, first_key)
 
 
@@ -133,6 +144,8 @@ async def _start_parts(
     stack.push_async_callback(log.close)
     consumer_store = await open_consumers(settings)
     stack.push_async_callback(consumer_store.close)
+    destination_store = await open_destinations(settings)
+    stack.push_async_callback(destination_store.close)
     retention = Retention(
         log, key_store, clock,
         age=settings.store.retention_age, size=settings.store.retention_bytes,
@@ -189,6 +202,7 @@ async def _start_parts(
         worked=time.thread_time,
     )  # fmt: skip
     hub.on_close(release_place)
+    hub.on_close(end_at_confirmed)
     hub.on_close(access_log.stream_closed)
     keyring = Keyring(key_store, peppers.newest, clock)
     await keyring.refresh()
@@ -229,6 +243,25 @@ async def _start_parts(
     stack.push_async_callback(wake_ups.close)
     writer.on_store(wake_ups.announce_append)
     limits = AppliedLimits(shared, settings.limits, clock)
+    lookups = Lookups()
+    stack.callback(lookups.close)
+    outlets = Outlets(outlet_types(settings, clock, lookups), lambda: keyring.peppers, clock)
+    declared = declare(settings, outlets, clock)
+    if worker is None or worker.writes:
+        await declared.store(Stores(destination_store, consumer_store, key_store, log))
+    deliveries = DeliverySupervisor(
+        DeliveryParts(
+            store=destination_store, hub=hub, log=log, clock=clock, keyring=keyring,
+            gate=enforcement.freshness, limits=limits, access_log=access_log, writer=writer,
+            tasks=tasks,
+            outlets=outlets,
+        ),
+        consumer_store,
+        replica=f"{socket.gethostname()}-{os.getpid()}",
+        report=findings.add,
+        counts_idle=worker is None or worker.writes,
+        alone=worker is None and not settings.on_postgres,
+    )  # fmt: skip
     in_flight = InFlight(
         settings.limits.bytes_in_flight,
         max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),
@@ -247,6 +280,8 @@ async def _start_parts(
         write_scheduler=WriteScheduler(lambda: hub.writing),
         key_store=key_store,
         consumer_store=consumer_store,
+        destination_store=destination_store,
+        deliveries=deliveries,
         keyring=keyring,
         enforcement=enforcement,
         missing_peppers=missing_peppers,
@@ -278,6 +313,7 @@ async def _start_parts(
         "key_events": key_events.run,
         "heartbeat": partial(_tick, context),
         "lags": partial(_measure_lags, context),
+        "destinations": deliveries.run,
         "loop_delay": partial(context.loop_delay.run, clock, context.connections),
     }
     if worker is None or worker.writes:
@@ -312,7 +348,11 @@ def _files_of(settings: Settings, folder: DataFolder) -> tuple[SameFile, ...]:
     """Files that are open beside the log."""
     if settings.on_postgres:
         return ()
-    return tuple(map(SameFile, (folder.keys, folder.consumers, folder.path / "usage.db")))
+    return tuple(
+        map(
+            SameFile, (folder.keys, folder.consumers, folder.destinations, folder.path / "usage.db")
+        )
+    )
 
 
 async def _tick(context: Context) -> None:

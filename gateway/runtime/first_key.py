@@ -8,7 +8,16 @@ from gateway.http.request.context import Context
 
 _ADMIN_GRANT = {
     "id": "everything",
-    "actions": ["stream", "pull", "ingest", "keys.admin", "usage.read", "ops.read"],
+    "actions": [
+        "stream",
+        "pull",
+        "ingest",
+        "keys.admin",
+        "usage.read",
+        "ops.read",
+        "ops.act",
+        "destinations.admin",
+    ],
     "categories": ["**", "gateway.**"],
 }
 

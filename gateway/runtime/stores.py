@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from gateway.access.keys.key_store import KeyStore
 from gateway.adapters.files.folder import DataFolder, WriterLock
 from gateway.adapters.sqlite.consumers import SqliteConsumers
+from gateway.adapters.sqlite.delivery.destinations import SqliteDestinations
 from gateway.adapters.sqlite.follower import SqliteFollower
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.adapters.sqlite.log import SqliteLog
 from gateway.clock import Clock
+from gateway.delivery.ports import Destinations
 from gateway.errors import GatewayError
 from gateway.log.ports import Log
 from gateway.settings.declarations import Settings
@@ -63,6 +65,15 @@ async def open_consumers(settings: Settings) -> Consumers:
 
         return await PostgresConsumers.open(settings.store_url)
     return SqliteConsumers(DataFolder(settings.data).consumers)
+
+
+async def open_destinations(settings: Settings) -> Destinations:
+    """Destinations, in the data folder or beside the log in PostgreSQL."""
+    if settings.on_postgres:
+        from gateway.adapters.postgres.destinations import PostgresDestinations
+
+        return await PostgresDestinations.open(settings.store_url)
+    return SqliteDestinations(DataFolder(settings.data).destinations)
 
 
 def _log_path(settings: Settings) -> Path:

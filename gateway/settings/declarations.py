@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.settings.destinations import DestinationSettings
 from gateway.settings.formats import FormatSettings
 from gateway.settings.kinds import (
     DURATION,
@@ -274,14 +275,25 @@ class Settings:
     record: AccessLogSettings = field(default_factory=AccessLogSettings)
     watch: DetectionSettings = field(default_factory=DetectionSettings)
     formats: FormatSettings = field(default_factory=FormatSettings)
+    destinations: DestinationSettings = field(default_factory=DestinationSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    # Tables `[destinations.NAME]` as TOML has them; `gateway.runtime.declared` reads them.
+    declared_destinations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def on_postgres(self) -> bool:
         """Whether the log and the keys are in PostgreSQL."""
         return self.store.url.partition(":")[0] in POSTGRES
+
+    @property
+    def destinations_folder(self) -> Path:
+        """`destinations.folder`, or else `destinations` in the folder `data`."""
+        from pathlib import Path
+
+        folder = self.destinations.folder
+        return Path(folder) if folder else self.data / "destinations"
 
     @property
     def store_url(self) -> str:
@@ -292,7 +304,7 @@ class Settings:
 SECTIONS: dict[str, Any] = {
     part.name: part.default_factory
     for part in fields(Settings)
-    if part.name != "given" and "setting" not in part.metadata
+    if part.name not in ("given", "declared_destinations") and "setting" not in part.metadata
 }
 DECLARED: dict[str, Setting] = {
     prefix + part.name: part.metadata["setting"]

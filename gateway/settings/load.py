@@ -27,6 +27,7 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
     Raises `InvalidSetting` with one line: which setting, what is wrong, where it was given.
     """
     given: dict[str, Given] = {}
+    declared: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, Any]] = {section: {} for section in ("", *SECTIONS)}
     for raw in chain(
         from_file(config, SECTIONS) if config else (),
@@ -34,10 +35,14 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
         from_flags(flags),
     ):
         section, _, name = raw.path.rpartition(".")
+        if section == "destinations" and isinstance(raw.value, dict):
+            declared[name] = raw.value
+            given[raw.path] = Given("{..}", raw.origin)
+            continue
         value, given[raw.path] = _checked(raw)
         values[section][name] = value
     sections = {name: of(**values[name]) for name, of in SECTIONS.items()}
-    settings = Settings(**values[""], **sections, given=given)
+    settings = Settings(**values[""], **sections, declared_destinations=declared, given=given)
     _check_pairs(settings)
     _check_places(settings)
     _check_followed(settings)

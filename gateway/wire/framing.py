@@ -62,7 +62,7 @@ ENDS = (
 # In place of reason and code where it was the peer who left.
 CLIENT_GONE = "client_gone"
 END_CODES = (*dict.fromkeys(str(end.code) for end in ENDS), CLIENT_GONE)
-TRANSPORTS = ("sse", "ndjson", "websocket", "audit.v1", "audit.v1.batch")
+TRANSPORTS = ("sse", "ndjson", "websocket", "audit.v1", "audit.v1.batch", "destination")
 
 
 class Wire(Protocol):

@@ -26,7 +26,7 @@ from gateway.errors import FolderLocked, GatewayError
 from gateway.event import Draft
 
 MakeDraft = Callable[..., Draft]
-SCHEMAS = ("sqlite_log", "sqlite_keys", "sqlite_usage", "sqlite_consumers")
+SCHEMAS = ("sqlite_log", "sqlite_keys", "sqlite_usage", "sqlite_consumers", "sqlite_destinations")
 KEY = Key(
     id="k" * 12, digest=b"", name="n", purpose="p", owner="o", grants=(), created_at=1.0,
     expires_at=2e9,
@@ -214,6 +214,7 @@ def test_the_command_tells_of_each_file_and_refuses_a_folder_in_use(tmp_path: Pa
         f"{data}/keys.db: version 3, up to date",
         f"{data}/usage.db: not there yet",
         f"{data}/consumers.db: not there yet",
+        f"{data}/destinations.db: not there yet",
     ]
     assert run().splitlines()[0] == f"{data}/log.db: version 4, up to date"
     lock = WriterLock(data / "log.db")

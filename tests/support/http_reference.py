@@ -17,6 +17,7 @@ Schema = dict[str, Any]
 SECTIONS = {
     "events": "Events and streams",
     "keys": "Keys, roles and findings",
+    "delivery": "Delivery",
     "operation": "Operation",
 }
 BOUNDS = {

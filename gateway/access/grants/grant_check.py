@@ -21,11 +21,12 @@ from gateway.filters.alphabet import check_member_pattern
 from gateway.filters.scope import MAX_PATTERNS
 from gateway.network import parse_network
 
-ACTIONS = ("stream", "pull", "ingest", "keys.admin", "usage.read", "ops.read")
-# Planned actions, not grantable until the calls that need them exist.
-NOT_YET = (
-    "destinations.admin", "erase", "keys.read", "ops.act", "pseudonyms.resolve",
+ACTIONS = (
+    "stream", "pull", "ingest", "keys.admin", "usage.read", "ops.read", "ops.act",
+    "destinations.admin",
 )  # fmt: skip
+# Planned actions, not grantable until the calls that need them exist.
+NOT_YET = ("erase", "keys.read", "pseudonyms.resolve")
 MEMBERS = (
     "id", "effect", "actions", "tenants", "categories", "resources", "min_severity", "fields",
     "when",

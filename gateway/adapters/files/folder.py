@@ -3,6 +3,7 @@
 <data>/log.db    the event log (one writing process at a time, held by a lock)
 <data>/keys.db   the provisioning keys (any process may write)
 <data>/consumers.db  the positions of durable consumers (any process may write)
+<data>/destinations.db  the destinations with sealed secrets (any process may write)
 <data>/pepper    the secrets of the key digests; without them no key of this folder works
 <data>/log-secret    the secret of the log, which keys the comparison of events; never changes
 <data>/first-admin-key   the key made at the first start, until somebody removes it
@@ -67,6 +68,10 @@ class DataFolder:
     @property
     def consumers(self) -> Path:
         return self.path / "consumers.db"
+
+    @property
+    def destinations(self) -> Path:
+        return self.path / "destinations.db"
 
     @property
     def writer_socket(self) -> Path:

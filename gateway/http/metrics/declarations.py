@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.cursor import distance
+from gateway.delivery.running.totals import RESULTS, STATES
 from gateway.histogram import SECONDS, Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
@@ -161,6 +162,21 @@ METRICS = (
            lambda c: c.clock.steps, max),
     Metric("tail_lag_events", "gauge", "Events not yet handed to live streams.",
            lambda c: distance(c.hub.position, c.log.head), max),
+    Metric("destination_lag_events", "gauge",
+           "Events of the log that the destination which is furthest behind has before it.",
+           lambda c: c.deliveries.totals.lag_events, max),
+    Metric("destination_lag_seconds", "gauge",
+           "How long the first event that a destination has before it was in the log, of that "
+           "which is furthest behind.",
+           lambda c: c.deliveries.totals.lag_seconds, max),
+    Metric("destination_delivered_events_total", "counter",
+           "Events that receivers of destinations have confirmed.",
+           lambda c: c.deliveries.totals.events, sum),
+    Metric("destination_rejected_events_total", "counter",
+           "Events that receivers did not take, and that became dead letters.",
+           lambda c: c.deliveries.totals.rejected, sum),
+    Metric("destination_retries_total", "counter", "Attempts of destinations that failed.",
+           lambda c: c.deliveries.totals.retries, sum),
     Metric("keys_unused", "gauge",
            "Keys that have not ended, were made more than 30 days ago, and not used since.",
            lambda c: c.inventory.unused, sum),
@@ -209,6 +225,12 @@ LABELLED = (
                    "Requests to send events that were refused as not valid (400, 413, 415, 422): "
                    "nothing of them is in the log.",
                    ("result",), (("invalid",),), lambda c: (c.requests.refused_ingests,)),
+    LabelledMetric("destination_state", "gauge", "Destinations.", ("state",),
+                   tuple((state,) for state in STATES),
+                   lambda c: map(c.deliveries.totals.states.__getitem__, STATES)),
+    LabelledMetric("destination_requests_total", "counter", "Requests to receivers.", ("result",),
+                   tuple((result,) for result in RESULTS),
+                   lambda c: map(c.deliveries.totals.requests.__getitem__, RESULTS)),
     LabelledMetric("keys", "gauge", "Keys.", ("state",), tuple((state,) for state in KEY_STATES),
                    lambda c: map(c.inventory.states.__getitem__, KEY_STATES)),
     LabelledMetric("keys_expiring", "gauge", "Active and draining keys that end within a time.",
@@ -239,6 +261,10 @@ HISTOGRAMS = (
     HistogramMetric("store_read_seconds", "How long reads took that were not answered from memory.",
                     SECONDS, lambda c: (c.log.read_seconds, c.key_store.read_seconds),
                     "store", _STORES),
+    HistogramMetric("destination_request_seconds",
+                    "How long receivers of destinations took to answer, their confirmation with "
+                    "that.",
+                    SECONDS, lambda c: (c.deliveries.totals.seconds,)),
     HistogramMetric(
         "loop_delay_seconds",
         "By how much the event loop was late, looked at 20 times a second while there are "

@@ -50,7 +50,7 @@ def document(routes: Iterable[Route]) -> Schema:
             "description": "Live, least-privilege audit event streams.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "tags": [{"name": "events"}, {"name": "keys"}, {"name": "operation"}],
+        "tags": [{"name": name} for name in ("events", "keys", "delivery", "operation")],
         "security": [{"key": []}, {"basic": []}],
         "paths": paths,
         "components": {

@@ -15,6 +15,7 @@ from gateway.access.administration.administration import MintedKey, RevokedKey
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import NewRoleBody
 from gateway.access.keys.issuance import NewKeyBody
+from gateway.delivery.definition import NewDestinationBody, ReplayBody, SecretBody
 from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, Members
 from gateway.http.query import bodies
 from gateway.http.query.query import StreamParameters
@@ -25,7 +26,10 @@ from gateway.oversight.review.document import KeyDocument
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
-BODIES: tuple[type, ...] = (Members, NewKeyBody, NewRoleBody, *bodies.BODIES)
+BODIES: tuple[type, ...] = (
+    Members, NewKeyBody, NewRoleBody, NewDestinationBody, ReplayBody, SecretBody,
+    *bodies.BODIES,
+)  # fmt: skip
 ANSWERS: tuple[type, ...] = (
     Gap, Grant, MintedKey, RevokedKey, KeyDocument, *answers.ANSWERS,
 )  # fmt: skip
@@ -38,6 +42,8 @@ _DESCRIPTIONS = {
     "Grant": "What a key may do. Default deny; deny wins. `*` stands for one segment, `**` for any "
     "number and only last. A pattern that begins with a wildcard never reaches the categories "
     "`gateway.*`.",
+    "DestinationPatch": "Members of `NewDestination` but `name`, `type` and `from`; null takes a "
+    "member back to its default, and members of objects that are left out stay.",
     "StreamParameters": "The query parameters of `GET /v1/stream` as members: strings, numbers, "
     "true, false, or lists of them.",
 }
@@ -89,6 +95,13 @@ SCHEMAS: dict[str, Schema] = {
     **schemas_of(BODIES),
     **schemas_of(ANSWERS, sent=True),
     "StreamParameters": msgspec.json.schema(StreamParameters),
+}
+_members = SCHEMAS["NewDestination"]["properties"]
+SCHEMAS["DestinationPatch"] = {
+    "type": "object",
+    "properties": {
+        name: of for name, of in _members.items() if name not in ("name", "type", "from")
+    },
 }
 for _named, _about in _DESCRIPTIONS.items():
     SCHEMAS[_named]["description"] = _about

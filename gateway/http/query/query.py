@@ -32,6 +32,7 @@ INGEST = ("content", "on_invalid")
 CONTENTS = ("event", "data")
 ON_INVALID = ("fail", "skip")
 HISTORY = ("after", "limit")
+DEAD_LETTERS = ("after", "limit")
 FINDINGS = ("key", "signal", "state", "limit")
 USAGE = ("window", "step")
 MAX_LIMIT_PAGE = 10_000
@@ -145,6 +146,15 @@ def parse_history(pairs: Pairs) -> Query:
     position = _position(values, 0.0, default="start")
     limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
     return _query(values, position, 100 if limit is None else limit, follow=False, wait=0)
+
+
+def parse_dead_letters(pairs: Pairs) -> tuple[str, int]:
+    """The dead letter behind which others are wanted, and the most of them."""
+    values = _collect(pairs)
+    after = _one(values, "after")
+    if after is not None:
+        parse_cursor(after)
+    return after or "", _number(values, "limit", 1, MAX_LIMIT_PAGE) or 100
 
 
 def parse_usage(pairs: Pairs) -> tuple[int, int]:

@@ -14,6 +14,8 @@ from gateway.access.keys.key_store import KeyStore
 from gateway.access.limits.ports import Shared
 from gateway.access.missing_peppers import MissingPeppers
 from gateway.access.usage.meter import Meter
+from gateway.delivery.ports import Destinations
+from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
@@ -73,6 +75,8 @@ class Context:
     write_scheduler: WriteScheduler
     key_store: KeyStore
     consumer_store: Consumers
+    destination_store: Destinations
+    deliveries: DeliverySupervisor
     keyring: Keyring
     enforcement: Enforcement
     missing_peppers: MissingPeppers

@@ -19,7 +19,7 @@ from gateway.oversight.detection.usage_profile import network_of
 
 def administration_by(context: Context, admission: Admission) -> Administration:
     """Administration on behalf of an admitted key."""
-    issuer = _issuer(context, admission)
+    issuer = issuer_of(context, admission)
 
     async def pepper() -> bytes:
         return context.keyring.peppers.current.secret
@@ -30,7 +30,8 @@ def administration_by(context: Context, admission: Admission) -> Administration:
     )  # fmt: skip
 
 
-def _issuer(context: Context, admission: Admission) -> Issuer:
+def issuer_of(context: Context, admission: Admission) -> Issuer:
+    """An admitted key as the caller of administration."""
     key = admission.key
     slices = context.work.slices(key.id)
     return Issuer(key, admission.recheck, context.keyring, context.key_store, context.clock, slices)
@@ -63,7 +64,7 @@ async def refuse_own_finding(
         )
     if expected:
         roles = await context.key_store.roles()
-        await _issuer(context, admission).check_delegation(key, roles)
+        await issuer_of(context, admission).check_delegation(key, roles)
 
 
 async def _refuse_own_address(

@@ -154,7 +154,11 @@ class AppliedLimits:
                 request, self._failures, _subject(address), "wrong keys from this address"
             )
 
-    async def open_stream(self, request: web.Request, key: Key) -> Lease | None:
+    async def open_reader(self, key: Key) -> Lease | None:
+        """Place of a new stream without a request, as `open_stream` gives one."""
+        return await self.open_stream(None, key)
+
+    async def open_stream(self, request: web.Request | None, key: Key) -> Lease | None:
         """Place of a new stream of the key, which must be released. Raises if it may not open."""
         plan = self._plan(key)
         if plan.new_streams is not None:
@@ -192,14 +196,16 @@ class AppliedLimits:
             retry_after=wait,
         )
 
-    async def _take(self, request: web.Request, limit: Limit, subject: str, what: str) -> Decision:
+    async def _take(
+        self, request: web.Request | None, limit: Limit, subject: str, what: str
+    ) -> Decision:
         decision = await self._limits.take(limit, subject)
         if not decision.allowed:
             raise self._refusal(request, decision, what)
         return decision
 
     def _refusal(
-        self, request: web.Request, decision: Decision, what: str, code: str | None = None
+        self, request: web.Request | None, decision: Decision, what: str, code: str | None = None
     ) -> GatewayError:
         wait = _seconds(decision.retry_after)
         if decision.source == "closed":
@@ -208,7 +214,8 @@ class AppliedLimits:
                 code="limits_unavailable",
                 retry_after=wait,
             )
-        request[LIMIT_DECISION] = decision
+        if request is not None:
+            request[LIMIT_DECISION] = decision
         self.refusals += 1
         detail = f"too many {what}: at most {decision.limit}"
         if decision.window > 1:

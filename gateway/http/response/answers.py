@@ -15,6 +15,12 @@ from gateway.access.keys.key import KeyAnswer
 from gateway.access.usage.windows import UsageRow
 from gateway.clock import Moment
 from gateway.cursor import Cursor
+from gateway.delivery.answer import (
+    DeadLetterAnswer,
+    DeletedDeadLetters,
+    DestinationAnswer,
+    TestAnswer,
+)
 from gateway.event import EventJson, Id, Members, Outcome, Port, Severity, Source, Tenant
 from gateway.http.response.problem import ProblemAnswer
 from gateway.json_members import about, reference
@@ -143,9 +149,12 @@ class EventsProblem(ProblemAnswer):
 # Lists that are sent while they are made.
 KeyList = defstruct("KeyList", [("keys", list[KeyAnswer])])
 RoleList = defstruct("RoleList", [("roles", list[RoleAnswer])])
+DestinationList = defstruct("DestinationList", [("destinations", list[DestinationAnswer])])
+DeadLetterList = defstruct("DeadLetterList", [("dead_letters", list[DeadLetterAnswer])])
 FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
     EventAnswer, PageAnswer, Ingested, IngestedLeniently, IngestProgress, TicketAnswer, KeyInUse,
-    KeyList, RoleList, DeletedRole, FindingList, UsageRows, ExplanationAnswer, SimulationAnswer,
-    GoneProblem, EventsProblem, ProblemAnswer,
+    KeyList, RoleList, DeletedRole, FindingList, DestinationList, DeadLetterList,
+    DeletedDeadLetters, TestAnswer, UsageRows, ExplanationAnswer, SimulationAnswer, GoneProblem,
+    EventsProblem, ProblemAnswer,
 )  # fmt: skip

@@ -22,9 +22,19 @@ from gateway.http.openapi.parts import (
 )
 from gateway.http.openapi.route import PUBLIC, Route
 from gateway.http.openapi.schemas import TEXT, Schema, listed, named
-from gateway.http.query.query import BY_ID, FINDINGS, HISTORY, INGEST, PAGE, STREAM, USAGE
+from gateway.http.query.query import (
+    BY_ID,
+    DEAD_LETTERS,
+    FINDINGS,
+    HISTORY,
+    INGEST,
+    PAGE,
+    STREAM,
+    USAGE,
+)
 from gateway.http.routes import (
     authz,
+    destinations,
     document,
     events,
     findings,
@@ -40,6 +50,7 @@ from gateway.http.routes import (
 
 _ADMIN = ("keys.admin",)
 _ADMIN_OR_USAGE = ("keys.admin", "usage.read")
+_DELIVERY = ("destinations.admin",)
 _PLAIN: Schema = {"type": "string"}
 _CONTENT_ENCODING: Schema = {
     "name": "Content-Encoding", "in": "header", "schema": {"enum": ["identity", "gzip"]},
@@ -205,4 +216,56 @@ ROUTES: tuple[Route, ...] = (
           {200: says("Deleted; these keys had it.", named("DeletedRole")),
            204: says("Deleted; no key had it.")},
           problems=(404, 409)),
+    Route("GET", "/v1/destinations", destinations.list_all, ("ops.read",), "destinations",
+          "All destinations with their health.",
+          {200: says("By name.", named("DestinationList"))}, tag="delivery"),
+    Route("POST", "/v1/destinations", destinations.create, _DELIVERY, "makeDestination",
+          "Make a destination, which begins to deliver what its key may see.",
+          {201: says("The destination.", named("Destination"), headers=_SHOWN_ONCE)},
+          problems=(404, 409, 410), tag="delivery", body=content(named("NewDestination"))),
+    Route("GET", "/v1/destinations/{name}", destinations.show, ("ops.read",), "destination",
+          "One destination with its health.",
+          {200: says("The destination.", named("Destination"))}, problems=(404,), tag="delivery"),
+    Route("PATCH", "/v1/destinations/{name}", destinations.change, _DELIVERY, "changeDestination",
+          "Change members by a merge patch (RFC 7396); it takes effect between batches.",
+          {200: says("The destination.", named("Destination"))}, problems=(404, 409),
+          tag="delivery", body=content(named("DestinationPatch"))),
+    Route("DELETE", "/v1/destinations/{name}", destinations.delete, _DELIVERY, "deleteDestination",
+          "Stop and delete a destination, with its position, secrets and dead letters.",
+          {204: says("Deleted.")}, problems=(404, 409), tag="delivery"),
+    Route("POST", "/v1/destinations/{name}/pause", destinations.pause, ("ops.act",),
+          "pauseDestination", "Stop after the request that is under way; the position stays.",
+          {200: says("The destination.", named("Destination"))}, problems=(404, 409),
+          tag="delivery", body=content(named("Reason")), body_required=False),
+    Route("POST", "/v1/destinations/{name}/resume", destinations.resume, ("ops.act",),
+          "resumeDestination", "Go on from the position, whoever stopped it.",
+          {200: says("The destination.", named("Destination"))}, problems=(404, 409),
+          tag="delivery", body=content(named("Reason")), body_required=False),
+    Route("POST", "/v1/destinations/{name}/test", destinations.test, ("ops.act",),
+          "testDestination",
+          "Send one event that is not in the log, the whole way; with a body by that definition, "
+          "before it is made.",
+          {200: says("What became of it.", named("Test"))}, problems=(404,), tag="delivery",
+          body=content(named("NewDestination")), body_required=False),
+    Route("POST", "/v1/destinations/{name}/replay", destinations.replay, _DELIVERY,
+          "replayDestination",
+          "Deliver a part of the log, or dead letters, a second time beside the delivery.",
+          {200: says("The destination; `replay` says how far it is.", named("Destination"))},
+          problems=(404, 409, 410), tag="delivery", body=content(named("Replay"))),
+    Route("PUT", "/v1/destinations/{name}/secrets/{secret}", destinations.set_secret, _DELIVERY,
+          "setDestinationSecret", "Set or rotate a secret.",
+          {200: says("The destination.", named("Destination"))}, problems=(404, 409),
+          tag="delivery", body=content(named("Secret"))),
+    Route("GET", "/v1/destinations/{name}/dead-letters", destinations.dead_letters, ("ops.read",),
+          "deadLetters", "Pointers to the events that the receiver did not take.",
+          {200: says("In the order of the log.", named("DeadLetterList"))}, problems=(404,),
+          parameters=query(DEAD_LETTERS, limit={"schema": PAGE_LIMIT}), tag="delivery"),
+    Route("DELETE", "/v1/destinations/{name}/dead-letters", destinations.delete_dead_letters,
+          _DELIVERY, "deleteDeadLetters", "Delete all dead letters; the events stay in the log.",
+          {200: says("How many there were.", named("DeletedDeadLetters"))}, problems=(404,),
+          tag="delivery"),
+    Route("DELETE", "/v1/destinations/{name}/dead-letters/{id}", destinations.delete_dead_letters,
+          _DELIVERY, "deleteDeadLetter", "Delete one dead letter.",
+          {200: says("Whether there was one: 1 or 0.", named("DeletedDeadLetters"))},
+          problems=(404,), tag="delivery"),
 )  # fmt: skip

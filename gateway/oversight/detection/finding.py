@@ -24,11 +24,14 @@ UNREADABLE = "unreadable"
 CLOCK_JUMP = "clock_jump"
 # An event could not be delivered to a key.
 EVENT_FAILED = "event_failed"
+# Nothing was delivered to a destination for minutes; or its receiver refuses events.
+DESTINATION_FAILING = "destination_failing"
+DESTINATION_REJECTING = "destination_rejecting"
 SIGNALS = (
     "denials", "forbidden_categories", "probing", "out_of_scope", "rate_limited", "wrong_secret",
     "dormant_woke", "new_network", "revoked_presented", "drained_presented", "deep_replay",
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
-    INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED,
+    INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED, DESTINATION_FAILING, DESTINATION_REJECTING,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

@@ -15,7 +15,9 @@ _VERBS = {"stream": "stream", "pull": "pull", "ingest": "send"}
 _DUTIES = {
     "keys.admin": "make, change and end keys and roles",
     "usage.read": "read what keys are used for",
-    "ops.read": "read the metrics of the gateway",
+    "ops.read": "read the metrics and destinations of the gateway",
+    "ops.act": "test, pause and resume destinations",
+    "destinations.admin": "make, change and delete destinations",
 }
 _SEVERITIES = {2: "low", 3: "medium", 4: "high", 5: "critical", 6: "fatal"}
 

@@ -60,7 +60,7 @@ async def test_a_log_brought_to_the_baseline_step_by_step_keeps_its_epoch_events
     database: str, draft: MakeDraft, sql: asyncpg.Connection
 ) -> None:
     await migrate(database)
-    await note(sql, names(keys=3, log=10, source=2, usage=1, consumers=1))
+    await note(sql, names(keys=3, log=10, source=2, usage=1, consumers=1, destinations=1))
     # Of a log that had events before there were keyed values.
     await sql.execute("DROP INDEX sequenced_id")
     await sql.execute("CREATE UNIQUE INDEX sequenced_id ON sequenced (id, tenant)")
@@ -83,7 +83,7 @@ async def test_keys_brought_to_the_baseline_step_by_step_are_kept(
     database: str, sql: asyncpg.Connection
 ) -> None:
     await migrate(database)
-    await note(sql, names(keys=3, log=10, source=2, usage=1, consumers=1))
+    await note(sql, names(keys=3, log=10, source=2, usage=1, consumers=1, destinations=1))
     key = Key(
         id="k" * 12, digest=b"", name="n", purpose="p", owner="o", grants=(), created_at=1.0,
         expires_at=2e9,

@@ -10,15 +10,19 @@ import pytest
 from gateway_client import NDJSON, Answer, event, key_id
 from gateways import Gateway, Start, StoppedClock
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from msgspec.structs import replace
 from open_streams import open_stream
 
 from gateway.access.grants.grant import ACTIONS
 from gateway.access.keys.key import Key
+from gateway.delivery.destination import Destination
+from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict
 from gateway.http.app import DOCUMENT
 from gateway.http.openapi.route import Route
 from gateway.http.request import body
 from gateway.http.routes.table import ROUTES
-from tests.support.machine_time import patience
+from tests.support.machine_time import eventually, patience
+from tests.support.scripted_outlet import Receiver
 from tests.support.services.valkey import Valkey
 
 BY_NAME = {route.name: route for route in ROUTES}
@@ -27,7 +31,7 @@ WITH_BODY = [route for route in ROUTES if route.body is not None]
 GRANT = {"actions": ["pull"], "categories": ["auth.*"], "tenants": ["acme"]}
 EVERYTHING = {"actions": list(ACTIONS), "categories": ["**", "gateway.**"]}
 NEW_KEY = {"name": "n", "purpose": "p", "owner": "o", "expires_in": "1h", "grants": [GRANT]}
-UNKNOWN = {"id": "unknown00000", "name": "unknown"}
+UNKNOWN = {"id": "unknown00000", "name": "unknown", "secret": "token"}
 ELSEWHERE = "other-" + "0" * 20
 WHOLE = event(
     id="whole", time="2026-01-01T00:00:00Z", tenant="acme", outcome="denied", severity=3,
@@ -52,7 +56,7 @@ class Asked:
     ) -> Any:
         """The answer of a route, which must have that status: its JSON, if it is JSON."""
         route = BY_NAME[name]
-        named = {"id": id or UNKNOWN["id"], "name": id or UNKNOWN["name"]}
+        named = {**UNKNOWN, **({"id": id, "name": id} if id else {})}
         path = route.documented_path.format(**named) + query
         answer = await self.gateway.request(
             route.method, path, **{"key": None if route.public else self.key, **options}
@@ -210,6 +214,49 @@ async def change_roles(ask: Asked) -> None:
     await ask("deleteRole", 204, id="watcher")
 
 
+def with_receiver(gateway: Gateway) -> Receiver:
+    """A receiver in memory, for destinations of the type `scripted`."""
+    receiver = Receiver()
+    gateway.context.deliveries.parts.outlets.types = {"scripted": receiver.outlet_type()}
+    return receiver
+
+
+def destination(key: str, **members: Any) -> dict[str, Any]:
+    return {"name": "siem", "type": "scripted", "key": key_id(key), "settings": {"url": "x"},
+            **members}  # fmt: skip
+
+
+async def deliver(ask: Asked) -> None:
+    receiver, reader = with_receiver(ask.gateway), await ask.gateway.reader_key()
+    select = {"category": ["auth"], "action": "x", "min_severity": 2, "filter": "severity > 1"}
+    refused = DeliveryVerdict(DeliveryResult.PERMANENT, status=400, message="no")
+    receiver.answer, receiver.test_answer = (lambda batch: refused), refused
+    body = destination(reader, select=select, secrets={"token": "t"}, on_gap="fail")
+    await ask("makeDestination", 201, json=body)
+    sent = [event(id=one, category="auth", action="x", severity=3) for one in ("a", "b")]
+    await ask.gateway.send(*sent)
+    await eventually(lambda: receiver.tests > 0, "the test event was sent")
+    receiver.answer = lambda batch: refused if batch[0].outbound.id == "a" else SUCCESS
+    receiver.test_answer = SUCCESS
+    store = ask.gateway.context.destination_store
+    async with asyncio.timeout(patience()):
+        while not await store.count_dead_letters("siem"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await ask("destination", 200, id="siem"))["last_error"]
+    assert (await ask("destinations", 200))["destinations"]
+    letters = (await ask("deadLetters", 200, "?limit=5", id="siem"))["dead_letters"]
+    assert [one["event"] for one in letters] == ["a"]
+    await ask("replayDestination", 200, id="siem", json={"dead_letters": "all", "reason": "r"})
+    await ask("deleteDeadLetter", 200, id="siem")
+    await ask("deleteDeadLetters", 200, id="siem")
+    await ask("pauseDestination", 200, id="siem", json={"reason": "r"})
+    await ask("resumeDestination", 200, id="siem", json={"reason": "r"})
+    await ask("testDestination", 200, id="siem")
+    await ask("changeDestination", 200, id="siem", json={"batch": {"max_wait": "2s"}})
+    await ask("setDestinationSecret", 200, id="siem", json={"value": "v", "overlap": "1h"})
+    await ask("deleteDestination", 204, id="siem")
+
+
 async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -> None:
     ask = Asked(gateway)
     for name in ("index", "healthz", "readyz", "metrics", "openapi"):
@@ -219,6 +266,7 @@ async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -
     await administer_keys(ask)
     await judge_findings(ask)
     await change_roles(ask)
+    await deliver(ask)
     assert {one for one in ask.answered if one[1] < 400} == declared(list(ROUTES))
 
 
@@ -235,6 +283,36 @@ async def make_with_a_key_that_is_revoked_meanwhile(
     with monkeypatch.context() as patch:
         patch.setattr(store, "create", racing)
         await ask("makeKey", 409, json=NEW_KEY, key=maker)
+
+
+async def refuse_to_deliver(ask: Asked) -> None:
+    with_receiver(ask.gateway)
+    store, body = ask.gateway.context.destination_store, destination(ask.key)
+    for name in ("destination", "deleteDestination", "pauseDestination", "resumeDestination",
+                 "testDestination", "deadLetters", "deleteDeadLetters",
+                 "deleteDeadLetter"):  # fmt: skip
+        await ask(name, 404)
+    await ask("changeDestination", 404, json={})
+    await ask("setDestinationSecret", 404, json={"value": "v"})
+    await ask("replayDestination", 404, json={"from": "start"})
+    await ask("makeDestination", 404, json={**body, "key": UNKNOWN["id"]})
+    await ask("makeDestination", 410, json={**body, "from": ELSEWHERE})
+    await ask("makeDestination", 201, json=body)
+    await ask("makeDestination", 409, json=body)
+    await ask("resumeDestination", 409, id="siem")
+    await ask("pauseDestination", 200, id="siem")
+    await ask("pauseDestination", 409, id="siem")
+    await ask("replayDestination", 409, id="siem", json={"from": "start"})
+    await ask("replayDestination", 410, id="siem", json={"from": ELSEWHERE})
+
+    def declare(before: Destination | None, others: int) -> Destination:
+        assert before is not None
+        return replace(before, managed_by="config")
+
+    await store.change("siem", declare)
+    await ask("changeDestination", 409, id="siem", json={})
+    await ask("deleteDestination", 409, id="siem")
+    await ask("setDestinationSecret", 409, id="siem", json={"value": "v"})
 
 
 async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
@@ -266,6 +344,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     for name in ("pull", "stream", "keyHistory"):
         await ask(name, 410, f"?after={ELSEWHERE}", id=ended)
     await ask("streamPost", 410, json={"after": ELSEWHERE})
+    await refuse_to_deliver(ask)
     await ask("ingest", 422, json=[{"x": 1}, event(tenant="A")])
     assert {one for one in ask.answered if one[1] >= 400} == declared(
         WITH_KEY, {404, 406, 409, 410, 422}

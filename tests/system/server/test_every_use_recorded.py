@@ -17,8 +17,9 @@ from use_record import ACCESS, about, told
 from gateway.errors import Unavailable
 from gateway.http.app import DOCUMENT
 from tests.support.machine_time import Stopwatch
+from tests.support.scripted_outlet import Receiver
 
-METHODS = ("get", "put", "post", "delete")
+METHODS = ("get", "put", "patch", "post", "delete")
 ROUTES = sorted(
     (method.upper(), path)
     for path, item in DOCUMENT["paths"].items()
@@ -29,6 +30,7 @@ GRANT = {"actions": ["pull"], "categories": ["auth"]}
 NEW_KEY = {
     "name": "n", "purpose": "p", "owner": "o", "expires_in": "1d", "grants": [GRANT],
 }  # fmt: skip
+DESTINATION = {"type": "scripted", "key": "{kid}", "settings": {"url": "x"}}
 QUESTION = {"key": "{kid}", "action": "pull", "category": "auth"}
 Options = dict[str, Any]
 
@@ -61,6 +63,29 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/roles/{name}"): ("/v1/roles/known", {}),
     ("PUT", "/v1/roles/{name}"): ("/v1/roles/made", {"json": {"grants": [GRANT]}}),
     ("DELETE", "/v1/roles/{name}"): ("/v1/roles/doomed", {}),
+    ("GET", "/v1/destinations"): ("/v1/destinations", {}),
+    ("POST", "/v1/destinations"): ("/v1/destinations", {"json": {**DESTINATION, "name": "new"}}),
+    ("GET", "/v1/destinations/{name}"): ("/v1/destinations/known", {}),
+    ("PATCH", "/v1/destinations/{name}"): (
+        "/v1/destinations/known", {"json": {"on_gap": "fail"}},
+    ),
+    ("DELETE", "/v1/destinations/{name}"): ("/v1/destinations/doomed", {}),
+    ("POST", "/v1/destinations/{name}/pause"): ("/v1/destinations/active/pause", {}),
+    ("POST", "/v1/destinations/{name}/resume"): ("/v1/destinations/halted/resume", {}),
+    ("POST", "/v1/destinations/{name}/test"): ("/v1/destinations/known/test", {}),
+    ("POST", "/v1/destinations/{name}/replay"): (
+        "/v1/destinations/known/replay", {"json": {"from": "start"}},
+    ),
+    ("PUT", "/v1/destinations/{name}/secrets/{secret}"): (
+        "/v1/destinations/known/secrets/token", {"json": {"value": "v"}},
+    ),
+    ("GET", "/v1/destinations/{name}/dead-letters"): ("/v1/destinations/known/dead-letters", {}),
+    ("DELETE", "/v1/destinations/{name}/dead-letters"): (
+        "/v1/destinations/known/dead-letters", {},
+    ),
+    ("DELETE", "/v1/destinations/{name}/dead-letters/{id}"): (
+        "/v1/destinations/known/dead-letters/x", {},
+    ),
 }  # fmt: skip
 NOT_JSON: Options = {"data": b"{", "headers": {"Content-Type": "application/json"}}
 FAILS: dict[tuple[str, str], tuple[str, Options]] = {
@@ -70,6 +95,7 @@ FAILS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/keys"): ("", {}),
     ("GET", "/v1/roles"): ("", {}),
     ("GET", "/v1/findings"): ("/v1/findings?x=1", {}),
+    ("GET", "/v1/destinations"): ("/v1/destinations?x=1", {}),
     ("GET", "/v1/keys/{id}/history"): ("/v1/keys/{kid}/history?x=1", {}),
     ("GET", "/v1/keys/{id}/usage"): ("/v1/keys/{kid}/usage?x=1", {}),
     ("GET", "/v1/keys/{id}"): ("/v1/keys/unknown", {}),
@@ -111,6 +137,12 @@ async def there(gateway: Gateway) -> dict[str, str]:
         body = {"grants": [GRANT]}
         await gateway.request("PUT", f"/v1/roles/{role}", key=gateway.admin, json=body)
     await gateway.send(event(id="known"))
+    gateway.context.deliveries.parts.outlets.types = {"scripted": Receiver().outlet_type()}
+    for name in ("known", "doomed", "active", "halted"):
+        body = {**DESTINATION, "name": name, "key": names["kid"]}
+        made = await gateway.post("/v1/destinations", key=gateway.admin, json=body)
+        assert made.status == 201, made.body
+    await gateway.post("/v1/destinations/halted/pause", key=gateway.admin)
     for _ in range(5):
         await gateway.get("/v1/keys", key=gateway.user)
     await gateway.context.detector.poll()
@@ -119,7 +151,16 @@ async def there(gateway: Gateway) -> dict[str, str]:
 
 
 async def everything(gateway: Gateway) -> str:
-    actions = ["stream", "pull", "ingest", "keys.admin", "usage.read"]
+    actions = [
+        "stream",
+        "pull",
+        "ingest",
+        "keys.admin",
+        "usage.read",
+        "ops.read",
+        "ops.act",
+        "destinations.admin",
+    ]
     return await gateway.mint({"actions": actions, "categories": ["**", "gateway.**"]})
 
 
@@ -205,7 +246,7 @@ async def test_every_failure_leaves_a_record(gateway: Gateway) -> None:
         "a list of all keys or roles cannot be asked for wrongly"
     )
     for (method, path), (target, options) in failing:
-        target = target.replace("{name}", "made")
+        target = target.replace("{name}", "made").replace("{secret}", "token")
         status = await call(gateway, method, target, options, names, key)
         assert 400 <= status < 500, (method, path, status)
     found = [one for one in await records(gateway) if one["actor"]["id"] == key_id(key)]

@@ -38,7 +38,16 @@ async def test_a_folder_that_was_moved_away_is_noticed_and_is_used_again_when_it
 
 
 @pytest.mark.parametrize(
-    "name", ["log.db", "log.db-wal", "keys.db", "keys.db-wal", "usage.db", "consumers.db"]
+    "name",
+    [
+        "log.db",
+        "log.db-wal",
+        "keys.db",
+        "keys.db-wal",
+        "usage.db",
+        "consumers.db",
+        "destinations.db",
+    ],
 )
 async def test_each_file_is_looked_at(gateway: Gateway, name: str) -> None:
     await gateway.send(event(id="1"))

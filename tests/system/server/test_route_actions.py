@@ -37,6 +37,19 @@ ACTIONS_OF = {
     "role": ("keys.admin",),
     "putRole": ("keys.admin",),
     "deleteRole": ("keys.admin",),
+    "destinations": ("ops.read",),
+    "makeDestination": ("destinations.admin",),
+    "destination": ("ops.read",),
+    "changeDestination": ("destinations.admin",),
+    "deleteDestination": ("destinations.admin",),
+    "pauseDestination": ("ops.act",),
+    "resumeDestination": ("ops.act",),
+    "testDestination": ("ops.act",),
+    "replayDestination": ("destinations.admin",),
+    "setDestinationSecret": ("destinations.admin",),
+    "deadLetters": ("ops.read",),
+    "deleteDeadLetters": ("destinations.admin",),
+    "deleteDeadLetter": ("destinations.admin",),
 }
 WITH_KEY = [route for route in ROUTES if not route.public]
 CATEGORIES = ["**", "gateway.**"]
@@ -45,6 +58,7 @@ CATEGORIES = ["**", "gateway.**"]
 async def call(gateway: Gateway, route: Route, key: str | None, query: str = "") -> Answer:
     """A request that gets no further than to be let in, or that changes nothing."""
     path = route.documented_path.replace("{id}", "x").replace("{name}", "x")
+    path = path.replace("{secret}", "x")
     wants_nothing = {"Accept": "image/png"}
     return await gateway.request(
         route.method, path + query, key=key, json={}, headers=wants_nothing

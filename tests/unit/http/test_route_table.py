@@ -27,7 +27,7 @@ def test_every_route_stands_once_and_has_a_name_of_its_own() -> None:
 def test_every_route_has_an_action_that_grants_know_or_is_one_of_few_public_ones() -> None:
     assert {route.path for route in ROUTES if route.public} == NEEDS_NO_KEY
     needed = {action for route in ROUTES for action in route.actions}
-    assert needed == set(ACTIONS) - {"ops.read"}, "that is for /metrics, if metrics.require is set"
+    assert needed == set(ACTIONS)
 
 
 def test_only_streams_and_public_routes_take_parameters_that_the_table_does_not_have() -> None:

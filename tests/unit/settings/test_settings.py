@@ -367,7 +367,7 @@ def test_the_example_file_is_toml() -> None:
     sections = set(tomllib.loads(example()))
     assert sections == {
         "server", "store", "redis", "ingest", "stream", "keys", "limits", "record", "watch",
-        "formats", "metrics", "log",
+        "formats", "destinations", "metrics", "log",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.access.policy.decision import View
 from gateway.clock import format_rfc3339
+from gateway.delivery.running.stream import OUTBOUND
 from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.streaming.live.hub import Hub
@@ -273,6 +274,7 @@ async def test_streams_are_counted_by_transport_and_their_ends_by_code(hub: Hub)
     totals = hub.totals
     assert {name: one.open for name, one in totals.transports.items()} == {
         "sse": 2, "ndjson": 0, "websocket": 1, "audit.v1": 1, "audit.v1.batch": 0,
+        "destination": 0,
     }  # fmt: skip
     for stream, end in zip(streams, (KEY_REVOKED, RESTART, KEY_REVOKED), strict=False):
         hub.end(stream, end)
@@ -285,8 +287,9 @@ async def test_streams_are_counted_by_transport_and_their_ends_by_code(hub: Hub)
 
 
 def test_every_wire_belongs_to_a_transport_and_every_transport_has_one() -> None:
-    wires = (SSE, SSE_PLAIN, NDJSON, NDJSON_PLAIN, PLAIN, *SUBPROTOCOLS.values())
+    wires = (SSE, SSE_PLAIN, NDJSON, NDJSON_PLAIN, PLAIN, *SUBPROTOCOLS.values(), OUTBOUND)
     assert [wire.transport for wire in wires] == [
         "sse", "sse", "ndjson", "ndjson", "websocket", "audit.v1", "audit.v1.batch",
+        "destination",
     ]  # fmt: skip
     assert {wire.transport for wire in wires} == set(TRANSPORTS)

@@ -84,7 +84,9 @@ def test_what_is_not_granted_is_said() -> None:
     assert limits_of([]) == [
         "Anything that no grant allows is denied.", "Cannot read events.", "Cannot send events.",
         "Cannot make, change and end keys and roles.", "Cannot read what keys are used for.",
-        "Cannot read the metrics of the gateway.",
+        "Cannot read the metrics and destinations of the gateway.",
+        "Cannot test, pause and resume destinations.",
+        "Cannot make, change and delete destinations.",
     ]  # fmt: skip
     own = "Cannot see the gateway's own records of keys and their use (gateway.**)."
     assert own in limits_of([grant("**")])

@@ -1,0 +1,125 @@
+"""Stored destination: its definition, sealed secrets and state, and how they change. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.delivery.definition import Definition
+from gateway.errors import Conflict
+
+# `failing` is derived from the last attempts, and not stored.
+State = Literal["active", "paused", "disabled"]
+ManagedBy = Literal["http", "config"]
+# Reasons for which the gateway itself disables one.
+KEY_REVOKED, KEY_EXPIRED, KEY_SUSPENDED = "key_revoked", "key_expired", "key_suspended"
+GONE, SECRET_MISSING, TOO_MANY_REJECTED = "gone", "secret_missing", "too_many_rejected"
+OWNER = "destinations"
+# More dead letters disable a destination.
+MOST_DEAD_LETTERS = 10_000
+
+
+class SealedSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Secret as it is stored, sealed under the pepper of that id. `until`: when it ends, for one
+    that was replaced; 0 if it was not."""
+
+    pepper: str
+    sealed: bytes
+    set_at: float
+    fingerprint: str
+    until: float = 0.0
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A second pass behind `begin` up to `until`, over all events or over dead letters by their
+    cursors. `outcome` is `done`, or why it was given up; it is empty while it goes on."""
+
+    begin: str
+    until: str
+    dead_letters: tuple[str, ...] = ()
+    by: str
+    reason: str = ""
+    started_at: float
+    ended_at: float = 0.0
+    outcome: str = ""
+    cursor: str = ""
+    delivered: int = 0
+    rejected: int = 0
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One destination. `secrets` are the values of each name, newest first."""
+
+    definition: Definition
+    secrets: dict[str, tuple[SealedSecret, ...]] = {}
+    state: State = "active"
+    reason_code: str = ""
+    # What the person said who paused or resumed it.
+    reason: str = ""
+    since: float
+    by: str = ""
+    created_at: float
+    created_by: str = ""
+    managed_by: ManagedBy = "http"
+    replay: Replay | None = None
+    # Version of all destinations when it was changed last.
+    revision: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+
+def paused(destination: Destination, now: float, by: str, reason: str) -> Destination:
+    """The destination after a person has paused it."""
+    if destination.state == "paused":
+        raise Conflict("it is paused already", code="already_paused")
+    return replace(destination, state="paused", reason_code="", reason=reason, since=now, by=by)
+
+
+def resumed(destination: Destination, now: float, by: str, reason: str) -> Destination:
+    """The destination after a person has had it go on, whoever stopped it."""
+    if destination.state == "active":
+        raise Conflict("it is neither paused nor disabled", code="not_paused")
+    return replace(destination, state="active", reason_code="", reason=reason, since=now, by=by)
+
+
+def replaying(replay: Replay) -> Callable[[Destination], Destination]:
+    """Change that begins a replay."""
+
+    def begin(destination: Destination) -> Destination:
+        running = destination.replay is not None and not destination.replay.outcome
+        if running:
+            raise Conflict("a replay is going on; GET shows how far it is", code="replay_running")
+        if destination.state != "active":
+            raise Conflict(f"it is {destination.state}; resume it first", code="not_active")
+        return replace(destination, replay=replay)
+
+    return begin
+
+
+def disabled(destination: Destination, now: float, reason_code: str) -> Destination:
+    """The destination after the gateway has disabled it; a person's pause stays."""
+    if destination.state != "active":
+        return destination
+    return replace(
+        destination, state="disabled", reason_code=reason_code, reason="", since=now, by=""
+    )
+
+
+def with_secret(
+    destination: Destination, name: str, secret: SealedSecret, overlap: float, now: float
+) -> Destination:
+    """The destination with a new value of a secret; the old one ends after the overlap."""
+    before = destination.secrets.get(name, ())
+    kept = (replace(before[0], until=now + overlap),) if before and overlap > 0 else ()
+    return replace(destination, secrets={**destination.secrets, name: (secret, *kept)})
+
+
+def valid_secrets(destination: Destination, name: str, now: float) -> tuple[SealedSecret, ...]:
+    """Values of a secret that count now, newest first."""
+    found = destination.secrets.get(name, ())
+    return tuple(one for one in found if not one.until or now < one.until)

@@ -1,0 +1,28 @@
+"""Positions of destinations in the log, and how far they are behind it. Pure."""
+
+from __future__ import annotations
+
+from gateway.cursor import advance, distance, parse_cursor
+from gateway.log.ports import Log, RetentionExceeded
+
+
+def start_of(log: Log, cursor: str) -> int:
+    """Offset behind which to go on from a stored cursor; one of another log begins anew."""
+    epoch, offset = parse_cursor(cursor)
+    return offset if epoch == log.epoch else log.floor
+
+
+def before(offset: int) -> int:
+    """Position behind which the event at an offset comes next."""
+    return advance(offset, -1)
+
+
+async def recorded_behind(log: Log, position: int) -> float | None:
+    """When the first event behind a position was recorded, in seconds since 1970; None without."""
+    if not distance(position, log.head):
+        return None
+    try:
+        page = await log.read(position, log.head, limit=1)
+    except RetentionExceeded:
+        return None
+    return page.events[0].recorded_at() / 1e6 if page.events else None

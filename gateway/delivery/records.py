@@ -1,0 +1,56 @@
+"""Records of the gateway's own about destinations: category `gateway.delivery`. Pure."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.access.keys.change import key_urn
+from gateway.clock import format_time
+from gateway.cursor import JSON_PREFIX, format_cursor
+from gateway.delivery.destination import Destination
+from gateway.delivery.outlets.outlet import OutboundEvent
+from gateway.event import Draft, Event
+from gateway.ingest.gateway_event import DELIVERY, new_gateway_event
+
+_TEST_MESSAGE = "a test of the gateway: this event is not in the log"
+
+
+def destination_urn(name: str) -> str:
+    """URN of a destination in the targets of records."""
+    return f"destination:{name}"
+
+
+def test_event(epoch: str, head: int, now: float) -> OutboundEvent:
+    """Event `destination.test`, which is not in the log."""
+    draft = delivery_record("destination.test", None, {"message": _TEST_MESSAGE}, now)
+    cursor = format_cursor(epoch, head).encode()
+    stored = draft.stored(format_time(now).encode())
+    event = Event(
+        head, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
+        draft.actor, draft.resources, cursor, b'%b%b",%b' % (JSON_PREFIX, cursor, stored),
+    )  # fmt: skip
+    return OutboundEvent(event, draft.id)
+
+
+def delivery_record(
+    action: str,
+    destination: Destination | None,
+    data: Mapping[str, Any],
+    at: float,
+    severity: int = 1,
+) -> Draft:
+    """Draft of a record about a destination; about none, of the event that tests one."""
+    if destination is None:
+        return new_gateway_event(
+            id=f"test-{uuid.uuid4()}", category=DELIVERY, action=action, at=at, by="gateway",
+            data=data,
+        )  # fmt: skip
+    return new_gateway_event(
+        id=f"{action}-{secrets.token_hex(8)}", category=DELIVERY, action=action, at=at,
+        severity=severity, by="gateway",
+        about=[destination_urn(destination.name), key_urn(destination.definition.key)],
+        data={"destination": destination.name, **data},
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Running deliveries: the reader of each destination, its batches and its lease."""

@@ -1,0 +1,103 @@
+"""Reports on the deliveries of one process: records, findings and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+from gateway.cursor import distance
+from gateway.delivery.destination import Destination
+from gateway.delivery.position import recorded_behind
+from gateway.delivery.running.parts import DeliveryParts
+from gateway.delivery.running.replay import ReplayWorker
+from gateway.delivery.running.worker import DeliveryWorker
+from gateway.oversight.detection.finding import DESTINATION_FAILING, DESTINATION_REJECTING
+from gateway.oversight.detection.signals import Signal
+
+FAILING_SECONDS = 300.0
+_TELL_SECONDS = 60.0
+_MOST_REASONS = 10
+# Counts a signal of a key.
+ReportSignal = Callable[[Signal, str], Awaitable[object]]
+
+
+class Held:
+    """A destination that this process delivers, and what of it is stored."""
+
+    def __init__(self, worker: DeliveryWorker, cursor: str, task: asyncio.Task[None]) -> None:
+        self.worker = worker
+        self.cursor = cursor
+        self.task = task
+        self.renewed_at = 0.0
+        self.status_at = 0.0
+        self.status = b""
+        # A position, and when the first event behind it was recorded.
+        self.behind: tuple[int, float] | None = None
+        self.replay: ReplayWorker | None = None
+        self.replaying: asyncio.Task[None] | None = None
+
+
+class DeliveryReports:
+    """Records and findings about destinations, and what metrics show of them. `counts_idle`:
+    whether this process counts those that nobody delivers."""
+
+    def __init__(self, parts: DeliveryParts, report: ReportSignal, *, counts_idle: bool) -> None:
+        self._parts = parts
+        self._report = report
+        self._counts_idle = counts_idle
+        self._told_at = parts.clock.monotonic()
+        # Since when each failed that was reported.
+        self._told_failing: dict[str, float] = {}
+
+    async def tell(self, holdings: Mapping[str, Held], known: Mapping[str, Destination]) -> None:
+        """Report what fails for long, at once, and what was rejected, once a minute."""
+        now = self._parts.clock.now()
+        gaps, self._parts.gaps = self._parts.gaps, []
+        for about, gap in gaps:
+            await self._parts.record("destination.gap", about, gap, 3)
+        for name, held in holdings.items():
+            since = held.worker.status.failing_since
+            if not since:
+                self._told_failing.pop(name, None)
+            elif now - since >= FAILING_SECONDS and self._told_failing.get(name) != since:
+                self._told_failing[name] = since
+                error = held.worker.status.last_error
+                kind = error.kind if error is not None else ""
+                signal = Signal(DESTINATION_FAILING, now, 1, {"destination": name, "kind": kind})
+                await self._report(signal, held.worker.destination.definition.key)
+        elapsed = self._parts.clock.monotonic()
+        if elapsed - self._told_at < _TELL_SECONDS:
+            return
+        self._told_at = elapsed
+        refused, self._parts.refused = self._parts.refused, {}
+        for name, letters in refused.items():
+            destination = known.get(name)
+            if destination is None:
+                continue
+            reasons = Counter([letter.reason for letter in letters]).most_common(_MOST_REASONS)
+            counted = {"count": len(letters), "reasons": dict(reasons)}
+            await self._parts.record("destination.rejected", destination, counted, 3)
+            signal = Signal(
+                DESTINATION_REJECTING, now, len(letters), {"destination": name, **counted}
+            )
+            await self._report(signal, destination.definition.key)
+
+    async def measure(self, holdings: Mapping[str, Held], known: Mapping[str, Destination]) -> None:
+        """Take the state and the lag of what is held, for metrics."""
+        log, now, totals = self._parts.log, self._parts.clock.now(), self._parts.totals
+        states: Counter[str] = Counter()
+        events, seconds = 0, 0.0
+        for held in list(holdings.values()):
+            states["failing" if held.worker.status.failing_since else "active"] += 1
+            position = held.worker.position
+            if behind := distance(position, log.head):
+                if held.behind is None or held.behind[0] != position:
+                    held.behind = (position, await recorded_behind(log, position) or now)
+                events = max(events, behind)
+                seconds = max(seconds, now - held.behind[1])
+        if self._counts_idle:
+            for one in known.values():
+                if one.state != "active":
+                    states[one.state] += 1
+        totals.states, totals.lag_events, totals.lag_seconds = states, events, seconds

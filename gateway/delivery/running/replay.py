@@ -1,0 +1,83 @@
+"""Replay: a second, bounded pass over a part of the log for one destination, with the same ids.
+
+It goes on beside the delivery and moves no position. After a crash it begins again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from gateway.cursor import format_cursor, parse_cursor
+from gateway.delivery.destination import Destination, Replay
+from gateway.delivery.health import Status
+from gateway.delivery.outlets.outlet import EncodedEvent
+from gateway.delivery.running.encoded_batch import DeliveryLease
+from gateway.delivery.running.parts import DeliveryParts
+from gateway.delivery.running.stream import DeliveryStream, offset_of
+from gateway.delivery.running.worker import DeliveryWorker
+
+
+class ReplayWorker(DeliveryWorker):
+    """Worker of a replay. `outcome` says how it ended; it is empty while it goes on, and where it
+    was broken off and has to begin again."""
+
+    follows_receiver = False
+    replays = True
+    # The log may have nothing more for the key up to the end, of which nobody tells.
+    longest_wait = 0.25
+
+    def __init__(
+        self, parts: DeliveryParts, destination: Destination, lease: DeliveryLease, replay: Replay
+    ) -> None:
+        begin = parse_cursor(replay.begin)[1]
+        super().__init__(parts, destination, lease, begin, Status())
+        self.replay = replay
+        self.outcome = ""
+        self._until = parse_cursor(replay.until)[1]
+        chosen = replay.dead_letters
+        self._wanted = frozenset(parse_cursor(one)[1] for one in chosen) if chosen else None
+        self._settled: list[str] = []
+
+    def _has_next(self, stream: DeliveryStream) -> bool:
+        lines = stream.inbox.lines
+        while lines:
+            offset = offset_of(lines[0])
+            if offset > self._until:
+                break
+            if self._wanted is None or offset in self._wanted:
+                return True
+            stream.inbox.take()
+        self.exhausted = bool(lines) or stream.cursor >= self._until
+        return False
+
+    def _finish(self) -> None:
+        self.outcome = "done"
+
+    async def _stopped(self, reason_code: str) -> None:
+        """The destination itself finds out, if it concerns more than these events."""
+        self.outcome = reason_code
+
+    def _taken(self, events: Sequence[EncodedEvent]) -> None:
+        if self._wanted is not None:
+            self._settled += [event.outbound.cursor for event in events]
+
+    def progress(self) -> Replay:
+        """The replay with how far it is."""
+        counters = self.status.counters
+        return replace(
+            self.replay,
+            cursor=self.replay.until
+            if self.outcome == "done"
+            else format_cursor(self._parts.log.epoch, self.position),
+            delivered=counters.delivered.events,
+            rejected=counters.rejected,
+            outcome=self.outcome,
+        )
+
+    async def forget_settled(self) -> None:
+        """Delete the dead letters that were taken now."""
+        settled, self._settled = self._settled, []
+        if settled:
+            await self._parts.store.delete_dead_letters(self.destination.name, settled)

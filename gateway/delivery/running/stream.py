@@ -1,0 +1,223 @@
+"""Stream of a destination: a subscription of the hub whose peer is in this process.
+
+It is opened, narrowed, ended, paced, counted and recorded as any stream of its key. It never goes
+live, but follows the log at the pace of its receiver.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.cursor import IN_JSON, JSON_PREFIX, parse_cursor
+from gateway.delivery.outlets.outlet import OutboundEvent
+from gateway.event import Event
+from gateway.notifier import Notifier
+from gateway.streaming.live.hub import Hub
+from gateway.streaming.live.interest import Interest
+from gateway.streaming.live.subscription import Subscription
+from gateway.wire.framing import End, Wire, control_json
+
+# Lines that wait for the receiver beside the batch that is being sent.
+_ROOM = 500
+_LONGEST_WAIT = 3600.0
+
+
+class OutboundWire(Wire):
+    """Lines of native JSON, and gaps; nothing keeps a quiet destination awake."""
+
+    name = transport = "destination"
+
+    def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
+        return b"" if gap is None else self.control("gap", gap)
+
+    def lines(self, lines: Sequence[bytes]) -> bytes:
+        return b"\n".join([*lines, b""])
+
+    def text(self, text: bytes) -> bytes:
+        return text + b"\n"
+
+    def control(self, kind: str, members: dict[str, Any]) -> bytes:
+        return control_json(kind, members) + b"\n" if kind == "gap" else b""
+
+    def heartbeat(self, cursor: str) -> bytes:
+        return b""
+
+    def ping(self) -> bytes:
+        return b""
+
+    def end(self, end: End, cursor: str) -> bytes:
+        return b""
+
+
+OUTBOUND = OutboundWire()
+
+
+class _Line(msgspec.Struct):
+    """Members of native JSON by which events are told apart."""
+
+    id: str
+    tenant: str
+    category: str
+    action: str
+    outcome: str
+    severity: int
+    actor: Any = None
+    targets: Any = None
+
+
+_line = msgspec.json.Decoder(_Line).decode
+
+
+def outbound_of(line: bytes) -> OutboundEvent:
+    """Event on its way out from its masked native JSON."""
+    members, cursor = _line(line), line[IN_JSON]
+    actor = members.actor.get("id", "") if isinstance(members.actor, dict) else ""
+    targets = members.targets if isinstance(members.targets, list) else ()
+    urns = [one["urn"] for one in targets if isinstance(one, dict) and "urn" in one]
+    event = Event(
+        offset=offset_of(line),
+        tenant=members.tenant,
+        category=members.category,
+        action=members.action,
+        outcome=members.outcome,
+        severity=members.severity,
+        actor=actor if isinstance(actor, str) else "",
+        resources="\n".join(filter(None, map(str, urns))),
+        cursor=cursor,
+        json=line,
+    )
+    return OutboundEvent(event, members.id)
+
+
+def offset_of(line: bytes) -> int:
+    """Offset of an event from its native JSON."""
+    return parse_cursor(line[IN_JSON].decode())[1]
+
+
+class Inbox:
+    """What the cursor loop has read and the receiver was not sent. Implements
+    `gateway.streaming.live.subscription.StreamSink`."""
+
+    descriptor = -1
+    vanished = False
+    waited = 0
+
+    def __init__(self, on_gap: Callable[[bytes], None], wake: Callable[[], None]) -> None:
+        self.lines: deque[bytes] = deque()
+        self.closed = False
+        self.unsent = 0
+        self.subscription: DeliveryStream | None = None
+        self.hub: Hub | None = None
+        self._on_gap = on_gap
+        self._wake = wake
+        self._taken = Notifier()
+
+    @property
+    def clear(self) -> bool:
+        return not self.lines
+
+    def write(self, data: bytes | memoryview) -> bool:
+        if self.closed:
+            return True
+        for line in bytes(data).split(b"\n"):
+            if line.startswith(JSON_PREFIX):
+                self.lines.append(line)
+                self.unsent += len(line)
+            elif line:
+                self._on_gap(line)
+        self._wake()
+        return True
+
+    def take(self) -> bytes:
+        """The next line; there has to be one."""
+        line = self.lines.popleft()
+        self.unsent -= len(line)
+        if len(self.lines) < _ROOM:
+            self._taken.notify()
+        return line
+
+    async def drained(self) -> None:
+        while not self.closed and len(self.lines) >= _ROOM:
+            await self._taken.until(lambda: self.closed or len(self.lines) < _ROOM, _LONGEST_WAIT)
+
+    def finish(self, last: bytes, within: float) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what waits is read again from the log."""
+        self.closed = True
+        self.lines.clear()
+        self.unsent = 0
+        self._taken.notify()
+        stream = self.subscription
+        if self.hub is not None and stream is not None:
+            self.hub.forget(stream)
+            if stream.ended_by is not None and not stream.ended_by.reconnect:
+                stream.interrupt()
+        self._wake()
+
+
+class DeliveryStream(Subscription):
+    """Subscription of one destination. `confirmed` is the offset up to which nothing is left to
+    deliver; while it is `idle` there is nothing that was read and not delivered."""
+
+    __slots__ = ("_interest", "confirmed", "confirmed_events", "ended_by", "idle", "inbox",
+        "interrupt",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        interest: Interest,
+        inbox: Inbox,
+        key_id: str,
+        cursor: int,
+        interrupt: Callable[[], None],
+    ) -> None:
+        self._interest: Interest | None = None
+        # Breaks off the request that is under way.
+        self.interrupt = interrupt
+        super().__init__(interest, inbox, key_id, cursor)
+        self.inbox = inbox
+        self.confirmed = cursor
+        self.confirmed_events = 0
+        self.idle = False
+        self.ended_by: End | None = None
+        inbox.subscription = self
+
+    @property
+    def interest(self) -> Interest:
+        assert self._interest is not None
+        return self._interest
+
+    @interest.setter
+    def interest(self, interest: Interest) -> None:
+        """What was read so far is not sent: its masks may be others now."""
+        if self._interest is not None and interest != self._interest:
+            self.interrupt()
+        self._interest = interest
+
+    @property
+    def position(self) -> int:
+        """Offset up to which nothing is left to deliver, also of what is not for this key."""
+        if self.idle and not self.inbox.lines and not self.inbox.closed:
+            self.confirmed = self.cursor
+        return self.confirmed
+
+    @property
+    def delivered(self) -> int:
+        return self.confirmed_events
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+
+def end_at_confirmed(subscription: Subscription, end: End | None) -> None:
+    """Have the record of the end of a stream tell what was delivered, not what was read."""
+    if isinstance(subscription, DeliveryStream):
+        subscription.cursor = subscription.position
+        subscription.ended_by = end

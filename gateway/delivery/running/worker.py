@@ -1,0 +1,398 @@
+"""Worker of one destination: carries what its key may see to the receiver, batch by batch.
+
+The worker opens a stream of the key (`gateway.delivery.running.stream`), so all that holds for
+streams holds for it. A change of what the key sees interrupts the request under way, and the stream
+begins again behind the last event that is confirmed: what was read and not confirmed is never sent
+under former rights. What it holds is bounded: a batch, what waits in the stream, and one page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from gateway.clock import format_time
+from gateway.cursor import later, parse_cursor
+from gateway.delivery.backoff import MOST_AFTER_FAILURE, pause
+from gateway.delivery.batch_machine import Attempt, BatchMachine, NextStep, Rejection
+from gateway.delivery.definition import seconds_of, size_of
+from gateway.delivery.destination import (
+    GONE,
+    MOST_DEAD_LETTERS,
+    TOO_MANY_REJECTED,
+    Destination,
+)
+from gateway.delivery.health import DestinationError, Status, public_words
+from gateway.delivery.outlets.outlet import (
+    DeliveryResult,
+    DeliveryVerdict,
+    EncodedEvent,
+    Outlet,
+    OutletLimits,
+)
+from gateway.delivery.ports import DeadLetter
+from gateway.delivery.records import test_event
+from gateway.delivery.reduction import encode_within_limits, reduce
+from gateway.delivery.running.encoded_batch import DeliveryLease, EncodedBatch
+from gateway.delivery.running.outlets import Stopped
+from gateway.delivery.running.parts import DeliveryParts
+from gateway.delivery.running.stream import DeliveryStream, outbound_of
+from gateway.errors import GatewayError
+from gateway.notifier import Notifier
+from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, RESTART
+
+# Events that are encoded before others have their turn.
+_AT_ONCE = 64
+_INTERNAL = "internal error of the gateway; its log has the details"
+
+
+class DeliveryWorker:
+    """Worker of a destination while this process holds its lease."""
+
+    # Whether it begins where the receiver says that it is, if it says so.
+    follows_receiver = True
+    # Whether it sends beside the delivery what was sent before.
+    replays = False
+    longest_wait = 3600.0
+    # Whether nothing comes behind what was read.
+    exhausted = False
+
+    def __init__(
+        self,
+        parts: DeliveryParts,
+        destination: Destination,
+        lease: DeliveryLease,
+        position: int,
+        status: Status,
+    ) -> None:
+        self.destination = destination
+        self.lease = lease
+        self.status = status
+        self._confirmed = position
+        self.stopping = False
+        self._parts = parts
+        self._outlet: Outlet | None = None
+        self._stream: DeliveryStream | None = None
+        self._scope: asyncio.Timeout | None = None
+        self._woken = Notifier()
+        self._failures = 0
+        # Whether the definition has changed since the stream and the outlet were opened.
+        self._renewed = False
+
+    # From outside
+
+    @property
+    def position(self) -> int:
+        """Offset up to which nothing is left to deliver."""
+        if self._stream is not None:
+            self._confirmed = self._stream.position
+        return self._confirmed
+
+    def change(self, destination: Destination) -> None:
+        """Go on with another definition or state, after the request that is under way."""
+        self.destination = destination
+        self._renewed = True
+        self._woken.notify()
+
+    def stop(self) -> None:
+        """End after the request that is under way."""
+        self.stopping = True
+        self._woken.notify()
+
+    def interrupt(self) -> None:
+        """Break off the request that is under way, if there is one, and begin again."""
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    # The work
+
+    async def run(self) -> None:
+        """Deliver until stopped."""
+        try:
+            while not self._over:
+                self._renewed = False
+                await self._session()
+                await self._close()
+        finally:
+            await self._close()
+
+    @property
+    def _over(self) -> bool:
+        return self.stopping or self.destination.state != "active"
+
+    @property
+    def _leaves(self) -> bool:
+        """Whether the session has to end between two requests."""
+        stream = self._stream
+        return self._over or self._renewed or stream is None or stream.inbox.closed
+
+    async def _session(self) -> None:
+        """Deliver until interrupted, changed or stopped; pause after a failure."""
+        scope = asyncio.timeout(None)
+        try:
+            try:
+                async with scope:
+                    self._scope = scope
+                    await self._open()
+                    await self._deliver()
+            finally:
+                # Nothing is left to be interrupted, also while it pauses below.
+                self._scope = None
+        except TimeoutError as error:
+            if not scope.expired():
+                await self._internal(error)
+        except Stopped as stopped:
+            await self._stopped(stopped.reason_code)
+            self.stopping = True
+        except GatewayError as error:
+            await self._failed(DeliveryVerdict(
+                DeliveryResult.CONFIG if error.status < 500 else DeliveryResult.TRANSIENT,
+                kind=error.code, message=error.detail,
+            ))  # fmt: skip
+        except Exception as error:
+            await self._internal(error)
+
+    async def _stopped(self, reason_code: str) -> None:
+        """Act on why nothing more can be delivered."""
+        await self._parts.disable(self.destination, reason_code)
+
+    async def _internal(self, error: Exception) -> None:
+        self._parts.tasks.report("destination", error)
+        verdict = DeliveryVerdict(DeliveryResult.TRANSIENT, kind="internal", message=_INTERNAL)
+        await self._failed(verdict)
+
+    async def _open(self) -> None:
+        """Prepare the receiver, and open the stream behind what is confirmed."""
+        self._outlet = self._parts.outlets.make(self.destination, replay=self.replays)
+        self.status.confirmation = self._outlet.confirmation
+        while not (self._over or self._renewed):
+            verdict = await self._outlet.open()
+            if verdict.result is DeliveryResult.SUCCESS:
+                break
+            await self._failed(verdict)
+        if self._over or self._renewed:
+            return
+        if verdict.cursor is not None and self.follows_receiver:
+            epoch, offset = parse_cursor(verdict.cursor)
+            if epoch == self._parts.log.epoch:
+                self._confirmed = later(self._confirmed, offset)
+        self._stream = await self._parts.open_stream(
+            self.destination, self._confirmed, self._wake, self.interrupt
+        )
+
+    async def _deliver(self) -> None:
+        while not self._leaves and (batch := await self._next_batch()) is not None:
+            await self._carry(batch)
+        end = None if self._stream is None else self._stream.ended_by
+        if end is not None and end.reconnect and end not in (LIFETIME_REACHED, RESTART):
+            await self._failed(DeliveryVerdict(DeliveryResult.TRANSIENT, kind=end.reason))
+
+    async def _close(self) -> None:
+        """End the stream at what is confirmed, and the connection to the receiver."""
+        stream = self._stream
+        if stream is not None:
+            self._confirmed = stream.position
+            self._stream = None
+            self._parts.hub.end(stream, CLIENT_CLOSED)
+        outlet, self._outlet = self._outlet, None
+        if outlet is not None:
+            await outlet.close()
+
+    def _wake(self) -> None:
+        self._woken.notify()
+
+    # Batches
+
+    async def _next_batch(self) -> EncodedBatch | None:
+        """The next batch, once it is full or old enough; None if the session has to end."""
+        stream, outlet = self._stream, self._outlet
+        assert stream is not None
+        assert outlet is not None
+        inbox, clock = stream.inbox, self._parts.clock
+        stream.idle = True
+        while not self._has_next(stream):
+            if self.exhausted:
+                self._finish()
+                self.stop()
+            if self._leaves:
+                return None
+            await self._woken.until(lambda: bool(inbox.lines) or self._leaves, self.longest_wait)
+        # All before what is there now is delivered, or is not for this key.
+        stream.idle = False
+        most_events, most_bytes, max_wait = self._bounds(outlet.limits)
+        due = clock.monotonic() + max_wait
+        events: list[EncodedEvent | None] = []
+        offsets: list[int] = []
+        cursors: list[str] = []
+        lines: list[bytes] = []
+        size = 0
+        while len(events) < most_events:
+            if not self._has_next(stream):
+                left = due - clock.monotonic()
+                if left <= 0 or self._leaves or self.exhausted:
+                    break
+                await self._woken.until(lambda: bool(inbox.lines) or self._leaves, left)
+                continue
+            outbound = outbound_of(inbox.lines[0])
+            encoded = encode_within_limits(outlet, outbound)
+            more = 0 if encoded is None else len(encoded.body)
+            if events and size + more > most_bytes:
+                break
+            lines.append(inbox.take())
+            events.append(encoded)
+            offsets.append(outbound.event.offset)
+            cursors.append(outbound.cursor)
+            size += more
+            if len(events) % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if inbox.closed and not events:
+            return None
+        return EncodedBatch(events, offsets, cursors, lines)
+
+    def _finish(self) -> None:
+        """Take note that all is delivered."""
+
+    def _has_next(self, stream: DeliveryStream) -> bool:
+        """Whether there is an event to deliver."""
+        return bool(stream.inbox.lines)
+
+    def _bounds(self, limits: OutletLimits) -> tuple[int, int, float]:
+        batch = self.destination.definition.batch
+        events = batch.max_events if isinstance(batch.max_events, int) else limits.max_events
+        size = limits.max_bytes
+        if isinstance(batch.max_bytes, int | str):
+            size = size_of(batch.max_bytes, "batch.max_bytes")
+        wait = limits.max_wait
+        if isinstance(batch.max_wait, str):
+            wait = seconds_of(batch.max_wait, "batch.max_wait")
+        return min(events, limits.max_events), min(size, limits.max_bytes), wait
+
+    async def _carry(self, batch: EncodedBatch) -> None:
+        """Send a batch until each event of it is delivered or rejected, or the session ends."""
+        fit = {at: "too_large" for at, event in enumerate(batch.events) if event is None}
+        machine = BatchMachine(len(batch.events), batch.can_reduce, fit)
+        told = 0
+        while (attempt := machine.next(self._most())) is not None:
+            if self._leaves:
+                break
+            await self._parts.await_rights(self._stream)
+            if self._parts.clock.boottime() >= self.lease.until:
+                self.stop()
+                break
+            sending = self._events_of(batch, attempt)
+            verdict = await self._send(attempt, sending)
+            step = machine.answered(attempt, verdict)
+            delivered = verdict.delivered(len(sending))
+            if delivered and not attempt.tests:
+                self._count(sending, sorted(delivered), verdict)
+            told += await self._reject(batch, machine.rejections[told:])
+            if machine.settled:
+                self._confirm(batch.offsets[machine.settled - 1])
+            if verdict.gone:
+                raise Stopped(GONE)
+            if step is NextStep.DISABLE:
+                await self._failed(verdict, waits=False)
+                raise Stopped(TOO_MANY_REJECTED)
+            if step is NextStep.NEXT:
+                self._failures = 0
+            else:
+                await self._failed(verdict)
+        else:
+            told += await self._reject(batch, machine.rejections[told:])
+            self._confirm(batch.offsets[-1])
+
+    def _most(self) -> int:
+        whole = self._outlet is not None and self._outlet.limits.planned
+        return MOST_AFTER_FAILURE if self._failures and not whole else 1 << 30
+
+    def _events_of(self, batch: EncodedBatch, attempt: Attempt) -> list[EncodedEvent]:
+        outlet = self._outlet
+        assert outlet is not None
+        if attempt.tests:
+            log = self._parts.log
+            outbound = test_event(log.epoch, log.head, self._parts.clock.now())
+            return [EncodedEvent(outbound, outlet.encode(outbound))]
+        events = [event for at in attempt.indices if (event := batch.events[at]) is not None]
+        if attempt.reduced:
+            smaller = [reduce(event.outbound) for event in events]
+            return [EncodedEvent(one, outlet.encode(one)) for one in smaller]
+        return events
+
+    async def _send(self, attempt: Attempt, sending: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        outlet, status = self._outlet, self.status
+        assert outlet is not None
+        status.in_flight = len(sending)
+        began = self._parts.clock.monotonic()
+        try:
+            verdict = await (outlet.test(sending[0]) if attempt.tests else outlet.send(sending))
+            if verdict.result is DeliveryResult.SUCCESS and verdict.receipt is not None:
+                verdict = await outlet.confirm(verdict.receipt)
+        finally:
+            status.in_flight = 0
+        self._parts.observe(verdict, self._parts.clock.monotonic() - began)
+        status.counters.delivered.requests += 1
+        status.counters.duplicates += verdict.duplicates
+        return verdict
+
+    def _count(
+        self, sending: Sequence[EncodedEvent], delivered: Sequence[int], verdict: DeliveryVerdict
+    ) -> None:
+        size = sum(len(sending[at].body) for at in delivered)
+        self.status.succeeded(self._parts.clock.now(), len(delivered), size)
+        self._taken([sending[at] for at in delivered])
+        self.status.counters.reduced += sum(bool(sending[at].outbound.reduced) for at in delivered)
+        self._parts.totals.events += len(delivered)
+        if self._stream is not None:
+            self._stream.confirmed_events += len(delivered)
+
+    def _taken(self, events: Sequence[EncodedEvent]) -> None:
+        """Take note of what a receiver has confirmed."""
+
+    async def _reject(self, batch: EncodedBatch, rejections: Sequence[Rejection]) -> int:
+        """Store dead letters, before the cursor passes them; return how many."""
+        if not rejections:
+            return 0
+        now = self._parts.clock.now()
+        letters = []
+        for one in rejections:
+            outbound = outbound_of(batch.lines[one.index])
+            reason = public_words(one.reason, self._parts.outlets.secret_values(self.destination))
+            letters.append(DeadLetter(
+                cursor=outbound.cursor, event_id=outbound.id, tenant=outbound.event.tenant,
+                reason=reason, status=one.status, attempts=one.attempts, at=now,
+            ))  # fmt: skip
+        count = await self._parts.store.add_dead_letters(self.destination.name, letters)
+        self.status.counters.rejected += len(letters)
+        self._parts.rejected(self.destination, letters)
+        if count >= MOST_DEAD_LETTERS:
+            raise Stopped(TOO_MANY_REJECTED)
+        return len(letters)
+
+    def _confirm(self, offset: int) -> None:
+        if self._stream is not None:
+            self._stream.confirmed = offset
+
+    # Failures
+
+    async def _failed(self, verdict: DeliveryVerdict, *, waits: bool = True) -> None:
+        """Note a failure, and pause before the next attempt."""
+        self._failures += 1
+        if verdict.result is DeliveryResult.CONFIG:
+            self._parts.outlets.refused(self.destination)
+        self.status.counters.retries += 1
+        self._parts.totals.retries += 1
+        least, most = self.destination.definition.retry_seconds()
+        seconds = pause(self._failures - 1, least, most, verdict.retry_after, random.random())
+        now = self._parts.clock.now()
+        words = public_words(verdict.message, self._parts.outlets.secret_values(self.destination))
+        kind = verdict.kind or verdict.result.value
+        error = DestinationError(format_time(now), kind, verdict.status, words)
+        self.status.failed(now, error, now + seconds if waits else 0.0)
+        self._parts.changed(self.destination.name)
+        if waits:
+            stream = self._stream
+            await self._woken.until(
+                lambda: self._over or self._renewed or (stream is not None and self._leaves),
+                seconds,
+            )

@@ -1,0 +1,117 @@
+"""Destinations of the configuration: read-only for others, with secrets that stand elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from click.testing import CliRunner
+from gateway_client import event, key_id
+from gateways import Gateway
+
+from gateway.cli.main import cli
+from gateway.errors import InvalidSetting
+from gateway.runtime.compose import running
+from gateway.settings.declarations import Settings
+from gateway.settings.load import load
+from gateway.settings.server import ServerSettings
+from tests.support.machine_time import eventually
+from tests.support.scripted_receiver import Received, Reply, scripted_receiver
+
+StartWith = Callable[..., AbstractAsyncContextManager[Gateway]]
+PATH = "/v1/destinations/siem"
+
+
+@pytest.fixture
+def start_with(tmp_path: Path, session: aiohttp.ClientSession) -> StartWith:
+    """Start a gateway on one folder with the tables of destinations; its first key stays."""
+    keys: list[str] = []
+    settings = Settings(data=tmp_path / "data", server=ServerSettings(port=0))
+
+    @asynccontextmanager
+    async def start(**tables: dict[str, Any]) -> AsyncIterator[Gateway]:
+        declared = dataclasses.replace(settings, declared_destinations=tables)
+        async with running(declared) as started:
+            keys.append(started.first_key or keys[0])
+            gateway = Gateway(started.url, keys[0], session, started.context)
+            yield gateway
+            gateway.disconnect()
+
+    return start
+
+
+def takes(_: Received) -> Reply:
+    return Reply(204)
+
+
+async def test_it_delivers_is_read_only_and_reads_its_secret_again_when_it_is_refused(
+    start_with: StartWith, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("first\n")
+    async with scripted_receiver(takes) as receiver:
+        async with start_with() as gateway:
+            reader = key_id(await gateway.mint({"actions": ["stream"], "categories": ["auth"]}))
+        table = {
+            "type": "http", "key": reader, "retry": {"min": "1ms", "max": "20ms"},
+            "batch": {"max_wait": "1ms"}, "secrets": {"token": {"file": str(secret)}},
+            "settings": {"url": f"http://127.0.0.1:{receiver.port}/in"},
+        }  # fmt: skip
+        async with start_with(siem=table) as gateway:
+            for method in ("PATCH", "DELETE"):
+                answer = await gateway.request(method, PATH, key=gateway.admin, json={})
+                answer.problem(409, "managed_by_config")
+            shown = (await gateway.get(PATH, key=gateway.admin)).json()
+            assert (shown["managed_by"], shown["secrets"]) == ("config", {})
+            receiver.script.append(Reply(401, b"not first"))
+            await gateway.send(event(id="a", category="auth"), key=gateway.admin)
+            secret.write_text("second\n")
+            await eventually(lambda: len(receiver.received) >= 2, "it was sent again")
+            await gateway.post(f"{PATH}/pause", key=gateway.admin)
+        sent = [one.headers["authorization"] for one in receiver.received]
+        assert sent[-1] == "Bearer second"
+        # State and position stay, whatever else the table says now.
+        async with start_with(siem={**table, "on_gap": "fail"}) as gateway:
+            shown = (await gateway.get(PATH, key=gateway.admin)).json()
+            assert (shown["state"], shown["on_gap"]) == ("paused", "fail")
+        async with start_with() as gateway:
+            (await gateway.get(PATH, key=gateway.admin)).problem(404, "unknown_destination")
+
+
+async def test_a_table_that_cannot_work_stops_the_start_with_its_path(
+    start_with: StartWith,
+) -> None:
+    good = {"type": "file", "key": "k" * 12}
+    for table, path in (
+        ({**good, "colour": 1}, "colour"),
+        ({**good, "type": "smoke"}, "type"),
+        ({**good, "type": "http", "settings": {"url": "ftp://x"}}, "settings.url"),
+        ({**good, "type": "http", "settings": {"url": "https://x"},
+          "secrets": {"token": {"shell": "x"}}}, "secrets.token"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidSetting) as caught:
+            async with start_with(siem=table):
+                pass
+        assert f"destinations.siem: {path}" in caught.value.detail
+
+
+def test_tables_come_from_the_file_of_settings(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        '[destinations]\nallow_networks = ["10.0.0.0/8"]\n'
+        '[destinations.siem]\ntype = "http"\n[destinations.siem.settings]\nurl = "https://x"\n'
+    )
+    settings = load(config, {}, {})
+    assert settings.declared_destinations == {
+        "siem": {"type": "http", "settings": {"url": "https://x"}}
+    }
+    assert len(settings.destinations.allow_networks) == 1
+    assert settings.given["destinations.siem"].origin.endswith(":3")
+    checked = CliRunner().invoke(cli, ["config", "check", "--config", str(config)])
+    assert checked.exit_code == 2
+    assert "destinations.siem: key: it is required" in checked.output

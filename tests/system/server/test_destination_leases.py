@@ -1,0 +1,136 @@
+"""One process at a time delivers a destination, and another goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from gateway_client import key_id
+from gateways import Gateway, ShiftedClock, Start
+from msgspec.structs import replace
+
+from gateway.delivery.running.deliveries import DeliverySupervisor
+from gateway.streaming.consumers.row import ConsumerRow
+from tests.support.machine_time import eventually, patience
+from tests.support.scripted_outlet import Receiver
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+async def gateway(start: Start, receiver: Receiver, shifted: ShiftedClock) -> Gateway:
+    gateway = await start(clock=shifted)
+    gateway.context.deliveries.parts.outlets.types = {"scripted": receiver.outlet_type()}
+    # Others take its place in these tests.
+    await gateway.context.deliveries.close()
+    return gateway
+
+
+def process(gateway: Gateway, name: str) -> DeliverySupervisor:
+    context = gateway.context
+    return DeliverySupervisor(
+        context.deliveries.parts, context.consumer_store, name, context.detector.findings.add
+    )
+
+
+async def make(gateway: Gateway) -> None:
+    body = {
+        "name": "siem", "type": "scripted", "key": key_id(await gateway.reader_key()),
+        "settings": {"url": "x"},
+    }  # fmt: skip
+    answer = await gateway.post("/v1/destinations", key=gateway.admin, json=body)
+    assert answer.status == 201, answer.body
+
+
+async def test_after_a_clean_stop_another_goes_on_at_once_and_repeats_nothing(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await make(gateway)
+    one, other = process(gateway, "one"), process(gateway, "other")
+    await one.poll()
+    await other.poll()
+    assert (one.status_of("siem") is None, other.status_of("siem") is None) == (False, True)
+    ids = await gateway.send_many(5, category="auth")
+    await eventually(lambda: receiver.ids == ids, "they arrived")
+    await one.close()
+    assert receiver.open == 0
+    # It looks for what nobody holds once a second.
+    async with asyncio.timeout(patience()):
+        while other.status_of("siem") is None:
+            await other.poll()
+            await asyncio.sleep(0.05)
+    ids += await gateway.send_many(5, category="auth")
+    await eventually(lambda: receiver.ids == ids, "others arrived")
+    await other.close()
+
+
+async def test_a_process_that_was_frozen_sends_and_moves_nothing_when_it_wakes_up(
+    gateway: Gateway, receiver: Receiver, shifted: ShiftedClock
+) -> None:
+    await make(gateway)
+    frozen, other = process(gateway, "frozen"), process(gateway, "other")
+    await frozen.poll()
+    ids = await gateway.send_many(5, category="auth")
+    await eventually(lambda: receiver.ids == ids, "they arrived")
+    # It does not store its position, nor prolong its lease, any more.
+    shifted.shift += 15
+    await other.poll()
+    row = await gateway.context.consumer_store.get("destinations", "siem")
+    assert row is not None
+    assert row.reader.startswith("other/")
+    # What was not stored is sent again, by the new holder alone.
+    ids += await gateway.send_many(5, category="auth")
+    await eventually(lambda: len(receiver.ids) == 15, "all arrived")
+    assert receiver.ids == ids[:5] + ids
+    assert receiver.most_at_once == 1
+    await other.close()
+    stored = await gateway.context.consumer_store.get("destinations", "siem")
+    await frozen.poll()
+    assert frozen.status_of("siem") is None or frozen.position_of("siem")
+    await frozen.close()
+    assert stored is not None
+    after = await gateway.context.consumer_store.get("destinations", "siem")
+    assert after is not None
+    assert (after.cursor, after.generation) == (stored.cursor, stored.generation)
+
+
+async def test_without_destinations_nothing_is_held_and_the_store_is_asked_for_a_number_alone(
+    gateway: Gateway,
+) -> None:
+    one = process(gateway, "one")
+    await one.poll()
+    commits = gateway.context.consumer_store.commit_seconds
+    written = list(commits.cells)
+    for _ in range(3):
+        await one.poll()
+    assert commits.cells == written
+    assert gateway.context.hub.subscriptions == {}
+
+
+async def test_after_a_restore_under_a_new_epoch_it_begins_anew_and_says_what_is_missing(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    ids = await gateway.send_many(3, category="auth")
+    await make(gateway)
+    store, log = gateway.context.consumer_store, gateway.context.log
+
+    def of_before(row: ConsumerRow | None, others: int) -> ConsumerRow | None:
+        assert row is not None
+        elsewhere = "another-" + "0" * 18 + "77"
+        return replace(row, cursor=elsewhere, sent=elsewhere)
+
+    await store.change("destinations", "siem", of_before)
+    one = process(gateway, "one")
+    await one.poll()
+    await eventually(lambda: receiver.ids == ids, "it begins at the first event that is there")
+    await one.poll()
+    await one.close()
+    row = await store.get("destinations", "siem")
+    assert row is not None
+    assert row.cursor.startswith(log.epoch)
+    page = await gateway.pull(gateway.admin, category="gateway.delivery")
+    [gap] = [one for one in page["events"] if one["action"] == "destination.gap"]
+    assert gap["data"]["reason"] == "cursor_unknown"

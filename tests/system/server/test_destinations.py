@@ -1,0 +1,516 @@
+"""Destinations over HTTP: events of a key arrive at a receiver, each once, under its rights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from gateway_client import Event, event, key_id
+from gateways import Gateway, Start
+
+from gateway.delivery.outlets.outlet import (
+    SUCCESS,
+    DeliveryResult,
+    DeliveryVerdict,
+    EncodedEvent,
+    RefusedEvent,
+)
+from tests.support.machine_time import eventually, patience
+from tests.support.scripted_outlet import Receiver
+
+TRANSIENT = DeliveryVerdict(DeliveryResult.TRANSIENT, kind="http", status=503, message="busy")
+REFUSED = DeliveryVerdict(DeliveryResult.PERMANENT, kind="http", status=400, message="no s3cret")
+QUICK = {"min": "1ms", "max": "20ms"}
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+async def gateway(start: Start, receiver: Receiver) -> Gateway:
+    gateway = await start()
+    gateway.context.deliveries.parts.outlets.types = {"scripted": receiver.outlet_type()}
+    return gateway
+
+
+def body(key: str, **members: Any) -> dict[str, Any]:
+    return {
+        "name": "siem", "type": "scripted", "key": key_id(key), "settings": {"url": "x"},
+        "retry": QUICK, **members,
+    }  # fmt: skip
+
+
+async def make(gateway: Gateway, key: str, **members: Any) -> Any:
+    answer = await gateway.post("/v1/destinations", key=gateway.admin, json=body(key, **members))
+    assert answer.status == 201, answer.body
+    return answer.json()
+
+
+async def shown(gateway: Gateway, name: str = "siem") -> Any:
+    answer = await gateway.get(f"/v1/destinations/{name}", key=gateway.admin)
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+async def arrives(receiver: Receiver, ids: Sequence[str]) -> None:
+    await eventually(lambda: len(receiver.ids) >= len(ids), f"{len(ids)} events arrived")
+    assert receiver.ids == list(ids)
+
+
+async def shown_when(gateway: Gateway, condition: Callable[[Any], bool]) -> Any:
+    """The destination, once it is as wanted."""
+    async with asyncio.timeout(patience()):
+        while not condition(seen := await shown(gateway)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return seen
+
+
+async def becomes(gateway: Gateway, state: str) -> Any:
+    return await shown_when(gateway, lambda seen: seen["state"] == state)
+
+
+async def test_events_arrive_in_order_from_where_it_was_made_and_the_position_follows(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    reader = await gateway.reader_key()
+    before = await gateway.send_many(3, category="auth")
+    made = await make(gateway, reader)
+    assert (made["state"], made["secrets"], made["lag"]["events"]) == ("active", {}, 0)
+    ids = await gateway.send_many(1200, category="auth")
+    await arrives(receiver, ids)
+    assert not set(before) & set(receiver.ids)
+    assert receiver.most_at_once == 1
+    seen = await shown_when(gateway, lambda seen: seen["counters"]["delivered"]["events"] >= 1200)
+    assert seen["confirmation"] == "stored"
+    assert seen["last_success"]
+    other = await gateway.context.consumer_store.get("destinations", "siem")
+    assert other is not None
+
+
+async def test_from_the_start_it_delivers_what_its_selection_and_its_key_let_through(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    reader = await gateway.reader_key(fields={"mask": ["actor.name"], "drop": ["data"]})
+    await gateway.send(
+        event(id="a", category="auth", severity=4, actor={"name": "Mallory"}, data={"card": "41"}),
+        event(id="b", category="auth", severity=1),
+        event(id="c", category="billing", severity=5),
+    )
+    select = {"category": ["auth.**", "auth"], "min_severity": 2, "filter": "severity < 5"}
+    await make(gateway, reader, **{"from": "start"}, select=select)
+    await arrives(receiver, ["a"])
+    assert receiver.taken[0]["actor"]["name"] == "***"
+    assert "data" not in receiver.taken[0]
+
+
+async def test_what_the_receiver_does_not_take_now_is_sent_again_and_nothing_is_lost(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    failures = iter([TRANSIENT] * 4)
+    receiver.answer = lambda batch: next(failures, SUCCESS)
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(130, category="auth")
+    await arrives(receiver, ids)
+    seen = await shown(gateway)
+    assert seen["counters"]["retries"] == 4
+    assert seen["last_error"]["status"] == 503
+    # The first that is taken after failures is small.
+    assert receiver.batches[4] <= 50
+
+
+async def test_a_receiver_that_is_away_shows_as_failing_and_as_active_when_it_is_back(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.answer = lambda batch: TRANSIENT
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(3, category="auth")
+    seen = await becomes(gateway, "failing")
+    assert seen["last_error"]["kind"] == "http"
+    assert seen["last_error"]["message"] == "busy"
+    assert seen["lag"]["events"] >= 3
+    receiver.answer = lambda batch: SUCCESS
+    await arrives(receiver, ids)
+    await becomes(gateway, "active")
+
+
+async def test_one_poisoned_event_is_a_dead_letter_and_the_others_arrive(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        return REFUSED if any(one.outbound.id == "bad" for one in batch) else SUCCESS
+
+    receiver.answer = answer
+    await make(gateway, await gateway.reader_key(), secrets={"token": "s3cret"})
+    good: list[Event] = [event(id=f"g{n}", category="auth", data={"n": n}) for n in range(40)]
+    bad = event(id="bad", category="auth", tenant="acme", data={"n": "x"})
+    await gateway.send(*good[:20], bad, *good[20:])
+    await eventually(lambda: len(receiver.ids) >= 40, "the good ones arrived")
+    assert sorted(receiver.ids) == sorted(one["id"] for one in good)
+    seen = await shown_when(gateway, lambda seen: seen["dead_letters"] >= 1)
+    assert seen["counters"]["rejected"] == 1
+    [letter] = await gateway.context.destination_store.dead_letters("siem", "", 10)
+    assert (letter.event_id, letter.tenant, letter.status) == ("bad", "acme", 400)
+    # The receiver's words, without the secret that it repeats.
+    assert letter.reason == "no ***"
+
+
+async def test_a_receiver_that_refuses_everything_fails_and_nothing_is_dead_lettered(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.answer = lambda batch: REFUSED
+    receiver.test_answer = REFUSED
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(60, category="auth")
+    await becomes(gateway, "failing")
+    await eventually(lambda: receiver.tests >= 3, "it was tried a few times")
+    seen = await shown(gateway)
+    assert (seen["state"], seen["dead_letters"]) == ("failing", 0)
+    receiver.answer, receiver.test_answer = (lambda batch: SUCCESS), SUCCESS
+    await arrives(receiver, ids)
+
+
+async def test_a_reduced_event_counts_as_reduced_and_says_what_left(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        return REFUSED if any(b'"poison"' in one.body for one in batch) else SUCCESS
+
+    receiver.answer = answer
+    await make(gateway, await gateway.reader_key())
+    await gateway.send(
+        event(id="a", category="auth"), event(id="b", category="auth", data={"poison": 1})
+    )
+    await eventually(lambda: len(receiver.ids) >= 2, "both arrived")
+    [reduced] = [one for one in receiver.taken if one["id"] == "b"]
+    assert reduced["reduced"] == ["data"]
+    assert "data" not in reduced
+    seen = await shown_when(gateway, lambda seen: seen["counters"]["reduced"] >= 1)
+    assert seen["dead_letters"] == 0
+
+
+@pytest.mark.parametrize("how", ["revoke", "suspend"])
+async def test_a_key_that_ends_ends_the_delivery_in_the_middle_of_a_request(
+    gateway: Gateway, receiver: Receiver, how: str
+) -> None:
+    receiver.held.clear()
+    reader = await gateway.reader_key()
+    await make(gateway, reader)
+    await gateway.send_many(3, category="auth")
+    await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    await gateway.post(f"/v1/keys/{key_id(reader)}/{how}", key=gateway.admin)
+    seen = await becomes(gateway, "disabled")
+    assert seen["reason_code"] == {"revoke": "key_revoked", "suspend": "key_suspended"}[how]
+    receiver.held.set()
+    assert receiver.taken == []
+    if how == "suspend":
+        await gateway.post(f"/v1/keys/{key_id(reader)}/resume", key=gateway.admin)
+        await gateway.post("/v1/destinations/siem/resume", key=gateway.admin)
+        await eventually(lambda: len(receiver.ids) == 3, "it goes on")
+
+
+async def test_what_was_read_under_wider_rights_is_not_sent_when_they_narrow(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    grant = {"actions": ["stream"], "categories": ["auth", "billing"]}
+    role = {"description": "d", "grants": [grant]}
+    await gateway.request("PUT", "/v1/roles/reader", key=gateway.admin, json=role)
+    reader = await gateway.mint(roles=["reader"])
+    receiver.held.clear()
+    await make(gateway, reader)
+    await gateway.send(
+        event(id="a", category="auth", actor={"name": "M"}), event(id="b", category="billing")
+    )
+    await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    narrow = {**grant, "categories": ["auth"], "fields": {"mask": ["actor.name"]}}
+    role = {"description": "d", "grants": [narrow]}
+    await gateway.request("PUT", "/v1/roles/reader", key=gateway.admin, json=role)
+    receiver.held.set()
+    await arrives(receiver, ["a"])
+    assert receiver.taken[0]["actor"]["name"] == "***"
+
+
+async def test_a_destination_follows_its_key_over_rotation(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    reader = await gateway.reader_key()
+    await make(gateway, reader)
+    ids = await gateway.send_many(2, category="auth")
+    await arrives(receiver, ids)
+    overlap = {"overlap": "0s"}
+    answer = await gateway.post(
+        f"/v1/keys/{key_id(reader)}/rotate", key=gateway.admin, json=overlap
+    )
+    assert answer.status == 201, answer.body
+    ids += await gateway.send_many(2, category="auth")
+    await arrives(receiver, ids)
+
+
+async def test_a_pause_finishes_the_request_and_keeps_the_position(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    receiver.held.clear()
+    ids = await gateway.send_many(2, category="auth")
+    await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    reason = {"reason": "maintenance"}
+    paused = await gateway.post("/v1/destinations/siem/pause", key=gateway.admin, json=reason)
+    assert (paused.json()["state"], paused.json()["reason"]) == ("paused", "maintenance")
+    receiver.held.set()
+    await arrives(receiver, ids)
+    await eventually(lambda: receiver.open == 0, "the connection is closed")
+    more = await gateway.send_many(2, category="auth")
+    again = await gateway.post("/v1/destinations/siem/pause", key=gateway.admin)
+    again.problem(409, "already_paused")
+    await gateway.post("/v1/destinations/siem/resume", key=gateway.admin)
+    await arrives(receiver, ids + more)
+
+
+async def test_a_change_takes_effect_and_nothing_is_skipped_or_repeated(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await make(gateway, await gateway.reader_key(), select={"category": "auth"})
+    ids = await gateway.send_many(2, category="auth")
+    await arrives(receiver, ids)
+    patch = {"select": {"category": "billing"}, "batch": {"max_events": 1}}
+    changed = await gateway.request("PATCH", "/v1/destinations/siem", key=gateway.admin, json=patch)
+    assert changed.json()["select"] == {"category": "billing"}
+    await gateway.send_many(2, category="auth")
+    ids += await gateway.send_many(2, category="billing")
+    await arrives(receiver, ids)
+    assert receiver.batches[-2:] == [1, 1]
+
+
+async def test_a_deleted_destination_stops_and_leaves_nothing(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.held.clear()
+    await make(gateway, await gateway.reader_key())
+    await gateway.send_many(2, category="auth")
+    await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    answer = await gateway.request("DELETE", "/v1/destinations/siem", key=gateway.admin)
+    assert answer.status == 204
+    assert receiver.open == 0
+    (await gateway.get("/v1/destinations/siem", key=gateway.admin)).problem(
+        404, "unknown_destination"
+    )
+    assert await gateway.context.consumer_store.all("destinations") == []
+    receiver.held.set()
+    assert receiver.taken == []
+
+
+async def test_members_that_are_wrong_are_refused_with_their_path(gateway: Gateway) -> None:
+    reader = await gateway.reader_key()
+    for members, path in (
+        ({"colour": 1}, "colour"),
+        ({"select": {"categories": ["auth"]}}, "select.categories"),
+        ({"select": {"category": []}}, "select.category"),
+        ({"select": {"filter": "severity >"}}, "select.filter"),
+        ({"select": {"min_severity": 9}}, "select.min_severity"),
+        ({"batch": {"max_wait": "soon"}}, "batch.max_wait"),
+        ({"batch": {"max_bytes": "1GiB"}}, "batch.max_bytes"),
+        ({"retry": {"min": "2m", "max": "1s"}}, "retry"),
+        ({"from": "yesterday"}, "from"),
+        ({"settings": {}}, "settings.url"),
+        ({"secrets": {"password": "x"}}, "secrets.password"),
+        ({"type": "smoke_signals"}, "type"),
+        ({"name": "Upper Case"}, "name"),
+    ):
+        answer = await gateway.post(
+            "/v1/destinations", key=gateway.admin, json=body(reader, **members)
+        )
+        assert answer.status == 400, (path, answer.body)
+        assert answer.json()["path"] == path
+    reference = {"secrets": {"token": {"file": "/etc/shadow"}}}
+    refused = await gateway.post(
+        "/v1/destinations", key=gateway.admin, json=body(reader, **reference)
+    )
+    refused.problem(400, "secret_reference_refused")
+    assert (await gateway.get("/v1/destinations", key=gateway.admin)).json() == {"destinations": []}
+
+
+async def test_nobody_delivers_what_they_may_not_grant(gateway: Gateway) -> None:
+    broad = await gateway.mint({"actions": ["stream"], "categories": ["**"]})
+    narrow = await gateway.mint({"actions": ["stream"], "categories": ["auth"]})
+    admin = await gateway.mint(
+        {"actions": ["destinations.admin", "ops.read"], "categories": ["**"]},
+        {"actions": ["stream"], "categories": ["auth"]},
+    )
+    refused = await gateway.post("/v1/destinations", key=admin, json=body(broad))
+    refused.problem(403, "exceeds_own_grants")
+    answer = await gateway.post("/v1/destinations", key=admin, json=body(narrow))
+    assert answer.status == 201, answer.body
+    patch = {"key": key_id(broad)}
+    widened = await gateway.request("PATCH", "/v1/destinations/siem", key=admin, json=patch)
+    widened.problem(403, "exceeds_own_grants")
+
+
+async def test_secrets_reach_the_receiver_and_are_shown_nowhere(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    made = await make(gateway, await gateway.reader_key(), secrets={"token": "s3cret-value"})
+    assert made["secrets"]["token"].keys() == {"set", "set_at", "fingerprint"}
+    await gateway.send_many(1, category="auth")
+    await eventually(lambda: receiver.secrets == ["s3cret-value"], "the secret is used")
+    listed = await gateway.get("/v1/destinations", key=gateway.admin)
+    assert b"s3cret" not in listed.body
+    data = gateway.context.settings.data
+    assert not [
+        file for file in data.iterdir() if file.is_file() and b"s3cret" in file.read_bytes()
+    ]
+
+
+async def test_uses_and_streams_of_destinations_are_recorded_as_of_any_reader(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    reader = await gateway.reader_key()
+    await make(gateway, reader)
+    ids = await gateway.send_many(5, category="auth")
+    await arrives(receiver, ids)
+    await gateway.request("DELETE", "/v1/destinations/siem", key=gateway.admin)
+    await gateway.context.access_log.flush()
+    page = await gateway.pull(gateway.admin, category="gateway.access", actor=key_id(reader))
+    closed = [one for one in page["events"] if one["action"] == "stream.closed"]
+    assert closed[0]["data"]["events"] == 5
+    assert {one["action"] for one in page["events"]} >= {"stream.opened", "stream.closed"}
+
+
+async def test_a_destination_needs_a_key_that_streams_without_an_address(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    office = {"actions": ["stream"], "categories": ["auth"], "when": {"cidr": ["127.0.0.0/8"]}}
+    await make(gateway, await gateway.mint(office))
+    await gateway.send_many(1, category="auth")
+    seen = await becomes(gateway, "failing")
+    assert seen["last_error"]["kind"] == "address_not_allowed"
+    assert receiver.taken == []
+
+
+async def test_named_events_that_are_refused_leave_the_others_delivered(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        bad = [at for at, one in enumerate(batch) if one.outbound.id == "bad"]
+        refused = tuple(RefusedEvent(at, "mapping", 400) for at in bad)
+        return DeliveryVerdict(DeliveryResult.PERMANENT, refused) if bad else SUCCESS
+
+    receiver.answer = answer
+    await make(gateway, await gateway.reader_key())
+    await gateway.send(*(event(id=one, category="auth") for one in ("a", "bad", "b")))
+    await eventually(lambda: len(receiver.ids) == 2, "the others arrived")
+    await shown_when(gateway, lambda seen: seen["dead_letters"] >= 1)
+    assert receiver.ids == ["a", "b"]
+
+
+async def test_dead_letters_are_sent_again_with_their_ids_and_leave_when_they_are_taken(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        return REFUSED if any(one.outbound.id == "bad" for one in batch) else SUCCESS
+
+    receiver.answer = answer
+    await make(gateway, await gateway.reader_key())
+    await gateway.send(*(event(id=one, category="auth") for one in ("a", "bad", "b")))
+    before = await shown_when(gateway, lambda seen: seen["dead_letters"] >= 1)
+    path = "/v1/destinations/siem/dead-letters"
+    [letter] = (await gateway.get(path, key=gateway.admin)).json()["dead_letters"]
+    assert letter["event"] == "bad"
+    receiver.answer = lambda batch: SUCCESS
+    wanted = {"dead_letters": [letter["id"]], "reason": "mapping mended"}
+    answered = await gateway.post("/v1/destinations/siem/replay", key=gateway.admin, json=wanted)
+    assert answered.json()["replay"]["dead_letters"] == 1
+    seen = await shown_when(gateway, lambda seen: seen["replay"]["state"] == "done")
+    assert receiver.ids == ["a", "b", "bad"]
+    assert (seen["dead_letters"], seen["replay"]["delivered"]) == (0, 1)
+    # The position is that of the delivery.
+    assert seen["cursor"] >= before["cursor"]
+
+
+async def test_a_part_of_the_log_is_delivered_a_second_time_beside_the_delivery(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(40, category="auth")
+    await arrives(receiver, ids)
+    cursors = [one["cursor"] for one in receiver.taken]
+    part = {"from": cursors[9], "to": cursors[19]}
+    path = "/v1/destinations/siem/replay"
+    assert (await gateway.post(path, key=gateway.admin, json=part)).status == 200
+    await shown_when(gateway, lambda seen: seen["replay"]["state"] == "done")
+    assert receiver.ids == ids + ids[10:20]
+    more = await gateway.send_many(2, category="auth")
+    await eventually(lambda: len(receiver.ids) == 52, "the delivery goes on")
+    assert receiver.ids[50:] == more
+    # Also up to an end behind which nothing is for the key.
+    whole = {"from": "start", "to": "now"}
+    assert (await gateway.post(path, key=gateway.admin, json=whole)).status == 200
+    seen = await shown_when(gateway, lambda seen: seen["replay"]["state"] == "done")
+    assert seen["replay"]["delivered"] == 42
+    for wrong in ({}, {"from": "start", "dead_letters": "all"}):
+        assert (await gateway.post(path, key=gateway.admin, json=wrong)).status == 400
+
+
+async def test_a_test_event_goes_the_whole_way_and_moves_nothing(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    made = await make(gateway, await gateway.reader_key())
+    path = "/v1/destinations/siem/test"
+    answer = (await gateway.post(path, key=gateway.admin)).json()
+    assert (answer["result"], receiver.tests) == ("success", 1)
+    draft = body(await gateway.reader_key(), name="other")
+    tried = "/v1/destinations/other/test"
+    answer = (await gateway.post(tried, key=gateway.admin, json=draft)).json()
+    assert (answer["result"], receiver.tests) == ("success", 2)
+    (await gateway.post(path, key=gateway.admin, json=draft)).problem(400, "invalid_destination")
+    operator = await gateway.mint({"actions": ["ops.act"], "categories": ["**"]})
+    (await gateway.post(tried, key=operator, json=draft)).problem(403, "action_not_granted")
+    (await gateway.get("/v1/destinations/other", key=gateway.admin)).problem(
+        404, "unknown_destination"
+    )
+    receiver.test_answer = REFUSED
+    answer = (await gateway.post(path, key=gateway.admin)).json()
+    assert (answer["result"], answer["status"]) == ("permanent", 400)
+    assert (await shown(gateway))["cursor"] >= made["cursor"]
+    assert receiver.taken == []
+
+
+async def test_a_fault_of_the_program_is_reported_and_the_delivery_begins_again(
+    gateway: Gateway, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = iter([RuntimeError("an outlet is broken")])
+
+    def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        for fault in faults:
+            raise fault
+        return SUCCESS
+
+    receiver.answer = answer
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(3, category="auth")
+    await arrives(receiver, ids)
+    assert gateway.context.tasks.errors["destination"] == 1
+    assert "an outlet is broken" in caplog.text
+    assert (await shown(gateway))["last_error"]["kind"] == "internal"
+    assert gateway.context.tasks.failure is None
+
+
+async def test_one_that_pauses_after_a_failure_is_changed_and_deleted_at_once(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    no_stream = await gateway.mint({"actions": ["pull"], "categories": ["auth"]})
+    await make(gateway, no_stream, retry={"min": "1h", "max": "1h"})
+    seen = await becomes(gateway, "failing")
+    assert seen["last_error"]["kind"] == "action_not_granted"
+    patch = {"key": key_id(await gateway.reader_key())}
+    await gateway.request("PATCH", "/v1/destinations/siem", key=gateway.admin, json=patch)
+    ids = await gateway.send_many(2, category="auth")
+    await arrives(receiver, ids)
+    await gateway.request(
+        "PATCH", "/v1/destinations/siem", key=gateway.admin, json={"key": key_id(no_stream)}
+    )
+    await becomes(gateway, "failing")
+    answer = await gateway.request("DELETE", "/v1/destinations/siem", key=gateway.admin)
+    assert answer.status == 204
