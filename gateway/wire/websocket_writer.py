@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -23,12 +24,16 @@ BATCH_BYTES = 256 * 1024
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """One unmasked, final frame, as servers send them (RFC 6455, section 5.2)."""
-    size = len(payload)
+    return _head(opcode, len(payload)) + payload
+
+
+@lru_cache(4096)
+def _head(opcode: int, size: int) -> bytes:
     if size < 126:
-        return bytes((0x80 | opcode, size)) + payload
+        return bytes((0x80 | opcode, size))
     if size < 1 << 16:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+        return struct.pack("!BBH", 0x80 | opcode, 126, size)
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size)
 
 
 def close_frame(code: int, reason: bytes = b"") -> bytes:
@@ -65,7 +70,8 @@ class PlainWebSocket(Wire):
         return b"" if gap is None else self.control("gap", gap)
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
-        return b"".join([frame(TEXT, line) for line in lines])
+        # Heads and payloads are joined in one go, as each event would be copied once more else.
+        return b"".join([part for line in lines for part in (_head(TEXT, len(line)), line)])
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         # Only a client that asked for `on_gap=skip` ever gets a gap.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any
 
 import msgspec
@@ -75,14 +75,21 @@ _NOWHERE = _Reach()
 class _Template:
     """What masks show of the events with one template."""
 
-    __slots__ = ("constants", "seen", "shown", "text")
+    __slots__ = ("behind", "constants", "seen", "shown", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.seen = 0
+        # What stands behind each value in the event itself.
+        self.behind = _PLACEHOLDER.split(text)[2::2]
         # Constants, with their places behind the values.
         self.constants: dict[bytes, int] = {}
         self.shown: dict[Hiding, Shown] = {}
+
+    def parts(self, values: list[bytes]) -> list[bytes]:
+        """All that versions of an event are joined of: its values, each with what stands behind it,
+        and constants."""
+        return [*values, *map(add, values, self.behind), *self.constants]
 
     def work_out(self, hiding: Hiding, event: Event, values: list[bytes]) -> Shown:
         """Find what the masks show by masking the text; `event` and `values` are to try it with.
@@ -91,21 +98,30 @@ class _Template:
         masked, expected = Versions(blank).under(hiding), Versions(event).under(hiding)
         shown: Shown = None
         if masked is not blank:
-            # In turns a constant and the number of a value.
-            parts = _PLACEHOLDER.split(masked.json)
-            shown = itemgetter(
-                *(
-                    int(part)
-                    if i % 2
-                    else self.constants.setdefault(part, len(values) + len(self.constants))
-                    for i, part in enumerate(parts)
-                )
-            )
-        joined = event.json if shown is None else b"".join(shown([*values, *self.constants]))
+            shown = itemgetter(*self._places(masked.json))
+        joined = event.json if shown is None else b"".join(shown(self.parts(values)))
         if joined != expected.json or (shown is None) is not (expected is event):
             raise _NoTemplate
         self.shown[hiding] = shown
         return shown
+
+    def _places(self, masked: bytes) -> list[int]:
+        """Places, among the parts, of what a version of the text consists of."""
+        first, *others = _PLACEHOLDER.split(masked)
+        places = [self._place(first)]
+        for number, constant in zip(map(int, others[::2]), others[1::2], strict=True):
+            behind = self.behind[number]
+            if constant.startswith(behind):
+                places.append(len(self.behind) + number)
+                constant = constant[len(behind) :]
+            else:
+                places.append(number)
+            if constant:
+                places.append(self._place(constant))
+        return places
+
+    def _place(self, constant: bytes) -> int:
+        return self.constants.setdefault(constant, 2 * len(self.behind) + len(self.constants))
 
 
 class MaskTemplates:
@@ -192,7 +208,7 @@ class TemplatedVersions(Versions):
         event = self._event
         if len(known) == 1 and (found := self._templates.of(event)) is not None:
             self._template, self._values = found
-            self._parts = [*self._values, *self._template.constants]
+            self._parts = self._template.parts(self._values)
         template = self._template
         if template is None:
             self._templates.learn(hiding)
@@ -204,7 +220,7 @@ class TemplatedVersions(Versions):
             except _NoTemplate:
                 self._template = None
                 return super().under(hiding)
-            self._parts = [*self._values, *template.constants]
+            self._parts = template.parts(self._values)
         if shown is not None:
             json = b"".join(shown(self._parts))
             if hiding.actor or hiding.resources:
