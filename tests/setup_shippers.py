@@ -1,4 +1,5 @@
-"""Brings programs that `make test-shippers` runs: Debian's, unpacked into a folder of their own.
+"""Brings programs that `make test-shippers` runs into a folder of their own: Debian's, unpacked,
+and an OpenTelemetry Collector, where there is Go to build it, which takes minutes.
 
     python tests/setup_shippers.py
 
@@ -22,8 +23,33 @@ _PACKAGES = (
 _SECONDS = 300
 
 
+_COLLECTOR = Path(__file__).parent / "shippers" / "otel_collector"
+_BUILD_SECONDS = 1800
+
+
 def main() -> None:
-    if FOLDER.exists() or shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+    _unpack_debian_packages()
+    _build_collector()
+
+
+def _build_collector() -> None:
+    program = FOLDER / "otelcol"
+    go = shutil.which("go")
+    if program.exists() or go is None:
+        return
+    print("building an OpenTelemetry Collector ...", flush=True)
+    FOLDER.mkdir(exist_ok=True)
+    command = [go, "build", "-trimpath", "-o", str(program), "."]
+    done = subprocess.run(
+        command, cwd=_COLLECTOR, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False
+    )
+    if done.returncode:
+        print(f"`{' '.join(command)}` failed: {done.stderr.strip()[:300]}", file=sys.stderr)
+
+
+def _unpack_debian_packages() -> None:
+    tools = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if (FOLDER / "usr").exists() or None in tools:
         return
     print("unpacking the programs that events are shipped with ...", flush=True)
     with TemporaryDirectory() as folder:
@@ -37,7 +63,9 @@ def main() -> None:
         unpacked = Path(folder) / "unpacked"
         for package in Path(folder).glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True, timeout=_SECONDS)
-        shutil.move(unpacked, FOLDER)
+        FOLDER.mkdir(exist_ok=True)
+        for part in unpacked.iterdir():
+            shutil.move(part, FOLDER)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +35,8 @@ class MissingProgram(Exception):
 
 def found(name: str) -> tuple[Path, dict[str, str]]:
     """A program, and the variables that it needs."""
+    if (FOLDER / name).exists():
+        return FOLDER / name, {}
     unpacked = FOLDER / "usr" / "sbin" / name
     if unpacked.exists():
         places = os.pathsep.join(str(FOLDER / one) for one in _LIBRARIES)
@@ -141,7 +144,7 @@ class Scene:
             events = [{"id": one, "category": "auth", "action": "login"} for one in ids]
             try:
                 status, _ = self.gateway.ask("POST", "/v1/events", self.key, events)
-            except (OSError, ValueError):
+            except (OSError, HTTPException, ValueError):
                 # It was killed; the same is sent again.
                 time.sleep(0.05)
                 continue

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from otlp_receiver import receiving
 from scene import FOLDER, RECIPES, MissingProgram, Scene, content, found
 
 from tests.support.examples import examples
@@ -17,7 +18,7 @@ ROUNDS = examples(10, least=2)
 # Where the configurations say that the events and their receivers are.
 EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
 MOST_LINES = 40
-TESTED = ("curl", "rsyslog", "syslog-ng")
+TESTED = ("curl", "otel-collector", "rsyslog", "syslog-ng")
 
 
 @pytest.fixture
@@ -28,12 +29,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def configured(scene: Scene, recipe: str, other: Mapping[str, str]) -> Path:
     """The configuration of a recipe, with places in the scene."""
-    text = (RECIPES / recipe / "audit.conf").read_text()
-    places = {
-        EVENTS_FILE: str(scene.folder / "events.ndjson"),
-        RECEIVED_FILE: str(scene.folder / "received.ndjson"),
-        **other,
-    }
+    [path] = (RECIPES / recipe).glob("audit.*")
+    text = path.read_text()
+    places = {EVENTS_FILE: str(scene.folder / "events.ndjson"), **other}
     for place, here in places.items():
         assert place in text
         text = text.replace(place, here)
@@ -69,7 +67,9 @@ def test_rsyslog_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
     path, settings = program("rsyslogd")
     work = scene.folder / "work"
     work.mkdir()
-    file = configured(scene, "rsyslog", {"/var/spool/rsyslog": str(work)})
+    received = scene.folder / "received.ndjson"
+    places = {"/var/spool/rsyslog": str(work), RECEIVED_FILE: str(received)}
+    file = configured(scene, "rsyslog", places)
     events = scene.folder / "events.ndjson"
     modules = [str(one) for one in FOLDER.glob("usr/lib/*/rsyslog")] if settings else []
     pid = scene.folder / "rsyslog.pid"
@@ -83,14 +83,33 @@ def test_rsyslog_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
 
     shipper = scene.run([path, *options], settings)
     scene.produce(EVENTS, [start_again, tail.kill, scene.kill_gateway, start_again] * ROUNDS)
-    counts = scene.await_all(lambda: content(scene.folder / "received.ndjson"))
+    counts = scene.await_all(lambda: content(received))
+    assert content(events).count(b"\n") == len(scene.sent)
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_the_collector_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
+    path, settings = program("otelcol")
+    events = scene.folder / "events.ndjson"
+    with receiving() as (url, received):
+        places = {
+            "/var/lib/otelcol/storage": str(scene.folder / "storage"),
+            "https://otlp.example.org": url,
+        }
+        file = configured(scene, "otel-collector", places)
+        arguments = ["--config", str(file), "--feature-gates=stanza.synchronousLogEmitter"]
+        tail = scene.tail(events)
+        shipper = scene.run([path, *arguments], settings)
+        scene.produce(EVENTS, [shipper.kill, tail.kill, scene.kill_gateway, shipper.kill] * ROUNDS)
+        counts = scene.await_all(lambda: b"".join(received))
     assert content(events).count(b"\n") == len(scene.sent)
     print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
 
 
 def test_syslog_ng_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
     path, settings = program("syslog-ng")
-    file = configured(scene, "syslog-ng", {})
+    received = scene.folder / "received.ndjson"
+    file = configured(scene, "syslog-ng", {RECEIVED_FILE: str(received)})
     events = scene.folder / "events.ndjson"
     work = scene.folder
     options = [
@@ -103,7 +122,7 @@ def test_syslog_ng_brings_every_event_from_the_file_of_tail(scene: Scene) -> Non
     tail = scene.tail(events)
     shipper = scene.run([path, *options], settings)
     scene.produce(EVENTS, [shipper.kill, tail.kill, scene.kill_gateway, shipper.kill] * ROUNDS)
-    counts = scene.await_all(lambda: content(scene.folder / "received.ndjson"))
+    counts = scene.await_all(lambda: content(received))
     assert content(events).count(b"\n") == len(scene.sent)
     print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
 
