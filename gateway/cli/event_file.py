@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import stat
 from pathlib import Path
@@ -13,19 +12,21 @@ from gateway.errors import InvalidRequest, Unavailable
 
 # More than any line has.
 _END_BYTES = 4 * 1024 * 1024
-_BEGIN = b'{"cursor":'
 
 
 class EventFile:
-    """File of native JSON, one event per line, for one writer.
+    """File of events in one format, one per line, for one writer.
 
     `cursor` is that of the last whole line; None if there is none. `rotate_size`: bytes after
     which it becomes `NAME.1`, that `NAME.2`, up to `rotate_keep`; 0 for never. Methods raise
     `OSError`.
     """
 
-    def __init__(self, path: Path, rotate_size: int = 0, rotate_keep: int = 1) -> None:
+    def __init__(
+        self, path: Path, rotate_size: int = 0, rotate_keep: int = 1, format: str = "native"
+    ) -> None:
         self.path = path
+        self._format = format
         self._rotate_size = rotate_size
         self._rotate_keep = rotate_keep
         self._file = self._open()
@@ -48,7 +49,7 @@ class EventFile:
         try:
             with self._numbered(1).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                return last_line(file.fileno(), size, self._numbered(1))[1]
+                return last_line(file.fileno(), size, self._numbered(1), self._format)[1]
         except (FileNotFoundError, InvalidRequest):
             return None
 
@@ -123,7 +124,7 @@ class EventFile:
         Raises `InvalidRequest`, and changes nothing, if the file is not one of events.
         """
         size = os.fstat(self._file).st_size
-        whole, cursor = last_line(self._file, size, self.path)
+        whole, cursor = last_line(self._file, size, self.path, self._format)
         if whole < size:
             os.ftruncate(self._file, whole)
             self.sync()
@@ -131,19 +132,21 @@ class EventFile:
         return cursor
 
 
-def last_line(file: int, size: int, path: Path) -> tuple[int, str | None]:
+def last_line(file: int, size: int, path: Path, format: str) -> tuple[int, str | None]:
     """Where the last whole line of an open file ends, and its cursor; `(0, None)` without one."""
+    # Imported here: `--help` need not wait for it.
+    from gateway.formats.cursors import BEGINS, cursor_in
+
     end = os.pread(file, _END_BYTES, max(0, size - _END_BYTES))
     whole = end.rfind(b"\n") + 1
     line = end[:whole][end.rfind(b"\n", 0, max(0, whole - 1)) + 1 : whole]
     torn = end[whole:]
-    cursor: str | None = None
-    if line:
-        try:
-            cursor = json.loads(line)["cursor"]
-        except (ValueError, TypeError, KeyError):
-            pass
-    is_ours = isinstance(cursor, str) if line else torn[: len(_BEGIN)] == _BEGIN[: len(torn)]
+    cursor = cursor_in(format, line)
+    begin = BEGINS[format]
+    is_ours = cursor is not None if line else torn[: len(begin)] == begin[: len(torn)]
     if not is_ours:
-        raise InvalidRequest(f"{path} does not end with an event; name another file for --output")
+        raise InvalidRequest(
+            f"{path} does not end with an event in the format {format}; name another file for "
+            "--output"
+        )
     return size - len(torn), cursor

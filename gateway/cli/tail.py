@@ -17,6 +17,7 @@ from gateway.cli.client.options import DEFAULT_URL, read_key
 from gateway.cli.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.errors import InvalidRequest
+from gateway.formats.names import FORMAT_NAMES, TEXT_FORMATS
 
 if TYPE_CHECKING:
     from gateway.client.aio import AsyncStream
@@ -33,6 +34,7 @@ Examples:
   audit-gateway tail --after 8kq2m9x4ty-00000000000000012345
   audit-gateway tail --from start --output events.ndjson --rotate-size 100MiB
   audit-gateway tail --json --cursor-file position | consumer
+  audit-gateway tail --format cef --output events.cef
 
 \b
 Exit codes: 0 complete, 2 usage, 3 the key was refused or lost its rights,
@@ -69,6 +71,11 @@ def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[.
     help="End at the newest event instead of waiting.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the events as NDJSON.")
+@click.option(
+    "--format",
+    type=click.Choice(FORMAT_NAMES),
+    help="What events are written as, a line each; see deploy/formats.md.",
+)
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="Address of the gateway.")
 @click.option(
     "--key-file",
@@ -102,6 +109,7 @@ def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[.
 )
 def tail_command(
     as_json: bool,
+    format: str | None,
     url: str,
     key_file: Path | None,
     cursor_file: Path | None,
@@ -123,17 +131,19 @@ def tail_command(
     if output is None and (rotate_size is not None or rotate_keep is not None):
         raise InvalidRequest("--rotate-size and --rotate-keep are about --output: give that, too")
     parameters = {name: value for name, value in selected.items() if value not in (None, ())}
+    if format is not None:
+        parameters["format"] = format
     if output is not None and cursor_file is None:
         cursor_file = output.with_name(f"{output.name}.cursor")
     kept = None if cursor_file is None else CursorFile(cursor_file)
     size = 0 if rotate_size is None else _size(rotate_size)
-    file = None if output is None else EventFile(output, size, rotate_keep or 5)
+    file = None if output is None else EventFile(output, size, rotate_keep or 5, format or "native")
     with nullcontext() if file is None else closing(file):
         cursor = None if kept is None else begin_of(kept, file)
         if cursor is not None:
             parameters = {name: parameters[name] for name in parameters if name not in _BEGINS}
             parameters["after"] = cursor
-        _follow(_Run(url, key, parameters, pause, kept, file or Printed(as_json)))
+        _follow(_Run(url, key, parameters, pause, kept, file or Printed(as_json, format)))
 
 
 class _Run(NamedTuple):
@@ -205,10 +215,10 @@ def _size(text: str) -> int:
 
 
 class Printed:
-    """Events on standard output: as lines for people, or NDJSON."""
+    """Events on standard output: as lines for people, as NDJSON, or as text of a format."""
 
-    def __init__(self, as_json: bool) -> None:
-        self._show = _printer(as_json)
+    def __init__(self, as_json: bool, format: str | None = None) -> None:
+        self._show = _printer(as_json or format is not None, format in TEXT_FORMATS)
 
     def write(self, events: list[bytes]) -> None:
         for event in events:
@@ -218,11 +228,14 @@ class Printed:
         sys.stdout.flush()
 
 
-def _printer(as_json: bool) -> Callable[[bytes], None]:
-    """Function that prints one event, given as JSON."""
+def _printer(as_lines: bool, as_text: bool) -> Callable[[bytes], None]:
+    """Function that prints one event: in lines for people, or as it came."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if as_json:
+    if as_text and not sys.stdout.isatty():
+        # It has no escapes that mean the same.
+        return lambda event: click.echo(event)
+    if as_lines:
         return lambda event: click.echo(printable_json(event.decode()))
 
     import msgspec

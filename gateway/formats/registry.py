@@ -18,6 +18,7 @@ from gateway.formats.cef import cef_encoder
 from gateway.formats.cloudevents import cloudevents_encoder
 from gateway.formats.ecs import ecs_encoder
 from gateway.formats.format import Format, FormatOptions
+from gateway.formats.names import FORMAT_NAMES
 from gateway.formats.ocsf import ocsf_encoder
 from gateway.formats.rfc5424 import rfc5424_encoder
 
@@ -28,7 +29,6 @@ _JSON: dict[str, Callable[[FormatOptions], Callable[[bytes], bytes]]] = {
 }
 _TEXT = {"cef": cef_encoder, "rfc5424": rfc5424_encoder}
 NATIVE = Format("native", True, lambda native: native)
-FORMAT_NAMES = ("native", *_JSON, *_TEXT)
 
 
 def make_formats(options: FormatOptions | None = None) -> dict[str, Format]:
@@ -36,4 +36,5 @@ def make_formats(options: FormatOptions | None = None) -> dict[str, Format]:
     chosen = options or FormatOptions()
     made = {name: Format(name, True, make(chosen)) for name, make in _JSON.items()}
     made |= {name: Format(name, False, make(chosen)) for name, make in _TEXT.items()}
-    return {"native": NATIVE, **made}
+    made["native"] = NATIVE
+    return {name: made[name] for name in FORMAT_NAMES}

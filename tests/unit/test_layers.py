@@ -135,7 +135,7 @@ ALLOWED = {
         "settings scheduling access/credentials access/grants access/keys access/administration "
         "log oversight adapters/files adapters/sqlite adapters/postgres runtime"
     ),
-    "client/protocol": "ingest",
+    "client/protocol": "formats ingest",
     "client": "settings ingest client/protocol",
     "cli/client": "",
     "cli/importing": (
@@ -148,8 +148,8 @@ ALLOWED = {
         "runtime cli/base"
     ),
     "cli": (
-        "settings access/credentials access/grants access/keys access/administration log ingest "
-        "ingest/sources oversight delivery/connect delivery delivery/running adapters "
+        "settings formats access/credentials access/grants access/keys access/administration log "
+        "ingest ingest/sources oversight delivery/connect delivery delivery/running adapters "
         "adapters/files adapters/sqlite adapters/postgres http/request runtime/process runtime "
         "client cli/base cli/client"
     ),

@@ -8,10 +8,13 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 Patterns = str | Sequence[str]
+FormatName = Literal["native", "cloudevents", "ocsf", "ecs", "cef", "rfc5424"]
 
 
 class ReceivedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event: its native JSON as it came, and the cursor behind it.
+
+    Where another `format` was asked for, `json` holds the line in that format.
 
     Members are those of the event schema, without those that the key may not see: `event["id"]`,
     `event.get("actor")`.
@@ -52,6 +55,7 @@ class Selection(TypedDict, total=False):
     from_: Literal["start", "now"]
     on_gap: Literal["fail", "skip"]
     limit: int
+    format: FormatName
 
 
 class StreamSelection(Selection, total=False):

@@ -23,6 +23,8 @@ MAX_PAUSE_SECONDS = 60.0
 # Longest silence of the gateway within an answer.
 QUIET_SECONDS = 60.0
 NDJSON = "application/x-ndjson"
+# Types of lines: those of formats that are not JSON are text.
+LINES = (NDJSON, "text/plain")
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 # The gateway bounds what it holds for a key, and so its pages, far below.
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024

@@ -18,6 +18,7 @@ from gateway.client.protocol.exchange import (
     persist,
 )
 from gateway.errors import InvalidRequest
+from gateway.formats.cursors import cursor_in
 
 _PATH = "/v1/events"
 
@@ -29,10 +30,6 @@ class EventPage(msgspec.Struct, frozen=True):
     events: list[ReceivedEvent]
     cursor: str
     has_more: bool
-
-
-class _Cursor(msgspec.Struct):
-    cursor: str
 
 
 def pages(
@@ -54,6 +51,13 @@ def pages(
             parameters["wait"] = wait
 
 
+def _event(url: str, parameters: dict[str, Any], line: bytes) -> ReceivedEvent:
+    cursor = cursor_in(parameters.get("format", "native"), line)
+    if cursor is None:
+        raise InvalidRequest(f"{url} sent what is no event")
+    return ReceivedEvent(line, cursor)
+
+
 def _page(
     url: str, parameters: dict[str, Any], notice: Callable[[str], None]
 ) -> Steps[EventPage, EventPage]:
@@ -63,14 +67,7 @@ def _page(
     cursor = answer.headers.get("audit-cursor")
     if answer.status != 200:
         raise error_of(url, answer)
-    try:
-        events = [
-            ReceivedEvent(line, msgspec.json.decode(line, type=_Cursor).cursor)
-            for line in answer.body.split(b"\n")
-            if line
-        ]
-    except msgspec.MsgspecError as error:
-        raise InvalidRequest(f"{url} sent what is no event: {error}") from None
+    events = [_event(url, parameters, line) for line in answer.body.split(b"\n") if line]
     if cursor is None:
         raise InvalidRequest(f"{url} sent a page without its cursor; is it an audit gateway?")
     return EventPage(events, cursor, answer.headers.get("audit-has-more") == "true")

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.client.protocol.events import ReceivedEvent
 from gateway.client.protocol.exchange import (
+    LINES,
     NDJSON,
     QUIET_SECONDS,
     Emit,
@@ -25,6 +26,7 @@ from gateway.client.protocol.exchange import (
     read_answer,
 )
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
+from gateway.formats.cursors import BEGINS, cursor_in
 
 MAX_PAUSE_SECONDS = 30.0
 MAX_FIRST_TRIES = 5
@@ -70,6 +72,7 @@ class StreamReading:
         self.cursor: str | None = None
         self._url = url
         self._parameters = parameters
+        self._format: str = parameters.get("format", "native")
         self._notice = notice
         self._max_pause = max_pause
         self._patient = patient
@@ -137,7 +140,7 @@ class StreamReading:
         """Process the head of a stream. Raises if it is something else."""
         self._failure, self._unfinished = None, b""
         kind = head.headers.get("content-type", "nothing").partition(";")[0].strip()
-        if kind != NDJSON:
+        if kind not in LINES:
             raise InvalidRequest(f"{self._url} sent {kind}; is it an audit gateway?")
         if self._opened and self.cursor is None and not self._says_where_to_begin():
             self._notice("no position was known yet: events of the pause may be missing")
@@ -165,7 +168,7 @@ class StreamReading:
 
     def _take(self, line: bytes, events: list[ReceivedEvent]) -> None:
         """Process one line, which may be an event."""
-        head = self._decoded(line, _Line)
+        head = self._head(line)
         self._tries = 0
         if head.type is not None:
             self._control(head.type, self._decoded(line, dict[str, Any]))
@@ -176,6 +179,17 @@ class StreamReading:
                 self.cursor = head.cursor
                 self._remember(head.cursor)
             self._complete = self._emitted == self._parameters.get("limit")
+
+    def _head(self, line: bytes) -> _Line:
+        if self._format == "native":
+            head: _Line = self._decoded(line, _Line)
+            return head
+        if line.startswith(BEGINS[self._format]):
+            return _Line(cursor=cursor_in(self._format, line))
+        said: _Line = self._decoded(line, _Line)
+        if said.type is None:
+            raise InvalidRequest(f"{self._url} sent what is no event in the format {self._format}")
+        return said
 
     def _remember(self, cursor: str) -> None:
         self._recent[cursor] = None

@@ -9,7 +9,7 @@ import msgspec
 from gateway.clock import Duration
 from gateway.cursor import Cursor
 from gateway.event import OUTCOMES
-from gateway.formats.registry import FORMAT_NAMES
+from gateway.formats.names import FORMAT_NAMES
 from gateway.http.openapi.schemas import TEXT, Schema, listed
 from gateway.http.query.query import MAX_LIMIT_PAGE, MAX_WAIT
 

@@ -18,7 +18,7 @@ from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
-from gateway.formats.registry import FORMAT_NAMES
+from gateway.formats.names import FORMAT_NAMES
 from gateway.oversight.detection.finding import SIGNALS, STATES
 
 SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")

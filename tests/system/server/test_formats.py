@@ -13,7 +13,9 @@ import pytest
 from gateway_client import NDJSON, Answer, cursor_at, event
 from gateways import Gateway, Start
 
-from gateway.formats.registry import FORMAT_NAMES, make_formats
+from gateway.client.aio import AsyncClient
+from gateway.formats.names import FORMAT_NAMES
+from gateway.formats.registry import make_formats
 from tests.support.machine_time import patience
 
 OTHERS = FORMAT_NAMES[1:]
@@ -325,3 +327,24 @@ async def test_no_format_and_no_transport_shows_a_masked_value(
             assert value not in body, way
     clear = await gateway.get("/v1/events", params={"format": "ocsf"})
     assert all(value in clear.body for value in HIDDEN)
+
+
+# The client of the package
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+async def test_the_client_knows_positions_in_every_format(gateway: Gateway, name: str) -> None:
+    natives = await send(gateway)
+    cursors = [one["cursor"] for one in natives]
+    async with AsyncClient(gateway.url, gateway.user) as client:
+        streamed = [
+            one async for one in client.stream(format=name, from_="start", follow=False, limit=3)
+        ]
+        assert [one.cursor for one in streamed] == cursors
+        rest = client.stream(format=name, after=cursors[0], follow=False)
+        assert [one.cursor async for one in rest] == cursors[1:]
+        paged = [one async for page in client.pages(format=name) for one in page.events]
+    for events in (streamed, paged):
+        shown = [one.json.decode() for one in events]
+        decoded = [one if name in TEXTS else orjson.loads(one) for one in shown]
+        assert without_host(name, decoded) == expected(name, natives)

@@ -34,7 +34,7 @@ from masked_worlds import (
 )
 from masked_worlds import request as http
 
-from gateway.formats.registry import FORMAT_NAMES
+from gateway.formats.names import FORMAT_NAMES
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.slow

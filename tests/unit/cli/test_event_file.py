@@ -13,6 +13,9 @@ from gateway.cli.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.cli.tail import begin_of
 from gateway.errors import InvalidRequest, Unavailable
+from gateway.formats.names import FORMAT_NAMES
+from gateway.formats.registry import make_formats
+from tests.support.format_examples import EXAMPLES
 from tests.support.stream_server import cursor, event
 
 
@@ -191,3 +194,32 @@ def test_a_rotation_that_was_broken_off_loses_nothing_at_the_next(path: Path) ->
         file.write(lines(4))
     names = ["events.ndjson.3", "events.ndjson.2", "events.ndjson.1", "events.ndjson"]
     assert [path.with_name(name).read_bytes() for name in names] == [*map(event, (1, 2, 3, 4))]
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_file_in_any_format_goes_on_behind_its_last_whole_line(path: Path, name: str) -> None:
+    encode = make_formats()[name].encode
+    made = [encode(native) for native in EXAMPLES.values()]
+    for kept in (1, 5, 30, len(made[-1]) - 1):
+        path.write_bytes(b"".join(line + b"\n" for line in made[:2]) + made[2][:kept])
+        file = EventFile(path, format=name)
+        try:
+            assert file.cursor == "abc-00000000000000000001"
+            file.write(made[2:])
+        finally:
+            file.close()
+        assert path.read_bytes() == b"".join(line + b"\n" for line in made)
+    path.write_bytes(made[0][:3])
+    EventFile(path, format=name).close()
+    assert path.read_bytes() == b""
+
+
+def test_a_file_in_another_format_is_left_alone(path: Path) -> None:
+    made = {name: one.encode(EXAMPLES["failed login"]) for name, one in make_formats().items()}
+    for name, line in made.items():
+        path.write_bytes(line + b"\n")
+        for other in FORMAT_NAMES:
+            if other != name:
+                with pytest.raises(InvalidRequest, match=f"in the format {other}"):
+                    EventFile(path, format=other)
+        assert path.read_bytes() == line + b"\n"

@@ -20,6 +20,9 @@ from gateway.cli.event_file import EventFile
 from gateway.cli.main import main
 from gateway.client import aio
 from gateway.client.protocol import reading
+from gateway.formats.names import FORMAT_NAMES
+from gateway.formats.registry import make_formats
+from tests.support.format_examples import EXAMPLES
 from tests.support.machine_time import patience
 from tests.support.stream_server import (
     COMPLETE,
@@ -278,3 +281,34 @@ def test_odd_values_are_refused_before_anything_is_done(
     code, _, said = run(StreamServer(), "--output", file, *option)
     assert (code, said.count("\n")) == (2, 1)
     assert not file.exists()
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_format_is_asked_for_and_printed_and_written_as_it_comes(
+    run: Run, file: Path, name: str
+) -> None:
+    encode = make_formats()[name].encode
+    natives = [
+        native.replace(b"000001", b"%06d" % offset, 1)
+        for offset, native in enumerate(EXAMPLES.values(), 1)
+    ]
+    one, *rest = [encode(native) + b"\n" for native in natives]
+    body = b"".join([one, *rest])
+    server = StreamServer(stream(body, COMPLETE))
+    code, output, _ = run(server, "--format", name, "--from", "start")
+    assert (code, output) == (0, body.decode())
+    assert server.requests == [{"format": [name], "from": ["start"]}]
+    # Cut off in the middle of a line, and given again from there.
+    server = StreamServer(
+        stream(control("bookmark", cursor=cursor(0)), one, rest[0][:50], cut=True),
+        stream(*rest, COMPLETE),
+    )
+    assert run(server, "--format", name, "--output", file, "--from", "start")[0] == 0
+    assert file.read_bytes() == body
+    assert server.requests[1] == {"format": [name], "after": ["abc-00000000000000000001"]}
+
+
+def test_what_is_no_event_in_the_format_is_no_event(run: Run) -> None:
+    code, _, said = run(StreamServer(stream(event(1))), "--format", "cef")
+    assert code == 2
+    assert "no event in the format cef" in said

@@ -309,7 +309,7 @@ def test_the_client_loads_nothing_of_the_server() -> None:
     servers = {"aiohttp", "asyncpg", "redis", "apsw", "sqlite3", "uvloop", "orjson", "re2"}
     assert not servers & loaded
     ours = {name.split(".")[1] for name in loaded if name.startswith("gateway.")}
-    assert ours == {"client", "errors", "ingest", "settings"}
+    assert ours == {"client", "errors", "formats", "ingest", "settings"}
 
 
 def test_a_key_is_sent_to_no_other_place(user: InPlainCalls) -> None:

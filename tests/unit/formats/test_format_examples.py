@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from gateway.formats.format import FormatOptions
-from gateway.formats.registry import FORMAT_NAMES, make_formats
+from gateway.formats.names import FORMAT_NAMES
+from gateway.formats.registry import make_formats
 from tests.support.cases import every
 from tests.support.format_examples import DENIED, EXAMPLES, EXPORTED, LOGIN, native
 

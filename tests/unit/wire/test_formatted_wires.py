@@ -11,7 +11,8 @@ from gateway.cursor import IN_JSON
 from gateway.event import Event
 from gateway.filters.scope import Scope
 from gateway.formats.format import Format
-from gateway.formats.registry import FORMAT_NAMES, make_formats
+from gateway.formats.names import FORMAT_NAMES
+from gateway.formats.registry import make_formats
 from gateway.streaming.live.group import EventBatch
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.wire.formatted import CLOUDEVENTS, Formatted, Wires
