@@ -15,7 +15,7 @@ from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
-from gateway.formats.registry import FORMAT_NAMES
+from gateway.formats.names import FORMAT_NAMES
 from gateway.json_members import Body, about
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
