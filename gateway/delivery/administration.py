@@ -220,6 +220,7 @@ class DestinationAdministration:
             letter.cursor
             for letter in letters
             if (wanted == "all" or letter.cursor in wanted)
+            and letter.event_id
             and parse_cursor(letter.cursor)[0] == epoch
             and distance(floor, parse_cursor(letter.cursor)[1])
         ]

@@ -114,6 +114,9 @@ class DeadLetterAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     id: Annotated[str, about("The cursor of the event, which is the id of the dead letter.")]
     event: Annotated[str, about("The id of the event.")] = ""
+    first: Annotated[
+        str, about("The first event of a range of which the receiver did not say which it refused.")
+    ] = ""
     tenant: str
     reason: str
     status: int | None = None
@@ -139,8 +142,9 @@ class TestAnswer(msgspec.Struct, frozen=True, kw_only=True):
 def public_dead_letter(letter: DeadLetter) -> DeadLetterAnswer:
     """A dead letter as it is shown."""
     return DeadLetterAnswer(
-        id=letter.cursor, event=letter.event_id, tenant=letter.tenant, reason=letter.reason,
-        status=letter.status, attempts=letter.attempts, at=format_time(letter.at),
+        id=letter.cursor, event=letter.event_id, first=letter.first, tenant=letter.tenant,
+        reason=letter.reason, status=letter.status, attempts=letter.attempts,
+        at=format_time(letter.at),
     )  # fmt: skip
 
 

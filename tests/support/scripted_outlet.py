@@ -39,6 +39,11 @@ class Receiver:
         self.answer: Answering = lambda batch: SUCCESS
         self.test_answer = SUCCESS
         self.limits = OutletLimits(500, 1 << 20, 1 << 20, 0.05)
+        # Receipts that were asked for, and what is said of each once that is `certain`.
+        self.receipts: list[object] = []
+        self.certain = asyncio.Event()
+        self.certain.set()
+        self.confirmation = SUCCESS
         self._sending = 0
 
     @property
@@ -94,7 +99,9 @@ class ScriptedOutlet:
         return await self._receiver.take(batch)
 
     async def confirm(self, receipt: object) -> DeliveryVerdict:
-        return SUCCESS
+        await self._receiver.certain.wait()
+        self._receiver.receipts.append(receipt)
+        return self._receiver.confirmation
 
     async def test(self, encoded: EncodedEvent) -> DeliveryVerdict:
         self._receiver.tests += 1

@@ -10,31 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Sequence
 
-from gateway.clock import format_time
 from gateway.cursor import later, parse_cursor
 from gateway.delivery.backoff import MOST_AFTER_FAILURE, pause
-from gateway.delivery.batch_machine import Attempt, BatchMachine, NextStep, Rejection
-from gateway.delivery.definition import seconds_of, size_of
+from gateway.delivery.batch_machine import Attempt, BatchMachine, NextStep
 from gateway.delivery.destination import (
     GONE,
-    MOST_DEAD_LETTERS,
     TOO_MANY_REJECTED,
     Destination,
 )
-from gateway.delivery.health import DestinationError, Status, public_words
+from gateway.delivery.health import Status
 from gateway.delivery.outlets.outlet import (
     DeliveryResult,
     DeliveryVerdict,
     EncodedEvent,
     Outlet,
-    OutletLimits,
 )
-from gateway.delivery.ports import DeadLetter
 from gateway.delivery.records import test_event
 from gateway.delivery.reduction import encode_within_limits, reduce
-from gateway.delivery.running.encoded_batch import DeliveryLease, EncodedBatch
+from gateway.delivery.running.accounts import DeliveryAccounts
+from gateway.delivery.running.encoded_batch import (
+    DeliveryLease,
+    EncodedBatch,
+    Unconfirmed,
+    batch_bounds,
+)
 from gateway.delivery.running.outlets import Stopped
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.stream import DeliveryStream, outbound_of
@@ -69,6 +71,7 @@ class DeliveryWorker:
         self.destination = destination
         self.lease = lease
         self.status = status
+        self.accounts = DeliveryAccounts(parts, status)
         self._confirmed = position
         self.stopping = False
         self._parts = parts
@@ -77,6 +80,8 @@ class DeliveryWorker:
         self._scope: asyncio.Timeout | None = None
         self._woken = Notifier()
         self._failures = 0
+        # What was sent and is not confirmed, oldest first.
+        self._unconfirmed: deque[Unconfirmed] = deque()
         # Whether the definition has changed since the stream and the outlet were opened.
         self._renewed = False
 
@@ -184,6 +189,8 @@ class DeliveryWorker:
     async def _deliver(self) -> None:
         while not self._leaves and (batch := await self._next_batch()) is not None:
             await self._carry(batch)
+        if self._stream is not None and not self._stream.inbox.closed:
+            await self._confirm_down_to(0)
         end = None if self._stream is None else self._stream.ended_by
         if end is not None and end.reconnect and end not in (LIFETIME_REACHED, RESTART):
             await self._failed(DeliveryVerdict(DeliveryResult.TRANSIENT, kind=end.reason))
@@ -191,6 +198,7 @@ class DeliveryWorker:
     async def _close(self) -> None:
         """End the stream at what is confirmed, and the connection to the receiver."""
         stream = self._stream
+        self._unconfirmed.clear()
         if stream is not None:
             self._confirmed = stream.position
             self._stream = None
@@ -210,7 +218,10 @@ class DeliveryWorker:
         assert stream is not None
         assert outlet is not None
         inbox, clock = stream.inbox, self._parts.clock
-        stream.idle = True
+        while self._unconfirmed and not self._has_next(stream):
+            if self._leaves or not await self._confirm_down_to(len(self._unconfirmed) - 1):
+                return None
+        stream.idle = not self._unconfirmed
         while not self._has_next(stream):
             if self.exhausted:
                 self._finish()
@@ -220,7 +231,9 @@ class DeliveryWorker:
             await self._woken.until(lambda: bool(inbox.lines) or self._leaves, self.longest_wait)
         # All before what is there now is delivered, or is not for this key.
         stream.idle = False
-        most_events, most_bytes, max_wait = self._bounds(outlet.limits)
+        most_events, most_bytes, max_wait = batch_bounds(
+            self.destination.definition.batch, outlet.limits
+        )
         due = clock.monotonic() + max_wait
         events: list[EncodedEvent | None] = []
         offsets: list[int] = []
@@ -257,17 +270,6 @@ class DeliveryWorker:
         """Whether there is an event to deliver."""
         return bool(stream.inbox.lines)
 
-    def _bounds(self, limits: OutletLimits) -> tuple[int, int, float]:
-        batch = self.destination.definition.batch
-        events = batch.max_events if isinstance(batch.max_events, int) else limits.max_events
-        size = limits.max_bytes
-        if isinstance(batch.max_bytes, int | str):
-            size = size_of(batch.max_bytes, "batch.max_bytes")
-        wait = limits.max_wait
-        if isinstance(batch.max_wait, str):
-            wait = seconds_of(batch.max_wait, "batch.max_wait")
-        return min(events, limits.max_events), min(size, limits.max_bytes), wait
-
     async def _carry(self, batch: EncodedBatch) -> None:
         """Send a batch until each event of it is delivered or rejected, or the session ends."""
         fit = {at: "too_large" for at, event in enumerate(batch.events) if event is None}
@@ -284,11 +286,19 @@ class DeliveryWorker:
             verdict = await self._send(attempt, sending)
             step = machine.answered(attempt, verdict)
             delivered = verdict.delivered(len(sending))
-            if delivered and not attempt.tests:
-                self._count(sending, sorted(delivered), verdict)
-            told += await self._reject(batch, machine.rejections[told:])
+            if not attempt.tests:
+                await self.accounts.unidentified(self.destination, sending, verdict)
+                taken = [sending[at] for at in sorted(delivered)]
+                if verdict.receipt is not None:
+                    self._unconfirmed.append(Unconfirmed(verdict.receipt, taken))
+                elif taken:
+                    self.accounts.delivered(taken, self._stream)
+                    self._taken(taken)
+            told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
             if machine.settled:
                 self._confirm(batch.offsets[machine.settled - 1])
+            if not await self._confirm_down_to(self._window - 1):
+                return
             if verdict.gone:
                 raise Stopped(GONE)
             if step is NextStep.DISABLE:
@@ -299,12 +309,17 @@ class DeliveryWorker:
             else:
                 await self._failed(verdict)
         else:
-            told += await self._reject(batch, machine.rejections[told:])
+            told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
             self._confirm(batch.offsets[-1])
 
     def _most(self) -> int:
         whole = self._outlet is not None and self._outlet.limits.planned
         return MOST_AFTER_FAILURE if self._failures and not whole else 1 << 30
+
+    @property
+    def _window(self) -> int:
+        """Number of requests that may be unconfirmed."""
+        return 1 if self._outlet is None else max(1, self._outlet.limits.unconfirmed)
 
     def _events_of(self, batch: EncodedBatch, attempt: Attempt) -> list[EncodedEvent]:
         outlet = self._outlet
@@ -320,76 +335,59 @@ class DeliveryWorker:
         return events
 
     async def _send(self, attempt: Attempt, sending: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        outlet, status = self._outlet, self.status
+        outlet, status, clock = self._outlet, self.status, self._parts.clock
         assert outlet is not None
-        status.in_flight = len(sending)
-        began = self._parts.clock.monotonic()
+        status.in_flight += len(sending)
+        began = clock.monotonic()
         try:
             verdict = await (outlet.test(sending[0]) if attempt.tests else outlet.send(sending))
-            if verdict.result is DeliveryResult.SUCCESS and verdict.receipt is not None:
+            if verdict.receipt is not None and self._window == 1:
                 verdict = await outlet.confirm(verdict.receipt)
         finally:
-            status.in_flight = 0
-        self._parts.observe(verdict, self._parts.clock.monotonic() - began)
-        status.counters.delivered.requests += 1
-        status.counters.duplicates += verdict.duplicates
+            status.in_flight -= len(sending)
+        self.accounts.answered(verdict, clock.monotonic() - began)
         return verdict
-
-    def _count(
-        self, sending: Sequence[EncodedEvent], delivered: Sequence[int], verdict: DeliveryVerdict
-    ) -> None:
-        size = sum(len(sending[at].body) for at in delivered)
-        self.status.succeeded(self._parts.clock.now(), len(delivered), size)
-        self._taken([sending[at] for at in delivered])
-        self.status.counters.reduced += sum(bool(sending[at].outbound.reduced) for at in delivered)
-        self._parts.totals.events += len(delivered)
-        if self._stream is not None:
-            self._stream.confirmed_events += len(delivered)
 
     def _taken(self, events: Sequence[EncodedEvent]) -> None:
         """Take note of what a receiver has confirmed."""
 
-    async def _reject(self, batch: EncodedBatch, rejections: Sequence[Rejection]) -> int:
-        """Store dead letters, before the cursor passes them; return how many."""
-        if not rejections:
-            return 0
-        now = self._parts.clock.now()
-        letters = []
-        for one in rejections:
-            outbound = outbound_of(batch.lines[one.index])
-            reason = public_words(one.reason, self._parts.outlets.secret_values(self.destination))
-            letters.append(DeadLetter(
-                cursor=outbound.cursor, event_id=outbound.id, tenant=outbound.event.tenant,
-                reason=reason, status=one.status, attempts=one.attempts, at=now,
-            ))  # fmt: skip
-        count = await self._parts.store.add_dead_letters(self.destination.name, letters)
-        self.status.counters.rejected += len(letters)
-        self._parts.rejected(self.destination, letters)
-        if count >= MOST_DEAD_LETTERS:
-            raise Stopped(TOO_MANY_REJECTED)
-        return len(letters)
-
     def _confirm(self, offset: int) -> None:
-        if self._stream is not None:
+        """Move the position, or have it moved when what was sent before is confirmed."""
+        if self._unconfirmed:
+            self._unconfirmed[-1].offset = offset
+        elif self._stream is not None:
             self._stream.confirmed = offset
+
+    # Receipts
+
+    async def _confirm_down_to(self, most: int) -> bool:
+        """Wait for receipts until at most so many are left. If one is not confirmed, it and all
+        behind it are read and sent again, and the session has to end: False."""
+        outlet, stream = self._outlet, self._stream
+        assert outlet is not None
+        while len(self._unconfirmed) > most:
+            oldest = self._unconfirmed[0]
+            verdict = await outlet.confirm(oldest.receipt)
+            if verdict.result is not DeliveryResult.SUCCESS:
+                self._unconfirmed.clear()
+                self._renewed = True
+                await self._failed(verdict)
+                return False
+            self._unconfirmed.popleft()
+            self.accounts.delivered(oldest.events, stream)
+            self._taken(oldest.events)
+            if oldest.offset is not None and stream is not None:
+                stream.confirmed = oldest.offset
+        return True
 
     # Failures
 
     async def _failed(self, verdict: DeliveryVerdict, *, waits: bool = True) -> None:
         """Note a failure, and pause before the next attempt."""
         self._failures += 1
-        if verdict.result is DeliveryResult.CONFIG:
-            self._parts.outlets.refused(self.destination)
-        self.status.counters.retries += 1
-        self._parts.totals.retries += 1
         least, most = self.destination.definition.retry_seconds()
         seconds = pause(self._failures - 1, least, most, verdict.retry_after, random.random())
-        now = self._parts.clock.now()
-        words = public_words(verdict.message, self._parts.outlets.secret_values(self.destination))
-        kind = verdict.kind or verdict.result.value
-        error = DestinationError(format_time(now), kind, verdict.status, words)
-        self.status.failed(now, error, now + seconds if waits else 0.0)
-        self._parts.changed(self.destination.name)
+        self.accounts.failed(self.destination, verdict, seconds if waits else 0.0)
         if waits:
             stream = self._stream
             await self._woken.until(

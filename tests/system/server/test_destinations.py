@@ -15,6 +15,7 @@ from gateway.delivery.outlets.outlet import (
     DeliveryResult,
     DeliveryVerdict,
     EncodedEvent,
+    OutletLimits,
     RefusedEvent,
 )
 from tests.support.machine_time import eventually, patience
@@ -514,3 +515,63 @@ async def test_one_that_pauses_after_a_failure_is_changed_and_deleted_at_once(
     await becomes(gateway, "failing")
     answer = await gateway.request("DELETE", "/v1/destinations/siem", key=gateway.admin)
     assert answer.status == 204
+
+
+def with_receipts(receiver: Receiver, most: int) -> None:
+    """Have it take batches of ten, and say later, and in order, that it has them."""
+    numbers = iter(range(1000))
+    receiver.limits = OutletLimits(10, 1 << 20, 1 << 20, 0.01, unconfirmed=most)
+    receiver.answer = lambda batch: SUCCESS._replace(receipt=next(numbers))
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_the_position_moves_over_what_is_confirmed_and_a_few_batches_are_under_way(
+    gateway: Gateway, receiver: Receiver, most: int
+) -> None:
+    with_receipts(receiver, most)
+    receiver.certain.clear()
+    made = await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(100, category="auth")
+    await eventually(lambda: len(receiver.ids) == 10 * most, "a window is under way")
+    seen = await shown(gateway)
+    assert (seen["cursor"], seen["counters"]["delivered"]["events"]) == (made["cursor"], 0)
+    receiver.certain.set()
+    await arrives(receiver, ids)
+    seen = await shown_when(gateway, lambda seen: seen["lag"]["events"] == 0)
+    assert seen["counters"]["delivered"]["events"] == 100
+    assert receiver.receipts == list(range(10))
+
+
+async def test_what_is_not_confirmed_and_all_behind_it_is_sent_again(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    with_receipts(receiver, 4)
+    receiver.certain.clear()
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(60, category="auth")
+    await eventually(lambda: len(receiver.ids) == 40, "a window is under way")
+    receiver.confirmation = TRANSIENT
+    receiver.certain.set()
+    await eventually(lambda: len(receiver.receipts) >= 1, "the first is not confirmed")
+    receiver.confirmation = SUCCESS
+    await shown_when(gateway, lambda seen: seen["counters"]["delivered"]["events"] == 60)
+    assert receiver.ids[-60:] == ids
+    assert receiver.ids[:40] == ids[:40]
+
+
+async def test_events_that_are_refused_without_a_name_are_one_dead_letter_for_their_range(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    answers = iter([SUCCESS._replace(unidentified=2, message="2 rejected")])
+    receiver.answer = lambda batch: next(answers, SUCCESS)
+    await make(gateway, await gateway.reader_key())
+    await gateway.send(*(event(id=one, category="auth") for one in ("a", "b", "c")))
+    seen = await shown_when(gateway, lambda seen: seen["dead_letters"] >= 1)
+    assert seen["counters"]["rejected"] == 2
+    path = "/v1/destinations/siem/dead-letters"
+    [letter] = (await gateway.get(path, key=gateway.admin)).json()["dead_letters"]
+    assert letter["first"] < letter["id"]
+    assert letter["reason"] == "unidentified: 2 of 3: 2 rejected"
+    wanted = {"dead_letters": "all"}
+    refused = await gateway.post("/v1/destinations/siem/replay", key=gateway.admin, json=wanted)
+    refused.problem(404, "unknown_dead_letter")

@@ -1,0 +1,101 @@
+"""Accounts of one delivery: what was taken, what was refused, and what failed last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.clock import format_time
+from gateway.delivery.batch_machine import Rejection
+from gateway.delivery.destination import MOST_DEAD_LETTERS, TOO_MANY_REJECTED, Destination
+from gateway.delivery.health import DestinationError, Status, public_words
+from gateway.delivery.outlets.outlet import DeliveryResult, DeliveryVerdict, EncodedEvent
+from gateway.delivery.ports import DeadLetter
+from gateway.delivery.running.encoded_batch import EncodedBatch
+from gateway.delivery.running.outlets import Stopped
+from gateway.delivery.running.parts import DeliveryParts
+from gateway.delivery.running.stream import DeliveryStream, outbound_of
+
+
+class DeliveryAccounts:
+    """Counts into the `status` of a destination, and stores its dead letters."""
+
+    def __init__(self, parts: DeliveryParts, status: Status) -> None:
+        self.status = status
+        self._parts = parts
+
+    def answered(self, verdict: DeliveryVerdict, seconds: float) -> None:
+        """Count a request."""
+        self._parts.observe(verdict, seconds)
+        self.status.counters.delivered.requests += 1
+        self.status.counters.duplicates += verdict.duplicates
+
+    def delivered(self, events: Sequence[EncodedEvent], stream: DeliveryStream | None) -> None:
+        """Count events that the receiver has taken."""
+        size = sum(len(event.body) for event in events)
+        self.status.succeeded(self._parts.clock.now(), len(events), size)
+        self.status.counters.reduced += sum(bool(event.outbound.reduced) for event in events)
+        self._parts.totals.events += len(events)
+        if stream is not None:
+            stream.confirmed_events += len(events)
+
+    async def rejected(
+        self, destination: Destination, batch: EncodedBatch, rejections: Sequence[Rejection]
+    ) -> int:
+        """Store dead letters, before the cursor passes them; return how many. Raises `Stopped` at
+        too many."""
+        if not rejections:
+            return 0
+        letters = [self._letter(destination, batch, one) for one in rejections]
+        await self._store(destination, letters, len(letters))
+        return len(letters)
+
+    async def unidentified(
+        self, destination: Destination, sent: Sequence[EncodedEvent], verdict: DeliveryVerdict
+    ) -> None:
+        """Store that the receiver refused some of these events without saying which."""
+        if not verdict.unidentified:
+            return
+        words = public_words(verdict.message, self._parts.outlets.secret_values(destination))
+        letter = DeadLetter(
+            cursor=sent[-1].outbound.cursor, first=sent[0].outbound.cursor, event_id="",
+            tenant=sent[-1].outbound.event.tenant, status=verdict.status, attempts=1,
+            reason=f"unidentified: {verdict.unidentified} of {len(sent)}: {words}"[:200],
+            at=self._parts.clock.now(),
+        )  # fmt: skip
+        await self._store(destination, [letter], verdict.unidentified)
+
+    def failed(self, destination: Destination, verdict: DeliveryVerdict, pause: float) -> None:
+        """Note a failed attempt, and after how many seconds the next one comes; 0 for none."""
+        if verdict.result is DeliveryResult.CONFIG:
+            self._parts.outlets.refused(destination)
+        self.status.counters.retries += 1
+        self._parts.totals.retries += 1
+        now = self._parts.clock.now()
+        words = public_words(verdict.message, self._parts.outlets.secret_values(destination))
+        kind = verdict.kind or verdict.result.value
+        error = DestinationError(format_time(now), kind, verdict.status, words)
+        self.status.failed(now, error, now + pause if pause else 0.0)
+        self._parts.changed(destination.name)
+
+    def _letter(
+        self, destination: Destination, batch: EncodedBatch, rejection: Rejection
+    ) -> DeadLetter:
+        outbound = outbound_of(batch.lines[rejection.index])
+        return DeadLetter(
+            cursor=outbound.cursor,
+            event_id=outbound.id,
+            tenant=outbound.event.tenant,
+            reason=public_words(rejection.reason, self._parts.outlets.secret_values(destination)),
+            status=rejection.status,
+            attempts=rejection.attempts,
+            at=self._parts.clock.now(),
+        )
+
+    async def _store(
+        self, destination: Destination, letters: Sequence[DeadLetter], events: int
+    ) -> None:
+        count = await self._parts.store.add_dead_letters(destination.name, letters)
+        self.status.counters.rejected += events
+        self._parts.rejected(destination, letters)
+        if count >= MOST_DEAD_LETTERS:
+            raise Stopped(TOO_MANY_REJECTED)
