@@ -15,9 +15,11 @@ from gateway.delivery.connect.http_client import ClientOptions, HttpClient
 from gateway.delivery.connect.lookup import ConnectRule, Lookups
 from gateway.delivery.outlets.elasticsearch import ELASTICSEARCH
 from gateway.delivery.outlets.http import HTTP
+from gateway.delivery.outlets.loki import LOKI
 from gateway.delivery.outlets.outlet import EncodedEvent, Outlet
 from gateway.delivery.outlets.outlet_plan import NATIVE, EventFormat, OutletKind, OutletPlan
 from gateway.delivery.outlets.s3 import S3
+from gateway.delivery.outlets.splunk_hec import SPLUNK_HEC
 from tests.support.bucket import Bucket
 from tests.support.outbound_events import outbound_event
 from tests.support.scripted_receiver import Received, Reply, ScriptedReceiver, scripted_receiver
@@ -48,6 +50,7 @@ def bulk_reply(received: Received) -> Reply:
     return Reply(200, orjson.dumps(body), {"Content-Type": "application/json"})
 
 
+TAKEN = Reply(200, b'{"text":"Success","code":0}')
 SECRET = "S3cretOfTheReceiver"
 HTTP_CASES: dict[str, HttpCase] = {
     "http": HttpCase(HTTP, {}, {"token": [SECRET]}, lambda _: Reply(204), any_success=True),
@@ -61,6 +64,8 @@ HTTP_CASES: dict[str, HttpCase] = {
         signs=True,
         puts=True,
     ),
+    "splunk_hec": HttpCase(SPLUNK_HEC, {}, {"token": [SECRET]}, lambda _: TAKEN),
+    "loki": HttpCase(LOKI, {}, {"token": [SECRET]}, lambda _: Reply(204)),
 }
 
 

@@ -16,6 +16,7 @@ from gateway.delivery.outlets.http_outlet import (
     authorization,
     check_header_name,
     check_headers,
+    check_user,
 )
 from gateway.delivery.outlets.http_status import result_of_status, verdict_of
 from gateway.delivery.outlets.outlet import (
@@ -66,8 +67,7 @@ def check(settings: HttpSettings, format: EventFormat) -> None:
     check_headers(settings.headers)
     if settings.token_header:
         check_header_name("token_header", settings.token_header)
-    if ":" in settings.user:
-        raise invalid_setting("user", "user names of Basic have no colon")
+    check_user(settings.user)
     if settings.body.startswith("cloudevents") and format.name != "cloudevents":
         raise invalid_setting("body", f'{settings.body} needs "format":"cloudevents"')
     if settings.body == "json_array" and not format.json:

@@ -71,9 +71,11 @@ class HttpOutlet:
         headers: Mapping[str, str],
         judge: Callable[[RemoteAnswer], DeliveryVerdict],
         secrets: Sequence[str] = (),
+        compress: bool = True,
     ) -> DeliveryVerdict:
-        """Send a request and judge what comes back."""
-        request = HttpRequest(url, body, headers, tuple(secrets), self.plan.compress)
+        """Send a request and judge what comes back. `compress`: whether the body may be."""
+        compressed = compress and self.plan.compress
+        request = HttpRequest(url, body, headers, tuple(secrets), compressed)
         try:
             answer = await self._transport.request(request)
         except NoAnswer as failure:
@@ -99,6 +101,12 @@ def check_header_name(where: str, name: str) -> None:
         raise invalid_setting(where, "this is no name of a header")
     if name.lower() in _TAKEN or name.lower().startswith("proxy-"):
         raise invalid_setting(where, "the gateway sets it itself; credentials are secrets")
+
+
+def check_user(user: str) -> None:
+    """Raise `InvalidRequest` for a name that Basic cannot carry."""
+    if ":" in user:
+        raise invalid_setting("user", "user names of Basic have no colon")
 
 
 def authorization(user: str, password: str, token: str) -> dict[str, str]:
