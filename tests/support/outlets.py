@@ -16,6 +16,7 @@ from gateway.delivery.connect.lookup import ConnectRule, Lookups
 from gateway.delivery.outlets.elasticsearch import ELASTICSEARCH
 from gateway.delivery.outlets.http import HTTP
 from gateway.delivery.outlets.loki import LOKI
+from gateway.delivery.outlets.otlp import OTLP
 from gateway.delivery.outlets.outlet import EncodedEvent, Outlet
 from gateway.delivery.outlets.outlet_plan import NATIVE, EventFormat, OutletKind, OutletPlan
 from gateway.delivery.outlets.s3 import S3
@@ -65,6 +66,8 @@ HTTP_CASES: dict[str, HttpCase] = {
         puts=True,
     ),
     "splunk_hec": HttpCase(SPLUNK_HEC, {}, {"token": [SECRET]}, lambda _: TAKEN),
+    # As protobuf an empty answer is what the protocol prescribes.
+    "otlp": HttpCase(OTLP, {"encoding": "json"}, {"token": [SECRET]}, lambda _: Reply(200, b"{}")),
     "loki": HttpCase(LOKI, {}, {"token": [SECRET]}, lambda _: Reply(204)),
 }
 

@@ -1,0 +1,192 @@
+"""Encodings of OTLP/HTTP: requests to export log records, and what answers say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+_SCOPE = "audit-gateway"
+_LEAST_INT, _MOST_INT = -(1 << 63), (1 << 63) - 1
+
+
+class LogRecord(NamedTuple):
+    """One record. Times are in nanoseconds since 1970, 0 where unknown; `body` is a text, or
+    decoded JSON."""
+
+    time: int
+    observed: int
+    severity: int
+    name: str
+    body: Any
+    attributes: Mapping[str, str]
+    trace_id: str
+
+
+class Partial(NamedTuple):
+    """How many records a receiver has refused for good, and why."""
+
+    rejected: int
+    message: str
+
+
+class Encoding(NamedTuple):
+    """Encoding of requests and answers. `record` makes the part of a request for one record, and
+    `request` one of the name of the service and parts. `partial` says what an answer tells, None
+    if it is none of the protocol."""
+
+    content_type: str
+    record: Callable[[LogRecord], bytes]
+    request: Callable[[str, Sequence[bytes]], bytes]
+    partial: Callable[[bytes], Partial | None]
+
+
+# JSON
+
+
+class _PartialSuccess(msgspec.Struct, rename="camel"):
+    # Numbers of 64 bits are texts.
+    rejected_log_records: int | str = 0
+    error_message: str = ""
+
+
+class _Response(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    partial_success: _PartialSuccess | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Response).decode
+
+
+def json_encoding() -> Encoding:
+    """Encoding as JSON."""
+    return Encoding("application/json", _json_record, _json_request, _json_partial)
+
+
+def _json_record(record: LogRecord) -> bytes:
+    members = {
+        "timeUnixNano": str(record.time),
+        "observedTimeUnixNano": str(record.observed),
+        "severityNumber": record.severity,
+        "eventName": record.name,
+        "body": _json_value(record.body),
+        "attributes": _json_list(record.attributes),
+    }
+    if record.trace_id:
+        members["traceId"] = record.trace_id
+    return _encode(members)
+
+
+def _json_request(service: str, records: Sequence[bytes]) -> bytes:
+    return (
+        b'{"resourceLogs":[{"resource":{"attributes":%b},"scopeLogs":[{"scope":{"name":%b},'
+        b'"logRecords":[%b]}]}]}'
+        % (_encode(_json_list({"service.name": service})), _encode(_SCOPE), b",".join(records))
+    )
+
+
+def _json_partial(body: bytes) -> Partial | None:
+    try:
+        told = _decode(body).partial_success or _PartialSuccess()
+        return Partial(int(told.rejected_log_records), told.error_message)
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+def _json_list(members: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": name, "value": _json_value(value)} for name, value in members.items()]
+
+
+def _json_value(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"stringValue": value}
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)} if _fits(value) else {"stringValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_json_value(one) for one in value]}}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": _json_list(value)}}
+    return {}
+
+
+def _fits(value: int) -> bool:
+    return _LEAST_INT <= value <= _MOST_INT
+
+
+# Protobuf
+
+
+def protobuf_encoding() -> Encoding:
+    """Encoding as protobuf. Raises `ImportError` where the extra `otlp` is not installed."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+    from opentelemetry.proto.common.v1.common_pb2 import (
+        AnyValue,
+        ArrayValue,
+        InstrumentationScope,
+        KeyValue,
+        KeyValueList,
+    )
+    from opentelemetry.proto.logs.v1 import logs_pb2
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+    def record(record: LogRecord) -> bytes:
+        made = logs_pb2.LogRecord(
+            time_unix_nano=record.time,
+            observed_time_unix_nano=record.observed,
+            severity_number=cast(Any, record.severity),
+            event_name=record.name,
+            body=value(record.body),
+            attributes=pairs(record.attributes),
+            trace_id=bytes.fromhex(record.trace_id),
+        )
+        # With tag and length: messages that follow each other are joined.
+        encoded: bytes = logs_pb2.ScopeLogs(log_records=[made]).SerializeToString()
+        return encoded
+
+    def request(service: str, records: Sequence[bytes]) -> bytes:
+        scope = logs_pb2.ScopeLogs(scope=InstrumentationScope(name=_SCOPE))
+        resource = Resource(attributes=pairs({"service.name": service}))
+        logs = _field(2, b"".join([scope.SerializeToString(), *records]))
+        return _field(1, logs_pb2.ResourceLogs(resource=resource).SerializeToString() + logs)
+
+    def partial(body: bytes) -> Partial | None:
+        try:
+            told = ExportLogsServiceResponse.FromString(body).partial_success
+        except DecodeError:
+            return None
+        return Partial(told.rejected_log_records, told.error_message)
+
+    def pairs(members: Mapping[str, Any]) -> list[Any]:
+        return [KeyValue(key=name, value=value(one)) for name, one in members.items()]
+
+    def value(one: Any) -> Any:
+        if isinstance(one, str):
+            return AnyValue(string_value=one)
+        if isinstance(one, bool):
+            return AnyValue(bool_value=one)
+        if isinstance(one, int):
+            return AnyValue(int_value=one) if _fits(one) else AnyValue(string_value=str(one))
+        if isinstance(one, float):
+            return AnyValue(double_value=one)
+        if isinstance(one, list):
+            return AnyValue(array_value=ArrayValue(values=map(value, one)))
+        if isinstance(one, dict):
+            return AnyValue(kvlist_value=KeyValueList(values=pairs(one)))
+        return AnyValue()
+
+    return Encoding("application/x-protobuf", record, request, partial)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Field of a message that holds another message."""
+    length, left = bytearray(), len(content)
+    while left > 127:
+        length.append(left & 127 | 128)
+        left >>= 7
+    return bytes([number << 3 | 2, *length, left]) + content
