@@ -214,7 +214,7 @@ class S3Outlet(HttpOutlet):
                     break
                 known += 1
             taken = known
-            for hour, events in _by_hour(batch[known:]):
+            for hour, events in _parts_of(batch[known:], state.planned):
                 part = await self._part(hour, events)
                 known += await self._put_part(part) * len(events)
                 taken += len(events)
@@ -252,10 +252,11 @@ class S3Outlet(HttpOutlet):
         return state
 
     async def _settled(self, state: _State, planned: StoredObject) -> _State:
-        """State in which it is known whether the planned object was written."""
+        """State with the planned object, if it was written. If not, it may still be on its way, so
+        that the plan stays."""
         if await self._has(planned.key, planned.content_sha256):
             return _with_object(state, planned)
-        return msgspec.structs.replace(state, planned=None)
+        return state
 
     @property
     def _state_key(self) -> str:
@@ -369,10 +370,20 @@ class S3Outlet(HttpOutlet):
             raise _Failed(verdict_of_failure(failure)) from None
 
 
-def _by_hour(events: Sequence[EncodedEvent]) -> Iterator[tuple[str, list[EncodedEvent]]]:
-    """Events in order, by the hour in which they were recorded."""
+def _parts_of(
+    events: Sequence[EncodedEvent], planned: StoredObject | None
+) -> Iterator[tuple[str, list[EncodedEvent]]]:
+    """Events in order, by the hour in which they were recorded; and those of a plan by themselves,
+    so that an object that was on its way all along is met under its name."""
     for hour, group in groupby(events, lambda one: hour_of(one.outbound.event.recorded_at())):
-        yield hour, list(group)
+        part = list(group)
+        if planned is not None and part[0].outbound.cursor == planned.first:
+            cursors = [one.outbound.cursor for one in part]
+            if planned.last in cursors[:-1]:
+                end = cursors.index(planned.last) + 1
+                yield hour, part[:end]
+                part = part[end:]
+        yield hour, part
 
 
 def _with_object(state: _State, stored: StoredObject) -> _State:

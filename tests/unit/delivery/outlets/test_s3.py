@@ -245,6 +245,39 @@ async def test_an_answer_that_is_lost_is_no_loss_and_no_repeat() -> None:
         assert stored(bucket) == list(range(1, 13)), losing
 
 
+async def test_an_object_that_arrives_late_is_met_under_its_name() -> None:
+    class Late(_Direct):
+        """The third request, which has the events, arrives when it was asked for twice in vain."""
+
+        count = asked = 0
+        held: HttpRequest | None = None
+
+        async def request(self, request: HttpRequest) -> RemoteAnswer:
+            self.count += 1
+            if self.count == 3:
+                self.held = request
+                raise NoAnswer("timeout", "no whole answer in time")
+            answer = await super().request(request)
+            if self.held is not None and request.method == "HEAD":
+                assert answer.status == 404
+                self.asked += 1
+                if self.asked == 2:
+                    await super().request(self.held)
+                    self.held = None
+            return answer
+
+    for ends in ([5], [9], [12]):
+        bucket = Bucket()
+        transport = Late(bucket)
+        assert (
+            await outlet_over(transport).send(batch(outlet_over(transport), 1, 5))
+        ).kind == "timeout"
+        assert stored(bucket) == []
+        transport.count = 10
+        await deliver(outlet_over(transport), ends)
+        assert stored(bucket) == list(range(1, ends[-1] + 1)), ends
+
+
 @every([
     (error(500, "InternalError"), TRANSIENT), (error(503, "SlowDown"), TRANSIENT),
     (error(503, "ServiceUnavailable"), TRANSIENT), (error(429, "TooManyRequests"), TRANSIENT),
