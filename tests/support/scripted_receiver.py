@@ -41,6 +41,7 @@ class Exchange(NamedTuple):
     """One request and the way back. `whole` reads the rest of the request."""
 
     target: str
+    headers: Mapping[str, str]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     whole: Callable[[], Awaitable[Received]]
@@ -106,7 +107,7 @@ class ScriptedReceiver:
             reply = self.good(received) if step is None else step
             writer.write(reply.encoded())
         else:
-            await step(Exchange(target, reader, writer, whole))
+            await step(Exchange(target, headers, reader, writer, whole))
         await writer.drain()
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from urllib.parse import unquote, urlsplit
 
 from gateway.delivery.connect.addresses import AddressRule
 from gateway.delivery.connect.endpoint import STREAM_SCHEMES, check_endpoint, parse_endpoint
@@ -12,7 +13,7 @@ from gateway.delivery.connect.failures import failure_of_stream
 from gateway.delivery.connect.http_client import ClientOptions
 from gateway.delivery.connect.lookup import ConnectRule, Lookups
 from gateway.delivery.connect.tls import tls_context
-from gateway.delivery.connect.transport import NoAnswer
+from gateway.delivery.connect.transport import NoAnswer, basic_credentials
 from gateway.errors import InvalidRequest
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -55,14 +56,20 @@ class StreamDialer:
 
     async def _by_proxy(self, host: str, port: int, context: ssl.SSLContext | None) -> Streams:
         """Connection through a tunnel of the proxy, which looks the name up."""
-        proxy = parse_endpoint(self._options.proxy, ("http",), "destinations.proxy")
+        proxy = urlsplit(self._options.proxy)
+        if proxy.scheme != "http" or proxy.hostname is None:
+            raise NoAnswer("proxy", "destinations.proxy is no URL of an HTTP proxy", config=True)
         allowed = self._options.rule.addresses.allowed
         rule = ConnectRule(AddressRule(allowed, configured=True), plaintext=True)
-        made = await self._socket(proxy.host, proxy.port or _PROXY_PORT, rule, plain=True)
+        made = await self._socket(proxy.hostname, proxy.port or _PROXY_PORT, rule, plain=True)
         reader, writer = await _streams(made, None, "")
         try:
             there = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            writer.write(f"CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n".encode())
+            lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}"]
+            if proxy.username is not None:
+                user, password = unquote(proxy.username), unquote(proxy.password or "")
+                lines.append(f"Proxy-Authorization: {basic_credentials(user, password)}")
+            writer.write("\r\n".join([*lines, "", ""]).encode())
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(_ACCEPTED):
                 status = head[9:12].decode("latin-1")

@@ -413,22 +413,22 @@ async def test_a_proxy_is_asked_for_a_tunnel_and_only_its_own_address_is_looked_
     names = _Names(["127.0.0.1"])
     context = server_side(authority, "siem.example.org")
     async with scripted_receiver(tls=context) as receiver, scripted_receiver() as proxy:
-        asked: list[bytes] = []
+        asked: list[tuple[str, str]] = []
 
         async def tunnel(exchange: Any) -> None:
-            asked.append(exchange.target)
+            asked.append((exchange.target, exchange.headers["proxy-authorization"]))
             reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
             exchange.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
             pumps = [_pump(exchange.reader, writer), _pump(reader, exchange.writer)]
             await asyncio.gather(*pumps)
 
         proxy.script.append(tunnel)
-        options = {"proxy": f"http://proxy.example.org:{proxy.port}", "rule": ConnectRule()}
+        options = {"proxy": f"http://ann:pw@proxy.example.org:{proxy.port}", "rule": ConnectRule()}
         async with client(names, tls=TlsOptions(ca=pem(authority)), **options) as made:
             request = HttpRequest("https://siem.example.org/in", b"x", {})
             assert (await made.request(request)).status == 200
         assert names.asked == ["proxy.example.org"]
-        assert asked == ["siem.example.org:443"]
+        assert asked == [("siem.example.org:443", "Basic YW5uOnB3")]
         assert receiver.bodies == [b"x"]
 
 

@@ -152,11 +152,12 @@ async def test_a_proxy_tunnels_and_its_refusals_are_told(authority: trustme.CA) 
         async with server(proxy) as proxy_port:
             options = {
                 "rule": ConnectRule(),
-                "proxy": f"http://localhost:{proxy_port}",
+                "proxy": f"http://ann:p%40w@localhost:{proxy_port}",
                 "tls": TlsOptions(ca=authority.cert_pem.bytes().decode()),
             }
             assert await line_from("tls://siem.example.org", **options) == b"hello\n"
             assert heads[0].startswith(b"CONNECT siem.example.org:6514 HTTP/1.1\r\n")
+            assert b"\r\nProxy-Authorization: Basic YW5uOnBAdw==\r\n" in heads[0]
             for status[0], config in ((b"407 No", True), (b"403 No", True), (b"503 No", False)):
                 refused = await failure("tls://siem.example.org", **options)
                 assert (refused.kind, refused.config) == ("proxy", config)
