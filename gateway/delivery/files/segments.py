@@ -145,8 +145,8 @@ class Segments:
         self._size += len(data)
 
     def probe(self, data: bytes) -> None:
-        """Write a file and remove it."""
-        folder = self._opened()
+        """Write a file and remove it, also while another process writes events."""
+        folder = OpenFolder(self._root, self._path)
         name = f".{self._name}.test"
         try:
             fd = folder.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -157,6 +157,7 @@ class Segments:
                 os.close(fd)
         finally:
             folder.remove(name)
+            folder.close()
 
     def close(self) -> None:
         self._release()

@@ -155,8 +155,6 @@ class FileOutlet:
         return outbound.event.offset <= last and parse_cursor(outbound.cursor)[0] == epoch
 
     def _probe(self, data: bytes) -> DeliveryVerdict:
-        if not self._open:
-            self._recover()
         self._segments.probe(data)
         return SUCCESS
 

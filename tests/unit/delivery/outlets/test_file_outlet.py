@@ -131,7 +131,15 @@ async def test_files_that_another_process_writes_are_waited_for(tmp_path: Path) 
 async def test_the_test_event_is_written_and_removed(tmp_path: Path) -> None:
     async with file_outlet(tmp_path, folder="deep/er") as outlet:
         assert (await outlet.test(batch_of(outlet, 1)[0])).result is SUCCESS
-        assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == [".siem.lock"]
+        assert list((tmp_path / "deep" / "er").iterdir()) == []
+
+
+async def test_the_test_event_is_written_while_another_process_delivers(tmp_path: Path) -> None:
+    async with file_outlet(tmp_path) as one, file_outlet(tmp_path) as other:
+        await one.send(batch_of(one, 2))
+        assert (await other.test(batch_of(other, 1)[0])).result is SUCCESS
+        assert (await one.send(batch_of(one, 3))).duplicates == 2
+    assert len(lines(tmp_path)) == 3
 
 
 async def test_segments_close_as_the_settings_say(tmp_path: Path) -> None:
