@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from gateway_client import event, key_id
 from gateways import Program, StartProgram
 
@@ -27,7 +28,7 @@ from tests.support.scripted_receiver import (
 )
 
 _KILLS = examples(10, least=2)
-_EVENTS = 200
+_EVENTS = 100
 _RECEIVERS = {"destinations__allow_networks": "127.0.0.0/8"}
 
 
@@ -92,6 +93,7 @@ def url(receiver: ScriptedReceiver) -> str:
     return f"http://127.0.0.1:{receiver.port}"
 
 
+@pytest.mark.slow
 async def test_each_event_is_there_once_when_the_gateway_is_killed_at_any_moment(
     start_program: StartProgram, tmp_path: Path
 ) -> None:
