@@ -196,10 +196,11 @@ async def _start_parts(
         in_process=stack.enter_context(ComputeProcess()), slot=Slot(),
     )  # fmt: skip
     shares = slices(settings.limits.filter_percent / 100, busy=on_their_way)
+    write_scheduler = WriteScheduler(lambda: hub.writing)
     hub = Hub(
         log, clock, lambda stream: replays.start(stream), timings, shares, shared.usage,
-        # Of the thread of the event loop.
-        worked=time.thread_time,
+        # Of the thread of the event loop, but for streams that are behind: these take what is left.
+        worked=lambda: time.thread_time() - write_scheduler.seconds,
     )  # fmt: skip
     hub.on_close(release_place)
     hub.on_close(end_at_confirmed)
@@ -277,7 +278,7 @@ async def _start_parts(
         writer=writer,
         hub=hub,
         wires=Wires(formats_of(settings)),
-        write_scheduler=WriteScheduler(lambda: hub.writing),
+        write_scheduler=write_scheduler,
         key_store=key_store,
         consumer_store=consumer_store,
         destination_store=destination_store,

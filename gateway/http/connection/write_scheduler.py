@@ -9,6 +9,7 @@ events are written, turns are rare.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -18,11 +19,16 @@ _PAUSE_SECONDS = 0.002
 
 class WriteScheduler:
     """Scheduler of writes, first come, first served, one per round of the event loop. `busy`:
-    whether more urgent work goes on."""
+    whether more urgent work goes on; `timer` is how long the event loop has worked."""
 
-    def __init__(self, busy: Callable[[], bool]) -> None:
+    def __init__(
+        self, busy: Callable[[], bool], timer: Callable[[], float] = time.thread_time
+    ) -> None:
+        # How long it has worked in turns.
+        self.seconds = 0.0
         self._scheduled: deque[Callable[[], None]] = deque()
         self._busy = busy
+        self._timer = timer
 
     def schedule(self, call: Callable[[], None]) -> None:
         """Call `call` once, in its turn."""
@@ -31,10 +37,12 @@ class WriteScheduler:
             self._call_next()
 
     def _run_first(self) -> None:
+        began = self._timer()
         # It stays queued while called, so that scheduling it again starts no second chain.
         try:
             self._scheduled[0]()
         finally:
+            self.seconds += self._timer() - began
             self._scheduled.popleft()
             if self._scheduled:
                 self._call_next()

@@ -121,3 +121,14 @@ async def test_a_slow_subscriber_that_retention_overtakes_is_told_where_it_stood
     before = len(skipping.events)
     assert [one["data"]["n"] for one in skipping.events] == list(range(before))
     assert (await skipping.event())["data"]["n"] == "kept"
+
+
+async def test_streams_that_are_behind_make_no_live_event_wait_for_others(gateway: Gateway) -> None:
+    """How long live events wait to be joined follows how long the event loop has worked."""
+    reader = await open_stream(gateway, "ndjson", receive_buffer=4096)
+    await append(gateway, 0, mebibytes=4)
+    await in_order(reader, 0, 4 * MIB // SIZE)
+    turns, worked = gateway.context.write_scheduler, gateway.context.hub._flusher._worked
+    assert turns.seconds > 0.0
+    before, turns.seconds = worked(), turns.seconds + 1000.0
+    assert worked() == pytest.approx(before - 1000.0, abs=100.0)

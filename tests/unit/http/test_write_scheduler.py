@@ -208,3 +208,13 @@ async def test_turns_are_few_while_live_events_are_written() -> None:
     for _ in range(94):
         await asyncio.sleep(0)
     assert seen == 100
+
+
+async def test_it_is_known_how_long_the_turns_took() -> None:
+    timer = iter([1.0, 1.5, 2.0, 2.25])
+    scheduler = WriteScheduler(lambda: False, lambda: next(timer))
+    done = asyncio.Event()
+    scheduler.schedule(lambda: None)
+    scheduler.schedule(done.set)
+    await done.wait()
+    assert scheduler.seconds == 0.75
