@@ -74,7 +74,11 @@ def _extension(event: ShownEvent) -> list[str]:
         *_labelled("cs5", "requestId", event.request.id),
         *_labelled("cs6", "masked", ",".join(event.masked)[:4000]),
     ]
-    return [f"{name}={escaped}" for name, value in fields if value and (escaped := _escaped(value))]
+    fields = [(name, value) for name, value in fields if value.strip()]
+    # One search for all, as most events have nothing to escape.
+    if _SPECIAL.search("".join([value for _, value in fields])):
+        fields = [(name, _escaped(value)) for name, value in fields]
+    return [f"{name}={value}" for name, value in fields]
 
 
 def _address(address: str) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ def rfc5424_encoder(options: FormatOptions) -> Callable[[bytes], bytes]:
     def encode(native: bytes) -> bytes:
         event = shown_event(native)
         source, actor = event.source, event.actor or ShownActor()
-        parameters = (
+        parameters = [
             ("id", event.id),
             ("tenant", event.tenant),
             ("recorded", event.recorded_at),
@@ -42,8 +42,11 @@ def rfc5424_encoder(options: FormatOptions) -> Callable[[bytes], bytes]:
             ("request", event.request.id),
             ("reason", event.reason),
             ("reduced", ",".join(event.reduced)),
-        )
-        data = " ".join([f'{name}="{_escaped(value)}"' for name, value in parameters if value])
+        ]
+        # One search for all, as most events have nothing to escape.
+        if _SPECIAL.search("".join([value for _, value in parameters])):
+            parameters = [(name, _escaped(value)) for name, value in parameters]
+        data = " ".join([f'{name}="{value}"' for name, value in parameters if value])
         message_id = f"{event.category}.{event.action}"[:_LONGEST_MSGID]
         head = (
             f"<{_FACILITY + _SEVERITIES[event.severity]}>1 {event.time} {hostname} audit-gateway - "

@@ -16,6 +16,7 @@ import msgspec
 import orjson
 
 from gateway.event import Event
+from gateway.formats.format import Format
 
 
 class End(msgspec.Struct, frozen=True):
@@ -73,6 +74,8 @@ class Wire(Protocol):
 
     name: str
     transport: str
+    # Of wires that are `gateway.wire.formatted.Formatted`; None: native.
+    format: Format | None = None
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
         """Bytes sent once the position is fixed; the first message is the `gap`, if any."""

@@ -43,11 +43,12 @@ class EventBatch:
     def encoded(self, wire: Wire) -> bytes:
         data = self._encoded.get(wire.name)
         if data is None:
-            if isinstance(wire, Formatted):
+            if wire.format is None:
+                data = wire.events(self.events)
+            else:
+                assert isinstance(wire, Formatted)
                 cursors = [event.cursor for event in self.events]
                 data = wire.framed(cursors, self._in_format(wire.format))
-            else:
-                data = wire.events(self.events)
             self._encoded[wire.name] = data
         return data
 

@@ -175,6 +175,12 @@ def test_line_breaks_and_signs_of_the_format_are_escaped() -> None:
     assert 'reason="a\\\\b=c\\"\\]|   d"] {' in FORMATS["rfc5424"].encode(event).decode()
 
 
+def test_a_value_of_blanks_takes_no_place_in_cef() -> None:
+    event = native({**EXPORTED, "actor": {"id": " ", "name": "\n"}, "request": {"id": "\t"}})
+    made = FORMATS["cef"].encode(event)
+    assert not any(name in made for name in (b"suid", b"suser", b"cs5"))
+
+
 def test_cloudevents_take_a_prefix_of_types_and_a_source() -> None:
     for prefix in ("org.example", "org.example."):
         made = shown("cloudevents", EXAMPLES["failed login"], type_prefix=prefix, source="//a/")
