@@ -575,3 +575,19 @@ async def test_events_that_are_refused_without_a_name_are_one_dead_letter_for_th
     wanted = {"dead_letters": "all"}
     refused = await gateway.post("/v1/destinations/siem/replay", key=gateway.admin, json=wanted)
     refused.problem(404, "unknown_dead_letter")
+
+
+async def test_a_receiver_that_hangs_holds_up_a_batch_and_a_page_and_no_more(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.held.clear()
+    await make(gateway, await gateway.reader_key())
+    for _ in range(4):
+        await gateway.send_many(1000, category="auth")
+    await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    [stream] = gateway.context.hub.subscriptions
+    await eventually(lambda: not stream.sink.clear, "the next page has been read")
+    assert stream.sink.unsent < 1 << 20
+    assert stream.cursor < gateway.context.log.head - 1000
+    receiver.held.set()
+    await eventually(lambda: len(receiver.ids) == 4000, "all arrived")

@@ -1,0 +1,143 @@
+"""What is said of destinations beside their health: findings, records and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from gateway_client import event, key_id
+from gateways import Gateway, ShiftedClock, Start
+from open_streams import open_stream
+
+from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict, EncodedEvent
+from tests.support.machine_time import eventually, patience
+from tests.support.scripted_outlet import Receiver
+
+DOWN = DeliveryVerdict(DeliveryResult.TRANSIENT, kind="connect", message="refused")
+REFUSED = DeliveryVerdict(DeliveryResult.PERMANENT, kind="http", status=400, message="bad field")
+
+
+class AdvancedClock(ShiftedClock):
+    """A clock whose every time may be set forward."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.shift
+
+
+@pytest.fixture
+def advanced() -> AdvancedClock:
+    return AdvancedClock()
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+async def gateway(start: Start, receiver: Receiver, advanced: AdvancedClock) -> Gateway:
+    gateway = await start(clock=advanced)
+    gateway.context.deliveries.parts.outlets.types = {"scripted": receiver.outlet_type()}
+    return gateway
+
+
+async def make(gateway: Gateway, key: str) -> None:
+    body = {
+        "name": "siem", "type": "scripted", "key": key_id(key), "settings": {"url": "x"},
+        "retry": {"min": "1ms", "max": "20ms"},
+    }  # fmt: skip
+    answer = await gateway.post("/v1/destinations", key=gateway.admin, json=body)
+    assert answer.status == 201, answer.body
+
+
+async def becomes(ask: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
+    async with asyncio.timeout(patience()):
+        while not condition(seen := await ask()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return seen
+
+
+async def findings(gateway: Gateway, signal: str) -> Any:
+    answer = await gateway.get(f"/v1/findings?signal={signal}", key=gateway.admin)
+    return answer.json()["findings"]
+
+
+async def test_one_that_fails_for_five_minutes_is_a_finding_of_its_key(
+    gateway: Gateway, receiver: Receiver, advanced: AdvancedClock
+) -> None:
+    receiver.answer = lambda batch: DOWN
+    reader = await gateway.reader_key()
+    await make(gateway, reader)
+    await gateway.send(event(id="a", category="auth"))
+
+    async def shown() -> Any:
+        return (await gateway.get("/v1/destinations/siem", key=gateway.admin)).json()
+
+    await becomes(shown, lambda seen: seen["state"] == "failing")
+    assert await findings(gateway, "destination_failing") == []
+    advanced.shift += 301
+    [found] = await becomes(lambda: findings(gateway, "destination_failing"), bool)
+    assert (found["key"], found["count"]) == (key_id(reader), 1)
+    assert found["data"] == {"destination": "siem", "kind": "connect"}
+
+
+async def test_refused_events_are_a_finding_and_a_record_that_sums_them_up(
+    gateway: Gateway, receiver: Receiver, advanced: AdvancedClock
+) -> None:
+    def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        return REFUSED if any(one.outbound.id.startswith("bad") for one in batch) else SUCCESS
+
+    receiver.answer = answer
+    await make(gateway, await gateway.reader_key())
+    for name in ("a", "bad1", "b", "bad2", "c"):
+        await gateway.send(event(id=name, category="auth"))
+    store = gateway.context.destination_store
+    await becomes(lambda: store.count_dead_letters("siem"), lambda count: count == 2)
+    advanced.shift += 61
+    [found] = await becomes(lambda: findings(gateway, "destination_rejecting"), bool)
+    assert (found["count"], found["data"]["reasons"]) == (2, {"bad field": 2})
+    page = await gateway.pull(gateway.admin, category="gateway.delivery")
+    [record] = [one for one in page["events"] if one["action"] == "destination.rejected"]
+    assert record["data"]["count"] == 2
+    assert {"urn": "destination:siem", "type": "destination"} in record["targets"]
+
+
+async def test_metrics_tell_states_lags_and_results(gateway: Gateway, receiver: Receiver) -> None:
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(3, category="auth")
+    await eventually(lambda: receiver.ids == ids, "they arrived")
+    receiver.answer = lambda batch: DOWN
+    await gateway.send_many(2, category="auth")
+
+    async def metrics() -> dict[str, float]:
+        found = await gateway.metrics()
+        return {name.removeprefix("destination_"): value for name, value in found.items()}
+
+    await becomes(metrics, lambda seen: seen['state{state="failing"}'] == 1)
+    seen = await becomes(metrics, lambda seen: seen["lag_events"] >= 2)
+    assert (await gateway.metrics())["destination_delivered_events_total"] == 3
+    assert seen['requests_total{result="success"}'] >= 1
+    assert seen['requests_total{result="transient"}'] >= 1
+    assert seen["retries_total"] >= 1
+    await gateway.post("/v1/destinations/siem/pause", key=gateway.admin)
+    await becomes(metrics, lambda seen: seen['state{state="paused"}'] == 1)
+
+
+async def test_a_destination_takes_one_of_the_streams_that_its_key_may_have(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    grant = {"actions": ["stream"], "categories": ["auth"]}
+    reader = await gateway.mint(grant, limits={"concurrent_streams": 1})
+    stream = await open_stream(gateway, "ndjson", reader)
+    await make(gateway, reader)
+
+    async def shown() -> Any:
+        return (await gateway.get("/v1/destinations/siem", key=gateway.admin)).json()
+
+    seen = await becomes(shown, lambda seen: seen["state"] == "failing")
+    assert seen["last_error"]["kind"] == "too_many_streams"
+    stream.close()
+    ids = await gateway.send_many(2, category="auth")
+    await eventually(lambda: receiver.ids == ids, "its place is free")
