@@ -41,6 +41,8 @@ _PLACEHOLDER = re.compile(f'"{_SECRET}([0-9]{{2}})"'.encode())
 Shown = Callable[[list[bytes]], tuple[bytes, ...]] | None
 _UNKNOWN: Any = object()
 _NEVER = -(1 << 62)
+# Bound here, as each is called for every event and mask.
+_join, _replace = b"".join, msgspec.structs.replace
 
 
 class _NoTemplate(Exception):
@@ -91,10 +93,10 @@ class _Template:
         and constants."""
         return [*values, *map(add, values, self.behind), *self.constants]
 
-    def work_out(self, hiding: Hiding, event: Event, values: list[bytes]) -> Shown:
+    def work_out(self, hiding: Hiding, event: Event, values: list[bytes]) -> None:
         """Find what the masks show by masking the text; `event` and `values` are to try it with.
         Raises `_NoTemplate` if decoding the event gives anything else."""
-        blank = msgspec.structs.replace(event, json=self.text)
+        blank = _replace(event, json=self.text)
         masked, expected = Versions(blank).under(hiding), Versions(event).under(hiding)
         shown: Shown = None
         if masked is not blank:
@@ -103,7 +105,6 @@ class _Template:
         if joined != expected.json or (shown is None) is not (expected is event):
             raise _NoTemplate
         self.shown[hiding] = shown
-        return shown
 
     def _places(self, masked: bytes) -> list[int]:
         """Places, among the parts, of what a version of the text consists of."""
@@ -172,18 +173,19 @@ class MaskTemplates:
         template.seen += 1
         return (template, values) if template.seen > PAYS_AFTER else None
 
-    def shown(
+    def work_out(
         self, template: _Template, hiding: Hiding, event: Event, values: list[bytes]
-    ) -> Shown:
-        """What masks show of the events of a template, worked out now. Raises `_NoTemplate`."""
-        if hiding not in self.masks:
+    ) -> None:
+        """Find what the masks show of the events of a template. Raises `_NoTemplate`."""
+        if hiding not in self.masks or self._templates.get(template.text) is not template:
+            # It was made when it was not known how far these masks reach.
             self.learn(hiding)
             raise _NoTemplate
         if self._shown >= _MOST_SHOWN:
             self._forget_templates()
         self._shown += 1
         try:
-            return template.work_out(hiding, event, values)
+            template.work_out(hiding, event, values)
         except _NoTemplate:
             template.seen = _NEVER
             raise
@@ -192,12 +194,14 @@ class MaskTemplates:
 class TemplatedVersions(Versions):
     """An event under different masks, by its template if it has one."""
 
-    __slots__ = ("_parts", "_template", "_templates", "_values")
+    __slots__ = ("_found", "_parts", "_shown", "_templates")
 
     def __init__(self, event: Event, templates: MaskTemplates) -> None:
         super().__init__(event)
         self._templates = templates
-        self._template: _Template | None = None
+        self._found: tuple[_Template, list[bytes]] | None = None
+        # What its template shows, as far as that is known.
+        self._shown: dict[Hiding, Shown] = {}
 
     def under(self, hiding: Hiding | None) -> Event:
         known = self._known
@@ -205,29 +209,36 @@ class TemplatedVersions(Versions):
         if event is not None:
             return event
         assert hiding is not None
-        event = self._event
-        if len(known) == 1 and (found := self._templates.of(event)) is not None:
-            self._template, self._values = found
-            self._parts = self._template.parts(self._values)
-        template = self._template
-        if template is None:
-            self._templates.learn(hiding)
-            return super().under(hiding)
-        shown = template.shown.get(hiding, _UNKNOWN)
+        shown = self._shown.get(hiding, _UNKNOWN)
         if shown is _UNKNOWN:
-            try:
-                shown = self._templates.shown(template, hiding, event, self._values)
-            except _NoTemplate:
-                self._template = None
-                return super().under(hiding)
-            self._parts = template.parts(self._values)
+            return self._under_new(hiding)
+        event = self._event
         if shown is not None:
-            json = b"".join(shown(self._parts))
+            json = _join(shown(self._parts))
             if hiding.actor or hiding.resources:
                 event = hiding.columns(event)
-            event = msgspec.structs.replace(event, json=json)
+            event = _replace(event, json=json)
         known[hiding] = event
         return event
+
+    def _under_new(self, hiding: Hiding) -> Event:
+        """The event under masks of which its template does not know what they show."""
+        if len(self._known) == 1 and (found := self._templates.of(self._event)) is not None:
+            self._found = found
+            self._shown, self._parts = found[0].shown, found[0].parts(found[1])
+            if hiding in self._shown:
+                return self.under(hiding)
+        if self._found is None:
+            self._templates.learn(hiding)
+            return super().under(hiding)
+        template, values = self._found
+        try:
+            self._templates.work_out(template, hiding, self._event, values)
+        except _NoTemplate:
+            self._found, self._shown = None, {}
+            return super().under(hiding)
+        self._parts = template.parts(values)
+        return self.under(hiding)
 
 
 def _apart(value: Any, reach: _Reach, whole: bool, values: list[bytes]) -> Any:

@@ -191,7 +191,11 @@ def test_masks_that_come_later_reach_as_deep_as_they_have_to(draft: MakeDraft) -
             assert by_template(templates, event, masks) == path_by_path(event, masks)
 
 
-def test_a_template_says_nothing_of_what_later_masks_hide(draft: MakeDraft) -> None:
+@pytest.mark.parametrize("most", [256, len(OTHERS)])
+def test_a_template_says_nothing_of_what_later_masks_hide(
+    draft: MakeDraft, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mask_templates, "_MOST_MASKS", most)
     first = stored(draft, 1, data={"card": "none"})
     templates = taught(first)
     later = Masks(("data.card.number",))
