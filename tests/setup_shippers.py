@@ -1,5 +1,5 @@
 """Brings programs that `make test-shippers` runs into a folder of their own: Debian's, unpacked,
-and an OpenTelemetry Collector, where there is Go to build it, which takes minutes.
+and an OpenTelemetry Collector and VictoriaLogs where there is Go to build them.
 
     python tests/setup_shippers.py
 
@@ -20,50 +20,49 @@ _PACKAGES = (
     "rsyslog", "libestr0", "libfastjson4", "liblognorm5",
     "syslog-ng-core", "libivykis0", "libnet1", "libpcre3",
 )  # fmt: skip
+# Programs of Go, and the folders that have their sources.
+_BUILT = {"otelcol": "otel_collector"}
+_VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
 _SECONDS = 300
-
-
-_COLLECTOR = Path(__file__).parent / "shippers" / "otel_collector"
 _BUILD_SECONDS = 1800
 
 
 def main() -> None:
-    _unpack_debian_packages()
-    _build_collector()
-
-
-def _build_collector() -> None:
-    program = FOLDER / "otelcol"
-    go = shutil.which("go")
-    if program.exists() or go is None:
-        return
-    print("building an OpenTelemetry Collector ...", flush=True)
     FOLDER.mkdir(exist_ok=True)
-    command = [go, "build", "-trimpath", "-o", str(program), "."]
+    _unpack_debian_packages()
+    for name, folder in _BUILT.items():
+        command = ["go", "build", "-trimpath", "-o", str(FOLDER / name), "."]
+        _build(name, command, FOLDER.parent / folder)
+    _build("victoria-logs", ["go", "install", "-trimpath", _VICTORIA_LOGS], FOLDER)
+
+
+def _build(name: str, command: list[str], folder: Path) -> None:
+    if not (FOLDER / name).exists() and shutil.which("go") is not None:
+        print(f"building {name} ...", flush=True)
+        _succeeds(["env", f"GOBIN={FOLDER}", *command], folder, _BUILD_SECONDS)
+
+
+def _succeeds(command: list[str], folder: Path, seconds: float) -> bool:
+    """Run a command; if it fails, say why."""
     done = subprocess.run(
-        command, cwd=_COLLECTOR, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
     )
     if done.returncode:
         print(f"`{' '.join(command)}` failed: {done.stderr.strip()[:300]}", file=sys.stderr)
+    return done.returncode == 0
 
 
 def _unpack_debian_packages() -> None:
     tools = shutil.which("apt-get"), shutil.which("dpkg-deb")
     if (FOLDER / "usr").exists() or None in tools:
         return
-    print("unpacking the programs that events are shipped with ...", flush=True)
+    print("unpacking rsyslog and syslog-ng ...", flush=True)
     with TemporaryDirectory() as folder:
-        command = ["apt-get", "-qq", "download", *_PACKAGES]
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-        if done.returncode:
-            print(f"`{' '.join(command)}` failed: {done.stderr.strip()[:300]}", file=sys.stderr)
+        if not _succeeds(["apt-get", "-qq", "download", *_PACKAGES], Path(folder), _SECONDS):
             return
         unpacked = Path(folder) / "unpacked"
         for package in Path(folder).glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True, timeout=_SECONDS)
-        FOLDER.mkdir(exist_ok=True)
         for part in unpacked.iterdir():
             shutil.move(part, FOLDER)
 

@@ -58,6 +58,12 @@ class Killable:
         self.end()
         self._process = self._start()
 
+    def restart(self) -> None:
+        """Stop it in its own way, and start it again."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(patience())
+        self._process = self._start()
+
     def end(self) -> None:
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -73,12 +79,14 @@ class Scene:
         self.folder = folder
         self.seed = random.randrange(2**32)
         self.chance = random.Random(self.seed)
+        self.options: list[str] = []
         self.gateway = GatewayProcess(folder / "data")
         grant = {"actions": ["ingest", "pull", "stream"], "categories": ["auth"]}
         self.key = self.gateway.make_key(grant)
         self.header = folder / "header"
         self.header.write_text(f"Authorization: Bearer {self.key}\n")
         self.sent: set[str] = set()
+        self._number = 0
         self._programs: list[Killable] = []
         self._said = (folder / "said").open("wb")
 
@@ -125,7 +133,8 @@ class Scene:
 
     def kill_gateway(self) -> None:
         self.gateway.kill()
-        self.gateway = GatewayProcess(self.folder / "data", port=self.gateway.port)
+        port = self.gateway.port
+        self.gateway = GatewayProcess(self.folder / "data", *self.options, port=port)
 
     def produce(self, count: int, faults: Sequence[Callable[[], None]]) -> None:
         """Send events, and let each fault happen at a random moment meanwhile."""
@@ -138,9 +147,9 @@ class Scene:
 
         failing = threading.Thread(target=fail)
         failing.start()
-        number = 0
-        while number < count or failing.is_alive():
-            ids = [f"e{number + place}" for place in range(_BATCH)]
+        enough = self._number + count
+        while self._number < enough or failing.is_alive():
+            ids = [f"e{self._number + place}" for place in range(_BATCH)]
             events = [{"id": one, "category": "auth", "action": "login"} for one in ids]
             try:
                 status, _ = self.gateway.ask("POST", "/v1/events", self.key, events)
@@ -150,7 +159,7 @@ class Scene:
                 continue
             assert status in (200, 201)
             self.sent.update(ids)
-            number += _BATCH
+            self._number += _BATCH
             time.sleep(0.01)
         failing.join()
 
@@ -174,9 +183,15 @@ class Scene:
 def ids_in(received: bytes) -> list[str]:
     """The ids of all whole lines. What was torn when a receiver was killed stands before the next
     line, in the same one."""
-    lines = received.split(b"\n")[:-1]
-    events: list[dict[str, Any]] = [json.loads(line[line.rfind(BEGIN) :]) for line in lines]
-    return [event["id"] for event in events]
+    ids = []
+    for line in received.split(b"\n")[:-1]:
+        try:
+            event: dict[str, Any] = json.loads(line[max(0, line.rfind(BEGIN)) :])
+        except ValueError:
+            # It was torn, and something else has ended the line.
+            continue
+        ids.append(event["id"])
+    return ids
 
 
 def content(path: Path) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,13 +14,14 @@ from otlp_receiver import receiving
 from scene import FOLDER, RECIPES, MissingProgram, Scene, content, found
 
 from tests.support.examples import examples
+from tests.support.machine_time import patience
 
 EVENTS = 400
 ROUNDS = examples(10, least=2)
 # Where the configurations say that the events and their receivers are.
 EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
 MOST_LINES = 40
-TESTED = ("curl", "otel-collector", "rsyslog", "syslog-ng")
+TESTED = ("curl", "otel-collector", "rsyslog", "syslog-ng", "victorialogs")
 
 
 @pytest.fixture
@@ -29,9 +32,11 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def configured(scene: Scene, recipe: str, other: Mapping[str, str]) -> Path:
     """The configuration of a recipe, with places in the scene."""
-    [path] = (RECIPES / recipe).glob("audit.*")
+    [path] = (one for one in (RECIPES / recipe).iterdir() if one.name != "README.md")
     text = path.read_text()
-    places = {EVENTS_FILE: str(scene.folder / "events.ndjson"), **other}
+    places = dict(other)
+    if EVENTS_FILE in text:
+        places[EVENTS_FILE] = str(scene.folder / "events.ndjson")
     for place, here in places.items():
         assert place in text
         text = text.replace(place, here)
@@ -124,6 +129,37 @@ def test_syslog_ng_brings_every_event_from_the_file_of_tail(scene: Scene) -> Non
     scene.produce(EVENTS, [shipper.kill, tail.kill, scene.kill_gateway, shipper.kill] * ROUNDS)
     counts = scene.await_all(lambda: content(received))
     assert content(events).count(b"\n") == len(scene.sent)
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_the_gateway_brings_every_event_into_victorialogs(scene: Scene) -> None:
+    path, _ = program("victoria-logs")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    places = {
+        "7kQ2mZ0aB1cD": scene.key.split("_")[1],
+        "https://victorialogs.example.org": url,
+    }
+    file = configured(scene, "victorialogs", places)
+    storage = scene.folder / "storage"
+    options = ["-retentionPeriod=10y", "-defaultMsgValue=event"]
+    options += [f"-storageDataPath={storage}", f"-httpListenAddr={url.removeprefix('http://')}"]
+    logs = scene.run([path, *options], {})
+    scene.options = ["--config", str(file)]
+    scene.kill_gateway()
+    scene.produce(EVENTS, [scene.kill_gateway, logs.restart, scene.kill_gateway] * ROUNDS)
+
+    def received() -> bytes:
+        query = f"{url}/select/logsql/query?query=*&limit=1000000"
+        try:
+            with urllib.request.urlopen(query, timeout=patience(10)) as answer:
+                found: bytes = answer.read()
+                return found
+        except OSError:
+            return b""
+
+    counts = scene.await_all(received)
     print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
 
 
