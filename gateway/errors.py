@@ -113,6 +113,14 @@ class Conflict(GatewayError):
     code = "conflict"
 
 
+class InUse(Conflict):
+    """409: somebody else has it now; try again after `retry_after` whole seconds."""
+
+    def __init__(self, detail: str, *, code: str, retry_after: int) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after = retry_after
+
+
 class CursorGone(GatewayError):
     """410: the cursor's events are not here (any more).
 

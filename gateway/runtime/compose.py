@@ -21,7 +21,6 @@ from gateway.access.keyring import Keyring
 from gateway.access.missing_peppers import MissingPeppers
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
-from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.writer_server import WriterServer
 from gateway.clock import Clock, SystemClock, until_next_poll
 from gateway.cursor import format_cursor
@@ -40,14 +39,13 @@ from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits, release_place
-from gateway.ingest.followed_table import FollowedTable
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
-from gateway.log.ports import Log
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
 from gateway.oversight.clock_store import kept_state, open_clock
 from gateway.oversight.clock_watch import ClockWatch
+from gateway.oversight.consumer_watch import ConsumerLimits, ConsumerWatch
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reaction
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.key_inventory import KeyInventory
@@ -64,9 +62,18 @@ from gateway.runtime.process.event_loop import crowded, when_idle
 from gateway.runtime.process.threads import worker_threads
 from gateway.runtime.retention import Retention
 from gateway.runtime.select_backend import shared_of
-from gateway.runtime.stores import open_consumers, open_destinations, open_keys, open_log
+from gateway.runtime.stores import (
+    open_consumers,
+    open_destinations,
+    open_files,
+    open_followed,
+    open_keys,
+    open_log,
+)
 from gateway.scheduling.loop_work import LoopWork, Slot
 from gateway.settings.declarations import Settings
+from gateway.streaming.consumer_claims import ConsumerClaims
+from gateway.streaming.consumer_pages import ConsumerPages
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import StreamTimings
@@ -153,7 +160,7 @@ async def _start_parts(
     if not was_kept:
         # The kept time is better: a wrong clock may have recorded the newest events.
         clock.advance_to(await retention.newest())
-    followed = await _follow_table(settings, log, clock, stack, tasks)
+    followed = await open_followed(settings, log, clock, stack, tasks)
     shared = await stack.enter_async_context(shared_of(settings, clock, tasks))
     writer = Writer(
         log,
@@ -231,6 +238,18 @@ async def _start_parts(
 
     replays.on_event_failed(event_failed)
     stack.push_async_callback(detector.close)
+    consumers = ConsumerClaims(consumer_store, clock, settings.limits.consumers)
+    hub.on_close(consumers.stream_closed)
+    consumer_watch = ConsumerWatch(
+        consumer_store, log, writer, findings, clock,
+        ConsumerLimits(
+            age=settings.store.retention_age, size=settings.store.retention_bytes,
+            expire_after=settings.consumers.expire_after,
+        ),
+    )  # fmt: skip
+    consumers.on_gap(consumer_watch.gap)
+    consumer_watch.on_risk(consumers.warn)
+    stack.push_async_callback(consumers.close)
     key_events = KeyEvents(
         key_store, writer, hub, detector.profiles, clock, settings.keys.expiry_warnings
     )
@@ -283,6 +302,9 @@ async def _start_parts(
         consumer_store=consumer_store,
         destination_store=destination_store,
         deliveries=deliveries,
+        consumers=consumers,
+        consumer_pages=ConsumerPages(consumers, clock),
+        consumer_watch=consumer_watch,
         keyring=keyring,
         enforcement=enforcement,
         missing_peppers=missing_peppers,
@@ -300,7 +322,7 @@ async def _start_parts(
         admission=AdmissionControl(keyring, limits, in_flight, enforcement.freshness),
         metrics=worker.metrics if worker is not None else Metrics(),
         followed=followed,
-        files=_files_of(settings, folder),
+        files=open_files(settings),
         tasks=tasks,
     )
     works: dict[str, Work] = {
@@ -315,6 +337,9 @@ async def _start_parts(
         "heartbeat": partial(_tick, context),
         "lags": partial(_measure_lags, context),
         "destinations": deliveries.run,
+        "consumers": consumers.run,
+        "consumer_pages": context.consumer_pages.run,
+        "consumer_watch": consumer_watch.run,
         "loop_delay": partial(context.loop_delay.run, clock, context.connections),
     }
     if worker is None or worker.writes:
@@ -324,36 +349,6 @@ async def _start_parts(
     for name, work in works.items():
         stack.push_async_callback(stop_tasks, [tasks.keep(name, work)])
     return context
-
-
-async def _follow_table(
-    settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack, tasks: Tasks
-) -> FollowedTable | None:
-    """Follow the table `store.table`, if there is one."""
-    store = settings.store
-    if not store.table:
-        return None
-    from gateway.adapters.postgres.source import TableSource
-    from gateway.adapters.postgres.table import TableSettings
-
-    source = TableSettings(store.table, store.columns, store.table_mode == "read-only")
-    secret = DataFolder.of(settings).log_secret()
-    table = await TableSource.open(settings.store_url, source, clock, secret=secret)
-    stack.push_async_callback(table.close)
-    following = tasks.keep("followed_table", partial(table.watch, log.poll_now))
-    stack.push_async_callback(stop_tasks, [following])
-    return table
-
-
-def _files_of(settings: Settings, folder: DataFolder) -> tuple[SameFile, ...]:
-    """Files that are open beside the log."""
-    if settings.on_postgres:
-        return ()
-    return tuple(
-        map(
-            SameFile, (folder.keys, folder.consumers, folder.destinations, folder.path / "usage.db")
-        )
-    )
 
 
 async def _tick(context: Context) -> None:

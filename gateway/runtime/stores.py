@@ -1,12 +1,15 @@
-"""Opening of the stores in the settings: the log, and the provisioning keys."""
+"""Opening of the stores in the settings: the log, the keys, and what is beside them."""
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.adapters.files.folder import DataFolder, WriterLock
+from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.consumers import SqliteConsumers
 from gateway.adapters.sqlite.delivery.destinations import SqliteDestinations
 from gateway.adapters.sqlite.follower import SqliteFollower
@@ -15,10 +18,12 @@ from gateway.adapters.sqlite.log import SqliteLog
 from gateway.clock import Clock
 from gateway.delivery.ports import Destinations
 from gateway.errors import GatewayError
+from gateway.ingest.followed_table import FollowedTable
 from gateway.log.ports import Log
 from gateway.settings.declarations import Settings
 from gateway.streaming.consumers.ports import Consumers
 from gateway.tasks import PLAIN, Tasks
+from gateway.tasks import stop as stop_tasks
 
 if TYPE_CHECKING:
     from gateway.runtime.worker import Worker
@@ -74,6 +79,35 @@ async def open_destinations(settings: Settings) -> Destinations:
 
         return await PostgresDestinations.open(settings.store_url)
     return SqliteDestinations(DataFolder(settings.data).destinations)
+
+
+async def open_followed(
+    settings: Settings, log: Log, clock: Clock, stack: AsyncExitStack, tasks: Tasks
+) -> FollowedTable | None:
+    """Follow the table `store.table`, if there is one."""
+    store = settings.store
+    if not store.table:
+        return None
+    # Imported here: most gateways need neither the adapter nor its driver.
+    from gateway.adapters.postgres.source import TableSource
+    from gateway.adapters.postgres.table import TableSettings
+
+    source = TableSettings(store.table, store.columns, store.table_mode == "read-only")
+    secret = DataFolder.of(settings).log_secret()
+    table = await TableSource.open(settings.store_url, source, clock, secret=secret)
+    stack.push_async_callback(table.close)
+    following = tasks.keep("followed_table", partial(table.watch, log.poll_now))
+    stack.push_async_callback(stop_tasks, [following])
+    return table
+
+
+def open_files(settings: Settings) -> tuple[SameFile, ...]:
+    """Files that are open beside the log."""
+    if settings.on_postgres:
+        return ()
+    folder = DataFolder.of(settings)
+    files = (folder.keys, folder.consumers, folder.destinations, folder.path / "usage.db")
+    return tuple(map(SameFile, files))
 
 
 def _log_path(settings: Settings) -> Path:

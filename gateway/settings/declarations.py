@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.settings.consumers import ConsumerSettings
 from gateway.settings.destinations import DestinationSettings
 from gateway.settings.formats import FormatSettings
 from gateway.settings.kinds import (
@@ -272,6 +273,7 @@ class Settings:
     stream: StreamSettings = field(default_factory=StreamSettings)
     keys: KeySettings = field(default_factory=KeySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    consumers: ConsumerSettings = field(default_factory=ConsumerSettings)
     record: AccessLogSettings = field(default_factory=AccessLogSettings)
     watch: DetectionSettings = field(default_factory=DetectionSettings)
     formats: FormatSettings = field(default_factory=FormatSettings)

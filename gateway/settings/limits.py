@@ -90,6 +90,14 @@ class LimitSettings:
         "with 4001.",
         most=("24h", "by then another day has begun"),
     )
+    consumers: int = setting(
+        16,
+        INTEGER,
+        "Durable consumers that a key and its successors may have.",
+        unit="consumers",
+        least=(0, "there are no fewer than none"),
+        most=(10_000, "each is a row that is written again and again"),
+    )
     closed_without_redis: tuple[str, ...] = setting(
         [],
         LIST,

@@ -16,7 +16,7 @@ from gateway.log.gap import gap_message
 from gateway.log.ports import Log, RetentionExceeded
 from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.delivery_gate import DeliveryGate
-from gateway.streaming.live.delivery_pacer import DeliveryPacer
+from gateway.streaming.live.delivery_pacer import Pacer
 from gateway.streaming.live.interest import Interest
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.replay_cache import Chunk, EventFailed, ReplayCache
@@ -40,7 +40,7 @@ class ReadProgress(Protocol):
     # Whether to go on behind what retention has deleted, or to end there.
     skip_gaps: bool
     # Pacer, if the key has delivery limits.
-    pacer: DeliveryPacer | None
+    pacer: Pacer | None
 
 
 class LogReader(Protocol):
@@ -177,7 +177,7 @@ class CursorLoop:
             self._quiet()
         return min(seconds, _RETRY_SECONDS)
 
-    async def _await_turn(self, pacer: DeliveryPacer) -> None:
+    async def _await_turn(self, pacer: Pacer) -> None:
         """Wait until more may be sent, or end the reader if that would take too long."""
         while seconds := pacer.wait():
             if pacer.given_up:

@@ -16,7 +16,7 @@ from gateway.streaming.cursor_loop import CursorLoop, ReadingContext
 from gateway.streaming.delivery_gate import DeliveryGate
 from gateway.streaming.live.filter_charges import EXCEEDED
 from gateway.streaming.live.hub import Hub
-from gateway.streaming.live.subscription import State, Subscription
+from gateway.streaming.live.subscription import PeerListener, State, Subscription
 from gateway.streaming.replay_cache import Chunk, EventFailed, ReplayCache
 from gateway.tasks import PLAIN, Tasks
 from gateway.wire.framing import EVENT_FAILED, GOING_AWAY, End
@@ -89,6 +89,8 @@ class _StreamReader:
         self._hub = replays.hub
         # Without a call in between, as it is awaited for each chunk.
         self.drained = subscription.sink.drained
+        if subscription.consumer is not None:
+            self.drained = partial(self._drained_with_room, subscription.consumer)
         self._log = replays.log
 
     @property
@@ -116,7 +118,15 @@ class _StreamReader:
         # page and begins no new group meanwhile.
         return await hub.moved.until(lambda: hub.can_join and hub.position >= cursor, seconds)
 
+    async def _drained_with_room(self, consumer: PeerListener) -> None:
+        await self._subscription.sink.drained()
+        while self.reading and not consumer.has_room:
+            if not await consumer.await_room(self._hub.timings.heartbeat):
+                self.quiet()
+
     def deliver(self, chunk: Chunk) -> None:
+        if self._subscription.consumer is not None:
+            self._subscription.consumer.delivered(chunk.reached, chunk.count, len(chunk.data))
         if chunk.count:
             self._subscription.sink.write(chunk.data)
             totals = self._hub.totals.of(self._subscription.interest.wire)
@@ -134,6 +144,8 @@ class _StreamReader:
             self._subscription.sink.write(data)
 
     def skip(self, gap: dict[str, Any]) -> None:
+        if self._subscription.consumer is not None:
+            self._subscription.consumer.skipped(gap)
         self._subscription.sink.write(self._subscription.interest.wire.control("gap", gap))
 
     def complete(self) -> None:

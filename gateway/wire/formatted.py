@@ -130,6 +130,7 @@ class Wires:
 
     def __init__(self, formats: Mapping[str, Format]) -> None:
         self.formats = formats
+        self._of_consumers: dict[PlainWebSocket, PlainWebSocket] = {}
         self._sse: dict[tuple[str, bool], Sse] = {
             ("native", True): SSE,
             ("native", False): SSE_PLAIN,
@@ -159,6 +160,13 @@ class Wires:
 
     def lines(self, format: str, *, chunked: bool) -> Ndjson:
         return self._lines[format, chunked]
+
+    def for_consumer(self, wire: PlainWebSocket) -> PlainWebSocket:
+        """The wire of a durable consumer in place of one that has no messages but events."""
+        known = self._of_consumers.get(wire)
+        if known is None:
+            known = self._of_consumers[wire] = wire.for_consumer()
+        return known
 
     def websocket(self, format: str, subprotocol: str | None) -> PlainWebSocket | None:
         """None: the subprotocol is one of another format."""

@@ -8,9 +8,11 @@ compression would cost each connection a window, and joining frames in one write
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import orjson
 
@@ -34,6 +36,11 @@ def _head(opcode: int, size: int) -> bytes:
     if size < 1 << 16:
         return struct.pack("!BBH", 0x80 | opcode, 126, size)
     return struct.pack("!BBQ", 0x80 | opcode, 127, size)
+
+
+def ping_frame(payload: bytes) -> bytes:
+    """Ping whose pong has the same payload."""
+    return frame(PING, payload)
 
 
 def close_frame(code: int, reason: bytes = b"") -> bytes:
@@ -60,11 +67,21 @@ def frame_end(frames: bytes, at: int) -> int:
     return min(end, len(frames))
 
 
+_CONSUMER_CODES = MappingProxyType({
+    4001: 1013,  # throttled, quota_exhausted
+    4002: 1012,  # lifetime_reached
+    4003: 1012,  # overtaken_by_retention
+    4004: 1011,  # event_failed
+})  # fmt: skip
+
+
 class PlainWebSocket(Wire):
     """One text frame is one event."""
 
     name = transport = "websocket"
     subprotocol: str | None = None
+    # Close codes in place of those of ends; then the reason names the other.
+    codes: Mapping[int, int] | None = None
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
         return b"" if gap is None else self.control("gap", gap)
@@ -84,8 +101,17 @@ class PlainWebSocket(Wire):
         return PING_FRAME
 
     def end(self, end: End, cursor: str) -> bytes:
-        reason = orjson.dumps({"reason": end.reason, "cursor": cursor})
-        return close_frame(end.code, reason)
+        if self.codes is None:
+            return close_frame(end.code, orjson.dumps({"reason": end.reason, "cursor": cursor}))
+        reason = orjson.dumps({"reason": end.reason, "code": end.code, "cursor": cursor})
+        return close_frame(self.codes.get(end.code, end.code), reason)
+
+    def for_consumer(self) -> Self:
+        """The wire of a durable consumer, for programs that reconnect by the close code alone: ends
+        after which to come back have codes of the registry of RFC 6455."""
+        wire = copy(self)
+        wire.codes = _CONSUMER_CODES
+        return wire
 
 
 class AuditV1(PlainWebSocket):

@@ -40,10 +40,10 @@ ALLOWED = {
         "filters/cel filters formats scheduling wire access/grants access/usage access/policy "
         "access/limits log"
     ),
-    "streaming/consumers": "",
+    "streaming/consumers": "filters access/credentials",
     "streaming": (
         "filters formats scheduling wire access/keys access/policy access/limits access log "
-        "streaming/live"
+        "streaming/live streaming/consumers"
     ),
     "oversight/access_log": (
         "filters scheduling wire access/grants access/keys access/usage access/policy "
@@ -54,8 +54,8 @@ ALLOWED = {
         "streaming/live oversight/access_log"
     ),
     "oversight": (
-        "scheduling access/keys access ingest streaming/live oversight/access_log "
-        "oversight/detection"
+        "scheduling access/keys access log ingest streaming/live streaming/consumers "
+        "oversight/access_log oversight/detection"
     ),
     "oversight/review": (
         "filters scheduling access/grants access/keys access/policy log ingest "
@@ -94,12 +94,15 @@ ALLOWED = {
     "http/connection": (
         "settings wire access/limits streaming/live http/framework http/response http/pipelining"
     ),
-    "http/query": "filters formats access/grants access/keys log streaming oversight/detection",
+    "http/query": (
+        "filters formats access/grants access/keys log streaming/consumers streaming "
+        "oversight/detection"
+    ),
     "http/request": (
         "settings scheduling wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access access/administration log ingest streaming/live "
-        "streaming/consumers streaming oversight/access_log oversight/detection oversight/review "
-        "delivery delivery/running http/response http/connection http/query"
+        "streaming/consumers streaming oversight/access_log oversight/detection oversight "
+        "oversight/review delivery delivery/running http/response http/connection http/query"
     ),
     "http/intake": (
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
@@ -111,13 +114,14 @@ ALLOWED = {
     ),
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "
-        "access/policy access/limits access/administration log ingest streaming/live streaming "
-        "oversight/access_log oversight/detection oversight oversight/review delivery "
-        "http/response http/connection http/query http/request http/intake http/openapi"
+        "access/policy access/limits access/administration log ingest streaming/live "
+        "streaming/consumers streaming oversight/access_log oversight/detection oversight "
+        "oversight/review delivery http/response http/connection http/query http/request "
+        "http/intake http/openapi"
     ),
     "http/metrics": (
-        "wire oversight/detection delivery/running http/response http/connection http/request "
-        "http/routes"
+        "wire oversight/detection oversight delivery/running http/response http/connection "
+        "http/request http/routes"
     ),
     "http": (
         "http/response http/connection http/query http/request http/intake http/openapi http/routes"

@@ -32,6 +32,18 @@ async def rotation_chain_of(keys: KeyLookup, key: Key) -> tuple[Key, ...]:
     return tuple(line)
 
 
+async def lineage_of(keys: KeyLookup, key: Key) -> str:
+    """Id of the first key of a rotation chain, which all keys of the chain have in common."""
+    seen = {key.id}
+    while key.predecessor and key.predecessor not in seen:
+        before = await keys.get(key.predecessor)
+        if before is None:
+            break
+        seen.add(before.id)
+        key = before
+    return key.id
+
+
 async def key_and_predecessors(keys: KeyLookup, key_id: str) -> list[str]:
     """Ids of a key and its predecessors, newest first."""
     line = [key_id]

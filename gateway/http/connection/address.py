@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.network import Address, Network, parse_address
 
+_OF_PROXIES = ("via", "forwarded")
 Networks = tuple[Network, ...]
 
 # The setting `server.trusted_proxies`.
@@ -54,6 +55,17 @@ def is_local(request: web.Request) -> bool:
     """
     address = parse_address(client_address(request) or "")
     return address is not None and address.is_loopback and not _is_trusted(address, request)
+
+
+def is_behind_proxy(request: web.Request) -> bool:
+    """Whether a proxy is between, as far as is known: several clients may share its connections."""
+    peer = None if request.remote is None else parse_address(request.remote)
+    if peer is not None and _is_trusted(peer, request):
+        return True
+    return any(
+        name in _OF_PROXIES or name.startswith("x-forwarded-")
+        for name in map(str.lower, request.headers)
+    )
 
 
 def is_secure(request: web.Request) -> bool:

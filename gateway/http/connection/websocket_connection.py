@@ -1,4 +1,4 @@
-"""Connection of one WebSocket stream: answers pings and closes, ignores messages."""
+"""Connection of one WebSocket stream: answers pings and closes; messages are for consumers."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ class WebSocketConnection(StreamConnection):
             elif opcode == CLOSE:
                 self._answer_last(frame(CLOSE, payload[:2]))
                 return
+            elif self._subscription is not None and self._subscription.consumer is not None:
+                self._subscription.consumer.received(opcode, payload)
         if pongs:
             # Pings received together are answered with one write.
             self._answer(b"".join(pongs) if self.clear else pongs[-1])

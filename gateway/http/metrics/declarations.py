@@ -1,7 +1,7 @@
 """Declarations of the metrics: names, types, labels, and sources of values.
 
 Every set of label values is closed, and defined here or at its counter. No label holds what a
-client chooses: a key, a tenant, an address, a category.
+client chooses: a tenant, an address, a category; but for durable consumers, of which there are few.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
 from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, STATUSES
 from gateway.http.routes.table import ROUTES
+from gateway.oversight.consumer_watch import ConsumerNumbers
 from gateway.oversight.detection.finding import SIGNALS
 from gateway.oversight.detection.key_inventory import KEY_STATES, WITHIN
 from gateway.wire.framing import END_CODES, TRANSPORTS
@@ -48,6 +49,17 @@ class LabelledMetric(NamedTuple):
     labels: tuple[str, ...]
     values: Sequence[tuple[str, ...]]
     of: Callable[[Context], Iterable[float]]
+
+
+class NamedMetric(NamedTuple):
+    """Metric of things that the store knows by name, read at each scrape: of the whole gateway,
+    whichever worker answers. `of` tells the values of the labels, and the number."""
+
+    name: str
+    kind: str
+    about: str
+    labels: tuple[str, ...]
+    of: Callable[[ConsumerNumbers], float]
 
 
 class HistogramMetric(NamedTuple):
@@ -239,6 +251,20 @@ LABELLED = (
     LabelledMetric("findings_open", "gauge", "Findings that nobody has marked as expected.",
                    ("signal",), tuple((signal,) for signal in SIGNALS),
                    lambda c: map(c.inventory.open_findings.__getitem__, SIGNALS)),
+)  # fmt: skip
+CONSUMERS = (
+    NamedMetric("consumer_lag_events", "gauge",
+                "Events of the log behind the position of a durable consumer.",
+                ("consumer", "key"), lambda one: one.lag_events),
+    NamedMetric("consumer_lag_seconds", "gauge",
+                "For how long the first event behind the position is in the log; 0 at the head.",
+                ("consumer", "key"), lambda one: one.lag_seconds),
+    NamedMetric("consumer_unacknowledged", "gauge",
+                "Events that a durable consumer was sent and has not acknowledged.",
+                ("consumer", "key"), lambda one: one.unacknowledged),
+    NamedMetric("consumer_redelivered_total", "counter",
+                "Events that a durable consumer was sent again.",
+                ("consumer", "key"), lambda one: one.redelivered),
 )  # fmt: skip
 HISTOGRAMS = (
     HistogramMetric("delivery_seconds",

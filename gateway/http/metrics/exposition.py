@@ -18,12 +18,14 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.http.metrics.declarations import (
     BUILD,
+    CONSUMERS,
     HISTOGRAMS,
     INTERNAL_ERRORS,
     LABELLED,
     METRICS,
     WORKER_METRICS,
 )
+from gateway.oversight.consumer_watch import ConsumerNumbers
 
 _PREFIX = "audit_gateway_"
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
@@ -32,9 +34,15 @@ _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 class MetricsCollector(Collector):
     """Declared metrics, from a row of values per worker."""
 
-    def __init__(self, rows: Sequence[Sequence[float]], errors: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Sequence[float]],
+        errors: Mapping[str, int],
+        consumers: Sequence[ConsumerNumbers] = (),
+    ) -> None:
         self._columns = list(zip(*rows, strict=True))
         self._errors = errors
+        self._consumers = consumers
 
     def collect(self) -> Iterator[Family]:
         columns = iter(self._columns)
@@ -55,6 +63,13 @@ class MetricsCollector(Collector):
             for values in labelled.values:
                 numbers.add_metric(values, sum(next(columns)))
             yield numbers
+        for of_consumers in CONSUMERS:
+            named = _KINDS[of_consumers.kind](
+                _PREFIX + of_consumers.name, of_consumers.about, labels=of_consumers.labels
+            )
+            for one in self._consumers:
+                named.add_metric((one.consumer, one.key), of_consumers.of(one))
+            yield named
         for histogram in HISTOGRAMS:
             labels = (histogram.label,) if histogram.label else ()
             family = HistogramMetricFamily(_PREFIX + histogram.name, histogram.about, labels=labels)
@@ -78,9 +93,12 @@ class MetricsCollector(Collector):
 
 
 def exposition(
-    rows: Sequence[Sequence[float]], errors: Mapping[str, int], kind: str
+    rows: Sequence[Sequence[float]],
+    errors: Mapping[str, int],
+    consumers: Sequence[ConsumerNumbers],
+    kind: str,
 ) -> tuple[bytes, str]:
     """All metrics in the format of a media type, and that type in full."""
     # `kind` is a bare type: the library fails on an invalid version.
     encode, whole = choose_encoder(kind)
-    return encode(MetricsCollector(rows, errors)), whole
+    return encode(MetricsCollector(rows, errors, consumers)), whole

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.http.metrics.declarations import HISTOGRAMS, LABELLED, METRICS, WORKER_METRICS
 from gateway.http.request.context import Context
+from gateway.oversight.consumer_watch import ConsumerNumbers
 
 _BYTES = 8
 # Most names of tasks, and bytes of each.
@@ -111,7 +112,7 @@ class Metrics:
             {name: before.get(name, 0) + count for name, count in context.tasks.errors.items()}
         )
 
-    def exposition(self, kind: str) -> tuple[bytes, str]:
+    def exposition(self, kind: str, consumers: Sequence[ConsumerNumbers] = ()) -> tuple[bytes, str]:
         """All metrics in the format of a media type, and that type in full. May run on a thread."""
         # Loaded at the first scrape: neither the commands nor the start wait for it.
         from gateway.http.metrics.exposition import exposition
@@ -119,7 +120,7 @@ class Metrics:
         errors: Counter[str] = Counter()
         for tasks in self._tasks:
             errors.update(tasks.read())
-        return exposition(self.rows(), errors, kind)
+        return exposition(self.rows(), errors, consumers, kind)
 
     def rows(self) -> list[Sequence[float]]:
         """Values of each worker, in the order of the declarations."""

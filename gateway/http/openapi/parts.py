@@ -67,7 +67,24 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"enum": ["true", "false", "1", "0"], "default": "true"},
         "description": "With `false` the stream ends at the head as of the request.",
     },
-    "consumer": {"schema": TEXT, "deprecated": True, "description": "Not in this version."},
+    "consumer": {
+        "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,63}$"},
+        "description": "Read as this durable consumer, whose position the gateway keeps; the begin "
+        "in the other parameters counts when it is made.",
+    },
+    "ack": {
+        "schema": {"enum": ["explicit", "pong", "next"]},
+        "description": "How the consumer's reader acknowledges what it has; see "
+        "deploy/consumers.md.",
+    },
+    "takeover": {
+        "schema": {"enum": ["true", "false", "1", "0"], "default": "false"},
+        "description": "End the reader that the consumer has now.",
+    },
+    "selection": {
+        "schema": {"enum": ["update"]},
+        "description": "Take this selection for the consumer from now on.",
+    },
     "wait": {
         "schema": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0},
         "description": "Long poll: wait so many seconds for the first event.",

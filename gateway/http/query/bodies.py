@@ -10,8 +10,10 @@ from gateway.access.grants.grant import ACTIONS, GrantsOfBody
 from gateway.access.grants.role import RolesOfBody
 from gateway.access.keys.lifecycle import MAX_REASON
 from gateway.clock import Duration, MomentText
+from gateway.cursor import Cursor
 from gateway.event import Severity
 from gateway.json_members import Body, about
+from gateway.streaming.consumers.options import ACK_MODES
 
 _KeyId = Annotated[str, about("The id of a key.")]
 _Event = Annotated[dict[str, Any], about("An event; or instead of it the four below.")]
@@ -65,6 +67,39 @@ class ProposalBody(Body, frozen=True):
     max_events: Annotated[int, Meta(ge=0, le=100_000)] = 10_000
 
 
+class AckBody(Body, frozen=True):
+    """What is acknowledged: everything up to a cursor, or the page of a lease."""
+
+    cursor: Cursor | UnsetType = UNSET
+    lease: Annotated[str, about("`lease` of a page.")] | UnsetType = UNSET
+
+
+class RewindBody(ReasonBody, frozen=True, kw_only=True):
+    """Position that a consumer is set to."""
+
+    to: Annotated[
+        str, about("A cursor, a time (RFC 3339), a duration (`2h`), `earliest` or `latest`.")
+    ]
+
+
+class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
+    """Options of a consumer; what is left out stays as it is. Parsed elsewhere, but for types."""
+
+    mode: Annotated[Any, about(enum=list(ACK_MODES))] | UnsetType = UNSET
+    ack_delay: Duration | UnsetType = UNSET
+    ack_timeout: Duration | UnsetType = UNSET
+    max_unacked: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
+    selection: (
+        Annotated[dict[str, Any], about("Selectors, `min_severity` and `filter` of a stream.")]
+        | UnsetType
+    ) = UNSET
+    begin: (
+        Annotated[str, about("`start`, `now`, a cursor, a time or a duration; when it is made.")]
+        | UnsetType
+    ) = UNSET
+
+
 BODIES: tuple[type[Body], ...] = (
-    ReasonBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody,
+    ReasonBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody, AckBody, RewindBody,
+    NewConsumerBody,
 )  # fmt: skip

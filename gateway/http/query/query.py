@@ -6,6 +6,7 @@ dispatch, before a handler calls these functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -20,13 +21,16 @@ from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
 from gateway.formats.names import FORMAT_NAMES
 from gateway.oversight.detection.finding import SIGNALS, STATES
+from gateway.streaming.consumers.options import ACK_MODES
 
 SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
 RESUME = ("last_event_id", "lastEventId")
 _POSITION = ("after", "since", "from")
 _BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "on_gap")
-STREAM = (*_BOTH, *RESUME, "follow", "consumer")
-PAGE = (*_BOTH, "follow", "consumer", "wait")
+_CONSUMER = ("consumer", "ack", "takeover", "selection")
+STREAM = (*_BOTH, *RESUME, "follow", *_CONSUMER)
+PAGE = (*_BOTH, "follow", *_CONSUMER, "wait")
+CONSUMER = ("key",)
 BY_ID = ("tenant", "format")
 INGEST = ("content", "on_invalid")
 CONTENTS = ("event", "data")
@@ -38,6 +42,7 @@ USAGE = ("window", "step")
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
 _CLOCKS_APART_SECONDS = 60
+_CONSUMER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 Pairs = Iterable[tuple[str, str]]
 _Value = str | int | bool
@@ -64,6 +69,16 @@ class IngestQuery(msgspec.Struct, frozen=True):
 AS_USUAL = IngestQuery()
 
 
+class ConsumerQuery(msgspec.Struct, frozen=True):
+    """Durable consumer to read as. `resumed`: the position is of a `Last-Event-ID`."""
+
+    name: str
+    ack: str | None = None
+    takeover: bool = False
+    updates_selection: bool = False
+    resumed: bool = False
+
+
 class Query(msgspec.Struct, frozen=True):
     """Parsed parameters. `limit` is None for no limit, `format` where none was named."""
 
@@ -75,6 +90,7 @@ class Query(msgspec.Struct, frozen=True):
     limit: int | None
     wait: int
     format: str | None = None
+    consumer: ConsumerQuery | None = None
 
 
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
@@ -84,7 +100,6 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
     """
     values = _collect(pairs)
     refuse_unknown(values, STREAM)
-    _refuse_consumer(values)
     # Checked even if overridden: the begin must not depend on whether the stream is resumed.
     position = _position(values, now, default="now")
     resumes = [text for name in RESUME if (text := _one(values, name))]
@@ -94,12 +109,12 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
     if resume:
         position = Position(after=parse_cursor(resume))
     limit = _number(values, "limit", 1, 2**53)
-    return _query(values, position, limit, follow=_flag(values, "follow", True), wait=0)
+    query = _query(values, position, limit, follow=_flag(values, "follow", True), wait=0)
+    return msgspec.structs.replace(query, consumer=_consumer(values, resumed=bool(resume)))
 
 
 def parse_page(pairs: Pairs, now: float) -> Query:
     values = _collect(pairs)
-    _refuse_consumer(values)
     if _flag(values, "follow", False):
         raise InvalidRequest(
             "follow: a page has an end; open a stream to follow the log", parameter="follow"
@@ -107,7 +122,8 @@ def parse_page(pairs: Pairs, now: float) -> Query:
     position = _position(values, now, default="start")
     limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
     wait = _number(values, "wait", 0, MAX_WAIT) or 0
-    return _query(values, position, 100 if limit is None else limit, follow=False, wait=wait)
+    query = _query(values, position, 100 if limit is None else limit, follow=False, wait=wait)
+    return msgspec.structs.replace(query, consumer=_consumer(values))
 
 
 def parse_by_id(pairs: Pairs) -> tuple[str | None, str | None]:
@@ -237,11 +253,32 @@ def _format(values: dict[str, list[str]]) -> str | None:
     return chosen
 
 
-def _refuse_consumer(values: dict[str, list[str]]) -> None:
-    if "consumer" in values:
+def _consumer(values: dict[str, list[str]], *, resumed: bool = False) -> ConsumerQuery | None:
+    name = _one(values, "consumer")
+    if name is None:
+        for other in _CONSUMER[1:]:
+            if other in values:
+                raise InvalidRequest(
+                    f"{other}: this is about a consumer; send consumer= with it", parameter=other
+                )
+        return None
+    check_consumer_name(name)
+    ack, selection = _one(values, "ack"), _one(values, "selection")
+    if ack not in (None, *ACK_MODES):
+        raise InvalidRequest(f"ack: one of {', '.join(ACK_MODES)}", parameter="ack")
+    if selection not in (None, "update"):
+        raise InvalidRequest("selection: update, or leave it out", parameter="selection")
+    takeover = _flag(values, "takeover", False)
+    return ConsumerQuery(name, ack, takeover, selection is not None, resumed)
+
+
+def check_consumer_name(name: str) -> None:
+    """Raise `InvalidRequest` if no consumer can have this name."""
+    if not _CONSUMER_NAME.fullmatch(name):
         raise InvalidRequest(
-            "durable consumers are not supported by this version; keep the cursor and send `after`",
-            code="unsupported_parameter",
+            "consumer: a name of at most 64 lower-case letters, digits, `.`, `_` and `-`, that "
+            "begins with a letter or digit",
+            code="invalid_consumer",
             parameter="consumer",
         )
 

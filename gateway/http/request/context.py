@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,10 +32,13 @@ from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
+from gateway.oversight.consumer_watch import ConsumerNumbers, ConsumerWatch
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector
 from gateway.oversight.detection.key_inventory import KeyInventory
 from gateway.scheduling.loop_work import LoopWork
 from gateway.settings.declarations import Settings
+from gateway.streaming.consumer_claims import ConsumerClaims
+from gateway.streaming.consumer_pages import ConsumerPages
 from gateway.streaming.consumers.ports import Consumers
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
@@ -49,7 +53,7 @@ class MetricsSource(Protocol):
     def update(self, context: Context) -> None:
         """Update the metrics of this process."""
 
-    def exposition(self, kind: str) -> tuple[bytes, str]:
+    def exposition(self, kind: str, consumers: Sequence[ConsumerNumbers] = ()) -> tuple[bytes, str]:
         """All metrics in the format of a media type, and that type in full. May run on a thread."""
 
 
@@ -77,6 +81,9 @@ class Context:
     consumer_store: Consumers
     destination_store: Destinations
     deliveries: DeliverySupervisor
+    consumers: ConsumerClaims
+    consumer_pages: ConsumerPages
+    consumer_watch: ConsumerWatch
     keyring: Keyring
     enforcement: Enforcement
     missing_peppers: MissingPeppers

@@ -119,7 +119,10 @@ async def _over_websocket(request: web.Request) -> StreamRequest:
     opening = await _admit(request)
     accept, subprotocol = _accept_key(request), _subprotocol(request)
     query = parse_stream(opening.pairs, None, request.app[CONTEXT].clock.now())
-    wire = _websocket_wire(request.app[CONTEXT].wires, query.format, subprotocol)
+    wires = request.app[CONTEXT].wires
+    wire = _websocket_wire(wires, query.format, subprotocol)
+    if query.consumer is not None and subprotocol not in SUBPROTOCOLS:
+        wire = wires.for_consumer(wire)
     headers = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     if wire.subprotocol is not None:
         headers.append(f"Sec-WebSocket-Protocol: {wire.subprotocol}")

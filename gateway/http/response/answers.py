@@ -61,6 +61,7 @@ class PageAnswer(Struct, omit_defaults=True):
     has_more: bool
     gap: Annotated[Any, reference("Gap")] = None
     notice: dict[str, Any] | None = None
+    lease: Annotated[str, about("Of a consumer: what acknowledges this page.")] = ""
 
 
 class RefusedItem(Struct):
@@ -137,6 +138,43 @@ class SimulationAnswer(Struct):
     not_known: NotKnown
 
 
+class ConsumerLag(Struct):
+    events: Annotated[int, about("Events of the log behind the position.")]
+    seconds: Annotated[float, about("For how long the first of them is in the log.")]
+
+
+class ConsumerReaderAnswer(Struct):
+    since: Moment
+    address: str
+    client: str
+    transport: str
+    ack: str
+
+
+class ConsumerAnswer(Struct, kw_only=True):
+    name: str
+    key: Annotated[str, about("The id of the key that it was used with last.")]
+    mode: str
+    state: Literal["connected", "idle", "overtaken"]
+    cursor: Cursor
+    sent: Cursor
+    lag: ConsumerLag
+    unacknowledged: int
+    redelivered: int
+    reader: ConsumerReaderAnswer | None
+    selection: dict[str, Any]
+    ack_delay: str
+    ack_timeout: str
+    max_unacked: int
+    created_at: Moment
+    acked_at: Moment | None
+
+
+class Acknowledged(Struct):
+    cursor: Annotated[Cursor, about("The position of the consumer.")]
+    lag: ConsumerLag
+
+
 class GoneProblem(ProblemAnswer):
     earliest: Cursor
     latest: Cursor
@@ -151,10 +189,11 @@ KeyList = defstruct("KeyList", [("keys", list[KeyAnswer])])
 RoleList = defstruct("RoleList", [("roles", list[RoleAnswer])])
 DestinationList = defstruct("DestinationList", [("destinations", list[DestinationAnswer])])
 DeadLetterList = defstruct("DeadLetterList", [("dead_letters", list[DeadLetterAnswer])])
+ConsumerList = defstruct("ConsumerList", [("consumers", list[ConsumerAnswer])])
 FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
     EventAnswer, PageAnswer, Ingested, IngestedLeniently, IngestProgress, TicketAnswer, KeyInUse,
     KeyList, RoleList, DeletedRole, FindingList, DestinationList, DeadLetterList,
-    DeletedDeadLetters, TestAnswer, UsageRows, ExplanationAnswer, SimulationAnswer, GoneProblem,
-    EventsProblem, ProblemAnswer,
+    DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,
+    ExplanationAnswer, SimulationAnswer, GoneProblem, EventsProblem, ProblemAnswer,
 )  # fmt: skip

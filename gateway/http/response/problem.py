@@ -18,6 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import (
     Forbidden,
     GatewayError,
+    InUse,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -76,7 +77,7 @@ def problem(error: GatewayError, request_id: str, *, basic: bool = False) -> Ans
             headers.add("WWW-Authenticate", _BASIC)
     elif isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = _REALM + ', error="insufficient_scope"'
-    elif isinstance(error, Unavailable | TooManyRequests):
+    elif isinstance(error, Unavailable | TooManyRequests | InUse):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.members.get("allowed", ()))

@@ -22,6 +22,12 @@ from gateway.http.query.query import Query, parse_by_id, parse_page
 from gateway.http.request.access_logging import log_out_of_scope, log_query
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES
+from gateway.http.request.consumer_access import (
+    ConsumerPage,
+    begin_page,
+    give_page,
+    with_position,
+)
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
@@ -68,6 +74,10 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     bound = await bound_view(context.log, view, context.clock.now())
     stream_query = StreamQuery(query.wanted, bound, query.filter)
     notice = log_query(access, request.query.items(), query, view)
+    consumed: ConsumerPage | None = None
+    if query.consumer is not None:
+        consumed = await begin_page(request, admission, query, bound)
+        query = with_position(query, consumed)
     selector = EventSelector(stream_query, context.work, key.id, context.work.filters.request_steps)
     events, reached, gap = await _collect(request, query, stream_query, selector, admission)
     encoded = [event.json for event in events]
@@ -80,10 +90,13 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     access.action, access.end = PULLED, reached
     cursor = format_cursor(context.log.epoch, reached)
     has_more = reached < context.log.head
-    notice = _exceeded(selector.cost.exceeded) or notice
+    notice, lease = _exceeded(selector.cost.exceeded) or notice, ""
+    if consumed is not None:
+        lease, repeated = await give_page(request, consumed, events, cursor)
+        notice, gap = notice or repeated, consumed.gap or gap
     if kind == "application/json":
         shown = [msgspec.Raw(one) for one in as_json(format, encoded)]
-        page = PageAnswer(shown, cursor, has_more, gap, notice)
+        page = PageAnswer(shown, cursor, has_more, gap, notice, lease)
         return _page(request, msgspec.json.encode(page), kind, {})
     headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
     said = {"gap": gap, "notice": notice}

@@ -86,7 +86,8 @@ async def metrics(request: web.Request) -> web.Response:
     async with context.scrape:
         context.metrics.update(context)
         # On a thread: it takes milliseconds.
-        body, media_type = await asyncio.to_thread(context.metrics.exposition, kind)
+        consumers = await context.consumer_watch.numbers()
+        body, media_type = await asyncio.to_thread(context.metrics.exposition, kind, consumers)
     await recheck(request)
     return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 

@@ -1,4 +1,4 @@
-"""`/v1/keys`: creation, display and changes of keys."""
+"""`/v1/keys`: creation, display, use and changes of keys."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from msgspec import structs
 from gateway.access.administration.administration import IssuedKey
 from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key import Key, KeyAnswer
+from gateway.access.keys.key_lookup import known_key
 from gateway.http.query.bodies import OverlapBody, ReasonBody, RevocationBody
+from gateway.http.query.query import parse_usage
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body, optional_body
 from gateway.http.request.context import Context
 from gateway.http.request.delegation import administration_by
 from gateway.http.request.listing import listed
 from gateway.http.request.named_key import last_use, named_key
-from gateway.http.response.answers import KeyInUse
+from gateway.http.response.answers import KeyInUse, UsageRows
 from gateway.http.response.problem import json_response
 
 
@@ -49,6 +51,16 @@ async def show(request: web.Request, context: Context, admission: Admission) -> 
     )
     await admission.recheck()
     return json_response(shown)
+
+
+async def usage(request: web.Request, context: Context, admission: Admission) -> web.Response:
+    """`GET /v1/keys/{id}/usage?window=24h&step=1h`: requests, streams, events, bytes, denials."""
+    key_id = request.match_info["id"]
+    await known_key(context.key_store, key_id)
+    window, step = parse_usage(request.query.items())
+    rows = await context.usage.rows(key_id, window, step)
+    await admission.recheck()
+    return json_response(UsageRows(key_id, [row.public() for row in rows]))
 
 
 async def revoke(request: web.Request, context: Context, admission: Admission) -> web.Response:

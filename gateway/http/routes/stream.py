@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable
 from contextlib import ExitStack, nullcontext
 from http import HTTPStatus
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -30,14 +31,29 @@ from gateway.http.query.position import Begin, count_events, find_begin
 from gateway.http.query.query import Query
 from gateway.http.request import stream_access
 from gateway.http.request.access_logging import log_query
+from gateway.http.request.consumer_access import (
+    ComingReader,
+    begin_of,
+    claim_stream,
+    coming_reader,
+)
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.problem import LIMIT_DECISION
 from gateway.log.bound_view import bound_view
+from gateway.streaming.consumer_reader import ConsumerReader
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.websocket_writer import PlainWebSocket
+
+
+class _Held(NamedTuple):
+    """What is held for a stream: a place among those of its key, its pace, and its consumer."""
+
+    place: Lease | None
+    pacer: DeliveryPacer | None
+    reader: ConsumerReader | None
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -67,7 +83,14 @@ async def _open(
             code="too_many_streams",
             retry_after=5,
         )
-    begin = await find_begin(context.log, query, view.begin)
+    arriving: ComingReader | None = None
+    if query.consumer is None:
+        begin = await find_begin(context.log, query, view.begin)
+    else:
+        arriving = await coming_reader(
+            request, opening.admission, query, view, asked.wire.transport
+        )
+        begin = arriving.begin
     begin = msgspec.structs.replace(begin, notice=notice)
     if opening.cookie is not None:
         begin = stream_access.not_before(begin, opening.cookie, context.log.epoch)
@@ -81,8 +104,13 @@ async def _open(
     with ExitStack() as unless_opened:
         if place is not None:
             unless_opened.callback(place.release)
+        reader = None
+        if arriving is not None:
+            reader = await claim_stream(context, arriving)
+            unless_opened.callback(context.consumers.give_up, reader.row)
+            begin = msgspec.structs.replace(begin, offset=begin_of(reader.row, view))
         async with stream_access.spend_ticket(request, ticket) if ticket else nullcontext():
-            await _take(request, asked, interest, begin, place, pacer)
+            await _take(request, asked, interest, begin, _Held(place, pacer, reader))
         unless_opened.pop_all()
     return HandedOff()
 
@@ -119,10 +147,9 @@ async def _take(
     asked: stream_access.StreamRequest,
     interest: Interest,
     begin: Begin,
-    place: Lease | None,
-    pacer: DeliveryPacer | None,
+    held: _Held,
 ) -> None:
-    """Answer with the stream, whose end frees the place.
+    """Answer with the stream, whose end frees what is held for it.
 
     Raises `ConnectionResetError` if the client is gone.
     """
@@ -166,6 +193,7 @@ async def _take(
         else StreamConnection(transport, most, context.write_scheduler)
     )
     connection.on_lost = leave
+    reader, pacer = held.reader, held.pacer
     subscription = Subscription(
         interest,
         connection,
@@ -175,8 +203,9 @@ async def _take(
         limit=query.limit,
         skip_gaps=query.skip_gaps,
         address=access.address or None,
-        pacer=pacer,
-        place=place,
+        pacer=pacer if reader is None else reader.pacer.limited_by(pacer),
+        place=held.place,
+        consumer=reader,
     )
     connection.write(head + notice + greeting)
     access.action, access.transport = OPENED, wire.name
@@ -184,6 +213,9 @@ async def _take(
     access.behind = distance(begin.offset, context.log.head)
     context.access_log.log(access)
     subscription.opened = access
+    if reader is not None:
+        reader.attach(context.hub, subscription)
+        context.consumers.hold(reader)
     connection.serve(context.hub, subscription)
     if said:
         connection.data_received(said)

@@ -24,6 +24,7 @@ from gateway.http.openapi.route import PUBLIC, Route
 from gateway.http.openapi.schemas import TEXT, Schema, listed, named
 from gateway.http.query.query import (
     BY_ID,
+    CONSUMER,
     DEAD_LETTERS,
     FINDINGS,
     HISTORY,
@@ -34,6 +35,7 @@ from gateway.http.query.query import (
 )
 from gateway.http.routes import (
     authz,
+    consumers,
     destinations,
     document,
     events,
@@ -45,10 +47,11 @@ from gateway.http.routes import (
     roles,
     stream,
     tickets,
-    usage,
 )
 
 _ADMIN = ("keys.admin",)
+_READING = ("stream", "pull", "usage.read")
+_OF_CONSUMERS = ("stream", "pull", "keys.admin")
 _ADMIN_OR_USAGE = ("keys.admin", "usage.read")
 _DELIVERY = ("destinations.admin",)
 _PLAIN: Schema = {"type": "string"}
@@ -122,7 +125,7 @@ ROUTES: tuple[Route, ...] = (
               content={JSON: {"schema": named("Page")}, NDJSON: {"schema": named("Event")},
                        BATCH_TYPE: {"schema": listed({"type": "object"})},
                        "text/plain": {"schema": TEXT}})},
-          problems=(406, 410), tag="events",
+          problems=(406, 409, 410), tag="events",
           parameters=query(PAGE, limit={"schema": PAGE_LIMIT})),
     # Ids may contain slashes.
     Route("GET", "/v1/events/{id:.+}", events.by_id, ("pull",), "event", "One event.",
@@ -134,16 +137,42 @@ ROUTES: tuple[Route, ...] = (
     # Parameters of streams also come in bodies and tickets: their parser refuses unknown ones.
     Route("GET", "/v1/stream", stream.stream, ("stream",), "stream",
           "A live stream: SSE, NDJSON, or WebSocket with an upgrade.",
-          {101: _UPGRADED, 200: _STREAMED}, problems=(406, 410), tag="events",
+          {101: _UPGRADED, 200: _STREAMED}, problems=(406, 409, 410), tag="events",
           parameters=(*query(STREAM), TICKET, LAST_EVENT_ID), admitted=False),
     Route("POST", "/v1/stream", stream.stream_post, ("stream",), "streamPost",
           "The same for parameters that are too long for a URL.",
-          {200: _STREAMED}, problems=(406, 410), tag="events", parameters=(LAST_EVENT_ID,),
+          {200: _STREAMED}, problems=(406, 409, 410), tag="events", parameters=(LAST_EVENT_ID,),
           body=content(named("StreamParameters")), admitted=False),
     Route("POST", "/v1/tickets", tickets.create, ("stream",), "ticket",
           "A ticket that opens this one stream within 30 seconds, for a browser.",
           {201: says("The ticket.", named("Ticket"))}, tag="events",
           body=content(named("StreamParameters"))),
+    Route("GET", "/v1/consumers", consumers.list_all, _READING, "consumers",
+          "The durable consumers of a key and its predecessors; with `usage.read` all.",
+          {200: says("By key and name.", named("ConsumerList"))}, problems=(404,), tag="events",
+          parameters=query(CONSUMER)),
+    Route("GET", "/v1/consumers/{name}", consumers.show, _READING, "consumer",
+          "One durable consumer.",
+          {200: says("The consumer.", named("Consumer"))}, problems=(404,), tag="events",
+          parameters=query(CONSUMER)),
+    Route("PUT", "/v1/consumers/{name}", consumers.put, _OF_CONSUMERS, "putConsumer",
+          "Make a durable consumer, or change its options; others than those sent stay.",
+          {200: says("Changed.", named("Consumer")), 201: says("Made.", named("Consumer"))},
+          problems=(404, 409, 410), tag="events", parameters=query(CONSUMER),
+          body=content(named("NewConsumer")), body_required=False),
+    Route("POST", "/v1/consumers/{name}/ack", consumers.acknowledge, _OF_CONSUMERS,
+          "acknowledge", "Everything up to a cursor, or a page, needs no further delivery.",
+          {200: says("The position, which is durable.", named("Acknowledged"))},
+          problems=(404, 409, 410), tag="events", parameters=query(CONSUMER),
+          body=content(named("Ack"))),
+    Route("POST", "/v1/consumers/{name}/rewind", consumers.rewind, _OF_CONSUMERS,
+          "rewindConsumer",
+          "Set the position, either way; the reader is ended with 1012, and comes back there.",
+          {200: says("The consumer after that.", named("Consumer"))}, problems=(404, 410),
+          tag="events", parameters=query(CONSUMER), body=content(named("Rewind"))),
+    Route("DELETE", "/v1/consumers/{name}", consumers.delete, _OF_CONSUMERS, "deleteConsumer",
+          "Delete a durable consumer; its reader is ended with 4505.",
+          {204: says("Deleted.")}, problems=(404,), tag="events", parameters=query(CONSUMER)),
     Route("GET", "/v1/keys", keys.list_all, _ADMIN, "keys", "All keys.",
           {200: says("Oldest first.", named("KeyList"))}),
     Route("POST", "/v1/keys", keys.create, _ADMIN, "makeKey", "Make a key.",
@@ -180,7 +209,7 @@ ROUTES: tuple[Route, ...] = (
           "asking key may pull.",
           {200: says("A page.", named("Page"))}, problems=(404, 410),
           parameters=query(HISTORY, limit={"schema": PAGE_LIMIT})),
-    Route("GET", "/v1/keys/{id}/usage", usage.show, ("usage.read",), "keyUsage",
+    Route("GET", "/v1/keys/{id}/usage", keys.usage, ("usage.read",), "keyUsage",
           "How much a key was used.",
           {200: says("Rows, oldest first.", named("UsageRows"))}, problems=(404,),
           parameters=query(USAGE)),

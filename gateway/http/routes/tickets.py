@@ -10,6 +10,7 @@ from gateway.errors import InvalidRequest
 from gateway.http.query.query import pairs_of_body, parse_stream
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
+from gateway.http.request.consumer_access import refuse_consumer_with_ticket
 from gateway.http.request.context import Context
 from gateway.http.request.origin import check_origin
 from gateway.http.response.answers import TicketAnswer
@@ -21,7 +22,7 @@ async def create(request: web.Request, context: Context, admission: Admission) -
     check_origin(request)
     pairs = pairs_of_body(await json_body(request))
     now = context.clock.now()
-    parse_stream(pairs, None, now)
+    refuse_consumer_with_ticket(parse_stream(pairs, None, now))
     ticket = new_ticket(admission.key.id, tuple(pairs), request.headers.get("Origin"), now)
     secret = context.keyring.peppers.current.secret
     text = sign(ticket, secret)

@@ -27,11 +27,14 @@ EVENT_FAILED = "event_failed"
 # Nothing was delivered to a destination for minutes; or its receiver refuses events.
 DESTINATION_FAILING = "destination_failing"
 DESTINATION_REJECTING = "destination_rejecting"
+# Of a durable consumer: readers begin at one position again and again; retention comes near it.
+CONSUMER_STUCK, POSITION_AT_RISK = "consumer_stuck", "position_at_risk"
 SIGNALS = (
     "denials", "forbidden_categories", "probing", "out_of_scope", "rate_limited", "wrong_secret",
     "dormant_woke", "new_network", "revoked_presented", "drained_presented", "deep_replay",
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
     INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED, DESTINATION_FAILING, DESTINATION_REJECTING,
+    CONSUMER_STUCK, POSITION_AT_RISK,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from gateway.access.credentials.token import is_key_id
 from gateway.cursor import distance, parse_cursor
 
 T = TypeVar("T")
@@ -53,6 +54,11 @@ class ConsumerRow(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> ConsumerKey:
         return ConsumerKey(self.owner, self.name)
 
+    @property
+    def of_key(self) -> bool:
+        """Whether it is a consumer of a key, and no other delivery."""
+        return is_key_id(self.owner)
+
     def held(self, now: float) -> bool:
         """Whether a reader holds it."""
         return now < self.lease_until
@@ -91,7 +97,7 @@ def moved(row: ConsumerRow, move: Move) -> ConsumerRow:
         reader=_given(move.reader, row.reader),
         lease_until=_given(move.lease_until, row.lease_until),
         ranges=_given(move.ranges, row.ranges),
-        unacknowledged=_given(move.unacknowledged, row.unacknowledged),
+        unacknowledged=(0 if cursor == sent else _given(move.unacknowledged, row.unacknowledged)),
         redelivered=_given(move.redelivered, row.redelivered),
         acked_at=row.acked_at if cursor == row.cursor else move.at,
     )

@@ -6,6 +6,8 @@ is dropped. Keys without limits have no pacer.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from gateway.access.limits.delivery_limits import Delivery
 from gateway.clock import Clock
 
@@ -14,6 +16,27 @@ _LEAST_SECONDS = 0.1
 # Longest wait until asking again, as other replicas report their use meanwhile.
 _MOST_SECONDS = 1.0
 _FIRST_GUESS = 600
+
+
+class Pacer(Protocol):
+    """Pace of one stream: when to send next, and how much."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the stream waits for its pace, and not for the peer."""
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the wait was so long that the stream is to end."""
+
+    def wait(self) -> float:
+        """Seconds to wait before asking again; 0.0 if something may be sent now."""
+
+    def most(self, left: int | None, streams: int) -> int:
+        """Number of events to read now, of `left`, for one of so many streams of the key."""
+
+    def sent(self, events: int, size: int) -> None:
+        """Count delivered events and bytes."""
 
 
 class DeliveryPacer:

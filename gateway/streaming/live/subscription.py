@@ -18,12 +18,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Sized
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import Access
 from gateway.streaming.live.cost_backoff import CostBackoff
-from gateway.streaming.live.delivery_pacer import DeliveryPacer
+from gateway.streaming.live.delivery_pacer import Pacer
 from gateway.streaming.live.interest import Interest
 from gateway.wire.framing import COMPLETE
 
@@ -93,13 +93,33 @@ class JoinedShard(Protocol):
         """Note that bytes wait in the connection, which nothing may overtake."""
 
 
+class PeerListener(Protocol):
+    """What a durable consumer is told of its stream."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be sent before the peer has acknowledged something."""
+
+    async def await_room(self, seconds: float) -> bool:
+        """Wait for room, or for the end of the stream; False after so many seconds."""
+
+    def delivered(self, reached: int, count: int, size: int) -> None:
+        """So many events and bytes were written, up to a position; there may be none."""
+
+    def skipped(self, gap: dict[str, Any]) -> None:
+        """The stream goes on behind events that are gone; these are the members of its `gap`."""
+
+    def received(self, opcode: int, payload: bytes) -> None:
+        """A message or a pong has come from the peer of a WebSocket."""
+
+
 class Subscription:
     """State of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "address", "caught_up", "costly", "counted", "cursor", "interest", "joined_at", "key_id",
-        "limit", "opened", "pacer", "place", "sent", "shard", "sink", "skip_gaps", "state", "task",
-        "until", "when_complete",
+        "address", "caught_up", "consumer", "costly", "counted", "cursor", "interest", "joined_at",
+        "key_id", "limit", "opened", "pacer", "place", "sent", "shard", "sink", "skip_gaps",
+        "state", "task", "until", "when_complete",
     )  # fmt: skip
 
     def __init__(
@@ -113,8 +133,9 @@ class Subscription:
         limit: int | None = None,
         skip_gaps: bool = False,
         address: str | None = None,
-        pacer: DeliveryPacer | None = None,
+        pacer: Pacer | None = None,
         place: Lease | None = None,
+        consumer: PeerListener | None = None,
     ) -> None:
         self.interest = interest
         self.sink = sink
@@ -130,6 +151,8 @@ class Subscription:
         # For keys with limits on deliveries and on concurrent streams.
         self.pacer = pacer
         self.place = place
+        # For streams of durable consumers, which hear of what the peer acknowledges.
+        self.consumer = consumer
         # Its opening, for the access log, and how many of its events detection has counted.
         self.opened: Access | None = None
         self.counted = 0

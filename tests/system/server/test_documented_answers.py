@@ -155,6 +155,21 @@ async def stream_events(ask: Asked) -> None:
     await ask("ticket", 201, json={"category": ["auth"], "min_severity": 1})
 
 
+async def consume(ask: Asked) -> None:
+    """The life of a durable consumer."""
+    await ask("putConsumer", 201, id="siem", json={"from": "start", "mode": "explicit"})
+    await ask("putConsumer", 200, id="siem", json={"ack_delay": "9s", "max_unacked": 5})
+    page = await ask("pull", 200, "?consumer=siem&limit=1")
+    await ask("acknowledge", 200, id="siem", json={"lease": page["lease"]})
+    await ask("acknowledge", 200, id="siem", json={"cursor": page["cursor"]})
+    stream = await open_stream(ask.gateway, "sse", ask.key, consumer="siem")
+    await ask("consumer", 200, id="siem")
+    await ask("consumers", 200)
+    stream.close()
+    await ask("rewindConsumer", 200, id="siem", json={"to": "earliest", "reason": "r"})
+    await ask("deleteConsumer", 204, id="siem")
+
+
 async def administer_keys(ask: Asked) -> None:
     limits = {"events_per_day": 5}
     body = {**NEW_KEY, "roles": ["auditor"], "limits": limits, "grants": [GRANT, EVERYTHING]}
@@ -263,6 +278,7 @@ async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -
         await ask(name, 200)
     await ask("metrics", 200, headers={"Accept": "application/openmetrics-text"})
     await stream_events(ask)
+    await consume(ask)
     await administer_keys(ask)
     await judge_findings(ask)
     await change_roles(ask)
@@ -315,6 +331,28 @@ async def refuse_to_deliver(ask: Asked) -> None:
     await ask("setDestinationSecret", 409, id="siem", json={"value": "v"})
 
 
+async def refuse_consumers(ask: Asked) -> None:
+    unknown = f"?key={UNKNOWN['id']}"
+    await ask("consumers", 404, unknown)
+    await ask("putConsumer", 404, unknown, json={})
+    await ask("acknowledge", 404, json={"cursor": ELSEWHERE})
+    await ask("rewindConsumer", 404, json={"to": "latest"})
+    for name in ("consumer", "deleteConsumer"):
+        await ask(name, 404)
+    for number in range(16):
+        await ask("putConsumer", 201, id=f"c{number}", json={"from": "start"})
+    await ask("putConsumer", 409, id="c16", json={})
+    await ask("putConsumer", 410, id="c1", json={"from": ELSEWHERE})
+    await ask("acknowledge", 410, id="c1", json={"cursor": ELSEWHERE})
+    await ask("rewindConsumer", 410, id="c1", json={"to": ELSEWHERE})
+    newest = (await ask("ingest", 201, json=event()))["last_cursor"]
+    await ask("acknowledge", 409, id="c1", json={"cursor": newest})
+    another = {"consumer": "c1", "category": "none.such"}
+    for name in ("pull", "stream"):
+        await ask(name, 409, "?consumer=c1&category=none.such")
+    await ask("streamPost", 409, json=another)
+
+
 async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +364,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
                  "resumeKey", "rotateKey", "event", "role", "deleteRole"):  # fmt: skip
         await ask(name, 404)
     await ask("expectFinding", 404, json={})
+    await refuse_consumers(ask)
     await ask("noLongerExpectFinding", 404)
     await ask("explain", 404, json={"key": UNKNOWN["id"], "action": "pull"})
     await ask("simulate", 404, json={"key": UNKNOWN["id"], "roles": []})

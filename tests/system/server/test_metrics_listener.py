@@ -80,10 +80,10 @@ async def test_a_key_that_is_revoked_while_a_scrape_is_rendered_gets_none(
     loop, rendering, revoked = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     exposition = Metrics.exposition
 
-    def waits(metrics: Metrics, kind: str) -> tuple[bytes, str]:
+    def waits(metrics: Metrics, kind: str, *others: Any) -> tuple[bytes, str]:
         loop.call_soon_threadsafe(rendering.set)
         assert revoked.wait(patience(30))
-        return exposition(metrics, kind)
+        return exposition(metrics, kind, *others)
 
     monkeypatch.setattr(Metrics, "exposition", waits)
     scraping = asyncio.create_task(gateway.get("/metrics", key=key))

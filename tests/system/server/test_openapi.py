@@ -26,7 +26,7 @@ from gateway.http.query.query import (
     USAGE,
 )
 
-METHODS = ("get", "put", "post", "delete")
+METHODS = ("get", "put", "post", "patch", "delete")
 
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
@@ -118,7 +118,7 @@ def test_grants_have_the_members_that_are_known() -> None:
 async def test_a_parameter_that_is_not_known_is_refused_by_name_everywhere(
     gateway: Gateway, method: str, path: str
 ) -> None:
-    address = path.replace("{id}", "x").replace("{name}", "x")
+    address = re.sub(r"\{\w+\}", "x", path)
     answer = await gateway.request(method, f"{address}?categroy=auth", key=gateway.admin, json={})
     if (method, path) == ("POST", "/v1/stream"):
         assert "not in both" in answer.problem(400, "invalid_request")["detail"]

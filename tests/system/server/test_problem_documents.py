@@ -20,7 +20,7 @@ REFUSALS: list[tuple[Request, int, str]] = [
     (("GET", "/v1/events?after=x", {}), 400, "malformed_cursor"),
     (("GET", "/v1/events?filter=((", {}), 400, "invalid_filter"),
     (("GET", "/v1/stream?x=1", {}), 400, "unknown_parameter"),
-    (("GET", "/v1/stream?consumer=x", {}), 400, "unsupported_parameter"),
+    (("GET", "/v1/stream?consumer=X", {}), 400, "invalid_consumer"),
     (("GET", "/v1/events?token=x", {}), 400, "key_in_url"),
     (("GET", "/v1/events?token=", {}), 400, "unknown_parameter"),
     (("POST", "/v1/events", {"data": b"[", "headers": JSON}), 400, "malformed_json"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 
 import pytest
 from gateway_client import event, key_id
@@ -57,10 +58,10 @@ async def test_requests_are_answered_while_a_scrape_is_rendered(
     loop, rendering, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     exposition = Metrics.exposition
 
-    def waits(metrics: Metrics, kind: str) -> tuple[bytes, str]:
+    def waits(metrics: Metrics, kind: str, *others: Any) -> tuple[bytes, str]:
         loop.call_soon_threadsafe(rendering.set)
         assert answered.wait(patience(30))
-        return exposition(metrics, kind)
+        return exposition(metrics, kind, *others)
 
     monkeypatch.setattr(Metrics, "exposition", waits)
     scrape = asyncio.create_task(gateway.get("/metrics", key=None))
@@ -201,3 +202,15 @@ async def test_findings_are_shown_as_open_by_their_signal_until_they_are_expecte
     assert answer.status == 200, answer.body
     await become(gateway, findings_open={"denials": 0, "probing": 0})
     assert await gateway.metric('findings_found_total{signal="denials"}') == 5
+
+
+async def test_durable_consumers_are_shown_by_name_and_key(gateway: Gateway) -> None:
+    sent = await gateway.send_many(3)
+    answer = await gateway.request("PUT", "/v1/consumers/siem", json={"from": "start"})
+    assert answer.status == 201
+    labels = f'{{consumer="siem",key="{key_id(gateway.user)}"}}'
+    shown = await gateway.metrics()
+    assert shown[f"consumer_lag_events{labels}"] >= len(sent)
+    assert shown[f"consumer_lag_seconds{labels}"] >= 0
+    assert shown[f"consumer_unacknowledged{labels}"] == 0
+    assert shown[f"consumer_redelivered_total{labels}"] == 0

@@ -366,8 +366,8 @@ def test_deploy_settings_md_is_current() -> None:
 def test_the_example_file_is_toml() -> None:
     sections = set(tomllib.loads(example()))
     assert sections == {
-        "server", "store", "redis", "ingest", "stream", "keys", "limits", "record", "watch",
-        "formats", "destinations", "metrics", "log",
+        "server", "store", "redis", "ingest", "stream", "keys", "limits", "consumers", "record",
+        "watch", "formats", "destinations", "metrics", "log",
     }  # fmt: skip
 
 

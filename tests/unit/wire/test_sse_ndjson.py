@@ -197,10 +197,14 @@ def test_codes_of_ends_say_whether_to_come_back() -> None:
         for code, count in Counter(end.code for end in ENDS).items()
         if count > 1
     }
-    # A stream that has come to its end, and two reasons to come back later: a rate, and a quota.
+    # A stream that has come to its end, and reasons to come back, or not, that clients need not
+    # tell apart.
     assert shared == {
         1000: {"complete", "client_closed"},
+        1012: {"restart", "consumer_rewound"},
+        1013: {"overload", "ack_timeout"},
         4001: {"throttled", "quota_exhausted"},
+        4505: {"consumer_taken_over", "consumer_deleted"},
     }
     for end in ENDS:
         if end.code >= 4000:

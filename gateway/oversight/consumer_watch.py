@@ -1,0 +1,255 @@
+"""Watch over durable consumers: findings, records of what was given up, and the end of unused ones.
+
+Records wait in memory while the log is away; their ids follow from what they say, so that each is
+stored once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+from gateway.access.keys.change import key_urn
+from gateway.clock import Clock, format_time, until_next_poll
+from gateway.cursor import advance, distance, parse_cursor
+from gateway.errors import GatewayError
+from gateway.event import Draft
+from gateway.ingest.gateway_event import DELIVERY, new_gateway_event
+from gateway.log.ports import Log, RetentionExceeded
+from gateway.oversight.access_log.access_log import Appender
+from gateway.oversight.detection.finding import CONSUMER_STUCK, POSITION_AT_RISK
+from gateway.oversight.detection.findings import Findings
+from gateway.oversight.detection.signals import Signal
+from gateway.streaming.consumers.claims import is_stuck, reader_of
+from gateway.streaming.consumers.ports import Consumers
+from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow
+
+POLL_SECONDS = 30.0
+_WRITE_SECONDS = 1.0
+# Part of the way to being overtaken from which on a position is at risk.
+AT_RISK = 0.8
+_MOST_RECORDS = 1000
+# Consumers that metrics tell of, and for how long what was read of them serves.
+_MOST_NUMBERS, _NUMBERS_SECONDS = 1000, 5.0
+_LOGGER = logging.getLogger(__name__)
+
+
+class ConsumerNumbers(NamedTuple):
+    """Numbers of one consumer, for metrics."""
+
+    consumer: str
+    key: str
+    lag_events: float
+    lag_seconds: float
+    unacknowledged: float
+    redelivered: float
+
+
+class ConsumerLimits:
+    """What ends a consumer or its events, in seconds and bytes; 0 is never."""
+
+    def __init__(self, *, age: int, size: int, expire_after: int) -> None:
+        self.age, self.size, self.expire_after = age, size, expire_after
+
+
+class ConsumerWatch:
+    """Looks at all consumers of a gateway from time to time."""
+
+    def __init__(
+        self, store: Consumers, log: Log, writer: Appender, findings: Findings, clock: Clock,
+        limits: ConsumerLimits,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._log = log
+        self._writer = writer
+        self._findings = findings
+        self._clock = clock
+        self._limits = limits
+        self._records: list[Draft] = []
+        # Consumers at risk that were told of.
+        self.at_risk: set[ConsumerKey] = set()
+        self._risk_listeners: list[Callable[[Collection[ConsumerKey]], None]] = []
+        self._numbers: list[ConsumerNumbers] = []
+        self._numbers_at = -math.inf
+
+    def on_risk(self, listener: Callable[[Collection[ConsumerKey]], None]) -> None:
+        """Call `listener` with the consumers that have come near to being overtaken."""
+        self._risk_listeners.append(listener)
+
+    async def run(self) -> None:
+        """Write records, and look at all consumers from time to time, until cancelled."""
+        polled_at = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(until_next_poll(self._clock, _WRITE_SECONDS))
+            try:
+                await self.write()
+                if self._clock.monotonic() - polled_at >= POLL_SECONDS:
+                    polled_at = self._clock.monotonic()
+                    await self.poll()
+            except GatewayError as error:
+                _LOGGER.warning("consumers cannot be looked at, trying again: %s", error.detail)
+
+    async def poll(self) -> None:
+        """Look at all consumers once, delete unused ones, and write the records that wait."""
+        await self.write()
+        rows = await self._consumers()
+        at_risk = {row.key for row in rows if await self._is_at_risk(row)}
+        new, self.at_risk = at_risk - self.at_risk, at_risk
+        for listener in self._risk_listeners:
+            listener(new)
+        for row in rows:
+            if row.key in new:
+                await self._found(POSITION_AT_RISK, row)
+        now = self._clock.now()
+        for row in rows:
+            if self._is_unused(row, now):
+                await self._expire(row.key, now)
+        await self.write()
+
+    async def _consumers(self) -> list[ConsumerRow]:
+        return [row for row in await self._store.all() if row.of_key]
+
+    async def _expire(self, key: ConsumerKey, now: float) -> None:
+        """Delete a consumer that nobody has used for long."""
+        gone: list[ConsumerRow] = []
+
+        def delete(known: ConsumerRow | None, others: int) -> ConsumerRow | None:
+            if known is None or not self._is_unused(known, now):
+                return known
+            gone.append(known)
+            return None
+
+        await self._store.change(*key, delete)
+        for row in gone:
+            self.note("consumer.expired", row, {"updated_at": format_time(row.updated_at)})
+
+    def _is_unused(self, row: ConsumerRow, now: float) -> bool:
+        after = self._limits.expire_after
+        return bool(after) and not row.held(now) and now - row.updated_at >= after
+
+    async def claimed(self, row: ConsumerRow) -> None:
+        """Look at a consumer that a reader has just claimed."""
+        # Where nothing is behind the position, readers only come and go.
+        if is_stuck(row) and (await self.lag(row))[0]:
+            await self._found(CONSUMER_STUCK, row)
+
+    async def lag(self, row: ConsumerRow) -> tuple[int, float]:
+        """Number of events behind the position, and for how many seconds the first has waited."""
+        log = self._log
+        epoch, position = parse_cursor(row.cursor)
+        if epoch != log.epoch or position < log.floor:
+            position = log.floor
+        behind = distance(position, log.head)
+        recorded = await self._recorded_behind(position) if behind else None
+        return behind, 0.0 if recorded is None else max(0.0, self._clock.now() - recorded)
+
+    async def _recorded_behind(self, position: int) -> float | None:
+        """When the first event behind a position was recorded; None if it is gone."""
+        try:
+            page = await self._log.read(position, advance(position, 1), limit=1)
+        except RetentionExceeded:
+            return None
+        return page.events[0].recorded_at() / 1_000_000 if page.events else None
+
+    async def numbers(self) -> Sequence[ConsumerNumbers]:
+        """Numbers of consumers, of many those of the first; a few seconds old."""
+        now = self._clock.monotonic()
+        if now - self._numbers_at >= _NUMBERS_SECONDS:
+            self._numbers_at = now
+            try:
+                rows = (await self._consumers())[:_MOST_NUMBERS]
+                self._numbers = [await self._numbers_of(row) for row in rows]
+            except GatewayError as error:
+                # A scrape tells of the rest all the same.
+                _LOGGER.warning("consumers cannot be counted now: %s", error.detail)
+                self._numbers = []
+        return self._numbers
+
+    async def _numbers_of(self, row: ConsumerRow) -> ConsumerNumbers:
+        events, seconds = await self.lag(row)
+        key = reader_of(row).key or row.owner
+        return ConsumerNumbers(row.name, key, events, seconds, row.unacknowledged, row.redelivered)
+
+    def is_overtaken(self, row: ConsumerRow) -> bool:
+        """Whether events behind the position are gone, or it is of another log."""
+        epoch, position = parse_cursor(row.cursor)
+        return epoch != self._log.epoch or position < self._log.floor
+
+    async def _is_at_risk(self, row: ConsumerRow) -> bool:
+        log, limits = self._log, self._limits
+        _, position = parse_cursor(row.cursor)
+        behind = distance(position, log.head)
+        if not behind or self.is_overtaken(row):
+            return False
+        if limits.size and log.floor and behind >= AT_RISK * distance(log.floor, log.head):
+            return True
+        if not limits.age:
+            return False
+        recorded = await self._recorded_behind(position)
+        return recorded is not None and self._clock.now() - recorded >= AT_RISK * limits.age
+
+    async def _found(self, name: str, row: ConsumerRow) -> None:
+        reader = reader_of(row)
+        events, seconds = await self.lag(row)
+        data = {
+            "consumer": row.name, "cursor": row.cursor, "events": events, "seconds": int(seconds),
+            "address": reader.address,
+        }  # fmt: skip
+        await self._findings.add(Signal(name, self._clock.now(), 1, data), reader.key or row.owner)
+
+    # Records
+
+    async def record_gap(self, row: ConsumerRow, gap: dict[str, Any]) -> None:
+        """Record durably that events were given up, before the reader goes on behind them. Raises
+        `Unavailable` while the log is away."""
+        await self._writer.append([_gap_record(row, gap)])
+
+    def gap(self, row: ConsumerRow, gap: dict[str, Any]) -> None:
+        """Record soon that a stream has gone on behind events that are gone."""
+        self._keep(_gap_record(row, gap))
+
+    def note(
+        self, action: str, row: ConsumerRow, data: dict[str, Any], *, by: str = "", reason: str = ""
+    ) -> None:
+        """Record soon what became of a consumer."""
+        self._keep(_record(action, row, data, by=by, reason=reason, at=self._clock.now()))
+
+    def _keep(self, record: Draft) -> None:
+        if len(self._records) < _MOST_RECORDS:
+            self._records.append(record)
+        else:
+            _LOGGER.error("a record of a consumer is lost: the log is away for too long")
+
+    async def write(self) -> None:
+        """Write the records that wait. Raises `Unavailable` while the log is away."""
+        while self._records:
+            record = self._records[0]
+            await self._writer.append([record])
+            self._records.remove(record)
+
+
+def _gap_record(row: ConsumerRow, gap: dict[str, Any]) -> Draft:
+    return _record("consumer.gap", row, gap, failed=True)
+
+
+def _record(
+    action: str, row: ConsumerRow, data: dict[str, Any], *, by: str = "", reason: str = "",
+    at: float = 0.0, failed: bool = False,
+) -> Draft:  # fmt: skip
+    reader = reader_of(row)
+    # Of a gap, the same whoever tells of it; of a change, its own.
+    told = f"{at:.6f}" if at else data["cursor"]
+    return new_gateway_event(
+        id=f"{action}-{row.owner}-{row.name}-{row.generation}-{told}",
+        category=DELIVERY,
+        action=action,
+        outcome="failure" if failed else "success",
+        severity=4 if failed else 2,
+        at=at,
+        by=by,
+        reason=reason,
+        about=[f"consumer:{row.owner}/{row.name}", key_urn(reader.key or row.owner)],
+        data={"consumer": row.name, "key": reader.key or row.owner, **data},
+    )

@@ -1,0 +1,346 @@
+"""Consumers that this process reads: their claims, and what of them is stored in batches.
+
+Acknowledgements gather in memory. Once a second, or soon where somebody waits for one to be
+durable, one transaction stores all rows that have moved, renewed claims included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any
+
+from gateway.clock import Clock, until_next_poll
+from gateway.cursor import parse_cursor
+from gateway.errors import Conflict, GatewayError
+from gateway.notifier import Notifier
+from gateway.streaming.consumer_reader import ConsumerReader, ack_ahead
+from gateway.streaming.consumers import claims
+from gateway.streaming.consumers.claims import (
+    ConsumerClaim,
+    claimed,
+    has_claimed,
+    in_use,
+    reader_of,
+)
+from gateway.streaming.consumers.ports import Consumers
+from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move, further, is_ahead
+from gateway.streaming.live.subscription import Subscription
+from gateway.wire.framing import CONSUMER_DELETED, REWOUND, TAKEN_OVER, End
+
+_TICK_SECONDS = 1.0
+# For how long an acknowledgement waits for others.
+_TOGETHER_SECONDS = 0.04
+_POLL_SECONDS = 0.25
+# For how long what was sent by another process may not be stored yet.
+_SENT_SECONDS = 2.0
+_AT_RISK = {
+    "code": "position_at_risk",
+    "detail": "retention is near to deleting events behind the position of this consumer; "
+    "acknowledge, or read faster",
+}
+GapListener = Callable[[ConsumerRow, dict[str, Any]], None]
+
+
+class ConsumerClaims:
+    """All consumers that are read in this process."""
+
+    def __init__(self, store: Consumers, clock: Clock, most: int) -> None:
+        """`most` is the number of consumers of one owner."""
+        self.store = store
+        self.readers: dict[ConsumerKey, ConsumerReader] = {}
+        self._clock = clock
+        self._most = most
+        self._gap_listeners: list[GapListener] = []
+        # Moves of consumers without a reader here, and who waits for the next transaction.
+        self._pending: dict[ConsumerKey, Move] = {}
+        self._waiting: list[tuple[ConsumerKey, asyncio.Future[ConsumerRow | None]]] = []
+        self._storing = asyncio.Lock()
+        self._hurried = Notifier()
+        self._hurries = False
+
+    def on_gap(self, listener: GapListener) -> None:
+        """Call `listener` when a stream has gone on behind events that are gone."""
+        self._gap_listeners.append(listener)
+
+    # Claims
+
+    async def claim(self, claim: ConsumerClaim) -> ConsumerRow:
+        """Claim a consumer, and create it if there is none; waits for the answer of a reader that
+        holds it. Raises `Conflict`."""
+        local = self.readers.get(claim.key)
+        if local is not None and local.answers and not claim.takeover:
+            if await local.is_alive(claims.ANSWER_SECONDS):
+                raise in_use(local.row)
+            claim = claim._replace(silent=local.row.generation)
+        row = await self._claim(claim)
+        if not has_claimed(row, claim):
+            row = await self._ask_elsewhere(row, claim)
+        self.end_earlier(row, TAKEN_OVER)
+        return row
+
+    async def _claim(self, claim: ConsumerClaim) -> ConsumerRow:
+        if claim.key in self._pending:
+            # The reader before has left just now.
+            await self.flush()
+        now = self._clock.now()
+
+        def change(row: ConsumerRow | None, others: int) -> ConsumerRow:
+            return claimed(row, others, claim, now, self._most)
+
+        row = await self.store.change(*claim.key, change)
+        assert row is not None
+        return row
+
+    async def _ask_elsewhere(self, asked: ConsumerRow, claim: ConsumerClaim) -> ConsumerRow:
+        """Wait until the holder at another process was asked, and claim if it does not answer."""
+        answered_before = reader_of(asked).answered_at
+        deadline = self._clock.monotonic() + claims.ANSWER_SECONDS + claims.ELSEWHERE_SECONDS
+        while self._clock.monotonic() < deadline:
+            await self._clock.sleep(_POLL_SECONDS)
+            row = await self.store.get(*claim.key)
+            if row is None or row.generation != asked.generation:
+                break
+            if reader_of(row).answered_at != answered_before:
+                raise in_use(row)
+            if not row.held(self._clock.now()):
+                break
+        row = await self._claim(claim._replace(silent=asked.generation))
+        if not has_claimed(row, claim):
+            raise in_use(row)
+        return row
+
+    def hold(self, reader: ConsumerReader) -> None:
+        """Take in a reader whose claim was stored."""
+        self.readers[reader.key] = reader
+
+    def give_up(self, row: ConsumerRow) -> None:
+        """End a claim whose reader never began."""
+        self._pending[row.key] = Move(
+            at=self._clock.now(), generation=row.generation, lease_until=0.0
+        )
+        self.hurry()
+
+    def stream_closed(self, subscription: Subscription, end: End | None) -> None:
+        """Note that a stream has ended."""
+        reader = subscription.consumer
+        if isinstance(reader, ConsumerReader) and self.readers.get(reader.key) is reader:
+            del self.readers[reader.key]
+            self._leave(reader)
+
+    def _leave(self, reader: ConsumerReader) -> None:
+        reader.close()
+        self._tell_gaps(reader)
+        self._pending[reader.key] = reader.last_move()
+        self.hurry()
+
+    def end_earlier(self, row: ConsumerRow, end: End) -> None:
+        """End the reader here whose generation is over."""
+        local = self.readers.get(row.key)
+        if local is not None and local.row.generation != row.generation:
+            local.end(end)
+
+    # Acknowledgements by calls
+
+    async def acknowledge(self, key: ConsumerKey, cursor: str) -> ConsumerRow:
+        """Store an acknowledgement durably; return the row after it. One behind the position moves
+        nothing. Raises `Conflict` if the cursor is ahead of what was sent."""
+        deadline = self._clock.monotonic() + _SENT_SECONDS
+        while True:
+            row = await self._acknowledge(key, cursor)
+            if not is_ahead(cursor, row.cursor):
+                return row
+            if not row.held(self._clock.now()) or self._clock.monotonic() >= deadline:
+                said = ack_ahead(cursor, row.sent)
+                raise Conflict(said["detail"], code="ack_ahead", sent=row.sent)
+            # It may have been sent by another process, which stores it within a second.
+            await self._clock.sleep(_POLL_SECONDS)
+
+    async def _acknowledge(self, key: ConsumerKey, cursor: str) -> ConsumerRow:
+        local = self.readers.get(key)
+        if local is not None:
+            _, position = parse_cursor(cursor)
+            if local.is_ahead(position):
+                raise Conflict(
+                    ack_ahead(cursor, local.sent_cursor)["detail"],
+                    code="ack_ahead", sent=local.sent_cursor,
+                )  # fmt: skip
+            local.acknowledge(position)
+            row = await self._stored(key)
+        else:
+            row = await self.move(key, Move(at=self._clock.now(), generation=None, cursor=cursor))
+        if row is None:
+            raise Conflict("the consumer was deleted meanwhile", code="consumer_deleted")
+        return row
+
+    async def move(self, key: ConsumerKey, move: Move) -> ConsumerRow | None:
+        """Store a move of a consumer that is not read here, together with others; return its
+        row."""
+        await self.move_later(key, move)
+        return await self._stored(key)
+
+    async def move_later(self, key: ConsumerKey, move: Move) -> None:
+        """Have a move of a consumer that is not read here stored within a second."""
+        known = self._pending.get(key)
+        if known is not None and known.generation != move.generation:
+            await self.flush()
+            known = self._pending.get(key)
+        self._pending[key] = move if known is None else _joined(known, move)
+
+    async def _stored(self, key: ConsumerKey) -> ConsumerRow | None:
+        """Wait for the next transaction; the row after it."""
+        future: asyncio.Future[ConsumerRow | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((key, future))
+        self.hurry()
+        return await future
+
+    # Changes by calls
+
+    async def rewind(self, key: ConsumerKey, cursor: str) -> ConsumerRow | None:
+        """Set the position; the reader has to come back. None if there is no such consumer."""
+        now = self._clock.now()
+        if key in self._pending:
+            await self.flush()
+        row = await self.store.change(
+            *key, lambda row, _: None if row is None else claims.rewound(row, cursor, now)
+        )
+        if row is not None:
+            self.end_earlier(row, REWOUND)
+        return row
+
+    async def delete(self, key: ConsumerKey) -> bool:
+        """Delete a consumer, and end its reader; False if there is none."""
+        found: list[ConsumerRow] = []
+
+        def change(row: ConsumerRow | None, others: int) -> None:
+            if row is not None:
+                found.append(row)
+
+        await self.store.change(*key, change)
+        local = self.readers.get(key)
+        if local is not None:
+            local.end(CONSUMER_DELETED)
+        self._pending.pop(key, None)
+        return bool(found)
+
+    def warn(self, keys: Collection[ConsumerKey]) -> None:
+        """Tell the readers here that retention comes near to their positions."""
+        for key in keys:
+            if (reader := self.readers.get(key)) is not None:
+                reader.tell("notice", dict(_AT_RISK))
+
+    # Storing
+
+    def hurry(self) -> None:
+        """Store what has moved soon, together with what moves until then."""
+        self._hurries = True
+        self._hurried.notify()
+
+    async def run(self) -> None:
+        """Store what moves, until cancelled."""
+        ticked_at = self._clock.monotonic()
+        while True:
+            seconds = until_next_poll(self._clock, _TICK_SECONDS)
+            await self._hurried.until(lambda: self._hurries, seconds)
+            if self._hurries:
+                await self._clock.sleep(_TOGETHER_SECONDS)
+            tick = self._clock.monotonic() - ticked_at >= _TICK_SECONDS
+            if tick:
+                ticked_at = self._clock.monotonic()
+                self.tick()
+            if tick or self._hurries:
+                await self.flush(watch=tick)
+
+    def tick(self) -> None:
+        """Ping peers, and end those that acknowledge nothing. Call about once a second."""
+        for reader in list(self.readers.values()):
+            reader.tick()
+
+    async def flush(self, *, watch: bool = False) -> None:
+        """Store what has moved in one transaction; `watch`: see what other processes have changed
+        of the consumers that are read here, too."""
+        async with self._storing:
+            self._hurries = False
+            pending, self._pending = self._pending, {}
+            waiting, self._waiting = self._waiting, []
+            readers = dict(self.readers)
+            moves = dict(pending)
+            for key, reader in readers.items():
+                if key not in moves and (move := reader.move()) is not None:
+                    moves[key] = move
+            answering = {key: reader.take_answers() for key, reader in readers.items()}
+            try:
+                watched = readers if watch else [key for key, _ in waiting]
+                rows = await self.store.commit(moves, watched) if moves or watched else {}
+            except GatewayError as error:
+                self._put_back(pending, waiting, error)
+                for key, reader in readers.items():
+                    reader.not_stored(answering[key])
+                return
+            except asyncio.CancelledError:
+                # What is stored twice moves nothing.
+                self._put_back(pending, [], None)
+                self._waiting = waiting + self._waiting
+                for key, reader in readers.items():
+                    reader.not_stored(answering[key])
+                raise
+            for key, future in waiting:
+                if not future.done():
+                    future.set_result(rows.get(key))
+            for key, reader in readers.items():
+                if key in rows or key not in moves:
+                    reader.answer(answering[key], rows.get(key))
+                self._tell_gaps(reader)
+                if watch or key in moves:
+                    reader.stored(rows.get(key))
+
+    def _put_back(
+        self,
+        pending: dict[ConsumerKey, Move],
+        waiting: list[tuple[ConsumerKey, asyncio.Future[ConsumerRow | None]]],
+        error: GatewayError | None,
+    ) -> None:
+        """Keep for the next time what could not be stored, and tell those who wait."""
+        for key, move in pending.items():
+            known = self._pending.get(key)
+            if known is None:
+                self._pending[key] = move
+            elif known.generation == move.generation:
+                self._pending[key] = _joined(move, known)
+        for _, future in waiting:
+            if error is not None and not future.done():
+                future.set_exception(error)
+
+    async def close(self) -> None:
+        """Store a last time what has moved, before the store is closed."""
+        for key, reader in list(self.readers.items()):
+            del self.readers[key]
+            self._leave(reader)
+        await self.flush()
+
+    def _tell_gaps(self, reader: ConsumerReader) -> None:
+        gaps, reader.gaps = reader.gaps, []
+        for gap in gaps:
+            for listener in self._gap_listeners:
+                listener(reader.row, gap)
+
+
+def _joined(first: Move, second: Move) -> Move:
+    """Both moves of one row as one; they are of one generation."""
+    return Move(
+        at=second.at,
+        generation=second.generation,
+        cursor=_furthest(first.cursor, second.cursor),
+        sent=_furthest(first.sent, second.sent),
+        reader=first.reader if second.reader is None else second.reader,
+        lease_until=first.lease_until if second.lease_until is None else second.lease_until,
+        ranges=first.ranges if second.ranges is None else second.ranges,
+        unacknowledged=(
+            first.unacknowledged if second.unacknowledged is None else second.unacknowledged
+        ),
+        redelivered=first.redelivered if second.redelivered is None else second.redelivered,
+    )
+
+
+def _furthest(first: str | None, second: str | None) -> str | None:
+    return second if first is None else further(first, second)

@@ -1,0 +1,350 @@
+"""Consumers that processes read: batches, claims across processes, and paused replicas.
+
+The store is a real one; two processes share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.sqlite.consumers import SqliteConsumers
+from gateway.clock import SystemClock
+from gateway.cursor import format_cursor
+from gateway.errors import Conflict, Unavailable
+from gateway.streaming.consumer_claims import ConsumerClaims
+from gateway.streaming.consumer_reader import ConsumerReader
+from gateway.streaming.consumers import claims as claims_module
+from gateway.streaming.consumers.claims import ClaimingReader, ConsumerClaim
+from gateway.streaming.consumers.options import EXPLICIT, PONG, ConsumerOptions
+from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow
+from gateway.wire.framing import ACK_TIMEOUT, TAKEN_OVER, End
+
+EPOCH = "abcdefghjk"
+PING_BYTES = slice(2, 10)
+
+
+def cursor(offset: int) -> str:
+    return format_cursor(EPOCH, offset)
+
+
+class PassingClock(SystemClock):
+    """The machine's clock, which a test may set forward."""
+
+    passed = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.passed
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed
+
+
+class Peer:
+    """The stream of a reader, and what its peer was sent. Stands for hub and subscription."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.said: list[tuple[str, Any]] = []
+        self.ended: End | None = None
+        self.sink = self
+
+    def write(self, data: bytes) -> bool:
+        self.written.append(data)
+        return True
+
+    def end(self, subscription: Any, end: End) -> None:
+        self.ended = end
+
+    def send_control(self, subscription: Any, kind: str, members: Any) -> None:
+        self.said.append((kind, members))
+
+
+class Process:
+    """One process of a gateway."""
+
+    def __init__(self, store: SqliteConsumers, clock: PassingClock) -> None:
+        self.store = store
+        self.clock = clock
+        self.claims = ConsumerClaims(store, clock, 10_000)
+
+    async def read(
+        self, key: ConsumerKey, mode: str = EXPLICIT, **claim: Any
+    ) -> tuple[ConsumerReader, Peer]:
+        row = await self.claims.claim(claim_of(key, **claim))
+        reader, peer = self.reader(row, mode), Peer()
+        reader.attach(peer, peer)  # type: ignore[arg-type]
+        self.claims.hold(reader)
+        return reader, peer
+
+    def reader(self, row: ConsumerRow, mode: str) -> ConsumerReader:
+        return ConsumerReader(row, mode, ConsumerOptions(), self.clock, self.claims.hurry)
+
+    async def second(self) -> None:
+        """Let a second pass, and store what has moved."""
+        self.clock.passed += 1.0
+        self.claims.tick()
+        await self.claims.flush(watch=True)
+
+
+def claim_of(key: ConsumerKey, *, answers: bool = True, **members: Any) -> ConsumerClaim:
+    reader = ClaimingReader(id=f"{id(members)}-{claim_of.__name__}-{next(_IDS)}", answers=answers)
+    return ConsumerClaim(key, reader, "{}", cursor(0))._replace(**members)
+
+
+_IDS = iter(range(10**9))
+KEY = ConsumerKey("k" * 12, "siem")
+
+
+@pytest.fixture
+def clock() -> PassingClock:
+    return PassingClock()
+
+
+@pytest.fixture
+async def processes(tmp_path: Path, clock: PassingClock) -> AsyncIterator[list[Process]]:
+    stores = [SqliteConsumers(tmp_path / "consumers.db") for _ in range(2)]
+    yield [Process(store, clock) for store in stores]
+    for store in stores:
+        await store.close()
+
+
+def commits(process: Process) -> float:
+    return sum(process.store.commit_seconds.cells[:-1])
+
+
+async def test_a_thousand_consumers_that_acknowledge_are_one_transaction_a_second(
+    processes: list[Process],
+) -> None:
+    process = processes[0]
+    readers = [
+        (await process.read(ConsumerKey(f"owner{number % 70}", f"c{number}")))[0]
+        for number in range(1000)
+    ]
+    before = commits(process)
+    for second in range(1, 4):
+        for reader in readers:
+            for offset in range(10 * second, 10 * second + 5):
+                reader.delivered(offset, 1, 100)
+                reader.acknowledge(offset)
+        await process.second()
+        assert commits(process) == before + second
+    rows = await process.store.all()
+    assert {row.cursor for row in rows} == {cursor(34)}
+    # Nothing moves, and no claim is to be renewed: nothing is written.
+    await process.second()
+    await process.claims.flush(watch=True)
+    assert commits(process) <= before + 4
+
+
+async def test_where_nothing_moves_only_claims_are_renewed(processes: list[Process]) -> None:
+    process = processes[0]
+    await process.read(KEY)
+    before = commits(process)
+    for _ in range(9):
+        await process.second()
+    assert commits(process) == before + 3
+
+
+async def test_acknowledgements_that_are_waited_for_are_stored_together(
+    processes: list[Process],
+) -> None:
+    process = processes[0]
+    keys = [ConsumerKey(f"owner{number}", "c") for number in range(50)]
+    for key in keys:
+        reader, _ = await process.read(key)
+        reader.delivered(9, 5, 100)
+    before = commits(process)
+    running = asyncio.ensure_future(process.claims.run())
+    rows = await asyncio.gather(*(process.claims.acknowledge(key, cursor(7)) for key in keys))
+    running.cancel()
+    assert {row.cursor for row in rows} == {cursor(7)}
+    assert commits(process) - before <= 2
+
+
+async def test_an_answered_acknowledgement_is_durable(processes: list[Process]) -> None:
+    process, other = processes
+    reader, peer = await process.read(KEY)
+    reader.delivered(9, 2, 100)
+    reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(9).encode())
+    assert peer.said == [], "not before it is stored"
+    await process.claims.flush()
+    assert peer.said == [("acked", {"cursor": cursor(9)})]
+    row = await other.store.get(*KEY)
+    assert row is not None
+    assert row.cursor == cursor(9)
+
+
+async def test_a_paused_replica_that_wakes_up_moves_nothing(processes: list[Process]) -> None:
+    paused, other = processes
+    reader, peer = await paused.read(KEY)
+    reader.delivered(50, 10, 100)
+    await paused.claims.flush()
+    # It stands still for longer than its claim lasts, and somebody else takes over.
+    paused.clock.passed += 60
+    newer, newer_peer = await other.read(KEY)
+    newer.delivered(20, 5, 100)
+    newer.acknowledge(20)
+    await other.claims.flush()
+    reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(50).encode())
+    await paused.claims.flush(watch=True)
+    assert peer.said == [], "what is not stored is not answered"
+    row = await other.store.get(*KEY)
+    assert row is not None
+    assert (row.cursor, row.generation) == (cursor(20), 2)
+    assert peer.ended is TAKEN_OVER
+    assert newer_peer.ended is None
+
+
+async def test_a_holder_at_another_process_is_asked_and_keeps_what_it_has(
+    processes: list[Process],
+) -> None:
+    holder, other = processes
+    reader, peer = await holder.read(KEY)
+    asking = asyncio.ensure_future(other.claims.claim(claim_of(KEY)))
+    while not peer.written:
+        await holder.claims.flush(watch=True)
+        await asyncio.sleep(0.01)
+    reader.received(10, peer.written[-1][PING_BYTES])
+    await holder.claims.flush()
+    with pytest.raises(Conflict) as caught:
+        await asking
+    assert caught.value.code == "consumer_in_use"
+    assert peer.ended is None
+
+
+async def test_a_holder_at_another_process_that_is_silent_gives_way(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims_module, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(claims_module, "ELSEWHERE_SECONDS", 0.2)
+    holder, other = processes
+    _, peer = await holder.read(KEY)
+    row = await other.claims.claim(claim_of(KEY))
+    assert row.generation == 2
+    await holder.claims.flush(watch=True)
+    assert peer.ended is TAKEN_OVER
+
+
+async def test_an_acknowledgement_at_another_process_makes_room(processes: list[Process]) -> None:
+    holder, other = processes
+    reader, _ = await holder.read(KEY)
+    reader.delivered(9, 9, 100)
+    await holder.second()
+    running = asyncio.ensure_future(other.claims.run())
+    await other.claims.acknowledge(KEY, cursor(9))
+    running.cancel()
+    assert reader.window.unacknowledged == 9
+    await holder.second()
+    assert reader.window.unacknowledged == 0
+
+
+async def test_what_another_process_has_just_sent_may_be_acknowledged(
+    processes: list[Process],
+) -> None:
+    holder, other = processes
+    reader, _ = await holder.read(KEY)
+    reader.delivered(9, 9, 100)
+    running = asyncio.ensure_future(other.claims.run())
+    waiting = asyncio.ensure_future(other.claims.acknowledge(KEY, cursor(9)))
+    done, _ = await asyncio.wait([waiting], timeout=0.2)
+    assert not done, "it is not known yet that it was sent"
+    await holder.claims.flush()
+    assert (await waiting).cursor == cursor(9)
+    running.cancel()
+
+
+async def test_while_the_store_is_away_acknowledgements_wait(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = processes[0]
+    reader, peer = await process.read(KEY)
+    reader.delivered(9, 9, 100)
+    reader.acknowledge(9)
+
+    async def away(*arguments: Any) -> Any:
+        raise Unavailable("away", code="store_unavailable")
+
+    reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(9).encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(process.store, "commit", away)
+        await process.second()
+    assert peer.said == []
+    await process.claims.flush()
+    assert peer.said == [("acked", {"cursor": cursor(9)})]
+    row = await process.store.get(*KEY)
+    assert row is not None
+    assert row.cursor == cursor(9)
+
+
+async def test_the_end_of_a_process_stores_where_its_readers_are(
+    processes: list[Process],
+) -> None:
+    process, other = processes
+    reader, _ = await process.read(KEY)
+    reader.delivered(9, 9, 100)
+    reader.acknowledge(9)
+    await process.claims.close()
+    row = await other.store.get(*KEY)
+    assert row is not None
+    assert (row.cursor, row.lease_until) == (cursor(9), 0.0)
+
+
+# One reader
+
+
+async def test_a_pong_acknowledges_what_was_sent_a_while_before_its_ping(
+    processes: list[Process],
+) -> None:
+    process = processes[0]
+    reader, peer = await process.read(KEY, PONG)
+    reader.delivered(3, 3, 100)
+    for _ in range(7):
+        process.clock.passed += 1
+        reader.tick()
+    reader.delivered(8, 5, 100)
+    for _ in range(4):
+        process.clock.passed += 1
+        reader.tick()
+    pings = [data[PING_BYTES] for data in peer.written]
+    assert len({*pings}) == len(pings) == 2
+    reader.received(10, b"another!")
+    assert reader.window.unacknowledged == 8
+    # The first ping came 5 seconds after the first events, and before the others.
+    reader.received(10, pings[1])
+    assert reader.window.unacknowledged == 5
+    reader.received(10, pings[1])
+    reader.received(10, pings[0])
+    assert reader.window.position == 3
+
+
+async def test_a_reader_that_acknowledges_nothing_for_long_is_ended(
+    processes: list[Process],
+) -> None:
+    process = processes[0]
+    reader, peer = await process.read(KEY)
+    process.clock.passed += 100
+    reader.tick()
+    assert peer.ended is None, "nothing is out"
+    reader.delivered(3, 3, 100)
+    process.clock.passed += 59
+    reader.tick()
+    assert peer.ended is None
+    process.clock.passed += 1
+    reader.tick()
+    assert peer.ended is ACK_TIMEOUT
+
+
+async def test_what_is_sent_again_is_counted(processes: list[Process]) -> None:
+    process = processes[0]
+    reader, _ = await process.read(KEY)
+    reader.delivered(10, 10, 100)
+    reader.acknowledge(4)
+    await process.claims.flush()
+    again, _ = await process.read(KEY, takeover=True)
+    again.delivered(12, 8, 100)
+    assert again.redelivered == 6
