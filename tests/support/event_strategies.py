@@ -7,12 +7,14 @@ import json
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from gateway.access.grants.mask import Masks, masked
 from gateway.clock import format_rfc3339
 from gateway.event import OUTCOMES
 from gateway.ingest.decode import decode_event
+from tests.support.examples import examples
 from tests.support.stored_events import stored
 
 # Members that may be hidden in events of `members`.
@@ -105,6 +107,12 @@ members = st.fixed_dictionaries(
     },
 )
 _masks = st.lists(st.sampled_from(PATHS), max_size=4, unique=True).map(sorted).map(tuple)
+
+
+def generated(many: int, *, share: int) -> settings:
+    """Settings of a test of so many events, which a busy machine may take long to draw."""
+    slow = [HealthCheck.too_slow]
+    return settings(max_examples=examples(many, share=share), suppress_health_check=slow)
 
 
 @st.composite

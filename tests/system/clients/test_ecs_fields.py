@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from gateway.formats.registry import make_formats
 from tests.setup_clients import node_program
-from tests.support.event_strategies import shown_events
-from tests.support.examples import examples
+from tests.support.event_strategies import generated, shown_events
+from tests.support.machine_time import patience
 
 ECS = make_formats()["ecs"]
 # What is not of the schema stands here, and nowhere else.
@@ -27,7 +27,7 @@ OURS = ("audit",)
 def ecs_fields() -> dict[str, Any]:
     script = Path(__file__).with_name("ecs_fields.mjs")
     printed = subprocess.run(
-        [str(node_program()), str(script)], capture_output=True, check=True, timeout=60
+        [str(node_program()), str(script)], capture_output=True, check=True, timeout=patience(60)
     ).stdout
     return json.loads(printed)  # type: ignore[no-any-return]
 
@@ -61,7 +61,7 @@ def check_value(field: dict[str, Any], value: Any) -> None:
 
 
 @given(shown_events())
-@settings(max_examples=examples(10_000, share=50))
+@generated(10_000, share=50)
 def test_each_field_is_one_of_the_schema_and_has_its_type(native: bytes) -> None:
     made = json.loads(ECS.encode(native))
     for name in OURS:

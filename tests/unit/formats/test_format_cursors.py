@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 
 from gateway.formats.cursors import BEGINS, cursor_in
 from gateway.formats.format import FormatOptions
 from gateway.formats.names import FORMAT_NAMES, TEXT_FORMATS
 from gateway.formats.registry import make_formats
-from tests.support.event_strategies import shown_events
-from tests.support.examples import examples
+from tests.support.event_strategies import generated, shown_events
 from tests.support.format_examples import DENIED, native
 
 OPTIONS = [
@@ -26,7 +25,7 @@ def test_every_format_has_a_beginning_and_the_text_formats_are_no_json() -> None
 
 
 @given(shown_events())
-@settings(max_examples=examples(2000, share=20))
+@generated(2000, share=20)
 def test_the_cursor_is_that_of_the_event(shown: bytes) -> None:
     cursor = orjson.loads(shown)["cursor"]
     for options in OPTIONS:

@@ -11,7 +11,7 @@ import orjson
 from cefevent import CEFEvent
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from hypothesis import given, settings
+from hypothesis import given
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
@@ -19,12 +19,11 @@ from gateway.access.grants.mask import Masks, masked
 from gateway.formats.format import FormatOptions
 from gateway.formats.registry import make_formats
 from gateway.ingest.decode import decode_event
-from tests.support.event_strategies import members, shown_events
-from tests.support.examples import examples
+from tests.support.event_strategies import generated, members, shown_events
 from tests.support.stored_events import stored
 
 FORMATS = make_formats()
-MANY = examples(10_000, share=50)
+MANY = generated(10_000, share=50)
 # RFC 5424, section 6, with the characters of SD-PARAM and of the message as UTF-8.
 SYSLOG = re.compile(
     r"<(?P<pri>1\d\d)>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z - audit-gateway - [!-~]{1,32} "
@@ -59,7 +58,7 @@ def cef_fields(line: str) -> dict[str, str]:
 
 
 @given(shown_events())
-@settings(max_examples=MANY)
+@MANY
 def test_cloudevents_are_read_by_their_own_library(native: bytes) -> None:
     encoded = FORMATS["cloudevents"].encode(native)
     event = JSONFormat().read(CloudEvent, encoded)
@@ -70,7 +69,7 @@ def test_cloudevents_are_read_by_their_own_library(native: bytes) -> None:
 
 
 @given(shown_events())
-@settings(max_examples=MANY)
+@MANY
 def test_ocsf_events_are_valid_by_the_schema_of_their_class(native: bytes) -> None:
     for unmapped in ("full", "rest", "none"):
         made = make_formats(FormatOptions(unmapped=unmapped))["ocsf"].encode(native)
@@ -81,7 +80,7 @@ def test_ocsf_events_are_valid_by_the_schema_of_their_class(native: bytes) -> No
 
 
 @given(shown_events())
-@settings(max_examples=MANY)
+@MANY
 def test_cef_fields_are_those_of_the_dictionary_with_its_lengths(native: bytes) -> None:
     line = FORMATS["cef"].encode(native).decode()
     whole = orjson.loads(native)
@@ -101,7 +100,7 @@ def test_cef_fields_are_those_of_the_dictionary_with_its_lengths(native: bytes) 
 
 
 @given(shown_events())
-@settings(max_examples=MANY)
+@MANY
 def test_syslog_messages_are_as_the_grammar_says(native: bytes) -> None:
     line = FORMATS["rfc5424"].encode(native).decode()
     found = SYSLOG.fullmatch(line)
@@ -115,14 +114,14 @@ def test_syslog_messages_are_as_the_grammar_says(native: bytes) -> None:
 
 
 @given(shown_events())
-@settings(max_examples=MANY)
+@MANY
 def test_ecs_documents_with_the_original_give_it_back(native: bytes) -> None:
     made = make_formats(FormatOptions(original=True))["ecs"].encode(native)
     assert orjson.loads(made)["event"]["original"].encode() == native
 
 
 @given(members)
-@settings(max_examples=MANY)
+@MANY
 def test_ecs_documents_have_every_member(sent: dict[str, Any]) -> None:
     event = stored(lambda: decode_event(orjson.dumps(sent), iter(())))
     whole = {
@@ -189,7 +188,7 @@ PLANTED = "planted-7f3a"
 
 
 @given(shown_events())
-@settings(max_examples=MANY)
+@MANY
 def test_nothing_that_is_hidden_is_in_any_format(native: bytes) -> None:
     """Every value that a mask can hide is planted, and all of it is hidden."""
     decoded = orjson.loads(native)
