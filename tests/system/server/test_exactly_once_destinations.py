@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from tests.support.bucket import SECRET_KEY, Bucket
 from tests.support.examples import examples
 from tests.support.machine_time import eventually
 from tests.support.scripted_receiver import (
+    CUT,
+    Exchange,
     Received,
     Reply,
     ScriptedReceiver,
-    cut_before_answer,
+    Step,
     cut_in_request,
     scripted_receiver,
 )
@@ -89,6 +91,17 @@ async def make(program: Program, name: str, kind: str, settings: Any, secrets: A
     assert answer.status == 201, answer.body
 
 
+def losing(answer: Callable[[Received], Reply]) -> Step:
+    """Take a request, and break the connection off before it is answered."""
+
+    async def step(exchange: Exchange) -> None:
+        answer(await exchange.whole())
+        exchange.writer.transport.abort()
+        raise CUT
+
+    return step
+
+
 def url(receiver: ScriptedReceiver) -> str:
     return f"http://127.0.0.1:{receiver.port}"
 
@@ -111,8 +124,8 @@ async def test_each_event_is_there_once_when_the_gateway_is_killed_at_any_moment
         sent: set[str] = set()
         for round_ in range(_KILLS):
             events = [event(id=f"{round_}-{n}", category="auth") for n in range(_EVENTS)]
-            documents.script.extend([cut_before_answer, cut_in_request, Reply(503)])
-            s3.script.extend([cut_before_answer, Reply(503), cut_in_request])
+            documents.script.extend([losing(index.answer), cut_in_request, Reply(503)])
+            s3.script.extend([losing(bucket.answer), Reply(503), cut_in_request])
             await program.send(*events)
             sent |= {one["id"] for one in events}
             some = len(sent) - _EVENTS // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -53,9 +54,16 @@ async def server(serve: Serve = greet, tls: ssl.SSLContext | None = None) -> Asy
         await made.wait_closed()
 
 
-async def line_from(url: str, **options: Any) -> bytes:
+class _NoNames(Lookups):
+    """Look-ups of names that do not exist."""
+
+    async def resolve(self, host: str, port: int) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+async def line_from(url: str, lookups: Lookups | None = None, **options: Any) -> bytes:
     """First line of the receiver at a URL."""
-    lookups = Lookups()
+    lookups = lookups or Lookups()
     try:
         client = StreamDialer(ClientOptions(**{"rule": OWN, **options}), lookups)
         reader, writer = await client.connect(url, 6514)
@@ -116,7 +124,7 @@ async def test_what_cannot_be_reached_is_tried_again() -> None:
         pass
     closed = await failure(f"tcp://localhost:{port}")
     assert (closed.kind, closed.config) == ("connect", False)
-    missing = await failure("tls://missing.invalid")
+    missing = await failure("tls://siem.example.org", lookups=_NoNames())
     assert (missing.kind, missing.config) == ("dns", False)
     async with server() as port:
         assert (await failure(f"tls://localhost:{port}")).kind == "tls"
