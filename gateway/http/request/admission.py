@@ -281,25 +281,29 @@ def _token_of(request: web.Request) -> str:
 
 
 def _shown(request: web.Request) -> str:
-    sent = request.headers.getall("Authorization", [])
+    headers = request.headers.getall("Authorization", [])
     offered = [one for one in offered_subprotocols(request) if one.startswith(WEBSOCKET_BEARER)]
-    if len(sent) + len(offered) > 1:
-        # A proxy may have checked another one.
+    shown = {_from_base64url(one.removeprefix(WEBSOCKET_BEARER)) for one in offered}
+    shown |= {_of_header(one, request) for one in headers[:1]}
+    # A proxy may have checked another one; it may also add to a header what the subprotocol says.
+    if len(shown) > 1 or len(headers) > 1 or len(offered) > 1:
         raise InvalidRequest(
             "send the key once: in one Authorization header, or in one subprotocol",
             code="ambiguous_key",
         )
-    if sent:
-        scheme, _, token = sent[0].partition(" ")
-        if scheme.lower() == "basic":
-            _refuse_readable(request)
-            return _password(token.strip())
-        if scheme.lower() not in _SCHEMES:
-            raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
-        return token.strip()
-    if offered:
-        return _from_base64url(offered[0].removeprefix(WEBSOCKET_BEARER))
-    raise Unauthorized("a key is needed: `Authorization: Bearer <key>`", code="missing_key")
+    if not shown:
+        raise Unauthorized("a key is needed: `Authorization: Bearer <key>`", code="missing_key")
+    return shown.pop()
+
+
+def _of_header(authorization: str, request: web.Request) -> str:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        _refuse_readable(request)
+        return _password(token.strip())
+    if scheme.lower() not in _SCHEMES:
+        raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
+    return token.strip()
 
 
 def _refuse_readable(request: web.Request) -> None:

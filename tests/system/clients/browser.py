@@ -5,6 +5,7 @@ Pages, on which tests evaluate JavaScript. The browser reaches nothing but the l
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -33,6 +34,8 @@ document.readyState === "complete" || new Promise((go) => addEventListener("load
 """
 _START_SECONDS = 20
 _END_SECONDS = 5
+# A promise of a page may wait for all that a test sends.
+_ANSWER_SECONDS = 60
 
 
 class Page:
@@ -68,13 +71,14 @@ class Page:
         self._number += 1
         number = self._number
         message = {"id": number, "method": method, "params": params, **self._session}
-        await self._devtools.send(json.dumps(message))
-        while True:
-            answer = json.loads(await self._devtools.recv())
-            if answer.get("id") == number:
-                assert "error" not in answer, answer["error"]
-                result: dict[str, Any] = answer["result"]
-                return result
+        async with asyncio.timeout(patience(_ANSWER_SECONDS)):
+            await self._devtools.send(json.dumps(message))
+            while True:
+                answer = json.loads(await self._devtools.recv())
+                if answer.get("id") == number:
+                    assert "error" not in answer, answer["error"]
+                    result: dict[str, Any] = answer["result"]
+                    return result
 
 
 class Browser:

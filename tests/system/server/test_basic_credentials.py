@@ -185,17 +185,33 @@ async def test_two_credentials_at_once_are_refused_whichever_is_good(gateway: Ga
     (await asked(gateway, Authorization=f"{good}, {bearer}")).problem(401, "invalid_key")
 
 
-async def test_a_key_in_a_header_and_one_in_a_subprotocol_are_refused(gateway: Gateway) -> None:
-    hidden = BEARER + base64.urlsafe_b64encode(gateway.user.encode()).decode().rstrip("=")
+def subprotocol(key: str) -> str:
+    return BEARER + base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+async def test_a_key_in_a_header_and_another_in_a_subprotocol_are_refused(
+    gateway: Gateway,
+) -> None:
     for credentials in (basic(gateway.user), {"Authorization": f"Bearer {gateway.user}"}):
-        headers = {**credentials, "Sec-WebSocket-Protocol": f"audit.v1, {hidden}"}
-        with pytest.raises(Refused) as refused:
-            await open_stream(gateway, "websocket", None, headers=headers)
-        refused.value.answer.problem(400, "ambiguous_key")
+        for other in (gateway.admin, f"{gateway.user}x"):
+            headers = {**credentials, "Sec-WebSocket-Protocol": f"audit.v1, {subprotocol(other)}"}
+            with pytest.raises(Refused) as refused:
+                await open_stream(gateway, "websocket", None, headers=headers)
+            refused.value.answer.problem(400, "ambiguous_key")
+    hidden = subprotocol(gateway.user)
     twice = {"Sec-WebSocket-Protocol": f"audit.v1, {hidden}, {hidden}"}
     with pytest.raises(Refused) as refused:
         await open_stream(gateway, "websocket", None, headers=twice)
     refused.value.answer.problem(400, "ambiguous_key")
+
+
+async def test_a_proxy_may_put_the_key_of_a_subprotocol_into_a_header(gateway: Gateway) -> None:
+    for credentials in (basic(gateway.user), {"Authorization": f"Bearer {gateway.user}"}):
+        protocols = f"audit.v1, {subprotocol(gateway.user)}"
+        headers = {**credentials, "Sec-WebSocket-Protocol": protocols}
+        stream = await open_stream(gateway, "websocket", None, headers=headers)
+        await gateway.send(event())
+        await stream.event()
 
 
 async def test_a_ticket_as_password_is_no_key(gateway: Gateway) -> None:
