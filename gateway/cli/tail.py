@@ -83,6 +83,12 @@ def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[.
     help="File that holds the key; else the variable AUDIT_GATEWAY_KEY.",
 )
 @click.option(
+    "--consumer",
+    metavar="NAME",
+    help="Read as a durable consumer: the gateway keeps the position, which is acknowledged when "
+    "the events are written. Its --since and --from count for its first use.",
+)
+@click.option(
     "--cursor-file",
     type=_FILE,
     help="File that keeps the position, to go on there; --since, --from and --after count for the "
@@ -180,10 +186,10 @@ async def _following(run: _Run, streams: list[AsyncStream]) -> None:
     from gateway.client.aio import AsyncClient
 
     async with AsyncClient(run.url, run.key, notice=_notice) as client:
-        patient = run.kept is not None
-        stream = client.stream(max_pause=run.max_pause, patient=patient, **run.parameters)
+        unattended = run.kept is not None or "consumer" in run.parameters
+        stream = client.stream(max_pause=run.max_pause, patient=unattended, **run.parameters)
         streams.append(stream)
-        await StreamFollower(stream, run.output, run.kept).run()
+        await StreamFollower(stream, run.output, run.kept, ends_well=unattended).run()
 
 
 def _notice(text: str) -> None:

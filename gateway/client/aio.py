@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from gateway.client.connection import GatewayAddress
+from gateway.client.protocol.consuming import acknowledge
 from gateway.client.protocol.events import (
     ReceivedEvent,
     Selection,
@@ -82,6 +83,21 @@ class AsyncClient:
         )
         return AsyncStream(self, reading)
 
+    async def consume(
+        self, name: str, *, max_pause: float = 30.0, **selection: Unpack[StreamSelection]
+    ) -> AsyncGenerator[Batch]:
+        """Batches of a durable consumer, from its position on; see `Client.consume`."""
+        selection["consumer"] = name
+        stream = self.stream(max_pause=max_pause, patient=True, **selection)
+        async with aclosing(stream.batches()) as batches:
+            async for batch in batches:
+                yield batch
+                await stream.acknowledge(batch)
+
+    async def acknowledge(self, name: str, cursor: str) -> bool:
+        """Acknowledge all up to a cursor for a consumer; whether the gateway has it durably."""
+        return await self.run(acknowledge(self.url, name, cursor, self._notice))
+
     def pages(
         self, *, follow: bool = False, wait: int = 30, **selection: Unpack[Selection]
     ) -> AsyncGenerator[EventPage]:
@@ -142,8 +158,18 @@ class AsyncStream:
 
     def __init__(self, client: AsyncClient, reading: StreamReading) -> None:
         self.cursor: str | None = None
+        self._acknowledged: str | None = None
         self._client = client
         self._reading = reading
+
+    async def acknowledge(self, batch: Batch) -> None:
+        """Acknowledge everything up to a batch, if this is the stream of a consumer."""
+        name = self._reading.consumer
+        if name is None or batch.cursor is None or batch.cursor == self._acknowledged:
+            return
+        if await self._client.acknowledge(name, batch.cursor):
+            self._acknowledged = batch.cursor
+            self._reading.acknowledged(batch.total)
 
     async def batches(self) -> AsyncGenerator[Batch]:
         """Events as they come, several at once, and positions without events."""

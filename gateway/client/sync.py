@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from gateway.client.connection import GatewayAddress
+from gateway.client.protocol.consuming import acknowledge
 from gateway.client.protocol.events import (
     ReceivedEvent,
     Selection,
@@ -85,6 +86,26 @@ class Client:
         )
         return Stream(self, reading)
 
+    def consume(
+        self, name: str, *, max_pause: float = 30.0, **selection: Unpack[StreamSelection]
+    ) -> Generator[Batch]:
+        """Batches of a durable consumer, from its position on, which the gateway remembers.
+
+        A batch is acknowledged when the next one is asked for, and so not if dealing with it has
+        failed. What was not acknowledged comes again in the next stream: at least once. Where to
+        begin counts for the first use of the name.
+        """
+        selection["consumer"] = name
+        stream = self.stream(max_pause=max_pause, patient=True, **selection)
+        with closing(stream.batches()) as batches:
+            for batch in batches:
+                yield batch
+                stream.acknowledge(batch)
+
+    def acknowledge(self, name: str, cursor: str) -> bool:
+        """Acknowledge all up to a cursor for a consumer; whether the gateway has it durably."""
+        return self.run(acknowledge(self.url, name, cursor, self._notice))
+
     def pages(
         self, *, follow: bool = False, wait: int = 30, **selection: Unpack[Selection]
     ) -> Iterator[EventPage]:
@@ -146,8 +167,18 @@ class Stream:
 
     def __init__(self, client: Client, reading: StreamReading) -> None:
         self.cursor: str | None = None
+        self._acknowledged: str | None = None
         self._client = client
         self._reading = reading
+
+    def acknowledge(self, batch: Batch) -> None:
+        """Acknowledge everything up to a batch, if this is the stream of a consumer."""
+        name = self._reading.consumer
+        if name is None or batch.cursor is None or batch.cursor == self._acknowledged:
+            return
+        if self._client.acknowledge(name, batch.cursor):
+            self._acknowledged = batch.cursor
+            self._reading.acknowledged(batch.total)
 
     def batches(self) -> Generator[Batch]:
         """Events as they come, several at once, and positions without events."""

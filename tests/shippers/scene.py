@@ -163,6 +163,14 @@ class Scene:
             time.sleep(0.01)
         failing.join()
 
+    def kill_while_reading(self, program: Killable, received: Path) -> None:
+        """Kill a program when it has received something more."""
+        before, deadline = len(content(received)), time.monotonic() + patience()
+        while len(content(received)) == before:
+            assert time.monotonic() < deadline, "nothing more is received"
+            time.sleep(0.01)
+        program.kill()
+
     def await_all(self, received: Callable[[], bytes]) -> Counter[str]:
         """Wait until every event was received; how often each was. Each line is a whole event."""
         deadline = time.monotonic() + patience()

@@ -7,12 +7,14 @@ import re
 import socket
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 from otlp_receiver import receiving
 from scene import FOLDER, RECIPES, MissingProgram, Scene, content, found
 
+from tests.setup_clients import Missing, node_program
 from tests.support.examples import examples
 from tests.support.machine_time import patience
 
@@ -21,7 +23,16 @@ ROUNDS = examples(10, least=2)
 # Where the configurations say that the events and their receivers are.
 EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
 MOST_LINES = 40
-TESTED = ("curl", "otel-collector", "rsyslog", "syslog-ng", "victorialogs")
+TESTED = (
+    "benthos",
+    "curl",
+    "node-red",
+    "otel-collector",
+    "rsyslog",
+    "syslog-ng",
+    "victorialogs",
+    "websocat",
+)
 
 
 @pytest.fixture
@@ -129,6 +140,58 @@ def test_syslog_ng_brings_every_event_from_the_file_of_tail(scene: Scene) -> Non
     scene.produce(EVENTS, [shipper.kill, tail.kill, scene.kill_gateway, shipper.kill] * ROUNDS)
     counts = scene.await_all(lambda: content(received))
     assert content(events).count(b"\n") == len(scene.sent)
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_websocat_brings_every_event_of_a_consumer(scene: Scene) -> None:
+    path, _ = program("websocat")
+    received = scene.folder / "received.ndjson"
+    credentials = scene.folder / "credentials"
+    credentials.write_text(f"anybody:{scene.key}\n")
+    settings = {
+        "PATH": f"{path.parent}{os.pathsep}{os.environ['PATH']}", "FILE": str(received),
+        "URL": scene.gateway.url.replace("http", "ws"), "CREDENTIALS": str(credentials),
+    }  # fmt: skip
+    websocat = scene.run(["sh", RECIPES / "websocat" / "follow.sh"], settings)
+    kill = partial(scene.kill_while_reading, websocat, received)
+    scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
+    counts = scene.await_all(lambda: content(received))
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_benthos_brings_every_event_of_a_consumer(scene: Scene) -> None:
+    path, _ = program("benthos")
+    received = scene.folder / "received.ndjson"
+    url = scene.gateway.url.replace("http", "ws")
+    places = {"wss://audit.example.org": url, RECEIVED_FILE: str(received)}
+    file = configured(scene, "benthos", places)
+    benthos = scene.run([path, "-c", str(file)], {"AUDIT_KEY": scene.key})
+    kill = partial(scene.kill_while_reading, benthos, received)
+    scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
+    counts = scene.await_all(lambda: content(received))
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_node_red_brings_every_event_of_a_consumer(scene: Scene) -> None:
+    try:
+        node, _ = node_program(), found("node-red/node_modules/node-red/red.js")
+    except (Missing, MissingProgram) as missing:
+        pytest.skip(str(missing))
+    received = scene.folder / "received.ndjson"
+    file = configured(scene, "node-red", {RECEIVED_FILE: str(received)})
+    url = scene.gateway.url.replace("http", "ws")
+    settings = {
+        "AUDIT_STREAM": f"{url}/v1/stream?consumer=node-red&from=start&on_gap=skip",
+        "AUDIT_AUTHORIZATION": f"Bearer {scene.key}",
+        # Node keeps compiled code there.
+        "TMPDIR": str(scene.folder),
+    }
+    red = FOLDER / "node-red" / "node_modules" / "node-red" / "red.js"
+    options = ["-u", str(scene.folder / "user"), "-p", "0", str(file)]
+    node_red = scene.run([node, red, *options], settings)
+    kill = partial(scene.kill_while_reading, node_red, received)
+    scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
+    counts = scene.await_all(lambda: content(received))
     print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,10 +69,15 @@ def problem(status: int, retry_after: str | None = None, **members: Any) -> Answ
 
 
 class StreamServer:
-    """Gives one answer per request, and notes what was asked for."""
+    """Gives one answer per request, and notes what was asked for.
 
-    def __init__(self, *answers: Answer) -> None:
+    `acknowledges`: the statuses of the answers to acknowledgements of consumers.
+    """
+
+    def __init__(self, *answers: Answer, acknowledges: Sequence[int] = ()) -> None:
         self.answers = list(answers)
+        self.acknowledged: list[str] = []
+        self._acknowledges = list(acknowledges)
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
 
@@ -84,10 +89,15 @@ class StreamServer:
         self.headers.append(dict(request.headers))
         return await self.answers.pop(0)(request)
 
+    async def acknowledge(self, request: web.Request) -> web.StreamResponse:
+        self.acknowledged.append((await request.json())["cursor"])
+        return web.json_response({}, status=self._acknowledges.pop(0))
+
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_route("*", "/v1/stream", self.handle)
         app.router.add_get("/v1/events", self.handle)
+        app.router.add_post("/v1/consumers/{name}/ack", self.acknowledge)
         return app
 
 

@@ -155,7 +155,7 @@ ALLOWED = {
         "settings formats access/credentials access/grants access/keys access/administration log "
         "ingest ingest/sources oversight delivery/connect delivery delivery/running adapters "
         "adapters/files adapters/sqlite adapters/postgres http/request runtime/process runtime "
-        "client cli/base cli/client"
+        "client/protocol client cli/base cli/client"
     ),
 }
 MOST_MODULES = 14

@@ -62,6 +62,7 @@ class StreamSelection(Selection, total=False):
     """`follow=False` ends at the newest event; `limit` counts the events of the whole stream."""
 
     follow: bool
+    consumer: str
 
 
 def parameters_of(selection: Selection) -> dict[str, Any]:

@@ -119,8 +119,9 @@ def read_answer(url: str, head: Head) -> Steps[Any, WholeAnswer]:
         if len(body) > _MAX_ANSWER_BYTES:
             raise errors.InvalidRequest(f"{url} sent an answer of more than 256 MiB")
     answer = WholeAnswer(head.status, head.headers, bytes(body))
-    if head.status in _TRY_AGAIN:
-        after = head.headers.get("retry-after", "")
+    after = head.headers.get("retry-after", "")
+    # A conflict that passes, as with another reader of a consumer, says when.
+    if head.status in _TRY_AGAIN or (head.status == 409 and after):
         raise TryAgain(
             str(answer.members.get("detail") or f"{url} answered {head.status}"),
             float(after) if after.isascii() and after.isdigit() else None,

@@ -46,10 +46,14 @@ class _Line(msgspec.Struct):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Events that came at once; none where only the position has moved, to behind `cursor`."""
+    """Events that came at once; none where only the position has moved, to behind `cursor`.
+
+    `total`: number of all events of the stream up to here.
+    """
 
     events: list[ReceivedEvent]
     cursor: str | None
+    total: int = 0
 
 
 class StreamReading:
@@ -58,6 +62,9 @@ class StreamReading:
 
     `parameters` are those of `/v1/stream`; lists stand for repeated ones. `notice` is told what
     happens besides events. `patient`: also waits for a gateway that was never reached.
+
+    A stream of a consumer is taken up at what the gateway remembers, which is told by
+    `acknowledged`; what comes again is dropped.
     """
 
     def __init__(
@@ -76,7 +83,9 @@ class StreamReading:
         self._notice = notice
         self._max_pause = max_pause
         self._patient = patient
+        self.consumer: str | None = parameters.get("consumer")
         self._emitted = 0
+        self._acknowledged = 0
         self._recent: dict[str, None] = {}
         self._opened = False
         self._caught_up = False
@@ -114,7 +123,7 @@ class StreamReading:
             before = self.cursor
             events = self._events_in(data)
             if events or self.cursor != before:
-                yield Emit(Batch(events, self.cursor))
+                yield Emit(Batch(events, self.cursor, self._emitted))
             if self._failure is not None:
                 raise self._failure
             if self._complete:
@@ -127,9 +136,11 @@ class StreamReading:
         """Request for the rest of the stream."""
         parameters = dict(self._parameters)
         if self.cursor is not None:
-            parameters.pop("since", None)
-            parameters.pop("from", None)
-            parameters["after"] = self.cursor
+            for begin in ("since", "from", "after"):
+                parameters.pop(begin, None)
+            if self.consumer is None:
+                # Of a consumer it would acknowledge what is not dealt with, or undo a rewind.
+                parameters["after"] = self.cursor
         if isinstance(limit := parameters.get("limit"), int):
             parameters["limit"] = limit - self._emitted
         if len(urlencode(parameters, doseq=True)) > MAX_QUERY:
@@ -193,7 +204,14 @@ class StreamReading:
 
     def _remember(self, cursor: str) -> None:
         self._recent[cursor] = None
-        if len(self._recent) > _REMEMBERED:
+        if len(self._recent) > _REMEMBERED and self.consumer is None:
+            del self._recent[next(iter(self._recent))]
+
+    def acknowledged(self, total: int) -> None:
+        """The gateway has taken the acknowledgement of so many events: they come no more, but if
+        somebody rewinds the consumer."""
+        while self._acknowledged < total and self._recent:
+            self._acknowledged += 1
             del self._recent[next(iter(self._recent))]
 
     def _decoded(self, line: bytes, kind: Any) -> Any:

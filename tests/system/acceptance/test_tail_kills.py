@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
@@ -161,3 +162,33 @@ def wait_for_more(file: Path) -> None:
     while size() == before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_consumer_is_written_once_over_kills_and_acknowledged_behind_the_file(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "events.ndjson"
+    chance = random.Random(5)
+    with GatewayProcess(tmp_path / "data") as gateway:
+        key = gateway.make_key(READER)
+        settings = {"AUDIT_GATEWAY_KEY": key}
+        arguments = ["tail", "--url", gateway.url, "--consumer", "file", "--from", "start"]
+        arguments += ["--output", str(file)]
+        producer = Producer(gateway, key, random.Random(6))
+        try:
+            for _ in range(examples(20, least=4)):
+                tail = started(arguments, settings, tmp_path)
+                wait_for_more(file)
+                time.sleep(chance.uniform(0, MOST_SECONDS))
+                tail.send_signal(signal.SIGKILL)
+                tail.wait(patience())
+        finally:
+            producer.stop()
+        done = run_program(*arguments, "--no-follow", settings=settings)
+        assert done.returncode == 0, done.stderr
+        assert file.read_bytes() == lines_of_log(gateway, key)
+        _, shown = gateway.ask("GET", "/v1/consumers/file", key)
+        last = json.loads(file.read_bytes().splitlines()[-1])["cursor"]
+        assert shown["unacknowledged"] == 0
+        # Or further, over records of the gateway's own.
+        assert shown["cursor"] >= last

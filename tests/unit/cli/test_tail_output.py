@@ -312,3 +312,52 @@ def test_what_is_no_event_in_the_format_is_no_event(run: Run) -> None:
     code, _, said = run(StreamServer(stream(event(1))), "--format", "cef")
     assert code == 2
     assert "no event in the format cef" in said
+
+
+def test_a_consumer_is_acknowledged_behind_what_is_in_the_file(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_SETTLE_SECONDS", 0.01)
+    done: list[str] = []
+    sync = EventFile.sync
+
+    def synced(file: EventFile) -> None:
+        sync(file)
+        done.append("synced")
+
+    monkeypatch.setattr(EventFile, "sync", synced)
+    server = StreamServer(
+        slowly(event(1), until=lambda: bool(server.acknowledged)),
+        acknowledges=[200] * 9,
+    )
+    acknowledge = server.acknowledge
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        done.append("acknowledged")
+        return await acknowledge(request)
+
+    monkeypatch.setattr(server, "acknowledge", noted)
+    assert run(server, "--consumer", "siem", "--output", file, "--from", "start")[0] == 0
+    assert server.requests == [{"consumer": ["siem"], "from": ["start"]}]
+    assert server.acknowledged[0] == cursor(1)
+    assert done[:2] == ["synced", "acknowledged"]
+
+
+def test_a_consumer_goes_on_behind_the_last_line_of_the_file(run: Run, file: Path) -> None:
+    file.write_bytes(event(1) + event(2))
+    done = end(1000, "complete", reconnect=False, offset=3)
+    server = StreamServer(
+        stream(event(3), cut=True), stream(event(3), done), acknowledges=[200] * 9
+    )
+    run(server, "--consumer", "siem", "--output", file)
+    # The first request acknowledges what is in the file; the second lets the gateway say where.
+    assert server.requests == [{"consumer": ["siem"], "after": [cursor(2)]}, {"consumer": ["siem"]}]
+    assert file.read_bytes() == event(1) + event(2) + event(3)
+    assert server.acknowledged[-1] == cursor(3)
+
+
+def test_acknowledgements_that_fail_do_not_end_it(run: Run, file: Path) -> None:
+    server = StreamServer(stream(event(1), DONE), acknowledges=[503] * 9)
+    code, _, said = run(server, "--consumer", "siem", "--output", file)
+    assert code == 0
+    assert "not acknowledged" in said

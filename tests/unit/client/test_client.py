@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.client import AsyncClient, Client, ReceivedEvent, SendResult
+from gateway.client import AsyncClient, Batch, Client, ReceivedEvent, SendResult
 from gateway.client.protocol import publishing
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized, Unavailable
 from tests.support import ingest_server
@@ -56,6 +56,16 @@ class InPlainCalls:
                 if len(found) == count:
                     break
             return found
+
+    def consume(self, url: str, name: str, most: int = 100, **selection: Any) -> list[Batch]:
+        """Batches of a consumer, of which the last one is not dealt with if they are the most."""
+        with Client(url, KEY, pause=self.waits.append) as client:
+            found = []
+            for batch in client.consume(name, **selection):
+                found.append(batch)
+                if len(found) == most:
+                    break
+            return [batch for batch in found if batch.events]
 
     def publish(self, url: str, events: Iterable[Mapping[str, Any]]) -> SendResult:
         with Client(url, KEY, pause=self.waits.append) as client:
@@ -105,6 +115,18 @@ class WithAsyncio(InPlainCalls):
             return found
 
         found: list[ReceivedEvent] = self._run(use, url)
+        return found
+
+    def consume(self, url: str, name: str, most: int = 100, **selection: Any) -> list[Batch]:
+        async def use(client: AsyncClient) -> list[Batch]:
+            found = []
+            async for batch in client.consume(name, **selection):
+                found.append(batch)
+                if len(found) == most:
+                    break
+            return [batch for batch in found if batch.events]
+
+        found: list[Batch] = self._run(use, url)
         return found
 
     def publish(self, url: str, events: Iterable[Mapping[str, Any]]) -> SendResult:
@@ -330,3 +352,69 @@ def test_notices_of_the_gateway_are_told() -> None:
     with running(server) as url, Client(url, KEY, notice=told.append) as client:
         assert list(client.stream()) == []
     assert told == ["notice: code nothing"]
+
+
+# Consumers
+
+
+def test_a_consumer_is_taken_up_at_what_the_gateway_remembers(user: InPlainCalls) -> None:
+    server = StreamServer(
+        stream(event(1), cut=True),
+        stream(event(2), end(1012, "restart", reconnect=True, offset=2)),
+        stream(event(3), end(1000, "complete", reconnect=False, offset=3)),
+        acknowledges=[200, 200, 200],
+    )
+    with running(server) as url:
+        batches = user.consume(url, "siem", category="auth", from_="start")
+    assert [one["id"] for batch in batches for one in batch.events] == ["e1", "e2", "e3"]
+    assert server.requests == [
+        {"category": ["auth"], "from": ["start"], "consumer": ["siem"]},
+        {"category": ["auth"], "consumer": ["siem"]},
+        {"category": ["auth"], "consumer": ["siem"]},
+    ]
+    assert server.acknowledged[-1] == cursor(3)
+    assert len(set(server.acknowledged)) == len(server.acknowledged)
+
+
+def test_what_was_not_dealt_with_is_not_acknowledged(user: InPlainCalls) -> None:
+    server = StreamServer(stream(event(1)), stream(event(2), COMPLETE), acknowledges=[200])
+    with running(server) as url:
+        assert len(user.consume(url, "siem", most=2)) == 2
+    assert server.acknowledged == [cursor(1)]
+
+
+@pytest.mark.parametrize("status", [409, 503])
+def test_an_acknowledgement_that_is_not_taken_follows_with_the_next(
+    user: InPlainCalls, status: int
+) -> None:
+    server = StreamServer(
+        stream(event(1), cut=True),
+        stream(event(1), event(2), end(1000, "complete", reconnect=False, offset=2)),
+        acknowledges=[status, 200],
+    )
+    with running(server) as url:
+        batches = user.consume(url, "siem")
+    # It comes again, and is told from a repeat.
+    assert [one["id"] for batch in batches for one in batch.events] == ["e1", "e2"]
+    assert server.acknowledged == [cursor(1), cursor(2)]
+
+
+def test_an_acknowledgement_that_is_refused_ends_the_stream(user: InPlainCalls) -> None:
+    for status, error in ((401, Unauthorized), (403, Forbidden), (404, InvalidRequest)):
+        server = StreamServer(stream(event(1)), stream(event(2)), acknowledges=[status])
+        with running(server) as url, pytest.raises(error):
+            user.consume(url, "siem")
+
+
+def test_a_consumer_that_another_reads_is_waited_for(user: InPlainCalls) -> None:
+    server = StreamServer(
+        problem(409, "5", code="consumer_in_use"),
+        stream(event(1), end(1000, "complete", reconnect=False, offset=1)),
+        acknowledges=[200],
+    )
+    with running(server) as url:
+        assert len(user.consume(url, "siem")) == 1
+    assert 5 <= user.waits[0] <= 6
+    changed = StreamServer(problem(409, code="consumer_selection_changed"))
+    with running(changed) as url, pytest.raises(InvalidRequest):
+        user.consume(url, "siem")
