@@ -17,7 +17,8 @@ ManagedBy = Literal["http", "config"]
 # Reasons for which the gateway itself disables one.
 KEY_REVOKED, KEY_EXPIRED, KEY_SUSPENDED = "key_revoked", "key_expired", "key_suspended"
 GONE, SECRET_MISSING, TOO_MANY_REJECTED = "gone", "secret_missing", "too_many_rejected"
-OWNER = "destinations"
+# Of their rows among those of consumers; no id of a key has a colon.
+OWNER = "gateway:destinations"
 # More dead letters disable a destination.
 MOST_DEAD_LETTERS = 10_000
 

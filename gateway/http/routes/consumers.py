@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from aiohttp import web
 from msgspec import UNSET, structs
 
+from gateway.access.keys.change import key_urn
 from gateway.access.keys.key_lookup import known_key
 from gateway.access.keys.rotation_chain import lineage_of
 from gateway.clock import format_time, parse_duration
@@ -204,6 +205,7 @@ async def _owner(request: web.Request, context: Context, admission: Admission, a
     if named is None:
         return own
     key = await known_key(context.keyring, named)
+    admission.access.about = key_urn(key.id)
     owner = await lineage_of(context.keyring, key)
     if owner != own and admission.view_of(action) is None:
         raise Forbidden(

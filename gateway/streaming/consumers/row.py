@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 class ConsumerKey(NamedTuple):
     """Name of a row. `owner` is the oldest key of a rotation chain, or a kind of delivery that is
-    no key's, such as destinations; names are unique for each owner."""
+    no key's, such as destinations, whose name no key can have as its id; names are unique for each
+    owner."""
 
     owner: str
     name: str

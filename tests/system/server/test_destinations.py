@@ -10,6 +10,7 @@ import pytest
 from gateway_client import Event, event, key_id
 from gateways import Gateway, Start
 
+from gateway.delivery.destination import OWNER
 from gateway.delivery.outlets.outlet import (
     SUCCESS,
     DeliveryResult,
@@ -88,7 +89,7 @@ async def test_events_arrive_in_order_from_where_it_was_made_and_the_position_fo
     seen = await shown_when(gateway, lambda seen: seen["counters"]["delivered"]["events"] >= 1200)
     assert seen["confirmation"] == "stored"
     assert seen["last_success"]
-    other = await gateway.context.consumer_store.get("destinations", "siem")
+    other = await gateway.context.consumer_store.get(OWNER, "siem")
     assert other is not None
 
 

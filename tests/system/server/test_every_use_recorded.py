@@ -63,6 +63,16 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/roles/{name}"): ("/v1/roles/known", {}),
     ("PUT", "/v1/roles/{name}"): ("/v1/roles/made", {"json": {"grants": [GRANT]}}),
     ("DELETE", "/v1/roles/{name}"): ("/v1/roles/doomed", {}),
+    ("GET", "/v1/consumers"): ("/v1/consumers", {}),
+    ("GET", "/v1/consumers/{name}"): ("/v1/consumers/known?key={kid}", {}),
+    ("PUT", "/v1/consumers/{name}"): ("/v1/consumers/made", {"json": {}}),
+    ("POST", "/v1/consumers/{name}/ack"): (
+        "/v1/consumers/known/ack?key={kid}", {"json": {"cursor": "{cursor}"}},
+    ),
+    ("POST", "/v1/consumers/{name}/rewind"): (
+        "/v1/consumers/known/rewind?key={kid}", {"json": {"to": "latest"}},
+    ),
+    ("DELETE", "/v1/consumers/{name}"): ("/v1/consumers/doomed?key={kid}", {}),
     ("GET", "/v1/destinations"): ("/v1/destinations", {}),
     ("POST", "/v1/destinations"): ("/v1/destinations", {"json": {**DESTINATION, "name": "new"}}),
     ("GET", "/v1/destinations/{name}"): ("/v1/destinations/known", {}),
@@ -96,6 +106,9 @@ FAILS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/roles"): ("", {}),
     ("GET", "/v1/findings"): ("/v1/findings?x=1", {}),
     ("GET", "/v1/destinations"): ("/v1/destinations?x=1", {}),
+    ("GET", "/v1/consumers"): ("/v1/consumers?x=1", {}),
+    ("GET", "/v1/consumers/{name}"): ("/v1/consumers/unknown", {}),
+    ("DELETE", "/v1/consumers/{name}"): ("/v1/consumers/unknown", {}),
     ("GET", "/v1/keys/{id}/history"): ("/v1/keys/{kid}/history?x=1", {}),
     ("GET", "/v1/keys/{id}/usage"): ("/v1/keys/{kid}/usage?x=1", {}),
     ("GET", "/v1/keys/{id}"): ("/v1/keys/unknown", {}),
@@ -136,7 +149,11 @@ async def there(gateway: Gateway) -> dict[str, str]:
     for role in ("known", "doomed"):
         body = {"grants": [GRANT]}
         await gateway.request("PUT", f"/v1/roles/{role}", key=gateway.admin, json=body)
-    await gateway.send(event(id="known"))
+    sent = await gateway.send(event(id="known"))
+    for name in ("known", "doomed"):
+        path = f"/v1/consumers/{name}?key={names['kid']}"
+        made = await gateway.request("PUT", path, key=gateway.admin, json={"from": "now"})
+        assert made.status == 201, made.body
     gateway.context.deliveries.parts.outlets.types = {"scripted": Receiver().outlet_type()}
     for name in ("known", "doomed", "active", "halted"):
         body = {**DESTINATION, "name": name, "key": names["kid"]}
@@ -147,7 +164,8 @@ async def there(gateway: Gateway) -> dict[str, str]:
         await gateway.get("/v1/keys", key=gateway.user)
     await gateway.context.detector.poll()
     findings = (await gateway.get("/v1/findings", key=gateway.admin)).json()["findings"]
-    return {**names, "suspended": suspended, "finding": findings[0]["id"]}
+    found = {"suspended": suspended, "finding": findings[0]["id"], "cursor": sent["last_cursor"]}
+    return {**names, **found}
 
 
 async def everything(gateway: Gateway) -> str:

@@ -12,6 +12,7 @@ from msgspec import structs
 from gateway.adapters.sqlite.consumers import SqliteConsumers
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.cursor import format_cursor
+from gateway.delivery.destination import OWNER as DESTINATIONS
 from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.log.gap import gap_message
@@ -166,15 +167,15 @@ async def test_a_consumer_that_nobody_uses_is_deleted_and_recorded(
     assert world.records.actions == ["consumer.expired"]
 
 
-async def test_a_consumer_that_is_read_and_what_is_no_consumer_of_a_key_stays(
+async def test_a_consumer_that_is_read_and_what_is_no_consumer_of_a_key_stay(
     world: World, clock: FakeClock
 ) -> None:
     watch = world.watch(expire_after=HOUR)
     await world.put(0, lease_until=clock.now() + 2 * HOUR + 1)
-    await world.put(0, owner="destination", name="siem")
+    await world.put(0, owner=DESTINATIONS, name="siem", reader="a process of the gateway")
     clock.tick(2 * HOUR)
     await watch.poll()
-    assert [row.owner for row in await world.store.all()] == [OWNER, "destination"]
+    assert [row.owner for row in await world.store.all()] == [OWNER, DESTINATIONS]
     assert [one.consumer for one in await watch.numbers()] == ["siem"]
 
 
