@@ -224,39 +224,38 @@ class Printed:
     """Events on standard output: as lines for people, as NDJSON, or as text of a format."""
 
     def __init__(self, as_json: bool, format: str | None = None) -> None:
-        self._show = _printer(as_json or format is not None, format in TEXT_FORMATS)
-
-    def write(self, events: list[bytes]) -> None:
-        for event in events:
-            self._show(event)
+        self.write = _printer(as_json or format is not None, format in TEXT_FORMATS)
 
     def sync(self) -> None:
         sys.stdout.flush()
 
 
-def _printer(as_lines: bool, as_text: bool) -> Callable[[bytes], None]:
-    """Function that prints one event: in lines for people, or as it came."""
+def _printer(as_lines: bool, as_text: bool) -> Callable[[list[bytes]], None]:
+    """Function that prints events: in lines for people, or as they came."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     if as_text and not sys.stdout.isatty():
         # It has no escapes that mean the same.
-        return lambda event: click.echo(event)
+        return lambda events: click.echo(b"\n".join(events))
     if as_lines:
-        return lambda event: click.echo(printable_json(event.decode()))
+        return lambda events: click.echo(printable_json(b"\n".join(events).decode()))
 
     import msgspec
 
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     if not sys.stdout.isatty():
-        return lambda event: say(" ".join(text for text, _ in event_parts(decode(event))))
+        return lambda events: say(
+            *(" ".join(text for text, _ in event_parts(decode(event))) for event in events)
+        )
 
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
 
-    def show(event: bytes) -> None:
-        line = Text(" ").join(Text(text, style) for text, style in event_parts(decode(event)))
-        console.print(line, soft_wrap=True)
+    def show(events: list[bytes]) -> None:
+        for event in events:
+            line = Text(" ").join(Text(text, style) for text, style in event_parts(decode(event)))
+            console.print(line, soft_wrap=True)
 
     return show
