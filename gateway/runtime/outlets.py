@@ -7,9 +7,10 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.delivery.connect.addresses import AddressRule
-from gateway.delivery.connect.endpoint import check_endpoint, parse_endpoint
+from gateway.delivery.connect.endpoint import HTTP_SCHEMES, check_endpoint, parse_endpoint
 from gateway.delivery.connect.http_client import ClientOptions, HttpClient
 from gateway.delivery.connect.lookup import ConnectRule, Lookups
+from gateway.delivery.connect.stream_dialer import StreamDialer
 from gateway.delivery.connect.tls import TlsOptions, tls_context
 from gateway.delivery.definition import Definition, parse_members, seconds_of
 from gateway.delivery.outlets.kinds import OUTLET_KINDS
@@ -67,20 +68,25 @@ class _OutletMaker:
         if not self._connects and not self._settings.folder:
             # One that the settings name has to be there: it may not be mounted now.
             self._folder.mkdir(mode=0o700, exist_ok=True)
+        options = self._options(order) if self._connects else None
+        speaks_http = self._kind.schemes == HTTP_SCHEMES
         plan = OutletPlan(
             name=definition.name, settings=settings, secrets=order.secrets, clock=self._clock,
             format=format, compress=definition.compression == "gzip",
-            transport=self._transport(order) if self._connects else None,
+            transport=HttpClient(options, self._lookups, self._clock)
+            if options is not None and speaks_http else None,
             folder=None if self._connects else self._folder,
             replay=order.replay,
+            dialer=StreamDialer(options, self._lookups)
+            if options is not None and not speaks_http else None,
         )  # fmt: skip
         return self._kind.make(plan)
 
-    def _transport(self, order: OutletOrder) -> HttpClient:
+    def _options(self, order: OutletOrder) -> ClientOptions:
         definition = order.definition
         tls = definition.tls
         key = next(iter(order.secrets(_TLS_KEY)), "")
-        options = ClientOptions(
+        return ClientOptions(
             rule=self._rule(definition, order.configured),
             tls=TlsOptions(ca=tls.ca, cert=tls.cert, key=key, server_name=tls.server_name),
             connect_timeout=seconds_of(definition.timeout.connect, "timeout.connect"),
@@ -88,7 +94,6 @@ class _OutletMaker:
             proxy=self._settings.proxy,
             cookies=self._kind.cookies,
         )
-        return HttpClient(options, self._lookups, self._clock)
 
     def _rule(self, definition: Definition, configured: bool) -> ConnectRule:
         rule = AddressRule(self._settings.allow_networks, configured)

@@ -253,8 +253,8 @@ NOT_PURE = {
     "gateway.notifier", "gateway.tasks", "gateway.access.usage.meter",
     "gateway.ingest.writer", "gateway.oversight.access_log.access_log",
     "gateway.oversight.detection.anomaly_detector", "gateway.oversight.detection.minute_counts",
-    "gateway.delivery.connect.http_client", "gateway.delivery.connect.lookup",
-    "gateway.delivery.connect.stream_dialer",
+    "gateway.delivery.connect.counted_stream", "gateway.delivery.connect.http_client",
+    "gateway.delivery.connect.lookup", "gateway.delivery.connect.stream_dialer",
     "gateway.delivery.outlets.file", "gateway.delivery.outlets.s3",
 }  # fmt: skip
 PURE = [

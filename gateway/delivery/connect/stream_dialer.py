@@ -8,6 +8,7 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 from gateway.delivery.connect.addresses import AddressRule
+from gateway.delivery.connect.counted_stream import CountedStream
 from gateway.delivery.connect.endpoint import STREAM_SCHEMES, check_endpoint, parse_endpoint
 from gateway.delivery.connect.failures import failure_of_stream
 from gateway.delivery.connect.http_client import ClientOptions
@@ -23,11 +24,17 @@ _ACCEPTED = (b"HTTP/1.1 200", b"HTTP/1.0 200")
 
 
 class StreamDialer:
-    """Opens the connections of one destination."""
+    """Opens the connections of one destination. Implements
+    `gateway.delivery.connect.byte_stream.Dialer`."""
 
     def __init__(self, options: ClientOptions, lookups: Lookups) -> None:
         self._options, self._lookups = options, lookups
         self._context = tls_context(options.tls)
+
+    async def open(self, url: str, port: int) -> CountedStream:
+        """Connection that only sends, as of `connect`."""
+        reader, writer = await self.connect(url, port)
+        return CountedStream(reader, writer, self._options.request_timeout)
 
     async def connect(self, url: str, port: int) -> Streams:
         """Connection to a `tls://` or `tcp://` URL, at that port if it names none. Raises

@@ -11,6 +11,11 @@ from typing import Literal
 import msgspec
 
 from gateway.delivery.connect.transport import RemoteAnswer
+from gateway.delivery.connect.webhook_signature import (
+    message_id,
+    signature_headers,
+    signing_key,
+)
 from gateway.delivery.outlets.http_outlet import (
     HttpOutlet,
     authorization,
@@ -31,11 +36,6 @@ from gateway.delivery.outlets.outlet_plan import (
     OutletKind,
     OutletPlan,
     invalid_setting,
-)
-from gateway.delivery.outlets.webhook_signature import (
-    message_id,
-    signature_headers,
-    signing_key,
 )
 from gateway.errors import InvalidRequest
 

@@ -12,6 +12,7 @@ from gateway.delivery.outlets.otlp import OTLP
 from gateway.delivery.outlets.outlet_plan import OutletKind
 from gateway.delivery.outlets.s3 import S3
 from gateway.delivery.outlets.splunk_hec import SPLUNK_HEC
+from gateway.delivery.outlets.syslog import SYSLOG
 
 OUTLET_KINDS: Mapping[str, OutletKind] = {
     "elasticsearch": ELASTICSEARCH,
@@ -21,4 +22,5 @@ OUTLET_KINDS: Mapping[str, OutletKind] = {
     "loki": LOKI,
     "otlp": OTLP,
     "splunk_hec": SPLUNK_HEC,
+    "syslog": SYSLOG,
 }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from gateway.clock import Clock
+from gateway.delivery.connect.byte_stream import Dialer
 from gateway.delivery.connect.transport import HttpTransport
 from gateway.delivery.outlets.outlet import OutboundEvent, Outlet, Secrets
 from gateway.errors import InvalidRequest
@@ -42,9 +43,10 @@ NATIVE: EventFormat = NativeFormat()
 class OutletPlan(NamedTuple):
     """What an outlet is made from. `settings` are those that its type declares, checked.
 
-    `transport` has the connections of types that speak HTTP, `folder` is below which files may be
-    written; the others have neither. `replay`: it sends again, beside the one that delivers, what
-    the receiver may have already; so it neither asks it what it has nor skips anything.
+    `transport` has the connections of types that speak HTTP, `dialer` opens those of types that
+    only send bytes, and `folder` is below which files may be written. `replay`: it sends again,
+    beside the one that delivers, what the receiver may have already; so it neither asks it what it
+    has nor skips anything.
     """
 
     name: str
@@ -56,6 +58,11 @@ class OutletPlan(NamedTuple):
     transport: HttpTransport | None = None
     folder: Path | None = None
     replay: bool = False
+    dialer: Dialer | None = None
+
+    def stream_dialer(self) -> Dialer:
+        assert self.dialer is not None, "a type that only sends bytes gets a dialer"
+        return self.dialer
 
     def http(self) -> HttpTransport:
         assert self.transport is not None, "a type that speaks HTTP gets a transport"

@@ -11,10 +11,10 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from gateway.delivery.connect.transport import RemoteAnswer
+from gateway.delivery.connect.webhook_signature import message_id, signing_key
 from gateway.delivery.outlets.http import HTTP, judge
 from gateway.delivery.outlets.outlet import DeliveryResult
 from gateway.delivery.outlets.outlet_plan import NATIVE, NativeFormat
-from gateway.delivery.outlets.webhook_signature import message_id, signing_key
 from gateway.errors import InvalidRequest
 from tests.support.cases import every
 from tests.support.outlets import HTTP_CASES, batch_of, connected, new_outlet
