@@ -27,6 +27,7 @@ from gateway.delivery.definition import (
     ReplayBody,
     Start,
     invalid,
+    need_secrets,
     parse_definition,
     parse_start,
     patched,
@@ -36,17 +37,19 @@ from gateway.delivery.destination import (
     OWNER,
     Destination,
     Replay,
+    changeable,
     paused,
     replaying,
     resumed,
+    unless_changed,
     with_secret,
 )
 from gateway.delivery.health import Status, decode_status
 from gateway.delivery.ports import DeadLetter, DestinationChange, Destinations
-from gateway.delivery.position import before, recorded_behind, start_of
+from gateway.delivery.position import before, recorded_behind, start_cursor, start_of
 from gateway.delivery.records import destination_urn
 from gateway.delivery.sealing import seal
-from gateway.errors import Conflict, CursorGone, NotFound
+from gateway.errors import Conflict, NotFound
 from gateway.log.ports import Log
 from gateway.streaming.consumers.ports import Consumers
 from gateway.streaming.consumers.row import ConsumerRow
@@ -95,7 +98,7 @@ class DestinationAdministration:
         if await self._store.get(definition.name) is not None:
             raise _taken(definition.name)
         await self._caller.recheck()
-        await self._place(definition.name, position)
+        placed, replaced = await self._place(definition.name, position)
 
         def create(before: Destination | None, others: int) -> Destination:
             if before is not None:
@@ -107,7 +110,11 @@ class DestinationAdministration:
                 )
             return destination
 
-        stored = await self._store.change(definition.name, create)
+        try:
+            stored = await self._store.change(definition.name, create)
+        except Conflict:
+            await self._put_back(placed, replaced)
+            raise
         assert stored is not None
         data = {"type": definition.type, "key": definition.key, "begin": position}
         await self._record("created", stored, data)
@@ -134,15 +141,17 @@ class DestinationAdministration:
 
     async def change(self, name: str, raw: Any) -> Destination:
         """Change members of a destination by a merge patch."""
-        known = _changeable(await self.named(name))
+        known = changeable(await self.named(name))
         after, values = patched(known.definition, raw)
         self._check_type(after, frozenset([*known.secrets, *values]))
+        if not known.definition.same_receiver(after):
+            need_secrets(known.secrets, values)
         await self._check_authority(known.definition)
         await self._check_authority(after)
         changed = replace(known, definition=after)
         for secret, value in values.items():
             changed = await self._sealed(changed, secret, value, 0.0)
-        stored = await self._apply(name, lambda now: _unless_changed(known, changed))
+        stored = await self._apply(name, lambda now: unless_changed(known, changed))
         names = [one for one in after.__struct_fields__ if _differs(known.definition, after, one)]
         data: dict[str, Any] = {"changed": names, "secrets": sorted(values)}
         if not known.definition.same_delivery(after):
@@ -153,7 +162,7 @@ class DestinationAdministration:
 
     async def delete(self, name: str) -> None:
         """Delete a destination with its position, secrets and dead letters."""
-        known = _changeable(await self.named(name))
+        known = changeable(await self.named(name))
         await self._check_authority(known.definition)
         await self._caller.recheck()
         await self._store.change(name, lambda before, others: None)
@@ -176,14 +185,14 @@ class DestinationAdministration:
 
     async def set_secret(self, name: str, secret: str, value: str, overlap: str) -> Destination:
         """Set a secret; its former value counts for the overlap, where the type can use two."""
-        known = _changeable(await self.named(name))
+        known = changeable(await self.named(name))
         seconds = parse_duration(overlap)
         if seconds > MOST_OVERLAP:
             raise invalid("overlap", "at most 7d")
         self._check_type(known.definition, frozenset([*known.secrets, secret]))
         await self._check_authority(known.definition)
         changed = await self._sealed(known, secret, value, float(seconds))
-        stored = await self._apply(name, lambda now: _unless_changed(known, changed))
+        stored = await self._apply(name, lambda now: unless_changed(known, changed))
         await self._record("secret_set", stored, {"secret": secret, "overlap": overlap})
         return stored
 
@@ -215,11 +224,12 @@ class DestinationAdministration:
     async def _chosen(self, name: str, wanted: str | list[str]) -> tuple[str, ...]:
         """Cursors of dead letters that are still in the log. Raises `NotFound` without any."""
         letters = await self._store.dead_letters(name, "", MOST_DEAD_LETTERS)
+        asked = frozenset(wanted)
         epoch, floor = self._log.epoch, self._log.floor
         found = [
             letter.cursor
             for letter in letters
-            if (wanted == "all" or letter.cursor in wanted)
+            if (wanted == "all" or letter.cursor in asked)
             and letter.event_id
             and parse_cursor(letter.cursor)[0] == epoch
             and distance(floor, parse_cursor(letter.cursor)[1])
@@ -289,8 +299,8 @@ class DestinationAdministration:
         secret = seal(value, destination.name, name, await self._pepper(), now)
         return with_secret(destination, name, secret, overlap, now)
 
-    async def _place(self, name: str, cursor: str) -> None:
-        """Store the position of a new destination."""
+    async def _place(self, name: str, cursor: str) -> tuple[ConsumerRow, ConsumerRow | None]:
+        """Store the position of a new destination; return it and what was there instead."""
         now = self._clock.now()
         row = ConsumerRow(
             owner=OWNER,
@@ -302,7 +312,25 @@ class DestinationAdministration:
             # Above those of an earlier destination of that name, whose holder may not know yet.
             generation=int(now * 1000),
         )
-        await self._consumer_store.change(OWNER, name, lambda before, others: row)
+        found: list[ConsumerRow | None] = [None]
+
+        def place(before: ConsumerRow | None, others: int) -> ConsumerRow:
+            found[0] = before
+            return row
+
+        await self._consumer_store.change(OWNER, name, place)
+        return row, found[0]
+
+    async def _put_back(self, placed: ConsumerRow, replaced: ConsumerRow | None) -> None:
+        """Undo `_place`, where somebody else has made the destination meanwhile. Whoever delivers
+        it from there already loses the claim, and begins again."""
+
+        def put_back(row: ConsumerRow | None, others: int) -> ConsumerRow | None:
+            if row is None or row.created_at != placed.created_at or replaced is None:
+                return row
+            return replace(replaced, generation=row.generation + 1, reader="", lease_until=0.0)
+
+        await self._consumer_store.change(OWNER, placed.name, put_back)
 
     async def _apply(
         self, name: str, change: Callable[[float], Callable[[Destination], Destination]]
@@ -337,24 +365,6 @@ class DestinationAdministration:
         )
 
 
-async def start_cursor(log: Log, start: Start) -> str:
-    """Cursor of a begin. Raises `CursorGone` for one that is not in the log."""
-    await log.catch_up()
-    if start.after is not None:
-        epoch, offset = parse_cursor(start.after)
-        if epoch != log.epoch or not log.floor <= offset <= log.head:
-            raise CursorGone(
-                "from: the cursor is not in the log (any more)",
-                code="cursor_unknown",
-                earliest=format_cursor(log.epoch, log.floor),
-                latest=format_cursor(log.epoch, log.head),
-            )
-        return start.after
-    if start.since is not None:
-        return format_cursor(log.epoch, await log.last_before(start.since))
-    return format_cursor(log.epoch, log.head if start.head else log.floor)
-
-
 def unknown_destination() -> NotFound:
     """Error for a destination that does not exist."""
     return NotFound(
@@ -369,31 +379,6 @@ def _taken(name: str) -> Conflict:
         f"there is a destination {name} already; change it by PATCH, or choose another name",
         code="destination_exists",
     )
-
-
-def _changeable(destination: Destination) -> Destination:
-    if destination.managed_by == "config":
-        raise Conflict(
-            f"{destination.name} is defined in the configuration of the gateway; change it there",
-            code="managed_by_config",
-        )
-    return destination
-
-
-def _unless_changed(
-    known: Destination, changed: Destination
-) -> Callable[[Destination], Destination]:
-    """Replacement of a destination that is as it was known."""
-
-    def change(before: Destination) -> Destination:
-        if before != known:
-            raise Conflict(
-                f"{known.name} was changed meanwhile; look at it, and try again",
-                code="changed_meanwhile",
-            )
-        return changed
-
-    return change
 
 
 def _differs(before: Definition, after: Definition, name: str) -> bool:

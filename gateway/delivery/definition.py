@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -149,6 +150,9 @@ class Definition(DestinationMembers, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise `InvalidRequest` with the path of the first member that is wrong."""
+        if self.name.endswith("\n"):
+            # Which patterns overlook.
+            raise invalid("name", "leave out the line break")
         self.select.scope()
         self.select.compiled_filter()
         for name in ("connect", "request"):
@@ -173,6 +177,15 @@ class Definition(DestinationMembers, frozen=True, kw_only=True):
         """Whether the other sends the same events of the same key in the same format."""
         mine, theirs = (self.key, self.select, self.format), (other.key, other.select, other.format)
         return mine == theirs
+
+    def same_receiver(self, other: Definition) -> bool:
+        """Whether the other connects to the same host and port in the same way."""
+        return _origin(self.settings) == _origin(other.settings)
+
+
+def _origin(settings: Mapping[str, Any]) -> tuple[str, str]:
+    parts = urlsplit(str(settings.get("url", "")))
+    return parts.scheme, parts.netloc.lower()
 
 
 def parse_definition(raw: Any) -> tuple[Definition, dict[str, str]]:
@@ -202,6 +215,17 @@ def parse_secrets(raw: Any) -> dict[str, str]:
         if not isinstance(value, str) or not value:
             raise invalid(f"secrets.{name[:64]}", "a text is needed")
     return raw
+
+
+def need_secrets(known: Collection[str], given: Collection[str]) -> None:
+    """Raise for secrets that are set and not given anew: whoever changes where they are sent would
+    have them, although nobody is shown them."""
+    for name in sorted(set(known) - set(given)):
+        raise InvalidRequest(
+            f"secrets.{name}: it was given for another address; send it along with the new one",
+            code="secrets_needed",
+            path=f"secrets.{name}",
+        )
 
 
 def patched(definition: Definition, raw: Any) -> tuple[Definition, dict[str, str]]:

@@ -124,3 +124,29 @@ def valid_secrets(destination: Destination, name: str, now: float) -> tuple[Seal
     """Values of a secret that count now, newest first."""
     found = destination.secrets.get(name, ())
     return tuple(one for one in found if not one.until or now < one.until)
+
+
+def changeable(destination: Destination) -> Destination:
+    """The destination, if people may change it."""
+    if destination.managed_by == "config":
+        raise Conflict(
+            f"{destination.name} is defined in the configuration of the gateway; change it there",
+            code="managed_by_config",
+        )
+    return destination
+
+
+def unless_changed(
+    known: Destination, changed: Destination
+) -> Callable[[Destination], Destination]:
+    """Replacement of a destination that is as it was known."""
+
+    def change(before: Destination) -> Destination:
+        if before != known:
+            raise Conflict(
+                f"{known.name} was changed meanwhile; look at it, and try again",
+                code="changed_meanwhile",
+            )
+        return changed
+
+    return change

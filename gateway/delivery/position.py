@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.cursor import advance, distance, parse_cursor
+from gateway.cursor import advance, distance, format_cursor, parse_cursor
+from gateway.delivery.definition import Start
+from gateway.errors import CursorGone
 from gateway.log.ports import Log, RetentionExceeded
 
 
@@ -26,3 +28,21 @@ async def recorded_behind(log: Log, position: int) -> float | None:
     except RetentionExceeded:
         return None
     return page.events[0].recorded_at() / 1e6 if page.events else None
+
+
+async def start_cursor(log: Log, start: Start) -> str:
+    """Cursor of a begin. Raises `CursorGone` for one that is not in the log."""
+    await log.catch_up()
+    if start.after is not None:
+        epoch, offset = parse_cursor(start.after)
+        if epoch != log.epoch or not log.floor <= offset <= log.head:
+            raise CursorGone(
+                "from: the cursor is not in the log (any more)",
+                code="cursor_unknown",
+                earliest=format_cursor(log.epoch, log.floor),
+                latest=format_cursor(log.epoch, log.head),
+            )
+        return start.after
+    if start.since is not None:
+        return format_cursor(log.epoch, await log.last_before(start.since))
+    return format_cursor(log.epoch, log.head if start.head else log.floor)

@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from gateway.access.credentials.pepper import Peppers
 from gateway.clock import Clock, SystemClock
-from gateway.delivery.administration import Stores, start_cursor
+from gateway.delivery.administration import Stores
 from gateway.delivery.connect.lookup import Lookups
 from gateway.delivery.definition import Definition, invalid, parse_definition, parse_start
 from gateway.delivery.destination import OWNER, Destination
+from gateway.delivery.position import start_cursor
 from gateway.delivery.running.outlets import Outlets
 from gateway.errors import GatewayError, InvalidRequest, InvalidSetting
 from gateway.runtime.outlets import outlet_types
