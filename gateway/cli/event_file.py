@@ -72,6 +72,8 @@ class EventFile:
     def reopen(self) -> None:
         """Go on in the file that has the name now, as after a rotation by others."""
         self.sync()
+        if self._has_the_name():
+            return
         following = self._open()
         os.close(self._file)
         self._file = following
@@ -79,6 +81,13 @@ class EventFile:
 
     def close(self) -> None:
         os.close(self._file)
+
+    def _has_the_name(self) -> bool:
+        """Whether the name is still that of the open file, whose lock no other may take."""
+        try:
+            return os.path.samestat(os.fstat(self._file), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK

@@ -69,12 +69,21 @@ class StreamFollower:
         try:
             async for batch in self._stream.batches():
                 if batch.events:
-                    self._output.write([event.json for event in batch.events])
+                    self._write_events([event.json for event in batch.events])
                 self._written = batch
                 self._unsettled.set()
         finally:
             self._ended.set()
             self._unsettled.set()
+
+    def _write_events(self, events: list[bytes]) -> None:
+        try:
+            self._output.write(events)
+        except Exception as error:
+            # Some may be in a file that was rotated since. It says where to go on as long as no
+            # older cursor is kept after it.
+            self._failure = error
+            raise
 
     async def _settle_in_time(self) -> None:
         while not self._ended.is_set():

@@ -154,7 +154,8 @@ class AsyncClient:
 
 
 class AsyncStream:
-    """Stream of events. `cursor` is behind the last one that was dealt with: go on there."""
+    """Stream of events, to be read once. `cursor` is behind the last one that was dealt with, or
+    where it began: go on there."""
 
     def __init__(self, client: AsyncClient, reading: StreamReading) -> None:
         self.cursor: str | None = None
@@ -175,6 +176,7 @@ class AsyncStream:
         """Events as they come, several at once, and positions without events."""
         async with aclosing(self._client.take(self._reading.steps())) as batches:
             async for batch in batches:
+                self.cursor = self.cursor or self._reading.begin
                 yield batch
                 self.cursor = batch.cursor
 

@@ -24,7 +24,7 @@ class GatewayAddress:
     def __init__(self, url: str, key: str) -> None:
         self.url = url
         self._address = _checked(url)
-        self._key = key
+        self._key = _usable(key)
         self._was_reached = False
 
     def options(self) -> dict[str, Any]:
@@ -75,6 +75,15 @@ class GatewayAddress:
         return errors.Unavailable(
             f"{self.url} cannot be reached: {reason}; is the gateway running?", code="unreachable"
         )
+
+
+def _usable(key: str) -> str:
+    """The key as it can be sent: without blanks around it, as files end with a line break. No error
+    may quote it."""
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise errors.InvalidRequest("this is no key: it is empty, or has spaces or odd characters")
+    return key
 
 
 def _checked(url: str) -> httpx.URL:

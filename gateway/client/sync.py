@@ -163,7 +163,8 @@ class Client:
 
 
 class Stream:
-    """Stream of events. `cursor` is behind the last one that was dealt with: go on there."""
+    """Stream of events, to be read once. `cursor` is behind the last one that was dealt with, or
+    where it began: go on there."""
 
     def __init__(self, client: Client, reading: StreamReading) -> None:
         self.cursor: str | None = None
@@ -183,6 +184,7 @@ class Stream:
     def batches(self) -> Generator[Batch]:
         """Events as they come, several at once, and positions without events."""
         for batch in self._client.take(self._reading.steps()):
+            self.cursor = self.cursor or self._reading.begin
             yield batch
             self.cursor = batch.cursor
 

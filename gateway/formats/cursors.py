@@ -9,9 +9,10 @@ import msgspec
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
-# Values hold neither `=` nor a quote that is not escaped.
+# Values hold neither `=` nor a quote that is not escaped. The quote that ends one may look like the
+# begin of another, as in `id="x cursor="`, but not of two.
 _IN_CEF = re.compile(rb" cs3Label=cursor cs3=(\S+)")
-_IN_SYSLOG = re.compile(rb' cursor="([^"\\]+)"')
+_IN_SYSLOG = re.compile(rb' recorded="[^"\\]+" cursor="([^"\\]+)"')
 
 # First bytes of an event in each format; no control message begins so.
 BEGINS = {

@@ -44,11 +44,13 @@ def end(code: int, reason: str, *, reconnect: bool, offset: int = 0) -> bytes:
 COMPLETE = end(1000, "complete", reconnect=False)
 
 
-def stream(*parts: bytes, cut: bool = False) -> Answer:
+def stream(*parts: bytes, cut: bool = False, begin: str | None = None) -> Answer:
     """A stream of these bytes, then its end: proper, or with the connection torn."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        if begin is not None:
+            response.headers["Audit-Cursor"] = begin
         await response.prepare(request)
         for part in parts:
             await response.write(part)

@@ -77,6 +77,8 @@ class StreamReading:
         patient: bool = False,
     ) -> None:
         self.cursor: str | None = None
+        # Where it began, if the gateway has said so.
+        self.begin: str | None = None
         self._url = url
         self._parameters = parameters
         self._format: str = parameters.get("format", "native")
@@ -95,11 +97,17 @@ class StreamReading:
         self._failure: Exception | None = None
 
     def steps(self) -> Steps[Batch, None]:
-        """Emits each event once, in order. Ends when the stream is complete.
+        """Emits each event once, in order. Ends when the stream is complete. To be taken once:
+        a caller who left in the middle of a batch would miss the rest of it.
 
         Raises `Unauthorized`, `Forbidden`, `CursorGone`, `InvalidRequest`, and `Unavailable` if no
         gateway was ever reached.
         """
+        if self._opened:
+            raise InvalidRequest(
+                "a stream is read once; go on with another one, after=stream.cursor",
+                code="stream_was_read",
+            )
         while not self._complete:
             try:
                 yield from self._connection()
@@ -157,8 +165,8 @@ class StreamReading:
             self._notice("no position was known yet: events of the pause may be missing")
         self._opened = True
         if self.cursor is None:
-            # Begin of the stream, until an event tells more.
-            self.cursor = head.headers.get("audit-cursor")
+            # Until an event tells more.
+            self.cursor = self.begin = head.headers.get("audit-cursor")
 
     def _events_in(self, data: bytes) -> list[ReceivedEvent]:
         """Events of some bytes, up to where the stream ends or fails."""

@@ -223,3 +223,14 @@ def test_a_file_in_another_format_is_left_alone(path: Path) -> None:
                 with pytest.raises(InvalidRequest, match=f"in the format {other}"):
                     EventFile(path, format=other)
         assert path.read_bytes() == line + b"\n"
+
+
+def test_a_file_that_still_has_the_name_is_kept_open(path: Path) -> None:
+    """As where logrotate copies and truncates, or sends its signal twice."""
+    with opened(path) as file:
+        file.write(lines(1))
+        file.reopen()
+        file.write(lines(2))
+        with pytest.raises(Unavailable):
+            EventFile(path)
+    assert path.read_bytes() == event(1) + event(2)

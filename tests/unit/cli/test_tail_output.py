@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -18,7 +20,8 @@ from gateway.cli import following
 from gateway.cli.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.cli.main import main
-from gateway.client import aio
+from gateway.cli.tail import begin_of
+from gateway.client import Batch, ReceivedEvent, aio
 from gateway.client.protocol import reading
 from gateway.formats.names import FORMAT_NAMES
 from gateway.formats.registry import make_formats
@@ -209,6 +212,37 @@ def test_a_file_that_cannot_be_written_ends_it_with_the_reason(
     assert code == 1
     assert said.startswith("error: /proc/1/x")
     assert file.read_bytes() == event(1)
+
+
+def test_nothing_comes_twice_where_writing_fails_behind_a_rotation(
+    file: Path, position: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk. What was rotated says more than the cursor that was kept before it."""
+    written = [Batch([ReceivedEvent(event(offset)[:-1], cursor(offset)) for offset in batch],
+                     cursor(batch[-1])) for batch in ([1], [2, 3])]  # fmt: skip
+    append = EventFile._append
+
+    def full(output: EventFile, events: list[bytes]) -> None:
+        if events == [event(3)[:-1]]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(output, events)
+
+    class Batches:
+        async def batches(self) -> AsyncIterator[Batch]:
+            for batch in written:
+                yield batch
+
+        async def acknowledge(self, batch: Batch) -> None:
+            """It is not of a consumer."""
+
+    monkeypatch.setattr(EventFile, "_append", full)
+    kept, size = CursorFile(position), len(event(1) + event(2))
+    with closing(EventFile(file, size)) as output:
+        follower = following.StreamFollower(cast(Any, Batches()), output, kept, ends_well=True)
+        with pytest.raises(OSError, match="No space"):
+            asyncio.run(follower.run())
+    with closing(EventFile(file, size)) as output:
+        assert begin_of(kept, output) == cursor(2)
 
 
 def test_it_is_rotated_by_size(run: Run, file: Path) -> None:

@@ -200,6 +200,42 @@ def test_a_stream_may_be_left_in_its_middle(user: InPlainCalls) -> None:
         assert [one["id"] for one in user.first(url, 3)] == ["e1", "e2", "e3"]
 
 
+def test_a_stream_that_was_left_is_not_read_again() -> None:
+    """The rest of the batch in which it was left would be missing."""
+    server = StreamServer(stream(event(1) + event(2) + event(3)))
+    with running(server) as url, Client(url, KEY) as client:
+        left = client.stream(from_="start")
+        for one in left:
+            if one["id"] == "e2":
+                break
+        assert left.cursor == cursor(1)
+        with pytest.raises(InvalidRequest, match="is read once"):
+            next(iter(left))
+
+
+def test_a_stream_that_was_left_at_its_first_event_goes_on_where_it_began() -> None:
+    server = StreamServer(stream(event(8), event(9), begin=cursor(7)))
+    with running(server) as url, Client(url, KEY) as client:
+        left = client.stream()
+        next(iter(left))
+    assert left.cursor == cursor(7)
+
+
+def test_a_key_is_sent_without_the_line_break_of_its_file() -> None:
+    server = StreamServer(stream(COMPLETE))
+    with running(server) as url, Client(url, f" {KEY}\r\n") as client:
+        assert list(client.stream()) == []
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("key", ["", " ", "s\ncret", "s cret", "s\u00e9cret", "s\0cret"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_cannot_be_a_key_is_refused_without_being_quoted(kind: Any, key: str) -> None:
+    with pytest.raises(InvalidRequest, match="is no key") as refused:
+        kind("http://127.0.0.1:9", key)
+    assert "cret" not in repr(refused.value)
+
+
 def test_a_gateway_that_is_not_there_is_an_error(user: InPlainCalls) -> None:
     with running(StreamServer()) as url:
         pass

@@ -47,3 +47,11 @@ def test_what_is_no_event_has_none() -> None:
     for name in FORMAT_NAMES:
         for line in (b"", b"{}", b'{"type":"gap","cursor":"c"}', BEGINS[name], b"\xff"):
             assert cursor_in(name, line) is None, (name, line)
+
+
+def test_the_end_of_a_value_cannot_pass_for_the_begin_of_a_cursor() -> None:
+    for last in (" cursor=", " recorded=", " recorded=x cursor=", " cs3Label=cursor cs3="):
+        value = f"x{last}"
+        event = native({**DENIED, "id": value, "actor": {"id": value}, "reason": value})
+        for name, one in make_formats(FormatOptions(original=True)).items():
+            assert cursor_in(name, one.encode(event)) == "abc-00000000000000000001", (name, last)
