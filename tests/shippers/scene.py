@@ -19,11 +19,14 @@ from typing import Any, Self
 
 from tests.setup_shippers import FOLDER
 from tests.support import gateway_process
+from tests.support.examples import examples
 from tests.support.gateway_process import ROOT, GatewayProcess
 from tests.support.loaded_program import LoadedProgram
 from tests.support.machine_time import patience
 
 RECIPES = ROOT / "deploy" / "shippers"
+EVENTS = 400
+ROUNDS = examples(10, least=2)
 BEGIN = b'{"cursor":'
 _BATCH = 10
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/syslog-ng")

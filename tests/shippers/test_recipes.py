@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
 from otlp_receiver import receiving
-from scene import FOLDER, RECIPES, MissingProgram, Scene, content, found
+from scene import EVENTS, FOLDER, RECIPES, ROUNDS, MissingProgram, Scene, content, found
 
 from tests.setup_clients import Missing, node_program
-from tests.support.examples import examples
 from tests.support.machine_time import patience
 
-EVENTS = 400
-ROUNDS = examples(10, least=2)
 # Where the configurations say that the events and their receivers are.
 EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
-MOST_LINES = 40
-TESTED = (
-    "benthos",
-    "curl",
-    "node-red",
-    "otel-collector",
-    "rsyslog",
-    "syslog-ng",
-    "victorialogs",
-    "websocat",
-)
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    with Scene(tmp_path) as scene:
-        yield scene
 
 
 def configured(scene: Scene, recipe: str, other: Mapping[str, str]) -> Path:
@@ -61,22 +40,6 @@ def program(name: str) -> tuple[Path, dict[str, str]]:
         return found(name)
     except MissingProgram as missing:
         pytest.skip(str(missing))
-
-
-def test_curl_brings_every_event_once_into_a_folder(scene: Scene) -> None:
-    folder = scene.folder / "pages"
-    folder.mkdir()
-    script = RECIPES / "curl" / "follow.sh"
-    settings = {"URL": scene.gateway.url, "HEADER": str(scene.header), "FOLDER": str(folder)}
-    curl = scene.run(["sh", script], settings)
-    scene.produce(EVENTS, [curl.kill, curl.kill, scene.kill_gateway, curl.kill] * ROUNDS)
-
-    def received() -> bytes:
-        return b"".join(path.read_bytes() for path in sorted(folder.glob("after-*.ndjson")))
-
-    counts = scene.await_all(received)
-    assert counts.keys() == scene.sent
-    assert set(counts.values()) == {1}
 
 
 def test_rsyslog_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
@@ -224,17 +187,3 @@ def test_the_gateway_brings_every_event_into_victorialogs(scene: Scene) -> None:
 
     counts = scene.await_all(received)
     print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
-
-
-def test_each_recipe_is_one_page_that_says_whether_it_was_run() -> None:
-    folders = sorted(folder.name for folder in RECIPES.iterdir() if folder.is_dir())
-    assert set(TESTED) <= set(folders)
-    table = (RECIPES / "README.md").read_text()
-    for name in folders:
-        run = "yes" if name in TESTED else "no"
-        assert re.search(rf"\]\({name}/README.md\) .* \| {run} \|$", table, re.MULTILINE), name
-        lines = (RECIPES / name / "README.md").read_text().splitlines()
-        assert len(lines) <= MOST_LINES, name
-        assert any(line.startswith("**Promise.**") for line in lines), name
-        assert any(line.startswith("**Limits.**") for line in lines), name
-        assert (lines[2].startswith("> Not run by our tests")) == (name not in TESTED), name
