@@ -145,6 +145,12 @@ def persist(url: str, call: GatewayCall, notice: Callable[[str], None]) -> Steps
     raise AssertionError("unreachable")
 
 
+def told(message: Mapping[str, Any]) -> str:
+    """What a `gap` or a `notice` of the gateway says, on one line."""
+    said = [f"{name} {message[name]}" for name in message if name not in ("type", "cursor")]
+    return f"{message['type']}: {', '.join(said)}"
+
+
 def error_of(url: str, answer: WholeAnswer) -> errors.GatewayError:
     """Error for an answer that a retry would not change."""
     status, problem = answer.status, answer.members

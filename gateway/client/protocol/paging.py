@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from gateway.client.protocol.exchange import (
     Steps,
     error_of,
     persist,
+    told,
 )
 from gateway.errors import InvalidRequest
 from gateway.formats.cursors import cursor_in
@@ -51,11 +52,27 @@ def pages(
             parameters["wait"] = wait
 
 
-def _event(url: str, parameters: dict[str, Any], line: bytes) -> ReceivedEvent:
-    cursor = cursor_in(parameters.get("format", "native"), line)
-    if cursor is None:
-        raise InvalidRequest(f"{url} sent what is no event")
-    return ReceivedEvent(line, cursor)
+def _events_in(
+    url: str, format: str, body: bytes, notice: Callable[[str], None]
+) -> Iterator[ReceivedEvent]:
+    """Events of a page, in front of which stands what the gateway says besides."""
+    for line in filter(None, body.split(b"\n")):
+        cursor = cursor_in(format, line)
+        if cursor is not None:
+            yield ReceivedEvent(line, cursor)
+        elif (message := _control(line)) is not None:
+            notice(told(message))
+        else:
+            raise InvalidRequest(f"{url} sent what is no event")
+
+
+def _control(line: bytes) -> dict[str, Any] | None:
+    """A `gap` or a `notice`; None if the line is neither."""
+    try:
+        message = msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return message if message.get("type") in ("gap", "notice") else None
 
 
 def _page(
@@ -67,7 +84,8 @@ def _page(
     cursor = answer.headers.get("audit-cursor")
     if answer.status != 200:
         raise error_of(url, answer)
-    events = [_event(url, parameters, line) for line in answer.body.split(b"\n") if line]
+    format = parameters.get("format", "native")
+    events = list(_events_in(url, format, answer.body, notice))
     if cursor is None:
         raise InvalidRequest(f"{url} sent a page without its cursor; is it an audit gateway?")
     return EventPage(events, cursor, answer.headers.get("audit-has-more") == "true")

@@ -24,6 +24,7 @@ from gateway.client.protocol.exchange import (
     TryAgain,
     error_of,
     read_answer,
+    told,
 )
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
 from gateway.formats.cursors import BEGINS, cursor_in
@@ -234,8 +235,7 @@ class StreamReading:
         if kind == "caught-up":
             self._caught_up = True
         elif kind in ("gap", "notice"):
-            told = [f"{name} {message[name]}" for name in message if name not in ("type", "cursor")]
-            self._notice(f"{kind}: {', '.join(told)}")
+            self._notice(told(message))
         elif kind == "end":
             self._end(message)
             self._complete = True

@@ -279,6 +279,25 @@ def test_pages_that_follow_wait_for_what_comes(user: InPlainCalls) -> None:
     ]  # fmt: skip
 
 
+def test_what_a_page_says_besides_its_events_is_told() -> None:
+    """As where retention has passed the position, or a filter costs too much."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        gap = control("gap", reason="cursor_expired", missing=7, cursor=cursor(3))
+        notice = control("notice", code="filter_cost_exceeded", detail="too costly")
+        headers = {"Audit-Cursor": cursor(4), "Audit-Has-More": "false"}
+        return web.Response(body=notice + gap + event(4), headers=headers)
+
+    told: list[str] = []
+    with running(StreamServer(answer)) as url, Client(url, KEY, notice=told.append) as client:
+        (page,) = client.pages(on_gap="skip")
+    assert [one["id"] for one in page.events] == ["e4"]
+    assert told == [
+        "notice: code filter_cost_exceeded, detail too costly",
+        "gap: reason cursor_expired, missing 7",
+    ]
+
+
 def test_what_is_no_page_is_an_error(user: InPlainCalls) -> None:
     for answer, error in (
         (problem(401, detail="no such key"), Unauthorized),
