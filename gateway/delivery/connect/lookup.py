@@ -44,11 +44,25 @@ class Lookups:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "destination-names")
+        self._under_way: dict[tuple[str, int], asyncio.Future[Sequence[AddressInfo]]] = {}
 
     async def resolve(self, host: str, port: int) -> Sequence[AddressInfo]:
-        """Addresses of a name. Raises `OSError`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _look_up, host, port)
+        """Addresses of a name. Raises `OSError`. One that hangs takes one thread, however often it
+        is asked for."""
+        name = host, port
+        found = self._under_way.get(name)
+        if found is None:
+            loop = asyncio.get_running_loop()
+            found = loop.run_in_executor(self._threads, _look_up, host, port)
+            self._under_way[name] = found
+            found.add_done_callback(lambda done: self._ended(name, done))
+        return await asyncio.shield(found)
+
+    def _ended(self, name: tuple[str, int], done: asyncio.Future[Sequence[AddressInfo]]) -> None:
+        del self._under_way[name]
+        if not done.cancelled():
+            # Perhaps nobody waits any more.
+            done.exception()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -76,8 +76,9 @@ class FileOutlet:
         settings: FileSettings = plan.settings
         assert plan.folder is not None, "the type gets a folder"
         rotation = Rotation(settings.max_bytes, settings.max_seconds)
-        # What is sent again goes into files of its own, as these say how far the delivery is.
-        name = f"{plan.name}.replay" if plan.replay else plan.name
+        # What is sent again goes into files of its own, as these say how far the delivery is; no
+        # destination can have their name.
+        name = f"{plan.name}~replay" if plan.replay else plan.name
         self._segments = Segments(plan.folder, settings.folder, name, rotation)
         self._thread = ThreadPoolExecutor(1, "destination-file")
         # Whether the files are open, and the last event in them: its epoch and offset.

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -57,7 +57,10 @@ _TRANSIENT = {
     "XAmzContentSHA256Mismatch",
 }  # fmt: skip
 _DIGEST = "x-amz-meta-content-sha256"
-_MOST_NAMES = 9
+_MOST_NAMES, _MOST_MANIFESTS = 9, 1000
+# Objects of an hour in one manifest, and so in the state, of which an answer has to hold all.
+_MOST_OBJECTS = 1000
+_HOUR = 3_600_000_000
 _NOTHING = hashlib.sha256().hexdigest()
 _STATE = "application/json"
 
@@ -162,10 +165,11 @@ def hour_of(micros: int) -> str:
     return f"dt={text[:10]}/hour={text[11:13]}"
 
 
-def _packed(body: bytes) -> tuple[bytes, str, str]:
-    """Compressed body, the same each time, its digest, and that of what it unpacks to."""
-    packed = zlib.compress(body, 1, _GZIP)
-    return packed, hashlib.sha256(packed).hexdigest(), hashlib.sha256(body).hexdigest()
+def _packed(events: Sequence[EncodedEvent]) -> tuple[bytes, str, str, int]:
+    """Compressed body, the same each time, its digest, and digest and size of its content."""
+    body = b"".join([one.body for one in events])
+    packed, content = zlib.compress(body, 1, _GZIP), hashlib.sha256(body).hexdigest()
+    return packed, hashlib.sha256(packed).hexdigest(), content, len(body)
 
 
 def _digests(body: bytes) -> tuple[bytes, bytes]:
@@ -214,7 +218,7 @@ class S3Outlet(HttpOutlet):
                     break
                 known += 1
             taken = known
-            for hour, events in _parts_of(batch[known:], state.planned):
+            for hour, events in await asyncio.to_thread(_parts_of, batch[known:], state.planned):
                 part = await self._part(hour, events)
                 known += await self._put_part(part) * len(events)
                 taken += len(events)
@@ -270,18 +274,17 @@ class S3Outlet(HttpOutlet):
     # Objects
 
     async def _part(self, hour: str, events: Sequence[EncodedEvent]) -> _Part:
-        body = b"".join(one.body for one in events)
-        packed, digest, content_digest = await asyncio.to_thread(_packed, body)
+        packed, digest, content_digest, size = await asyncio.to_thread(_packed, events)
         first, last = events[0].outbound.cursor, events[-1].outbound.cursor
         key = f"{hour}/{first}-{last.rpartition('-')[2]}.ndjson.gz"
-        made = StoredObject(key, digest, content_digest, len(body), len(events), first, last)
+        made = StoredObject(key, digest, content_digest, size, len(events), first, last)
         return _Part(hour, packed, made)
 
     async def _put_part(self, part: _Part) -> bool:
         """Put an object, and write before that it will be there; whether it was there already."""
         state = self._state
         assert state is not None
-        if state.hour != part.hour:
+        if state.hour != part.hour or len(state.objects) >= _MOST_OBJECTS:
             await self._close_hour(state)
             state = _State(hour=part.hour, last=state.last)
         await self._write_state(msgspec.structs.replace(state, planned=part.object))
@@ -305,20 +308,17 @@ class S3Outlet(HttpOutlet):
         of its own. Returns the name, and whether it was there already."""
         stem, dot, ending = key.rpartition("/")[2].partition(".")
         folder = key[: len(key) - len(stem + dot + ending)]
-        for number in range(1, _MOST_NAMES + 1):
+        most = _MOST_MANIFESTS if kind == _STATE else _MOST_NAMES
+        for number in range(1, most + 1):
             name = key if number == 1 else f"{folder}{stem}-{number}{dot}{ending}"
             if await self._put(name, body, kind, digest):
                 return name, False
             if await self._has(name, digest):
                 return name, True
-        raise _Failed(
-            DeliveryVerdict(
-                DeliveryResult.CONFIG,
-                kind="http",
-                status=412,
-                message=f"{key} is there in {_MOST_NAMES} other versions",
-            )
-        )
+        raise _Failed(DeliveryVerdict(
+            DeliveryResult.CONFIG, kind="http", status=412,
+            message=f"{key} is there in {most} other versions",
+        ))  # fmt: skip
 
     async def _put(self, key: str, body: bytes, kind: str, digest: str = "") -> bool:
         """Put an object; with a digest only if there is none of that name, else False."""
@@ -372,18 +372,20 @@ class S3Outlet(HttpOutlet):
 
 def _parts_of(
     events: Sequence[EncodedEvent], planned: StoredObject | None
-) -> Iterator[tuple[str, list[EncodedEvent]]]:
+) -> list[tuple[str, list[EncodedEvent]]]:
     """Events in order, by the hour in which they were recorded; and those of a plan by themselves,
     so that an object that was on its way all along is met under its name."""
-    for hour, group in groupby(events, lambda one: hour_of(one.outbound.event.recorded_at())):
-        part = list(group)
+    found = []
+    for number, group in groupby(events, lambda one: one.outbound.event.recorded_at() // _HOUR):
+        hour, part = hour_of(number * _HOUR), list(group)
         if planned is not None and part[0].outbound.cursor == planned.first:
             cursors = [one.outbound.cursor for one in part]
             if planned.last in cursors[:-1]:
                 end = cursors.index(planned.last) + 1
-                yield hour, part[:end]
+                found.append((hour, part[:end]))
                 part = part[end:]
-        yield hour, part
+        found.append((hour, part))
+    return found
 
 
 def _with_object(state: _State, stored: StoredObject) -> _State:

@@ -8,6 +8,7 @@ import pytest
 from gateway_client import key_id
 from gateways import Gateway, Start
 
+from gateway.delivery.destination import OWNER
 from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict
 from tests.support.machine_time import eventually
 from tests.support.scripted_outlet import Receiver
@@ -81,7 +82,7 @@ async def test_who_makes_one_a_second_time_at_once_does_not_move_its_position(
         patch.setattr(gateway.context.destination_store, "get", not_yet)
         second = await gateway.post("/v1/destinations", key=gateway.admin, json=body(reader))
     second.problem(409, "destination_exists")
-    stored = await gateway.context.consumer_store.get("destinations", "siem")
+    stored = await gateway.context.consumer_store.get(OWNER, "siem")
     assert stored is not None
     assert stored.cursor == first.json()["cursor"]
     receiver.answer = lambda batch: SUCCESS

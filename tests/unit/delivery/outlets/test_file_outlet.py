@@ -177,7 +177,7 @@ async def test_a_replay_writes_files_of_its_own_while_the_delivery_goes_on(tmp_p
                 assert (await again.send(batch[1:3])).duplicates == 0
             finally:
                 await again.close()
-        [path] = tmp_path.glob("siem.replay-*.ndjson")
+        [path] = tmp_path.glob("siem~replay-*.ndjson")
         assert path.read_bytes().splitlines() == bodies(batch[1:3]) * 2
     async with file_outlet(tmp_path) as outlet:
         assert (await outlet.open()).cursor == batch[3].outbound.cursor

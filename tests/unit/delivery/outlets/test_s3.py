@@ -90,6 +90,23 @@ async def test_a_batch_over_the_hour_is_divided_and_the_closed_hour_is_listed() 
     assert len([name for name in bucket.objects if "hour=13/" in name]) == 2
 
 
+async def test_what_the_bucket_says_of_an_hour_of_many_objects_stays_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.delivery.outlets.s3._MOST_OBJECTS", 2)
+    bucket = Bucket()
+    async with to_bucket(bucket) as outlet:
+        for number in range(1, 6):
+            await outlet.send(batch(outlet, number, number))
+            assert len(orjson.loads(bucket.objects[STATE].body)["objects"]) <= 2
+    async with to_bucket(bucket) as outlet:
+        assert (await outlet.open()).cursor == outbound_event(5).cursor
+        await outlet.send(batch(outlet, 11, 11))
+    listed = [manifest(bucket, hour)["objects"] for hour in ("12", "12-2", "12-3")]
+    assert [len(objects) for objects in listed] == [2, 2, 1]
+    assert stored(bucket) == [1, 2, 3, 4, 5, 11]
+
+
 async def test_the_bucket_says_where_to_go_on() -> None:
     bucket = Bucket()
     async with to_bucket(bucket) as outlet:
