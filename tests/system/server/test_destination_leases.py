@@ -9,6 +9,7 @@ from gateway_client import key_id
 from gateways import Gateway, ShiftedClock, Start
 from msgspec.structs import replace
 
+from gateway.delivery.destination import OWNER
 from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.streaming.consumers.row import ConsumerRow
 from tests.support.machine_time import eventually, patience
@@ -78,7 +79,7 @@ async def test_a_process_that_was_frozen_sends_and_moves_nothing_when_it_wakes_u
     # It does not store its position, nor prolong its lease, any more.
     shifted.shift += 15
     await other.poll()
-    row = await gateway.context.consumer_store.get("destinations", "siem")
+    row = await gateway.context.consumer_store.get(OWNER, "siem")
     assert row is not None
     assert row.reader.startswith("other/")
     # What was not stored is sent again, by the new holder alone.
@@ -87,12 +88,12 @@ async def test_a_process_that_was_frozen_sends_and_moves_nothing_when_it_wakes_u
     assert receiver.ids == ids[:5] + ids
     assert receiver.most_at_once == 1
     await other.close()
-    stored = await gateway.context.consumer_store.get("destinations", "siem")
+    stored = await gateway.context.consumer_store.get(OWNER, "siem")
     await frozen.poll()
     assert frozen.status_of("siem") is None or frozen.position_of("siem")
     await frozen.close()
     assert stored is not None
-    after = await gateway.context.consumer_store.get("destinations", "siem")
+    after = await gateway.context.consumer_store.get(OWNER, "siem")
     assert after is not None
     assert (after.cursor, after.generation) == (stored.cursor, stored.generation)
 
@@ -122,13 +123,13 @@ async def test_after_a_restore_under_a_new_epoch_it_begins_anew_and_says_what_is
         elsewhere = "another-" + "0" * 18 + "77"
         return replace(row, cursor=elsewhere, sent=elsewhere)
 
-    await store.change("destinations", "siem", of_before)
+    await store.change(OWNER, "siem", of_before)
     one = process(gateway, "one")
     await one.poll()
     await eventually(lambda: receiver.ids == ids, "it begins at the first event that is there")
     await one.poll()
     await one.close()
-    row = await store.get("destinations", "siem")
+    row = await store.get(OWNER, "siem")
     assert row is not None
     assert row.cursor.startswith(log.epoch)
     page = await gateway.pull(gateway.admin, category="gateway.delivery")

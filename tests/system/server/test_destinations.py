@@ -299,7 +299,7 @@ async def test_a_deleted_destination_stops_and_leaves_nothing(
     (await gateway.get("/v1/destinations/siem", key=gateway.admin)).problem(
         404, "unknown_destination"
     )
-    assert await gateway.context.consumer_store.all("destinations") == []
+    assert await gateway.context.consumer_store.all(OWNER) == []
     receiver.held.set()
     assert receiver.taken == []
 
