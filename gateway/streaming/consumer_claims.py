@@ -114,6 +114,12 @@ class ConsumerClaims:
         """Take in a reader whose claim was stored."""
         self.readers[reader.key] = reader
 
+    def refuse_overtaken(self, reader: ConsumerReader) -> None:
+        """Raise `Conflict` if another reader here has taken over since the claim was stored."""
+        known = self.readers.get(reader.key)
+        if known is not None and known.row.generation > reader.row.generation:
+            raise in_use(known.row)
+
     def give_up(self, row: ConsumerRow) -> None:
         """End a claim whose reader never began."""
         self._pending[row.key] = Move(
@@ -268,7 +274,11 @@ class ConsumerClaims:
             for key, reader in readers.items():
                 if key not in moves and (move := reader.move()) is not None:
                     moves[key] = move
-            answering = {key: reader.take_answers() for key, reader in readers.items()}
+            # Where another move goes first, what the reader has is stored the next time.
+            answering = {
+                key: [] if key in pending else reader.take_answers()
+                for key, reader in readers.items()
+            }
             try:
                 watched = readers if watch else [key for key, _ in waiting]
                 rows = await self.store.commit(moves, watched) if moves or watched else {}
@@ -284,6 +294,8 @@ class ConsumerClaims:
                 for key, reader in readers.items():
                     reader.not_stored(answering[key])
                 raise
+            if not pending.keys().isdisjoint(readers):
+                self.hurry()
             for key, future in waiting:
                 if not future.done():
                     future.set_result(rows.get(key))

@@ -84,9 +84,11 @@ class ConsumerPages:
             )  # fmt: skip
             row = await self._consumers.move(claim.key, move)
             if row is not None and row.generation == hold.generation:
-                return row
+                if row.selection == claim.selection:
+                    return row
+                return await self._consumers.claim(claim._replace(silent=hold.generation))
             # Somebody else has it now, or it was rewound: come as a newcomer.
-            del self._holds[claim.key]
+            self._holds.pop(claim.key, None)
         elif hold is not None and hold.connection.is_closing():
             claim = claim._replace(silent=hold.generation)
         return await self._consumers.claim(claim)

@@ -85,6 +85,8 @@ class ConsumerReader:
         self._lives = 0
         # Cursors of acknowledgements that are answered when they are durable.
         self._answers: list[str] = []
+        # Number of messages that were written since the peer had taken all.
+        self._untaken = 0
 
     @property
     def key(self) -> ConsumerKey:
@@ -123,9 +125,9 @@ class ConsumerReader:
     async def await_room(self, seconds: float) -> bool:
         return await self._changed.until(lambda: self.has_room or self.closed, seconds)
 
-    def delivered(self, reached: int, count: int, size: int) -> None:
+    def delivered(self, reached: int, count: int, size: int, last: int | None = None) -> None:
         behind = self.window.reached
-        self.window.sent(self._clock.monotonic(), reached, count, size)
+        self.window.sent(self._clock.monotonic(), reached, count, size, last)
         if count and (again := distance(behind, earlier(reached, self._sent_before))):
             # Among what is sent in one piece the events cannot be told apart.
             self.redelivered += min(count, again)
@@ -165,10 +167,10 @@ class ConsumerReader:
         try:
             epoch, position = parse_cursor(message.cursor)
         except InvalidRequest as error:
-            self.tell("notice", {"code": error.code, "detail": error.detail})
+            self._refuse({"code": error.code, "detail": error.detail})
             return
         if epoch != self._epoch or self.is_ahead(position):
-            self.tell("notice", ack_ahead(message.cursor, self.sent_cursor))
+            self._refuse(ack_ahead(message.cursor, self.sent_cursor))
             return
         self.acknowledge(position)
         if len(self._answers) < _MOST_ANSWERS:
@@ -176,6 +178,17 @@ class ConsumerReader:
         else:
             self._answers[-1] = message.cursor
         self._hurry()
+
+    def _refuse(self, notice: dict[str, Any]) -> None:
+        if self._may_answer():
+            self.tell("notice", notice)
+
+    def _may_answer(self) -> bool:
+        """Whether one more answer may be written: a peer that reads none cannot fill the memory."""
+        if self._subscription is not None and self._subscription.sink.clear:
+            self._untaken = 0
+        self._untaken += 1
+        return self._untaken <= _MOST_ANSWERS
 
     # Acknowledgements
 
@@ -257,7 +270,10 @@ class ConsumerReader:
         """Answer acknowledgements that are durable, by the row after that; None if it was as it
         is known."""
         if row is None or row.generation == self.row.generation:
-            for cursor in cursors:
+            for place, cursor in enumerate(cursors):
+                if not self._may_answer():
+                    self._answers = [*cursors[place:], *self._answers][-_MOST_ANSWERS:]
+                    return
                 self.tell("acked", {"cursor": cursor})
 
     def not_stored(self, cursors: list[str]) -> None:

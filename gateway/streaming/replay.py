@@ -126,7 +126,9 @@ class _StreamReader:
 
     def deliver(self, chunk: Chunk) -> None:
         if self._subscription.consumer is not None:
-            self._subscription.consumer.delivered(chunk.reached, chunk.count, len(chunk.data))
+            self._subscription.consumer.delivered(
+                chunk.reached, chunk.count, len(chunk.data), chunk.last
+            )
         if chunk.count:
             self._subscription.sink.write(chunk.data)
             totals = self._hub.totals.of(self._subscription.interest.wire)

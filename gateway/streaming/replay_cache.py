@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.cursor import IN_JSON, advance, distance
+from gateway.cursor import IN_JSON, advance, distance, parse_cursor
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
@@ -31,11 +31,13 @@ _READS_AT_ONCE = 4
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """`count` encoded events, the offset they reach, and the cost of the filter."""
+    """`count` encoded events, the offset that they reach, that of the last of them, and the cost of
+    the filter."""
 
     data: bytes
     count: int
     reached: int
+    last: int = 0
     cost: FilterCost = msgspec.field(default_factory=FilterCost)
 
 
@@ -117,7 +119,8 @@ class ReplayCache:
                     data = await self._formatted(wire, read.text.split(b"\n"), key_id)
                 else:
                     data = wire.text(read.text)
-                return Chunk(data, read.count, read.reached)
+                newest = read.text[read.text.rfind(b"\n") + 1 :][IN_JSON]
+                return Chunk(data, read.count, read.reached, parse_cursor(newest.decode())[1])
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
             selector = EventSelector(query, self._work, key_id, self._work.filters.chunk_steps)
             chosen, looked = await selector.select(page.events)
@@ -131,7 +134,8 @@ class ReplayCache:
             data = await self._formatted(wire, [event.json for event in chosen], key_id)
         else:
             data = wire.events(chosen)
-        return Chunk(data, len(chosen), reached, selector.cost)
+        last = chosen[-1].offset if chosen else reached
+        return Chunk(data, len(chosen), reached, last, selector.cost)
 
     async def _formatted(self, wire: Formatted, natives: Sequence[bytes], key_id: str) -> bytes:
         encoded = await format_in_slices(wire.format, natives, self._work.slices(key_id))

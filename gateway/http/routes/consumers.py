@@ -93,8 +93,10 @@ async def put(request: web.Request, context: Context, admission: Admission) -> w
     def change(row: ConsumerRow | None, others: int) -> ConsumerRow:
         made.append(row is None)
         known = row or new_row(key, cursor, selection or "{}", others, now, most)
+        same = selection in (None, known.selection)
         return structs.replace(
             known,
+            sent=known.sent if same else known.cursor,
             mode=known.mode if body.mode is UNSET else body.mode,
             options=options_text(_changed(read_options(known.options), body)),
             selection=known.selection if selection is None else selection,

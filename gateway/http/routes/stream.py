@@ -159,6 +159,8 @@ async def _take(
     await admission.recheck()
     context.limits.throttle.check(admission.key, lasting=True)
     # No await from here on: the position is fixed when the first byte is sent.
+    if held.reader is not None:
+        context.consumers.refuse_overtaken(held.reader)
     until = None if query.follow else context.log.head
     if opening.cookie is not None and opening.cookie.until:
         until = parse_cursor(opening.cookie.until)[1]

@@ -102,6 +102,8 @@ def claimed(
         if now - taken_at < TAKEOVER_SECONDS:
             raise in_use(row)
         taken_at = now
+    # What is sent for another selection tells nothing of this one.
+    sent = row.sent if row.selection == claim.selection else row.cursor
     cursor = further(claim.goes_on or row.cursor, claim.acknowledges)
     began = _begins(before, cursor, now)
     reader = structs.replace(
@@ -111,7 +113,7 @@ def claimed(
     return structs.replace(
         row,
         cursor=cursor,
-        sent=further(claim.goes_on or row.sent, cursor),
+        sent=further(claim.goes_on or sent, cursor),
         acked_at=row.acked_at if cursor == row.cursor else now,
         generation=row.generation + 1,
         reader=reader_text(reader),
@@ -134,7 +136,8 @@ def new_row(
         )
     return ConsumerRow(
         owner=key.owner, name=key.name, cursor=begin, sent=begin, selection=selection,
-        created_at=now, updated_at=now,
+        # Beyond those of a deleted consumer of this name, whose readers may still be about.
+        generation=int(now * 1_000_000), created_at=now, updated_at=now,
     )  # fmt: skip
 
 

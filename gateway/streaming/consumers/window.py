@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from gateway.cursor import distance
+from gateway.cursor import distance, later
 
 MOST_BYTES = 16 << 20
 _STEP_SECONDS = 0.1
@@ -15,12 +15,12 @@ _FIRST_GUESS = 600
 
 
 class _Sent:
-    """Events that were sent together: when, up to which position, how many, their bytes."""
+    """Events that were sent together: when, where the last one is, how many, their bytes."""
 
-    __slots__ = ("at", "count", "reached", "size")
+    __slots__ = ("at", "count", "last", "size")
 
-    def __init__(self, at: float, reached: int, count: int, size: int) -> None:
-        self.at, self.reached, self.count, self.size = at, reached, count, size
+    def __init__(self, at: float, last: int, count: int, size: int) -> None:
+        self.at, self.last, self.count, self.size = at, last, count, size
 
 
 class AckWindow:
@@ -48,7 +48,9 @@ class AckWindow:
     def position(self) -> int:
         """Everything up to here needs no further delivery: what was acknowledged, and, where
         nothing is out, all that was looked at."""
-        return self._acknowledged if self.unacknowledged else self.reached
+        if self.unacknowledged:
+            return self._acknowledged
+        return later(self._acknowledged, self.reached)
 
     @property
     def room(self) -> int:
@@ -58,15 +60,19 @@ class AckWindow:
             return 0
         return max(0, min(self._most - self.unacknowledged, max(1, left // self._each)))
 
-    def sent(self, at: float, reached: int, count: int, size: int) -> None:
-        """Count what was sent, up to the position `reached`; there may be no event."""
+    def sent(self, at: float, reached: int, count: int, size: int, last: int | None = None) -> None:
+        """Count what was sent, up to the position `reached`; there may be no event. Of events that
+        do not match, some may lie behind the `last` one that was sent."""
+        last = reached if last is None else last
         if count:
-            if not self.unacknowledged:
-                self._acknowledged = self.reached
-            self.changes += 1
             self._each = max(1, size // count)
-            self._out.append(_Sent(at, reached, count, size))
-            self.unacknowledged += count
+            if not self.unacknowledged:
+                self._acknowledged = later(self._acknowledged, self.reached)
+        # What was acknowledged by an earlier reader's cursor is not out again.
+        if out := min(count, distance(self._acknowledged, last)):
+            self.changes += 1
+            self._out.append(_Sent(at, last, out, size))
+            self.unacknowledged += out
             self._bytes += size
             if self.waits_since is None:
                 self.waits_since = at
@@ -77,16 +83,16 @@ class AckWindow:
             self._moves.append((at, reached))
 
     def acknowledge(self, at: float, position: int) -> bool:
-        """Take everything up to a position as delivered; False if that changes nothing. A position
-        ahead of what was sent is the caller's mistake."""
+        """Take everything up to a position as delivered; False if that changes nothing. One ahead
+        of what was sent here is of an earlier reader, to whom it was sent."""
         if not distance(self._acknowledged, position):
             return False
-        while self._out and not distance(position, self._out[0].reached):
+        while self._out and not distance(position, self._out[0].last):
             self._take(self._out.popleft())
         if self._out:
             # Part of what was sent together: no more than the positions behind it can be out.
             first = self._out[0]
-            left = min(first.count, distance(position, first.reached))
+            left = min(first.count, distance(position, first.last))
             self._take(_Sent(at, position, first.count - left, 0))
             first.count = left
         self._acknowledged = position

@@ -103,8 +103,9 @@ class PeerListener(Protocol):
     async def await_room(self, seconds: float) -> bool:
         """Wait for room, or for the end of the stream; False after so many seconds."""
 
-    def delivered(self, reached: int, count: int, size: int) -> None:
-        """So many events and bytes were written, up to a position; there may be none."""
+    def delivered(self, reached: int, count: int, size: int, last: int) -> None:
+        """So many events and bytes were written, up to a position; there may be none. The last of
+        them is at `last`: who has that has all of them."""
 
     def skipped(self, gap: dict[str, Any]) -> None:
         """The stream goes on behind events that are gone; these are the members of its `gap`."""

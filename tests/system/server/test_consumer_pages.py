@@ -134,6 +134,43 @@ async def test_the_next_page_on_a_connection_acknowledges_the_one_before(
     await other.close()
 
 
+async def test_the_next_page_is_of_the_same_selection(gateway: Gateway) -> None:
+    await begin(gateway, selection={"category": "auth"})
+    await gateway.send_many(3)
+    connection = await Connection(gateway).open()
+    first = await connection.next(category="auth", limit="1")
+    assert len(first["events"]) == 1
+    status, body = await connection.ask(ack="next", category="billing")
+    assert (status, body["code"]) == (409, "consumer_selection_changed")
+    second = await connection.next(category="auth", limit="1")
+    assert len(second["events"]) == 1
+    assert ids(second) != ids(first)
+    asked = {"category": "billing", "selection": "update"}
+    status, body = await connection.ask(ack="next", **asked)
+    assert (status, body["events"]) == (200, [])
+    shown = (await gateway.get("/v1/consumers/siem")).json()
+    assert (shown["selection"], shown["cursor"]) == ({"category": ["billing"]}, second["cursor"])
+    await connection.close()
+
+
+async def test_a_connection_of_a_consumer_that_was_made_anew_acknowledges_nothing(
+    gateway: Gateway,
+) -> None:
+    await begin(gateway)
+    sent = await gateway.send_many(4)
+    first = (await gateway.get("/v1/consumers/siem")).json()["cursor"]
+    old = await Connection(gateway).open()
+    assert ids(await old.next()) == sent[:2]
+    assert (await gateway.request("DELETE", "/v1/consumers/siem")).status == 204
+    await begin(gateway, **{"from": first})
+    stream = await open_stream(gateway, "ndjson", consumer="siem")
+    assert [one["id"] for one in await stream.take(2)] == sent[:2]
+    assert ids(await old.next()) == sent[:2]
+    assert (await gateway.get("/v1/consumers/siem")).json()["cursor"] == first
+    await old.close()
+    stream.close()
+
+
 async def test_a_connection_for_each_page_gets_the_same_page_which_says_so(
     gateway: Gateway,
 ) -> None:

@@ -189,6 +189,40 @@ async def test_what_does_not_match_moves_the_position_while_nothing_is_out(
     await reaches(gateway, last["last_cursor"])
 
 
+@pytest.mark.parametrize("scope", [{"category": "auth"}, {"action": "login", "actor": "alice"}])
+async def test_all_is_acknowledged_with_the_last_event_whatever_was_looked_at_behind_it(
+    gateway: Gateway, scope: dict[str, str]
+) -> None:
+    await put(gateway, **{"from": "now", "selection": scope})
+    chosen = {"category": "auth", "action": "login", "actor": {"id": "alice"}}
+    await gateway.send(event(id="one", **chosen))
+    await gateway.send(event(id="other", category="billing", action="paid", actor={"id": "bob"}))
+    stream = await reading(gateway, **scope)
+    await acknowledge(stream, await stream.event())
+    assert (await becomes(gateway, unacknowledged=0))["state"] == "connected"
+    [reader] = gateway.context.consumers.readers.values()
+    assert reader.window.waits_since is None, "a reader that acknowledges is not ended"
+
+
+async def test_what_was_sent_for_another_selection_cannot_be_acknowledged(
+    gateway: Gateway,
+) -> None:
+    stream = await reading(gateway, category="auth")
+    await gateway.send(event(id="one", category="auth"))
+    await gateway.send(event(id="two", category="billing"))
+    await gateway.send(event(id="three", category="auth"))
+    *_, third = await stream.take(2)
+    stream.close()
+    await idle(gateway)
+    changed = await reading(
+        gateway, "ndjson", category="billing", selection="update", limit="1", follow="false"
+    )
+    assert (await changed.event())["id"] == "two"
+    await idle(gateway)
+    late = await gateway.post("/v1/consumers/siem/ack", json={"cursor": third["cursor"]})
+    late.problem(409, "ack_ahead")
+
+
 class QuickClock(SystemClock):
     """The machine's clock, but that time which only passes does so ten times as fast."""
 

@@ -21,7 +21,7 @@ from gateway.streaming.consumer_reader import ConsumerReader
 from gateway.streaming.consumers import claims as claims_module
 from gateway.streaming.consumers.claims import ClaimingReader, ConsumerClaim
 from gateway.streaming.consumers.options import EXPLICIT, PONG, ConsumerOptions
-from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow
+from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move
 from gateway.wire.framing import ACK_TIMEOUT, TAKEN_OVER, End
 
 EPOCH = "abcdefghjk"
@@ -52,6 +52,9 @@ class Peer:
         self.said: list[tuple[str, Any]] = []
         self.ended: End | None = None
         self.sink = self
+
+    # Whether it has taken what was written.
+    clear = True
 
     def write(self, data: bytes) -> bool:
         self.written.append(data)
@@ -179,6 +182,87 @@ async def test_an_answered_acknowledgement_is_durable(processes: list[Process]) 
     assert row.cursor == cursor(9)
 
 
+async def test_what_another_move_goes_ahead_of_is_answered_when_it_is_stored(
+    processes: list[Process],
+) -> None:
+    process, other = processes
+    reader, peer = await process.read(KEY)
+    reader.delivered(9, 2, 100)
+    stale = Move(at=process.clock.now(), generation=reader.row.generation - 1, cursor=cursor(9))
+    await process.claims.move_later(KEY, stale)
+    reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(9).encode())
+    for answers in ([], [("acked", {"cursor": cursor(9)})]):
+        await process.claims.flush()
+        row = await other.store.get(*KEY)
+        assert row is not None
+        assert peer.said == answers
+        assert (row.cursor == cursor(9)) is bool(answers)
+
+
+async def test_what_an_earlier_reader_was_sent_is_acknowledged_before_it_comes_again(
+    processes: list[Process],
+) -> None:
+    process, other = processes
+    reader, _ = await process.read(KEY)
+    reader.delivered(9, 9, 100)
+    await process.claims.flush()
+    again, peer = await process.read(KEY, takeover=True)
+    again.delivered(3, 3, 100)
+    again.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(8).encode())
+    await process.claims.flush()
+    assert peer.said == [("acked", {"cursor": cursor(8)})]
+    row = await other.store.get(*KEY)
+    assert row is not None
+    assert row.cursor == cursor(8)
+    again.delivered(9, 6, 100)
+    assert again.window.unacknowledged == 1
+
+
+async def test_a_peer_that_reads_no_answers_is_given_only_so_many(
+    processes: list[Process],
+) -> None:
+    process = processes[0]
+    reader, peer = await process.read(KEY)
+    reader.delivered(9, 9, 100)
+    peer.clear = False
+    for text in (cursor(9), cursor(10), "nonsense"):
+        for _ in range(1500):
+            reader.received(1, b'{"type":"ack","cursor":"%b"}' % text.encode())
+            if text == cursor(9) and not _ % 100:
+                await process.claims.flush()
+    assert len(peer.said) <= 1000
+    peer.clear = True
+    await process.claims.flush(watch=True)
+    assert peer.said[-1] == ("acked", {"cursor": cursor(9)})
+
+
+async def test_a_reader_that_was_overtaken_before_it_began_does_not_begin(
+    processes: list[Process],
+) -> None:
+    process = processes[0]
+    row = await process.claims.claim(claim_of(KEY))
+    slow = process.reader(row, EXPLICIT)
+    await process.read(KEY, takeover=True)
+    with pytest.raises(Conflict):
+        process.claims.refuse_overtaken(slow)
+
+
+async def test_a_consumer_that_is_made_anew_is_moved_by_no_reader_of_the_one_before(
+    processes: list[Process],
+) -> None:
+    process, other = processes
+    reader, _ = await process.read(KEY)
+    reader.delivered(9, 9, 100)
+    reader.acknowledge(9)
+    await other.claims.delete(KEY)
+    process.clock.passed += 1
+    await other.read(KEY)
+    await process.claims.flush()
+    row = await other.store.get(*KEY)
+    assert row is not None
+    assert (row.cursor, row.sent) == (cursor(0), cursor(0))
+
+
 async def test_a_paused_replica_that_wakes_up_moves_nothing(processes: list[Process]) -> None:
     paused, other = processes
     reader, peer = await paused.read(KEY)
@@ -195,7 +279,7 @@ async def test_a_paused_replica_that_wakes_up_moves_nothing(processes: list[Proc
     assert peer.said == [], "what is not stored is not answered"
     row = await other.store.get(*KEY)
     assert row is not None
-    assert (row.cursor, row.generation) == (cursor(20), 2)
+    assert (row.cursor, row.generation) == (cursor(20), newer.row.generation)
     assert peer.ended is TAKEN_OVER
     assert newer_peer.ended is None
 
@@ -223,9 +307,9 @@ async def test_a_holder_at_another_process_that_is_silent_gives_way(
     monkeypatch.setattr(claims_module, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(claims_module, "ELSEWHERE_SECONDS", 0.2)
     holder, other = processes
-    _, peer = await holder.read(KEY)
+    reader, peer = await holder.read(KEY)
     row = await other.claims.claim(claim_of(KEY))
-    assert row.generation == 2
+    assert row.generation == reader.row.generation + 1
     await holder.claims.flush(watch=True)
     assert peer.ended is TAKEN_OVER
 

@@ -80,3 +80,24 @@ def test_a_steady_stream_does_not_hide_what_was_sent_before() -> None:
     found = window.sent_before(5.0)
     assert found is not None
     assert 480 <= found <= 500
+
+
+def test_with_the_last_event_all_is_acknowledged_whatever_lies_behind_it() -> None:
+    window = AckWindow(0, most=10)
+    window.sent(1.0, 50, 10, 100, 40)
+    assert (window.room, window.position) == (0, 0)
+    window.acknowledge(2.0, 39)
+    assert window.unacknowledged == 1, "of what was sent together only the last one is known"
+    window.acknowledge(3.0, 40)
+    assert (window.unacknowledged, window.room, window.position) == (0, 10, 50)
+    assert window.waits_since is None
+
+
+def test_what_is_acknowledged_ahead_of_what_was_sent_here_is_not_out_when_it_comes() -> None:
+    window = AckWindow(0, most=10)
+    window.acknowledge(1.0, 20)
+    assert window.position == 20
+    window.sent(2.0, 18, 5, 100)
+    assert (window.unacknowledged, window.position) == (0, 20)
+    window.sent(3.0, 22, 4, 100)
+    assert (window.unacknowledged, window.position) == (2, 20)
