@@ -37,6 +37,7 @@ _POLL_SECONDS = 0.5
 _COMMIT_SECONDS = 1.0
 _STATUS_SECONDS = 5.0
 _STOP_SECONDS = 5.0
+_GONE_SECONDS = 1.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -103,7 +104,7 @@ class DeliverySupervisor:
         """Finish what is under way, store the positions, and let others take over at once."""
         async with self._turn:
             self._closing = True
-            await self._stop(list(self._held))
+            await self._stop(list(self._held), _STOP_SECONDS)
 
     @property
     def totals(self) -> DeliveryTotals:
@@ -156,7 +157,7 @@ class DeliverySupervisor:
             held.worker.interrupt()
             if held.replay is not None:
                 held.replay.interrupt()
-        await self._stop(gone)
+        await self._stop(gone, _GONE_SECONDS)
 
     def _end_finished(self) -> None:
         for name, held in list(self._held.items()):
@@ -242,8 +243,9 @@ class DeliverySupervisor:
         held.renewed_at = began
         self.parts.changed(name)
 
-    async def _stop(self, names: list[str]) -> None:
-        """Stop workers: after the request under way, or at once if that takes long."""
+    async def _stop(self, names: list[str], within: float) -> None:
+        """Stop workers: after the request under way, or at once if that takes long. One that a disk
+        holds even then is left to itself: the claims of all others have to be prolonged."""
         held = [self._held[name] for name in names]
         for one in held:
             one.worker.stop()
@@ -252,10 +254,10 @@ class DeliverySupervisor:
         tasks = [task for one in held for task in (one.task, one.replaying) if task is not None]
         running = [task for task in tasks if not task.done()]
         if running:
-            await asyncio.wait(running, timeout=_STOP_SECONDS)
+            await asyncio.wait(running, timeout=within)
             for task in running:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.wait(running, timeout=_GONE_SECONDS)
         for name in names:
             await self._release(name)
 
@@ -285,8 +287,9 @@ class DeliverySupervisor:
                 continue
             worker, task = held.replay, held.replaying
             if worker is not None and task is not None:
+                done = task.done()
                 await worker.forget_settled()
-                if task.done():
+                if done:
                     held.replay = held.replaying = None
                     if worker.outcome:
                         await self._end_replay(destination, worker)

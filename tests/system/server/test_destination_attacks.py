@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from gateways import Gateway, Start
 
 from gateway.delivery.destination import OWNER
 from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict
-from tests.support.machine_time import eventually
-from tests.support.scripted_outlet import Receiver
+from tests.support.machine_time import eventually, patience
+from tests.support.scripted_outlet import Receiver, ScriptedOutlet
 
 BUSY = DeliveryVerdict(DeliveryResult.TRANSIENT, kind="http", status=503)
 
@@ -95,3 +96,27 @@ async def test_a_name_ends_without_a_line_break(gateway: Gateway) -> None:
         "/v1/destinations", key=gateway.admin, json=body(reader, name="siem\n")
     )
     refused.problem(400, "invalid_destination")
+
+
+async def test_a_receiver_that_cannot_be_closed_does_not_hold_up_the_end(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed = asyncio.Event()
+
+    async def hanging(outlet: ScriptedOutlet) -> None:
+        await freed.wait()
+
+    monkeypatch.setattr(ScriptedOutlet, "close", hanging)
+    monkeypatch.setattr("gateway.delivery.running.deliveries._STOP_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.delivery.running.deliveries._GONE_SECONDS", 0.01)
+    receiver.held.clear()
+    reader = await gateway.reader_key()
+    await gateway.post("/v1/destinations", key=gateway.admin, json=body(reader))
+    await gateway.send_many(1, category="auth")
+    await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    try:
+        async with asyncio.timeout(patience()):
+            await gateway.context.deliveries.close()
+    finally:
+        freed.set()
+    assert receiver.taken == []
