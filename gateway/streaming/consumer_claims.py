@@ -32,8 +32,9 @@ _TICK_SECONDS = 1.0
 # For how long an acknowledgement waits for others.
 _TOGETHER_SECONDS = 0.04
 _POLL_SECONDS = 0.25
-# For how long what was sent by another process may not be stored yet.
-_SENT_SECONDS = 2.0
+# For how long what was sent by another process may not be stored yet: it is with the renewal of the
+# claim, at the latest.
+_SENT_SECONDS = claims.RENEW_SECONDS + 1.5
 _AT_RISK = {
     "code": "position_at_risk",
     "detail": "retention is near to deleting events behind the position of this consumer; "

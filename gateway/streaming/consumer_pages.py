@@ -108,6 +108,10 @@ class ConsumerPages:
                 redelivered=row.redelivered + page.again,
             )  # fmt: skip
         else:
+            hold = self._holds.get(row.key)
+            if hold is not None and hold.generation > row.generation:
+                # Another connection has taken over while this page was waited for.
+                return
             self._holds[row.key] = _PageHold(
                 connection, row.generation, cursor, self._clock.monotonic()
             )

@@ -78,6 +78,12 @@ class ConsumerReader:
         self._renewed_at = clock.monotonic()
         self._pings: dict[bytes, int] = {}
         self._pinged_at = clock.monotonic()
+        self._timeout = options.ack_timeout
+        if mode == PONG:
+            # What was sent just behind a ping is acknowledged by one of the next two after the
+            # delay, which the peer has time to answer.
+            least = options.ack_delay + 3 * _PING_SECONDS
+            self._timeout = max(options.ack_timeout, least)
         # The question if it is alive that others ask, and their ping; when it was last answered.
         self._question = 0.0
         self._answered = reader_of(row).answered_at
@@ -286,7 +292,7 @@ class ConsumerReader:
     def tick(self) -> None:
         """Ping, and end a stream whose peer acknowledges nothing. Call about once a second."""
         now, waits_since = self._clock.monotonic(), self.window.waits_since
-        if waits_since is not None and now - waits_since >= self._options.ack_timeout:
+        if waits_since is not None and now - waits_since >= self._timeout:
             self.end(ACK_TIMEOUT)
             return
         if self.mode == PONG and now - self._pinged_at >= _PING_SECONDS:

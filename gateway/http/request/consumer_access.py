@@ -73,6 +73,7 @@ async def coming_reader(
         selection=selection_text(query.wanted, query.filter),
         begin=here,
         acknowledges=acknowledges,
+        gone="" if row is None else row.cursor,
         goes_on=here if begin.gap is not None and row is not None else None,
         takeover=wanted.takeover,
         updates_selection=wanted.updates_selection,

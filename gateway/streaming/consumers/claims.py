@@ -61,7 +61,8 @@ class ConsumerClaim(NamedTuple):
     # Where it begins if it is made now, and what the reader acknowledges as it comes.
     begin: str
     acknowledges: str | None = None
-    # Where it goes on if what is behind the position is gone.
+    # Where it goes on if what is behind the position `gone` is gone.
+    gone: str = ""
     goes_on: str | None = None
     takeover: bool = False
     updates_selection: bool = False
@@ -104,7 +105,9 @@ def claimed(
         taken_at = now
     # What is sent for another selection tells nothing of this one.
     sent = row.sent if row.selection == claim.selection else row.cursor
-    cursor = further(claim.goes_on or row.cursor, claim.acknowledges)
+    # A gap is for the position that it was found at: another one may have gone on already.
+    goes_on = claim.goes_on if row.cursor == claim.gone else None
+    cursor = further(goes_on or row.cursor, claim.acknowledges)
     began = _begins(before, cursor, now)
     reader = structs.replace(
         claim.reader, since=now, begin=cursor, begins=began, taken_at=taken_at,
@@ -113,7 +116,7 @@ def claimed(
     return structs.replace(
         row,
         cursor=cursor,
-        sent=further(claim.goes_on or sent, cursor),
+        sent=further(goes_on or sent, cursor),
         acked_at=row.acked_at if cursor == row.cursor else now,
         generation=row.generation + 1,
         reader=reader_text(reader),

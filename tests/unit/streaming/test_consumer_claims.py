@@ -76,16 +76,25 @@ class Process:
         self.claims = ConsumerClaims(store, clock, 10_000)
 
     async def read(
-        self, key: ConsumerKey, mode: str = EXPLICIT, **claim: Any
+        self,
+        key: ConsumerKey,
+        mode: str = EXPLICIT,
+        options: ConsumerOptions = ConsumerOptions(),  # noqa: B008
+        **claim: Any,
     ) -> tuple[ConsumerReader, Peer]:
         row = await self.claims.claim(claim_of(key, **claim))
-        reader, peer = self.reader(row, mode), Peer()
+        reader, peer = self.reader(row, mode, options), Peer()
         reader.attach(peer, peer)  # type: ignore[arg-type]
         self.claims.hold(reader)
         return reader, peer
 
-    def reader(self, row: ConsumerRow, mode: str) -> ConsumerReader:
-        return ConsumerReader(row, mode, ConsumerOptions(), self.clock, self.claims.hurry)
+    def reader(
+        self,
+        row: ConsumerRow,
+        mode: str,
+        options: ConsumerOptions = ConsumerOptions(),  # noqa: B008
+    ) -> ConsumerReader:
+        return ConsumerReader(row, mode, options, self.clock, self.claims.hurry)
 
     async def second(self) -> None:
         """Let a second pass, and store what has moved."""
@@ -216,6 +225,50 @@ async def test_what_an_earlier_reader_was_sent_is_acknowledged_before_it_comes_a
     assert row.cursor == cursor(8)
     again.delivered(9, 6, 100)
     assert again.window.unacknowledged == 1
+
+
+async def test_an_acknowledgement_at_another_process_waits_until_what_was_looked_at_is_stored(
+    processes: list[Process],
+) -> None:
+    holder, other = processes
+    reader, _ = await holder.read(KEY)
+    reader.delivered(50, 0, 0)
+
+    class Waiting(PassingClock):
+        """Time passes for both processes while the other one waits."""
+
+        def monotonic(self) -> float:
+            return self.passed
+
+        async def sleep(self, seconds: float) -> None:
+            self.passed += seconds
+            holder.clock.passed += seconds
+            await holder.claims.flush(watch=True)
+
+    claims = ConsumerClaims(other.store, Waiting(), 10)
+    running = asyncio.ensure_future(claims.run())
+    # No event is out, so it is stored with the claim's next renewal.
+    row = await claims.acknowledge(KEY, cursor(50))
+    assert row.cursor == cursor(50)
+    running.cancel()
+
+
+async def test_in_the_mode_pong_a_stream_is_not_ended_before_a_pong_could_acknowledge(
+    processes: list[Process],
+) -> None:
+    process = processes[0]
+    impatience = ConsumerOptions(ack_timeout=3.0)
+    reader, impatient = await process.read(KEY, PONG, impatience)
+    reader.delivered(9, 9, 100)
+    for _ in range(12):
+        await process.second()
+    assert impatient.ended is None
+    reader.received(10, impatient.written[-1][PING_BYTES])
+    assert reader.window.unacknowledged == 0
+    reader.delivered(19, 9, 100)
+    for _ in range(22):
+        await process.second()
+    assert impatient.ended is ACK_TIMEOUT
 
 
 async def test_a_peer_that_reads_no_answers_is_given_only_so_many(

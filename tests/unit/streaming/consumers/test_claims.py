@@ -109,8 +109,12 @@ def test_another_selection_is_refused_and_named_unless_it_is_asked_for() -> None
 def test_a_gap_moves_position_and_what_was_sent_also_into_another_epoch() -> None:
     row = structs.replace(made(), cursor=cursor(9), sent=cursor(12), lease_until=0.0)
     there = cursor(3, "zzzzzzzzzz")
-    gone = claimed(row, 0, claim("two", goes_on=there), START + 1, 16)
+    newcomer = claim("two", gone=row.cursor, goes_on=there)
+    gone = claimed(row, 0, newcomer, START + 1, 16)
     assert (gone.cursor, gone.sent) == (there, there)
+    # Another one went on before, and further.
+    ahead = structs.replace(gone, cursor=cursor(5, "zzzzzzzzzz"), sent=cursor(6, "zzzzzzzzzz"))
+    assert claimed(ahead, 0, newcomer._replace(takeover=True), START + 2, 16).cursor == ahead.cursor
 
 
 def test_connections_that_begin_at_one_position_again_and_again_are_stuck() -> None:
