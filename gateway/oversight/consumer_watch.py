@@ -1,5 +1,7 @@
 """Watch over durable consumers: findings, records of what was given up, and the end of unused ones.
 
+Of the positions of other deliveries, such as destinations, it finds which retention comes near to.
+
 Records wait in memory while the log is away; their ids follow from what they say, so that each is
 stored once.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from gateway.access.keys.change import key_urn
@@ -34,6 +36,9 @@ _MOST_RECORDS = 1000
 # Consumers that metrics tell of, and for how long what was read of them serves.
 _MOST_NUMBERS, _NUMBERS_SECONDS = 1000, 5.0
 _LOGGER = logging.getLogger(__name__)
+# Is told of a delivery that is no key's and has come near to being overtaken, and how far behind it
+# is.
+DeliveryAtRisk = Callable[[ConsumerRow, dict[str, Any]], Awaitable[None]]
 
 
 class ConsumerNumbers(NamedTuple):
@@ -68,15 +73,20 @@ class ConsumerWatch:
         self._clock = clock
         self._limits = limits
         self._records: list[Draft] = []
-        # Consumers at risk that were told of.
+        # Consumers and other deliveries at risk that were told of.
         self.at_risk: set[ConsumerKey] = set()
         self._risk_listeners: list[Callable[[Collection[ConsumerKey]], None]] = []
+        self._delivery_listeners: list[DeliveryAtRisk] = []
         self._numbers: list[ConsumerNumbers] = []
         self._numbers_at = -math.inf
 
     def on_risk(self, listener: Callable[[Collection[ConsumerKey]], None]) -> None:
-        """Call `listener` with the consumers that have come near to being overtaken."""
+        """Call `listener` with all rows, of any owner, that have come near to being overtaken."""
         self._risk_listeners.append(listener)
+
+    def on_delivery_risk(self, listener: DeliveryAtRisk) -> None:
+        """Call `listener` with each other delivery that has come near to being overtaken."""
+        self._delivery_listeners.append(listener)
 
     async def run(self) -> None:
         """Write records, and look at all consumers from time to time, until cancelled."""
@@ -94,17 +104,17 @@ class ConsumerWatch:
     async def poll(self) -> None:
         """Look at all consumers once, delete unused ones, and write the records that wait."""
         await self.write()
-        rows = await self._consumers()
+        rows = await self._store.all()
         at_risk = {row.key for row in rows if await self._is_at_risk(row)}
         new, self.at_risk = at_risk - self.at_risk, at_risk
         for listener in self._risk_listeners:
             listener(new)
         for row in rows:
             if row.key in new:
-                await self._found(POSITION_AT_RISK, row)
+                await self._found_at_risk(row)
         now = self._clock.now()
         for row in rows:
-            if self._is_unused(row, now):
+            if row.of_key and self._is_unused(row, now):
                 await self._expire(row.key, now)
         await self.write()
 
@@ -192,12 +202,21 @@ class ConsumerWatch:
 
     async def _found(self, name: str, row: ConsumerRow) -> None:
         reader = reader_of(row)
-        events, seconds = await self.lag(row)
-        data = {
-            "consumer": row.name, "cursor": row.cursor, "events": events, "seconds": int(seconds),
-            "address": reader.address,
-        }  # fmt: skip
+        data = {"consumer": row.name, **await self._behind(row), "address": reader.address}
         await self._findings.add(Signal(name, self._clock.now(), 1, data), reader.key or row.owner)
+
+    async def _found_at_risk(self, row: ConsumerRow) -> None:
+        if row.of_key:
+            await self._found(POSITION_AT_RISK, row)
+            return
+        behind = await self._behind(row)
+        for listener in self._delivery_listeners:
+            await listener(row, behind)
+
+    async def _behind(self, row: ConsumerRow) -> dict[str, Any]:
+        """Position of a row and how far it is behind, as findings have it."""
+        events, seconds = await self.lag(row)
+        return {"cursor": row.cursor, "events": events, "seconds": int(seconds)}
 
     # Records
 

@@ -282,6 +282,7 @@ async def _start_parts(
         counts_idle=worker is None or worker.writes,
         alone=worker is None and not settings.on_postgres,
     )  # fmt: skip
+    consumer_watch.on_delivery_risk(deliveries.reports.at_risk)
     in_flight = InFlight(
         settings.limits.bytes_in_flight,
         max(settings.limits.key_bytes_in_flight, 2 * settings.ingest.max_request_bytes),

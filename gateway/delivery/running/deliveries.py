@@ -58,7 +58,7 @@ class DeliverySupervisor:
         process delivers from this store, so that whoever holds something is dead."""
         self.parts = parts
         self._alone = alone
-        self._reports = DeliveryReports(parts, report, counts_idle=counts_idle)
+        self.reports = DeliveryReports(parts, report, counts_idle=counts_idle)
         self._consumer_store = consumer_store
         # The name that the rows have while this process holds them.
         self.replica = replica
@@ -95,8 +95,8 @@ class DeliverySupervisor:
             if (self._known or self._held) and now - self._committed_at >= _COMMIT_SECONDS:
                 self._committed_at = now
                 await self._commit()
-                await self._reports.tell(self._held, self._known)
-                await self._reports.measure(self._held, self._known)
+                await self.reports.tell(self._held, self._known)
+                await self.reports.measure(self._held, self._known)
             await self._carry_replays()
             await self._keep_statuses()
 

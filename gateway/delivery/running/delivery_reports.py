@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.cursor import distance
-from gateway.delivery.destination import Destination
+from gateway.delivery.destination import OWNER, Destination
 from gateway.delivery.position import recorded_behind
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.replay import ReplayWorker
 from gateway.delivery.running.worker import DeliveryWorker
-from gateway.oversight.detection.finding import DESTINATION_FAILING, DESTINATION_REJECTING
+from gateway.oversight.detection.finding import (
+    DESTINATION_FAILING,
+    DESTINATION_REJECTING,
+    POSITION_AT_RISK,
+)
 from gateway.oversight.detection.signals import Signal
+from gateway.streaming.consumers.row import ConsumerRow
 
 FAILING_SECONDS = 300.0
 _TELL_SECONDS = 60.0
@@ -80,6 +85,15 @@ class DeliveryReports:
             await self._parts.record("destination.rejected", destination, counted, 3)
             signal = Signal(
                 DESTINATION_REJECTING, now, len(letters), {"destination": name, **counted}
+            )
+            await self._report(signal, destination.definition.key)
+
+    async def at_risk(self, row: ConsumerRow, behind: Mapping[str, object]) -> None:
+        """Report a destination, active or not, whose position retention comes near to."""
+        destination = await self._parts.store.get(row.name) if row.owner == OWNER else None
+        if destination is not None:
+            signal = Signal(
+                POSITION_AT_RISK, self._parts.clock.now(), 1, {"destination": row.name, **behind}
             )
             await self._report(signal, destination.definition.key)
 

@@ -27,7 +27,8 @@ EVENT_FAILED = "event_failed"
 # Nothing was delivered to a destination for minutes; or its receiver refuses events.
 DESTINATION_FAILING = "destination_failing"
 DESTINATION_REJECTING = "destination_rejecting"
-# Of a durable consumer: readers begin at one position again and again; retention comes near it.
+# Of a durable consumer: readers begin at one position again and again. Of one or a destination:
+# retention comes near to its position.
 CONSUMER_STUCK, POSITION_AT_RISK = "consumer_stuck", "position_at_risk"
 SIGNALS = (
     "denials", "forbidden_categories", "probing", "out_of_scope", "rate_limited", "wrong_secret",

@@ -83,6 +83,31 @@ async def test_one_that_fails_for_five_minutes_is_a_finding_of_its_key(
     assert found["data"] == {"destination": "siem", "kind": "connect"}
 
 
+@pytest.mark.parametrize("state", ["paused", "failing"])
+async def test_a_position_that_retention_comes_near_to_is_a_finding_of_the_key(
+    start: Start, receiver: Receiver, advanced: AdvancedClock, state: str
+) -> None:
+    gateway = await start(clock=advanced, store={"retention_age": 36_000})
+    gateway.context.deliveries.parts.outlets.types = {"scripted": receiver.outlet_type()}
+    receiver.answer = lambda batch: DOWN
+    reader = await gateway.reader_key()
+    await make(gateway, reader)
+    if state == "paused":
+        await gateway.post("/v1/destinations/siem/pause", key=gateway.admin)
+    await gateway.send(event(id="a", category="auth"))
+
+    async def shown() -> Any:
+        return (await gateway.get("/v1/destinations/siem", key=gateway.admin)).json()
+
+    await becomes(shown, lambda seen: seen["state"] == state)
+    advanced.shift += 0.85 * 36_000
+    [found] = await becomes(lambda: findings(gateway, "position_at_risk"), bool)
+    assert (found["key"], found["count"]) == (key_id(reader), 1)
+    assert found["data"]["destination"] == "siem"
+    assert found["data"]["events"] >= 1
+    assert found["data"]["seconds"] >= 0.85 * 36_000
+
+
 async def test_refused_events_are_a_finding_and_a_record_that_sums_them_up(
     gateway: Gateway, receiver: Receiver, advanced: AdvancedClock
 ) -> None:

@@ -108,6 +108,29 @@ async def test_a_position_is_at_risk_at_four_fifths_of_the_way_to_being_overtake
     assert (finding.count, finding.key, finding.data["consumer"]) == (1, OWNER, "siem")
 
 
+async def test_other_deliveries_are_at_risk_by_the_same_rule_and_told_to_those_who_know_them(
+    world: World, draft: MakeDraft, clock: FakeClock
+) -> None:
+    told: list[tuple[ConsumerRow, dict[str, Any]]] = []
+
+    async def take(row: ConsumerRow, behind: dict[str, Any]) -> None:
+        told.append((row, behind))
+
+    watch = world.watch(age=10 * HOUR, expire_after=HOUR)
+    watch.on_delivery_risk(take)
+    await world.log.append([[draft()], [draft()]])
+    row = await world.put(1, owner=DESTINATIONS, reader="a process of the gateway")
+    clock.tick(7.9 * HOUR)
+    await watch.poll()
+    assert told == []
+    clock.tick(0.2 * HOUR)
+    await watch.poll()
+    await watch.poll()
+    behind = {"cursor": row.cursor, "events": 1, "seconds": int(8.1 * HOUR)}
+    assert told == [(row, behind)], "once"
+    assert await world.signals() == [], "which finding it is, they say"
+
+
 async def test_who_is_at_the_head_is_at_no_risk_however_old_the_log_is(
     world: World, draft: MakeDraft, clock: FakeClock
 ) -> None:
