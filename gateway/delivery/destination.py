@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,7 @@ GONE, SECRET_MISSING, TOO_MANY_REJECTED = "gone", "secret_missing", "too_many_re
 OWNER = "gateway:destinations"
 # More dead letters disable a destination.
 MOST_DEAD_LETTERS = 10_000
+_LOGGER = logging.getLogger(__name__)
 
 
 class SealedSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +74,32 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def name(self) -> str:
         return self.definition.name
+
+
+_decode = msgspec.json.Decoder(Destination).decode
+
+
+def decode_destination(document: bytes) -> Destination:
+    """Destination from its stored document. Raises `Conflict` for one of a newer version."""
+    try:
+        return _decode(document)
+    except msgspec.ValidationError as error:
+        raise Conflict(
+            f"a newer version of the gateway has written this destination ({error}); use that one",
+            code="unreadable_destination",
+        ) from None
+
+
+def decode_destinations(documents: Iterable[bytes]) -> list[Destination]:
+    """Destinations from their documents, without those of a newer version: they are left to it,
+    and hold up no others."""
+    found = []
+    for document in documents:
+        try:
+            found.append(decode_destination(document))
+        except Conflict as error:
+            _LOGGER.warning("a destination is not delivered: %s", error.detail)
+    return found
 
 
 def paused(destination: Destination, now: float, by: str, reason: str) -> Destination:

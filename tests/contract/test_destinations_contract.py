@@ -31,6 +31,12 @@ def destination(name: str = "siem") -> Destination:
     )
 
 
+class NewerDefinition(Definition, frozen=True, kw_only=True):
+    """As a newer version of the gateway may have it."""
+
+    novel: str = ""
+
+
 def letter(number: int) -> DeadLetter:
     return DeadLetter(
         cursor=f"abc-{number:020d}", event_id=f"e{number}", tenant="acme", reason="no",
@@ -141,3 +147,18 @@ async def test_with_a_destination_all_that_belongs_to_it_goes(connect: Connect) 
     assert await store.dead_letters("siem", "", 10) == []
     assert await store.status("other") == b"new"
     assert await store.count_dead_letters("other") == 1
+
+
+async def test_what_a_newer_version_stores_is_left_to_it_and_holds_up_no_other(
+    connect: Connect,
+) -> None:
+    store = await connect()
+    await store.change("siem", lambda before, others: destination())
+    definition = NewerDefinition(name="novel", type="http", key="k" * 12, novel="x")
+    newer = replace(destination("novel"), definition=definition)
+    await store.change("novel", lambda before, others: newer)
+    assert [found.name for found in await store.all()] == ["siem"]
+    for use in (store.get("novel"), store.change("novel", lambda before, others: before)):
+        with pytest.raises(Conflict) as caught:
+            await use
+        assert caught.value.code == "unreadable_destination"

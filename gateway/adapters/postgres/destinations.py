@@ -8,11 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
-from gateway.delivery.destination import Destination
+from gateway.delivery.destination import Destination, decode_destination, decode_destinations
 from gateway.delivery.ports import DeadLetter, DestinationChange
 
 _encode = msgspec.json.Encoder().encode
-_destination = msgspec.json.Decoder(Destination).decode
 _dead_letter = msgspec.json.Decoder(DeadLetter).decode
 _UNREADABLE = "the destinations cannot be read"
 _UNCHANGED = "the destination was not changed"
@@ -43,12 +42,12 @@ class PostgresDestinations:
     async def all(self) -> list[Destination]:
         async with self._database.connection(_UNREADABLE) as connection:
             rows = await connection.fetch("SELECT document FROM destination ORDER BY name")
-        return [_destination(row["document"]) for row in rows]
+        return decode_destinations(row["document"] for row in rows)
 
     async def get(self, name: str) -> Destination | None:
         async with self._database.connection(_UNREADABLE) as connection:
             document = await connection.fetchval(_ONE, storable(name))
-        return None if document is None else _destination(document)
+        return None if document is None else decode_destination(document)
 
     async def change(self, name: str, change: DestinationChange) -> Destination | None:
         async with (
@@ -57,7 +56,7 @@ class PostgresDestinations:
         ):
             await connection.execute(_TURN)
             document = await connection.fetchval(_ONE, storable(name))
-            before = None if document is None else _destination(document)
+            before = None if document is None else decode_destination(document)
             others: int = await connection.fetchval(
                 "SELECT count(*) FROM destination WHERE name <> $1", storable(name)
             )

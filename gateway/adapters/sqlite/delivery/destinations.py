@@ -13,11 +13,10 @@ from msgspec.structs import replace
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.database import open_writer, writing
 from gateway.adapters.sqlite.thread import SqliteThreads
-from gateway.delivery.destination import Destination
+from gateway.delivery.destination import Destination, decode_destination, decode_destinations
 from gateway.delivery.ports import DeadLetter, DestinationChange
 
 _encode = msgspec.json.Encoder().encode
-_destination = msgspec.json.Decoder(Destination).decode
 _dead_letter = msgspec.json.Decoder(DeadLetter).decode
 _UNREADABLE = "the destinations cannot be read"
 _UNCHANGED = "the destination was not changed"
@@ -49,7 +48,7 @@ class SqliteDestinations:
     async def all(self) -> list[Destination]:
         def work(connection: apsw.Connection) -> list[Destination]:
             rows = _documents(connection, "SELECT document FROM destination ORDER BY name")
-            return [_destination(document) for document in rows]
+            return decode_destinations(rows)
 
         return await self._thread.use(work, _UNREADABLE)
 
@@ -160,4 +159,4 @@ def _number(connection: apsw.Connection, sql: str, *bound: str) -> int:
 
 def _get(connection: apsw.Connection, name: str) -> Destination | None:
     documents = list(_documents(connection, _ONE, name))
-    return _destination(documents[0]) if documents else None
+    return decode_destination(documents[0]) if documents else None
