@@ -47,6 +47,8 @@ from gateway.streaming.consumers.options import (
 from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move
 from gateway.streaming.consumers.selection import selection_members, selection_text
 
+# Seconds. What was sent is remembered for the delay, and nobody waits for ever.
+_BOUNDS = {"ack_delay": (0, 3600), "ack_timeout": (1, 86400)}
 READING, CHANGING = "usage.read", "keys.admin"
 
 
@@ -227,10 +229,17 @@ async def _lookback(context: Context, admission: Admission, key: ConsumerKey) ->
     return (await bound_view(context.log, view, context.clock.now())).begin
 
 
+def _bounded(name: str, text: str, least: int, most: int) -> int:
+    seconds = parse_duration(text)
+    if not least <= seconds <= most:
+        raise InvalidRequest(f"{name}: between {least}s and {most}s", parameter=name)
+    return seconds
+
+
 def _changed(options: ConsumerOptions, body: NewConsumerBody) -> ConsumerOptions:
     given = {
-        name: parse_duration(value)
-        for name in ("ack_delay", "ack_timeout")
+        name: _bounded(name, value, *_BOUNDS[name])
+        for name in _BOUNDS
         if (value := getattr(body, name)) is not UNSET
     }
     if body.max_unacked is not UNSET:

@@ -331,6 +331,14 @@ async def test_a_reader_that_has_left_is_followed_at_once(gateway: Gateway) -> N
 # Pressure
 
 
+@pytest.mark.parametrize(("name", "value"), [("ack_timeout", "0s"), ("ack_delay", "2h")])
+async def test_options_that_no_reader_could_live_with_are_refused(
+    gateway: Gateway, name: str, value: str
+) -> None:
+    answer = await gateway.request("PUT", "/v1/consumers/siem", json={name: value})
+    assert answer.problem(400, "invalid_request")["parameter"] == name
+
+
 async def put(gateway: GatewayClient, **options: Any) -> None:
     answer = await gateway.request("PUT", "/v1/consumers/siem", json=options)
     assert answer.status in (200, 201), answer.body
