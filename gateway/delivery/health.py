@@ -67,6 +67,10 @@ class Status(msgspec.Struct):
         self.last_success = now
         self.failing_since = self.next_attempt = 0.0
 
+    def recovered(self) -> None:
+        """Note that nothing fails any more, although nothing was delivered since."""
+        self.failing_since = self.next_attempt = 0.0
+
     def failed(self, now: float, error: DestinationError, next_attempt: float) -> None:
         """Note a failed attempt."""
         self.last_error = error

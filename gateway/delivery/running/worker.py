@@ -16,11 +16,7 @@ from collections.abc import Sequence
 from gateway.cursor import later, parse_cursor
 from gateway.delivery.backoff import MOST_AFTER_FAILURE, pause
 from gateway.delivery.batch_machine import Attempt, BatchMachine, NextStep
-from gateway.delivery.destination import (
-    GONE,
-    TOO_MANY_REJECTED,
-    Destination,
-)
+from gateway.delivery.destination import GONE, TOO_MANY_REJECTED, Destination
 from gateway.delivery.health import Status
 from gateway.delivery.outlets.outlet import (
     DeliveryResult,
@@ -80,6 +76,8 @@ class DeliveryWorker:
         self._scope: asyncio.Timeout | None = None
         self._woken = Notifier()
         self._failures = 0
+        # Whether all that fails is to prepare the receiver.
+        self._unopened = False
         # What was sent and is not confirmed, oldest first.
         self._unconfirmed: deque[Unconfirmed] = deque()
         # Whether the definition has changed since the stream and the outlet were opened.
@@ -175,9 +173,13 @@ class DeliveryWorker:
             verdict = await self._outlet.open()
             if verdict.result is DeliveryResult.SUCCESS:
                 break
+            self._unopened = self._unopened or not self.status.failing_since
             await self._failed(verdict)
         if self._over or self._renewed:
             return
+        if self._unopened:
+            self._unopened = False
+            self.status.recovered()
         if verdict.cursor is not None and self.follows_receiver:
             epoch, offset = parse_cursor(verdict.cursor)
             if epoch == self._parts.log.epoch:

@@ -120,3 +120,30 @@ async def test_a_receiver_that_cannot_be_closed_does_not_hold_up_the_end(
     finally:
         freed.set()
     assert receiver.taken == []
+
+
+async def test_a_receiver_that_can_be_prepared_again_fails_no_more_although_no_event_comes(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [BUSY, BUSY, SUCCESS]
+    released = asyncio.Event()
+
+    async def prepare(outlet: ScriptedOutlet) -> DeliveryVerdict:
+        if len(answers) == 2:
+            await released.wait()
+        return answers.pop(0) if len(answers) > 1 else SUCCESS
+
+    async def state() -> str:
+        answer = await gateway.get("/v1/destinations/siem", key=gateway.admin)
+        return str(answer.json()["state"])
+
+    monkeypatch.setattr(ScriptedOutlet, "open", prepare)
+    # Nothing of the gateway's own either.
+    reader = await gateway.mint({"actions": ["stream"], "categories": ["nothing"]})
+    await gateway.post("/v1/destinations", key=gateway.admin, json=body(reader))
+    async with asyncio.timeout(patience()):
+        while await state() != "failing":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        released.set()
+        while await state() != "active":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
