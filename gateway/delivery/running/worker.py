@@ -76,8 +76,8 @@ class DeliveryWorker:
         self._scope: asyncio.Timeout | None = None
         self._woken = Notifier()
         self._failures = 0
-        # Whether all that fails is to prepare the receiver.
-        self._unopened = False
+        # Whether nothing fails but what was before it began, or to prepare the receiver.
+        self._unopened = True
         # What was sent and is not confirmed, oldest first.
         self._unconfirmed: deque[Unconfirmed] = deque()
         # Whether the definition has changed since the stream and the outlet were opened.
