@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from gateway.ingest.writer import Writer
 from gateway.log.ports import Log
 from tests.support.memory_log import MemoryLog
 from tests.support.services.postgres import PostgresServer, installations
+from tests.support.store_connections import connections
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -94,23 +96,9 @@ async def connect_keys(
     request: pytest.FixtureRequest, tmp_path: Path, server_of: Callable[[str], PostgresServer]
 ) -> AsyncIterator[Callable[[], Awaitable[KeyStore]]]:
     """Connects to one and the same key store, as each process does for itself."""
-    made: list[KeyStore] = []
-
-    async def connect() -> KeyStore:
-        if request.param == "sqlite":
-            made.append(SqliteKeys(tmp_path / "keys.db"))
-        else:
-            made.append(await PostgresKeys.open(url))
-        return made[-1]
-
-    async with AsyncExitStack() as stack:
-        url = ""
-        if request.param in POSTGRES:
-            server = server_of(request.param.removeprefix("postgres"))
-            url = await stack.enter_async_context(server.database(SCHEMA))
+    sqlite = partial(SqliteKeys, tmp_path / "keys.db")
+    async with connections(request.param, server_of, sqlite, PostgresKeys.open) as connect:
         yield connect
-        for store in made:
-            await store.close()
 
 
 @pytest.fixture

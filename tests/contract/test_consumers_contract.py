@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from gateway.adapters.postgres.consumers import PostgresConsumers
-from gateway.adapters.postgres.database import SCHEMA
 from gateway.adapters.sqlite.consumers import SqliteConsumers
 from gateway.cursor import format_cursor
 from gateway.errors import Conflict
@@ -19,6 +18,7 @@ from gateway.streaming.consumers.ports import Consumers, RowChange
 from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move
 from tests.contract.conftest import POSTGRES
 from tests.support.services.postgres import PostgresServer
+from tests.support.store_connections import connections
 
 OWNER = "7kQ2mZ0aB1cD"
 SIEM = ConsumerKey(OWNER, "siem")
@@ -30,23 +30,9 @@ async def connect(
     request: pytest.FixtureRequest, tmp_path: Path, server_of: Callable[[str], PostgresServer]
 ) -> AsyncIterator[Connect]:
     """Connects to one and the same store, as each process does for itself."""
-    made: list[Consumers] = []
-
-    async def opened() -> Consumers:
-        if request.param == "sqlite":
-            made.append(SqliteConsumers(tmp_path / "consumers.db"))
-        else:
-            made.append(await PostgresConsumers.open(url))
-        return made[-1]
-
-    async with AsyncExitStack() as stack:
-        url = ""
-        if request.param in POSTGRES:
-            server = server_of(request.param.removeprefix("postgres"))
-            url = await stack.enter_async_context(server.database(SCHEMA))
-        yield opened
-        for store in made:
-            await store.close()
+    sqlite = partial(SqliteConsumers, tmp_path / "consumers.db")
+    async with connections(request.param, server_of, sqlite, PostgresConsumers.open) as connect:
+        yield connect
 
 
 @pytest.fixture

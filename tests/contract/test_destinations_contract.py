@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.postgres.database import SCHEMA
 from gateway.adapters.postgres.destinations import PostgresDestinations
 from gateway.adapters.sqlite.delivery.destinations import SqliteDestinations
 from gateway.delivery.definition import Definition
@@ -19,6 +18,7 @@ from gateway.delivery.ports import DeadLetter, Destinations
 from gateway.errors import Conflict
 from tests.contract.conftest import POSTGRES
 from tests.support.services.postgres import PostgresServer
+from tests.support.store_connections import connections
 
 Connect = Callable[[], Awaitable[Destinations]]
 
@@ -49,23 +49,9 @@ async def connect(
     request: pytest.FixtureRequest, tmp_path: Path, server_of: Callable[[str], PostgresServer]
 ) -> AsyncIterator[Connect]:
     """Connects to one and the same store, as each process does for itself."""
-    made: list[Destinations] = []
-
-    async def open_one() -> Destinations:
-        if request.param == "sqlite":
-            made.append(SqliteDestinations(tmp_path / "destinations.db"))
-        else:
-            made.append(await PostgresDestinations.open(url))
-        return made[-1]
-
-    async with AsyncExitStack() as stack:
-        url = ""
-        if request.param in POSTGRES:
-            server = server_of(request.param.removeprefix("postgres"))
-            url = await stack.enter_async_context(server.database(SCHEMA))
-        yield open_one
-        for store in made:
-            await store.close()
+    sqlite = partial(SqliteDestinations, tmp_path / "destinations.db")
+    async with connections(request.param, server_of, sqlite, PostgresDestinations.open) as connect:
+        yield connect
 
 
 async def test_what_one_process_stores_another_reads_with_its_revision(connect: Connect) -> None:
