@@ -37,6 +37,13 @@ def issuer_of(context: Context, admission: Admission) -> Issuer:
     return Issuer(key, admission.recheck, context.keyring, context.key_store, context.clock, slices)
 
 
+async def check_delegation(context: Context, admission: Admission, *keys: Key) -> None:
+    """Raise if an admitted key may not grant what the other keys may do."""
+    issuer, roles = issuer_of(context, admission), await context.key_store.roles()
+    for key in keys:
+        await issuer.check_delegation(key, roles)
+
+
 async def refuse_own_finding(
     context: Context,
     admission: Admission,
@@ -63,8 +70,7 @@ async def refuse_own_finding(
             code="own_finding",
         )
     if expected:
-        roles = await context.key_store.roles()
-        await issuer_of(context, admission).check_delegation(key, roles)
+        await check_delegation(context, admission, key)
 
 
 async def _refuse_own_address(

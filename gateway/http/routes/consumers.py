@@ -9,7 +9,7 @@ from msgspec import UNSET, structs
 
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key_lookup import known_key
-from gateway.access.keys.rotation_chain import lineage_of
+from gateway.access.keys.rotation_chain import lineage_of, rotation_chain_of
 from gateway.clock import format_time, parse_duration
 from gateway.cursor import distance, format_cursor, parse_cursor
 from gateway.errors import Conflict, CursorGone, Forbidden, InvalidRequest, NotFound
@@ -25,6 +25,7 @@ from gateway.http.query.query import check_consumer_name
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body, optional_body
 from gateway.http.request.context import Context
+from gateway.http.request.delegation import check_delegation
 from gateway.http.request.listing import listed
 from gateway.http.response.answer import ALWAYS
 from gateway.http.response.answers import (
@@ -211,12 +212,18 @@ async def _owner(request: web.Request, context: Context, admission: Admission, a
     key = await known_key(context.keyring, named)
     admission.access.about = key_urn(key.id)
     owner = await lineage_of(context.keyring, key)
-    if owner != own and admission.view_of(action) is None:
+    if owner == own:
+        return owner
+    if admission.view_of(action) is None:
         raise Forbidden(
             f"the consumers of other keys need the action `{action}`",
             code="action_not_granted",
             action=action,
         )
+    if action == CHANGING:
+        # Whoever moves a position takes events from its readers, or gives them a second time.
+        chain = await rotation_chain_of(context.keyring, key)
+        await check_delegation(context, admission, *chain)
     return owner
 
 

@@ -447,6 +447,40 @@ async def test_consumers_are_seen_by_their_key_and_by_who_may(gateway: Gateway) 
     assert answer.status == 204
 
 
+async def test_nobody_moves_or_deletes_consumers_of_keys_that_see_more_than_they_may_grant(
+    gateway: Gateway,
+) -> None:
+    broad = await gateway.mint({"actions": ["stream"], "categories": ["**"]})
+    stream = await reading(gateway, key=broad)
+    await gateway.send_many(2)
+    events = await stream.take(2)
+    rotated = await gateway.post(f"/v1/keys/{key_id(broad)}/rotate", json={}, key=gateway.admin)
+    successor = rotated.json()["key"]
+    admin = await gateway.mint(
+        {"actions": ["keys.admin", "usage.read"], "categories": ["**"]},
+        {"actions": ["stream"], "categories": ["auth"]},
+    )
+    before = await shown(gateway, key=broad)
+    cursor = events[-1]["cursor"]
+    for whose in ({"key": key_id(broad)}, {"key": key_id(successor)}):
+        assert (await shown(gateway, key=admin, params=whose))["cursor"] == before["cursor"]
+        for method, call, body in (
+            ("POST", "/siem/ack", {"cursor": cursor}), ("POST", "/siem/rewind", {"to": "latest"}),
+            ("PUT", "/siem", {"ack_delay": "9s"}), ("PUT", "/new", {}), ("DELETE", "/siem", None),
+        ):  # fmt: skip
+            answer = await gateway.request(
+                method, f"/v1/consumers{call}", key=admin, params=whose, json=body
+            )
+            answer.problem(403, "exceeds_own_grants")
+    assert await shown(gateway, key=broad) | {"lag": 0} == before | {"lag": 0}
+    narrow = await gateway.mint({"actions": ["stream"], "categories": ["auth"]})
+    whose = {"key": key_id(narrow)}
+    made = await gateway.request("PUT", "/v1/consumers/siem", key=admin, params=whose, json={})
+    assert made.status == 201, made.body
+    gone = await gateway.request("DELETE", "/v1/consumers/siem", key=admin, params=whose)
+    assert gone.status == 204, gone.body
+
+
 async def test_a_lineage_has_so_many_consumers_and_no_more(gateway: Gateway) -> None:
     for number in range(16):
         answer = await gateway.request("PUT", f"/v1/consumers/c{number}", json={"from": "start"})
