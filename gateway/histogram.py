@@ -20,9 +20,10 @@ class Histogram:
 
     __slots__ = ("bounds", "cells")
 
-    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+    def __init__(self, bounds: Sequence[float] = SECONDS, cells: list[float] | None = None) -> None:
+        """`cells`: those to count on with, which are changed in place."""
         self.bounds = bounds
-        self.cells: list[float] = [0] * width(bounds)
+        self.cells: list[float] = [0] * width(bounds) if cells is None else cells
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count a value that occurred `times` times."""

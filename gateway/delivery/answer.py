@@ -19,7 +19,7 @@ from gateway.delivery.definition import (
     Name,
 )
 from gateway.delivery.destination import Destination, ManagedBy, Replay
-from gateway.delivery.health import DestinationCounters, DestinationError, Status
+from gateway.delivery.health import DestinationCounters, DestinationError, Status, state_of
 from gateway.delivery.ports import DeadLetter
 from gateway.json_members import about
 from gateway.log.ports import LogExtent
@@ -162,8 +162,8 @@ def public(
 ) -> DestinationAnswer:
     """A destination as it is shown, with its health but without its secrets."""
     definition = destination.definition
-    failing = destination.state == "active" and status.failing_since > 0
-    active = destination.state == "active"
+    state, active = state_of(destination, status), destination.state == "active"
+    failing = state == "failing"
     return DestinationAnswer(
         **_defined(definition),
         secrets={
@@ -173,7 +173,7 @@ def public(
         managed_by=destination.managed_by,
         created_at=format_time(destination.created_at),
         created_by=destination.created_by,
-        state="failing" if failing else destination.state,
+        state=state,
         reason_code=destination.reason_code,
         reason=destination.reason,
         since=format_time(status.failing_since if failing else destination.since),

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from gateway.clock import Moment
+from gateway.delivery.destination import Destination, State
 from gateway.delivery.outlets.outlet import Confirmation
+from gateway.histogram import SECONDS, Histogram, width
 from gateway.json_members import about
 from gateway.sanitize import clean
 
@@ -58,6 +60,16 @@ class Status(msgspec.Struct):
     in_flight: int = 0
     replica: str = ""
     confirmation: Confirmation | Literal[""] = ""
+    # For metrics: requests by their result, and the cells of a histogram of how long they took.
+    results: dict[str, int] = {}
+    seconds: list[float] = msgspec.field(default_factory=lambda: Histogram().cells)
+
+    def answered(self, result: str, seconds: float, duplicates: int) -> None:
+        """Count a request by its result."""
+        self.counters.delivered.requests += 1
+        self.counters.duplicates += duplicates
+        self.results[result] = self.results.get(result, 0) + 1
+        Histogram(cells=self.seconds).observe(seconds)
 
     def succeeded(self, now: float, events: int, size: int) -> None:
         """Count a request by which so many events were delivered."""
@@ -78,6 +90,12 @@ class Status(msgspec.Struct):
         self.next_attempt = next_attempt
 
 
+def state_of(destination: Destination, status: Status) -> State | Literal["failing"]:
+    """State as it is shown: one that is active fails while its last attempts do."""
+    failing = destination.state == "active" and status.failing_since > 0
+    return "failing" if failing else destination.state
+
+
 def public_words(text: str, secrets: Iterable[str]) -> str:
     """A receiver's words, short, on one line, and without secrets that it may have repeated."""
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
@@ -94,6 +112,9 @@ def decode_status(document: bytes | None) -> Status:
     if document is None:
         return Status()
     try:
-        return _decode(document)
+        status = _decode(document)
     except msgspec.DecodeError:
         return Status()
+    if len(status.seconds) != width(SECONDS):
+        status.seconds = Histogram().cells
+    return status

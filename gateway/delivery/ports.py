@@ -80,5 +80,8 @@ class Destinations(Protocol):
     async def status(self, name: str) -> bytes | None:
         """Last status that was kept."""
 
+    async def statuses(self) -> dict[str, bytes]:
+        """Last statuses that were kept, by the names of their destinations."""
+
     async def close(self) -> None:
         """Free the connections; no call may follow."""

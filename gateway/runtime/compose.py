@@ -279,7 +279,6 @@ async def _start_parts(
         consumer_store,
         replica=f"{socket.gethostname()}-{os.getpid()}",
         report=findings.add,
-        counts_idle=worker is None or worker.writes,
         alone=worker is None and not settings.on_postgres,
     )  # fmt: skip
     consumer_watch.on_delivery_risk(deliveries.reports.at_risk)

@@ -132,6 +132,7 @@ async def test_with_a_destination_all_that_belongs_to_it_goes(connect: Connect) 
     assert await store.status("siem") is None
     assert await store.dead_letters("siem", "", 10) == []
     assert await store.status("other") == b"new"
+    assert await store.statuses() == {"other": b"new"}
     assert await store.count_dead_letters("other") == 1
 
 

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.delivery.answer import DestinationLag
+from gateway.delivery.health import Status
+from gateway.delivery.running.meter import DestinationNumbers
 from gateway.http.metrics.exposition import MetricsCollector
 from gateway.http.metrics.metrics import Metrics
+from gateway.oversight.consumer_watch import ConsumerNumbers
 
 PAGE = Path(__file__).parents[2] / "deploy" / "metrics.md"
+_CONSUMER = ConsumerNumbers("", "", 0, 0, 0, 0)
+_DESTINATION = DestinationNumbers("", "", DestinationLag(0, 0), Status())
 BEGIN, END = "<!-- metrics: begin -->\n", "<!-- metrics: end -->\n"
 
 
@@ -34,7 +40,9 @@ def _cells() -> list[tuple[str, str, str, str]]:
             " ".join(sorted({f"`{one}`" for sample in family.samples for one in sample.labels})),
             family.documentation,
         )
-        for family in MetricsCollector(Metrics().rows(), {"": 0}).collect()
+        for family in MetricsCollector(
+            Metrics().rows(), {"": 0}, [_CONSUMER], [_DESTINATION]
+        ).collect()
     ]
 
 

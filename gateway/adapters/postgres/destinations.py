@@ -136,5 +136,10 @@ class PostgresDestinations:
             )
         return document
 
+    async def statuses(self) -> dict[str, bytes]:
+        async with self._database.connection(_UNREADABLE) as connection:
+            rows = await connection.fetch("SELECT destination, document FROM destination_status")
+        return {row["destination"]: row["document"] for row in rows}
+
     async def close(self) -> None:
         await self._database.close()

@@ -25,16 +25,13 @@ class DeliveryAccounts:
 
     def answered(self, verdict: DeliveryVerdict, seconds: float) -> None:
         """Count a request."""
-        self._parts.observe(verdict, seconds)
-        self.status.counters.delivered.requests += 1
-        self.status.counters.duplicates += verdict.duplicates
+        self.status.answered(verdict.result.value, seconds, verdict.duplicates)
 
     def delivered(self, events: Sequence[EncodedEvent], stream: DeliveryStream | None) -> None:
         """Count events that the receiver has taken."""
         size = sum(len(event.body) for event in events)
         self.status.succeeded(self._parts.clock.now(), len(events), size)
         self.status.counters.reduced += sum(bool(event.outbound.reduced) for event in events)
-        self._parts.totals.events += len(events)
         if stream is not None:
             stream.confirmed_events += len(events)
 
@@ -69,7 +66,6 @@ class DeliveryAccounts:
         if verdict.result is DeliveryResult.CONFIG:
             self._parts.outlets.refused(destination)
         self.status.counters.retries += 1
-        self._parts.totals.retries += 1
         now = self._parts.clock.now()
         words = public_words(verdict.message, self._parts.outlets.secret_values(destination))
         kind = verdict.kind or verdict.result.value

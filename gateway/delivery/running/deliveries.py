@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -21,9 +22,9 @@ from gateway.delivery.health import Status, decode_status, encode_status
 from gateway.delivery.position import start_of
 from gateway.delivery.running.delivery_reports import DeliveryReports, Held, ReportSignal
 from gateway.delivery.running.encoded_batch import DeliveryLease
+from gateway.delivery.running.meter import DestinationMeter, DestinationNumbers
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.replay import ReplayWorker
-from gateway.delivery.running.totals import DeliveryTotals
 from gateway.delivery.running.worker import DeliveryWorker
 from gateway.errors import GatewayError
 from gateway.log.gap import gap_message
@@ -51,14 +52,14 @@ class DeliverySupervisor:
         replica: str,
         report: ReportSignal,
         *,
-        counts_idle: bool = True,
         alone: bool = False,
     ) -> None:
-        """`counts_idle`: whether this process counts those that nobody delivers. `alone`: no other
-        process delivers from this store, so that whoever holds something is dead."""
+        """`alone`: no other process delivers from this store, so that whoever holds something is
+        dead."""
         self.parts = parts
         self._alone = alone
-        self.reports = DeliveryReports(parts, report, counts_idle=counts_idle)
+        self.reports = DeliveryReports(parts, report)
+        self._meter = DestinationMeter(parts.store, consumer_store, parts.log, parts.clock)
         self._consumer_store = consumer_store
         # The name that the rows have while this process holds them.
         self.replica = replica
@@ -96,7 +97,6 @@ class DeliverySupervisor:
                 self._committed_at = now
                 await self._commit()
                 await self.reports.tell(self._held, self._known)
-                await self.reports.measure(self._held, self._known)
             await self._carry_replays()
             await self._keep_statuses()
 
@@ -106,9 +106,9 @@ class DeliverySupervisor:
             self._closing = True
             await self._stop(list(self._held), _STOP_SECONDS)
 
-    @property
-    def totals(self) -> DeliveryTotals:
-        return self.parts.totals
+    async def numbers(self) -> Sequence[DestinationNumbers]:
+        """Numbers of all destinations, for metrics."""
+        return await self._meter.numbers()
 
     def status_of(self, name: str) -> Status | None:
         """Live status of a destination that this process holds."""

@@ -1,4 +1,4 @@
-"""Reports on the deliveries of one process: records, findings and metrics."""
+"""Reports on the deliveries of one process: records and findings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
-from gateway.cursor import distance
 from gateway.delivery.destination import OWNER, Destination
-from gateway.delivery.position import recorded_behind
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.replay import ReplayWorker
 from gateway.delivery.running.worker import DeliveryWorker
@@ -37,20 +35,16 @@ class Held:
         self.renewed_at = 0.0
         self.status_at = 0.0
         self.status = b""
-        # A position, and when the first event behind it was recorded.
-        self.behind: tuple[int, float] | None = None
         self.replay: ReplayWorker | None = None
         self.replaying: asyncio.Task[None] | None = None
 
 
 class DeliveryReports:
-    """Records and findings about destinations, and what metrics show of them. `counts_idle`:
-    whether this process counts those that nobody delivers."""
+    """Records and findings about destinations."""
 
-    def __init__(self, parts: DeliveryParts, report: ReportSignal, *, counts_idle: bool) -> None:
+    def __init__(self, parts: DeliveryParts, report: ReportSignal) -> None:
         self._parts = parts
         self._report = report
-        self._counts_idle = counts_idle
         self._told_at = parts.clock.monotonic()
         # Since when each failed that was reported.
         self._told_failing: dict[str, float] = {}
@@ -96,22 +90,3 @@ class DeliveryReports:
                 POSITION_AT_RISK, self._parts.clock.now(), 1, {"destination": row.name, **behind}
             )
             await self._report(signal, destination.definition.key)
-
-    async def measure(self, holdings: Mapping[str, Held], known: Mapping[str, Destination]) -> None:
-        """Take the state and the lag of what is held, for metrics."""
-        log, now, totals = self._parts.log, self._parts.clock.now(), self._parts.totals
-        states: Counter[str] = Counter()
-        events, seconds = 0, 0.0
-        for held in list(holdings.values()):
-            states["failing" if held.worker.status.failing_since else "active"] += 1
-            position = held.worker.position
-            if behind := distance(position, log.head):
-                if held.behind is None or held.behind[0] != position:
-                    held.behind = (position, await recorded_behind(log, position) or now)
-                events = max(events, behind)
-                seconds = max(seconds, now - held.behind[1])
-        if self._counts_idle:
-            for one in known.values():
-                if one.state != "active":
-                    states[one.state] += 1
-        totals.states, totals.lag_events, totals.lag_seconds = states, events, seconds

@@ -19,14 +19,10 @@ from gateway.cursor import distance
 from gateway.delivery import destination as words
 from gateway.delivery.definition import Definition
 from gateway.delivery.destination import Destination, disabled
-from gateway.delivery.outlets.outlet import (
-    DeliveryVerdict,
-)
 from gateway.delivery.ports import DeadLetter, Destinations
 from gateway.delivery.records import delivery_record
 from gateway.delivery.running.outlets import Outlets, Stopped
 from gateway.delivery.running.stream import OUTBOUND, DeliveryStream, Inbox
-from gateway.delivery.running.totals import DeliveryTotals
 from gateway.errors import Forbidden, GatewayError, Unavailable
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import Log
@@ -70,7 +66,6 @@ class DeliveryParts:
     writer: Appender
     tasks: Tasks
     outlets: Outlets
-    totals: DeliveryTotals = field(default_factory=DeliveryTotals)
     # Names of destinations whose status has changed, and new dead letters by destination.
     noted: set[str] = field(default_factory=set)
     refused: dict[str, list[DeadLetter]] = field(default_factory=dict)
@@ -184,18 +179,12 @@ class DeliveryParts:
 
     def rejected(self, destination: Destination, letters: Sequence[DeadLetter]) -> None:
         """Take note of new dead letters."""
-        self.totals.rejected += len(letters)
         self.refused.setdefault(destination.name, []).extend(letters)
         self.changed(destination.name)
 
     def changed(self, name: str) -> None:
         """Take note of a changed status, which is stored soon."""
         self.noted.add(name)
-
-    def observe(self, verdict: DeliveryVerdict, seconds: float) -> None:
-        """Count a request."""
-        self.totals.requests[verdict.result.value] += 1
-        self.totals.seconds.observe(seconds)
 
     def _gap(self, destination: Destination, gap: bytes) -> None:
         data = msgspec.json.decode(gap, type=dict[str, object])

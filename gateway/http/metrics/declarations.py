@@ -1,16 +1,17 @@
 """Declarations of the metrics: names, types, labels, and sources of values.
 
 Every set of label values is closed, and defined here or at its counter. No label holds what a
-client chooses: a tenant, an address, a category; but for durable consumers, of which there are few.
+client chooses: a tenant, an address, a category; but the names of durable consumers and of
+destinations, of which there are few.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from gateway.cursor import distance
-from gateway.delivery.running.totals import RESULTS, STATES
+from gateway.delivery.running.meter import RESULTS, STATES, DestinationNumbers
 from gateway.histogram import SECONDS, Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
@@ -20,6 +21,8 @@ from gateway.oversight.consumer_watch import ConsumerNumbers
 from gateway.oversight.detection.finding import SIGNALS
 from gateway.oversight.detection.key_inventory import KEY_STATES, WITHIN
 from gateway.wire.framing import END_CODES, TRANSPORTS
+
+AnyNumbers = TypeVar("AnyNumbers")
 
 
 class Metric(NamedTuple):
@@ -51,15 +54,17 @@ class LabelledMetric(NamedTuple):
     of: Callable[[Context], Iterable[float]]
 
 
-class NamedMetric(NamedTuple):
+class NamedMetric(NamedTuple, Generic[AnyNumbers]):
     """Metric of things that the store knows by name, read at each scrape: of the whole gateway,
-    whichever worker answers. `of` tells the values of the labels, and the number."""
+    whichever worker answers. `of` tells the number of one; if the last of the labels has several
+    `values`, a number for each of them."""
 
     name: str
     kind: str
     about: str
     labels: tuple[str, ...]
-    of: Callable[[ConsumerNumbers], float]
+    of: Callable[[AnyNumbers], Iterable[float]]
+    values: tuple[str, ...] = ()
 
 
 class HistogramMetric(NamedTuple):
@@ -174,21 +179,6 @@ METRICS = (
            lambda c: c.clock.steps, max),
     Metric("tail_lag_events", "gauge", "Events not yet handed to live streams.",
            lambda c: distance(c.hub.position, c.log.head), max),
-    Metric("destination_lag_events", "gauge",
-           "Events of the log that the destination which is furthest behind has before it.",
-           lambda c: c.deliveries.totals.lag_events, max),
-    Metric("destination_lag_seconds", "gauge",
-           "How long the first event that a destination has before it was in the log, of that "
-           "which is furthest behind.",
-           lambda c: c.deliveries.totals.lag_seconds, max),
-    Metric("destination_delivered_events_total", "counter",
-           "Events that receivers of destinations have confirmed.",
-           lambda c: c.deliveries.totals.events, sum),
-    Metric("destination_rejected_events_total", "counter",
-           "Events that receivers did not take, and that became dead letters.",
-           lambda c: c.deliveries.totals.rejected, sum),
-    Metric("destination_retries_total", "counter", "Attempts of destinations that failed.",
-           lambda c: c.deliveries.totals.retries, sum),
     Metric("keys_unused", "gauge",
            "Keys that have not ended, were made more than 30 days ago, and not used since.",
            lambda c: c.inventory.unused, sum),
@@ -237,12 +227,6 @@ LABELLED = (
                    "Requests to send events that were refused as not valid (400, 413, 415, 422): "
                    "nothing of them is in the log.",
                    ("result",), (("invalid",),), lambda c: (c.requests.refused_ingests,)),
-    LabelledMetric("destination_state", "gauge", "Destinations.", ("state",),
-                   tuple((state,) for state in STATES),
-                   lambda c: map(c.deliveries.totals.states.__getitem__, STATES)),
-    LabelledMetric("destination_requests_total", "counter", "Requests to receivers.", ("result",),
-                   tuple((result,) for result in RESULTS),
-                   lambda c: map(c.deliveries.totals.requests.__getitem__, RESULTS)),
     LabelledMetric("keys", "gauge", "Keys.", ("state",), tuple((state,) for state in KEY_STATES),
                    lambda c: map(c.inventory.states.__getitem__, KEY_STATES)),
     LabelledMetric("keys_expiring", "gauge", "Active and draining keys that end within a time.",
@@ -252,20 +236,47 @@ LABELLED = (
                    ("signal",), tuple((signal,) for signal in SIGNALS),
                    lambda c: map(c.inventory.open_findings.__getitem__, SIGNALS)),
 )  # fmt: skip
-CONSUMERS = (
+_CONSUMER, _DESTINATION = ("consumer", "key"), ("destination",)
+CONSUMERS: tuple[NamedMetric[ConsumerNumbers], ...] = (
     NamedMetric("consumer_lag_events", "gauge",
                 "Events of the log behind the position of a durable consumer.",
-                ("consumer", "key"), lambda one: one.lag_events),
+                _CONSUMER, lambda one: [one.lag_events]),
     NamedMetric("consumer_lag_seconds", "gauge",
                 "For how long the first event behind the position is in the log; 0 at the head.",
-                ("consumer", "key"), lambda one: one.lag_seconds),
+                _CONSUMER, lambda one: [one.lag_seconds]),
     NamedMetric("consumer_unacknowledged", "gauge",
                 "Events that a durable consumer was sent and has not acknowledged.",
-                ("consumer", "key"), lambda one: one.unacknowledged),
+                _CONSUMER, lambda one: [one.unacknowledged]),
     NamedMetric("consumer_redelivered_total", "counter",
                 "Events that a durable consumer was sent again.",
-                ("consumer", "key"), lambda one: one.redelivered),
+                _CONSUMER, lambda one: [one.redelivered]),
 )  # fmt: skip
+DESTINATIONS: tuple[NamedMetric[DestinationNumbers], ...] = (
+    NamedMetric("destination_state", "gauge", "1 for the state that a destination is in.",
+                (*_DESTINATION, "state"), lambda one: [one.state == state for state in STATES],
+                STATES),
+    NamedMetric("destination_lag_events", "gauge",
+                "Events of the log that a destination has before it, whoever may see them.",
+                _DESTINATION, lambda one: [one.lag.events]),
+    NamedMetric("destination_lag_seconds", "gauge",
+                "For how long the first of them is in the log; 0 at the head.",
+                _DESTINATION, lambda one: [one.lag.seconds]),
+    NamedMetric("destination_delivered_events_total", "counter",
+                "Events that the receiver has confirmed.",
+                _DESTINATION, lambda one: [one.status.counters.delivered.events]),
+    NamedMetric("destination_requests_total", "counter", "Requests to the receiver.",
+                (*_DESTINATION, "result"),
+                lambda one: [one.status.results.get(result, 0) for result in RESULTS], RESULTS),
+    NamedMetric("destination_rejected_events_total", "counter",
+                "Events that the receiver did not take, and that became dead letters.",
+                _DESTINATION, lambda one: [one.status.counters.rejected]),
+    NamedMetric("destination_retries_total", "counter", "Attempts that failed.",
+                _DESTINATION, lambda one: [one.status.counters.retries]),
+)  # fmt: skip
+DESTINATION_SECONDS = (
+    "destination_request_seconds",
+    "How long the receiver of a destination took to answer, its confirmation with that.",
+)
 HISTOGRAMS = (
     HistogramMetric("delivery_seconds",
                     "How long after it was recorded an event was written to a live stream, of "
@@ -287,10 +298,6 @@ HISTOGRAMS = (
     HistogramMetric("store_read_seconds", "How long reads took that were not answered from memory.",
                     SECONDS, lambda c: (c.log.read_seconds, c.key_store.read_seconds),
                     "store", _STORES),
-    HistogramMetric("destination_request_seconds",
-                    "How long receivers of destinations took to answer, their confirmation with "
-                    "that.",
-                    SECONDS, lambda c: (c.deliveries.totals.seconds,)),
     HistogramMetric(
         "loop_delay_seconds",
         "By how much the event loop was late, looked at 20 times a second while there are "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -16,14 +17,19 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from gateway import __version__
+from gateway.delivery.running.meter import DestinationNumbers
+from gateway.histogram import SECONDS
 from gateway.http.metrics.declarations import (
     BUILD,
     CONSUMERS,
+    DESTINATION_SECONDS,
+    DESTINATIONS,
     HISTOGRAMS,
     INTERNAL_ERRORS,
     LABELLED,
     METRICS,
     WORKER_METRICS,
+    NamedMetric,
 )
 from gateway.oversight.consumer_watch import ConsumerNumbers
 
@@ -39,10 +45,12 @@ class MetricsCollector(Collector):
         rows: Sequence[Sequence[float]],
         errors: Mapping[str, int],
         consumers: Sequence[ConsumerNumbers] = (),
+        destinations: Sequence[DestinationNumbers] = (),
     ) -> None:
         self._columns = list(zip(*rows, strict=True))
         self._errors = errors
-        self._consumers = consumers
+        self._consumers = [((one.consumer, one.key), one) for one in consumers]
+        self._destinations = [((one.name,), one) for one in destinations]
 
     def collect(self) -> Iterator[Family]:
         columns = iter(self._columns)
@@ -63,22 +71,20 @@ class MetricsCollector(Collector):
             for values in labelled.values:
                 numbers.add_metric(values, sum(next(columns)))
             yield numbers
-        for of_consumers in CONSUMERS:
-            named = _KINDS[of_consumers.kind](
-                _PREFIX + of_consumers.name, of_consumers.about, labels=of_consumers.labels
-            )
-            for one in self._consumers:
-                named.add_metric((one.consumer, one.key), of_consumers.of(one))
-            yield named
+        yield from (_named(one, self._consumers) for one in CONSUMERS)
+        yield from (_named(one, self._destinations) for one in DESTINATIONS)
         for histogram in HISTOGRAMS:
             labels = (histogram.label,) if histogram.label else ()
             family = HistogramMetricFamily(_PREFIX + histogram.name, histogram.about, labels=labels)
-            bounds = (*map(str, histogram.bounds), "+Inf")
             for label in histogram.values:
-                *counts, total = (sum(next(columns)) for _ in range(histogram.width))
-                buckets = list(zip(bounds, accumulate(counts), strict=True))
-                family.add_metric((label,) if labels else (), buckets, total)
+                cells = [sum(next(columns)) for _ in range(histogram.width)]
+                _add(family, (label,) if labels else (), histogram.bounds, cells)
             yield family
+        name, about = DESTINATION_SECONDS
+        seconds = HistogramMetricFamily(_PREFIX + name, about, labels=("destination",))
+        for called, of_destination in self._destinations:
+            _add(seconds, called, SECONDS, of_destination.status.seconds)
+        yield seconds
         errors = CounterMetricFamily(
             _PREFIX + INTERNAL_ERRORS,
             "Unexpected exceptions by the task that they ended: each is a bug.",
@@ -92,13 +98,37 @@ class MetricsCollector(Collector):
         )
 
 
+def _named(metric: NamedMetric[Any], things: Iterable[tuple[tuple[str, ...], Any]]) -> Family:
+    family: CounterMetricFamily | GaugeMetricFamily = _KINDS[metric.kind](
+        _PREFIX + metric.name, metric.about, labels=metric.labels
+    )
+    ends: list[tuple[str, ...]] = [(value,) for value in metric.values] or [()]
+    for labels, one in things:
+        for end, number in zip(ends, metric.of(one), strict=True):
+            family.add_metric((*labels, *end), number)
+    return family
+
+
+def _add(
+    family: HistogramMetricFamily,
+    labels: Sequence[str],
+    bounds: Sequence[float],
+    cells: Sequence[float],
+) -> None:
+    """Add the cells of a `gateway.histogram.Histogram`."""
+    *counts, total = cells
+    ends = (*map(str, bounds), "+Inf")
+    family.add_metric(labels, list(zip(ends, accumulate(counts), strict=True)), total)
+
+
 def exposition(
     rows: Sequence[Sequence[float]],
     errors: Mapping[str, int],
     consumers: Sequence[ConsumerNumbers],
+    destinations: Sequence[DestinationNumbers],
     kind: str,
 ) -> tuple[bytes, str]:
     """All metrics in the format of a media type, and that type in full."""
     # `kind` is a bare type: the library fails on an invalid version.
     encode, whole = choose_encoder(kind)
-    return encode(MetricsCollector(rows, errors, consumers)), whole
+    return encode(MetricsCollector(rows, errors, consumers, destinations)), whole

@@ -10,6 +10,7 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from gateway.delivery.running.meter import DestinationNumbers
 from gateway.http.metrics.declarations import HISTOGRAMS, LABELLED, METRICS, WORKER_METRICS
 from gateway.http.request.context import Context
 from gateway.oversight.consumer_watch import ConsumerNumbers
@@ -112,7 +113,12 @@ class Metrics:
             {name: before.get(name, 0) + count for name, count in context.tasks.errors.items()}
         )
 
-    def exposition(self, kind: str, consumers: Sequence[ConsumerNumbers] = ()) -> tuple[bytes, str]:
+    def exposition(
+        self,
+        kind: str,
+        consumers: Sequence[ConsumerNumbers] = (),
+        destinations: Sequence[DestinationNumbers] = (),
+    ) -> tuple[bytes, str]:
         """All metrics in the format of a media type, and that type in full. May run on a thread."""
         # Loaded at the first scrape: neither the commands nor the start wait for it.
         from gateway.http.metrics.exposition import exposition
@@ -120,7 +126,7 @@ class Metrics:
         errors: Counter[str] = Counter()
         for tasks in self._tasks:
             errors.update(tasks.read())
-        return exposition(self.rows(), errors, consumers, kind)
+        return exposition(self.rows(), errors, consumers, destinations, kind)
 
     def rows(self) -> list[Sequence[float]]:
         """Values of each worker, in the order of the declarations."""

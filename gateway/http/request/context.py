@@ -17,6 +17,7 @@ from gateway.access.missing_peppers import MissingPeppers
 from gateway.access.usage.meter import Meter
 from gateway.delivery.ports import Destinations
 from gateway.delivery.running.deliveries import DeliverySupervisor
+from gateway.delivery.running.meter import DestinationNumbers
 from gateway.errors import GatewayError, Unavailable
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
@@ -53,7 +54,12 @@ class MetricsSource(Protocol):
     def update(self, context: Context) -> None:
         """Update the metrics of this process."""
 
-    def exposition(self, kind: str, consumers: Sequence[ConsumerNumbers] = ()) -> tuple[bytes, str]:
+    def exposition(
+        self,
+        kind: str,
+        consumers: Sequence[ConsumerNumbers] = (),
+        destinations: Sequence[DestinationNumbers] = (),
+    ) -> tuple[bytes, str]:
         """All metrics in the format of a media type, and that type in full. May run on a thread."""
 
 

@@ -87,7 +87,10 @@ async def metrics(request: web.Request) -> web.Response:
         context.metrics.update(context)
         # On a thread: it takes milliseconds.
         consumers = await context.consumer_watch.numbers()
-        body, media_type = await asyncio.to_thread(context.metrics.exposition, kind, consumers)
+        destinations = await context.deliveries.numbers()
+        body, media_type = await asyncio.to_thread(
+            context.metrics.exposition, kind, consumers, destinations
+        )
     await recheck(request)
     return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 

@@ -129,8 +129,11 @@ async def test_refused_events_are_a_finding_and_a_record_that_sums_them_up(
     assert {"urn": "destination:siem", "type": "destination"} in record["targets"]
 
 
-async def test_metrics_tell_states_lags_and_results(gateway: Gateway, receiver: Receiver) -> None:
-    await make(gateway, await gateway.reader_key())
+async def test_metrics_tell_states_lags_and_results_of_each_destination(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    reader = await gateway.reader_key()
+    await make(gateway, reader)
     ids = await gateway.send_many(3, category="auth")
     await eventually(lambda: receiver.ids == ids, "they arrived")
     receiver.answer = lambda batch: DOWN
@@ -138,16 +141,25 @@ async def test_metrics_tell_states_lags_and_results(gateway: Gateway, receiver: 
 
     async def metrics() -> dict[str, float]:
         found = await gateway.metrics()
-        return {name.removeprefix("destination_"): value for name, value in found.items()}
+        return {
+            name.removeprefix("destination_").replace('destination="siem"', "siem"): value
+            for name, value in found.items()
+        }
 
-    await becomes(metrics, lambda seen: seen['state{state="failing"}'] == 1)
-    seen = await becomes(metrics, lambda seen: seen["lag_events"] >= 2)
-    assert (await gateway.metrics())["destination_delivered_events_total"] == 3
-    assert seen['requests_total{result="success"}'] >= 1
-    assert seen['requests_total{result="transient"}'] >= 1
-    assert seen["retries_total"] >= 1
+    await becomes(metrics, lambda seen: seen['state{siem,state="failing"}'] == 1)
+    seen = await becomes(metrics, lambda seen: seen["lag_events{siem}"] >= 2)
+    assert seen['state{siem,state="active"}'] == 0
+    assert seen["delivered_events_total{siem}"] == 3
+    assert seen["lag_seconds{siem}"] > 0
+    assert seen['requests_total{siem,result="success"}'] >= 1
+    assert seen['requests_total{siem,result="transient"}'] >= 1
+    assert seen["retries_total{siem}"] >= 1
+    assert seen["rejected_events_total{siem}"] == 0
+    assert seen["request_seconds_count{siem}"] >= 2
     await gateway.post("/v1/destinations/siem/pause", key=gateway.admin)
-    await becomes(metrics, lambda seen: seen['state{state="paused"}'] == 1)
+    await becomes(metrics, lambda seen: seen['state{siem,state="paused"}'] == 1)
+    await gateway.request("DELETE", "/v1/destinations/siem", key=gateway.admin)
+    assert not [name for name in await metrics() if "siem" in name]
 
 
 async def test_a_destination_takes_one_of_the_streams_that_its_key_may_have(

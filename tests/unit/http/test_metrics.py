@@ -19,7 +19,6 @@ from prometheus_client.samples import Sample
 from gateway import __version__
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.access.limits.ports import Health
-from gateway.delivery.running.totals import DeliveryTotals
 from gateway.histogram import Histogram
 from gateway.http.connection.loop_delay import LoopDelay
 from gateway.http.metrics.declarations import LABELLED, METRICS
@@ -56,7 +55,6 @@ def context(
     log = SimpleNamespace(
         head=head, floor=1, renamed=0, degraded_reason=None, read_seconds=Histogram()
     )
-    deliveries = SimpleNamespace(totals=DeliveryTotals())
     key_store = SimpleNamespace(commit_seconds=Histogram(), read_seconds=Histogram())
     limits = SimpleNamespace(refusals=0)
     work = SimpleNamespace(totals=WorkTotals())
@@ -71,7 +69,6 @@ def context(
             states=Counter(), expiring=Counter(), unused=0, open_findings=Counter()
         ),
         access_log=access_log,
-        deliveries=deliveries,
         detector=detector,
         limits=limits,
         work=work,

@@ -137,6 +137,13 @@ class SqliteDestinations:
 
         return await self._thread.use(work, _UNREADABLE)
 
+    async def statuses(self) -> dict[str, bytes]:
+        def work(connection: apsw.Connection) -> dict[str, bytes]:
+            rows: Any = connection.execute("SELECT destination, document FROM destination_status")
+            return dict(rows)
+
+        return await self._thread.use(work, _UNREADABLE)
+
     async def close(self) -> None:
         self._thread.close()
 
