@@ -19,7 +19,13 @@ from gateway.delivery.definition import (
     Name,
 )
 from gateway.delivery.destination import Destination, ManagedBy, Replay
-from gateway.delivery.health import DestinationCounters, DestinationError, Status, state_of
+from gateway.delivery.health import (
+    DeliveredTotals,
+    DestinationCounters,
+    DestinationError,
+    Status,
+    state_of,
+)
 from gateway.delivery.ports import DeadLetter
 from gateway.json_members import about
 from gateway.log.ports import LogExtent
@@ -97,10 +103,14 @@ class DestinationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     lag: DestinationLag
     last_success: Moment = ""
     last_error: DestinationError | None = None
-    counters: DestinationCounters
+    delivered: DeliveredTotals
+    duplicates: Annotated[int, about("Events that the receiver had already.")]
+    retries: Annotated[int, about("Attempts that failed.")]
+    rejected: Annotated[int, about("Events that the receiver has refused for good.")]
+    reduced: Annotated[int, about("Events that were delivered without some members.")]
     replay: ReplayProgress | None = None
     dead_letters: int
-    in_flight: int = 0
+    in_flight: int
     next_attempt: Moment = ""
     replica: Annotated[str, about("The process that delivers it.")] = ""
     confirmation: Annotated[Literal["", "stored", "received", "sent"], about(
@@ -182,7 +192,7 @@ def public(
         lag=lag,
         last_success=_moment(status.last_success),
         last_error=status.last_error,
-        counters=status.counters,
+        **_counted(status.counters),
         replay=None if destination.replay is None else public_replay(destination.replay),
         dead_letters=dead_letters,
         in_flight=status.in_flight if active else 0,
@@ -194,6 +204,10 @@ def public(
 
 def _defined(definition: Definition) -> dict[str, Any]:
     return {name: getattr(definition, name) for name in definition.__struct_fields__}
+
+
+def _counted(counters: DestinationCounters) -> dict[str, Any]:
+    return {name: getattr(counters, name) for name in counters.__struct_fields__}
 
 
 def _moment(seconds: float) -> str:

@@ -17,6 +17,7 @@ from gateway.delivery.connect.transport import RemoteAnswer
 from gateway.delivery.outlets.http_outlet import HttpOutlet, authorization
 from gateway.delivery.outlets.http_status import (
     not_as_prescribed,
+    read_answer,
     result_of_status,
     verdict_of,
 )
@@ -109,11 +110,10 @@ def judge(answer: RemoteAnswer, count: int) -> DeliveryVerdict:
         return verdict_of(answer, result_of_status(answer.status))
     if answer.status != 200:
         return not_as_prescribed(answer)
-    try:
-        bulk = _decode(answer.body)
-        items = [item for [item] in map(dict.values, bulk.items)]
-    except (msgspec.DecodeError, ValueError):
+    bulk = read_answer(answer, _decode)
+    if bulk is None or any(len(item) != 1 for item in bulk.items):
         return not_as_prescribed(answer)
+    items = [item for [item] in map(dict.values, bulk.items)]
     failed = any(item.status not in _SUCCESSES for item in items)
     if len(items) != count or (bulk.errors and not failed):
         return not_as_prescribed(answer)

@@ -5,8 +5,15 @@ A type has its own table for the answers that its protocol describes, and this o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
 from gateway.delivery.connect.transport import NoAnswer, RemoteAnswer
 from gateway.delivery.outlets.outlet import DeliveryResult, DeliveryVerdict
+
+Said = TypeVar("Said")
 
 TRANSIENT_STATUSES = (408, 425, 429)
 # The content may be at fault: the batch is halved, and a single event reduced.
@@ -38,6 +45,17 @@ def verdict_of(
         status=answer.status,
         message=answer.message() if message is None else message,
     )
+
+
+def read_answer(answer: RemoteAnswer, decode: Callable[[bytes], Said]) -> Said | None:
+    """What the body of an answer says, by a decoder of its protocol; None for one that is not as
+    prescribed, whatever it is: cut short, no text, or nested without end."""
+    if not answer.whole:
+        return None
+    try:
+        return decode(answer.body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
 
 
 def not_as_prescribed(answer: RemoteAnswer) -> DeliveryVerdict:

@@ -24,6 +24,7 @@ from gateway.delivery.outlets.http_outlet import (
 )
 from gateway.delivery.outlets.http_status import (
     not_as_prescribed,
+    read_answer,
     result_of_status,
     verdict_of,
 )
@@ -111,7 +112,7 @@ def judge(answer: RemoteAnswer, count: int, encoding: Encoding) -> DeliveryVerdi
     """Verdict of an answer to a request with so many records."""
     if not 200 <= answer.status < 300:
         return verdict_of(answer, result_of_status(answer.status))
-    partial = encoding.partial(answer.body) if answer.status == 200 and answer.whole else None
+    partial = read_answer(answer, encoding.partial) if answer.status == 200 else None
     if partial is None or not 0 <= partial.rejected <= count:
         return not_as_prescribed(answer)
     return DeliveryVerdict(

@@ -33,8 +33,8 @@ class Partial(NamedTuple):
 
 class Encoding(NamedTuple):
     """Encoding of requests and answers. `record` makes the part of a request for one record, and
-    `request` one of the name of the service and parts. `partial` says what an answer tells, None
-    if it is none of the protocol."""
+    `request` one of the name of the service and parts. `partial` says what an answer tells; it is
+    None, or raises as decoders do, if it is none of the protocol."""
 
     content_type: str
     record: Callable[[LogRecord], bytes]
@@ -86,12 +86,9 @@ def _json_request(service: str, records: Sequence[bytes]) -> bytes:
     )
 
 
-def _json_partial(body: bytes) -> Partial | None:
-    try:
-        told = _decode(body).partial_success or _PartialSuccess()
-        return Partial(int(told.rejected_log_records), told.error_message)
-    except (msgspec.DecodeError, ValueError):
-        return None
+def _json_partial(body: bytes) -> Partial:
+    told = _decode(body).partial_success or _PartialSuccess()
+    return Partial(int(told.rejected_log_records), told.error_message)
 
 
 def _json_list(members: Mapping[str, Any]) -> list[dict[str, Any]]:

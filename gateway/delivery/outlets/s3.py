@@ -25,6 +25,7 @@ from gateway.delivery.connect.transport import HttpRequest, NoAnswer, RemoteAnsw
 from gateway.delivery.outlets.http_outlet import HttpOutlet
 from gateway.delivery.outlets.http_status import (
     not_as_prescribed,
+    read_answer,
     result_of_status,
     verdict_of,
     verdict_of_failure,
@@ -246,10 +247,9 @@ class S3Outlet(HttpOutlet):
             elif answer.status != 200:
                 raise _Failed(judge(answer))
             else:
-                try:
-                    state = _decode_state(answer.body)
-                except msgspec.DecodeError:
-                    raise _Failed(not_as_prescribed(answer)) from None
+                state = read_answer(answer, _decode_state)
+                if state is None:
+                    raise _Failed(not_as_prescribed(answer))
         if state.planned is not None and not self.plan.replay:
             state = await self._settled(state, state.planned)
         self._state = state

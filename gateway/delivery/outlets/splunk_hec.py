@@ -20,6 +20,7 @@ from gateway.delivery.connect.transport import RemoteAnswer
 from gateway.delivery.outlets.http_outlet import HttpOutlet
 from gateway.delivery.outlets.http_status import (
     not_as_prescribed,
+    read_answer,
     result_of_status,
     verdict_of,
 )
@@ -112,10 +113,7 @@ def judge(answer: RemoteAnswer, count: int) -> DeliveryVerdict:
     An event that it names is alone suspect. It may have stored those before, but not those behind,
     so all others are sent again.
     """
-    try:
-        taken = _decode(answer.body)
-    except msgspec.DecodeError:
-        taken = None
+    taken = read_answer(answer, _decode)
     if 200 <= answer.status < 300:
         if answer.status != 200 or taken is None or taken.code != 0:
             return not_as_prescribed(answer)
@@ -138,11 +136,12 @@ def acknowledged(answer: RemoteAnswer) -> frozenset[int] | None:
     """Ids that are acknowledged by an answer; None if it does not tell."""
     if answer.status != 200:
         return None
-    try:
-        acks = _decode_acks(answer.body).acks
-        return frozenset(int(ack_id) for ack_id, indexed in acks.items() if indexed)
-    except (msgspec.DecodeError, ValueError):
-        return None
+    return read_answer(answer, _acknowledged_ids)
+
+
+def _acknowledged_ids(body: bytes) -> frozenset[int]:
+    acks = _decode_acks(body).acks
+    return frozenset(int(ack_id) for ack_id, indexed in acks.items() if indexed)
 
 
 def judge_acknowledgements(answer: RemoteAnswer) -> DeliveryVerdict:

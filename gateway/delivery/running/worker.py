@@ -18,12 +18,7 @@ from gateway.delivery.backoff import MOST_AFTER_FAILURE, pause
 from gateway.delivery.batch_machine import Attempt, BatchMachine, NextStep
 from gateway.delivery.destination import GONE, TOO_MANY_REJECTED, Destination
 from gateway.delivery.health import Status
-from gateway.delivery.outlets.outlet import (
-    DeliveryResult,
-    DeliveryVerdict,
-    EncodedEvent,
-    Outlet,
-)
+from gateway.delivery.outlets.outlet import DeliveryResult, DeliveryVerdict, EncodedEvent, Outlet
 from gateway.delivery.records import test_event
 from gateway.delivery.reduction import encode_within_limits, reduce
 from gateway.delivery.running.accounts import DeliveryAccounts
@@ -302,14 +297,16 @@ class DeliveryWorker:
             if not await self._confirm_down_to(self._window - 1):
                 return
             if verdict.gone:
+                await self._failed(verdict, waits=False)
                 raise Stopped(GONE)
             if step is NextStep.DISABLE:
                 await self._failed(verdict, waits=False)
                 raise Stopped(TOO_MANY_REJECTED)
-            if step is NextStep.NEXT:
-                self._failures = 0
-            else:
+            if step is not NextStep.NEXT:
                 await self._failed(verdict)
+            elif delivered and verdict.receipt is None:
+                # What is refused, or waits for a receipt, does not show that it works again.
+                self._failures = 0
         else:
             told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
             self._confirm(batch.offsets[-1])
@@ -376,6 +373,7 @@ class DeliveryWorker:
                 await self._failed(verdict)
                 return False
             self._unconfirmed.popleft()
+            self._failures = 0
             self.accounts.delivered(oldest.events, stream)
             self._taken(oldest.events)
             if oldest.offset is not None and stream is not None:

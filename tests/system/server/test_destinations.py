@@ -86,7 +86,7 @@ async def test_events_arrive_in_order_from_where_it_was_made_and_the_position_fo
     await arrives(receiver, ids)
     assert not set(before) & set(receiver.ids)
     assert receiver.most_at_once == 1
-    seen = await shown_when(gateway, lambda seen: seen["counters"]["delivered"]["events"] >= 1200)
+    seen = await shown_when(gateway, lambda seen: seen["delivered"]["events"] >= 1200)
     assert seen["confirmation"] == "stored"
     assert seen["last_success"]
     other = await gateway.context.consumer_store.get(OWNER, "siem")
@@ -118,7 +118,7 @@ async def test_what_the_receiver_does_not_take_now_is_sent_again_and_nothing_is_
     ids = await gateway.send_many(130, category="auth")
     await arrives(receiver, ids)
     seen = await shown(gateway)
-    assert seen["counters"]["retries"] == 4
+    assert seen["retries"] == 4
     assert seen["last_error"]["status"] == 503
     # The first that is taken after failures is small.
     assert receiver.batches[4] <= 50
@@ -153,7 +153,7 @@ async def test_one_poisoned_event_is_a_dead_letter_and_the_others_arrive(
     await eventually(lambda: len(receiver.ids) >= 40, "the good ones arrived")
     assert sorted(receiver.ids) == sorted(one["id"] for one in good)
     seen = await shown_when(gateway, lambda seen: seen["dead_letters"] >= 1)
-    assert seen["counters"]["rejected"] == 1
+    assert seen["rejected"] == 1
     [letter] = await gateway.context.destination_store.dead_letters("siem", "", 10)
     assert (letter.event_id, letter.tenant, letter.status) == ("bad", "acme", 400)
     # The receiver's words, without the secret that it repeats.
@@ -175,6 +175,42 @@ async def test_a_receiver_that_refuses_everything_fails_and_nothing_is_dead_lett
     await arrives(receiver, ids)
 
 
+async def test_a_receiver_that_is_gone_disables_and_its_words_are_shown(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    gone = DeliveryVerdict(DeliveryResult.CONFIG, kind="http", status=410, message="b", gone=True)
+    receiver.answer = lambda batch: gone
+    await make(gateway, await gateway.reader_key())
+    await gateway.send_many(1, category="auth")
+    seen = await becomes(gateway, "disabled")
+    assert seen["reason_code"] == "gone"
+    assert seen["last_error"]["status"] == 410
+    assert "next_attempt" not in seen
+
+
+@pytest.mark.parametrize("how", ["refuses everything", "confirms nothing that it took"])
+async def test_pauses_grow_while_a_receiver_only_seems_to_work(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    failures: list[int] = []
+
+    def at_once(before: int, *others: float) -> float:
+        failures.append(before)
+        return 0.001
+
+    monkeypatch.setattr("gateway.delivery.running.worker.pause", at_once)
+    if how == "refuses everything":
+        receiver.answer, receiver.test_answer = (lambda batch: REFUSED), REFUSED
+    else:
+        receiver.limits = receiver.limits._replace(unconfirmed=16)
+        receiver.answer = lambda batch: SUCCESS._replace(receipt=object())
+        receiver.confirmation = TRANSIENT
+    await make(gateway, await gateway.reader_key())
+    await gateway.send_many(60, category="auth")
+    await eventually(lambda: len(failures) >= 5, "it was tried a few times")
+    assert failures[:5] == [0, 1, 2, 3, 4]
+
+
 async def test_a_reduced_event_counts_as_reduced_and_says_what_left(
     gateway: Gateway, receiver: Receiver
 ) -> None:
@@ -190,7 +226,7 @@ async def test_a_reduced_event_counts_as_reduced_and_says_what_left(
     [reduced] = [one for one in receiver.taken if one["id"] == "b"]
     assert reduced["reduced"] == ["data"]
     assert "data" not in reduced
-    seen = await shown_when(gateway, lambda seen: seen["counters"]["reduced"] >= 1)
+    seen = await shown_when(gateway, lambda seen: seen["reduced"] >= 1)
     assert seen["dead_letters"] == 0
 
 
@@ -535,11 +571,11 @@ async def test_the_position_moves_over_what_is_confirmed_and_a_few_batches_are_u
     ids = await gateway.send_many(100, category="auth")
     await eventually(lambda: len(receiver.ids) == 10 * most, "a window is under way")
     seen = await shown(gateway)
-    assert (seen["cursor"], seen["counters"]["delivered"]["events"]) == (made["cursor"], 0)
+    assert (seen["cursor"], seen["delivered"]["events"]) == (made["cursor"], 0)
     receiver.certain.set()
     await arrives(receiver, ids)
     seen = await shown_when(gateway, lambda seen: seen["lag"]["events"] == 0)
-    assert seen["counters"]["delivered"]["events"] == 100
+    assert seen["delivered"]["events"] == 100
     assert receiver.receipts == list(range(10))
 
 
@@ -555,7 +591,7 @@ async def test_what_is_not_confirmed_and_all_behind_it_is_sent_again(
     receiver.certain.set()
     await eventually(lambda: len(receiver.receipts) >= 1, "the first is not confirmed")
     receiver.confirmation = SUCCESS
-    await shown_when(gateway, lambda seen: seen["counters"]["delivered"]["events"] == 60)
+    await shown_when(gateway, lambda seen: seen["delivered"]["events"] == 60)
     assert receiver.ids[-60:] == ids
     assert receiver.ids[:40] == ids[:40]
 
@@ -568,7 +604,7 @@ async def test_events_that_are_refused_without_a_name_are_one_dead_letter_for_th
     await make(gateway, await gateway.reader_key())
     await gateway.send(*(event(id=one, category="auth") for one in ("a", "b", "c")))
     seen = await shown_when(gateway, lambda seen: seen["dead_letters"] >= 1)
-    assert seen["counters"]["rejected"] == 2
+    assert seen["rejected"] == 2
     path = "/v1/destinations/siem/dead-letters"
     [letter] = (await gateway.get(path, key=gateway.admin)).json()["dead_letters"]
     assert letter["first"] < letter["id"]

@@ -53,6 +53,8 @@ BAD = {
     "a gzip bomb": Bad(gzip_bomb(size=64 << 20), TRANSIENT, lies=True),
     "JSON of something else": Bad(Reply(200, b'{"ok":true}'), TRANSIENT, lies=True),
     "JSON that is none": Bad(Reply(200, b'{"errors":false,"items":['), TRANSIENT, lies=True),
+    "JSON that is no UTF-8": Bad(Reply(200, b'{"code":0,"text":"\xff"}'), TRANSIENT, lies=True),
+    "JSON without a bottom": Bad(Reply(200, b'{"items":' + b"[" * 9999), TRANSIENT, lies=True),
     "a redirect to credentials": Bad(TO_METADATA, CONFIG),
     "a redirect without a place": Bad(Reply(302), CONFIG),
     "401": Bad(Reply(401), CONFIG),
