@@ -3,7 +3,8 @@
     make lock                   keeps the versions that stand there, if pyproject.toml allows them
     make lock ARGS=--upgrade    takes the newest that it allows
 
-Sections follow each other: what runs the program, what tests it beside that, what measures it.
+Sections follow each other: what runs the program, what its image has beside that, what tests it,
+what measures it.
 Needs `uv`, which `make lock` installs.
 """
 
@@ -22,7 +23,9 @@ HEAD = """\
 # serves; ranges are in pyproject.toml. Written by `make lock`. A line `#@ end of ..` ends a
 # section.
 """
-SECTIONS = {"run": (), "dev": ("dev",), "bench": ("dev", "bench")}
+SECTIONS = {
+    "run": (), "image": ("destinations", "otlp"), "dev": ("dev",), "bench": ("dev", "bench"),
+}  # fmt: skip
 # What builds the program itself: it is installed without fetching anything else.
 BUILDS = "setuptools>=77\n"
 _PIN = re.compile(r"(?m)^[A-Za-z0-9]\S*==.*\n(?: +--hash=.*\n)+")

@@ -157,6 +157,16 @@ def test_the_image_is_made_of_what_is_in_the_project() -> None:
     assert PLAIN_IMAGE.fullmatch(base)
 
 
+def test_the_image_has_what_destinations_of_all_types_need() -> None:
+    # Up to which section of constraints.txt it installs.
+    [run] = instructions("RUN", stage=1)
+    found = re.search(r"sed '/\^#@ end of (\w+)/", run)
+    assert found is not None
+    pins = (ROOT / "constraints.txt").read_text("utf-8").partition(f"#@ end of {found[1]}\n")[0]
+    assert {"cryptography", "opentelemetry-proto"} <= set(re.findall(r"(?m)^(\S+)==", pins))
+    assert "pytest" not in re.findall(r"(?m)^(\S+)==", pins)
+
+
 def test_the_image_runs_without_root_and_listens_where_it_says() -> None:
     [user] = instructions("USER")
     assert user == "10001:10001"
