@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -38,9 +39,30 @@ def publish(
 
 def _line(event: Mapping[str, Any]) -> bytes:
     try:
-        return msgspec.json.encode(event if event.get("id") else {**event, "id": str(uuid.uuid4())})
+        line = msgspec.json.encode(event if event.get("id") else {**event, "id": str(uuid.uuid4())})
+        # What JSON has no number for is written as null.
+        lost = b"null" in line and _not_finite(msgspec.to_builtins(event), "")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"an event cannot be written as JSON: {error}") from None
+    if lost:
+        raise InvalidRequest(
+            f"an event cannot be written as JSON: {lost}, which is no number there; leave it out, "
+            "or send it as text"
+        )
+    return line
+
+
+def _not_finite(value: Any, path: str) -> str:
+    """The first number that JSON has not, with its path; an empty text without any."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{path} is {value}"
+    inner: Iterable[tuple[object, Any]] = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    found = (_not_finite(one, f"{path}.{name}".lstrip(".")) for name, one in inner)
+    return next(filter(None, found), "")
 
 
 def batches_of(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

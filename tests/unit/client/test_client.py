@@ -363,6 +363,23 @@ def test_what_is_no_event_is_refused_before_anything_is_sent(user: InPlainCalls)
     assert server.paths == []
 
 
+def test_numbers_that_json_has_not_are_refused_before_they_are_sent_as_null(
+    user: InPlainCalls,
+) -> None:
+    with ingest_server.running() as server:
+        for data, where in (
+            ({"n": float("nan")}, "data.n is nan"),
+            ({"of": [1, {"rate": float("inf")}]}, "data.of.1.rate is inf"),
+            ({"pair": (0.5, float("-inf")), "null": None}, "data.pair.1 is -inf"),
+        ):
+            event = {"category": "c", "action": "a", "data": data}
+            with pytest.raises(InvalidRequest, match=f"{where}, which is no number"):
+                user.publish(server.url, [event])
+        assert server.paths == []
+        fine = {"category": "c", "action": "a", "data": {"text": "null", "n": None}}
+        assert user.publish(server.url, [fine]).accepted == 1
+
+
 def test_batches_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "MAX_BATCH_BYTES", 100)
     lines = [b"x" * 30] * 7 + [b"y" * 200, b"z"]
