@@ -6,7 +6,7 @@ Their secrets stay where they are: in the file of settings, in another file, or 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class ConfiguredSecrets:
         self._references = references
         self._clock = clock
         self._read: dict[str, tuple[float, Sequence[str]]] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._references.keys()
 
     def __call__(self, name: str) -> Sequence[str]:
         reference, now = self._references.get(name), self._clock.monotonic()

@@ -23,9 +23,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
 
 # How long the fixed piece of work takes on a quiet machine of two cores, in seconds.
 _QUIET_WORK = 0.0015
@@ -111,6 +114,17 @@ async def eventually(
         bound = patience(seconds)
         assert time.monotonic() - began < bound, f"not within {bound:.0f} seconds: {what}"
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def becomes(
+    ask: Callable[[], Awaitable[Answer]], condition: Callable[[Answer], object]
+) -> Answer:
+    """The first answer for which the condition holds; fail when none comes in time."""
+    began = time.monotonic()
+    while not condition(answer := await ask()):
+        assert time.monotonic() - began < patience(), f"it does not become so: {answer}"
+        await asyncio.sleep(_POLL_SECONDS)
+    return answer
 
 
 def wait_until(

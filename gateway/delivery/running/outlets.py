@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.access.credentials.pepper import Peppers
@@ -15,7 +15,7 @@ from gateway.delivery.health import public_words
 from gateway.delivery.outlets.outlet import EncodedEvent, Outlet, Secrets
 from gateway.delivery.records import test_event
 from gateway.delivery.sealing import unseal
-from gateway.errors import InvalidRequest
+from gateway.errors import Conflict, GatewayError, InvalidRequest
 
 
 class Stopped(Exception):
@@ -49,8 +49,12 @@ class OutletType(NamedTuple):
 class ReferredSecrets(Protocol):
     """Secrets that stand elsewhere than in the store."""
 
+    @property
+    def names(self) -> Collection[str]:
+        """Names of those that are set, whether they can be read or not."""
+
     def __call__(self, name: str) -> Sequence[str]:
-        """Values of a secret, newest first; none where it is missing."""
+        """Values of a secret, newest first; none where it cannot be read."""
 
     def forget(self) -> None:
         """Read all again at the next use, as the receiver refuses them."""
@@ -95,14 +99,16 @@ class Outlets:
                 raise invalid(f"secrets.{name}", "the type needs it")
 
     def make(self, destination: Destination, *, replay: bool = False) -> Outlet:
-        """Outlet of a destination. Raises `Stopped` if a secret is missing."""
-        kind = self.type_of(destination.definition)
-        for name in kind.required:
-            if not self._values(destination, name):
-                raise Stopped(words.SECRET_MISSING)
+        """Outlet of a destination. Raises `Stopped` if a secret that it needs is not set, and
+        `Conflict` if one that is set cannot be read, now or at its use."""
+        kind, present = self.type_of(destination.definition), self._set(destination)
+        if not present.issuperset(kind.required):
+            raise Stopped(words.SECRET_MISSING)
+        for name in present:
+            self._readable(destination, name)
         order = OutletOrder(
             destination.definition,
-            lambda name: self._values(destination, name),
+            lambda name: self._readable(destination, name),
             configured=destination.managed_by == "config",
             replay=replay,
         )
@@ -120,6 +126,24 @@ class Outlets:
         names = self.type_of(destination.definition).secrets
         return [one for name in names for one in self._values(destination, name)]
 
+    def _set(self, destination: Destination) -> set[str]:
+        """Names of the secrets that a destination has."""
+        configured = self.configured.get(destination.name)
+        if destination.managed_by == "config":
+            return set() if configured is None else set(configured.names)
+        return set(destination.secrets)
+
+    def _readable(self, destination: Destination, name: str) -> Sequence[str]:
+        """Values of a secret; none if it is not set. Without one that is, nothing is sent."""
+        values = self._values(destination, name)
+        if not values and name in self._set(destination):
+            raise Conflict(
+                f"secrets.{name} cannot be read: see that its file or variable is there and not "
+                "empty, or the pepper that it is sealed under; it is tried again",
+                code="secret_unreadable",
+            )
+        return values
+
     def _values(self, destination: Destination, name: str) -> Sequence[str]:
         if destination.managed_by == "config":
             configured = self.configured.get(destination.name)
@@ -135,13 +159,15 @@ class Outlets:
         began = clock.monotonic()
         try:
             outlet = self.make(destination)
+            try:
+                outbound = test_event(epoch, head, clock.now())
+                verdict = await outlet.test(EncodedEvent(outbound, outlet.encode(outbound)))
+            finally:
+                await outlet.close()
         except Stopped as stopped:
             return TestAnswer(result="config", status=None, message=stopped.reason_code, took_ms=0)
-        try:
-            outbound = test_event(epoch, head, clock.now())
-            verdict = await outlet.test(EncodedEvent(outbound, outlet.encode(outbound)))
-        finally:
-            await outlet.close()
+        except GatewayError as error:
+            return TestAnswer(result="config", status=None, message=error.detail, took_ms=0)
         return TestAnswer(
             result=verdict.result.value,
             status=verdict.status,

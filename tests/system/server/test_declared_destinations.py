@@ -20,7 +20,7 @@ from gateway.runtime.compose import running
 from gateway.settings.declarations import Settings
 from gateway.settings.load import load
 from gateway.settings.server import ServerSettings
-from tests.support.machine_time import eventually
+from tests.support.machine_time import becomes, eventually
 from tests.support.scripted_receiver import Received, Reply, scripted_receiver
 
 StartWith = Callable[..., AbstractAsyncContextManager[Gateway]]
@@ -81,6 +81,45 @@ async def test_it_delivers_is_read_only_and_reads_its_secret_again_when_it_is_re
             assert (shown["state"], shown["on_gap"]) == ("paused", "fail")
         async with start_with() as gateway:
             (await gateway.get(PATH, key=gateway.admin)).problem(404, "unknown_destination")
+
+
+async def test_a_secret_that_cannot_be_read_is_waited_for_and_nothing_is_sent_without_it(
+    start_with: StartWith, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    async with scripted_receiver(takes) as receiver:
+        async with start_with() as gateway:
+            reader = key_id(await gateway.mint({"actions": ["stream"], "categories": ["auth"]}))
+        table = {
+            "type": "http", "key": reader, "retry": {"min": "1ms", "max": "20ms"},
+            "batch": {"max_wait": "1ms"}, "secrets": {"signing": {"file": str(secret)}},
+            "settings": {"url": f"http://127.0.0.1:{receiver.port}/in"},
+        }  # fmt: skip
+        async with start_with(siem=table) as gateway:
+            await gateway.send(event(id="a", category="auth"), key=gateway.admin)
+
+            async def shown() -> Any:
+                return (await gateway.get(PATH, key=gateway.admin)).json()
+
+            waiting = await becomes(shown, lambda one: one["counters"]["retries"] >= 3)
+            assert waiting["state"] == "failing"
+            assert waiting["last_error"]["kind"] == "secret_unreadable"
+            assert "secrets.signing" in waiting["last_error"]["message"]
+            tried = (await gateway.post(f"{PATH}/test", key=gateway.admin)).json()
+            assert tried["result"] == "config"
+            assert receiver.received == []
+            secret.write_text("whsec_" + "a2V5" * 8)
+            await eventually(lambda: len(receiver.received) == 1, "it arrives, without a restart")
+            assert receiver.received[0].headers["webhook-signature"].startswith("v1,")
+            # It goes away under a running delivery, too.
+            secret.unlink()
+            receiver.script.append(Reply(401))
+            await gateway.send(event(id="b", category="auth"), key=gateway.admin)
+            await becomes(shown, lambda one: one.get("state") == "failing")
+            await becomes(shown, lambda one: one["last_error"]["kind"] == "secret_unreadable")
+            assert len(receiver.received) == 2
+            secret.write_text("whsec_" + "a2V5" * 8)
+            await eventually(lambda: len(receiver.received) == 3, "it arrives again")
 
 
 async def test_a_table_that_cannot_work_stops_the_start_with_its_path(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from gateways import Gateway, ShiftedClock, Start
 from open_streams import open_stream
 
 from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict, EncodedEvent
-from tests.support.machine_time import eventually, patience
+from tests.support.machine_time import becomes, eventually
 from tests.support.scripted_outlet import Receiver
 
 DOWN = DeliveryVerdict(DeliveryResult.TRANSIENT, kind="connect", message="refused")
@@ -50,13 +49,6 @@ async def make(gateway: Gateway, key: str) -> None:
     }  # fmt: skip
     answer = await gateway.post("/v1/destinations", key=gateway.admin, json=body)
     assert answer.status == 201, answer.body
-
-
-async def becomes(ask: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:
-    async with asyncio.timeout(patience()):
-        while not condition(seen := await ask()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    return seen
 
 
 async def findings(gateway: Gateway, signal: str) -> Any:
