@@ -203,14 +203,25 @@ def resume(name: str, reason: str, settings: Settings) -> None:
     metavar="ID",
     help="A dead letter by its id, or all; may be repeated.",
 )
+@click.option("--cancel", is_flag=True, help="End the one that goes on, instead.")
 @_reason_option
 @settings_options
 def replay(
-    name: str, start: str, to: str, letters: tuple[str, ...], reason: str, settings: Settings
+    name: str,
+    start: str,
+    to: str,
+    letters: tuple[str, ...],
+    cancel: bool,
+    reason: str,
+    settings: Settings,
 ) -> None:
     """Deliver a part of the log, or dead letters, a second time; the position stays."""
     from gateway.delivery.definition import ReplayBody
 
+    if cancel:
+        _at_desk(settings, lambda desk: desk.admin.cancel_replay(name), change=True)
+        say(f"the replay of destination {name} is cancelled")
+        return
     chosen: Any = "all" if letters == ("all",) else list(letters) or ""
     body = ReplayBody(start=start, to=to, dead_letters=chosen, reason=reason)
     _at_desk(settings, lambda desk: desk.admin.replay(name, body), change=True)

@@ -43,6 +43,7 @@ from gateway.delivery.destination import (
     resumed,
     unless_changed,
     with_secret,
+    without_replay,
 )
 from gateway.delivery.health import Status, decode_status
 from gateway.delivery.ports import DeadLetter, DestinationChange, Destinations
@@ -219,6 +220,12 @@ class DestinationAdministration:
         stored = await self._apply(name, lambda now: replaying(replay))
         data = {"begin": begin, "end": until, "dead_letters": len(chosen)}
         await self._record("replayed", stored, data, checked)
+        return stored
+
+    async def cancel_replay(self, name: str) -> Destination:
+        """End the replay that goes on, at once."""
+        stored = await self._apply(name, lambda now: lambda one: without_replay(one, now))
+        await self._record("replay_cancelled", stored, {})
         return stored
 
     async def _chosen(self, name: str, wanted: str | list[str]) -> tuple[str, ...]:

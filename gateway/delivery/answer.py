@@ -52,7 +52,7 @@ class ReplayProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     begin: Cursor = msgspec.field(name="from")
     until: Cursor = msgspec.field(name="to")
     dead_letters: Annotated[int, about("How many of them are sent again, if it is about them.")] = 0
-    state: Annotated[str, about("`running`, `done`, or why it was given up.")]
+    state: Annotated[str, about("`running`, `done`, `cancelled`, or why it was given up.")]
     cursor: Annotated[Cursor, about("How far it is.")]
     delivered: int
     rejected: int

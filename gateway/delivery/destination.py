@@ -17,6 +17,8 @@ State = Literal["active", "paused", "disabled"]
 ManagedBy = Literal["http", "config"]
 # Reasons for which the gateway itself disables one.
 KEY_REVOKED, KEY_EXPIRED, KEY_SUSPENDED = "key_revoked", "key_expired", "key_suspended"
+# Ends of replays beside these.
+DONE, CANCELLED, OTHER_LOG = "done", "cancelled", "other_log"
 GONE, SECRET_MISSING, TOO_MANY_REJECTED = "gone", "secret_missing", "too_many_rejected"
 # Of their rows among those of consumers; no id of a key has a colon.
 OWNER = "gateway:destinations"
@@ -38,7 +40,8 @@ class SealedSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A second pass behind `begin` up to `until`, over all events or over dead letters by their
-    cursors. `outcome` is `done`, or why it was given up; it is empty while it goes on."""
+    cursors. `outcome` is `done`, `cancelled`, or why it was given up; it is empty while it goes on.
+    """
 
     begin: str
     until: str
@@ -116,13 +119,31 @@ def resumed(destination: Destination, now: float, by: str, reason: str) -> Desti
     return replace(destination, state="active", reason_code="", reason=reason, since=now, by=by)
 
 
+def same_replay(one: Replay | None, other: Replay) -> bool:
+    """Whether both are one replay, however far each says that it is."""
+    if one is None:
+        return False
+    return (one.started_at, one.begin, one.until) == (other.started_at, other.begin, other.until)
+
+
+def without_replay(destination: Destination, now: float) -> Destination:
+    """The destination after its replay was cancelled."""
+    replay = destination.replay
+    if replay is None or replay.outcome:
+        raise Conflict("no replay goes on", code="no_replay")
+    return replace(destination, replay=replace(replay, outcome=CANCELLED, ended_at=now))
+
+
 def replaying(replay: Replay) -> Callable[[Destination], Destination]:
     """Change that begins a replay."""
 
     def begin(destination: Destination) -> Destination:
         running = destination.replay is not None and not destination.replay.outcome
         if running:
-            raise Conflict("a replay is going on; GET shows how far it is", code="replay_running")
+            raise Conflict(
+                "a replay is going on; GET shows how far it is, and DELETE .../replay cancels it",
+                code="replay_running",
+            )
         if destination.state != "active":
             raise Conflict(f"it is {destination.state}; resume it first", code="not_active")
         return replace(destination, replay=replay)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway.clock import until_next_poll
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.delivery.answer import TestAnswer
-from gateway.delivery.destination import OWNER, Destination
+from gateway.delivery.destination import OTHER_LOG, OWNER, Destination, Replay, same_replay
 from gateway.delivery.health import Status, decode_status, encode_status
 from gateway.delivery.position import start_of
 from gateway.delivery.running.delivery_reports import DeliveryReports, Held, ReportSignal
@@ -122,11 +122,12 @@ class DeliverySupervisor:
 
     def with_progress(self, destination: Destination) -> Destination:
         """The destination with how far its replay is, if it goes on here."""
-        held = self._held.get(destination.name)
-        if held is None or held.replay is None or destination.replay is None:
+        held, stored = self._held.get(destination.name), destination.replay
+        if held is None or held.replay is None or not same_replay(stored, held.replay.replay):
             return destination
+        assert stored is not None
         # Its end counts once it is stored.
-        return replace(destination, replay=replace(held.replay.progress(), outcome=""))
+        return replace(destination, replay=_ended_as(held.replay.progress(), stored))
 
     async def test(self, destination: Destination) -> TestAnswer:
         """Send a test event the whole way, beside the delivery and without moving it."""
@@ -291,23 +292,34 @@ class DeliverySupervisor:
                 await worker.forget_settled()
                 if done:
                     held.replay = held.replaying = None
-                    if worker.outcome:
+                    if worker.outcome or replay.outcome:
                         await self._end_replay(destination, worker)
             elif not replay.outcome and not held.task.done():
                 worker = ReplayWorker(self.parts, destination, held.worker.lease, replay)
+                if parse_cursor(replay.begin)[0] != self.parts.log.epoch:
+                    # Its cursors mean nothing here any more.
+                    worker.outcome = OTHER_LOG
+                    await self._end_replay(destination, worker)
+                    continue
                 held.replay = worker
                 held.replaying = self.parts.tasks.run("destination", worker.run)
 
     async def _end_replay(self, destination: Destination, worker: ReplayWorker) -> None:
-        ended = replace(worker.progress(), ended_at=self.parts.clock.now())
+        done = replace(worker.progress(), ended_at=self.parts.clock.now())
 
         def end(before: Destination | None, others: int) -> Destination | None:
-            if before is None or before.replay != worker.replay:
+            if before is None or before.replay is None or not same_replay(before.replay, done):
                 return before
-            return replace(before, replay=ended)
+            if not before.replay.outcome:
+                return replace(before, replay=done)
+            # It was cancelled.
+            return replace(before, replay=_ended_as(done, before.replay))
 
-        await self.parts.store.change(destination.name, end)
-        data = {"outcome": ended.outcome, "delivered": ended.delivered, "rejected": ended.rejected}
+        stored = await self.parts.store.change(destination.name, end)
+        if stored is None or stored.replay is None:
+            return
+        replay = stored.replay
+        data = {"outcome": replay.outcome, "delivered": done.delivered, "rejected": done.rejected}
         await self.parts.record("destination.replay_ended", destination, data)
 
     # Status
@@ -324,3 +336,8 @@ class DeliverySupervisor:
                 held.status = document
                 await self.parts.store.put_status(name, document)
         self.parts.noted.clear()
+
+
+def _ended_as(progress: Replay, stored: Replay) -> Replay:
+    """How far a replay is, and how and when it ended, if it did, as it is stored."""
+    return replace(progress, outcome=stored.outcome, ended_at=stored.ended_at)

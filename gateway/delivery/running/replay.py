@@ -1,6 +1,6 @@
 """Replay: a second, bounded pass over a part of the log for one destination, with the same ids.
 
-It goes on beside the delivery and moves no position. After a crash it begins again.
+It goes on beside the delivery and moves no position. After a pause or a crash it begins again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from gateway.cursor import format_cursor, parse_cursor
-from gateway.delivery.destination import Destination, Replay
+from gateway.delivery.destination import DONE, Destination, Replay, same_replay
 from gateway.delivery.health import Status
 from gateway.delivery.outlets.outlet import EncodedEvent
 from gateway.delivery.running.encoded_batch import DeliveryLease
@@ -40,6 +40,20 @@ class ReplayWorker(DeliveryWorker):
         self._wanted = frozenset(parse_cursor(one)[1] for one in chosen) if chosen else None
         self._settled: list[str] = []
 
+    @property
+    def _cancelled(self) -> bool:
+        replay = self.destination.replay
+        return not same_replay(replay, self.replay) or (replay is not None and bool(replay.outcome))
+
+    @property
+    def _over(self) -> bool:
+        return super()._over or self._cancelled
+
+    def change(self, destination: Destination) -> None:
+        super().change(destination)
+        if self._cancelled:
+            self.interrupt()
+
     def _has_next(self, stream: DeliveryStream) -> bool:
         lines = stream.inbox.lines
         while lines:
@@ -53,7 +67,7 @@ class ReplayWorker(DeliveryWorker):
         return False
 
     def _finish(self) -> None:
-        self.outcome = "done"
+        self.outcome = DONE
 
     async def _stopped(self, reason_code: str) -> None:
         """The destination itself finds out, if it concerns more than these events."""
@@ -69,8 +83,8 @@ class ReplayWorker(DeliveryWorker):
         return replace(
             self.replay,
             cursor=self.replay.until
-            if self.outcome == "done"
-            else format_cursor(self._parts.log.epoch, self.position),
+            if self.outcome == DONE
+            else format_cursor(parse_cursor(self.replay.begin)[0], self.position),
             delivered=counters.delivered.events,
             rejected=counters.rejected,
             outcome=self.outcome,

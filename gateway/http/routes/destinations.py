@@ -109,6 +109,15 @@ async def replay(request: web.Request, context: Context, admission: Admission) -
     )
 
 
+async def cancel_replay(
+    request: web.Request, context: Context, admission: Admission
+) -> web.Response:
+    """`DELETE /v1/destinations/{name}/replay`."""
+    administration = destinations_by(context, admission)
+    cancelled = await administration.cancel_replay(request.match_info["name"])
+    return await _changed(context, administration, cancelled)
+
+
 async def set_secret(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`PUT /v1/destinations/{name}/secrets/{secret}`."""
     body = parse_body(await json_body(request), SecretBody)

@@ -9,10 +9,10 @@ from gateway_client import key_id
 from gateways import Gateway, ShiftedClock, Start
 from msgspec.structs import replace
 
-from gateway.delivery.destination import OWNER
+from gateway.delivery.destination import OWNER, Destination
 from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.streaming.consumers.row import ConsumerRow
-from tests.support.machine_time import eventually, patience
+from tests.support.machine_time import becomes, eventually, patience
 from tests.support.scripted_outlet import Receiver
 
 
@@ -135,3 +135,61 @@ async def test_after_a_restore_under_a_new_epoch_it_begins_anew_and_says_what_is
     page = await gateway.pull(gateway.admin, category="gateway.delivery")
     [gap] = [one for one in page["events"] if one["action"] == "destination.gap"]
     assert gap["data"]["reason"] == "cursor_unknown"
+
+
+async def replay(gateway: Gateway) -> None:
+    answer = await gateway.post(
+        "/v1/destinations/siem/replay", key=gateway.admin, json={"from": "start"}
+    )
+    assert answer.status == 200, answer.body
+
+
+async def test_a_replay_goes_on_with_the_next_process_from_its_begin(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    ids = await gateway.send_many(3, category="auth")
+    await make(gateway)
+    await replay(gateway)
+    one, other = process(gateway, "one"), process(gateway, "other")
+    receiver.held.clear()
+    await one.poll()
+    await eventually(lambda: receiver.open == 2, "it goes on")
+    await one.close()
+    receiver.held.set()
+    await other.poll()
+    await eventually(lambda: receiver.ids[-3:] == ids, "it goes on elsewhere")
+
+    async def state() -> str:
+        await other.poll()
+        found = await gateway.context.destination_store.get("siem")
+        assert found is not None
+        assert found.replay is not None
+        return found.replay.outcome
+
+    assert await becomes(state, bool) == "done"
+    await other.close()
+
+
+async def test_a_replay_of_another_log_ends_and_sends_nothing(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await gateway.send_many(3, category="auth")
+    await make(gateway)
+    await replay(gateway)
+    store = gateway.context.destination_store
+
+    def of_before(before: Destination | None, others: int) -> Destination | None:
+        assert before is not None
+        assert before.replay is not None
+        elsewhere = "another-" + "0" * 19 + "1"
+        return replace(before, replay=replace(before.replay, begin=elsewhere))
+
+    await store.change("siem", of_before)
+    one = process(gateway, "one")
+    await one.poll()
+    found = await store.get("siem")
+    assert found is not None
+    assert found.replay is not None
+    assert (found.replay.outcome, found.replay.delivered) == ("other_log", 0)
+    await one.close()
+    assert receiver.taken == []

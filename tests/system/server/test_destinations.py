@@ -491,6 +491,35 @@ async def test_a_part_of_the_log_is_delivered_a_second_time_beside_the_delivery(
         assert (await gateway.post(path, key=gateway.admin, json=wrong)).status == 400
 
 
+async def test_a_replay_is_cancelled_at_once_and_another_may_begin(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(3, category="auth")
+    await arrives(receiver, ids)
+    path, whole = "/v1/destinations/siem/replay", {"from": "start", "to": "now"}
+    receiver.held.clear()
+    assert (await gateway.post(path, key=gateway.admin, json=whole)).status == 200
+    await eventually(lambda: receiver.open == 2, "it goes on beside the delivery")
+    refused = await gateway.post(path, key=gateway.admin, json=whole)
+    refused.problem(409, "replay_running")
+    cancelled = await gateway.request("DELETE", path, key=gateway.admin)
+    assert cancelled.json()["replay"]["state"] == "cancelled"
+    # In the middle of its request.
+    await eventually(lambda: receiver.open == 1, "it has ended")
+    again = await gateway.request("DELETE", path, key=gateway.admin)
+    again.problem(409, "no_replay")
+    receiver.held.set()
+    more = await gateway.send_many(1, category="auth")
+    await arrives(receiver, ids + more)
+    seen = await shown_when(gateway, lambda seen: seen["state"] == "active")
+    assert (seen["replay"]["state"], seen["replay"]["delivered"]) == ("cancelled", 0)
+    assert seen["replay"]["ended_at"] >= seen["replay"]["started_at"]
+    assert (await gateway.post(path, key=gateway.admin, json=whole)).status == 200
+    await shown_when(gateway, lambda seen: seen["replay"]["state"] == "done")
+    assert receiver.ids == ids + more + ids + more
+
+
 async def test_a_test_event_goes_the_whole_way_and_moves_nothing(
     gateway: Gateway, receiver: Receiver
 ) -> None:

@@ -261,7 +261,10 @@ async def deliver(ask: Asked) -> None:
     assert (await ask("destinations", 200))["destinations"]
     letters = (await ask("deadLetters", 200, "?limit=5", id="siem"))["dead_letters"]
     assert [one["event"] for one in letters] == ["a"]
+    receiver.held.clear()
     await ask("replayDestination", 200, id="siem", json={"dead_letters": "all", "reason": "r"})
+    await ask("cancelReplay", 200, id="siem")
+    receiver.held.set()
     await ask("deleteDeadLetter", 200, id="siem")
     await ask("deleteDeadLetters", 200, id="siem")
     await ask("pauseDestination", 200, id="siem", json={"reason": "r"})
@@ -305,7 +308,7 @@ async def refuse_to_deliver(ask: Asked) -> None:
     with_receiver(ask.gateway)
     store, body = ask.gateway.context.destination_store, destination(ask.key)
     for name in ("destination", "deleteDestination", "pauseDestination", "resumeDestination",
-                 "testDestination", "deadLetters", "deleteDeadLetters",
+                 "testDestination", "cancelReplay", "deadLetters", "deleteDeadLetters",
                  "deleteDeadLetter"):  # fmt: skip
         await ask(name, 404)
     await ask("changeDestination", 404, json={})
@@ -319,6 +322,7 @@ async def refuse_to_deliver(ask: Asked) -> None:
     await ask("pauseDestination", 200, id="siem")
     await ask("pauseDestination", 409, id="siem")
     await ask("replayDestination", 409, id="siem", json={"from": "start"})
+    await ask("cancelReplay", 409, id="siem")
     await ask("replayDestination", 410, id="siem", json={"from": ELSEWHERE})
 
     def declare(before: Destination | None, others: int) -> Destination:

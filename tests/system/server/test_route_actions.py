@@ -52,6 +52,7 @@ ACTIONS_OF = {
     "resumeDestination": ("ops.act",),
     "testDestination": ("ops.act",),
     "replayDestination": ("destinations.admin",),
+    "cancelReplay": ("ops.act",),
     "setDestinationSecret": ("destinations.admin",),
     "deadLetters": ("ops.read",),
     "deleteDeadLetters": ("destinations.admin",),

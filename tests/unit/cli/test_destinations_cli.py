@@ -81,6 +81,11 @@ def test_one_is_made_listed_paused_and_deleted(run: Run, key: str) -> None:
         run("destinations", "replay", "siem", "--from", "start")
     run("destinations", "resume", "siem")
     run("destinations", "replay", "siem", "--from", "start")
+    run("destinations", "replay", "siem", "--cancel")
+    shown = json.loads(run("destinations", "show", "siem", "--json"))
+    assert shown["replay"]["state"] == "cancelled"
+    with pytest.raises(Conflict, match="no replay"):
+        run("destinations", "replay", "siem", "--cancel")
     assert run("destinations", "dead-letters", "siem") == ""
     run("destinations", "delete", "siem")
     with pytest.raises(NotFound):
