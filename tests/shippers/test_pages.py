@@ -14,6 +14,7 @@ TESTED = (
     "otel-collector",
     "rsyslog",
     "syslog-ng",
+    "telegraf",
     "victorialogs",
     "websocat",
 )

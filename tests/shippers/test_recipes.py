@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import urllib.request
 from collections.abc import Mapping
 from functools import partial
@@ -20,9 +21,9 @@ from tests.support.machine_time import patience
 EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
 
 
-def configured(scene: Scene, recipe: str, other: Mapping[str, str]) -> Path:
-    """The configuration of a recipe, with places in the scene."""
-    [path] = (one for one in (RECIPES / recipe).iterdir() if one.name != "README.md")
+def configured(scene: Scene, recipe: str, other: Mapping[str, str], name: str = "audit.*") -> Path:
+    """A configuration of a recipe, with places in the scene."""
+    [path] = (RECIPES / recipe).glob(name)
     text = path.read_text()
     places = dict(other)
     if EVENTS_FILE in text:
@@ -135,13 +136,62 @@ def test_benthos_brings_every_event_of_a_consumer(scene: Scene) -> None:
     print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
 
 
+def test_benthos_brings_every_event_of_pages(scene: Scene) -> None:
+    path, _ = program("benthos")
+    received = scene.folder / "received.ndjson"
+    places = {"https://audit.example.org": scene.gateway.url, RECEIVED_FILE: str(received)}
+    file = configured(scene, "benthos", places, "polling.yaml")
+    benthos = scene.run([path, "-c", str(file)], {"AUDIT_KEY": scene.key})
+    kill = partial(scene.kill_while_reading, benthos, received)
+    scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
+    counts = scene.await_all(lambda: content(received))
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_telegraf_brings_every_event_of_pages(scene: Scene) -> None:
+    path, _ = program("telegraf")
+    received, key = scene.folder / "received.ndjson", scene.folder / "key"
+    key.write_text(scene.key)
+    places = {
+        "https://audit.example.org": scene.gateway.url, "/etc/audit/siem.key": str(key),
+        "/var/lib/telegraf/buffer": str(scene.folder / "buffer"), RECEIVED_FILE: str(received),
+    }  # fmt: skip
+    file = configured(scene, "telegraf", places)
+    telegraf = scene.run([path, "--config", str(file)], {})
+    kill = partial(scene.kill_while_reading, telegraf, received)
+    scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
+    counts = scene.await_all(lambda: content(received))
+    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
+
+
+def test_telegraf_brings_every_line_once_into_the_gateway(scene: Scene) -> None:
+    path, _ = program("telegraf")
+    lines, url = scene.folder / "lines.ndjson", scene.gateway.url
+    places = {"https://audit.example.org": url, "/var/log/app/audit.ndjson": str(lines)}
+    file = configured(scene, "telegraf", places, "ingest.conf")
+    telegraf = scene.run([path, "--config", str(file)], {"AUDIT_KEY": scene.key})
+    for fault in (telegraf.kill, scene.kill_gateway, telegraf.kill, lambda: None):
+        before = len(scene.log_lines())
+        ids = [f"t{len(scene.sent) + number}" for number in range(EVENTS // 4)]
+        with lines.open("a") as output:
+            for one in ids:
+                print(f'{{"id":"{one}","category":"auth","action":"login"}}', file=output)
+        scene.sent.update(ids)
+        deadline = time.monotonic() + patience()
+        while len(scene.log_lines()) == before:
+            assert time.monotonic() < deadline, "nothing more is stored"
+            time.sleep(0.05)
+        fault()
+    assert set(scene.await_all(scene.log_lines).values()) == {1}
+
+
 def test_node_red_brings_every_event_of_a_consumer(scene: Scene) -> None:
     try:
         node, _ = node_program(), found("node-red/node_modules/node-red/red.js")
     except (Missing, MissingProgram) as missing:
         pytest.skip(str(missing))
     received = scene.folder / "received.ndjson"
-    file = configured(scene, "node-red", {RECEIVED_FILE: str(received)})
+    file = configured(scene, "node-red", {RECEIVED_FILE: str(received)}, "flows.json")
     url = scene.gateway.url.replace("http", "ws")
     settings = {
         "AUDIT_STREAM": f"{url}/v1/stream?consumer=node-red&from=start&on_gap=skip",
@@ -167,7 +217,7 @@ def test_the_gateway_brings_every_event_into_victorialogs(scene: Scene) -> None:
         "7kQ2mZ0aB1cD": scene.key.split("_")[1],
         "https://victorialogs.example.org": url,
     }
-    file = configured(scene, "victorialogs", places)
+    file = configured(scene, "victorialogs", places, "gateway.toml")
     storage = scene.folder / "storage"
     options = ["-retentionPeriod=10y", "-defaultMsgValue=event"]
     options += [f"-storageDataPath={storage}", f"-httpListenAddr={url.removeprefix('http://')}"]
