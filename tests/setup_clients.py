@@ -8,6 +8,9 @@ from npm, at the versions of tests/system/clients/package.json. curl, Chromium, 
 HAProxy, libfaketime and openssl are Debian's: installed here when run as root, without starting
 a service, asked for otherwise. With nginx comes Nchan, for the benchmarks. Nothing is said when
 nothing is missing. Exit code 1: something is missing; one line says what to do.
+
+rsyslog and syslog-ng, of Debian too, are unpacked for tests/shippers/ and not installed, as they do
+not go together. Where they cannot be had, a line says that they are not run.
 """
 
 from __future__ import annotations
@@ -18,11 +21,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 CLIENTS = Path(__file__).parent / "system" / "clients"
+UNPACKED = Path(__file__).parent / "shippers" / "programs"
+_UNPACKED_PACKAGES = (
+    "rsyslog", "rsyslog-openssl", "libestr0", "libfastjson4", "liblognorm5",
+    "syslog-ng-core", "libivykis0", "libnet1", "libpcre3", "libwrap0",
+)  # fmt: skip
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SERVICES = ("nginx", "haproxy")
 _INSTALL_SECONDS = 900
@@ -60,6 +69,30 @@ def main() -> None:
         _provide_node_packages()
     except Missing as missing:
         sys.exit(f"tests/setup_clients.py: {missing}")
+    unpack_debian_packages()
+
+
+def unpack_debian_packages() -> None:
+    """Bring rsyslog and syslog-ng, unless the machine has them, or say that they are missing."""
+    if (UNPACKED / "usr").exists() or all(map(system_program, ("rsyslogd", "syslog-ng"))):
+        return
+    if None in (shutil.which("apt-get"), shutil.which("dpkg-deb")):
+        print("not run, as this is no Debian: rsyslog, syslog-ng", file=sys.stderr)
+        return
+    print("unpacking rsyslog and syslog-ng ...", flush=True)
+    UNPACKED.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=UNPACKED) as folder:
+        draft = Path(folder) / "unpacked"
+        try:
+            _run(["apt-get", "-qq", "download", *_UNPACKED_PACKAGES], cwd=Path(folder))
+            for package in Path(folder).glob("*.deb"):
+                _run(["dpkg-deb", "-x", str(package), str(draft)])
+        except Missing as missing:
+            print(f"not run: rsyslog, syslog-ng; {missing}", file=sys.stderr)
+            return
+        # What tells that they are there comes last.
+        for part in sorted(draft.iterdir(), key=lambda part: part.name == "usr"):
+            shutil.move(part, UNPACKED)
 
 
 def _node_folder() -> Path:
@@ -127,11 +160,13 @@ def _installed_version(name: str) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(
+    command: list[str], environment: Mapping[str, str] = os.environ, cwd: Path = CLIENTS
+) -> None:
     """Quietly. Raises `Missing` with the first lines of what was said."""
     try:
         done = subprocess.run(
-            command, env=environment, cwd=CLIENTS, stdin=subprocess.DEVNULL, capture_output=True,
+            command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, errors="replace", timeout=_INSTALL_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

