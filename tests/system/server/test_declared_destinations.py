@@ -101,7 +101,7 @@ async def test_a_secret_that_cannot_be_read_is_waited_for_and_nothing_is_sent_wi
             async def shown() -> Any:
                 return (await gateway.get(PATH, key=gateway.admin)).json()
 
-            waiting = await becomes(shown, lambda one: one["counters"]["retries"] >= 3)
+            waiting = await becomes(shown, lambda one: one["retries"] >= 3)
             assert waiting["state"] == "failing"
             assert waiting["last_error"]["kind"] == "secret_unreadable"
             assert "secrets.signing" in waiting["last_error"]["message"]
