@@ -209,6 +209,8 @@ class DestinationAdministration:
         if body.start:
             begin = await self.start(parse_start(body.start, now))
             until = await self.start(parse_start(body.to, now, "to"))
+            if distance(parse_cursor(until)[1], parse_cursor(begin)[1]):
+                raise invalid("to", "it is before `from`")
         else:
             chosen = await self._chosen(name, body.dead_letters)
             places = sorted(parse_cursor(one)[1] for one in chosen)

@@ -29,6 +29,10 @@ Transitions, by the answer to an attempt:
     suspect, 3rd        delivered                   reduced form next          the same
     reduced form        delivered, counted reduced  rejected                   the same
 
+Order. Where the receiver itself tells which event is its newest, all before that one count as
+stored. So `ordered` holds back what is behind a suspect until that is settled, and the test event
+alone proves it.
+
 Cost of one bad event among N that are accepted otherwise: 1 + log2 N requests to find it, at most
 two to prove it and to carry the rest, and three to be sure.
 """
@@ -95,13 +99,16 @@ class _Suspect(msgspec.Struct):
 
 class BatchMachine:
     """Machine of a batch of `count` events. `can_reduce` says whether an event has a reduced form;
-    `unsendable` events, by index, do not fit in any and are rejected for that reason."""
+    `unsendable` events, by index, do not fit in any and are rejected for that reason. `ordered`:
+    nothing is sent before all in front of it are settled."""
 
     def __init__(
         self,
         count: int,
         can_reduce: Callable[[int], bool] = lambda index: False,
         unsendable: Mapping[int, str] = {},
+        *,
+        ordered: bool = False,
     ) -> None:
         # Number of leading events that are delivered or rejected.
         self.settled = 0
@@ -109,7 +116,7 @@ class BatchMachine:
         # Indices that were delivered in reduced form after a refusal.
         self.reduced: list[int] = []
         self.duplicates = self.unidentified = 0
-        self._can_reduce = can_reduce
+        self._can_reduce, self._ordered = can_reduce, ordered
         self._done = bytearray(count)
         self._pending = [index for index in range(count) if index not in unsendable]
         # The first so many pending events contain one that is refused; 0 if unknown.
@@ -136,7 +143,7 @@ class BatchMachine:
         """The next attempt, with at most so many events; None if all are settled."""
         if self._must_prove() and (not self._pending or not self._may_ask_neighbour()):
             return Attempt(())
-        if self._pending:
+        if self._pending and not (self._ordered and self._suspects):
             return Attempt(tuple(self._pending[: self._size(most)]))
         for index, suspect in self._suspects.items():
             return Attempt((index,), reduced=suspect.refusals >= _REFUSALS)
@@ -177,10 +184,10 @@ class BatchMachine:
         if not unproven:
             return False
         # While others of the batch were accepted before, the rest of it goes on as the proof.
-        return unproven > 1 or not self._pending or not self._accepted
+        return self._ordered or unproven > 1 or not self._pending or not self._accepted
 
     def _may_ask_neighbour(self) -> bool:
-        return self._unproven() == 1
+        return self._unproven() == 1 and not self._ordered
 
     def _tested(self, verdict: DeliveryVerdict) -> NextStep:
         if verdict.result is DeliveryResult.SUCCESS:

@@ -19,6 +19,8 @@ ManagedBy = Literal["http", "config"]
 KEY_REVOKED, KEY_EXPIRED, KEY_SUSPENDED = "key_revoked", "key_expired", "key_suspended"
 # Ends of replays beside these.
 DONE, CANCELLED, OTHER_LOG = "done", "cancelled", "other_log"
+# Secret of the client certificate, of all types that connect.
+TLS_KEY = "tls_key"
 GONE, SECRET_MISSING, TOO_MANY_REJECTED = "gone", "secret_missing", "too_many_rejected"
 # Of their rows among those of consumers; no id of a key has a colon.
 OWNER = "gateway:destinations"

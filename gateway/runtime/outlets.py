@@ -11,8 +11,9 @@ from gateway.delivery.connect.endpoint import HTTP_SCHEMES, check_endpoint, pars
 from gateway.delivery.connect.http_client import ClientOptions, HttpClient
 from gateway.delivery.connect.lookup import ConnectRule, Lookups
 from gateway.delivery.connect.stream_dialer import StreamDialer
-from gateway.delivery.connect.tls import TlsOptions, tls_context
+from gateway.delivery.connect.tls import TlsOptions, check_tls
 from gateway.delivery.definition import Definition, parse_members, seconds_of
+from gateway.delivery.destination import TLS_KEY
 from gateway.delivery.outlets.kinds import OUTLET_KINDS
 from gateway.delivery.outlets.outlet import Outlet
 from gateway.delivery.outlets.outlet_plan import EventFormat, OutletKind, OutletPlan
@@ -20,8 +21,6 @@ from gateway.delivery.running.outlets import OutletOrder, OutletType
 from gateway.errors import InvalidRequest
 from gateway.runtime.formats import formats_of
 from gateway.settings.declarations import Settings
-
-_TLS_KEY = "tls_key"
 
 
 def outlet_types(settings: Settings, clock: Clock, lookups: Lookups) -> dict[str, OutletType]:
@@ -48,7 +47,7 @@ class _OutletMaker:
     def type(self) -> OutletType:
         """The type."""
         kind = self._kind
-        tls = (_TLS_KEY,) if self._connects else ()
+        tls = (TLS_KEY,) if self._connects else ()
         return OutletType(self.check, self.make, (*kind.secrets, *tls), kind.required)
 
     def check(self, definition: Definition, configured: bool) -> None:
@@ -56,9 +55,9 @@ class _OutletMaker:
         settings, format = self._read(definition)
         if self._connects:
             _at("settings.url", lambda: self._check_url(definition, settings.url, configured))
-            # With a key it is checked when it is made.
             tls = definition.tls
-            _at("tls", lambda: tls_context(TlsOptions(ca=tls.ca, server_name=tls.server_name)))
+            # With its key the certificate is checked when the outlet is made.
+            check_tls(TlsOptions(ca=tls.ca, cert=tls.cert, server_name=tls.server_name))
         _at("settings", lambda: self._kind.check(settings, format))
 
     def make(self, order: OutletOrder) -> Outlet:
@@ -85,7 +84,7 @@ class _OutletMaker:
     def _options(self, order: OutletOrder) -> ClientOptions:
         definition = order.definition
         tls = definition.tls
-        key = next(iter(order.secrets(_TLS_KEY)), "")
+        key = next(iter(order.secrets(TLS_KEY)), "")
         return ClientOptions(
             rule=self._rule(definition, order.configured),
             tls=TlsOptions(ca=tls.ca, cert=tls.cert, key=key, server_name=tls.server_name),

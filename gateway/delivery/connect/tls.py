@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import tempfile
 from functools import lru_cache
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.delivery.connect.addresses import literal_address
 from gateway.errors import InvalidRequest
+
+# As certificates name hosts; names in other letters are written in Punycode.
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 
 
 class TlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, repr_omit_defaults=True):
@@ -28,17 +33,44 @@ class TlsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, repr_o
         return f"TlsOptions(server_name={self.server_name!r})"
 
 
+def check_tls(options: TlsOptions) -> None:
+    """Raise `InvalidRequest` with the path of what cannot be used, whatever the key is."""
+    name = options.server_name
+    if name and not _HOST.fullmatch(name) and literal_address(name) is None:
+        raise InvalidRequest(
+            "tls.server_name: give the name in the certificate of the receiver, such as "
+            "siem.example.org",
+            code="invalid_destination",
+            path="tls.server_name",
+        )
+    if "PRIVATE KEY" in options.cert:
+        raise InvalidRequest(
+            "tls.cert: leave out the key, as members are shown; send it as the secret tls_key",
+            code="invalid_certificate",
+            path="tls.cert",
+        )
+    for member in ("ca", "cert"):
+        if pem := getattr(options, member):
+            _authorities(pem, f"tls.{member}")
+
+
+def _authorities(pem: str, path: str) -> ssl.SSLContext:
+    """Context that trusts these certificates alone."""
+    try:
+        return ssl.create_default_context(cadata=pem)
+    except (ssl.SSLError, ValueError, TypeError):
+        raise InvalidRequest(
+            f"{path}: give one or more certificates in PEM, from -----BEGIN CERTIFICATE----- on",
+            code="invalid_certificate",
+            path=path,
+        ) from None
+
+
 def tls_context(options: TlsOptions) -> ssl.SSLContext:
     """Context for clients. Raises `InvalidRequest` where a certificate or key is none."""
     if not options.ca and not options.cert:
         return _plain_context()
-    try:
-        context = ssl.create_default_context(cadata=options.ca or None)
-    except (ssl.SSLError, ValueError):
-        raise InvalidRequest(
-            "tls.ca: give one or more certificates in PEM, from -----BEGIN CERTIFICATE----- on",
-            code="invalid_certificate",
-        ) from None
+    context = _authorities(options.ca, "tls.ca") if options.ca else ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.cert:
         _load_pair(context, options)

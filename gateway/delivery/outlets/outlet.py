@@ -129,7 +129,8 @@ class OutletLimits(NamedTuple):
     max_wait: float = 1.0
     unconfirmed: int = 1
     # Whether a batch that was not taken is sent again as it was, and not in parts, as its first and
-    # last cursor make the name under which the receiver knows it.
+    # last cursor make the name under which the receiver knows it. It takes all before the newest
+    # event that it has for stored, so nothing is sent past one that it refuses.
     planned: bool = False
 
 

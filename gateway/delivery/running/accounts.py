@@ -27,10 +27,12 @@ class DeliveryAccounts:
         """Count a request."""
         self.status.answered(verdict.result.value, seconds, verdict.duplicates)
 
-    def delivered(self, events: Sequence[EncodedEvent], stream: DeliveryStream | None) -> None:
-        """Count events that the receiver has taken."""
+    def delivered(
+        self, events: Sequence[EncodedEvent], stream: DeliveryStream | None, refused: int = 0
+    ) -> None:
+        """Count events that the receiver has taken, but so many of them that it did not name."""
         size = sum(len(event.body) for event in events)
-        self.status.succeeded(self._parts.clock.now(), len(events), size)
+        self.status.succeeded(self._parts.clock.now(), len(events) - refused, size)
         self.status.counters.reduced += sum(bool(event.outbound.reduced) for event in events)
         if stream is not None:
             stream.confirmed_events += len(events)

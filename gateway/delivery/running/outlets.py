@@ -97,6 +97,8 @@ class Outlets:
         for name in kind.required:
             if name not in secrets:
                 raise invalid(f"secrets.{name}", "the type needs it")
+        if definition.tls.cert and words.TLS_KEY not in secrets:
+            raise invalid(f"secrets.{words.TLS_KEY}", "the certificate in tls.cert needs it")
 
     def make(self, destination: Destination, *, replay: bool = False) -> Outlet:
         """Outlet of a destination. Raises `Stopped` if a secret that it needs is not set, and

@@ -270,7 +270,8 @@ class DeliveryWorker:
     async def _carry(self, batch: EncodedBatch) -> None:
         """Send a batch until each event of it is delivered or rejected, or the session ends."""
         fit = {at: "too_large" for at, event in enumerate(batch.events) if event is None}
-        machine = BatchMachine(len(batch.events), batch.can_reduce, fit)
+        planned = self._outlet is not None and self._outlet.limits.planned
+        machine = BatchMachine(len(batch.events), batch.can_reduce, fit, ordered=planned)
         told = 0
         while (attempt := machine.next(self._most())) is not None:
             if self._leaves:
@@ -289,7 +290,7 @@ class DeliveryWorker:
                 if verdict.receipt is not None:
                     self._unconfirmed.append(Unconfirmed(verdict.receipt, taken))
                 elif taken:
-                    self.accounts.delivered(taken, self._stream)
+                    self.accounts.delivered(taken, self._stream, verdict.unidentified)
                     self._taken(taken)
             told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
             if machine.settled:

@@ -16,9 +16,12 @@ from gateway.delivery.outlets.outlet import (
     DeliveryResult,
     DeliveryVerdict,
     EncodedEvent,
+    Outlet,
     OutletLimits,
     RefusedEvent,
 )
+from gateway.delivery.running.outlets import OutletOrder
+from gateway.errors import InvalidRequest
 from tests.support.machine_time import eventually, patience
 from tests.support.scripted_outlet import Receiver
 
@@ -354,6 +357,7 @@ async def test_members_that_are_wrong_are_refused_with_their_path(gateway: Gatew
         ({"from": "yesterday"}, "from"),
         ({"settings": {}}, "settings.url"),
         ({"secrets": {"password": "x"}}, "secrets.password"),
+        ({"tls": {"cert": "its key is a secret"}}, "secrets.tls_key"),
         ({"type": "smoke_signals"}, "type"),
         ({"name": "Upper Case"}, "name"),
     ):
@@ -489,6 +493,9 @@ async def test_a_part_of_the_log_is_delivered_a_second_time_beside_the_delivery(
     assert seen["replay"]["delivered"] == 42
     for wrong in ({}, {"from": "start", "dead_letters": "all"}):
         assert (await gateway.post(path, key=gateway.admin, json=wrong)).status == 400
+    back = {"from": "now", "to": "start"}
+    refused = await gateway.post(path, key=gateway.admin, json=back)
+    assert refused.problem(400, "invalid_destination")["path"] == "to"
 
 
 async def test_a_replay_is_cancelled_at_once_and_another_may_begin(
@@ -537,6 +544,16 @@ async def test_a_test_event_goes_the_whole_way_and_moves_nothing(
     (await gateway.get("/v1/destinations/other", key=gateway.admin)).problem(
         404, "unknown_destination"
     )
+    types = gateway.context.deliveries.parts.outlets.types
+
+    def unusable(order: OutletOrder) -> Outlet:
+        raise InvalidRequest("tls.cert: no pair")
+
+    parts = gateway.context.deliveries.parts
+    parts.outlets.types = {"scripted": types["scripted"]._replace(make=unusable)}
+    answer = (await gateway.post(path, key=gateway.admin)).json()
+    assert (answer["result"], answer["message"]) == ("config", "tls.cert: no pair")
+    parts.outlets.types = types
     receiver.test_answer = REFUSED
     answer = (await gateway.post(path, key=gateway.admin)).json()
     assert (answer["result"], answer["status"]) == ("permanent", 400)
@@ -633,7 +650,7 @@ async def test_events_that_are_refused_without_a_name_are_one_dead_letter_for_th
     await make(gateway, await gateway.reader_key())
     await gateway.send(*(event(id=one, category="auth") for one in ("a", "b", "c")))
     seen = await shown_when(gateway, lambda seen: seen["dead_letters"] >= 1)
-    assert seen["rejected"] == 2
+    assert (seen["rejected"], seen["delivered"]["events"]) == (2, 1)
     path = "/v1/destinations/siem/dead-letters"
     [letter] = (await gateway.get(path, key=gateway.admin)).json()["dead_letters"]
     assert letter["first"] < letter["id"]

@@ -119,6 +119,7 @@ def test_what_cannot_work_is_refused_before_anything_is_made(run: Run, key: str)
         ("--set", "url=https://169.254.169.254/"),
         ("--set", "url=http://siem.example.org/"),
         ("--with", '{"tls":{"ca":"no certificate"}}'),
+        ("--with", '{"tls":{"server_name":"a..b"}}'),
     ):
         with pytest.raises(InvalidRequest):
             create(run, key, *options)

@@ -124,6 +124,25 @@ def test_every_event_is_delivered_or_rejected_and_none_is_skipped(
         assert receiver.accepted > receiver.since[one.index]
 
 
+@settings(max_examples=examples(100), deadline=None)
+@given(BATCHES, st.sampled_from([1, 7, 10_000]))
+def test_where_order_counts_nothing_is_sent_past_an_event_that_is_refused(
+    batch: tuple[int, set[int]], most: int
+) -> None:
+    count, bad = batch
+    receiver = Receiver(bad, reducible={i for i in bad if i % 3 == 0})
+    machine = BatchMachine(count, lambda index: True, ordered=True)
+
+    def answer(attempt: Attempt) -> DeliveryVerdict:
+        assert attempt.tests or attempt.indices[0] == machine.settled
+        return receiver.answer(attempt)
+
+    carry(machine, answer, most=most)
+    assert receiver.taken == sorted(receiver.taken)
+    assert {one.index for one in machine.rejections} == bad - receiver.reducible
+    assert machine.settled == count
+
+
 @pytest.mark.parametrize(("count", "most"), [(500, 19), (1000, 21)])
 def test_one_bad_event_costs_a_few_requests_wherever_it_is(count: int, most: int) -> None:
     worst = 0
