@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Annotated
 
 from gateway.errors import InvalidRequest
@@ -59,6 +61,11 @@ def distance(after: int, until: int) -> int:
 def advance(position: int, events: int) -> int:
     """Position `events` further (back if negative), but not before the first event."""
     return max(0, position + events)
+
+
+def count_behind(offsets: Sequence[int], position: int) -> int:
+    """How many of some offsets, in order, lie behind a position."""
+    return len(offsets) - bisect_right(offsets, position)
 
 
 def earlier(one: int, other: int) -> int:

@@ -5,11 +5,13 @@ One contract suite (`tests/contract`) runs over all adapters.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from gateway.cursor import IN_JSON, distance, parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
@@ -78,6 +80,12 @@ class RawPage(msgspec.Struct, frozen=True):
     @property
     def lines(self) -> list[bytes]:
         return self.text.split(b"\n") if self.count else []
+
+    def offsets(self, after: int) -> Sequence[int]:
+        """Offset of each event, if the page begins behind `after`."""
+        if self.count == distance(after, self.reached):
+            return range(after + 1, self.reached + 1)
+        return array("q", [parse_cursor(line[IN_JSON].decode())[1] for line in self.lines])
 
 
 class RetentionExceeded(Exception):

@@ -32,8 +32,9 @@ _TICK_SECONDS = 1.0
 # For how long an acknowledgement waits for others.
 _TOGETHER_SECONDS = 0.04
 _POLL_SECONDS = 0.25
-# For how long what was sent by another process may not be stored yet: it is with the renewal of the
-# claim, at the latest.
+# For how long what was sent by another process may not be stored yet: of a page it is within a
+# second, of a stream with the renewal of its claim, at the latest.
+_PAGE_SECONDS = _TICK_SECONDS + 1.5
 _SENT_SECONDS = claims.RENEW_SECONDS + 1.5
 _AT_RISK = {
     "code": "position_at_risk",
@@ -152,15 +153,16 @@ class ConsumerClaims:
     async def acknowledge(self, key: ConsumerKey, cursor: str) -> ConsumerRow:
         """Store an acknowledgement durably; return the row after it. One behind the position moves
         nothing. Raises `Conflict` if the cursor is ahead of what was sent."""
-        deadline = self._clock.monotonic() + _SENT_SECONDS
+        began = self._clock.monotonic()
         while True:
             row = await self._acknowledge(key, cursor)
             if not is_ahead(cursor, row.cursor):
                 return row
-            if not row.held(self._clock.now()) or self._clock.monotonic() >= deadline:
+            most = _SENT_SECONDS if row.held(self._clock.now()) else _PAGE_SECONDS
+            if self._clock.monotonic() - began >= most:
                 said = ack_ahead(cursor, row.sent)
                 raise Conflict(said["detail"], code="ack_ahead", sent=row.sent)
-            # It may have been sent by another process, which stores it within a second.
+            # It may have been sent by another process, which stores it soon.
             await self._clock.sleep(_POLL_SECONDS)
 
     async def _acknowledge(self, key: ConsumerKey, cursor: str) -> ConsumerRow:

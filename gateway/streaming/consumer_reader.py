@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.clock import Clock
-from gateway.cursor import distance, earlier, format_cursor, parse_cursor
+from gateway.cursor import count_behind, distance, format_cursor, parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.notifier import Notifier
 from gateway.streaming.consumers.claims import (
@@ -34,6 +34,7 @@ _PING_BYTES = 8
 # Pings whose pongs are still waited for, and acknowledgements that wait to be answered.
 _MOST_PINGS = 32
 _MOST_ANSWERS = 1000
+_OTHER_LOG = "this cursor is of another log; acknowledge what was received on this stream"
 
 
 class _Message(msgspec.Struct):
@@ -131,12 +132,9 @@ class ConsumerReader:
     async def await_room(self, seconds: float) -> bool:
         return await self._changed.until(lambda: self.has_room or self.closed, seconds)
 
-    def delivered(self, reached: int, count: int, size: int, last: int | None = None) -> None:
-        behind = self.window.reached
-        self.window.sent(self._clock.monotonic(), reached, count, size, last)
-        if count and (again := distance(behind, earlier(reached, self._sent_before))):
-            # Among what is sent in one piece the events cannot be told apart.
-            self.redelivered += min(count, again)
+    def delivered(self, reached: int, offsets: Sequence[int], size: int) -> None:
+        self.window.sent(self._clock.monotonic(), reached, offsets, size)
+        self.redelivered += len(offsets) - count_behind(offsets, self._sent_before)
 
     def skipped(self, gap: dict[str, Any]) -> None:
         self.gaps.append(gap)
@@ -175,7 +173,10 @@ class ConsumerReader:
         except InvalidRequest as error:
             self._refuse({"code": error.code, "detail": error.detail})
             return
-        if epoch != self._epoch or self.is_ahead(position):
+        if epoch != self._epoch:
+            self._refuse({"code": "cursor_unknown", "cursor": message.cursor, "detail": _OTHER_LOG})
+            return
+        if self.is_ahead(position):
             self._refuse(ack_ahead(message.cursor, self.sent_cursor))
             return
         self.acknowledge(position)

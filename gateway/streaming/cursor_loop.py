@@ -64,6 +64,10 @@ class LogReader(Protocol):
         """Offset up to which events may be read now."""
 
     @property
+    def wants_offsets(self) -> bool:
+        """Whether it has to know the offset of each event of a chunk."""
+
+    @property
     def sharing(self) -> int:
         """Number of readers that share the delivery limits of the key, including this one."""
 
@@ -194,8 +198,9 @@ class CursorLoop:
             left = progress.pacer.most(left, self._reader.sharing)
         try:
             return await self._chunks.get(
-                progress.interest, progress.cursor, target, left, progress.key_id
-            )
+                progress.interest, progress.cursor, target, left, progress.key_id,
+                placed=self._reader.wants_offsets,
+            )  # fmt: skip
         except RetentionExceeded:
             self._skip_deleted()
         except EventFailed as failed:

@@ -103,6 +103,10 @@ class _StreamReader:
         return self._log.head if self._subscription.bounded else self._hub.position
 
     @property
+    def wants_offsets(self) -> bool:
+        return self._subscription.consumer is not None
+
+    @property
     def sharing(self) -> int:
         return len(self._hub.streams_of(self._subscription.key_id))
 
@@ -127,7 +131,7 @@ class _StreamReader:
     def deliver(self, chunk: Chunk) -> None:
         if self._subscription.consumer is not None:
             self._subscription.consumer.delivered(
-                chunk.reached, chunk.count, len(chunk.data), chunk.last
+                chunk.reached, chunk.offsets or (), len(chunk.data)
             )
         if chunk.count:
             self._subscription.sink.write(chunk.data)

@@ -7,12 +7,13 @@ once, share the reading and the encoding.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
 
-from gateway.cursor import IN_JSON, advance, distance, parse_cursor
+from gateway.cursor import IN_JSON, advance, distance
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
@@ -31,14 +32,14 @@ _READS_AT_ONCE = 4
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """`count` encoded events, the offset that they reach, that of the last of them, and the cost of
-    the filter."""
+    """`count` encoded events, the offset that they reach, the cost of the filter, and the offset of
+    each, unless nobody has asked for them."""
 
     data: bytes
     count: int
     reached: int
-    last: int = 0
     cost: FilterCost = msgspec.field(default_factory=FilterCost)
+    offsets: Sequence[int] | None = ()
 
 
 ChunkKey = tuple[Interest, int]
@@ -66,22 +67,35 @@ class ReplayCache:
         self._reading: dict[ChunkKey, asyncio.Event] = {}
 
     async def get(
-        self, interest: Interest, after: int, until: int, limit: int | None, key_id: str
+        self,
+        interest: Interest,
+        after: int,
+        until: int,
+        limit: int | None,
+        key_id: str,
+        *,
+        placed: bool = False,
     ) -> Chunk:
-        """Chunk behind `after`, up to `until`, with at most `limit` events. A costly filter makes
-        it shorter; its cost is charged to the key. Raises what `Log.read` raises."""
+        """Chunk behind `after`, up to `until`, with at most `limit` events, and with their offsets
+        if it is to be `placed`. A costly filter makes it shorter; its cost is charged to the key.
+        Raises what `Log.read` raises."""
         if limit is not None and limit < _CHUNK_EVENTS:
-            return await self._read(interest, after, until, limit, key_id)
+            return await self._read(interest, after, until, limit, key_id, placed)
         key = (interest, after)
         while key in self._reading:
             await self._reading[key].wait()
         known = self._known.get(key)
-        if known is not None and known.reached <= until and after >= self._log.floor:
+        if (
+            known is not None
+            and known.reached <= until
+            and after >= self._log.floor
+            and not (placed and known.offsets is None)
+        ):
             self._known.move_to_end(key)
             return known
         done = self._reading[key] = asyncio.Event()
         try:
-            chunk = await self._read(interest, after, until, _CHUNK_EVENTS, key_id)
+            chunk = await self._read(interest, after, until, _CHUNK_EVENTS, key_id, placed)
         finally:
             del self._reading[key]
             done.set()
@@ -90,12 +104,12 @@ class ReplayCache:
         return chunk
 
     async def _read(
-        self, interest: Interest, after: int, until: int, limit: int, key_id: str
+        self, interest: Interest, after: int, until: int, limit: int, key_id: str, placed: bool
     ) -> Chunk:
         """Read up to the event that fails, if there is one. Raises `EventFailed` at it."""
         while True:
             try:
-                return await self._read_whole(interest, after, until, limit, key_id)
+                return await self._read_whole(interest, after, until, limit, key_id, placed)
             except (GatewayError, RetentionExceeded):
                 raise
             except Exception as error:
@@ -105,7 +119,7 @@ class ReplayCache:
                 until = advance(after, count // 2)
 
     async def _read_whole(
-        self, interest: Interest, after: int, until: int, limit: int, key_id: str
+        self, interest: Interest, after: int, until: int, limit: int, key_id: str, placed: bool
     ) -> Chunk:
         query, wire = interest.query, interest.wire
         hint = query.scan_hint()
@@ -119,8 +133,9 @@ class ReplayCache:
                     data = await self._formatted(wire, read.text.split(b"\n"), key_id)
                 else:
                     data = wire.text(read.text)
-                newest = read.text[read.text.rfind(b"\n") + 1 :][IN_JSON]
-                return Chunk(data, read.count, read.reached, parse_cursor(newest.decode())[1])
+                # They cost as much as the rest of a chunk.
+                offsets = read.offsets(after) if placed else None
+                return Chunk(data, read.count, read.reached, offsets=offsets)
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
             selector = EventSelector(query, self._work, key_id, self._work.filters.chunk_steps)
             chosen, looked = await selector.select(page.events)
@@ -134,8 +149,8 @@ class ReplayCache:
             data = await self._formatted(wire, [event.json for event in chosen], key_id)
         else:
             data = wire.events(chosen)
-        last = chosen[-1].offset if chosen else reached
-        return Chunk(data, len(chosen), reached, last, selector.cost)
+        offsets = array("q", [event.offset for event in chosen])
+        return Chunk(data, len(chosen), reached, selector.cost, offsets)
 
     async def _formatted(self, wire: Formatted, natives: Sequence[bytes], key_id: str) -> bytes:
         encoded = await format_in_slices(wire.format, natives, self._work.slices(key_id))
@@ -145,9 +160,13 @@ class ReplayCache:
         if key in self._known:
             self._forget(self._known.pop(key))
         self._known[key] = chunk
-        self._bytes += len(chunk.data) + _OVERHEAD
+        self._bytes += _size(chunk)
         while self._bytes > _MOST_BYTES:
             self._forget(self._known.popitem(last=False)[1])
 
     def _forget(self, chunk: Chunk) -> None:
-        self._bytes -= len(chunk.data) + _OVERHEAD
+        self._bytes -= _size(chunk)
+
+
+def _size(chunk: Chunk) -> int:
+    return len(chunk.data) + _OVERHEAD + 8 * chunk.count

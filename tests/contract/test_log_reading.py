@@ -211,6 +211,7 @@ async def test_narrowing_leaves_out_nothing_that_is_wanted(
         assert lines.reached > after
         within = [event for event in every if after < event.offset <= lines.reached]
         assert lines.lines == [event.json for event in within if contains(event)]
+        assert [*lines.offsets(after)] == [event.offset for event in within if contains(event)]
         assert len(lines.lines) <= limit
 
 

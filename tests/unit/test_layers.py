@@ -195,7 +195,7 @@ MANY_PARAMETERS = {
 }
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
-COUNTING = {"distance", "advance", "earlier", "later"}
+COUNTING = {"count_behind", "distance", "advance", "earlier", "later"}
 OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON", "Cursor"} | COUNTING
 # What positions in the log are called.
 POSITIONS = {"offset", "head", "floor", "position", "cursor", "reached", "after", "until", "begin"}

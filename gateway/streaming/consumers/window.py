@@ -6,8 +6,9 @@ Positions are offsets of the log; times are seconds of a clock that never goes b
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
-from gateway.cursor import distance, later
+from gateway.cursor import count_behind, distance, later
 
 MOST_BYTES = 16 << 20
 _STEP_SECONDS = 0.1
@@ -15,12 +16,13 @@ _FIRST_GUESS = 600
 
 
 class _Sent:
-    """Events that were sent together: when, where the last one is, how many, their bytes."""
+    """Events that were sent together: their offsets, how many of them are out, and the bytes of
+    these."""
 
-    __slots__ = ("at", "count", "last", "size")
+    __slots__ = ("count", "offsets", "size")
 
-    def __init__(self, at: float, last: int, count: int, size: int) -> None:
-        self.at, self.last, self.count, self.size = at, last, count, size
+    def __init__(self, offsets: Sequence[int], count: int, size: int) -> None:
+        self.offsets, self.count, self.size = offsets, count, size
 
 
 class AckWindow:
@@ -60,20 +62,20 @@ class AckWindow:
             return 0
         return max(0, min(self._most - self.unacknowledged, max(1, left // self._each)))
 
-    def sent(self, at: float, reached: int, count: int, size: int, last: int | None = None) -> None:
-        """Count what was sent, up to the position `reached`; there may be no event. Of events that
-        do not match, some may lie behind the `last` one that was sent."""
-        last = reached if last is None else last
-        if count:
-            self._each = max(1, size // count)
+    def sent(self, at: float, reached: int, offsets: Sequence[int], size: int) -> None:
+        """Count what was sent: events with these offsets, which may be none. All up to `reached`
+        was looked at, and does not match otherwise."""
+        if offsets:
+            self._each = max(1, size // len(offsets))
             if not self.unacknowledged:
                 self._acknowledged = later(self._acknowledged, self.reached)
         # What was acknowledged by an earlier reader's cursor is not out again.
-        if out := min(count, distance(self._acknowledged, last)):
+        if out := count_behind(offsets, self._acknowledged):
             self.changes += 1
-            self._out.append(_Sent(at, last, out, size))
+            sent = _Sent(offsets, out, size * out // len(offsets))
+            self._out.append(sent)
             self.unacknowledged += out
-            self._bytes += size
+            self._bytes += sent.size
             if self.waits_since is None:
                 self.waits_since = at
         self.reached = reached
@@ -87,14 +89,16 @@ class AckWindow:
         of what was sent here is of an earlier reader, to whom it was sent."""
         if not distance(self._acknowledged, position):
             return False
-        while self._out and not distance(position, self._out[0].last):
-            self._take(self._out.popleft())
-        if self._out:
-            # Part of what was sent together: no more than the positions behind it can be out.
+        while self._out:
             first = self._out[0]
-            left = min(first.count, distance(position, first.last))
-            self._take(_Sent(at, position, first.count - left, 0))
-            first.count = left
+            left = count_behind(first.offsets, position)
+            if left:
+                size = first.size * left // first.count
+                self._take(first.count - left, first.size - size)
+                first.count, first.size = left, size
+                break
+            self._take(first.count, first.size)
+            self._out.popleft()
         self._acknowledged = position
         self.changes += 1
         self.waits_since = at if self.unacknowledged else None
@@ -109,6 +113,6 @@ class AckWindow:
             self._moves.appendleft((at, found))
         return found
 
-    def _take(self, sent: _Sent) -> None:
-        self.unacknowledged -= sent.count
-        self._bytes -= sent.size
+    def _take(self, count: int, size: int) -> None:
+        self.unacknowledged -= count
+        self._bytes -= size

@@ -16,7 +16,7 @@ and everything behind that is in the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Sized
+from collections.abc import Container, Sequence, Sized
 from enum import Enum
 from typing import Any, Protocol
 
@@ -103,9 +103,9 @@ class PeerListener(Protocol):
     async def await_room(self, seconds: float) -> bool:
         """Wait for room, or for the end of the stream; False after so many seconds."""
 
-    def delivered(self, reached: int, count: int, size: int, last: int) -> None:
-        """So many events and bytes were written, up to a position; there may be none. The last of
-        them is at `last`: who has that has all of them."""
+    def delivered(self, reached: int, offsets: Sequence[int], size: int) -> None:
+        """Events with these offsets and so many bytes were written, and all up to a position was
+        looked at; there may be none."""
 
     def skipped(self, gap: dict[str, Any]) -> None:
         """The stream goes on behind events that are gone; these are the members of its `gap`."""

@@ -139,6 +139,8 @@ async def test_an_acknowledgement_of_what_was_not_sent_is_refused(gateway: Gatew
     assert (await stream.next("notice")).content["code"] == "ack_ahead"
     say(stream, type="ack", cursor="nonsense")
     assert (await stream.next("notice")).content["code"] == "malformed_cursor"
+    say(stream, type="ack", cursor=f"other-{number}")
+    assert (await stream.next("notice")).content["code"] == "cursor_unknown"
     await acknowledge(stream, one)
 
 
@@ -363,6 +365,18 @@ async def test_only_so_many_events_are_out_unacknowledged(gateway: Gateway) -> N
     while len(stream.events) < 8:
         await stream.say()
     assert ids(stream.events) == sent
+
+
+async def test_each_event_makes_room_for_itself_wherever_others_lie_between(
+    gateway: Gateway,
+) -> None:
+    await put(gateway, max_unacked=4, selection={"category": "iam.user"})
+    await gateway.send(*(event(category="auth" if n % 4 else "iam.user") for n in range(24)))
+    stream = await reading(gateway, category="iam.user")
+    events = await stream.take(4)
+    await acknowledge(stream, events[1])
+    while len(stream.events) < 6:
+        await stream.say()
 
 
 @pytest.mark.parametrize("transport", ["audit.v1", "sse", "ndjson", "websocket"])

@@ -141,7 +141,7 @@ async def test_a_thousand_consumers_that_acknowledge_are_one_transaction_a_secon
     for second in range(1, 4):
         for reader in readers:
             for offset in range(10 * second, 10 * second + 5):
-                reader.delivered(offset, 1, 100)
+                reader.delivered(offset, [offset], 100)
                 reader.acknowledge(offset)
         await process.second()
         assert commits(process) == before + second
@@ -169,7 +169,7 @@ async def test_acknowledgements_that_are_waited_for_are_stored_together(
     keys = [ConsumerKey(f"owner{number}", "c") for number in range(50)]
     for key in keys:
         reader, _ = await process.read(key)
-        reader.delivered(9, 5, 100)
+        reader.delivered(9, range(5, 10), 100)
     before = commits(process)
     running = asyncio.ensure_future(process.claims.run())
     rows = await asyncio.gather(*(process.claims.acknowledge(key, cursor(7)) for key in keys))
@@ -181,7 +181,7 @@ async def test_acknowledgements_that_are_waited_for_are_stored_together(
 async def test_an_answered_acknowledgement_is_durable(processes: list[Process]) -> None:
     process, other = processes
     reader, peer = await process.read(KEY)
-    reader.delivered(9, 2, 100)
+    reader.delivered(9, range(8, 10), 100)
     reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(9).encode())
     assert peer.said == [], "not before it is stored"
     await process.claims.flush()
@@ -196,7 +196,7 @@ async def test_what_another_move_goes_ahead_of_is_answered_when_it_is_stored(
 ) -> None:
     process, other = processes
     reader, peer = await process.read(KEY)
-    reader.delivered(9, 2, 100)
+    reader.delivered(9, range(8, 10), 100)
     stale = Move(at=process.clock.now(), generation=reader.row.generation - 1, cursor=cursor(9))
     await process.claims.move_later(KEY, stale)
     reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(9).encode())
@@ -213,17 +213,17 @@ async def test_what_an_earlier_reader_was_sent_is_acknowledged_before_it_comes_a
 ) -> None:
     process, other = processes
     reader, _ = await process.read(KEY)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     await process.claims.flush()
     again, peer = await process.read(KEY, takeover=True)
-    again.delivered(3, 3, 100)
+    again.delivered(3, range(1, 4), 100)
     again.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(8).encode())
     await process.claims.flush()
     assert peer.said == [("acked", {"cursor": cursor(8)})]
     row = await other.store.get(*KEY)
     assert row is not None
     assert row.cursor == cursor(8)
-    again.delivered(9, 6, 100)
+    again.delivered(9, range(4, 10), 100)
     assert again.window.unacknowledged == 1
 
 
@@ -232,7 +232,7 @@ async def test_an_acknowledgement_at_another_process_waits_until_what_was_looked
 ) -> None:
     holder, other = processes
     reader, _ = await holder.read(KEY)
-    reader.delivered(50, 0, 0)
+    reader.delivered(50, (), 0)
 
     class Waiting(PassingClock):
         """Time passes for both processes while the other one waits."""
@@ -253,19 +253,46 @@ async def test_an_acknowledgement_at_another_process_waits_until_what_was_looked
     running.cancel()
 
 
+async def test_a_page_that_another_process_gave_just_now_can_be_acknowledged(
+    processes: list[Process],
+) -> None:
+    giver, other = processes
+    await giver.claims.claim(claim_of(KEY, holds=False))
+    await giver.claims.move_later(KEY, Move(at=giver.clock.now(), generation=None, sent=cursor(9)))
+
+    class Waiting(PassingClock):
+        """The other process stores what it gave while this one waits."""
+
+        def monotonic(self) -> float:
+            return self.passed
+
+        async def sleep(self, seconds: float) -> None:
+            self.passed += seconds
+            if self.passed > 1:
+                await giver.claims.flush(watch=True)
+
+    claims = ConsumerClaims(other.store, Waiting(), 10)
+    running = asyncio.ensure_future(claims.run())
+    row = await claims.acknowledge(KEY, cursor(9))
+    assert row.cursor == cursor(9)
+    with pytest.raises(Conflict, match="not sent yet"):
+        await claims.acknowledge(KEY, cursor(10))
+    running.cancel()
+
+
 async def test_in_the_mode_pong_a_stream_is_not_ended_before_a_pong_could_acknowledge(
     processes: list[Process],
 ) -> None:
     process = processes[0]
     impatience = ConsumerOptions(ack_timeout=3.0)
     reader, impatient = await process.read(KEY, PONG, impatience)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     for _ in range(12):
         await process.second()
     assert impatient.ended is None
     reader.received(10, impatient.written[-1][PING_BYTES])
     assert reader.window.unacknowledged == 0
-    reader.delivered(19, 9, 100)
+    reader.delivered(19, range(11, 20), 100)
     for _ in range(22):
         await process.second()
     assert impatient.ended is ACK_TIMEOUT
@@ -276,7 +303,7 @@ async def test_a_peer_that_reads_no_answers_is_given_only_so_many(
 ) -> None:
     process = processes[0]
     reader, peer = await process.read(KEY)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     peer.clear = False
     for text in (cursor(9), cursor(10), "nonsense"):
         for _ in range(1500):
@@ -305,7 +332,7 @@ async def test_a_consumer_that_is_made_anew_is_moved_by_no_reader_of_the_one_bef
 ) -> None:
     process, other = processes
     reader, _ = await process.read(KEY)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     reader.acknowledge(9)
     await other.claims.delete(KEY)
     process.clock.passed += 1
@@ -319,12 +346,12 @@ async def test_a_consumer_that_is_made_anew_is_moved_by_no_reader_of_the_one_bef
 async def test_a_paused_replica_that_wakes_up_moves_nothing(processes: list[Process]) -> None:
     paused, other = processes
     reader, peer = await paused.read(KEY)
-    reader.delivered(50, 10, 100)
+    reader.delivered(50, range(41, 51), 100)
     await paused.claims.flush()
     # It stands still for longer than its claim lasts, and somebody else takes over.
     paused.clock.passed += 60
     newer, newer_peer = await other.read(KEY)
-    newer.delivered(20, 5, 100)
+    newer.delivered(20, range(16, 21), 100)
     newer.acknowledge(20)
     await other.claims.flush()
     reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(50).encode())
@@ -370,7 +397,7 @@ async def test_a_holder_at_another_process_that_is_silent_gives_way(
 async def test_an_acknowledgement_at_another_process_makes_room(processes: list[Process]) -> None:
     holder, other = processes
     reader, _ = await holder.read(KEY)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     await holder.second()
     running = asyncio.ensure_future(other.claims.run())
     await other.claims.acknowledge(KEY, cursor(9))
@@ -385,7 +412,7 @@ async def test_what_another_process_has_just_sent_may_be_acknowledged(
 ) -> None:
     holder, other = processes
     reader, _ = await holder.read(KEY)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     running = asyncio.ensure_future(other.claims.run())
     waiting = asyncio.ensure_future(other.claims.acknowledge(KEY, cursor(9)))
     done, _ = await asyncio.wait([waiting], timeout=0.2)
@@ -400,7 +427,7 @@ async def test_while_the_store_is_away_acknowledgements_wait(
 ) -> None:
     process = processes[0]
     reader, peer = await process.read(KEY)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     reader.acknowledge(9)
 
     async def away(*arguments: Any) -> Any:
@@ -423,7 +450,7 @@ async def test_the_end_of_a_process_stores_where_its_readers_are(
 ) -> None:
     process, other = processes
     reader, _ = await process.read(KEY)
-    reader.delivered(9, 9, 100)
+    reader.delivered(9, range(1, 10), 100)
     reader.acknowledge(9)
     await process.claims.close()
     row = await other.store.get(*KEY)
@@ -439,11 +466,11 @@ async def test_a_pong_acknowledges_what_was_sent_a_while_before_its_ping(
 ) -> None:
     process = processes[0]
     reader, peer = await process.read(KEY, PONG)
-    reader.delivered(3, 3, 100)
+    reader.delivered(3, range(1, 4), 100)
     for _ in range(7):
         process.clock.passed += 1
         reader.tick()
-    reader.delivered(8, 5, 100)
+    reader.delivered(8, range(4, 9), 100)
     for _ in range(4):
         process.clock.passed += 1
         reader.tick()
@@ -467,7 +494,7 @@ async def test_a_reader_that_acknowledges_nothing_for_long_is_ended(
     process.clock.passed += 100
     reader.tick()
     assert peer.ended is None, "nothing is out"
-    reader.delivered(3, 3, 100)
+    reader.delivered(3, range(1, 4), 100)
     process.clock.passed += 59
     reader.tick()
     assert peer.ended is None
@@ -479,9 +506,9 @@ async def test_a_reader_that_acknowledges_nothing_for_long_is_ended(
 async def test_what_is_sent_again_is_counted(processes: list[Process]) -> None:
     process = processes[0]
     reader, _ = await process.read(KEY)
-    reader.delivered(10, 10, 100)
+    reader.delivered(10, range(1, 11), 100)
     reader.acknowledge(4)
     await process.claims.flush()
     again, _ = await process.read(KEY, takeover=True)
-    again.delivered(12, 8, 100)
+    again.delivered(12, range(5, 13), 100)
     assert again.redelivered == 6

@@ -57,6 +57,7 @@ class Receiver:
     pacer: DeliveryPacer | None = None
     reading = True
     sharing = 1
+    wants_offsets = False
 
     def __init__(self, world: World, cursor: int = 0, **members: Any) -> None:
         self.interest = Interest(StreamQuery(Scope(), members.get("view", MASKED)), NDJSON_PLAIN)
