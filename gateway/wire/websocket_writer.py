@@ -38,6 +38,11 @@ def _head(opcode: int, size: int) -> bytes:
     return struct.pack("!BBQ", 0x80 | opcode, 127, size)
 
 
+@lru_cache(4096)
+def _text_head(size: int) -> bytes:
+    return _head(TEXT, size)
+
+
 def ping_frame(payload: bytes) -> bytes:
     """Ping whose pong has the same payload."""
     return frame(PING, payload)
@@ -87,8 +92,13 @@ class PlainWebSocket(Wire):
         return b"" if gap is None else self.control("gap", gap)
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
+        if len(lines) == 1:
+            return frame(TEXT, lines[0])
         # Heads and payloads are joined in one go, as each event would be copied once more else.
-        return b"".join([part for line in lines for part in (_head(TEXT, len(line)), line)])
+        parts = [b""] * (2 * len(lines))
+        parts[::2] = map(_text_head, map(len, lines))
+        parts[1::2] = lines
+        return b"".join(parts)
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         # Only a client that asked for `on_gap=skip` ever gets a gap.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from operator import add, itemgetter
 from typing import Any
 
@@ -88,6 +88,11 @@ class _Template:
         self.constants: dict[bytes, int] = {}
         self.shown: dict[Hiding, Shown] = {}
 
+    @property
+    def size(self) -> int:
+        """Number of parts of an event, as far as masks are known."""
+        return 2 * len(self.behind) + len(self.constants)
+
     def parts(self, values: list[bytes]) -> list[bytes]:
         """All that versions of an event are joined of: its values, each with what stands behind it,
         and constants."""
@@ -122,7 +127,7 @@ class _Template:
         return places
 
     def _place(self, constant: bytes) -> int:
-        return self.constants.setdefault(constant, 2 * len(self.behind) + len(self.constants))
+        return self.constants.setdefault(constant, self.size)
 
 
 class MaskTemplates:
@@ -191,54 +196,136 @@ class MaskTemplates:
             raise
 
 
+class Version(msgspec.Struct, gc=False):
+    """What masks show of an event, joined of its parts when it is sent: until then it takes little
+    memory, however many masks there are."""
+
+    event: Event
+    shown: Callable[[list[bytes]], tuple[bytes, ...]]
+    parts: list[bytes]
+
+    @property
+    def offset(self) -> int:
+        return self.event.offset
+
+    @property
+    def cursor(self) -> bytes:
+        return self.event.cursor
+
+    @property
+    def json(self) -> bytes:
+        return _join(self.shown(self.parts))
+
+
+def lines_of(events: Iterable[Event | Version]) -> list[bytes]:
+    """The JSON of each, in one loop, as live streams under masks spend their time in it."""
+    return [
+        _join(event.shown(event.parts)) if type(event) is Version else event.json
+        for event in events
+    ]
+
+
 class TemplatedVersions(Versions):
     """An event under different masks, by its template if it has one."""
 
-    __slots__ = ("_found", "_parts", "_shown", "_templates")
+    __slots__ = ("_found", "_parts", "_templates")
 
     def __init__(self, event: Event, templates: MaskTemplates) -> None:
         super().__init__(event)
         self._templates = templates
-        self._found: tuple[_Template, list[bytes]] | None = None
-        # What its template shows, as far as that is known.
-        self._shown: dict[Hiding, Shown] = {}
+        self._found: tuple[_Template, list[bytes]] | None = _UNKNOWN
+        self._parts: list[bytes] = []
+
+    @property
+    def template(self) -> _Template | None:
+        """The template of the event, if it has one that pays."""
+        if self._found is _UNKNOWN:
+            self._found = self._templates.of(self._event)
+        return None if self._found is None else self._found[0]
+
+    @property
+    def parts(self) -> list[bytes]:
+        """All that the template joins what it shows of. Others are added as it learns."""
+        assert self._found is not None
+        template, values = self._found
+        if len(self._parts) != template.size:
+            self._parts = template.parts(values)
+        return self._parts
 
     def under(self, hiding: Hiding | None) -> Event:
-        known = self._known
-        event = known.get(hiding)
+        version = self.version(hiding)
+        if type(version) is Event:
+            return version
+        assert hiding is not None
+        event = self._known[hiding] = _replace(hiding.columns(self._event), json=version.json)
+        return event
+
+    def version(self, hiding: Hiding | None) -> Event | Version:
+        """The event as `under` gives it, but not joined where a template tells what is shown."""
+        event = self._known.get(hiding)
         if event is not None:
             return event
         assert hiding is not None
-        shown = self._shown.get(hiding, _UNKNOWN)
-        if shown is _UNKNOWN:
-            return self._under_new(hiding)
-        event = self._event
-        if shown is not None:
-            json = _join(shown(self._parts))
-            if hiding.actor or hiding.resources:
-                event = hiding.columns(event)
-            event = _replace(event, json=json)
-        known[hiding] = event
-        return event
-
-    def _under_new(self, hiding: Hiding) -> Event:
-        """The event under masks of which its template does not know what they show."""
-        if len(self._known) == 1 and (found := self._templates.of(self._event)) is not None:
-            self._found = found
-            self._shown, self._parts = found[0].shown, found[0].parts(found[1])
-            if hiding in self._shown:
-                return self.under(hiding)
-        if self._found is None:
+        template = self.template
+        if template is None:
             self._templates.learn(hiding)
             return super().under(hiding)
-        template, values = self._found
-        try:
-            self._templates.work_out(template, hiding, self._event, values)
-        except _NoTemplate:
-            self._found, self._shown = None, {}
-            return super().under(hiding)
-        self._parts = template.parts(values)
-        return self.under(hiding)
+        shown = template.shown.get(hiding, _UNKNOWN)
+        if shown is _UNKNOWN:
+            assert self._found is not None
+            try:
+                self._templates.work_out(template, hiding, self._event, self._found[1])
+            except _NoTemplate:
+                self._found = None
+                return super().under(hiding)
+            shown = template.shown[hiding]
+        return self._event if shown is None else Version(self._event, shown, self.parts)
+
+
+class Run:
+    """Events in a row under the same masks, one mask after the other over all of them."""
+
+    __slots__ = ("_events", "_first", "_parts", "_template", "_templates", "_versions")
+
+    def __init__(
+        self,
+        events: Sequence[Event],
+        templates: MaskTemplates,
+        first: TemplatedVersions | None = None,
+    ) -> None:
+        """`first`: versions of the first event, if there are any yet."""
+        self._events, self._templates, self._first = events, templates, first
+        self._versions: list[TemplatedVersions] = []
+        # The one template of all events, and what they have for it.
+        self._template: _Template | None = None
+        self._parts: list[list[bytes]] = []
+
+    def under(self, hiding: Hiding | None) -> Sequence[Event | Version]:
+        """What `TemplatedVersions.version` gives of each."""
+        if hiding is None:
+            return self._events
+        if not self._versions:
+            self._versions = [TemplatedVersions(event, self._templates) for event in self._events]
+            if self._first is not None:
+                self._versions[0] = self._first
+            self._find_template()
+        template = self._template
+        shown = _UNKNOWN if template is None else template.shown.get(hiding, _UNKNOWN)
+        if template is None or shown is _UNKNOWN:
+            versions = [one.version(hiding) for one in self._versions]
+            # It may be in use no more.
+            self._find_template()
+            return versions
+        if shown is None:
+            return self._events
+        if not self._parts or len(self._parts[0]) != template.size:
+            self._parts = [one.parts for one in self._versions]
+        pairs = zip(self._events, self._parts, strict=True)
+        return [Version(event, shown, parts) for event, parts in pairs]
+
+    def _find_template(self) -> None:
+        found = {one.template for one in self._versions}
+        self._template = found.pop() if len(found) == 1 else None
 
 
 def _apart(value: Any, reach: _Reach, whole: bool, values: list[bytes]) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.access.grants.mask import Hiding, Versions
+from gateway.access.grants.mask_templates import Version, lines_of
 from gateway.event import Event
 from gateway.formats.format import Format
 from gateway.streaming.live.interest import Interest, StreamQuery
@@ -33,7 +34,7 @@ class EventBatch:
 
     __slots__ = ("_encoded", "_in_formats", "events", "recorded")
 
-    def __init__(self, events: Sequence[Event], recorded: float) -> None:
+    def __init__(self, events: Sequence[Event | Version], recorded: float) -> None:
         self.events = events
         self.recorded = recorded
         self._encoded: dict[str, bytes] = {}
@@ -44,7 +45,7 @@ class EventBatch:
         data = self._encoded.get(wire.name)
         if data is None:
             if wire.format is None:
-                data = wire.events(self.events)
+                data = wire.lines(lines_of(self.events))
             else:
                 assert isinstance(wire, Formatted)
                 cursors = [event.cursor for event in self.events]

@@ -8,7 +8,12 @@ from operator import attrgetter
 from typing import Any
 
 from gateway.access.grants.mask import Hiding, hiding_of
-from gateway.access.grants.mask_templates import MaskTemplates, TemplatedVersions
+from gateway.access.grants.mask_templates import (
+    MaskTemplates,
+    Run,
+    TemplatedVersions,
+    Version,
+)
 from gateway.event import Event
 from gateway.filters.expression import FilterCost
 from gateway.filters.index import Index
@@ -16,7 +21,7 @@ from gateway.scheduling.loop_work import LoopWork
 from gateway.streaming.live.group import Group, GroupProjection, ProjectedEvent
 from gateway.streaming.live.subscription import Subscription
 
-Matches = dict[Group, list[Event]]
+Matches = dict[Group, list[Event | Version]]
 
 _COLUMNS = attrgetter(
     "tenant", "category", "action", "outcome", "severity", "actor", "resources"
@@ -64,12 +69,14 @@ class Matching:
         timer, ends, slices, left = self._timer, self._timer() + self._seconds, 1, _AT_ONCE
         # Many events of a page differ only in members that no group examines.
         known: dict[Any, list[tuple[Hiding | None, list[Group]]]] = {}
-        for event in self._events:
+        events, at = self._events, 0
+        while at < len(events):
+            event = events[at]
             columns = _COLUMNS(event)
-            versions = TemplatedVersions(event, templates)
-            under, effort = versions.under, 1 + (len(event.json) >> _BIG_EVENT_BITS)
+            versions: TemplatedVersions | None = None
             chosen = known.get(columns)
             if chosen is None:
+                versions = TemplatedVersions(event, templates)
                 original = ProjectedEvent(versions, None)
                 seen_under: dict[Hiding | None, ProjectedEvent] = {None: original}
                 answers: dict[GroupProjection, ProjectedEvent | None] = {}
@@ -122,8 +129,16 @@ class Matching:
                 chosen = [(hiding, seen.groups) for hiding, seen in seen_under.items()]
                 if certain:
                     known[columns] = chosen
+            begin, effort = at, 0
+            while True:
+                effort += 1 + (len(events[at].json) >> _BIG_EVENT_BITS)
+                at += 1
+                if at == len(events) or effort >= _AT_ONCE:
+                    break
+                if known.get(_COLUMNS(events[at])) is not chosen:
+                    break
+            run = Run(events[begin:at], templates, versions)
             for hiding, groups in chosen:
-                shown = event
                 if hiding is not None:
                     left -= effort
                     if left <= 0:
@@ -132,15 +147,15 @@ class Matching:
                             yield
                             slices += 1
                             ends = timer() + self._seconds
-                    try:
-                        shown = under(hiding)
-                    except Exception:
-                        self.failed.update(dict.fromkeys(groups))
-                        continue
+                try:
+                    shown = run.under(hiding)
+                except Exception:
+                    self.failed.update(dict.fromkeys(groups))
+                    continue
                 for group in groups:
-                    found[group].append(shown)
+                    found[group] += shown
             if slices > _MOST_SLICES:
-                self.cut_at = event.offset
+                self.cut_at = events[at - 1].offset
                 break
         for group in (*costly, *self.failed):
             found.pop(group, None)

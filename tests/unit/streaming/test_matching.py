@@ -51,21 +51,25 @@ MASKED = [
 
 
 def page(draft: MakeDraft, rng: random.Random, count: int) -> list[Event]:
-    return [
-        stored(
-            draft,
-            id=f"e{number}",
-            tenant=rng.choice(["acme", "globex"]),
-            category=rng.choice(["auth", "k8s.audit"]),
-            action=rng.choice(["login", "read"]),
-            outcome=rng.choice(["denied", "success"]),
-            severity=rng.choice([1, 4]),
-            actor={"id": rng.choice(["a/1", "b"])},
-            targets=rng.choice([[], [{"urn": "r/1"}]]),
-            data={"n": rng.randint(0, 6), "who": rng.choice(["x", "y"])},
-        )
-        for number in range(count)
-    ]
+    """Events of which some in a row differ in their data alone."""
+    events: list[Event] = []
+    in_row = rng.choice([1, 5, 100])
+    while len(events) < count:
+        members = {
+            "tenant": rng.choice(["acme", "globex"]),
+            "category": rng.choice(["auth", "k8s.audit"]),
+            "action": rng.choice(["login", "read"]),
+            "outcome": rng.choice(["denied", "success"]),
+            "severity": rng.choice([1, 4]),
+            "actor": {"id": rng.choice(["a/1", "b"])},
+            "targets": rng.choice([[], [{"urn": "r/1"}]]),
+        }
+        for _ in range(rng.randint(1, in_row)):
+            data: dict[str, object] = {"n": rng.randint(0, 6), "who": rng.choice(["x", "y"])}
+            if rng.random() < 0.02:
+                data["more"] = "than others"
+            events.append(stored(draft, id=f"e{len(events)}", **members, data=data))
+    return events[:count]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -19,7 +19,10 @@ from gateway.access.grants.mask_templates import (
     MOST_VALUES,
     PAYS_AFTER,
     MaskTemplates,
+    Run,
     TemplatedVersions,
+    Version,
+    lines_of,
 )
 from gateway.event import Event
 from tests.support.stored_events import MakeDraft, stored, with_json
@@ -96,6 +99,59 @@ def test_events_with_other_values_are_masked_as_by_decoding_each(
             assert found.json == expected.json == path_by_path(shown, masks)
             assert (found.actor, found.resources) == (expected.actor, expected.resources)
             assert (found is shown) is (expected is shown)
+
+
+@given(
+    described_members,
+    st.lists(_data, min_size=1, max_size=3),
+    st.lists(any_masks, min_size=1, max_size=5),
+    st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    st.booleans(),
+)
+def test_events_in_a_row_are_masked_as_each_alone(
+    draft: MakeDraft,
+    described: dict[str, Any],
+    datas: list[dict[str, Any]],
+    several: list[Masks],
+    kinds: list[int],
+    known: bool,
+) -> None:
+    events = [
+        stored(draft, 1 + at, id=f"e{at}", **described, data=_other(data, count(100 * at)))
+        for at, data in enumerate(datas[kind % len(datas)] for kind in kinds)
+    ]
+    templates = taught(events[0], several if known else ())
+    for _ in range(2):
+        # Those of before are kept, and shown when others are known.
+        run, kept = Run(events, templates), []
+        for masks in (*several, *OTHERS, *several):
+            hiding = hiding_of(masks) if masks else None
+            kept.append((masks, run.under(hiding)))
+        for masks, shown in kept:
+            assert lines_of(shown) == [path_by_path(event, masks) for event in events]
+            assert [one.json for one in shown] == lines_of(shown)
+            assert [one.cursor for one in shown] == [event.cursor for event in events]
+            assert [one.offset for one in shown] == [event.offset for event in events]
+
+
+def test_what_masks_show_of_a_row_is_joined_when_it_is_sent(draft: MakeDraft) -> None:
+    events = [stored(draft, 1 + at, id=f"e{at}", **WHOLE) for at in range(3)]
+    absent = Masks(("data.absent",))
+    run = Run(events, taught(events[0], [absent]))
+    for path in ("actor", "actor", "reason", "reason", "targets.name", "targets.name"):
+        shown = run.under(hiding_of(Masks((path,))))
+        assert {type(one) for one in shown} == {Version}
+        assert lines_of(shown) == [path_by_path(event, Masks((path,))) for event in events]
+        assert run.under(None) == run.under(hiding_of(absent)) == events
+
+
+def test_masks_that_come_later_end_the_template_of_a_row(draft: MakeDraft) -> None:
+    events = [stored(draft, 1 + at, id=f"e{at}", **WHOLE) for at in range(3)]
+    run = Run(events, taught(events[0]))
+    later = Masks(("source.ip",), ("data.card.number",))
+    for masks in (*OTHERS, later, *OTHERS):
+        expected = [path_by_path(event, masks) for event in events]
+        assert lines_of(run.under(hiding_of(masks))) == expected
 
 
 @given(described_members, texts(kinds="object"), st.lists(any_masks, min_size=1, max_size=5))
