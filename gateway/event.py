@@ -162,9 +162,14 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     def recorded_at(self) -> int:
         """When it was recorded, in microseconds since 1970. Raises `ValueError` where `json` does
         not tell at its place."""
-        return parse_formatted(self.json[_RECORDED_AT])
+        return recorded_at_of(self.json)
 
     def members(self) -> dict[str, Any]:
         """The decoded JSON; decoded anew at each call."""
         decoded: dict[str, Any] = orjson.loads(self.json)
         return decoded
+
+
+def recorded_at_of(json: bytes) -> int:
+    """`recorded_at` of native JSON in microseconds since 1970, as of `Event`."""
+    return parse_formatted(json[_RECORDED_AT])

@@ -31,6 +31,8 @@ def encode_within_limits(outlet: Outlet, outbound: OutboundEvent) -> EncodedEven
         smaller = reduce(outbound, REDUCIBLE[:steps])
         if smaller is not outbound:
             outbound, body = smaller, outlet.encode(smaller)
+    if outlet.limits.planned and not outbound.reduced:
+        return EncodedEvent(outbound.event.json, body)
     return EncodedEvent(outbound, body)
 
 

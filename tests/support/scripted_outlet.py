@@ -70,7 +70,7 @@ class Receiver:
             self._sending -= 1
         delivered = verdict.delivered(len(batch))
         self.batches.append(len(batch))
-        self.taken += [orjson.loads(batch[at].body) for at in sorted(delivered)]
+        self.taken += [orjson.loads(bytes(batch[at].body)) for at in sorted(delivered)]
         return verdict
 
 

@@ -146,8 +146,8 @@ class FileOutlet:
         # What an attempt has written whose answer nobody heard comes again.
         new = [one for one in batch if not self._has(one.outbound)]
         if new:
-            self._segments.append([one.body for one in new], new[0].outbound.cursor, now)
-            self._cursor = new[-1].outbound.cursor
+            self._segments.append([one.body for one in new], new[0].cursor, now)
+            self._cursor = new[-1].cursor
             self._last = parse_cursor(self._cursor)
         return SUCCESS._replace(duplicates=len(batch) - len(new))
 

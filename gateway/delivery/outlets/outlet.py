@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.cursor import IN_JSON, parse_cursor
 from gateway.event import Event
 
 # What a success means: the receiver has stored the events, or has taken them, or only its kernel
@@ -50,23 +51,75 @@ class OutboundEvent(msgspec.Struct, frozen=True, gc=False):
         return self.event.cursor.decode()
 
 
-class _Identified(msgspec.Struct):
+class _Line(msgspec.Struct):
+    """Members of native JSON by which events are told apart."""
+
     id: str
+    tenant: str
+    category: str
+    action: str
+    outcome: str
+    severity: int
+    actor: Any = None
+    targets: Any = None
 
 
-_identify = msgspec.json.Decoder(_Identified).decode
+_line = msgspec.json.Decoder(_Line).decode
 
 
-def outbound(event: Event) -> OutboundEvent:
-    """A masked event with its id, to be encoded."""
-    return OutboundEvent(event, _identify(event.json).id)
+def outbound_of(line: bytes) -> OutboundEvent:
+    """Event on its way out, from its masked native JSON on one line."""
+    members, cursor = _line(line), line[IN_JSON]
+    actor = members.actor.get("id", "") if isinstance(members.actor, dict) else ""
+    targets = members.targets if isinstance(members.targets, list) else ()
+    urns = [one["urn"] for one in targets if isinstance(one, dict) and "urn" in one]
+    event = Event(
+        offset=offset_of(line),
+        tenant=members.tenant,
+        category=members.category,
+        action=members.action,
+        outcome=members.outcome,
+        severity=members.severity,
+        actor=actor if isinstance(actor, str) else "",
+        resources="\n".join(filter(None, map(str, urns))),
+        cursor=cursor,
+        json=line,
+    )
+    return OutboundEvent(event, members.id)
 
 
-class EncodedEvent(NamedTuple):
-    """Event and its part of a request's body; batches are measured by the length of `body`."""
+def offset_of(line: bytes) -> int:
+    """Offset of an event from its native JSON."""
+    return parse_cursor(line[IN_JSON].decode())[1]
 
-    outbound: OutboundEvent
+
+class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
+    """Event and its part of a request's body; batches are measured by the length of `body`.
+
+    `source` is the event, or its native JSON, from which it is made again where it is asked for:
+    batches of very many events have no room for more.
+    """
+
+    source: OutboundEvent | bytes
     body: bytes
+
+    @property
+    def outbound(self) -> OutboundEvent:
+        return outbound_of(self.source) if isinstance(self.source, bytes) else self.source
+
+    @property
+    def json(self) -> bytes:
+        """Its native JSON."""
+        return self.source if isinstance(self.source, bytes) else self.source.event.json
+
+    @property
+    def cursor(self) -> str:
+        return self.json[IN_JSON].decode()
+
+    @property
+    def reduced(self) -> bool:
+        """Whether members were left out because of its size."""
+        return not isinstance(self.source, bytes) and bool(self.source.reduced)
 
 
 class RefusedEvent(msgspec.Struct, frozen=True):

@@ -11,9 +11,8 @@ import asyncio
 import base64
 import hashlib
 import re
-import zlib
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +21,7 @@ from gateway.clock import format_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.delivery.connect.aws_signature import AwsCredentials, signed_headers
 from gateway.delivery.connect.transport import HttpRequest, NoAnswer, RemoteAnswer
+from gateway.delivery.files.packing import packed_lines
 from gateway.delivery.outlets.http_outlet import HttpOutlet
 from gateway.delivery.outlets.http_status import (
     not_as_prescribed,
@@ -45,11 +45,11 @@ from gateway.delivery.outlets.outlet_plan import (
     OutletPlan,
     invalid_setting,
 )
+from gateway.event import recorded_at_of
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _PREFIX = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:/(?=.)|$)){0,8}", re.ASCII)
 _REGION = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
-_GZIP = zlib.MAX_WBITS | 16
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]{1,400})</Message>")
 _TRANSIENT = {
@@ -166,13 +166,6 @@ def hour_of(micros: int) -> str:
     return f"dt={text[:10]}/hour={text[11:13]}"
 
 
-def _packed(events: Sequence[EncodedEvent]) -> tuple[bytes, str, str, int]:
-    """Compressed body, the same each time, its digest, and digest and size of its content."""
-    body = b"".join([one.body for one in events])
-    packed, content = zlib.compress(body, 1, _GZIP), hashlib.sha256(body).hexdigest()
-    return packed, hashlib.sha256(packed).hexdigest(), content, len(body)
-
-
 def _digests(body: bytes) -> tuple[bytes, bytes]:
     return hashlib.sha256(body).digest(), hashlib.md5(body, usedforsecurity=False).digest()
 
@@ -196,7 +189,8 @@ class S3Outlet(HttpOutlet):
         self._state: _State | None = _State() if plan.replay else None
 
     def encode(self, outbound: OutboundEvent) -> bytes:
-        return self.plan.formatted(outbound) + b"\n"
+        # Without a line break: native events are no second copy of themselves then.
+        return self.plan.formatted(outbound)
 
     async def open(self) -> DeliveryVerdict:
         try:
@@ -206,19 +200,10 @@ class S3Outlet(HttpOutlet):
         return SUCCESS._replace(cursor=state.last or None)
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        taken = 0
-        known = 0
+        taken = known = 0
         try:
             state = await self._recovered()
-            epoch, last = parse_cursor(state.last) if state.last else ("", 0)
-            for one in batch:
-                if (
-                    one.outbound.event.offset > last
-                    or parse_cursor(one.outbound.cursor)[0] != epoch
-                ):
-                    break
-                known += 1
-            taken = known
+            taken = known = _known(batch, state.last)
             for hour, events in await asyncio.to_thread(_parts_of, batch[known:], state.planned):
                 part = await self._part(hour, events)
                 known += await self._put_part(part) * len(events)
@@ -230,7 +215,8 @@ class S3Outlet(HttpOutlet):
 
     async def test(self, encoded: EncodedEvent) -> DeliveryVerdict:
         try:
-            await self._put(f"_test/{self.plan.name}.ndjson", encoded.body, "application/x-ndjson")
+            body = encoded.body + b"\n"
+            await self._put(f"_test/{self.plan.name}.ndjson", body, "application/x-ndjson")
         except _Failed as failed:
             return failed.verdict
         return SUCCESS
@@ -274,11 +260,13 @@ class S3Outlet(HttpOutlet):
     # Objects
 
     async def _part(self, hour: str, events: Sequence[EncodedEvent]) -> _Part:
-        packed, digest, content_digest, size = await asyncio.to_thread(_packed, events)
-        first, last = events[0].outbound.cursor, events[-1].outbound.cursor
-        key = f"{hour}/{first}-{last.rpartition('-')[2]}.ndjson.gz"
-        made = StoredObject(key, digest, content_digest, size, len(events), first, last)
-        return _Part(hour, packed, made)
+        packed = await asyncio.to_thread(packed_lines, [one.body for one in events])
+        first, last = events[0].cursor, events[-1].cursor
+        made = StoredObject(
+            f"{hour}/{first}-{last.rpartition('-')[2]}.ndjson.gz",
+            packed.sha256, packed.content_sha256, packed.size, len(events), first, last,
+        )  # fmt: skip
+        return _Part(hour, packed.body, made)
 
     async def _put_part(self, part: _Part) -> bool:
         """Put an object, and write before that it will be there; whether it was there already."""
@@ -376,16 +364,27 @@ def _parts_of(
     """Events in order, by the hour in which they were recorded; and those of a plan by themselves,
     so that an object that was on its way all along is met under its name."""
     found = []
-    for number, group in groupby(events, lambda one: one.outbound.event.recorded_at() // _HOUR):
+    for number, group in groupby(events, lambda one: recorded_at_of(one.json) // _HOUR):
         hour, part = hour_of(number * _HOUR), list(group)
-        if planned is not None and part[0].outbound.cursor == planned.first:
-            cursors = [one.outbound.cursor for one in part]
-            if planned.last in cursors[:-1]:
-                end = cursors.index(planned.last) + 1
+        if planned is not None and part[0].cursor == planned.first:
+            end = next((at for at, one in enumerate(part, 1) if one.cursor == planned.last), 0)
+            if 0 < end < len(part):
                 found.append((hour, part[:end]))
                 part = part[end:]
         found.append((hour, part))
     return found
+
+
+def _known(batch: Sequence[EncodedEvent], last: str) -> int:
+    """Number of the first events of a batch that are not behind a cursor, in its log."""
+    if not last:
+        return 0
+    # Cursors of one log sort as it does.
+    epoch = parse_cursor(last)[0]
+    known = takewhile(
+        lambda one: one.cursor <= last and parse_cursor(one.cursor)[0] == epoch, batch
+    )
+    return sum(1 for _ in known)
 
 
 def _with_object(state: _State, stored: StoredObject) -> _State:

@@ -8,12 +8,17 @@ from gateway.clock import format_time
 from gateway.delivery.batch_machine import Rejection
 from gateway.delivery.destination import MOST_DEAD_LETTERS, TOO_MANY_REJECTED, Destination
 from gateway.delivery.health import DestinationError, Status, public_words
-from gateway.delivery.outlets.outlet import DeliveryResult, DeliveryVerdict, EncodedEvent
+from gateway.delivery.outlets.outlet import (
+    DeliveryResult,
+    DeliveryVerdict,
+    EncodedEvent,
+    outbound_of,
+)
 from gateway.delivery.ports import DeadLetter
-from gateway.delivery.running.encoded_batch import EncodedBatch
+from gateway.delivery.running.encoded_batch import EncodedBatch, SentEvents
 from gateway.delivery.running.outlets import Stopped
 from gateway.delivery.running.parts import DeliveryParts
-from gateway.delivery.running.stream import DeliveryStream, outbound_of
+from gateway.delivery.running.stream import DeliveryStream
 
 
 class DeliveryAccounts:
@@ -27,15 +32,12 @@ class DeliveryAccounts:
         """Count a request."""
         self.status.answered(verdict.result.value, seconds, verdict.duplicates)
 
-    def delivered(
-        self, events: Sequence[EncodedEvent], stream: DeliveryStream | None, refused: int = 0
-    ) -> None:
-        """Count events that the receiver has taken, but so many of them that it did not name."""
-        size = sum(len(event.body) for event in events)
-        self.status.succeeded(self._parts.clock.now(), len(events) - refused, size)
-        self.status.counters.reduced += sum(bool(event.outbound.reduced) for event in events)
+    def delivered(self, sent: SentEvents, stream: DeliveryStream | None) -> None:
+        """Count events that the receiver has taken."""
+        self.status.succeeded(self._parts.clock.now(), sent.events, sent.size)
+        self.status.counters.reduced += sent.reduced
         if stream is not None:
-            stream.confirmed_events += len(events)
+            stream.confirmed_events += sent.events
 
     async def rejected(
         self, destination: Destination, batch: EncodedBatch, rejections: Sequence[Rejection]
@@ -56,7 +58,7 @@ class DeliveryAccounts:
             return
         words = public_words(verdict.message, self._parts.outlets.secret_values(destination))
         letter = DeadLetter(
-            cursor=sent[-1].outbound.cursor, first=sent[0].outbound.cursor, event_id="",
+            cursor=sent[-1].cursor, first=sent[0].cursor, event_id="",
             tenant=sent[-1].outbound.event.tenant, status=verdict.status, attempts=1,
             reason=f"unidentified: {verdict.unidentified} of {len(sent)}: {words}"[:200],
             at=self._parts.clock.now(),

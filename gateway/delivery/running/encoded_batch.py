@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gateway.delivery.batch_machine import Attempt
 from gateway.delivery.definition import DestinationBatch, seconds_of, size_of
-from gateway.delivery.outlets.outlet import EncodedEvent, OutletLimits
+from gateway.delivery.outlets.outlet import EncodedEvent, Outlet, OutletLimits, offset_of
 from gateway.delivery.reduction import reduce
 
 
 class EncodedBatch(NamedTuple):
-    """Encoded events in order; None for those that fit in no form."""
+    """Encoded events in order, None for those that fit in no form; and all as native JSON."""
 
     events: Sequence[EncodedEvent | None]
-    offsets: Sequence[int]
-    cursors: Sequence[str]
     lines: Sequence[bytes]
+
+    def offset(self, index: int) -> int:
+        """Offset of an event."""
+        return offset_of(self.lines[index])
+
+    def sent_by(self, attempt: Attempt, outlet: Outlet) -> list[EncodedEvent]:
+        """Events of an attempt, in the form that it asks for."""
+        events = [event for at in attempt.indices if (event := self.events[at]) is not None]
+        if not attempt.reduced:
+            return events
+        smaller = [reduce(event.outbound) for event in events]
+        return [EncodedEvent(one, outlet.encode(one)) for one in smaller]
 
     def can_reduce(self, index: int) -> bool:
         """Whether an event has members that may leave."""
         event = self.events[index]
-        return event is not None and reduce(event.outbound) is not event.outbound
+        if event is None:
+            return False
+        outbound = event.outbound
+        return reduce(outbound) is not outbound
 
 
 class DeliveryLease:
@@ -32,13 +46,29 @@ class DeliveryLease:
         self.until = until
 
 
-class Unconfirmed:
-    """Events that were sent, and what to ask whether the receiver has them. `offset` is how far the
-    position moves then; None if it does not."""
+class SentEvents(NamedTuple):
+    """What is counted of events once the receiver has them; `cursors` are of those that somebody
+    waits for one by one."""
 
-    def __init__(self, receipt: object, events: Sequence[EncodedEvent]) -> None:
+    events: int
+    size: int
+    reduced: int
+    cursors: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, events: Sequence[EncodedEvent], refused: int) -> SentEvents:
+        """Of these events, but so many that the receiver refused without naming them."""
+        size, reduced = sum(len(one.body) for one in events), sum(one.reduced for one in events)
+        return cls(len(events) - refused, size, reduced)
+
+
+class Unconfirmed:
+    """Events that were sent, and what to ask whether the receiver has them. They themselves are
+    read again if it has not. `offset` is how far the position moves then; None if it does not."""
+
+    def __init__(self, receipt: object, sent: SentEvents) -> None:
         self.receipt = receipt
-        self.events = events
+        self.sent = sent
         self.offset: int | None = None
 
 

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.delivery.destination import DONE, Destination, Replay, same_replay
 from gateway.delivery.health import Status
-from gateway.delivery.outlets.outlet import EncodedEvent
-from gateway.delivery.running.encoded_batch import DeliveryLease
+from gateway.delivery.outlets.outlet import EncodedEvent, offset_of
+from gateway.delivery.running.encoded_batch import DeliveryLease, SentEvents
 from gateway.delivery.running.parts import DeliveryParts
-from gateway.delivery.running.stream import DeliveryStream, offset_of
+from gateway.delivery.running.stream import DeliveryStream
 from gateway.delivery.running.worker import DeliveryWorker
 
 
@@ -73,9 +73,15 @@ class ReplayWorker(DeliveryWorker):
         """The destination itself finds out, if it concerns more than these events."""
         self.outcome = reason_code
 
-    def _taken(self, events: Sequence[EncodedEvent]) -> None:
-        if self._wanted is not None:
-            self._settled += [event.outbound.cursor for event in events]
+    def _tally(self, events: Sequence[EncodedEvent], refused: int) -> SentEvents:
+        tally = super()._tally(events, refused)
+        if self._wanted is None:
+            return tally
+        return tally._replace(cursors=[event.cursor for event in events])
+
+    def _taken(self, sent: SentEvents) -> None:
+        super()._taken(sent)
+        self._settled += sent.cursors
 
     def progress(self) -> Replay:
         """The replay with how far it is."""

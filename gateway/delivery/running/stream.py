@@ -10,11 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
-from gateway.cursor import IN_JSON, JSON_PREFIX, parse_cursor
-from gateway.delivery.outlets.outlet import OutboundEvent
-from gateway.event import Event
+from gateway.cursor import JSON_PREFIX
 from gateway.notifier import Notifier
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest
@@ -54,48 +50,6 @@ class OutboundWire(Wire):
 
 
 OUTBOUND = OutboundWire()
-
-
-class _Line(msgspec.Struct):
-    """Members of native JSON by which events are told apart."""
-
-    id: str
-    tenant: str
-    category: str
-    action: str
-    outcome: str
-    severity: int
-    actor: Any = None
-    targets: Any = None
-
-
-_line = msgspec.json.Decoder(_Line).decode
-
-
-def outbound_of(line: bytes) -> OutboundEvent:
-    """Event on its way out from its masked native JSON."""
-    members, cursor = _line(line), line[IN_JSON]
-    actor = members.actor.get("id", "") if isinstance(members.actor, dict) else ""
-    targets = members.targets if isinstance(members.targets, list) else ()
-    urns = [one["urn"] for one in targets if isinstance(one, dict) and "urn" in one]
-    event = Event(
-        offset=offset_of(line),
-        tenant=members.tenant,
-        category=members.category,
-        action=members.action,
-        outcome=members.outcome,
-        severity=members.severity,
-        actor=actor if isinstance(actor, str) else "",
-        resources="\n".join(filter(None, map(str, urns))),
-        cursor=cursor,
-        json=line,
-    )
-    return OutboundEvent(event, members.id)
-
-
-def offset_of(line: bytes) -> int:
-    """Offset of an event from its native JSON."""
-    return parse_cursor(line[IN_JSON].decode())[1]
 
 
 class Inbox:

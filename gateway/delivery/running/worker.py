@@ -3,7 +3,8 @@
 The worker opens a stream of the key (`gateway.delivery.running.stream`), so all that holds for
 streams holds for it. A change of what the key sees interrupts the request under way, and the stream
 begins again behind the last event that is confirmed: what was read and not confirmed is never sent
-under former rights. What it holds is bounded: a batch, what waits in the stream, and one page.
+under former rights. What it holds is bounded: a batch, what waits in the stream, and one page; what
+waits for its confirmation is read again if that does not come.
 """
 
 from __future__ import annotations
@@ -18,19 +19,26 @@ from gateway.delivery.backoff import MOST_AFTER_FAILURE, pause
 from gateway.delivery.batch_machine import Attempt, BatchMachine, NextStep
 from gateway.delivery.destination import GONE, TOO_MANY_REJECTED, Destination
 from gateway.delivery.health import Status
-from gateway.delivery.outlets.outlet import DeliveryResult, DeliveryVerdict, EncodedEvent, Outlet
+from gateway.delivery.outlets.outlet import (
+    DeliveryResult,
+    DeliveryVerdict,
+    EncodedEvent,
+    Outlet,
+    outbound_of,
+)
 from gateway.delivery.records import test_event
-from gateway.delivery.reduction import encode_within_limits, reduce
+from gateway.delivery.reduction import encode_within_limits
 from gateway.delivery.running.accounts import DeliveryAccounts
 from gateway.delivery.running.encoded_batch import (
     DeliveryLease,
     EncodedBatch,
+    SentEvents,
     Unconfirmed,
     batch_bounds,
 )
 from gateway.delivery.running.outlets import Stopped
 from gateway.delivery.running.parts import DeliveryParts
-from gateway.delivery.running.stream import DeliveryStream, outbound_of
+from gateway.delivery.running.stream import DeliveryStream
 from gateway.errors import GatewayError
 from gateway.notifier import Notifier
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, RESTART
@@ -233,8 +241,6 @@ class DeliveryWorker:
         )
         due = clock.monotonic() + max_wait
         events: list[EncodedEvent | None] = []
-        offsets: list[int] = []
-        cursors: list[str] = []
         lines: list[bytes] = []
         size = 0
         while len(events) < most_events:
@@ -244,21 +250,18 @@ class DeliveryWorker:
                     break
                 await self._woken.until(lambda: bool(inbox.lines) or self._leaves, left)
                 continue
-            outbound = outbound_of(inbox.lines[0])
-            encoded = encode_within_limits(outlet, outbound)
+            encoded = encode_within_limits(outlet, outbound_of(inbox.lines[0]))
             more = 0 if encoded is None else len(encoded.body)
             if events and size + more > most_bytes:
                 break
             lines.append(inbox.take())
             events.append(encoded)
-            offsets.append(outbound.event.offset)
-            cursors.append(outbound.cursor)
             size += more
             if len(events) % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         if inbox.closed and not events:
             return None
-        return EncodedBatch(events, offsets, cursors, lines)
+        return EncodedBatch(events, lines)
 
     def _finish(self) -> None:
         """Take note that all is delivered."""
@@ -280,21 +283,24 @@ class DeliveryWorker:
             if self._parts.clock.boottime() >= self.lease.until:
                 self.stop()
                 break
-            sending = self._events_of(batch, attempt)
+            assert self._outlet is not None
+            sending = (
+                [self._test_event()] if attempt.tests else batch.sent_by(attempt, self._outlet)
+            )
             verdict = await self._send(attempt, sending)
             step = machine.answered(attempt, verdict)
             delivered = verdict.delivered(len(sending))
             if not attempt.tests:
                 await self.accounts.unidentified(self.destination, sending, verdict)
-                taken = [sending[at] for at in sorted(delivered)]
+                events = [sending[at] for at in sorted(delivered)]
+                taken = self._tally(events, verdict.unidentified)
                 if verdict.receipt is not None:
                     self._unconfirmed.append(Unconfirmed(verdict.receipt, taken))
-                elif taken:
-                    self.accounts.delivered(taken, self._stream, verdict.unidentified)
+                elif delivered:
                     self._taken(taken)
             told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
             if machine.settled:
-                self._confirm(batch.offsets[machine.settled - 1])
+                self._confirm(batch.offset(machine.settled - 1))
             if not await self._confirm_down_to(self._window - 1):
                 return
             if verdict.gone:
@@ -310,7 +316,7 @@ class DeliveryWorker:
                 self._failures = 0
         else:
             told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
-            self._confirm(batch.offsets[-1])
+            self._confirm(batch.offset(-1))
 
     def _most(self) -> int:
         whole = self._outlet is not None and self._outlet.limits.planned
@@ -321,18 +327,11 @@ class DeliveryWorker:
         """Number of requests that may be unconfirmed."""
         return 1 if self._outlet is None else max(1, self._outlet.limits.unconfirmed)
 
-    def _events_of(self, batch: EncodedBatch, attempt: Attempt) -> list[EncodedEvent]:
-        outlet = self._outlet
-        assert outlet is not None
-        if attempt.tests:
-            log = self._parts.log
-            outbound = test_event(log.epoch, log.head, self._parts.clock.now())
-            return [EncodedEvent(outbound, outlet.encode(outbound))]
-        events = [event for at in attempt.indices if (event := batch.events[at]) is not None]
-        if attempt.reduced:
-            smaller = [reduce(event.outbound) for event in events]
-            return [EncodedEvent(one, outlet.encode(one)) for one in smaller]
-        return events
+    def _test_event(self) -> EncodedEvent:
+        assert self._outlet is not None
+        log = self._parts.log
+        outbound = test_event(log.epoch, log.head, self._parts.clock.now())
+        return EncodedEvent(outbound, self._outlet.encode(outbound))
 
     async def _send(self, attempt: Attempt, sending: Sequence[EncodedEvent]) -> DeliveryVerdict:
         outlet, status, clock = self._outlet, self.status, self._parts.clock
@@ -348,8 +347,12 @@ class DeliveryWorker:
         self.accounts.answered(verdict, clock.monotonic() - began)
         return verdict
 
-    def _taken(self, events: Sequence[EncodedEvent]) -> None:
-        """Take note of what a receiver has confirmed."""
+    def _tally(self, events: Sequence[EncodedEvent], refused: int) -> SentEvents:
+        return SentEvents.of(events, refused)
+
+    def _taken(self, sent: SentEvents) -> None:
+        """Count what the receiver has confirmed."""
+        self.accounts.delivered(sent, self._stream)
 
     def _confirm(self, offset: int) -> None:
         """Move the position, or have it moved when what was sent before is confirmed."""
@@ -375,8 +378,7 @@ class DeliveryWorker:
                 return False
             self._unconfirmed.popleft()
             self._failures = 0
-            self.accounts.delivered(oldest.events, stream)
-            self._taken(oldest.events)
+            self._taken(oldest.sent)
             if oldest.offset is not None and stream is not None:
                 stream.confirmed = oldest.offset
         return True

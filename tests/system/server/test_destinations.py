@@ -16,6 +16,7 @@ from gateway.delivery.outlets.outlet import (
     DeliveryResult,
     DeliveryVerdict,
     EncodedEvent,
+    OutboundEvent,
     Outlet,
     OutletLimits,
     RefusedEvent,
@@ -23,7 +24,7 @@ from gateway.delivery.outlets.outlet import (
 from gateway.delivery.running.outlets import OutletOrder
 from gateway.errors import InvalidRequest
 from tests.support.machine_time import eventually, patience
-from tests.support.scripted_outlet import Receiver
+from tests.support.scripted_outlet import Receiver, ScriptedOutlet
 
 TRANSIENT = DeliveryVerdict(DeliveryResult.TRANSIENT, kind="http", status=503, message="busy")
 REFUSED = DeliveryVerdict(DeliveryResult.PERMANENT, kind="http", status=400, message="no s3cret")
@@ -623,6 +624,41 @@ async def test_the_position_moves_over_what_is_confirmed_and_a_few_batches_are_u
     seen = await shown_when(gateway, lambda seen: seen["lag"]["events"] == 0)
     assert seen["delivered"]["events"] == 100
     assert receiver.receipts == list(range(10))
+
+
+async def test_what_waits_for_its_confirmation_is_not_held(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [0]
+
+    class Body(bytes):
+        """Counts how many of it there are."""
+
+        def __init__(self, _: bytes) -> None:
+            held[0] += 1
+
+        def __del__(self) -> None:
+            held[0] -= 1
+
+    def encode(outlet: ScriptedOutlet, outbound: OutboundEvent) -> bytes:
+        return Body(outbound.event.json)
+
+    monkeypatch.setattr(ScriptedOutlet, "encode", encode)
+    with_receipts(receiver, 64)
+    receiver.certain.clear()
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(300, category="auth")
+    await eventually(lambda: len(receiver.ids) == 300, "all are under way")
+    await eventually(lambda: held[0] <= 20, "no more than two batches are held")
+    assert (await shown(gateway))["delivered"]["events"] == 0
+    # What is not confirmed is read again.
+    receiver.confirmation = TRANSIENT
+    receiver.certain.set()
+    await eventually(lambda: len(receiver.receipts) >= 1, "the first is not confirmed")
+    receiver.confirmation = SUCCESS
+    seen = await shown_when(gateway, lambda seen: seen["delivered"]["events"] == 300)
+    assert seen["delivered"]["bytes"] > 300 * 100
+    assert receiver.ids[-300:] == ids
 
 
 async def test_what_is_not_confirmed_and_all_behind_it_is_sent_again(

@@ -11,7 +11,7 @@ from gateway.delivery.outlets.outlet import (
     OutboundEvent,
     OutletLimits,
     RefusedEvent,
-    outbound,
+    outbound_of,
 )
 from gateway.delivery.reduction import encode_within_limits, reduce
 from gateway.event import MAX_EVENT_BYTES
@@ -62,7 +62,7 @@ def test_the_delivery_id_is_unique_over_tenants_and_short_enough_for_receivers()
     one = outbound_event(tenant="a" * 64, id="i" * 128)
     assert one.delivery_id == "a" * 64 + ":" + "i" * 128
     assert len(one.delivery_id) == 193
-    assert outbound(one.event) == one
+    assert outbound_of(one.event.json) == one
 
 
 LARGE = {
