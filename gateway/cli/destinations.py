@@ -160,7 +160,7 @@ def test(name: str, settings: Settings, as_json: bool) -> None:
 
     async def work(desk: _Desk) -> TestAnswer:
         destination = await desk.admin.named(name)
-        return await desk.outlets.test(destination, desk.log.epoch, desk.log.head)
+        return await desk.outlets.test(destination, desk.log)
 
     answer = _at_desk(settings, work)
     if as_json:

@@ -15,8 +15,9 @@ Wrong configuration. A receiver that refuses everything must not fill the dead l
 is *proven* only once another event was accepted after its first refusal: a neighbour, or else the
 test event. If even that is refused, nothing is wrong with the events: all suspects return to the
 batch, and the answer is `CONFIG`. A proven suspect is sent again until it was refused three times
-alone, once more in reduced form, and only then rejected. More than 32 refusals in one batch, with
-the test event accepted, disable the destination; none of them is rejected.
+alone, once more in reduced form, and only then rejected. More than 32 refusals in one batch, or in
+as many batches as they take with nothing of the log accepted in between, disable the destination
+although the test event is accepted; the last of them are not rejected.
 
 Transitions, by the answer to an attempt:
 
@@ -109,13 +110,17 @@ class BatchMachine:
         unsendable: Mapping[int, str] = {},
         *,
         ordered: bool = False,
+        refused_before: int = 0,
     ) -> None:
+        """`refused_before`: `in_a_row` of the batch before."""
         # Number of leading events that are delivered or rejected.
         self.settled = 0
         self.rejections: list[Rejection] = []
         # Indices that were delivered in reduced form after a refusal.
         self.reduced: list[int] = []
         self.duplicates = self.unidentified = 0
+        # Events rejected since one of the log was accepted, also in batches before.
+        self.in_a_row = refused_before
         self._can_reduce, self._ordered = can_reduce, ordered
         self._done = bytearray(count)
         self._pending = [index for index in range(count) if index not in unsendable]
@@ -201,7 +206,8 @@ class BatchMachine:
         return NextStep.CONFIG
 
     def _unless_too_many(self) -> NextStep:
-        if self.refused > MOST_REFUSED and not self._must_prove():
+        most = max(self.refused, self.in_a_row + len(self._suspects))
+        if most > MOST_REFUSED and not self._must_prove():
             return NextStep.DISABLE
         return NextStep.NEXT
 
@@ -209,6 +215,7 @@ class BatchMachine:
 
     def _deliver(self, indices: tuple[int, ...], *, reduced: bool) -> None:
         self._accepted += 1
+        self.in_a_row = 0
         if indices[0] in self._suspects:
             del self._suspects[indices[0]]
             if reduced:
@@ -231,6 +238,7 @@ class BatchMachine:
         gone = {attempt.indices[at] for at in delivered}
         if delivered:
             self._accepted += 1
+            self.in_a_row = 0
         for index in gone & self._suspects.keys():
             del self._suspects[index]
             if attempt.reduced:
@@ -261,6 +269,7 @@ class BatchMachine:
             known.refusals == _REFUSALS and not self._can_reduce(index)
         ):
             del self._suspects[index]
+            self.in_a_row += 1
             self._reject(Rejection(index, known.reason, known.status, known.refusals))
 
     def _reject(self, rejection: Rejection) -> None:

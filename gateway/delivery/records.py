@@ -11,9 +11,10 @@ from gateway.access.keys.change import key_urn
 from gateway.clock import format_time
 from gateway.cursor import JSON_PREFIX, format_cursor
 from gateway.delivery.destination import Destination
-from gateway.delivery.outlets.outlet import OutboundEvent
+from gateway.delivery.outlets.outlet import EncodedEvent, OutboundEvent, Outlet
 from gateway.event import Draft, Event
 from gateway.ingest.gateway_event import DELIVERY, new_gateway_event
+from gateway.log.ports import LogExtent
 
 _TEST_MESSAGE = "a test of the gateway: this event is not in the log"
 
@@ -23,16 +24,17 @@ def destination_urn(name: str) -> str:
     return f"destination:{name}"
 
 
-def test_event(epoch: str, head: int, now: float) -> OutboundEvent:
-    """Event `destination.test`, which is not in the log."""
+def test_event(outlet: Outlet, log: LogExtent, now: float) -> EncodedEvent:
+    """Event `destination.test`, which is not in the log, for an outlet."""
     draft = delivery_record("destination.test", None, {"message": _TEST_MESSAGE}, now)
-    cursor = format_cursor(epoch, head).encode()
+    cursor = format_cursor(log.epoch, log.head).encode()
     stored = draft.stored(format_time(now).encode())
     event = Event(
-        head, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
+        log.head, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
         draft.actor, draft.resources, cursor, b'%b%b",%b' % (JSON_PREFIX, cursor, stored),
     )  # fmt: skip
-    return OutboundEvent(event, draft.id)
+    outbound = OutboundEvent(event, draft.id)
+    return EncodedEvent(outbound, outlet.encode(outbound))
 
 
 def delivery_record(

@@ -131,8 +131,7 @@ class DeliverySupervisor:
 
     async def test(self, destination: Destination) -> TestAnswer:
         """Send a test event the whole way, beside the delivery and without moving it."""
-        parts = self.parts
-        return await parts.outlets.test(destination, parts.log.epoch, parts.log.head)
+        return await self.parts.outlets.test(destination, self.parts.log)
 
     # Definitions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.delivery.batch_machine import Attempt
+from gateway.delivery.batch_machine import Attempt, BatchMachine
 from gateway.delivery.definition import DestinationBatch, seconds_of, size_of
 from gateway.delivery.outlets.outlet import EncodedEvent, Outlet, OutletLimits, offset_of
 from gateway.delivery.reduction import reduce
@@ -28,6 +28,13 @@ class EncodedBatch(NamedTuple):
             return events
         smaller = [reduce(event.outbound) for event in events]
         return [EncodedEvent(one, outlet.encode(one)) for one in smaller]
+
+    def machine(self, ordered: bool, refused_before: int) -> BatchMachine:
+        """Machine that decides over this batch."""
+        fit = {at: "too_large" for at, event in enumerate(self.events) if event is None}
+        return BatchMachine(
+            len(self.events), self.can_reduce, fit, ordered=ordered, refused_before=refused_before
+        )
 
     def can_reduce(self, index: int) -> bool:
         """Whether an event has members that may leave."""

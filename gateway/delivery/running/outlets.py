@@ -12,10 +12,11 @@ from gateway.delivery.answer import TestAnswer
 from gateway.delivery.definition import Definition, invalid
 from gateway.delivery.destination import Destination, valid_secrets
 from gateway.delivery.health import public_words
-from gateway.delivery.outlets.outlet import EncodedEvent, Outlet, Secrets
+from gateway.delivery.outlets.outlet import Outlet, Secrets
 from gateway.delivery.records import test_event
 from gateway.delivery.sealing import unseal
 from gateway.errors import Conflict, GatewayError, InvalidRequest
+from gateway.log.ports import LogExtent
 
 
 class Stopped(Exception):
@@ -155,15 +156,14 @@ class Outlets:
         opened = [unseal(one, destination.name, name, peppers) for one in valid]
         return [one for one in opened if one is not None]
 
-    async def test(self, destination: Destination, epoch: str, head: int) -> TestAnswer:
+    async def test(self, destination: Destination, log: LogExtent) -> TestAnswer:
         """Send a test event the whole way: with its secrets, in its format, through its outlet."""
         clock = self._clock
         began = clock.monotonic()
         try:
             outlet = self.make(destination)
             try:
-                outbound = test_event(epoch, head, clock.now())
-                verdict = await outlet.test(EncodedEvent(outbound, outlet.encode(outbound)))
+                verdict = await outlet.test(test_event(outlet, log, clock.now()))
             finally:
                 await outlet.close()
         except Stopped as stopped:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from gateway.cursor import later, parse_cursor
 from gateway.delivery.backoff import MOST_AFTER_FAILURE, pause
-from gateway.delivery.batch_machine import Attempt, BatchMachine, NextStep
+from gateway.delivery.batch_machine import Attempt, NextStep
 from gateway.delivery.destination import GONE, TOO_MANY_REJECTED, Destination
 from gateway.delivery.health import Status
 from gateway.delivery.outlets.outlet import (
@@ -79,6 +79,8 @@ class DeliveryWorker:
         self._scope: asyncio.Timeout | None = None
         self._woken = Notifier()
         self._failures = 0
+        # Events refused since one was accepted.
+        self._refused = 0
         # Whether nothing fails but what was before it began, or to prepare the receiver.
         self._unopened = True
         # What was sent and is not confirmed, oldest first.
@@ -188,7 +190,7 @@ class DeliveryWorker:
             if epoch == self._parts.log.epoch:
                 self._confirmed = later(self._confirmed, offset)
         self._stream = await self._parts.open_stream(
-            self.destination, self._confirmed, self._wake, self.interrupt
+            self.destination, self._confirmed, self._woken.notify, self.interrupt
         )
 
     async def _deliver(self) -> None:
@@ -211,9 +213,6 @@ class DeliveryWorker:
         outlet, self._outlet = self._outlet, None
         if outlet is not None:
             await outlet.close()
-
-    def _wake(self) -> None:
-        self._woken.notify()
 
     # Batches
 
@@ -272,9 +271,7 @@ class DeliveryWorker:
 
     async def _carry(self, batch: EncodedBatch) -> None:
         """Send a batch until each event of it is delivered or rejected, or the session ends."""
-        fit = {at: "too_large" for at, event in enumerate(batch.events) if event is None}
-        planned = self._outlet is not None and self._outlet.limits.planned
-        machine = BatchMachine(len(batch.events), batch.can_reduce, fit, ordered=planned)
+        machine = batch.machine(self._whole, self._refused)
         told = 0
         while (attempt := machine.next(self._most())) is not None:
             if self._leaves:
@@ -284,11 +281,12 @@ class DeliveryWorker:
                 self.stop()
                 break
             assert self._outlet is not None
-            sending = (
-                [self._test_event()] if attempt.tests else batch.sent_by(attempt, self._outlet)
-            )
+            sending = batch.sent_by(attempt, self._outlet)
+            if attempt.tests:
+                sending = [test_event(self._outlet, self._parts.log, self._parts.clock.now())]
             verdict = await self._send(attempt, sending)
             step = machine.answered(attempt, verdict)
+            self._refused = machine.in_a_row
             delivered = verdict.delivered(len(sending))
             if not attempt.tests:
                 await self.accounts.unidentified(self.destination, sending, verdict)
@@ -319,19 +317,17 @@ class DeliveryWorker:
             self._confirm(batch.offset(-1))
 
     def _most(self) -> int:
-        whole = self._outlet is not None and self._outlet.limits.planned
-        return MOST_AFTER_FAILURE if self._failures and not whole else 1 << 30
+        return MOST_AFTER_FAILURE if self._failures and not self._whole else 1 << 30
+
+    @property
+    def _whole(self) -> bool:
+        """Whether a batch is sent again as it was."""
+        return self._outlet is not None and self._outlet.limits.planned
 
     @property
     def _window(self) -> int:
         """Number of requests that may be unconfirmed."""
         return 1 if self._outlet is None else max(1, self._outlet.limits.unconfirmed)
-
-    def _test_event(self) -> EncodedEvent:
-        assert self._outlet is not None
-        log = self._parts.log
-        outbound = test_event(log.epoch, log.head, self._parts.clock.now())
-        return EncodedEvent(outbound, self._outlet.encode(outbound))
 
     async def _send(self, attempt: Attempt, sending: Sequence[EncodedEvent]) -> DeliveryVerdict:
         outlet, status, clock = self._outlet, self.status, self._parts.clock

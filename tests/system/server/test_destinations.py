@@ -179,6 +179,21 @@ async def test_a_receiver_that_refuses_everything_fails_and_nothing_is_dead_lett
     await arrives(receiver, ids)
 
 
+async def test_one_that_takes_no_event_but_the_test_event_is_disabled_after_a_few_dead_letters(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.answer = lambda batch: REFUSED
+    receiver.limits = OutletLimits(1, 1 << 20, 1 << 20, 0.01)
+    await make(gateway, await gateway.reader_key())
+    await gateway.send_many(60, category="auth")
+    seen = await becomes(gateway, "disabled")
+    assert (seen["reason_code"], seen["dead_letters"]) == ("too_many_rejected", 32)
+    # Those that are no dead letters come when it goes on.
+    receiver.answer = lambda batch: SUCCESS
+    await gateway.post("/v1/destinations/siem/resume", key=gateway.admin)
+    await eventually(lambda: len(receiver.ids) == 28, "the rest arrives")
+
+
 async def test_a_receiver_that_is_gone_disables_and_its_words_are_shown(
     gateway: Gateway, receiver: Receiver
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -219,6 +219,28 @@ def test_a_receiver_that_takes_only_the_test_event_is_given_up_without_a_dead_le
     assert machine.settled == 0
     assert machine.refused == MOST_REFUSED + 1
     assert len(receiver.requests) < 80
+
+
+def test_a_receiver_that_takes_only_the_test_event_is_given_up_over_many_batches_too() -> None:
+    def batches(receiver: Receiver) -> Iterator[BatchMachine]:
+        before = 0
+        while True:
+            machine = BatchMachine(1, refused_before=before)
+            yield machine
+            before = machine.in_a_row
+            if NextStep.DISABLE in carry(machine, receiver.answer):
+                return
+            before = machine.in_a_row
+
+    refusing = Receiver({0})
+    machines = list(batches(refusing))
+    assert len(machines) == MOST_REFUSED + 1
+    assert [len(one.rejections) for one in machines] == [1] * MOST_REFUSED + [0]
+    # One that is accepted in between shows that it is the events.
+    before = MOST_REFUSED
+    accepted = BatchMachine(1, refused_before=before)
+    carry(accepted, Receiver(set()).answer)
+    assert accepted.in_a_row == 0
 
 
 def test_thirty_two_bad_events_are_rejected_one_by_one() -> None:
