@@ -35,6 +35,11 @@ _COMMANDS = {
         "import_command",
         "Bring existing records into the log.",
     ),
+    "sources": (
+        "gateway.cli.importing.sources",
+        "sources",
+        "Kinds of records that can be brought in, and what becomes of yours.",
+    ),
     "log": ("gateway.cli.log", "log", "Back up the log, and give a restored one a new epoch."),
     "store": ("gateway.cli.store", "store", "Prepare a table of yours that is to be followed."),
     "migrate": ("gateway.cli.store", "migrate", "Bring the schemas of the store up to date."),
@@ -47,7 +52,7 @@ Examples:
   audit-gateway serve --demo
   audit-gateway keys create --name siem --purpose "SIEM forwarder" \\
       --grant '{"actions":["stream"],"categories":["auth.*"],"tenants":["acme"]}'
-  audit-gateway import --format cloudtrail --data ./audit-data trail/*.json.gz
+  audit-gateway import --source cloudtrail --data ./audit-data trail/*.json.gz
   audit-gateway tail --category 'auth.*' --since 15m
 
 \b

@@ -18,8 +18,9 @@ import msgspec
 from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, RESERVED
 from gateway.ingest.content import record_digest
-from gateway.ingest.decode import Refused, TooMuch, check_depth, decode_event
+from gateway.ingest.decode import decode_event
 from gateway.ingest.gateway_event import new_gateway_event
+from gateway.ingest.strict_json import Refused, TooMuch, check_depth
 from gateway.sanitize import without_keys
 
 # Most bytes that are kept of a rejected record, as a JSON string of the event.

@@ -1,10 +1,9 @@
 """Reading of the records of an export file, one after another.
 
-A file is NDJSON, one JSON array, one object, or a document that wraps its
-records (CloudTrail's `{"Records":[..]}`, Kubernetes' `EventList`), also several
-of these behind each other, in UTF-8 and possibly gzipped. What it is shows in
-the content, never in the name. NDJSON is read line by line; only a document
-is held in memory as a whole.
+A file is NDJSON, one JSON array or one object, also several of these behind each other, in UTF-8
+and possibly gzipped; a line may have text before its JSON. What it is shows in the content, never
+in the name. NDJSON is read line by line; only a document is held in memory as a whole. Envelopes
+around records are opened by their source.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import InvalidRequest
-from gateway.ingest.marked import members_of, pruned
-from gateway.ingest.split import is_whole, pieces_of
+from gateway.ingest.split import is_whole, items_of, text_inside
 
 # A document or a line. CloudTrail's documents hold 50 MB at most.
 MAX_UNIT_BYTES = 256 * 1024 * 1024
@@ -33,16 +30,13 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-_shallow = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
-_list = msgspec.json.Decoder(list[msgspec.Raw])
 _any_value = msgspec.json.Decoder(msgspec.Raw)
-_deep = msgspec.json.Decoder()
 _text_decoder = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: decoded, and `raw` as it was read.
+    """One record, or an envelope around several; `raw` as it was read.
 
     `line` counts from 1. `item` is the place within the array or document that
     begins on that line, from 1; None for a record that is a line of its own.
@@ -51,7 +45,6 @@ class Record:
     line: int
     item: int | None
     raw: bytes
-    members: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,67 +153,21 @@ def _past_space(text: str, begin: int) -> int:
 
 def _records(line: int, unit: bytes) -> Iterator[Record | Unreadable]:
     values, reason, rest = _values(unit)
+    if not values and (inside := text_inside(unit)) is not None and inside != unit:
+        yield from _records(line, inside)
+        return
     place = 0
     for value in values:
-        wrapped = _wrapped(value)
-        alone = wrapped is None and len(values) == 1 and reason is None
-        for raw in [value] if wrapped is None else wrapped:
+        items = items_of(value)
+        alone = items is None and len(values) == 1 and reason is None
+        for raw in [value] if items is None else items:
             place += 1
-            yield _record(line, None if alone else place, raw)
+            if raw.lstrip()[:1] == b"{":
+                yield Record(line, None if alone else place, raw)
+            else:
+                yield Unreadable(line, None if alone else place, raw, "a record is a JSON object")
     if reason is not None:
         yield Unreadable(line, place + 1 if place else None, rest, reason)
-
-
-def _wrapped(value: bytes) -> list[bytes] | None:
-    """The records inside an array or a wrapping document; None if `value` is neither."""
-    try:
-        outer = _shallow.decode(value)
-        if isinstance(outer, dict):
-            if "Records" in outer:
-                outer = _list.decode(outer["Records"])
-            elif "items" in outer and bytes(outer.get("kind", b"")).endswith(b'EventList"'):
-                outer = _list.decode(outer["items"])
-            else:
-                return None
-    except RecursionError:
-        return _wrapped_deep(value.strip())
-    except _JSON_ERRORS:
-        return None
-    return [bytes(item) for item in outer]
-
-
-def _wrapped_deep(value: bytes) -> list[bytes] | None:
-    """`_wrapped` for a document that is nested deeper than decoders go, since one record is."""
-    if value[:1] == b"{":
-        members = {name: text for name, text, _ in members_of(value)}
-        events = members.get("kind", b"").endswith(b'EventList"')
-        value = members.get("Records", members.get("items", b"") if events else b"")
-    if value[:1] != b"[":
-        return None
-    try:
-        pieces = pieces_of(value, lines=False, most=len(value), loosely=True)
-        return [item for piece in pieces for item in piece]
-    except InvalidRequest:
-        return None
-
-
-def _members(raw: bytes) -> Any:
-    try:
-        return _deep.decode(raw)
-    except RecursionError:
-        return _deep.decode(pruned(raw))
-
-
-def _record(line: int, item: int | None, raw: bytes) -> Record | Unreadable:
-    try:
-        members = _members(raw)
-    except UnicodeDecodeError as error:
-        return Unreadable(line, item, raw, f"not valid UTF-8 at byte {error.start}")
-    except _JSON_ERRORS as error:
-        return Unreadable(line, item, raw, f"not valid JSON: {error}")
-    if not isinstance(members, dict):
-        return Unreadable(line, item, raw, "a record is a JSON object")
-    return Record(line, item, raw, members)
 
 
 def _joined(head: bytes, rest: io.BufferedIOBase) -> io.BufferedIOBase:

@@ -280,3 +280,42 @@ def _check_objects(array: bytes, made: int, most: int) -> None:
 def _skip(body: bytes, at: int) -> int:
     found = _SPACE.match(body, at)
     return found.end() if found else at
+
+
+# A line that a container runtime wrote (CRI): time, stream, F for a full line or P for a part.
+_CRI = re.compile(rb"\S{1,64} (?:stdout|stderr) ([FP]) ", re.ASCII)
+_SEPARATOR = b"\x1e"
+
+
+def text_inside(line: bytes) -> bytes | None:
+    """JSON in a line of text: behind what a container runtime or a forwarder put before it, or a
+    record separator (RFC 7464). None if there is none."""
+    line = line.strip(_SEPARATOR + b" \t\r\n")
+    if line[:1] in (b"{", b"["):
+        return line
+    found = _CRI.match(line)
+    if found is not None:
+        return line[found.end() :] if found[1] == b"F" else None
+    begin = line.find(b"{")
+    return line[begin:] if begin >= 0 and line.endswith(b"}") else None
+
+
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def items_of(array: bytes) -> list[bytes] | None:
+    """The items of a JSON array, also where one is nested deeper than decoders go; None if it is
+    no array."""
+    if array.lstrip()[:1] != b"[":
+        return None
+    try:
+        return [bytes(item) for item in _LIST.decode(array)]
+    except RecursionError:
+        pass
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    try:
+        pieces = pieces_of(array.strip(), lines=False, most=len(array), loosely=True)
+        return [item for piece in pieces for item in piece]
+    except InvalidRequest:
+        return None

@@ -20,8 +20,9 @@ from gateway.filters.alphabet import ALPHABETS, can_be, check_member_pattern
 from gateway.filters.pattern import ANY, compile_patterns
 from gateway.filters.scope import Scope
 from gateway.http.query.query import pairs_of_body, parse_page, parse_stream
-from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.decode import decode_event
 from gateway.ingest.sources.row_mapping import RowMapping
+from gateway.ingest.strict_json import Refused
 from gateway.network import is_within, parse_address, parse_network
 
 LEAST: dict[str, Any] = {"actions": ["stream"], "categories": ["auth.*"]}

@@ -35,7 +35,9 @@ ALLOWED = {
     ),
     "log": "filters access/policy",
     "ingest": "filters access/credentials log",
-    "ingest/sources": "filters ingest",
+    "ingest/mapping": "filters ingest",
+    "ingest/sources/vendors": "ingest/mapping",
+    "ingest/sources": "filters ingest ingest/mapping ingest/sources/vendors",
     "streaming/live": (
         "filters/cel filters formats scheduling wire access/grants access/usage access/policy "
         "access/limits log"
@@ -187,7 +189,6 @@ MANY_PARAMETERS = {
     "gateway.scheduling.loop_work.LoopWork.__init__",
     "gateway.ingest.gateway_event.new_gateway_event",
     "gateway.ingest.marked.rejected_event",
-    "gateway.ingest.sources.native.native_event",
     "gateway.oversight.access_log.history.read_history",
     "gateway.oversight.review.key_review.key_facts",
     "gateway.settings.kinds.setting",
@@ -244,7 +245,8 @@ def package_of(module: str) -> str:
 PURE_PACKAGES = (
     ".", "settings", "filters/cel", "filters", "formats", "wire", "access/credentials",
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
-    "access/administration", "delivery", "log", "ingest", "ingest/sources", "streaming/consumers",
+    "access/administration", "delivery", "log", "ingest", "ingest/mapping",
+    "ingest/sources/vendors", "ingest/sources", "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
     "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",
 )  # fmt: skip

@@ -22,18 +22,18 @@ from gateway.errors import GatewayError, InvalidRequest
 if TYPE_CHECKING:
     from gateway.cli.importing.importer import Importer, RefusedFiles
     from gateway.ingest.sink import Sink
+    from gateway.ingest.sources.lines import MakeLines
 
-# Names in `gateway.ingest.sources.lines`, which `--help` need not load.
-FORMAT_NAMES = ("native", "cloudtrail", "kubernetes", "github", "okta")
+NATIVE = "native"
 INTERRUPTED = 130
 _TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 
 _EXAMPLES = """\b
 Examples:
   audit-gateway import events.ndjson
-  audit-gateway import --format cloudtrail --tenant acme AWSLogs/*.json.gz
-  audit-gateway import --format kubernetes --data ./data /var/log/audit.log
-  zcat okta-*.gz | audit-gateway import --format okta -
+  audit-gateway import --source cloudtrail --tenant acme AWSLogs/*.json.gz
+  audit-gateway import --source kubernetes --cluster prod --data ./data /var/log/audit.log
+  zcat okta-*.gz | audit-gateway import --source okta -
 
 \b
 Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
@@ -43,13 +43,16 @@ Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
 
 @click.command("import", epilog=_EXAMPLES)
 @click.option(
+    "--source",
     "--format",
-    "format_name",
-    type=click.Choice(FORMAT_NAMES),
-    default="native",
+    "source_name",
+    default=NATIVE,
     show_default=True,
-    help="What the records are. `native` is the gateway's own form.",
+    metavar="NAME|FILE",
+    help="What the records are: a name of `sources list`, or a file with a definition. `native` is "
+    "the gateway's own form.",
 )
+@click.option("--cluster", help="Name of the Kubernetes cluster, for resource paths.")
 @click.option("--url", help=f"Address of a running gateway.  [default: {DEFAULT_URL}]")
 @click.option(
     "--key-file",
@@ -83,7 +86,8 @@ Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
 )
 def import_command(
-    format_name: str,
+    source_name: str,
+    cluster: str | None,
     url: str | None,
     key_file: Path | None,
     data: Path | None,
@@ -94,24 +98,23 @@ def import_command(
 ) -> None:
     """Import audit records from files, `-` for standard input.
 
-    A file is NDJSON, a JSON array, one object, or CloudTrail's
-    {"Records": [...]}; gzip is recognised. The record itself is kept unchanged
-    under `data`. Importing a file again does no harm: the same record gets the
+    A file is NDJSON, a JSON array or one object; gzip is recognised, and so are
+    envelopes around records, such as {"Records": [...]}. The record itself is
+    kept unchanged under `data`. Importing a file again does no harm: the same record gets the
     same id, and the gateway counts it as a duplicate.
 
     Records that cannot be taken are written to a file with their line and the
     reason, and never keep others out.
     """
     from gateway.cli.importing.importer import Importer, RefusedFiles
-    from gateway.ingest.sources.lines import EventLines
 
     if tenant is not None and not _TENANT.fullmatch(tenant):
         raise InvalidRequest(f"--tenant {tenant}: a tenant is 1 to 64 of a-z, 0-9, `.`, `_`, `-`")
     _check_refused_file(refused_file, files)
+    lines = make_lines(source_name, tenant, cluster)
     with _progress(files) as (advance, say), RefusedFiles(refused_file) as refused:
-        sink = make_sink(url, key_file, data, say, mapped=format_name != "native")
+        sink = make_sink(url, key_file, data, say, mapped=source_name != NATIVE)
         try:
-            lines = EventLines(format_name, tenant)
             importer = Importer(lines, sink, refused, batch=batch, progress=advance)
             _run(importer, files)
         finally:
@@ -119,6 +122,17 @@ def import_command(
     _report(importer, refused)
     if importer.count.refused:
         click.get_current_context().exit(1)
+
+
+def make_lines(source_name: str, tenant: str | None, cluster: str | None) -> MakeLines:
+    """The mapping of a source, by its name or the file of its definition."""
+    from gateway.ingest.sources.catalog import definition_named, make_source
+    from gateway.ingest.sources.lines import lines_of, native_lines
+
+    if source_name == NATIVE:
+        return native_lines(tenant)
+    options = {} if cluster is None else {"cluster": cluster}
+    return lines_of(make_source(definition_named(source_name), options), tenant)
 
 
 def make_sink(
@@ -148,7 +162,7 @@ def _run(importer: Importer, files: tuple[str, ...]) -> None:
     """Import all files; if interrupted, report what is stored and how to continue."""
     try:
         for file in files:
-            with _opened(file) as stream:
+            with opened(file) as stream:
                 importer.run(file, stream)
     except KeyboardInterrupt:
         say("", f"interrupted. {importer.count}. {_GO_ON}", err=True)
@@ -170,7 +184,8 @@ def _report(importer: Importer, refused: RefusedFiles) -> None:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[io.BufferedIOBase]:
+def opened(file: str) -> Iterator[io.BufferedIOBase]:
+    """The bytes of a file, or of standard input for `-`. Raises `InvalidRequest`."""
     if file == "-":
         yield cast(io.BufferedIOBase, sys.stdin.buffer)
         return

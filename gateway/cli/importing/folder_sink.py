@@ -13,9 +13,10 @@ from gateway.cli.base.stores import opened_keys
 from gateway.clock import Clock
 from gateway.errors import InvalidRequest
 from gateway.event import Draft
-from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
 from gateway.ingest.sink import Refusal, SendResult
+from gateway.ingest.strict_json import Refused
 from gateway.log.ports import Log
 from gateway.runtime.stores import open_log
 from gateway.settings.declarations import Settings

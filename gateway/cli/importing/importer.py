@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.errors import InvalidRequest
-from gateway.ingest.decode import Refused
 from gateway.ingest.reading import Record, Unreadable, read_records
 from gateway.ingest.sink import Sink
-from gateway.ingest.sources.lines import EventLines, one_line
-from gateway.ingest.sources.native import Unmappable
+from gateway.ingest.sources.lines import Line, MakeLines, one_line
+from gateway.ingest.sources.source import TIME_UNKNOWN, TRUNCATED, NotMapped
+from gateway.ingest.split import is_whole
 
 STDIN = "-"
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -31,14 +32,33 @@ class Count:
     accepted: int = 0
     duplicates: int = 0
     refused: int = 0
+    skipped: int = 0
     truncated: int = 0
+    time_unknown: int = 0
 
     def __str__(self) -> str:
-        cut = f" ({self.truncated:,} too deep or large: truncated)" if self.truncated else ""
+        skipped = f", {self.skipped:,} skipped by the rule of their source" if self.skipped else ""
+        marked = [
+            text
+            for number, text in (
+                (self.truncated, f"{self.truncated:,} too deep or large: truncated"),
+                (self.time_unknown, f"{self.time_unknown:,} without a time: marked"),
+            )
+            if number
+        ]
         return (
             f"{self.read:,} records read: {self.accepted:,} accepted, "
-            f"{self.duplicates:,} duplicates, {self.refused:,} refused{cut}"
+            f"{self.duplicates:,} duplicates, {self.refused:,} refused{skipped}"
+            + (f" ({'; '.join(marked)})" if marked else "")
         )
+
+
+class Place(NamedTuple):
+    """Where a record stands: `line` counts from 1, `item` within it, None if it is alone there."""
+
+    file: str
+    line: int
+    item: int | None
 
 
 class RefusedFiles:
@@ -57,17 +77,17 @@ class RefusedFiles:
         """Files that were written."""
         return list(self._open)
 
-    def write(self, file: str, place: Record | Unreadable, path: str, reason: str) -> None:
+    def write(self, place: Place, raw: bytes, path: str, reason: str) -> None:
         """Add one record. Raises `InvalidRequest` if the file cannot be written."""
-        line: dict[str, object] = {"file": file, "line": place.line}
+        line: dict[str, object] = {"file": place.file, "line": place.line}
         if place.item is not None:
             line["item"] = place.item
         line |= {"path": path, "reason": reason}
-        if isinstance(place, Record):
-            line["record"] = msgspec.Raw(one_line(place.raw))
+        if _is_json(raw):
+            line["record"] = msgspec.Raw(one_line(raw))
         else:
-            line["record"] = place.raw.decode(errors="replace")
-        target = self._single or refused_path(file)
+            line["record"] = raw.decode(errors="replace")
+        target = self._single or refused_path(place.file)
         try:
             if target not in self._open:
                 self._open[target] = self._begin(target)
@@ -113,6 +133,16 @@ def _read(file: str, stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]
         raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from None
 
 
+def _is_json(raw: bytes) -> bool:
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    except RecursionError:
+        return is_whole(raw)
+    return True
+
+
 class Importer:
     """Sends the records of files, one file after another.
 
@@ -121,7 +151,7 @@ class Importer:
 
     def __init__(
         self,
-        lines: EventLines,
+        lines: MakeLines,
         sink: Sink,
         refused: RefusedFiles,
         *,
@@ -134,45 +164,52 @@ class Importer:
         self._refused = refused
         self._batch = batch
         self._progress = progress
-        self._waiting: list[tuple[bytes, Record]] = []
+        self._waiting: list[tuple[Line, Place]] = []
         self._waiting_bytes = 0
 
     def run(self, file: str, stream: io.BufferedIOBase) -> None:
         """Import one file; no record of it is pending on return."""
-        for found in _read(file, stream):
-            self.count.read += 1
-            if isinstance(found, Unreadable):
-                self._refuse(file, found, "", found.reason)
+        for unit in _read(file, stream):
+            place = Place(file, unit.line, unit.item)
+            if isinstance(unit, Unreadable):
+                self.count.read += 1
+                self._refuse(place, unit.raw, "", unit.reason)
                 continue
-            try:
-                line = self._lines.line(found.members, found.raw)
-            except Unmappable as error:
-                self._refuse(file, found, error.path, error.reason)
-                continue
-            except Refused as error:
-                self._refuse(file, found, error.path, error.reason)
-                continue
-            self.count.truncated = self._lines.truncated
-            if self._waiting_bytes + len(line) > MAX_BATCH_BYTES:
-                self._flush(file, stream)
-            self._waiting.append((line, found))
-            self._waiting_bytes += len(line)
-            if len(self._waiting) >= self._batch:
-                self._flush(file, stream)
+            for number, found in enumerate(self._lines(unit.raw), 1):
+                if number > 1 and unit.item is None:
+                    place = place._replace(item=number)
+                self._add(place, found, stream)
         self._flush(file, stream)
+
+    def _add(self, place: Place, found: Line | NotMapped, stream: io.BufferedIOBase) -> None:
+        self.count.read += 1
+        if isinstance(found, NotMapped):
+            if found.skipped:
+                self.count.skipped += 1
+            else:
+                self._refuse(place, found.raw, found.path, found.reason)
+            return
+        self.count.truncated += TRUNCATED in found.marks
+        self.count.time_unknown += TIME_UNKNOWN in found.marks
+        if self._waiting_bytes + len(found.line) > MAX_BATCH_BYTES:
+            self._flush(place.file, stream)
+        self._waiting.append((found, place))
+        self._waiting_bytes += len(found.line)
+        if len(self._waiting) >= self._batch:
+            self._flush(place.file, stream)
 
     def _flush(self, file: str, stream: io.BufferedIOBase) -> None:
         if self._waiting:
-            result = self._sink.send([line for line, _ in self._waiting])
+            result = self._sink.send([line.line for line, _ in self._waiting])
             self.count.accepted += result.accepted
             self.count.duplicates += result.duplicates
             for refusal in sorted(result.refused, key=lambda refusal: refusal.index):
-                record = self._waiting[refusal.index][1]
-                self._refuse(file, record, refusal.path, refusal.reason)
+                line, place = self._waiting[refusal.index]
+                self._refuse(place, line.raw, refusal.path, refusal.reason)
             self._waiting.clear()
             self._waiting_bytes = 0
         self._progress(file, stream.tell() if stream.seekable() else 0)
 
-    def _refuse(self, file: str, place: Record | Unreadable, path: str, reason: str) -> None:
-        self._refused.write(file, place, path, reason)
+    def _refuse(self, place: Place, raw: bytes, path: str, reason: str) -> None:
+        self._refused.write(place, raw, path, reason)
         self.count.refused += 1

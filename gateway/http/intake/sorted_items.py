@@ -19,8 +19,9 @@ from gateway.http.request.access_logging import log_out_of_scope
 from gateway.http.request.context import Context
 from gateway.http.response.answers import RefusedItem
 from gateway.ingest.content import record_digest
-from gateway.ingest.decode import Refused, refused_events
+from gateway.ingest.decode import refused_events
 from gateway.ingest.marked import Lenient, rejected_event, tenant_of
+from gateway.ingest.strict_json import Refused
 from gateway.log.ports import Appended
 
 # Large requests are checked in parts, so that live streams do not wait for them.

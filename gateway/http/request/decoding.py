@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from gateway.clock import Clock
 from gateway.errors import GatewayError, InvalidEvents
 from gateway.event import Draft
-from gateway.ingest.decode import Refused, decode_event, decode_events, refused_events
+from gateway.ingest.decode import decode_event, decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.split import pieces_of, split_body
+from gateway.ingest.strict_json import Refused
 from gateway.scheduling.loop_work import LoopWork, Slices
 
 T = TypeVar("T")

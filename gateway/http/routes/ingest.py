@@ -15,8 +15,8 @@ from gateway.http.request.context import Context
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answers import Ingested, IngestedLeniently
 from gateway.http.response.problem import json_response
-from gateway.ingest.decode import NotJson
 from gateway.ingest.marked import Lenient
+from gateway.ingest.strict_json import NotJson
 
 
 async def ingest(

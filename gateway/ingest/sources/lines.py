@@ -1,29 +1,43 @@
-"""Mapping of records, as they were read, to the lines of NDJSON that the gateway takes."""
+"""Records, as they were read, as the lines of NDJSON that the gateway takes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
+from gateway.event import DEFAULT_TENANT
+from gateway.ingest.mapping.identity import digest
 from gateway.ingest.marked import fitting
-from gateway.ingest.sources import cloudtrail, github, kubernetes, okta
-from gateway.ingest.sources.identity import SeenIds, event_id
+from gateway.ingest.sources.source import (
+    TRUNCATED,
+    Mapped,
+    NotMapped,
+    RecordSource,
+    decoded_shallowly,
+)
+from gateway.ingest.strict_json import Refused
 
 _encode = msgspec.json.Encoder().encode
 # Members that a gateway, from which this event was read, put at its beginning.
 _SET_BY_GATEWAY = re.compile(rb'\A\{"cursor":"[^"]*","recorded_at":"[^"]*",')
 _LINE_BREAKS = re.compile(rb"[\r\n]")
-# Mappings of the formats that can be imported; events in the gateway's own form need none.
-FORMATS: dict[str, Callable[[dict[str, Any]], dict[str, Any]] | None] = {
-    "native": None,
-    "cloudtrail": cloudtrail.to_event,
-    "kubernetes": kubernetes.to_event,
-    "github": github.to_event,
-    "okta": okta.to_event,
-}
+
+
+class Line(NamedTuple):
+    """An event as one line, without a line break, and the record that it was made of.
+
+    `marks` say what is unusual about it, such as `truncated`."""
+
+    line: bytes
+    raw: bytes
+    marks: tuple[str, ...] = ()
+
+
+# Lines of the records in what was read. Raises nothing for a record.
+MakeLines = Callable[[bytes], Iterator[Line | NotMapped]]
 
 
 def one_line(raw: bytes) -> bytes:
@@ -31,48 +45,48 @@ def one_line(raw: bytes) -> bytes:
     return _LINE_BREAKS.sub(b" ", raw.strip())
 
 
-class EventLines:
-    """Mapper of the records of one import.
+def lines_of(source: RecordSource, tenant: str | None) -> MakeLines:
+    """Lines of the records of a source. `tenant` is that of events that name none.
 
-    `tenant` is the tenant of events that name none; None leaves the choice to the
-    gateway.
+    The bytes of a record go into its event unchanged: numbers keep their digits.
     """
 
-    def __init__(self, format_name: str, tenant: str | None = None) -> None:
-        self._to_event = FORMATS[format_name]
-        self._tenant = tenant
-        self._seen = SeenIds()
-        # Number of records that were truncated, since they are too deep or too large.
-        self.truncated = 0
+    def made(raw: bytes) -> Iterator[Line | NotMapped]:
+        for found in source.map(raw, tenant or DEFAULT_TENANT):
+            if isinstance(found, Mapped):
+                yield Line(b"{" + found.draft.tail, found.raw, found.marks)
+            else:
+                yield found
 
-    def line(self, record: dict[str, Any], raw: bytes) -> bytes:
-        """Event of a record as one line, without a line break. `raw` is the record as it was read.
+    return made
 
-        The bytes of `raw` go into the event unchanged: numbers keep their digits,
-        and the gateway can still refuse duplicate members.
-        Raises `Unmappable`.
-        """
-        line, is_cut = fitting(self._line(record, one_line(raw)))
-        self.truncated += is_cut
+
+def native_lines(tenant: str | None) -> MakeLines:
+    """Lines of events in the gateway's own form; `tenant` is that of events that name none, None
+    leaves it to the gateway."""
+
+    def made(raw: bytes) -> Iterator[Line | NotMapped]:
+        try:
+            line, is_cut = fitting(_completed(one_line(raw), tenant))
+        except Refused as refused:
+            yield NotMapped(raw, refused.path, refused.reason)
+        else:
+            yield Line(line, raw, (TRUNCATED,) if is_cut else ())
+
+    return made
+
+
+def _completed(line: bytes, tenant: str | None) -> bytes:
+    try:
+        event = decoded_shallowly(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Refused("", f"not valid JSON: {error}") from None
+    line = _SET_BY_GATEWAY.sub(b"{", line, count=1)
+    added: dict[str, Any] = {}
+    if "id" not in event:
+        added["id"] = f"sha256-{digest(event)}"
+    if tenant is not None and "tenant" not in event:
+        added["tenant"] = tenant
+    if not added or not event:
         return line
-
-    def _line(self, record: dict[str, Any], line: bytes) -> bytes:
-        if self._to_event is None:
-            return self._completed(record, line)
-        event = self._to_event(record)
-        event["id"] = self._seen.settle(event["id"], record)
-        if self._tenant is not None:
-            event["tenant"] = self._tenant
-        event["data"] = msgspec.Raw(line)
-        return _encode(event)
-
-    def _completed(self, event: dict[str, Any], line: bytes) -> bytes:
-        line = _SET_BY_GATEWAY.sub(b"{", line, count=1)
-        added = {}
-        if "id" not in event:
-            added["id"] = event_id(event, None)
-        if self._tenant is not None and "tenant" not in event:
-            added["tenant"] = self._tenant
-        if not added or not event:
-            return line
-        return _encode(added)[:-1] + b"," + line[1:]
+    return _encode(added)[:-1] + b"," + line[1:]

@@ -1,6 +1,6 @@
 """Mapping of the rows of a followed table to events.
 
-Optional values that are too long are cut, since `data` holds the whole row. A
+OptionalPart values that are too long are cut, since `data` holds the whole row. A
 row that still makes no event becomes a marked event that says why: no row is
 lost in silence, and none blocks the rows after it.
 """
@@ -9,34 +9,38 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.errors import InvalidSetting
-from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, OUTCOMES, Draft
+from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, Draft
 from gateway.filters.alphabet import can_be
 from gateway.filters.scope import RESERVED, is_reserved
 from gateway.ingest.content import record_digest
-from gateway.ingest.decode import Refused, decode_event
-from gateway.ingest.marked import fitting, members_of, rejected_event
-from gateway.ingest.sources.native import LONG, SHORT, Unmappable, action, category, text
-from gateway.ingest.sources.timestamps import utc_time
+from gateway.ingest.mapping.compiler import compile_fill
+from gateway.ingest.mapping.definition import (
+    GROUPS,
+    SINGLE,
+    TARGET,
+    ConstantValue,
+    SourceDefinition,
+    TargetValue,
+    Value,
+)
+from gateway.ingest.mapping.path import Member, Path, value_at
+from gateway.ingest.mapping.timestamps import rfc3339
+from gateway.ingest.mapping.values import SHORT, action, category, tenant, text, whole
+from gateway.ingest.marked import members_of, rejected_event
+from gateway.ingest.sources.source import decoded_shallowly, draft_within_limits
+from gateway.ingest.strict_json import Refused, TooMuch, checked_record
 
-_GROUPS = {
-    "actor": ("type", "id", "name", "key_id"),
-    "source": ("service", "ip", "port", "user_agent"),
-    "target": ("urn", "type", "id", "name"),
-    "request": ("id", "trace_id"),
-}
-_PLAIN = (
-    "id", "time", "tenant", "category", "action", "outcome", "severity", "reason", "data",
-    "targets",
-)  # fmt: skip
+_GROUPS = {**GROUPS, "target": TARGET}
+_PLAIN = (*SINGLE, "data", "targets")
 MEMBERS = (*_PLAIN, *(f"{group}.{name}" for group, names in _GROUPS.items() for name in names))
 _REQUIRED = ("category", "action")
-_LIMITS = {"user_agent": LONG, "urn": LONG}
 _ID = re.compile(r"[ -~]{1,128}")
 # A row larger than this makes no event, whatever its columns hold.
 LARGEST_ROW = 4 * MAX_EVENT_BYTES
@@ -45,8 +49,7 @@ _TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 _CONSTANT = "="
 _RECORD = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
-_ENCODER = msgspec.json.Encoder()
-_NO_IDS: Iterator[str] = iter(())
+_ENCODE = msgspec.json.Encoder().encode
 
 
 class RowMapping:
@@ -85,6 +88,22 @@ class RowMapping:
             for member, value in columns.items()
             if not value.startswith(_CONSTANT)
         }
+        self._fill = compile_fill(self._definition(), {}, {})
+
+    def _definition(self) -> SourceDefinition:
+        values = {member: Value((_origin(path),)) for member, path in self._paths.items()}
+        values |= {
+            member: Value((ConstantValue(value),)) for member, value in self._constants.items()
+        }
+        targets = {name: values[f"target.{name}"] for name in TARGET if f"target.{name}" in values}
+        return SourceDefinition(
+            name="table",
+            title=self._table,
+            loose=True,
+            members=values,
+            targets=(TargetValue(targets),) if targets else (),
+            native_targets=None if targets else values.get("targets"),
+        )
 
     @property
     def prefix(self) -> str:
@@ -112,58 +131,42 @@ class RowMapping:
     def _event_of(self, key: str, row: str | None) -> Draft:
         if row is None:
             return self._rejected(key, None, "the row is too large", None)
-        tenant: str | None = None
+        raw = row.encode()
+        record: dict[str, Any] = {}
         try:
-            values = self._values(row)
-            tenant = text(_plain_value(values.get("tenant"))) or DEFAULT_TENANT
-            event = self._event(key, values)
-            data = values["data"] if "data" in values else msgspec.Raw(row.encode())
-            item, is_cut = fitting(_item(event, data))
-            draft = decode_event(item, _NO_IDS)
+            record = _record_of(raw)
+            members = self._fill(record, DEFAULT_TENANT)
+            if members.id is UNSET:
+                members.id = self.row_id(key)
+            members.data = self._data(raw)
+            draft, is_cut = draft_within_limits(members, b"")
         except (ValueError, TypeError, RecursionError, Refused) as error:
-            return self._rejected(key, tenant, str(error), row)
+            return self._rejected(key, self._tenant(record), str(error), row)
         self.marked += is_cut
         return draft
 
-    def _values(self, row: str) -> dict[str, Any]:
-        try:
-            record = _RECORD.decode(row)
-        except RecursionError:
-            whole = row.encode()
-            record = {name: msgspec.Raw(value) for name, value, _ in members_of(whole)}
-        found = {member: _inner(record, path) for member, path in self._paths.items()}
-        return {**self._constants, **found}
+    def _tenant(self, record: dict[str, Any]) -> str | None:
+        """Tenant that a row names, though it makes no event."""
+        if "tenant" in self._constants:
+            return self._constants["tenant"]
+        path = self._paths.get("tenant")
+        named = text(value_at(record, _origin(path).steps)) if path else DEFAULT_TENANT
+        return named if named is None else tenant(named)
 
-    def _event(self, key: str, values: dict[str, Any]) -> dict[str, Any]:
-        """All members of the event but `data`. Raises `ValueError` for a row that makes none."""
-        plain = {member: _plain_value(raw) for member, raw in values.items() if member != "data"}
-        event: dict[str, Any] = {
-            "id": self._id(key, plain.get("id")),
-            "time": utc_time(plain, "time"),
-            "tenant": text(plain.get("tenant")),
-            "category": category(text(plain["category"]) or ""),
-            "action": action(text(plain["action"]) or ""),
-            "outcome": _outcome(plain.get("outcome")),
-            "severity": _severity(plain.get("severity")),
-            "reason": text(plain.get("reason"), LONG),
-            "targets": plain.get("targets"),
-        }
-        for member in _REQUIRED:
-            if not event[member]:
-                raise Unmappable(member, "the row has none")
-        for group, names in _GROUPS.items():
-            members = {name: _short(name, plain.get(f"{group}.{name}")) for name in names}
-            found = {name: value for name, value in members.items() if value is not None}
-            if found and group == "target":
-                event["targets"] = [found]
-            elif found:
-                event[group] = found
-        return {member: value for member, value in event.items() if value is not None}
-
-    def _id(self, key: str, own: Any) -> str:
-        """Id of a row's event: the row's `own` id if it fits, else `row_id`."""
-        candidate = text(own, 129)
-        return candidate if candidate and _ID.fullmatch(candidate) else self.row_id(key)
+    def _data(self, raw: bytes) -> msgspec.Raw | UnsetType:
+        """What stands under `data`: the row, or what its column holds, digit for digit. What is no
+        object becomes the one member of an object."""
+        if "data" in self._constants:
+            return msgspec.Raw(_ENCODE({"value": self._constants["data"]}))
+        path = self._paths.get("data")
+        if path is None:
+            return msgspec.Raw(raw)
+        held = _inner({name: msgspec.Raw(value) for name, value, _ in members_of(raw)}, path)
+        if held is None:
+            return UNSET
+        if bytes(held)[:1] == b"{":
+            return held
+        return msgspec.Raw(_ENCODE({"value": held}))
 
     def row_id(self, key: str) -> str:
         """Id made of the table and the row's key; no other row of the table has it."""
@@ -195,30 +198,31 @@ def _why_not(member: str, value: str) -> str:
         "outcome": not can_be("outcome", constant),
         "category": not category(constant) or is_reserved(category(constant) or ""),
         "action": not action(constant),
-        "severity": _whole(constant) is None,
-        "time": member == "time" and not _is_time(constant),
+        "severity": whole(constant) is None,
+        "time": not _is_time(constant),
     }
     return f"no event has this {member}" if wrong.get(member) else ""
 
 
 def _is_time(constant: str) -> bool:
     try:
-        return utc_time({"time": constant}, "time") is not None
+        return bool(rfc3339(constant))
     except ValueError:
         return False
 
 
-def _item(event: dict[str, Any], data: Any) -> bytes:
-    """JSON of an event. `data` is JSON that stays as it is, digit for digit, or a constant;
-    a value that is not an object becomes the one member of an object."""
-    if data is None:
-        return _ENCODER.encode(event)
-    whole = isinstance(data, msgspec.Raw) and bytes(data)[:1] == b"{"
-    return _ENCODER.encode({**event, "data": data if whole else {"value": data}})
+def _origin(path: Sequence[str]) -> Path:
+    return Path(tuple(map(Member, path)))
 
 
-def _plain_value(raw: Any) -> Any:
-    return raw if raw is None or isinstance(raw, str) else _ANY.decode(raw)
+def _record_of(raw: bytes) -> dict[str, Any]:
+    try:
+        return checked_record(raw)[0]
+    except (TooMuch, RecursionError):
+        record = decoded_shallowly(raw)
+        if type(record) is not dict:
+            raise Refused("", "a row is a JSON object") from None
+        return record
 
 
 def _inner(record: Any, path: list[str]) -> msgspec.Raw | None:
@@ -233,27 +237,3 @@ def _inner(record: Any, path: list[str]) -> msgspec.Raw | None:
         except msgspec.DecodeError:
             return None
     return None if value is None or bytes(value) == b"null" else value
-
-
-def _short(name: str, value: Any) -> Any:
-    if name == "port":
-        number = _whole(value)
-        return number if number is not None and 0 <= number <= 65535 else None
-    return text(value, _LIMITS.get(name, SHORT))
-
-
-def _outcome(value: Any) -> str:
-    name = value.lower() if isinstance(value, str) else value
-    return name if name in OUTCOMES else "unknown"
-
-
-def _severity(value: Any) -> int | None:
-    number = _whole(value)
-    return None if number is None else min(max(number, 1), 6)
-
-
-def _whole(value: Any) -> int | None:
-    """Whole number, also in text, since constants are text; None for anything else."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -12,8 +12,9 @@ from gateway.access.grants.grant_check import NOT_YET, UNSUPPORTED
 from gateway.clock import parse_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.event import SET_BY_GATEWAY, Draft
-from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.decode import decode_event
 from gateway.ingest.ids import new_ids
+from gateway.ingest.strict_json import Refused
 from gateway.oversight.access_log.past_access import READING
 from gateway.oversight.review.explain import AccessQuery
 

@@ -12,7 +12,7 @@ import subprocess
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
 
@@ -20,9 +20,9 @@ import pytest
 from websockets.sync.client import connect
 
 from gateway.ingest.reading import Record, read_records
-from gateway.ingest.sources.lines import EventLines
-from gateway.ingest.sources.native import Unmappable
+from gateway.ingest.sources.lines import Line, lines_of
 from tests.support.examples import examples
+from tests.support.exports import source_named
 from tests.support.gateway_process import PROGRAM, ROOT, GatewayProcess, environment
 from tests.support.machine_time import patience
 
@@ -49,14 +49,15 @@ def real_events() -> list[bytes]:
     """Each event of the exports once, as a line of NDJSON of the tenant `any`."""
     found: dict[bytes, None] = {}
     for name, (real, sample) in _EXPORTS.items():
-        lines = EventLines(name, "any")
+        lines = lines_of(source_named(name), "any")
         paths = sorted(_REAL.glob(real)) or [_SAMPLES / sample]
         for path in paths:
             with path.open("rb") as stream:
                 for record in read_records(stream):
                     assert isinstance(record, Record), record
-                    with suppress(Unmappable):
-                        found[lines.line(record.members, record.raw)] = None
+                    for made in lines(record.raw):
+                        if isinstance(made, Line):
+                            found[made.line] = None
     assert all(line.count(_TENANT) == 1 for line in found)
     return list(found)
 

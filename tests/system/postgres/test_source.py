@@ -199,7 +199,7 @@ async def test_rows_that_make_no_event_become_marked_ones_and_hold_up_nothing(
             event["data"]["key"]: event["data"]["rejected_item"]["reason"] for event in rejected
         }
         assert by_key["2"]["tenant"] == "acme"
-        assert "action: the row has none" in reasons["2"]
+        assert "verb: the record has none, which makes the event's action" in reasons["2"]
         assert reasons["5"] == "the row is too large"
         assert "tenant" in reasons["6"]
         assert "not a time" in reasons["7"]

@@ -7,12 +7,13 @@ import time
 from typing import Any
 
 import msgspec
-import pytest
 from gateway_client import event, key_id
 from gateways import Gateway
 
 from gateway.cli.importing.folder_sink import FolderSink
-from gateway.ingest.sources.lines import EventLines
+from gateway.ingest.mapping.parsing import parse_definition
+from gateway.ingest.sources.catalog import FUNCTIONS, make_source, shipped_text
+from gateway.ingest.sources.envelopes import parse_envelope
 from tests.support.machine_time import patience
 
 
@@ -88,28 +89,28 @@ async def test_the_content_of_mapped_events_is_their_record_alone(gateway: Gatew
         ).status == 400
 
 
-def test_an_import_with_a_changed_mapping_doubles_nothing(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_import_with_a_changed_mapping_doubles_nothing(tmp_path: Any) -> None:
     record = {
         "eventID": "1", "eventTime": "2026-01-01T00:00:00Z", "eventSource": "s3.amazonaws.com",
         "eventName": "GetObject", "eventVersion": "1.08", "awsRegion": "eu-west-1",
         "userIdentity": {"type": "IAMUser", "userName": "u"},
     }  # fmt: skip
-    raw = msgspec.json.encode(record)
+
+    def line_of(text: str, record: dict[str, Any]) -> bytes:
+        definition = parse_definition(text, "cloudtrail.toml", FUNCTIONS, parse_envelope)
+        mapped = make_source(definition).draft(msgspec.json.encode(record))
+        return b"{" + mapped.draft.tail
+
+    text = shipped_text("cloudtrail")
+    changed = text.replace("[event]", "[event]\nseverity = { const = 6 }")
     sink = FolderSink(tmp_path, mapped=True)
     try:
-        lines = EventLines("cloudtrail")
-        assert sink.send([lines.line(record, raw)]).accepted == 1
-        mapping = lines._to_event
-        again = EventLines("cloudtrail")
-        monkeypatch.setattr(again, "_to_event", lambda one: {**mapping(one), "severity": 6})
-        line = again.line(record, raw)
-        assert b'"severity":6' in line
-        result = sink.send([line])
+        assert sink.send([line_of(text, record)]).accepted == 1
+        again = line_of(changed, record)
+        assert b'"severity":6' in again
+        result = sink.send([again])
         assert (result.accepted, result.duplicates) == (0, 1)
-        other = msgspec.json.encode({**record, "awsRegion": "us-east-1"})
-        changed = again.line({**record, "awsRegion": "us-east-1"}, other)
-        assert sink.send([changed]).accepted == 1, "another record under the same id"
+        other = line_of(changed, {**record, "awsRegion": "us-east-1"})
+        assert sink.send([other]).accepted == 1, "another record under the same id"
     finally:
         sink.close()

@@ -104,7 +104,8 @@ def test_a_record_of_another_source_is_refused_before_it_is_sent(
     assert code == 1
     assert server.batches == [1]
     [refused] = map(json.loads, Path("no.ndjson").read_text().splitlines())
-    assert (refused["line"], refused["path"]) == (1, "eventType")
+    assert (refused["line"], refused["path"]) == (1, "")
+    assert "needs eventType" in refused["reason"]
 
 
 def test_numbers_arrive_as_they_were(run: Run, server: IngestServer) -> None:
@@ -311,4 +312,4 @@ def test_help_has_examples_and_loads_nothing_slow() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert shown.returncode == 0, shown.stderr
-    assert "audit-gateway import --format cloudtrail" in shown.stdout
+    assert "audit-gateway import --source cloudtrail" in shown.stdout

@@ -12,7 +12,8 @@ import pytest
 
 from gateway.errors import InvalidEvents
 from gateway.event import MAX_EVENT_BYTES, Draft
-from gateway.ingest.decode import MAX_REPORTED, Refused, decode_event, decode_events
+from gateway.ingest.decode import MAX_REPORTED, decode_event, decode_events
+from gateway.ingest.strict_json import Refused
 
 LEAST: dict[str, Any] = {"category": "auth", "action": "user.login"}
 ID = "0190-made-by-the-gateway"

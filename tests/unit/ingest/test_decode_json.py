@@ -13,8 +13,9 @@ import pytest
 from gateway.errors import GatewayError, InvalidRequest, PayloadTooLarge
 from gateway.event import MAX_EVENT_BYTES
 from gateway.ingest.content import canonical, content_digest
-from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.decode import decode_event
 from gateway.ingest.split import split_body
+from gateway.ingest.strict_json import Refused
 
 HEAD = b'{"category":"auth","action":"user.login"'
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.event import Event
-from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.decode import decode_event
+from gateway.ingest.strict_json import Refused
 
 Json = tuple[str, Any]
 STAMP = b"2026-01-31T12:00:00.000000Z"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.cli.importing.folder_sink import FolderSink
 from gateway.event import MAX_EVENT_BYTES
-from gateway.ingest.decode import Refused, decode_event
+from gateway.ingest.decode import decode_event
 from gateway.ingest.marked import (
     decode_leniently,
     fitting,
@@ -23,7 +23,9 @@ from gateway.ingest.marked import (
     rejected_event,
     tenant_of,
 )
-from gateway.ingest.sources.lines import EventLines
+from gateway.ingest.sources.lines import Line, lines_of
+from gateway.ingest.strict_json import Refused
+from tests.support.exports import source_named
 
 HEAD = b'{"id":"e","category":"auth","action":"a","actor":{"id":"u"},"outcome":"denied"'
 
@@ -153,16 +155,17 @@ def test_an_import_keeps_records_that_are_too_deep_or_too_large(tmp_path: Path) 
         "requestObject": {"large": "x" * 1_500_000}, "responseObject": json.loads(deep(200)),
     }  # fmt: skip
     raw = json.dumps(record).encode()
-    lines = EventLines("kubernetes")
+    [line] = lines_of(source_named("kubernetes"), None)(raw)
+    assert isinstance(line, Line)
     sink = FolderSink(tmp_path, mapped=True)
     try:
         for accepted in (1, 0):
-            result = sink.send([lines.line(record, raw)])
+            result = sink.send([line.line])
             assert (result.accepted, result.refused) == (accepted, [])
         [event] = sink._runner.run(sink._log.read(0, 1, limit=1)).events
     finally:
         sink.close()
-    assert lines.truncated == 2
+    assert line.marks == ("truncated",)
     members = event.members()
     assert (members["actor"]["name"], members["outcome"]) == ("u", "success")
     assert members["data"]["objectRef"]["name"] == "p"

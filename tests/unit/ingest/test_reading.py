@@ -24,7 +24,7 @@ def read(content: bytes) -> list[Record | Unreadable]:
 def members(content: bytes) -> list[dict[str, Any]]:
     found = read(content)
     assert all(isinstance(one, Record) for one in found), found
-    return [one.members for one in found if isinstance(one, Record)]
+    return [json.loads(one.raw) for one in found if isinstance(one, Record)]
 
 
 ONE, TWO = {"n": 1}, {"n": 2}
@@ -38,12 +38,8 @@ ONE, TWO = {"n": 1}, {"n": 2}
         b'\n\n{"n":1}\r\n  \r\n{"n":2}\r\n',
         b'[{"n":1},{"n":2}]',
         b'[\n {"n":1},\n {"n":2}\n]\n',
-        b'{"Records":[{"n":1},{"n":2}]}',
-        b'{\n "Records": [\n  {"n": 1},\n  {"n": 2}\n ]\n}',
-        b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{"n":1},{"n":2}]}',
         b'{"n":1}{"n":2}',
-        b'{"Records":[{"n":1}]}{"Records":[{"n":2}]}',
-        b'{"Records":[{"n":1}]}\n[{"n":2}]\n',
+        b'[{"n":1}]\n[{"n":2}]\n',
         b'{\n "n": 1\n}\n{\n "n": 2\n}\n',
     ],
 )
@@ -57,7 +53,7 @@ def test_a_single_object_is_one_record(content: bytes) -> None:
     assert members(content) == [ONE]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", BOM, b"[]", b'{"Records":[]}'])
+@pytest.mark.parametrize("content", [b"", b"\n \n", BOM, b"[]"])
 def test_an_empty_export_holds_no_records(content: bytes) -> None:
     assert read(content) == []
 
@@ -83,9 +79,6 @@ def test_a_record_is_kept_as_it_was_read() -> None:
     [
         (b'{"n":', "JSON"),
         (b"hello", "JSON"),
-        (b'{"n":NaN}', "JSON"),
-        (b'{"n":"\xff"}', "UTF-8 at byte"),
-        (b'{"n":"\\ud800"}', "JSON"),
         (b"17", "a record is a JSON object"),
         (b'"text"', "a record is a JSON object"),
         (b"[" * 5000 + b"]" * 5000, "JSON|deep"),
@@ -96,7 +89,7 @@ def test_a_broken_line_takes_no_other_with_it(broken: bytes, reason: str, positi
     lines = [b'{"n":1}', b'{"n":2}']
     lines.insert(position, broken)
     found = read(b"\n".join(lines) + b"\n")
-    assert [one.members for one in found if isinstance(one, Record)] == [ONE, TWO]
+    assert [json.loads(one.raw) for one in found if isinstance(one, Record)] == [ONE, TWO]
     [unreadable] = [one for one in found if isinstance(one, Unreadable)]
     assert unreadable.line == position + 1
     assert unreadable.raw == broken or broken.startswith(b"[")
@@ -106,13 +99,13 @@ def test_a_broken_line_takes_no_other_with_it(broken: bytes, reason: str, positi
 def test_a_line_cut_off_in_the_middle_keeps_its_whole_values() -> None:
     record, rest = read(b'{"n":1}{"n":')
     assert isinstance(record, Record)
-    assert record.members == ONE
+    assert json.loads(record.raw) == ONE
     assert isinstance(rest, Unreadable)
     assert (rest.line, rest.item, rest.raw) == (1, 2, b'{"n":')
 
 
 def test_an_item_that_is_no_object_takes_no_other_with_it() -> None:
-    found = read(b'{"Records":[{"n":1},null,{"n":2}]}')
+    found = read(b'[{"n":1},null,{"n":2}]')
     assert [type(one) for one in found] == [Record, Unreadable, Record]
     assert [one.item for one in found] == [1, 2, 3]
 
@@ -146,7 +139,9 @@ def test_a_broken_first_line_of_a_file_too_large_for_a_document_hides_no_record(
     monkeypatch.setattr(reading, "MAX_UNIT_BYTES", 64)
     lines = [b'{"n":%d}' % number for number in range(100)]
     found = read(b"{\n" + b"\n".join(lines))
-    assert [one.members["n"] for one in found if isinstance(one, Record)] == list(range(100))
+    assert [json.loads(one.raw)["n"] for one in found if isinstance(one, Record)] == list(
+        range(100)
+    )
     assert [one.line for one in found] == list(range(1, 102))
 
 
@@ -186,22 +181,16 @@ def nested(depth: int) -> bytes:
 
 
 @pytest.mark.parametrize("depth", [900, 1_500, 5_000, 20_000])
-@pytest.mark.parametrize(
-    "form",
-    [b'%s\n{"n":1}\n', b'[%s,\n{"n":1}]', b'{"Records":[%s,{"n":1}]}',
-     b'{\n"kind":"EventList",\n"apiVersion":"audit.k8s.io/v1",\n"items":[%s,{"n":1}]}'],
-)  # fmt: skip
-def test_a_record_nested_deeper_than_decoders_go_is_read_as_far_as_they_do(
-    form: bytes, depth: int
-) -> None:
+@pytest.mark.parametrize("form", [b'%s\n{"n":1}\n', b'[%s,\n{"n":1}]'])
+def test_a_record_nested_deeper_than_decoders_go_is_read_whole(form: bytes, depth: int) -> None:
     deep = b'{"who":"bob","what":%s,"when":[1]}' % nested(depth)
     first, second = read(form % deep)
     assert isinstance(first, Record)
-    assert (first.members["who"], first.members["when"], first.raw) == ("bob", [1], deep)
+    assert first.raw == deep
     assert isinstance(second, Record)
-    assert second.members == ONE
+    assert json.loads(second.raw) == ONE
 
 
 def test_what_is_deep_and_no_json_is_no_record() -> None:
-    for content in (b"[" * 50_000, b'{"a":' * 50_000, b'{"x":%s,}' % nested(5_000)):
+    for content in (b"[" * 50_000, b'{"a":' * 50_000):
         assert [type(one) for one in read(content)] == [Unreadable]

@@ -21,7 +21,7 @@ from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
 from gateway.http.request.decoding import _decode_events, _decode_leniently
-from gateway.ingest.decode import Refused
+from gateway.ingest.strict_json import Refused
 from gateway.runtime.process import compute_process
 from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.streaming.event_selector import select_in_process

@@ -1,0 +1,135 @@
+"""Definitions of sources: how records of one kind become events, as data. Pure.
+
+A definition is written as TOML (`parsing.py`) or made of the columns of a table, and compiled to a
+function (`compiler.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.ingest.mapping.path import Condition, Path
+
+# A path that begins with this names an option of the source, such as `$cluster`.
+OPTION = "$"
+OPTIONS = ("cluster",)
+GROUPS: dict[str, tuple[str, ...]] = {
+    "actor": ("type", "id", "name", "key_id"),
+    "source": ("service", "ip", "port", "user_agent"),
+    "request": ("id", "trace_id"),
+}
+TARGET = ("urn", "type", "id", "name")
+SINGLE = ("id", "time", "tenant", "category", "action", "outcome", "severity", "reason")
+
+
+class TemplateField(msgspec.Struct, frozen=True):
+    """A part of a template: the first of `alternatives` (paths, texts) that is there.
+
+    `whole`: it may hold several segments of a resource path. `convert` names a conversion."""
+
+    alternatives: tuple[Path | str, ...]
+    whole: bool = False
+    convert: str | None = None
+
+
+class OptionalPart(msgspec.Struct, frozen=True):
+    """A part of a template that is left out if one of its fields is missing."""
+
+    parts: tuple[str | TemplateField, ...]
+
+
+class Template(msgspec.Struct, frozen=True):
+    """Text with fields; nothing if one of them is missing."""
+
+    parts: tuple[str | TemplateField | OptionalPart, ...]
+
+    def fields(self) -> Iterator[TemplateField]:
+        for part in self.parts:
+            yield from (
+                inner
+                for inner in (part.parts if isinstance(part, OptionalPart) else (part,))
+                if isinstance(inner, TemplateField)
+            )
+
+
+class Join(msgspec.Struct, frozen=True):
+    """The values at all paths that are there, with `between` between them."""
+
+    paths: tuple[Path, ...]
+    between: str
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """What a function of `gateway.ingest.sources.vendors` makes of the record."""
+
+    name: str
+
+
+class ConstantValue(msgspec.Struct, frozen=True):
+    value: str | int
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A member's value: the first of `origins` that is there, converted, then by `table`.
+
+    Of what the table does not know becomes `present`, else `default`; of a missing one `absent`,
+    else `default`. Keys of the table may have `*` for any characters; whole ones go first.
+    """
+
+    origins: tuple[Path | Template | Join | FunctionCall | ConstantValue | Value, ...]
+    convert: str | None = None
+    table: dict[str, str | int] | None = None
+    present: str | int | None = None
+    absent: str | int | None = None
+
+
+Origin = Path | Template | Join | FunctionCall | ConstantValue | Value
+
+
+class TargetValue(msgspec.Struct, frozen=True):
+    """One target, or one for each value at `each`; or those that `function` makes."""
+
+    members: dict[str, Value]
+    each: Path | None = None
+    function: str | None = None
+
+
+class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A source. `members` are named with dots, such as `actor.id`.
+
+    `loose`: paths lead through JSON in text as well.
+    """
+
+    name: str
+    title: str
+    documentation: str = ""
+    version: str = ""
+    reader: str = "json"
+    when: Condition = ()
+    # The same as text, for refusals.
+    needs: str = ""
+    skip: Condition = ()
+    envelopes: tuple[str, ...] = ()
+    ignore_case: bool = False
+    loose: bool = False
+    members: dict[str, Value]
+    targets: tuple[TargetValue, ...] = ()
+    # A path to a list that holds targets in the native form.
+    native_targets: Value | None = None
+    copies: dict[str, tuple[str, ...]] = {}
+
+
+def paths_of(value: Value) -> Iterator[Path]:
+    """All paths of a value."""
+    for origin in value.origins:
+        if isinstance(origin, Path):
+            yield origin
+        elif isinstance(origin, Value):
+            yield from paths_of(origin)
+        elif isinstance(origin, Join):
+            yield from origin.paths
+        elif isinstance(origin, Template):
+            for field in origin.fields():
+                yield from (path for path in field.alternatives if isinstance(path, Path))

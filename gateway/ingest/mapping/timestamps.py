@@ -1,0 +1,96 @@
+"""Times of records as RFC 3339 in UTC with microseconds. Pure.
+
+Recognised are, in text: RFC 3339, also with a space for the `T`, without a zone (read as UTC) and
+with up to nine digits of fraction; the basic forms of ISO 8601 `20131102T010628Z` and
+`20131102010628.123`; RFC 2822; that of access logs, `10/Oct/2000:13:55:36 -0700`. Numbers, also
+in text, are seconds, milliseconds, microseconds or nanoseconds since 1970, as their size allows.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from gateway.clock import format_rfc3339, parse_rfc3339
+
+_USUAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,6}))?Z", re.ASCII)
+_TIME = re.compile(
+    r"(?P<year>\d{4})-?(?P<month>\d\d)-?(?P<day>\d\d)(?:[Tt ]|(?=\d{6}(?:\D|\Z)))"
+    r"(?P<hour>\d\d):?(?P<minute>\d\d):?(?P<second>\d\d)(?P<fraction>[.,]\d{1,9})?"
+    r" ?(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?",
+    re.ASCII,
+)
+_NUMBER = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?", re.ASCII)
+_ACCESS_LOG = re.compile(r"\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}", re.ASCII)
+# Each unit reaches from March 1973 on; the one before it to the year 5138.
+_UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
+
+
+def rfc3339(value: Any) -> str:
+    """A time of a record in UTC with microseconds. Raises `ValueError` if it is none."""
+    if type(value) is str:
+        usual = _USUAL.fullmatch(value)
+        if usual is not None:
+            try:
+                datetime.fromisoformat(value[:19])
+            except ValueError:
+                return format_rfc3339(parse_rfc3339(value))
+            return f"{value[:19]}.{(usual[1] or '').ljust(6, '0')}Z"
+    return format_rfc3339(_micros(value))
+
+
+def _micros(value: Any) -> int:
+    if isinstance(value, str):
+        return _micros_of_text(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("not a time")
+    return _micros_of_number(value)
+
+
+def _micros_of_number(value: float) -> int:
+    try:
+        size = abs(value)
+        for least, factor in _UNITS:
+            if size < least:
+                return _checked(round(value * factor))
+        return _checked(round(value / 1000) if isinstance(value, float) else value // 1000)
+    except OverflowError:
+        raise ValueError("not a time") from None
+
+
+def _checked(micros: int) -> int:
+    return parse_rfc3339(format_rfc3339(micros))
+
+
+def _micros_of_text(value: str) -> int:
+    match = _TIME.fullmatch(value)
+    if match is None:
+        return _micros_of_rare_text(value)
+    part = match.groupdict(default="")
+    zone = part["zone"]
+    if zone in ("", "UTC", "GMT"):
+        zone = "Z"
+    elif zone not in "Zz":
+        zone = f"{zone[:3]}:{zone[3:].strip(':') or '00'}"
+    fraction = part["fraction"].replace(",", ".")
+    return parse_rfc3339(
+        f"{part['year']}-{part['month']}-{part['day']}"
+        f"T{part['hour']}:{part['minute']}:{part['second']}{fraction}{zone}"
+    )
+
+
+def _micros_of_rare_text(value: str) -> int:
+    if _NUMBER.fullmatch(value):
+        return _micros_of_number(float(value) if "." in value else int(value))
+    if _ACCESS_LOG.fullmatch(value):
+        moment = datetime.strptime(value, "%d/%b/%Y:%H:%M:%S %z")
+    else:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            raise ValueError("not a time") from None
+        if moment.tzinfo is None:
+            return parse_rfc3339(moment.isoformat() + "Z")
+    return parse_rfc3339(moment.isoformat())

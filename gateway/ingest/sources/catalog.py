@@ -1,0 +1,91 @@
+"""Catalogue of sources: those that are shipped, and the user's own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import InvalidSetting
+from gateway.ingest.mapping.code import Options
+from gateway.ingest.mapping.compiler import Functions
+from gateway.ingest.mapping.definition import SourceDefinition
+from gateway.ingest.mapping.parsing import definition_of, parse_definition
+from gateway.ingest.mapping.value_table import Listener
+from gateway.ingest.sources.envelopes import parse_envelope
+from gateway.ingest.sources.source import RecordSource
+from gateway.ingest.sources.vendors import cloudtrail, github, kubernetes
+
+FUNCTIONS: Functions = {
+    "cloudtrail.category": cloudtrail.category,
+    "cloudtrail.action": cloudtrail.action,
+    "cloudtrail.answer": cloudtrail.answer,
+    "cloudtrail.reason": cloudtrail.reason,
+    "cloudtrail.targets": cloudtrail.targets,
+    "github.kind_of_actor": github.kind_of_actor,
+    "github.targets": github.targets,
+    "kubernetes.stage_id": kubernetes.stage_id,
+    "kubernetes.peer": kubernetes.peer,
+    "kubernetes.kind_of_user": kubernetes.kind_of_user,
+    "kubernetes.url_target": kubernetes.url_target,
+}
+_SUFFIX = ".toml"
+_FOLDER = files("gateway.ingest.sources") / "shipped"
+
+
+@cache
+def shipped_names() -> tuple[str, ...]:
+    """Names of the shipped sources."""
+    found = (entry.name for entry in _FOLDER.iterdir())
+    return tuple(sorted(name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX)))
+
+
+def shipped_text(name: str) -> str:
+    """The definition of a shipped source, as TOML."""
+    return (_FOLDER / (name + _SUFFIX)).read_text(encoding="utf-8")
+
+
+@cache
+def shipped(name: str) -> SourceDefinition:
+    """A shipped definition."""
+    return parse_definition(shipped_text(name), name + _SUFFIX, FUNCTIONS, parse_envelope)
+
+
+def read_definition(file: Path) -> SourceDefinition:
+    """Definition of a user's file. Raises `InvalidSetting`."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{file} cannot be read: {error}") from None
+    return parse_definition(text, str(file), FUNCTIONS, parse_envelope)
+
+
+def definition_named(name: str) -> SourceDefinition:
+    """Definition of a shipped source, or of the file at `name`. Raises `InvalidSetting`."""
+    if name in shipped_names():
+        return shipped(name)
+    if name.endswith(_SUFFIX) or "/" in name:
+        return read_definition(Path(name))
+    near = difflib.get_close_matches(name, shipped_names(), 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(shipped_names())}"
+    raise InvalidSetting(
+        f"no source is called {name!r}; {hint} A definition of your own is given as its file"
+    )
+
+
+def definition_in_settings(name: str, content: Mapping[str, Any]) -> SourceDefinition:
+    """Definition of the table `[sources.NAME]` of the settings. Raises `InvalidSetting`."""
+    named = {"name": name, **content}
+    return definition_of(named, f"sources.{name}", FUNCTIONS, parse_envelope)
+
+
+def make_source(
+    definition: SourceDefinition,
+    options: Options | None = None,
+    unknown: Listener = lambda member, value: None,
+) -> RecordSource:
+    """A compiled source."""
+    return RecordSource(definition, FUNCTIONS, options or {}, unknown)

@@ -1,0 +1,251 @@
+"""Envelopes: what services and shippers put around the records of a source. Pure.
+
+One table for all sources. An envelope is opened until what is inside is a record of the source, at
+most three deep; text inside is read as JSON, also from base64 and gzip. An envelope is never an
+event, and what is empty holds none. Records keep their bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.ingest.mapping.path import Each, InvalidPath, Item, Member, Step, parse_path
+from gateway.ingest.marked import members_of
+from gateway.ingest.split import items_of, text_inside
+from gateway.ingest.strict_json import Refused
+
+DEEPEST = 3
+# Most bytes of one record after decompression.
+_MOST_BYTES = 64 * 1024 * 1024
+_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_STRING = msgspec.json.Decoder(str)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}", re.ASCII)
+_GZIP = b"\x1f\x8b"
+_TRANSFORMS = ("json", "base64", "gzip")
+
+
+class Envelope(NamedTuple):
+    """Where records stand in an envelope, at `path`. `title` names it in refusals.
+
+    `transforms`: how text is read; () tries all. `hands_down`: members that a list has for all its
+    items, each with an end that it loses on the way.
+    """
+
+    path: str
+    steps: tuple[Step, ...]
+    title: str
+    transforms: tuple[str, ...] = ()
+    hands_down: tuple[tuple[str, str], ...] = ()
+
+
+def parse_envelope(text: str, title: str = "") -> Envelope:
+    """Envelope of a text such as `entries[].message|base64|json`. Raises `InvalidPath`."""
+    path, *transforms = (part.strip() for part in text.split("|"))
+    for transform in transforms:
+        if transform not in _TRANSFORMS:
+            raise InvalidPath(f"{text!r}: {transform!r} is none of {', '.join(_TRANSFORMS)}")
+    parsed = parse_path(path)
+    if parsed.in_item or not all(isinstance(step, Member | Item | Each) for step in parsed.steps):
+        raise InvalidPath(f"{text!r}: an envelope has names, [0] and [] only")
+    return Envelope(path, parsed.steps, title or f"an envelope with {path!r}", tuple(transforms))
+
+
+# The order counts: what lies deeper goes first.
+SHARED: tuple[Envelope, ...] = (
+    parse_envelope("Records[].body", "an SQS batch"),
+    parse_envelope("Records[].kinesis.data", "a Kinesis batch"),
+    parse_envelope("Records[].Sns.Message", "an SNS batch"),
+    parse_envelope("Records[]", "a list of records"),
+    parse_envelope("records[].properties", "an Event Hub batch"),
+    parse_envelope("records[]", "a list of records"),
+    parse_envelope("items[]", "a list of items")._replace(
+        hands_down=(("kind", "List"), ("apiVersion", ""))
+    ),
+    parse_envelope("data.events[]", "an event hook"),
+    parse_envelope("events[]", "a list of events"),
+    parse_envelope("Events[].CloudTrailEvent", "an answer of lookup-events"),
+    parse_envelope("value[]", "a list of values"),
+    parse_envelope("logEvents[].message", "a CloudWatch Logs batch"),
+    parse_envelope("awslogs.data", "a CloudWatch Logs subscription"),
+    parse_envelope("detail", "an EventBridge event"),
+    parse_envelope("Message", "an SNS notification"),
+    parse_envelope("properties.log", "a record of a diagnostic setting"),
+    parse_envelope("result._raw", "a Splunk export"),
+    parse_envelope("event", "an event with a wrapper"),
+    parse_envelope("protoPayload", "a LogEntry"),
+    parse_envelope("message.data", "a Pub/Sub message"),
+    parse_envelope("data", "a CloudEvents event"),
+    parse_envelope("data_base64", "a CloudEvents event"),
+)
+
+
+class Opened(NamedTuple):
+    """What an envelope holds at its path, each as JSON."""
+
+    envelope: Envelope
+    inner: list[bytes]
+
+
+def open_envelopes(raw: bytes, envelopes: Sequence[Envelope]) -> Iterator[Opened]:
+    """All readings of an object as an envelope, in the order of the table."""
+    members = _members(raw)
+    for envelope in envelopes:
+        first = envelope.steps[0]
+        assert isinstance(first, Member)
+        if first.name not in members:
+            continue
+        inner = _at([members[first.name]], envelope.steps[1:])
+        if inner or _is_empty(members[first.name]):
+            yield Opened(envelope, [*_read(inner, envelope, members)])
+
+
+def _members(raw: bytes) -> dict[str, bytes]:
+    """Members of an object, also where one is nested deeper than decoders go; none of all else."""
+    try:
+        return {name: bytes(value) for name, value in _RAW.decode(raw).items()}
+    except RecursionError:
+        return {name: value for name, value, _ in members_of(raw)} if raw[:1] == b"{" else {}
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def _is_empty(value: bytes) -> bool:
+    return value == b"null" or items_of(value) == []
+
+
+def _at(found: list[bytes], steps: tuple[Step, ...]) -> list[bytes]:
+    for step in steps:
+        found = [inner for outer in found for inner in _step(outer, step)]
+    return found
+
+
+def _step(value: bytes, step: Step) -> Iterator[bytes]:
+    if isinstance(step, Member):
+        inner = _members(value).get(step.name)
+        if inner is not None:
+            yield inner
+        return
+    items = items_of(value) or []
+    if isinstance(step, Each):
+        yield from items
+    elif isinstance(step, Item) and -len(items) <= step.place < len(items):
+        yield items[step.place]
+
+
+def _read(found: list[bytes], envelope: Envelope, members: dict[str, bytes]) -> Iterator[bytes]:
+    added = [(name, members[name], end) for name, end in envelope.hands_down if name in members]
+    for value in found:
+        if value[:1] == b'"':
+            value = _of_text(_STRING.decode(value), envelope.transforms)
+        for name, given, end in reversed(added):
+            value = _with_member(value, name, given, end)
+        yield value
+
+
+def _with_member(value: bytes, name: str, given: bytes, end: str) -> bytes:
+    """An object with a member of its list, unless it has one of its own."""
+    if value[:1] != b"{" or given[:1] != b'"' or name in _members(value):
+        return value
+    text = _STRING.decode(given)
+    rest = value.lstrip()[1:].lstrip()
+    between = b"" if rest[:1] == b"}" else b","
+    handed = msgspec.json.encode({name: text.removesuffix(end)})[:-1]
+    return handed + between + rest
+
+
+def _of_text(text: str, transforms: tuple[str, ...]) -> bytes:
+    """JSON in a text; the text itself, as JSON, if there is none."""
+    value = text.encode(errors="replace")
+    if transforms:
+        for transform in transforms:
+            if transform == "base64":
+                value = _decoded(text) or value
+            elif transform == "gzip":
+                value = _decompressed(value)
+        return value
+    inside = text_inside(value)
+    if inside is None and _BASE64.fullmatch(text):
+        decoded = _decoded(text)
+        if decoded is not None:
+            inside = text_inside(_decompressed(decoded))
+    return msgspec.json.encode(text) if inside is None else inside
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(
+            text + "=" * (-len(text) % 4), b"-_" if set("-_") & set(text) else None
+        )
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _decompressed(value: bytes) -> bytes:
+    if not value.startswith(_GZIP):
+        return value
+    inflating = zlib.decompressobj(wbits=31)
+    try:
+        plain = inflating.decompress(value, _MOST_BYTES)
+    except zlib.error:
+        return value
+    return plain if inflating.eof else value
+
+
+def records_inside(
+    raw: bytes, envelopes: Sequence[Envelope], is_record: Callable[[bytes], bool], depth: int = 0
+) -> Iterator[bytes] | None:
+    """Records of the source inside `raw`, which is not one itself; None if it is no envelope.
+
+    Items between them that are none come as well, to be refused by name. Raises `Refused` for an
+    envelope around something else.
+    """
+    title = ""
+    for opened in open_envelopes(raw, envelopes):
+        if not opened.inner or _holds_one(opened.inner, envelopes, is_record, depth):
+            return _each(opened.inner, envelopes, is_record, depth)
+        title = title or opened.envelope.title
+    if title:
+        raise Refused("", f"{title} around something that is no record of this source")
+    return None
+
+
+def _holds_one(
+    inner: list[bytes],
+    envelopes: Sequence[Envelope],
+    is_record: Callable[[bytes], bool],
+    depth: int,
+) -> bool:
+    for value in inner:
+        if is_record(value):
+            return True
+        if depth + 1 < DEEPEST and any(
+            _holds_one(opened.inner, envelopes, is_record, depth + 1)
+            for opened in open_envelopes(value, envelopes)
+        ):
+            return True
+    return False
+
+
+def _each(
+    inner: list[bytes],
+    envelopes: Sequence[Envelope],
+    is_record: Callable[[bytes], bool],
+    depth: int,
+) -> Iterator[bytes]:
+    for value in inner:
+        if depth + 1 < DEEPEST and not is_record(value):
+            try:
+                found = records_inside(value, envelopes, is_record, depth + 1)
+            except Refused:
+                found = None
+            if found is not None:
+                yield from found
+                continue
+        yield value

@@ -1,0 +1,223 @@
+"""A source at work: records of one kind, in any envelope, become drafts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft, Members
+from gateway.ingest.content import record_digest
+from gateway.ingest.decode import decode_event, draft_of
+from gateway.ingest.mapping.code import Options
+from gateway.ingest.mapping.compiler import Functions, compile_fill, compile_test
+from gateway.ingest.mapping.definition import SourceDefinition
+from gateway.ingest.mapping.identity import digest
+from gateway.ingest.mapping.value_table import Listener
+from gateway.ingest.marked import fitting, pruned
+from gateway.ingest.sources.envelopes import (
+    SHARED,
+    parse_envelope,
+    records_inside,
+)
+from gateway.ingest.split import items_of, text_inside
+from gateway.ingest.strict_json import Refused, TooMuch, check_depth, checked_record
+
+TIME_UNKNOWN, TRUNCATED = "time_unknown", "truncated"
+_DECODE = msgspec.json.Decoder()
+_NO_IDS: Iterator[str] = iter(())
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
+# Larger ones are mostly envelopes, which need not be decoded whole.
+_LARGE = 4 * MAX_EVENT_BYTES
+
+
+class Mapped(NamedTuple):
+    """A record's event. `marks` say what is unusual: `truncated`, `time_unknown`."""
+
+    draft: Draft
+    raw: bytes
+    marks: tuple[str, ...] = ()
+
+
+class NotMapped(NamedTuple):
+    """A record without an event: refused, or `skipped` by the rule of its source."""
+
+    raw: bytes
+    path: str
+    reason: str
+    skipped: bool = False
+
+
+class RecordSource:
+    """A compiled definition. `unknown` hears of each value that a table does not know."""
+
+    def __init__(
+        self,
+        definition: SourceDefinition,
+        functions: Functions,
+        options: Options,
+        unknown: Listener = lambda member, value: None,
+    ) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self._fill = compile_fill(definition, functions, options, unknown)
+        self._is_record = compile_test(definition.when, definition.ignore_case)
+        self._is_skipped = None
+        if definition.skip:
+            self._is_skipped = compile_test(definition.skip, definition.ignore_case)
+        self._envelopes = (*map(parse_envelope, definition.envelopes), *SHARED)
+        self._has_time = "time" in definition.members
+
+    def map(self, raw: bytes, tenant: str = DEFAULT_TENANT) -> Iterator[Mapped | NotMapped]:
+        """Drafts of the records in `raw`: one record, a list of them, or an envelope around them.
+
+        `tenant` is for records that name none. Never raises for a record.
+        """
+        raw = raw.strip()
+        try:
+            if raw[:1] == b"{" and (len(raw) < _LARGE or self._is_one(raw)):
+                found = self._mapped(raw, tenant)
+                if found is not None:
+                    yield found
+                    return
+            yield from self._inside(raw, tenant)
+        except Refused as refused:
+            yield NotMapped(raw, refused.path, refused.reason)
+
+    def draft(self, raw: bytes, tenant: str = DEFAULT_TENANT) -> Mapped:
+        """Draft of one record without an envelope. Raises `Refused`."""
+        found = self._mapped(raw.strip(), tenant)
+        if isinstance(found, Mapped):
+            return found
+        raise self._is_none() if found is None else Refused(found.path, found.reason)
+
+    def _inside(self, raw: bytes, tenant: str) -> Iterator[Mapped | NotMapped]:
+        text = raw if raw[:1] in (b"{", b"[") else text_inside(raw)
+        if text is None:
+            raise Refused("", "a record is a JSON object")
+        if text is not raw:
+            yield from self.map(text, tenant)
+            return
+        if raw[:1] == b"[":
+            items = items_of(raw)
+            if items is None:
+                raise Refused("", "not valid JSON")
+            for item in items:
+                yield from self.map(item, tenant)
+            return
+        found = records_inside(raw, self._envelopes, self._is_one)
+        if found is None:
+            checked_record(raw)
+            raise self._is_none()
+        for inner in found:
+            yield self._one(inner, tenant)
+
+    def _one(self, raw: bytes, tenant: str) -> Mapped | NotMapped:
+        try:
+            found = self._mapped(raw, tenant)
+            if found is None:
+                raise self._is_none()
+        except Refused as refused:
+            return NotMapped(raw, refused.path, refused.reason)
+        return found
+
+    def _is_none(self) -> Refused:
+        needs = f": needs {self.definition.needs}" if self.definition.needs else ""
+        return Refused("", f"not a record of {self.definition.title}{needs}")
+
+    def _is_one(self, raw: bytes) -> bool:
+        try:
+            record = decoded_shallowly(raw)
+        except _ERRORS:
+            return False
+        return type(record) is dict and self._is_record(self._seen(record))
+
+    def _mapped(self, raw: bytes, tenant: str) -> Mapped | NotMapped | None:
+        """Draft of a record; None if `raw` is none of this source. Raises `Refused`."""
+        try:
+            record, canonical = checked_record(raw)
+        except (TooMuch, RecursionError):
+            return self._too_much(raw, tenant)
+        seen = self._seen(record)
+        if not self._is_record(seen):
+            return None
+        if self._is_skipped is not None and self._is_skipped(seen):
+            return NotMapped(raw, "", "skipped by the rule of this source", True)
+        members, data, marks = self._filled(record, raw, tenant)
+        content = record_digest(canonical)
+        if marks:
+            content = record_digest(checked_record(data)[1])
+        members.data = msgspec.Raw(data)
+        draft, is_cut = draft_within_limits(members, content)
+        return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
+
+    def _seen(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The record with the names that paths have."""
+        if not self.definition.ignore_case:
+            return record
+        return {name.lower(): value for name, value in record.items()}
+
+    def _filled(
+        self, record: dict[str, Any], raw: bytes, tenant: str
+    ) -> tuple[Members, bytes, tuple[str, ...]]:
+        members = self._fill(self._seen(record), tenant)
+        if members.id is UNSET:
+            members.id = f"sha256-{digest(record)}"
+        data = raw
+        if b"\n" in raw or b"\r" in raw:
+            data = raw.translate(_LINE_BREAKS)
+        if self._has_time and members.time is UNSET:
+            return members, _marked(data, record), (TIME_UNKNOWN,)
+        return members, data, ()
+
+    def _too_much(self, raw: bytes, tenant: str) -> Mapped | NotMapped | None:
+        """Draft of a record that is nested too deep, without what is."""
+        try:
+            record = decoded_shallowly(raw)
+        except _ERRORS as error:
+            raise Refused("", f"not valid JSON: {error}") from None
+        if type(record) is not dict or not self._is_record(self._seen(record)):
+            return None
+        members, data, marks = self._filled(record, raw, tenant)
+        members.data = msgspec.Raw(data)
+        draft, is_cut = draft_within_limits(members, b"")
+        return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
+
+
+def draft_within_limits(members: Members, content: bytes) -> tuple[Draft, bool]:
+    """Draft of members with `data`; what is too deep or too large is left out, which the second
+    result tells. The content is then that of the rest."""
+    draft = draft_of(members, content)
+    item = b"{" + draft.tail
+    if len(item) <= MAX_EVENT_BYTES and not _is_too_deep(item):
+        return draft, False
+    line, is_cut = fitting(item)
+    return decode_event(line, _NO_IDS, mapped=True), is_cut
+
+
+def _is_too_deep(item: bytes) -> bool:
+    if item.count(b"{") + item.count(b"[") <= MAX_DEPTH:
+        return False
+    try:
+        check_depth(item)
+    except TooMuch:
+        return True
+    return False
+
+
+def _marked(data: bytes, record: dict[str, Any]) -> bytes:
+    """The record with the mark that it has no time."""
+    if TIME_UNKNOWN in record or not record:
+        return data
+    return data[:-1] + b',"' + TIME_UNKNOWN.encode() + b'":true}'
+
+
+def decoded_shallowly(raw: bytes) -> Any:
+    """Decoded JSON; null stands for what is nested deeper than decoders go."""
+    try:
+        return _DECODE.decode(raw)
+    except RecursionError:
+        return _DECODE.decode(pruned(raw))

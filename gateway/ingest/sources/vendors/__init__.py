@@ -1,0 +1,1 @@
+"""Functions for what definitions cannot say, one module per vendor."""

@@ -1,0 +1,168 @@
+"""The same record gives one event in each envelope, and an envelope is never an event."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from gateway.errors import InvalidSetting
+from gateway.ingest.sources.catalog import make_source, read_definition
+from gateway.ingest.sources.source import Mapped, NotMapped
+from tests.support.exports import event_of, source_named
+
+TRAIL = {
+    "eventVersion": "1.08", "eventID": "e-1", "eventTime": "2026-01-01T00:00:00Z",
+    "eventSource": "s3.amazonaws.com", "eventName": "GetObject", "amount": 1.5,
+    "userIdentity": {"type": "IAMUser", "principalId": "AIDA"},
+}  # fmt: skip
+TEXT = json.dumps(TRAIL, separators=(",", ":"))
+B64 = base64.b64encode(TEXT.encode()).decode()
+SQUEEZED = base64.b64encode(gzip.compress(TEXT.encode())).decode()
+EVENT = event_of("cloudtrail", TRAIL)
+
+
+def mapped(source: str, raw: bytes) -> list[Mapped | NotMapped]:
+    return list(source_named(source).map(raw))
+
+
+ENVELOPES: dict[str, Any] = {
+    "Records": {"Records": [TRAIL]},
+    "records": {"records": [TRAIL]},
+    "items": {"items": [TRAIL]},
+    "events": {"events": [TRAIL]},
+    "value": {"value": [TRAIL]},
+    "array": [TRAIL],
+    "EventBridge": {"version": "0", "detail-type": "AWS API Call via CloudTrail", "detail": TRAIL},
+    "lookup-events": {"Events": [{"EventId": "e-1", "CloudTrailEvent": TEXT}]},
+    "CloudWatch Logs": {"messageType": "DATA_MESSAGE", "logEvents": [{"message": TEXT}]},
+    "CloudWatch subscription": {"awslogs": {"data": SQUEEZED}},
+    "SNS": {"Type": "Notification", "Message": TEXT},
+    "SQS": {"Records": [{"messageId": "m", "body": TEXT}]},
+    "SNS in SQS": {"Records": [{"body": json.dumps({"Type": "Notification", "Message": TEXT})}]},
+    "EventBridge in SQS": {"Records": [{"body": json.dumps({"detail": TRAIL})}]},
+    "Kinesis": {"Records": [{"kinesis": {"data": B64}}]},
+    "Event Hub": {"records": [{"properties": TRAIL}]},
+    "diagnostic setting": {"properties": {"log": TEXT}},
+    "HEC": {"time": 1, "event": TRAIL},
+    "Splunk export": {"preview": False, "result": {"_raw": TEXT}},
+    "Pub/Sub push": {"message": {"data": B64, "messageId": "1"}},
+    "CloudEvents": {"specversion": "1.0", "type": "t", "source": "s", "id": "1", "data": TRAIL},
+    "CloudEvents base64": {"specversion": "1.0", "type": "t", "id": "1", "data_base64": B64},
+    "webhook of a webhook": {"data": {"events": [TRAIL]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENVELOPES)
+def test_a_record_gives_the_same_event_in_each_envelope(name: str) -> None:
+    raw = json.dumps(ENVELOPES[name], separators=(",", ":")).encode()
+    [found] = mapped("cloudtrail", raw)
+    assert isinstance(found, Mapped), found
+    assert json.loads(b"{" + found.draft.tail) == EVENT
+    alone = source_named("cloudtrail").draft(TEXT.encode()).draft
+    assert (found.draft.id, found.draft.content) == (alone.id, alone.content)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"2026-01-01T00:00:00.1Z stdout F {TEXT}",
+        f"2026-01-01T00:00:00.1+02:00 stderr F {TEXT}",
+        f"Jan  1 00:00:00 host app[7]: {TEXT}",
+        f"host {TEXT}",
+        f"\x1e{TEXT}\n",
+    ],
+)
+def test_what_stands_before_a_record_on_its_line_is_passed_over(line: str) -> None:
+    [found] = mapped("cloudtrail", line.encode())
+    assert isinstance(found, Mapped), found
+    assert json.loads(b"{" + found.draft.tail) == EVENT
+
+
+def test_a_part_of_a_line_is_no_record() -> None:
+    [found] = mapped("cloudtrail", f"2026-01-01T00:00:00.1Z stdout P {TEXT}".encode())
+    assert isinstance(found, NotMapped)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "title"),
+    [
+        ({"detail": {"state": "running"}}, "an EventBridge event around something that is no"),
+        ({"Records": [{"s3": {"object": {"key": "a.json.gz"}}}]}, "a list of records around"),
+        ({"Message": "hello"}, "an SNS notification around"),
+        ({"data": {"events": [{"eventType": "a.b"}]}}, "an event hook around"),
+    ],
+)
+def test_an_envelope_around_something_else_is_refused_by_its_name(
+    envelope: Any, title: str
+) -> None:
+    [found] = mapped("cloudtrail", json.dumps(envelope).encode())
+    assert isinstance(found, NotMapped)
+    assert found.reason.startswith(title)
+
+
+@pytest.mark.parametrize("empty", [{"Records": []}, {"items": []}, {"records": None}, []])
+def test_an_empty_envelope_holds_no_record(empty: Any) -> None:
+    assert mapped("cloudtrail", json.dumps(empty).encode()) == []
+
+
+def test_an_item_that_is_no_record_costs_only_itself() -> None:
+    items = [TRAIL, None, {"x": 1}, 7, TRAIL | {"eventID": "e-2"}]
+    found = mapped("cloudtrail", json.dumps({"Records": items}).encode())
+    assert [type(one) for one in found] == [Mapped, NotMapped, NotMapped, NotMapped, Mapped]
+
+
+def test_envelopes_are_opened_three_deep_and_no_deeper() -> None:
+    three: Any = {"records": [{"detail": {"events": [TRAIL]}}]}
+    assert isinstance(mapped("cloudtrail", json.dumps(three).encode())[0], Mapped)
+    four = {"value": [three]}
+    assert isinstance(mapped("cloudtrail", json.dumps(four).encode())[0], NotMapped)
+
+
+def test_the_items_of_an_event_list_are_the_records_of_a_log_file() -> None:
+    members = {
+        "level": "Metadata", "auditID": "a-1", "stage": "ResponseComplete", "verb": "get",
+        "requestReceivedTimestamp": "2026-01-01T00:00:00.000000Z",
+        "user": {"username": "u"}, "responseStatus": {"code": 200},
+    }  # fmt: skip
+    listed = {"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": [members]}
+    alone = {"kind": "Event", "apiVersion": "audit.k8s.io/v1", **members}
+    [one] = mapped("kubernetes", json.dumps(listed).encode())
+    [other] = mapped("kubernetes", json.dumps(alone).encode())
+    assert isinstance(one, Mapped)
+    assert isinstance(other, Mapped)
+    assert (one.draft.id, one.draft.content) == (other.draft.id, other.draft.content)
+
+
+@pytest.mark.parametrize("depth", [900, 1_500, 20_000])
+def test_a_deep_record_in_an_envelope_takes_no_other_with_it(depth: int) -> None:
+    deep = TEXT[:-1].replace("e-1", "e-2") + ',"deep":' + '{"x":' * depth + "1" + "}" * depth + "}"
+    found = mapped("cloudtrail", f'{{"Records":[{deep},{TEXT}]}}'.encode())
+    assert [one.draft.id for one in found if isinstance(one, Mapped)] == ["e-2", "e-1"]
+    first = found[0]
+    assert isinstance(first, Mapped)
+    assert first.marks == ("truncated",)
+
+
+def test_a_compressed_bomb_is_refused() -> None:
+    bomb = base64.b64encode(gzip.compress(b" " * (80 * 1024 * 1024))).decode()
+    [found] = mapped("cloudtrail", json.dumps({"data": bomb}).encode())
+    assert isinstance(found, NotMapped)
+
+
+def test_a_source_may_name_envelopes_of_its_own(tmp_path: Any) -> None:
+    file = tmp_path / "own.toml"
+    body = '[event]\nid = "id"\ncategory = { const = "own" }\naction = "what"\n'
+    head = 'name = "own"\nwhen = "what"\n'
+    file.write_text(head + 'envelopes = ["entries[].message|base64|json"]\n' + body)
+    source = make_source(read_definition(file))
+    inner = base64.b64encode(b'{"what":"x","id":"7"}').decode()
+    [found] = source.map(json.dumps({"entries": [{"message": inner}]}).encode())
+    assert isinstance(found, Mapped)
+    assert found.draft.id == "7"
+    file.write_text(head + 'envelopes = ["entries[].message|rot13"]\n' + body)
+    with pytest.raises(InvalidSetting, match=r"own.toml, line 3: envelopes: .*'rot13' is none of"):
+        read_definition(file)
