@@ -72,7 +72,8 @@ class EventFile:
     def reopen(self) -> None:
         """Go on in the file that has the name now, as after a rotation by others."""
         self.sync()
-        if self._has_the_name():
+        if self._is_named(self._file):
+            # Another one may not lock what this one has locked.
             return
         following = self._open()
         os.close(self._file)
@@ -82,14 +83,23 @@ class EventFile:
     def close(self) -> None:
         os.close(self._file)
 
-    def _has_the_name(self) -> bool:
-        """Whether the name is still that of the open file, whose lock no other may take."""
+    def _is_named(self, descriptor: int) -> bool:
+        """Whether the name is that of an open file."""
         try:
-            return os.path.samestat(os.fstat(self._file), self.path.stat())
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
         except FileNotFoundError:
             return False
 
     def _open(self) -> int:
+        """The open file of the name, locked; made if there is none."""
+        while True:
+            descriptor = self._open_and_lock()
+            if self._is_named(descriptor):
+                return descriptor
+            # Another process rotated it, and let go of it, before it was locked.
+            os.close(descriptor)
+
+    def _open_and_lock(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(self.path, flags, 0o600)
         try:

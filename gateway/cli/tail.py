@@ -134,8 +134,9 @@ def tail_command(
     from gateway.clock import parse_duration
 
     pause, key = float(max(1, parse_duration(max_backoff))), read_key(key_file)
-    if output is None and (rotate_size is not None or rotate_keep is not None):
-        raise InvalidRequest("--rotate-size and --rotate-keep are about --output: give that, too")
+    _check_output(output, cursor_file, rotate_size, rotate_keep)
+    if as_json and format is not None:
+        raise InvalidRequest("--json and --format name two formats: give one of them")
     parameters = {name: value for name, value in selected.items() if value not in (None, ())}
     if format is not None:
         parameters["format"] = format
@@ -199,15 +200,40 @@ def _notice(text: str) -> None:
 def begin_of(kept: CursorFile, file: EventFile | None) -> str | None:
     """Where to go on; None at the first start.
 
-    The last event in the file counts before the cursor that was kept, which may be a second older,
-    or that of the file that was rotated last if something was written to it since.
+    The later one of two positions: of the last event in the file, or in the one that was rotated
+    last, and of the cursor that was kept, which may be a second older, or further where nothing was
+    selected.
     """
-    if file is not None and file.cursor is not None:
-        return file.cursor
     found = kept.read()
-    if file is not None and (found is None or file.rotated_since(kept.path)):
-        return file.rotated_cursor() or found
+    if file is None:
+        return found
+    if file.cursor is not None:
+        return _later(file.cursor, found)
+    if found is None or file.rotated_since(kept.path):
+        return _later(file.rotated_cursor(), found)
     return found
+
+
+def _later(written: str | None, kept: str | None) -> str | None:
+    """The later of two cursors; `written` if they are of different logs."""
+    from gateway.cursor import later, parse_cursor
+
+    if written is None or kept is None:
+        return written or kept
+    epoch, position = parse_cursor(written)
+    its_epoch, its_position = parse_cursor(kept)
+    return kept if (its_epoch, later(position, its_position)) == (epoch, its_position) else written
+
+
+def _check_output(
+    output: Path | None, cursor_file: Path | None, rotate_size: str | None, rotate_keep: int | None
+) -> None:
+    if output is None and (rotate_size is not None or rotate_keep is not None):
+        raise InvalidRequest("--rotate-size and --rotate-keep are about --output: give that, too")
+    if rotate_size is None and rotate_keep is not None:
+        raise InvalidRequest("--rotate-keep is about --rotate-size: give that, too")
+    if None not in (output, cursor_file) and output == cursor_file:
+        raise InvalidRequest("--output and --cursor-file name one file: give each its own")
 
 
 def _size(text: str) -> int:
@@ -217,7 +243,9 @@ def _size(text: str) -> int:
         size: int = SIZE.read(SIZE.from_text(text))
     except ValueError as error:
         raise InvalidRequest(f"--rotate-size {error}") from None
-    return max(1, size)
+    if size < 1:
+        raise InvalidRequest("--rotate-size is a size such as 100MiB; leave it out for no rotation")
+    return size
 
 
 class Printed:

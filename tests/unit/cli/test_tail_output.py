@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -301,11 +302,53 @@ def test_a_terminal_end_ends_it(run: Run, file: Path, answer: Answer, code: int)
     assert file.read_bytes() == event(1)
 
 
-def test_the_options_of_the_file_need_it(run: Run) -> None:
-    for option in (["--rotate-size", "1MiB"], ["--rotate-keep", "2"]):
-        code, _, said = run(StreamServer(), *option)
-        assert code == 2
-        assert "--output" in said
+def test_the_later_one_of_both_positions_counts(run: Run, file: Path, position: Path) -> None:
+    """A rare selection, the last of which retention has deleted long ago."""
+    file.write_bytes(event(1))
+    for kept, expected in ((900, 900), (0, 1)):
+        position.write_text(cursor(kept))
+        server = StreamServer(stream(DONE))
+        run(server, "--output", file)
+        assert server.requests == [{"after": [cursor(expected)]}]
+    # One of another log says nothing of this one.
+    position.write_text(f"zzz-{900:020d}")
+    server = StreamServer(stream(DONE))
+    run(server, "--output", file)
+    assert server.requests == [{"after": [cursor(1)]}]
+
+
+def test_a_file_that_was_rotated_before_it_was_locked_is_opened_anew(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_bytes(event(1))
+    rotated = file.with_name("events.ndjson.1")
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        if not rotated.exists():
+            file.rename(rotated)
+            file.touch()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with closing(EventFile(file)) as output:
+        output.write([event(2)[:-1]])
+    assert (rotated.read_bytes(), file.read_bytes()) == (event(1), event(2))
+
+
+def test_options_that_do_not_go_together_are_refused(run: Run, file: Path) -> None:
+    for options, told in (
+        (["--rotate-size", "1MiB"], "--output"),
+        (["--rotate-keep", "2"], "--output"),
+        (["--output", file, "--rotate-keep", "2"], "--rotate-size"),
+        (["--output", file, "--rotate-size", "0"], "100MiB"),
+        (["--output", file, "--cursor-file", file], "each its own"),
+        (["--output", file, "--json", "--format", "cef"], "two formats"),
+    ):
+        code, _, said = run(StreamServer(), *options)
+        assert (code, said.count("\n")) == (2, 1)
+        assert told in said
+        assert not file.exists()
 
 
 @pytest.mark.parametrize("option", [["--rotate-size", "big"], ["--max-backoff", "often"]])
