@@ -108,7 +108,10 @@ class _OutletMaker:
     def _check_url(self, definition: Definition, url: str, configured: bool) -> None:
         endpoint = parse_endpoint(url, self._kind.schemes)
         rule = self._rule(definition, configured)
-        check_endpoint(endpoint, rule.addresses, plaintext=rule.plaintext)
+        check_endpoint(
+            endpoint, rule.addresses,
+            plaintext=rule.plaintext, proxied=bool(self._settings.proxy),
+        )  # fmt: skip
 
 
 def _at(path: str, check: Callable[[], object]) -> None:

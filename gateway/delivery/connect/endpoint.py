@@ -14,6 +14,7 @@ STREAM_SCHEMES = ("tls", "tcp")
 # Schemes that hide nothing from the network.
 PLAIN = ("http", "tcp")
 _URL = re.compile(r"[!-~]{1,2048}", re.ASCII)
+_ITSELF = re.compile(r"(?:^|\.)localhost\.?$", re.ASCII | re.IGNORECASE)
 # What the C library takes for addresses although no standard does: 127.1, 0x7f.1, 2130706433.
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?", re.ASCII)
 
@@ -58,10 +59,15 @@ def parse_endpoint(
 
 
 def check_endpoint(
-    endpoint: Endpoint, rule: AddressRule, *, plaintext: bool, member: str = "settings.url"
+    endpoint: Endpoint,
+    rule: AddressRule,
+    *,
+    plaintext: bool,
+    proxied: bool = False,
+    member: str = "settings.url",
 ) -> None:
     """Raise `InvalidRequest` for what is refused without looking the name up. Every address is
-    checked again when it is connected to."""
+    checked again when it is connected to, but where a proxy does that (`proxied`)."""
     address = literal_address(endpoint.host)
     if address is None and _NUMERIC.fullmatch(endpoint.host):
         raise InvalidRequest(
@@ -69,7 +75,14 @@ def check_endpoint(
         )
     if address is not None and (kind := rule.refusal(address)):
         raise InvalidRequest(refusal_text(member, str(address), kind), code="address_refused")
-    local = endpoint.host == "localhost" if address is None else is_loopback(address)
+    itself = address is None and _ITSELF.search(endpoint.host) is not None
+    if itself and proxied and not rule.configured:
+        raise InvalidRequest(
+            f"{member}: {endpoint.host} is the machine of the proxy itself, which destinations do "
+            "not reach",
+            code="address_refused",
+        )
+    local = not proxied and (itself if address is None else is_loopback(address))
     if endpoint.plain and not plaintext and not local:
         raise InvalidRequest(
             f'{member}: everybody on the way can read {endpoint.scheme}; use TLS, or say "plaintext'

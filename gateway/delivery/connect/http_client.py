@@ -115,7 +115,10 @@ class HttpClient:
             )
         try:
             endpoint = parse_endpoint(request.url)
-            check_endpoint(endpoint, options.rule.addresses, plaintext=options.rule.plaintext)
+            check_endpoint(
+                endpoint, options.rule.addresses,
+                plaintext=options.rule.plaintext, proxied=bool(options.proxy),
+            )  # fmt: skip
         except InvalidRequest as error:
             kind = "address" if error.code == "address_refused" else "url"
             raise NoAnswer(kind, error.detail, config=True) from None

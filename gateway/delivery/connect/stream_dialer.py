@@ -42,7 +42,10 @@ class StreamDialer:
         options = self._options
         try:
             endpoint = parse_endpoint(url, STREAM_SCHEMES)
-            check_endpoint(endpoint, options.rule.addresses, plaintext=options.rule.plaintext)
+            check_endpoint(
+                endpoint, options.rule.addresses,
+                plaintext=options.rule.plaintext, proxied=bool(options.proxy),
+            )  # fmt: skip
         except InvalidRequest as error:
             kind = "address" if error.code == "address_refused" else "url"
             raise NoAnswer(kind, error.detail, config=True) from None

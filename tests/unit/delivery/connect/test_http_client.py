@@ -458,8 +458,22 @@ async def test_addresses_in_urls_are_checked_before_a_proxy_is_asked() -> None:
     async with scripted_receiver() as proxy:
         options = {"proxy": f"http://127.0.0.1:{proxy.port}", "rule": ConnectRule()}
         async with client(**options) as made:
-            refused = await failure(made, HttpRequest("https://169.254.169.254/", b"x", {}))
-            assert (refused.kind, refused.config) == ("address", True)
+            for host in ("169.254.169.254", "localhost", "LOCALHOST.", "x.localhost"):
+                refused = await failure(made, HttpRequest(f"https://{host}/", b"x", {}))
+                assert (refused.kind, refused.config) == ("address", True), host
+        assert proxy.connections == 0
+
+
+async def test_nothing_on_the_way_to_a_proxy_is_this_machine() -> None:
+    async with scripted_receiver() as proxy:
+        options = {"proxy": f"http://127.0.0.1:{proxy.port}"}
+        # As the configuration may: the loopback that is meant is that of the proxy.
+        own = ConnectRule(AddressRule(configured=True))
+        async with client(rule=own, **options) as made:
+            for host in ("localhost", "127.0.0.1"):
+                refused = await failure(made, HttpRequest(f"http://{host}/", b"x", {}))
+                assert (refused.kind, refused.config) == ("url", True), host
+                assert "everybody on the way" in refused.message
         assert proxy.connections == 0
 
 

@@ -169,8 +169,9 @@ async def test_a_proxy_tunnels_and_its_refusals_are_told(authority: trustme.CA) 
             for status[0], config in ((b"407 No", True), (b"403 No", True), (b"503 No", False)):
                 refused = await failure("tls://siem.example.org", **options)
                 assert (refused.kind, refused.config) == ("proxy", config)
-            refused = await failure("tls://169.254.169.254", **options)
-            assert refused.kind == "address"
+            for host in ("169.254.169.254", "localhost"):
+                refused = await failure(f"tls://{host}", **options)
+                assert refused.kind == "address"
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
