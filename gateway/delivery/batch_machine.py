@@ -230,7 +230,7 @@ class BatchMachine:
         if len(attempt.indices) > 1:
             self._within = len(attempt.indices)
             return
-        refusal = RefusedEvent(0, verdict.message or verdict.kind, verdict.status)
+        refusal = RefusedEvent(0, verdict.kind or verdict.result.value, verdict.status)
         self._suspect(attempt.indices[0], refusal)
 
     def _refuse_named(self, attempt: Attempt, verdict: DeliveryVerdict) -> NextStep:

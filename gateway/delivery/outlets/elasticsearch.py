@@ -47,8 +47,12 @@ _OF_THE_INDEX = {
     "invalid_index_name_exception", "index_closed_exception", "cluster_block_exception",
     "security_exception", "index_not_found_exception",
 }  # fmt: skip
-# As `illegal_argument_exception`, which also stands for errors of content.
+# Another one also stands for errors of content.
+_ARGUMENT = "illegal_argument_exception"
+# At its begin, as what is behind it may quote an event.
 _MISCONFIGURED = re.compile(r"pipeline with id|no write index|data stream|only write ops with")
+_NAME = re.compile(r"[a-z0-9_]{1,80}", re.ASCII)
+_FIELD = re.compile(r"failed to parse field \[([\w.-]{1,80})\] of type \[(\w{1,40})\]", re.ASCII)
 _SUCCESSES = (200, 201)
 _LONGEST_REASON = 200
 
@@ -129,7 +133,8 @@ def _judge_item(item: _Item) -> DeliveryResult:
         return DeliveryResult.SUCCESS if known else DeliveryResult.TRANSIENT
     result = result_of_status(item.status)
     if item.status == 400 and (
-        error.type in _OF_THE_INDEX or _MISCONFIGURED.search(error.reason or "")
+        error.type in _OF_THE_INDEX
+        or (error.type == _ARGUMENT and _MISCONFIGURED.match(error.reason or ""))
     ):
         return DeliveryResult.CONFIG
     # A 2xx that is no success of this interface.
@@ -139,7 +144,7 @@ def _judge_item(item: _Item) -> DeliveryResult:
 def _joined(results: list[DeliveryResult], items: list[_Item]) -> DeliveryVerdict:
     """Verdict of the batch from those of its documents."""
     refused = tuple(
-        RefusedEvent(index, _reason(item), item.status)
+        RefusedEvent(index, _refusal(item.error or _Error()), item.status)
         for index, (result, item) in enumerate(zip(results, items, strict=True))
         if result is DeliveryResult.PERMANENT
     )
@@ -162,6 +167,13 @@ def _joined(results: list[DeliveryResult], items: list[_Item]) -> DeliveryVerdic
         status=worst.status,
         message=_reason(worst) if failed else "",
     )
+
+
+def _refusal(error: _Error) -> str:
+    """What a document is refused for, without its values, which reasons quote."""
+    name = error.type if _NAME.fullmatch(error.type) else "error"
+    field = _FIELD.match(error.reason or "")
+    return f"{name}: field {field[1]} of type {field[2]}" if field else name
 
 
 def _reason(item: _Item) -> str:

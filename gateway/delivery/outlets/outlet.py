@@ -123,7 +123,8 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class RefusedEvent(msgspec.Struct, frozen=True):
-    """Event of a batch, by its index, that the receiver refuses for its content."""
+    """Event of a batch, by its index, that the receiver refuses for its content. `reason` is a name
+    of the protocol and none of the receiver's words, which may quote values of the event."""
 
     index: int
     reason: str

@@ -127,7 +127,7 @@ def judge(answer: RemoteAnswer, count: int) -> DeliveryVerdict:
     if taken.code not in _OF_AN_EVENT or number is None or not 0 <= number < count:
         return verdict
     return verdict._replace(
-        refused=(RefusedEvent(number, verdict.message, answer.status),),
+        refused=(RefusedEvent(number, f"code {taken.code}", answer.status),),
         again=frozenset(range(count)) - {number},
     )
 

@@ -56,11 +56,10 @@ class DeliveryAccounts:
         """Store that the receiver refused some of these events without saying which."""
         if not verdict.unidentified:
             return
-        words = public_words(verdict.message, self._parts.outlets.secret_values(destination))
         letter = DeadLetter(
             cursor=sent[-1].cursor, first=sent[0].cursor, event_id="",
             tenant=sent[-1].outbound.event.tenant, status=verdict.status, attempts=1,
-            reason=f"unidentified: {verdict.unidentified} of {len(sent)}: {words}"[:200],
+            reason=f"unidentified: {verdict.unidentified} of {len(sent)}",
             at=self._parts.clock.now(),
         )  # fmt: skip
         await self._store(destination, [letter], verdict.unidentified)

@@ -341,6 +341,9 @@ class DeliveryWorker:
         finally:
             status.in_flight -= len(sending)
         self.accounts.answered(verdict, clock.monotonic() - began)
+        if verdict.result is DeliveryResult.PERMANENT and not attempt.tests:
+            # It may quote what it refuses, and health is shown to people who see no events.
+            return verdict._replace(message="")
         return verdict
 
     def _tally(self, events: Sequence[EncodedEvent], refused: int) -> SentEvents:

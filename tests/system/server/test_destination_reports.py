@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,13 @@ from gateway_client import event, key_id
 from gateways import Gateway, ShiftedClock, Start
 from open_streams import open_stream
 
-from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict, EncodedEvent
+from gateway.delivery.outlets.outlet import (
+    SUCCESS,
+    DeliveryResult,
+    DeliveryVerdict,
+    EncodedEvent,
+    OutletLimits,
+)
 from tests.support.machine_time import becomes, eventually
 from tests.support.scripted_outlet import Receiver
 
@@ -114,11 +121,38 @@ async def test_refused_events_are_a_finding_and_a_record_that_sums_them_up(
     await becomes(lambda: store.count_dead_letters("siem"), lambda count: count == 2)
     advanced.shift += 61
     [found] = await becomes(lambda: findings(gateway, "destination_rejecting"), bool)
-    assert (found["count"], found["data"]["reasons"]) == (2, {"bad field": 2})
+    assert (found["count"], found["data"]["reasons"]) == (2, {"http": 2})
     page = await gateway.pull(gateway.admin, category="gateway.delivery")
     [record] = [one for one in page["events"] if one["action"] == "destination.rejected"]
     assert record["data"]["count"] == 2
     assert {"urn": "destination:siem", "type": "destination"} in record["targets"]
+
+
+async def test_what_a_receiver_quotes_of_events_is_shown_to_nobody_who_looks_at_destinations(
+    gateway: Gateway, receiver: Receiver, advanced: AdvancedClock
+) -> None:
+    planted = "planted-4711"
+    quoting = REFUSED._replace(message=f"Preview of field's value: '{planted}'")
+    receiver.answer = lambda batch: quoting
+    receiver.limits = OutletLimits(1, 1 << 20, 1 << 20, 0.01)
+    await make(gateway, await gateway.reader_key())
+    events = [event(category="auth", data={"card": planted}) for _ in range(40)]
+    await gateway.send(*events)
+    shown = partial(gateway.get, "/v1/destinations/siem", key=gateway.admin)
+    await becomes(shown, lambda answer: answer.json()["state"] == "disabled")
+    advanced.shift += 61
+    await becomes(lambda: findings(gateway, "destination_rejecting"), bool)
+    page = await gateway.pull(gateway.admin, category="gateway.**")
+    assert "destination.rejected" in [one["action"] for one in page["events"]]
+    letters = await gateway.get("/v1/destinations/siem/dead-letters", key=gateway.admin)
+    assert len(letters.json()["dead_letters"]) == 32
+    told = [await shown(), letters, await gateway.get("/v1/findings", key=gateway.admin)]
+    assert not [one for one in told if planted.encode() in one.body]
+    assert not [one for one in page["events"] if planted in str(one)]
+    # What it says of the test event is nobody's.
+    receiver.test_answer = quoting
+    tried = await gateway.post("/v1/destinations/siem/test", key=gateway.admin)
+    assert planted in tried.json()["message"]
 
 
 async def test_metrics_tell_states_lags_and_results_of_each_destination(

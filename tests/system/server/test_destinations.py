@@ -160,8 +160,7 @@ async def test_one_poisoned_event_is_a_dead_letter_and_the_others_arrive(
     assert seen["rejected"] == 1
     [letter] = await gateway.context.destination_store.dead_letters("siem", "", 10)
     assert (letter.event_id, letter.tenant, letter.status) == ("bad", "acme", 400)
-    # The receiver's words, without the secret that it repeats.
-    assert letter.reason == "no ***"
+    assert letter.reason == "http"
 
 
 async def test_a_receiver_that_refuses_everything_fails_and_nothing_is_dead_lettered(
@@ -705,7 +704,7 @@ async def test_events_that_are_refused_without_a_name_are_one_dead_letter_for_th
     path = "/v1/destinations/siem/dead-letters"
     [letter] = (await gateway.get(path, key=gateway.admin)).json()["dead_letters"]
     assert letter["first"] < letter["id"]
-    assert letter["reason"] == "unidentified: 2 of 3: 2 rejected"
+    assert letter["reason"] == "unidentified: 2 of 3"
     wanted = {"dead_letters": "all"}
     refused = await gateway.post("/v1/destinations/siem/replay", key=gateway.admin, json=wanted)
     refused.problem(404, "unknown_dead_letter")
