@@ -6,19 +6,22 @@ Their secrets stay where they are: in the file of settings, in another file, or 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from gateway.access.credentials.pepper import Peppers
+from gateway.access.keys.change import key_urn, other_change
 from gateway.clock import Clock, SystemClock
 from gateway.delivery.administration import Stores
 from gateway.delivery.connect.lookup import Lookups
 from gateway.delivery.definition import Definition, invalid, parse_definition, parse_start
 from gateway.delivery.destination import OWNER, Destination
+from gateway.delivery.ports import DestinationChange
 from gateway.delivery.position import start_cursor
+from gateway.delivery.records import destination_urn
 from gateway.delivery.running.outlets import Outlets
 from gateway.errors import GatewayError, InvalidRequest, InvalidSetting
 from gateway.runtime.outlets import outlet_types
@@ -106,11 +109,31 @@ class Declared:
             if before is None:
                 await self._place(name, definition, stores)
             if before is None or before.definition != definition:
-                await stores.destination_store.change(name, self._declaring(definition))
+                changed = await _replace(stores, name, self._declaring(definition))
+                if changed is None:
+                    await self._record(stores, "created", definition)
+                elif changed.definition != definition:
+                    await self._record(stores, "changed", definition)
         for name, one in known.items():
             if one.managed_by == "config" and name not in self.definitions:
-                await stores.destination_store.change(name, lambda before, others: None)
+                if await _replace(stores, name, lambda before, others: None) is not None:
+                    await self._record(stores, "deleted", one.definition)
                 await stores.consumer_store.change(OWNER, name, lambda row, others: None)
+
+    async def _record(self, stores: Stores, what: str, definition: Definition) -> None:
+        """Record a change, with the cursor from which it holds; of processes that start together
+        the one that has made it does."""
+        row = await stores.consumer_store.get(OWNER, definition.name)
+        data = {
+            "destination": definition.name,
+            "type": definition.type,
+            "key": definition.key,
+            "from": row.cursor if row is not None else "",
+        }
+        about = [destination_urn(definition.name), key_urn(definition.key)]
+        await stores.key_store.record_later(
+            other_change(f"destination.{what}", about, by="config", at=self._clock.now(), data=data)
+        )
 
     async def _place(self, name: str, definition: Definition, stores: Stores) -> None:
         now = self._clock.now()
@@ -124,9 +147,7 @@ class Declared:
             OWNER, name, lambda before, others: row if before is None else before
         )
 
-    def _declaring(
-        self, definition: Definition
-    ) -> Callable[[Destination | None, int], Destination | None]:
+    def _declaring(self, definition: Definition) -> DestinationChange:
         now = self._clock.now()
 
         def declare(before: Destination | None, others: int) -> Destination:
@@ -138,6 +159,18 @@ class Declared:
             )  # fmt: skip
 
         return declare
+
+
+async def _replace(stores: Stores, name: str, change: DestinationChange) -> Destination | None:
+    """Change a destination; return what it was before."""
+    found: list[Destination | None] = []
+
+    def noting(before: Destination | None, others: int) -> Destination | None:
+        found.append(before)
+        return change(before, others)
+
+    await stores.destination_store.change(name, noting)
+    return found[-1]
 
 
 def declare(settings: Settings, outlets: Outlets, clock: Clock) -> Declared:

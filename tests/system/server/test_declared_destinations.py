@@ -82,6 +82,15 @@ async def test_it_delivers_is_read_only_and_reads_its_secret_again_when_it_is_re
         async with start_with() as gateway:
             (await gateway.get(PATH, key=gateway.admin)).problem(404, "unknown_destination")
 
+            async def recorded() -> list[tuple[str, str]]:
+                page = await gateway.get("/v1/events?category=gateway.delivery", key=gateway.admin)
+                return [(one["action"], one["actor"]["id"]) for one in page.json()["events"]]
+
+            changes = [
+                (f"destination.{what}", "config") for what in ("created", "changed", "deleted")
+            ]
+            await becomes(recorded, lambda records: [c for c in records if c in changes] == changes)
+
 
 async def test_a_secret_that_cannot_be_read_is_waited_for_and_nothing_is_sent_without_it(
     start_with: StartWith, tmp_path: Path
