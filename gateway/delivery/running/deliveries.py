@@ -202,6 +202,7 @@ class DeliverySupervisor:
             return
         if row is None or row.generation != held.worker.lease.generation:
             # Another process has taken over, or it was deleted.
+            held.worker.lease.until = 0.0
             held.worker.stop()
             held.worker.interrupt()
             return
@@ -270,8 +271,10 @@ class DeliverySupervisor:
             at=self.parts.clock.now(), generation=held.worker.lease.generation, cursor=cursor,
             sent=cursor, lease_until=0.0,
         )  # fmt: skip
-        await self._consumer_store.commit({ConsumerKey(OWNER, name): move})
-        await self.parts.store.put_status(name, encode_status(held.worker.status))
+        key = ConsumerKey(OWNER, name)
+        row = (await self._consumer_store.commit({key: move})).get(key)
+        if row is not None and row.generation == move.generation:
+            await self.parts.store.put_status(name, encode_status(held.worker.status))
 
     def _cursor(self, held: Held) -> str:
         return format_cursor(self.parts.log.epoch, held.worker.position)
@@ -324,10 +327,13 @@ class DeliverySupervisor:
     # Status
 
     async def _keep_statuses(self) -> None:
-        """Store the status of destinations: at once when something happened, else now and then."""
-        now = self.parts.clock.monotonic()
+        """Store the status of destinations: at once when something happened, else now and then,
+        and never that of one which another process may have taken over."""
+        clock = self.parts.clock
+        now, time = clock.monotonic(), clock.boottime()
         for name, held in self._held.items():
-            if name not in self.parts.noted and now - held.status_at < _STATUS_SECONDS:
+            waits = name not in self.parts.noted and now - held.status_at < _STATUS_SECONDS
+            if waits or time >= held.worker.lease.until:
                 continue
             document = encode_status(held.worker.status)
             held.status_at = now

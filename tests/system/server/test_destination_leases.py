@@ -87,11 +87,15 @@ async def test_a_process_that_was_frozen_sends_and_moves_nothing_when_it_wakes_u
     await eventually(lambda: len(receiver.ids) == 15, "all arrived")
     assert receiver.ids == ids[:5] + ids
     assert receiver.most_at_once == 1
+    await other.poll()
+    told = await gateway.context.destination_store.status("siem")
+    await frozen.poll()
+    await frozen.close()
+    # Nor does it say of the destination what it knew.
+    assert await gateway.context.destination_store.status("siem") == told
+    assert b'"replica":"other"' in (told or b"")
     await other.close()
     stored = await gateway.context.consumer_store.get(OWNER, "siem")
-    await frozen.poll()
-    assert frozen.status_of("siem") is None or frozen.position_of("siem")
-    await frozen.close()
     assert stored is not None
     after = await gateway.context.consumer_store.get(OWNER, "siem")
     assert after is not None
