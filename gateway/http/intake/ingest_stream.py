@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_writer import StreamWriter
 
 from gateway.access.usage.access import DENIED, INGESTED
@@ -40,6 +40,9 @@ from gateway.http.request.admission import Admission
 from gateway.http.request.context import Context
 from gateway.http.response.answers import IngestProgress
 from gateway.http.response.problem import internal_error, problem_members
+from gateway.ingest.decode import Refused
+from gateway.ingest.growing_lines import GrowingLines
+from gateway.ingest.marked import Lenient
 from gateway.log.ports import Appended
 
 # Longest time until a change of the key is noticed.
@@ -48,6 +51,7 @@ _LOOK_SECONDS = 0.4
 _MOST_HELD = 1 << 20
 # Room to report why an item is refused, or to store a part of it; stored events are far smaller.
 _MOST_LINE = 2 << 20
+_TOO_LONG = f"has more than {_MOST_LINE} bytes"
 # Bytes of lines that the peer has not read; beyond that nothing is read from it, either, and it is
 # looked at again after these seconds.
 _MOST_UNREAD = 64 * 1024
@@ -105,6 +109,9 @@ class IngestStream(web.StreamResponse):
             headers["Preference-Applied"] = "handling=lenient"
         super().__init__(headers=headers)
         self.content_type = "application/x-ndjson"
+        if request.version < HttpVersion11:
+            # Nothing else says where the answer ends.
+            self.force_close()
         # Logged now as a request that has sent nothing; its groups are logged one by one.
         admission.access.action = INGESTED
         self.request = request
@@ -114,8 +121,7 @@ class IngestStream(web.StreamResponse):
         self.lenient = lenient
         self.holding = admission.holding(request)
         self.held = 0
-        # Bytes behind the last end of a line.
-        self.rest = bytearray()
+        self.body_lines = GrowingLines(_MOST_LINE)
         self.pending = _Group()
         # The group on its way into the log, and why one was not stored.
         self.storing: asyncio.Future[list[Appended]] | None = None
@@ -209,19 +215,16 @@ class IngestStream(web.StreamResponse):
                 break
             self.heard_at = now
             await self.hold(len(piece))
-            end = piece.rfind(b"\n") + 1
-            if end:
-                text = bytes(self.rest) + piece[:end]
-                self.rest = bytearray(piece[end:])
-                await self.decode(text)
-            else:
-                self.rest += piece
-            if len(self.rest) > _MOST_LINE:
+            dropped = self.body_lines.dropped
+            for text, is_long in self.body_lines.add(piece):
+                await self.decode(text, is_long)
+            if self.body_lines.is_long and not self.lenient:
                 raise PayloadTooLarge(
-                    f"the item {self.decoded} has more than {_MOST_LINE} bytes; send smaller ones",
+                    f"the item {self.decoded} {_TOO_LONG}; send smaller ones",
                     code="event_too_large",
                 )
-        await self.decode(bytes(self.rest))
+            self.give_back(self.body_lines.dropped - dropped)
+        await self.decode(*self.body_lines.last())
 
     @property
     def is_settled(self) -> bool:
@@ -282,8 +285,9 @@ class IngestStream(web.StreamResponse):
         self.held -= size
         self.holding.give_back(size)
 
-    async def decode(self, text: bytes) -> None:
-        """Decode whole lines, and add them to the pending group."""
+    async def decode(self, text: bytes, is_long: bool) -> None:
+        """Decode whole lines, or the beginning of one that is too long, and add them to the pending
+        group."""
         if not text or text.isspace():
             self.give_back(len(text))
             return
@@ -294,9 +298,12 @@ class IngestStream(web.StreamResponse):
         access, options = self.admission.access, {"lines": True, "mapped": self.mapped}
         if self.lenient:
             access = msgspec.structs.replace(access)
-            decoded = await context.decoder.decode_leniently(
-                text, key.id, most=len(text), first=self.decoded, **options
-            )
+            if is_long:
+                decoded = Lenient(refused=[(self.decoded, text, Refused("", _TOO_LONG))])
+            else:
+                decoded = await context.decoder.decode_leniently(
+                    text, key.id, most=len(text), first=self.decoded, **options
+                )
             items = len(decoded.drafts) + len(decoded.refused)
             found = await sort_items(context, key, view, access, decoded)
             self.pending.forbidden |= dict.fromkeys(access.forbidden)
@@ -366,8 +373,8 @@ class IngestStream(web.StreamResponse):
         good = note_stored(context, access, stored)
         context.access_log.log(access)
         self.upto += group.items
-        self.accepted += access.events
-        self.duplicates += access.duplicates
+        self.accepted += good.accepted
+        self.duplicates += good.duplicates
         self.last_cursor = format_cursor(context.log.epoch, good.last)
         line = IngestProgress(
             self.upto,

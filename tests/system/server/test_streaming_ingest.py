@@ -286,7 +286,7 @@ async def test_a_lenient_body_goes_on_behind_refused_items(gateway: Gateway, hea
     assert [one["index"] for one in line["rejected"]] == [4]
     opened.end()
     *_, last = await opened.rest()
-    assert (last["upto"], last["accepted"]) == (5, 5)
+    assert (last["upto"], last["accepted"]) == (5, 3)
     assert await ids(gateway) == ["n-0", "n-1", "deep"]
     page = await gateway.pull(gateway.admin, category="gateway.rejected")
     assert len(page["events"]) == 2
@@ -440,6 +440,40 @@ async def test_a_line_without_end_is_refused_and_not_kept(gateway: Gateway) -> N
     problem = await opened.error()
     assert (problem["code"], problem["status"], problem["upto"]) == ("event_too_large", 413, 1)
     await eventually(lambda: gateway.context.in_flight.held == 0)
+
+
+async def test_a_lenient_body_goes_on_behind_a_line_of_any_length(gateway: Gateway) -> None:
+    opened = await upload(gateway, target="/v1/events?on_invalid=skip")
+    opened.send(b'{"category":"auth","tenant":"acme","data":{"x":"')
+    for _ in range(60):
+        opened.send(b"x" * 65_536)
+    one = event(id="good")
+    opened.send(b'"}}\n' + orjson.dumps(one) + b"\n")
+    opened.send(b"y" * (3 << 20))
+    opened.end()
+    lines = await opened.rest()
+    rejected = [item for line in lines for item in line.get("rejected", [])]
+    reason = "has more than 2097152 bytes"
+    assert rejected == [{"index": index, "path": "", "reason": reason} for index in (0, 2)]
+    assert (lines[-1]["upto"], lines[-1]["accepted"]) == (3, 1)
+    assert (await gateway.get("/v1/events/good")).status == 200
+    await eventually(lambda: gateway.context.in_flight.held == 0)
+
+
+async def test_an_answer_without_chunks_ends_with_its_connection(gateway: Gateway) -> None:
+    body = orjson.dumps(event())
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = [
+        "POST /v1/events HTTP/1.0", f"Authorization: Bearer {gateway.user}", STREAMED,
+        "Content-Type: application/x-ndjson", "Connection: keep-alive",
+        f"Content-Length: {len(body)}", "", "",
+    ]  # fmt: skip
+    writer.write("\r\n".join(head).encode() + body)
+    async with asyncio.timeout(patience()):
+        answer = await reader.read()
+    assert b'"accepted":1' in answer.splitlines()[-1]
+    writer.close()
+    await writer.wait_closed()
 
 
 async def revoke(gateway: Gateway, key: str) -> None:
