@@ -40,9 +40,9 @@ from gateway.http.request.admission import Admission
 from gateway.http.request.context import Context
 from gateway.http.response.answers import IngestProgress
 from gateway.http.response.problem import internal_error, problem_members
-from gateway.ingest.decode import Refused
 from gateway.ingest.growing_lines import GrowingLines
 from gateway.ingest.marked import Lenient
+from gateway.ingest.strict_json import Refused
 from gateway.log.ports import Appended
 
 # Longest time until a change of the key is noticed.
