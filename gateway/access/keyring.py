@@ -8,14 +8,15 @@ key and action.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.token import digest, key_id_of, same
 from gateway.access.grants.grant import Grant
+from gateway.access.grants.pseudonym import PseudonymSecrets, pseudonym_domain
 from gateway.access.grants.role import BUILTIN
-from gateway.access.keys import lifecycle
+from gateway.access.keys import lifecycle, pseudonym_secrets
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeysAndRoles
 from gateway.access.keys.lifecycle import is_living
@@ -27,6 +28,7 @@ from gateway.access.policy.decision import (
     depends_on_circumstances,
     effective_grants,
 )
+from gateway.access.policy.oracle import oracle_tenant
 from gateway.access.verified_tokens import VerifiedTokens
 from gateway.clock import Clock
 from gateway.errors import GatewayError
@@ -75,6 +77,9 @@ class Keyring:
         self.keys_lost = self.roles_lost = False
         # How often that has happened.
         self.losses = 0
+        # Secrets of pseudonyms, with the note and the peppers that they are from.
+        self.pseudonyms: PseudonymSecrets | None = None
+        self._pseudonyms_from: tuple[bytes | None, Peppers] = None, self.peppers
         # By the id of the key and the action.
         self._decisions: dict[str, dict[str, Allowed | Denied]] = {}
         self._dummy = digest(self._current.secret, "")
@@ -151,6 +156,7 @@ class Keyring:
             key = await self._store.get(key_id)
             if key is None:
                 return None
+            await self._find_pseudonyms(self.grants_of(key))
             if (self._revision, self.losses) != seen:
                 # It may have changed since it was read, and no refresh would tell again.
                 key = self._keys.get(key_id)
@@ -173,9 +179,18 @@ class Keyring:
         if known is None:
             grants = self.grants_of(key)
             known = decide_grants(grants, action, now=now, address=address)
+            if isinstance(known, Allowed) and known.view.pseudonymizes:
+                known = self._with_domain(known, key, grants)
             if newest and not depends_on_circumstances(grants):
                 self._decisions.setdefault(key.id, {})[action] = known
         return known
+
+    def _with_domain(self, allowed: Allowed, key: Key, grants: tuple[Grant, ...]) -> Allowed:
+        """The decision with the domain of the key. Without secrets, and for a key that could have
+        its guesses pseudonymized as roles have changed since it was made, members are masked."""
+        if self.pseudonyms is None or oracle_tenant(grants) is not None:
+            return allowed
+        return Allowed(allowed.view.within(pseudonym_domain(key.domain, self.pseudonyms)))
 
     def grants_of(self, key: Key) -> tuple[Grant, ...]:
         """Grants of the key, those of its roles included."""
@@ -188,6 +203,7 @@ class Keyring:
     async def refresh(self) -> Changes:
         """Take in what has changed in the store; one call at a time."""
         keys = await self.refresh_keys()
+        await self.refresh_pseudonyms()
         roles = await self.refresh_roles()
         if self.keys_lost:
             # Unless both are read, the roles are reported once more.
@@ -211,6 +227,7 @@ class Keyring:
             self._lose()
         if self.keys_lost:
             return await self._begin_again()
+        await self._find_pseudonyms(grant for key in changed for grant in key.grants)
         self._revision = revision
         for key in changed:
             self._ids.add(key.id)
@@ -219,6 +236,24 @@ class Keyring:
         if changed and self._refused is not None:
             self._take_unless_needed(self._refused)
         return changed
+
+    async def refresh_pseudonyms(self) -> None:
+        """Take in changed secrets of pseudonyms."""
+        found = await self._store.watched_note(pseudonym_secrets.KIND, pseudonym_secrets.NAME)
+        if (found, self.peppers) == self._pseudonyms_from:
+            return
+        newest = pseudonym_secrets.opened(found, self.peppers)
+        self._pseudonyms_from = found, self.peppers
+        if newest != self.pseudonyms:
+            self.pseudonyms = newest
+            self._decisions.clear()
+
+    async def _find_pseudonyms(self, grants: Iterable[Grant]) -> None:
+        """Take in the first secrets, which are made before the grants that need them."""
+        if self.pseudonyms is None and any(
+            one.fields and one.fields.pseudonymize for one in grants
+        ):
+            await self.refresh_pseudonyms()
 
     async def refresh_roles(self) -> frozenset[str]:
         """Take in changed roles, and return their names; one call at a time."""
@@ -232,6 +267,9 @@ class Keyring:
                 break
         if lost:
             roles = {**{name: BUILTIN.get(name) for name in self._roles}, **roles}
+        await self._find_pseudonyms(
+            grant for role in roles.values() if role is not None for grant in role.grants
+        )
         self._roles_version, self.roles_lost = version, False
         for name, role in roles.items():
             self._roles[name] = () if role is None else role.grants

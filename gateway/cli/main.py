@@ -25,6 +25,11 @@ _COMMANDS = {
     ),
     "roles": ("gateway.cli.roles", "roles", "Named lists of grants, which keys can have."),
     "pepper": ("gateway.cli.pepper", "pepper", "Rotate the secret of the key digests."),
+    "pseudonyms": (
+        "gateway.cli.pseudonyms",
+        "pseudonyms",
+        "Rotate or forget the secrets of pseudonyms.",
+    ),
     "destinations": (
         "gateway.cli.destinations",
         "destinations",

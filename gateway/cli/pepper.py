@@ -224,7 +224,14 @@ def _switch(settings: Settings, leaked: bool) -> Peppers:
 
 
 async def _reseal(settings: Settings, peppers: Peppers) -> None:
-    """Seal the secrets of all destinations under the current pepper."""
+    """Seal the secrets of pseudonyms and destinations under the current pepper."""
+    from gateway.access.keys.pseudonym_secrets import KIND, NAME
+    from gateway.access.keys.pseudonym_secrets import resealed as resealed_note
+
+    if has_keys(settings):
+        async with key_store(settings, change=True) as (keys, _):
+            if await keys.note(KIND, NAME):
+                await keys.update_notes(KIND, {NAME: resealed_note(peppers)})
     from gateway.adapters.files.folder import DataFolder
     from gateway.runtime.stores import open_destinations
 

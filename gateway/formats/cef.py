@@ -73,6 +73,7 @@ def _extension(event: ShownEvent) -> list[str]:
         *_labelled("cs4", "target", target.urn),
         *_labelled("cs5", "requestId", event.request.id),
         *_labelled("cs6", "masked", ",".join(event.masked)[:4000]),
+        *_labelled("flexString1", "pseudonymized", ",".join(event.pseudonymized)[:_LONGEST]),
     ]
     fields = [(name, value) for name, value in fields if value.strip()]
     # One search for all, as most events have nothing to escape.

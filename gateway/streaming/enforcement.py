@@ -71,6 +71,8 @@ class Enforcement:
         self._clock = clock
         self._timer = timer
         self._quarter = 0.0
+        # Secrets of pseudonyms when all streams were last decided on for them.
+        self._pseudonyms = keyring.pseudonyms
 
     def on_change(self, listener: Callable[[Changes], None]) -> None:
         """Call `listener` with each change in the key store, whoever made it."""
@@ -159,7 +161,12 @@ class Enforcement:
         return Changes(keys, frozenset())
 
     async def _refresh_roles(self) -> Changes:
+        await self._keyring.refresh_pseudonyms()
         roles = await self._keyring.refresh_roles()
+        if self._keyring.pseudonyms != self._pseudonyms:
+            # Hidden members look otherwise, in any view.
+            self._pseudonyms = self._keyring.pseudonyms
+            self.freshness.hold(self._hub.key_ids())
         if roles:
             self.freshness.hold(
                 key_id

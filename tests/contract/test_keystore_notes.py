@@ -248,3 +248,11 @@ async def test_additions_at_the_same_time_come_one_after_the_other(connect_keys:
         *(stores[number % 2].update_notes("sum", {"a": added, "b": added}) for number in range(40))
     )
     assert await stores[0].notes("sum") == {"a": b"40", "b": b"40"}
+
+
+async def test_a_watched_note_is_the_note(keys: KeyStore) -> None:
+    assert await keys.watched_note("k", "n") is None
+    await keys.update_notes("k", {"n": lambda before: b"one"})
+    assert await keys.watched_note("k", "n") == await keys.note("k", "n") == b"one"
+    await keys.update_notes("k", {"n": lambda before: None})
+    assert await keys.watched_note("k", "n") is None

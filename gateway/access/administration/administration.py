@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Annotated
@@ -13,16 +13,20 @@ from msgspec import structs
 from gateway.access.administration.caller import Caller
 from gateway.access.administration.role_lookup import combined_grants, unknown_role
 from gateway.access.credentials.token import is_key_id
+from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import BUILTIN, Role, grants_of_roles
-from gateway.access.keys import lifecycle
+from gateway.access.keys import lifecycle, pseudonym_secrets
+from gateway.access.keys.change import other_change
 from gateway.access.keys.descent import Descent, can_issue_keys, revoke_with_descendants
 from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, key_from_request
 from gateway.access.keys.key import Key, KeyAnswer
 from gateway.access.keys.key_limits import inherited
 from gateway.access.keys.key_lookup import known_key, refuse_unknown
-from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles, RoleCheck
-from gateway.access.keys.operator import actor_name
+from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles, Noting, RoleCheck
+from gateway.access.keys.operator import actor_name, operator_of
+from gateway.access.keys.pseudonym_secrets import VersionStanding
 from gateway.access.policy.decision import effective_grants
+from gateway.access.policy.oracle import refuse_oracle
 from gateway.clock import Clock
 from gateway.errors import Conflict
 from gateway.json_members import about
@@ -118,9 +122,12 @@ class Administration:
         combined_grants(key.grants, key.roles, grants_of_roles(roles))
         key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
         roles = await self._check_delegation(key, roles)
-        can_issue = can_issue_keys(effective_grants(key, grants_of_roles(roles)))
+        grants = effective_grants(key, grants_of_roles(roles))
+        refuse_oracle(grants, "this key")
+        can_issue = can_issue_keys(grants)
         key, cut = self._caller.limit_life(key, given=request.expiry_given, can_issue=can_issue)
         await self._caller.recheck()
+        await self._begin_pseudonyms(grants)
         await self._store.create(key)
         return IssuedKey(key, token, cut)
 
@@ -207,6 +214,49 @@ class Administration:
                 descent.add(key, now)
         return await self._slices.run(descent.living(key_id))
 
+    # Pseudonyms
+
+    async def rotate_pseudonyms(self, recorded: int) -> VersionStanding:
+        """Begin a new version of pseudonyms, or the first; return it. `recorded` is when the newest
+        event was recorded, in microseconds since 1970."""
+        now = max(int(self._clock.now() * 1_000_000), recorded)
+        await self._change_pseudonyms(pseudonym_secrets.rotated(await self._pepper(), now))
+        newest = (await self.pseudonym_versions())[-1]
+        await self._record_pseudonyms("rotated", newest.version)
+        return newest
+
+    async def forget_pseudonyms(self, version: int) -> None:
+        """Destroy the secret of a version that has ended, for good."""
+        micros = int(self._clock.now() * 1_000_000)
+        await self._change_pseudonyms(pseudonym_secrets.forgotten(version, micros))
+        await self._record_pseudonyms("forgotten", version)
+
+    async def pseudonym_versions(self) -> list[VersionStanding]:
+        """All versions of pseudonyms, oldest first."""
+        kind, name = pseudonym_secrets.KIND, pseudonym_secrets.NAME
+        return pseudonym_secrets.standings(await self._store.note(kind, name))
+
+    async def _begin_pseudonyms(self, grants: Iterable[Grant]) -> None:
+        """Make the first secret of pseudonyms where grants need one."""
+        needed = any(grant.fields and grant.fields.pseudonymize for grant in grants)
+        if needed and not await self.pseudonym_versions():
+            await self._change_pseudonyms(pseudonym_secrets.begun(await self._pepper()))
+            await self._record_pseudonyms("begun", 1)
+
+    async def _change_pseudonyms(self, change: Noting) -> None:
+        await self._store.update_notes(pseudonym_secrets.KIND, {pseudonym_secrets.NAME: change})
+
+    async def _record_pseudonyms(self, what: str, version: int) -> None:
+        """Record a change of the secrets. It is durable then, and the note written before it,
+        too."""
+        by = self._caller.by
+        await self._store.record_later(
+            other_change(
+                f"pseudonyms.{what}", [f"pseudonyms:{version}"], by=actor_name(by),
+                at=self._clock.now(), data={"version": version}, operator=operator_of(by),
+            )
+        )  # fmt: skip
+
     # Roles
 
     async def all_roles(self) -> dict[str, Role]:
@@ -225,9 +275,18 @@ class Administration:
         known = role.name in await self._store.roles()
 
         async def change(check: RoleCheck) -> None:
-            await self._caller.recheck()
-            await self._store.put_role(role, self._caller.by, self._clock.now(), check=check)
+            def checked(roles: Mapping[str, Role], having: Sequence[Key]) -> None:
+                check(roles, having)
+                if role.name in roles:
+                    others = {**grants_of_roles(roles), role.name: role.grants}
+                    for key in having:
+                        refuse_oracle(effective_grants(key, others), f"the key {key.id}")
 
+            await self._caller.recheck()
+            await self._begin_pseudonyms(role.grants)
+            await self._store.put_role(role, self._caller.by, self._clock.now(), check=checked)
+
+        refuse_oracle(role.grants, "a key with this role")
         await self._caller.change_role(role.name, role.grants, change)
         return not known
 

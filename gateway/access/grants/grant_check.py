@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.grants.mask import check_paths
+from gateway.access.grants.mask import check_paths, check_pseudonymized
 from gateway.access.grants.zones import zone_of
 from gateway.clock import parse_duration
 from gateway.errors import InvalidRequest
@@ -35,7 +35,7 @@ MEMBERS = (
 PATTERNS = {"tenants": "tenant", "categories": "category", "resources": "resource"}
 UNSUPPORTED = "unsupported_action"
 MAX_NETWORKS = 64
-_FIELDS = ("mask", "drop")
+_FIELDS = ("mask", "drop", "pseudonymize")
 _WHEN = ("cidr", "hours", "tz", "max_lookback")
 _HOURS = re.compile(r"([01]\d|2[0-3])-([01]\d|2[0-4])", re.ASCII)
 _EMPTY = "restricts nothing, which is never what an empty list is meant to do; leave it out for all"
@@ -122,16 +122,17 @@ def _fields(raw: Any) -> Iterator[Problem]:
     yield from _part(raw, "fields", _FIELDS)
     if not isinstance(raw, dict):
         return
-    paths: list[str] = []
+    paths: dict[str, tuple[str, ...]] = {}
     for name in _FIELDS:
         if name not in raw:
             continue
         if (wrong := _not_texts(raw[name], f"fields.{name}")) is not None:
             yield wrong
         else:
-            paths += raw[name]
+            paths[name] = tuple(raw[name])
     try:
-        check_paths(tuple(paths))
+        check_paths(tuple(path for several in paths.values() for path in several))
+        check_pseudonymized(paths.get("pseudonymize", ()))
     except InvalidRequest as error:
         yield Problem("fields", error.detail)
 

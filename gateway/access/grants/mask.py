@@ -6,27 +6,30 @@ in `data` is masked whole, because its names are content, too; `data` itself bec
 through lists: `targets.name` is the name of every target. Masked paths are declared in the event:
 `"masked":["actor.name"]`.
 
-The gateway's own records repeat other members in `data`: what hides a member hides its copies.
+Strings and numbers of a pseudonymized member are replaced one by one, also in `data`, and declared
+under `pseudonymized`. Without a domain, or the secret of the time, the member is masked instead.
+
+The gateway's own records repeat other members in `data`: what hides a member hides its copies, and
+what pseudonymizes it masks them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import accumulate
-from operator import is_
 from typing import Annotated, Any
 
 import msgspec
 
+from gateway.access.grants.mask_tree import Content, Tree, decode_object, encode
+from gateway.access.grants.pseudonym import PseudonymDomain, Pseudonyms
+from gateway.access.grants.pseudonymizer import Pseudonymizer
 from gateway.cursor import JSON_PREFIX
 from gateway.errors import InvalidRequest
-from gateway.event import MAX_DEPTH, Event
+from gateway.event import Event
 from gateway.filters.scope import is_reserved
 from gateway.json_members import about
 
-MASK = msgspec.Raw(b'"***"')
-_NOTHING = msgspec.Raw(b"{}")
 # Members that may be hidden, and their own members; None: any.
 _MEMBERS: dict[str, tuple[str, ...] | None] = {
     "actor": ("type", "id", "name", "key_id"),
@@ -59,32 +62,64 @@ COPIES = {
     "data.operator": ("actor.id",),
     "data.command_line": ("actor.id",),
 }
-decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-encode = msgspec.json.Encoder().encode
 
 
 class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Paths to mask and to drop, sorted. Equal masks hide the same."""
+    """Paths to mask, to drop and to pseudonymize, sorted. Equal masks hide the same."""
 
     mask: _Paths = ()
     drop: _Paths = ()
+    pseudonymize: _Paths = ()
 
     def __bool__(self) -> bool:
-        return bool(self.mask or self.drop)
+        return bool(self.mask or self.drop or self.pseudonymize)
 
     def joined(self, other: Masks) -> Masks:
-        """Masks that hide what either hides; dropping wins over masking."""
+        """Masks that hide what either hides: dropping wins over masking, and masking over
+        pseudonyms. One domain at most is in both."""
         drop = {*self.drop, *other.drop}
         mask = {*self.mask, *other.mask} - drop
-        return Masks(tuple(sorted(mask)), tuple(sorted(drop)))
+        named = {*self.pseudonymize, *other.pseudonymize} - drop - mask
+        joined = Masks(tuple(sorted(mask)), tuple(sorted(drop)), tuple(sorted(named)))
+        domain = domain_of(self) or domain_of(other)
+        return joined if domain is None else joined.within(domain)
+
+    def within(self, domain: PseudonymDomain) -> Masks:
+        """These masks with the domain of a reader, for pseudonyms if there are any."""
+        if not self.pseudonymize:
+            return self
+        return DomainMasks(self.mask, self.drop, self.pseudonymize, domain)
+
+    def blanked(self) -> Masks:
+        """Masks that mask what these pseudonymize, without a domain."""
+        mask = {*self.mask, *self.pseudonymize}.difference(self.drop)
+        return Masks(tuple(sorted(mask)), self.drop)
 
     def hides(self, *paths: str) -> bool:
-        """Whether one of the paths, or a member that contains it, is hidden."""
-        hidden = {*self.mask, *self.drop}
-        return bool(hidden) and any(
-            not hidden.isdisjoint(accumulate(path.split("."), "{}.{}".format)) for path in paths
-        )
+        """Whether one of the paths, or a member that contains it, is hidden, be it by a
+        pseudonym."""
+        return _reach({*self.mask, *self.drop, *self.pseudonymize}, paths)
+
+    def conceals(self, *paths: str) -> bool:
+        """Whether one of the paths, or a member that contains it, is masked or dropped."""
+        return _reach({*self.mask, *self.drop}, paths)
+
+
+class DomainMasks(Masks, frozen=True):
+    """Masks of a reader with the domain of its pseudonyms; never on the wire."""
+
+    domain: PseudonymDomain | None = None
+
+
+def domain_of(masks: Masks) -> PseudonymDomain | None:
+    """Domain of the pseudonyms of masks, if they have one."""
+    return masks.domain if isinstance(masks, DomainMasks) else None
+
+
+def _reach(hidden: set[str], paths: tuple[str, ...]) -> bool:
+    return bool(hidden) and any(
+        not hidden.isdisjoint(accumulate(path.split("."), "{}.{}".format)) for path in paths
+    )
 
 
 def check_paths(paths: tuple[str, ...]) -> None:
@@ -104,28 +139,64 @@ def check_paths(paths: tuple[str, ...]) -> None:
             raise InvalidRequest(f"fields: {path!r} has an empty part")
 
 
+def check_pseudonymized(paths: tuple[str, ...]) -> None:
+    """Raise `InvalidRequest` unless pseudonyms may stand at all paths, which may be hidden."""
+    for path in paths:
+        if path == "data":
+            raise InvalidRequest(
+                "fields: data as a whole cannot be pseudonymized; name what is in it, such as "
+                "data.user, or mask it"
+            )
+        if "\0" in path:
+            raise InvalidRequest(f"fields: {path!r} holds a NUL character")
+
+
 class Hiding:
     """Masks as trees of the members that they hide, in events and in records of the gateway."""
 
-    __slots__ = ("actor", "in_events", "in_records", "resources")
+    __slots__ = ("_masks", "_names", "actor", "domain", "in_events", "in_records", "resources")
 
     def __init__(self, masks: Masks) -> None:
-        if not {path.partition(".")[0] for path in (*masks.mask, *masks.drop)} <= _MEMBERS.keys():
+        self._masks = masks
+        self.domain = domain_of(masks)
+        if self.domain is None and masks.pseudonymize:
+            masks = masks.blanked()
+        paths = (*masks.mask, *masks.drop, *masks.pseudonymize)
+        if not {path.partition(".")[0] for path in paths} <= _MEMBERS.keys():
             raise ValueError("masks of members that are never hidden")
         self.in_events = _tree(masks)
         self.in_records = _tree(masks.joined(copies_of(masks)))
         self.actor = masks.hides("actor.id")
         self.resources = masks.hides("targets.urn")
+        # Whether pseudonyms stand in these two columns.
+        self._names = not masks.conceals("actor.id"), not masks.conceals("targets.urn")
+
+    def blanked(self) -> Hiding:
+        """Hiding of what this one pseudonymizes, by masks."""
+        return hiding_of(self._masks.blanked())
+
+    def pseudonyms(self, event: Event) -> Pseudonyms | None:
+        """Pseudonyms for an event; None if there is no secret for its time."""
+        assert self.domain is not None
+        try:
+            return self.domain.at(event.recorded_at())
+        except ValueError:
+            return None
 
     def columns(self, event: Event) -> Event:
-        """The event as selectors see it: without the actor or the resources, if hidden."""
+        """The event as selectors see it: without the actor or the resources, if they are hidden, or
+        with their pseudonyms."""
         if not self.actor and not self.resources:
             return event
-        return msgspec.structs.replace(
-            event,
-            actor="" if self.actor else event.actor,
-            resources="" if self.resources else event.resources,
-        )
+        actor, resources = event.actor, event.resources
+        of = None if self.domain is None else self.pseudonyms(event)
+        by_actor, by_resources = self._names
+        if self.actor:
+            actor = of.of("id", event.tenant, actor) if of and by_actor and actor else ""
+        if self.resources:
+            urns = resources.split("\n") if of and by_resources and resources else ()
+            resources = "\n".join([of.of("urn", event.tenant, urn) for urn in urns if of])
+        return msgspec.structs.replace(event, actor=actor, resources=resources)
 
 
 @lru_cache(1024)
@@ -143,7 +214,7 @@ class Versions:
     def __init__(self, event: Event) -> None:
         self._event = event
         self._known: dict[Hiding | None, Event] = {None: event}
-        self._content: _Content | None = None
+        self._content: Content | None = None
 
     def under(self, hiding: Hiding | None) -> Event:
         """The event with its hidden members masked or dropped; itself if it has none of them."""
@@ -153,18 +224,27 @@ class Versions:
             return event
         assert hiding is not None
         event = self._event
+        pseudonymizer = None
+        if hiding.domain is not None:
+            pseudonyms = hiding.pseudonyms(event)
+            if pseudonyms is None:
+                shown = known[hiding] = self.under(hiding.blanked())
+                return shown
+            pseudonymizer = Pseudonymizer(pseudonyms, event.tenant)
         content = self._content
         if content is None:
-            content = self._content = _Content()
+            content = self._content = Content()
             self._members, self._whole = _members_of(event.json)
             self._reserved = is_reserved(event.category)
         declared: list[str] = []
         tree = hiding.in_records if self._reserved else hiding.in_events
-        members = content.edit(self._members, tree, declared)
+        members = content.edit(self._members, tree, declared, pseudonymizer)
         if members is not self._members or not self._whole:
             if declared:
                 declared.sort()
                 members["masked"] = declared
+            if pseudonymizer is not None and pseudonymizer.declared:
+                members["pseudonymized"] = sorted(pseudonymizer.declared)
             if hiding.actor or hiding.resources:
                 event = hiding.columns(event)
             json = encode(members)
@@ -184,7 +264,7 @@ def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
     if not masks:
         return data
     record = msgspec.Raw(encode({"data": data}))
-    left = _Content().hide(record, hiding_of(masks).in_records, [])
+    left = Content().hide(record, hiding_of(masks.blanked()).in_records, [], None)
     shown: dict[str, Any] = msgspec.json.decode(encode(left)).get("data", {})
     return shown
 
@@ -192,114 +272,15 @@ def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
 @lru_cache(1024)
 def copies_of(masks: Masks) -> Masks:
     """Masks for the copies, in records of the gateway, of what the masks hide."""
-    mask, drop = Masks(mask=masks.mask), Masks(drop=masks.drop)
+    mask, drop = Masks(mask=masks.mask, pseudonymize=masks.pseudonymize), Masks(drop=masks.drop)
     return Masks(
         tuple(path for path, of in COPIES.items() if mask.hides(*of)),
         tuple(path for path, of in COPIES.items() if drop.hides(*of)),
     )
 
 
-class Tree:
-    """What happens to the members of an object: some are dropped (`gone`), some replaced, and in
-    others there is something hidden, or they are masked in their shape, if there is a path."""
-
-    __slots__ = ("gone", "inner", "replaced")
-
-    def __init__(
-        self, paths: Iterable[str], mask: frozenset[str], drop: frozenset[str], within: str = ""
-    ) -> None:
-        self.gone: list[str] = []
-        self.replaced: list[tuple[str, msgspec.Raw, str]] = []
-        self.inner: list[tuple[str, str, Tree]] = []
-        by_name: dict[str, list[str]] = {}
-        for path in paths:
-            by_name.setdefault(path[len(within) :].partition(".")[0], []).append(path)
-        for name, reached in by_name.items():
-            path = within + name
-            if path in drop:
-                self.gone.append(name)
-            elif path in mask and path.partition(".")[0] == "data":
-                self.replaced.append((name, _NOTHING if path == "data" else MASK, path))
-            elif path.count(".") < MAX_DEPTH:
-                deeper = Tree([one for one in reached if one != path], mask, drop, path + ".")
-                self.inner.append((name, path if path in mask else "", deeper))
-
-
 def _tree(masks: Masks) -> Tree:
-    paths = (*masks.mask, *masks.drop)
-    return Tree(paths, frozenset(masks.mask), frozenset(masks.drop))
-
-
-class _Content:
-    """Objects and lists of one event, decoded once each. Nothing in it is ever changed."""
-
-    __slots__ = ("_decoded",)
-
-    def __init__(self) -> None:
-        # By the id of the value, which is kept with it.
-        self._decoded: dict[int, tuple[msgspec.Raw, Any, Any]] = {}
-
-    def hide(self, value: msgspec.Raw, tree: Tree, declared: list[str]) -> Any:
-        """The value without what the tree hides, to be encoded; the paths that were masked are
-        declared. It is the value itself if nothing was there, and encoding would not change it."""
-        decoded = self._decoded.get(id(value))
-        if decoded is None:
-            decoded = self._decoded[id(value)] = _decode(value)
-        _, content, whole = decoded
-        if type(content) is dict:
-            shown = self.edit(content, tree, declared)
-            return whole if shown is content else shown
-        if type(content) is list:
-            items = [self.hide(item, tree, declared) for item in content]
-            declared[:] = dict.fromkeys(declared)
-            return whole if all(map(is_, items, content)) else items
-        return value
-
-    def edit(
-        self, members: dict[str, msgspec.Raw], tree: Tree, declared: list[str]
-    ) -> dict[str, Any]:
-        """The members without what the tree hides; themselves if nothing was there."""
-        edited: dict[str, Any] = members
-        for name, instead, path in tree.replaced:
-            if name in members:
-                if edited is members:
-                    edited = members.copy()
-                edited[name] = instead
-                declared.append(path)
-        for name in tree.gone:
-            if name in members:
-                if edited is members:
-                    edited = members.copy()
-                del edited[name]
-        for name, path, inner in tree.inner:
-            value = members.get(name)
-            if value is None:
-                continue
-            shown = self.hide(value, inner, declared)
-            if path:
-                shown = _blank_shape(shown)
-                declared.append(path)
-            elif shown is value:
-                continue
-            if edited is members:
-                edited = members.copy()
-            edited[name] = shown
-        return edited
-
-
-def _decode(value: msgspec.Raw) -> tuple[msgspec.Raw, Any, Any]:
-    """The value, its content if it is an object or a list, and what stands for all of it: the
-    content if it was spelled in another way, as blanks must not tell whether something was
-    dropped."""
-    first = memoryview(value)[0]
-    content: Any = None
-    if first == ord("{"):
-        content = decode_object(value)
-    elif first == ord("["):
-        content = decode_list(value)
-    if content is None or encode(content) == memoryview(value):
-        return value, content, value
-    return value, content, content
+    return Tree.of(masks.mask, masks.drop, masks.pseudonymize)
 
 
 def _members_of(json: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
@@ -312,14 +293,3 @@ def _members_of(json: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
     if end > 0 and encode(joined) == json:
         return joined, True
     return members, encode(members) == json
-
-
-def _blank_shape(value: Any) -> Any:
-    """The value with everything in it masked, but for names of members."""
-    if isinstance(value, msgspec.Raw):
-        value = _decode(value)[1]
-    if isinstance(value, dict):
-        return {name: _blank_shape(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_blank_shape(item) for item in value]
-    return MASK

@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.grants.mask import Hiding, Tree, Versions, decode_list, decode_object, encode
+from gateway.access.grants.mask import Hiding, Versions
+from gateway.access.grants.mask_tree import Tree, decode_list, decode_object, encode
 from gateway.event import Event
 from gateway.filters.scope import is_reserved
 
@@ -266,6 +267,9 @@ class TemplatedVersions(Versions):
         if event is not None:
             return event
         assert hiding is not None
+        if hiding.domain is not None:
+            # Pseudonyms differ with the values, which templates leave out.
+            return super().under(hiding)
         template = self.template
         if template is None:
             self._templates.learn(hiding)
@@ -285,7 +289,7 @@ class TemplatedVersions(Versions):
 class Run:
     """Events in a row under the same masks, one mask after the other over all of them."""
 
-    __slots__ = ("_events", "_first", "_parts", "_template", "_templates", "_versions")
+    __slots__ = ("_events", "_first", "_parts", "_sought", "_template", "_templates", "_versions")
 
     def __init__(
         self,
@@ -298,6 +302,7 @@ class Run:
         self._versions: list[TemplatedVersions] = []
         # The one template of all events, and what they have for it.
         self._template: _Template | None = None
+        self._sought = False
         self._parts: list[list[bytes]] = []
 
     def under(self, hiding: Hiding | None) -> Sequence[Event | Version]:
@@ -308,6 +313,9 @@ class Run:
             self._versions = [TemplatedVersions(event, self._templates) for event in self._events]
             if self._first is not None:
                 self._versions[0] = self._first
+        if hiding.domain is not None:
+            return [one.version(hiding) for one in self._versions]
+        if not self._sought:
             self._find_template()
         template = self._template
         shown = _UNKNOWN if template is None else template.shown.get(hiding, _UNKNOWN)
@@ -324,6 +332,7 @@ class Run:
         return [Version(event, shown, parts) for event, parts in pairs]
 
     def _find_template(self) -> None:
+        self._sought = True
         found = {one.template for one in self._versions}
         self._template = found.pop() if len(found) == 1 else None
 

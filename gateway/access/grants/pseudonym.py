@@ -14,16 +14,19 @@ import hashlib
 import hmac
 import re
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
 SECRET_BYTES = 32
+# Pseudonyms that are kept, and the longest value of which one is.
 MOST_KEPT = 65_536
+LONGEST_KEPT = 256
 # 128 bits; base32 takes 26 characters for them.
 _BYTES, _CHARACTERS = 16, 26
-_PSEUDONYM = re.compile(rf"ps([1-9]\d{{0,8}})_[a-z2-7]{{{_CHARACTERS}}}", re.ASCII)
+PSEUDONYM_PATTERN = rf"ps[1-9][0-9]{{0,8}}_[a-z2-7]{{{_CHARACTERS}}}"
+_PSEUDONYM = re.compile(PSEUDONYM_PATTERN)
 # Spaces of members by the last part of their path; others have their path.
 _SPACES = {"id": "id", "key_id": "id", "name": "name", "ip": "ip", "urn": "urn"}
 
@@ -35,6 +38,9 @@ class SecretVersion(msgspec.Struct, frozen=True):
     version: int
     begins: int
     secret: bytes | None
+
+    def __repr__(self) -> str:
+        return f"SecretVersion({self.version})"
 
 
 class PseudonymSecrets(msgspec.Struct, frozen=True):
@@ -81,33 +87,77 @@ def space_of(path: str) -> str:
 
 def version_of(pseudonym: str) -> int | None:
     """Version of a pseudonym; None if it has not the form of one."""
-    match = _PSEUDONYM.fullmatch(pseudonym)
-    return int(match[1]) if match else None
+    if _PSEUDONYM.fullmatch(pseudonym) is None:
+        return None
+    return int(pseudonym[2 : pseudonym.index("_")])
 
 
 class Pseudonyms:
     """Pseudonyms of one domain under the secret of one version."""
 
+    __slots__ = ("_key", "version")
+
     def __init__(self, version: int, secret: bytes, domain: str) -> None:
         self.version = version
         self._key = _derived(secret, f"{version}\0{domain}".encode())
-        self._kept: OrderedDict[tuple[str, str, str], str] = OrderedDict()
 
     def of(self, space: str, tenant: str, value: str) -> str:
-        """Pseudonym of a value; of a number, by its digits. Spaces and tenants hold no NUL. Those
-        used last are kept."""
-        kept, what = self._kept, (space, tenant, value)
-        found = kept.get(what)
-        if found is not None:
-            kept.move_to_end(what)
-            return found
-        said = f"{space}\0{tenant}\0{value}".encode()
-        digest = hmac.digest(self._key, said, hashlib.sha256)[:_BYTES]
-        text = base64.b32encode(digest)[:_CHARACTERS].decode().lower()
-        found = kept[what] = f"ps{self.version}_{text}"
-        if len(kept) > MOST_KEPT:
-            kept.popitem(last=False)
-        return found
+        """Pseudonym of a value; of a number, by its digits. Spaces and tenants hold no NUL."""
+        make = _kept if len(value) <= LONGEST_KEPT else _pseudonym
+        return make(self._key, self.version, space, tenant, value)
+
+
+class PseudonymDomain:
+    """Domain with all secrets: what makes the pseudonyms of its readers. Equal ones make the same.
+    It shows no secret."""
+
+    __slots__ = ("_hash", "_made", "name", "secrets")
+
+    def __init__(self, name: str, secrets: PseudonymSecrets) -> None:
+        self.name = name
+        self.secrets = secrets
+        self._hash = hash((name, secrets))
+        self._made: dict[int, Pseudonyms] = {}
+
+    def at(self, recorded_at: int) -> Pseudonyms | None:
+        """Pseudonyms for an event recorded at this time; None if their secret is not here."""
+        held = self.secrets.at(recorded_at)
+        made = self._made.get(held.version)
+        if made is None and held.secret is not None:
+            made = self._made[held.version] = Pseudonyms(held.version, held.secret, self.name)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, PseudonymDomain)
+            and self.name == other.name
+            and self.secrets == other.secrets
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"PseudonymDomain({self.name!r})"
+
+    def __reduce__(self) -> tuple[type[PseudonymDomain], tuple[str, PseudonymSecrets]]:
+        return PseudonymDomain, (self.name, self.secrets)
+
+
+@lru_cache(1024)
+def pseudonym_domain(name: str, held: PseudonymSecrets) -> PseudonymDomain:
+    """`PseudonymDomain(name, held)`, cached, as each decision over a key asks for it."""
+    return PseudonymDomain(name, held)
+
+
+def _pseudonym(key: bytes, version: int, space: str, tenant: str, value: str) -> str:
+    said = f"{space}\0{tenant}\0{value}".encode()
+    digest = hmac.digest(key, said, hashlib.sha256)[:_BYTES]
+    return f"ps{version}_{base64.b32encode(digest)[:_CHARACTERS].decode().lower()}"
+
+
+# Of all domains together, as there may be as many domains as keys.
+_kept = lru_cache(MOST_KEPT)(_pseudonym)
 
 
 def _derived(secret: bytes, info: bytes) -> bytes:

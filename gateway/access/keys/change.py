@@ -133,6 +133,8 @@ def _key_data(key: Key) -> dict[str, Any]:
             data["limits"] = limits
         if key.predecessor:
             data["predecessor"] = key.predecessor
+        if key.shared_domain:
+            data["pseudonym_domain"] = key.shared_domain
         if key.created_by:
             data["created_by"] = key.created_by
     if key.change == "role_removed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -11,7 +12,7 @@ from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import HOLDS_KEY, digest, holds_token, new_token
 from gateway.access.grants.grant import Grant, GrantsOfBody, parse_grants
 from gateway.access.grants.role import RolesOfBody, parse_role_names
-from gateway.access.keys.key import Key
+from gateway.access.keys.key import DOMAIN_PATTERN, PSEUDONYM_DOMAIN, Key
 from gateway.access.keys.key_limits import LIMITS, NO_LIMITS, KeyLimits, parse_limits
 from gateway.access.keys.operator import Actor, actor_name, operator_of
 from gateway.clock import Duration, MomentText, format_time, parse_duration, parse_rfc3339
@@ -20,6 +21,7 @@ from gateway.json_members import Body, about, parse_body, reference
 
 _CODE = "invalid_key_request"
 _MAX_TEXT = 256
+_DOMAIN = re.compile(DOMAIN_PATTERN, re.ASCII)
 _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT)]
 
 
@@ -50,6 +52,7 @@ class NewKeyBody(Body, frozen=True):
     grants: GrantsOfBody = msgspec.field(default_factory=list)
     roles: RolesOfBody = msgspec.field(default_factory=list)
     limits: Annotated[Any, LIMITS, reference("KeyLimits")] = UNSET
+    pseudonym_domain: Annotated[str, PSEUDONYM_DOMAIN] | UnsetType = UNSET
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +68,7 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     life: float
     expires_at: float | None
     expiry_given: bool
+    pseudonym_domain: str = ""
 
 
 def new_key(
@@ -79,6 +83,7 @@ def new_key(
     roles: tuple[str, ...] = (),
     limits: KeyLimits = NO_LIMITS,
     by: Actor = "gateway",
+    pseudonym_domain: str = "",
 ) -> tuple[Key, str]:
     """Key to store, and its token, which is shown once. `life` is in seconds."""
     key_id, token = new_token()
@@ -97,6 +102,7 @@ def new_key(
         changed_by=actor_name(by),
         changed_from=operator_of(by),
         expires_at=now + life,
+        pseudonym_domain=pseudonym_domain,
     )
     return key, token
 
@@ -119,6 +125,7 @@ def parse_key_request(body: Any, terms: IssuanceTerms) -> KeyRequest:
         life=life,
         expires_at=expires_at,
         expiry_given=asked.expires_in is not UNSET or expires_at is not None,
+        pseudonym_domain=_domain(asked.pseudonym_domain),
     )
     for member in ("name", "purpose", "owner"):
         _check_text(member, getattr(asked, member))
@@ -142,6 +149,7 @@ def key_from_request(
         roles=request.roles,
         limits=request.limits,
         by=by,
+        pseudonym_domain=request.pseudonym_domain,
     )
 
 
@@ -179,6 +187,17 @@ def _check_text(member: str, text: str) -> None:
         raise _invalid(f"{member}: 1 to {_MAX_TEXT} printable characters")
     if holds_token(text):
         raise _invalid(f"{member}: it holds a whole key, {HOLDS_KEY}")
+
+
+def _domain(asked: str | UnsetType) -> str:
+    if asked is UNSET:
+        return ""
+    if not _DOMAIN.fullmatch(asked):
+        raise _invalid(
+            "pseudonym_domain: a name of at most 64 characters a-z, 0-9, dot, - and _, such as "
+            "siem; leave it out for pseudonyms that no other key shares"
+        )
+    return asked
 
 
 def _expires_at(asked: NewKeyBody) -> float | None:

@@ -12,6 +12,11 @@ from gateway.access.keys.operator import Operator
 from gateway.clock import Moment, format_time
 from gateway.json_members import about
 
+DOMAIN_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
+PSEUDONYM_DOMAIN = about(
+    "Keys that share it have the same pseudonyms; else they are those of the key's own lineage.",
+    pattern=f"^{DOMAIN_PATTERN}$",
+)
 State = Literal["active", "draining", "suspended", "expired", "revoked", "unreadable"]
 
 
@@ -41,6 +46,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     successor: str = ""
     drains_until: float | None = None
     predecessor: str = ""
+    # Domain of its pseudonyms; "" is that of its own lineage.
+    pseudonym_domain: str = ""
     # Its issuer: a kid, or `cli:` and a user; "" for keys from before that was stored.
     created_by: str = ""
     # The newest change and who made it: a kid, `cli:` and a user, or a program.
@@ -77,6 +84,17 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             return "suspended"
         return "active" if drains is None else "draining"
 
+    @property
+    def domain(self) -> str:
+        """Name of the domain of its pseudonyms, which its successors inherit."""
+        # No domain that is asked for has a colon.
+        return self.pseudonym_domain or f"key:{self.id}"
+
+    @property
+    def shared_domain(self) -> str:
+        """Domain of pseudonyms that it was made with; "" for that of its lineage."""
+        return "" if ":" in self.pseudonym_domain else self.pseudonym_domain
+
     def throttled(self, now: float) -> bool:
         """Whether its limits are lowered for the time being."""
         return self.throttled_until is not None and now < self.throttled_until
@@ -95,6 +113,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             throttled_until=_moment(self.throttled_until), unreadable=self.unreadable,
             drains_until=_moment(self.drains_until), created_by=self.created_by,
             successor=self.successor, predecessor=self.predecessor,
+            pseudonym_domain=self.shared_domain,
         )  # fmt: skip
 
 
@@ -121,6 +140,7 @@ class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     drains_until: Annotated[Moment, about("After a rotation: when it stops working.")] = ""
     successor: str = ""
     predecessor: str = ""
+    pseudonym_domain: Annotated[str, PSEUDONYM_DOMAIN] = ""
     created_by: Annotated[str, about("The id of the key that made it, or `cli:` and a user.")] = ""
     unreadable: Annotated[str, about("Why this version cannot read it: it may do nothing.")] = ""
 

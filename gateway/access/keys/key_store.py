@@ -110,10 +110,6 @@ class StoredRoles(Protocol):
         `changed_since`."""
 
 
-class KeysAndRoles(StoredKeys, StoredRoles, Protocol):
-    """Keys and roles, which together say what keys may do."""
-
-
 class UnrecordedChanges(Protocol):
     """Changes that wait to be written into the log: of keys and roles, and others."""
 
@@ -133,12 +129,20 @@ class Notes(Protocol):
     async def note(self, kind: str, name: str) -> bytes | None:
         """One note."""
 
+    async def watched_note(self, kind: str, name: str) -> bytes | None:
+        """One note that live streams depend on; as quick as `roles_since`. Cheap."""
+
     async def notes(self, kind: str, after: str = "", most: int | None = None) -> dict[str, bytes]:
         """Notes of a kind by name, in a fixed order of names: those behind `after`, at most so
         many."""
 
     async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
         """Update notes by name, in one change."""
+
+
+class KeysAndRoles(StoredKeys, StoredRoles, UnrecordedChanges, Notes, Protocol):
+    """Keys and roles, which together say what keys may do, and the secrets of pseudonyms, a note,
+    whose changes are recorded, too."""
 
 
 class NotesOfKeys(StoredKeys, Notes, Protocol):
@@ -153,7 +157,7 @@ class SharedTime(Protocol):
         machine's own."""
 
 
-class KeyStore(KeysAndRoles, UnrecordedChanges, NotesOfKeys, SharedTime, Protocol):
+class KeyStore(KeysAndRoles, NotesOfKeys, SharedTime, Protocol):
     """All ports to keys in one store."""
 
     @property

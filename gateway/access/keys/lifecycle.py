@@ -107,6 +107,7 @@ def rotate(
         created_at=now,
         expires_at=now + life,
         predecessor=key.id,
+        pseudonym_domain=key.domain,
         suspended_at=None,
         suspended_until=None,
         suspended_reason="",

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant
 from gateway.access.grants.mask import Masks, masked
+from gateway.access.grants.pseudonym import PseudonymDomain
 from gateway.access.keys.key import Key
 from gateway.event import Draft, Event
 from gateway.filters.overlap import category_overlaps
@@ -76,6 +77,18 @@ class View(msgspec.Struct, frozen=True):
     def hides(self) -> bool:
         """Whether members of its events are masked."""
         return any(rule.masks for rule in self.rules)
+
+    @property
+    def pseudonymizes(self) -> bool:
+        """Whether members of its events are pseudonymized."""
+        return any(rule.masks.pseudonymize for rule in self.rules)
+
+    def within(self, domain: PseudonymDomain) -> View:
+        """The view with the domain of a reader's pseudonyms."""
+        rules = [
+            msgspec.structs.replace(rule, masks=rule.masks.within(domain)) for rule in self.rules
+        ]
+        return View(tuple(rules), self.denied)
 
     @property
     def begin(self) -> int:

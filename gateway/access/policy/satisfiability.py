@@ -109,10 +109,10 @@ def _reaches(
     allowed, masks = rule.scope, rule.masks
     for name, path in _HIDDEN_AS.items():
         patterns = getattr(query, name)
-        if patterns and ANY not in patterns and masks.hides(path):
+        if patterns and ANY not in patterns and masks.conceals(path):
             return False
     if expression is not None and any(
-        masks.hides(path) and _MASKED not in values
+        masks.conceals(path) and _MASKED not in values
         for path, values in expression.equalities.items()
     ):
         return False

@@ -109,7 +109,11 @@ def _hidden_again(holder: Grant, wanted: Grant) -> bool:
         return True
     hidden, hides = holder.fields or Masks(), wanted.fields or Masks()
     drops = Masks(drop=hides.drop)
-    return all(map(drops.hides, hidden.drop)) and all(map(hides.hides, hidden.mask))
+    return (
+        all(map(drops.hides, hidden.drop))
+        and all(map(hides.conceals, hidden.mask))
+        and all(map(hides.hides, hidden.pseudonymize))
+    )
 
 
 def scopes_overlap(one: Scope, other: Scope) -> bool:

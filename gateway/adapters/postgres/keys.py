@@ -218,10 +218,12 @@ class PostgresKeys:
             await connection.execute("DELETE FROM change WHERE number = ANY($1)", list(numbers))
 
     async def note(self, kind: str, name: str) -> bytes | None:
-        sql = "SELECT document FROM note WHERE kind = $1 AND name = $2"
         async with self._database.connection(_UNREADABLE) as connection:
-            document: bytes | None = await connection.fetchval(sql, kind, storable(name))
-        return document
+            return await _note(connection, kind, name)
+
+    async def watched_note(self, kind: str, name: str) -> bytes | None:
+        async with self._watching_roles.connection(_UNREADABLE) as connection:
+            return await _note(connection, kind, name)
 
     async def notes(self, kind: str, after: str = "", most: int | None = None) -> dict[str, bytes]:
         sql = "SELECT name, document FROM note WHERE kind = $1 AND name > $2 ORDER BY name LIMIT $3"
@@ -362,3 +364,9 @@ def _role(row: asyncpg.Record) -> tuple[str, Role | None]:
 
 def _key(row: asyncpg.Record) -> Key:
     return read_key(row["id"], row["document"], row["digest"], row["revision"])
+
+
+async def _note(connection: asyncpg.Connection, kind: str, name: str) -> bytes | None:
+    sql = "SELECT document FROM note WHERE kind = $1 AND name = $2"
+    document: bytes | None = await connection.fetchval(sql, kind, storable(name))
+    return document

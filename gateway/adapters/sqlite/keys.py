@@ -218,6 +218,11 @@ class SqliteKeys:
             lambda connection: _note(connection, kind, name), _UNREADABLE_NOTES
         )
 
+    async def watched_note(self, kind: str, name: str) -> bytes | None:
+        return await self._watching.use(
+            lambda connection: _note(connection, kind, name), _UNREADABLE_NOTES
+        )
+
     async def notes(self, kind: str, after: str = "", most: int | None = None) -> dict[str, bytes]:
         def work(connection: apsw.Connection) -> dict[str, bytes]:
             rows: list[Any] = connection.execute(

@@ -66,6 +66,9 @@ for _command in (
 @role_option
 @limit_option
 @click.option("--expires", help="How long it lives, such as 30d.  [default: keys.default_life]")
+@click.option(
+    "--pseudonym-domain", "domain", help="Keys with the same name of a domain share pseudonyms."
+)
 @json_option
 def create(
     settings: Settings,
@@ -76,6 +79,7 @@ def create(
     roles: tuple[str, ...],
     limits: tuple[str, ...],
     expires: str | None,
+    domain: str | None,
     as_json: bool,
 ) -> None:
     """Make a key and print it; it is not shown again."""
@@ -90,6 +94,7 @@ def create(
         "limits": parse_limit_texts(limits).public(),
         # An empty text comes from an empty variable; it does not ask for the default.
         **({} if expires is None else {"expires_in": expires}),
+        **({} if domain is None else {"pseudonym_domain": domain}),
     }  # fmt: skip
     request = parse_key_request(body, settings.keys)
     issued = administer(settings, lambda admin: admin.create(request), make=True, change=True)

@@ -105,6 +105,8 @@ def _lines(found: Explanation) -> list[str]:
         lines.append(f"masked: {', '.join(found.masks.mask)}")
     if found.masks.drop:
         lines.append(f"left out: {', '.join(found.masks.drop)}")
+    if found.masks.pseudonymize:
+        lines.append(f"pseudonymized: {', '.join(found.masks.pseudonymize)}")
     if found.nearest is not None:
         lines.append(f"nearest: grant {found.nearest.name}")
     for one in found.failed:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
+from gateway.access.grants.pseudonym import PSEUDONYM_PATTERN
 from gateway.access.grants.role import RoleAnswer
 from gateway.access.keys.key import KeyAnswer
 from gateway.access.usage.windows import UsageRow
@@ -31,6 +32,8 @@ from gateway.oversight.review.grant_use import UsedGrant
 
 _NEXT = about("Send it as `after` for the next page; it stands on empty pages too.")
 _MASKED = about("What the key's grants mask of this event.")
+_PSEUDONYMIZED = about("What they replace by pseudonyms.")
+_Hidden = Annotated[str, Meta(pattern=rf"^(\*\*\*|{PSEUDONYM_PATTERN})$")]
 _TICKET = about(pattern=r"^alpt_[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+$")
 _USES = about("Null without `usage.read`, as are the two below.")
 _DUPLICATES = about("Items that the tenant already had.")
@@ -38,7 +41,7 @@ _TRUNCATED = about("Items too deep or large, stored without a part of their `dat
 
 
 class MaskedSource(Source):
-    port: Port | Literal["***"] | UnsetType = UNSET  # type: ignore[assignment]
+    port: Port | _Hidden | UnsetType = UNSET  # type: ignore[assignment]
 
 
 class EventAnswer(Members, kw_only=True, forbid_unknown_fields=False, omit_defaults=True):
@@ -53,6 +56,7 @@ class EventAnswer(Members, kw_only=True, forbid_unknown_fields=False, omit_defau
     severity: Severity
     source: MaskedSource | UnsetType = UNSET
     masked: Annotated[tuple[str, ...], _MASKED] = ()
+    pseudonymized: Annotated[tuple[str, ...], _PSEUDONYMIZED] = ()
 
 
 class PageAnswer(Struct, omit_defaults=True):

@@ -80,7 +80,7 @@ def _event(raw: Mapping[str, Any], now: float) -> tuple[Draft | None, float | No
         if recorded_at is None and event.get("recorded_at") is not None:
             recorded_at = parse_moment(event, "recorded_at")
         # Members that the gateway has added to an event from the log.
-        added = (*SET_BY_GATEWAY, "masked")
+        added = (*SET_BY_GATEWAY, "masked", "pseudonymized")
         sent = {name: value for name, value in event.items() if name not in added}
         return _draft(sent, "event.", now), recorded_at
     if not given:

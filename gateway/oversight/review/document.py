@@ -65,6 +65,7 @@ class KeyDocument(msgspec.Struct, kw_only=True, omit_defaults=True):
     cannot: list[str]
     masks: list[str]
     drops: list[str]
+    pseudonymizes: list[str]
     grants: list[NamedGrant]
     maker_ended: EndedMaker | None = None
     rotations: list[dict[str, str]]
@@ -83,6 +84,7 @@ def as_json(facts: Facts) -> KeyDocument:
         key=facts.key.public(facts.now), generated_at=format_time(facts.now),
         can=_can(facts), cannot=_cannot(facts),
         masks=_hidden(facts, "mask"), drops=_hidden(facts, "drop"),
+        pseudonymizes=_hidden(facts, "pseudonymize"),
         grants=[one.public() for one in facts.grants],
         maker_ended=facts.ended_issuer and EndedMaker(*facts.ended_issuer),
         rotations=_rotations(facts), last_use=facts.last_use,
@@ -168,6 +170,10 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("Masked", ", ".join(masked)))
     if dropped := _hidden(facts, "drop"):
         rows.append(("Left out", ", ".join(dropped)))
+    if named := _hidden(facts, "pseudonymize"):
+        rows.append(("Pseudonymized", ", ".join(named)))
+        if public.pseudonym_domain:
+            rows.append(("Pseudonyms shared in", public.pseudonym_domain))
     for limit, value in key.limits.public().items():
         rows.append((f"Limit of {limit.replace('_', ' ')}", str(value) if value else "none"))
     rows.append(("Last use", _last_use(facts)))
@@ -223,7 +229,7 @@ def _rotations(facts: Facts) -> list[dict[str, str]]:
     ]
 
 
-def _hidden(facts: Facts, way: Literal["mask", "drop"]) -> list[str]:
+def _hidden(facts: Facts, way: Literal["mask", "drop", "pseudonymize"]) -> list[str]:
     paths = {
         path
         for one in facts.grants

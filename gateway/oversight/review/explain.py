@@ -99,6 +99,7 @@ class DecisionAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     nearest: Annotated[dict[str, Any] | None, _NEAREST]
     masks: tuple[str, ...]
     drops: tuple[str, ...]
+    pseudonymizes: tuple[str, ...]
     depends_on: Annotated[list[dict[str, Any]], _DEPENDS] = []
     throttled_until: Annotated[Moment, _THROTTLED] = ""
     maker_ended: EndedMaker | None = None
@@ -132,7 +133,7 @@ class Explanation(msgspec.Struct, frozen=True):
         return DecisionAnswer(
             decision=self.decision, reason_code=self.reason_code, nearest=self._nearest(),
             grants=[one.public() for one in self.grants],
-            masks=self.masks.mask, drops=self.masks.drop,
+            masks=self.masks.mask, drops=self.masks.drop, pseudonymizes=self.masks.pseudonymize,
             depends_on=[one.public() for one in self.depends],
             throttled_until="" if until is None else format_time(until),
             maker_ended=self.ended_issuer and EndedMaker(*self.ended_issuer),

@@ -123,7 +123,9 @@ def _hidden(masks: Masks) -> str:
         parts.append(f"with {_listed(masks.mask, 'and')} masked")
     if masks.drop:
         parts.append(f"without {_listed(masks.drop, 'and')}")
-    return ", " + " and ".join(parts)
+    if masks.pseudonymize:
+        parts.append(f"with pseudonyms in place of {_listed(masks.pseudonymize, 'and')}")
+    return ", " + _listed(parts, "and")
 
 
 def _lookback(when: When | None) -> str:

@@ -82,12 +82,14 @@ class ProjectedEvent:
 
 class GroupProjection:
     """Masks of events, shared by groups that differ in their filters only. In a live query they
-    depend on the columns of an event alone."""
+    depend on the columns of an event alone, unless selectors look at pseudonyms, which depend on
+    its time (`timed`)."""
 
-    __slots__ = ("groups", "masks_for")
+    __slots__ = ("groups", "masks_for", "timed")
 
     def __init__(self, query: StreamQuery) -> None:
         self.masks_for = query.live().masks_for()
+        self.timed = query.depends_on_time
         self.groups = 0
 
 

@@ -50,6 +50,17 @@ class StreamQuery(msgspec.Struct, frozen=True):
             return masks_for
         return remembered(masks_for, self.wanted.members() | self.view.members())
 
+    @property
+    def depends_on_time(self) -> bool:
+        """Whether selectors match events by the time at which they were recorded, as they are
+        about pseudonyms."""
+        return any(
+            (self.wanted.actor and rule.masks.hides("actor.id"))
+            or (self.wanted.resource and rule.masks.hides("targets.urn"))
+            for rule in self.view.rules
+            if rule.masks.pseudonymize
+        )
+
     def in_scope(self) -> Projection:
         """Projection of events by view and selectors, without the filter."""
         masks_for = self.masks_for()
@@ -93,8 +104,10 @@ class StreamQuery(msgspec.Struct, frozen=True):
         for rule in self.view.rules:
             binding: dict[str, frozenset[str]] = {}
             for member in EQUALITY_MEMBERS:
-                for bound in (self.wanted.equality(member), rule.scope.equality(member)):
-                    _bind(binding, member, bound)
+                # A selector sees the pseudonym of an actor, the index the event itself.
+                if member != "actor" or not rule.masks.hides("actor.id"):
+                    _bind(binding, member, self.wanted.equality(member))
+                _bind(binding, member, rule.scope.equality(member))
             if self.filter is not None:
                 for path, bound in self.filter.equalities.items():
                     # A filter sees masked values, the index the event itself.

@@ -105,6 +105,8 @@ class Matching:
                                     projected = ProjectedEvent(versions, hiding)
                                     seen_under[hiding] = projected
                             answers[projection] = projected
+                            if projection.timed:
+                                certain = False
                         if projected is None:
                             continue
                         matches = group.filter

@@ -20,6 +20,7 @@ import pytest
 from open_streams import masked
 
 from gateway.access.grants.grant import parse_grants
+from gateway.access.keys import pseudonym_secrets
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.issuance import new_key
 from gateway.access.usage.access import Access
@@ -71,6 +72,11 @@ KEYS: dict[str, list[dict[str, Any]]] = {
                        "fields": {"mask": list(HIDDEN), "drop": list(GONE)}}],
     "watcher": [{"actions": ["pull"], "categories": ["gateway.**"],
                  "fields": {"mask": ["actor", "source", "targets"]}}],
+    # What is pseudonymized differs between the worlds, and nothing else does.
+    "named": [{"fields": {"pseudonymize": list(HIDDEN[:7]), "mask": list(HIDDEN[7:]),
+                          "drop": list(GONE)}}],
+    "named watcher": [{"actions": ["pull"], "categories": ["gateway.**"],
+                       "fields": {"pseudonymize": ["actor", "source", "targets"]}}],
     "clear watcher": [{"actions": ["pull"], "categories": ["gateway.**"]}],
     "clear": [{}],
 }  # fmt: skip
@@ -175,6 +181,9 @@ class Worlds:
             store = SqliteKeys(data / "keys.db")
             for key, _ in made.values():
                 await store.create(key)
+            await store.update_notes(
+                pseudonym_secrets.KIND, {pseudonym_secrets.NAME: pseudonym_secrets.begun(pepper)}
+            )
             await store.close()
             sections = {name: of(**GIVEN.get(name, {})) for name, of in SECTIONS.items()}
             settings = Settings(data=data, **sections)

@@ -70,7 +70,7 @@ def alike(worlds: Worlds, request: bytes) -> bytes:
 
 # Requests
 
-READERS = tuple(name for name in KEYS if not name.startswith("clear"))
+READERS = tuple(name for name in KEYS if not name.startswith(("clear", "named")))
 STREAMING = tuple(name for name in READERS if "actions" not in KEYS[name][0])
 guesses = st.sampled_from(GUESSES)
 hidden = st.sampled_from(

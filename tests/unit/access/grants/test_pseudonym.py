@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.grants import pseudonym
 from gateway.access.grants.pseudonym import (
+    PseudonymDomain,
     Pseudonyms,
     PseudonymSecrets,
     SecretVersion,
@@ -61,12 +64,37 @@ def test_parts_of_what_is_digested_cannot_be_shifted() -> None:
     assert pseudonyms.of("id", "acme", "") != pseudonyms.of("id", "", "acme")
 
 
-def test_kept_pseudonyms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pseudonym, "MOST_KEPT", 3)
+def test_kept_pseudonyms_are_bounded_and_long_values_are_not_kept() -> None:
+    pseudonym._kept.cache_clear()
+    assert pseudonym._kept.cache_info().maxsize == pseudonym.MOST_KEPT
     pseudonyms = Pseudonyms(1, SECRET, "a")
-    first = [pseudonyms.of("id", "acme", str(number)) for number in range(10)]
-    assert len(pseudonyms._kept) == 3
-    assert [pseudonyms.of("id", "acme", str(number)) for number in range(10)] == first
+    for length in (pseudonym.LONGEST_KEPT, pseudonym.LONGEST_KEPT + 1):
+        assert pseudonyms.of("id", "acme", "x" * length) == pseudonyms.of(
+            "id", "acme", "x" * length
+        )
+    assert pseudonym._kept.cache_info().currsize == 1
+
+
+def test_a_domain_shows_no_secret_and_equals_those_that_make_the_same() -> None:
+    secrets = PseudonymSecrets.of([SecretVersion(1, 0, SECRET)])
+    domain = PseudonymDomain("siem", secrets)
+    again = pickle.loads(pickle.dumps(domain))
+    assert domain == again
+    assert hash(domain) == hash(again)
+    assert domain != PseudonymDomain("other", secrets)
+    assert domain != PseudonymDomain("siem", secrets.rotated(SECRET[::-1], 5))
+    for shown in (repr(domain), repr(secrets), str(secrets.versions[0])):
+        assert repr(SECRET)[2:20] not in shown
+
+
+def test_a_domain_has_the_pseudonyms_of_the_time_and_none_of_a_forgotten_version() -> None:
+    secrets = PseudonymSecrets.of([SecretVersion(1, 0, SECRET)]).rotated(SECRET[::-1], 200)
+    domain = PseudonymDomain("siem", secrets)
+    first, second = domain.at(199), domain.at(200)
+    assert first is not None
+    assert second is not None
+    assert (first.version, second.version) == (1, 2)
+    assert PseudonymDomain("siem", secrets.without(1)).at(199) is None
 
 
 @pytest.mark.parametrize(

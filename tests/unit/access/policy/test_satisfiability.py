@@ -51,6 +51,7 @@ def named(grants: list[dict[str, Any]], **asked: str | list[str]) -> str | None:
 
 PAY = {"categories": ["auth.*"], "tenants": ["acme"], "resources": ["k8s:prod/ns/pay/**"]}
 MASKED = {"categories": ["**"], "fields": {"mask": ["actor", "data.card"], "drop": ["targets"]}}
+NAMED = {"categories": ["**"], "fields": {"pseudonymize": ["actor.id", "targets.urn"]}}
 ALL = {"categories": ["**"]}
 
 
@@ -76,6 +77,10 @@ ALL = {"categories": ["**"]}
         ([ALL], {"filter": 'actor.id == "*"'}, None),
         ([ALL], {"category": "gateway.keys"}, "category"),
         ([ALL], {"category": "*.keys"}, None),
+        # A pseudonym may stand there; that no value matches is not said of one value alone.
+        ([NAMED], {"actor": "bob", "resource": "a/b"}, None),
+        ([NAMED], {"filter": 'actor.id == "bob"'}, None),
+        ([NAMED, MASKED], {"actor": "bob"}, None),
         # By the members of a key that hides them.
         ([MASKED], {"actor": "bob"}, "actor"),
         ([MASKED], {"actor": "**"}, None),

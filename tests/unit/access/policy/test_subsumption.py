@@ -39,6 +39,7 @@ def covers(holder: list[Grant], wanted: list[Grant]) -> bool:
 
 EVERYTHING = grant("**")
 HIDING = grant("**", fields={"mask": ["actor.name"], "drop": ["data.card"]})
+NAMING = grant("**", fields={"pseudonymize": ["actor.id", "data.card.holder"]})
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,9 @@ HIDING = grant("**", fields={"mask": ["actor.name"], "drop": ["data.card"]})
         ([grant("**", tenants=["a", "b"])], [grant("**", tenants=["b"])]),
         ([grant("**", "gateway.**")], [grant("gateway.keys")]),
         ([grant("gateway.**")], [grant("gateway.*")]),
+        ([NAMING], [NAMING]),
+        ([NAMING], [grant("**", fields={"pseudonymize": ["actor", "data.card"]})]),
+        ([NAMING], [grant("**", fields={"mask": ["actor.id"], "drop": ["data.card.holder"]})]),
         ([HIDING], [HIDING]),
         ([HIDING], [grant("**", fields={"drop": ["actor", "data"]})]),
         ([HIDING, grant("gateway.**")], [grant("gateway.keys")]),
@@ -88,6 +92,9 @@ def test_less_or_the_same_is_covered(holder: list[Grant], wanted: list[Grant]) -
         ([grant("**", resources=["k8s:prod/**"])], grant("**", resources=["**"])),
         ([grant("**", min_severity=3)], EVERYTHING),
         ([HIDING], EVERYTHING),
+        ([HIDING], grant("**", fields={"pseudonymize": ["actor.name"], "drop": ["data.card"]})),
+        ([NAMING], EVERYTHING),
+        ([NAMING], grant("**", fields={"pseudonymize": ["actor.id"]})),
         ([HIDING], grant("**", fields={"mask": ["actor.name", "data.card"]})),
         ([HIDING], grant("**", fields={"drop": ["data.card"]})),
         ([grant("**", when={"hours": "06-20"})], EVERYTHING),

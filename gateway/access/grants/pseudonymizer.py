@@ -1,0 +1,55 @@
+"""Replacement of values in one event by pseudonyms. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.access.grants.pseudonym import Pseudonyms, space_of
+
+MASK = msgspec.Raw(b'"***"')
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw] | str).decode
+_STRUCTURED, _NUMBERS = b'"{[', b"-0123456789"
+
+
+class Pseudonymizer:
+    """Replaces strings and numbers of one event. `declared` are the paths of grants at which
+    something was replaced."""
+
+    __slots__ = ("_pseudonyms", "_tenant", "declared")
+
+    def __init__(self, pseudonyms: Pseudonyms, tenant: str) -> None:
+        self._pseudonyms = pseudonyms
+        self._tenant = tenant
+        self.declared: dict[str, None] = {}
+
+    def replace(self, value: Any, granted: str) -> Any:
+        """The value at the path of a grant with all strings and numbers in it replaced, but for
+        masks; itself if there is none."""
+        return self._below(value, granted, granted)
+
+    def _below(self, value: Any, path: str, granted: str) -> Any:
+        if value is MASK:
+            return value
+        if isinstance(value, msgspec.Raw):
+            first = memoryview(value)[0]
+            if first in _NUMBERS:
+                return self._replaced(bytes(value).decode(), path, granted)
+            if first not in _STRUCTURED:
+                return value
+            value = _decode(value)
+        if isinstance(value, str):
+            return self._replaced(value, path, granted)
+        if isinstance(value, list):
+            return [self._below(item, path, granted) for item in value]
+        return {
+            # A NUL ends the space in what is digested.
+            name: self._below(item, path if "\0" in name else f"{path}.{name}", granted)
+            for name, item in value.items()
+        }
+
+    def _replaced(self, value: str, path: str, granted: str) -> msgspec.Raw:
+        self.declared[granted] = None
+        pseudonym = self._pseudonyms.of(space_of(path), self._tenant, value)
+        return msgspec.Raw(f'"{pseudonym}"'.encode())
