@@ -134,6 +134,8 @@ def _made_targets(made: Iterable[dict[str, Any]]) -> list[Target]:
 
 
 def _distinct(parts: tuple[list[Target | None], ...]) -> list[Target]:
+    if len(parts) == 1 and len(parts[0]) == 1:
+        return [target for target in parts[0] if target is not None]
     found: list[Target] = []
     for part in parts:
         for target in part:

@@ -9,6 +9,7 @@ passed to it as a value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from gateway.event import Actor, Members, Request, Source
@@ -89,7 +90,9 @@ class _Compiler:
 
     def fill(self) -> Fill:
         code, members = self._code, self._definition.members
-        outcome = code.assigned(f"outcome_member({self._value('outcome')})")
+        found = self._value("outcome")
+        self._tell_unknown("outcome", found)
+        outcome = code.assigned(f"outcome_member({found})")
         fields = {
             "id": f"id_member({self._value('id')}) or UNSET",
             "time": self._time(),
@@ -114,7 +117,21 @@ class _Compiler:
         value = self._definition.members.get(member)
         return "None" if value is None else self._of(value, member)
 
-    def _of(self, value: Value, member: str, urn: bool = False) -> str:
+    def _tell_unknown(self, member: str, found: str) -> None:
+        """Tell the listener of what was there, where none of several tables knew it."""
+        value = self._definition.members.get(member)
+        places = [
+            self._code.place(origin)
+            for nested in (value.origins if value is not None else ())
+            if isinstance(nested, Value)
+            for origin in nested.origins
+            if isinstance(origin, Path)
+        ]
+        if places:
+            told = self._code.name(partial(_tell, self._unknown, member), "f")
+            self._code.line(f"if {found} is None: {told}(({', '.join(places)},))")
+
+    def _of(self, value: Value, member: str, urn: bool = False, nested: bool = False) -> str:
         """Variable or constant that holds a value, None if it is missing."""
         code = self._code
         if value.table is None and len(value.origins) == 1 and value.convert is None:
@@ -127,7 +144,8 @@ class _Compiler:
             convert = code.name(values.CONVERSIONS[value.convert], "f")
             code.line(f"{found} = {convert}({found})")
         if value.table is not None:
-            table = code.name(ValueTable(member, value, self._unknown), "t")
+            unknown = _unheard if nested else self._unknown
+            table = code.name(ValueTable(member, value, unknown), "t")
             code.line(f"{found} = {table}({found})")
         return found
 
@@ -136,7 +154,7 @@ class _Compiler:
         if isinstance(origin, Path):
             return code.place(origin)
         if isinstance(origin, Value):
-            return self._of(origin, member, urn)
+            return self._of(origin, member, urn, nested=True)
         if isinstance(origin, ConstantValue):
             return code.name(origin.value, "c")
         if isinstance(origin, Template):
@@ -308,3 +326,14 @@ def _shown(origin: Origin) -> str:
         elif isinstance(step, Item):
             text += f"[{step.place}]"
     return text.removeprefix(".")
+
+
+def _unheard(member: str, value: str) -> None:
+    """Listener of the tables of which another follows."""
+
+
+def _tell(unknown: Listener, member: str, found: tuple[Any, ...]) -> None:
+    for value in found:
+        if text := values.plain_text(value):
+            unknown(member, text[: values.SHORT])
+            return

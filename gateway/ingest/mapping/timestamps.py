@@ -15,7 +15,10 @@ from typing import Any
 
 from gateway.clock import format_rfc3339, parse_rfc3339
 
-_USUAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,6}))?Z", re.ASCII)
+_USUAL = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)?", re.ASCII
+)
+_UTC = ("Z", "+00:00", None)
 _TIME = re.compile(
     r"(?P<year>\d{4})-?(?P<month>\d\d)-?(?P<day>\d\d)(?:[Tt ]|(?=\d{6}(?:\D|\Z)))"
     r"(?P<hour>\d\d):?(?P<minute>\d\d):?(?P<second>\d\d)(?P<fraction>[.,]\d{1,9})?"
@@ -30,14 +33,15 @@ _UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
 
 def rfc3339(value: Any) -> str:
     """A time of a record in UTC with microseconds. Raises `ValueError` if it is none."""
-    if type(value) is str:
-        usual = _USUAL.fullmatch(value)
-        if usual is not None:
-            try:
+    if type(value) is str and (usual := _USUAL.fullmatch(value)) is not None:
+        fraction, zone = usual[1], usual[2]
+        try:
+            if zone in _UTC:
+                # Only to find out whether there is such a time.
                 datetime.fromisoformat(value[:19])
-            except ValueError:
-                return format_rfc3339(parse_rfc3339(value))
-            return f"{value[:19]}.{(usual[1] or '').ljust(6, '0')}Z"
+                return f"{value[:10]}T{value[11:19]}.{(fraction or '').ljust(6, '0')}Z"
+        except ValueError:
+            pass
     return format_rfc3339(_micros(value))
 
 

@@ -33,6 +33,7 @@ _TENANT = re.compile(r"[^a-z0-9._-]")
 _ID = re.compile(r"[ -~]{1,128}")
 _DOTTED = re.compile(r"[/\\:.]+")
 _NOT_IN_CATEGORY = re.compile(r"[^a-z0-9_-]")
+_WHOLE = re.compile(r"[0-9]{1,9}")
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
 _NOT_IN_ACTION = re.compile(r"[^A-Za-z0-9_:/-]")
 _ESCAPED_IN_URN = re.compile(r"[/%\x00-\x1f\x7f]")
@@ -171,6 +172,8 @@ def outcome_member(value: Any) -> str:
 
 def severity_member(value: Any, outcome: str) -> int:
     """A severity; without one, that of the outcome."""
+    if type(value) is int and 1 <= value <= 6:
+        return value
     number = whole(value)
     return SEVERITY_OF_OUTCOME[outcome] if number is None else min(max(number, 1), 6)
 
@@ -203,9 +206,11 @@ def target_members(value: Any) -> list[Target]:
 
 def whole(value: Any) -> int | None:
     """Whole number, also in text; None for anything else."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+    if type(value) is int:
+        return value
+    if type(value) is str and _WHOLE.fullmatch(value):
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return None
 
 
 def plain_text(value: Any) -> str | None:

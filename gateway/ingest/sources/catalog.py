@@ -17,9 +17,23 @@ from gateway.ingest.mapping.parsing import definition_of, parse_definition
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.sources.envelopes import parse_envelope
 from gateway.ingest.sources.source import RecordSource
-from gateway.ingest.sources.vendors import cloudtrail, github, kubernetes
+from gateway.ingest.sources.vendors import (
+    auditd,
+    cloudevents,
+    cloudtrail,
+    github,
+    kubernetes,
+    teleport,
+)
 
 FUNCTIONS: Functions = {
+    "auditd.moment": auditd.moment,
+    "auditd.action": auditd.action,
+    "auditd.result": auditd.result,
+    "auditd.user_id": auditd.user_id,
+    "auditd.user_name": auditd.user_name,
+    "auditd.address": auditd.address,
+    "cloudevents.event_id": cloudevents.event_id,
     "cloudtrail.category": cloudtrail.category,
     "cloudtrail.action": cloudtrail.action,
     "cloudtrail.answer": cloudtrail.answer,
@@ -31,6 +45,7 @@ FUNCTIONS: Functions = {
     "kubernetes.peer": kubernetes.peer,
     "kubernetes.kind_of_user": kubernetes.kind_of_user,
     "kubernetes.url_target": kubernetes.url_target,
+    "teleport.remote_address": teleport.remote_address,
 }
 _SUFFIX = ".toml"
 _FOLDER = files("gateway.ingest.sources") / "shipped"

@@ -57,18 +57,18 @@ def parse_envelope(text: str, title: str = "") -> Envelope:
     return Envelope(path, parsed.steps, title or f"an envelope with {path!r}", tuple(transforms))
 
 
-# The order counts: what lies deeper goes first.
+# The order counts: an envelope goes before one that begins as it does and leads deeper, so that as
+# much as possible of a record is kept.
 SHARED: tuple[Envelope, ...] = (
+    parse_envelope("Records[]", "a list of records"),
     parse_envelope("Records[].body", "an SQS batch"),
     parse_envelope("Records[].kinesis.data", "a Kinesis batch"),
     parse_envelope("Records[].Sns.Message", "an SNS batch"),
-    parse_envelope("Records[]", "a list of records"),
-    parse_envelope("records[].properties", "an Event Hub batch"),
     parse_envelope("records[]", "a list of records"),
+    parse_envelope("records[].properties", "an Event Hub batch"),
     parse_envelope("items[]", "a list of items")._replace(
         hands_down=(("kind", "List"), ("apiVersion", ""))
     ),
-    parse_envelope("data.events[]", "an event hook"),
     parse_envelope("events[]", "a list of events"),
     parse_envelope("Events[].CloudTrailEvent", "an answer of lookup-events"),
     parse_envelope("value[]", "a list of values"),
@@ -81,7 +81,8 @@ SHARED: tuple[Envelope, ...] = (
     parse_envelope("event", "an event with a wrapper"),
     parse_envelope("protoPayload", "a LogEntry"),
     parse_envelope("message.data", "a Pub/Sub message"),
-    parse_envelope("data", "a CloudEvents event"),
+    parse_envelope("data", "an object with data"),
+    parse_envelope("data.events[]", "an event hook"),
     parse_envelope("data_base64", "a CloudEvents event"),
 )
 

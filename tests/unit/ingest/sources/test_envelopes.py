@@ -93,7 +93,7 @@ def test_a_part_of_a_line_is_no_record() -> None:
         ({"detail": {"state": "running"}}, "an EventBridge event around something that is no"),
         ({"Records": [{"s3": {"object": {"key": "a.json.gz"}}}]}, "a list of records around"),
         ({"Message": "hello"}, "an SNS notification around"),
-        ({"data": {"events": [{"eventType": "a.b"}]}}, "an event hook around"),
+        ({"data": {"events": [{"eventType": "a.b"}]}}, "an object with data around"),
     ],
 )
 def test_an_envelope_around_something_else_is_refused_by_its_name(

@@ -1,0 +1,237 @@
+"""Outcomes, severities and names by the values that vendors document."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from gateway.ingest.decode import decode_event
+from gateway.ingest.sources.catalog import shipped_names
+from gateway.ingest.sources.source import Mapped
+from tests.support.exports import REAL, event_of, mapped_of, source_named
+
+# By source: the least record, and what it makes with other members.
+RECORDS: dict[str, dict[str, Any]] = {
+    "atlassian": {"id": "1", "attributes": {"action": "user_login", "actor": {"id": "a"}}},
+    "auditd": {"ID": "1615114232.375:15558", "NODE": "h", "SYSCALL": {"SYSCALL": "execve"}},
+    "auth0": {"log_id": "1", "date": "2026-01-01T00:00:00Z", "type": "s", "user_id": "u"},
+    "azure_activity": {
+        "time": "2026-01-01T00:00:00Z", "resourceId": "/subscriptions/1/x", "category": "Policy",
+        "operationName": "Microsoft.Compute/virtualMachines/delete",
+    },
+    "cloudevents": {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.x.user.made"},
+    "ecs": {"@timestamp": "2026-01-01T00:00:00Z", "event": {"action": "user-login"}},
+    "entra": {
+        "id": "1", "activityDisplayName": "Add user", "activityDateTime": "2026-01-01T00:00:00Z",
+    },
+    "gcp": {"insertId": "1", "protoPayload": {"methodName": "storage.buckets.get"}},
+    "google_workspace": {
+        "id": {"applicationName": "login", "uniqueQualifier": "1", "time": "2026-01-01T00:00:00Z"},
+        "actor": {"email": "a@example.com"}, "name": "login_success",
+    },
+    "journald": {"__REALTIME_TIMESTAMP": "1767225600000000", "MESSAGE": "hello"},
+    "m365": {
+        "Id": "1", "CreationTime": "2026-01-01T00:00:00", "Operation": "UserLoggedIn",
+        "Workload": "AzureActiveDirectory",
+    },
+    "ocsf": {"class_uid": 3002, "time": 1767225600000, "metadata": {"uid": "1"}},
+    "okta": {"uuid": "1", "eventType": "user.session.start", "published": 0},
+    "onepassword": {"uuid": "1", "target_user": {"uuid": "u"}, "category": "success", "type": "x"},
+    "salesforce": {"EVENT_TYPE": "Login", "ORGANIZATION_ID": "o"},
+    "slack": {
+        "id": "1", "date_create": 1767225600, "action": "user_login",
+        "actor": {"type": "user", "user": {"id": "u"}}, "entity": {"type": "user"},
+        "context": {"location": {"id": "T1"}},
+    },
+    "snowflake": {"EVENT_ID": "1", "EVENT_TYPE": "LOGIN", "USER_NAME": "u", "IS_SUCCESS": "YES"},
+    "teleport": {
+        "uid": "1", "event": "user.login", "code": "T1000I", "time": "2026-01-01T00:00:00Z",
+    },
+    "vault": {"type": "response", "request": {"id": "1", "operation": "read", "path": "secret/a"}},
+}  # fmt: skip
+
+OUTCOMES: list[tuple[str, dict[str, Any], str]] = [
+    ("atlassian", {}, "success"),
+    ("atlassian", {"attributes": {"action": "login_failed", "actor": {}}}, "failure"),
+    ("auditd", {"SYSCALL": {"SYSCALL": "open", "success": "yes"}}, "success"),
+    ("auditd", {"SYSCALL": {"SYSCALL": "open", "success": "no", "exit": "-13"}}, "denied"),
+    ("auditd", {"SYSCALL": {"SYSCALL": "open", "success": "no", "exit": "-2"}}, "failure"),
+    ("auditd", {"SYSCALL": None, "USER_AUTH": {"res": "failed", "acct": "root"}}, "failure"),
+    ("auth0", {"type": "s"}, "success"),
+    ("auth0", {"type": "slo"}, "success"),
+    ("auth0", {"type": "fp"}, "failure"),
+    ("auth0", {"type": "fsa"}, "failure"),
+    ("auth0", {"type": "limit_wc"}, "denied"),
+    ("auth0", {"type": "pwd_leak"}, "denied"),
+    ("auth0", {"type": "gd_auth_failed"}, "failure"),
+    ("auth0", {"type": "gd_auth_rejected"}, "denied"),
+    ("auth0", {"type": "gd_auth_succeed"}, "success"),
+    ("auth0", {"type": "w"}, "unknown"),
+    ("azure_activity", {"resultType": "Success"}, "success"),
+    ("azure_activity", {"resultType": "Start"}, "unknown"),
+    ("azure_activity", {"resultType": "Failure"}, "failure"),
+    ("azure_activity", {"resultType": "Failure", "resultSignature": "Failed.Forbidden"}, "denied"),
+    ("azure_activity", {"status": {"value": "Failed"}}, "failure"),
+    ("cloudevents", {"outcome": "denied"}, "denied"),
+    ("cloudevents", {}, "unknown"),
+    ("ecs", {"event": {"action": "a", "outcome": "failure"}}, "failure"),
+    ("entra", {"result": "success"}, "success"),
+    ("entra", {"result": "failure"}, "failure"),
+    ("entra", {"properties": {"status": {"errorCode": 0}}}, "success"),
+    ("entra", {"properties": {"status": {"errorCode": 50126}}}, "failure"),
+    ("entra", {"properties": {"status": {"errorCode": 53003}}}, "denied"),
+    ("gcp", {}, "success"),
+    ("gcp", {"protoPayload": {"methodName": "m", "status": {}}}, "success"),
+    ("gcp", {"protoPayload": {"methodName": "m", "status": {"code": 7}}}, "denied"),
+    ("gcp", {"protoPayload": {"methodName": "m", "status": {"code": 16}}}, "denied"),
+    ("gcp", {"protoPayload": {"methodName": "m", "status": {"code": 5}}}, "failure"),
+    ("gcp", {"protoPayload": {"methodName": "m", "authorizationInfo": [{"granted": False}]}},
+     "denied"),
+    ("google_workspace", {}, "success"),
+    ("google_workspace", {"name": "login_failure"}, "failure"),
+    ("google_workspace", {"name": "2sv_authentication_failed"}, "failure"),
+    ("google_workspace", {"name": None, "events": [{"name": "login_failure"}]}, "failure"),
+    ("journald", {}, "unknown"),
+    ("journald", {"MESSAGE": "Accepted publickey for root"}, "success"),
+    ("journald", {"MESSAGE": "Failed password for root"}, "failure"),
+    ("journald", {"MESSAGE": "Invalid user x"}, "denied"),
+    ("m365", {}, "success"),
+    ("m365", {"Operation": "UserLoginFailed"}, "failure"),
+    ("m365", {"ResultStatus": "Failed"}, "failure"),
+    ("m365", {"ResultStatus": "PartiallySucceeded"}, "success"),
+    ("ocsf", {"status_id": 1}, "success"),
+    ("ocsf", {"status_id": 2}, "failure"),
+    ("ocsf", {"status_id": 2, "status_detail": "denied"}, "denied"),
+    ("ocsf", {"status_id": 99}, "unknown"),
+    ("okta", {"outcome": {"result": "SUCCESS"}}, "success"),
+    ("okta", {"outcome": {"result": "ALLOW"}}, "success"),
+    ("okta", {"outcome": {"result": "FAILURE"}}, "failure"),
+    ("okta", {"outcome": {"result": "DENY"}}, "denied"),
+    ("okta", {"outcome": {"result": "CHALLENGE"}}, "unknown"),
+    ("okta", {"outcome": {"result": "SKIPPED"}}, "unknown"),
+    ("okta", {"outcome": None}, "success"),
+    ("onepassword", {"category": "success"}, "success"),
+    ("onepassword", {"category": "credentials_failed"}, "failure"),
+    ("onepassword", {"category": "mfa_failed"}, "failure"),
+    ("onepassword", {"category": "firewall_failed"}, "denied"),
+    ("salesforce", {"LOGIN_STATUS": "LOGIN_NO_ERROR"}, "success"),
+    ("salesforce", {"LOGIN_STATUS": "LOGIN_ERROR_INVALID_PASSWORD"}, "failure"),
+    ("salesforce", {"LOGIN_STATUS": "LOGIN_ERROR_RESTRICTED_DOMAIN"}, "denied"),
+    ("salesforce", {"REQUEST_STATUS": "F"}, "failure"),
+    ("salesforce", {"REQUEST_STATUS": "U"}, "denied"),
+    ("slack", {}, "success"),
+    ("slack", {"action": "user_login_failed"}, "failure"),
+    ("snowflake", {}, "success"),
+    ("snowflake", {"IS_SUCCESS": "NO"}, "failure"),
+    ("snowflake", {"EVENT_ID": None, "IS_SUCCESS": None, "QUERY_ID": "q",
+                   "EXECUTION_STATUS": "FAIL"}, "failure"),
+    ("teleport", {"success": True}, "success"),
+    ("teleport", {"success": False}, "failure"),
+    ("teleport", {"code": "T3007W"}, "failure"),
+    ("teleport", {"error": "access denied to role"}, "denied"),
+    ("teleport", {}, "success"),
+    ("vault", {}, "success"),
+    ("vault", {"type": "request"}, "unknown"),
+    ("vault", {"error": "1 error occurred: * permission denied"}, "denied"),
+    ("vault", {"error": "unsupported path"}, "failure"),
+]  # fmt: skip
+
+SEVERITIES: list[tuple[str, dict[str, Any], int]] = [
+    ("azure_activity", {"level": "Warning"}, 3),
+    ("azure_activity", {"level": "Critical"}, 5),
+    ("ecs", {"log": {"level": "ERROR"}}, 4),
+    ("gcp", {"severity": "NOTICE"}, 2),
+    ("gcp", {"severity": "EMERGENCY"}, 6),
+    ("journald", {"PRIORITY": "0"}, 6),
+    ("journald", {"PRIORITY": "6"}, 1),
+    ("ocsf", {"severity_id": 5}, 5),
+    ("okta", {"severity": "WARN"}, 3),
+    ("okta", {"severity": "ERROR"}, 4),
+    ("slack", {"action": "anomaly"}, 4),
+    ("teleport", {"code": "T3007W"}, 3),
+]
+
+
+@pytest.mark.parametrize("name", sorted(RECORDS))
+def test_the_least_record_of_a_source_is_a_valid_event(name: str) -> None:
+    found = source_named(name).draft(json.dumps(RECORDS[name]).encode())
+    assert decode_event(b"{" + found.draft.tail, iter(()), mapped=True) == found.draft
+    assert found.draft.category
+    assert found.draft.action
+
+
+def test_every_source_has_its_outcomes_tested() -> None:
+    elsewhere = {"cloudtrail", "github", "kubernetes"}
+    assert {name for name, _, _ in OUTCOMES} | elsewhere == set(shipped_names())
+
+
+@pytest.mark.parametrize(("name", "members", "outcome"), OUTCOMES)
+def test_an_outcome_is_what_the_vendor_says(
+    name: str, members: dict[str, Any], outcome: str
+) -> None:
+    assert event_of(name, RECORDS[name] | members)["outcome"] == outcome
+
+
+@pytest.mark.parametrize(("name", "members", "severity"), SEVERITIES)
+def test_a_severity_is_what_the_vendor_says(
+    name: str, members: dict[str, Any], severity: int
+) -> None:
+    assert event_of(name, RECORDS[name] | members)["severity"] == severity
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "expected"),
+    [
+        ("cloudevents", {"subject": "app/1"}, ("com.x.user", "com.x.user.made", "app/1")),
+        ("gcp", {"resource": {"labels": {"project_id": "p"}}},
+         ("gcp.audit", "storage.buckets.get", None)),
+        ("vault", {}, ("vault.request", "vault.read", "vault:root/secret/a")),
+        ("teleport", {"target": {"user": "bob"}},
+         ("teleport.user", "user.login", "teleport:-/users/bob")),
+        ("azure_activity", {}, ("azure.policy", "Microsoft.Compute.virtualMachines.delete",
+                                "azure:/subscriptions/1/x")),
+        ("auditd", {}, ("linux.audit", "syscall.execve", None)),
+        ("slack", {"entity": {"type": "file", "file": {"id": "F1"}}},
+         ("slack.file", "user_login", "slack:T1/file/F1")),
+    ],
+)  # fmt: skip
+def test_a_record_becomes_who_did_what_to_what(
+    name: str, members: dict[str, Any], expected: tuple[str, str, str | None]
+) -> None:
+    event = event_of(name, RECORDS[name] | members)
+    urn = event["targets"][0]["urn"] if "targets" in event else None
+    assert (event["category"], event["action"], urn) == expected
+
+
+def test_the_address_of_a_peer_is_without_its_port() -> None:
+    for members, address in (
+        ({"addr.remote": "[2001:db8::1]:65123"}, "2001:db8::1"),
+        ({"addr_remote": "192.0.2.1:35194"}, "192.0.2.1"),
+        ({"src_addr": "192.0.2.1"}, "192.0.2.1"),
+    ):
+        event = event_of("teleport", RECORDS["teleport"] | members)
+        assert event["source"]["ip"] == address
+
+
+def test_events_of_one_id_and_two_sources_are_two() -> None:
+    one = event_of("cloudevents", RECORDS["cloudevents"])
+    other = event_of("cloudevents", RECORDS["cloudevents"] | {"source": "/t"})
+    assert one["id"] != other["id"]
+
+
+@pytest.mark.parametrize("path", sorted((REAL / "sources").glob("*.ndjson")), ids=lambda p: p.stem)
+def test_real_records_are_events_or_of_another_source(path: Any) -> None:
+    name = {"eks": "kubernetes"}.get(path.stem, path.stem)
+    outcomes: Counter[str] = Counter()
+    for found in mapped_of(name, path):
+        if isinstance(found, Mapped):
+            assert decode_event(b"{" + found.draft.tail, iter(()), mapped=True) == found.draft
+            outcomes[found.draft.outcome] += 1
+        else:
+            words = ("not a record of", "around something that is no record")
+            assert any(word in found.reason for word in words), found
+    assert outcomes.total() > 0
+    assert outcomes["unknown"] < outcomes.total() / 10
