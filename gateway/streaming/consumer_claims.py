@@ -23,7 +23,7 @@ from gateway.streaming.consumers.claims import (
     in_use,
     reader_of,
 )
-from gateway.streaming.consumers.ports import Consumers
+from gateway.streaming.consumers.ports import Consumers, RowChange
 from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move, further, is_ahead
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import CONSUMER_DELETED, REWOUND, TAKEN_OVER, End
@@ -177,7 +177,11 @@ class ConsumerClaims:
             local.acknowledge(position)
             row = await self._stored(key)
         else:
-            row = await self.move(key, Move(at=self._clock.now(), generation=None, cursor=cursor))
+            known = self._pending.get(key)
+            # With the page that it is about, if that is not stored yet.
+            generation = None if known is None else known.generation
+            move = Move(at=self._clock.now(), generation=generation, cursor=cursor)
+            row = await self.move(key, move)
         if row is None:
             raise Conflict("the consumer was deleted meanwhile", code="consumer_deleted")
         return row
@@ -208,11 +212,15 @@ class ConsumerClaims:
     async def rewind(self, key: ConsumerKey, cursor: str) -> ConsumerRow | None:
         """Set the position; the reader has to come back. None if there is no such consumer."""
         now = self._clock.now()
+        return await self.change(
+            key, lambda row, _: None if row is None else claims.rewound(row, cursor, now)
+        )
+
+    async def change(self, key: ConsumerKey, change: RowChange) -> ConsumerRow | None:
+        """Store a changed row; if its generation is another one, its reader has to come back."""
         if key in self._pending:
             await self.flush()
-        row = await self.store.change(
-            *key, lambda row, _: None if row is None else claims.rewound(row, cursor, now)
-        )
+        row = await self.store.change(*key, change)
         if row is not None:
             self.end_earlier(row, REWOUND)
         return row

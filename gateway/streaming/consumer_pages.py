@@ -69,10 +69,14 @@ class ConsumerPages:
         if claim.acknowledges is None or not is_ahead(claim.acknowledges, row.cursor):
             return row
         move = Move(
-            at=self._clock.now(), generation=None, cursor=claim.acknowledges,
+            at=self._clock.now(), generation=row.generation, cursor=claim.acknowledges,
             sent=claim.acknowledges,
         )  # fmt: skip
-        return _there(await self._consumers.move(row.key, move))
+        after = _there(await self._consumers.move(row.key, move))
+        if after.generation == row.generation:
+            return after
+        # It was rewound or changed meanwhile: come as a newcomer, who acknowledges nothing.
+        return await self._consumers.claim(claim._replace(holds=False, acknowledges=None))
 
     async def read_next(self, claim: ConsumerClaim, connection: PeerConnection) -> ConsumerRow:
         """Row from which the next page of a connection begins; acknowledges the page before."""
@@ -102,9 +106,9 @@ class ConsumerPages:
         if connection is None:
             if not (page.again or is_ahead(cursor, row.sent)):
                 return
-            # Of whichever generation: what was given may be acknowledged.
+            # After a rewind it may not be acknowledged any more.
             move = Move(
-                at=now, generation=None, sent=cursor, unacknowledged=page.events,
+                at=now, generation=row.generation, sent=cursor, unacknowledged=page.events,
                 redelivered=row.redelivered + page.again,
             )  # fmt: skip
         else:

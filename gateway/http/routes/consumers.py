@@ -37,7 +37,7 @@ from gateway.http.response.answers import (
 from gateway.http.response.problem import json_response
 from gateway.json_members import parse_body
 from gateway.log.bound_view import bound_view
-from gateway.streaming.consumers.claims import new_row, reader_of
+from gateway.streaming.consumers.claims import new_row, reader_of, rewound
 from gateway.streaming.consumers.options import (
     ACK_MODES,
     EXPLICIT,
@@ -96,10 +96,11 @@ async def put(request: web.Request, context: Context, admission: Admission) -> w
     def change(row: ConsumerRow | None, others: int) -> ConsumerRow:
         made.append(row is None)
         known = row or new_row(key, cursor, selection or "{}", others, now, most)
-        same = selection in (None, known.selection)
+        if selection not in (None, known.selection):
+            # What is read with the former one acknowledges nothing of this one.
+            known = rewound(known, known.cursor, now)
         return structs.replace(
             known,
-            sent=known.sent if same else known.cursor,
             mode=known.mode if body.mode is UNSET else body.mode,
             options=options_text(_changed(read_options(known.options), body)),
             selection=known.selection if selection is None else selection,
@@ -107,7 +108,7 @@ async def put(request: web.Request, context: Context, admission: Admission) -> w
         )
 
     await admission.recheck()
-    row = await context.consumer_store.change(*key, change)
+    row = await context.consumers.change(key, change)
     context.consumer_watch.note(
         "consumer.created" if made[0] else "consumer.changed", _there(row), {},
         by=admission.key.id,

@@ -177,7 +177,7 @@ def is_stuck(row: ConsumerRow) -> bool:
 
 
 def rewound(row: ConsumerRow, cursor: str, now: float) -> ConsumerRow:
-    """Row whose position was set, either way; its reader has to come back."""
+    """Row whose position or selection is set; its reader has to come back."""
     reader = structs.replace(reader_of(row), rewound_at=now, begin="", begins=())
     return structs.replace(
         row, cursor=cursor, sent=cursor, generation=row.generation + 1, lease_until=0.0,

@@ -274,6 +274,22 @@ async def test_another_selection_is_refused_until_it_is_asked_for(gateway: Gatew
     assert (await shown(gateway))["selection"] == {"category": ["billing"]}
 
 
+async def test_another_selection_ends_the_reader_of_the_former_one(gateway: Gateway) -> None:
+    stream = await reading(gateway, category="auth")
+    await gateway.send(event(id="bill", category="billing"), event(id="login", category="auth"))
+    login = await stream.event()
+    body = {"selection": {"category": "billing"}}
+    put = await gateway.request("PUT", "/v1/consumers/siem", json=body)
+    assert (put.status, put.json()["selection"]) == (200, {"category": ["billing"]})
+    # What it has acknowledges nothing of the new one.
+    say(stream, type="ack", cursor=login["cursor"])
+    assert (await stream.to_end())["reason"] == "consumer_rewound"
+    answer = await refused(gateway, category="auth")
+    answer.problem(409, "consumer_selection_changed")
+    again = await reading(gateway, category="billing")
+    assert (await again.event())["id"] == "bill"
+
+
 # One reader
 
 

@@ -17,6 +17,7 @@ from gateway.clock import SystemClock
 from gateway.cursor import format_cursor
 from gateway.errors import Conflict, Unavailable
 from gateway.streaming.consumer_claims import ConsumerClaims
+from gateway.streaming.consumer_pages import ConsumerPages, GivenPage
 from gateway.streaming.consumer_reader import ConsumerReader
 from gateway.streaming.consumers import claims as claims_module
 from gateway.streaming.consumers.claims import ClaimingReader, ConsumerClaim
@@ -278,6 +279,41 @@ async def test_a_page_that_another_process_gave_just_now_can_be_acknowledged(
     with pytest.raises(Conflict, match="not sent yet"):
         await claims.acknowledge(KEY, cursor(10))
     running.cancel()
+
+
+async def test_pages_of_before_a_rewind_move_nothing_wherever_they_are_stored(
+    processes: list[Process], clock: PassingClock
+) -> None:
+    giver, other = processes
+    pages = ConsumerPages(giver.claims, clock)
+    row = await giver.claims.claim(claim_of(KEY, holds=False))
+    await pages.given(row, GivenPage(cursor(9), 9, 0), None)
+    # The other process knows nothing of the page.
+    await other.claims.rewind(KEY, cursor(0))
+    await giver.claims.flush()
+    stored = await other.store.get(*KEY)
+    assert stored is not None
+    assert (stored.cursor, stored.sent) == (cursor(0), cursor(0))
+    running = asyncio.ensure_future(giver.claims.run())
+    # Nor does who asks for the page behind it, and looked at the row before.
+    again = await pages.read_once(claim_of(KEY, acknowledges=cursor(9)), row)
+    running.cancel()
+    assert again.cursor == cursor(0)
+
+
+async def test_a_page_and_its_acknowledgement_are_one_transaction(
+    processes: list[Process], clock: PassingClock
+) -> None:
+    one = processes[0]
+    pages = ConsumerPages(one.claims, clock)
+    row = await one.claims.claim(claim_of(KEY, holds=False))
+    before = commits(one)
+    await pages.given(row, GivenPage(cursor(9), 9, 0), None)
+    acknowledged = asyncio.ensure_future(one.claims.acknowledge(KEY, cursor(9)))
+    await asyncio.sleep(0)
+    await one.claims.flush()
+    assert (await acknowledged).cursor == cursor(9)
+    assert commits(one) - before == 1
 
 
 async def test_in_the_mode_pong_a_stream_is_not_ended_before_a_pong_could_acknowledge(
