@@ -18,7 +18,7 @@ from tests.benchmarks.programs import BenchmarkError, compile_program
 from tests.benchmarks.targets import Centrifugo, Nchan
 
 RESULTS = Path(__file__).parent / "results"
-TARGETS = ("gateway", "nchan", "centrifugo", "c-joined", "c-per-event")
+TARGETS = ("gateway", "nchan", "centrifugo", "c-joined", "c-durable", "c-per-event")
 PEERS = (Nchan, Centrifugo)
 
 
@@ -43,7 +43,7 @@ def main() -> int:
         about["data_filesystem"] = machine.filesystem(folder)
         _say(f"{about}")
         try:
-            for program in ("load_client", "producer", "ceiling"):
+            for program in ("load_client", "producer", "ceiling", "joining"):
                 compile_program(program, folder)
         except BenchmarkError as error:
             _say(str(error))

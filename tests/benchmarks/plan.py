@@ -24,10 +24,10 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.programs import BenchmarkError
-from tests.benchmarks.targets import Ceiling, Centrifugo, Nchan, Target, Way
+from tests.benchmarks.targets import Ceiling, Centrifugo, Joining, Nchan, Target, Way
 
 Results = dict[str, list[dict[str, Any]]]
-FLUSH_MS = 10  # of the ceiling that joins
+FLUSH_MS = 10  # of the programs in C that join
 WORKERS = 2
 
 
@@ -73,7 +73,7 @@ FULL = Plan(
     modes=("ws", "sse"),
     fanout=(100, 1000, 5000),
     every_way=1000,
-    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined", "c-per-event"),
+    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined", "c-durable", "c-per-event"),
     moderate=1000,
     idle=(100, 10_000),
     stalled=500,
@@ -100,7 +100,7 @@ QUICK = Plan(
     modes=("ws",),
     fanout=(1000,),
     every_way=1000,
-    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined"),
+    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined", "c-durable"),
     moderate=1000,
     idle=(100, 1000),
     stalled=100,
@@ -128,7 +128,7 @@ MINIATURE = Plan(
     modes=("ws", "sse"),
     fanout=(4,),
     every_way=4,
-    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined", "c-per-event"),
+    fanout_targets=("gateway", "nchan", "centrifugo", "c-joined", "c-durable", "c-per-event"),
     moderate=4,
     idle=(2, 4),
     stalled=2,
@@ -191,6 +191,7 @@ class Run:
             "nchan": lambda: Nchan(self.folder),
             "centrifugo": lambda: Centrifugo(self.folder),
             "c-joined": lambda: Ceiling(self.folder, FLUSH_MS),
+            "c-durable": lambda: Joining(self.folder, FLUSH_MS),
             "c-per-event": lambda: Ceiling(self.folder, 0),
         }
         return [make() for name, make in made.items() if name in self._peers]
@@ -236,7 +237,7 @@ def _moderate(run: Run) -> Measurements:
         )
         for mode in ("ws", "sse")
         for target in run.targets()
-        if target.name != "c-joined"
+        if target.name not in ("c-joined", "c-durable")
     ]
 
 

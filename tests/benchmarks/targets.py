@@ -313,3 +313,44 @@ class Ceiling:
         if self._program:
             self._program.close()
         self._program = None
+
+
+class Joining:
+    """joining.c: events come in one per request, are durable before they are answered, and go out
+    joined; nothing else is done."""
+
+    name = "c-durable"
+    ways = (SINGLE,)
+    first_guess = 600_000
+
+    def __init__(self, folder: Path, flush_ms: int) -> None:
+        self._folder = folder
+        self._flush_ms = flush_ms
+        self._program: Program | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        self.port = free_port()
+        self._program = Program(
+            compile_program("joining", self._folder),
+            *("--port", self.port, "--journal", self._folder / f"{self.name}.journal"),
+            *("--flush-ms", self._flush_ms),
+            core=machine.cores()[0],
+        )
+        self._program.answer()
+
+    def pids(self) -> list[int]:
+        return self._program.pids if self._program else []
+
+    def publisher(self, way: Way) -> Program:
+        head = payload.post_head("/", "application/json")
+        return producer(self._folder, self.port, head, [payload.event()], way)
+
+    def requests(self, mode: str) -> list[str]:
+        return [payload.subscription(mode, "/")]
+
+    def close(self) -> None:
+        if self._program:
+            self._program.close()
+        self._program = None
+        (self._folder / f"{self.name}.journal").unlink(missing_ok=True)
