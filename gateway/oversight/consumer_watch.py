@@ -223,19 +223,13 @@ class ConsumerWatch:
     async def record_gap(self, row: ConsumerRow, gap: dict[str, Any]) -> None:
         """Record durably that events were given up, before the reader goes on behind them. Raises
         `Unavailable` while the log is away."""
-        await self._writer.append([_gap_record(row, gap)])
-
-    def gap(self, row: ConsumerRow, gap: dict[str, Any]) -> None:
-        """Record soon that a stream has gone on behind events that are gone."""
-        self._keep(_gap_record(row, gap))
+        await self._writer.append([_record("consumer.gap", row, gap, failed=True)])
 
     def note(
         self, action: str, row: ConsumerRow, data: dict[str, Any], *, by: str = "", reason: str = ""
     ) -> None:
         """Record soon what became of a consumer."""
-        self._keep(_record(action, row, data, by=by, reason=reason, at=self._clock.now()))
-
-    def _keep(self, record: Draft) -> None:
+        record = _record(action, row, data, by=by, reason=reason, at=self._clock.now())
         if len(self._records) < _MOST_RECORDS:
             self._records.append(record)
         else:
@@ -247,10 +241,6 @@ class ConsumerWatch:
             record = self._records[0]
             await self._writer.append([record])
             self._records.remove(record)
-
-
-def _gap_record(row: ConsumerRow, gap: dict[str, Any]) -> Draft:
-    return _record("consumer.gap", row, gap, failed=True)
 
 
 def _record(

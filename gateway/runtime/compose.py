@@ -247,7 +247,7 @@ async def _start_parts(
             expire_after=settings.consumers.expire_after,
         ),
     )  # fmt: skip
-    consumers.on_gap(consumer_watch.gap)
+    consumers.on_gap(consumer_watch.record_gap)
     consumer_watch.on_risk(consumers.warn)
     stack.push_async_callback(consumers.close)
     key_events = KeyEvents(

@@ -7,7 +7,7 @@ durable, one transaction stores all rows that have moved, renewed claims include
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from gateway.clock import Clock, until_next_poll
@@ -41,7 +41,7 @@ _AT_RISK = {
     "detail": "retention is near to deleting events behind the position of this consumer; "
     "acknowledge, or read faster",
 }
-GapListener = Callable[[ConsumerRow, dict[str, Any]], None]
+GapListener = Callable[[ConsumerRow, dict[str, Any]], Awaitable[None]]
 
 
 class ConsumerClaims:
@@ -54,6 +54,8 @@ class ConsumerClaims:
         self._clock = clock
         self._most = most
         self._gap_listeners: list[GapListener] = []
+        # Gaps of which they are not told yet.
+        self._gaps: list[tuple[ConsumerRow, dict[str, Any]]] = []
         # Moves of consumers without a reader here, and who waits for the next transaction.
         self._pending: dict[ConsumerKey, Move] = {}
         self._waiting: list[tuple[ConsumerKey, asyncio.Future[ConsumerRow | None]]] = []
@@ -62,7 +64,8 @@ class ConsumerClaims:
         self._hurries = False
 
     def on_gap(self, listener: GapListener) -> None:
-        """Call `listener` when a stream has gone on behind events that are gone."""
+        """Call `listener` when a stream has gone on behind events that are gone, before that
+        position is stored. While it raises `Unavailable`, nothing is."""
         self._gap_listeners.append(listener)
 
     # Claims
@@ -138,7 +141,7 @@ class ConsumerClaims:
 
     def _leave(self, reader: ConsumerReader) -> None:
         reader.close()
-        self._tell_gaps(reader)
+        self._take_gaps(reader)
         self._pending[reader.key] = reader.last_move()
         self.hurry()
 
@@ -283,23 +286,30 @@ class ConsumerClaims:
             readers = dict(self.readers)
             moves = dict(pending)
             for key, reader in readers.items():
+                self._take_gaps(reader)
                 if key not in moves and (move := reader.move()) is not None:
                     moves[key] = move
+            gaps, self._gaps = self._gaps, []
             # Where another move goes first, what the reader has is stored the next time.
             answering = {
                 key: [] if key in pending else reader.take_answers()
                 for key, reader in readers.items()
             }
             try:
+                for gap in gaps:
+                    for listener in self._gap_listeners:
+                        await listener(*gap)
                 watched = readers if watch else [key for key, _ in waiting]
                 rows = await self.store.commit(moves, watched) if moves or watched else {}
             except GatewayError as error:
+                self._gaps = gaps + self._gaps
                 self._put_back(pending, waiting, error)
                 for key, reader in readers.items():
                     reader.not_stored(answering[key])
                 return
             except asyncio.CancelledError:
                 # What is stored twice moves nothing.
+                self._gaps = gaps + self._gaps
                 self._put_back(pending, [], None)
                 self._waiting = waiting + self._waiting
                 for key, reader in readers.items():
@@ -313,7 +323,6 @@ class ConsumerClaims:
             for key, reader in readers.items():
                 if key in rows or key not in moves:
                     reader.answer(answering[key], rows.get(key))
-                self._tell_gaps(reader)
                 if watch or key in moves:
                     reader.stored(rows.get(key))
 
@@ -341,11 +350,9 @@ class ConsumerClaims:
             self._leave(reader)
         await self.flush()
 
-    def _tell_gaps(self, reader: ConsumerReader) -> None:
-        gaps, reader.gaps = reader.gaps, []
-        for gap in gaps:
-            for listener in self._gap_listeners:
-                listener(reader.row, gap)
+    def _take_gaps(self, reader: ConsumerReader) -> None:
+        self._gaps += [(reader.row, gap) for gap in reader.gaps]
+        reader.gaps = []
 
 
 def _joined(first: Move, second: Move) -> Move:

@@ -316,6 +316,41 @@ async def test_a_page_and_its_acknowledgement_are_one_transaction(
     assert commits(one) - before == 1
 
 
+async def test_a_gap_is_recorded_before_the_position_behind_it_is_stored(
+    processes: list[Process],
+) -> None:
+    one = processes[0]
+    told: list[str] = []
+    away = [True]
+
+    async def position() -> str:
+        row = await one.store.get(*KEY)
+        assert row is not None
+        return row.cursor
+
+    async def record(row: ConsumerRow, gap: dict[str, Any]) -> None:
+        told.append(await position())
+        if away[0]:
+            raise Unavailable("the log is away")
+
+    one.claims.on_gap(record)
+    reader, peer = await one.read(KEY)
+    reader.skipped({"cursor": cursor(50)})
+    reader.delivered(60, [60], 100)
+    reader.received(1, b'{"type":"ack","cursor":"%b"}' % cursor(60).encode())
+    await one.claims.flush()
+    assert (await position(), peer.said) == (cursor(0), [])
+    away[0] = False
+    await one.claims.flush()
+    assert told == [cursor(0), cursor(0)]
+    assert await position() == cursor(60)
+    assert peer.said == [("acked", {"cursor": cursor(60)})]
+    # Also of a reader that leaves with it.
+    reader.skipped({"cursor": cursor(70)})
+    await one.claims.close()
+    assert told[2:] == [cursor(60)]
+
+
 async def test_in_the_mode_pong_a_stream_is_not_ended_before_a_pong_could_acknowledge(
     processes: list[Process],
 ) -> None:
