@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -124,9 +125,21 @@ def read_answer(url: str, head: Head) -> Steps[Any, WholeAnswer]:
     if head.status in _TRY_AGAIN or (head.status == 409 and after):
         raise TryAgain(
             str(answer.members.get("detail") or f"{url} answered {head.status}"),
-            float(after) if after.isascii() and after.isdigit() else None,
+            _seconds_until(after, head.headers.get("date", "")),
         )
     return answer
+
+
+def _seconds_until(after: str, date: str) -> float | None:
+    """Seconds of `Retry-After`, which what stands between writes as a time, too: then they count
+    from the `Date` of the answer, by the same clock."""
+    if after.isascii() and after.isdigit():
+        return float(after)
+    try:
+        seconds = (parsedate_to_datetime(after) - parsedate_to_datetime(date)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, seconds)
 
 
 def persist(url: str, call: GatewayCall, notice: Callable[[str], None]) -> Steps[Any, WholeAnswer]:

@@ -94,8 +94,9 @@ def send_lines(
         part = waiting.pop()
         answer = yield from persist(url, _call([lines[index] for index in part], mapped), notice)
         if answer.status in (200, 201):
-            result.accepted += int(answer.members.get("accepted", 0))
-            result.duplicates += int(answer.members.get("duplicates", 0))
+            accepted, duplicates = _counts(url, answer, len(part))
+            result.accepted += accepted
+            result.duplicates += duplicates
         elif answer.status == 413 and len(part) > 1:
             half = len(part) // 2
             waiting += [part[half:], part[:half]]
@@ -116,6 +117,17 @@ def send_lines(
 def _call(lines: list[bytes], mapped: bool) -> GatewayCall:
     params = {"content": "data"} if mapped else None
     return GatewayCall("POST", _PATH, params=params, content=b"\n".join(lines) + b"\n")
+
+
+def _counts(url: str, answer: WholeAnswer, sent: int) -> tuple[int, int]:
+    """Numbers of accepted events and of duplicates, which are all that were sent."""
+    accepted, duplicates = (answer.members.get(name) for name in ("accepted", "duplicates"))
+    if isinstance(accepted, int) and isinstance(duplicates, int) and accepted + duplicates == sent:
+        return accepted, duplicates
+    raise InvalidRequest(
+        f"{url} answered {answer.status}, but does not say that it has all {sent} events; is it an "
+        "audit gateway?"
+    )
 
 
 def _refused(answer: WholeAnswer, part: list[int]) -> list[Refusal]:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -332,6 +334,31 @@ def test_what_is_published_again_is_a_duplicate_by_its_id(user: InPlainCalls) ->
         assert (result.accepted, result.duplicates) == (4, 1)
         result = user.publish(server.url, events)
     assert (result.accepted, result.duplicates) == (0, 5)
+
+
+@pytest.mark.parametrize("said", [{}, {"accepted": 2, "duplicates": 0}, {"accepted": "3"}])
+def test_events_that_an_answer_does_not_count_are_not_taken_for_durable(
+    user: InPlainCalls, said: dict[str, Any]
+) -> None:
+    with ingest_server.running() as server:
+        server.answers = [(200, said, {})]
+        with pytest.raises(InvalidRequest, match="does not say that it has all 3 events"):
+            user.publish(server.url, [{"category": "c", "action": "a"}] * 3)
+
+
+def test_a_time_to_try_again_counts_from_the_date_of_the_answer() -> None:
+    in_an_hour = formatdate(time.time() + 3600, usegmt=True)
+    long_ago = formatdate(0, usegmt=True)
+    pauses: list[float] = []
+    with ingest_server.running() as server:
+        answers = (in_an_hour, long_ago, "2", "never")
+        server.answers = [(503, {}, {"Retry-After": after}) for after in answers]
+        with Client(server.url, ingest_server.KEY, pause=pauses.append) as client:
+            client.publish([{"category": "c", "action": "a"}])
+    assert 60 <= pauses[0] <= 61, "no longer than a minute"
+    assert pauses[1] <= 1
+    assert 2 <= pauses[2] <= 3
+    assert pauses[3] > 1
 
 
 def test_a_lost_answer_makes_no_second_event_where_the_client_gave_the_id(
