@@ -21,7 +21,7 @@ from gateway.access.keys.lifecycle import check_reason
 from gateway.access.keys.operator import actor_name, operator_of
 from gateway.clock import Clock, parse_duration
 from gateway.cursor import distance, format_cursor, parse_cursor
-from gateway.delivery.answer import DestinationAnswer, lag_of, public
+from gateway.delivery.answer import DestinationAnswer, public
 from gateway.delivery.definition import (
     Definition,
     ReplayBody,
@@ -47,10 +47,11 @@ from gateway.delivery.destination import (
 )
 from gateway.delivery.health import Status, decode_status
 from gateway.delivery.ports import DeadLetter, DestinationChange, Destinations
-from gateway.delivery.position import before, recorded_behind, start_cursor, start_of
+from gateway.delivery.position import before, position_row, start_cursor
 from gateway.delivery.records import destination_urn
 from gateway.delivery.sealing import seal
 from gateway.errors import Conflict, NotFound
+from gateway.log.lag import lag_behind
 from gateway.log.ports import Log
 from gateway.streaming.consumers.ports import Consumers
 from gateway.streaming.consumers.row import ConsumerRow
@@ -270,8 +271,7 @@ class DestinationAdministration:
         if cursor is None:
             row = await self._consumer_store.get(OWNER, name)
             cursor = row.cursor if row is not None else format_cursor(log.epoch, log.head)
-        recorded = await recorded_behind(log, start_of(log, cursor))
-        lag = lag_of(log, cursor, recorded, self._clock.now())
+        lag = await lag_behind(log, cursor, self._clock.now())
         return public(destination, status, cursor, lag, await self._store.count_dead_letters(name))
 
     async def all(self) -> list[Destination]:
@@ -310,17 +310,7 @@ class DestinationAdministration:
 
     async def _place(self, name: str, cursor: str) -> tuple[ConsumerRow, ConsumerRow | None]:
         """Store the position of a new destination; return it and what was there instead."""
-        now = self._clock.now()
-        row = ConsumerRow(
-            owner=OWNER,
-            name=name,
-            cursor=cursor,
-            sent=cursor,
-            created_at=now,
-            updated_at=now,
-            # Above those of an earlier destination of that name, whose holder may not know yet.
-            generation=int(now * 1000),
-        )
+        row = position_row(name, cursor, self._clock.now())
         found: list[ConsumerRow | None] = [None]
 
         def place(before: ConsumerRow | None, others: int) -> ConsumerRow:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.clock import Moment, format_time
-from gateway.cursor import Cursor, distance, parse_cursor
+from gateway.cursor import Cursor
 from gateway.delivery.definition import (
     Definition,
     DestinationBatch,
@@ -28,7 +28,7 @@ from gateway.delivery.health import (
 )
 from gateway.delivery.ports import DeadLetter
 from gateway.json_members import about
-from gateway.log.ports import LogExtent
+from gateway.log.lag import LogLag
 
 
 class DestinationLag(msgspec.Struct, frozen=True):
@@ -158,17 +158,8 @@ def public_dead_letter(letter: DeadLetter) -> DeadLetterAnswer:
     )  # fmt: skip
 
 
-def lag_of(log: LogExtent, cursor: str, recorded: float | None, now: float) -> DestinationLag:
-    """DestinationLag at a cursor, behind which the first event was recorded at that time."""
-    epoch, offset = parse_cursor(cursor)
-    events = distance(offset, log.head) if epoch == log.epoch else 0
-    if recorded is None or not events:
-        return DestinationLag(events, 0.0)
-    return DestinationLag(events, round(max(0.0, now - recorded), 3))
-
-
 def public(
-    destination: Destination, status: Status, cursor: str, lag: DestinationLag, dead_letters: int
+    destination: Destination, status: Status, cursor: str, lag: LogLag, dead_letters: int
 ) -> DestinationAnswer:
     """A destination as it is shown, with its health but without its secrets."""
     definition = destination.definition
@@ -189,7 +180,7 @@ def public(
         since=format_time(status.failing_since if failing else destination.since),
         by=destination.by,
         cursor=cursor,
-        lag=lag,
+        lag=DestinationLag(lag.events, round(lag.seconds, 3)),
         last_success=_moment(status.last_success),
         last_error=status.last_error,
         **_counted(status.counters),

@@ -1,11 +1,13 @@
-"""Positions of destinations in the log, and how far they are behind it. Pure."""
+"""Positions of destinations in the log. Pure."""
 
 from __future__ import annotations
 
-from gateway.cursor import advance, distance, format_cursor, parse_cursor
+from gateway.cursor import advance, format_cursor, parse_cursor
 from gateway.delivery.definition import Start
+from gateway.delivery.destination import OWNER
 from gateway.errors import CursorGone
-from gateway.log.ports import Log, RetentionExceeded
+from gateway.log.ports import Log
+from gateway.streaming.consumers.row import ConsumerRow
 
 
 def start_of(log: Log, cursor: str) -> int:
@@ -19,15 +21,13 @@ def before(offset: int) -> int:
     return advance(offset, -1)
 
 
-async def recorded_behind(log: Log, position: int) -> float | None:
-    """When the first event behind a position was recorded, in seconds since 1970; None without."""
-    if not distance(position, log.head):
-        return None
-    try:
-        page = await log.read(position, log.head, limit=1)
-    except RetentionExceeded:
-        return None
-    return page.events[0].recorded_at() / 1e6 if page.events else None
+def position_row(name: str, cursor: str, now: float) -> ConsumerRow:
+    """Row of a new destination among those of consumers, with where it begins."""
+    return ConsumerRow(
+        owner=OWNER, name=name, cursor=cursor, sent=cursor, created_at=now, updated_at=now,
+        # Above those of an earlier destination of that name, whose holder may not know yet.
+        generation=int(now * 1000),
+    )  # fmt: skip
 
 
 async def start_cursor(log: Log, start: Start) -> str:

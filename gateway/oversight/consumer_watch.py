@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 from gateway.access.keys.change import key_urn
 from gateway.clock import Clock, format_time, until_next_poll
-from gateway.cursor import advance, distance, parse_cursor
+from gateway.cursor import distance, parse_cursor
 from gateway.errors import GatewayError
 from gateway.event import Draft
 from gateway.ingest.gateway_event import DELIVERY, new_gateway_event
-from gateway.log.ports import Log, RetentionExceeded
+from gateway.log.lag import LogLag, lag_behind, recorded_behind
+from gateway.log.ports import Log
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.finding import CONSUMER_STUCK, POSITION_AT_RISK
 from gateway.oversight.detection.findings import Findings
@@ -145,23 +146,9 @@ class ConsumerWatch:
         if is_stuck(row) and (await self.lag(row))[0]:
             await self._found(CONSUMER_STUCK, row)
 
-    async def lag(self, row: ConsumerRow) -> tuple[int, float]:
+    async def lag(self, row: ConsumerRow) -> LogLag:
         """Number of events behind the position, and for how many seconds the first has waited."""
-        log = self._log
-        epoch, position = parse_cursor(row.cursor)
-        if epoch != log.epoch or position < log.floor:
-            position = log.floor
-        behind = distance(position, log.head)
-        recorded = await self._recorded_behind(position) if behind else None
-        return behind, 0.0 if recorded is None else max(0.0, self._clock.now() - recorded)
-
-    async def _recorded_behind(self, position: int) -> float | None:
-        """When the first event behind a position was recorded; None if it is gone."""
-        try:
-            page = await self._log.read(position, advance(position, 1), limit=1)
-        except RetentionExceeded:
-            return None
-        return page.events[0].recorded_at() / 1_000_000 if page.events else None
+        return await lag_behind(self._log, row.cursor, self._clock.now())
 
     async def numbers(self) -> Sequence[ConsumerNumbers]:
         """Numbers of consumers, of many those of the first; a few seconds old."""
@@ -197,7 +184,7 @@ class ConsumerWatch:
             return True
         if not limits.age:
             return False
-        recorded = await self._recorded_behind(position)
+        recorded = await recorded_behind(log, position)
         return recorded is not None and self._clock.now() - recorded >= AT_RISK * limits.age
 
     async def _found(self, name: str, row: ConsumerRow) -> None:

@@ -20,13 +20,12 @@ from gateway.delivery.connect.lookup import Lookups
 from gateway.delivery.definition import Definition, invalid, parse_definition, parse_start
 from gateway.delivery.destination import OWNER, Destination
 from gateway.delivery.ports import DestinationChange
-from gateway.delivery.position import start_cursor
+from gateway.delivery.position import position_row, start_cursor
 from gateway.delivery.records import destination_urn
 from gateway.delivery.running.outlets import Outlets
 from gateway.errors import GatewayError, InvalidRequest, InvalidSetting
 from gateway.runtime.outlets import outlet_types
 from gateway.settings.declarations import Settings
-from gateway.streaming.consumers.row import ConsumerRow
 
 _REREAD_SECONDS = 60.0
 _MOST_SECRET_BYTES = 64 * 1024
@@ -138,10 +137,7 @@ class Declared:
     async def _place(self, name: str, definition: Definition, stores: Stores) -> None:
         now = self._clock.now()
         cursor = await start_cursor(stores.log, parse_start(definition.start, now))
-        row = ConsumerRow(
-            owner=OWNER, name=name, cursor=cursor, sent=cursor, created_at=now, updated_at=now,
-            generation=int(now * 1000),
-        )  # fmt: skip
+        row = position_row(name, cursor, now)
         # Another process that starts at the same time may have been first.
         await stores.consumer_store.change(
             OWNER, name, lambda before, others: row if before is None else before

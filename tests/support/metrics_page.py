@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.delivery.answer import DestinationLag
 from gateway.delivery.health import Status
 from gateway.delivery.running.meter import DestinationNumbers
 from gateway.http.metrics.exposition import MetricsCollector
 from gateway.http.metrics.metrics import Metrics
+from gateway.log.lag import LogLag
 from gateway.oversight.consumer_watch import ConsumerNumbers
 
 PAGE = Path(__file__).parents[2] / "deploy" / "metrics.md"
 _CONSUMER = ConsumerNumbers("", "", 0, 0, 0, 0)
-_DESTINATION = DestinationNumbers("", "", DestinationLag(0, 0), Status())
+_DESTINATION = DestinationNumbers("", "", LogLag(0, 0), Status())
 BEGIN, END = "<!-- metrics: begin -->\n", "<!-- metrics: end -->\n"
 
 

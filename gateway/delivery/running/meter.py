@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.cursor import format_cursor
-from gateway.delivery.answer import DestinationLag, lag_of
 from gateway.delivery.destination import OWNER
 from gateway.delivery.health import Status, decode_status, state_of
 from gateway.delivery.outlets.outlet import DeliveryResult
 from gateway.delivery.ports import Destinations
-from gateway.delivery.position import recorded_behind, start_of
 from gateway.errors import GatewayError
+from gateway.log.lag import LogLag, lag_behind
 from gateway.log.ports import Log
 from gateway.streaming.consumers.ports import Consumers
 
@@ -34,7 +33,7 @@ class DestinationNumbers(NamedTuple):
 
     name: str
     state: str
-    lag: DestinationLag
+    lag: LogLag
     status: Status
 
 
@@ -46,8 +45,6 @@ class DestinationMeter:
     ) -> None:
         self._store, self._consumer_store = store, consumer_store
         self._log, self._clock = log, clock
-        # When the first event behind a position was recorded: those that are stuck stay there.
-        self._recorded: dict[int, float | None] = {}
 
     async def numbers(self) -> Sequence[DestinationNumbers]:
         """Numbers of all destinations by name, of many of the first; none if the store is away."""
@@ -64,19 +61,10 @@ class DestinationMeter:
             return []
         statuses = await self._store.statuses()
         cursors = {row.name: row.cursor for row in await self._consumer_store.all(OWNER)}
-        before, self._recorded = self._recorded, {}
         head = format_cursor(self._log.epoch, self._log.head)
         found = []
         for one in destinations:
             status = decode_status(statuses.get(one.name))
-            lag = await self._lag(cursors.get(one.name, head), before)
+            lag = await lag_behind(self._log, cursors.get(one.name, head), self._clock.now())
             found.append(DestinationNumbers(one.name, state_of(one, status), lag, status))
         return found
-
-    async def _lag(self, cursor: str, before: dict[int, float | None]) -> DestinationLag:
-        position = start_of(self._log, cursor)
-        recorded = self._recorded.get(position, before.get(position))
-        if recorded is None:
-            recorded = await recorded_behind(self._log, position)
-        self._recorded[position] = recorded
-        return lag_of(self._log, cursor, recorded, self._clock.now())
