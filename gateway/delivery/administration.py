@@ -158,7 +158,9 @@ class DestinationAdministration:
         data: dict[str, Any] = {"changed": names, "secrets": sorted(values)}
         if not known.definition.same_delivery(after):
             row = await self._consumer_store.get(OWNER, name)
-            data["from"] = row.cursor if row is not None else ""
+            if row is not None and not row.held(self._clock.now()):
+                # Else who delivers it tells, once it has finished the request under way.
+                data["from"] = row.cursor
         await self._record("changed", stored, data)
         return stored
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.clock import format_time
+from gateway.cursor import format_cursor
 from gateway.delivery.batch_machine import Rejection
+from gateway.delivery.definition import Definition
 from gateway.delivery.destination import MOST_DEAD_LETTERS, TOO_MANY_REJECTED, Destination
 from gateway.delivery.health import DestinationError, Status, public_words
 from gateway.delivery.outlets.outlet import (
@@ -27,6 +29,15 @@ class DeliveryAccounts:
     def __init__(self, parts: DeliveryParts, status: Status) -> None:
         self.status = status
         self._parts = parts
+        # As it was when its stream was opened last.
+        self._served: Definition | None = None
+
+    async def begins(self, destination: Destination, position: int) -> None:
+        """Record from which cursor on another selection or format holds."""
+        before, self._served = self._served, destination.definition
+        if before is not None and not before.same_delivery(destination.definition):
+            here = format_cursor(self._parts.log.epoch, position)
+            await self._parts.record("destination.changed", destination, {"from": here})
 
     def answered(self, verdict: DeliveryVerdict, seconds: float) -> None:
         """Count a request."""

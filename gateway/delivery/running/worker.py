@@ -78,9 +78,8 @@ class DeliveryWorker:
         self._stream: DeliveryStream | None = None
         self._scope: asyncio.Timeout | None = None
         self._woken = Notifier()
-        self._failures = 0
-        # Events refused since one was accepted.
-        self._refused = 0
+        # Failures in a row, and events refused since one was accepted.
+        self._failures = self._refused = 0
         # Whether nothing fails but what was before it began, or to prepare the receiver.
         self._unopened = True
         # What was sent and is not confirmed, oldest first.
@@ -192,6 +191,8 @@ class DeliveryWorker:
         self._stream = await self._parts.open_stream(
             self.destination, self._confirmed, self._woken.notify, self.interrupt
         )
+        if not self.replays:
+            await self.accounts.begins(self.destination, self._confirmed)
 
     async def _deliver(self) -> None:
         while not self._leaves and (batch := await self._next_batch()) is not None:
@@ -340,6 +341,7 @@ class DeliveryWorker:
                 verdict = await outlet.confirm(verdict.receipt)
         finally:
             status.in_flight -= len(sending)
+        status.confirmation = outlet.confirmation
         self.accounts.answered(verdict, clock.monotonic() - began)
         if verdict.result is DeliveryResult.PERMANENT and not attempt.tests:
             # It may quote what it refuses, and health is shown to people who see no events.

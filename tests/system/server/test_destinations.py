@@ -23,6 +23,7 @@ from gateway.delivery.outlets.outlet import (
 )
 from gateway.delivery.running.outlets import OutletOrder
 from gateway.errors import InvalidRequest
+from tests.support import machine_time
 from tests.support.machine_time import eventually, patience
 from tests.support.scripted_outlet import Receiver, ScriptedOutlet
 
@@ -246,6 +247,42 @@ async def test_a_reduced_event_counts_as_reduced_and_says_what_left(
     assert "data" not in reduced
     seen = await shown_when(gateway, lambda seen: seen["reduced"] >= 1)
     assert seen["dead_letters"] == 0
+
+
+async def test_another_selection_is_recorded_with_the_cursor_from_which_it_holds(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.held.clear()
+    await make(gateway, await gateway.reader_key(), batch={"max_wait": "1ms"})
+    await gateway.send(event(id="a", category="auth"))
+    await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    select = {"select": {"category": ["billing"]}}
+    await gateway.request("PATCH", "/v1/destinations/siem", key=gateway.admin, json=select)
+    receiver.held.set()
+    await gateway.send(event(id="b", category="auth"), event(id="c", category="billing"))
+    await arrives(receiver, ["a", "c"])
+
+    async def recorded() -> list[str]:
+        page = await gateway.pull(gateway.admin, category="gateway.delivery")
+        return [one["data"]["from"] for one in page["events"] if "from" in one["data"]]
+
+    [cursor] = await machine_time.becomes(recorded, lambda cursors: len(cursors) > 0)
+    assert cursor == receiver.taken[0]["cursor"]
+
+
+async def test_what_a_success_means_is_shown_once_the_receiver_has_told(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        monkeypatch.setattr(ScriptedOutlet, "confirmation", "stored")
+        return SUCCESS
+
+    monkeypatch.setattr(ScriptedOutlet, "confirmation", "received")
+    receiver.answer = told
+    await make(gateway, await gateway.reader_key())
+    await gateway.send_many(1, category="auth")
+    seen = await shown_when(gateway, lambda seen: seen["delivered"]["events"] == 1)
+    assert seen["confirmation"] == "stored"
 
 
 @pytest.mark.parametrize("how", ["revoke", "suspend"])
