@@ -17,6 +17,7 @@ _ADMIN_GRANT = {
         "ops.read",
         "ops.act",
         "destinations.admin",
+        "pseudonyms.resolve",
     ],
     "categories": ["**", "gateway.**"],
 }

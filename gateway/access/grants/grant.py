@@ -28,7 +28,9 @@ from gateway.json_members import about, refuse_repeated
 from gateway.network import is_within
 
 # Actions that are not about events, for which scopes and fields of grants mean nothing.
-NOT_ABOUT_EVENTS = ("keys.admin", "usage.read", "ops.read", "ops.act", "destinations.admin")
+NOT_ABOUT_EVENTS = (
+    "keys.admin", "usage.read", "ops.read", "ops.act", "destinations.admin", "pseudonyms.resolve",
+)  # fmt: skip
 MAX_GRANTS = 64
 _DAY = 86400.0
 # The years 1 to 9999, but for two days at either end.

@@ -103,8 +103,13 @@ class Pseudonyms:
 
     def of(self, space: str, tenant: str, value: str) -> str:
         """Pseudonym of a value; of a number, by its digits. Spaces and tenants hold no NUL."""
-        make = _kept if len(value) <= LONGEST_KEPT else _pseudonym
-        return make(self._key, self.version, space, tenant, value)
+        if len(value) > LONGEST_KEPT:
+            return self.made(space, tenant, value)
+        return _kept(self._key, self.version, space, tenant, value)
+
+    def made(self, space: str, tenant: str, value: str) -> str:
+        """The same for values that hardly come again, so that it is not kept."""
+        return _pseudonym(self._key, self.version, space, tenant, value)
 
 
 class PseudonymDomain:

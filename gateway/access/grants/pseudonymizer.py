@@ -1,7 +1,8 @@
-"""Replacement of values in one event by pseudonyms. Pure."""
+"""Replacement of values in one event by pseudonyms, and the search for what they replace. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +10,9 @@ import msgspec
 from gateway.access.grants.pseudonym import Pseudonyms, space_of
 
 MASK = msgspec.Raw(b'"***"')
+# Members of events in which values may be replaced.
+REPLACEABLE = frozenset(("actor", "source", "targets", "request", "reason", "data"))
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw] | str).decode
 _STRUCTURED, _NUMBERS = b'"{[', b"-0123456789"
 
@@ -53,3 +57,34 @@ class Pseudonymizer:
         self.declared[granted] = None
         pseudonym = self._pseudonyms.of(space_of(path), self._tenant, value)
         return msgspec.Raw(f'"{pseudonym}"'.encode())
+
+
+class _Finder(Pseudonymizer):
+    """Looks for the values whose pseudonym is `wanted`."""
+
+    __slots__ = ("_wanted", "found")
+
+    def __init__(self, pseudonyms: Pseudonyms, tenant: str, wanted: str) -> None:
+        super().__init__(pseudonyms, tenant)
+        self._wanted = wanted
+        self.found: list[tuple[str, str]] = []
+
+    def _replaced(self, value: str, path: str, granted: str) -> msgspec.Raw:
+        if self._pseudonyms.made(space_of(path), self._tenant, value) == self._wanted:
+            self.found.append((path, value))
+        return MASK
+
+
+def find_values(
+    events: Sequence[tuple[str, bytes]], pseudonyms: Pseudonyms, wanted: str
+) -> list[tuple[int, str, str]]:
+    """Values in events, each given by its tenant and native JSON, whose pseudonym is `wanted`: the
+    number of the event, the path and the value."""
+    found: list[tuple[int, str, str]] = []
+    for number, (tenant, native) in enumerate(events):
+        finder = _Finder(pseudonyms, tenant, wanted)
+        for name, member in _members(native).items():
+            if name in REPLACEABLE:
+                finder.replace(member, name)
+        found += [(number, path, value) for path, value in finder.found]
+    return found

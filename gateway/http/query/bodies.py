@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.access.grants.grant import ACTIONS, GrantsOfBody
+from gateway.access.grants.pseudonym import PSEUDONYM_PATTERN
 from gateway.access.grants.role import RolesOfBody
 from gateway.access.keys.lifecycle import MAX_REASON
 from gateway.clock import Duration, MomentText
@@ -67,6 +68,17 @@ class ProposalBody(Body, frozen=True):
     max_events: Annotated[int, Meta(ge=0, le=100_000)] = 10_000
 
 
+class PseudonymBody(Body, frozen=True):
+    """Pseudonym of a key to be resolved, where in the log to look for it, and why."""
+
+    key: _KeyId
+    pseudonym: Annotated[str, about("Such as `ps1_..`.", pattern=f"^{PSEUDONYM_PATTERN}$")]
+    reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON)]
+    since: Annotated[str, about("RFC 3339, or a duration.")] | UnsetType = UNSET
+    until: MomentText | UnsetType = UNSET
+    after: Annotated[Cursor, about("`scanned_to` of the answer before.")] | UnsetType = UNSET
+
+
 class AckBody(Body, frozen=True):
     """What is acknowledged: everything up to a cursor, or the page of a lease."""
 
@@ -101,5 +113,6 @@ class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
 
 BODIES: tuple[type[Body], ...] = (
     ReasonBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody, AckBody, RewindBody,
+    PseudonymBody,
     NewConsumerBody,
 )  # fmt: skip

@@ -29,6 +29,7 @@ from gateway.oversight.detection.finding import FindingAnswer
 from gateway.oversight.review.document import NotKnown, Unused
 from gateway.oversight.review.explain import DecisionAnswer
 from gateway.oversight.review.grant_use import UsedGrant
+from gateway.oversight.review.pseudonym_search import FoundValue
 
 _NEXT = about("Send it as `after` for the next page; it stands on empty pages too.")
 _MASKED = about("What the key's grants mask of this event.")
@@ -142,6 +143,12 @@ class SimulationAnswer(Struct):
     not_known: NotKnown
 
 
+class ResolvedPseudonym(Struct):
+    values: Annotated[list[FoundValue], about("Of all paths at which the value was found.")]
+    scanned_to: Annotated[Cursor, about("Send it as `after` to look further.")]
+    complete: Annotated[bool, about("Whether there is nothing left to look at.")]
+
+
 class ConsumerLag(Struct):
     events: Annotated[int, about("Events of the log behind the position.")]
     seconds: Annotated[float, about("For how long the first of them is in the log.")]
@@ -199,5 +206,6 @@ ANSWERS: tuple[type[Struct], ...] = (
     EventAnswer, PageAnswer, Ingested, IngestedLeniently, IngestProgress, TicketAnswer, KeyInUse,
     KeyList, RoleList, DeletedRole, FindingList, DestinationList, DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,
-    ExplanationAnswer, SimulationAnswer, GoneProblem, EventsProblem, ProblemAnswer,
+    ExplanationAnswer, SimulationAnswer, ResolvedPseudonym, GoneProblem, EventsProblem,
+    ProblemAnswer,
 )  # fmt: skip

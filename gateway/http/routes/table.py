@@ -53,6 +53,7 @@ _ADMIN = ("keys.admin",)
 _READING = ("stream", "pull", "usage.read")
 _OF_CONSUMERS = ("stream", "pull", "keys.admin")
 _ADMIN_OR_USAGE = ("keys.admin", "usage.read")
+_RESOLVING = ("pseudonyms.resolve",)
 _DELIVERY = ("destinations.admin",)
 _PLAIN: Schema = {"type": "string"}
 _CONTENT_ENCODING: Schema = {
@@ -232,6 +233,10 @@ ROUTES: tuple[Route, ...] = (
           "What would change for a key under other grants.",
           {200: says("What was found.", named("Simulation"))}, problems=(404,),
           body=content(named("Proposal"))),
+    Route("POST", "/v1/pseudonyms/resolve", authz.resolve, _RESOLVING, "resolvePseudonym",
+          "Find the values behind a pseudonym, in events that the key may pull itself.",
+          {200: says("What was found so far.", named("ResolvedPseudonym"))},
+          problems=(404, 409, 410), body=content(named("Pseudonym"))),
     Route("GET", "/v1/roles", roles.list_all, _ADMIN, "roles", "All roles.",
           {200: says("Roles.", named("RoleList"))}),
     Route("GET", "/v1/roles/{name}", roles.show, _ADMIN, "role", "One role.",

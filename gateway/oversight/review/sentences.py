@@ -18,6 +18,7 @@ _DUTIES = {
     "ops.read": "read the metrics and destinations of the gateway",
     "ops.act": "test, pause and resume destinations",
     "destinations.admin": "make, change and delete destinations",
+    "pseudonyms.resolve": "find out what pseudonyms stand for",
 }
 _SEVERITIES = {2: "low", 3: "medium", 4: "high", 5: "critical", 6: "fatal"}
 

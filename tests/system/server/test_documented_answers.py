@@ -29,6 +29,7 @@ BY_NAME = {route.name: route for route in ROUTES}
 WITH_KEY = [route for route in ROUTES if not route.public]
 WITH_BODY = [route for route in ROUTES if route.body is not None]
 GRANT = {"actions": ["pull"], "categories": ["auth.*"], "tenants": ["acme"]}
+NAMED = {**GRANT, "fields": {"pseudonymize": ["actor.id"]}}
 EVERYTHING = {"actions": list(ACTIONS), "categories": ["**", "gateway.**"]}
 NEW_KEY = {"name": "n", "purpose": "p", "owner": "o", "expires_in": "1h", "grants": [GRANT]}
 UNKNOWN = {"id": "unknown00000", "name": "unknown", "secret": "token"}
@@ -189,6 +190,9 @@ async def administer_keys(ask: Asked) -> None:
     await ask("keyHistory", 200, id=key)
     await ask("keyUsage", 200, "?window=1h&step=15m", id=key)
     await ask("simulate", 200, json={"key": key, "grants": [GRANT], "roles": []})
+    named = key_id(await ask.gateway.mint(NAMED))
+    body = {"key": named, "pseudonym": f"ps1_{'a' * 26}", "reason": "r", "since": "1h"}
+    await ask("resolvePseudonym", 200, json=body)
     await ask("simulate", 200, json={"key": key, "roles": []}, key=await manager(ask))
     for asked in ({"action": "pull", "category": "auth", "tenant": "b"}, {"action": "keys.admin"},
                   {"action": "pull", "category": "auth.x"}, {"action": "ingest"}):  # fmt: skip
@@ -357,6 +361,19 @@ async def refuse_consumers(ask: Asked) -> None:
     await ask("streamPost", 409, json=another)
 
 
+async def refuse_to_resolve(ask: Asked) -> None:
+    key = key_id(await ask.gateway.mint(NAMED))
+    body = {"key": key, "pseudonym": f"ps1_{'a' * 26}", "reason": "r"}
+    await ask("resolvePseudonym", 404, json={**body, "key": UNKNOWN["id"]})
+    await ask("resolvePseudonym", 410, json={**body, "after": ELSEWHERE})
+    keyring = ask.gateway.context.keyring
+    held = keyring.pseudonyms
+    assert held is not None
+    keyring.pseudonyms = held.without(1)
+    await ask("resolvePseudonym", 409, json=body)
+    keyring.pseudonyms = held
+
+
 async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +388,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     await refuse_consumers(ask)
     await ask("noLongerExpectFinding", 404)
     await ask("explain", 404, json={"key": UNKNOWN["id"], "action": "pull"})
+    await refuse_to_resolve(ask)
     await ask("simulate", 404, json={"key": UNKNOWN["id"], "roles": []})
     for name in ("pull", "stream", "keyDocument"):
         await ask(name, 406, id=ended, headers={"Accept": "image/png"})

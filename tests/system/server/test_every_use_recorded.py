@@ -59,6 +59,10 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/authz/simulate"): (
         "/v1/authz/simulate", {"json": {"key": "{kid}", "grants": [GRANT]}},
     ),
+    ("POST", "/v1/pseudonyms/resolve"): (
+        "/v1/pseudonyms/resolve",
+        {"json": {"key": "{kid}", "pseudonym": f"ps1_{'a' * 26}", "reason": "r"}},
+    ),
     ("GET", "/v1/roles"): ("/v1/roles", {}),
     ("GET", "/v1/roles/{name}"): ("/v1/roles/known", {}),
     ("PUT", "/v1/roles/{name}"): ("/v1/roles/made", {"json": {"grants": [GRANT]}}),
@@ -86,6 +90,7 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/destinations/{name}/replay"): (
         "/v1/destinations/known/replay", {"json": {"from": "start"}},
     ),
+    ("DELETE", "/v1/destinations/{name}/replay"): ("/v1/destinations/active/replay", {}),
     ("PUT", "/v1/destinations/{name}/secrets/{secret}"): (
         "/v1/destinations/known/secrets/token", {"json": {"value": "v"}},
     ),
@@ -160,6 +165,12 @@ async def there(gateway: Gateway) -> dict[str, str]:
         made = await gateway.post("/v1/destinations", key=gateway.admin, json=body)
         assert made.status == 201, made.body
     await gateway.post("/v1/destinations/halted/pause", key=gateway.admin)
+    # It goes on until it is cancelled, as the key may not stream.
+    begun = await gateway.post(
+        "/v1/destinations/active/replay", key=gateway.admin, json={"from": "start"}
+    )
+    assert begun.status == 200, begun.body
+    await gateway.mint({**GRANT, "fields": {"pseudonymize": ["actor.id"]}})
     for _ in range(5):
         await gateway.get("/v1/keys", key=gateway.user)
     await gateway.context.detector.poll()
@@ -178,6 +189,7 @@ async def everything(gateway: Gateway) -> str:
         "ops.read",
         "ops.act",
         "destinations.admin",
+        "pseudonyms.resolve",
     ]
     return await gateway.mint({"actions": actions, "categories": ["**", "gateway.**"]})
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import orjson
 import pytest
 from gateway_client import event, key_id
 from gateways import Gateway, ShiftedClock, Start
@@ -11,7 +13,7 @@ from open_streams import TRANSPORTS, open_stream
 
 from gateway.access.keys import pseudonym_secrets
 from gateway.access.keys.pseudonym_secrets import KIND, LEARN_MICROS, NAME
-from tests.support.machine_time import eventually
+from tests.support.machine_time import eventually, patience
 
 NAMED = ["actor.id", "actor.name", "source.ip", "targets.id", "data.user"]
 MEMBERS: dict[str, Any] = {
@@ -165,3 +167,118 @@ async def test_reviews_show_no_value(gateway: Gateway) -> None:
     asked = {"key": key_id(key), "action": "pull", "event": (await gateway.pull(key))["events"][0]}
     explained = await gateway.post("/v1/authz/explain", key=gateway.admin, json=asked)
     assert explained.json()["pseudonymizes"] == sorted(NAMED)
+
+
+async def resolved(gateway: Gateway, key: str, pseudonym: str, by: str = "", **more: str) -> Any:
+    body = {"key": key_id(key), "pseudonym": pseudonym, "reason": "incident 7", **more}
+    answer = await gateway.post("/v1/pseudonyms/resolve", key=by or gateway.admin, json=body)
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+async def test_who_may_resolve_finds_a_value_at_every_path_in_what_it_may_pull(
+    recording: Gateway,
+) -> None:
+    gateway = recording
+    key = await recipient(gateway)
+    await gateway.send(event(id="0", category="billing", actor={"id": "alice"}))
+    await gateway.send(event(id="1", **MEMBERS))
+    await gateway.send(event(id="2", **MEMBERS))
+    first, second = (await gateway.pull(key))["events"]
+    found = await resolved(gateway, key, first["actor"]["id"])
+    billing = (await gateway.pull(gateway.admin, category="billing"))["events"][0]
+    assert {one["path"]: (one["value"], one["first_cursor"]) for one in found["values"]} == {
+        "actor.id": ("alice", billing["cursor"]),
+        "data.user.id": ("alice", first["cursor"]),
+        "targets.id": ("alice", first["cursor"]),
+    }
+    assert found["complete"]
+    number = first["data"]["user"]["age"]
+    [one] = (await resolved(gateway, key, number))["values"]
+    assert one == {"path": "data.user.age", "value": "98765432109", "first_cursor": first["cursor"]}
+    later = await resolved(gateway, key, number, after=first["cursor"])
+    assert [one["first_cursor"] for one in later["values"]] == [second["cursor"]]
+    # Of another key's domain it is no pseudonym of anything.
+    other = await recipient(gateway)
+    assert (await resolved(gateway, other, number))["values"] == []
+    assert (await resolved(gateway, key, number, until="2020-01-01T00:00:00Z"))["values"] == []
+
+    # Both are recorded with the reason, and without what was found.
+    async def records() -> list[Any]:
+        page = await gateway.pull(gateway.admin, category="gateway.keys", action="pseudonyms.*")
+        return [one for one in page["events"] if one["action"] == "pseudonyms.resolved"]
+
+    async with asyncio.timeout(patience()):
+        while len(await records()) < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    record = (await records())[0]
+    assert record["reason"] == "incident 7"
+    assert record["actor"]["id"] == key_id(gateway.admin)
+    assert record["data"]["values"] == 3
+    assert b"alice" not in orjson.dumps(await records())
+
+
+async def test_nobody_resolves_what_they_may_not_pull_or_see(gateway: Gateway) -> None:
+    key = await recipient(gateway, "actor.id")
+    await gateway.send(event(id="1", actor={"id": "alice"}))
+    pseudonym = (await gateway.pull(key))["events"][0]["actor"]["id"]
+    resolving = {"actions": ["pseudonyms.resolve"], "categories": ["**"]}
+    pulling: dict[str, Any] = {"actions": ["pull"], "categories": ["**"]}
+    body = {"key": key_id(key), "pseudonym": pseudonym, "reason": "r"}
+    for grants, action in (([pulling], "pseudonyms.resolve"), ([resolving], "pull")):
+        answer = await gateway.post(
+            "/v1/pseudonyms/resolve", key=await gateway.mint(*grants), json=body
+        )
+        assert answer.problem(403, "action_not_granted")["action"] == action
+    for less in (
+        {"categories": ["billing"]},
+        *({"fields": {way: ["actor"]}} for way in ("mask", "drop", "pseudonymize")),
+    ):
+        by = await gateway.mint(resolving, {**pulling, **less})
+        assert (await resolved(gateway, key, pseudonym, by))["values"] == []
+    by = await gateway.mint(resolving, pulling)
+    [found] = (await resolved(gateway, key, pseudonym, by))["values"]
+    assert found["value"] == "alice"
+
+
+async def test_what_cannot_be_resolved_is_told_apart(gateway: Gateway) -> None:
+    key = await recipient(gateway)
+    pseudonym = "ps1_" + "a" * 26
+    for change, status, code in (
+        ({"pseudonym": "alice"}, 400, "invalid_request"),
+        ({"pseudonym": "ps2_" + "a" * 26}, 404, "unknown_version"),
+        ({"key": "unknown00000"}, 404, "unknown_key"),
+        ({"reason": ""}, 400, "invalid_request"),
+        ({"since": "tomorrow"}, 400, "invalid_request"),
+        ({"after": "x"}, 400, "malformed_cursor"),
+        ({"after": "elsewhere0-" + "0" * 20}, 410, "cursor_unknown"),
+        ({"value": "alice"}, 400, "invalid_request"),
+    ):
+        body = {"key": key_id(key), "pseudonym": pseudonym, "reason": "r", **change}
+        answer = await gateway.post("/v1/pseudonyms/resolve", key=gateway.admin, json=body)
+        answer.problem(status, code)
+
+
+async def test_a_forgotten_version_is_resolved_by_nobody_and_others_are(
+    start: Start, shifted: ShiftedClock
+) -> None:
+    gateway = await start(shifted)
+    key = await recipient(gateway, "actor.id")
+    await gateway.send(event(id="1", actor={"id": "alice"}))
+    await rotate(gateway, shifted)
+    await gateway.send(event(id="2", actor={"id": "alice"}))
+    old, new = (one["actor"]["id"] for one in (await gateway.pull(key))["events"])
+    [found] = (await resolved(gateway, key, old))["values"]
+    assert found["value"] == "alice"
+    keyring = gateway.context.keyring
+    change = pseudonym_secrets.forgotten(1, int(shifted.now() * 1_000_000))
+    await gateway.context.key_store.update_notes(KIND, {NAME: change})
+    held = keyring.pseudonyms
+    await eventually(lambda: keyring.pseudonyms != held, "it is forgotten here")
+    body = {"key": key_id(key), "pseudonym": old, "reason": "r"}
+    answer = await gateway.post("/v1/pseudonyms/resolve", key=gateway.admin, json=body)
+    answer.problem(409, "version_forgotten")
+    [found] = (await resolved(gateway, key, new))["values"]
+    assert found["value"] == "alice"
+    shown = (await gateway.pull(key))["events"]
+    assert [one["actor"]["id"] for one in shown] == ["***", new]

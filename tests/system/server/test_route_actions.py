@@ -39,6 +39,7 @@ ACTIONS_OF = {
     "noLongerExpectFinding": ("keys.admin",),
     "explain": ("keys.admin", "usage.read"),
     "simulate": ("keys.admin",),
+    "resolvePseudonym": ("pseudonyms.resolve",),
     "roles": ("keys.admin",),
     "role": ("keys.admin",),
     "putRole": ("keys.admin",),

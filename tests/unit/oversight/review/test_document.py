@@ -87,6 +87,7 @@ def test_what_is_not_granted_is_said() -> None:
         "Cannot read the metrics and destinations of the gateway.",
         "Cannot test, pause and resume destinations.",
         "Cannot make, change and delete destinations.",
+        "Cannot find out what pseudonyms stand for.",
     ]  # fmt: skip
     own = "Cannot see the gateway's own records of keys and their use (gateway.**)."
     assert own in limits_of([grant("**")])
