@@ -53,6 +53,11 @@ def parse_cursor(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+def offset_in(cursor: bytes) -> int:
+    """Offset of a cursor that stands in the native JSON of an event."""
+    return int(cursor[-20:])
+
+
 def distance(after: int, until: int) -> int:
     """Number of events after `after` up to `until`; 0 if there are none."""
     return until - after if until > after else 0

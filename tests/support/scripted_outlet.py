@@ -31,6 +31,8 @@ class Receiver:
         self.taken: list[dict[str, Any]] = []
         self.batches: list[int] = []
         self.tests = 0
+        # Number of events that were encoded, sent or not.
+        self.encoded = 0
         self.secrets: list[str] = []
         self.open = 0
         self.most_at_once = 0
@@ -92,6 +94,7 @@ class ScriptedOutlet:
         return SUCCESS
 
     def encode(self, outbound: OutboundEvent) -> bytes:
+        self._receiver.encoded += 1
         return outbound.event.json
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:

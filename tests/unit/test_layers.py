@@ -197,7 +197,9 @@ MANY_PARAMETERS = {
 ACTING = {"asyncio", "aiohttp", "asyncpg", "redis", "uvloop", "threading", "concurrent", "apsw"}
 # What others than the stores may know of cursors.
 COUNTING = {"count_behind", "distance", "advance", "earlier", "later"}
-OF_CURSORS = {"format_cursor", "parse_cursor", "JSON_PREFIX", "IN_JSON", "Cursor"} | COUNTING
+OF_CURSORS = COUNTING | {
+    "format_cursor", "parse_cursor", "offset_in", "JSON_PREFIX", "IN_JSON", "Cursor",
+}  # fmt: skip
 # What positions in the log are called.
 POSITIONS = {"offset", "head", "floor", "position", "cursor", "reached", "after", "until", "begin"}
 NOT_POSITIONS = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -133,18 +134,17 @@ def protobuf_encoding() -> Encoding:
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
     def record(record: LogRecord) -> bytes:
-        made = logs_pb2.LogRecord(
-            time_unix_nano=record.time,
-            observed_time_unix_nano=record.observed,
-            severity_number=cast(Any, record.severity),
-            event_name=record.name,
-            body=value(record.body),
-            attributes=pairs(record.attributes),
-            trace_id=bytes.fromhex(record.trace_id),
-        )
-        # With tag and length: messages that follow each other are joined.
-        encoded: bytes = logs_pb2.ScopeLogs(log_records=[made]).SerializeToString()
-        return encoded
+        """With tag and length: messages that follow each other are joined."""
+        # The library makes an object of each value, which takes three times as long as all else.
+        body = record.body
+        text = _text(body) if isinstance(body, str) else value(body).SerializeToString()
+        parts = [
+            _fixed(1, record.time), b"\x10", _length(record.severity), _field(5, text),
+            *[_attribute(name, one) for name, one in record.attributes.items()],
+            _field(9, bytes.fromhex(record.trace_id)) if record.trace_id else b"",
+            _fixed(11, record.observed), _field(12, record.name.encode()),
+        ]  # fmt: skip
+        return _field(2, b"".join(parts))
 
     def request(service: str, records: Sequence[bytes]) -> bytes:
         scope = logs_pb2.ScopeLogs(scope=InstrumentationScope(name=_SCOPE))
@@ -180,10 +180,44 @@ def protobuf_encoding() -> Encoding:
     return Encoding("application/x-protobuf", record, request, partial)
 
 
+def _text(text: str) -> bytes:
+    """Value that is a text."""
+    return _field(1, text.encode())
+
+
+def _attribute(name: str, text: str) -> bytes:
+    """Attribute of a record."""
+    key, raw = _key(name), text.encode()
+    size = len(raw)
+    if len(key) + size < 124:
+        # All lengths have one byte.
+        return b"2%c%b%c\n%c%b" % (len(key) + size + 3, key, size + 2, size, raw)
+    value = _field(1, raw)
+    return _field(6, b"%b%b%b" % (key, _length(len(value)), value))
+
+
+@lru_cache(64)
+def _key(name: str) -> bytes:
+    """Name of an attribute, and the tag of its value."""
+    return _field(1, name.encode()) + b"\x12"
+
+
+def _fixed(number: int, content: int) -> bytes:
+    """Field of a number of 64 bits; nothing for 0."""
+    return b"%c%b" % (number << 3 | 1, content.to_bytes(8, "little")) if content else b""
+
+
 def _field(number: int, content: bytes) -> bytes:
-    """Field of a message that holds another message."""
-    length, left = bytearray(), len(content)
+    """Field of a message that holds bytes, a text or another message."""
+    return b"%c%b%b" % (number << 3 | 2, _length(len(content)), content)
+
+
+def _length(left: int) -> bytes:
+    """A number of variable length."""
+    if left < 128:
+        return b"%c" % left
+    length = bytearray()
     while left > 127:
         length.append(left & 127 | 128)
         left >>= 7
-    return bytes([number << 3 | 2, *length, left]) + content
+    return b"%b%c" % (bytes(length), left)

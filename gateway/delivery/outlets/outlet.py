@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.cursor import IN_JSON, parse_cursor
+from gateway.cursor import IN_JSON, offset_in
 from gateway.event import Event
 
 # What a success means: the receiver has stored the events, or has taken them, or only its kernel
@@ -60,8 +60,6 @@ class _Line(msgspec.Struct):
     action: str
     outcome: str
     severity: int
-    actor: Any = None
-    targets: Any = None
 
 
 _line = msgspec.json.Decoder(_Line).decode
@@ -70,27 +68,17 @@ _line = msgspec.json.Decoder(_Line).decode
 def outbound_of(line: bytes) -> OutboundEvent:
     """Event on its way out, from its masked native JSON on one line."""
     members, cursor = _line(line), line[IN_JSON]
-    actor = members.actor.get("id", "") if isinstance(members.actor, dict) else ""
-    targets = members.targets if isinstance(members.targets, list) else ()
-    urns = [one["urn"] for one in targets if isinstance(one, dict) and "urn" in one]
+    # Selectors have been at it: nobody asks any more who did what to whom.
     event = Event(
-        offset=offset_of(line),
-        tenant=members.tenant,
-        category=members.category,
-        action=members.action,
-        outcome=members.outcome,
-        severity=members.severity,
-        actor=actor if isinstance(actor, str) else "",
-        resources="\n".join(filter(None, map(str, urns))),
-        cursor=cursor,
-        json=line,
-    )
+        offset_in(cursor), members.tenant, members.category, members.action, members.outcome,
+        members.severity, "", "", cursor, line,
+    )  # fmt: skip
     return OutboundEvent(event, members.id)
 
 
 def offset_of(line: bytes) -> int:
     """Offset of an event from its native JSON."""
-    return parse_cursor(line[IN_JSON].decode())[1]
+    return offset_in(line[IN_JSON])
 
 
 class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -195,7 +183,7 @@ class Outlet(Protocol):
     of the batch; what that is worth is the `confirmation` of the outlet. An answer that does not
     say so is no success.
     Ordering: events of a batch are sent in its order, and batches in the order of `send`. One call
-    of `send` is under way at a time.
+    of `send` is under way at a time, and one of `confirm`, beside it.
     Failures: no method raises because of what a receiver, a network or a disk does; that is a
     verdict. After one that is no success, the next call connects anew if it has to.
     Cancellation: any call may be cancelled at any time. Whether the receiver has the events of a

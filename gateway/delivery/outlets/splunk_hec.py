@@ -253,13 +253,17 @@ class SplunkOutlet(HttpOutlet):
         return verdict._replace(receipt=None)
 
     async def _ask_for_acknowledgements(self) -> DeliveryVerdict:
+        channel = self._channel
+
         def heed(answer: RemoteAnswer) -> DeliveryVerdict:
-            # At once, as Splunk forgets what it has told.
-            self._waiting -= acknowledged(answer) or frozenset()
+            # At once, as Splunk forgets what it has told. Meanwhile a batch that was sent may have
+            # begun a channel, whose ids are others.
+            if channel == self._channel:
+                self._waiting -= acknowledged(answer) or frozenset()
             return judge_acknowledgements(answer)
 
         asked = _encode({"acks": sorted(self._waiting)})
-        return await self._ask(_ACKS + self._channel, asked, heed, compress=False)
+        return await self._ask(_ACKS + channel, asked, heed, compress=False)
 
     async def _ask(
         self, path: str, body: bytes, judge: Judge, compress: bool = True

@@ -38,7 +38,8 @@ PORT = 6514
 # What receivers must take, and more than any takes.
 _LEAST, _MOST = 2048, 1 << 20
 _LONGEST_DELAY = 60
-_UNCONFIRMED = 64
+# Of each batch nothing is kept but counts, so there may be a million events in `confirm_delay`.
+_UNCONFIRMED = 1000
 # Seconds between two looks at what is acknowledged, and then at whether the connection holds, and
 # without progress until it is given up.
 _LOOK_SECONDS = 0.1

@@ -93,7 +93,9 @@ class DeliverySupervisor:
             self._end_finished()
             await self._leave()
             now = self.parts.clock.monotonic()
-            if (self._known or self._held) and now - self._committed_at >= _COMMIT_SECONDS:
+            # A poll may come a little early, and the next one would be half a second late.
+            due = self._committed_at + _COMMIT_SECONDS - _POLL_SECONDS / 2
+            if (self._known or self._held) and now >= due:
                 self._committed_at = now
                 await self._commit()
                 await self.reports.tell(self._held, self._known)

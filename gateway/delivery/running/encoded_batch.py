@@ -1,4 +1,4 @@
-"""Batch of encoded events, and the right to send it."""
+"""Batches of encoded events, and the right to send them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import NamedTuple
 
 from gateway.delivery.batch_machine import Attempt, BatchMachine
 from gateway.delivery.definition import DestinationBatch, seconds_of, size_of
-from gateway.delivery.outlets.outlet import EncodedEvent, Outlet, OutletLimits, offset_of
-from gateway.delivery.reduction import reduce
+from gateway.delivery.outlets.outlet import (
+    EncodedEvent,
+    Outlet,
+    OutletLimits,
+    offset_of,
+    outbound_of,
+)
+from gateway.delivery.reduction import encode_within_limits, reduce
 
 
 class EncodedBatch(NamedTuple):
@@ -69,14 +75,48 @@ class SentEvents(NamedTuple):
         return cls(len(events) - refused, size, reduced)
 
 
-class Unconfirmed:
-    """Events that were sent, and what to ask whether the receiver has them. They themselves are
-    read again if it has not. `offset` is how far the position moves then; None if it does not."""
+class OpenBatch:
+    """Batch that is being filled, and is due some time after its first event."""
 
-    def __init__(self, receipt: object, sent: SentEvents) -> None:
-        self.receipt = receipt
-        self.sent = sent
-        self.offset: int | None = None
+    def __init__(self, outlet: Outlet, batch: DestinationBatch) -> None:
+        self._outlet = outlet
+        self._most_events, self._most_bytes, self._max_wait = batch_bounds(batch, outlet.limits)
+        self._begin()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def left(self, now: float) -> float:
+        """Seconds until it is due; there has to be an event in it."""
+        return self._due - now
+
+    def add(self, line: bytes, now: float) -> bool:
+        """Encode an event; False where it is to be the first of the next batch."""
+        encoded = encode_within_limits(self._outlet, outbound_of(line))
+        more = 0 if encoded is None else len(encoded.body)
+        if not self._lines:
+            self._due = now + self._max_wait
+        elif self._size + more > self._most_bytes:
+            self.full = True
+            return False
+        self._events.append(encoded)
+        self._lines.append(line)
+        self._size += more
+        self.full = len(self._lines) >= self._most_events
+        return True
+
+    def close(self) -> EncodedBatch:
+        """What is in it; it begins anew."""
+        closed = EncodedBatch(self._events, self._lines)
+        self._begin()
+        return closed
+
+    def _begin(self) -> None:
+        self._events: list[EncodedEvent | None] = []
+        self._lines: list[bytes] = []
+        self._size, self._due = 0, 0.0
+        # Whether the next event belongs into the next batch.
+        self.full = False
 
 
 def batch_bounds(batch: DestinationBatch, limits: OutletLimits) -> tuple[int, int, float]:

@@ -3,15 +3,14 @@
 The worker opens a stream of the key (`gateway.delivery.running.stream`), so all that holds for
 streams holds for it. A change of what the key sees interrupts the request under way, and the stream
 begins again behind the last event that is confirmed: what was read and not confirmed is never sent
-under former rights. What it holds is bounded: a batch, what waits in the stream, and one page; what
-waits for its confirmation is read again if that does not come.
+under former rights. What it holds is bounded: the batch that is sent, the next one, what waits in
+the stream, and one page; what waits for its confirmation is read again if that does not come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Sequence
 
 from gateway.cursor import later, parse_cursor
@@ -24,20 +23,18 @@ from gateway.delivery.outlets.outlet import (
     DeliveryVerdict,
     EncodedEvent,
     Outlet,
-    outbound_of,
 )
 from gateway.delivery.records import test_event
-from gateway.delivery.reduction import encode_within_limits
 from gateway.delivery.running.accounts import DeliveryAccounts
 from gateway.delivery.running.encoded_batch import (
     DeliveryLease,
     EncodedBatch,
+    OpenBatch,
     SentEvents,
-    Unconfirmed,
-    batch_bounds,
 )
 from gateway.delivery.running.outlets import Stopped
 from gateway.delivery.running.parts import DeliveryParts
+from gateway.delivery.running.receipts import Receipts, Unconfirmed
 from gateway.delivery.running.stream import DeliveryStream
 from gateway.errors import GatewayError
 from gateway.notifier import Notifier
@@ -82,8 +79,9 @@ class DeliveryWorker:
         self._failures = self._refused = 0
         # Whether nothing fails but what was before it began, or to prepare the receiver.
         self._unopened = True
-        # What was sent and is not confirmed, oldest first.
-        self._unconfirmed: deque[Unconfirmed] = deque()
+        # Of the session: what was sent and is not confirmed, and the batch that is filled.
+        self._receipts: Receipts | None = None
+        self._opened: OpenBatch | None = None
         # Whether the definition has changed since the stream and the outlet were opened.
         self._renewed = False
 
@@ -191,6 +189,10 @@ class DeliveryWorker:
         self._stream = await self._parts.open_stream(
             self.destination, self._confirmed, self._woken.notify, self.interrupt
         )
+        self._opened = OpenBatch(self._outlet, self.destination.definition.batch)
+        self._receipts = Receipts(
+            self._outlet, self._parts.tasks, self._confirmed_later, self._woken.notify
+        )
         if not self.replays:
             await self.accounts.begins(self.destination, self._confirmed)
 
@@ -205,8 +207,10 @@ class DeliveryWorker:
 
     async def _close(self) -> None:
         """End the stream at what is confirmed, and the connection to the receiver."""
-        stream = self._stream
-        self._unconfirmed.clear()
+        receipts, self._receipts = self._receipts, None
+        if receipts is not None:
+            await receipts.close()
+        stream, self._opened = self._stream, None
         if stream is not None:
             self._confirmed = stream.position
             self._stream = None
@@ -219,49 +223,48 @@ class DeliveryWorker:
 
     async def _next_batch(self) -> EncodedBatch | None:
         """The next batch, once it is full or old enough; None if the session has to end."""
-        stream, outlet = self._stream, self._outlet
+        stream, opened, receipts = self._stream, self._opened, self._receipts
         assert stream is not None
-        assert outlet is not None
-        inbox, clock = stream.inbox, self._parts.clock
-        while self._unconfirmed and not self._has_next(stream):
-            if self._leaves or not await self._confirm_down_to(len(self._unconfirmed) - 1):
+        assert opened is not None
+        assert receipts is not None
+        while not opened and not self._has_next(stream):
+            ends = self.exhausted or receipts.failure is not None
+            if ends and not await self._confirm_down_to(0):
                 return None
-        stream.idle = not self._unconfirmed
-        while not self._has_next(stream):
+            # All before what is there now is delivered, or is not for this key.
+            stream.idle = not receipts
             if self.exhausted:
                 self._finish()
                 self.stop()
             if self._leaves:
                 return None
-            await self._woken.until(lambda: bool(inbox.lines) or self._leaves, self.longest_wait)
-        # All before what is there now is delivered, or is not for this key.
+            left = receipts.state
+            await self._woken.until(
+                lambda: not stream.inbox.clear or self._leaves or receipts.state != left,  # noqa: B023
+                self.longest_wait,
+            )
         stream.idle = False
-        most_events, most_bytes, max_wait = batch_bounds(
-            self.destination.definition.batch, outlet.limits
-        )
-        due = clock.monotonic() + max_wait
-        events: list[EncodedEvent | None] = []
-        lines: list[bytes] = []
-        size = 0
-        while len(events) < most_events:
+        await self._fill()
+        return opened.close() if opened else None
+
+    async def _fill(self) -> None:
+        """Encode what comes, until the batch is full or due, or the session has to end."""
+        stream, opened, clock = self._stream, self._opened, self._parts.clock
+        assert stream is not None
+        assert opened is not None
+        inbox = stream.inbox
+        while not opened.full:
             if not self._has_next(stream):
-                left = due - clock.monotonic()
+                left = opened.left(clock.monotonic()) if opened else self.longest_wait
                 if left <= 0 or self._leaves or self.exhausted:
-                    break
+                    return
                 await self._woken.until(lambda: bool(inbox.lines) or self._leaves, left)
-                continue
-            encoded = encode_within_limits(outlet, outbound_of(inbox.lines[0]))
-            more = 0 if encoded is None else len(encoded.body)
-            if events and size + more > most_bytes:
-                break
-            lines.append(inbox.take())
-            events.append(encoded)
-            size += more
-            if len(events) % _AT_ONCE == 0:
-                await asyncio.sleep(0)
-        if inbox.closed and not events:
-            return None
-        return EncodedBatch(events, lines)
+            elif not opened.add(inbox.lines[0], clock.monotonic()):
+                return
+            else:
+                inbox.take()
+                if len(opened) % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     def _finish(self) -> None:
         """Take note that all is delivered."""
@@ -277,11 +280,13 @@ class DeliveryWorker:
         while (attempt := machine.next(self._most())) is not None:
             if self._leaves:
                 break
+            assert self._outlet is not None
+            if not await self._confirm_down_to(self._outlet.limits.unconfirmed - 1):
+                return
             await self._parts.await_rights(self._stream)
             if self._parts.clock.boottime() >= self.lease.until:
                 self.stop()
                 break
-            assert self._outlet is not None
             sending = batch.sent_by(attempt, self._outlet)
             if attempt.tests:
                 sending = [test_event(self._outlet, self._parts.log, self._parts.clock.now())]
@@ -293,15 +298,13 @@ class DeliveryWorker:
                 await self.accounts.unidentified(self.destination, sending, verdict)
                 events = [sending[at] for at in sorted(delivered)]
                 taken = self._tally(events, verdict.unidentified)
-                if verdict.receipt is not None:
-                    self._unconfirmed.append(Unconfirmed(verdict.receipt, taken))
+                if verdict.receipt is not None and self._receipts is not None:
+                    self._receipts.add(Unconfirmed(verdict.receipt, taken))
                 elif delivered:
                     self._taken(taken)
             told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
             if machine.settled:
                 self._confirm(batch.offset(machine.settled - 1))
-            if not await self._confirm_down_to(self._window - 1):
-                return
             if verdict.gone:
                 await self._failed(verdict, waits=False)
                 raise Stopped(GONE)
@@ -325,22 +328,21 @@ class DeliveryWorker:
         """Whether a batch is sent again as it was."""
         return self._outlet is not None and self._outlet.limits.planned
 
-    @property
-    def _window(self) -> int:
-        """Number of requests that may be unconfirmed."""
-        return 1 if self._outlet is None else max(1, self._outlet.limits.unconfirmed)
-
     async def _send(self, attempt: Attempt, sending: Sequence[EncodedEvent]) -> DeliveryVerdict:
         outlet, status, clock = self._outlet, self.status, self._parts.clock
         assert outlet is not None
         status.in_flight += len(sending)
         began = clock.monotonic()
+        # Not of batches that are as large as memory has room for.
+        ahead = None if self._whole else self._parts.tasks.run("destination", self._fill)
         try:
             verdict = await (outlet.test(sending[0]) if attempt.tests else outlet.send(sending))
-            if verdict.receipt is not None and self._window == 1:
+            if verdict.receipt is not None and outlet.limits.unconfirmed == 1:
                 verdict = await outlet.confirm(verdict.receipt)
         finally:
             status.in_flight -= len(sending)
+            if ahead is not None:
+                ahead.cancel()
         status.confirmation = outlet.confirmation
         self.accounts.answered(verdict, clock.monotonic() - began)
         if verdict.result is DeliveryResult.PERMANENT and not attempt.tests:
@@ -357,8 +359,9 @@ class DeliveryWorker:
 
     def _confirm(self, offset: int) -> None:
         """Move the position, or have it moved when what was sent before is confirmed."""
-        if self._unconfirmed:
-            self._unconfirmed[-1].offset = offset
+        newest = None if self._receipts is None else self._receipts.newest
+        if newest is not None:
+            newest.offset = offset
         elif self._stream is not None:
             self._stream.confirmed = offset
 
@@ -367,22 +370,19 @@ class DeliveryWorker:
     async def _confirm_down_to(self, most: int) -> bool:
         """Wait for receipts until at most so many are left. If one is not confirmed, it and all
         behind it are read and sent again, and the session has to end: False."""
-        outlet, stream = self._outlet, self._stream
-        assert outlet is not None
-        while len(self._unconfirmed) > most:
-            oldest = self._unconfirmed[0]
-            verdict = await outlet.confirm(oldest.receipt)
-            if verdict.result is not DeliveryResult.SUCCESS:
-                self._unconfirmed.clear()
-                self._renewed = True
-                await self._failed(verdict)
-                return False
-            self._unconfirmed.popleft()
-            self._failures = 0
-            self._taken(oldest.sent)
-            if oldest.offset is not None and stream is not None:
-                stream.confirmed = oldest.offset
-        return True
+        failure = None if self._receipts is None else await self._receipts.down_to(most)
+        if failure is None:
+            return True
+        self._renewed = True
+        await self._failed(failure)
+        return False
+
+    def _confirmed_later(self, one: Unconfirmed) -> None:
+        """Count what was sent before and is confirmed now."""
+        self._failures = 0
+        self._taken(one.sent)
+        if one.offset is not None and self._stream is not None:
+            self._stream.confirmed = one.offset
 
     # Failures
 

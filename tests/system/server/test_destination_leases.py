@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 from gateway_client import key_id
-from gateways import Gateway, ShiftedClock, Start
+from gateways import Gateway, ShiftedClock, Start, StoppedClock
 from msgspec.structs import replace
 
 from gateway.delivery.destination import OWNER, Destination
+from gateway.delivery.outlets.outlet import OutletLimits
 from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.streaming.consumers.row import ConsumerRow
 from tests.support.machine_time import becomes, eventually, patience
@@ -100,6 +101,30 @@ async def test_a_process_that_was_frozen_sends_and_moves_nothing_when_it_wakes_u
     after = await gateway.context.consumer_store.get(OWNER, "siem")
     assert after is not None
     assert (after.cursor, after.generation) == (stored.cursor, stored.generation)
+
+
+async def test_positions_are_stored_once_a_second_also_where_a_poll_comes_a_little_early(
+    start: Start, receiver: Receiver
+) -> None:
+    clock = StoppedClock()
+    gateway = await start(clock=clock)
+    gateway.context.deliveries.parts.outlets.types = {"scripted": receiver.outlet_type()}
+    await gateway.context.deliveries.close()
+    receiver.limits = OutletLimits(1, 1 << 20, 1 << 20)
+    await make(gateway)
+    one = process(gateway, "one")
+    await one.poll()
+    ids = await gateway.send_many(1, category="auth")
+    await eventually(lambda: receiver.ids == ids, "it arrived")
+    store, positions = gateway.context.consumer_store, []
+    for _ in range(2):
+        clock.passed += 0.495
+        await one.poll()
+        row = await store.get(OWNER, "siem")
+        assert row is not None
+        positions.append(row.cursor)
+    assert positions[0] < positions[1]
+    await one.close()
 
 
 async def test_without_destinations_nothing_is_held_and_the_store_is_asked_for_a_number_alone(

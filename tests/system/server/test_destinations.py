@@ -712,6 +712,54 @@ async def test_what_waits_for_its_confirmation_is_not_held(
     assert receiver.ids[-300:] == ids
 
 
+async def test_events_are_sent_while_those_before_wait_to_be_confirmed(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    with_receipts(receiver, 4)
+    receiver.certain.clear()
+    await make(gateway, await gateway.reader_key())
+    ids: list[str] = []
+    for _ in range(3):
+        ids += await gateway.send_many(1, category="auth")
+        await arrives(receiver, ids)
+    assert receiver.receipts == []
+    receiver.certain.set()
+    await shown_when(gateway, lambda seen: seen["lag"]["events"] == 0)
+    assert receiver.receipts == [0, 1, 2]
+
+
+async def test_the_next_batch_and_no_more_is_encoded_while_one_is_under_way(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.limits = OutletLimits(10, 1 << 20, 1 << 20, 0.01)
+    receiver.held.clear()
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(100, category="auth")
+    await eventually(lambda: receiver.encoded == 20, "the next batch is ready")
+    [stream] = gateway.context.hub.subscriptions
+    await eventually(lambda: len(stream.sink.lines) == 80, "all others wait")
+    receiver.held.set()
+    await arrives(receiver, ids)
+    assert receiver.most_at_once == 1
+    assert receiver.encoded == 100
+
+
+async def test_what_is_not_confirmed_is_sent_again_also_where_nothing_comes_behind_it(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    with_receipts(receiver, 4)
+    receiver.certain.clear()
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(5, category="auth")
+    await arrives(receiver, ids)
+    receiver.confirmation = TRANSIENT
+    receiver.certain.set()
+    await eventually(lambda: len(receiver.receipts) >= 1, "it is not confirmed")
+    receiver.confirmation = SUCCESS
+    await shown_when(gateway, lambda seen: seen["delivered"]["events"] == 5)
+    assert receiver.ids[-5:] == ids
+
+
 async def test_what_is_not_confirmed_and_all_behind_it_is_sent_again(
     gateway: Gateway, receiver: Receiver
 ) -> None:

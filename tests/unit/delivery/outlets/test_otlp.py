@@ -11,10 +11,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs as LogsOfScope
 
 from gateway.delivery.connect.transport import RemoteAnswer
 from gateway.delivery.outlets.otlp import OTLP, judge
-from gateway.delivery.outlets.otlp_encoding import json_encoding, protobuf_encoding
+from gateway.delivery.outlets.otlp_encoding import LogRecord, json_encoding, protobuf_encoding
 from gateway.delivery.outlets.outlet import DeliveryResult, EncodedEvent
 from gateway.delivery.outlets.outlet_plan import NativeFormat
 from gateway.errors import InvalidRequest
@@ -82,6 +83,18 @@ async def test_records_are_those_of_the_specification(encoding: str) -> None:
         "body": {"stringValue": event.event.json.decode()},
     }  # fmt: skip
     assert second["body"]["stringValue"] == outbound_event(8).event.json.decode()
+
+
+@every([0, 1, 60, 100, 110, 120, 127, 128, 129, 200, 16_383, 16_384, 70_000])
+def test_records_of_every_length_are_those_of_the_library(length: int) -> None:
+    text = "x" * length
+    record = LogRecord(1, 0, 9, f"a.{text}", text, {"log.record.uid": text, "k": "\u00fc"}, "")
+    part = protobuf_encoding().record(record)
+    read = LogsOfScope.FromString(part)
+    assert read.SerializeToString() == part
+    [found] = read.log_records
+    assert (found.body.string_value, found.event_name) == (text, f"a.{text}")
+    assert {one.key: one.value.string_value for one in found.attributes} == record.attributes
 
 
 @every([(1, 9), (2, 10), (3, 13), (4, 17), (5, 18), (6, 21)])

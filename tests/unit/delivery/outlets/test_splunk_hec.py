@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +28,7 @@ from tests.support.outbound_events import outbound_event
 from tests.support.outlets import HTTP_CASES, TAKEN, batch_of, connected, http_outlet, new_outlet
 from tests.support.scripted_receiver import (
     HTML,
+    Exchange,
     Received,
     Reply,
     ScriptedReceiver,
@@ -270,6 +272,28 @@ async def test_an_indexer_that_begins_anew_confirms_no_earlier_batch() -> None:
         assert indexer.asked == []
         [again] = await sent(outlet)
         assert (await outlet.confirm(again.receipt)).result is SUCCESS
+
+
+async def test_an_answer_that_comes_late_confirms_nothing_of_another_channel() -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def late(exchange: Exchange) -> None:
+        await exchange.whole()
+        asked.set()
+        await told.wait()
+        exchange.writer.write(Reply(200, b'{"acks":{"0":true}}').encoded())
+
+    async with indexed(ack_timeout="1m") as (outlet, indexer, _):
+        [lost] = await sent(outlet)
+        indexer.receiver.script.append(late)
+        confirming = asyncio.create_task(outlet.confirm(lost.receipt))
+        await asked.wait()
+        indexer.taken.clear()
+        assert (await outlet.send(batch_of(outlet, 1))).result is TRANSIENT
+        [again] = await sent(outlet)
+        told.set()
+        assert (await confirming).result is TRANSIENT
+        assert (await outlet.confirm(again.receipt)).result is TRANSIENT
 
 
 async def test_questions_that_fail_are_asked_again() -> None:
